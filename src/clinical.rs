@@ -1,0 +1,272 @@
+//! The canonical clinical model: what an instrument said, free of any wire format.
+//!
+//! A leaf: it knows no other module. A [`Report`] is a pure function of (raw bytes, driver version) and can be made
+//! again at any time (invariant I2). Every field that names or describes a patient sits in a [`Phi`], which prints as
+//! redacted (invariant I8). Numbers stay decimal text (invariant I11).
+
+pub mod code;
+pub mod decimal;
+pub mod phi;
+pub mod time;
+
+pub use code::{Coding, CodingSystem};
+pub use decimal::Decimal;
+pub use phi::Phi;
+pub use time::Timestamp;
+
+use serde::{Deserialize, Serialize};
+
+/// One order's results on one specimen, as the instrument reported them.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Report {
+    /// Who measured.
+    pub instrument: Instrument,
+    /// Whose specimen it is, as far as the instrument knows.
+    #[serde(skip_serializing_if = "Patient::is_empty")]
+    pub patient: Patient,
+    /// What was measured.
+    pub specimen: Specimen,
+    /// What was asked for.
+    pub order: Order,
+    /// The results, in the instrument's order.
+    pub observations: Vec<Observation>,
+    /// Present when this is a control (QC) run and not a patient's result.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control: Option<Control>,
+    /// Comments on the order or the patient, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub comments: Vec<String>,
+    /// When the message says it was made (H.14, MSH-7).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_time: Option<Timestamp>,
+    /// True when the message is marked as training or debugging (H.12 T or D, MSH-11 T or D).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub not_production: bool,
+}
+
+/// The instrument as it names itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Instrument {
+    /// Maker, from the driver.
+    pub vendor: String,
+    /// Model, from the driver.
+    pub model: String,
+    /// Name the instrument sent for itself (H.5 component 1, MSH-3).
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub sender: String,
+    /// Serial number, when sent.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub serial_number: String,
+    /// Software version, when sent.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub software_version: String,
+}
+
+/// The patient as the instrument knows them. Often empty: the EHR knows better.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Patient {
+    /// Identifier used for the EHR (PID-3, or P.3 / P.4 as the driver says).
+    #[serde(skip_serializing_if = "Phi::is_empty")]
+    pub id: Phi,
+    /// Who assigned the identifier (PID-3 CX.4).
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub id_authority: String,
+    /// Family name.
+    #[serde(skip_serializing_if = "Phi::is_empty")]
+    pub family: Phi,
+    /// Given name.
+    #[serde(skip_serializing_if = "Phi::is_empty")]
+    pub given: Phi,
+    /// Birth date, `YYYYMMDD`.
+    #[serde(skip_serializing_if = "Phi::is_empty")]
+    pub birth_date: Phi,
+    /// HL7 table 0001: M, F, O, U.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub sex: String,
+    /// Ward or bed, as sent.
+    #[serde(skip_serializing_if = "Phi::is_empty")]
+    pub location: Phi,
+}
+
+impl Patient {
+    /// True when nothing at all is known.
+    pub fn is_empty(&self) -> bool {
+        *self == Patient::default()
+    }
+}
+
+/// The specimen.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Specimen {
+    /// Specimen identifier, carried exactly as read except for padding the driver names (hazard H2).
+    pub id: Phi,
+    /// Specimen type as sent (O.16, SPM-4, OBR-15).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub type_code: Option<Coding>,
+    /// Position in rack or tray, as sent.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub position: String,
+    /// When it was collected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub collected: Option<Timestamp>,
+}
+
+/// The order the results answer.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Order {
+    /// Placer's number, echoed byte for byte (ORC-2, OBR-2).
+    #[serde(skip_serializing_if = "Phi::is_empty")]
+    pub placer_order_number: Phi,
+    /// Filler's number, when the instrument sent one (ORC-3, OBR-3).
+    #[serde(skip_serializing_if = "Phi::is_empty")]
+    pub filler_order_number: Phi,
+    /// What was ordered (OBR-4); empty when the instrument names only results.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub universal_service_id: Option<Coding>,
+    /// Priority as sent (S, R, A, ...).
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub priority: String,
+    /// Report status in HL7 table 0123 (O.26, OBR-25).
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub status: String,
+}
+
+/// A control (QC) run.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Control {
+    /// Control material's name, when sent.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// Lot, when sent.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub lot: String,
+    /// Level, when sent.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub level: String,
+}
+
+/// One result.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Observation {
+    /// Test code exactly as the instrument sent it.
+    pub instrument_code: String,
+    /// Instrument's own name for the test, when sent.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub instrument_name: String,
+    /// LOINC, when the driver or the site maps the code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<Coding>,
+    /// The value.
+    pub value: Value,
+    /// Unit exactly as sent.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub unit: String,
+    /// The same unit in UCUM, when the driver or the site maps it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub ucum: String,
+    /// Reference range exactly as sent.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub reference_range: String,
+    /// Abnormal flags as sent and read by the driver, HL7 table 0078 where known.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub flags: Vec<String>,
+    /// Result status, HL7 table 0085 (F, C, P, X, R, ...).
+    pub status: String,
+    /// When the measurement completed (R.13, OBX-19, OBX-14).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub completed: Option<Timestamp>,
+    /// Who operated, as sent.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub operator: String,
+    /// Comments on this result.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub comments: Vec<String>,
+    /// Why this is not a plain result; each becomes a reason to hold (invariant I13).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub doubts: Vec<Doubt>,
+    /// Where it stood: record or segment number in the message, from 1 (loss account, invariant I7).
+    pub record: u32,
+}
+
+/// The value of a result. Digits are never touched (invariant I11).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Value {
+    /// Nothing was sent.
+    #[default]
+    Absent,
+    /// A plain decimal number.
+    Number(Decimal),
+    /// Below or above a limit: `<`, `<=`, `>`, `>=`.
+    Compared { comparator: String, number: Decimal },
+    /// `low-high`.
+    Range { low: Decimal, high: Decimal },
+    /// `1:64` and the like; the separator is kept.
+    Ratio { numerator: Decimal, separator: String, denominator: Decimal },
+    /// Words.
+    Text(String),
+    /// A code.
+    Coded(Coding),
+    /// An attached document or image, Base64 as sent.
+    Data { media_type: String, base64: String },
+}
+
+/// Why a result may not go out as a normal final one. A closed list: rules, counters and pages branch on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Doubt {
+    /// No LOINC for the instrument's code.
+    UnmappedCode,
+    /// The unit is not in the driver's list for this analyte.
+    UnknownUnit,
+    /// Control run.
+    Control,
+    /// The instrument says the run failed.
+    FailedRun,
+    /// The instrument itself questions the result (status W, flag W, asterisks, ...).
+    Questionable,
+    /// The value is missing or cannot be read as what the driver promised.
+    UnreadableValue,
+    /// No specimen id, or an id that is a barcode misread marker.
+    NoSpecimen,
+    /// Instrument time and box time disagree by more than the limit.
+    ClockDisagreement,
+    /// Training or debugging message.
+    NotProduction,
+    /// The session ended before the message was complete.
+    Incomplete,
+    /// A segment or record could not be read; what else the message says may be incomplete too.
+    Unreadable,
+    /// The result status is not one that may be sent as it is (table 0085 codes with no agreed meaning).
+    UnknownStatus,
+    /// The text could not be decoded in the link's character set.
+    Charset,
+}
+
+impl Doubt {
+    /// The kebab-case name used in configuration, counters and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Doubt::UnmappedCode => "unmapped-code",
+            Doubt::UnknownUnit => "unknown-unit",
+            Doubt::Control => "control",
+            Doubt::FailedRun => "failed-run",
+            Doubt::Questionable => "questionable",
+            Doubt::UnreadableValue => "unreadable-value",
+            Doubt::NoSpecimen => "no-specimen",
+            Doubt::ClockDisagreement => "clock-disagreement",
+            Doubt::NotProduction => "not-production",
+            Doubt::Incomplete => "incomplete",
+            Doubt::Unreadable => "unreadable",
+            Doubt::UnknownStatus => "unknown-status",
+            Doubt::Charset => "charset",
+        }
+    }
+}

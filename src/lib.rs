@@ -1,0 +1,60 @@
+//! # afferent
+//!
+//! A small Linux box on the lab bench that carries what analyzers found to the hospital EHR. This page is the map.
+//!
+//! ## How a result flows
+//!
+//! ```text
+//! bytes -> frame -> COMMIT, then ack -> complete entry -> message -> canonical report -> rules
+//!       -> OUTBOX COMMIT (mapped bytes) -> delivery -> EHR ack -> done
+//! ```
+//!
+//! Three loops, ingest ([`link`]), interpret ([`interpreter`]) and deliver ([`delivery`]), share no memory, only the
+//! [`journal`]. Wake-up signals between them are hints: losing one costs latency, never data. Restart is the recovery
+//! plan, so it is the most tested path.
+//!
+//! **From here to the fsync:** [`link`] runs a machine of [`wire`]; the machine asks for custody
+//! ([`wire::Output::Persist`]); the pump hands that to `journal::Journal::persist`; the writer thread in
+//! `journal/writer.rs` commits it (SQLite, WAL, `synchronous=FULL`: the commit is the fsync) and only then makes the
+//! `Receipt` without which no machine acknowledges anything.
+//!
+//! ## Invariants
+//!
+//! Cited by number in code and in test names.
+//!
+//! - **I1 Custody before ack.** Nothing is acknowledged to a sender before its bytes are fsynced.
+//! - **I2 Raw is the truth.** Bytes are kept verbatim until retention ends; a report is a pure function of
+//!   (raw bytes, driver version).
+//! - **I3 One writer.** One OS thread owns the only write connection; commits are grouped across links; a lone link
+//!   never waits for a group.
+//! - **I4 Retransmission is harmless.** The same frame, message or result again gets the same reply and no second row.
+//! - **I5 Stable identity out.** A retry carries the same MSH-10 or Bundle, byte for byte; changed content a new one.
+//! - **I6 Order per lane.** A lane is destination x ordering key. A stuck lane never stops another; a correction never
+//!   overtakes what it corrects.
+//! - **I7 Nothing vanishes.** Every inbound result ends as delivered, held or refused, with a reason and a counter.
+//!   A full disk stops acknowledging; it never drops.
+//! - **I8 No patient data off the data path.** [`clinical::Phi`] prints as redacted.
+//! - **I9 The core is pure.** No sockets, files, clock or tokio in `wire`, `message`, `clinical`, `driver`, `mapping`,
+//!   `rules`. `tests/tidy.rs` enforces it.
+//! - **I10 Everything is bounded.** Limits are named constants at the top of each module.
+//! - **I11 Values keep their digits.** Decimal text end to end, never a binary float.
+//! - **I12 The fleet cannot stall or bend the data path.**
+//! - **I13 Never guess in the patient's chart.** What is doubtful is held with a reason.
+
+// Pure core, in the order data flows.
+pub mod wire;
+pub mod message;
+pub mod clinical;
+pub mod driver;
+pub mod rules;
+pub mod mapping;
+// Shell.
+pub mod link;
+pub mod journal;
+pub mod interpreter;
+pub mod delivery;
+pub mod gateway;
+pub mod control;
+pub mod config;
+pub mod sim;
+pub mod cli;

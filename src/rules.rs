@@ -1,1 +1,192 @@
-//! See the crate docs.
+//! Hold rules: what may not go out as a normal final result, and stays on the box for a person (invariant I13).
+//!
+//! The driver says what it doubts about a result ([`Doubt`]); the rules say which doubts hold it. The defaults hold on
+//! every doubt. A site may let single doubts pass, but never those that mean the message itself is not sound.
+
+use crate::clinical::{Doubt, Report, Timestamp};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// What happens to a test code without LOINC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unmapped {
+    /// Keep it for a person.
+    #[default]
+    Hold,
+    /// Send the instrument's own code and unit; the EHR maps them.
+    SendLocal,
+}
+
+/// Doubts a site may decide to let pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Releasable {
+    /// Unit outside the driver's list, sent as the instrument wrote it.
+    UnknownUnit,
+    /// Control runs, for sites whose EHR keeps QC.
+    Control,
+    /// Results the instrument itself questions, with its flag.
+    Questionable,
+    /// Result status without an agreed meaning.
+    UnknownStatus,
+}
+
+/// The rules of one link.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Policy {
+    /// What happens to unmapped codes.
+    pub unmapped: Unmapped,
+    /// Doubts that do not hold.
+    pub release: Vec<Releasable>,
+    /// Most that instrument time and box time may disagree; zero switches the rule off.
+    pub clock_limit: Duration,
+}
+
+/// What the rules decided about one observation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It may go out.
+    Release,
+    /// It stays, for this reason.
+    Hold(Doubt),
+}
+
+/// Decides for each observation of a report, in order. `received` is when the box took custody.
+///
+/// The clock rule: a result or message from the future, or a message (H.14, MSH-7) older than the limit, means that
+/// the two clocks disagree. A result that is merely older than its message is normal: instruments store results.
+pub fn decide(report: &Report, policy: &Policy, received: jiff::Timestamp) -> Vec<Verdict> {
+    let message_clock = off_clock(report.message_time.as_ref(), received, policy.clock_limit, true);
+    report
+        .observations
+        .iter()
+        .map(|observation| {
+            let held = report
+                .control
+                .is_some()
+                .then_some(Doubt::Control)
+                .into_iter()
+                .chain(report.not_production.then_some(Doubt::NotProduction))
+                .chain(observation.doubts.iter().copied())
+                .find(|doubt| !policy.passes(*doubt));
+            if let Some(doubt) = held {
+                return Verdict::Hold(doubt);
+            }
+            if message_clock || off_clock(observation.completed.as_ref(), received, policy.clock_limit, false) {
+                return Verdict::Hold(Doubt::ClockDisagreement);
+            }
+            Verdict::Release
+        })
+        .collect()
+}
+
+impl Policy {
+    /// True when this doubt alone does not hold a result.
+    fn passes(&self, doubt: Doubt) -> bool {
+        let allowed = |r| self.release.contains(&r);
+        match doubt {
+            Doubt::UnmappedCode => self.unmapped == Unmapped::SendLocal,
+            // A unit is only ever "unknown" beside a code the driver maps; an unmapped code goes out with its own.
+            Doubt::UnknownUnit => allowed(Releasable::UnknownUnit),
+            Doubt::Control => allowed(Releasable::Control),
+            Doubt::Questionable => allowed(Releasable::Questionable),
+            Doubt::UnknownStatus => allowed(Releasable::UnknownStatus),
+            Doubt::ClockDisagreement => self.clock_limit.is_zero(),
+            Doubt::FailedRun
+            | Doubt::UnreadableValue
+            | Doubt::NoSpecimen
+            | Doubt::NotProduction
+            | Doubt::Incomplete
+            | Doubt::Unreadable
+            | Doubt::Charset => false,
+        }
+    }
+}
+
+/// True when `time` lies further ahead of `received` than `limit`, or with `both_ways` further behind.
+fn off_clock(time: Option<&Timestamp>, received: jiff::Timestamp, limit: Duration, both_ways: bool) -> bool {
+    let Some(instant) = time.and_then(Timestamp::instant) else { return false };
+    if limit.is_zero() {
+        return false;
+    }
+    let ahead_s = instant.as_second() - received.as_second();
+    let limit_s = i64::try_from(limit.as_secs()).unwrap_or(i64::MAX);
+    ahead_s > limit_s || (both_ways && -ahead_s > limit_s)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clinical::{Control, Observation};
+
+    fn at(text: &str) -> Option<Timestamp> {
+        Timestamp::parse(text, &jiff::tz::TimeZone::UTC)
+    }
+
+    fn now() -> jiff::Timestamp {
+        at("20260301120000").and_then(|t| t.instant()).unwrap()
+    }
+
+    fn report(doubts: &[Doubt]) -> Report {
+        let observation =
+            Observation { doubts: doubts.to_vec(), completed: at("20260301115900"), ..Default::default() };
+        Report { observations: vec![observation], message_time: at("20260301115930"), ..Default::default() }
+    }
+
+    fn policy() -> Policy {
+        Policy { clock_limit: Duration::from_secs(900), ..Default::default() }
+    }
+
+    #[test]
+    fn i13_every_doubt_holds_by_default_and_a_plain_result_goes() {
+        assert_eq!(decide(&report(&[]), &policy(), now()), [Verdict::Release]);
+        for doubt in [
+            Doubt::UnmappedCode,
+            Doubt::UnknownUnit,
+            Doubt::Control,
+            Doubt::FailedRun,
+            Doubt::Questionable,
+            Doubt::UnreadableValue,
+            Doubt::NoSpecimen,
+            Doubt::NotProduction,
+            Doubt::Incomplete,
+            Doubt::Unreadable,
+            Doubt::UnknownStatus,
+            Doubt::Charset,
+        ] {
+            assert_eq!(decide(&report(&[doubt]), &policy(), now()), [Verdict::Hold(doubt)]);
+        }
+    }
+
+    #[test]
+    fn i13_a_site_lets_single_doubts_pass_but_not_a_second_one() {
+        let local = Policy { unmapped: Unmapped::SendLocal, ..policy() };
+        assert_eq!(decide(&report(&[Doubt::UnmappedCode]), &local, now()), [Verdict::Release]);
+        let both = report(&[Doubt::UnmappedCode, Doubt::FailedRun]);
+        assert_eq!(decide(&both, &local, now()), [Verdict::Hold(Doubt::FailedRun)]);
+    }
+
+    #[test]
+    fn i13_controls_and_training_messages_never_pass_as_results() {
+        let control = Report { control: Some(Control::default()), ..report(&[]) };
+        assert_eq!(decide(&control, &policy(), now()), [Verdict::Hold(Doubt::Control)]);
+        let training = Report { not_production: true, ..report(&[]) };
+        assert_eq!(decide(&training, &policy(), now()), [Verdict::Hold(Doubt::NotProduction)]);
+    }
+
+    #[test]
+    fn i13_clocks_that_disagree_hold_but_an_old_result_in_a_new_message_goes() {
+        let mut late = report(&[]);
+        late.observations[0].completed = at("20260214083000");
+        assert_eq!(decide(&late, &policy(), now()), [Verdict::Release]);
+        let mut future = report(&[]);
+        future.observations[0].completed = at("20260301130000");
+        assert_eq!(decide(&future, &policy(), now()), [Verdict::Hold(Doubt::ClockDisagreement)]);
+        let stale = Report { message_time: at("20060301120000"), ..report(&[]) };
+        assert_eq!(decide(&stale, &policy(), now()), [Verdict::Hold(Doubt::ClockDisagreement)]);
+        let off = Policy { clock_limit: Duration::ZERO, ..policy() };
+        assert_eq!(decide(&stale, &off, now()), [Verdict::Release]);
+    }
+}

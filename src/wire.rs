@@ -25,6 +25,19 @@ pub mod mllp;
 /// The time as the shell saw it. Machines compare and add; they never ask a clock (invariant I9).
 pub type Time = std::time::Instant;
 
+/// The link protocols a machine exists for.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    /// LIS01-A2 (E1381) link carrying LIS02-A2 (E1394) records.
+    #[default]
+    Astm,
+    /// HL7 v2 over MLLP.
+    Hl7,
+}
+
 /// Names one custody request of one machine, so that the answer finds its question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Token(pub u64);

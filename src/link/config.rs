@@ -1,0 +1,163 @@
+//! `[[link]]`: one connection to an instrument, as a site writes it down.
+
+use crate::rules;
+use crate::wire::Protocol;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// One connection to an instrument. Exactly one of `serial`, `listen` and `dial` says where the bytes come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Name of the link, unique on the box; it appears in logs, counters and commands.
+    pub name: String,
+    /// What the instrument speaks: "astm" (LIS01-A2 link with LIS02-A2 records) or "hl7" (HL7 v2 over MLLP).
+    pub protocol: Protocol,
+    /// Serial device, for example "/dev/ttyUSB0" or better a stable name under "/dev/serial/by-id/".
+    pub serial: Option<PathBuf>,
+    /// Address to listen on, for example "0.0.0.0:4001". The usual way: the instrument dials the box.
+    pub listen: Option<String>,
+    /// Address to dial, for example "10.0.0.5:4001", for instruments that only listen.
+    pub dial: Option<String>,
+    /// Serial speed in bits per second; the driver's own, else 9600.
+    pub baud: Option<u32>,
+    /// Serial data bits, 7 or 8.
+    pub data_bits: Option<u8>,
+    /// Serial parity: "none", "even" or "odd".
+    pub parity: Option<Parity>,
+    /// Serial stop bits, 1 or 2.
+    pub stop_bits: Option<u8>,
+    /// Serial flow control: "none", "hardware" or "software".
+    pub flow_control: Option<FlowControl>,
+    /// Driver that reads this instrument; left out, each message's header decides.
+    pub driver: Option<String>,
+    /// Time zone of the instrument's clock, for example "Europe/Berlin"; left out, the gateway's.
+    pub time_zone: Option<String>,
+    /// Character set when the messages do not say it, for example "latin-1"; left out, the driver's.
+    pub charset: Option<String>,
+    /// What happens to a test code without LOINC: "hold" keeps it for a person, "send-local" sends the instrument's
+    /// own code for sites whose EHR maps local codes itself.
+    pub unmapped: rules::Unmapped,
+    /// Doubts that do not hold a result on this link, for example ["questionable"]. What a person must see is always
+    /// held: incomplete, unreadable, charset, not-production, no-specimen, failed-run and unreadable-value.
+    pub release: Vec<rules::Releasable>,
+    /// Most seconds the instrument's clock may be ahead of, or its message time behind, the box; 0 switches it off.
+    pub clock_limit_s: u32,
+    /// Seconds in which the same results under a new time still count as a retransmission.
+    pub resend_window_s: u32,
+    /// Most connections held open at once; the one longest without a complete message makes room.
+    pub connections_max: u16,
+    /// Timers of the link protocol.
+    pub timers: Timers,
+    /// TLS; left out, the link is plain.
+    pub tls: Option<Tls>,
+}
+
+/// TLS on a link. `cert` and `key` name this side; a listener with `client_ca` insists on the peer's certificate; a
+/// dialler checks the peer against `ca`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tls {
+    /// This side's certificate chain, PEM.
+    pub cert: Option<PathBuf>,
+    /// This side's private key, PEM.
+    pub key: Option<PathBuf>,
+    /// Authority the instruments' certificates must come from (listener).
+    pub client_ca: Option<PathBuf>,
+    /// Authority the peer's certificate must come from (dialler).
+    pub ca: Option<PathBuf>,
+    /// Name expected in the peer's certificate (dialler); left out, the host that is dialled.
+    pub server_name: Option<String>,
+}
+
+/// Serial parity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Parity {
+    /// No parity bit.
+    None,
+    /// Even parity.
+    Even,
+    /// Odd parity.
+    Odd,
+}
+
+/// Serial flow control.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum FlowControl {
+    /// None.
+    None,
+    /// RTS and CTS.
+    Hardware,
+    /// XON and XOFF.
+    Software,
+}
+
+/// Timers of a link, in milliseconds. The defaults are LIS01-A2's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Timers {
+    /// A frame must be complete this long after the session or the last reply (LIS01-A2: 30 s).
+    pub frame_timeout_ms: u64,
+    /// The instrument waits this long for a reply; a later one is not sent, the line is closed (LIS01-A2: 15 s).
+    pub reply_timeout_ms: u64,
+    /// A half-received HL7 message is given up after this silence.
+    pub message_timeout_ms: u64,
+    /// First pause before a lost line is opened again; it doubles up to `reconnect_max_ms`, with jitter.
+    pub reconnect_min_ms: u64,
+    /// Longest pause before a lost line is opened again.
+    pub reconnect_max_ms: u64,
+}
+
+impl Default for Timers {
+    fn default() -> Self {
+        Timers {
+            frame_timeout_ms: 30_000,
+            reply_timeout_ms: 15_000,
+            message_timeout_ms: 30_000,
+            reconnect_min_ms: 500,
+            reconnect_max_ms: 30_000,
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            name: String::new(),
+            protocol: Protocol::Astm,
+            serial: None,
+            listen: None,
+            dial: None,
+            baud: None,
+            data_bits: None,
+            parity: None,
+            stop_bits: None,
+            flow_control: None,
+            driver: None,
+            time_zone: None,
+            charset: None,
+            unmapped: rules::Unmapped::Hold,
+            release: Vec::new(),
+            clock_limit_s: 900,
+            resend_window_s: 600,
+            connections_max: 256,
+            timers: Timers::default(),
+            tls: None,
+        }
+    }
+}
+
+impl Config {
+    /// The hold rules of this link.
+    pub fn policy(&self) -> rules::Policy {
+        rules::Policy {
+            unmapped: self.unmapped,
+            release: self.release.clone(),
+            clock_limit: Duration::from_secs(self.clock_limit_s.into()),
+        }
+    }
+}

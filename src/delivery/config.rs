@@ -1,0 +1,356 @@
+//! What a site writes about a destination: `[[destination]]`.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::tls::ClientTls;
+
+/// More connections than this to one receiver would look like an attack and gain nothing.
+const CONNECTIONS_MAX: usize = 16;
+/// The shortest retry that is still a pause.
+const RETRY_MIN_MS: u64 = 10;
+/// The longest time-out that can be configured: a day.
+const TIMEOUT_MAX_MS: u64 = 86_400_000;
+
+/// Said when patient data would leave the machine without TLS.
+const PLAIN_REMEDY: &str = "patient data would cross the network in the clear; use [destination.tls], or set plain = true \
+                            if the network is fenced";
+
+/// One destination: where results are sent, and how patient to be with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Name of the destination, unique in this file. Messages wait under this name: renaming one leaves its backlog
+    /// behind.
+    pub name: String,
+    /// How the receiver is spoken to: `mllp` (HL7 v2) or `fhir` (FHIR R4 over HTTPS).
+    pub protocol: Protocol,
+    /// Host and port of an MLLP receiver, such as `ehr.example:2575`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Base URL of a FHIR server, such as `https://ehr.example/fhir`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Must be true to send patient data without TLS to another machine. Only for a fenced network.
+    pub plain: bool,
+    /// How to check the receiver and how to show who we are. Giving the table turns TLS on for MLLP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ClientTls>,
+    /// Log-in for FHIR servers (SMART Backend Services).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oauth: Option<OAuth>,
+    /// What is sent strictly in order: all results of one `specimen`, of one `patient`, or of one `link`. A message
+    /// that has to wait holds up only its own lane.
+    pub lane: Lane,
+    /// How many lanes are delivered at the same time, each over a connection of its own (1 to 16).
+    pub connections: usize,
+    /// What happens when the receiver refuses a message for good: `park` it for a person and go on, or `hold-lane`:
+    /// keep it at the head of its lane and keep asking.
+    pub on_reject: OnReject,
+    /// How often the receiver may turn one message down ("not now") before it is refused for good. Outages never
+    /// count.
+    pub attempts_max: u32,
+    /// First pause before a message is sent again, in milliseconds. It doubles with each failure.
+    pub retry_min_ms: u64,
+    /// Longest pause before a message is sent again, in milliseconds.
+    pub retry_max_ms: u64,
+    /// How long connecting may take, TLS included, in milliseconds.
+    pub connect_timeout_ms: u64,
+    /// How long the receiver may take to answer, in milliseconds. After that the connection is dropped and the same
+    /// message is sent again.
+    pub ack_timeout_ms: u64,
+    /// A connection unused for this long is not trusted any more and opened anew, in milliseconds. Keep it below the
+    /// idle time-out of firewalls on the way.
+    pub idle_close_ms: u64,
+}
+
+/// How a receiver is spoken to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    /// HL7 v2 messages in MLLP frames over TCP.
+    #[default]
+    Mllp,
+    /// FHIR R4 over HTTP.
+    Fhir,
+}
+
+/// What is delivered strictly in order (invariant I6).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Lane {
+    /// All results of one specimen.
+    #[default]
+    Specimen,
+    /// All results of one patient; of one specimen where no patient is named.
+    Patient,
+    /// Everything that came over one link.
+    Link,
+}
+
+/// What happens to a message that is refused for good.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnReject {
+    /// Park it for a person; its lane goes on.
+    #[default]
+    Park,
+    /// Keep it at the head of its lane and keep asking, at the longest pause.
+    HoldLane,
+}
+
+/// Log-in by SMART Backend Services (`private_key_jwt`).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OAuth {
+    /// Where tokens are issued. Without it, it is read from `.well-known/smart-configuration` of the FHIR server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_url: Option<String>,
+    /// The name the authorization server knows us by.
+    pub client_id: String,
+    /// PEM file with our private key (PKCS#8): P-384 for ES384, RSA with 2048 to 4096 bits for RS384.
+    pub key_file: PathBuf,
+    /// Name of the key in the key set that is registered there.
+    pub kid: String,
+    /// `ES384` or `RS384`.
+    #[serde(default)]
+    pub algorithm: Algorithm,
+    /// What to ask for.
+    #[serde(default = "default_scope")]
+    pub scope: String,
+}
+
+/// Signature algorithms of SMART Backend Services.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Algorithm {
+    /// ECDSA with P-384 and SHA-384.
+    #[default]
+    ES384,
+    /// RSASSA-PKCS1-v1_5 with SHA-384.
+    RS384,
+}
+
+/// One thing that is wrong with a destination's settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The setting, as it is written in `[[destination]]`.
+    pub key: &'static str,
+    /// What is wrong and what to do.
+    pub text: String,
+}
+
+impl Config {
+    /// A destination with every setting at its default.
+    pub fn new(name: &str, protocol: Protocol) -> Self {
+        Config { name: name.to_owned(), protocol, ..Config::default() }
+    }
+
+    /// Everything that is wrong with these settings, without looking at any file or network.
+    pub fn problems(&self) -> Vec<Problem> {
+        let mut found = Vec::new();
+        let mut wrong = |key, text: String| found.push(Problem { key, text });
+        if self.name.is_empty() {
+            wrong("name", "a destination needs a name".to_owned());
+        }
+        match self.protocol {
+            Protocol::Mllp => self.check_mllp(&mut wrong),
+            Protocol::Fhir => self.check_fhir(&mut wrong),
+        }
+        if let Some(tls) = &self.tls
+            && tls.cert.is_some() != tls.key.is_some()
+        {
+            wrong("tls", "`cert` and `key` belong together; give both or neither".to_owned());
+        }
+        if !(1..=CONNECTIONS_MAX).contains(&self.connections) {
+            wrong("connections", format!("must be between 1 and {CONNECTIONS_MAX}"));
+        }
+        if self.attempts_max == 0 {
+            wrong("attempts_max", "must be at least 1".to_owned());
+        }
+        if self.retry_min_ms < RETRY_MIN_MS {
+            wrong("retry_min_ms", format!("must be at least {RETRY_MIN_MS} ms"));
+        }
+        if self.retry_max_ms < self.retry_min_ms {
+            wrong("retry_max_ms", format!("must be at least retry_min_ms ({} ms)", self.retry_min_ms));
+        }
+        for (key, value) in [
+            ("retry_max_ms", self.retry_max_ms),
+            ("connect_timeout_ms", self.connect_timeout_ms),
+            ("ack_timeout_ms", self.ack_timeout_ms),
+            ("idle_close_ms", self.idle_close_ms),
+        ] {
+            if !(1..=TIMEOUT_MAX_MS).contains(&value) {
+                wrong(key, format!("must be between 1 and {TIMEOUT_MAX_MS} ms"));
+            }
+        }
+        found
+    }
+
+    /// Host and port of `address`.
+    pub fn host_and_port(&self) -> Option<(String, u16)> {
+        let (host, port) = self.address.as_deref()?.rsplit_once(':')?;
+        let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+        let port = port.parse().ok().filter(|p| *p != 0)?;
+        (!host.is_empty()).then(|| (host.to_owned(), port))
+    }
+
+    pub(super) fn connect_timeout(&self) -> Duration {
+        Duration::from_millis(self.connect_timeout_ms)
+    }
+
+    pub(super) fn ack_timeout(&self) -> Duration {
+        Duration::from_millis(self.ack_timeout_ms)
+    }
+
+    pub(super) fn idle_close(&self) -> Duration {
+        Duration::from_millis(self.idle_close_ms)
+    }
+
+    fn check_mllp(&self, wrong: &mut impl FnMut(&'static str, String)) {
+        match self.host_and_port() {
+            None => wrong("address", "give host and port of the receiver, such as \"ehr.example:2575\"".to_owned()),
+            Some((host, _)) => {
+                if self.tls.is_none() && !self.plain && !is_loopback(&host) {
+                    wrong("address", PLAIN_REMEDY.to_owned());
+                }
+                if let Some(Err(error)) = self.tls.as_ref().map(|tls| tls.name_for(&host)) {
+                    wrong("tls", error.to_string());
+                }
+            }
+        }
+        if self.url.is_some() {
+            wrong("url", "belongs to protocol = \"fhir\"; an MLLP receiver has an `address`".to_owned());
+        }
+        if self.oauth.is_some() {
+            wrong("oauth", "belongs to protocol = \"fhir\"".to_owned());
+        }
+    }
+
+    fn check_fhir(&self, wrong: &mut impl FnMut(&'static str, String)) {
+        let url = self.url.as_deref().map(reqwest::Url::parse);
+        match url {
+            Some(Ok(url)) if matches!(url.scheme(), "http" | "https") && url.host_str().is_some() => {
+                if !url.username().is_empty() || url.password().is_some() {
+                    wrong("url", "must not hold a user or a password; use [destination.oauth]".to_owned());
+                }
+                if url.query().is_some() || url.fragment().is_some() {
+                    wrong("url", "must end with the base path, without `?` or `#`".to_owned());
+                }
+                if url.scheme() == "http" && !self.plain && !is_loopback(url.host_str().unwrap_or_default()) {
+                    wrong("url", PLAIN_REMEDY.replace("[destination.tls]", "https"));
+                }
+                if self.tls.as_ref().is_some_and(|tls| tls.server_name.is_some()) {
+                    wrong("tls", "`server_name` cannot differ from the host of the url for FHIR".to_owned());
+                }
+            }
+            _ => wrong("url", "give the FHIR server's base URL, such as \"https://ehr.example/fhir\"".to_owned()),
+        }
+        if self.address.is_some() {
+            wrong("address", "belongs to protocol = \"mllp\"; a FHIR server has a `url`".to_owned());
+        }
+        if let Some(oauth) = &self.oauth {
+            if oauth.client_id.is_empty() || oauth.kid.is_empty() {
+                wrong("oauth", "`client_id` and `kid` must not be empty".to_owned());
+            }
+            if oauth.token_url.as_deref().is_some_and(|u| reqwest::Url::parse(u).is_err()) {
+                wrong("oauth", "`token_url` is not a URL".to_owned());
+            }
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            name: String::new(),
+            protocol: Protocol::Mllp,
+            address: None,
+            url: None,
+            plain: false,
+            tls: None,
+            oauth: None,
+            lane: Lane::Specimen,
+            connections: 1,
+            on_reject: OnReject::Park,
+            attempts_max: 50,
+            retry_min_ms: 500,
+            retry_max_ms: 60_000,
+            connect_timeout_ms: 10_000,
+            ack_timeout_ms: 30_000,
+            idle_close_ms: 120_000,
+        }
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+fn default_scope() -> String {
+    "system/*.cud".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mllp(address: &str) -> Config {
+        Config { address: Some(address.to_owned()), ..Config::new("ehr", Protocol::Mllp) }
+    }
+
+    fn fhir(url: &str) -> Config {
+        Config { url: Some(url.to_owned()), ..Config::new("ehr", Protocol::Fhir) }
+    }
+
+    fn keys(config: &Config) -> Vec<&'static str> {
+        config.problems().iter().map(|p| p.key).collect()
+    }
+
+    #[test]
+    fn patient_data_leaves_the_machine_only_over_tls_or_on_demand() {
+        assert_eq!(keys(&mllp("ehr.example:2575")), ["address"]);
+        assert_eq!(keys(&fhir("http://ehr.example/fhir")), ["url"]);
+        for loopback in ["127.0.0.1:2575", "localhost:2575", "[::1]:2575"] {
+            assert_eq!(mllp(loopback).problems(), []);
+        }
+        assert_eq!(fhir("http://[::1]:8080/fhir").problems(), []);
+        assert_eq!(fhir("https://ehr.example/fhir").problems(), []);
+        assert_eq!(Config { plain: true, ..mllp("ehr.example:2575") }.problems(), []);
+        assert_eq!(Config { tls: Some(ClientTls::default()), ..mllp("ehr.example:2575") }.problems(), []);
+    }
+
+    #[test]
+    fn every_problem_is_told_at_once() {
+        let bad = Config { connections: 0, attempts_max: 0, retry_min_ms: 1, ack_timeout_ms: 0, ..mllp("no port") };
+        assert_eq!(keys(&bad), ["address", "connections", "attempts_max", "retry_min_ms", "ack_timeout_ms"]);
+        assert_eq!(keys(&fhir("https://doe:secret@ehr.example/fhir")), ["url"]);
+        assert_eq!(keys(&fhir("ehr.example")), ["url"]);
+    }
+
+    #[test]
+    fn a_written_destination_reads_back() {
+        let text = r#"
+            name = "ehr"
+            protocol = "fhir"
+            url = "https://ehr.example/fhir"
+            lane = "patient"
+            on_reject = "hold-lane"
+            [tls]
+            ca = "/etc/afferent/ca.pem"
+            [oauth]
+            client_id = "bench-1"
+            key_file = "/etc/afferent/oauth.key"
+            kid = "2026"
+            algorithm = "RS384"
+        "#;
+        let config: Config = toml::from_str(text).unwrap();
+        assert_eq!(config.problems(), []);
+        assert_eq!(config, toml::from_str(&toml::to_string(&config).unwrap()).unwrap());
+        assert!(toml::from_str::<Config>("naem = \"ehr\"").is_err());
+    }
+}

@@ -1,0 +1,340 @@
+//! HL7 v2 over MLLP, plain or TLS: one connection, one message in flight.
+//!
+//! The rule that everything here serves: an acknowledgement is believed only when it is whole, framed, names our
+//! message, and came after we sent it on a connection that was silent before. In any other case the connection is
+//! dropped, because an answer that comes late must find nobody to be credited to. The same bytes then go out again on
+//! a new connection; the receiver recognises them by MSH-10.
+//!
+//! So a connection is dropped: when the answer does not come in time, when bytes arrive that are not a frame, when
+//! MSA-2 is not ours, when anything is waiting on the line before we send, and when a message was in flight while the
+//! caller gave up on it.
+
+use std::io::ErrorKind;
+use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::TlsConnector;
+
+use super::ack::{Sent, Verdict};
+use super::{Config, Destination, Outcome, Scope};
+use crate::tls;
+
+/// An acknowledgement larger than this is refused. With a long list of ERR segments a real one has a few kilobytes.
+const ANSWER_MAX_BYTES: usize = 256 * 1024;
+/// How long the CR after an answer's FS may take before the answer is taken without it.
+const LAST_CR_GRACE: Duration = Duration::from_millis(100);
+/// Read at once.
+const READ_BYTES: usize = 4096;
+
+const VT: u8 = 0x0B;
+const FS: u8 = 0x1C;
+const CR: u8 = 0x0D;
+
+/// An MLLP receiver as a destination.
+pub struct Mllp {
+    config: Arc<Config>,
+    connection: Option<Connection>,
+}
+
+/// An open connection that has nothing in flight.
+struct Connection {
+    stream: Box<dyn Stream>,
+    /// The same socket again, to look whether anything arrived without taking it.
+    probe: std::net::TcpStream,
+    last_used: Instant,
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+/// How an exchange over a connection ended.
+enum Exchange {
+    /// The answer, and whether nothing else came with it.
+    Answered(Verdict, Clean),
+    /// No answer can be trusted any more.
+    Broken(String),
+}
+
+/// Whether the line was silent after the answer, so that it can be used again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Clean(bool);
+
+impl Mllp {
+    /// A destination that connects when it has the first message to deliver.
+    pub fn new(config: Arc<Config>) -> Self {
+        Mllp { config, connection: None }
+    }
+
+    /// The connection of the last message when it can still be trusted, else a new one.
+    async fn ready(&mut self) -> Result<Connection, String> {
+        if let Some(mut connection) = self.connection.take()
+            && connection.last_used.elapsed() < self.config.idle_close()
+            && connection.is_silent().await
+        {
+            return Ok(connection);
+        }
+        match timeout(self.config.connect_timeout(), Connection::open(&self.config)).await {
+            Ok(connected) => connected,
+            Err(_) => Err("cannot connect: no answer in time".to_owned()),
+        }
+    }
+}
+
+impl Destination for Mllp {
+    async fn deliver(&mut self, message_id: &str, body: &[u8]) -> Outcome {
+        // The connection is taken out of `self` while a message is in flight: when the caller gives up on this
+        // future, the connection is dropped with it and a late answer finds nobody.
+        let mut connection = match self.ready().await {
+            Ok(connection) => connection,
+            Err(reason) => return Outcome::unreachable(reason),
+        };
+        let sent = Sent::new(message_id, body);
+        match connection.exchange(&sent, body, self.config.ack_timeout()).await {
+            Exchange::Broken(reason) => Outcome::unreachable(reason),
+            Exchange::Answered(verdict, clean) => {
+                let settled = matches!(verdict, Verdict::Accepted(_) | Verdict::Rejected { .. });
+                if settled && clean == Clean(true) {
+                    connection.last_used = Instant::now();
+                    self.connection = Some(connection);
+                }
+                outcome(verdict)
+            }
+        }
+    }
+}
+
+/// What a verdict means for the outbox.
+fn outcome(verdict: Verdict) -> Outcome {
+    match verdict {
+        Verdict::Accepted(code) => Outcome::Delivered { answer: code.to_string() },
+        Verdict::Rejected { code, condition, permanent } => {
+            let reason = condition.map_or_else(|| code.to_string(), |c| format!("{code} {c}"));
+            if permanent {
+                Outcome::Refused { reason }
+            } else {
+                Outcome::Retry { reason, after: None, scope: Scope::Lane }
+            }
+        }
+        Verdict::Committed => Outcome::unreachable("CA, but the application answer it announces did not come"),
+        Verdict::NotAnAnswer(reason) => Outcome::unreachable(reason),
+    }
+}
+
+impl Connection {
+    async fn open(config: &Config) -> Result<Connection, String> {
+        let Some((host, port)) = config.host_and_port() else { return Err("address is not host:port".to_owned()) };
+        let tcp =
+            TcpStream::connect((host.as_str(), port)).await.map_err(|e| format!("cannot connect: {}", e.kind()))?;
+        tcp.set_nodelay(true).map_err(|e| format!("cannot connect: {}", e.kind()))?;
+        let probe =
+            tcp.as_fd().try_clone_to_owned().map_err(|e| format!("cannot watch the connection: {}", e.kind()))?;
+        let stream: Box<dyn Stream> = match &config.tls {
+            None => Box::new(tcp),
+            Some(tls) => {
+                let name = tls.name_for(&host).map_err(|e| e.to_string())?;
+                let connector = TlsConnector::from(tls::client(tls).map_err(|e| e.to_string())?);
+                Box::new(connector.connect(name, tcp).await.map_err(|e| format!("TLS: {}", tls_reason(&e)))?)
+            }
+        };
+        Ok(Connection { stream, probe: std::net::TcpStream::from(probe), last_used: Instant::now() })
+    }
+
+    /// True when nothing is waiting on the line and the peer has not closed it.
+    async fn is_silent(&mut self) -> bool {
+        let mut byte = [0_u8; 1];
+        // What TLS has decrypted but nobody has read does not show on the socket.
+        let stream = &mut self.stream;
+        let unread = std::future::poll_fn(|context| {
+            let mut buffer = ReadBuf::new(&mut byte);
+            Poll::Ready(Pin::new(&mut *stream).poll_read(context, &mut buffer).is_ready())
+        });
+        if unread.await {
+            return false;
+        }
+        // The runtime learns of new bytes only when it next polls; the socket itself knows now.
+        matches!(self.probe.peek(&mut [0_u8; 1]), Err(e) if e.kind() == ErrorKind::WouldBlock)
+    }
+
+    async fn exchange(&mut self, sent: &Sent, message: &[u8], limit: Duration) -> Exchange {
+        let deadline = Instant::now() + limit;
+        match timeout_at(deadline, self.send(message)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) => return Exchange::Broken(format!("connection lost while sending: {}", e.kind())),
+            Err(_) => return Exchange::Broken("the receiver stopped reading".to_owned()),
+        }
+        let mut answers = Answers::default();
+        let mut committed = false;
+        loop {
+            let (answer, clean) = match timeout_at(deadline, self.receive(&mut answers)).await {
+                Ok(Ok(received)) => received,
+                Ok(Err(reason)) => return Exchange::Broken(reason),
+                Err(_) if committed => return Exchange::Answered(Verdict::Committed, Clean(false)),
+                Err(_) => return Exchange::Broken("no answer in time".to_owned()),
+            };
+            match sent.judge(&answer) {
+                Verdict::Committed if !committed => committed = true,
+                verdict => return Exchange::Answered(verdict, clean),
+            }
+        }
+    }
+
+    async fn send(&mut self, message: &[u8]) -> std::io::Result<()> {
+        let mut frame = Vec::with_capacity(message.len() + 3);
+        frame.push(VT);
+        frame.extend_from_slice(message);
+        frame.extend([FS, CR]);
+        self.stream.write_all(&frame).await?;
+        self.stream.flush().await
+    }
+
+    /// Waits for the next framed message.
+    async fn receive(&mut self, answers: &mut Answers) -> Result<(Vec<u8>, Clean), String> {
+        loop {
+            match answers.take() {
+                Taken::Message { bytes, alone } => return Ok((bytes, Clean(alone))),
+                Taken::Broken(reason) => return Err(reason.to_owned()),
+                Taken::LacksLastCr => match timeout(LAST_CR_GRACE, self.read(answers)).await {
+                    Ok(Ok(1..)) => {}
+                    Ok(_) | Err(_) => return Ok((answers.take_without_cr(), Clean(false))),
+                },
+                Taken::Nothing => match self.read(answers).await {
+                    Ok(0) => return Err("connection closed before the answer was whole".to_owned()),
+                    Ok(_) => {}
+                    Err(e) => return Err(format!("connection lost before the answer was whole: {}", e.kind())),
+                },
+            }
+        }
+    }
+
+    async fn read(&mut self, answers: &mut Answers) -> std::io::Result<usize> {
+        let mut bytes = [0_u8; READ_BYTES];
+        let n = self.stream.read(&mut bytes).await?;
+        answers.0.extend_from_slice(bytes.get(..n).unwrap_or_default());
+        Ok(n)
+    }
+}
+
+/// What has been read after sending and not been taken yet.
+#[derive(Default)]
+struct Answers(Vec<u8>);
+
+/// What [`Answers`] hold.
+#[derive(Debug, PartialEq, Eq)]
+enum Taken {
+    /// Nothing whole yet.
+    Nothing,
+    /// One message; `alone` when nothing followed it.
+    Message { bytes: Vec<u8>, alone: bool },
+    /// A message whose last CR has not come (yet).
+    LacksLastCr,
+    /// Bytes that are no frame.
+    Broken(&'static str),
+}
+
+impl Answers {
+    fn take(&mut self) -> Taken {
+        // Line ends between frames are common and harmless.
+        let blank = self.0.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
+        self.0.drain(..blank);
+        match self.0.first() {
+            None => return Taken::Nothing,
+            Some(&VT) => {}
+            Some(_) => return Taken::Broken("bytes outside a frame"),
+        }
+        if self.0.iter().skip(1).take_while(|b| **b != FS).any(|b| *b == VT) {
+            return Taken::Broken("a frame begins inside a frame");
+        }
+        let Some(end) = self.0.iter().position(|b| *b == FS) else {
+            let too_long = self.0.len() > ANSWER_MAX_BYTES;
+            return if too_long { Taken::Broken("the answer is too long") } else { Taken::Nothing };
+        };
+        match self.0.get(end + 1) {
+            None => Taken::LacksLastCr,
+            Some(&CR) => {
+                let bytes = self.message(end);
+                self.0.drain(..1);
+                Taken::Message { bytes, alone: self.0.iter().all(|b| matches!(b, b'\r' | b'\n')) }
+            }
+            Some(_) => Taken::Message { bytes: self.message(end), alone: false },
+        }
+    }
+
+    /// The message in front, without waiting for its last CR any longer.
+    fn take_without_cr(&mut self) -> Vec<u8> {
+        let end = self.0.iter().position(|b| *b == FS).unwrap_or(self.0.len());
+        self.message(end)
+    }
+
+    /// Takes everything up to the FS at `end`, and the FS.
+    fn message(&mut self, end: usize) -> Vec<u8> {
+        let taken: Vec<u8> = self.0.drain(..self.0.len().min(end + 1)).collect();
+        let without_vt = taken.get(1..).unwrap_or_default();
+        without_vt.strip_suffix(&[FS]).unwrap_or(without_vt).to_vec()
+    }
+}
+
+/// rustls says what it holds against a certificate; an ordinary error has a kind.
+fn tls_reason(error: &std::io::Error) -> String {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(inner) => inner.to_string(),
+        None => error.kind().to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(chunks: &[&[u8]]) -> Vec<Taken> {
+        let mut answers = Answers::default();
+        let mut seen = Vec::new();
+        for chunk in chunks {
+            answers.0.extend_from_slice(chunk);
+            loop {
+                match answers.take() {
+                    Taken::Nothing => break,
+                    last @ (Taken::LacksLastCr | Taken::Broken(_)) => {
+                        seen.push(last);
+                        break;
+                    }
+                    message => seen.push(message),
+                }
+            }
+        }
+        seen
+    }
+
+    fn message(text: &str, alone: bool) -> Taken {
+        Taken::Message { bytes: text.as_bytes().to_vec(), alone }
+    }
+
+    #[test]
+    fn a_frame_is_found_in_any_split_and_what_follows_it_is_noticed() {
+        assert_eq!(all(&[b"\x0bMSH\x1c\r"]), [message("MSH", true)]);
+        assert_eq!(all(&[b"\r\n\x0bMS", b"H\x1c", b"\r"]), [Taken::LacksLastCr, message("MSH", true)]);
+        assert_eq!(all(&[b"\x0bMSH\x1c\r\n"]), [message("MSH", true)]);
+        assert_eq!(all(&[b"\x0bA\x1c\r\x0bB\x1c\r"]), [message("A", false), message("B", true)]);
+        assert_eq!(all(&[b"\x0bA\x1c\x0bB\x1c\r"]), [message("A", false), message("B", true)]);
+    }
+
+    #[test]
+    fn what_is_no_frame_breaks_the_line() {
+        assert_eq!(all(&[b"HTTP/1.1"]), [Taken::Broken("bytes outside a frame")]);
+        assert_eq!(all(&[b"\x0bMSH\x0bMSH"]), [Taken::Broken("a frame begins inside a frame")]);
+        let endless = [&[VT][..], &vec![b'x'; ANSWER_MAX_BYTES]].concat();
+        assert_eq!(all(&[&endless]), [Taken::Broken("the answer is too long")]);
+    }
+
+    #[test]
+    fn a_missing_last_cr_loses_no_answer() {
+        let mut answers = Answers(b"\x0bMSH\x1c".to_vec());
+        assert_eq!(answers.take(), Taken::LacksLastCr);
+        assert_eq!(answers.take_without_cr(), b"MSH");
+    }
+}

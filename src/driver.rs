@@ -1,1 +1,255 @@
-//! See the crate docs.
+//! Drivers: how to read one family of instruments, as data.
+//!
+//! A driver is one `driver.toml` ([`schema`]). [`Registry`] holds the ones compiled in ([`builtin`]) and those a site
+//! adds, and recognises an instrument by its header ([`identify`]). `interpret` turns the raw bytes of an entry into
+//! reports. It is total: whatever the bytes are, it returns, and every result it saw is either an observation or a
+//! refused record (invariant I7). Nothing doubtful is dropped or repaired: it becomes a [`crate::clinical::Doubt`]
+//! that the rules hold on (invariant I13).
+
+pub mod builtin;
+pub mod identify;
+pub mod path;
+pub mod quirk;
+pub mod schema;
+
+use crate::clinical::Report;
+use schema::{Analyte, Identity, Schema};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+
+/// Longest `driver.toml`, in bytes.
+pub const DRIVER_TEXT_MAX: usize = 1 << 20;
+/// Most drivers in one registry.
+pub const DRIVERS_MAX: usize = 4096;
+/// Most results read out of one message; the rest is refused with a reason. The largest real one seen has 84.
+pub const RESULTS_MAX: usize = 20_000;
+/// Hex digits of a driver's version.
+const VERSION_DIGITS: usize = 12;
+
+/// What a message is written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    /// LIS02-A2 (E1394) records over LIS01-A2 (E1381).
+    Astm,
+    /// HL7 v2 over MLLP.
+    Hl7,
+}
+
+impl Protocol {
+    /// What the bytes look like: HL7 when an MSH comes before any ASTM header, else ASTM.
+    pub fn guess(raw: &[u8]) -> Protocol {
+        if crate::message::hl7::looks_like(raw) { Protocol::Hl7 } else { Protocol::Astm }
+    }
+
+    /// `astm` or `hl7`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Protocol::Astm => "astm",
+            Protocol::Hl7 => "hl7",
+        }
+    }
+}
+
+/// Why a `driver.toml` was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DriverError {
+    /// The text is not TOML, or holds a key or value that does not belong there. Names the line.
+    #[error("{name}: {message}")]
+    Syntax {
+        /// Driver or file.
+        name: String,
+        /// The parser's words, with line, column and the line itself.
+        message: String,
+    },
+    /// A value is well-formed but wrong.
+    #[error("{name}, line {line}: {message}")]
+    Invalid {
+        /// Driver or file.
+        name: String,
+        /// Line, from 1.
+        line: usize,
+        /// What is wrong and what to write instead.
+        message: String,
+    },
+    /// Too long, or too many.
+    #[error("{name}: {message}")]
+    Limit {
+        /// Driver or file.
+        name: String,
+        /// Which limit.
+        message: &'static str,
+    },
+}
+
+/// One driver, checked and ready.
+#[derive(Debug, Clone)]
+pub struct Driver {
+    /// Name, such as `roche-cobas-c311`.
+    pub id: String,
+    /// First digits of the SHA-256 of its text: changes whenever the driver does.
+    pub version: String,
+    /// The data.
+    pub schema: Schema,
+    analytes: HashMap<String, usize>,
+}
+
+/// Drivers by id.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    drivers: BTreeMap<String, Driver>,
+    bare_astm: Driver,
+    bare_hl7: Driver,
+}
+
+/// What [`interpret`] needs to know beyond the bytes.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// Zone of the instrument's clock.
+    pub zone: jiff::tz::TimeZone,
+    /// Character set the link is configured for; goes before the driver's, after what the message itself declares.
+    pub charset: Option<String>,
+    /// False when the session ended before the message was complete.
+    pub complete: bool,
+}
+
+/// What one entry says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Interpretation {
+    /// Driver as `id@version`.
+    pub driver: String,
+    /// Results the message carried: the sum of observations and refused records, always (invariant I7).
+    pub inbound_results: u32,
+    /// Reports, in the message's order.
+    pub reports: Vec<Report>,
+    /// Results that are none, each with its reason.
+    pub refused: Vec<RefusedRecord>,
+    /// What was odd but loses nothing.
+    pub notes: Vec<Note>,
+}
+
+/// A result record that makes no observation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RefusedRecord {
+    /// Record or segment number in the message, from 1.
+    pub record: u32,
+    /// `R`, `OBX`, ...
+    pub kind: String,
+    /// Why; a closed set of texts.
+    pub reason: &'static str,
+}
+
+/// Something odd, in words that are safe to log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Note {
+    /// Record or segment number, 0 for the message as a whole.
+    pub record: u32,
+    /// What; a constant text.
+    pub what: &'static str,
+}
+
+impl Driver {
+    /// Reads and checks a `driver.toml`. `name` becomes the id and stands in errors.
+    pub fn parse(name: &str, text: &str) -> Result<Driver, DriverError> {
+        if text.len() > DRIVER_TEXT_MAX {
+            return Err(DriverError::Limit { name: name.into(), message: "driver.toml is longer than 1 MiB" });
+        }
+        let schema: Schema = toml::from_str(text)
+            .map_err(|e| DriverError::Syntax { name: name.into(), message: e.to_string().trim_end().to_string() })?;
+        identify::check(&schema).map_err(|fault| DriverError::Invalid {
+            name: name.into(),
+            line: fault.line_in(text),
+            message: fault.message,
+        })?;
+        let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+        let version = digest.as_ref().iter().map(|b| format!("{b:02x}")).collect::<String>();
+        let analytes = schema.analyte.iter().enumerate().map(|(i, a)| (a.code.clone(), i)).collect();
+        Ok(Driver { id: name.to_string(), version: version[..VERSION_DIGITS].to_string(), schema, analytes })
+    }
+
+    /// `id@version`.
+    pub fn id_and_version(&self) -> String {
+        format!("{}@{}", self.id, self.version)
+    }
+
+    /// What the driver reads.
+    pub fn protocol(&self) -> Protocol {
+        self.schema.identity.protocol
+    }
+
+    /// Defaults for a link.
+    pub fn wire(&self) -> &schema::Wire {
+        &self.schema.wire
+    }
+
+    /// The analyte for a code.
+    pub fn analyte(&self, code: &str) -> Option<&Analyte> {
+        self.analytes.get(code).and_then(|i| self.schema.analyte.get(*i))
+    }
+
+    /// A driver that knows nothing but the standard.
+    fn bare(id: &str, protocol: Protocol) -> Driver {
+        let identity = Identity {
+            vendor: String::new(),
+            model: String::new(),
+            protocol,
+            header: Vec::new(),
+            evidence: Vec::new(),
+        };
+        Driver {
+            id: id.to_string(),
+            version: "0".repeat(VERSION_DIGITS),
+            schema: Schema::bare(identity),
+            analytes: HashMap::new(),
+        }
+    }
+}
+
+impl Registry {
+    /// The drivers compiled in.
+    pub fn builtin() -> Registry {
+        let mut registry = Registry {
+            drivers: BTreeMap::new(),
+            bare_astm: Driver::bare(builtin::GENERIC_ASTM, Protocol::Astm),
+            bare_hl7: Driver::bare(builtin::GENERIC_HL7, Protocol::Hl7),
+        };
+        for (name, text) in builtin::DRIVERS {
+            // They are compiled in and a test reads each of them, so that none is ever left out here.
+            let _ = registry.add(name, text);
+        }
+        registry
+    }
+
+    /// Adds a driver, or replaces the one of the same name.
+    pub fn add(&mut self, name: &str, toml: &str) -> Result<(), DriverError> {
+        if self.drivers.len() >= DRIVERS_MAX {
+            return Err(DriverError::Limit { name: name.into(), message: "more than 4096 drivers" });
+        }
+        let driver = Driver::parse(name, toml)?;
+        self.drivers.insert(name.to_string(), driver);
+        Ok(())
+    }
+
+    /// The driver of this id.
+    pub fn get(&self, id: &str) -> Option<&Driver> {
+        self.drivers.get(id)
+    }
+
+    /// All drivers, by id.
+    pub fn iter(&self) -> impl Iterator<Item = &Driver> {
+        self.drivers.values()
+    }
+
+    /// The driver whose header pattern fits the message best; the generic one of the protocol when none does.
+    pub fn identify(&self, protocol: Protocol, raw: &[u8]) -> &Driver {
+        identify::best(self.drivers.values(), protocol, raw).unwrap_or_else(|| self.generic(protocol))
+    }
+
+    /// The generic driver of a protocol.
+    pub fn generic(&self, protocol: Protocol) -> &Driver {
+        match protocol {
+            Protocol::Astm => self.drivers.get(builtin::GENERIC_ASTM).unwrap_or(&self.bare_astm),
+            Protocol::Hl7 => self.drivers.get(builtin::GENERIC_HL7).unwrap_or(&self.bare_hl7),
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Which driver a message belongs to, and whether a driver's data can be right.
+
+use super::schema::Schema;
+use super::{Driver, Protocol};
+use crate::message::{astm, charset, hl7};
+
+/// Only this much of a message is looked at to recognise its sender, in bytes.
+const HEADER_LOOK_MAX: usize = 8192;
+
+/// The driver whose pattern fits best: the one with the most literal characters, then the first by id.
+pub(super) fn best<'d>(
+    drivers: impl Iterator<Item = &'d Driver>,
+    protocol: Protocol,
+    raw: &[u8],
+) -> Option<&'d Driver> {
+    let sender = sender(protocol, raw)?;
+    let mut found: Option<(usize, &Driver)> = None;
+    for driver in drivers.filter(|d| d.protocol() == protocol) {
+        for pattern in driver.schema.identity.header.iter().filter(|p| header_fits(p, &sender)) {
+            let literal = pattern.chars().filter(|c| *c != '*').count();
+            if found.is_none_or(|(most, _)| literal > most) {
+                found = Some((literal, driver));
+            }
+        }
+    }
+    found.map(|(_, driver)| driver)
+}
+
+/// What the sender calls itself: H.5 with its delimiters, or MSH-3.
+pub fn sender(protocol: Protocol, raw: &[u8]) -> Option<String> {
+    let start = raw.get(..HEADER_LOOK_MAX).unwrap_or(raw);
+    match protocol {
+        Protocol::Astm => astm::sender(start),
+        Protocol::Hl7 => hl7::sender(start),
+    }
+}
+
+/// True when `text` fits `pattern`, in which `*` stands for any run of characters. Linear in time for each `*`.
+pub fn wildcard(pattern: &str, text: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = text.strip_prefix(parts.next().unwrap_or("")) else { return false };
+    let mut tail: Vec<&str> = parts.collect();
+    let Some(last) = tail.pop() else { return rest.is_empty() };
+    for part in tail {
+        match rest.find(part) {
+            Some(at) => rest = rest.get(at + part.len()..).unwrap_or(""),
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}
+
+/// A semantic fault of a driver's data.
+pub(super) struct Fault {
+    /// What is wrong.
+    pub message: String,
+    /// A text that stands on the line at fault.
+    needles: Vec<String>,
+}
+
+impl Fault {
+    /// The line the fault is on: the last one that holds a needle, else the first line.
+    pub fn line_in(&self, text: &str) -> usize {
+        let has = |line: &str| self.needles.iter().any(|n| line.contains(n.as_str()));
+        let numbered = || text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with('#'));
+        numbered().filter(|(_, line)| has(line)).last().map_or(1, |(i, _)| i + 1)
+    }
+}
+
+/// Checks what the format alone cannot say.
+pub(super) fn check(schema: &Schema) -> Result<(), Fault> {
+    let fault = |message: String, needles: &[&str]| {
+        Err(Fault { message, needles: needles.iter().map(|n| n.to_string()).collect() })
+    };
+    let protocol = schema.identity.protocol;
+    for pattern in &schema.identity.header {
+        if pattern.chars().all(|c| c == '*' || c.is_whitespace()) {
+            return fault("a header pattern that fits everything recognises nothing".into(), &["header"]);
+        }
+    }
+    if let Some(label) = &schema.wire.charset
+        && charset::Charset::named(label).is_none()
+    {
+        return fault(format!("charset `{label}` is not known; try utf-8, latin-1 or windows-1252"), &[label]);
+    }
+    if let Some(parity) = &schema.wire.parity
+        && !matches!(parity.as_str(), "none" | "even" | "odd")
+    {
+        return fault("parity is none, even or odd".into(), &["parity"]);
+    }
+    for place in schema.places() {
+        let fits = match protocol {
+            Protocol::Astm => astm::RECORDS.contains(&place.record.as_str()) && place.subcomponent.is_none(),
+            Protocol::Hl7 => place.record.len() == 3,
+        };
+        if !fits {
+            let written = place.to_string();
+            return fault(format!("`{written}` is no place in a message of this protocol"), &[&written]);
+        }
+    }
+    let mut seen = std::collections::HashSet::new();
+    for analyte in &schema.analyte {
+        let code = analyte.code.as_str();
+        let needles = [format!("\"{code}\""), format!("'{code}'")];
+        let needles = [needles[0].as_str(), needles[1].as_str()];
+        if code.is_empty() {
+            return fault("an analyte needs a code".into(), &["code = \"\""]);
+        }
+        if !seen.insert(code) {
+            return fault(format!("analyte `{code}` is listed twice"), &needles);
+        }
+        if !is_loinc(&analyte.loinc) {
+            let message = format!("`{}` is not a LOINC code (its check digit does not fit)", analyte.loinc);
+            return fault(message, &[&analyte.loinc]);
+        }
+        if let Some((unit, _)) = analyte.units.iter().find(|(_, ucum)| ucum.is_empty() || ucum.contains(' ')) {
+            return fault(format!("unit `{unit}` of analyte `{code}` has no UCUM; unitless is \"1\""), &needles);
+        }
+    }
+    Ok(())
+}
+
+/// True for the shape of a LOINC code, check digit (mod 10, Luhn) included.
+pub fn is_loinc(code: &str) -> bool {
+    let Some((number, check)) = code.split_once('-') else { return false };
+    let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
+    if !(1..=7).contains(&number.len()) || check.len() != 1 || !digits(number) || !digits(check) {
+        return false;
+    }
+    let sum: u32 = number
+        .bytes()
+        .rev()
+        .enumerate()
+        .map(|(i, b)| {
+            let digit = u32::from(b - b'0') * if i % 2 == 0 { 2 } else { 1 };
+            digit / 10 + digit % 10
+        })
+        .sum();
+    check.bytes().next().map(|b| u32::from(b - b'0')) == Some((10 - sum % 10) % 10)
+}
+
+fn header_fits(pattern: &str, sender: &str) -> bool {
+    if pattern.contains('*') { wildcard(pattern, sender) } else { sender.contains(pattern) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loinc_code_proves_itself_by_its_check_digit() {
+        for code in ["1920-8", "718-7", "6690-2", "32623-1", "82477-1", "2345-7"] {
+            assert!(is_loinc(code), "{code}");
+        }
+        for code in ["1920-9", "", "-", "718", "718-77", "abc-1", "12345678-1", "685"] {
+            assert!(!is_loinc(code), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_star_stands_for_anything() {
+        for (pattern, text, fits) in [
+            ("H500*", "H500^910", true),
+            ("*H500*", "x H500", true),
+            ("H5*0", "H5", false),
+            ("*", "", true),
+            ("a*b*a", "abba", true),
+            ("a*a", "a", false),
+            ("c111", "c111", true),
+            ("c111", "c1111", false),
+        ] {
+            assert_eq!(wildcard(pattern, text), fits, "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn a_fault_names_its_line() {
+        let head = "[identity]\nvendor = \"A\"\nmodel = \"B\"\nprotocol = \"astm\"\n";
+        for (more, line, words) in [
+            ("[[analyte]]\ncode = \"1\"\nloinc = \"1920-9\"\n", 7, "check digit"),
+            (
+                "[[analyte]]\ncode = \"1\"\nloinc = \"1920-8\"\n[[analyte]]\ncode = \"1\"\nloinc = \"718-7\"\n",
+                9,
+                "twice",
+            ),
+            ("[fields]\nvalue = \"PID.5\"\n", 6, "PID.5"),
+            ("[wire]\ncharset = \"ebcdic\"\n", 6, "charset"),
+        ] {
+            let error = Driver::parse("x", &format!("{head}{more}")).unwrap_err().to_string();
+            assert!(error.contains(&format!("line {line}")) && error.contains(words), "{error}");
+        }
+        for (more, words) in [
+            ("colour = 1\n", "line 5"),
+            ("[fields]\nspecimen = \"O.3\"\n", "line 6"),
+            ("[fields]\nvalue = \"R.zero\"\n", "line 6"),
+            ("quirks = [\"sings\"]\n", "line 5"),
+        ] {
+            let error = Driver::parse("x", &format!("{head}{more}")).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+    }
+}

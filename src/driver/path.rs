@@ -1,0 +1,142 @@
+//! Where something stands in a message: `R.3.4`, `OBX.3.1`, `SPM.2.1.1`.
+
+use serde::Deserialize;
+
+/// Most places one path may join and most paths one list may hold.
+const PLACES_MAX: usize = 16;
+/// Highest field, component or subcomponent number; the standards stay far below.
+const NUMBER_MAX: u16 = 999;
+
+/// One place: record letter or segment name, field, component, subcomponent, all from 1 as the standards count
+/// (field 1 of an ASTM record is its type letter; MSH-1 is the field separator).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// `R`, `OBX`, ...
+    pub record: String,
+    /// Field number.
+    pub field: u16,
+    /// Component number. Without one: component 1, but for values and comments the whole field.
+    pub component: Option<u16>,
+    /// Subcomponent number, HL7 only.
+    pub subcomponent: Option<u16>,
+}
+
+/// A place, or several joined with `+`: `R.3.2+R.3.4` reads both and puts `/` between them (empty ones at the end are
+/// left out).
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Path {
+    /// The places, in order.
+    pub places: Vec<Place>,
+}
+
+/// A list of paths; the first one that is not empty is taken. Written as one string or a list of strings.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "OneOrMany")]
+pub struct Paths(Vec<Path>);
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Paths {
+    /// The paths, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Path> {
+        self.0.iter()
+    }
+
+    /// True when there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Every place named.
+    pub fn places(&self) -> impl Iterator<Item = &Place> {
+        self.0.iter().flat_map(|p| &p.places)
+    }
+}
+
+impl TryFrom<OneOrMany> for Paths {
+    type Error = String;
+    fn try_from(text: OneOrMany) -> Result<Self, String> {
+        let many = match text {
+            OneOrMany::One(one) => vec![one],
+            OneOrMany::Many(many) => many,
+        };
+        if many.len() > PLACES_MAX {
+            return Err(format!("more than {PLACES_MAX} paths in one list"));
+        }
+        many.into_iter().map(Path::try_from).collect::<Result<_, _>>().map(Paths)
+    }
+}
+
+impl TryFrom<String> for Path {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let places = text.split('+').map(|p| place(p.trim())).collect::<Option<Vec<_>>>();
+        match places {
+            Some(places) if places.len() <= PLACES_MAX => Ok(Path { places }),
+            Some(_) => Err(format!("path joins more than {PLACES_MAX} places")),
+            None => Err(format!("`{text}` is not a path; write RECORD.FIELD or RECORD.FIELD.COMPONENT, such as R.3.4")),
+        }
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.record, self.field)?;
+        for number in [self.component, self.subcomponent].into_iter().flatten() {
+            write!(f, ".{number}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Display for Path {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (i, place) in self.places.iter().enumerate() {
+            write!(f, "{}{place}", if i > 0 { "+" } else { "" })?;
+        }
+        Ok(())
+    }
+}
+
+fn place(text: &str) -> Option<Place> {
+    let mut parts = text.split(['.', '-']);
+    let record = parts
+        .next()
+        .filter(|r| (1..=3).contains(&r.len()) && r.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit()))?;
+    let mut numbers = Vec::new();
+    for part in parts {
+        numbers.push(part.parse::<u16>().ok().filter(|n| (1..=NUMBER_MAX).contains(n))?);
+    }
+    (1..=3).contains(&numbers.len()).then(|| Place {
+        record: record.to_string(),
+        field: numbers.first().copied().unwrap_or(1),
+        component: numbers.get(1).copied(),
+        subcomponent: numbers.get(2).copied(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_read_and_written_alike() {
+        for text in ["R.3.4", "O.16", "SPM.2.1.1", "R.3.2+R.3.4"] {
+            assert_eq!(Path::try_from(text.to_string()).unwrap().to_string(), text);
+        }
+        assert_eq!(Path::try_from("OBX-3.1".to_string()).unwrap().to_string(), "OBX.3.1");
+    }
+
+    #[test]
+    fn what_is_no_path_is_refused_with_a_hint() {
+        for text in ["", "R", "R.", "R.0", "r.3", "R.3.4.5.6", "R.x", "LONG.1", "R.70000", "R.3+"] {
+            assert!(Path::try_from(text.to_string()).unwrap_err().contains("R.3.4"), "{text}");
+        }
+    }
+}

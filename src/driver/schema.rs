@@ -1,0 +1,340 @@
+//! The format of `driver.toml`. Everything an instrument family does its own way is a key in here, so that a driver is
+//! data a laboratory can read. Unknown keys are errors that name the line.
+//!
+//! Only `[identity]` is required. A list under `[fields]` means "the first of these that is not empty"; what is left
+//! out stands where the standard puts it ([`Fields::standard`]).
+
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+use super::path::Paths;
+use super::quirk::Quirk;
+
+/// One `driver.toml`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Schema {
+    /// Who the driver is for and where its knowledge comes from.
+    pub identity: Identity,
+    /// Defaults for a link that uses this driver.
+    #[serde(default)]
+    pub wire: Wire,
+    /// Where things are in the message.
+    #[serde(default)]
+    pub fields: Fields,
+    /// The tests this instrument reports.
+    #[serde(default)]
+    pub analyte: Vec<Analyte>,
+    /// Unit as sent = UCUM, for analytes that have no `units` of their own and for codes that are LOINC already.
+    #[serde(default)]
+    pub units: BTreeMap<String, String>,
+    /// Flag as sent = HL7 table 0078 code; `""` drops the flag. A flag that is not listed is kept as sent.
+    #[serde(default)]
+    pub flags: BTreeMap<String, String>,
+    /// Result status as sent = HL7 table 0085 code, over the standard reading. `""` as key stands for "none was sent".
+    #[serde(default)]
+    pub status: BTreeMap<String, String>,
+    /// Qualitative code as sent (at `fields.qualitative`) = flag it adds.
+    #[serde(default)]
+    pub qualitative: BTreeMap<String, String>,
+    /// How a control run is told from a patient's.
+    #[serde(default)]
+    pub qc: Qc,
+    /// What means "no result" or "doubtful result".
+    #[serde(default)]
+    pub failure: Failure,
+    /// Values that never belong in a chart.
+    #[serde(default)]
+    pub technical: Technical,
+    /// Behaviour that data cannot say.
+    #[serde(default)]
+    pub quirks: Vec<Quirk>,
+}
+
+/// `[identity]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    /// Maker.
+    pub vendor: String,
+    /// Model or family.
+    pub model: String,
+    /// `astm` or `hl7`.
+    pub protocol: super::Protocol,
+    /// The instrument is recognised when one of these is found in H.5 (whole field, delimiters included) or in MSH-3.
+    /// With a `*` the pattern must match the whole field. Case-sensitive. None: never recognised by itself.
+    #[serde(default)]
+    pub header: Vec<String>,
+    /// Where the knowledge comes from: captures, manuals with revision.
+    #[serde(default)]
+    pub evidence: Vec<String>,
+}
+
+/// `[wire]`: what a link takes when its configuration does not say otherwise.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Wire {
+    /// Serial speed in bits per second.
+    pub baud: Option<u32>,
+    /// 7 or 8.
+    pub data_bits: Option<u8>,
+    /// `none`, `even` or `odd`.
+    pub parity: Option<String>,
+    /// 1 or 2.
+    pub stop_bits: Option<u8>,
+    /// Character set of the text when the message does not say: an HL7 table 0211 name or a WHATWG label.
+    pub charset: Option<String>,
+    /// Longest frame text the instrument takes, in bytes (240 in E1381-95, 63 993 in LIS01-A2).
+    pub frame_text_max: Option<u32>,
+    /// How long a frame may take, in milliseconds.
+    pub frame_timeout_ms: Option<u64>,
+    /// How long the instrument waits for our reply, in milliseconds.
+    pub reply_timeout_ms: Option<u64>,
+}
+
+/// `[fields]`: each is a path or a list of paths (see [`super::path::Path`]).
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Fields {
+    /// Specimen id.
+    pub specimen_id: Paths,
+    /// Ids that are no id but a marker for "barcode could not be read" (`*` is a wildcard), such as `@*`.
+    pub specimen_misread: Vec<String>,
+    /// Strip blanks around the specimen id. Off unless the instrument pads.
+    pub specimen_trim: bool,
+    /// Specimen type.
+    pub specimen_type: Paths,
+    /// Rack and position.
+    pub position: Paths,
+    /// When the specimen was collected.
+    pub collected: Paths,
+    /// Patient id.
+    pub patient_id: Paths,
+    /// Who assigned it.
+    pub patient_id_authority: Paths,
+    /// Family name.
+    pub family: Paths,
+    /// Given name.
+    pub given: Paths,
+    /// Birth date.
+    pub birth_date: Paths,
+    /// Sex.
+    pub sex: Paths,
+    /// Ward or bed.
+    pub location: Paths,
+    /// Placer's order number.
+    pub placer_order_number: Paths,
+    /// Filler's order number.
+    pub filler_order_number: Paths,
+    /// What was ordered.
+    pub service: Paths,
+    /// Priority.
+    pub priority: Paths,
+    /// Code of the test in a result.
+    pub test_code: Paths,
+    /// Characters trimmed from the end of the code.
+    pub test_code_trim: String,
+    /// The code ends before the first of these characters (`8/1/not` is `8` with `"/"`).
+    pub test_code_until: String,
+    /// The instrument's own name for the test.
+    pub test_name: Paths,
+    /// Value. A path without a component takes the whole field.
+    pub value: Paths,
+    /// What a value must be, for analytes that do not say. Default: a number where units are listed, else anything.
+    pub value_kind: Option<ValueKind>,
+    /// A qualitative code beside the value; looked up in `[qualitative]` and only when the value stands elsewhere.
+    pub qualitative: Paths,
+    /// Numbers are written with a decimal comma.
+    pub decimal_comma: bool,
+    /// Unit.
+    pub unit: Paths,
+    /// Reference range.
+    pub reference_range: Paths,
+    /// Flags; every repeat is one flag.
+    pub flag: Paths,
+    /// Result status.
+    pub result_status: Paths,
+    /// When the measurement completed.
+    pub completed: Paths,
+    /// Operator.
+    pub operator: Paths,
+    /// Text of a comment.
+    pub comment: Paths,
+    /// Name the instrument gives itself.
+    pub instrument_name: Paths,
+    /// Serial number.
+    pub serial_number: Paths,
+    /// Software version.
+    pub software_version: Paths,
+}
+
+/// What a value promises to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ValueKind {
+    /// A number, a limit (`<3.00`), a range or a ratio.
+    Number,
+    /// Words, even when they look like a number.
+    Text,
+    /// Whatever it looks like.
+    Any,
+}
+
+/// `[[analyte]]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Analyte {
+    /// Code as the instrument sends it, after trimming.
+    pub code: String,
+    /// LOINC.
+    pub loinc: String,
+    /// LOINC long common name.
+    #[serde(default)]
+    pub name: String,
+    /// Unit as sent = UCUM. When there are any, no other unit is accepted; `""` as key stands for "no unit was sent".
+    #[serde(default)]
+    pub units: BTreeMap<String, String>,
+    /// What the value must be.
+    #[serde(default)]
+    pub value_kind: Option<ValueKind>,
+}
+
+/// `[qc]`: any rule that matches makes the report a control run. The first three default to the standard's own `Q`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Qc {
+    /// H.12 or MSH-11.
+    pub processing_id: Vec<String>,
+    /// O.12.
+    pub action_code: Vec<String>,
+    /// SPM-11 or OBR-15 component 7.
+    pub specimen_role: Vec<String>,
+    /// Beginnings of the specimen id.
+    pub specimen_prefix: Vec<String>,
+    /// Beginnings of O.16 (or OBR-15) component 1.
+    pub specimen_descriptor: Vec<String>,
+    /// Beginnings of the patient id.
+    pub patient_prefix: Vec<String>,
+    /// Where the control's name stands.
+    pub control_name: Paths,
+    /// Where its lot stands.
+    pub control_lot: Paths,
+    /// Where its level stands.
+    pub control_level: Paths,
+    /// A comment that begins with this key and `:` makes it a control run and names the control.
+    pub comment_name: String,
+    /// The same for the lot.
+    pub comment_lot: String,
+    /// The same for the level.
+    pub comment_level: String,
+}
+
+impl Default for Qc {
+    fn default() -> Self {
+        let q = || vec!["Q".to_string()];
+        Qc {
+            processing_id: q(),
+            action_code: q(),
+            specimen_role: q(),
+            specimen_prefix: Vec::new(),
+            specimen_descriptor: Vec::new(),
+            patient_prefix: Vec::new(),
+            control_name: Paths::default(),
+            control_lot: Paths::default(),
+            control_level: Paths::default(),
+            comment_name: String::new(),
+            comment_lot: String::new(),
+            comment_level: String::new(),
+        }
+    }
+}
+
+/// `[failure]`. Values are compared whole and without regard to case.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Failure {
+    /// Value words that mean the run gave no result.
+    pub values: Vec<String>,
+    /// Value words that mean the instrument would not commit itself.
+    pub questionable_values: Vec<String>,
+    /// Flags (as sent) that mean the run gave no result.
+    pub flags: Vec<String>,
+    /// Flags (as sent) by which the instrument questions its result.
+    pub questionable_flags: Vec<String>,
+    /// Statuses (as sent) by which the instrument questions its result; `W` always does (LIS02-A2 8.1.9).
+    pub questionable_status: Vec<String>,
+    /// Data alarms that do not put a result in doubt (quirk `comment-is-data-alarm`).
+    pub harmless_alarms: Vec<String>,
+}
+
+/// `[technical]`: values for the service engineer (curve points, rack numbers). They are counted and refused with the
+/// reason "technical value", never sent and never held.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Technical {
+    /// Test codes, `*` is a wildcard.
+    pub codes: Vec<String>,
+    /// A result in which all of these are empty is technical.
+    pub when_empty: Paths,
+}
+
+impl Schema {
+    /// A driver without data.
+    pub(super) fn bare(identity: Identity) -> Schema {
+        Schema {
+            identity,
+            wire: Wire::default(),
+            fields: Fields::default(),
+            analyte: Vec::new(),
+            units: BTreeMap::new(),
+            flags: BTreeMap::new(),
+            status: BTreeMap::new(),
+            qualitative: BTreeMap::new(),
+            qc: Qc::default(),
+            failure: Failure::default(),
+            technical: Technical::default(),
+            quirks: Vec::new(),
+        }
+    }
+
+    /// Every place the driver names.
+    pub(super) fn places(&self) -> impl Iterator<Item = &super::path::Place> {
+        let f = &self.fields;
+        let lists = [
+            &f.specimen_id,
+            &f.specimen_type,
+            &f.position,
+            &f.collected,
+            &f.patient_id,
+            &f.patient_id_authority,
+            &f.family,
+            &f.given,
+            &f.birth_date,
+            &f.sex,
+            &f.location,
+            &f.placer_order_number,
+            &f.filler_order_number,
+            &f.service,
+            &f.priority,
+            &f.test_code,
+            &f.test_name,
+            &f.value,
+            &f.qualitative,
+            &f.unit,
+            &f.reference_range,
+            &f.flag,
+            &f.result_status,
+            &f.completed,
+            &f.operator,
+            &f.comment,
+            &f.instrument_name,
+            &f.serial_number,
+            &f.software_version,
+            &self.qc.control_name,
+            &self.qc.control_lot,
+            &self.qc.control_level,
+            &self.technical.when_empty,
+        ];
+        lists.into_iter().flat_map(|paths| paths.places())
+    }
+}

@@ -1,0 +1,399 @@
+//! The receiving side: takes whole messages into custody, one at a time, and answers each in the mode it asks for.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::ack::{Fault, acknowledgment};
+use super::framer::{Framer, Item, MESSAGE_MAX};
+use super::msh::{Msh, msh};
+use super::{CR, frame};
+use crate::wire::{Custody, Event, Output, Persist, Refusal, Refused, Time, Token};
+
+/// How long a message may take from `VT` to `FS`, on top of the time its bytes need.
+const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time each byte adds to it, as a part of it: 1 ms of 30 s, the pace of a serial line at 9600 baud.
+const BYTE_DIVISOR: u32 = 30_000;
+/// How long `CR` may lag behind `FS`, as a part of the frame timeout: 300 ms of 30 s.
+const TAIL_DIVISOR: u32 = 100;
+/// Senders wait 10 s and more for an answer.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(9);
+/// Messages that may wait behind the one in flight.
+const PIPELINE_MAX: usize = 64;
+/// Longest header segment that is answered.
+const HEADER_MAX: usize = 4096;
+/// The header assumed when a peer sent none.
+const NO_HEADER: &[u8] = b"MSH|^~\\&";
+
+const NO_CONTROL_ID: Fault = Fault {
+    location: &["MSH", "1", "10"],
+    code: "101",
+    meaning: "Required field missing",
+    text: "MSH-10 is empty: the message cannot be told from another and was not kept",
+};
+const NOT_HL7: Fault = Fault {
+    location: &[],
+    code: "100",
+    meaning: "Segment sequence error",
+    text: "The message does not begin with MSH and was not kept",
+};
+const HEADER_TOO_LONG: Fault = Fault {
+    location: &["MSH", "1"],
+    code: "102",
+    meaning: "Data type error",
+    text: "The MSH segment is too long; the message was not kept",
+};
+const TOO_LONG: Fault = Fault {
+    location: &[],
+    code: "207",
+    meaning: "Application internal error",
+    text: "The message is over the size limit and was not kept",
+};
+const STORAGE_FULL: Fault = Fault {
+    location: &[],
+    code: "207",
+    meaning: "Application internal error",
+    text: "Storage is full; the message was not kept, send it again later",
+};
+const STORAGE_FAILED: Fault = Fault {
+    location: &[],
+    code: "207",
+    meaning: "Application internal error",
+    text: "Storage failed; the message was not kept, send it again later",
+};
+
+/// Limits and timers of a [`Receiver`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReceiverConfig {
+    /// Largest message accepted, in bytes. Larger ones are answered AR and skipped.
+    pub message_max: usize,
+    /// How long a message may take from `VT` to `FS`; 1 ms is added for each of its bytes at the default of 30 s, and
+    /// in proportion at other values.
+    pub frame_timeout: Duration,
+    /// Custody that takes longer than this is not acknowledged; the line is closed.
+    pub reply_timeout: Duration,
+}
+
+impl Default for ReceiverConfig {
+    fn default() -> Self {
+        ReceiverConfig { message_max: MESSAGE_MAX, frame_timeout: FRAME_TIMEOUT, reply_timeout: REPLY_TIMEOUT }
+    }
+}
+
+/// An MLLP receiver for one connection. See [`crate::wire`] for the verbs.
+///
+/// After `handle_disconnect` it still asks for custody of messages that had come whole, since a sender that wants no
+/// answers (`NE`) may close right behind its last message; it sends nothing more.
+pub struct Receiver {
+    config: ReceiverConfig,
+    framer: Framer,
+    outputs: VecDeque<Output>,
+    /// What came behind the message in flight.
+    waiting: VecDeque<Item>,
+    waiting_bytes: usize,
+    pending: Option<Pending>,
+    /// When the unfinished message began.
+    began_at: Option<Time>,
+    /// When the last byte came.
+    heard_at: Option<Time>,
+    /// False once nothing can or may be sent any more.
+    connected: bool,
+    /// We gave the connection up; nothing more is taken from it.
+    closed: bool,
+    wall_time: String,
+    next_token: u64,
+    next_session: u64,
+}
+
+struct Pending {
+    token: Token,
+    since: Time,
+    header: Vec<u8>,
+    session: u64,
+}
+
+/// Outcome of a message, for the choice of MSA-1.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Taken,
+    /// Not now, or not like this.
+    Failed,
+    /// Never.
+    Rejected,
+}
+
+impl Receiver {
+    /// A receiver on a fresh connection. Entries are numbered from `first_session`.
+    pub fn new(config: ReceiverConfig, first_session: u64) -> Self {
+        Receiver {
+            framer: Framer::new(config.message_max),
+            config,
+            outputs: VecDeque::new(),
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            pending: None,
+            began_at: None,
+            heard_at: None,
+            connected: true,
+            closed: false,
+            wall_time: String::new(),
+            next_token: 0,
+            next_session: first_session,
+        }
+    }
+
+    /// The time of day for MSH-7 of the answers that follow, as HL7 writes it (`20260102030405+0000`). The shell calls
+    /// this before each `handle_*`; a machine has no clock.
+    pub fn set_wall_time(&mut self, time: &str) {
+        self.wall_time.clear();
+        self.wall_time.push_str(time);
+    }
+
+    /// Bytes came from the peer, in any split.
+    pub fn handle_bytes(&mut self, now: Time, bytes: &[u8]) {
+        self.handle_timeout(now);
+        self.heard_at = Some(now);
+        let items = self.framer.push(bytes);
+        let ended = items.iter().any(|item| matches!(item, Item::Message(_)));
+        self.began_at = match self.framer.unfinished() {
+            Some(_) if ended => Some(now),
+            Some(_) => self.began_at.or(Some(now)),
+            None => None,
+        };
+        for item in items {
+            self.enqueue(item);
+        }
+        self.work(now);
+    }
+
+    /// The journal answered a `Persist`. An answer to a question that is no longer open changes nothing.
+    pub fn handle_custody(&mut self, now: Time, answer: Result<&impl Custody, Refused>) {
+        self.handle_timeout(now);
+        let token = match &answer {
+            Ok(custody) => custody.token(),
+            Err(refused) => refused.token,
+        };
+        let Some(pending) = self.pending.take_if(|pending| pending.token == token) else { return };
+        if let Some(msh) = msh(&pending.header) {
+            match answer {
+                Ok(_) => self.reply(&msh, pending.session, Outcome::Taken, None),
+                Err(refused) => {
+                    self.event(Event::Refused("no custody"));
+                    let fault = match refused.reason {
+                        Refusal::Full => &STORAGE_FULL,
+                        Refusal::Storage => &STORAGE_FAILED,
+                    };
+                    self.reply(&msh, pending.session, Outcome::Failed, Some(fault));
+                }
+            }
+        }
+        self.work(now);
+    }
+
+    /// Some deadline may have passed. Calling it early is harmless.
+    pub fn handle_timeout(&mut self, now: Time) {
+        if self.pending.as_ref().is_some_and(|pending| now >= pending.since + self.config.reply_timeout) {
+            self.pending = None;
+            self.close("custody came too late");
+        }
+        if self.tail_deadline().is_some_and(|deadline| now >= deadline) {
+            self.flush();
+            self.work(now);
+        }
+        if self.frame_deadline().is_some_and(|deadline| now >= deadline) {
+            self.close("a message did not end in time");
+        }
+    }
+
+    /// The line went away.
+    pub fn handle_disconnect(&mut self, now: Time) {
+        self.connected = false;
+        self.flush();
+        self.framer.reset();
+        self.began_at = None;
+        self.work(now);
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to call [`Receiver::handle_timeout`].
+    pub fn poll_timeout(&self) -> Option<Time> {
+        let reply = self.pending.as_ref().map(|pending| pending.since + self.config.reply_timeout);
+        [reply, self.tail_deadline(), self.frame_deadline()].into_iter().flatten().min()
+    }
+
+    /// False while messages wait behind the one in flight. A pump that stops reading then lets TCP hold the rest.
+    pub fn wants_bytes(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Bytes of the peer that are in memory now. At most three times `message_max`.
+    pub fn bytes_held(&self) -> usize {
+        self.framer.bytes_held() + self.waiting_bytes
+    }
+
+    fn enqueue(&mut self, item: Item) {
+        if self.closed {
+            return;
+        }
+        self.waiting_bytes += size(&item);
+        self.waiting.push_back(item);
+        let bytes_max = self.config.message_max.saturating_mul(2);
+        if self.waiting.len() > PIPELINE_MAX && self.pending.is_some() || self.waiting_bytes > bytes_max {
+            self.event(Event::Refused("the sender does not wait for answers"));
+            self.close("the sender does not wait for answers");
+        }
+    }
+
+    /// Takes items until one needs custody.
+    fn work(&mut self, now: Time) {
+        while self.pending.is_none() {
+            let Some(item) = self.waiting.pop_front() else { return };
+            self.waiting_bytes = self.waiting_bytes.saturating_sub(size(&item));
+            match item {
+                Item::Noise(_) => self.event(Event::Odd("bytes between messages")),
+                Item::Restarted => self.event(Event::Refused("a message began before the last one ended")),
+                Item::TooLong(head) => self.refuse(&head, "message over the size limit", Outcome::Rejected, &TOO_LONG),
+                Item::Message(message) => self.take(now, message),
+            }
+        }
+    }
+
+    fn take(&mut self, now: Time, message: Vec<u8>) {
+        if message.trim_ascii().is_empty() {
+            return self.event(Event::Odd("empty message"));
+        }
+        let Some(header) = msh(&message) else {
+            return self.refuse(&message, "no MSH", Outcome::Rejected, &NOT_HL7);
+        };
+        if header.field(10).trim_ascii().is_empty() {
+            return self.refuse(&message, "no MSH-10", Outcome::Failed, &NO_CONTROL_ID);
+        }
+        if header.segment().len() > HEADER_MAX {
+            return self.refuse(&message, "MSH too long", Outcome::Rejected, &HEADER_TOO_LONG);
+        }
+        let identity = [header.field(3), header.field(4), header.field(10)].join(&b'|');
+        let token = Token(self.next_token);
+        self.next_token += 1;
+        let session = self.session();
+        self.pending = Some(Pending { token, since: now, header: header.segment().to_vec(), session });
+        let persist = Persist { token, session, bytes: message, completes: true, identity: Some(identity) };
+        self.outputs.push_back(Output::Persist(persist));
+    }
+
+    /// Answers a message that is not taken.
+    fn refuse(&mut self, message: &[u8], reason: &'static str, outcome: Outcome, fault: &Fault) {
+        self.event(Event::Refused(reason));
+        let header = msh(message).or_else(|| msh(NO_HEADER));
+        let session = self.session();
+        if let Some(header) = header {
+            self.reply(&header, session, outcome, Some(fault));
+        }
+    }
+
+    /// Sends what the message's acknowledgment mode asks for (HL7 v2 chapter 2.9.2 and 2.9.3).
+    fn reply(&mut self, msh: &Msh<'_>, session: u64, outcome: Outcome, fault: Option<&Fault>) {
+        if !self.connected {
+            return;
+        }
+        let id = control_id(msh, session, &self.wall_time);
+        let mut bytes = Vec::new();
+        for code in codes(msh, outcome) {
+            bytes.extend(frame(&acknowledgment(msh, code, fault, &id, &self.wall_time)));
+        }
+        if !bytes.is_empty() {
+            self.outputs.push_back(Output::Send(bytes));
+        }
+    }
+
+    /// Ends the connection. Nothing that waits has been acknowledged, so its sender still has it.
+    fn close(&mut self, reason: &'static str) {
+        self.connected = false;
+        self.closed = true;
+        self.waiting.clear();
+        self.waiting_bytes = 0;
+        self.framer.reset();
+        self.began_at = None;
+        self.outputs.push_back(Output::Close(reason));
+    }
+
+    fn flush(&mut self) {
+        if let Some(item) = self.framer.flush() {
+            self.began_at = None;
+            self.enqueue(item);
+        }
+    }
+
+    fn session(&mut self) -> u64 {
+        let session = self.next_session;
+        self.next_session += 1;
+        session
+    }
+
+    fn event(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    fn tail_deadline(&self) -> Option<Time> {
+        let heard = self.heard_at.filter(|_| self.framer.maybe_ended())?;
+        Some(heard + self.config.frame_timeout / TAIL_DIVISOR)
+    }
+
+    fn frame_deadline(&self) -> Option<Time> {
+        let bytes = u32::try_from(self.framer.unfinished()?).unwrap_or(u32::MAX);
+        let allowance = (self.config.frame_timeout / BYTE_DIVISOR).saturating_mul(bytes);
+        self.began_at.map(|at| at + self.config.frame_timeout + allowance)
+    }
+}
+
+fn size(item: &Item) -> usize {
+    match item {
+        Item::Message(bytes) | Item::TooLong(bytes) => bytes.len(),
+        Item::Noise(_) | Item::Restarted => 0,
+    }
+}
+
+/// MSA-1 of each acknowledgment that is due. Fields 15 and 16 empty, or holding something else than the standard's
+/// words (some analyzers put a sample kind there), mean original mode.
+fn codes(msh: &Msh<'_>, outcome: Outcome) -> Vec<&'static str> {
+    let (commit, application) = match outcome {
+        Outcome::Taken => ("CA", "AA"),
+        Outcome::Failed => ("CE", "AE"),
+        Outcome::Rejected => ("CR", "AR"),
+    };
+    let wanted = |field: &[u8]| match field {
+        b"AL" => Some(true),
+        b"NE" => Some(false),
+        b"ER" => Some(outcome != Outcome::Taken),
+        b"SU" => Some(outcome == Outcome::Taken),
+        _ => None,
+    };
+    match (wanted(msh.field(15)), wanted(msh.field(16))) {
+        (None, None) => vec![application],
+        (accept, processed) => {
+            let mut codes = Vec::new();
+            if accept == Some(true) {
+                codes.push(commit);
+            }
+            // A message that was not even committed gets no second answer.
+            if processed == Some(true) && (outcome == Outcome::Taken || codes.is_empty()) {
+                codes.push(application);
+            }
+            codes
+        }
+    }
+}
+
+/// Our MSH-10: 16 characters made from what is answered, and when, so that two answers differ and a test can tell.
+fn control_id(msh: &Msh<'_>, session: u64, time: &str) -> String {
+    let session = session.to_be_bytes();
+    let parts = [msh.field(3), msh.field(4), msh.field(10), time.as_bytes(), &session];
+    // FNV-1a: spreads well, needs no dependency, and nothing here is a secret.
+    let hash = parts
+        .join(&CR)
+        .iter()
+        .fold(0xCBF2_9CE4_8422_2325_u64, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3));
+    format!("{hash:016X}")
+}

@@ -17,7 +17,9 @@
 pub mod ack;
 pub mod backoff;
 pub mod config;
+pub mod fhir;
 pub mod mllp;
+pub mod oauth;
 
 use std::future::Future;
 use std::time::Duration;

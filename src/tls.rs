@@ -213,6 +213,16 @@ pub fn server(config: &ServerTls) -> Result<Arc<ServerConfig>, TlsError> {
     Ok(Arc::new(built))
 }
 
+/// For a client that speaks to loopback without TLS: any TLS peer is refused.
+///
+/// # Errors
+/// [`TlsError::Versions`].
+pub fn trusting_nobody() -> Result<Arc<ClientConfig>, TlsError> {
+    let builder = ClientConfig::builder_with_provider(provider());
+    let builder = builder.with_protocol_versions(rustls::ALL_VERSIONS).map_err(TlsError::Versions)?;
+    Ok(Arc::new(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth()))
+}
+
 impl ClientTls {
     /// The name to look for in the peer's certificate: `server_name` when it is set, else `host` of the address.
     ///

@@ -10,6 +10,14 @@ pub const GENERIC_HL7: &str = "generic-hl7";
 pub const DRIVERS: &[(&str, &str)] = &[
     (GENERIC_ASTM, include_str!("../../drivers/generic-astm/driver.toml")),
     (GENERIC_HL7, include_str!("../../drivers/generic-hl7/driver.toml")),
+    ("cepheid-genexpert", include_str!("../../drivers/cepheid-genexpert/driver.toml")),
+    ("horiba-yumizen-h500", include_str!("../../drivers/horiba-yumizen-h500/driver.toml")),
+    ("roche-cobas-c111", include_str!("../../drivers/roche-cobas-c111/driver.toml")),
+    ("roche-cobas-c311", include_str!("../../drivers/roche-cobas-c311/driver.toml")),
+    ("roche-cobas-e411", include_str!("../../drivers/roche-cobas-e411/driver.toml")),
+    ("siemens-clinitek", include_str!("../../drivers/siemens-clinitek/driver.toml")),
+    ("siemens-dca-vantage", include_str!("../../drivers/siemens-dca-vantage/driver.toml")),
+    ("sysmex-xn", include_str!("../../drivers/sysmex-xn/driver.toml")),
 ];
 
 #[cfg(test)]

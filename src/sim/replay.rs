@@ -1,0 +1,185 @@
+//! Replaying transcripts against the receivers in virtual time, with a journal that answers at once.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::transcript::{Step, spell};
+use crate::wire::{Custody, Event, Output, Persist, Protocol, Refused, Time, Token, astm, mllp};
+
+/// How long an expected answer may take, in virtual time: a sender's own timer.
+const ANSWER_MAX: Duration = Duration::from_secs(15);
+
+/// What a receiver made of a transcript.
+#[derive(Debug, Default)]
+pub struct Replayed {
+    /// Every part taken into custody, in order.
+    pub parts: Vec<Persist>,
+    /// Sessions given up.
+    pub abandoned: Vec<u64>,
+    /// What was odd on the line.
+    pub events: Vec<Event>,
+    /// Answers that were not the expected ones, in words. Transcripts hold synthetic patients only.
+    pub mismatches: Vec<String>,
+}
+
+impl Replayed {
+    /// The bytes of each session in order, and whether they are complete.
+    pub fn entries(&self) -> Vec<(Vec<u8>, bool)> {
+        let mut entries: Vec<(u64, Vec<u8>, bool)> = Vec::new();
+        for part in &self.parts {
+            match entries.last_mut() {
+                Some((session, bytes, complete)) if *session == part.session => {
+                    bytes.extend_from_slice(&part.bytes);
+                    *complete |= part.completes;
+                }
+                _ => entries.push((part.session, part.bytes.clone(), part.completes)),
+            }
+        }
+        entries.into_iter().map(|(_, bytes, complete)| (bytes, complete)).collect()
+    }
+}
+
+/// Plays the instrument's side of a transcript to a receiver with the standard's timers, `read_bytes` at a time, and
+/// compares what comes back.
+pub fn replay(steps: &[Step], protocol: Protocol, read_bytes: usize) -> Replayed {
+    let machine = match protocol {
+        Protocol::Astm => Machine::Astm(astm::Receiver::new(astm::ReceiverConfig::default(), 1)),
+        Protocol::Hl7 => Machine::Hl7(mllp::Receiver::new(mllp::ReceiverConfig::default(), 1)),
+    };
+    let mut line = Line { machine, now: Instant::now(), sent: Vec::new(), outcome: Replayed::default() };
+    for (at, step) in steps.iter().enumerate() {
+        match step {
+            Step::Instrument(bytes) => {
+                for read in bytes.chunks(read_bytes.max(1)) {
+                    line.feed(read);
+                }
+                let expected = matches!(steps.get(at + 1), Some(Step::Gateway(_) | Step::Pause(_)));
+                if !expected {
+                    line.expect(at, |sent| sent.is_empty(), "nothing");
+                }
+            }
+            Step::Gateway(pattern) => {
+                let deadline = line.now + ANSWER_MAX;
+                while !pattern.matches(&line.sent) && line.sent.is_empty() && line.pass_until(deadline) {}
+                line.expect(at, |sent| pattern.matches(sent), "the answer in the transcript");
+            }
+            Step::Pause(time) => {
+                let deadline = line.now + *time;
+                while line.pass_until(deadline) {}
+                line.now = deadline;
+            }
+        }
+    }
+    line.outcome
+}
+
+enum Machine {
+    Astm(astm::Receiver),
+    Hl7(mllp::Receiver),
+}
+
+/// Runs one expression on whichever machine there is.
+macro_rules! each {
+    ($machine:expr, $m:ident => $run:expr) => {
+        match &mut $machine {
+            Machine::Astm($m) => $run,
+            Machine::Hl7($m) => $run,
+        }
+    };
+}
+
+struct Line {
+    machine: Machine,
+    now: Time,
+    /// What the receiver sent and no step has accounted for.
+    sent: Vec<u8>,
+    outcome: Replayed,
+}
+
+struct Taken(Token);
+
+impl Custody for Taken {
+    fn token(&self) -> Token {
+        self.0
+    }
+}
+
+impl Line {
+    fn feed(&mut self, bytes: &[u8]) {
+        each!(self.machine, m => m.handle_bytes(self.now, bytes));
+        self.settle();
+    }
+
+    /// Goes to the machine's next deadline; false when it has none before `limit`.
+    fn pass_until(&mut self, limit: Time) -> bool {
+        let Some(at) = each!(self.machine, m => m.poll_timeout()).filter(|at| *at <= limit) else { return false };
+        self.now = self.now.max(at);
+        each!(self.machine, m => m.handle_timeout(self.now));
+        self.settle();
+        true
+    }
+
+    fn settle(&mut self) {
+        let mut outputs = VecDeque::new();
+        loop {
+            outputs.extend(std::iter::from_fn(|| each!(self.machine, m => m.poll_output())));
+            let Some(output) = outputs.pop_front() else { return };
+            match output {
+                Output::Send(bytes) => self.sent.extend(bytes),
+                Output::Persist(part) => {
+                    let answer: Result<&Taken, Refused> = Ok(&Taken(part.token));
+                    each!(self.machine, m => m.handle_custody(self.now, answer));
+                    self.outcome.parts.push(part);
+                }
+                Output::Abandon { session } => self.outcome.abandoned.push(session),
+                Output::Close(why) => self.outcome.mismatches.push(format!("the line was closed: {why}")),
+                Output::Event(event) => self.outcome.events.push(event),
+            }
+        }
+    }
+
+    fn expect(&mut self, step: usize, right: impl Fn(&[u8]) -> bool, what: &str) {
+        let sent = std::mem::take(&mut self.sent);
+        if !right(&sent) {
+            self.outcome.mismatches.push(format!("step {}: expected {what}, got {}", step + 1, spell(&sent)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::transcript::parse;
+
+    const SESSION: &str = "> <ENQ>\n< <ACK>\n> <STX>1H|\\^&<CR><ETX><CS><CR><LF>\n< <ACK>\n> <ENQ>\n< <ACK>\n\
+        > <STX>1H|\\^&<CR>L|1<CR><ETX>00<CR><LF>\n< <NAK>\n> <STX>1H|\\^&<CR>L|1<CR><ETX><CS><CR><LF>\n< <ACK>\n> <EOT>\n";
+
+    #[test]
+    fn a_session_replays_the_same_in_every_split() {
+        let steps = parse(SESSION).unwrap();
+        for read_bytes in [1, 2, 8, 1000] {
+            let replayed = replay(&steps, Protocol::Astm, read_bytes);
+            assert_eq!(replayed.mismatches, Vec::<String>::new(), "{read_bytes} bytes a read");
+            assert_eq!(replayed.abandoned, [1]);
+            let complete: Vec<_> = replayed.entries().into_iter().map(|(_, complete)| complete).collect();
+            assert_eq!(complete, [false, true]);
+        }
+    }
+
+    #[test]
+    fn a_wrong_answer_is_found() {
+        let steps = parse(&SESSION.replacen("< <ACK>", "< <NAK>", 1)).unwrap();
+        assert_eq!(replay(&steps, Protocol::Astm, 8).mismatches.len(), 1);
+        let silent = parse("> <STX>\n< <ACK>\n> <ENQ>\n> <EOT>\n").unwrap();
+        assert_eq!(replay(&silent, Protocol::Astm, 8).mismatches.len(), 2);
+    }
+
+    #[test]
+    fn hl7_answers_may_leave_our_words_open() {
+        let text = "> x<VT>MSH|^~\\&|SIM|LAB|||1||ORU^R01|K1|P|2.4<CR><FS><CR>\n\
+            < <VT>MSH|^~\\&|||SIM|LAB|<*>||ACK^R01^ACK|<*>|P|2.4<CR>MSA|AA|K1<CR><FS><CR>\n";
+        let replayed = replay(&parse(text).unwrap(), Protocol::Hl7, 3);
+        assert_eq!(replayed.mismatches, Vec::<String>::new());
+        assert_eq!(replayed.parts.len(), 1);
+    }
+}

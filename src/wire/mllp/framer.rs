@@ -208,13 +208,13 @@ impl Framer {
         if matches!(self.place, Place::Skipping | Place::SkippingMaybeEnd) {
             return;
         }
-        // A test on the sum keeps the verdict independent of how the reads were split.
-        if self.length <= self.message_max {
-            self.buffer.extend_from_slice(bytes);
+        // Filling up to the limit first keeps what is found independent of how the reads were split.
+        let room = self.message_max.saturating_sub(self.buffer.len());
+        self.buffer.extend_from_slice(bytes.get(..room.min(bytes.len())).unwrap_or_default());
+        if bytes.len() <= room {
             return;
         }
         let mut head = std::mem::take(&mut self.buffer);
-        head.extend_from_slice(bytes.get(..HEAD_MAX.min(bytes.len())).unwrap_or_default());
         head.truncate(HEAD_MAX);
         head.shrink_to_fit();
         items.push(Item::TooLong(head));

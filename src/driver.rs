@@ -1,18 +1,25 @@
 //! Drivers: how to read one family of instruments, as data.
 //!
 //! A driver is one `driver.toml` ([`schema`]). [`Registry`] holds the ones compiled in ([`builtin`]) and those a site
-//! adds, and recognises an instrument by its header ([`identify`]). `interpret` turns the raw bytes of an entry into
+//! adds, and recognises an instrument by its header ([`identify`]). [`interpret`] turns the raw bytes of an entry into
 //! reports. It is total: whatever the bytes are, it returns, and every result it saw is either an observation or a
 //! refused record (invariant I7). Nothing doubtful is dropped or repaired: it becomes a [`crate::clinical::Doubt`]
 //! that the rules hold on (invariant I13).
 
 pub mod builtin;
 pub mod identify;
+mod interpret_astm;
+mod interpret_hl7;
+mod observe;
 pub mod path;
 pub mod quirk;
+mod read;
 pub mod schema;
+mod standard;
+mod value;
 
 use crate::clinical::Report;
+pub use read::Origin;
 use schema::{Analyte, Identity, Schema};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
@@ -148,19 +155,40 @@ pub struct Note {
     pub what: &'static str,
 }
 
+/// Reads one entry. Total: never fails, never panics.
+pub fn interpret(driver: &Driver, raw: &[u8], context: &Context) -> Interpretation {
+    interpret_traced(driver, raw, context, false).0
+}
+
+/// Reads one entry and says where every field came from.
+pub fn explain(driver: &Driver, raw: &[u8], context: &Context) -> (Interpretation, Vec<Origin>) {
+    interpret_traced(driver, raw, context, true)
+}
+
+fn interpret_traced(driver: &Driver, raw: &[u8], context: &Context, trace: bool) -> (Interpretation, Vec<Origin>) {
+    let (mut interpretation, origins) = match driver.protocol() {
+        Protocol::Astm => interpret_astm::interpret(driver, raw, context, trace),
+        Protocol::Hl7 => interpret_hl7::interpret(driver, raw, context, trace),
+    };
+    let observations: usize = interpretation.reports.iter().map(|r| r.observations.len()).sum();
+    interpretation.inbound_results = u32::try_from(observations + interpretation.refused.len()).unwrap_or(u32::MAX);
+    (interpretation, origins)
+}
+
 impl Driver {
     /// Reads and checks a `driver.toml`. `name` becomes the id and stands in errors.
     pub fn parse(name: &str, text: &str) -> Result<Driver, DriverError> {
         if text.len() > DRIVER_TEXT_MAX {
             return Err(DriverError::Limit { name: name.into(), message: "driver.toml is longer than 1 MiB" });
         }
-        let schema: Schema = toml::from_str(text)
+        let mut schema: Schema = toml::from_str(text)
             .map_err(|e| DriverError::Syntax { name: name.into(), message: e.to_string().trim_end().to_string() })?;
         identify::check(&schema).map_err(|fault| DriverError::Invalid {
             name: name.into(),
             line: fault.line_in(text),
             message: fault.message,
         })?;
+        schema.fields.fill(schema.identity.protocol);
         let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
         let version = digest.as_ref().iter().map(|b| format!("{b:02x}")).collect::<String>();
         let analytes = schema.analyte.iter().enumerate().map(|(i, a)| (a.code.clone(), i)).collect();
@@ -196,12 +224,9 @@ impl Driver {
             header: Vec::new(),
             evidence: Vec::new(),
         };
-        Driver {
-            id: id.to_string(),
-            version: "0".repeat(VERSION_DIGITS),
-            schema: Schema::bare(identity),
-            analytes: HashMap::new(),
-        }
+        let mut schema = Schema::bare(identity);
+        schema.fields.fill(protocol);
+        Driver { id: id.to_string(), version: "0".repeat(VERSION_DIGITS), schema, analytes: HashMap::new() }
     }
 }
 
@@ -253,3 +278,6 @@ impl Registry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

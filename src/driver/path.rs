@@ -43,6 +43,16 @@ enum OneOrMany {
 }
 
 impl Paths {
+    /// From constants. What is no path is left out; the tests of [`super::standard`] see that there is none.
+    pub(super) fn of(paths: &[&str]) -> Paths {
+        Paths(paths.iter().filter_map(|p| Path::try_from(p.to_string()).ok()).collect())
+    }
+
+    /// A list of one.
+    pub(super) fn one(path: &Path) -> Paths {
+        Paths(vec![path.clone()])
+    }
+
     /// The paths, in order.
     pub fn iter(&self) -> impl Iterator<Item = &Path> {
         self.0.iter()

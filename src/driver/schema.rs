@@ -2,7 +2,7 @@
 //! data a laboratory can read. Unknown keys are errors that name the line.
 //!
 //! Only `[identity]` is required. A list under `[fields]` means "the first of these that is not empty"; what is left
-//! out stands where the standard puts it ([`Fields::standard`]).
+//! out stands where the standard puts it (`driver/standard.rs`).
 
 use serde::Deserialize;
 use std::collections::BTreeMap;

@@ -156,6 +156,12 @@ impl Segment {
         }
     }
 
+    /// Every repeat of field `n` whole and decoded.
+    pub fn whole_repeats(&self, n: u16) -> Vec<String> {
+        let trimmed = |r: &str| self.decode(r.trim_end_matches([self.separators.component, ' ']));
+        self.raw_field(n).split(self.separators.repetition).map(trimmed).collect()
+    }
+
     /// How many repeats field `n` has.
     pub fn repeat_count(&self, n: u16) -> usize {
         self.raw_field(n).split(self.separators.repetition).count()

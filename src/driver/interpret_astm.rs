@@ -1,0 +1,322 @@
+//! LIS02-A2 messages to reports.
+//!
+//! The hierarchy is H > P > O > R; a comment belongs to the last record that is none (clause 5.4). Each order makes a
+//! report of its own. A failed order comes back as O with report type X and no R (clause 7.4.26) and makes one
+//! observation that says so.
+
+use super::observe::{Reader, Sent, Setting, asserted_loinc, reason};
+use super::path::Place;
+use super::read::{Origin, Source, first};
+use super::{Context, Driver, Interpretation};
+use crate::clinical::{Doubt, Report, Timestamp, Value};
+use crate::message::astm::{self, Kind, Message, Record};
+
+pub(super) fn interpret(driver: &Driver, raw: &[u8], context: &Context, trace: bool) -> (Interpretation, Vec<Origin>) {
+    let mut reader = Reader::new(driver, context, trace);
+    let charset = reader.charset();
+    let reading = astm::read(raw, charset);
+    for oddity in &reading.oddities {
+        reader.note(oddity.record, oddity.what);
+    }
+    let mut results = 0;
+    for message in &reading.messages {
+        let setting = Setting {
+            incomplete: !context.complete || !message.ended,
+            unreadable: message.damaged || reading.cut_off,
+            bad_charset: !reading.clean,
+            ..Setting::default()
+        };
+        results = Walk::new(&mut reader, setting, results).message(message);
+    }
+    if reading.cut_off {
+        reader.refuse(0, "R", reason::CUT_OFF);
+    }
+    if results == 0 && reader.out.refused.is_empty() {
+        reader.note(0, "no results in this session");
+    }
+    (reader.out, reader.trace.origins)
+}
+
+/// The records a path can name at one point of a message.
+#[derive(Default, Clone, Copy)]
+struct Scope<'m> {
+    header: Option<&'m Record>,
+    patient: Option<&'m Record>,
+    order: Option<&'m Record>,
+    result: Option<&'m Record>,
+    comment: Option<&'m Record>,
+    manufacturer: Option<&'m Record>,
+}
+
+impl Scope<'_> {
+    fn record(&self, name: &str) -> Option<&Record> {
+        let of = |record: Option<&'_ Record>, kind: Kind| record.is_some_and(|r| r.kind == kind);
+        match name {
+            "H" => self.header,
+            "P" => self.patient,
+            "O" if of(self.order, Kind::Order) => self.order,
+            "OBR" if of(self.order, Kind::Request) => self.order,
+            "R" if of(self.result, Kind::Result) => self.result,
+            "OBX" if of(self.result, Kind::Observation) => self.result,
+            "C" => self.comment,
+            "M" => self.manufacturer,
+            _ => None,
+        }
+    }
+}
+
+impl Source for Scope<'_> {
+    fn text(&self, place: &Place, whole: bool) -> String {
+        let Some(record) = self.record(&place.record) else { return String::new() };
+        match place.component {
+            Some(component) => record.component(place.field, component),
+            None if whole => record.whole(place.field),
+            None => record.component(place.field, 1),
+        }
+    }
+
+    fn number(&self, place: &Place) -> Option<u32> {
+        self.record(&place.record).map(|r| r.number)
+    }
+}
+
+struct Walk<'w, 'r, 'm> {
+    reader: &'w mut Reader<'r>,
+    setting: Setting,
+    results: usize,
+    scope: Scope<'m>,
+    open: Option<Open>,
+    patient_comments: Vec<String>,
+    last: Option<Kind>,
+    message_time: Option<Timestamp>,
+}
+
+struct Open {
+    report: Report,
+    specimen_known: bool,
+    order_status: String,
+    order_record: u32,
+    /// How many records had been refused before this order.
+    refused_before: usize,
+}
+
+impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
+    fn new(reader: &'w mut Reader<'r>, setting: Setting, results: usize) -> Self {
+        Walk {
+            reader,
+            setting,
+            results,
+            scope: Scope::default(),
+            open: None,
+            patient_comments: Vec::new(),
+            last: None,
+            message_time: None,
+        }
+    }
+
+    /// Walks one message and returns how many results have been read so far.
+    fn message(mut self, message: &'m Message) -> usize {
+        for record in &message.records {
+            match record.kind {
+                Kind::Header => self.header(record),
+                Kind::Patient => {
+                    self.close();
+                    self.scope = Scope { header: self.scope.header, patient: Some(record), ..Scope::default() };
+                    self.patient_comments.clear();
+                }
+                Kind::Order | Kind::Request => {
+                    self.close();
+                    self.scope.order = Some(record);
+                    self.scope.result = None;
+                    self.scope.comment = None;
+                    self.begin(record.number);
+                }
+                Kind::Result | Kind::Observation => self.result(record),
+                Kind::Comment => self.comment(record),
+                Kind::Query => self.reader.note(record.number, "a query, not a result"),
+                Kind::Manufacturer => self.scope.manufacturer = Some(record),
+                Kind::Scientific | Kind::Terminator | Kind::Unknown => {}
+            }
+            if record.kind != Kind::Comment {
+                self.last = Some(record.kind);
+            }
+        }
+        self.close();
+        self.results
+    }
+
+    fn header(&mut self, record: &'m Record) {
+        let processing = record.component(12, 1);
+        let processing = processing.trim();
+        self.setting.not_production = matches!(processing, "T" | "D");
+        self.setting.control = self.reader.driver.schema.qc.processing_id.iter().any(|p| p == processing);
+        self.message_time = Timestamp::parse(record.component(14, 1).trim(), &self.reader.context.zone);
+        self.scope = Scope { header: Some(record), ..Scope::default() };
+    }
+
+    fn begin(&mut self, record: u32) {
+        let order_status = match self.scope.order {
+            Some(order) if order.kind == Kind::Order => order.component(26, 1).trim().to_string(),
+            Some(order) => order.component(25, 1).trim().to_string(),
+            None => String::new(),
+        };
+        // Q says "this answers a query", which is no status of a report in table 0123.
+        let known = if order_status == "Q" { "" } else { &order_status };
+        let (mut report, specimen_known) = self.reader.report(&self.scope, known);
+        let code = |field| self.scope.order.map(|o| o.component(field, 1).trim().to_string()).unwrap_or_default();
+        let by_code = self.setting.control || self.reader.driver.schema.qc.action_code.contains(&code(12));
+        report.control = self.reader.control(&report, &code(16), by_code, &self.scope);
+        report.comments = self.patient_comments.clone();
+        report.message_time = self.message_time.clone();
+        let order_status = known.to_string();
+        let refused_before = self.reader.out.refused.len();
+        self.open = Some(Open { report, specimen_known, order_status, order_record: record, refused_before });
+    }
+
+    fn result(&mut self, record: &'m Record) {
+        let kind = record.kind.name();
+        if self.open.is_none() {
+            self.begin(record.number);
+        }
+        self.scope.result = Some(record);
+        self.scope.comment = None;
+        let count = self.results;
+        if !self.reader.has_room(count, record.number, kind) {
+            return;
+        }
+        let fields = &self.reader.driver.schema.fields;
+        let code = self.reader.code(&fields.test_code, &self.scope);
+        let (value_path, text) = first(&fields.value, &self.scope, true, "value", &mut self.reader.trace);
+        if code.is_empty() && text.trim().is_empty() {
+            return self.reader.refuse(record.number, kind, reason::NOTHING);
+        }
+        if self.reader.is_technical(&code, &self.scope) {
+            return self.reader.refuse(record.number, kind, reason::TECHNICAL);
+        }
+        let mut value = super::value::text(&text, self.reader.rules(&code));
+        if record.kind == Kind::Observation {
+            // An E1238 hybrid: the value is a component of its own, and nothing says what the others are.
+            value = super::value::text(&record.component(5, 1), self.reader.rules(&code));
+        } else if let Some(path) = value_path
+            && self.leaves_value_behind(path, record)
+        {
+            value.1.push(Doubt::UnreadableValue);
+        }
+        let qualitative = self.reader.qualitative(value_path, &self.scope);
+        let flags = flags(&fields.flag, &self.scope);
+        let (loinc, name) = match record.kind {
+            Kind::Result => (record.component(3, 1), self.reader.text("test_name", &fields.test_name, &self.scope)),
+            _ => (String::new(), record.component(3, 2)),
+        };
+        let name = name.trim().to_string();
+        let sent = Sent {
+            record: record.number,
+            loinc: asserted_loinc(loinc.trim(), record.component(3, 2).trim()),
+            code,
+            name,
+            value,
+            unit: self.reader.text("unit", &fields.unit, &self.scope),
+            reference_range: first(
+                &fields.reference_range,
+                &self.scope,
+                true,
+                "reference_range",
+                &mut self.reader.trace,
+            )
+            .1
+            .trim()
+            .to_string(),
+            flags,
+            qualitative,
+            status: self.reader.text("result_status", &fields.result_status, &self.scope),
+            order_status: self.open.as_ref().map(|o| o.order_status.clone()).unwrap_or_default(),
+            completed: self.reader.time("completed", &fields.completed, &self.scope),
+            operator: self.reader.text("operator", &fields.operator, &self.scope),
+        };
+        let observation = self.reader.observation(sent);
+        if let Some(open) = &mut self.open {
+            open.report.observations.push(observation);
+            self.results += 1;
+        }
+    }
+
+    /// True when the driver reads one component of the value and another one holds text that nobody reads.
+    fn leaves_value_behind(&self, path: &super::path::Path, record: &Record) -> bool {
+        let [place] = path.places.as_slice() else { return false };
+        let Some(component) = place.component.filter(|_| matches!(place.record.as_str(), "R")) else { return false };
+        let fields = &self.reader.driver.schema.fields;
+        let read: Vec<u16> =
+            fields.qualitative.places().filter(|p| p.field == place.field).filter_map(|p| p.component).collect();
+        let alone = usize::from(!record.component(place.field, component).trim().is_empty());
+        let beside = read.iter().filter(|c| **c != component && !record.component(place.field, **c).trim().is_empty());
+        record.components_filled(place.field) > alone + beside.count()
+    }
+
+    fn comment(&mut self, record: &'m Record) {
+        self.scope.comment = Some(record);
+        let fields = &self.reader.driver.schema.fields;
+        let text = first(&fields.comment, &self.scope, true, "comment", &mut self.reader.trace).1.trim().to_string();
+        let by_instrument = record.component(3, 1).trim() == "I";
+        match (self.last, &mut self.open) {
+            (Some(Kind::Result | Kind::Observation), Some(open)) => {
+                // The comment of a refused result goes with it.
+                let of = self.scope.result.map(|r| r.number);
+                if let Some(last) = open.report.observations.last_mut().filter(|o| Some(o.record) == of) {
+                    self.reader.comment(last, text, by_instrument);
+                }
+            }
+            (Some(Kind::Order | Kind::Request), Some(open)) if !text.is_empty() => open.report.comments.push(text),
+            (Some(Kind::Patient), _) if !text.is_empty() => self.patient_comments.push(text),
+            _ => {}
+        }
+    }
+
+    fn close(&mut self) {
+        let Some(mut open) = self.open.take() else { return };
+        if open.report.observations.is_empty() && open.order_status == "X" {
+            let count = self.results;
+            if self.reader.has_room(count, open.order_record, "O") {
+                open.report.observations.push(self.failed_order(&open));
+                self.results += 1;
+            }
+        }
+        if open.report.observations.is_empty() {
+            if self.reader.out.refused.len() == open.refused_before {
+                self.reader.note(open.order_record, "an order without results");
+            }
+            return;
+        }
+        self.reader.finish(open.report, open.specimen_known, self.setting);
+    }
+
+    fn failed_order(&self, open: &Open) -> crate::clinical::Observation {
+        let service = open.report.order.universal_service_id.as_ref();
+        self.reader.observation(Sent {
+            record: open.order_record,
+            code: service.map(|s| s.code.clone()).unwrap_or_default(),
+            name: String::new(),
+            loinc: None,
+            value: (Value::Absent, vec![Doubt::FailedRun]),
+            unit: String::new(),
+            reference_range: String::new(),
+            flags: Vec::new(),
+            qualitative: None,
+            status: "X".to_string(),
+            order_status: String::new(),
+            completed: None,
+            operator: String::new(),
+        })
+    }
+}
+
+/// Every repeat of the first flag field that is not empty.
+fn flags(paths: &super::path::Paths, scope: &Scope) -> Vec<String> {
+    for place in paths.places() {
+        let Some(record) = scope.record(&place.record) else { continue };
+        let flags = record.repeats(place.field, place.component.unwrap_or(1));
+        if flags.iter().any(|f| !f.trim().is_empty()) {
+            return flags;
+        }
+    }
+    Vec::new()
+}

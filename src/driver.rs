@@ -19,9 +19,10 @@ mod standard;
 mod value;
 
 use crate::clinical::Report;
+pub use crate::wire::Protocol;
 pub use read::Origin;
 use schema::{Analyte, Identity, Schema};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
 
 /// Longest `driver.toml`, in bytes.
@@ -33,29 +34,9 @@ pub const RESULTS_MAX: usize = 20_000;
 /// Hex digits of a driver's version.
 const VERSION_DIGITS: usize = 12;
 
-/// What a message is written in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Protocol {
-    /// LIS02-A2 (E1394) records over LIS01-A2 (E1381).
-    Astm,
-    /// HL7 v2 over MLLP.
-    Hl7,
-}
-
-impl Protocol {
-    /// What the bytes look like: HL7 when an MSH comes before any ASTM header, else ASTM.
-    pub fn guess(raw: &[u8]) -> Protocol {
-        if crate::message::hl7::looks_like(raw) { Protocol::Hl7 } else { Protocol::Astm }
-    }
-
-    /// `astm` or `hl7`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Protocol::Astm => "astm",
-            Protocol::Hl7 => "hl7",
-        }
-    }
+/// What the bytes look like: HL7 when an MSH comes before any ASTM header, else ASTM.
+pub fn guess_protocol(raw: &[u8]) -> Protocol {
+    if crate::message::hl7::looks_like(raw) { Protocol::Hl7 } else { Protocol::Astm }
 }
 
 /// Why a `driver.toml` was not taken.
@@ -98,7 +79,7 @@ pub struct Driver {
     pub version: String,
     /// The data.
     pub schema: Schema,
-    analytes: HashMap<String, usize>,
+    analytes: HashMap<String, Vec<usize>>,
 }
 
 /// Drivers by id.
@@ -191,7 +172,10 @@ impl Driver {
         schema.fields.fill(schema.identity.protocol);
         let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
         let version = digest.as_ref().iter().map(|b| format!("{b:02x}")).collect::<String>();
-        let analytes = schema.analyte.iter().enumerate().map(|(i, a)| (a.code.clone(), i)).collect();
+        let mut analytes: HashMap<String, Vec<usize>> = HashMap::new();
+        for (i, analyte) in schema.analyte.iter().enumerate() {
+            analytes.entry(analyte.code.clone()).or_default().push(i);
+        }
         Ok(Driver { id: name.to_string(), version: version[..VERSION_DIGITS].to_string(), schema, analytes })
     }
 
@@ -210,9 +194,19 @@ impl Driver {
         &self.schema.wire
     }
 
-    /// The analyte for a code.
-    pub fn analyte(&self, code: &str) -> Option<&Analyte> {
-        self.analytes.get(code).and_then(|i| self.schema.analyte.get(*i))
+    /// The analyte for a code, on this type of specimen and in this unit. Where several entries share the code and the
+    /// unit is in none of them, there is no answer.
+    pub fn analyte(&self, code: &str, specimen: &str, unit: &str) -> Option<&Analyte> {
+        let entries = self.analytes.get(code)?.iter().filter_map(|i| self.schema.analyte.get(*i));
+        let fits = |a: &&Analyte| {
+            let limit = if a.specimen.is_empty() { &self.schema.fields.analyte_specimen } else { &a.specimen };
+            limit.is_empty() || limit.iter().any(|s| s == specimen)
+        };
+        let fitting: Vec<&Analyte> = entries.filter(fits).collect();
+        match fitting.as_slice() {
+            [only] => Some(only),
+            several => several.iter().find(|a| a.units.contains_key(unit)).copied(),
+        }
     }
 
     /// A driver that knows nothing but the standard.

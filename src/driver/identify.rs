@@ -1,6 +1,6 @@
 //! Which driver a message belongs to, and whether a driver's data can be right.
 
-use super::schema::Schema;
+use super::schema::{Analyte, Schema};
 use super::{Driver, Protocol};
 use crate::message::{astm, charset, hl7};
 
@@ -98,7 +98,7 @@ pub(super) fn check(schema: &Schema) -> Result<(), Fault> {
             return fault(format!("`{written}` is no place in a message of this protocol"), &[&written]);
         }
     }
-    let mut seen = std::collections::HashSet::new();
+    let mut seen: std::collections::HashMap<&str, Vec<&Analyte>> = std::collections::HashMap::new();
     for analyte in &schema.analyte {
         let code = analyte.code.as_str();
         let needles = [format!("\"{code}\""), format!("'{code}'")];
@@ -106,9 +106,13 @@ pub(super) fn check(schema: &Schema) -> Result<(), Fault> {
         if code.is_empty() {
             return fault("an analyte needs a code".into(), &["code = \"\""]);
         }
-        if !seen.insert(code) {
-            return fault(format!("analyte `{code}` is listed twice"), &needles);
+        let same = seen.entry(code).or_default();
+        if same.iter().any(|other| !told_apart(analyte, other)) {
+            let message =
+                format!("analyte `{code}` is listed twice, and neither specimen nor unit tells which is meant");
+            return fault(message, &needles);
         }
+        same.push(analyte);
         if !is_loinc(&analyte.loinc) {
             let message = format!("`{}` is not a LOINC code (its check digit does not fit)", analyte.loinc);
             return fault(message, &[&analyte.loinc]);
@@ -137,6 +141,14 @@ pub fn is_loinc(code: &str) -> bool {
         })
         .sum();
     check.bytes().next().map(|b| u32::from(b - b'0')) == Some((10 - sum % 10) % 10)
+}
+
+/// True when no specimen and no unit fits both.
+fn told_apart(a: &Analyte, b: &Analyte) -> bool {
+    let by_specimen =
+        !a.specimen.is_empty() && !b.specimen.is_empty() && !a.specimen.iter().any(|s| b.specimen.contains(s));
+    let by_unit = !a.units.is_empty() && !b.units.is_empty() && !a.units.keys().any(|u| b.units.contains_key(u));
+    by_specimen || by_unit
 }
 
 fn header_fits(pattern: &str, sender: &str) -> bool {

@@ -193,10 +193,14 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
         if self.reader.is_technical(&code, &self.scope) {
             return self.reader.refuse(record.number, kind, reason::TECHNICAL);
         }
-        let mut value = super::value::text(&text, self.reader.rules(&code));
+        let unit = self.reader.text("unit", &fields.unit, &self.scope);
+        let specimen = self.open.as_ref().and_then(|o| o.report.specimen.type_code.as_ref()).map(|t| t.code.clone());
+        let specimen = specimen.unwrap_or_default();
+        let rules = self.reader.rules(&code, &specimen, &unit);
+        let mut value = super::value::text(&text, rules);
         if record.kind == Kind::Observation {
             // An E1238 hybrid: the value is a component of its own, and nothing says what the others are.
-            value = super::value::text(&record.component(5, 1), self.reader.rules(&code));
+            value = super::value::text(&record.component(5, 1), rules);
         } else if let Some(path) = value_path
             && self.leaves_value_behind(path, record)
         {
@@ -213,9 +217,10 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
             record: record.number,
             loinc: asserted_loinc(loinc.trim(), record.component(3, 2).trim()),
             code,
+            specimen,
             name,
             value,
-            unit: self.reader.text("unit", &fields.unit, &self.scope),
+            unit,
             reference_range: first(
                 &fields.reference_range,
                 &self.scope,
@@ -294,6 +299,7 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
         self.reader.observation(Sent {
             record: open.order_record,
             code: service.map(|s| s.code.clone()).unwrap_or_default(),
+            specimen: open.report.specimen.type_code.as_ref().map(|t| t.code.clone()).unwrap_or_default(),
             name: String::new(),
             loinc: None,
             value: (Value::Absent, vec![Doubt::FailedRun]),

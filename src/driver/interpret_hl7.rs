@@ -247,7 +247,10 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
         if self.reader.is_technical(&code, &self.scope) {
             return self.reader.refuse(segment.number, "OBX", reason::TECHNICAL);
         }
-        let rules = self.reader.rules(&code);
+        let unit = self.reader.text("unit", &fields.unit, &self.scope);
+        // Where SPM comes after the results it is not known yet, so an analyte limited to a specimen stays unmapped.
+        let specimen = self.reader.text("specimen_type", &fields.specimen_type, &self.scope);
+        let rules = self.reader.rules(&code, &specimen, &unit);
         let typed =
             path.is_none_or(|p| p.places.iter().all(|p| p.record == "OBX" && p.field == 5 && p.component.is_none()));
         let value = if typed { value::obx(segment, &text, rules) } else { value::text(&text, rules) };
@@ -256,9 +259,10 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
             record: segment.number,
             loinc: loinc(segment),
             code,
+            specimen,
             name: self.reader.text("test_name", &fields.test_name, &self.scope),
             value,
-            unit: self.reader.text("unit", &fields.unit, &self.scope),
+            unit,
             reference_range: first(
                 &fields.reference_range,
                 &self.scope,
@@ -370,6 +374,7 @@ fn failed_order(record: u32, code: String) -> Sent {
     Sent {
         record,
         code,
+        specimen: String::new(),
         name: String::new(),
         loinc: None,
         value: (Value::Absent, vec![Doubt::FailedRun]),

@@ -24,6 +24,8 @@ pub(super) mod reason {
 pub(super) struct Sent {
     pub record: u32,
     pub code: String,
+    /// Type of the specimen, as sent.
+    pub specimen: String,
     pub name: String,
     /// A LOINC the instrument itself asserts in the place the standard has for it.
     pub loinc: Option<Coding>,
@@ -217,7 +219,7 @@ impl<'r> Reader<'r> {
     }
 
     /// How the value of this code is to be read.
-    pub fn rules(&self, code: &str) -> Rules<'r> {
+    pub fn rules(&self, code: &str, specimen: &str, unit: &str) -> Rules<'r> {
         let schema = &self.driver.schema;
         let promised = |a: &Analyte| {
             a.value_kind.or(schema.fields.value_kind).unwrap_or(match a.units.keys().any(|u| !u.is_empty()) {
@@ -225,7 +227,12 @@ impl<'r> Reader<'r> {
                 false => ValueKind::Any,
             })
         };
-        let kind = self.driver.analyte(code).map(promised).or(schema.fields.value_kind).unwrap_or(ValueKind::Any);
+        let kind = self
+            .driver
+            .analyte(code, specimen, unit)
+            .map(promised)
+            .or(schema.fields.value_kind)
+            .unwrap_or(ValueKind::Any);
         Rules { kind, decimal_comma: schema.fields.decimal_comma, failure: &schema.failure }
     }
 
@@ -249,7 +256,7 @@ impl<'r> Reader<'r> {
     /// Makes the observation, with the doubts of its own.
     pub fn observation(&self, sent: Sent) -> Observation {
         let schema = &self.driver.schema;
-        let analyte = self.driver.analyte(&sent.code);
+        let analyte = self.driver.analyte(&sent.code, &sent.specimen, &sent.unit);
         let (value, mut doubts) = sent.value;
         let code = match analyte {
             Some(a) => Some(Coding::loinc(&a.loinc, &a.name)),

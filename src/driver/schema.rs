@@ -104,6 +104,8 @@ pub struct Fields {
     pub specimen_trim: bool,
     /// Specimen type.
     pub specimen_type: Paths,
+    /// Specimen types, as sent, for which the analytes hold that do not name their own; none means all.
+    pub analyte_specimen: Vec<String>,
     /// Rack and position.
     pub position: Paths,
     /// When the specimen was collected.
@@ -197,6 +199,10 @@ pub struct Analyte {
     /// What the value must be.
     #[serde(default)]
     pub value_kind: Option<ValueKind>,
+    /// Specimen types, as sent, for which this entry holds; none means `fields.analyte_specimen`. A code may have
+    /// several entries when their specimens or their units tell them apart.
+    #[serde(default)]
+    pub specimen: Vec<String>,
 }
 
 /// `[qc]`: any rule that matches makes the report a control run. The first three default to the standard's own `Q`.

@@ -194,6 +194,19 @@ fn i13_units_codes_and_flags_go_by_the_list() {
 }
 
 #[test]
+fn i13_a_code_with_several_meanings_goes_by_specimen_and_unit() {
+    let entry = |loinc: &str, more: &str| format!("[[analyte]]\ncode = \"GLU\"\nloinc = \"{loinc}\"\n{more}\n");
+    let meant = |toml: &str| observations(&with(toml, ASTM))[0].code.as_ref().map(|c| c.code.clone()).unwrap();
+    let units =
+        entry("2345-7", "units = { \"mg/dL\" = \"mg/dL\" }") + &entry("14749-6", "units = { \"mmol/L\" = \"mmol/L\" }");
+    assert_eq!(meant(&units), "14749-6");
+    let specimens = entry("2350-7", "specimen = [\"UR\"]") + &entry("14749-6", "specimen = [\"SER\"]");
+    assert_eq!(meant(&specimens), "14749-6");
+    // The instrument's own LOINC in R.3.1 stands in where no entry fits.
+    assert_eq!(meant(&format!("[fields]\nanalyte_specimen = [\"UR\"]\n{}", entry("14749-6", ""))), "2345-7");
+}
+
+#[test]
 fn a_value_in_two_components_loses_neither() {
     let raw = ASTM.replace("|5.10|", "|-1^0.282|").replace("|<0.127|", "|1|");
     let toml = "[fields]\nvalue = [\"R.4.2\", \"R.4.1\"]\n";
@@ -305,7 +318,7 @@ fn an_unknown_instrument_gets_the_generic_driver() {
     assert_eq!(registry.identify(Protocol::Astm, ASTM.as_bytes()).id, "unit-one");
     assert_eq!(registry.identify(Protocol::Astm, ASTM.replace("Unit^1", "unit").as_bytes()).id, "generic-astm");
     assert_eq!(registry.identify(Protocol::Hl7, ORU.as_bytes()).id, "generic-hl7");
-    assert_eq!((Protocol::guess(ASTM.as_bytes()), Protocol::guess(ORU.as_bytes())), (Protocol::Astm, Protocol::Hl7));
+    assert_eq!((guess_protocol(ASTM.as_bytes()), guess_protocol(ORU.as_bytes())), (Protocol::Astm, Protocol::Hl7));
 }
 
 #[test]

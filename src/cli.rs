@@ -1,1 +1,86 @@
-//! See the crate docs.
+//! The command line: one file per command.
+//!
+//! What a person asked for goes to standard output, everything else (logs, faults, progress) to standard error.
+//! Exit codes: 0 done, 1 it failed or something does not balance, 2 the command line or the configuration is wrong.
+
+pub mod check;
+pub mod completions;
+pub mod config;
+pub mod logging;
+pub mod man;
+
+use clap::builder::Styles;
+use clap::builder::styling::AnsiColor;
+use clap::{Args, Parser, Subcommand};
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+/// Exit code for a wrong command line or configuration; clap uses the same.
+pub const EXIT_WRONG: u8 = 2;
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+/// Carries what lab analyzers found to the hospital EHR, and never loses a result on the way.
+#[derive(Debug, Parser)]
+#[command(name = "afferent", version, styles = STYLES, max_term_width = 100)]
+#[command(after_help = "\
+Examples:
+  afferent config sample > afferent.toml    a commented configuration to start from
+  afferent check afferent.toml              is it right?
+  afferent COMMAND --help                   every command has examples")]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// How to log.
+    #[command(flatten)]
+    pub logging: Logging,
+}
+
+/// Options every command takes.
+#[derive(Debug, Args)]
+pub struct Logging {
+    /// What to log: a level, or levels by module such as "info,afferent::link=debug" [default: info; or AFFERENT_LOG]
+    #[arg(long, global = true, value_name = "FILTER", hide_short_help = true)]
+    pub log: Option<String>,
+    /// How to write log lines; left out, for people on a terminal and for journald under systemd
+    #[arg(long, global = true, value_name = "FORMAT", hide_short_help = true)]
+    pub log_format: Option<logging::Format>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Check a configuration file and tell everything that is wrong with it.
+    Check(check::Check),
+    /// Print a sample configuration, or its JSON Schema.
+    Config(config::Config),
+    /// Print a completion script for a shell.
+    Completions(completions::Completions),
+    /// Write the man pages into a directory.
+    Man(man::Man),
+}
+
+/// Does what was asked.
+///
+/// # Errors
+/// What kept it from being done, for a person; the exit code is then 1.
+pub fn execute(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Check(check) => check.execute(),
+        Command::Config(config) => config.execute(),
+        Command::Completions(completions) => completions.execute(),
+        Command::Man(man) => man.execute(),
+    }
+}
+
+/// True when this stream is a terminal that wants colour (`NO_COLOR` is respected).
+pub fn colour(stream: &impl IsTerminal) -> bool {
+    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
+    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    stream.is_terminal() && !unwanted && !dumb
+}

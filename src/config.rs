@@ -1,1 +1,102 @@
-//! See the crate docs.
+//! The configuration file: one TOML file that only composes what each module declares beside its own code.
+//!
+//! [`load`] reads it and reports everything that is wrong at once, each [`Fault`] with its place in the text and what
+//! to do about it. Unknown keys are errors: a misspelt setting that is silently ignored is worse than no start.
+//!
+//! Rooms: [`load`](mod@load) reads text into [`Config`], [`check`] looks at what the values mean together,
+//! [`diagnose`] shows faults, [`schema`] is the JSON Schema and the structural check made from it, [`sample`] is the
+//! commented sample file.
+
+pub mod check;
+pub mod diagnose;
+pub mod journal;
+pub mod load;
+pub mod sample;
+pub mod schema;
+
+use crate::driver::{DriverError, Registry};
+use crate::{delivery, link};
+use jiff::tz::TimeZone;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+pub use diagnose::{Fault, Faults, Kind};
+pub use load::{LoadError, Loaded, load, parse};
+
+/// Where the journal lives unless the file says otherwise.
+const DATA_DEFAULT: &str = "/var/lib/afferent";
+/// Name of the gateway on a machine that has none.
+const NAME_DEFAULT: &str = "afferent";
+
+/// Everything a gateway is told.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The box itself.
+    pub gateway: Gateway,
+    /// The journal: what was received and what is still to be delivered.
+    pub journal: journal::Config,
+    /// Connections to instruments, one table each.
+    #[serde(rename = "link")]
+    pub links: Vec<link::Config>,
+    /// Where results go, one table each.
+    #[serde(rename = "destination")]
+    pub destinations: Vec<delivery::Config>,
+    /// Id and text of each driver the site added, read when the configuration was.
+    #[serde(skip)]
+    site_drivers: Vec<(String, String)>,
+}
+
+/// The box itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Gateway {
+    /// Name of the box in what it sends (MSH-3) and logs; left out, the machine's host name.
+    pub name: Option<String>,
+    /// Directory for everything the box keeps. It belongs on a disk of its own that obeys fsync.
+    pub data: PathBuf,
+    /// Time zone of the instruments' clocks, for example "Europe/Berlin"; left out, the machine's own, else UTC.
+    pub time_zone: Option<String>,
+    /// Directory with the site's own drivers, one folder `<id>/driver.toml` each. A driver with the id of a built-in
+    /// one takes its place.
+    pub drivers: Option<PathBuf>,
+}
+
+impl Default for Gateway {
+    fn default() -> Self {
+        Gateway { name: None, data: PathBuf::from(DATA_DEFAULT), time_zone: None, drivers: None }
+    }
+}
+
+impl Gateway {
+    /// Name of the box: the configured one, else the host name.
+    pub fn name(&self) -> String {
+        let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|h| h.trim().to_owned());
+        let usable = |name: &String| check::name_is_usable(name);
+        self.name.clone().or_else(host).filter(usable).unwrap_or_else(|| NAME_DEFAULT.to_owned())
+    }
+
+    /// Zone of the instruments' clocks: the configured one, else the machine's, else UTC.
+    pub fn time_zone(&self) -> TimeZone {
+        let configured = self.time_zone.as_deref().and_then(|name| TimeZone::get(name).ok());
+        configured.or_else(|| TimeZone::try_system().ok()).unwrap_or(TimeZone::UTC)
+    }
+}
+
+impl Config {
+    /// The drivers: those compiled in and over them those of the site.
+    ///
+    /// # Errors
+    /// [`DriverError`] for a site's driver that does not load; [`load`] has reported it before.
+    pub fn registry(&self) -> Result<Registry, DriverError> {
+        let mut registry = Registry::builtin();
+        for (id, text) in &self.site_drivers {
+            registry.add(id, text)?;
+        }
+        Ok(registry)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,70 @@
+//! Log lines on standard error: for people on a terminal, for journald under systemd, as JSON for collectors.
+
+use super::Logging;
+use anyhow::Context;
+use std::fmt;
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::{Full, Writer};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
+
+/// What is logged unless somebody says otherwise.
+const FILTER_DEFAULT: &str = "info";
+/// Where a filter is looked for when none is given, in this order.
+const FILTER_VARIABLES: [&str; 2] = ["AFFERENT_LOG", "RUST_LOG"];
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// Time, level, text; in colour on a terminal.
+    Human,
+    /// Without time, each line with its syslog priority in front, as journald wants it.
+    Journald,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Starts logging; once in a process.
+///
+/// # Errors
+/// When the filter cannot be read.
+pub fn start(options: &Logging) -> anyhow::Result<()> {
+    let variable = || FILTER_VARIABLES.iter().find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()));
+    let filter = options.log.clone().or_else(variable).unwrap_or_else(|| FILTER_DEFAULT.to_owned());
+    let filter = EnvFilter::try_new(&filter).with_context(|| {
+        format!("`{filter}` is no log filter; write a level such as debug, or afferent::link=debug")
+    })?;
+    // systemd sets the variable for a service whose standard error goes to the journal.
+    let under_systemd = std::env::var_os("JOURNAL_STREAM").is_some();
+    let format = options.log_format.unwrap_or(if under_systemd { Format::Journald } else { Format::Human });
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        Format::Human => builder.with_ansi(super::colour(&std::io::stderr())).init(),
+        Format::Journald => {
+            builder.with_ansi(false).event_format(Prefixed(tracing_subscriber::fmt::format().without_time())).init();
+        }
+        Format::Json => builder.json().flatten_event(true).init(),
+    }
+    Ok(())
+}
+
+/// Puts the syslog priority in front of each line: journald reads it and takes it off (sd-daemon(3)).
+struct Prefixed(tracing_subscriber::fmt::format::Format<Full, ()>);
+
+impl<S, N> FormatEvent<S, N> for Prefixed
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let priority = match *event.metadata().level() {
+            Level::ERROR => 3,
+            Level::WARN => 4,
+            Level::INFO => 6,
+            Level::DEBUG | Level::TRACE => 7,
+        };
+        write!(writer, "<{priority}>")?;
+        self.0.format_event(context, writer, event)
+    }
+}

@@ -1,0 +1,381 @@
+//! What the settings mean together: what serde cannot see, because each value alone is well-formed.
+
+use super::diagnose::{Fault, nearest};
+use super::{Config, load::Places};
+use crate::driver::Registry;
+use crate::message::charset::Charset;
+use crate::tls::{self, TlsError};
+use crate::wire::Protocol;
+use crate::{delivery, link};
+use jiff::tz::TimeZone;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::path::Path;
+
+/// Longest name of a gateway, link or destination, in characters. MSH-3 carries the gateway's.
+const NAME_MAX_CHARS: usize = 64;
+/// Serial speeds that exist; another one is taken for a slip.
+const BAUD_MAX: u32 = 4_000_000;
+/// Longest timer, in milliseconds: a day.
+const TIMER_MAX_MS: u64 = 86_400_000;
+
+/// What the checks look at besides the configuration.
+pub struct Scene<'a> {
+    /// Where the settings stand.
+    pub places: &'a Places,
+    /// The drivers there are.
+    pub registry: &'a Registry,
+    /// False when some of the site's drivers did not load, so that an unknown id means nothing.
+    pub drivers_complete: bool,
+}
+
+/// True for names that can stand in HL7 fields, file names, metrics and commands alike.
+pub fn name_is_usable(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    !name.is_empty() && name.len() <= NAME_MAX_CHARS && name.chars().all(allowed)
+}
+
+/// Everything that is wrong with the values.
+pub fn check(config: &Config, scene: &Scene<'_>) -> Vec<Fault> {
+    let mut checks = Checks { scene, faults: Vec::new() };
+    checks.gateway(config);
+    checks.journal(config);
+    if config.links.is_empty() && !scene.places.has("link") && !scene.places.is_spoilt("") {
+        checks.say("", "there is no [[link]]: nothing can come in", "add a [[link]] for each instrument");
+    }
+    if config.destinations.is_empty() && !scene.places.has("destination") && !scene.places.is_spoilt("") {
+        checks.say("", "there is no [[destination]]: results could go nowhere", "add a [[destination]], the EHR");
+    }
+    for (index, link) in config.links.iter().enumerate() {
+        checks.link(link, &format!("link[{index}]"));
+    }
+    checks.unique_names("link", config.links.iter().map(|l| l.name.as_str()));
+    checks.unique_names("destination", config.destinations.iter().map(|d| d.name.as_str()));
+    checks.clashes(&config.links);
+    for (index, destination) in config.destinations.iter().enumerate() {
+        checks.destination(destination, &format!("destination[{index}]"));
+    }
+    checks.faults
+}
+
+struct Checks<'a> {
+    scene: &'a Scene<'a>,
+    faults: Vec<Fault>,
+}
+
+impl Checks<'_> {
+    fn gateway(&mut self, config: &Config) {
+        let gateway = &config.gateway;
+        if let Some(name) = &gateway.name
+            && !name_is_usable(name)
+        {
+            self.bad_name("gateway.name");
+        }
+        if gateway.data.exists() && !gateway.data.is_dir() {
+            self.say("gateway.data", "`data` is not a directory", "name a directory; it is made when it is not there");
+        }
+        self.time_zone(gateway.time_zone.as_deref(), "gateway.time_zone");
+    }
+
+    fn journal(&mut self, config: &Config) {
+        self.file(config.journal.key_file.as_deref(), "journal.key_file");
+    }
+
+    fn link(&mut self, link: &link::Config, path: &str) {
+        self.name(&link.name, path);
+        self.where_from(link, path);
+        let at = |key: &str| format!("{path}.{key}");
+        if link.serial.is_none() {
+            for (key, given) in [
+                ("baud", link.baud.is_some()),
+                ("data_bits", link.data_bits.is_some()),
+                ("parity", link.parity.is_some()),
+                ("stop_bits", link.stop_bits.is_some()),
+                ("flow_control", link.flow_control.is_some()),
+            ] {
+                if given && !self.scene.places.is_spoilt(path) {
+                    let message = format!("`{key}` belongs to a serial link, and this one is on the network");
+                    self.say(&at(key), message, "remove it, or give `serial` in place of `listen` or `dial`");
+                }
+            }
+        }
+        if link.baud.is_some_and(|b| !(50..=BAUD_MAX).contains(&b)) {
+            self.say(&at("baud"), "no serial port has this speed", "usual are 9600, 19200, 38400 and 115200");
+        }
+        if link.data_bits.is_some_and(|b| !matches!(b, 7 | 8)) {
+            self.say(&at("data_bits"), "`data_bits` must be 7 or 8", "the instrument's host interface menu tells");
+        }
+        if link.stop_bits.is_some_and(|b| !matches!(b, 1 | 2)) {
+            self.say(&at("stop_bits"), "`stop_bits` must be 1 or 2", "the instrument's host interface menu tells");
+        }
+        if link.connections_max == 0 {
+            self.say(&at("connections_max"), "`connections_max` must be at least 1", "leave it out for the default");
+        }
+        if let Some(charset) = &link.charset
+            && Charset::named(charset).is_none()
+        {
+            let known = ["utf-8", "latin-1", "windows-1252", "ascii", "gb18030", "shift_jis", "euc-kr", "big5"];
+            let fault = Fault::setting(self.value(&at("charset")), format!("unknown character set `{charset}`"));
+            self.faults.push(fault.suggest(charset, known));
+        }
+        self.time_zone(link.time_zone.as_deref(), &at("time_zone"));
+        self.driver(link, &at("driver"));
+        self.timers(&link.timers, &at("timers"));
+        self.link_tls(link, &at("tls"));
+    }
+
+    /// Exactly one of `serial`, `listen` and `dial`, and each well-formed.
+    fn where_from(&mut self, link: &link::Config, path: &str) {
+        let given =
+            [("serial", link.serial.is_some()), ("listen", link.listen.is_some()), ("dial", link.dial.is_some())];
+        let given: Vec<&str> = given.into_iter().filter(|(_, there)| *there).map(|(key, _)| key).collect();
+        match given.as_slice() {
+            [] if !self.scene.places.is_spoilt(path) => self.say(
+                path,
+                "this link does not say where its instrument is",
+                "give one of `serial = \"/dev/ttyUSB0\"`, `listen = \"0.0.0.0:4001\"`, `dial = \"10.0.0.5:4001\"`",
+            ),
+            [first, second, ..] => {
+                let message = format!("`{second}` and `{first}` exclude each other: a link is one line");
+                self.say(&format!("{path}.{second}"), message, "keep one and write another [[link]] for the other");
+            }
+            _ => {}
+        }
+        if let Some(listen) = &link.listen
+            && !listen.parse::<SocketAddr>().is_ok_and(|a| a.port() != 0)
+        {
+            let hint = "write an address of this box and a port, such as \"0.0.0.0:4001\" for every network card";
+            self.say(&format!("{path}.listen"), format!("`{listen}` is no address to listen on"), hint);
+        }
+        if let Some(dial) = &link.dial
+            && !is_host_and_port(dial)
+        {
+            let hint = "write host and port, such as \"10.0.0.5:4001\"";
+            self.say(&format!("{path}.dial"), format!("`{dial}` is no address to dial"), hint);
+        }
+        if let Some(serial) = &link.serial
+            && !serial.exists()
+        {
+            let place = self.value(&format!("{path}.serial"));
+            let fault = Fault::environment(place, format!("{} is not there now", serial.display()));
+            self.faults.push(fault.hint("`ls -l /dev/serial/by-id/` shows the adapters that are plugged in"));
+        }
+    }
+
+    fn driver(&mut self, link: &link::Config, path: &str) {
+        let Some(id) = &link.driver else { return };
+        let registry = self.scene.registry;
+        let Some(driver) = registry.get(id) else {
+            if self.scene.drivers_complete {
+                let known: Vec<String> = registry.iter().map(|d| d.id.clone()).collect();
+                let fault = Fault::setting(self.value(path), format!("unknown driver `{id}`"));
+                self.faults.push(fault.suggest(id, known.iter().map(String::as_str)));
+            }
+            return;
+        };
+        if driver.protocol() != link.protocol {
+            let name = |protocol| match protocol {
+                Protocol::Astm => "astm",
+                Protocol::Hl7 => "hl7",
+            };
+            let (reads, speaks) = (name(driver.protocol()), name(link.protocol));
+            let message = format!("driver `{id}` reads {reads}, and this link speaks {speaks}");
+            self.say(path, message, "change `protocol`, or leave `driver` out: each message's header then decides");
+        }
+    }
+
+    fn timers(&mut self, timers: &link::config::Timers, path: &str) {
+        for (key, value) in [
+            ("frame_timeout_ms", timers.frame_timeout_ms),
+            ("reply_timeout_ms", timers.reply_timeout_ms),
+            ("message_timeout_ms", timers.message_timeout_ms),
+            ("reconnect_min_ms", timers.reconnect_min_ms),
+            ("reconnect_max_ms", timers.reconnect_max_ms),
+        ] {
+            if !(1..=TIMER_MAX_MS).contains(&value) {
+                let message = format!("`{key}` must be from 1 to {TIMER_MAX_MS} ms");
+                self.say(&format!("{path}.{key}"), message, "leave it out for the default");
+            }
+        }
+        if timers.reconnect_max_ms < timers.reconnect_min_ms {
+            let message = format!("`reconnect_max_ms` is less than `reconnect_min_ms` ({})", timers.reconnect_min_ms);
+            self.say(&format!("{path}.reconnect_max_ms"), message, "the pause grows from the one to the other");
+        }
+    }
+
+    fn link_tls(&mut self, link: &link::Config, path: &str) {
+        let Some(tls) = &link.tls else { return };
+        let at = |key: &str| format!("{path}.{key}");
+        if link.serial.is_some() {
+            self.say(path, "a serial link has no TLS", "remove [link.tls]");
+            return;
+        }
+        let (listening, wrong_side): (bool, &[(&str, bool)]) = match link.listen {
+            Some(_) => (true, &[("ca", tls.ca.is_some()), ("server_name", tls.server_name.is_some())]),
+            None => (false, &[("client_ca", tls.client_ca.is_some())]),
+        };
+        for (key, given) in wrong_side {
+            if *given {
+                let (belongs, hint) = if listening {
+                    ("belongs to a link that dials", "a listener checks its peers against `client_ca`")
+                } else {
+                    ("belongs to a link that listens", "a dialler checks its peer against `ca`")
+                };
+                self.say(&at(key), format!("`{key}` {belongs}"), hint);
+            }
+        }
+        let before = self.faults.len();
+        for (key, file) in [("cert", &tls.cert), ("key", &tls.key), ("client_ca", &tls.client_ca), ("ca", &tls.ca)] {
+            self.file(file.as_deref(), &at(key));
+        }
+        if self.scene.places.is_spoilt(path) || self.faults.len() > before {
+            return;
+        }
+        let built = match (&tls.cert, &tls.key, listening) {
+            (Some(cert), Some(key), true) => {
+                let server = tls::ServerTls { cert: cert.clone(), key: key.clone(), client_ca: tls.client_ca.clone() };
+                tls::server(&server).map(drop)
+            }
+            (_, _, true) => {
+                self.say(path, "a listener with TLS needs `cert` and `key`", "both are PEM files");
+                return;
+            }
+            (cert, key, false) => tls::client(&tls::ClientTls {
+                ca: tls.ca.clone(),
+                server_name: tls.server_name.clone(),
+                cert: cert.clone(),
+                key: key.clone(),
+            })
+            .map(drop),
+        };
+        self.tls_works(built, path);
+    }
+
+    fn destination(&mut self, destination: &delivery::Config, path: &str) {
+        let spoilt = self.scene.places.is_spoilt(path);
+        if !destination.name.is_empty() || !spoilt {
+            self.name(&destination.name, path);
+        }
+        for problem in destination.problems() {
+            let here = format!("{path}.{}", problem.key);
+            // What seems to be missing may only be misspelt, and an empty name has been told.
+            if problem.key == "name" || (spoilt && !self.scene.places.has(&here)) {
+                continue;
+            }
+            match problem.text.split_once("; ") {
+                Some((message, hint)) => self.say(&here, format!("`{}`: {message}", problem.key), hint),
+                None => {
+                    self.faults.push(Fault::setting(self.value(&here), format!("`{}`: {}", problem.key, problem.text)))
+                }
+            }
+        }
+        if let Some(tls) = &destination.tls {
+            let before = self.faults.len();
+            for (key, file) in [("ca", &tls.ca), ("cert", &tls.cert), ("key", &tls.key)] {
+                self.file(file.as_deref(), &format!("{path}.tls.{key}"));
+            }
+            if self.faults.len() == before && tls.cert.is_some() == tls.key.is_some() {
+                self.tls_works(tls::client(tls).map(drop), &format!("{path}.tls"));
+            }
+        }
+        if let Some(oauth) = &destination.oauth {
+            self.file(Some(&oauth.key_file), &format!("{path}.oauth.key_file"));
+        }
+    }
+
+    /// No two links on one port or one serial device: the second would never hear anything.
+    fn clashes(&mut self, links: &[link::Config]) {
+        for (later, link) in links.iter().enumerate() {
+            for (earlier, other) in links.iter().enumerate().take(later) {
+                if link.serial.is_some() && link.serial == other.serial {
+                    let message = format!("link `{}` has this serial port already", other.name);
+                    self.say(&format!("link[{later}].serial"), message, "one port serves one link");
+                }
+                let sockets = (address(link), address(other));
+                if let (Some(a), Some(b)) = sockets
+                    && a.port() == b.port()
+                    && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
+                {
+                    let message = format!("port {} is taken by link[{earlier}] `{}`", a.port(), other.name);
+                    self.say(&format!("link[{later}].listen"), message, "give each listening link a port of its own");
+                }
+            }
+        }
+    }
+
+    fn unique_names<'n>(&mut self, table: &str, names: impl Iterator<Item = &'n str>) {
+        let mut seen = HashMap::new();
+        for (index, name) in names.enumerate().filter(|(_, name)| !name.is_empty()) {
+            if let Some(first) = seen.insert(name, index) {
+                let message = format!("the name `{name}` is taken by {table}[{first}]");
+                self.say(&format!("{table}[{index}].name"), message, "results wait and are counted under names");
+                seen.insert(name, first);
+            }
+        }
+    }
+
+    fn name(&mut self, name: &str, path: &str) {
+        if name.is_empty() && !self.scene.places.has(&format!("{path}.name")) {
+            if !self.scene.places.is_spoilt(path) {
+                self.say(path, "this table has no `name`", "logs, counters and commands speak of it by name");
+            }
+        } else if !name_is_usable(name) {
+            self.bad_name(&format!("{path}.name"));
+        }
+    }
+
+    fn bad_name(&mut self, path: &str) {
+        let hint = format!("use up to {NAME_MAX_CHARS} letters, digits, `-`, `_` and `.`");
+        self.say(path, "this name cannot be used in messages, logs and commands", hint);
+    }
+
+    fn time_zone(&mut self, zone: Option<&str>, path: &str) {
+        let Some(zone) = zone else { return };
+        if TimeZone::get(zone).is_err() {
+            let known: Vec<String> = jiff::tz::db().available().map(|z| z.as_str().to_owned()).collect();
+            let hint = match nearest(zone, known.iter().map(String::as_str)) {
+                Some(near) => format!("did you mean \"{near}\"?"),
+                None => "use a name of the IANA database, such as \"Europe/Berlin\"".to_owned(),
+            };
+            self.say(path, format!("unknown time zone `{zone}`"), hint);
+        }
+    }
+
+    /// A file that has to be there and readable by whoever runs this.
+    fn file(&mut self, file: Option<&Path>, path: &str) {
+        let Some(file) = file else { return };
+        if let Err(error) = std::fs::File::open(file) {
+            let fault = Fault::environment(self.value(path), format!("cannot read {}: {error}", file.display()));
+            self.faults.push(fault.hint("give its path, and let the service's user read it"));
+        }
+    }
+
+    fn tls_works(&mut self, built: Result<(), TlsError>, path: &str) {
+        if let Err(error) = built {
+            let told = error.to_string();
+            let (message, hint) = told.split_once("; ").unwrap_or((&told, "see the README of the EHR's TLS set-up"));
+            self.faults.push(Fault::environment(self.scene.places.header(path), message).hint(hint));
+        }
+    }
+
+    fn say(&mut self, path: &str, message: impl Into<String>, hint: impl Into<String>) {
+        self.faults.push(Fault::setting(self.value(path), message).hint(hint));
+    }
+
+    fn value(&self, path: &str) -> Range<usize> {
+        self.scene.places.value(path)
+    }
+}
+
+/// Where a link listens.
+fn address(link: &link::Config) -> Option<SocketAddr> {
+    link.listen.as_deref()?.parse().ok()
+}
+
+fn is_host_and_port(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let host_is_sound =
+        text.parse::<SocketAddr>().is_ok() || (!host.is_empty() && !host.contains([':', '/', ' ', '@']));
+    host_is_sound && port.parse::<u16>().is_ok_and(|p| p != 0)
+}

@@ -1,0 +1,181 @@
+//! Reads a configuration file.
+
+use super::check::{self, Scene};
+use super::diagnose::{Fault, Faults, Kind};
+use super::{Config, schema};
+use crate::driver::Registry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::path::Path;
+use toml::de::DeTable;
+
+/// Longest configuration file, in bytes. The commented sample is a fiftieth of it.
+const TEXT_MAX_BYTES: u64 = 1 << 20;
+/// Name of the file in a driver's folder.
+const DRIVER_FILE: &str = "driver.toml";
+
+/// A configuration that can be used.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// What is missing outside the file; none of it keeps a gateway from starting.
+    pub missing: Faults,
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is far too large, or is not text.
+    #[error("{path} is not a configuration file: {reason}")]
+    NotText {
+        /// The file.
+        path: String,
+        /// Why.
+        reason: &'static str,
+    },
+    /// The file says something wrong.
+    #[error("{}", .0.render(false))]
+    Faults(Faults),
+}
+
+/// Reads and checks a configuration file.
+///
+/// # Errors
+/// [`LoadError`]; with [`LoadError::Faults`] everything that is wrong with the text and everything missing beside it.
+pub fn load(path: &Path) -> Result<Loaded, LoadError> {
+    let name = path.display().to_string();
+    let unreadable = |source| LoadError::Unreadable { path: name.clone(), source };
+    if std::fs::metadata(path).map_err(unreadable)?.len() > TEXT_MAX_BYTES {
+        return Err(LoadError::NotText { path: name, reason: "it is larger than 1 MiB" });
+    }
+    let bytes = std::fs::read(path).map_err(unreadable)?;
+    match String::from_utf8(bytes) {
+        Ok(text) => parse(&name, &text),
+        Err(_) => Err(LoadError::NotText { path: name, reason: "it is not UTF-8" }),
+    }
+}
+
+/// Checks the text of a configuration file; `name` is what faults call it.
+///
+/// # Errors
+/// [`LoadError::Faults`].
+pub fn parse(name: &str, text: &str) -> Result<Loaded, LoadError> {
+    let (document, broken) = DeTable::parse_recoverable(text);
+    if !broken.is_empty() {
+        // What follows a syntax error is guesswork; only the syntax is told.
+        let faults = broken.iter().map(|error| Fault::setting(error.span().unwrap_or(0..0), syntax(error.message())));
+        return Err(LoadError::Faults(Faults::new(name, text, faults.collect())));
+    }
+    let structure = schema::compare(document.get_ref());
+    let mut faults = structure.faults;
+    // With nothing wrong serde reads the text itself and can still point at it, should the schema allow more than
+    // serde does; else it is given what fits.
+    let read = if faults.is_empty() { toml::from_str(text) } else { structure.table.try_into() };
+    let mut config: Config = match read {
+        Ok(config) => config,
+        Err(error) => {
+            if faults.is_empty() {
+                faults.push(Fault::setting(error.span().unwrap_or(0..0), error.message()));
+            }
+            return Err(LoadError::Faults(Faults::new(name, text, faults)));
+        }
+    };
+    let (registry, drivers_complete) = read_site_drivers(&mut config, &structure.places, &mut faults);
+    faults.extend(check::check(&config, &Scene { places: &structure.places, registry: &registry, drivers_complete }));
+    let (settings, missing): (Vec<_>, Vec<_>) = faults.into_iter().partition(|f| f.kind == Kind::Setting);
+    if settings.is_empty() {
+        return Ok(Loaded { config, missing: Faults::new(name, text, missing) });
+    }
+    let all = settings.into_iter().chain(missing).collect();
+    Err(LoadError::Faults(Faults::new(name, text, all)))
+}
+
+/// Where settings stand in the text, by path such as `link[0].listen`.
+#[derive(Debug, Default)]
+pub struct Places {
+    spans: BTreeMap<String, (Range<usize>, Range<usize>)>,
+    spoilt: BTreeSet<String>,
+}
+
+impl Places {
+    /// The value of a setting; where it was left out, the table it belongs in.
+    pub fn value(&self, path: &str) -> Range<usize> {
+        match self.spans.get(path) {
+            Some((_, value)) => value.clone(),
+            None => path.rsplit_once('.').map_or(0..0, |(table, _)| self.header(table)),
+        }
+    }
+
+    /// The key of a setting, or the header of a table.
+    pub fn header(&self, path: &str) -> Range<usize> {
+        match self.spans.get(path) {
+            Some((key, _)) => key.clone(),
+            None => path.rsplit_once('.').map_or(0..0, |(table, _)| self.header(table)),
+        }
+    }
+
+    /// True when the text has this setting.
+    pub fn has(&self, path: &str) -> bool {
+        self.spans.contains_key(path)
+    }
+
+    /// True when something in this table did not fit: what seems to be missing may only be misspelt.
+    pub fn is_spoilt(&self, table: &str) -> bool {
+        self.spoilt.contains(table)
+    }
+
+    pub(super) fn note(&mut self, path: &str, key: Range<usize>, value: Range<usize>) {
+        self.spans.insert(path.to_owned(), (key, value));
+    }
+
+    pub(super) fn spoil(&mut self, table: &str) {
+        self.spoilt.insert(table.to_owned());
+    }
+}
+
+/// Reads `gateway.drivers`. False with the registry when it is not complete, so that an unknown id is no news.
+fn read_site_drivers(config: &mut Config, places: &Places, faults: &mut Vec<Fault>) -> (Registry, bool) {
+    let mut registry = Registry::builtin();
+    let Some(folder) = config.gateway.drivers.clone() else { return (registry, true) };
+    let at = places.value("gateway.drivers");
+    let listed = match std::fs::read_dir(&folder) {
+        Ok(listed) => listed,
+        Err(error) => {
+            let message = format!("the folder of drivers {} cannot be read: {error}", folder.display());
+            faults.push(Fault::setting(at, message));
+            return (registry, false);
+        }
+    };
+    let mut folders: Vec<_> = listed.filter_map(Result::ok).map(|e| e.path()).collect();
+    folders.retain(|f| f.join(DRIVER_FILE).is_file());
+    folders.sort();
+    let mut complete = true;
+    for folder in folders {
+        let file = folder.join(DRIVER_FILE);
+        let id = folder.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let read = std::fs::read_to_string(&file).map_err(|e| format!("{} cannot be read: {e}", file.display()));
+        let added = read.and_then(|text| registry.add(&id, &text).map(|()| text).map_err(|e| e.to_string()));
+        match added {
+            Ok(text) => config.site_drivers.push((id, text)),
+            Err(message) => {
+                complete = false;
+                faults.push(Fault::setting(at.clone(), message.trim_end()));
+            }
+        }
+    }
+    (registry, complete)
+}
+
+/// The parser's words, as a sentence.
+fn syntax(message: &str) -> String {
+    format!("this is not TOML: {}", message.trim().replace('\n', "; "))
+}

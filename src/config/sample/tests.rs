@@ -1,0 +1,218 @@
+//! Writes the sample from the structs it describes, and proves that the one compiled in is the same.
+
+use super::SAMPLE;
+use crate::config::{Config, Gateway, load, schema};
+use crate::{delivery, link, tls};
+use serde::de::{DeserializeOwned, Deserializer, Visitor};
+use serde_json::Value;
+
+/// Columns of a comment line.
+const WIDTH: usize = 110;
+
+/// What a setting without a default is shown with. A path is looked up whole, then by its last part.
+const EXAMPLES: &[(&str, &str)] = &[
+    ("gateway.name", r#""bench-1""#),
+    ("gateway.time_zone", r#""Europe/Berlin""#),
+    ("gateway.drivers", r#""/etc/afferent/drivers""#),
+    ("journal.key_file", r#""/etc/afferent/journal.key""#),
+    ("link.serial", r#""/dev/serial/by-id/usb-FTDI_FT232R-if00-port0""#),
+    ("link.dial", r#""10.0.0.5:4001""#),
+    ("link.baud", "9600"),
+    ("link.data_bits", "8"),
+    ("link.parity", r#""none""#),
+    ("link.stop_bits", "1"),
+    ("link.flow_control", r#""none""#),
+    ("link.driver", r#""roche-cobas-c311""#),
+    ("link.time_zone", r#""Europe/Berlin""#),
+    ("link.charset", r#""latin-1""#),
+    ("link.tls.cert", r#""/etc/afferent/link.pem""#),
+    ("link.tls.key", r#""/etc/afferent/link.key""#),
+    ("link.tls.client_ca", r#""/etc/afferent/instruments.pem""#),
+    ("destination.url", r#""https://ehr.example/fhir""#),
+    ("destination.tls.cert", r#""/etc/afferent/gateway.pem""#),
+    ("destination.tls.key", r#""/etc/afferent/gateway.key""#),
+    ("destination.oauth.token_url", r#""https://ehr.example/token""#),
+    ("destination.oauth.client_id", r#""bench-1""#),
+    ("destination.oauth.key_file", r#""/etc/afferent/oauth.key""#),
+    ("destination.oauth.kid", r#""2026-01""#),
+    ("destination.oauth.scope", r#""system/*.cud""#),
+    ("ca", r#""/etc/afferent/ca.pem""#),
+    ("server_name", r#""ehr.example""#),
+];
+
+/// What makes the sample a configuration that works: the instrument and the EHR.
+const ESSENTIALS: &[(&str, &str)] = &[
+    ("link.name", r#""chemistry""#),
+    ("link.listen", r#""0.0.0.0:4001""#),
+    ("destination.name", r#""ehr""#),
+    ("destination.address", r#""ehr.example:2575""#),
+];
+
+const HEAD: &str = "\
+# Configuration of afferent: every setting with its default. Settings without a default are commented out.
+# `afferent check FILE` tells what is wrong with a file; `afferent run --config FILE` uses it.
+";
+
+#[test]
+fn the_sample_shows_every_setting_with_its_sentence_and_default() {
+    let written = write_sample();
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/config/sample.toml");
+        std::fs::write(path, &written).unwrap();
+    } else {
+        let same = SAMPLE == written;
+        assert!(same, "a setting changed: UPDATE_GOLDEN=1 cargo test --lib config::sample");
+    }
+}
+
+#[test]
+fn the_sample_is_sound_and_says_what_the_defaults_are() {
+    let loaded = load::parse("sample.toml", SAMPLE).unwrap();
+    let mut config = loaded.config;
+    let (link, destination) = (&mut config.links[0], &mut config.destinations[0]);
+    assert_eq!(link.name, "chemistry");
+    *link = link::Config { name: String::new(), listen: None, ..link.clone() };
+    *destination = delivery::Config { name: String::new(), address: None, tls: None, ..destination.clone() };
+    let expected = Config {
+        links: vec![link::Config::default()],
+        destinations: vec![delivery::Config::default()],
+        ..Config::default()
+    };
+    assert_eq!(serde_json::to_value(&config).unwrap(), serde_json::to_value(&expected).unwrap());
+}
+
+#[test]
+fn what_the_sample_has_commented_out_is_well_formed_too() {
+    let uncommented = |line: &str| match line.strip_prefix('#') {
+        Some(setting) if setting.starts_with(|c: char| c.is_ascii_lowercase() || c == '[') => setting.to_owned(),
+        _ => line.to_owned(),
+    };
+    let text: Vec<String> = SAMPLE.lines().map(uncommented).collect();
+    let text = text.join("\n");
+    let document = toml::de::DeTable::parse(&text).unwrap();
+    let found: Vec<String> = schema::compare(document.get_ref()).faults.into_iter().map(|f| f.message).collect();
+    assert_eq!(found, Vec::<String>::new());
+}
+
+fn write_sample() -> String {
+    let root = schema::schema();
+    let defaults = serde_json::to_value(Config {
+        links: vec![link::Config::default()],
+        destinations: vec![delivery::Config::default()],
+        ..Config::default()
+    })
+    .unwrap();
+    let mut page = Page { root: &root, text: HEAD.to_owned(), announced: Vec::new() };
+    page.table::<Gateway>("gateway", "[gateway]", &defaults["gateway"]);
+    page.table::<crate::config::journal::Config>("journal", "[journal]", &defaults["journal"]);
+    page.table::<link::Config>("link", "[[link]]", &defaults["link"][0]);
+    page.table::<link::config::Timers>("link.timers", "[link.timers]", &defaults["link"][0]["timers"]);
+    page.table::<link::config::Tls>("link.tls", "#[link.tls]", &Value::Null);
+    page.table::<delivery::Config>("destination", "[[destination]]", &defaults["destination"][0]);
+    page.table::<tls::ClientTls>("destination.tls", "[destination.tls]", &Value::Null);
+    let oauth = serde_json::to_value(delivery::config::OAuth::default()).unwrap();
+    page.table::<delivery::config::OAuth>("destination.oauth", "#[destination.oauth]", &oauth);
+    assert_eq!(page.announced, Vec::<String>::new(), "tables that have no page.table line above");
+    page.text
+}
+
+struct Page<'s> {
+    root: &'s Value,
+    text: String,
+    /// Tables inside tables that are still to come.
+    announced: Vec<String>,
+}
+
+impl Page<'_> {
+    fn table<T: DeserializeOwned>(&mut self, path: &str, header: &str, defaults: &Value) {
+        self.announced.retain(|announced| announced != path);
+        let mut described = self.root;
+        for part in path.split('.') {
+            described = &schema::resolve(self.root, described)["properties"][part];
+            if described["type"] == "array" {
+                described = &described["items"];
+            }
+        }
+        let table = schema::resolve(self.root, described);
+        self.text.push('\n');
+        self.sentence(table["description"].as_str().unwrap());
+        self.text.push_str(header);
+        self.text.push('\n');
+        let names = fields::<T>();
+        let listed = table["properties"].as_object().unwrap();
+        assert_eq!(names.len(), listed.len(), "the schema of {path} and its struct differ");
+        for name in names {
+            let property = schema::resolve(self.root, &listed[name]);
+            if property["type"] == "object" {
+                self.announced.push(format!("{path}.{name}"));
+                continue;
+            }
+            let sentence = listed[name]["description"].as_str();
+            self.sentence(sentence.unwrap_or_else(|| panic!("{path}.{name} has no sentence")));
+            let whole = format!("{path}.{name}");
+            let found = |list: &[(&str, &'static str)]| {
+                list.iter().find(|(key, _)| *key == whole || *key == name).map(|(_, value)| *value)
+            };
+            let commented = header.starts_with('#');
+            let (mark, value) = match (found(ESSENTIALS), &defaults[name]) {
+                (Some(essential), _) => ("", essential.to_owned()),
+                (None, Value::Null) => ("#", example(found(EXAMPLES), &whole)),
+                (None, Value::String(text)) if text.is_empty() => ("#", example(found(EXAMPLES), &whole)),
+                (None, default) => (if commented { "#" } else { "" }, literal(default)),
+            };
+            self.text.push_str(&format!("{mark}{name} = {value}\n"));
+        }
+    }
+
+    fn sentence(&mut self, text: &str) {
+        let mut line = String::from("#");
+        for word in text.split_whitespace() {
+            if line.len() + 1 + word.len() > WIDTH {
+                self.text.push_str(&line);
+                self.text.push('\n');
+                line = String::from("#");
+            }
+            line.push(' ');
+            line.push_str(word);
+        }
+        self.text.push_str(&line);
+        self.text.push('\n');
+    }
+}
+
+fn example(found: Option<&str>, path: &str) -> String {
+    found.unwrap_or_else(|| panic!("{path} has no default: give an example in EXAMPLES")).to_owned()
+}
+
+/// A default as TOML writes it; JSON writes text, numbers, booleans and lists the same way.
+fn literal(default: &Value) -> String {
+    assert!(!default.is_object(), "a table where a value belongs");
+    default.to_string()
+}
+
+/// The fields of a struct in the order they are declared, as its `Deserialize` tells them.
+fn fields<T: DeserializeOwned>() -> Vec<&'static str> {
+    struct Listen<'a>(&'a mut Vec<&'static str>);
+    impl<'de> Deserializer<'de> for Listen<'_> {
+        type Error = serde::de::value::Error;
+        fn deserialize_struct<V: Visitor<'de>>(
+            self,
+            _name: &'static str,
+            fields: &'static [&'static str],
+            _visitor: V,
+        ) -> Result<V::Value, Self::Error> {
+            self.0.extend(fields);
+            Err(serde::de::Error::custom("heard enough"))
+        }
+        fn deserialize_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, Self::Error> {
+            Err(serde::de::Error::custom("not a struct"))
+        }
+        serde::forward_to_deserialize_any! {
+            bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option unit unit_struct
+            newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+        }
+    }
+    let mut heard = Vec::new();
+    let _ = T::deserialize(Listen(&mut heard));
+    heard
+}

@@ -1,0 +1,188 @@
+//! What a person is told about a configuration.
+
+use super::*;
+
+const SOUND: &str = r#"
+[gateway]
+data = "/tmp/afferent-test"
+[[link]]
+name = "chemistry"
+listen = "0.0.0.0:4001"
+[[destination]]
+name = "ehr"
+address = "127.0.0.1:2575"
+"#;
+
+/// Line and message of every fault.
+fn faults(text: &str) -> Vec<(usize, String)> {
+    match parse("test.toml", text) {
+        Ok(loaded) => told(&loaded.missing),
+        Err(LoadError::Faults(faults)) => told(&faults),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+fn told(faults: &Faults) -> Vec<(usize, String)> {
+    let line = |fault: &Fault| faults.line_and_column(fault.at.start).0;
+    let hint = |fault: &Fault| fault.hint.clone().map(|h| format!(" / {h}")).unwrap_or_default();
+    faults.list().iter().map(|f| (line(f), format!("{}{}", f.message, hint(f)))).collect()
+}
+
+/// The sound configuration with `change` made to it; the text must be there.
+fn but(old: &str, new: &str) -> Vec<(usize, String)> {
+    assert!(SOUND.contains(old));
+    faults(&SOUND.replace(old, new))
+}
+
+#[track_caller]
+fn one(found: Vec<(usize, String)>, line: usize, parts: &[&str]) {
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert_eq!(found[0].0, line, "{found:#?}");
+    for part in parts {
+        assert!(found[0].1.contains(part), "{part} is not in {found:#?}");
+    }
+}
+
+#[test]
+fn nine_lines_are_a_configuration() {
+    assert_eq!(faults(SOUND), []);
+    assert_eq!(parse("test.toml", SOUND).unwrap().config.links[0].name, "chemistry");
+}
+
+#[test]
+fn a_misspelt_setting_names_its_nearest_and_nothing_that_follows_from_it() {
+    one(but("listen", "lisen"), 6, &["unknown setting `lisen` in `link[0]`", "did you mean `listen`?"]);
+    one(but("address", "adress"), 9, &["did you mean `address`?"]);
+    one(but("[[link]]", "[[lnik]]"), 4, &["unknown setting `lnik` at the top of the file", "`link`"]);
+    one(but("[gateway]", "[gateway]\nquota = 1"), 3, &["unknown setting `quota` in `gateway`"]);
+}
+
+#[test]
+fn every_fault_is_told_at_once_in_the_order_of_the_text() {
+    let text = r#"
+[gateway]
+time_zone = "Europe/Berln"
+data = 7
+[[link]]
+name = "a b"
+protocol = "astmm"
+listen = "4001"
+parity = "evne"
+[[link]]
+name = "two"
+dial = "10.0.0.5:99999"
+driver = "generic-asmt"
+[[destination]]
+name = "ehr"
+address = "ehr.example:2575"
+ack_timeout_ms = "30 s"
+colour = "blue"
+"#;
+    let found = faults(text);
+    let lines: Vec<usize> = found.iter().map(|(line, _)| *line).collect();
+    assert_eq!(lines, [3, 4, 6, 7, 8, 9, 12, 13, 16, 17, 18], "{found:#?}");
+    for (fault, part) in found.iter().zip([
+        "did you mean \"Europe/Berlin\"",
+        "must be text, not an integer",
+        "this name cannot be used",
+        "did you mean \"astm\"",
+        "no address to listen on",
+        "did you mean \"even\"",
+        "no address to dial",
+        "did you mean `generic-astm`",
+        "in the clear",
+        "must be a whole number",
+        "unknown setting `colour`",
+    ]) {
+        assert!(fault.1.contains(part), "{part} is not in {fault:?}");
+    }
+}
+
+#[test]
+fn a_link_is_one_line_exactly() {
+    one(but("listen = \"0.0.0.0:4001\"\n", ""), 4, &["where its instrument is", "serial", "listen", "dial"]);
+    one(but("listen = ", "dial = \"10.0.0.5:4001\"\nlisten = "), 6, &["exclude each other"]);
+    one(but("listen = ", "baud = 9600\nlisten = "), 6, &["`baud` belongs to a serial link"]);
+}
+
+#[test]
+fn two_of_a_kind_clash() {
+    let again = |more: &str| faults(&format!("{SOUND}\n{more}"));
+    one(again("[[link]]\nname = \"chemistry\"\nlisten = \"0.0.0.0:4002\""), 12, &["`chemistry` is taken by link[0]"]);
+    one(again("[[link]]\nname = \"two\"\nlisten = \"127.0.0.1:4001\""), 13, &["port 4001 is taken by link[0]"]);
+    one(again("[[destination]]\nname = \"ehr\"\naddress = \"[::1]:25\""), 12, &["taken by destination[0]"]);
+    let apart = "[gateway]\n[[link]]\nname = \"a\"\nlisten = \"127.0.0.1:4001\"\n[[link]]\nname = \"b\"\n\
+                 listen = \"127.0.0.2:4001\"\n[[destination]]\nname = \"ehr\"\naddress = \"[::1]:25\"";
+    assert_eq!(faults(apart), []);
+}
+
+#[test]
+fn i8_nothing_leaves_the_box_in_the_clear_by_accident() {
+    one(but("127.0.0.1:2575", "10.0.0.9:2575"), 9, &["in the clear", "plain = true"]);
+    assert_eq!(but("address = \"127.0.0.1", "plain = true\naddress = \"10.0.0.9"), []);
+}
+
+#[test]
+fn a_driver_of_the_other_protocol_is_refused() {
+    one(but("listen = ", "driver = \"generic-hl7\"\nlisten = "), 6, &["reads hl7, and this link speaks astm"]);
+}
+
+#[test]
+fn what_is_missing_on_the_machine_does_not_keep_a_gateway_from_starting() {
+    let serial = SOUND.replace("listen = \"0.0.0.0:4001\"", "serial = \"/dev/there-is-no-such-port\"");
+    let loaded = parse("test.toml", &serial).unwrap();
+    one(told(&loaded.missing), 6, &["is not there now", "/dev/serial/by-id"]);
+    let with_tls = format!("{SOUND}[destination.tls]\nca = \"/nowhere/ca.pem\"\n");
+    let loaded = parse("test.toml", &with_tls).unwrap();
+    one(told(&loaded.missing), 11, &["cannot read /nowhere/ca.pem"]);
+}
+
+#[test]
+fn a_table_that_lacks_what_it_needs_says_so_at_its_header() {
+    let oauth = "protocol = \"fhir\"\nurl = \"https://ehr.example/fhir\"\n[destination.oauth]\nclient_id = \"x\"\n";
+    let text = SOUND.replace("address = \"127.0.0.1:2575\"\n", oauth);
+    let found = faults(&text);
+    assert!(found.iter().all(|(line, _)| *line == 11), "{found:#?}");
+    assert!(found.iter().any(|(_, m)| m.contains("needs `kid`")), "{found:#?}");
+}
+
+#[test]
+fn text_that_is_not_toml_points_at_the_place() {
+    one(but("name = \"chemistry\"", "name = chemistry"), 5, &["this is not TOML"]);
+    one(but("[gateway]", "[gateway"), 2, &["this is not TOML"]);
+}
+
+#[test]
+fn an_empty_file_tells_what_is_needed() {
+    let found = faults("");
+    assert!(found.iter().any(|(_, m)| m.contains("no [[link]]")), "{found:#?}");
+    assert!(found.iter().any(|(_, m)| m.contains("no [[destination]]")), "{found:#?}");
+}
+
+#[test]
+fn faults_are_shown_with_their_line_and_hint() {
+    let Err(LoadError::Faults(faults)) = parse("test.toml", &SOUND.replace("listen", "lisen")) else { panic!() };
+    let shown = faults.render(false);
+    for part in ["error: unknown setting `lisen`", "test.toml:6:1", "lisen = \"0.0.0.0:4001\"", "^^^^^", "did you mean"]
+    {
+        assert!(shown.contains(part), "{part} is not in\n{shown}");
+    }
+    assert!(faults.render(true).contains('\u{1b}'));
+    assert_eq!(faults.to_json()[0]["line"], 6);
+}
+
+#[test]
+fn the_sites_own_drivers_are_read_and_can_be_named() {
+    let site = tempfile::tempdir().unwrap();
+    let folder = site.path().join("acme-one");
+    std::fs::create_dir(&folder).unwrap();
+    let driver = "[identity]\nvendor = \"Acme\"\nmodel = \"One\"\nprotocol = \"astm\"\nheader = [\"ACME\"]\n";
+    std::fs::write(folder.join("driver.toml"), driver).unwrap();
+    let text = SOUND
+        .replace("[gateway]", &format!("[gateway]\ndrivers = \"{}\"", site.path().display()))
+        .replace("listen = ", "driver = \"acme-one\"\nlisten = ");
+    let config = parse("test.toml", &text).unwrap().config;
+    assert!(config.registry().unwrap().get("acme-one").is_some());
+    std::fs::write(folder.join("driver.toml"), "[identity]\nvendor = 7\n").unwrap();
+    one(faults(&text), 3, &["acme-one"]);
+}

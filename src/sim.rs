@@ -3,5 +3,6 @@
 //! They run the machines of [`crate::wire`] from the other side of the line, so that a fault in the gateway is not
 //! matched by the same fault in its judge, and they keep their own ledger of what was sent and what was acknowledged.
 
+pub mod ehr;
 pub mod replay;
 pub mod transcript;

@@ -388,25 +388,26 @@ pub(super) fn transport_reason(error: &reqwest::Error) -> String {
     } else {
         "connection lost before the answer was whole"
     };
-    let mut source = std::error::Error::source(error);
-    while let Some(inner) = source {
-        if let Some(tls) = inner.downcast_ref::<rustls::Error>() {
-            return format!("{what}: {tls}");
-        }
-        if let Some(io) = inner.downcast_ref::<std::io::Error>()
-            && io.get_ref().is_none()
-        {
-            return format!("{what}: {}", io.kind());
-        }
-        // An io::Error that wraps a TLS error hides it from `source`.
-        if let Some(io) = inner.downcast_ref::<std::io::Error>()
-            && let Some(tls) = io.get_ref().and_then(|i| i.downcast_ref::<rustls::Error>())
-        {
-            return format!("{what}: {tls}");
-        }
-        source = inner.source();
+    match std::error::Error::source(error).and_then(cause) {
+        Some(cause) => format!("{what}: {cause}"),
+        None => what.to_owned(),
     }
-    what.to_owned()
+}
+
+/// The TLS error or the kind of system error at the bottom of a chain. An `io::Error` hides the error it wraps from
+/// `source`, so it is opened on the way down.
+fn cause(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+        return Some(tls.to_string());
+    }
+    let below = match error.downcast_ref::<std::io::Error>() {
+        Some(io) => match io.get_ref() {
+            Some(wrapped) => cause(wrapped),
+            None => return Some(io.kind().to_string()),
+        },
+        None => error.source().and_then(cause),
+    };
+    below.or_else(|| error.downcast_ref::<std::io::Error>().map(|io| io.kind().to_string()))
 }
 
 /// Reads the server's CapabilityStatement once per link and says what it lacks. Nothing waits for this.

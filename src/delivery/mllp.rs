@@ -9,6 +9,7 @@
 //! MSA-2 is not ours, when anything is waiting on the line before we send, and when a message was in flight while the
 //! caller gave up on it.
 
+use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::pin::Pin;
@@ -24,6 +25,7 @@ use tokio_rustls::TlsConnector;
 use super::ack::{Sent, Verdict};
 use super::{Config, Destination, Outcome, Scope};
 use crate::tls;
+use crate::wire::mllp::{FS, Framer, Item, VT, frame};
 
 /// An acknowledgement larger than this is refused. With a long list of ERR segments a real one has a few kilobytes.
 const ANSWER_MAX_BYTES: usize = 256 * 1024;
@@ -31,10 +33,6 @@ const ANSWER_MAX_BYTES: usize = 256 * 1024;
 const LAST_CR_GRACE: Duration = Duration::from_millis(100);
 /// Read at once.
 const READ_BYTES: usize = 4096;
-
-const VT: u8 = 0x0B;
-const FS: u8 = 0x1C;
-const CR: u8 = 0x0D;
 
 /// An MLLP receiver as a destination.
 pub struct Mllp {
@@ -168,7 +166,7 @@ impl Connection {
             Ok(Err(e)) => return Exchange::Broken(format!("connection lost while sending: {}", e.kind())),
             Err(_) => return Exchange::Broken("the receiver stopped reading".to_owned()),
         }
-        let mut answers = Answers::default();
+        let mut answers = Answers::new();
         let mut committed = false;
         loop {
             let (answer, clean) = match timeout_at(deadline, self.receive(&mut answers)).await {
@@ -185,97 +183,80 @@ impl Connection {
     }
 
     async fn send(&mut self, message: &[u8]) -> std::io::Result<()> {
-        let mut frame = Vec::with_capacity(message.len() + 3);
-        frame.push(VT);
-        frame.extend_from_slice(message);
-        frame.extend([FS, CR]);
-        self.stream.write_all(&frame).await?;
+        self.stream.write_all(&frame(message)).await?;
         self.stream.flush().await
     }
 
     /// Waits for the next framed message.
     async fn receive(&mut self, answers: &mut Answers) -> Result<(Vec<u8>, Clean), String> {
         loop {
-            match answers.take() {
-                Taken::Message { bytes, alone } => return Ok((bytes, Clean(alone))),
-                Taken::Broken(reason) => return Err(reason.to_owned()),
-                Taken::LacksLastCr => match timeout(LAST_CR_GRACE, self.read(answers)).await {
-                    Ok(Ok(1..)) => {}
-                    Ok(_) | Err(_) => return Ok((answers.take_without_cr(), Clean(false))),
-                },
-                Taken::Nothing => match self.read(answers).await {
-                    Ok(0) => return Err("connection closed before the answer was whole".to_owned()),
-                    Ok(_) => {}
-                    Err(e) => return Err(format!("connection lost before the answer was whole: {}", e.kind())),
-                },
+            if let Some(answer) = answers.whole.pop_front() {
+                return Ok((answer, Clean(answers.silent_after())));
+            }
+            let mut bytes = [0_u8; READ_BYTES];
+            let reading = self.stream.read(&mut bytes);
+            let read = if answers.framer.maybe_ended() {
+                // The CR after the FS may be late or never come; the answer is whole either way.
+                timeout(LAST_CR_GRACE, reading).await.unwrap_or(Ok(0))
+            } else {
+                reading.await
+            };
+            match read {
+                Ok(0) if answers.framer.maybe_ended() => answers.end_without_cr(),
+                Ok(0) => return Err("connection closed before the answer was whole".to_owned()),
+                Ok(n) => answers.push(bytes.get(..n).unwrap_or_default())?,
+                Err(e) => return Err(format!("connection lost before the answer was whole: {}", e.kind())),
             }
         }
     }
-
-    async fn read(&mut self, answers: &mut Answers) -> std::io::Result<usize> {
-        let mut bytes = [0_u8; READ_BYTES];
-        let n = self.stream.read(&mut bytes).await?;
-        answers.0.extend_from_slice(bytes.get(..n).unwrap_or_default());
-        Ok(n)
-    }
 }
 
-/// What has been read after sending and not been taken yet.
-#[derive(Default)]
-struct Answers(Vec<u8>);
-
-/// What [`Answers`] hold.
-#[derive(Debug, PartialEq, Eq)]
-enum Taken {
-    /// Nothing whole yet.
-    Nothing,
-    /// One message; `alone` when nothing followed it.
-    Message { bytes: Vec<u8>, alone: bool },
-    /// A message whose last CR has not come (yet).
-    LacksLastCr,
-    /// Bytes that are no frame.
-    Broken(&'static str),
+/// What has been read since the message was sent.
+struct Answers {
+    framer: Framer,
+    whole: VecDeque<Vec<u8>>,
+    /// The last thing read was the end of a frame, perhaps with line ends after it.
+    ended: bool,
 }
 
 impl Answers {
-    fn take(&mut self) -> Taken {
-        // Line ends between frames are common and harmless.
-        let blank = self.0.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
-        self.0.drain(..blank);
-        match self.0.first() {
-            None => return Taken::Nothing,
-            Some(&VT) => {}
-            Some(_) => return Taken::Broken("bytes outside a frame"),
+    fn new() -> Self {
+        Answers { framer: Framer::new(ANSWER_MAX_BYTES), whole: VecDeque::new(), ended: false }
+    }
+
+    /// Takes what was read. An instrument's noise is tolerated; a receiver's is not, because an answer that has to be
+    /// picked out of noise cannot be trusted.
+    fn push(&mut self, bytes: &[u8]) -> Result<(), &'static str> {
+        let text = bytes.trim_ascii_start();
+        let outside = self.framer.unfinished().is_none();
+        if outside && text.first().is_some_and(|first| *first != VT) {
+            return Err("bytes outside a frame");
         }
-        if self.0.iter().skip(1).take_while(|b| **b != FS).any(|b| *b == VT) {
-            return Taken::Broken("a frame begins inside a frame");
-        }
-        let Some(end) = self.0.iter().position(|b| *b == FS) else {
-            let too_long = self.0.len() > ANSWER_MAX_BYTES;
-            return if too_long { Taken::Broken("the answer is too long") } else { Taken::Nothing };
-        };
-        match self.0.get(end + 1) {
-            None => Taken::LacksLastCr,
-            Some(&CR) => {
-                let bytes = self.message(end);
-                self.0.drain(..1);
-                Taken::Message { bytes, alone: self.0.iter().all(|b| matches!(b, b'\r' | b'\n')) }
+        for item in self.framer.push(bytes) {
+            match item {
+                Item::Message(answer) => self.whole.push_back(answer),
+                Item::Noise(_) => return Err("bytes outside a frame"),
+                Item::Restarted => return Err("a frame begins inside a frame"),
+                Item::TooLong(_) => return Err("the answer is too long"),
             }
-            Some(_) => Taken::Message { bytes: self.message(end), alone: false },
         }
+        if !text.is_empty() {
+            self.ended = text.trim_ascii_end().last() == Some(&FS);
+        }
+        Ok(())
     }
 
-    /// The message in front, without waiting for its last CR any longer.
-    fn take_without_cr(&mut self) -> Vec<u8> {
-        let end = self.0.iter().position(|b| *b == FS).unwrap_or(self.0.len());
-        self.message(end)
+    fn end_without_cr(&mut self) {
+        self.whole.extend(match self.framer.flush() {
+            Some(Item::Message(answer)) => Some(answer),
+            _ => None,
+        });
+        self.ended = false;
     }
 
-    /// Takes everything up to the FS at `end`, and the FS.
-    fn message(&mut self, end: usize) -> Vec<u8> {
-        let taken: Vec<u8> = self.0.drain(..self.0.len().min(end + 1)).collect();
-        let without_vt = taken.get(1..).unwrap_or_default();
-        without_vt.strip_suffix(&[FS]).unwrap_or(without_vt).to_vec()
+    /// True when nothing came after the answer that was just taken.
+    fn silent_after(&self) -> bool {
+        self.whole.is_empty() && self.framer.unfinished().is_none() && self.ended
     }
 }
 
@@ -291,50 +272,54 @@ fn tls_reason(error: &std::io::Error) -> String {
 mod tests {
     use super::*;
 
-    fn all(chunks: &[&[u8]]) -> Vec<Taken> {
-        let mut answers = Answers::default();
+    /// Feeds reads and says what came of them: the answers, and whether the line was silent after the last.
+    fn read(chunks: &[&[u8]]) -> Result<(Vec<Vec<u8>>, bool), &'static str> {
+        let mut answers = Answers::new();
         let mut seen = Vec::new();
+        let mut silent = false;
         for chunk in chunks {
-            answers.0.extend_from_slice(chunk);
-            loop {
-                match answers.take() {
-                    Taken::Nothing => break,
-                    last @ (Taken::LacksLastCr | Taken::Broken(_)) => {
-                        seen.push(last);
-                        break;
-                    }
-                    message => seen.push(message),
-                }
+            answers.push(chunk)?;
+            while let Some(answer) = answers.whole.pop_front() {
+                silent = answers.silent_after();
+                seen.push(answer);
             }
         }
-        seen
+        Ok((seen, silent))
     }
 
-    fn message(text: &str, alone: bool) -> Taken {
-        Taken::Message { bytes: text.as_bytes().to_vec(), alone }
+    fn whole(texts: &[&str], silent: bool) -> Result<(Vec<Vec<u8>>, bool), &'static str> {
+        Ok((texts.iter().map(|t| t.as_bytes().to_vec()).collect(), silent))
     }
 
     #[test]
     fn a_frame_is_found_in_any_split_and_what_follows_it_is_noticed() {
-        assert_eq!(all(&[b"\x0bMSH\x1c\r"]), [message("MSH", true)]);
-        assert_eq!(all(&[b"\r\n\x0bMS", b"H\x1c", b"\r"]), [Taken::LacksLastCr, message("MSH", true)]);
-        assert_eq!(all(&[b"\x0bMSH\x1c\r\n"]), [message("MSH", true)]);
-        assert_eq!(all(&[b"\x0bA\x1c\r\x0bB\x1c\r"]), [message("A", false), message("B", true)]);
-        assert_eq!(all(&[b"\x0bA\x1c\x0bB\x1c\r"]), [message("A", false), message("B", true)]);
+        assert_eq!(read(&[b"\x0bMSH\x1c\r"]), whole(&["MSH"], true));
+        assert_eq!(read(&[b"\r\n\x0bMS", b"H\x1c", b"\r"]), whole(&["MSH"], true));
+        assert_eq!(read(&[b"\x0bMSH\x1c\r\n"]), whole(&["MSH"], true));
+        assert_eq!(read(&[b"\x0bMSH\x1c\rMSH|"]), whole(&["MSH"], false));
+        assert_eq!(read(&[b"\x0bMSH\x1c\r?"]), whole(&["MSH"], false));
+        assert_eq!(read(&[b"\x0bA\x1c\r\x0bB\x1c\r"]), whole(&["A", "B"], true));
+        let mut answers = Answers::new();
+        answers.push(b"\x0bA\x1c\r\x0bB\x1c\r").unwrap();
+        assert!(answers.whole.pop_front().is_some() && !answers.silent_after());
     }
 
     #[test]
     fn what_is_no_frame_breaks_the_line() {
-        assert_eq!(all(&[b"HTTP/1.1"]), [Taken::Broken("bytes outside a frame")]);
-        assert_eq!(all(&[b"\x0bMSH\x0bMSH"]), [Taken::Broken("a frame begins inside a frame")]);
-        let endless = [&[VT][..], &vec![b'x'; ANSWER_MAX_BYTES]].concat();
-        assert_eq!(all(&[&endless]), [Taken::Broken("the answer is too long")]);
+        assert_eq!(read(&[b"HTTP/1.1"]), Err("bytes outside a frame"));
+        assert_eq!(read(&[b"MSH|^~\\&|"]), Err("bytes outside a frame"));
+        assert_eq!(read(&[b"\x0bMSH\x0bMSH"]), Err("a frame begins inside a frame"));
+        let endless = [&[VT][..], &vec![b'x'; ANSWER_MAX_BYTES + 1]].concat();
+        assert_eq!(read(&[&endless]), Err("the answer is too long"));
     }
 
     #[test]
-    fn a_missing_last_cr_loses_no_answer() {
-        let mut answers = Answers(b"\x0bMSH\x1c".to_vec());
-        assert_eq!(answers.take(), Taken::LacksLastCr);
-        assert_eq!(answers.take_without_cr(), b"MSH");
+    fn a_missing_last_cr_loses_no_answer_but_ends_the_trust() {
+        let mut answers = Answers::new();
+        answers.push(b"\x0bMSH\x1c").unwrap();
+        assert!(answers.whole.is_empty() && answers.framer.maybe_ended());
+        answers.end_without_cr();
+        assert_eq!(answers.whole.pop_front().unwrap(), b"MSH");
+        assert!(!answers.silent_after());
     }
 }

@@ -153,6 +153,11 @@ impl Sender {
         self.message.is_none()
     }
 
+    /// Frames of the message in hand; 0 without one.
+    pub fn frame_count(&self) -> usize {
+        self.message.as_ref().map_or(0, |message| message.frames.len())
+    }
+
     /// Bytes came from the peer.
     pub fn handle_bytes(&mut self, now: Time, bytes: &[u8]) {
         self.handle_timeout(now);

@@ -1,0 +1,240 @@
+//! Made-up results: synthetic patients, awkward numerals, and messages around them.
+
+use serde::Serialize;
+
+use crate::driver::Driver;
+use crate::driver::path::Place;
+use crate::sim::random::Random;
+
+/// A test an instrument can run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Analyte {
+    /// Code as it is sent.
+    pub code: String,
+    /// Name as it is sent.
+    pub name: String,
+    /// Unit as it is sent.
+    pub unit: String,
+}
+
+/// How the messages of one instrument family look.
+#[derive(Debug, Clone)]
+pub struct Shape {
+    /// H.5 or MSH-3.
+    pub sender: String,
+    /// Its tests.
+    pub analytes: Vec<Analyte>,
+    /// Field and component of the O record (ASTM) with the specimen id.
+    specimen: (usize, usize),
+    /// Component of R.3 with the test code, and what follows the code in it.
+    code_component: usize,
+    code_suffix: String,
+}
+
+/// One made-up result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MadeResult {
+    /// Code of the test.
+    pub code: String,
+    /// Numeral, digit for digit as sent.
+    pub value: String,
+    /// Unit as sent.
+    pub unit: String,
+    /// Flag, `N`, `L` or `H`.
+    pub flag: &'static str,
+}
+
+/// One made-up specimen, or a correction of one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Specimen {
+    /// Specimen id, unique per run: four characters of the run, then the number.
+    pub id: String,
+    /// Its number.
+    pub number: u64,
+    /// 0 for first results (status F), 1 for their correction (status C).
+    pub version: u8,
+    /// What was found.
+    pub results: Vec<MadeResult>,
+}
+
+/// LOINC code, name and unit of what an instrument without a driver reports.
+const GENERIC: [(&str, &str, &str); 8] = [
+    ("2345-7", "Glucose", "mg/dL"),
+    ("2160-0", "Creatinine", "mg/dL"),
+    ("2823-3", "Potassium", "mmol/L"),
+    ("2951-2", "Sodium", "mmol/L"),
+    ("1742-6", "ALT", "U/L"),
+    ("1920-8", "AST", "U/L"),
+    ("718-7", "Hemoglobin", "g/dL"),
+    ("1988-5", "CRP", "mg/L"),
+];
+
+impl Shape {
+    /// An instrument nobody wrote a driver for: standard places, LOINC codes.
+    pub fn generic() -> Self {
+        let analyte = |(code, name, unit): (&str, &str, &str)| Analyte {
+            code: code.to_owned(),
+            name: name.to_owned(),
+            unit: unit.to_owned(),
+        };
+        Shape {
+            sender: "SIMULATED-1".to_owned(),
+            analytes: GENERIC.map(analyte).to_vec(),
+            specimen: (3, 1),
+            code_component: 1,
+            code_suffix: String::new(),
+        }
+    }
+
+    /// An instrument of this driver: its header, its codes with the first unit each may have, and the specimen id and
+    /// the code where the driver looks first.
+    pub fn of(driver: &Driver) -> Self {
+        let generic = Shape::generic();
+        let schema = &driver.schema;
+        let analytes: Vec<_> = schema
+            .analyte
+            .iter()
+            .map(|analyte| Analyte {
+                code: analyte.code.clone(),
+                name: analyte.code.clone(),
+                unit: analyte.units.keys().next().cloned().unwrap_or_default(),
+            })
+            .collect();
+        let component = |place: &Place| usize::from(place.component.unwrap_or(1));
+        let specimen = schema.fields.specimen_id.places().next();
+        let code = schema.fields.test_code.places().next();
+        let own = !analytes.is_empty();
+        Shape {
+            sender: schema.identity.header.first().map_or(generic.sender, |header| header.replace('*', "1")),
+            analytes: if own { analytes } else { generic.analytes },
+            specimen: specimen.map_or((3, 1), |place| (usize::from(place.field), component(place))),
+            code_component: if own { code.map_or(4, component) } else { 1 },
+            code_suffix: schema.fields.test_code_until.chars().take(1).collect(),
+        }
+    }
+}
+
+/// The results of specimen `number`. The same numbers give the same results.
+pub fn make(shape: &Shape, run: &str, seed: u64, number: u64, version: u8, count: usize) -> Specimen {
+    let mut random = Random::new(seed ^ number.wrapping_mul(0x51_7CC1_B727_2202) ^ u64::from(version) << 56);
+    let first = random.below(shape.analytes.len());
+    let analytes = shape.analytes.iter().cycle().skip(first).take(count.min(shape.analytes.len()));
+    let results = analytes.map(|analyte| MadeResult {
+        code: analyte.code.clone(),
+        value: numeral(&mut random),
+        unit: analyte.unit.clone(),
+        flag: ["N", "N", "N", "L", "H"].get(random.below(5)).copied().unwrap_or("N"),
+    });
+    Specimen { id: format!("{run}-{number:07}"), number, version, results: results.collect() }
+}
+
+/// A decimal numeral that any rounding, float or trimming would change.
+fn numeral(random: &mut Random) -> String {
+    let whole = random.below(200);
+    let part = random.below(1000);
+    match random.below(8) {
+        0 => format!("{whole}.000"),
+        1 => format!("0.0{part:03}"),
+        2 => format!("{whole}.{part:03}0"),
+        3 => format!("{whole}.00000{part:03}"),
+        4 => format!("{}", whole * 1000 + part),
+        5 => format!("<{whole}.{part:03}"),
+        _ => format!("{whole}.{part:03}"),
+    }
+}
+
+/// The records of an LIS02-A2 message, without their ends.
+pub fn records(shape: &Shape, specimen: &Specimen, time: &str) -> Vec<Vec<u8>> {
+    let status = status(specimen);
+    let number = specimen.number;
+    let (name, sex) = patient(number);
+    let (field, component) = shape.specimen;
+    let at = |wanted| if field == wanted { nested(component, &specimen.id) } else { String::new() };
+    let mut records = vec![
+        format!("H|\\^&|||{}|||||||P|LIS2-A2|{time}", shape.sender),
+        format!("P|1||PT{number:07}||{name}||19700101|{sex}"),
+        format!("O|1|{}|{}||R||{time}||||N||||||||||||||F", at(3), at(4)),
+    ];
+    for (index, result) in specimen.results.iter().enumerate() {
+        let code = nested(shape.code_component, &format!("{}{}", result.code, shape.code_suffix));
+        let MadeResult { value, unit, flag, .. } = result;
+        records.push(format!("R|{}|{code}|{value}|{unit}||{flag}||{status}||||{time}", index + 1));
+    }
+    records.push("L|1|N".to_owned());
+    records.into_iter().map(String::into_bytes).collect()
+}
+
+/// An ORU^R01 message of HL7 2.5.1. `control_id` stays the same when the message is sent again.
+pub fn oru(shape: &Shape, specimen: &Specimen, control_id: &str, time: &str) -> Vec<u8> {
+    let status = status(specimen);
+    let number = specimen.number;
+    let (name, sex) = patient(number);
+    let id = &specimen.id;
+    let sender = &shape.sender;
+    let mut segments = vec![
+        format!("MSH|^~\\&|{sender}|LAB|||{time}||ORU^R01^ORU_R01|{control_id}|P|2.5.1||||||UNICODE UTF-8"),
+        format!("PID|1||PT{number:07}^^^HOSP^MR||{name}||19700101|{sex}"),
+        format!("OBR|1||{id}|PANEL^Panel^L|||{time}||||||||||||||||||{status}"),
+    ];
+    for (index, result) in specimen.results.iter().enumerate() {
+        let MadeResult { code, value, unit, flag } = result;
+        let (kind, value) = match value.strip_prefix('<') {
+            Some(limit) => ("SN", format!("<^{limit}")),
+            None => ("NM", value.clone()),
+        };
+        let name = shape.analytes.iter().find(|a| a.code == *code).map_or("", |a| a.name.as_str());
+        let system = if is_loinc(code) { "LN" } else { "L" };
+        segments.push(format!(
+            "OBX|{}|{kind}|{code}^{name}^{system}||{value}|{unit}||{flag}|||{status}|||{time}",
+            index + 1
+        ));
+    }
+    segments.push(format!("SPM|1|{id}||SER"));
+    (segments.join("\r") + "\r").into_bytes()
+}
+
+fn status(specimen: &Specimen) -> &'static str {
+    if specimen.version == 0 { "F" } else { "C" }
+}
+
+fn patient(number: u64) -> (&'static str, &'static str) {
+    if number.is_multiple_of(2) { ("DOE^JANE", "F") } else { ("ROE^RICHARD", "M") }
+}
+
+/// The text in component `n` of an otherwise empty field.
+fn nested(n: usize, text: &str) -> String {
+    "^".repeat(n.saturating_sub(1)) + text
+}
+
+fn is_loinc(code: &str) -> bool {
+    code.split_once('-').is_some_and(|(number, check)| {
+        check.len() == 1
+            && (1..=7).contains(&number.len())
+            && [number, check].iter().all(|part| part.bytes().all(|b| b.is_ascii_digit()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_numbers_make_the_same_results() {
+        let shape = Shape::generic();
+        assert_eq!(make(&shape, "S001", 1, 5, 0, 4), make(&shape, "S001", 1, 5, 0, 4));
+        assert_ne!(make(&shape, "S001", 1, 5, 0, 4).results, make(&shape, "S001", 1, 5, 1, 4).results);
+        assert_eq!(make(&shape, "S001", 1, 5, 0, 100).results.len(), 8, "no test twice in a specimen");
+    }
+
+    #[test]
+    fn the_driver_says_where_things_stand() {
+        let registry = crate::driver::Registry::builtin();
+        let shape = Shape::of(registry.get("roche-cobas-c311").unwrap());
+        let specimen = make(&shape, "S001", 3, 17, 0, 2);
+        let records = records(&shape, &specimen, "20260102030405");
+        let code = &specimen.results[0].code;
+        assert!(records[0].starts_with(b"H|\\^&|||c311^1|"));
+        assert!(records[2].starts_with(b"O|1|^S001-0000017|"));
+        assert!(records[3].starts_with(format!("R|1|^^^{code}/|").as_bytes()));
+    }
+}

@@ -6,6 +6,7 @@
 pub mod check;
 pub mod completions;
 pub mod config;
+pub mod driver;
 pub mod logging;
 pub mod man;
 

@@ -185,13 +185,10 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
             return;
         }
         let fields = &self.reader.driver.schema.fields;
-        let code = self.reader.code(&fields.test_code, &self.scope);
+        let code = self.reader.code("test_code", &fields.test_code, &self.scope);
         let (value_path, text) = first(&fields.value, &self.scope, true, "value", &mut self.reader.trace);
-        if code.is_empty() && text.trim().is_empty() {
-            return self.reader.refuse(record.number, kind, reason::NOTHING);
-        }
-        if self.reader.is_technical(&code, &self.scope) {
-            return self.reader.refuse(record.number, kind, reason::TECHNICAL);
+        if let Some(reason) = self.reader.no_result(&code, &text, &self.scope) {
+            return self.reader.refuse(record.number, kind, reason);
         }
         let unit = self.reader.text("unit", &fields.unit, &self.scope);
         let specimen = self.open.as_ref().and_then(|o| o.report.specimen.type_code.as_ref()).map(|t| t.code.clone());

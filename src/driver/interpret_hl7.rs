@@ -239,13 +239,10 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
             return;
         }
         let fields = &self.reader.driver.schema.fields;
-        let code = self.reader.code(&fields.test_code, &self.scope);
+        let code = self.reader.code("test_code", &fields.test_code, &self.scope);
         let (path, text) = first(&fields.value, &self.scope, true, "value", &mut self.reader.trace);
-        if code.is_empty() && text.trim().is_empty() {
-            return self.reader.refuse(segment.number, "OBX", reason::NOTHING);
-        }
-        if self.reader.is_technical(&code, &self.scope) {
-            return self.reader.refuse(segment.number, "OBX", reason::TECHNICAL);
+        if let Some(reason) = self.reader.no_result(&code, &text, &self.scope) {
+            return self.reader.refuse(segment.number, "OBX", reason);
         }
         let unit = self.reader.text("unit", &fields.unit, &self.scope);
         // Where SPM comes after the results it is not known yet, so an analyte limited to a specimen stays unmapped.

@@ -16,6 +16,7 @@ use crate::message::charset::Charset;
 pub(super) mod reason {
     pub const NOTHING: &str = "no result in record";
     pub const TECHNICAL: &str = "technical value";
+    pub const NOT_MEASURED: &str = "not measured";
     pub const LIMIT: &str = "more results than one message may hold";
     pub const CUT_OFF: &str = "more records than one message may hold";
 }
@@ -125,7 +126,10 @@ impl<'r> Reader<'r> {
         let fields = &self.driver.schema.fields;
         let identity = &self.driver.schema.identity;
         let (specimen_id, specimen_known) = self.specimen_id(source);
-        let service = self.text("service", &fields.service, source);
+        let service = self.code("service", &fields.service, source);
+        let patient_id = self.text("patient_id", &fields.patient_id, source);
+        let specimen_known =
+            specimen_known || (fields.specimen_optional && specimen_id.is_empty() && !patient_id.is_empty());
         let sex = self.text("sex", &fields.sex, source).to_ascii_uppercase();
         let birth_date = self.text("birth_date", &fields.birth_date, source);
         let specimen_type = self.text("specimen_type", &fields.specimen_type, source);
@@ -138,7 +142,7 @@ impl<'r> Reader<'r> {
                 software_version: self.text("software_version", &fields.software_version, source),
             },
             patient: Patient {
-                id: Phi::new(self.text("patient_id", &fields.patient_id, source)),
+                id: Phi::new(patient_id),
                 id_authority: self.text("patient_id_authority", &fields.patient_id_authority, source),
                 family: Phi::new(self.text("family", &fields.family, source)),
                 given: Phi::new(self.text("given", &fields.given, source)),
@@ -207,9 +211,9 @@ impl<'r> Reader<'r> {
     }
 
     /// The test code as `[[analyte]]` lists it.
-    pub fn code(&mut self, paths: &Paths, source: &impl Source) -> String {
+    pub fn code(&mut self, field: &'static str, paths: &Paths, source: &impl Source) -> String {
         let fields = &self.driver.schema.fields;
-        let mut code = self.text("test_code", paths, source);
+        let mut code = self.text(field, paths, source);
         if !fields.test_code_until.is_empty() {
             let until: Vec<char> = fields.test_code_until.chars().collect();
             code = code.split(until.as_slice()).next().unwrap_or("").to_string();
@@ -237,11 +241,23 @@ impl<'r> Reader<'r> {
     }
 
     /// True when the driver says that this code is for the service engineer.
-    pub fn is_technical(&self, code: &str, source: &impl Source) -> bool {
+    fn is_technical(&self, code: &str, source: &impl Source) -> bool {
         let technical = &self.driver.schema.technical;
         let empty = |paths: &Paths| paths.places().all(|p| source.text(p, false).trim().is_empty());
         technical.codes.iter().any(|pattern| wildcard(pattern, code))
             || (!technical.when_empty.is_empty() && empty(&technical.when_empty))
+    }
+
+    /// Why a record with this code and value makes no observation, if it makes none.
+    pub fn no_result(&self, code: &str, value: &str, source: &impl Source) -> Option<&'static str> {
+        let empty = value.trim().is_empty();
+        if code.is_empty() && empty {
+            return Some(reason::NOTHING);
+        }
+        if self.is_technical(code, source) {
+            return Some(reason::TECHNICAL);
+        }
+        (empty && self.driver.schema.quirks.contains(&Quirk::EmptyIsNotMeasured)).then_some(reason::NOT_MEASURED)
     }
 
     /// Looks up a qualitative code beside a value that stands elsewhere.

@@ -10,4 +10,7 @@ pub enum Quirk {
     /// that `failure.harmless_alarms` does not list puts the result in doubt. Needed by roche-cobas-c311 and
     /// roche-cobas-e411.
     CommentIsDataAlarm,
+    /// A result without a value was not measured, because another one made it pointless (no resistance where there is
+    /// no germ). It is refused as such and not held. Needed by cepheid-genexpert.
+    EmptyIsNotMeasured,
 }

@@ -102,6 +102,8 @@ pub struct Fields {
     pub specimen_misread: Vec<String>,
     /// Strip blanks around the specimen id. Off unless the instrument pads.
     pub specimen_trim: bool,
+    /// The operator names the patient and no specimen, as at the point of care: the patient id is enough.
+    pub specimen_optional: bool,
     /// Specimen type.
     pub specimen_type: Paths,
     /// Specimen types, as sent, for which the analytes hold that do not name their own; none means all.

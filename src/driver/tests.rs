@@ -249,6 +249,23 @@ fn codes_are_cut_trimmed_and_joined_and_technical_values_refused() {
 }
 
 #[test]
+fn at_the_point_of_care_the_patient_is_enough() {
+    let raw = ASTM.replacen("|S-100|", "||", 1);
+    let toml = "[fields]\nspecimen_optional = true\n";
+    let in_doubt = |raw: &str| observations(&with(toml, raw))[0].doubts.contains(&Doubt::NoSpecimen);
+    assert!(!in_doubt(&raw));
+    assert!(in_doubt(&raw.replacen("||H7|L7|", "||||", 1)));
+}
+
+#[test]
+fn an_empty_result_is_held_or_where_the_driver_says_so_not_measured() {
+    let raw = ASTM.replacen("|<0.127|", "|^|", 1);
+    assert_eq!(observations(&with("", &raw))[1].doubts, [Doubt::UnmappedCode, Doubt::UnreadableValue]);
+    let quirk = with("quirks = [\"empty-is-not-measured\"]\n", &raw);
+    assert_eq!((quirk.refused[0].record, quirk.refused[0].reason), (8, "not measured"));
+}
+
+#[test]
 fn statuses_mean_what_their_standard_says() {
     for (status, meant, doubt) in [
         ("F", "F", None),

@@ -1,0 +1,3 @@
+//! `afferent driver`.
+
+pub mod case;

@@ -1,0 +1,240 @@
+//! A driver's cases: a session replayed against the receiver, and what must come out of it.
+//!
+//! A case is a folder named by its story. `session.txt` is both sides of the line; `report.json` is what the driver
+//! makes of it; then either `ehr.hl7` and `ehr.fhir.json` are what goes out, or `error.txt` says why nothing does.
+
+use crate::clinical::Doubt;
+use crate::driver::{Context, Driver, Interpretation, interpret};
+use crate::rules::{Policy, Verdict, decide};
+use crate::sim::replay::replay;
+use crate::sim::transcript::{TranscriptError, parse};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+/// Read sizes every session is replayed in: whole, byte by byte, in threes, and as an 8-byte UART FIFO delivers.
+pub const SPLITS: [usize; 4] = [usize::MAX, 1, 3, 8];
+/// Zone of the instruments' clocks in every case; it has summer time, so offsets show.
+pub const ZONE: &str = "Europe/Berlin";
+/// Longest session or expected file read, in bytes.
+const FILE_MAX: u64 = 16 << 20;
+
+/// What one entry of a session came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The session was finished by the instrument.
+    pub complete: bool,
+    /// What the driver reads in it.
+    pub interpretation: Interpretation,
+}
+
+/// What a session came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// Answers of the receiver that the transcript does not have.
+    pub mismatches: Vec<String>,
+    /// The entries, without retransmissions.
+    pub entries: Vec<Entry>,
+}
+
+/// A case cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub enum CaseError {
+    /// A file cannot be read or written.
+    #[error("{0}: {1}")]
+    File(PathBuf, #[source] std::io::Error),
+    /// The transcript is not in the format.
+    #[error("{0}: {1}")]
+    Transcript(PathBuf, #[source] TranscriptError),
+    /// Longer than a case may be.
+    #[error("{0} is longer than 16 MiB")]
+    Long(PathBuf),
+}
+
+/// One way in which a case does not come out as it must.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// Which file, or the split of the reads.
+    pub at: String,
+    /// Lines: ` ` as expected, `-` missing, `+` too many.
+    pub lines: Vec<String>,
+}
+
+/// Replays a session in one split and interprets what was taken into custody.
+///
+/// # Errors
+/// The transcript is not in the format.
+pub fn run(driver: &Driver, session: &str, read_bytes: usize) -> Result<Outcome, TranscriptError> {
+    let steps = parse(session)?;
+    let replayed = replay(&steps, driver.protocol(), read_bytes);
+    // The same message under the same identity is a retransmission; the journal keeps one (invariant I4).
+    let mut seen: Vec<(&Option<Vec<u8>>, &Vec<u8>)> = Vec::new();
+    let mut again: Vec<u64> = Vec::new();
+    for part in replayed.parts.iter().filter(|p| p.identity.is_some()) {
+        if seen.contains(&(&part.identity, &part.bytes)) {
+            again.push(part.session);
+        }
+        seen.push((&part.identity, &part.bytes));
+    }
+    let sessions = {
+        let mut sessions: Vec<u64> = replayed.parts.iter().map(|p| p.session).collect();
+        sessions.dedup();
+        sessions
+    };
+    let zone = jiff::tz::TimeZone::get(ZONE).unwrap_or(jiff::tz::TimeZone::UTC);
+    let kept = sessions.iter().zip(replayed.entries()).filter(|(session, _)| !again.contains(session));
+    let entries = kept
+        .map(|(_, (raw, complete))| {
+            let context = Context { zone: zone.clone(), charset: None, complete };
+            Entry { complete, interpretation: interpret(driver, &raw, &context) }
+        })
+        .collect();
+    Ok(Outcome { mismatches: replayed.mismatches, entries })
+}
+
+/// Runs the case in `folder` and compares every expected file; with `update` it writes them instead.
+///
+/// # Errors
+/// A file cannot be read or written, or the transcript is not in the format.
+pub fn check(driver: &Driver, folder: &Path, update: bool) -> Result<Vec<Difference>, CaseError> {
+    let path = folder.join("session.txt");
+    let session = read(&path)?;
+    let mut differences = Vec::new();
+    let mut first: Option<Outcome> = None;
+    for split in SPLITS {
+        let mut outcome = run(driver, &session, split).map_err(|e| CaseError::Transcript(path.clone(), e))?;
+        let name = if split == usize::MAX { "whole reads".to_string() } else { format!("reads of {split} bytes") };
+        let lines = std::mem::take(&mut outcome.mismatches);
+        if !lines.is_empty() {
+            differences.push(Difference { at: format!("session.txt in {name}"), lines });
+        }
+        match &first {
+            None => first = Some(outcome),
+            Some(expected) if *expected != outcome => {
+                let lines = vec!["the reports are not those of whole reads".to_string()];
+                differences.push(Difference { at: format!("session.txt in {name}"), lines });
+            }
+            Some(_) => {}
+        }
+    }
+    let Some(outcome) = first else { return Ok(differences) };
+    for (name, made) in expected_files(&outcome) {
+        let path = folder.join(name);
+        let there = if path.exists() { Some(read(&path)?) } else { None };
+        if there == made {
+            continue;
+        }
+        if update {
+            match &made {
+                Some(text) => std::fs::write(&path, text),
+                None => std::fs::remove_file(&path),
+            }
+            .map_err(|e| CaseError::File(path.clone(), e))?;
+            continue;
+        }
+        let lines = diff(there.as_deref().unwrap_or(""), made.as_deref().unwrap_or(""));
+        differences.push(Difference { at: name.to_string(), lines });
+    }
+    Ok(differences)
+}
+
+/// The folders of cases below a driver's folder, by name.
+///
+/// # Errors
+/// The folder cannot be listed.
+pub fn folders(driver_folder: &Path) -> Result<Vec<PathBuf>, CaseError> {
+    let cases = driver_folder.join("cases");
+    let list = std::fs::read_dir(&cases).map_err(|e| CaseError::File(cases.clone(), e))?;
+    let mut folders: Vec<PathBuf> =
+        list.filter_map(Result::ok).map(|entry| entry.path()).filter(|p| p.join("session.txt").is_file()).collect();
+    folders.sort();
+    Ok(folders)
+}
+
+/// Every expected file of a case, and what it must hold; `None` when it must not be there.
+fn expected_files(outcome: &Outcome) -> Vec<(&'static str, Option<String>)> {
+    let released = outcome
+        .entries
+        .iter()
+        .flat_map(|e| &e.interpretation.reports)
+        .any(|report| decide(report, &Policy::default(), jiff::Timestamp::UNIX_EPOCH).contains(&Verdict::Release));
+    let error = (!released).then(|| why_nothing(outcome));
+    vec![("report.json", Some(report_json(outcome))), ("error.txt", error)]
+}
+
+/// The entries as JSON. The driver's version is left out: it changes with every comment in `driver.toml`.
+fn report_json(outcome: &Outcome) -> String {
+    let entry = |entry: &Entry| {
+        let mut made = serde_json::to_value(&entry.interpretation).unwrap_or(Value::Null);
+        if let Some(fields) = made.as_object_mut() {
+            fields.remove("driver");
+            fields.insert("complete".into(), json!(entry.complete));
+        }
+        made
+    };
+    let entries: Vec<Value> = outcome.entries.iter().map(entry).collect();
+    format!("{:#}\n", Value::Array(entries))
+}
+
+/// One line for every result that does not go out, and for everything odd.
+fn why_nothing(outcome: &Outcome) -> String {
+    let mut lines = Vec::new();
+    for (number, entry) in outcome.entries.iter().enumerate() {
+        let number = number + 1;
+        if !entry.complete {
+            lines.push(format!("entry {number}: the session was not finished"));
+        }
+        for observation in entry.interpretation.reports.iter().flat_map(|r| &r.observations) {
+            let doubts: Vec<&str> = observation.doubts.iter().copied().map(Doubt::name).collect();
+            lines.push(format!("entry {number}, record {}: held, {}", observation.record, doubts.join(", ")));
+        }
+        for refused in &entry.interpretation.refused {
+            lines.push(format!("entry {number}, record {}: refused, {}", refused.record, refused.reason));
+        }
+        for note in &entry.interpretation.notes {
+            lines.push(format!("entry {number}, record {}: {}", note.record, note.what));
+        }
+    }
+    if lines.is_empty() {
+        lines.push("nothing was taken into custody".to_string());
+    }
+    lines.join("\n") + "\n"
+}
+
+/// A line diff: the common beginning and end are left out but for a few lines around.
+fn diff(expected: &str, made: &str) -> Vec<String> {
+    const AROUND: usize = 2;
+    let (expected, made): (Vec<&str>, Vec<&str>) = (expected.lines().collect(), made.lines().collect());
+    let same = |(a, b): &(&&str, &&str)| a == b;
+    let head = expected.iter().zip(&made).take_while(same).count();
+    let room = expected.len().min(made.len()) - head;
+    let tail = expected.iter().rev().zip(made.iter().rev()).take(room).take_while(same).count();
+    let lines = |mark: char, of: &[&str], from: usize, to: usize| {
+        of.get(from..to).unwrap_or_default().iter().map(|l| format!("{mark}{l}")).collect::<Vec<_>>()
+    };
+    let mut out = lines(' ', &expected, head.saturating_sub(AROUND), head);
+    out.extend(lines('-', &expected, head, expected.len() - tail));
+    out.extend(lines('+', &made, head, made.len() - tail));
+    out.extend(lines(' ', &expected, expected.len() - tail, (expected.len() - tail + AROUND).min(expected.len())));
+    out
+}
+
+fn read(path: &Path) -> Result<String, CaseError> {
+    let length = std::fs::metadata(path).map_err(|e| CaseError::File(path.to_path_buf(), e))?.len();
+    if length > FILE_MAX {
+        return Err(CaseError::Long(path.to_path_buf()));
+    }
+    std::fs::read_to_string(path).map_err(|e| CaseError::File(path.to_path_buf(), e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_diff_shows_what_changed_and_little_around() {
+        let made = diff("a\nb\nc\nd\ne\nf\n", "a\nb\nc\nX\ne\nf\n");
+        assert_eq!(made, [" b", " c", "-d", "+X", " e", " f"]);
+        assert_eq!(diff("", "x\n"), ["+x"]);
+        assert!(diff("a\na\n", "a\n").contains(&"-a".to_string()));
+    }
+}

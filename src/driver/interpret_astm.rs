@@ -166,6 +166,10 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
         let code = |field| self.scope.order.map(|o| o.component(field, 1).trim().to_string()).unwrap_or_default();
         let by_code = self.setting.control || self.reader.driver.schema.qc.action_code.contains(&code(12));
         report.control = self.reader.control(&report, &code(16), by_code, &self.scope);
+        // Several tests ordered at once: no single one of them is what the report answers.
+        if self.scope.order.is_some_and(|o| o.kind == Kind::Order && o.repeats(5, 1).len() > 1) {
+            report.order.universal_service_id = None;
+        }
         report.comments = self.patient_comments.clone();
         report.message_time = self.message_time.clone();
         let order_status = known.to_string();

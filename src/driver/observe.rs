@@ -282,9 +282,11 @@ impl<'r> Reader<'r> {
             doubts.push(Doubt::UnmappedCode);
         }
         let units = analyte.map(|a| &a.units).filter(|u| !u.is_empty()).unwrap_or(&schema.units);
-        let ucum = units.get(&sent.unit).cloned();
         let needs_unit = matches!(value, Value::Number(_) | Value::Compared { .. } | Value::Range { .. });
-        if code.is_some() && needs_unit && ucum.is_none() {
+        // Words have no unit, unless the instrument sent one; then it has to be one of the driver's too.
+        let has_unit = needs_unit || !sent.unit.is_empty();
+        let ucum = units.get(&sent.unit).filter(|_| has_unit).cloned();
+        if code.is_some() && ucum.is_none() && (needs_unit || (has_unit && !units.is_empty())) {
             doubts.push(Doubt::UnknownUnit);
         }
         let listed = |list: &[String], text: &str| list.iter().any(|l| l == text);
@@ -335,16 +337,15 @@ impl<'r> Reader<'r> {
     /// Attaches a comment to a result. Where the instrument writes data alarms into comments, an alarm is a doubt.
     pub fn comment(&self, observation: &mut Observation, text: String, by_instrument: bool) {
         let alarm = text.trim();
-        if by_instrument
-            && self.driver.schema.quirks.contains(&Quirk::CommentIsDataAlarm)
-            && !matches!(alarm, "" | "0")
-            && !self.driver.schema.failure.harmless_alarms.iter().any(|harmless| harmless == alarm)
-        {
+        let is_alarm = by_instrument && self.driver.schema.quirks.contains(&Quirk::CommentIsDataAlarm);
+        // Alarm 0 says that there is none, which is no comment either.
+        if alarm.is_empty() || (is_alarm && alarm == "0") {
+            return;
+        }
+        if is_alarm && !self.driver.schema.failure.harmless_alarms.iter().any(|harmless| harmless == alarm) {
             observation.doubts.push(Doubt::Questionable);
         }
-        if !alarm.is_empty() {
-            observation.comments.push(text);
-        }
+        observation.comments.push(text);
     }
 
     /// True when one more result fits; else it is refused.

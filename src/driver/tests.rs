@@ -412,3 +412,36 @@ proptest! {
         let _ = Driver::parse("x", &text);
     }
 }
+
+#[test]
+fn alarm_zero_is_neither_doubt_nor_comment() {
+    let raw = ASTM.replacen("C|1|I|checked|I", "C|1|I|0|I", 1);
+    let toml = "quirks = [\"comment-is-data-alarm\"]\n[[analyte]]\ncode = \"GLU\"\nloinc = \"2345-7\"\n[units]\n\"mmol/L\" = \"mmol/L\"\n";
+    let alarmless = with(toml, &raw);
+    assert_eq!((&observations(&alarmless)[0].comments, &observations(&alarmless)[0].doubts), (&vec![], &vec![]));
+    let alarmed = with(toml, &raw.replacen("|I|0|I", "|I|43|I", 1));
+    assert_eq!(observations(&alarmed)[0].doubts, [Doubt::Questionable]);
+    assert_eq!(observations(&with("", &raw))[0].comments, ["0"], "elsewhere 0 is a comment like any other");
+}
+
+#[test]
+fn i13_words_have_no_unit_unless_one_was_sent() {
+    let toml = "[[analyte]]\ncode = \"GLU\"\nloinc = \"25428-4\"\nunits = { \"\" = \"1\", \"mg/dL\" = \"mg/dL\" }\nvalue_kind = \"any\"\n";
+    let read = |value: &str, unit: &str| {
+        let raw = ASTM.replacen("|5.10|mmol/L|", &format!("|{value}|{unit}|"), 1);
+        let observation = observations(&with(toml, &raw))[0].clone();
+        (observation.ucum, observation.doubts)
+    };
+    assert_eq!(read("Negative", ""), (String::new(), vec![]));
+    assert_eq!(read("ca 125", "Leu/uL"), (String::new(), vec![Doubt::UnknownUnit]));
+    assert_eq!(read("Trace", "mg/dL"), ("mg/dL".into(), vec![]));
+    assert_eq!(read("6.5", ""), ("1".into(), vec![]));
+}
+
+#[test]
+fn an_order_of_several_tests_names_none_of_them() {
+    let several = with("", ASTM);
+    assert_eq!(several.reports[0].order.universal_service_id, None);
+    let one = with("", &ASTM.replacen("^^^GLU\\^^^K", "^^^GLU", 1));
+    assert_eq!(one.reports[0].order.universal_service_id.as_ref().map(|s| s.code.as_str()), Some("GLU"));
+}

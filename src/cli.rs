@@ -9,6 +9,7 @@ pub mod config;
 pub mod driver;
 pub mod logging;
 pub mod man;
+pub mod sim;
 
 use clap::builder::Styles;
 use clap::builder::styling::AnsiColor;
@@ -60,6 +61,8 @@ pub enum Command {
     Check(check::Check),
     /// Print a sample configuration, or its JSON Schema.
     Config(config::Config),
+    /// Run a simulated instrument or EHR that misbehaves on request.
+    Sim(sim::Sim),
     /// Print a completion script for a shell.
     Completions(completions::Completions),
     /// Write the man pages into a directory.
@@ -74,6 +77,7 @@ pub fn execute(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Check(check) => check.execute(),
         Command::Config(config) => config.execute(),
+        Command::Sim(sim) => sim.execute(),
         Command::Completions(completions) => completions.execute(),
         Command::Man(man) => man.execute(),
     }

@@ -96,6 +96,8 @@ struct Open {
     specimen_known: bool,
     order_status: String,
     order_record: u32,
+    /// Code of the first test ordered.
+    service: String,
     /// How many records had been refused before this order.
     refused_before: usize,
 }
@@ -166,6 +168,7 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
         let code = |field| self.scope.order.map(|o| o.component(field, 1).trim().to_string()).unwrap_or_default();
         let by_code = self.setting.control || self.reader.driver.schema.qc.action_code.contains(&code(12));
         report.control = self.reader.control(&report, &code(16), by_code, &self.scope);
+        let service = report.order.universal_service_id.as_ref().map(|s| s.code.clone()).unwrap_or_default();
         // Several tests ordered at once: no single one of them is what the report answers.
         if self.scope.order.is_some_and(|o| o.kind == Kind::Order && o.repeats(5, 1).len() > 1) {
             report.order.universal_service_id = None;
@@ -174,7 +177,7 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
         report.message_time = self.message_time.clone();
         let order_status = known.to_string();
         let refused_before = self.reader.out.refused.len();
-        self.open = Some(Open { report, specimen_known, order_status, order_record: record, refused_before });
+        self.open = Some(Open { report, specimen_known, order_status, order_record: record, service, refused_before });
     }
 
     fn result(&mut self, record: &'m Record) {
@@ -194,7 +197,8 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
         if let Some(reason) = self.reader.no_result(&code, &text, &self.scope) {
             return self.reader.refuse(record.number, kind, reason);
         }
-        let unit = self.reader.text("unit", &fields.unit, &self.scope);
+        // Whole, because `10^3/uL` is often sent without escaping its separator.
+        let unit = first(&fields.unit, &self.scope, true, "unit", &mut self.reader.trace).1.trim().to_string();
         let specimen = self.open.as_ref().and_then(|o| o.report.specimen.type_code.as_ref()).map(|t| t.code.clone());
         let specimen = specimen.unwrap_or_default();
         let rules = self.reader.rules(&code, &specimen, &unit);
@@ -296,10 +300,9 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
     }
 
     fn failed_order(&self, open: &Open) -> crate::clinical::Observation {
-        let service = open.report.order.universal_service_id.as_ref();
         self.reader.observation(Sent {
             record: open.order_record,
-            code: service.map(|s| s.code.clone()).unwrap_or_default(),
+            code: open.service.clone(),
             specimen: open.report.specimen.type_code.as_ref().map(|t| t.code.clone()).unwrap_or_default(),
             name: String::new(),
             loinc: None,

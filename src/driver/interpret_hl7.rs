@@ -244,7 +244,11 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
         if let Some(reason) = self.reader.no_result(&code, &text, &self.scope) {
             return self.reader.refuse(segment.number, "OBX", reason);
         }
-        let unit = self.reader.text("unit", &fields.unit, &self.scope);
+        let mut unit = self.reader.text("unit", &fields.unit, &self.scope);
+        if unit == "10" && segment.components_filled(6) > 1 {
+            // `10^3/uL` with its separator left unescaped: no unit is just "10".
+            unit = segment.whole(6);
+        }
         // Where SPM comes after the results it is not known yet, so an analyte limited to a specimen stays unmapped.
         let specimen = self.reader.text("specimen_type", &fields.specimen_type, &self.scope);
         let rules = self.reader.rules(&code, &specimen, &unit);

@@ -255,9 +255,11 @@ impl Delimiters {
 }
 
 impl Record {
-    /// Field `n` as it stands, escapes and delimiters included; field 1 is the type.
+    /// Field `n` as it stands, escapes and delimiters included. Field 1 is the type, but in OBR and OBX the type is not
+    /// counted, as in HL7.
     pub fn raw_field(&self, n: u16) -> &str {
-        self.text.split(self.delimiters.field).nth(usize::from(n.max(1)) - 1).unwrap_or("").trim_end_matches('\0')
+        let before = if matches!(self.kind, Kind::Request | Kind::Observation) { 0 } else { 1 };
+        self.text.split(self.delimiters.field).nth(usize::from(n.max(1)) - before).unwrap_or("").trim_end_matches('\0')
     }
 
     /// Component `component` of the first repeat of field `n`, decoded.

@@ -244,7 +244,9 @@ impl<'r> Reader<'r> {
     fn is_technical(&self, code: &str, source: &impl Source) -> bool {
         let technical = &self.driver.schema.technical;
         let empty = |paths: &Paths| paths.places().all(|p| source.text(p, false).trim().is_empty());
-        technical.codes.iter().any(|pattern| wildcard(pattern, code))
+        let listed = |patterns: &[String]| patterns.iter().any(|pattern| wildcard(pattern, code));
+        listed(&technical.codes)
+            || (listed(&technical.codes_without_flag) && empty(&self.driver.schema.fields.flag))
             || (!technical.when_empty.is_empty() && empty(&technical.when_empty))
     }
 

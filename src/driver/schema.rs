@@ -282,6 +282,9 @@ pub struct Failure {
 pub struct Technical {
     /// Test codes, `*` is a wildcard.
     pub codes: Vec<String>,
+    /// Test codes (`*` is a wildcard) that are technical unless the instrument flags them, such as suspicion scores
+    /// below its own threshold.
+    pub codes_without_flag: Vec<String>,
     /// A result in which all of these are empty is technical.
     pub when_empty: Paths,
 }

@@ -445,3 +445,11 @@ fn an_order_of_several_tests_names_none_of_them() {
     let one = with("", &ASTM.replacen("^^^GLU\\^^^K", "^^^GLU", 1));
     assert_eq!(one.reports[0].order.universal_service_id.as_ref().map(|s| s.code.as_str()), Some("GLU"));
 }
+
+#[test]
+fn a_score_is_technical_until_the_instrument_flags_it() {
+    let toml = "[technical]\ncodes_without_flag = [\"GL*\"]\n";
+    assert_eq!(observations(&with(toml, ASTM))[0].instrument_code, "GLU", "it has flags");
+    let unflagged = with(toml, &ASTM.replacen("|H\\A|", "||", 1));
+    assert_eq!((unflagged.refused[0].record, unflagged.refused[0].reason), (6, "technical value"));
+}

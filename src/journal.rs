@@ -1,1 +1,361 @@
-//! See the crate docs.
+//! The journal: the durability promise. This page is its contract; the files below keep it.
+//!
+//! ## What an acknowledgement means
+//!
+//! [`Journal::persist`] returns a [`Receipt`] after the bytes were committed to SQLite in WAL mode with
+//! `synchronous=FULL`, that is, after an `fsync` that reported success. Nobody else can make a receipt, and machines of
+//! [`crate::wire`] acknowledge data only when handed one (invariant I1). An error is the only other answer: then
+//! nothing was kept and nothing may be acknowledged. Honest disks are assumed; a disk that acknowledges a flush it did
+//! not do cannot be helped in software.
+//!
+//! ## Order of writes
+//!
+//! 1. `persist`: part (and entry) rows, commit, receipt, acknowledgement to the instrument.
+//! 2. `file`: the entry's reports, holds and outgoing bytes, in one commit. A crash before it interprets again, with the
+//!    same outcome; a crash after it never does.
+//! 3. `claim`: bytes are handed out as they were filed; nothing is written.
+//! 4. `settle`: the outcome of an attempt. It may lag behind the destination's answer: a crash in between sends the
+//!    same bytes with the same id once more (invariant I5).
+//!
+//! ## Rows
+//!
+//! | table | a row is | sealed |
+//! |---|---|---|
+//! | `entry` | a message, or a session that ended early: link, state, keyed digest | |
+//! | `part` | one acknowledged frame or message, verbatim | bytes |
+//! | `report` | a canonical report made from an entry | JSON, identifiers |
+//! | `hold` | one result that waits for a person | |
+//! | `dispatch` | the results of a report that went out together | |
+//! | `outbox`, `outgoing` | a message for one destination; its bytes | body |
+//! | `lookup` | keyed hash of an identifier, and its entry | |
+//! | `account` | the loss account of one day | |
+//! | `data_key` | a key, wrapped | key |
+//!
+//! What is sealed and how: `seal.rs`. Schema: `schema.rs`.
+//!
+//! ## Recovery
+//!
+//! At open SQLite replays its log; entries that were still open become incomplete (they are shown, held, and never
+//! turn into results by themselves); rows that were handed out are due again. After a storage error the writer thread
+//! does the same without restarting: see `writer.rs`, which also says why a failed commit is never retried on trust.
+//!
+//! ## Limits
+//!
+//! | what | limit |
+//! |---|---|
+//! | data waiting for the writer | 64 MiB, then callers wait |
+//! | one commit | 64 commands or 4 MiB |
+//! | write-ahead log | checkpointed when idle or over 16 MiB |
+//! | disk | `quota_mb`, `free_min_mb`; custody is refused at 95 %, deliveries go on from a reserve |
+//!
+//! ## Old and new
+//!
+//! | data | program | |
+//! |---|---|---|
+//! | old schema | new | migrated at open, each step in one transaction |
+//! | new schema | old | refused with a clear message, nothing is touched |
+//! | any, with another key | any | refused |
+
+mod account;
+mod config;
+mod crash;
+mod custody;
+mod desk;
+mod error;
+mod export;
+mod filing;
+mod operate;
+mod outbox;
+mod reader;
+mod receipt;
+mod retention;
+mod schema;
+mod seal;
+mod signals;
+mod space;
+mod types;
+mod view;
+mod writer;
+
+pub use account::Account;
+pub use config::Config;
+pub use error::{JournalError, OpenError};
+pub use operate::{Operated, OperatorAction};
+pub use reader::Reader;
+pub use receipt::Receipt;
+pub use signals::Condition;
+pub use types::{
+    Entry, EntryId, Filed, FiledReport, Filing, HoldId, Latest, Lookup, NewHold, NewOutbound, Outbound, OutboxId,
+    ReleaseFiling, Released, ReportId, Settlement,
+};
+pub use view::{DestinationStats, HoldRow, ParkedRow, Stats};
+
+use crate::wire::{Persist, Refusal, Refused};
+use custody::NewPart;
+use desk::{Desk, Memory, SessionKey};
+use seal::{OuterKey, Seal};
+use signals::Signals;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel, sync_channel};
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, Semaphore, oneshot};
+use writer::{Kind, Message, Request, Writer};
+
+/// Data that may wait for the writer, in KiB; callers wait beyond it.
+const WAITING_KIB: u32 = 64 << 10;
+/// Name of the lock file in the data directory.
+const LOCK_FILE: &str = "journal.lock";
+
+/// A handle to the one writer. Cheap to clone; all clones share the writer thread.
+#[derive(Clone)]
+pub struct Journal {
+    commands: Commands,
+    room: Arc<Semaphore>,
+    signals: Arc<Signals>,
+    seal: Arc<Seal>,
+    data: PathBuf,
+}
+
+/// The way to the writer thread.
+#[derive(Clone)]
+struct Commands(Sender<Message>);
+
+impl Journal {
+    /// Opens, or makes, the journal in `data`, recovers it and starts the writer thread.
+    ///
+    /// One process at a time: the lock is the operating system's, so it goes with the process.
+    pub fn open(data: &Path, config: &Config) -> Result<Journal, OpenError> {
+        let lock = lock(data)?;
+        let mut conn = schema::open_writer(data)?;
+        let outer = OuterKey::find(data, config.key_file.as_deref(), schema::is_new(&conn)?)?;
+        schema::migrate(&mut conn, &outer, wall_clock_ms())?;
+        let seal = Arc::new(Seal::load(&conn, &outer)?);
+        let memory = recover(&conn, &seal).map_err(|error| OpenError::Unsafe(error.to_string()))?;
+        sync_directory(data)?;
+        let signals = Arc::new(Signals::default());
+        let (sender, receiver) = channel();
+        let writer = Writer::new(data, config, conn, seal.clone(), memory, signals.clone(), lock);
+        std::thread::Builder::new()
+            .name("journal".to_string())
+            .spawn(move || writer.run(&receiver))
+            .map_err(|source| file_error("cannot start the writer of", data, source))?;
+        Ok(Journal {
+            commands: Commands(sender),
+            room: Arc::new(Semaphore::new(WAITING_KIB as usize)),
+            signals,
+            seal,
+            data: data.to_path_buf(),
+        })
+    }
+
+    /// Makes `part` durable. Resolves once it is on stable storage, or refused.
+    ///
+    /// `connection` is a number that no other connection of this handle's life has. Dropping the future does not take
+    /// the request back: the bytes may still be committed, and nobody acknowledges them.
+    pub async fn persist(&self, link: &str, connection: u64, part: Persist) -> Result<Receipt, Refused> {
+        let token = part.token;
+        let new = NewPart {
+            session: SessionKey { link: Arc::from(link), connection, session: part.session },
+            bytes: part.bytes,
+            completes: part.completes,
+            identity: part.identity,
+        };
+        let bytes = new.bytes.len();
+        let work = move |desk: &mut Desk<'_>| custody::persist(desk, &new);
+        match self.ask(Kind::Custody, bytes, work).await {
+            Ok(()) => Ok(Receipt::after_commit(token)),
+            Err(JournalError::Full) => Err(Refused { token, reason: Refusal::Full }),
+            Err(_) => Err(Refused { token, reason: Refusal::Storage }),
+        }
+    }
+
+    /// The session ended before its message was complete. What was persisted becomes an incomplete entry.
+    pub fn abandon(&self, link: &str, connection: u64, session: u64) {
+        let key = SessionKey { link: Arc::from(link), connection, session };
+        self.commands.tell(move |desk| custody::abandon(desk, &key));
+    }
+
+    /// A reading connection of its own.
+    pub fn reader(&self) -> Result<Reader, JournalError> {
+        Reader::beside(&self.data, self.seal.clone(), self.commands.clone())
+            .map_err(|error| JournalError::Storage(error.to_string()))
+    }
+
+    /// Files the outcome of an entry in one transaction. Blocks until it is committed.
+    pub fn file(&self, filing: Filing) -> Result<Filed, JournalError> {
+        self.commands.ask(Kind::Work, move |desk| filing::file(desk, &filing))
+    }
+
+    /// Files results a person released in one transaction. Blocks until it is committed.
+    pub fn file_release(&self, filing: ReleaseFiling) -> Result<Filed, JournalError> {
+        self.commands.ask(Kind::Work, move |desk| filing::file_release(desk, &filing))
+    }
+
+    /// Closes held results that another report covers. Blocks until it is committed; tells how many were open.
+    pub fn cover(&self, holds: Vec<HoldId>, note: &'static str) -> Result<usize, JournalError> {
+        self.commands.ask(Kind::Work, move |desk| filing::close_holds(desk, &holds, filing::COVERED, note))
+    }
+
+    /// Due messages of a destination, at most `limit`: heads of lanes in order, each followed by the next of its lane.
+    /// They are the caller's until it settles them; a message behind another of its lane must wait for that one.
+    pub async fn claim(&self, destination: &str, limit: usize) -> Result<Vec<Outbound>, JournalError> {
+        let destination = destination.to_string();
+        self.ask(Kind::Draining, 0, move |desk| outbox::claim(desk, &destination, limit)).await
+    }
+
+    /// Notes how an attempt ended. A retry or a return also gives back what was claimed behind it in its lane.
+    pub async fn settle(&self, id: OutboxId, how: Settlement) -> Result<(), JournalError> {
+        self.ask(Kind::Draining, 0, move |desk| outbox::settle(desk, id, &how)).await
+    }
+
+    /// How long until the next paused lane of a destination is due; `None` when no lane is paused. The destination's
+    /// signal also comes when a pause ends.
+    pub async fn next_due(&self, destination: &str) -> Result<Option<Duration>, JournalError> {
+        let destination = destination.to_string();
+        let due = self.ask(Kind::Draining, 0, move |desk| Ok(outbox::next_due(desk, &destination))).await?;
+        Ok(due.map(|at| at.saturating_duration_since(Instant::now())))
+    }
+
+    /// Carries out a person's order. Blocks until it is committed.
+    pub fn operate(&self, action: OperatorAction) -> Result<Operated, JournalError> {
+        self.commands.ask(Kind::Draining, move |desk| operate::operate(desk, &action))
+    }
+
+    /// Blocks until an entry may wait to be interpreted, at most this long.
+    pub fn wait_for_entries(&self, longest: Duration) {
+        self.signals.wait_for_entries(longest);
+    }
+
+    /// Wakes whoever waits for entries.
+    pub fn wake_interpreter(&self) {
+        self.signals.wake_interpreter();
+    }
+
+    /// Signalled when a destination may have something due. A hint: look once before waiting for it.
+    pub fn outbox_changed(&self, destination: &str) -> Arc<Notify> {
+        self.signals.destination(destination)
+    }
+
+    /// How the journal is.
+    pub fn condition(&self) -> Condition {
+        self.signals.condition()
+    }
+
+    /// Finishes what is waiting, copies the log into the database file and gives the lock back. Blocks. Other clones
+    /// get [`JournalError::Closed`] from then on.
+    pub fn close(self) {
+        let (reply, done) = sync_channel(1);
+        if self.commands.0.send(Message::Close(reply)).is_ok() {
+            let _ = done.recv();
+        }
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        kind: Kind,
+        bytes: usize,
+        work: impl FnMut(&mut Desk<'_>) -> Result<T, JournalError> + Send + 'static,
+    ) -> Result<T, JournalError> {
+        let kib = u32::try_from(bytes / 1024).unwrap_or(u32::MAX).saturating_add(1).min(WAITING_KIB);
+        let permit = self.room.clone().acquire_many_owned(kib).await.map_err(|_| JournalError::Closed)?;
+        let (sender, receiver) = oneshot::channel();
+        self.commands.send(kind, bytes, work, move |outcome| {
+            drop(permit);
+            let _ = sender.send(outcome);
+        });
+        receiver.await.unwrap_or(Err(JournalError::Closed))
+    }
+}
+
+impl Commands {
+    /// Asks and blocks for the answer. The callers are few and wait, so nothing else bounds them.
+    fn ask<T: Send + 'static>(
+        &self,
+        kind: Kind,
+        work: impl FnMut(&mut Desk<'_>) -> Result<T, JournalError> + Send + 'static,
+    ) -> Result<T, JournalError> {
+        let (sender, receiver) = sync_channel(1);
+        self.send(kind, 0, work, move |outcome| {
+            let _ = sender.send(outcome);
+        });
+        receiver.recv().unwrap_or(Err(JournalError::Closed))
+    }
+
+    /// Says something that needs no answer.
+    fn tell(&self, work: impl FnMut(&mut Desk<'_>) -> Result<(), JournalError> + Send + 'static) {
+        self.send(Kind::Draining, 0, work, |_| {});
+    }
+
+    fn report_damaged_entry(&self, entry: EntryId) {
+        self.tell(move |desk| filing::set_damaged(desk, entry.0));
+    }
+
+    fn report_damaged_report(&self, report: ReportId) {
+        self.tell(move |desk| filing::set_unreadable(desk, report));
+    }
+
+    fn send<T: Send + 'static>(
+        &self,
+        kind: Kind,
+        bytes: usize,
+        work: impl FnMut(&mut Desk<'_>) -> Result<T, JournalError> + Send + 'static,
+        reply: impl FnOnce(Result<T, JournalError>) + Send + 'static,
+    ) {
+        // When the writer is gone the reply is dropped with the command, and the caller sees `Closed`.
+        let _ = self.0.send(Message::Command(Box::new(Request { kind, bytes, work, outcome: None, reply })));
+    }
+}
+
+/// Unix milliseconds of the wall clock. For people; order never depends on it.
+fn wall_clock_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
+
+/// Makes the data directory when it is missing, private to its owner, and locks it.
+fn lock(data: &Path) -> Result<File, OpenError> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(data)
+        .map_err(|source| file_error("cannot make", data, source))?;
+    let path = data.join(LOCK_FILE);
+    let failed = |source| file_error("cannot lock", &path, source);
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::InUse(data.to_path_buf())),
+        Err(std::fs::TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+/// Settles what the last run left behind, in one transaction, and reads the counters.
+fn recover(conn: &rusqlite::Connection, seal: &Seal) -> Result<Memory, JournalError> {
+    conn.execute_batch("BEGIN IMMEDIATE")?;
+    let waiting: i64 =
+        conn.query_row("SELECT coalesce(max(waiting), 0) + 1 FROM entry WHERE waiting > 0", [], |r| r.get(0))?;
+    let ended = custody::end_left_open(conn, seal, waiting)?;
+    outbox::forget_pauses(conn)?;
+    conn.execute_batch("COMMIT")?;
+    if ended > 0 {
+        tracing::warn!(entries = ended, "sessions of the last run were not complete");
+    }
+    let next_entry: i64 =
+        conn.query_row("SELECT max(entry_floor, (SELECT coalesce(max(id), 0) FROM entry)) + 1 FROM meta", [], |r| {
+            r.get(0)
+        })?;
+    Ok(Memory::starting_at(next_entry, waiting + ended as i64))
+}
+
+fn sync_directory(data: &Path) -> Result<(), OpenError> {
+    File::open(data).and_then(|d| d.sync_all()).map_err(|source| file_error("cannot sync", data, source))
+}
+
+fn file_error(what: &'static str, path: &Path, source: std::io::Error) -> OpenError {
+    OpenError::File { what, path: path.to_path_buf(), source }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,234 @@
+//! Filing: what became of an entry, in one transaction.
+
+use super::account::{self, Bucket};
+use super::custody::{DAMAGED, INTERPRETED, WAITING};
+use super::desk::Desk;
+use super::error::JournalError;
+use super::outbox;
+use super::seal::Place;
+use super::types::{Filed, FiledReport, Filing, HoldId, Lookup, NewOutbound, ReleaseFiling, ReleaseOutcome, ReportId};
+use rusqlite::OptionalExtension;
+
+/// `hold.state`.
+pub(super) const HELD: i64 = 0;
+pub(super) const RELEASED: i64 = 1;
+pub(super) const SENT: i64 = 2;
+pub(super) const DISCARDED: i64 = 3;
+pub(super) const COVERED: i64 = 4;
+
+/// Files an entry. An entry that is not waiting any more is left alone: its outcome is on record.
+pub(super) fn file(desk: &mut Desk<'_>, filing: &Filing) -> Result<Filed, JournalError> {
+    let (state, received_ms, link): (i64, i64, String) = desk
+        .conn
+        .prepare_cached("SELECT state, received_ms, link FROM entry WHERE id = ?1")?
+        .query_row([filing.entry], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))
+        .optional()?
+        .ok_or(JournalError::NotFound("entry"))?;
+    let mut filed = Filed::default();
+    if state != WAITING {
+        return Ok(filed);
+    }
+    let refused = serde_json::to_string(&filing.refused).map_err(|_| JournalError::Damaged)?;
+    desk.conn
+        .prepare_cached(
+            "UPDATE entry SET state = ?2, waiting = NULL, driver = ?3, inbound = ?4, refused = ?5 WHERE id = ?1",
+        )?
+        .execute((filing.entry, INTERPRETED, &filing.driver, filing.inbound_results, refused))?;
+    let day = account::day(received_ms);
+    cover_earlier(desk, filing.entry.0)?;
+    account::add(desk, day, Bucket::Received, filing.inbound_results.into())?;
+    account::add(desk, day, Bucket::Refused, filing.refused.len() as i64)?;
+    let accounted: usize = filing.reports.iter().map(|r| r.results as usize).sum::<usize>() + filing.refused.len();
+    if accounted != filing.inbound_results as usize {
+        tracing::error!(
+            entry = filing.entry.0,
+            inbound = filing.inbound_results,
+            accounted,
+            "the loss account of an entry does not balance"
+        );
+    }
+    for report in &filing.reports {
+        let id = file_report(desk, filing.entry.0, &link, received_ms, day, report, &mut filed)?;
+        filed.reports.push(id);
+    }
+    Ok(filed)
+}
+
+/// Files results a person released.
+pub(super) fn file_release(desk: &mut Desk<'_>, filing: &ReleaseFiling) -> Result<Filed, JournalError> {
+    let mut filed = Filed { reports: vec![filing.report], ..Filed::default() };
+    let mut released: Vec<HoldId> = Vec::new();
+    for hold in &filing.holds {
+        let state: Option<i64> = desk
+            .conn
+            .prepare_cached("SELECT state FROM hold WHERE id = ?1 AND report = ?2")?
+            .query_row((hold, filing.report), |r| r.get(0))
+            .optional()?;
+        if state == Some(RELEASED) {
+            released.push(*hold);
+        }
+    }
+    if released.is_empty() {
+        return Ok(filed);
+    }
+    let received_ms: i64 = desk
+        .conn
+        .prepare_cached("SELECT e.received_ms FROM report r JOIN entry e ON e.id = r.entry WHERE r.id = ?1")?
+        .query_row([filing.report], |r| r.get(0))?;
+    let (state, reason, outbox) = match &filing.outcome {
+        ReleaseOutcome::HeldAgain(reason) => (HELD, Some(*reason), None),
+        ReleaseOutcome::Sent(outbox) => (SENT, None, Some(outbox)),
+    };
+    for hold in &released {
+        desk.conn
+            .prepare_cached("UPDATE hold SET state = ?2, reason = coalesce(?3, reason) WHERE id = ?1")?
+            .execute((hold, state, reason))?;
+    }
+    let Some(outbox) = outbox else {
+        filed.held = released.len();
+        return Ok(filed);
+    };
+    desk.conn.prepare_cached("UPDATE report SET releases = releases + 1 WHERE id = ?1")?.execute([filing.report])?;
+    let (day, results) = (account::day(received_ms), released.len() as i64);
+    account::add(desk, day, Bucket::Held, -results)?;
+    dispatch(desk, filing.report, day, results, received_ms, outbox)?;
+    filed.queued = outbox.len();
+    Ok(filed)
+}
+
+/// An entry whose stored bytes do not open: it is set aside, visibly, so that the next one is read.
+pub(super) fn set_damaged(desk: &mut Desk<'_>, entry: i64) -> Result<(), JournalError> {
+    let changed = desk
+        .conn
+        .prepare_cached("UPDATE entry SET state = ?2, waiting = NULL WHERE id = ?1 AND state = ?3")?
+        .execute((entry, DAMAGED, WAITING))?;
+    if changed > 0 {
+        tracing::error!(entry, "stored bytes of an entry are damaged: ask the instrument to send it again");
+    }
+    Ok(())
+}
+
+/// A report whose stored form does not open cannot be released: its results are held, with that reason.
+pub(super) fn set_unreadable(desk: &mut Desk<'_>, report: ReportId) -> Result<(), JournalError> {
+    let changed = desk
+        .conn
+        .prepare_cached("UPDATE hold SET state = ?2, reason = 'damaged' WHERE report = ?1 AND state = ?3")?
+        .execute((report, HELD, RELEASED))?;
+    if changed > 0 {
+        tracing::error!(report = report.0, "a stored report is damaged: interpret its entry again");
+    }
+    Ok(())
+}
+
+/// Closes holds whose results are covered by another report or discarded. Moves them in the account.
+pub(super) fn close_holds(
+    desk: &mut Desk<'_>,
+    holds: &[HoldId],
+    state: i64,
+    note: &str,
+) -> Result<usize, JournalError> {
+    let bucket = if state == DISCARDED { Bucket::Refused } else { Bucket::Repeated };
+    let mut closed = 0;
+    for hold in holds {
+        let received_ms: Option<i64> = desk
+            .conn
+            .prepare_cached(
+                "SELECT e.received_ms FROM hold h JOIN report r ON r.id = h.report JOIN entry e ON e.id = r.entry
+                 WHERE h.id = ?1 AND h.state <= ?2",
+            )?
+            .query_row((hold, RELEASED), |r| r.get(0))
+            .optional()?;
+        let Some(received_ms) = received_ms else { continue };
+        desk.conn
+            .prepare_cached("UPDATE hold SET state = ?2, note = ?3 WHERE id = ?1")?
+            .execute((hold, state, note))?;
+        account::shift(desk, account::day(received_ms), Bucket::Held, bucket, 1)?;
+        closed += 1;
+    }
+    Ok(closed)
+}
+
+/// When an entry is interpreted again, what an earlier reading held is covered by the new one.
+fn cover_earlier(desk: &mut Desk<'_>, entry: i64) -> Result<(), JournalError> {
+    let holds: Vec<HoldId> = desk
+        .conn
+        .prepare_cached(
+            "SELECT h.id FROM report r JOIN hold h ON h.report = r.id WHERE r.entry = ?1 AND h.state <= ?2",
+        )?
+        .query_map((entry, RELEASED), |r| r.get(0))?
+        .collect::<Result<_, _>>()?;
+    close_holds(desk, &holds, COVERED, "interpreted again").map(drop)
+}
+
+fn file_report(
+    desk: &mut Desk<'_>,
+    entry: i64,
+    link: &str,
+    received_ms: i64,
+    day: i64,
+    report: &FiledReport,
+    filed: &mut Filed,
+) -> Result<ReportId, JournalError> {
+    let subject = desk.seal.hash("subject", &[link.as_bytes(), &report.subject_key]);
+    let content = desk.seal.digest("content", &[&report.content_key]);
+    desk.conn
+        .prepare_cached(
+            "INSERT INTO report(entry, subject, content, completed_s, repeat_of, results) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute((entry, subject, content, report.completed_at_s, report.repeat_of, report.results))?;
+    let id = ReportId(desk.conn.last_insert_rowid());
+    let ids = serde_json::to_vec(&report.lookups).map_err(|_| JournalError::Damaged)?;
+    let json = desk.seal.seal(Place::Report, id.0, &report.json)?;
+    let ids = desk.seal.seal(Place::Ids, id.0, &ids)?;
+    desk.conn.prepare_cached("UPDATE report SET json = ?2, ids = ?3 WHERE id = ?1")?.execute((id, json, ids))?;
+    for (kind, value) in &report.lookups {
+        index(desk, *kind, value.as_bytes(), entry)?;
+    }
+    if report.repeat_of.is_some() {
+        account::add(desk, day, Bucket::Repeated, report.results.into())?;
+        return Ok(id);
+    }
+    for hold in &report.holds {
+        desk.conn
+            .prepare_cached("INSERT INTO hold(report, observation, reason, state) VALUES (?1, ?2, ?3, ?4)")?
+            .execute((id, hold.observation, hold.reason, HELD))?;
+    }
+    let held = report.holds.len() as i64;
+    filed.held += report.holds.len();
+    filed.queued += report.outbox.len();
+    account::add(desk, day, Bucket::Held, held)?;
+    dispatch(desk, id, day, i64::from(report.results) - held, received_ms, &report.outbox)?;
+    for row in &report.outbox {
+        index(desk, Lookup::Message, row.message_id.as_bytes(), entry)?;
+    }
+    Ok(id)
+}
+
+/// Queues the messages that carry `results` results; with none of them the results have nowhere to go.
+fn dispatch(
+    desk: &mut Desk<'_>,
+    report: ReportId,
+    day: i64,
+    results: i64,
+    received_ms: i64,
+    rows: &[NewOutbound],
+) -> Result<(), JournalError> {
+    if rows.is_empty() {
+        return account::add(desk, day, Bucket::Unrouted, results);
+    }
+    desk.conn
+        .prepare_cached("INSERT INTO dispatch(report, day, results, pending) VALUES (?1, ?2, ?3, ?4)")?
+        .execute((report, day, results, rows.len() as i64))?;
+    let dispatch = desk.conn.last_insert_rowid();
+    account::add(desk, day, Bucket::Queued, results)?;
+    for row in rows {
+        outbox::queue(desk, dispatch, received_ms, row)?;
+    }
+    Ok(())
+}
+
+fn index(desk: &Desk<'_>, kind: Lookup, value: &[u8], entry: i64) -> Result<(), JournalError> {
+    let hash = desk.seal.hash(kind.domain(), &[value]);
+    desk.conn.prepare_cached("INSERT OR IGNORE INTO lookup(hash, entry) VALUES (?1, ?2)")?.execute((hash, entry))?;
+    Ok(())
+}

@@ -1,0 +1,156 @@
+//! Reading beside the writer: a connection of its own that can change nothing.
+
+use super::custody;
+use super::error::{JournalError, OpenError};
+use super::filing::{COVERED, HELD, RELEASED};
+use super::seal::{OuterKey, Place, Seal};
+use super::types::{Entry, EntryId, HoldId, Latest, Lookup, Released, ReportId};
+use super::{Commands, Config, schema};
+use rusqlite::{Connection, OptionalExtension};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Most bytes of raw entries read at once, besides the entry that exceeds it.
+const PENDING_BYTES: usize = 16 << 20;
+
+/// Reads the journal. Not for sharing between threads; open one for each.
+pub struct Reader {
+    pub(super) conn: Connection,
+    pub(super) seal: Arc<Seal>,
+    /// Tells the writer about damage; a reader beside another process's writer can only report it.
+    writer: Option<Commands>,
+}
+
+impl Reader {
+    /// Opens a journal beside a gateway that may be running on it.
+    pub fn open(data: &Path, config: &Config) -> Result<Reader, OpenError> {
+        let conn = schema::open_reader(data)?;
+        let outer = OuterKey::find(data, config.key_file.as_deref(), false)?;
+        let seal = Arc::new(Seal::load(&conn, &outer)?);
+        Ok(Reader { conn, seal, writer: None })
+    }
+
+    pub(super) fn beside(data: &Path, seal: Arc<Seal>, writer: Commands) -> Result<Reader, OpenError> {
+        Ok(Reader { conn: schema::open_reader(data)?, seal, writer: Some(writer) })
+    }
+
+    /// Entries that wait to be interpreted, in order of completion. An entry whose bytes are damaged is not among
+    /// them: it is reported and set aside.
+    pub fn pending_entries(&self, limit: usize) -> Result<Vec<Entry>, JournalError> {
+        let mut statement = self.conn.prepare_cached(
+            "SELECT id, link, received_ms, complete, replays FROM entry WHERE waiting > 0 ORDER BY waiting LIMIT ?1",
+        )?;
+        let mut rows = statement.query([limit as i64])?;
+        let (mut entries, mut bytes) = (Vec::new(), 0);
+        while let Some(row) = rows.next()? {
+            let mut entry = Entry {
+                id: row.get(0)?,
+                link: row.get(1)?,
+                received_at_ms: row.get(2)?,
+                complete: row.get(3)?,
+                replays: row.get(4)?,
+                raw: Vec::new(),
+            };
+            match self.raw(entry.id) {
+                Ok(raw) => entry.raw = raw,
+                Err(JournalError::Damaged) => {
+                    if let Some(writer) = &self.writer {
+                        writer.report_damaged_entry(entry.id);
+                    }
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
+            bytes += entry.raw.len();
+            entries.push(entry);
+            if bytes >= PENDING_BYTES {
+                break;
+            }
+        }
+        Ok(entries)
+    }
+
+    /// All bytes of an entry, verbatim and checked.
+    pub fn raw(&self, entry: EntryId) -> Result<Vec<u8>, JournalError> {
+        custody::raw(&self.conn, &self.seal, entry.0)
+    }
+
+    /// The report last filed about a subject of a link, repeats not counted.
+    pub fn latest_of(&self, link: &str, subject_key: &[u8]) -> Result<Option<Latest>, JournalError> {
+        let subject = self.seal.hash("subject", &[link.as_bytes(), subject_key]);
+        let latest = self
+            .conn
+            .prepare_cached(
+                "SELECT id, completed_s, content FROM report WHERE subject = ?1 AND repeat_of IS NULL
+                 ORDER BY id DESC LIMIT 1",
+            )?
+            .query_row([subject], |r| {
+                Ok(Latest { report: r.get(0)?, completed_at_s: r.get(1)?, content: r.get(2)?, seal: self.seal.clone() })
+            })
+            .optional()?;
+        Ok(latest)
+    }
+
+    /// Held results a person released, by report, oldest release first.
+    pub fn released(&self, limit: usize) -> Result<Vec<Released>, JournalError> {
+        let mut statement = self.conn.prepare_cached(
+            "SELECT r.id, r.releases, e.link, e.received_ms, r.json FROM report r JOIN entry e ON e.id = r.entry
+             WHERE r.id IN (SELECT DISTINCT report FROM hold WHERE state = 1 ORDER BY report LIMIT ?1) ORDER BY r.id",
+        )?;
+        let mut rows = statement.query([limit as i64])?;
+        let mut released = Vec::new();
+        while let Some(row) = rows.next()? {
+            let report: ReportId = row.get(0)?;
+            let (holds, observations) = self.holds_in_state(report, RELEASED)?;
+            match self.seal.open(&self.conn, Place::Report, report.0, &row.get::<_, Vec<u8>>(4)?) {
+                Ok(json) => released.push(Released {
+                    report,
+                    serial: row.get(1)?,
+                    link: row.get(2)?,
+                    received_at_ms: row.get(3)?,
+                    observations,
+                    json,
+                    holds,
+                }),
+                Err(JournalError::Damaged) => {
+                    if let Some(writer) = &self.writer {
+                        writer.report_damaged_report(report);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(released)
+    }
+
+    /// The canonical report.
+    pub fn report(&self, report: ReportId) -> Result<Vec<u8>, JournalError> {
+        let sealed: Vec<u8> = self
+            .conn
+            .prepare_cached("SELECT json FROM report WHERE id = ?1")?
+            .query_row([report], |r| r.get(0))
+            .optional()?
+            .ok_or(JournalError::NotFound("report"))?;
+        self.seal.open(&self.conn, Place::Report, report.0, &sealed)
+    }
+
+    pub(super) fn lookups(&self, report: ReportId) -> Result<Vec<(Lookup, String)>, JournalError> {
+        let sealed: Vec<u8> = self
+            .conn
+            .prepare_cached("SELECT ids FROM report WHERE id = ?1")?
+            .query_row([report], |r| r.get(0))
+            .optional()?
+            .ok_or(JournalError::NotFound("report"))?;
+        let plain = self.seal.open(&self.conn, Place::Ids, report.0, &sealed)?;
+        serde_json::from_slice(&plain).map_err(|_| JournalError::Damaged)
+    }
+
+    fn holds_in_state(&self, report: ReportId, state: i64) -> Result<(Vec<HoldId>, Vec<u32>), JournalError> {
+        debug_assert!((HELD..=COVERED).contains(&state));
+        let mut statement = self
+            .conn
+            .prepare_cached("SELECT id, observation FROM hold WHERE report = ?1 AND state = ?2 ORDER BY observation")?;
+        let rows = statement.query_map((report, state), |r| Ok((r.get::<_, HoldId>(0)?, r.get::<_, u32>(1)?)))?;
+        Ok(rows.collect::<Result<Vec<_>, _>>()?.into_iter().unzip())
+    }
+}

@@ -1,0 +1,130 @@
+//! Retention: what is delivered goes, first by age and sooner when space is short; what is not delivered never goes.
+//!
+//! Works in small slices between other commands, so that an acknowledgement never waits for it. Freed pages are
+//! overwritten (`secure_delete`) and reused; the file itself does not shrink.
+
+use super::config::Config;
+use super::custody::{INTERPRETED, part_range};
+use super::desk::Desk;
+use super::error::JournalError;
+use super::filing::RELEASED;
+use super::space::Level;
+
+/// Entries looked at in one slice.
+const SLICE: usize = 100;
+const DAY_MS: i64 = 86_400_000;
+
+/// Goes round the journal again and again.
+pub(super) struct Sweep {
+    keep_ms: i64,
+    rotate_ms: i64,
+    after: i64,
+}
+
+impl Sweep {
+    pub(super) fn new(config: &Config) -> Self {
+        Sweep {
+            keep_ms: i64::from(config.retention_days) * DAY_MS,
+            rotate_ms: i64::from(config.key_rotation_days) * DAY_MS,
+            after: 0,
+        }
+    }
+
+    /// One slice in its own transaction; true when anything was changed.
+    pub(super) fn slice(&mut self, desk: &mut Desk<'_>, level: Level) -> Result<bool, JournalError> {
+        let before = match level {
+            Level::Ample => desk.now_ms.saturating_sub(self.keep_ms),
+            Level::Tight | Level::Full => i64::MAX,
+        };
+        let (entries, last) = self.removable(desk, before)?;
+        self.after = last;
+        let rotate = self.rotation_due(desk)?;
+        if entries.is_empty() && !rotate {
+            return Ok(false);
+        }
+        desk.conn.execute_batch("BEGIN IMMEDIATE")?;
+        for entry in &entries {
+            remove(desk, *entry)?;
+        }
+        if let Some(last) = entries.last() {
+            desk.conn.execute("UPDATE meta SET entry_floor = max(entry_floor, ?1)", [last])?;
+        }
+        if rotate {
+            desk.seal.add_data_key(desk.conn, desk.now_ms, desk.memory.next_entry)?;
+            drop_unused_keys(desk)?;
+        }
+        desk.conn.execute_batch("COMMIT")?;
+        if rotate {
+            desk.seal.reload(desk.conn)?;
+        }
+        Ok(true)
+    }
+
+    /// Entries of the next slice that nothing needs any more, and where the slice after it starts.
+    fn removable(&self, desk: &Desk<'_>, before_ms: i64) -> Result<(Vec<i64>, i64), JournalError> {
+        let mut statement = desk.conn.prepare_cached(
+            "SELECT e.id, e.state = ?3 AND e.received_ms < ?2
+               AND NOT EXISTS (SELECT 1 FROM report r JOIN hold h ON h.report = r.id
+                               WHERE r.entry = e.id AND h.state <= ?4)
+               AND NOT EXISTS (SELECT 1 FROM report r JOIN dispatch d ON d.report = r.id
+                               WHERE r.entry = e.id AND (d.pending > 0 OR d.parked > 0))
+             FROM entry e WHERE e.id > ?1 ORDER BY e.id LIMIT ?5",
+        )?;
+        let rows = statement.query_map((self.after, before_ms, INTERPRETED, RELEASED, SLICE as i64), |r| {
+            Ok((r.get::<_, i64>(0)?, r.get::<_, bool>(1)?))
+        })?;
+        let (mut removable, mut last, mut seen) = (Vec::new(), 0, 0);
+        for row in rows {
+            let (id, free) = row?;
+            seen += 1;
+            last = id;
+            if free {
+                removable.push(id);
+            }
+        }
+        Ok((removable, if seen < SLICE { 0 } else { last }))
+    }
+
+    fn rotation_due(&self, desk: &Desk<'_>) -> Result<bool, JournalError> {
+        if self.rotate_ms == 0 {
+            return Ok(false);
+        }
+        let created: i64 = desk
+            .conn
+            .prepare_cached("SELECT created_ms FROM data_key ORDER BY id DESC LIMIT 1")?
+            .query_row([], |r| r.get(0))?;
+        Ok(desk.now_ms.saturating_sub(created) >= self.rotate_ms)
+    }
+}
+
+/// Removes one entry and everything made from it.
+fn remove(desk: &Desk<'_>, entry: i64) -> Result<(), JournalError> {
+    let of_reports = "SELECT id FROM report WHERE entry = ?1";
+    let of_dispatches = "SELECT d.id FROM dispatch d JOIN report r ON r.id = d.report WHERE r.entry = ?1";
+    let of_outbox = format!("SELECT id FROM outbox WHERE dispatch IN ({of_dispatches})");
+    for sql in [
+        format!("DELETE FROM outgoing WHERE id IN ({of_outbox})"),
+        format!("DELETE FROM outbox WHERE dispatch IN ({of_dispatches})"),
+        format!("DELETE FROM dispatch WHERE report IN ({of_reports})"),
+        format!("DELETE FROM hold WHERE report IN ({of_reports})"),
+        "DELETE FROM lookup WHERE entry = ?1".to_string(),
+        "DELETE FROM report WHERE entry = ?1".to_string(),
+        "DELETE FROM entry WHERE id = ?1".to_string(),
+    ] {
+        desk.conn.prepare_cached(&sql)?.execute([entry])?;
+    }
+    desk.conn.prepare_cached("DELETE FROM part WHERE id >= ?1 AND id < ?2")?.execute(part_range(entry))?;
+    Ok(())
+}
+
+/// Drops data keys that no row can be sealed with: every entry left was taken in after the next key came into use.
+/// That makes what they sealed unreadable wherever a copy of it may be.
+fn drop_unused_keys(desk: &Desk<'_>) -> Result<(), JournalError> {
+    desk.conn.execute(
+        "DELETE FROM data_key WHERE purpose = 'data' AND EXISTS (
+           SELECT 1 FROM data_key later WHERE later.id > data_key.id
+             AND later.first_entry <= coalesce((SELECT min(id) FROM entry), 0))",
+        [],
+    )?;
+    Ok(())
+}

@@ -1,0 +1,252 @@
+//! The database file: connection settings that are read back, and numbered schema changes.
+//!
+//! `PRAGMA user_version` holds the number of the last change that was applied. Each change runs in one transaction
+//! with its number, so a crash in the middle leaves the schema before it. A file with a higher number than this
+//! program knows is refused unread.
+
+use super::error::OpenError;
+use super::seal::{OuterKey, Seal};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use std::path::Path;
+use std::time::Duration;
+
+/// Name of the database in the data directory.
+pub(super) const FILE: &str = "journal.db";
+/// 3.51.3 fixed a WAL-reset race that could corrupt the file; nothing older may touch a journal.
+const SQLITE_MIN: i32 = 3_051_003;
+/// Page cache of the writer and of each reader, in KiB. Idle memory of the whole process is to stay under 20 MB.
+const CACHE_KIB: i64 = 1024;
+/// How long a connection waits for another's lock. Readers never block the writer in WAL mode; checkpoints may.
+const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
+/// Prepared statements kept per connection.
+const STATEMENTS: usize = 64;
+
+/// The schema changes in order; the first makes the schema number 1.
+const MIGRATIONS: [&str; 2] = [CUSTODY, FILING];
+
+/// 1: keys, entries and their parts.
+const CUSTODY: &str = "
+CREATE TABLE data_key(
+  id INTEGER PRIMARY KEY, purpose TEXT NOT NULL, wrapped BLOB NOT NULL,
+  created_ms INTEGER NOT NULL,
+  first_entry INTEGER NOT NULL      -- entries from here on use this key or a later one
+);
+CREATE TABLE meta(id INTEGER PRIMARY KEY CHECK (id = 1), entry_floor INTEGER NOT NULL);
+INSERT INTO meta VALUES (1, 0);
+CREATE TABLE entry(
+  id INTEGER PRIMARY KEY,
+  link TEXT NOT NULL,
+  received_ms INTEGER NOT NULL,     -- wall clock; order is by id and waiting, never by this
+  state INTEGER NOT NULL,           -- 0 open, 1 waiting to be interpreted, 2 interpreted, 3 damaged
+  complete INTEGER NOT NULL,        -- 1 when the sender finished it
+  waiting INTEGER,                  -- 0 while open, place in the interpreter's queue while waiting, else NULL
+  parts INTEGER NOT NULL, bytes INTEGER NOT NULL,
+  identity INTEGER,                 -- keyed hash of link and the sender's own name for the message
+  digest BLOB                       -- keyed hash of all bytes
+);
+CREATE INDEX entry_waiting ON entry(waiting) WHERE waiting IS NOT NULL;
+CREATE INDEX entry_identity ON entry(identity) WHERE identity IS NOT NULL;
+CREATE INDEX entry_received ON entry(received_ms);
+CREATE TABLE part(id INTEGER PRIMARY KEY, sealed BLOB NOT NULL);  -- id = entry << 20 | place in the entry
+";
+
+/// 2: what became of the entries.
+const FILING: &str = "
+ALTER TABLE entry ADD COLUMN conflict INTEGER NOT NULL DEFAULT 0;  -- same identity as an earlier one, other bytes
+ALTER TABLE entry ADD COLUMN replays INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE entry ADD COLUMN driver TEXT;
+ALTER TABLE entry ADD COLUMN inbound INTEGER NOT NULL DEFAULT 0;   -- results in it
+ALTER TABLE entry ADD COLUMN refused TEXT;                         -- JSON: [[record, reason], ...]
+CREATE TABLE report(
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  entry INTEGER NOT NULL REFERENCES entry(id),
+  subject INTEGER NOT NULL, content BLOB NOT NULL,
+  completed_s INTEGER, repeat_of INTEGER,
+  results INTEGER NOT NULL,
+  releases INTEGER NOT NULL DEFAULT 0,
+  json BLOB, ids BLOB                -- sealed
+);
+CREATE INDEX report_entry ON report(entry);
+CREATE INDEX report_subject ON report(subject, id) WHERE repeat_of IS NULL;
+CREATE TABLE lookup(hash INTEGER NOT NULL, entry INTEGER NOT NULL, PRIMARY KEY (hash, entry)) WITHOUT ROWID;
+CREATE INDEX lookup_entry ON lookup(entry);
+CREATE TABLE hold(
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  report INTEGER NOT NULL REFERENCES report(id),
+  observation INTEGER NOT NULL,
+  reason TEXT NOT NULL,
+  state INTEGER NOT NULL,            -- 0 held, 1 released by a person, 2 sent, 3 discarded, 4 covered by another report
+  note TEXT
+);
+CREATE INDEX hold_state ON hold(state, report, id);
+CREATE INDEX hold_report ON hold(report);
+CREATE TABLE dispatch(               -- results that went out together, to one or more destinations
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  report INTEGER NOT NULL REFERENCES report(id),
+  day INTEGER NOT NULL,
+  results INTEGER NOT NULL,
+  pending INTEGER NOT NULL, parked INTEGER NOT NULL DEFAULT 0, discarded INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX dispatch_report ON dispatch(report);
+CREATE TABLE outbox(
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  dispatch INTEGER NOT NULL REFERENCES dispatch(id),
+  destination TEXT NOT NULL,
+  lane INTEGER NOT NULL,             -- keyed hash of the ordering key
+  state INTEGER NOT NULL,            -- 0 pending, 1 delivered, 2 parked, 3 discarded
+  head INTEGER,                      -- oldest pending row of its lane: 1 ready, 2 waits for its back-off; else NULL
+  message_id TEXT NOT NULL,
+  results INTEGER NOT NULL,
+  received_ms INTEGER NOT NULL, queued_ms INTEGER NOT NULL, settled_ms INTEGER,
+  attempts INTEGER NOT NULL DEFAULT 0,
+  note TEXT
+);
+CREATE INDEX outbox_head ON outbox(head, destination, id) WHERE head IS NOT NULL;
+CREATE INDEX outbox_lane ON outbox(destination, lane, id) WHERE state = 0;
+CREATE INDEX outbox_parked ON outbox(id) WHERE state = 2;
+CREATE INDEX outbox_dispatch ON outbox(dispatch);
+CREATE TABLE outgoing(id INTEGER PRIMARY KEY REFERENCES outbox(id), body BLOB NOT NULL);  -- sealed; apart: never rewritten
+CREATE TABLE latency(slot INTEGER PRIMARY KEY, ms INTEGER NOT NULL);
+CREATE TABLE account(                -- the loss account, in results, by day of custody
+  day INTEGER PRIMARY KEY,
+  received INTEGER NOT NULL DEFAULT 0, delivered INTEGER NOT NULL DEFAULT 0, queued INTEGER NOT NULL DEFAULT 0,
+  parked INTEGER NOT NULL DEFAULT 0, held INTEGER NOT NULL DEFAULT 0, refused INTEGER NOT NULL DEFAULT 0,
+  repeated INTEGER NOT NULL DEFAULT 0, unrouted INTEGER NOT NULL DEFAULT 0
+);
+";
+
+/// Opens the one write connection and asserts every setting that durability rests on (invariant I3).
+pub(super) fn open_writer(data: &Path) -> Result<Connection, OpenError> {
+    let version = rusqlite::version_number();
+    if version < SQLITE_MIN {
+        return Err(OpenError::Unsafe(format!("SQLite {version} is older than {SQLITE_MIN}")));
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(data.join(FILE), flags)?;
+    settle(&conn)?;
+    let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |r| r.get(0))?;
+    if mode != "wal" {
+        return Err(OpenError::Unsafe(format!("journal_mode is {mode}")));
+    }
+    for (pragma, value) in [("synchronous", 2), ("wal_autocheckpoint", 0), ("secure_delete", 1), ("foreign_keys", 1)] {
+        assert_pragma(&conn, pragma, value)?;
+    }
+    Ok(conn)
+}
+
+/// Opens a connection that can only read.
+pub(super) fn open_reader(data: &Path) -> Result<Connection, OpenError> {
+    let path = data.join(FILE);
+    if !path.exists() {
+        return Err(OpenError::Missing(data.to_path_buf()));
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
+    settle(&conn)?;
+    let found = user_version(&conn)?;
+    match found == MIGRATIONS.len() as i64 {
+        true => Ok(conn),
+        false if found > MIGRATIONS.len() as i64 => Err(OpenError::Newer { found, known: MIGRATIONS.len() as i64 }),
+        false => Err(OpenError::Missing(data.to_path_buf())),
+    }
+}
+
+/// Brings the schema up to date. A new journal gets its keys in the same transaction.
+pub(super) fn migrate(conn: &mut Connection, outer: &OuterKey, now_ms: i64) -> Result<(), OpenError> {
+    migrate_to(conn, outer, now_ms, MIGRATIONS.len())
+}
+
+/// True when the file holds no journal yet.
+pub(super) fn is_new(conn: &Connection) -> Result<bool, OpenError> {
+    Ok(user_version(conn)? == 0)
+}
+
+fn migrate_to(conn: &mut Connection, outer: &OuterKey, now_ms: i64, wanted: usize) -> Result<(), OpenError> {
+    let found = user_version(conn)?;
+    let known = MIGRATIONS.len() as i64;
+    if found > known {
+        return Err(OpenError::Newer { found, known });
+    }
+    for (number, change) in (1_i64..).zip(MIGRATIONS).take(wanted).skip(found as usize) {
+        let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute_batch(change)?;
+        if number == 1 {
+            Seal::create(&transaction, outer, now_ms)?;
+        }
+        transaction.pragma_update(None, "user_version", number)?;
+        super::crash::point("migration");
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+fn user_version(conn: &Connection) -> Result<i64, OpenError> {
+    Ok(conn.query_row("PRAGMA user_version", [], |r| r.get(0))?)
+}
+
+/// Settings that readers and the writer share.
+fn settle(conn: &Connection) -> Result<(), OpenError> {
+    conn.busy_timeout(BUSY_TIMEOUT)?;
+    conn.set_prepared_statement_cache_capacity(STATEMENTS);
+    for (pragma, value) in [("mmap_size", 0), ("temp_store", 2), ("cache_size", -CACHE_KIB)] {
+        assert_pragma(conn, pragma, value)?;
+    }
+    Ok(())
+}
+
+/// Sets a pragma and reads it back: an unknown or refused one is silent in SQLite.
+fn assert_pragma(conn: &Connection, pragma: &str, value: i64) -> Result<(), OpenError> {
+    conn.pragma_update(None, pragma, value)?;
+    let found: i64 = conn.pragma_query_value(None, pragma, |r| r.get(0))?;
+    match found == value {
+        true => Ok(()),
+        false => Err(OpenError::Unsafe(format!("{pragma} is {found}, not {value}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outer(data: &Path) -> OuterKey {
+        OuterKey::find(data, None, true).unwrap()
+    }
+
+    #[test]
+    fn old_data_is_brought_up_to_date_and_keeps_its_rows() {
+        let data = tempfile::tempdir().unwrap();
+        let key = outer(data.path());
+        let mut conn = open_writer(data.path()).unwrap();
+        migrate_to(&mut conn, &key, 0, 1).unwrap();
+        conn.execute(
+            "INSERT INTO entry(id, link, received_ms, state, complete, waiting, parts, bytes)
+             VALUES (1, 'chemistry', 5, 1, 1, 1, 1, 3)",
+            [],
+        )
+        .unwrap();
+        migrate(&mut conn, &key, 0).unwrap();
+        let row: (String, i64) =
+            conn.query_row("SELECT link, replays FROM entry", [], |r| Ok((r.get(0)?, r.get(1)?))).unwrap();
+        assert_eq!(row, ("chemistry".to_string(), 0));
+        assert!(Seal::load(&conn, &key).is_ok());
+    }
+
+    #[test]
+    fn newer_data_is_refused_by_an_old_program() {
+        let data = tempfile::tempdir().unwrap();
+        let key = outer(data.path());
+        let mut conn = open_writer(data.path()).unwrap();
+        migrate(&mut conn, &key, 0).unwrap();
+        conn.pragma_update(None, "user_version", MIGRATIONS.len() as i64 + 1).unwrap();
+        assert!(matches!(migrate(&mut conn, &key, 0), Err(OpenError::Newer { .. })));
+        assert!(matches!(open_reader(data.path()), Err(OpenError::Newer { .. })));
+    }
+
+    #[test]
+    fn i3_a_connection_is_full_sync_and_never_checkpoints_by_itself() {
+        let data = tempfile::tempdir().unwrap();
+        let conn = open_writer(data.path()).unwrap();
+        let read = |pragma: &str| conn.pragma_query_value(None, pragma, |r| r.get::<_, i64>(0)).unwrap();
+        assert_eq!((read("synchronous"), read("wal_autocheckpoint"), read("mmap_size")), (2, 0, 0));
+    }
+}

@@ -1,0 +1,91 @@
+//! Hints between the loops, and how the journal is. Losing a hint costs latency, never data.
+
+use super::desk::{Hints, Memory};
+use super::space::Level;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+
+/// How the journal is, for health pages and monitoring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Condition {
+    /// Everything is accepted.
+    Good,
+    /// Filling up: 80 % of the quota, or twice the free space that must stay.
+    Tight,
+    /// Nothing new is accepted; deliveries go on.
+    Full,
+    /// The storage failed; nothing is acknowledged until it is recovered.
+    Failed,
+}
+
+/// See the module docs.
+#[derive(Default)]
+pub(super) struct Signals {
+    entries: Mutex<bool>,
+    entries_changed: Condvar,
+    destinations: Mutex<HashMap<String, Arc<Notify>>>,
+    level: AtomicU8,
+    failed: AtomicBool,
+}
+
+impl Signals {
+    /// Waits for a waiting entry, at most this long.
+    pub(super) fn wait_for_entries(&self, longest: Duration) {
+        let guard = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let woken = self.entries_changed.wait_timeout_while(guard, longest, |changed| !*changed);
+        *woken.unwrap_or_else(PoisonError::into_inner).0 = false;
+    }
+
+    pub(super) fn wake_interpreter(&self) {
+        *self.entries.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.entries_changed.notify_all();
+    }
+
+    /// The signal of one destination. It keeps one wake-up when nobody waits.
+    pub(super) fn destination(&self, name: &str) -> Arc<Notify> {
+        let mut destinations = self.destinations.lock().unwrap_or_else(PoisonError::into_inner);
+        match destinations.get(name) {
+            Some(notify) => notify.clone(),
+            None => destinations.entry(name.to_string()).or_default().clone(),
+        }
+    }
+
+    pub(super) fn wake(&self, hints: Hints) {
+        if hints.entries {
+            self.wake_interpreter();
+        }
+        for destination in hints.destinations {
+            self.destination(&destination).notify_one();
+        }
+    }
+
+    /// Wakes the deliverers of lanes whose pause is over.
+    pub(super) fn wake_paused(&self, memory: &Memory) {
+        let now = Instant::now();
+        for (_, pause) in memory.pauses().filter(|(_, pause)| pause.until <= now) {
+            self.destination(&pause.destination).notify_one();
+        }
+    }
+
+    pub(super) fn set_level(&self, level: Level) {
+        self.level.store(level as u8, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_failed(&self, failed: bool) {
+        self.failed.store(failed, Ordering::Relaxed);
+    }
+
+    pub(super) fn condition(&self) -> Condition {
+        match (self.failed.load(Ordering::Relaxed), self.level.load(Ordering::Relaxed)) {
+            (true, _) => Condition::Failed,
+            (_, level) if level == Level::Full as u8 => Condition::Full,
+            (_, level) if level == Level::Tight as u8 => Condition::Tight,
+            _ => Condition::Good,
+        }
+    }
+}

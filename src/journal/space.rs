@@ -1,0 +1,199 @@
+//! How much room is left, and the reserve that keeps deliveries going when there is none.
+//!
+//! A full disk must not stop what empties it: noting an EHR's answer needs a little room too. So a file of zeros
+//! holds that room back. When the disk is full it is removed for deliveries and operators, never for new custody, and
+//! it is made again when there is space.
+
+use super::config::Config;
+use super::error::JournalError;
+use rusqlite::Connection;
+use std::ffi::CString;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Largest size of the reserve, in bytes; on small disks it is a 32nd of the disk.
+const RESERVE_BYTES: u64 = 2 << 20;
+/// Largest write-ahead log before the writer checkpoints even under load, in bytes; on small disks a 16th of the disk.
+const WAL_BYTES: u64 = 16 << 20;
+/// The disk is asked at most this often.
+const MEASURE_EVERY: Duration = Duration::from_millis(500);
+/// Share of the quota at which a warning comes, in percent.
+const TIGHT_PERCENT: u64 = 80;
+/// Share of the quota at which new custody is refused, in percent.
+const FULL_PERCENT: u64 = 95;
+const MIB: u64 = 1 << 20;
+
+/// How full it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Level {
+    /// Nothing to do.
+    Ample,
+    /// A person is warned, and delivered results are removed before their time.
+    Tight,
+    /// New custody is refused.
+    Full,
+}
+
+/// The view of the disk below the data directory.
+pub(super) struct Space {
+    data: PathBuf,
+    quota: u64,
+    free_min: u64,
+    level: Level,
+    measured: Option<Instant>,
+    disk: Disk,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Disk {
+    total: u64,
+    free: u64,
+}
+
+impl Space {
+    pub(super) fn new(data: &Path, config: &Config) -> Self {
+        let disk = Disk::of(data);
+        Space {
+            data: data.to_path_buf(),
+            quota: config.quota_mb.saturating_mul(MIB),
+            free_min: config.free_min_mb.saturating_mul(MIB).min(disk.total / 20),
+            level: Level::Ample,
+            measured: None,
+            disk,
+        }
+    }
+
+    /// Bytes the write-ahead log may have before a checkpoint is due.
+    pub(super) fn wal_max(&self) -> u64 {
+        WAL_BYTES.min(self.disk.total / 16)
+    }
+
+    /// Looks again, unless it did just now. Free pages inside the database count as free: they are reused first.
+    pub(super) fn measure(&mut self, conn: &Connection, now: Instant) -> Result<Level, JournalError> {
+        if self.measured.is_some_and(|at| now.duration_since(at) < MEASURE_EVERY) {
+            return Ok(self.level);
+        }
+        self.measured = Some(now);
+        self.disk = Disk::of(&self.data);
+        let pragma = |name: &str| conn.pragma_query_value(None, name, |r| r.get::<_, i64>(0)).map(i64::unsigned_abs);
+        let (page, pages, reusable) = (pragma("page_size")?, pragma("page_count")?, pragma("freelist_count")?);
+        let used = pages.saturating_sub(reusable).saturating_mul(page);
+        let free = self.disk.free.saturating_add(reusable.saturating_mul(page));
+        let level = judge(used, self.quota, free, self.free_min);
+        if level > self.level {
+            match level {
+                Level::Full => tracing::error!(
+                    used_mb = used / MIB,
+                    free_mb = free / MIB,
+                    "the journal is full: instruments keep their results until deliveries make room"
+                ),
+                _ => tracing::warn!(used_mb = used / MIB, free_mb = free / MIB, "the journal is filling up"),
+            }
+        } else if level == Level::Ample && self.level != Level::Ample {
+            tracing::info!(free_mb = free / MIB, "the journal has room again");
+        }
+        self.level = level;
+        Ok(level)
+    }
+
+    /// Forgets the last measurement, so that the next one looks.
+    pub(super) fn look_again(&mut self) {
+        self.measured = None;
+    }
+
+    /// Gives the reserve up. True when there was one.
+    pub(super) fn release_reserve(&self) -> bool {
+        std::fs::remove_file(self.reserve()).is_ok()
+    }
+
+    /// Makes the reserve when it is missing and there is room for it twice.
+    pub(super) fn keep_reserve(&self) {
+        let (path, wanted) = (self.reserve(), RESERVE_BYTES.min(self.disk.total / 32));
+        let present = std::fs::metadata(&path).is_ok_and(|m| m.len() >= wanted);
+        if present || Disk::of(&self.data).free < wanted.saturating_mul(2) {
+            return;
+        }
+        // Zeros are written, not skipped over: a file with a hole in it reserves nothing.
+        let write = || {
+            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+            let block = [0; 64 << 10];
+            let mut left = wanted as usize;
+            while let Some(piece) = block.get(..left.min(block.len())).filter(|piece| !piece.is_empty()) {
+                file.write_all(piece)?;
+                left -= piece.len();
+            }
+            std::io::Result::Ok(())
+        };
+        if write().is_err() {
+            self.release_reserve();
+        }
+    }
+
+    fn reserve(&self) -> PathBuf {
+        self.data.join("journal.reserve")
+    }
+}
+
+impl Disk {
+    /// The file system `path` is on; all zeros when it cannot be asked, which refuses nothing.
+    fn of(path: &Path) -> Disk {
+        let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return Disk::default() };
+        let mut found = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+        // SAFETY: `path` is a C string and `found` has room for what the call writes; it is read only on success.
+        let found = unsafe {
+            if libc::statvfs(path.as_ptr(), found.as_mut_ptr()) != 0 {
+                return Disk::default();
+            }
+            found.assume_init()
+        };
+        let block = found.f_frsize;
+        Disk { total: block.saturating_mul(found.f_blocks), free: block.saturating_mul(found.f_bavail) }
+    }
+}
+
+/// The stricter of what quota and free space say; a zero limit says nothing.
+fn judge(used: u64, quota: u64, free: u64, free_min: u64) -> Level {
+    let share = |percent: u64| quota / 100 * percent;
+    let by_quota = match quota {
+        0 => Level::Ample,
+        _ if used >= share(FULL_PERCENT) => Level::Full,
+        _ if used >= share(TIGHT_PERCENT) => Level::Tight,
+        _ => Level::Ample,
+    };
+    let by_disk = match free_min {
+        0 => Level::Ample,
+        _ if free < free_min => Level::Full,
+        _ if free < free_min.saturating_mul(2) => Level::Tight,
+        _ => Level::Ample,
+    };
+    by_quota.max(by_disk)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stricter_of_quota_and_free_space_counts_and_zero_is_off() {
+        assert_eq!(judge(79, 100, 1000, 10), Level::Ample);
+        assert_eq!(judge(0, 0, 0, 0), Level::Ample);
+        assert_eq!(judge(8_000, 10_000, 1000, 10), Level::Tight);
+        assert_eq!(judge(9_500, 10_000, 1000, 10), Level::Full);
+        assert_eq!(judge(0, 10_000, 9, 10), Level::Full);
+        assert_eq!(judge(0, 10_000, 19, 10), Level::Tight);
+    }
+
+    #[test]
+    fn the_reserve_takes_real_room_and_is_given_up_once() {
+        let data = tempfile::tempdir().unwrap();
+        let space = Space::new(data.path(), &Config::default());
+        space.keep_reserve();
+        assert_eq!(std::fs::metadata(space.reserve()).unwrap().len(), RESERVE_BYTES.min(space.disk.total / 32));
+        assert!(space.release_reserve());
+        assert!(!space.release_reserve());
+    }
+}

@@ -1,0 +1,293 @@
+//! What goes in and out of the journal.
+
+use super::seal::Seal;
+use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Makes a row number its own type, so that numbers of different tables cannot be mixed up.
+macro_rules! row_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub i64);
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, "{}", self.0)
+            }
+        }
+        impl ToSql for $name {
+            fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+                self.0.to_sql()
+            }
+        }
+        impl FromSql for $name {
+            fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+                i64::column_result(value).map($name)
+            }
+        }
+    };
+}
+
+row_id! {
+    /// What the journal took custody of: one message, or one session that ended early. Grows in order of the first part.
+    EntryId
+}
+row_id! {
+    /// One filed report.
+    ReportId
+}
+row_id! {
+    /// One held result.
+    HoldId
+}
+row_id! {
+    /// One message for one destination. Grows in the order of filing.
+    OutboxId
+}
+
+/// An entry that waits to be interpreted, in order of completion.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its number.
+    pub id: EntryId,
+    /// The link it came in on.
+    pub link: String,
+    /// False when the session ended before its message was complete.
+    pub complete: bool,
+    /// All its parts in order, verbatim (invariant I2).
+    pub raw: Vec<u8>,
+    /// When its first part was taken into custody, Unix milliseconds.
+    pub received_at_ms: i64,
+    /// How often a person asked for it to be interpreted again.
+    pub replays: u32,
+}
+
+impl std::fmt::Debug for Entry {
+    /// Never prints the bytes (invariant I8).
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Entry")
+            .field("id", &self.id)
+            .field("link", &self.link)
+            .field("complete", &self.complete)
+            .field("len", &self.raw.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What an identifier names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Lookup {
+    /// Specimen id.
+    Specimen,
+    /// Patient id.
+    Patient,
+    /// Placer or filler order number.
+    Order,
+    /// Control id the sender gave its message (MSH-10).
+    Control,
+    /// Message id we gave an outgoing message.
+    Message,
+}
+
+impl Lookup {
+    pub(super) fn domain(self) -> &'static str {
+        match self {
+            Lookup::Specimen => "specimen",
+            Lookup::Patient => "patient",
+            Lookup::Order => "order",
+            Lookup::Control => "control",
+            Lookup::Message => "message",
+        }
+    }
+}
+
+/// The outcome of interpreting one entry, filed in one transaction.
+pub struct Filing {
+    /// The entry.
+    pub entry: EntryId,
+    /// Driver and version that read it.
+    pub driver: String,
+    /// Results in it, counted independently of the reports; the loss account is checked against it (invariant I7).
+    pub inbound_results: u32,
+    /// Records that are no result: their number in the message and why (closed set of reasons).
+    pub refused: Vec<(u32, String)>,
+    /// Its reports.
+    pub reports: Vec<FiledReport>,
+}
+
+/// One report of an entry and what becomes of its results.
+pub struct FiledReport {
+    /// What it is about: link, specimen and tests.
+    pub subject_key: Vec<u8>,
+    /// What it says: values, units, flags, status, but no times.
+    pub content_key: Vec<u8>,
+    /// When it was measured, Unix seconds.
+    pub completed_at_s: Option<i64>,
+    /// The report this one repeats. All its results then count as repeated, and nothing is sent.
+    pub repeat_of: Option<ReportId>,
+    /// Identifiers it can be found by.
+    pub lookups: Vec<(Lookup, String)>,
+    /// The canonical report.
+    pub json: Vec<u8>,
+    /// Number of results in it.
+    pub results: u32,
+    /// Results that wait for a person.
+    pub holds: Vec<NewHold>,
+    /// Messages that carry all results that are not held; empty when no destination takes this link's results.
+    pub outbox: Vec<NewOutbound>,
+}
+
+/// A result that waits for a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewHold {
+    /// Its place in the report's observations, from 0.
+    pub observation: u32,
+    /// Why, from a closed set.
+    pub reason: &'static str,
+}
+
+/// A message to one destination.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NewOutbound {
+    /// Name of the destination.
+    pub destination: String,
+    /// Ordering key; only its keyed hash is stored.
+    pub lane: String,
+    /// MSH-10 or Bundle identifier.
+    pub message_id: String,
+    /// The bytes to send, now and at every retry (invariant I5).
+    pub body: Vec<u8>,
+    /// Results it carries.
+    pub results: u32,
+}
+
+/// What a filing made.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Filed {
+    /// The reports, in the filing's order. Empty when the entry was not waiting any more.
+    pub reports: Vec<ReportId>,
+    /// Messages queued.
+    pub queued: usize,
+    /// Results held.
+    pub held: usize,
+}
+
+/// The report last filed about a subject.
+#[derive(Clone)]
+pub struct Latest {
+    /// Its number.
+    pub report: ReportId,
+    /// When it was measured, Unix seconds.
+    pub completed_at_s: Option<i64>,
+    pub(super) content: [u8; 32],
+    pub(super) seal: Arc<Seal>,
+}
+
+impl Latest {
+    /// True when that report said the same as one with this content key.
+    pub fn same_content(&self, content_key: &[u8]) -> bool {
+        self.content == self.seal.digest("content", &[content_key])
+    }
+}
+
+/// Results a person released, ready to be mapped and filed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Released {
+    /// Their report.
+    pub report: ReportId,
+    /// Which release of this report this is. Stays the same until it is filed.
+    pub serial: i64,
+    /// The link the report came in on.
+    pub link: String,
+    /// When the entry was taken into custody, Unix milliseconds.
+    pub received_at_ms: i64,
+    /// Which observations, from 0, ascending.
+    pub observations: Vec<u32>,
+    /// The canonical report.
+    pub json: Vec<u8>,
+    pub(super) holds: Vec<HoldId>,
+}
+
+/// What becomes of released results.
+pub struct ReleaseFiling {
+    pub(super) report: ReportId,
+    pub(super) holds: Vec<HoldId>,
+    pub(super) outcome: ReleaseOutcome,
+}
+
+pub(super) enum ReleaseOutcome {
+    Sent(Vec<NewOutbound>),
+    HeldAgain(&'static str),
+}
+
+impl ReleaseFiling {
+    /// The released results go out in these messages.
+    pub fn sent(item: &Released, outbox: Vec<NewOutbound>) -> Self {
+        ReleaseFiling { report: item.report, holds: item.holds.clone(), outcome: ReleaseOutcome::Sent(outbox) }
+    }
+
+    /// The released results cannot be sent after all and are held for another reason.
+    pub fn held_again(item: &Released, reason: &'static str) -> Self {
+        ReleaseFiling { report: item.report, holds: item.holds.clone(), outcome: ReleaseOutcome::HeldAgain(reason) }
+    }
+}
+
+/// A message a deliverer holds until it settles it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Outbound {
+    /// Its number.
+    pub id: OutboxId,
+    /// Keyed hash of its ordering key: equal for messages of one lane.
+    pub lane: i64,
+    /// MSH-10 or Bundle identifier.
+    pub message_id: String,
+    /// The bytes to send.
+    pub body: Vec<u8>,
+    /// Results it carries.
+    pub results: u32,
+    /// Counted attempts that failed so far.
+    pub attempts: u32,
+    /// When its entry was taken into custody, Unix milliseconds.
+    pub received_at_ms: i64,
+}
+
+impl std::fmt::Debug for Outbound {
+    /// Never prints the bytes (invariant I8).
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Outbound")
+            .field("id", &self.id)
+            .field("message_id", &self.message_id)
+            .field("len", &self.body.len())
+            .field("attempts", &self.attempts)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How one attempt to deliver ended. Texts hold no patient data: they are stored and shown unsealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Settlement {
+    /// The destination has it.
+    Delivered {
+        /// What it answered, in short.
+        answer: String,
+    },
+    /// This message failed: it and its lane wait. Counts as an attempt.
+    Retry {
+        /// At least this long.
+        after: Duration,
+        /// Why.
+        reason: String,
+    },
+    /// Nothing was tried, or the destination could not be reached: back as it was, due at once, not counted.
+    Return,
+    /// The destination will never take it. A person must look; the lane goes on.
+    Park {
+        /// Why.
+        reason: String,
+    },
+}

@@ -1,0 +1,228 @@
+//! What a person looks at: counts, held results, parked messages.
+
+use super::account::{self, Account};
+use super::error::JournalError;
+use super::reader::Reader;
+use super::types::{EntryId, HoldId, Lookup, OutboxId, ReportId};
+use serde::{Deserialize, Serialize};
+
+/// The journal in numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Stats {
+    /// Entries kept.
+    pub entries: i64,
+    /// Entries that wait to be interpreted.
+    pub waiting: i64,
+    /// Entries whose stored bytes are damaged.
+    pub damaged: i64,
+    /// Entries that came with the id of an earlier one and other bytes.
+    pub identity_conflicts: i64,
+    /// The loss account, all days.
+    pub account: Account,
+    /// By destination, in order of name.
+    pub destinations: Vec<DestinationStats>,
+    /// From custody to the destination's answer, milliseconds, median of about the last 10,000 messages.
+    pub latency_p50_ms: Option<i64>,
+    /// The same, 99th percentile.
+    pub latency_p99_ms: Option<i64>,
+    /// Size of the database, bytes.
+    pub bytes: i64,
+    /// Bytes inside it that are free for new rows.
+    pub reusable_bytes: i64,
+}
+
+/// One destination's queue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DestinationStats {
+    /// Its name.
+    pub destination: String,
+    /// Messages on the way.
+    pub queued: i64,
+    /// Messages that wait for a person.
+    pub parked: i64,
+    /// Age of the oldest message on the way, milliseconds.
+    pub oldest_ms: Option<i64>,
+}
+
+/// A held result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoldRow {
+    /// Its number.
+    pub id: HoldId,
+    /// Its report.
+    pub report: ReportId,
+    /// Its entry.
+    pub entry: EntryId,
+    /// The link it came in on.
+    pub link: String,
+    /// Its place in the report, from 0.
+    pub observation: u32,
+    /// Why it is held.
+    pub reason: String,
+    /// When its entry came, Unix milliseconds.
+    pub received_ms: i64,
+}
+
+/// A message a destination refused for good.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParkedRow {
+    /// Its number.
+    pub id: OutboxId,
+    /// Its report.
+    pub report: ReportId,
+    /// Its entry.
+    pub entry: EntryId,
+    /// Where it was to go.
+    pub destination: String,
+    /// Its MSH-10 or Bundle identifier.
+    pub message_id: String,
+    /// What the destination said.
+    pub reason: String,
+    /// Results in it.
+    pub results: u32,
+    /// When it was parked, Unix milliseconds.
+    pub parked_ms: i64,
+}
+
+impl Reader {
+    /// Counts everything. `now_ms` is the wall clock, for ages.
+    pub fn stats(&self, now_ms: i64) -> Result<Stats, JournalError> {
+        let one = |sql: &str| -> Result<i64, JournalError> {
+            Ok(self.conn.prepare_cached(sql)?.query_row([], |r| r.get(0))?)
+        };
+        let page = one("PRAGMA page_size")?;
+        let mut stats = Stats {
+            entries: one("SELECT count(*) FROM entry")?,
+            waiting: one("SELECT count(*) FROM entry WHERE waiting > 0")?,
+            damaged: one("SELECT count(*) FROM entry WHERE state = 3")?,
+            identity_conflicts: one("SELECT count(*) FROM entry WHERE conflict = 1")?,
+            account: self.account()?,
+            bytes: page * one("PRAGMA page_count")?,
+            reusable_bytes: page * one("PRAGMA freelist_count")?,
+            ..Stats::default()
+        };
+        (stats.latency_p50_ms, stats.latency_p99_ms) = (self.latency(50)?, self.latency(99)?);
+        let mut statement = self.conn.prepare_cached(
+            "SELECT destination, sum(state = 0), sum(state = 2) FROM (
+               SELECT destination, state FROM outbox WHERE state = 0
+               UNION ALL SELECT destination, state FROM outbox WHERE state = 2)
+             GROUP BY destination ORDER BY destination",
+        )?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let destination: String = row.get(0)?;
+            stats.destinations.push(DestinationStats {
+                queued: row.get(1)?,
+                parked: row.get(2)?,
+                oldest_ms: self.oldest(&destination)?.map(|at| (now_ms - at).max(0)),
+                destination,
+            });
+        }
+        Ok(stats)
+    }
+
+    /// The loss account of all days.
+    pub fn account(&self) -> Result<Account, JournalError> {
+        account::read(&self.conn, None)
+    }
+
+    /// Held results, oldest first.
+    pub fn holds(&self, limit: usize) -> Result<Vec<HoldRow>, JournalError> {
+        self.hold_rows("h.state = 0 ORDER BY h.report, h.id LIMIT ?1", limit as i64)
+    }
+
+    /// Held results of one specimen; the interpreter closes those a complete report covers.
+    pub fn holds_of(&self, kind: Lookup, id: &str) -> Result<Vec<HoldRow>, JournalError> {
+        let hash = self.seal.hash(kind.domain(), &[id.as_bytes()]);
+        self.hold_rows("h.state = 0 AND e.id IN (SELECT entry FROM lookup WHERE hash = ?1) ORDER BY h.id", hash)
+    }
+
+    /// Parked messages, oldest first.
+    pub fn parked(&self, limit: usize) -> Result<Vec<ParkedRow>, JournalError> {
+        let mut statement = self.conn.prepare_cached(
+            "SELECT o.id, d.report, r.entry, o.destination, o.message_id, coalesce(o.note, ''), o.results,
+                    coalesce(o.settled_ms, 0)
+             FROM outbox o JOIN dispatch d ON d.id = o.dispatch JOIN report r ON r.id = d.report
+             WHERE o.state = 2 ORDER BY o.id LIMIT ?1",
+        )?;
+        let rows = statement.query_map([limit as i64], |r| {
+            Ok(ParkedRow {
+                id: r.get(0)?,
+                report: r.get(1)?,
+                entry: r.get(2)?,
+                destination: r.get(3)?,
+                message_id: r.get(4)?,
+                reason: r.get(5)?,
+                results: r.get(6)?,
+                parked_ms: r.get(7)?,
+            })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Specimen ids of everything that waits for a person, each once: held results, parked messages. Damaged rows
+    /// have no readable id and are left out.
+    pub fn waiting_specimens(&self) -> Result<Vec<String>, JournalError> {
+        let mut statement = self.conn.prepare_cached(
+            "SELECT DISTINCT report FROM hold WHERE state = 0
+             UNION SELECT d.report FROM outbox o JOIN dispatch d ON d.id = o.dispatch WHERE o.state = 2 ORDER BY 1",
+        )?;
+        let reports = statement.query_map([], |r| r.get(0))?.collect::<Result<Vec<ReportId>, _>>()?;
+        let mut specimens = std::collections::BTreeSet::new();
+        for report in reports {
+            match self.lookups(report) {
+                Ok(ids) => specimens.extend(ids.into_iter().filter(|(k, _)| *k == Lookup::Specimen).map(|(_, id)| id)),
+                Err(JournalError::Damaged) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(specimens.into_iter().collect())
+    }
+
+    fn hold_rows(&self, condition: &str, parameter: i64) -> Result<Vec<HoldRow>, JournalError> {
+        let mut statement = self.conn.prepare_cached(&format!(
+            "SELECT h.id, h.report, e.id, e.link, h.observation, h.reason, e.received_ms
+             FROM hold h JOIN report r ON r.id = h.report JOIN entry e ON e.id = r.entry WHERE {condition}"
+        ))?;
+        let rows = statement.query_map([parameter], |r| {
+            Ok(HoldRow {
+                id: r.get(0)?,
+                report: r.get(1)?,
+                entry: r.get(2)?,
+                link: r.get(3)?,
+                observation: r.get(4)?,
+                reason: r.get(5)?,
+                received_ms: r.get(6)?,
+            })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// The lanes' heads hold the oldest message of each lane, so the oldest of all is a head.
+    fn oldest(&self, destination: &str) -> Result<Option<i64>, JournalError> {
+        Ok(self
+            .conn
+            .prepare_cached(
+                "SELECT received_ms FROM outbox
+                 WHERE id = (SELECT min(id) FROM outbox WHERE head IN (1, 2) AND destination = ?1)",
+            )?
+            .query_row([destination], |r| r.get(0))
+            .map(Some)
+            .or_else(|error| match error {
+                rusqlite::Error::QueryReturnedNoRows => Ok(None),
+                other => Err(other),
+            })?)
+    }
+
+    fn latency(&self, percent: i64) -> Result<Option<i64>, JournalError> {
+        let ms = self
+            .conn
+            .prepare_cached(
+                "SELECT ms FROM latency ORDER BY ms LIMIT 1 OFFSET (SELECT (count(*) - 1) * ?1 / 100 FROM latency)",
+            )?
+            .query_map([percent], |r| r.get(0))?
+            .next()
+            .transpose()?;
+        Ok(ms)
+    }
+}

@@ -264,6 +264,11 @@ impl Receiver {
         self.backlog.len() < BACKLOG_MAX / 2
     }
 
+    /// Bytes of the peer that are in memory now. Bounded by `frame_max` and 256 KiB.
+    pub fn bytes_held(&self) -> usize {
+        self.frame.len() + self.backlog.len()
+    }
+
     /// Takes backlog bytes one by one until they are gone or a frame needs custody. One byte at a time is what makes
     /// the result independent of how reads were split.
     fn work(&mut self, now: Time) {

@@ -1,9 +1,11 @@
 //! Promises of the ASTM machines.
 
+mod properties;
+
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::wire::{Custody, Event, Output, Refusal, Refused, Token};
+use crate::wire::{Custody, Event, Output, Refusal, Refused, Time, Token};
 
 struct Proof(Token);
 
@@ -15,7 +17,7 @@ impl Custody for Proof {
 
 /// A receiver whose journal answers at once, and what came of it.
 struct Bench {
-    now: Instant,
+    now: Time,
     receiver: Receiver,
     /// Every byte sent.
     sent: Vec<u8>,
@@ -138,4 +140,295 @@ fn i1_no_answer_from_the_journal_means_no_ack_ever() {
     bench.settle();
     assert_eq!(bench.sent, [ACK], "only the line was granted");
     assert_eq!(bench.abandoned, [1]);
+}
+
+#[test]
+fn i1_custody_refused_is_a_nak_and_the_frame_may_come_again() {
+    let mut bench = Bench::new();
+    bench.feed(&[ENQ]);
+    bench.full = true;
+    let frame = encode_frame(1, b"H|\\^&\rL|1\r", true);
+    assert_eq!(bench.feed(&frame), [NAK]);
+    bench.full = false;
+    assert_eq!(bench.feed(&frame), [ACK]);
+    assert!(bench.abandoned.is_empty());
+    assert!(bench.parts.last().is_some_and(|part| part.2));
+}
+
+#[test]
+fn i1_custody_after_the_session_acknowledges_nothing() {
+    for end in [&[EOT][..], &[ENQ][..], &[EOT, ENQ][..]] {
+        let mut bench = Bench::new();
+        bench.feed(&[ENQ]);
+        bench.held = true;
+        bench.feed(&encode_frame(1, b"H|\\^&\r", true));
+        bench.now += Duration::from_secs(3);
+        assert_eq!(bench.feed(end), NOTHING, "{end:?}");
+        bench.answer(Token(0), false);
+        bench.settle();
+        let after = bench.wait(Duration::from_secs(2));
+        let line_granted = usize::from(end.contains(&ENQ));
+        assert_eq!(bench.sent.len(), 1 + line_granted, "{end:?}: {after:?}");
+        assert_eq!(bench.abandoned, [1], "{end:?}");
+    }
+}
+
+#[test]
+fn i1_a_disconnect_gives_up_what_is_incomplete_and_keeps_what_is_complete() {
+    for (text, abandoned) in [(&b"R|1\r"[..], vec![1]), (b"L|1\r", vec![])] {
+        let mut bench = Bench::new();
+        bench.feed(&[ENQ]);
+        bench.held = true;
+        bench.feed(&encode_frame(1, text, true));
+        bench.receiver.handle_disconnect(bench.now);
+        bench.settle();
+        assert_eq!(bench.abandoned, abandoned);
+        bench.answer(Token(0), false);
+        bench.settle();
+        assert_eq!(bench.sent, [ACK]);
+    }
+}
+
+#[test]
+fn i4_same_frame_again_is_acked_once_and_kept_once() {
+    let mut bench = Bench::new();
+    bench.feed(&[ENQ]);
+    let frames = frames(&MESSAGE);
+    for frame in &frames {
+        assert_eq!(bench.feed(frame), [ACK]);
+        assert_eq!(bench.feed(frame), [ACK]);
+    }
+    assert_eq!(bench.parts.len(), frames.len());
+}
+
+#[test]
+fn i4_same_number_with_other_bytes_is_refused_and_told() {
+    let mut bench = Bench::new();
+    bench.feed(&[ENQ]);
+    assert_eq!(bench.feed(&encode_frame(1, b"H|\\^&\r", true)), [ACK]);
+    assert_eq!(bench.feed(&encode_frame(1, b"H|\\^&|x\r", true)), [NAK]);
+    assert_eq!(bench.events, [Event::Refused("frame sent again with other bytes")]);
+    assert_eq!(bench.feed(&encode_frame(2, b"L|1\r", true)), [ACK], "the session goes on");
+}
+
+#[test]
+fn frame_numbers_begin_at_one_and_wrap_to_zero() {
+    let mut bench = Bench::new();
+    bench.feed(&[ENQ]);
+    assert_eq!(bench.feed(&encode_frame(0, b"H|\r", true)), [NAK]);
+    for n in 1..=20u8 {
+        assert_eq!(bench.feed(&encode_frame(n, b"R|1\r", true)), [ACK], "frame {n}");
+        assert_eq!(bench.feed(&encode_frame(n + 2, b"R|1\r", true)), [NAK], "frame {n}");
+    }
+    assert_eq!(bench.feed(b"\x02xR|1\r\x03D1\r\n"), [NAK], "no number at all");
+    bench.feed(&[EOT, ENQ]);
+    assert_eq!(bench.feed(&encode_frame(1, b"H|\r", true)), [ACK], "each session counts from one");
+}
+
+#[test]
+fn a_long_message_in_one_frame_and_a_long_text_over_many_are_the_same() {
+    let text = [&b"H|\\^&\r"[..], b"C|1|", &[b'x'; 60_000], b"\rL|1|N\r"].concat();
+    let mut bench = Bench::new();
+    bench.feed(&[ENQ]);
+    assert_eq!(bench.feed(&encode_frame(1, &text, true)), [ACK]);
+    bench.feed(&[EOT, ENQ]);
+    let parts: Vec<_> = text.chunks(240).collect();
+    for (at, part) in parts.iter().enumerate() {
+        let last = at + 1 == parts.len();
+        assert_eq!(bench.feed(&encode_frame((at % 8) as u8 + 1, part, last)), [ACK]);
+        assert_eq!(bench.parts.last().map(|part| part.2), Some(last), "complete at the end only");
+    }
+    assert_eq!(bench.parts.last().map(|part| part.0), Some(2));
+}
+
+#[test]
+fn i10_a_frame_over_the_limit_is_refused_at_its_end() {
+    let mut bench = Bench::new();
+    bench.feed(&[ENQ]);
+    bench.feed(b"\x021");
+    for _ in 0..100 {
+        assert_eq!(bench.feed(&[b'9'; 25_000]), NOTHING);
+    }
+    assert!(bench.receiver.bytes_held() <= 64_000);
+    assert_eq!(bench.feed(b"\x0300\r\n"), [NAK]);
+    assert_eq!(bench.feed(&encode_frame(1, b"H|\r", true)), [ACK]);
+}
+
+#[test]
+fn an_enq_in_session_is_answered_after_a_silence_and_gives_the_old_session_up() {
+    let mut bench = Bench::new();
+    bench.feed(&[ENQ]);
+    bench.feed(&encode_frame(1, b"H|\\^&\r", true));
+    assert_eq!(bench.feed(&[ENQ]), NOTHING);
+    assert_eq!(bench.wait(Duration::from_secs(1)), [ACK]);
+    assert_eq!(bench.abandoned, [1]);
+    assert_eq!(bench.feed(&encode_frame(1, b"H|\\^&\r", true)), [ACK]);
+    assert_eq!(bench.parts.last().map(|part| part.0), Some(2));
+}
+
+#[test]
+fn an_enq_that_was_a_flipped_bit_is_never_an_ack() {
+    // E becomes ENQ inside the text, CR becomes ENQ behind the checksum: the sender goes on talking.
+    let good = encode_frame(1, b"H|\\^&|WERT\r", true);
+    for at in 0..good.len() {
+        let mut flipped = good.clone();
+        flipped[at] = ENQ;
+        let mut bench = Bench::new();
+        bench.feed(&[ENQ]);
+        let mut answer = Vec::new();
+        for byte in &flipped {
+            answer.extend(bench.feed(&[*byte]));
+        }
+        answer.extend(bench.wait(Duration::from_millis(900)));
+        assert!(!answer.contains(&ACK), "byte {at}: {answer:?}");
+    }
+}
+
+#[test]
+fn a_double_enq_grants_the_line_once() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.feed(&[ENQ, ENQ]), [ACK]);
+    assert_eq!(bench.feed(&encode_frame(1, b"H|\r", true)), [ACK]);
+}
+
+#[test]
+fn an_eot_inside_a_frame_ends_the_session_after_a_silence() {
+    let mut bench = Bench::new();
+    bench.feed(&[ENQ]);
+    bench.feed(&encode_frame(1, b"H|\r", true));
+    bench.feed(b"\x022P|1|ab\x04");
+    assert_eq!(bench.wait(Duration::from_secs(2)), NOTHING);
+    assert_eq!(bench.abandoned, [1]);
+    assert_eq!(bench.feed(&[ENQ]), [ACK]);
+}
+
+#[test]
+fn silence_inside_a_session_ends_it_after_the_receiver_timer() {
+    for start in [&[ENQ][..], b"\x05\x021H|\\^"] {
+        let mut bench = Bench::new();
+        bench.feed(start);
+        bench.wait(Duration::from_secs(29));
+        assert!(bench.receiver.poll_timeout().is_some());
+        bench.wait(Duration::from_secs(2));
+        assert_eq!(bench.receiver.poll_timeout(), None);
+        assert_eq!(bench.feed(&encode_frame(1, b"H|\r", true)), NOTHING, "nobody has the line");
+        assert_eq!(bench.feed(&[ENQ]), [ACK]);
+    }
+}
+
+#[test]
+fn a_slow_line_may_take_its_time_for_a_long_frame() {
+    let mut bench = Bench::new();
+    bench.feed(&[ENQ]);
+    let frame = encode_frame(1, &[b'x'; 60_000], true);
+    let mut answer = Vec::new();
+    for second in frame.chunks(960) {
+        answer.extend(bench.feed(second));
+        answer.extend(bench.wait(Duration::from_secs(1)));
+    }
+    assert_eq!(answer, [ACK], "62 s at 9600 baud");
+}
+
+#[test]
+fn noise_between_frames_is_ignored_and_told_once() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.feed(b"\0\r\n garbage \x7f"), NOTHING);
+    assert_eq!(bench.feed(b"more\x05"), [ACK]);
+    let [first, second] = &frames(&["H|\\^&", "L|1"])[..] else { panic!("two frames") };
+    assert_eq!(bench.feed(&[b"~~", first.as_slice(), b"!!"].concat()), [ACK]);
+    assert_eq!(bench.feed(second), [ACK]);
+    assert_eq!(bench.events, [Event::Odd("noise between frames"); 2]);
+}
+
+#[test]
+fn a_frame_that_begins_again_is_read_from_there() {
+    let mut bench = Bench::new();
+    bench.feed(&[ENQ]);
+    let frame = encode_frame(1, b"H|\\^&\r", true);
+    assert_eq!(bench.feed(&[&frame[..5], &frame].concat()), [ACK]);
+    assert_eq!(bench.parts[0].1, frame);
+}
+
+#[test]
+fn a_frame_without_its_line_end_is_taken() {
+    for tail in [&b""[..], b"\r"] {
+        let mut bench = Bench::new();
+        bench.feed(&[ENQ]);
+        let frame = encode_frame(1, b"H|\\^&\r", true);
+        let bare = [&frame[..frame.len() - 2], tail].concat();
+        assert_eq!(bench.feed(&bare), NOTHING);
+        assert_eq!(bench.wait(Duration::from_millis(400)), [ACK]);
+        assert_eq!(bench.parts[0].1, bare);
+        assert_eq!(bench.feed(&[b"\r\n", encode_frame(2, b"L|1\r", true).as_slice()].concat()), [ACK]);
+    }
+}
+
+#[test]
+fn eot_glued_to_the_last_frame_changes_nothing() {
+    let mut bench = Bench::new();
+    bench.feed(&[ENQ]);
+    let frame = encode_frame(1, b"H|\\^&\rL|1|N\r", true);
+    assert_eq!(bench.feed(&[frame.as_slice(), &[EOT]].concat()), [ACK]);
+    assert_eq!(bench.parts, [(1, frame, true)]);
+    assert!(bench.abandoned.is_empty());
+}
+
+#[test]
+fn each_message_of_a_session_is_an_entry_of_its_own() {
+    let mut bench = Bench::new();
+    bench.feed(&[ENQ]);
+    for (at, frame) in frames(&["H|\\^&", "l|1", "H|\\^&", "R|1", "L|1|F", "H|\\^&"]).iter().enumerate() {
+        assert_eq!(bench.feed(frame), [ACK], "frame {at}");
+    }
+    bench.feed(&[EOT]);
+    let shape: Vec<_> = bench.parts.iter().map(|part| (part.0, part.2)).collect();
+    assert_eq!(shape, [(1, false), (1, true), (2, false), (2, false), (2, true), (3, false)]);
+    assert_eq!(bench.abandoned, [3], "only the one without its end");
+}
+
+#[test]
+fn a_wrong_checksum_rule_is_named_after_two_refusals_and_accepted_only_when_allowed() {
+    let body = "1H|\\^&|||µ\r\u{3}";
+    let sum = ChecksumRule::CodePoints.sum(body.as_bytes()).unwrap();
+    let frame = [&[STX], body.as_bytes(), format!("{sum:02X}\r\n").as_bytes()].concat();
+    let mut strict = Bench::new();
+    strict.feed(&[ENQ]);
+    assert_eq!(strict.feed(&frame), [NAK]);
+    assert_eq!(strict.events, [Event::Refused("bad checksum")]);
+    assert_eq!(strict.feed(&frame), [NAK]);
+    assert_eq!(strict.events.last(), Some(&Event::Refused(ChecksumRule::CodePoints.finding())));
+    for _ in 2..6 {
+        assert_eq!(strict.feed(&frame), [NAK]);
+    }
+    assert_eq!(strict.events.last(), Some(&Event::Refused("the same frame was refused as often as a sender tries")));
+    assert!(strict.parts.is_empty());
+    let rules = vec![ChecksumRule::CodePoints];
+    let mut lenient = Bench::with(ReceiverConfig { checksum_rules: rules, ..ReceiverConfig::default() });
+    lenient.feed(&[ENQ]);
+    assert_eq!(lenient.feed(&frame), [ACK]);
+}
+
+#[test]
+fn a_checksum_in_lower_case_is_right() {
+    let mut bench = Bench::new();
+    bench.feed(&[ENQ]);
+    let frame = encode_frame(1, b"H|\\^&|z\r", true);
+    let lower = [&frame[..frame.len() - 4], frame[frame.len() - 4..].to_ascii_lowercase().as_slice()].concat();
+    assert_ne!(frame, lower, "the sum has a letter");
+    assert_eq!(bench.feed(&lower), [ACK]);
+}
+
+#[test]
+fn i10_a_sender_that_waits_for_nothing_is_cut_off() {
+    let mut bench = Bench::new();
+    bench.feed(&[ENQ]);
+    bench.held = true;
+    bench.feed(&encode_frame(1, b"H|\r", true));
+    for _ in 0..100 {
+        if bench.closed.is_empty() {
+            bench.feed(&[b'x'; 8192]);
+        }
+    }
+    assert_eq!(bench.closed, ["the sender does not wait for replies"]);
+    assert_eq!(bench.receiver.bytes_held(), 0);
 }

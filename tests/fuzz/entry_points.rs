@@ -1,0 +1,165 @@
+//! Where bytes from outside come in, and what must hold whatever they are. Used by the fuzz targets beside this file
+//! and by `tests/robustness.rs`, which runs them briefly with every test run.
+
+use afferent::config::{self, LoadError};
+use afferent::driver::{self, Context, Driver, Registry};
+use afferent::wire::{Custody, Output, Persist, Protocol, Refusal, Refused, Token, astm, mllp};
+use jiff::tz::TimeZone;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+/// More outputs than this for one input mean a machine that talks to itself.
+const OUTPUTS_PER_BYTE_MAX: usize = 16;
+/// Limit for the framer: small, so that it is reached.
+const MESSAGE_MAX: usize = 4096;
+
+static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::builtin);
+
+/// The journal's word, in a test.
+struct Kept(Token);
+
+impl Custody for Kept {
+    fn token(&self) -> Token {
+        self.0
+    }
+}
+
+/// A receiver of ASTM under this input: the first byte says how the rest is split and when custody is refused.
+pub fn astm_link(input: &[u8]) {
+    let Some((&plan, bytes)) = input.split_first() else { return };
+    let mut machine = astm::Receiver::new(astm::ReceiverConfig::default(), 1);
+    let mut now = Instant::now();
+    let mut outputs = 0;
+    for (index, part) in split(bytes, plan).enumerate() {
+        now += Duration::from_millis(u64::from(plan) * 40);
+        machine.handle_bytes(now, part);
+        while let Some(output) = machine.poll_output() {
+            outputs += 1;
+            assert!(outputs <= OUTPUTS_PER_BYTE_MAX * (bytes.len() + 2), "the machine talks to itself");
+            match output {
+                Output::Persist(part) if plan & 0x10 != 0 && index % 5 == 4 => {
+                    verbatim(&part, bytes);
+                    machine.handle_custody(now, Err::<&Kept, _>(Refused { token: part.token, reason: Refusal::Full }));
+                    // I1: what is not kept is not acknowledged.
+                    assert!(!matches!(machine.poll_output(), Some(Output::Send(reply)) if reply == [astm::ACK]));
+                }
+                Output::Persist(part) => {
+                    verbatim(&part, bytes);
+                    machine.handle_custody(now, Ok(&Kept(part.token)));
+                }
+                _ => {}
+            }
+        }
+        if let Some(deadline) = machine.poll_timeout().filter(|_| plan & 0x20 != 0 && index % 7 == 6) {
+            now = now.max(deadline);
+            machine.handle_timeout(now);
+        }
+    }
+    machine.handle_disconnect(now);
+    while machine.poll_output().is_some() {}
+}
+
+/// A receiver of MLLP under this input.
+pub fn mllp_link(input: &[u8]) {
+    let Some((&plan, bytes)) = input.split_first() else { return };
+    let config = mllp::ReceiverConfig { message_max: MESSAGE_MAX, ..Default::default() };
+    let mut machine = mllp::Receiver::new(config, 1);
+    let mut now = Instant::now();
+    let mut outputs = 0;
+    for part in split(bytes, plan) {
+        now += Duration::from_millis(u64::from(plan) * 40);
+        machine.handle_bytes(now, part);
+        while let Some(output) = machine.poll_output() {
+            outputs += 1;
+            assert!(outputs <= OUTPUTS_PER_BYTE_MAX * (bytes.len() + 2), "the machine talks to itself");
+            if let Output::Persist(part) = output {
+                verbatim(&part, bytes);
+                assert!(part.bytes.len() <= MESSAGE_MAX);
+                machine.handle_custody(now, Ok(&Kept(part.token)));
+            }
+        }
+    }
+    machine.handle_disconnect(now);
+    while machine.poll_output().is_some() {}
+    framer_does_not_care_about_splits(bytes, plan);
+}
+
+/// ASTM records, framed or not.
+pub fn astm_records(input: &[u8]) {
+    records(Protocol::Astm, input);
+}
+
+/// HL7 v2 messages.
+pub fn hl7(input: &[u8]) {
+    records(Protocol::Hl7, input);
+}
+
+/// A `driver.toml`, and a message read with whatever came of it.
+pub fn driver_toml(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    if let Ok(driver) = Driver::parse("fuzzed", text) {
+        read_with(
+            &driver,
+            b"H|\\^&|||X^1|||||||P|1|20260102030405\rP|1\rO|1|S1||^^^T\rR|1|^^^T|1.50|g/L||N||F\rL|1|N\r",
+        );
+        read_with(&driver, b"MSH|^~\\&|X|||||| ORU^R01|1|P|2.5.1\rOBR|1|S1\rOBX|1|NM|T^T||1.50|g/L|||||F\r");
+    }
+}
+
+/// A configuration file.
+pub fn configuration(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    match config::parse("fuzzed.toml", text) {
+        Ok(loaded) => drop(loaded.missing.render(false)),
+        Err(LoadError::Faults(faults)) => {
+            assert!(!faults.is_empty(), "refused without a reason");
+            assert!(faults.render(false).contains("error"));
+            faults.to_json();
+        }
+        Err(other) => panic!("{other}"),
+    }
+}
+
+fn records(protocol: Protocol, input: &[u8]) {
+    read_with(REGISTRY.identify(protocol, input), input);
+}
+
+fn read_with(driver: &Driver, input: &[u8]) {
+    let context = Context { zone: TimeZone::UTC, charset: None, complete: true };
+    let read = driver::interpret(driver, input, &context);
+    // I7: every result is an observation or a refused record.
+    let observations: usize = read.reports.iter().map(|report| report.observations.len()).sum();
+    assert_eq!(read.inbound_results as usize, observations + read.refused.len());
+    // I2: a report is a function of the bytes.
+    assert_eq!(driver::interpret(driver, input, &context), read);
+}
+
+/// I2: what is kept is what was on the wire.
+fn verbatim(part: &Persist, wire: &[u8]) {
+    let found = part.bytes.is_empty() || wire.windows(part.bytes.len()).any(|window| window == part.bytes);
+    assert!(found, "kept {} bytes that were not on the wire", part.bytes.len());
+}
+
+fn framer_does_not_care_about_splits(bytes: &[u8], plan: u8) {
+    // Noise is counted, however often it is told.
+    let messages = |items: Vec<mllp::Item>| {
+        let kept = |item: &mllp::Item| matches!(item, mllp::Item::Message(_) | mllp::Item::TooLong(_));
+        items.into_iter().filter(kept).collect::<Vec<_>>()
+    };
+    let mut whole = mllp::Framer::new(MESSAGE_MAX);
+    let mut items = whole.push(bytes);
+    items.extend(whole.flush());
+    let mut parts = mllp::Framer::new(MESSAGE_MAX);
+    let mut split_items: Vec<mllp::Item> = split(bytes, plan).flat_map(|part| parts.push(part)).collect();
+    split_items.extend(parts.flush());
+    assert!(messages(items) == messages(split_items), "messages depend on how the bytes were split");
+}
+
+/// Whole, byte by byte, or in parts of up to 15 bytes.
+fn split(bytes: &[u8], plan: u8) -> std::slice::Chunks<'_, u8> {
+    let size = match plan & 0x0F {
+        0 => bytes.len().max(1),
+        size => size.into(),
+    };
+    bytes.chunks(size)
+}

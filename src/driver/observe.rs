@@ -237,7 +237,12 @@ impl<'r> Reader<'r> {
             .map(promised)
             .or(schema.fields.value_kind)
             .unwrap_or(ValueKind::Any);
-        Rules { kind, decimal_comma: schema.fields.decimal_comma, failure: &schema.failure }
+        Rules {
+            kind,
+            decimal_comma: schema.fields.decimal_comma,
+            failure: &schema.failure,
+            words: &schema.fields.value_words,
+        }
     }
 
     /// True when the driver says that this code is for the service engineer.

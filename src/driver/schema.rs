@@ -146,6 +146,9 @@ pub struct Fields {
     pub value: Paths,
     /// What a value must be, for analytes that do not say. Default: a number where units are listed, else anything.
     pub value_kind: Option<ValueKind>,
+    /// Words a result may be, `*` is a wildcard, upper or lower case. None means any. Another word is held: it may say
+    /// "failed" in a language this driver does not know.
+    pub value_words: Vec<String>,
     /// A qualitative code beside the value; looked up in `[qualitative]` and only when the value stands elsewhere.
     pub qualitative: Paths,
     /// Numbers are written with a decimal comma.

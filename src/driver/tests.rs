@@ -453,3 +453,15 @@ fn a_score_is_technical_until_the_instrument_flags_it() {
     let unflagged = with(toml, &ASTM.replacen("|H\\A|", "||", 1));
     assert_eq!((unflagged.refused[0].record, unflagged.refused[0].reason), (6, "technical value"));
 }
+
+#[test]
+fn i13_a_word_the_driver_does_not_know_is_held() {
+    let toml = "[fields]\nvalue_words = [\"NOT DETECTED\", \"MTB DETECTED*\"]\n[[analyte]]\ncode = \"GLU\"\nloinc = \"25428-4\"\n";
+    let doubts = |word: &str| {
+        observations(&with(toml, &ASTM.replacen("|5.10|mmol/L|", &format!("|{word}||"), 1)))[0].doubts.clone()
+    };
+    for known in ["NOT DETECTED", "Not Detected", "MTB DETECTED LOW", "5.1"] {
+        assert!(!doubts(known).contains(&Doubt::UnreadableValue), "{known}");
+    }
+    assert_eq!(doubts("ERREUR"), [Doubt::UnreadableValue]);
+}

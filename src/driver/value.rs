@@ -1,5 +1,6 @@
 //! Values: from the text an instrument sent to what it means, digit for digit, and never by guessing (I11, I13).
 
+use super::identify::wildcard;
 use super::schema::{Failure, ValueKind};
 use crate::clinical::{Coding, CodingSystem, Decimal, Doubt, Value};
 use crate::message::hl7::Segment;
@@ -16,6 +17,8 @@ pub(super) struct Rules<'d> {
     pub decimal_comma: bool,
     /// Words that are no result.
     pub failure: &'d Failure,
+    /// Words that are one; none means any.
+    pub words: &'d [String],
 }
 
 /// Reads a plain text value.
@@ -35,8 +38,13 @@ pub(super) fn text(sent: &str, rules: Rules) -> Read {
     if is_filler(sent) {
         return (as_text(), vec![Doubt::UnreadableValue]);
     }
+    let known = || {
+        let upper = sent.to_uppercase();
+        rules.words.is_empty() || rules.words.iter().any(|w| wildcard(&w.to_uppercase(), &upper))
+    };
+    let word_doubts = || if known() { Vec::new() } else { vec![Doubt::UnreadableValue] };
     if rules.kind == ValueKind::Text {
-        return (as_text(), Vec::new());
+        return (as_text(), word_doubts());
     }
     if let Some(value) = number(sent, rules) {
         return (value, Vec::new());
@@ -45,7 +53,7 @@ pub(super) fn text(sent: &str, rules: Rules) -> Read {
     if sent.contains('*') && number(sent.trim_matches(['*', ' ']), rules).is_some() {
         return (as_text(), vec![Doubt::Questionable]);
     }
-    let doubts = if rules.kind == ValueKind::Number { vec![Doubt::UnreadableValue] } else { Vec::new() };
+    let doubts = if rules.kind == ValueKind::Number { vec![Doubt::UnreadableValue] } else { word_doubts() };
     (as_text(), doubts)
 }
 
@@ -196,7 +204,7 @@ mod tests {
     }
 
     fn read(sent: &str, kind: ValueKind) -> Read {
-        text(sent, Rules { kind, decimal_comma: false, failure: &failure() })
+        text(sent, Rules { kind, decimal_comma: false, failure: &failure(), words: &[] })
     }
 
     fn d(text: &str) -> Decimal {
@@ -255,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_decimal_comma_is_read_only_where_the_driver_says_so() {
-        let rules = Rules { kind: ValueKind::Number, decimal_comma: true, failure: &failure() };
+        let rules = Rules { kind: ValueKind::Number, decimal_comma: true, failure: &failure(), words: &[] };
         assert_eq!(text("1,50", rules), (Value::Number(d("1.50")), vec![]));
         assert_eq!(text("1,500.0", rules).1, vec![Doubt::UnreadableValue]);
         assert_eq!(text("1,2,3", rules).1, vec![Doubt::UnreadableValue]);

@@ -12,17 +12,25 @@
 //! | "never" (AR 202, 422 ...) | [`Outcome::Refused`]: parked for a person, or the lane is held (`on_reject`) |
 //!
 //! Rooms: [`ack`] reads HL7 acknowledgements (pure), [`mllp`] and [`fhir`] are the two destinations, [`oauth`] gets
-//! tokens (SMART Backend Services), [`backoff`] says when to try again, [`lanes`] is the order and the loop.
+//! tokens (SMART Backend Services), [`backoff`] says when to try again, `lanes` is the order and `courier` the loop.
 
 pub mod ack;
 pub mod backoff;
 pub mod config;
+mod courier;
 pub mod fhir;
+mod lanes;
 pub mod mllp;
 pub mod oauth;
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::journal::Journal;
 
 pub use config::Config;
 
@@ -59,9 +67,12 @@ pub enum Scope {
     /// The receiver looked at this message and did not take it: only what follows it in its lane waits. Counts
     /// against `attempts_max`.
     Lane,
-    /// The receiver could not be reached or made no sense: everything to it waits. Never counts, however long the
-    /// outage: an outage parks nothing.
+    /// The receiver could not be reached or takes nothing at the moment: everything to it waits. Never counts,
+    /// however long the outage: an outage parks nothing.
     Destination,
+    /// The message was sent, but what came back made no sense, or nothing came. Everything waits; but when other
+    /// messages get through in between and this one fails again, it is the message that is to blame, and its lane.
+    Unclear,
 }
 
 /// Something that takes messages.
@@ -74,8 +85,61 @@ pub trait Destination: Send {
     fn deliver(&mut self, message_id: &str, body: &[u8]) -> impl Future<Output = Outcome> + Send;
 }
 
+/// A destination cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum DeliveryError {
+    /// A setting is wrong. `afferent check` tells all of them at once.
+    #[error("destination {destination}: {key}: {text}")]
+    Setting {
+        /// Name of the destination.
+        destination: String,
+        /// The setting.
+        key: &'static str,
+        /// What is wrong and what to do.
+        text: String,
+    },
+}
+
+/// Starts the loop of one destination. It runs until `stopped` becomes true, then lets answers that are under way be
+/// noted for a few seconds.
+///
+/// Certificates and keys are read when they are needed, and a file that cannot be read counts as an outage: results
+/// keep coming in and wait.
+///
+/// # Errors
+/// [`DeliveryError`] when a setting is wrong.
+///
+/// # Panics
+/// Outside a tokio runtime.
+pub fn start(
+    config: Config,
+    journal: Journal,
+    stopped: watch::Receiver<bool>,
+) -> Result<JoinHandle<()>, DeliveryError> {
+    if let Some(problem) = config.problems().into_iter().next() {
+        return Err(DeliveryError::Setting { destination: config.name, key: problem.key, text: problem.text });
+    }
+    let config = Arc::new(config);
+    Ok(match config.protocol {
+        config::Protocol::Mllp => {
+            let settings = Arc::clone(&config);
+            tokio::spawn(courier::run(config, journal, stopped, move || mllp::Mllp::new(Arc::clone(&settings))))
+        }
+        config::Protocol::Fhir => {
+            let settings = Arc::clone(&config);
+            let tokens = fhir::Fhir::tokens(&config);
+            let connect = move || fhir::Fhir::new(Arc::clone(&settings), tokens.clone());
+            tokio::spawn(courier::run(config, journal, stopped, connect))
+        }
+    })
+}
+
 impl Outcome {
     fn unreachable(reason: impl Into<String>) -> Self {
         Outcome::Retry { reason: reason.into(), after: None, scope: Scope::Destination }
+    }
+
+    fn unclear(reason: impl Into<String>) -> Self {
+        Outcome::Retry { reason: reason.into(), after: None, scope: Scope::Unclear }
     }
 }

@@ -38,7 +38,7 @@ fn kind(outcome: &Outcome) -> Kind {
     match outcome {
         Outcome::Delivered { .. } => Kind::Delivered,
         Outcome::Retry { scope: Scope::Lane, .. } => Kind::RetryLane,
-        Outcome::Retry { scope: Scope::Destination, .. } => Kind::RetryDestination,
+        Outcome::Retry { scope: Scope::Destination | Scope::Unclear, .. } => Kind::RetryDestination,
         Outcome::Refused { .. } => Kind::Refused,
     }
 }

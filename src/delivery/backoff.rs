@@ -28,8 +28,14 @@ impl Backoff {
 
     /// Counts a failure and says how long to wait before the next attempt.
     pub fn failed(&mut self) -> Duration {
-        let doubled = self.min.saturating_mul(1_u32.checked_shl(self.failures).unwrap_or(u32::MAX));
+        let pause = self.after(self.failures);
         self.failures = self.failures.saturating_add(1);
+        pause
+    }
+
+    /// The pause after one more failure than `failures`, for callers that count themselves.
+    pub fn after(&mut self, failures: u32) -> Duration {
+        let doubled = self.min.saturating_mul(1_u32.checked_shl(failures).unwrap_or(u32::MAX));
         let whole = doubled.min(self.max);
         let half = whole / 2;
         half + half * u32::from(self.next_random()) / u32::from(u16::MAX)

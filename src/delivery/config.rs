@@ -13,8 +13,11 @@ use crate::tls::ClientTls;
 const CONNECTIONS_MAX: usize = 16;
 /// The shortest retry that is still a pause.
 const RETRY_MIN_MS: u64 = 10;
-/// The longest time-out that can be configured: a day.
-const TIMEOUT_MAX_MS: u64 = 86_400_000;
+/// The longest pause that can be configured: a day.
+const PAUSE_MAX_MS: u64 = 86_400_000;
+/// The longest that connecting or waiting for an answer may be allowed to take. The journal takes a message for lost
+/// when it hears nothing of it for ten minutes.
+const TIMEOUT_MAX_MS: u64 = 120_000;
 
 /// Said when patient data would leave the machine without TLS.
 const PLAIN_REMEDY: &str = "patient data would cross the network in the clear; use [destination.tls], or set plain = true \
@@ -177,14 +180,14 @@ impl Config {
         if self.retry_max_ms < self.retry_min_ms {
             wrong("retry_max_ms", format!("must be at least retry_min_ms ({} ms)", self.retry_min_ms));
         }
-        for (key, value) in [
-            ("retry_max_ms", self.retry_max_ms),
-            ("connect_timeout_ms", self.connect_timeout_ms),
-            ("ack_timeout_ms", self.ack_timeout_ms),
-            ("idle_close_ms", self.idle_close_ms),
+        for (key, value, max) in [
+            ("retry_max_ms", self.retry_max_ms, PAUSE_MAX_MS),
+            ("connect_timeout_ms", self.connect_timeout_ms, TIMEOUT_MAX_MS),
+            ("ack_timeout_ms", self.ack_timeout_ms, TIMEOUT_MAX_MS),
+            ("idle_close_ms", self.idle_close_ms, PAUSE_MAX_MS),
         ] {
-            if !(1..=TIMEOUT_MAX_MS).contains(&value) {
-                wrong(key, format!("must be between 1 and {TIMEOUT_MAX_MS} ms"));
+            if !(1..=max).contains(&value) {
+                wrong(key, format!("must be between 1 and {max} ms"));
             }
         }
         found

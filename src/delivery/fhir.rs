@@ -117,7 +117,7 @@ impl Fhir {
         match self.request(link, Method::POST, link.base.clone(), None, body.to_vec()).await {
             Ok(answer) if answer.status.is_success() => transaction_outcome(&answer, sent.entry.len()),
             Ok(answer) => failure(&answer),
-            Err(reason) => Outcome::unreachable(reason),
+            Err(failed) => failed,
         }
     }
 
@@ -130,7 +130,7 @@ impl Fhir {
             let ended = match self.request(link, method, url, write.if_none_exist.clone(), body).await {
                 Ok(answer) if answer.status.is_success() => write_outcome(&answer, write.resource),
                 Ok(answer) => Some(failure(&answer)),
-                Err(reason) => Some(Outcome::unreachable(reason)),
+                Err(failed) => Some(failed),
             };
             // What was written before stays written: the writes are conditional, so starting over changes nothing.
             if let Some(ended) = ended {
@@ -148,11 +148,13 @@ impl Fhir {
         url: Url,
         if_none_exist: Option<String>,
         body: Vec<u8>,
-    ) -> Result<Answer, String> {
+    ) -> Result<Answer, Outcome> {
         let mut renewed = false;
         loop {
             let bearer = match &self.tokens {
-                Some(tokens) => Some(tokens.bearer(&link.client).await.map_err(|e| e.to_string())?),
+                Some(tokens) => {
+                    Some(tokens.bearer(&link.client).await.map_err(|e| Outcome::unreachable(e.to_string()))?)
+                }
                 None => None,
             };
             let mut request = link.client.request(method.clone(), url.clone());
@@ -161,8 +163,8 @@ impl Fhir {
             if let Some(condition) = &if_none_exist {
                 request = request.header("If-None-Exist", condition);
             }
-            let response = request.body(body.clone()).send().await.map_err(|e| transport_reason(&e))?;
-            let answer = Answer::read(response).await?;
+            let response = request.body(body.clone()).send().await.map_err(|e| transport_failure(&e))?;
+            let answer = Answer::read(response).await.map_err(Outcome::unclear)?;
             match (&self.tokens, bearer) {
                 (Some(tokens), Some(bearer)) if answer.status == StatusCode::UNAUTHORIZED && !renewed => {
                     tokens.refused(&bearer).await;
@@ -276,10 +278,10 @@ fn transaction_outcome(answer: &Answer, sent: usize) -> Outcome {
     let status = answer.status.as_u16();
     let bundle = serde_json::from_slice::<Bundle>(&answer.body).ok();
     let Some(bundle) = bundle.filter(|b| b.resource_type == "Bundle" && b.kind == "transaction-response") else {
-        return Outcome::unreachable(format!("{status}, but not with a transaction-response"));
+        return Outcome::unclear(format!("{status}, but not with a transaction-response"));
     };
     if bundle.entry.len() != sent {
-        return Outcome::unreachable(format!("{status}, but with {} answers to {sent} entries", bundle.entry.len()));
+        return Outcome::unclear(format!("{status}, but with {} answers to {sent} entries", bundle.entry.len()));
     }
     for (at, entry) in bundle.entry.iter().enumerate() {
         if !is_success(&entry.response.status) {
@@ -295,7 +297,7 @@ fn write_outcome(answer: &Answer, sent: &RawValue) -> Option<Outcome> {
     let status = answer.status.as_u16();
     if answer.body.trim_ascii().is_empty() {
         let done = answer.has_version || answer.status == StatusCode::NO_CONTENT;
-        return (!done).then(|| Outcome::unreachable(format!("{status}, but without a resource or a version")));
+        return (!done).then(|| Outcome::unclear(format!("{status}, but without a resource or a version")));
     }
     let read = |body: &[u8]| serde_json::from_slice::<Resource>(body).ok();
     let done = match (read(&answer.body), read(sent.get().as_bytes())) {
@@ -305,7 +307,7 @@ fn write_outcome(answer: &Answer, sent: &RawValue) -> Option<Outcome> {
         (Some(got), Some(sent)) => got.resource_type == sent.resource_type,
         _ => false,
     };
-    (!done).then(|| Outcome::unreachable(format!("{status}, but not with what was written")))
+    (!done).then(|| Outcome::unclear(format!("{status}, but not with what was written")))
 }
 
 /// What an answer other than 2xx means.
@@ -318,6 +320,7 @@ fn failure(answer: &Answer) -> Outcome {
     match status {
         400 | 404 | 409 | 412 | 413 | 415 | 422 => Outcome::Refused { reason },
         300..=399 => Outcome::unreachable(format!("{status}: redirects are not followed; is the url right?")),
+        500 => Outcome::Retry { reason, after: answer.retry_after, scope: Scope::Unclear },
         _ => Outcome::Retry { reason, after: answer.retry_after, scope: Scope::Destination },
     }
 }
@@ -375,6 +378,12 @@ pub(super) async fn body_within(mut response: Response, max: usize) -> Result<Ve
         body.extend_from_slice(&chunk);
     }
     Ok(body)
+}
+
+fn transport_failure(error: &reqwest::Error) -> Outcome {
+    let reason = transport_reason(error);
+    // Without a connection nothing was sent; after that nobody knows.
+    if error.is_connect() || error.is_builder() { Outcome::unreachable(reason) } else { Outcome::unclear(reason) }
 }
 
 /// Why a request failed, without the address (its query may hold a patient's identifier).
@@ -510,11 +519,8 @@ mod tests {
             assert!(matches!(failure(&answer(status, "")), Outcome::Retry { scope: Scope::Destination, .. }));
         }
         for status in [401, 403, 408, 425, 429, 500, 502, 503, 504] {
-            let expected = Outcome::Retry {
-                reason: status.to_string(),
-                after: Some(Duration::from_secs(7)),
-                scope: Scope::Destination,
-            };
+            let scope = if status == 500 { Scope::Unclear } else { Scope::Destination };
+            let expected = Outcome::Retry { reason: status.to_string(), after: Some(Duration::from_secs(7)), scope };
             assert_eq!(failure(&answer(status, "")), expected);
         }
     }

@@ -94,7 +94,7 @@ impl Destination for Mllp {
         };
         let sent = Sent::new(message_id, body);
         match connection.exchange(&sent, body, self.config.ack_timeout()).await {
-            Exchange::Broken(reason) => Outcome::unreachable(reason),
+            Exchange::Broken(reason) => Outcome::unclear(reason),
             Exchange::Answered(verdict, clean) => {
                 let settled = matches!(verdict, Verdict::Accepted(_) | Verdict::Rejected { .. });
                 if settled && clean == Clean(true) {
@@ -119,8 +119,8 @@ fn outcome(verdict: Verdict) -> Outcome {
                 Outcome::Retry { reason, after: None, scope: Scope::Lane }
             }
         }
-        Verdict::Committed => Outcome::unreachable("CA, but the application answer it announces did not come"),
-        Verdict::NotAnAnswer(reason) => Outcome::unreachable(reason),
+        Verdict::Committed => Outcome::unclear("CA, but the application answer it announces did not come"),
+        Verdict::NotAnAnswer(reason) => Outcome::unclear(reason),
     }
 }
 

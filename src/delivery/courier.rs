@@ -1,0 +1,339 @@
+//! The loop of one destination: claim, deliver, settle.
+//!
+//! Everything slow (an attempt, a claim, a settlement) runs as a task of its own; the loop only decides. It keeps no
+//! state that a restart would miss: what was claimed and not settled is claimed again.
+//!
+//! Three clocks, all monotonic: the destination's back-off while nothing can be delivered, each lane's pause in the
+//! journal after it was turned down, and the age of what is held in memory.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, sleep_until};
+
+use super::backoff::Backoff;
+use super::config::OnReject;
+use super::lanes::Lanes;
+use super::{Config, Destination, Outcome, Scope};
+use crate::journal::{Journal, JournalError, Outbound, OutboxId, Settlement};
+
+/// Messages held in memory at most.
+const HELD_MAX: usize = 64;
+/// What is held longer goes back to the journal, well before the journal takes it for lost (600 s).
+const HELD_AGE_MAX: Duration = Duration::from_secs(120);
+/// A lost wake-up costs this much latency.
+const LOOK_AGAIN: Duration = Duration::from_millis(1000);
+/// Pause before the journal is asked again after it failed.
+const JOURNAL_PAUSE: Duration = Duration::from_millis(200);
+/// How long a stop waits for answers that are under way. What comes later is sent again after the restart.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// The loop's state.
+struct Courier<D> {
+    config: Arc<Config>,
+    journal: Journal,
+    lanes: Lanes,
+    /// Connections without a message.
+    free: Vec<D>,
+    chores: JoinSet<Done<D>>,
+    attempts_under_way: usize,
+    claiming: bool,
+    /// Set when the journal may have something for us.
+    look: bool,
+    /// The destination's back-off, and when it is over.
+    backoff: Backoff,
+    not_before: Option<Instant>,
+    /// Counts the failures of the destination, so that one failure that hits several connections counts once.
+    outage: u64,
+    /// Jitter for the pauses of lanes.
+    lane_backoff: Backoff,
+    deliveries: u64,
+}
+
+/// What a chore has done.
+enum Done<D> {
+    Attempted {
+        destination: D,
+        row: Outbound,
+        outcome: Outcome,
+        outage: u64,
+    },
+    Claimed(Result<Vec<Outbound>, JournalError>),
+    /// A message is settled for good and its lane goes on.
+    Settled {
+        lane: i64,
+    },
+    /// Something went back to the journal, or the journal may answer again.
+    Returned,
+}
+
+/// Runs a destination until `stopped` says so (or its sender is gone). `connect` makes a connection that is not open
+/// yet.
+pub(super) async fn run<D: Destination + 'static>(
+    config: Arc<Config>,
+    journal: Journal,
+    stopped: watch::Receiver<bool>,
+    connect: impl Fn() -> D,
+) {
+    loop {
+        let connections = (0..config.connections).map(|_| connect()).collect();
+        let courier = Courier::new(Arc::clone(&config), journal.clone(), connections);
+        if courier.run(stopped.clone()).await.is_ok() {
+            return;
+        }
+        // A task that panicked took its message with it. The journal hands it out again.
+        tracing::error!(destination = config.name, "a delivery task panicked; the destination starts over");
+        sleep(JOURNAL_PAUSE).await;
+    }
+}
+
+/// A task of the loop panicked.
+struct Panicked;
+
+impl<D: Destination + 'static> Courier<D> {
+    fn new(config: Arc<Config>, journal: Journal, connections: Vec<D>) -> Self {
+        let min = Duration::from_millis(config.retry_min_ms);
+        let max = Duration::from_millis(config.retry_max_ms);
+        Courier {
+            journal,
+            lanes: Lanes::default(),
+            free: connections,
+            chores: JoinSet::new(),
+            attempts_under_way: 0,
+            claiming: false,
+            look: true,
+            backoff: Backoff::new(min, max),
+            not_before: None,
+            outage: 0,
+            lane_backoff: Backoff::new(min, max),
+            deliveries: 0,
+            config,
+        }
+    }
+
+    async fn run(mut self, mut stopped: watch::Receiver<bool>) -> Result<(), Panicked> {
+        let hint = self.journal.outbox_changed(&self.config.name);
+        loop {
+            self.act();
+            let wake = sleep_until(self.wake_at().into());
+            tokio::select! {
+                () = hint.notified() => self.look = true,
+                Some(done) = self.chores.join_next() => self.finish(done.map_err(|_| Panicked)?),
+                () = wake => self.look = true,
+                _ = stopped.wait_for(|stop| *stop) => break,
+            }
+        }
+        let settle_the_rest = async {
+            while let Some(Ok(done)) = self.chores.join_next().await {
+                self.finish(done);
+            }
+        };
+        // What does not end in time is dropped and its message sent again after the restart, under the same id.
+        let _ = tokio::time::timeout(STOP_GRACE, settle_the_rest).await;
+        Ok(())
+    }
+
+    /// Starts whatever can be started now.
+    fn act(&mut self) {
+        let now = Instant::now();
+        for first in self.lanes.expire(now, HELD_AGE_MAX) {
+            self.give_back(first);
+        }
+        if self.not_before.is_some_and(|at| at > now) {
+            return;
+        }
+        self.not_before = None;
+        // While the destination is in trouble one message at a time finds out whether it is well again.
+        let limit = if self.backoff.failures() > 0 { 1 } else { self.config.connections };
+        while self.attempts_under_way < limit
+            && let Some(mut destination) = self.free.pop()
+        {
+            let Some(row) = self.lanes.next(now) else {
+                self.free.push(destination);
+                break;
+            };
+            let outage = self.outage;
+            self.attempts_under_way += 1;
+            self.chores.spawn(async move {
+                let outcome = destination.deliver(&row.message_id, &row.body).await;
+                Done::Attempted { destination, row, outcome, outage }
+            });
+        }
+        let room = HELD_MAX.saturating_sub(self.lanes.held());
+        if self.look && !self.claiming && room >= HELD_MAX / 2 {
+            self.look = false;
+            self.claiming = true;
+            let (journal, config) = (self.journal.clone(), Arc::clone(&self.config));
+            self.chores.spawn(async move { Done::Claimed(journal.claim(&config.name, room).await) });
+        }
+    }
+
+    fn finish(&mut self, done: Done<D>) {
+        match done {
+            Done::Attempted { destination, row, outcome, outage } => {
+                self.free.push(destination);
+                self.attempts_under_way -= 1;
+                self.conclude(row, outcome, outage);
+            }
+            Done::Claimed(Ok(rows)) => {
+                self.claiming = false;
+                // Where something was, there may be more.
+                self.look |= !rows.is_empty();
+                self.lanes.add(rows, Instant::now());
+            }
+            Done::Claimed(Err(error)) => {
+                self.claiming = false;
+                tracing::debug!(destination = self.config.name, "cannot read the outbox: {error}");
+                self.chores.spawn(async {
+                    sleep(JOURNAL_PAUSE).await;
+                    Done::Returned
+                });
+            }
+            Done::Settled { lane } => self.lanes.go_on(lane),
+            Done::Returned => self.look = true,
+        }
+    }
+
+    /// What an attempt's outcome means for its message, its lane and the destination.
+    fn conclude(&mut self, row: Outbound, outcome: Outcome, outage: u64) {
+        match outcome {
+            Outcome::Delivered { answer } => {
+                self.recovered();
+                self.deliveries += 1;
+                self.settle(&row, Settlement::Delivered { answer });
+            }
+            Outcome::Refused { reason } => {
+                self.recovered();
+                self.refuse(&row, reason);
+            }
+            Outcome::Retry { reason, after, scope: Scope::Lane } => {
+                self.recovered();
+                self.turn_down(&row, reason, after);
+            }
+            Outcome::Retry { reason, after, scope: Scope::Unclear } => {
+                let others_get_through = self.lanes.failed_at(row.lane).is_some_and(|then| then < self.deliveries);
+                if others_get_through {
+                    return self.turn_down(&row, reason, after);
+                }
+                let pause = self.troubled(&reason, after, outage);
+                let until = Instant::now() + pause.min(HELD_AGE_MAX / 2);
+                if let Some(behind) = self.lanes.put_last(row, until, self.deliveries) {
+                    self.give_back(behind);
+                }
+            }
+            Outcome::Retry { reason, after, scope: Scope::Destination } => {
+                self.troubled(&reason, after, outage);
+                self.lanes.put_back(row);
+            }
+        }
+    }
+
+    /// The receiver looked at this message and did not take it now.
+    fn turn_down(&mut self, row: &Outbound, reason: String, after: Option<Duration>) {
+        let attempts = row.attempts + 1;
+        if attempts >= self.config.attempts_max {
+            return self.refuse(row, format!("turned down {attempts} times, last: {reason}"));
+        }
+        let pause = self.lane_backoff.after(row.attempts).max(after.unwrap_or_default());
+        if row.attempts == 0 {
+            tracing::warn!(
+                destination = self.config.name,
+                outbox = row.id.0,
+                reason,
+                "a message was turned down and will be sent again"
+            );
+        }
+        self.give_up_for(row, pause, reason);
+    }
+
+    /// The receiver will never take this message.
+    fn refuse(&mut self, row: &Outbound, reason: String) {
+        match self.config.on_reject {
+            OnReject::Park => self.settle(row, Settlement::Park { reason }),
+            OnReject::HoldLane => {
+                tracing::error!(
+                    destination = self.config.name,
+                    outbox = row.id.0,
+                    reason,
+                    "a message is refused and holds up its lane"
+                );
+                self.give_up_for(row, Duration::from_millis(self.config.retry_max_ms), reason);
+            }
+        }
+    }
+
+    /// The message and its lane go back to the journal and wait there.
+    fn give_up_for(&mut self, row: &Outbound, pause: Duration, reason: String) {
+        self.lanes.forget(row.lane);
+        let (journal, id) = (self.journal.clone(), row.id);
+        self.chores.spawn(async move {
+            note(&journal, id, Settlement::Retry { after: pause, reason }).await;
+            Done::Returned
+        });
+    }
+
+    /// Notes the end of a message; its lane goes on when that is on disk.
+    fn settle(&mut self, row: &Outbound, how: Settlement) {
+        let (journal, id, lane) = (self.journal.clone(), row.id, row.lane);
+        self.chores.spawn(async move {
+            note(&journal, id, how).await;
+            Done::Settled { lane }
+        });
+    }
+
+    fn give_back(&mut self, first: OutboxId) {
+        let journal = self.journal.clone();
+        self.chores.spawn(async move {
+            note(&journal, first, Settlement::Return).await;
+            Done::Returned
+        });
+    }
+
+    /// The destination failed: everything waits. Returns the pause.
+    fn troubled(&mut self, reason: &str, after: Option<Duration>, outage: u64) -> Duration {
+        let now = Instant::now();
+        let running = self.not_before.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
+        let after = after.unwrap_or_default();
+        // A failure of an attempt that began before the last one was known is the same failure.
+        let pause = if outage == self.outage {
+            self.outage += 1;
+            if self.backoff.failures() == 0 {
+                tracing::warn!(destination = self.config.name, reason, "the destination takes no messages");
+            }
+            self.backoff.failed().max(after)
+        } else {
+            running.max(after)
+        };
+        self.not_before = Some(now + pause.max(running));
+        pause
+    }
+
+    /// The destination answered sensibly.
+    fn recovered(&mut self) {
+        if self.backoff.failures() > 0 {
+            let failures = self.backoff.failures();
+            tracing::info!(destination = self.config.name, failures, "the destination takes messages again");
+            self.backoff.succeeded();
+        }
+    }
+
+    fn wake_at(&self) -> Instant {
+        let now = Instant::now();
+        let look_again = now + LOOK_AGAIN;
+        let earliest = self.lanes.next_due().map_or(look_again, |due| due.min(look_again));
+        // While the destination waits nothing else is worth waking up for.
+        self.not_before.map_or(earliest, |at| earliest.max(at))
+    }
+}
+
+/// Settles, however often the storage fails in between. Ends without success only when the journal is closed.
+async fn note(journal: &Journal, id: OutboxId, how: Settlement) {
+    loop {
+        match journal.settle(id, how.clone()).await {
+            Ok(()) | Err(JournalError::Closed | JournalError::NotFound(_)) => return,
+            Err(_) => sleep(JOURNAL_PAUSE).await,
+        }
+    }
+}

@@ -206,6 +206,26 @@ async fn a_message_turned_down_too_often_is_parked() {
 }
 
 #[tokio::test]
+async fn a_message_its_receiver_chokes_on_stops_only_its_own_lane_and_is_parked_in_the_end() {
+    let mut bench = Bench::new(EhrOptions::default(), Config { attempts_max: 4, ..quick() }).await;
+    bench.ehr.behave_for("POISON", Behaviour::Reset);
+    bench.queue("one", "POISON").await;
+    bench.queue("one", "BEHIND").await;
+    for n in 0..10 {
+        bench.queue(&format!("lane {n}"), &format!("M{n}")).await;
+    }
+    let _running = bench.start();
+    bench.wait_for(10, 0).await;
+    // Only what gets through in the meantime shows that the message is to blame and not the receiver.
+    for n in 10..30 {
+        bench.queue(&format!("lane {n}"), &format!("M{n}")).await;
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+    bench.wait_for(31, 1).await;
+    assert_eq!(bench.chart().iter().filter(|id| *id == "BEHIND").count(), 1);
+}
+
+#[tokio::test]
 async fn i5_after_a_restart_the_same_bytes_go_out_under_the_same_id() {
     let mut bench = Bench::new(EhrOptions { keep_bodies: true, ..EhrOptions::default() }, quick()).await;
     bench.ehr.behave(Behaviour::Close);

@@ -375,6 +375,56 @@ mod tests {
         assert_ne!(first["jti"], second["jti"]);
     }
 
+    /// Runs openssl; `None` when it is not installed.
+    fn openssl(arguments: &[&std::ffi::OsStr]) -> Option<std::process::Output> {
+        std::process::Command::new("openssl").args(arguments).output().ok()
+    }
+
+    /// The ASN.1 form of an ECDSA signature, which is what openssl reads (JWS has r and s side by side).
+    fn der(signature: &[u8]) -> Vec<u8> {
+        let integer = |bytes: &[u8]| {
+            let from = bytes.iter().position(|b| *b != 0).unwrap();
+            let pad: &[u8] = if bytes[from] & 0x80 != 0 { &[0] } else { &[] };
+            let value = [pad, &bytes[from..]].concat();
+            [&[2, value.len() as u8], &value[..]].concat()
+        };
+        let (r, s) = signature.split_at(signature.len() / 2);
+        let both = [integer(r), integer(s)].concat();
+        [&[0x30, both.len() as u8], &both[..]].concat()
+    }
+
+    #[test]
+    fn openssl_verifies_our_assertions() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let kinds =
+            [(Algorithm::ES384, "EC", "ec_paramgen_curve:P-384"), (Algorithm::RS384, "RSA", "rsa_keygen_bits:2048")];
+        for (algorithm, kind, option) in kinds {
+            let key_file = path("key.pem");
+            let make = ["genpkey", "-quiet", "-algorithm", kind, "-pkeyopt", option, "-out"];
+            let mut make: Vec<&std::ffi::OsStr> = make.iter().map(std::ffi::OsStr::new).collect();
+            make.push(key_file.as_os_str());
+            let Some(made) = openssl(&make) else {
+                return println!("left out: assertions against openssl (none here)");
+            };
+            assert!(made.status.success(), "{made:?}");
+            let config =
+                OAuth { client_id: "bench-1".into(), kid: "k".into(), key_file, algorithm, ..OAuth::default() };
+            let key = SigningKey::load(&config).unwrap();
+            let jwt = key.assertion("bench-1", "https://ehr.example/token", SystemTime::now()).unwrap();
+            let (signed, signature) = jwt.rsplit_once('.').unwrap();
+            let signature = BASE64_URL.decode(signature).unwrap();
+            let signature = if algorithm == Algorithm::ES384 { der(&signature) } else { signature };
+            std::fs::write(path("signed"), signed).unwrap();
+            std::fs::write(path("signature"), signature).unwrap();
+            let [key_file, signed, signature] = [config.key_file.clone(), path("signed"), path("signature")];
+            let verify = ["dgst".as_ref(), "-sha384".as_ref(), "-prverify".as_ref(), key_file.as_os_str()];
+            let verify = [&verify[..], &["-signature".as_ref(), signature.as_os_str(), signed.as_os_str()]].concat();
+            let verified = openssl(&verify).unwrap();
+            assert!(verified.status.success(), "{algorithm:?}: {verified:?}");
+        }
+    }
+
     #[test]
     fn a_key_of_the_wrong_kind_is_named_with_its_remedy() {
         let dir = tempfile::tempdir().unwrap();

@@ -13,10 +13,11 @@ mod mllp;
 pub mod record;
 mod token;
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -98,6 +99,7 @@ pub struct Ehr {
 /// What the listeners share.
 struct State {
     behaviour: watch::Sender<Behaviour>,
+    special: Mutex<HashMap<String, Behaviour>>,
     mix: Mix,
     seed: u64,
     record: Record,
@@ -140,6 +142,7 @@ impl Ehr {
         };
         let state = Arc::new(State {
             behaviour: watch::Sender::new(options.script.at_start()),
+            special: Mutex::default(),
             mix: options.mix,
             seed: options.seed,
             record: Record::new(options.ledger, options.keep_bodies)?,
@@ -174,6 +177,12 @@ impl Ehr {
         self.state.behaviour.send_replace(behaviour);
     }
 
+    /// Treats this one message like this, whatever happens to the others: a message that its receiver chokes on.
+    pub fn behave_for(&self, message_id: &str, behaviour: Behaviour) {
+        let mut special = self.state.special.lock().unwrap_or_else(PoisonError::into_inner);
+        special.insert(message_id.to_owned(), behaviour);
+    }
+
     /// What has arrived so far, in order, also what was not stored.
     pub fn arrivals(&self) -> Vec<Arrival> {
         self.state.record.arrivals()
@@ -206,8 +215,11 @@ impl Ehr {
 }
 
 impl State {
-    /// How the message with this number is treated.
-    fn behaviour_for(&self, number: u64) -> Behaviour {
+    /// How the message with this number and id is treated.
+    fn behaviour_for(&self, number: u64, message_id: &str) -> Behaviour {
+        if let Some(special) = self.special.lock().unwrap_or_else(PoisonError::into_inner).get(message_id) {
+            return *special;
+        }
         let scripted = *self.behaviour.borrow();
         if scripted == Behaviour::Ok { self.mix.draw(self.seed, number) } else { scripted }
     }

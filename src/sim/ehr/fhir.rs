@@ -99,7 +99,7 @@ async fn answer(request: Request<Incoming>, state: &State, breaker: &Breaker) ->
     let authorization = head.headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok());
     let logged_in = state.log_in.as_ref().is_none_or(|issuer| issuer.knows(authorization.unwrap_or_default()));
     let readable = resource.is_some();
-    let treat = |number| match state.behaviour_for(number) {
+    let treat = |number, id: &str| match state.behaviour_for(number, id) {
         _ if !logged_in => Behaviour::Status(401),
         Behaviour::Ok if !readable => Behaviour::Status(400),
         Behaviour::Ae(_) => Behaviour::Status(503),

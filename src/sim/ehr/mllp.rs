@@ -64,7 +64,7 @@ async fn answer<S>(message: &[u8], out: &mut WriteHalf<S>, state: &State, breake
 where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
-    let (behaviour, previous) = state.record.arrived(hl7(message), |number| state.behaviour_for(number));
+    let (behaviour, previous) = state.record.arrived(hl7(message), |number, id| state.behaviour_for(number, id));
     let ok = acknowledge(message, "AA", None, None);
     let mut next = Next::Message;
     match behaviour {

@@ -96,12 +96,16 @@ impl Record {
         Ok(Record { inner: Mutex::new(inner), keep_bodies })
     }
 
-    /// Notes a message before it is answered. `treat` decides by its number; returned are the decision and the id of
+    /// Notes a message before it is answered. `treat` decides by its number and id; returned are the decision and the id of
     /// the message before.
-    pub(super) fn arrived(&self, message: Message<'_>, treat: impl FnOnce(u64) -> Behaviour) -> (Behaviour, String) {
+    pub(super) fn arrived(
+        &self,
+        message: Message<'_>,
+        treat: impl FnOnce(u64, &str) -> Behaviour,
+    ) -> (Behaviour, String) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let number = inner.arrivals.len() as u64 + 1;
-        let behaviour = treat(number);
+        let behaviour = treat(number, &message.message_id);
         let arrival = Arrival {
             number,
             at: Instant::now(),

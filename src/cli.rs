@@ -9,6 +9,7 @@ pub mod config;
 pub mod driver;
 pub mod logging;
 pub mod man;
+pub mod preview;
 pub mod sim;
 
 use clap::builder::Styles;
@@ -63,6 +64,10 @@ pub enum Command {
     Config(config::Config),
     /// Run a simulated instrument or EHR that misbehaves on request.
     Sim(sim::Sim),
+    /// Show what the gateway would make of a message.
+    Preview(preview::Preview),
+    /// See the drivers, test one, or begin a new one from a capture.
+    Driver(driver::DriverCommand),
     /// Print a completion script for a shell.
     Completions(completions::Completions),
     /// Write the man pages into a directory.
@@ -78,6 +83,8 @@ pub fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Check(check) => check.execute(),
         Command::Config(config) => config.execute(),
         Command::Sim(sim) => sim.execute(),
+        Command::Preview(preview) => preview.execute(),
+        Command::Driver(driver) => driver.execute(),
         Command::Completions(completions) => completions.execute(),
         Command::Man(man) => man.execute(),
     }

@@ -1,0 +1,99 @@
+//! Beginning a driver from a capture. Nothing is guessed: every code seen is listed, commented out, for a person to map.
+
+use crate::driver::identify::sender;
+use crate::driver::{Context, Driver, Protocol, Registry, guess_protocol, interpret};
+use crate::sim::transcript::spell;
+use anyhow::Context as _;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Most codes listed.
+const CODES_MAX: usize = 2000;
+
+/// Makes the folder with a `driver.toml`.
+///
+/// # Errors
+/// The folder is there already, cannot be written, or the capture holds no header.
+pub(super) fn scaffold(folder: &Path, raw: &[u8]) -> anyhow::Result<()> {
+    anyhow::ensure!(!folder.exists(), "{} is there already", folder.display());
+    let protocol = guess_protocol(raw);
+    let sender = sender(protocol, raw).filter(|s| !s.trim().is_empty());
+    let sender =
+        sender.context("the capture names no sender (H.5 or MSH-3), so nothing could recognise the instrument")?;
+    let text = toml_for(protocol, sender.trim(), raw);
+    Driver::parse("driver.toml", &text)?;
+    std::fs::create_dir_all(folder.join("cases")).with_context(|| format!("{}", folder.display()))?;
+    std::fs::write(folder.join("driver.toml"), text).with_context(|| format!("{}", folder.display()))
+}
+
+fn toml_for(protocol: Protocol, sender: &str, raw: &[u8]) -> String {
+    let registry = Registry::builtin();
+    let context = Context { zone: jiff::tz::TimeZone::UTC, charset: None, complete: true };
+    let interpretation = interpret(registry.generic(protocol), raw, &context);
+    let (name, wire, first) = match protocol {
+        Protocol::Astm => ("astm", "[wire]\nbaud = 9600\n\n", "specimen_id = [\"O.3.1\"]\n# test_code = [\"R.3.4\"]\n"),
+        Protocol::Hl7 => ("hl7", "", "specimen_id = [\"SPM.2.1.1\", \"SAC.3.1\"]\n# test_code = [\"OBX.3.1\"]\n"),
+    };
+    // The name and the model stay the same between two instruments; versions and serial numbers do not.
+    let header: String = sender.split(['^', '&']).next().unwrap_or(sender).trim().to_string();
+    let header = if header.is_empty() { sender.to_string() } else { header };
+    let mut codes: BTreeMap<String, BTreeMap<String, usize>> = BTreeMap::new();
+    for observation in interpretation.reports.iter().flat_map(|r| &r.observations) {
+        if codes.len() < CODES_MAX || codes.contains_key(&observation.instrument_code) {
+            *codes
+                .entry(observation.instrument_code.clone())
+                .or_default()
+                .entry(observation.unit.clone())
+                .or_default() += 1;
+        }
+    }
+    let mut text = format!(
+        "# Begun from a capture. See src/driver/schema.rs for every key.\n\n[identity]\nvendor = \"?\"\nmodel = \"?\"\n\
+         protocol = \"{name}\"\n# The whole field was: {}\nheader = [{}]\nevidence = [\"a capture\"]\n\n{wire}[fields]\n{first}",
+        spell(sender.as_bytes()),
+        quoted(&header)
+    );
+    for (code, units) in codes {
+        let units: Vec<String> = units.keys().map(|u| format!("{} = \"?\"", quoted(u))).collect();
+        text.push_str(&format!(
+            "\n# [[analyte]]\n# code = {}\n# loinc = \"?\"\n# name = \"?\"\n# units = {{ {} }}\n",
+            quoted(&code),
+            units.join(", ")
+        ));
+    }
+    text
+}
+
+/// A TOML basic string.
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.replace(|c: char| c.is_control(), " ")).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_capture_makes_a_driver_that_recognises_it() {
+        let raw = b"H|\\^&|||Acme^\"One\"^1\rO|1|S1\rR|1|^^^GLU|5.1|mmol/L\rR|2|^^^\"K'|4|\rL|1\r";
+        let folder = tempfile::tempdir().unwrap();
+        let made = folder.path().join("acme-one");
+        scaffold(&made, raw).unwrap();
+        let text = std::fs::read_to_string(made.join("driver.toml")).unwrap();
+        assert!(text.contains("# code = \"GLU\"") && text.contains("\"mmol/L\" = \"?\""), "{text}");
+        let mut registry = Registry::builtin();
+        super::super::overlay(&mut registry, folder.path()).unwrap();
+        assert_eq!(registry.identify(Protocol::Astm, raw).id, "acme-one");
+        assert!(scaffold(&made, raw).is_err(), "nothing is overwritten");
+    }
+
+    #[test]
+    fn uncommented_codes_are_valid_toml() {
+        let raw = b"H|\\^&|||Acme\rR|1|^^^A\"b|5.1|10^3\rL|1\r";
+        let text = toml_for(Protocol::Astm, "Acme", raw).replace("# [[", "[[").replace("\n# ", "\n");
+        let text =
+            text.replace("The whole field was", "# The whole field was").replace("loinc = \"?\"", "loinc = \"718-7\"");
+        let text = text.replace("test_code", "# test_code");
+        assert!(Driver::parse("x", &text).is_ok(), "{text}");
+    }
+}

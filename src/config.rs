@@ -9,13 +9,12 @@
 
 pub mod check;
 pub mod diagnose;
-pub mod journal;
 pub mod load;
 pub mod sample;
 pub mod schema;
 
 use crate::driver::{DriverError, Registry};
-use crate::{delivery, link};
+use crate::{delivery, journal, link};
 use jiff::tz::TimeZone;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

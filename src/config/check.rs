@@ -80,6 +80,10 @@ impl Checks<'_> {
 
     fn journal(&mut self, config: &Config) {
         self.file(config.journal.key_file.as_deref(), "journal.key_file");
+        if config.journal.key_rotation_days == 0 {
+            let message = "`key_rotation_days` must be at least 1";
+            self.say("journal.key_rotation_days", message, "leave it out for the default");
+        }
     }
 
     fn link(&mut self, link: &link::Config, path: &str) {

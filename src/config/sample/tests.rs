@@ -2,7 +2,7 @@
 
 use super::SAMPLE;
 use crate::config::{Config, Gateway, load, schema};
-use crate::{delivery, link, tls};
+use crate::{delivery, journal, link, tls};
 use serde::de::{DeserializeOwned, Deserializer, Visitor};
 use serde_json::Value;
 
@@ -104,7 +104,7 @@ fn write_sample() -> String {
     .unwrap();
     let mut page = Page { root: &root, text: HEAD.to_owned(), announced: Vec::new() };
     page.table::<Gateway>("gateway", "[gateway]", &defaults["gateway"]);
-    page.table::<crate::config::journal::Config>("journal", "[journal]", &defaults["journal"]);
+    page.table::<journal::Config>("journal", "[journal]", &defaults["journal"]);
     page.table::<link::Config>("link", "[[link]]", &defaults["link"][0]);
     page.table::<link::config::Timers>("link.timers", "[link.timers]", &defaults["link"][0]["timers"]);
     page.table::<link::config::Tls>("link.tls", "#[link.tls]", &Value::Null);

@@ -1,6 +1,6 @@
 //! The configuration file: one TOML file that only composes what each module declares beside its own code.
 //!
-//! [`load`] reads it and reports everything that is wrong at once, each [`Fault`] with its place in the text and what
+//! [`load()`] reads it and reports everything that is wrong at once, each [`Fault`] with its place in the text and what
 //! to do about it. Unknown keys are errors: a misspelt setting that is silently ignored is worse than no start.
 //!
 //! Rooms: [`load`](mod@load) reads text into [`Config`], [`check`] looks at what the values mean together,
@@ -87,7 +87,7 @@ impl Config {
     /// The drivers: those compiled in and over them those of the site.
     ///
     /// # Errors
-    /// [`DriverError`] for a site's driver that does not load; [`load`] has reported it before.
+    /// [`DriverError`] for a site's driver that does not load; [`load()`] has reported it before.
     pub fn registry(&self) -> Result<Registry, DriverError> {
         let mut registry = Registry::builtin();
         for (id, text) in &self.site_drivers {

@@ -126,10 +126,8 @@ pub fn start(
             tokio::spawn(courier::run(config, journal, stopped, move || mllp::Mllp::new(Arc::clone(&settings))))
         }
         config::Protocol::Fhir => {
-            let settings = Arc::clone(&config);
-            let tokens = fhir::Fhir::tokens(&config);
-            let connect = move || fhir::Fhir::new(Arc::clone(&settings), tokens.clone());
-            tokio::spawn(courier::run(config, journal, stopped, connect))
+            let server = fhir::Fhir::new(Arc::clone(&config));
+            tokio::spawn(courier::run(config, journal, stopped, move || server.clone()))
         }
     })
 }

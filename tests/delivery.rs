@@ -194,7 +194,7 @@ const FHIR_CASES: [(&str, Kind); 17] = [
 #[tokio::test]
 async fn i5_a_misbehaving_fhir_server_ends_with_each_transaction_once() {
     let bench = fhir_bench().await;
-    let mut destination = Fhir::new(Arc::new(bench.config.clone()), None);
+    let mut destination = Fhir::new(Arc::new(bench.config.clone()));
     for (how, want) in FHIR_CASES {
         exercise(&bench, &mut destination, bundle, how, want).await;
     }
@@ -206,7 +206,7 @@ async fn i5_a_misbehaving_fhir_server_ends_with_each_transaction_once() {
 #[tokio::test]
 async fn i5_a_misbehaving_fhir_server_ends_with_each_single_write_once() {
     let bench = fhir_bench().await;
-    let mut destination = Fhir::new(Arc::new(bench.config.clone()), None);
+    let mut destination = Fhir::new(Arc::new(bench.config.clone()));
     for (how, want) in FHIR_CASES {
         exercise(&bench, &mut destination, writes, how, want).await;
     }
@@ -219,7 +219,7 @@ async fn i5_a_misbehaving_fhir_server_ends_with_each_single_write_once() {
 async fn retry_after_is_handed_on() {
     let bench = fhir_bench().await;
     bench.ehr.behave(behaviour("429:7"));
-    let mut destination = Fhir::new(Arc::new(bench.config.clone()), None);
+    let mut destination = Fhir::new(Arc::new(bench.config.clone()));
     let Outcome::Retry { after, .. } = destination.deliver("A", &bundle("A")).await else { panic!("not a retry") };
     assert_eq!(after, Some(Duration::from_secs(7)));
 }
@@ -279,7 +279,7 @@ async fn nothing_is_sent_to_a_receiver_with_the_wrong_certificate() {
     let outcome = Mllp::new(Arc::new(wrong_name)).deliver("A", &oru("A")).await;
     assert_eq!(kind(&outcome), Kind::RetryDestination);
     let http = Config { tls: Some(foreign.client), ..fhir.config.clone() };
-    let outcome = Fhir::new(Arc::new(http), None).deliver("A", &bundle("A")).await;
+    let outcome = Fhir::new(Arc::new(http)).deliver("A", &bundle("A")).await;
     assert_eq!(kind(&outcome), Kind::RetryDestination);
     assert!(format!("{outcome:?}").contains("certificate"), "{outcome:?}");
     assert_eq!(bench.ehr.account().arrived + fhir.ehr.account().arrived, 0);
@@ -315,8 +315,7 @@ async fn guarded(token_life: Duration, client_id: &str) -> Bench {
 #[tokio::test]
 async fn a_log_in_is_found_signed_and_renewed_after_a_401() {
     let bench = guarded(Duration::from_secs(300), "bench-1").await;
-    let tokens = Fhir::tokens(&bench.config);
-    let mut destination = Fhir::new(Arc::new(bench.config.clone()), tokens);
+    let mut destination = Fhir::new(Arc::new(bench.config.clone()));
     assert_eq!(insist(&mut destination, "A", &bundle("A")).await, 1);
     // The server forgets every token: the next delivery costs a new token, not an attempt.
     bench.ehr.forget_tokens();
@@ -331,8 +330,7 @@ async fn a_log_in_is_found_signed_and_renewed_after_a_401() {
 #[tokio::test]
 async fn a_token_is_replaced_before_it_is_missed() {
     let bench = guarded(Duration::from_secs(1), "bench-1").await;
-    let tokens = Fhir::tokens(&bench.config);
-    let mut destination = Fhir::new(Arc::new(bench.config.clone()), tokens);
+    let mut destination = Fhir::new(Arc::new(bench.config.clone()));
     assert_eq!(insist(&mut destination, "A", &bundle("A")).await, 1);
     tokio::time::sleep(Duration::from_millis(1100)).await;
     assert_eq!(insist(&mut destination, "B", &bundle("B")).await, 1);
@@ -342,8 +340,7 @@ async fn a_token_is_replaced_before_it_is_missed() {
 #[tokio::test]
 async fn a_log_in_that_is_not_known_sends_nothing_and_says_why() {
     let bench = guarded(Duration::from_secs(300), "somebody-else").await;
-    let tokens = Fhir::tokens(&bench.config);
-    let outcome = Fhir::new(Arc::new(bench.config.clone()), tokens).deliver("A", &bundle("A")).await;
+    let outcome = Fhir::new(Arc::new(bench.config.clone())).deliver("A", &bundle("A")).await;
     assert_eq!(kind(&outcome), Kind::RetryDestination);
     assert!(format!("{outcome:?}").contains("401 invalid_client"), "{outcome:?}");
     assert_eq!(bench.ehr.account().arrived, 0);

@@ -38,6 +38,8 @@ pub struct Config {
     /// Base URL of a FHIR server, such as `https://ehr.example/fhir`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+    /// Names of the links whose results go here; all of them when the list is empty.
+    pub links: Vec<String>,
     /// Must be true to send patient data without TLS to another machine. Only for a fenced network.
     pub plain: bool,
     /// How to check the receiver and how to show who we are. Giving the table turns TLS on for MLLP.
@@ -193,6 +195,11 @@ impl Config {
         found
     }
 
+    /// True when the results of this link go here.
+    pub fn takes(&self, link: &str) -> bool {
+        self.links.is_empty() || self.links.iter().any(|l| l == link)
+    }
+
     /// Host and port of `address`.
     pub fn host_and_port(&self) -> Option<(String, u16)> {
         let (host, port) = self.address.as_deref()?.rsplit_once(':')?;
@@ -273,6 +280,7 @@ impl Default for Config {
             protocol: Protocol::Mllp,
             address: None,
             url: None,
+            links: Vec::new(),
             plain: false,
             tls: None,
             oauth: None,
@@ -333,6 +341,13 @@ mod tests {
         assert_eq!(keys(&bad), ["address", "connections", "attempts_max", "retry_min_ms", "ack_timeout_ms"]);
         assert_eq!(keys(&fhir("https://doe:secret@ehr.example/fhir")), ["url"]);
         assert_eq!(keys(&fhir("ehr.example")), ["url"]);
+    }
+
+    #[test]
+    fn a_destination_takes_the_links_it_names_or_all() {
+        assert!(mllp("[::1]:1").takes("chemistry"));
+        let config = Config { links: vec!["blood gas".into()], ..mllp("[::1]:1") };
+        assert!(config.takes("blood gas") && !config.takes("chemistry"));
     }
 
     #[test]

@@ -18,6 +18,7 @@
 //! is ambiguous; conditional writes make sending again safe.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -40,10 +41,13 @@ const CAPABILITIES_MAX_BYTES: usize = 32 * 1024 * 1024;
 
 const FHIR_JSON: &str = "application/fhir+json";
 
-/// A FHIR server as a destination.
+/// A FHIR server as a destination. A clone is another connection to the same server, with the same log-in.
+#[derive(Clone)]
 pub struct Fhir {
     config: Arc<Config>,
     tokens: Option<Arc<Tokens>>,
+    /// Whether the server's CapabilityStatement was asked for.
+    asked: Arc<AtomicBool>,
     files: tls::Files,
     link: Option<Link>,
 }
@@ -75,17 +79,12 @@ struct Answer {
 }
 
 impl Fhir {
-    /// A destination that connects when it has the first message to deliver. `tokens` is shared by all connections
-    /// to the same server; see [`Self::tokens`].
-    pub fn new(config: Arc<Config>, tokens: Option<Arc<Tokens>>) -> Self {
+    /// A destination that connects when it has the first message to deliver.
+    pub fn new(config: Arc<Config>) -> Self {
         let files = config.tls.as_ref().map(tls::ClientTls::files).unwrap_or_default();
-        Fhir { config, tokens, files, link: None }
-    }
-
-    /// The log-in of a destination, to be shared by its connections. `None` when it has no `[oauth]`.
-    pub fn tokens(config: &Config) -> Option<Arc<Tokens>> {
-        let base = Url::parse(config.url.as_deref()?).ok()?;
-        config.oauth.clone().map(|oauth| Tokens::new(oauth, base))
+        let base = config.url.as_deref().and_then(|u| Url::parse(u).ok());
+        let tokens = base.zip(config.oauth.clone()).map(|(base, oauth)| Arc::new(Tokens::new(oauth, base)));
+        Fhir { config, tokens, asked: Arc::default(), files, link: None }
     }
 
     fn link(&mut self) -> Result<Link, String> {
@@ -96,7 +95,9 @@ impl Fhir {
             return Ok(link.clone());
         }
         let link = Link::new(&self.config)?;
-        tokio::spawn(report_capabilities(link.clone(), self.tokens.clone(), self.config.name.clone()));
+        if !self.asked.swap(true, Ordering::Relaxed) {
+            tokio::spawn(report_capabilities(link.clone(), self.tokens.clone(), self.config.name.clone()));
+        }
         Ok(self.link.insert(link).clone())
     }
 
@@ -419,7 +420,7 @@ fn cause(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     below.or_else(|| error.downcast_ref::<std::io::Error>().map(|io| io.kind().to_string()))
 }
 
-/// Reads the server's CapabilityStatement once per link and says what it lacks. Nothing waits for this.
+/// Reads the server's CapabilityStatement and says what it lacks. Nothing waits for this.
 async fn report_capabilities(link: Link, tokens: Option<Arc<Tokens>>, destination: String) {
     #[derive(Deserialize)]
     struct Statement {

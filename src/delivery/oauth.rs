@@ -6,7 +6,6 @@
 //! error.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
@@ -119,9 +118,9 @@ enum Key {
 
 impl Tokens {
     /// Nothing is fetched yet. `base` is the FHIR server's base URL, for discovery.
-    pub fn new(config: OAuth, base: Url) -> Arc<Self> {
+    pub fn new(config: OAuth, base: Url) -> Self {
         let current = Current { token_url: config.token_url.clone(), ..Current::default() };
-        Arc::new(Tokens { config, base, current: tokio::sync::Mutex::new(current) })
+        Tokens { config, base, current: tokio::sync::Mutex::new(current) }
     }
 
     /// A token that is still good, fetched when there is none.

@@ -1,0 +1,270 @@
+//! The parts of FHIR R4 that are written, no more. Fields stand in the order in which they are written.
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+/// A resource with the request that writes it.
+#[derive(Serialize)]
+pub(super) struct Write {
+    #[serde(skip)]
+    pub kind: &'static str,
+    #[serde(skip)]
+    pub key: String,
+    pub method: &'static str,
+    pub url: String,
+    #[serde(rename = "ifNoneExist", skip_serializing_if = "Option::is_none")]
+    pub if_none_exist: Option<String>,
+    pub resource: Box<RawValue>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Bundle {
+    #[serde(rename = "resourceType")]
+    pub resource_type: &'static str,
+    pub identifier: Identifier,
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    pub timestamp: String,
+    pub entry: Vec<Entry>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Entry {
+    pub full_url: String,
+    pub resource: Box<RawValue>,
+    pub request: Request,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Request {
+    pub method: &'static str,
+    pub url: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub if_none_exist: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Device {
+    pub resource_type: &'static str,
+    pub identifier: Vec<Identifier>,
+    pub status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manufacturer: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub serial_number: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub device_name: Vec<DeviceName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model_number: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub version: Vec<DeviceVersion>,
+}
+
+#[derive(Serialize)]
+pub(super) struct DeviceName {
+    pub name: String,
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+}
+
+#[derive(Serialize)]
+pub(super) struct DeviceVersion {
+    pub value: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Specimen {
+    pub resource_type: &'static str,
+    pub identifier: Vec<Identifier>,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<CodeableConcept>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Reference>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub collection: Option<Collection>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Collection {
+    pub collected_date_time: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Observation {
+    pub resource_type: &'static str,
+    pub identifier: Vec<Identifier>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub based_on: Vec<Reference>,
+    pub status: &'static str,
+    pub category: Vec<CodeableConcept>,
+    pub code: CodeableConcept,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Reference>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub effective_date_time: Option<String>,
+    pub issued: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub performer: Vec<Reference>,
+    #[serde(flatten)]
+    pub value: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_absent_reason: Option<CodeableConcept>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub interpretation: Vec<CodeableConcept>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub note: Vec<Annotation>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub specimen: Option<Reference>,
+    pub device: Reference,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reference_range: Vec<ReferenceRange>,
+}
+
+/// `Observation.value[x]`.
+#[derive(Serialize, Debug)]
+pub(super) enum Value {
+    #[serde(rename = "valueQuantity")]
+    Quantity(Quantity),
+    #[serde(rename = "valueCodeableConcept")]
+    Concept(CodeableConcept),
+    #[serde(rename = "valueString")]
+    Text(String),
+    #[serde(rename = "valueRange")]
+    Range { low: Quantity, high: Quantity },
+    #[serde(rename = "valueRatio")]
+    Ratio { numerator: Quantity, denominator: Quantity },
+}
+
+/// Quantity; `value` is the numeral as it was sent.
+#[derive(Serialize, Debug)]
+pub(super) struct Quantity {
+    pub value: Box<RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub comparator: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub system: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+}
+
+#[derive(Serialize)]
+pub(super) struct ReferenceRange {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub low: Option<Quantity>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub high: Option<Quantity>,
+    pub text: String,
+}
+
+#[derive(Serialize)]
+pub(super) struct Annotation {
+    pub text: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct DiagnosticReport {
+    pub resource_type: &'static str,
+    pub identifier: Vec<Identifier>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub based_on: Vec<Reference>,
+    pub status: &'static str,
+    pub category: Vec<CodeableConcept>,
+    pub code: CodeableConcept,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Reference>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub effective_date_time: Option<String>,
+    pub issued: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub specimen: Vec<Reference>,
+    pub result: Vec<Reference>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub presented_form: Vec<Attachment>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Attachment {
+    pub content_type: String,
+    pub data: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Provenance {
+    pub resource_type: &'static str,
+    pub meta: Meta,
+    pub target: Vec<Reference>,
+    pub recorded: String,
+    pub agent: Vec<Agent>,
+    pub entity: Vec<Entity>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Meta {
+    pub tag: Vec<Coding>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Agent {
+    #[serde(rename = "type")]
+    pub kind: CodeableConcept,
+    pub who: Reference,
+}
+
+#[derive(Serialize)]
+pub(super) struct Entity {
+    pub role: &'static str,
+    pub what: Reference,
+}
+
+#[derive(Serialize, Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct CodeableConcept {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub coding: Vec<Coding>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+}
+
+#[derive(Serialize, Debug, Clone, PartialEq, Eq)]
+pub(super) struct Coding {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
+    pub code: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub display: Option<String>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Identifier {
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<CodeableConcept>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
+    pub value: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub assigner: Option<Box<Reference>>,
+}
+
+#[derive(Serialize, Default)]
+pub(super) struct Reference {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identifier: Option<Identifier>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub display: Option<String>,
+}

@@ -1,0 +1,161 @@
+//! The names under which an EHR finds a result again.
+//!
+//! A correction has to replace what it corrects and nothing else. So every outgoing thing has a name made only from
+//! what a correction has in common with its first report: gateway, link, specimen, the instrument's test code and which
+//! of several results with that code it is. Never from the value, the status, the message or the mapping to LOINC.
+//!
+//! Specimen numbers come round again at some sites. What tells two uses of one number apart, as far as the instrument
+//! says it, is part of the name: the patient and the day of collection. Where no specimen is named (point of care), the
+//! time of measurement stands in for it; there a correction replaces only a result of that same time.
+//!
+//! Names are UUIDs (version 5, RFC 9562): they hold no patient data, so they may stand in URLs and logs.
+
+use super::{Origin, Outgoing};
+use crate::clinical::Report;
+use ring::digest;
+
+/// RFC 9562 name space for URIs; ours start with the gateway's URI.
+const NAMESPACE_URL: [u8; 16] =
+    [0x6b, 0xa7, 0xb8, 0x11, 0x9d, 0xad, 0x11, 0xd1, 0x80, 0xb4, 0x00, 0xc0, 0x4f, 0xd4, 0x30, 0xc8];
+/// Hexadecimal digits of a derived filler order number: 80 bits, and EI is at most 22 characters up to HL7 2.5.1.
+const FILLER_CHARS: usize = 20;
+
+/// Names for one report.
+pub(super) struct Identity {
+    /// URI of this gateway; what it names stands below it.
+    gateway: String,
+    link: String,
+    /// What the results are of.
+    subject: Vec<String>,
+    /// What was asked for.
+    order: Vec<String>,
+    device: Vec<String>,
+}
+
+impl Identity {
+    /// Names below `gateway_system`, or below `urn:afferent:<gateway>` when it is empty.
+    pub fn new(report: &Report, origin: &Origin, gateway_system: &str) -> Self {
+        let gateway = match gateway_system {
+            "" => format!("urn:afferent:{}", percent_encoded(&origin.gateway)),
+            system => system.trim_end_matches(['/', ':']).to_string(),
+        };
+        let (specimen, patient, order, instrument) =
+            (&report.specimen, &report.patient, &report.order, &report.instrument);
+        let measured = || report.observations.iter().find_map(|o| o.completed.as_ref());
+        let time = match (&specimen.collected, specimen.id.is_empty()) {
+            (_, true) => measured().or(specimen.collected.as_ref()).map_or_else(
+                // Nothing at all tells it from another one: then only the message does.
+                || origin.message_id.clone(),
+                |t| t.hl7(),
+            ),
+            (Some(collected), false) => collected.local.chars().take(8).collect(),
+            (None, false) => String::new(),
+        };
+        let text = |s: &str| s.to_string();
+        Identity {
+            gateway,
+            link: origin.link.clone(),
+            subject: vec![text(specimen.id.expose()), text(patient.id.expose()), time],
+            order: vec![
+                text(order.placer_order_number.expose()),
+                text(order.filler_order_number.expose()),
+                order.universal_service_id.as_ref().map(|c| c.code.clone()).unwrap_or_default(),
+            ],
+            device: vec![
+                instrument.vendor.clone(),
+                instrument.model.clone(),
+                if instrument.serial_number.is_empty() {
+                    format!("{}@{}", instrument.sender, origin.link)
+                } else {
+                    instrument.serial_number.clone()
+                },
+            ],
+        }
+    }
+
+    /// The gateway's own URI, or one below it: `urn:afferent:bench-1:observation`, `https://lab.example/ids/observation`.
+    pub fn system(&self, of: &str) -> String {
+        let separator = if self.gateway.starts_with("urn:") { ':' } else { '/' };
+        match of {
+            "" => self.gateway.clone(),
+            of => format!("{}{separator}{}", self.gateway, percent_encoded(of)),
+        }
+    }
+
+    /// OBR-3 when the instrument sent none: stable for the order's results on this specimen over this link.
+    pub fn filler(&self) -> String {
+        let name = self.sha1("order", &[&self.link], &[&self.subject, &self.order]);
+        hex(&name).to_ascii_uppercase().chars().take(FILLER_CHARS).collect()
+    }
+
+    /// The specimen, as this link's instrument sees it.
+    pub fn specimen(&self) -> String {
+        self.uuid("specimen", &[&self.link], &[&self.subject])
+    }
+
+    /// The instrument.
+    pub fn device(&self) -> String {
+        self.uuid("device", &[], &[&self.device])
+    }
+
+    /// One result.
+    pub fn observation(&self, result: &Outgoing) -> String {
+        let occurrence = result.occurrence.to_string();
+        let own: [&str; 3] = [&self.link, &result.observation.instrument_code, &occurrence];
+        self.uuid("observation", &own, &[&self.subject])
+    }
+
+    /// The report over these results. Other results of the same order, sent at another time, make another report:
+    /// a conditional update would else drop the first ones from the list.
+    pub fn report(&self, results: &[Outgoing]) -> String {
+        let mut members: Vec<String> = results.iter().map(|r| self.observation(r)).collect();
+        members.sort();
+        self.uuid("report", &[&self.link], &[&self.subject, &self.order, &members])
+    }
+
+    /// What belongs to one message.
+    pub fn of_message(&self, kind: &str, message_id: &str) -> String {
+        self.uuid(kind, &[message_id], &[])
+    }
+
+    fn uuid(&self, kind: &str, own: &[&str], lists: &[&Vec<String>]) -> String {
+        let mut bytes = self.sha1(kind, own, lists);
+        for (byte, keep, set) in [(6, 0x0f, 0x50), (8, 0x3f, 0x80)] {
+            if let Some(b) = bytes.get_mut(byte) {
+                *b = *b & keep | set;
+            }
+        }
+        let digits = hex(&bytes);
+        let group = |from: usize, to: usize| digits.get(from..to).unwrap_or_default();
+        format!("{}-{}-{}-{}-{}", group(0, 8), group(8, 12), group(12, 16), group(16, 20), group(20, 32))
+    }
+
+    /// Every part goes in with its length, so that no two different lists of parts look alike.
+    fn sha1(&self, kind: &str, own: &[&str], lists: &[&Vec<String>]) -> Vec<u8> {
+        let mut context = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
+        context.update(&NAMESPACE_URL);
+        let parts = [self.gateway.as_str(), kind].into_iter().chain(own.iter().copied());
+        for part in parts.chain(lists.iter().flat_map(|list| list.iter().map(String::as_str))) {
+            context.update(format!("{}:", part.len()).as_bytes());
+            context.update(part.as_bytes());
+        }
+        context.finish().as_ref().to_vec()
+    }
+}
+
+/// Percent-encoding of everything but RFC 3986 unreserved characters.
+pub(super) fn percent_encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}

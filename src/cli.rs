@@ -7,6 +7,7 @@ pub mod check;
 pub mod completions;
 pub mod config;
 pub mod driver;
+pub mod journal;
 pub mod logging;
 pub mod man;
 pub mod preview;
@@ -62,6 +63,8 @@ pub enum Command {
     Check(check::Check),
     /// Print a sample configuration, or its JSON Schema.
     Config(config::Config),
+    /// See what is kept, and decide about what is held.
+    Journal(journal::Journal),
     /// Run a simulated instrument or EHR that misbehaves on request.
     Sim(sim::Sim),
     /// Show what the gateway would make of a message.
@@ -82,6 +85,7 @@ pub fn execute(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Check(check) => check.execute(),
         Command::Config(config) => config.execute(),
+        Command::Journal(journal) => journal.execute(),
         Command::Sim(sim) => sim.execute(),
         Command::Preview(preview) => preview.execute(),
         Command::Driver(driver) => driver.execute(),

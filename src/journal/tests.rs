@@ -2,6 +2,8 @@
 
 mod custody;
 mod lanes;
+mod model;
+mod storage;
 
 use super::*;
 use crate::wire::{Custody, Token};

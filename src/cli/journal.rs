@@ -128,12 +128,10 @@ fn now_ms() -> i64 {
 
 /// A duration for people: `850 ms`, `12 s`, `4 min`, `3 h`, `2 d`.
 fn shown_age(ms: i64) -> String {
-    match ms {
-        ..1_000 => format!("{ms} ms"),
-        ..120_000 => format!("{} s", ms / 1_000),
-        ..7_200_000 => format!("{} min", ms / 60_000),
-        ..172_800_000 => format!("{} h", ms / 3_600_000),
-        _ => format!("{} d", ms / 86_400_000),
+    let units = [(1_000, 1, "ms"), (120_000, 1_000, "s"), (7_200_000, 60_000, "min"), (172_800_000, 3_600_000, "h")];
+    match units.iter().find(|(below, ..)| ms < *below) {
+        Some((_, divisor, unit)) => format!("{} {unit}", ms / divisor),
+        None => format!("{} d", ms / 86_400_000),
     }
 }
 

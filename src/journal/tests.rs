@@ -1,5 +1,6 @@
 //! The promises of the journal, by invariant.
 
+mod child;
 mod custody;
 mod lanes;
 mod model;

@@ -6,11 +6,12 @@
 pub mod check;
 pub mod completions;
 pub mod config;
+pub mod demo;
 pub mod driver;
-pub mod journal;
 pub mod logging;
 pub mod man;
 pub mod preview;
+pub mod run;
 pub mod sim;
 
 use clap::builder::Styles;
@@ -59,12 +60,14 @@ pub struct Logging {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Show the whole path working, and failing safely, in half a minute.
+    Demo(demo::Demo),
+    /// Run the gateway until it is told to stop.
+    Run(run::Run),
     /// Check a configuration file and tell everything that is wrong with it.
     Check(check::Check),
     /// Print a sample configuration, or its JSON Schema.
     Config(config::Config),
-    /// See what is kept, and decide about what is held.
-    Journal(journal::Journal),
     /// Run a simulated instrument or EHR that misbehaves on request.
     Sim(sim::Sim),
     /// Show what the gateway would make of a message.
@@ -83,9 +86,10 @@ pub enum Command {
 /// What kept it from being done, for a person; the exit code is then 1.
 pub fn execute(command: Command) -> anyhow::Result<ExitCode> {
     match command {
+        Command::Demo(demo) => demo.execute(),
+        Command::Run(run) => run.execute(),
         Command::Check(check) => check.execute(),
         Command::Config(config) => config.execute(),
-        Command::Journal(journal) => journal.execute(),
         Command::Sim(sim) => sim.execute(),
         Command::Preview(preview) => preview.execute(),
         Command::Driver(driver) => driver.execute(),

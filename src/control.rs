@@ -1,1 +1,140 @@
-//! See the crate docs.
+//! The control channel: how commands on the box reach the running gateway.
+//!
+//! A Unix socket in the data directory, readable by its owner only, takes one JSON request a line and answers one
+//! JSON response a line. It exists because only the gateway's writer thread may change the journal (invariant I3).
+
+use crate::journal::{Journal, Operated, OperatorAction};
+use crate::link::{LinkCounters, LinkHealth, stopped};
+use serde::{Deserialize, Serialize};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
+
+/// Name of the socket in the data directory.
+const SOCKET: &str = "control.sock";
+/// Longest request, in bytes.
+const REQUEST_MAX: u64 = 1 << 20;
+/// A command waits this long for the gateway; a backup of a large journal is the slowest request.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// What a command asks of the running gateway.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Request {
+    /// How the links are.
+    Health,
+    /// Change something in the journal.
+    Operate(OperatorAction),
+}
+
+/// What the gateway answers.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Response {
+    /// The links' health as JSON.
+    Health(serde_json::Value),
+    /// What the journal did.
+    Operated(Operated),
+    /// Why it was refused.
+    Refused(String),
+}
+
+/// A request that got no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// Nobody listens: the gateway is not running on this data directory.
+    #[error("no gateway is running on {}", .0.display())]
+    NotRunning(PathBuf),
+    /// The line broke.
+    #[error("the gateway on {} did not answer: {source}", data.display())]
+    Line {
+        /// The data directory.
+        data: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// Asks the gateway that runs on `data`. Blocks.
+pub fn request(data: &Path, request: &Request) -> Result<Response, ControlError> {
+    let line = |source| ControlError::Line { data: data.to_path_buf(), source };
+    let mut stream = std::os::unix::net::UnixStream::connect(data.join(SOCKET))
+        .map_err(|_| ControlError::NotRunning(data.to_path_buf()))?;
+    stream.set_read_timeout(Some(ANSWER_TIMEOUT)).map_err(line)?;
+    let mut text = serde_json::to_vec(request).map_err(|e| line(e.into()))?;
+    text.push(b'\n');
+    stream.write_all(&text).map_err(line)?;
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer).map_err(line)?;
+    serde_json::from_str(&answer).map_err(|e| line(e.into()))
+}
+
+/// Serves the socket until the gateway stops. Without it the gateway still works, so a failure is only logged.
+pub async fn serve(
+    data: PathBuf,
+    journal: Journal,
+    links: Vec<Arc<LinkCounters>>,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let path = data.join(SOCKET);
+    // The journal's lock proves that no other gateway runs here: what lies there is left over from a crash.
+    let _ = std::fs::remove_file(&path);
+    let listener = UnixListener::bind(&path)
+        .and_then(|l| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map(|()| l));
+    let listener = match listener {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::warn!("commands cannot reach this gateway: {}: {error}", path.display());
+            return;
+        }
+    };
+    let links: Arc<[Arc<LinkCounters>]> = links.into();
+    loop {
+        tokio::select! {
+            () = stopped(&mut shutdown) => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => drop(tokio::spawn(converse(stream, journal.clone(), links.clone()))),
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            },
+        }
+    }
+    let _ = std::fs::remove_file(&path);
+}
+
+async fn converse(stream: UnixStream, journal: Journal, links: Arc<[Arc<LinkCounters>]>) {
+    let (read, mut write) = stream.into_split();
+    let mut lines = tokio::io::BufReader::new(read.take(REQUEST_MAX)).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        let response = match serde_json::from_str(&line) {
+            Ok(request) => answer(request, &journal, &links).await,
+            Err(_) => Response::Refused("the request is not understood".to_string()),
+        };
+        let Ok(mut text) = serde_json::to_vec(&response) else { return };
+        text.push(b'\n');
+        if write.write_all(&text).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn answer(request: Request, journal: &Journal, links: &[Arc<LinkCounters>]) -> Response {
+    match request {
+        Request::Health => {
+            let health: Vec<LinkHealth> = links.iter().map(|l| l.health()).collect();
+            Response::Health(serde_json::to_value(health).unwrap_or_default())
+        }
+        Request::Operate(action) => {
+            let journal = journal.clone();
+            match tokio::task::spawn_blocking(move || journal.operate(action)).await {
+                Ok(Ok(done)) => Response::Operated(done),
+                Ok(Err(error)) => Response::Refused(error.to_string()),
+                Err(_) => Response::Refused("the gateway is stopping".to_string()),
+            }
+        }
+    }
+}

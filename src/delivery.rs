@@ -32,7 +32,7 @@ use tokio::task::JoinHandle;
 
 use crate::journal::Journal;
 
-pub use config::Config;
+pub use config::{Config, Lane};
 
 /// How one attempt to deliver one message ended.
 ///

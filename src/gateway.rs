@@ -1,1 +1,186 @@
-//! See the crate docs.
+//! The composition root: the only file that knows every module, and the order in which they start and stop.
+//!
+//! Start: journal (recovery), interpreter, destinations, links last, so that nothing is accepted before it can be
+//! kept. Stop: links first (a custody answer that is under way is still given), then destinations (an EHR answer that
+//! is under way is still noted), interpreter, journal last.
+
+use crate::config::Config;
+use crate::control;
+use crate::delivery;
+use crate::interpreter::Interpreter;
+use crate::journal::{self, Journal};
+use crate::link::{self, LinkCounters};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// Descriptors kept for the journal, the destinations and the process itself.
+const DESCRIPTORS_RESERVED: u64 = 40;
+/// However few descriptors there are, each link may hold this many connections.
+const CONNECTIONS_MIN: u64 = 4;
+
+/// Why a gateway does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// The journal cannot be opened.
+    #[error(transparent)]
+    Journal(#[from] journal::OpenError),
+    /// A reader of the journal cannot be opened.
+    #[error(transparent)]
+    Reader(#[from] journal::JournalError),
+    /// A link cannot be opened.
+    #[error(transparent)]
+    Link(#[from] link::LinkError),
+    /// A destination's settings do not work.
+    #[error(transparent)]
+    Delivery(#[from] delivery::DeliveryError),
+    /// A driver does not load.
+    #[error(transparent)]
+    Driver(#[from] crate::driver::DriverError),
+    /// The settings contradict each other in a way the check lets through.
+    #[error("{0}")]
+    Settings(String),
+    /// The system refused something.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// A running gateway.
+pub struct Gateway {
+    journal: Journal,
+    links: Vec<Arc<LinkCounters>>,
+    stop_links: watch::Sender<bool>,
+    stop_rest: watch::Sender<bool>,
+    link_tasks: Vec<JoinHandle<()>>,
+    rest_tasks: Vec<JoinHandle<()>>,
+    interpreter: std::thread::JoinHandle<()>,
+}
+
+impl Gateway {
+    /// Starts everything and returns once results can come in.
+    pub async fn start(config: &Config) -> Result<Gateway, GatewayError> {
+        crate::tls::provider();
+        let descriptors = raise_descriptor_limit();
+        let data = &config.gateway.data;
+        let journal = Journal::open(data, &config.journal)?;
+        let started = Self::start_on(config, &journal, descriptors);
+        match started {
+            Ok(gateway) => Ok(gateway),
+            Err(error) => {
+                journal.close();
+                Err(error)
+            }
+        }
+    }
+
+    fn start_on(config: &Config, journal: &Journal, descriptors: u64) -> Result<Gateway, GatewayError> {
+        let (stop_links, links_stopped) = watch::channel(false);
+        let (stop_rest, rest_stopped) = watch::channel(false);
+        let name = config.gateway.name();
+        let zone = config.gateway.time_zone();
+
+        let interpreter =
+            Interpreter::new(journal, config.registry()?, &name, &zone, &config.links, &config.destinations)?;
+        let interpreter = std::thread::Builder::new()
+            .name("interpreter".to_string())
+            .spawn({
+                let stop = rest_stopped.clone();
+                move || interpreter.run(&stop)
+            })
+            .map_err(|source| GatewayError::System { what: "cannot start the interpreter".to_string(), source })?;
+
+        let mut rest_tasks = Vec::new();
+        for destination in &config.destinations {
+            rest_tasks.push(delivery::start(destination.clone(), journal.clone(), rest_stopped.clone())?);
+        }
+
+        let connections = Arc::new(AtomicU64::new(0));
+        let share = descriptors.saturating_sub(DESCRIPTORS_RESERVED) / (config.links.len() as u64).max(1);
+        let share = share.max(CONNECTIONS_MIN) as usize;
+        let (mut links, mut link_tasks) = (Vec::new(), Vec::new());
+        for settings in &config.links {
+            let (counters, task) = link::open(settings, journal, &links_stopped, &connections, share)?;
+            links.push(counters);
+            link_tasks.push(task);
+        }
+        rest_tasks.push(tokio::spawn(control::serve(
+            config.gateway.data.clone(),
+            journal.clone(),
+            links.clone(),
+            rest_stopped,
+        )));
+        let journal = journal.clone();
+        Ok(Gateway { journal, links, stop_links, stop_rest, link_tasks, rest_tasks, interpreter })
+    }
+
+    /// The journal, for reading and for operator verbs.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// The links' counters.
+    pub fn links(&self) -> &[Arc<LinkCounters>] {
+        &self.links
+    }
+
+    /// Stops in order. What was acknowledged is on disk before this is called and after it returns.
+    pub async fn stop(self) {
+        let _ = self.stop_links.send(true);
+        for task in self.link_tasks {
+            let _ = task.await;
+        }
+        let _ = self.stop_rest.send(true);
+        for task in self.rest_tasks {
+            let _ = task.await;
+        }
+        self.journal.wake_interpreter();
+        let (interpreter, journal) = (self.interpreter, self.journal);
+        let _ = tokio::task::spawn_blocking(move || {
+            let _ = interpreter.join();
+            journal.close();
+        })
+        .await;
+    }
+}
+
+/// Runs a gateway until SIGTERM or SIGINT.
+pub async fn run(config: &Config) -> Result<(), GatewayError> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let system = |what: &str| {
+        let what = what.to_string();
+        move |source| GatewayError::System { what, source }
+    };
+    let mut terminate = signal(SignalKind::terminate()).map_err(system("cannot listen for SIGTERM"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(system("cannot listen for SIGINT"))?;
+    let gateway = Gateway::start(config).await?;
+    tracing::info!(links = config.links.len(), destinations = config.destinations.len(), "ready");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping");
+    gateway.stop().await;
+    Ok(())
+}
+
+/// Raises the soft limit of open descriptors to the hard one and tells what it is.
+fn raise_descriptor_limit() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls only read and write the struct they are given.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) != 0 {
+            return DESCRIPTORS_RESERVED;
+        }
+        let raised = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
+        if libc::setrlimit(libc::RLIMIT_NOFILE, &raised) == 0 {
+            limit = raised;
+        }
+    }
+    limit.rlim_cur
+}

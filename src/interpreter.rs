@@ -1,1 +1,198 @@
-//! See the crate docs.
+//! The middle loop: complete entry -> message -> canonical report -> rules -> mapped bytes -> outbox.
+//!
+//! It runs on one thread of its own, reads the journal through its own connection and writes each entry's outcome in
+//! one transaction. It keeps nothing between entries: a crash at any point only means that the entry is interpreted
+//! again, with the same outcome and the same message ids (invariants I2, I5).
+//!
+//! [`filing`] is the pure half: what becomes of one report. This file is the loop around it.
+
+pub mod filing;
+
+use crate::clinical::{Doubt, Report};
+use crate::delivery;
+use crate::driver::{self, Registry};
+use crate::journal::{Entry, Filing, Journal, JournalError, Lookup, Reader, ReleaseFiling, Released, ReportId};
+use crate::{link, rules, wire};
+use filing::{Desk, Source};
+use std::collections::HashMap;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Entries read at once.
+const BATCH: usize = 32;
+/// The journal's signal is a hint; without one the interpreter looks this often.
+const POLL: Duration = Duration::from_millis(500);
+/// Pause after a storage error.
+const STORAGE_PAUSE: Duration = Duration::from_millis(200);
+
+/// What the interpreter knows of a link.
+struct LinkRules {
+    protocol: wire::Protocol,
+    driver: Option<String>,
+    zone: jiff::tz::TimeZone,
+    charset: Option<String>,
+    policy: rules::Policy,
+    resend_window_s: i64,
+}
+
+/// The loop's state. It owns everything; it shares only the journal.
+pub struct Interpreter {
+    journal: Journal,
+    reader: Reader,
+    registry: Registry,
+    links: HashMap<String, LinkRules>,
+    desk: Desk,
+}
+
+impl Interpreter {
+    /// An interpreter for these links and destinations. `zone` is the clock of instruments whose link names none.
+    pub fn new(
+        journal: &Journal,
+        registry: Registry,
+        gateway: &str,
+        zone: &jiff::tz::TimeZone,
+        links: &[link::Config],
+        destinations: &[delivery::Config],
+    ) -> Result<Self, JournalError> {
+        let rules_of = |config: &link::Config| LinkRules {
+            protocol: config.protocol,
+            driver: config.driver.clone(),
+            zone: config
+                .time_zone
+                .as_deref()
+                .and_then(|name| jiff::tz::TimeZone::get(name).ok())
+                .unwrap_or_else(|| zone.clone()),
+            charset: config.charset.clone(),
+            policy: config.policy(),
+            resend_window_s: config.resend_window_s.into(),
+        };
+        Ok(Interpreter {
+            journal: journal.clone(),
+            reader: journal.reader()?,
+            registry,
+            links: links.iter().map(|config| (config.name.clone(), rules_of(config))).collect(),
+            desk: Desk::new(gateway, destinations),
+        })
+    }
+
+    /// Runs until `stop` turns true; the journal's change signal wakes it.
+    pub fn run(mut self, stop: &watch::Receiver<bool>) {
+        while !*stop.borrow() {
+            match self.round() {
+                Ok(0) => self.journal.wait_for_entries(POLL),
+                Ok(_) => {}
+                Err(error) => {
+                    // The journal itself reports storage trouble; the entry stays and is interpreted later.
+                    tracing::debug!("interpreting waits: {error}");
+                    std::thread::sleep(STORAGE_PAUSE);
+                }
+            }
+        }
+    }
+
+    /// Interprets what is waiting; tells how much it was.
+    fn round(&mut self) -> Result<usize, JournalError> {
+        let entries = self.reader.pending_entries(BATCH)?;
+        for entry in &entries {
+            let (filing, reports) = self.interpret(entry)?;
+            self.journal.file(filing)?;
+            if entry.complete {
+                self.cover_incomplete(&reports)?;
+            }
+        }
+        let released = self.reader.released(BATCH)?;
+        for item in &released {
+            let filing = self.release(item)?;
+            self.journal.file_release(filing)?;
+        }
+        Ok(entries.len() + released.len())
+    }
+
+    fn interpret(&self, entry: &Entry) -> Result<(Filing, Vec<Report>), JournalError> {
+        let fallback;
+        let rules = match self.links.get(&entry.link) {
+            Some(rules) => rules,
+            None => {
+                // The link was renamed or removed after it heard this; the safest rules apply.
+                fallback = LinkRules::of_a_removed_link(&entry.raw);
+                &fallback
+            }
+        };
+        let driver = rules
+            .driver
+            .as_deref()
+            .and_then(|id| self.registry.get(id))
+            .unwrap_or_else(|| self.registry.identify(rules.protocol, &entry.raw));
+        let context =
+            driver::Context { zone: rules.zone.clone(), charset: rules.charset.clone(), complete: entry.complete };
+        let interpretation = driver::interpret(driver, &entry.raw, &context);
+        let source = Source {
+            link: &entry.link,
+            entry: entry.id,
+            received_ms: entry.received_at_ms,
+            complete: entry.complete,
+            policy: &rules.policy,
+            resend_window_s: rules.resend_window_s,
+        };
+        let mut reports = Vec::new();
+        for (number, report) in interpretation.reports.iter().enumerate() {
+            let filed =
+                self.desk.file(&source, number, report, |subject| self.reader.latest_of(&entry.link, subject))?;
+            reports.push(filed);
+        }
+        for note in &interpretation.notes {
+            tracing::debug!(link = entry.link, entry = entry.id.0, record = note.record, "{}", note.what);
+        }
+        let filing = Filing {
+            entry: entry.id,
+            driver: interpretation.driver,
+            inbound_results: interpretation.inbound_results,
+            refused: interpretation.refused.into_iter().map(|r| (r.record, r.reason.to_string())).collect(),
+            reports,
+        };
+        Ok((filing, interpretation.reports))
+    }
+
+    /// A sender that was cut off sends the whole message again. What was held of the first, incomplete attempt is then
+    /// covered: the same specimen, test and value came complete, so nobody needs to look at the fragment.
+    fn cover_incomplete(&self, reports: &[Report]) -> Result<(), JournalError> {
+        for report in reports.iter().filter(|r| !r.specimen.id.is_empty()) {
+            let mut covered = Vec::new();
+            for hold in self.reader.holds_of(Lookup::Specimen, report.specimen.id.expose())? {
+                if hold.reason == Doubt::Incomplete.name()
+                    && let Some(held) = self.report(hold.report)?.observations.get(hold.observation as usize)
+                    && filing::contains(report, held)
+                {
+                    covered.push(hold.id);
+                }
+            }
+            if !covered.is_empty() {
+                self.journal.cover(covered, "came again in a complete message")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn report(&self, id: ReportId) -> Result<Report, JournalError> {
+        serde_json::from_slice(&self.reader.report(id)?).map_err(|_| JournalError::Damaged)
+    }
+
+    fn release(&self, item: &Released) -> Result<ReleaseFiling, JournalError> {
+        let report: Report = serde_json::from_slice(&item.json).map_err(|_| JournalError::Damaged)?;
+        Ok(self.desk.release(item, &report))
+    }
+}
+
+impl LinkRules {
+    fn of_a_removed_link(raw: &[u8]) -> Self {
+        let hl7 = wire::mllp::msh(raw).is_some();
+        LinkRules {
+            protocol: if hl7 { wire::Protocol::Hl7 } else { wire::Protocol::Astm },
+            driver: None,
+            zone: jiff::tz::TimeZone::UTC,
+            charset: None,
+            policy: rules::Policy { clock_limit: Duration::from_secs(900), ..Default::default() },
+            resend_window_s: 600,
+        }
+    }
+}

@@ -56,6 +56,7 @@ pub mod interpreter;
 pub mod delivery;
 pub mod gateway;
 pub mod control;
+pub mod demo;
 pub mod config;
 pub mod sim;
 pub mod cli;

@@ -1,5 +1,123 @@
 //! Links: the connections to instruments. A link runs a machine of [`crate::wire`] over a serial port or TCP.
+//!
+//! - [`pump`] is THE loop; every link is that loop.
+//! - [`serial`], [`tcp`] open lines and open them again when they are lost.
+//! - [`seats`] keeps idle and hostile connections from crowding out instruments (invariant I10).
+//! - [`counters`] is what a link counts and logs.
 
 pub mod config;
+pub mod counters;
+pub mod machine;
+pub mod pump;
+pub mod reconnect;
+pub mod seats;
+pub mod serial;
+pub mod tcp;
 
 pub use config::Config;
+pub use counters::{LinkCounters, LinkHealth};
+
+use crate::journal::Journal;
+use crate::tls::TlsError;
+use machine::Machine;
+use pump::Pump;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use tokio::sync::watch;
+
+/// A link that cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// The address is taken, unknown or not allowed.
+    #[error("link {link}: cannot listen on {address}: {source}; is another program using the port?")]
+    Listen {
+        /// The link.
+        link: String,
+        /// The address as configured.
+        address: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The certificates do not work.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Not exactly one of serial, listen and dial.
+    #[error("link {0}: exactly one of serial, listen and dial must be given")]
+    Transport(String),
+}
+
+/// Resolves once the gateway stops; also when the sender is gone.
+pub async fn stopped(shutdown: &mut watch::Receiver<bool>) {
+    // The guard wait_for returns must not live across an await elsewhere, so it ends here.
+    let _ = shutdown.wait_for(|stop| *stop).await;
+}
+
+/// What every connection of one link shares.
+pub struct Shell {
+    config: Config,
+    link: Arc<str>,
+    journal: Journal,
+    counters: Arc<LinkCounters>,
+    shutdown: watch::Receiver<bool>,
+    connections: Arc<AtomicU64>,
+    connections_max: usize,
+    held: Arc<AtomicUsize>,
+}
+
+impl Shell {
+    fn machine(&self) -> Machine {
+        Machine::new(&self.config)
+    }
+
+    fn pump(&self, connection: u64) -> Pump {
+        Pump {
+            journal: self.journal.clone(),
+            link: self.link.clone(),
+            connection,
+            held: self.held.clone(),
+            counters: self.counters.clone(),
+            shutdown: self.shutdown.clone(),
+        }
+    }
+
+    fn next_connection(&self) -> u64 {
+        self.connections.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    fn connections_max(&self) -> usize {
+        self.connections_max
+    }
+}
+
+/// Opens a link: binds its listener at once, so that a taken port is an error at start, and serves it on a task of its
+/// own until `shutdown` turns true. `connections` numbers connections across all links; `descriptors` is this link's
+/// share of the descriptors the process may open.
+pub fn open(
+    config: &Config,
+    journal: &Journal,
+    shutdown: &watch::Receiver<bool>,
+    connections: &Arc<AtomicU64>,
+    descriptors: usize,
+) -> Result<(Arc<LinkCounters>, tokio::task::JoinHandle<()>), LinkError> {
+    let counters = Arc::new(LinkCounters::new(&config.name));
+    let shell = Arc::new(Shell {
+        config: config.clone(),
+        link: config.name.as_str().into(),
+        journal: journal.clone(),
+        counters: counters.clone(),
+        shutdown: shutdown.clone(),
+        connections: connections.clone(),
+        held: Arc::default(),
+        connections_max: usize::from(config.connections_max).min(descriptors).max(1),
+    });
+    let task = match (&config.serial, &config.listen, &config.dial) {
+        (Some(path), None, None) => tokio::spawn(serial::serve(shell, path.clone())),
+        (None, Some(address), None) => tokio::spawn(tcp::Listener::bind(config, address)?.serve(shell)),
+        (None, None, Some(address)) => {
+            let dialler = tcp::Dialler::new(config, address)?;
+            tokio::spawn(dialler.serve(shell))
+        }
+        _ => return Err(LinkError::Transport(config.name.clone())),
+    };
+    Ok((counters, task))
+}

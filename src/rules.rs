@@ -70,7 +70,8 @@ pub fn decide(report: &Report, policy: &Policy, received: jiff::Timestamp) -> Ve
                 .into_iter()
                 .chain(report.not_production.then_some(Doubt::NotProduction))
                 .chain(observation.doubts.iter().copied())
-                .find(|doubt| !policy.passes(*doubt));
+                .filter(|doubt| !policy.passes(*doubt))
+                .min_by_key(|doubt| rank(*doubt));
             if let Some(doubt) = held {
                 return Verdict::Hold(doubt);
             }
@@ -80,6 +81,25 @@ pub fn decide(report: &Report, policy: &Policy, received: jiff::Timestamp) -> Ve
             Verdict::Release
         })
         .collect()
+}
+
+/// Of several doubts the one that says most about what to do is the reason: first those about the whole message.
+fn rank(doubt: Doubt) -> u8 {
+    match doubt {
+        Doubt::Incomplete => 0,
+        Doubt::Unreadable => 1,
+        Doubt::Charset => 2,
+        Doubt::NotProduction => 3,
+        Doubt::Control => 4,
+        Doubt::NoSpecimen => 5,
+        Doubt::FailedRun => 6,
+        Doubt::UnreadableValue => 7,
+        Doubt::Questionable => 8,
+        Doubt::ClockDisagreement => 9,
+        Doubt::UnknownStatus => 10,
+        Doubt::UnmappedCode => 11,
+        Doubt::UnknownUnit => 12,
+    }
 }
 
 impl Policy {
@@ -166,6 +186,12 @@ mod tests {
         assert_eq!(decide(&report(&[Doubt::UnmappedCode]), &local, now()), [Verdict::Release]);
         let both = report(&[Doubt::UnmappedCode, Doubt::FailedRun]);
         assert_eq!(decide(&both, &local, now()), [Verdict::Hold(Doubt::FailedRun)]);
+    }
+
+    #[test]
+    fn of_several_doubts_the_one_about_the_whole_message_is_the_reason() {
+        let both = report(&[Doubt::UnmappedCode, Doubt::Incomplete]);
+        assert_eq!(decide(&both, &policy(), now()), [Verdict::Hold(Doubt::Incomplete)]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::mapping::{Charset, FhirProfile, Format, Hl7Version, Target};
 use crate::tls::ClientTls;
 
 /// More connections than this to one receiver would look like an attack and gain nothing.
@@ -45,6 +46,25 @@ pub struct Config {
     /// How to check the receiver and how to show who we are. Giving the table turns TLS on for MLLP.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<ClientTls>,
+    /// HL7 version of the messages: "2.3.1", "2.4", "2.5.1" or "2.8" (mllp).
+    pub version: Hl7Version,
+    /// Character set of the messages: "utf-8", "latin-1" or "ascii" (mllp). What does not fit is held, never replaced.
+    pub charset: Charset,
+    /// How resources are written: "transaction" (one Bundle) or "single" (one by one, in order) (fhir).
+    pub write: Write,
+    /// Who sends (MSH-3); left out, the gateway's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sending_application: Option<String>,
+    /// Which facility sends (MSH-4).
+    pub sending_facility: String,
+    /// Who receives (MSH-5).
+    pub receiving_application: String,
+    /// Which facility receives (MSH-6).
+    pub receiving_facility: String,
+    /// Who assigns the patient identifiers that instruments send without saying so (PID-3 component 4).
+    pub patient_authority: String,
+    /// What the FHIR server takes and how it names things (fhir).
+    pub fhir: FhirProfile,
     /// Log-in for FHIR servers (SMART Backend Services).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oauth: Option<OAuth>,
@@ -82,6 +102,17 @@ pub enum Protocol {
     Mllp,
     /// FHIR R4 over HTTP.
     Fhir,
+}
+
+/// How FHIR resources are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Write {
+    /// One transaction Bundle a message: all or nothing.
+    #[default]
+    Transaction,
+    /// Resource by resource, in order, for servers without transactions.
+    Single,
 }
 
 /// What is delivered strictly in order (invariant I6).
@@ -200,6 +231,25 @@ impl Config {
         self.links.is_empty() || self.links.iter().any(|l| l == link)
     }
 
+    /// The destination as the mapping sees it.
+    pub fn target(&self, gateway: &str) -> Target {
+        let format = match (self.protocol, self.write) {
+            (Protocol::Mllp, _) => Format::Hl7V2(self.version),
+            (Protocol::Fhir, Write::Transaction) => Format::FhirTransaction,
+            (Protocol::Fhir, Write::Single) => Format::FhirWrites,
+        };
+        Target {
+            format,
+            sending_application: self.sending_application.clone().unwrap_or_else(|| gateway.to_owned()),
+            sending_facility: self.sending_facility.clone(),
+            receiving_application: self.receiving_application.clone(),
+            receiving_facility: self.receiving_facility.clone(),
+            patient_authority: self.patient_authority.clone(),
+            charset: self.charset,
+            fhir: self.fhir.clone(),
+        }
+    }
+
     /// Host and port of `address`.
     pub fn host_and_port(&self) -> Option<(String, u16)> {
         let (host, port) = self.address.as_deref()?.rsplit_once(':')?;
@@ -282,6 +332,15 @@ impl Default for Config {
             url: None,
             links: Vec::new(),
             plain: false,
+            version: Hl7Version::default(),
+            charset: Charset::default(),
+            write: Write::default(),
+            sending_application: None,
+            sending_facility: String::new(),
+            receiving_application: String::new(),
+            receiving_facility: String::new(),
+            patient_authority: String::new(),
+            fhir: FhirProfile::default(),
             tls: None,
             oauth: None,
             lane: Lane::Specimen,

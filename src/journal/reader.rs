@@ -134,7 +134,7 @@ impl Reader {
         self.seal.open(&self.conn, Place::Report, report.0, &sealed)
     }
 
-    pub(super) fn lookups(&self, report: ReportId) -> Result<Vec<(Lookup, String)>, JournalError> {
+    pub fn lookups(&self, report: ReportId) -> Result<Vec<(Lookup, String)>, JournalError> {
         let sealed: Vec<u8> = self
             .conn
             .prepare_cached("SELECT ids FROM report WHERE id = ?1")?

@@ -1,10 +1,7 @@
 //! The promises of the journal, by invariant.
 
-mod child;
 mod custody;
 mod lanes;
-mod model;
-mod storage;
 
 use super::*;
 use crate::wire::{Custody, Token};

@@ -1,6 +1,7 @@
 //! `[[link]]`: one connection to an instrument, as a site writes it down.
 
 use crate::rules;
+use crate::tls::{ClientTls, ServerTls, TlsError};
 use crate::wire::Protocol;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -72,6 +73,29 @@ pub struct Tls {
     pub server_name: Option<String>,
 }
 
+impl Tls {
+    /// The settings of a listener.
+    ///
+    /// # Errors
+    /// [`TlsError::HalfPair`] without a certificate and its key: a listener must name itself.
+    pub fn listening(&self) -> Result<ServerTls, TlsError> {
+        match (self.cert.clone(), self.key.clone()) {
+            (Some(cert), Some(key)) => Ok(ServerTls { cert, key, client_ca: self.client_ca.clone() }),
+            _ => Err(TlsError::HalfPair),
+        }
+    }
+
+    /// The settings of a dialler.
+    pub fn dialling(&self) -> ClientTls {
+        ClientTls {
+            ca: self.ca.clone(),
+            server_name: self.server_name.clone(),
+            cert: self.cert.clone(),
+            key: self.key.clone(),
+        }
+    }
+}
+
 /// Serial parity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -102,7 +126,8 @@ pub enum FlowControl {
 pub struct Timers {
     /// A frame must be complete this long after the session or the last reply (LIS01-A2: 30 s).
     pub frame_timeout_ms: u64,
-    /// The instrument waits this long for a reply; a later one is not sent, the line is closed (LIS01-A2: 15 s).
+    /// A reply that would come later than this is not sent, the line is closed: the instrument would take it for the
+    /// answer to its next question. Instruments wait 15 s (LIS01-A2), many HL7 ones 10 s.
     pub reply_timeout_ms: u64,
     /// A half-received HL7 message is given up after this silence.
     pub message_timeout_ms: u64,
@@ -116,7 +141,7 @@ impl Default for Timers {
     fn default() -> Self {
         Timers {
             frame_timeout_ms: 30_000,
-            reply_timeout_ms: 15_000,
+            reply_timeout_ms: 9_000,
             message_timeout_ms: 30_000,
             reconnect_min_ms: 500,
             reconnect_max_ms: 30_000,

@@ -183,6 +183,11 @@ impl Ehr {
         special.insert(message_id.to_owned(), behaviour);
     }
 
+    /// How it behaves now.
+    pub fn behaviour(&self) -> Behaviour {
+        *self.state.behaviour.borrow()
+    }
+
     /// What has arrived so far, in order, also what was not stored.
     pub fn arrivals(&self) -> Vec<Arrival> {
         self.state.record.arrivals()

@@ -2,7 +2,7 @@
 
 use super::SAMPLE;
 use crate::config::{Config, Gateway, load, schema};
-use crate::{delivery, journal, link, tls};
+use crate::{delivery, journal, link, mapping, tls};
 use serde::de::{DeserializeOwned, Deserializer, Visitor};
 use serde_json::Value;
 
@@ -29,6 +29,14 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("link.tls.key", r#""/etc/afferent/link.key""#),
     ("link.tls.client_ca", r#""/etc/afferent/instruments.pem""#),
     ("destination.url", r#""https://ehr.example/fhir""#),
+    ("destination.sending_application", r#""AFFERENT""#),
+    ("destination.sending_facility", r#""LAB""#),
+    ("destination.receiving_application", r#""EHR""#),
+    ("destination.receiving_facility", r#""HOSPITAL""#),
+    ("destination.patient_authority", r#""HOSPITAL""#),
+    ("destination.fhir.patient_system", r#""urn:oid:2.16.840.1.113883.19.5""#),
+    ("destination.fhir.specimen_system", r#""urn:oid:2.16.840.1.113883.19.6""#),
+    ("destination.fhir.gateway_system", r#""https://hospital.example/afferent""#),
     ("destination.tls.cert", r#""/etc/afferent/gateway.pem""#),
     ("destination.tls.key", r#""/etc/afferent/gateway.key""#),
     ("destination.oauth.token_url", r#""https://ehr.example/token""#),
@@ -110,6 +118,8 @@ fn write_sample() -> String {
     page.table::<link::config::Tls>("link.tls", "#[link.tls]", &Value::Null);
     page.table::<delivery::Config>("destination", "[[destination]]", &defaults["destination"][0]);
     page.table::<tls::ClientTls>("destination.tls", "[destination.tls]", &Value::Null);
+    let fhir = &defaults["destination"][0]["fhir"];
+    page.table::<mapping::FhirProfile>("destination.fhir", "[destination.fhir]", fhir);
     let oauth = serde_json::to_value(delivery::config::OAuth::default()).unwrap();
     page.table::<delivery::config::OAuth>("destination.oauth", "#[destination.oauth]", &oauth);
     assert_eq!(page.announced, Vec::<String>::new(), "tables that have no page.table line above");

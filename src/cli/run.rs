@@ -1,0 +1,40 @@
+//! `afferent run --config FILE`.
+
+use super::EXIT_WRONG;
+use crate::{config, gateway};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Worker threads: ingest and delivery wait for disks and networks, not for processors.
+const WORKERS: usize = 2;
+
+/// Run the gateway until it is told to stop (SIGTERM, Ctrl-C).
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  afferent run --config /etc/afferent/afferent.toml
+  afferent run --config bench.toml --log debug")]
+pub struct Run {
+    /// The configuration file
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+impl Run {
+    pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
+        let loaded = match config::load(&self.config) {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                eprintln!("error: {error}");
+                return Ok(ExitCode::from(EXIT_WRONG));
+            }
+        };
+        // A missing certificate or port keeps nothing from being accepted; it is tried again until it is there.
+        for fault in loaded.missing.list() {
+            tracing::warn!("{}", fault.message);
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
+        runtime.block_on(gateway::run(&loaded.config))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

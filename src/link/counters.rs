@@ -1,0 +1,134 @@
+//! What a link counts and logs. Nothing here can hold patient data: every reason is a constant (invariant I8).
+
+use crate::wire::Event;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::Instant;
+
+/// Counters of one link, shared by its connections.
+pub struct LinkCounters {
+    name: String,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    parts: u64,
+    messages: u64,
+    connections: u64,
+    open: u64,
+    heard: Option<Instant>,
+    up: bool,
+    reasons: BTreeMap<&'static str, u64>,
+}
+
+/// A link's health at one moment.
+#[derive(Debug, Clone, Serialize)]
+pub struct LinkHealth {
+    /// The link's name.
+    pub link: String,
+    /// True while the line is open: the port is there, the listener listens, the dialled peer answers.
+    pub up: bool,
+    /// Connections open now.
+    pub open_connections: u64,
+    /// Connections since start.
+    pub connections: u64,
+    /// Frames or messages offered for custody since start.
+    pub parts: u64,
+    /// Complete messages taken into custody since start.
+    pub messages: u64,
+    /// Seconds since the instrument was last heard.
+    pub silent_s: Option<u64>,
+    /// Refusals and oddities since start, by reason.
+    pub reasons: BTreeMap<String, u64>,
+}
+
+impl LinkCounters {
+    /// Counters for the link of this name.
+    pub fn new(name: &str) -> Self {
+        LinkCounters { name: name.to_string(), inner: Mutex::default() }
+    }
+
+    /// A part was offered for custody.
+    pub fn heard(&self) {
+        self.with(|inner| {
+            inner.parts += 1;
+            inner.heard = Some(Instant::now());
+        });
+    }
+
+    /// A complete message was taken into custody.
+    pub fn completed(&self) {
+        self.with(|inner| inner.messages += 1);
+    }
+
+    /// A connection opened.
+    pub fn connected(&self) {
+        self.with(|inner| {
+            inner.connections += 1;
+            inner.open += 1;
+        });
+    }
+
+    /// A connection closed.
+    pub fn disconnected(&self) {
+        self.with(|inner| inner.open = inner.open.saturating_sub(1));
+    }
+
+    /// The line itself came or went; logged when it changes.
+    pub fn line(&self, up: bool, detail: &str) {
+        let changed = self.with(|inner| std::mem::replace(&mut inner.up, up) != up);
+        if changed && up {
+            tracing::info!(link = self.name, "{detail}");
+        } else if changed {
+            tracing::warn!(link = self.name, "{detail}");
+        }
+    }
+
+    /// Something a person has to mend; logged each time.
+    pub fn trouble(&self, what: &str) {
+        tracing::error!(link = self.name, "{what}");
+    }
+
+    /// Counts an event and logs it, the 1st, 2nd, 4th, 8th ... time only, so that a broken or hostile peer cannot
+    /// flood the log.
+    pub fn event(&self, event: &Event) {
+        let (reason, refused) = match *event {
+            Event::Refused(reason) => (reason, true),
+            Event::Odd(reason) | Event::Failed(_, reason) => (reason, false),
+            Event::Accepted(_) => return,
+        };
+        let count = self.with(|inner| {
+            let count = inner.reasons.entry(reason).or_default();
+            *count += 1;
+            *count
+        });
+        if !count.is_power_of_two() {
+            return;
+        }
+        if refused {
+            tracing::warn!(link = self.name, count, "refused: {reason}");
+        } else {
+            tracing::info!(link = self.name, count, "{reason}");
+        }
+    }
+
+    /// The link's health now.
+    pub fn health(&self) -> LinkHealth {
+        self.with(|inner| LinkHealth {
+            link: self.name.clone(),
+            up: inner.up,
+            open_connections: inner.open,
+            connections: inner.connections,
+            parts: inner.parts,
+            messages: inner.messages,
+            silent_s: inner.heard.map(|at| at.elapsed().as_secs()),
+            reasons: inner.reasons.iter().map(|(reason, n)| (reason.to_string(), *n)).collect(),
+        })
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&mut Inner) -> T) -> T {
+        f(&mut self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
+    }
+}

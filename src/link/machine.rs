@@ -1,0 +1,99 @@
+//! The closed list of receiving machines a link can run.
+
+use super::config::Config;
+use crate::journal::Receipt;
+use crate::wire::{Output, Protocol, Refused, Time, astm, mllp};
+use std::time::Duration;
+
+/// A receiving machine of [`crate::wire`].
+pub enum Machine {
+    /// LIS01-A2.
+    Astm(Box<astm::Receiver>),
+    /// HL7 v2 over MLLP.
+    Hl7(Box<mllp::Receiver>),
+}
+
+/// Calls the same verb on whichever machine it is.
+macro_rules! each {
+    ($self:ident, $machine:ident => $call:expr) => {
+        match $self {
+            Machine::Astm($machine) => $call,
+            Machine::Hl7($machine) => $call,
+        }
+    };
+}
+
+impl Machine {
+    /// The machine a link's configuration asks for, in its neutral state.
+    pub fn new(config: &Config) -> Self {
+        let timers = &config.timers;
+        let ms = Duration::from_millis;
+        match config.protocol {
+            Protocol::Astm => {
+                let settings = astm::ReceiverConfig {
+                    frame_timeout: ms(timers.frame_timeout_ms),
+                    reply_timeout: ms(timers.reply_timeout_ms),
+                    ..Default::default()
+                };
+                Machine::Astm(Box::new(astm::Receiver::new(settings, 1)))
+            }
+            Protocol::Hl7 => {
+                let settings = mllp::ReceiverConfig {
+                    frame_timeout: ms(timers.message_timeout_ms),
+                    reply_timeout: ms(timers.reply_timeout_ms),
+                    ..Default::default()
+                };
+                Machine::Hl7(Box::new(mllp::Receiver::new(settings, 1)))
+            }
+        }
+    }
+
+    /// Bytes arrived.
+    pub fn handle_bytes(&mut self, now: Time, bytes: &[u8]) {
+        self.set_wall_time();
+        each!(self, m => m.handle_bytes(now, bytes));
+    }
+
+    /// The journal answered.
+    pub fn handle_custody(&mut self, now: Time, answer: Result<Receipt, Refused>) {
+        self.set_wall_time();
+        each!(self, m => m.handle_custody(now, answer.as_ref().map_err(|refused| *refused)));
+    }
+
+    /// The deadline passed.
+    pub fn handle_timeout(&mut self, now: Time) {
+        each!(self, m => m.handle_timeout(now));
+    }
+
+    /// The line went away.
+    pub fn handle_disconnect(&mut self, now: Time) {
+        each!(self, m => m.handle_disconnect(now));
+    }
+
+    /// False while the machine has all it can hold: the line then waits, and TCP or the flow control slows the peer.
+    pub fn wants_bytes(&self) -> bool {
+        each!(self, m => m.wants_bytes())
+    }
+
+    /// Bytes held that are not in custody yet.
+    pub fn bytes_held(&self) -> usize {
+        each!(self, m => m.bytes_held())
+    }
+
+    /// Takes the next output.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        each!(self, m => m.poll_output())
+    }
+
+    /// When to call `handle_timeout`.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        each!(self, m => m.poll_timeout())
+    }
+
+    /// An HL7 acknowledgement carries the time of day (MSH-7), which a machine may not ask for itself.
+    fn set_wall_time(&mut self) {
+        if let Machine::Hl7(receiver) = self {
+            receiver.set_wall_time(&jiff::Zoned::now().strftime("%Y%m%d%H%M%S%z").to_string());
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The pump: THE loop that runs a wire machine on a stream. Every link, serial or TCP, is this loop.
+//!
+//! It holds no protocol knowledge. It moves bytes and outcomes into the machine and outputs out of it, and it is the
+//! one place where custody meets the acknowledgement: a `Send` that acknowledges data can only leave the machine
+//! after `handle_custody` was given the journal's receipt (invariant I1).
+
+use super::counters::LinkCounters;
+use super::machine::Machine;
+use crate::journal::{Journal, Receipt};
+use crate::wire::{Event, Output, Refused};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::watch;
+
+/// Bytes taken from the stream at once.
+const READ_BYTES: usize = 16 * 1024;
+/// A peer that does not read what we send for this long has lost the line.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Unfinished bytes all connections of one link may hold together: a few of the largest messages, however many peers
+/// drip theirs (invariant I10).
+const HELD_MAX: usize = 64 * 1024 * 1024;
+
+/// Why the pump stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// The peer closed, or the line failed.
+    Disconnected,
+    /// The machine asked for it.
+    Closed(&'static str),
+    /// The gateway is stopping, or the connection was evicted.
+    Stopped,
+}
+
+/// What a pump needs besides its stream and its machine.
+pub struct Pump {
+    /// Where custody is taken.
+    pub journal: Journal,
+    /// The link's name.
+    pub link: Arc<str>,
+    /// Number of this connection, unique in the life of the journal handle.
+    pub connection: u64,
+    /// Bytes all connections of the link hold that are not in custody yet.
+    pub held: Arc<AtomicUsize>,
+    /// Where events are counted.
+    pub counters: Arc<LinkCounters>,
+    /// Turns true when the gateway stops.
+    pub shutdown: watch::Receiver<bool>,
+}
+
+type PendingCustody<'a> = Pin<Box<dyn Future<Output = Result<Receipt, Refused>> + Send + 'a>>;
+
+impl Pump {
+    /// Runs `machine` on `stream` until one of them ends it. `on_complete` is called after each complete entry taken
+    /// into custody. Cancelling the future is safe: what was committed stays, what was not was never acknowledged.
+    pub async fn run<S>(&mut self, mut stream: S, machine: &mut Machine, on_complete: impl Fn()) -> Ended
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let (journal, link, connection) = (self.journal.clone(), self.link.clone(), self.connection);
+        let mut buffer = vec![0; READ_BYTES];
+        let mut sends = Vec::new();
+        let mut custody: Option<(bool, PendingCustody<'_>)> = None;
+        let mut stopping = *self.shutdown.borrow();
+        let mut held = Held { all: self.held.clone(), own: 0 };
+        loop {
+            let mut closing = None;
+            while let Some(output) = machine.poll_output() {
+                match output {
+                    Output::Send(bytes) => sends.extend_from_slice(&bytes),
+                    Output::Persist(part) => {
+                        self.counters.heard();
+                        custody = Some((part.completes, Box::pin(journal.persist(&link, connection, part))));
+                    }
+                    Output::Abandon { session } => self.abandon(session),
+                    Output::Close(why) => closing = Some(why),
+                    Output::Event(event) => self.counters.event(&event),
+                }
+            }
+            if !sends.is_empty() {
+                match tokio::time::timeout(WRITE_TIMEOUT, write(&mut stream, &sends)).await {
+                    Ok(Ok(())) => sends.clear(),
+                    Ok(Err(_)) | Err(_) => return self.disconnected(machine).await,
+                }
+            }
+            if let Some(why) = closing {
+                self.counters.event(&Event::Refused(why));
+                return Ended::Closed(why);
+            }
+            if stopping && custody.is_none() {
+                self.disconnected(machine).await;
+                return Ended::Stopped;
+            }
+            let deadline = machine.poll_timeout();
+            let timer = async {
+                match deadline {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let answer = async {
+                match custody.as_mut() {
+                    Some((_, pending)) => pending.await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                answer = answer => {
+                    if custody.take().is_some_and(|(completes, _)| completes) && answer.is_ok() {
+                        self.counters.completed();
+                        on_complete();
+                    }
+                    machine.handle_custody(Instant::now(), answer);
+                }
+                _ = self.shutdown.changed(), if !stopping => stopping = true,
+                read = stream.read(&mut buffer), if machine.wants_bytes() => match read {
+                    Ok(0) | Err(_) => return self.disconnected(machine).await,
+                    Ok(n) => {
+                        machine.handle_bytes(Instant::now(), &buffer[..n]);
+                        if !held.update(machine.bytes_held()) {
+                            self.counters.event(&Event::Refused("too many unfinished bytes on this link: closed"));
+                            return self.disconnected(machine).await;
+                        }
+                    }
+                },
+                () = timer => machine.handle_timeout(Instant::now()),
+            }
+        }
+    }
+
+    /// Tells the machine that the line is gone and carries out what it still wants done without a peer: a message
+    /// that had come in whole is kept even when its sender did not wait for an answer.
+    async fn disconnected(&self, machine: &mut Machine) -> Ended {
+        machine.handle_disconnect(Instant::now());
+        while let Some(output) = machine.poll_output() {
+            match output {
+                Output::Persist(part) => {
+                    let completes = part.completes;
+                    let answer = self.journal.persist(&self.link, self.connection, part).await;
+                    if completes && answer.is_ok() {
+                        self.counters.completed();
+                    }
+                    machine.handle_custody(Instant::now(), answer);
+                }
+                Output::Abandon { session } => self.abandon(session),
+                Output::Event(event) => self.counters.event(&event),
+                Output::Send(_) | Output::Close(_) => {}
+            }
+        }
+        Ended::Disconnected
+    }
+
+    fn abandon(&self, session: u64) {
+        self.counters.event(&Event::Odd("session ended before it was complete"));
+        self.journal.abandon(&self.link, self.connection, session);
+    }
+}
+
+/// This connection's share of the link's unfinished bytes.
+struct Held {
+    all: Arc<AtomicUsize>,
+    own: usize,
+}
+
+impl Held {
+    /// Notes what the machine holds now; false when the link holds too much.
+    fn update(&mut self, own: usize) -> bool {
+        self.all.fetch_add(own, Ordering::Relaxed);
+        let all = self.all.fetch_sub(self.own, Ordering::Relaxed).wrapping_sub(self.own);
+        self.own = own;
+        all <= HELD_MAX
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.own, Ordering::Relaxed);
+    }
+}
+
+async fn write<S: AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8]) -> std::io::Result<()> {
+    stream.write_all(bytes).await?;
+    stream.flush().await
+}

@@ -1,0 +1,233 @@
+//! Links over TCP: the box listens (the usual way) or dials, plain or TLS.
+
+use super::counters::LinkCounters;
+use super::pump::Ended;
+use super::reconnect::Backoff;
+use super::seats::{Seat, Seats};
+use super::{Config, LinkError, Shell, stopped};
+use crate::tls::{self, ClientTls, ServerTls, TlsError};
+use crate::wire::Event;
+use rustls_pki_types::ServerName;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+/// A dialled peer must answer within this time.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A TLS handshake must be over within this time.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pending connections the kernel keeps for us.
+const BACKLOG: u32 = 256;
+/// A silent line is probed after this time, again at this interval, and given up after this many probes: a peer whose
+/// power was cut is noticed within two minutes.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const KEEPALIVE_PROBES: u32 = 4;
+
+/// A listener that is bound but not yet accepting.
+pub struct Listener {
+    socket: TcpListener,
+    tls: Option<Doorkeeper>,
+}
+
+/// A listener's TLS settings, read again when a file changes: a renewed certificate is used from the next connection.
+struct Doorkeeper {
+    settings: ServerTls,
+    files: tls::Files,
+    acceptor: TlsAcceptor,
+}
+
+impl Doorkeeper {
+    fn new(settings: ServerTls) -> Result<Self, TlsError> {
+        Ok(Doorkeeper { files: settings.files(), acceptor: tls::server(&settings)?.into(), settings })
+    }
+
+    /// The acceptor for the next connection. Files that do not work leave the old ones in use.
+    fn acceptor(&mut self, counters: &LinkCounters) -> TlsAcceptor {
+        if self.files.changed() {
+            match tls::server(&self.settings) {
+                Ok(config) => self.acceptor = config.into(),
+                Err(error) => counters.trouble(&format!("the changed certificate is not used: {error}")),
+            }
+        }
+        self.acceptor.clone()
+    }
+}
+
+impl Listener {
+    /// Binds the address of the link. Fails at once when it is taken, so that start-up says so.
+    pub fn bind(config: &Config, address: &str) -> Result<Self, LinkError> {
+        let tls = match &config.tls {
+            None => None,
+            Some(settings) => Some(Doorkeeper::new(settings.listening()?)?),
+        };
+        let bind = || -> std::io::Result<TcpListener> {
+            let address: std::net::SocketAddr = std::net::ToSocketAddrs::to_socket_addrs(address)?
+                .next()
+                .ok_or_else(|| std::io::Error::other("the name has no address"))?;
+            let socket =
+                if address.is_ipv4() { tokio::net::TcpSocket::new_v4()? } else { tokio::net::TcpSocket::new_v6()? };
+            socket.set_reuseaddr(true)?;
+            socket.bind(address)?;
+            socket.listen(BACKLOG)
+        };
+        let socket = bind().map_err(|source| LinkError::Listen {
+            link: config.name.clone(),
+            address: address.to_string(),
+            source,
+        })?;
+        Ok(Listener { socket, tls })
+    }
+
+    /// Accepts and serves until the gateway stops.
+    pub async fn serve(mut self, shell: Arc<Shell>) {
+        let seats = Arc::new(Seats::new(shell.connections_max()));
+        let mut connections = JoinSet::new();
+        let mut shutdown = shell.shutdown.clone();
+        shell.counters.line(true, "listening");
+        loop {
+            tokio::select! {
+                () = stopped(&mut shutdown) => break,
+                Some(_) = connections.join_next() => {}
+                accepted = self.socket.accept() => match accepted {
+                    Ok((stream, _)) => {
+                        let number = shell.next_connection();
+                        let (seat, full) = seats.take(number);
+                        if full {
+                            shell.counters.event(&Event::Odd("too many connections: the least useful one was closed"));
+                        }
+                        let task = Connection { shell: shell.clone(), seats: seats.clone(), seat, number };
+                        let acceptor = self.tls.as_mut().map(|t| t.acceptor(&shell.counters));
+                        connections.spawn(task.serve(stream, acceptor));
+                    }
+                    Err(_) => {
+                        // Out of descriptors, most likely: somebody who is of no use has to go.
+                        shell.counters.event(&Event::Odd("a connection could not be accepted"));
+                        seats.make_room();
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                },
+            }
+        }
+        drop(self.socket);
+        while connections.join_next().await.is_some() {}
+    }
+}
+
+struct Connection {
+    shell: Arc<Shell>,
+    seats: Arc<Seats>,
+    seat: Arc<Seat>,
+    number: u64,
+}
+
+impl Connection {
+    async fn serve(self, stream: TcpStream, acceptor: Option<TlsAcceptor>) {
+        keep_alive(&stream);
+        self.shell.counters.connected();
+        let evicted = self.seat.clone();
+        tokio::select! {
+            () = self.converse(stream, acceptor) => {}
+            () = evicted.evicted() => {}
+        }
+        self.shell.counters.disconnected();
+        self.seats.leave(&self.seat);
+    }
+
+    async fn converse(&self, stream: TcpStream, acceptor: Option<TlsAcceptor>) {
+        let Some(acceptor) = acceptor else { return self.pump(stream).await };
+        match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => self.pump(stream).await,
+            Ok(Err(_)) | Err(_) => {
+                self.shell.counters.event(&Event::Refused("the TLS handshake failed"));
+            }
+        }
+    }
+
+    async fn pump<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) {
+        let mut machine = self.shell.machine();
+        self.shell.pump(self.number).run(stream, &mut machine, || self.seats.completed(&self.seat)).await;
+    }
+}
+
+/// A peer to dial, with its TLS settings already proven.
+pub struct Dialler {
+    address: String,
+    tls: Option<ClientTls>,
+}
+
+impl Dialler {
+    /// Reads the certificates once, so that start-up says when they do not work.
+    pub fn new(config: &Config, address: &str) -> Result<Self, LinkError> {
+        let tls = config.tls.as_ref().map(|settings| settings.dialling());
+        let dialler = Dialler { address: address.to_string(), tls };
+        dialler.connector()?;
+        Ok(dialler)
+    }
+
+    /// The certificates as they are now and the name to expect.
+    fn connector(&self) -> Result<Option<(TlsConnector, ServerName<'static>)>, TlsError> {
+        let Some(settings) = &self.tls else { return Ok(None) };
+        let host = self.address.rsplit_once(':').map_or(self.address.as_str(), |(host, _)| host);
+        Ok(Some((tls::client(settings)?.into(), settings.name_for(host)?)))
+    }
+
+    /// Dials and serves the connection, again and again, until the gateway stops.
+    pub async fn serve(self, shell: Arc<Shell>) {
+        let backoff = Backoff::new(&shell.config.timers);
+        let mut shutdown = shell.shutdown.clone();
+        while !*shutdown.borrow() {
+            match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(&self.address)).await {
+                Ok(Ok(stream)) => {
+                    keep_alive(&stream);
+                    shell.counters.line(true, "the instrument answers");
+                    shell.counters.connected();
+                    let ended = self.converse(&shell, stream, &backoff).await;
+                    shell.counters.disconnected();
+                    if ended == Ended::Stopped {
+                        break;
+                    }
+                }
+                Ok(Err(_)) | Err(_) => shell.counters.line(false, "the instrument does not answer; trying again"),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(backoff.next()) => {}
+                () = stopped(&mut shutdown) => break,
+            }
+        }
+    }
+
+    async fn converse(&self, shell: &Shell, stream: TcpStream, backoff: &Backoff) -> Ended {
+        let mut machine = shell.machine();
+        let mut pump = shell.pump(shell.next_connection());
+        let (connector, name) = match self.connector() {
+            Ok(Some(tls)) => tls,
+            Ok(None) => return pump.run(stream, &mut machine, || backoff.reset()).await,
+            Err(error) => {
+                shell.counters.trouble(&error.to_string());
+                return Ended::Disconnected;
+            }
+        };
+        match tokio::time::timeout(HANDSHAKE_TIMEOUT, connector.connect(name, stream)).await {
+            Ok(Ok(stream)) => pump.run(stream, &mut machine, || backoff.reset()).await,
+            Ok(Err(_)) | Err(_) => {
+                shell.counters.event(&Event::Refused("the TLS handshake failed"));
+                Ended::Disconnected
+            }
+        }
+    }
+}
+
+/// Half-open lines are noticed by TCP keep-alive; small replies leave at once.
+fn keep_alive(stream: &TcpStream) {
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(KEEPALIVE_IDLE)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_PROBES);
+    // A socket that refuses these options still works; it is only slower to notice a dead peer.
+    let _ = socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive);
+    let _ = stream.set_nodelay(true);
+}

@@ -320,11 +320,11 @@ impl<D: Destination + 'static> Courier<D> {
     }
 
     fn wake_at(&self) -> Instant {
-        let now = Instant::now();
-        let look_again = now + LOOK_AGAIN;
-        let earliest = self.lanes.next_due().map_or(look_again, |due| due.min(look_again));
         // While the destination waits nothing else is worth waking up for.
-        self.not_before.map_or(earliest, |at| earliest.max(at))
+        self.not_before.unwrap_or_else(|| {
+            let look_again = Instant::now() + LOOK_AGAIN;
+            self.lanes.next_due().map_or(look_again, |due| due.min(look_again))
+        })
     }
 }
 

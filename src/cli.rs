@@ -8,6 +8,7 @@ pub mod completions;
 pub mod config;
 pub mod demo;
 pub mod driver;
+pub mod journal;
 pub mod logging;
 pub mod man;
 pub mod preview;
@@ -64,6 +65,8 @@ pub enum Command {
     Demo(demo::Demo),
     /// Run the gateway until it is told to stop.
     Run(run::Run),
+    /// See what is kept, and decide about what is held.
+    Journal(journal::Journal),
     /// Check a configuration file and tell everything that is wrong with it.
     Check(check::Check),
     /// Print a sample configuration, or its JSON Schema.
@@ -88,6 +91,7 @@ pub fn execute(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Demo(demo) => demo.execute(),
         Command::Run(run) => run.execute(),
+        Command::Journal(journal) => journal.execute(),
         Command::Check(check) => check.execute(),
         Command::Config(config) => config.execute(),
         Command::Sim(sim) => sim.execute(),

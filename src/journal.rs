@@ -70,10 +70,12 @@ mod reader;
 mod receipt;
 mod retention;
 mod schema;
+mod search;
 mod seal;
 mod signals;
 mod space;
 mod types;
+mod verify;
 mod view;
 mod writer;
 
@@ -83,11 +85,13 @@ pub use error::{JournalError, OpenError};
 pub use operate::{Operated, OperatorAction};
 pub use reader::Reader;
 pub use receipt::Receipt;
+pub use search::{Found, Query, Shown, ShownHold, ShownMessage, ShownReport};
 pub use signals::Condition;
 pub use types::{
     Entry, EntryId, Filed, FiledReport, Filing, HoldId, Latest, Lookup, NewHold, NewOutbound, Outbound, OutboxId,
     ReleaseFiling, Released, ReportId, Settlement,
 };
+pub use verify::Verified;
 pub use view::{DestinationStats, HoldRow, ParkedRow, Stats};
 
 use crate::wire::{Persist, Refusal, Refused};

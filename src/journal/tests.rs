@@ -1,7 +1,10 @@
 //! The promises of the journal, by invariant.
 
+mod child;
 mod custody;
 mod lanes;
+mod model;
+mod storage;
 
 use super::*;
 use crate::wire::{Custody, Token};

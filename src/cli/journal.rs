@@ -1,0 +1,168 @@
+//! `afferent journal VERB`.
+//!
+//! Verbs that only read open the journal beside a running gateway. Verbs that change something are carried out by the
+//! gateway's one writer (invariant I3): through the control socket when a gateway runs, else by opening the journal
+//! here, which then holds its lock. Patient data is shown only when asked for by name (`--reveal`, `--ids`, `export`).
+
+mod change;
+mod copy;
+mod look;
+
+use crate::config;
+use crate::journal::{self, Reader};
+use anyhow::Context;
+use clap::Subcommand;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Where the configuration is unless told otherwise.
+const CONFIG_DEFAULT: &str = "/etc/afferent/afferent.toml";
+
+/// See what is kept, and decide about what is held.
+///
+/// Works beside a running gateway. Patient data is not shown unless asked for.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  afferent journal stats                         is everything accounted for?
+  afferent journal hold                          what waits for a person, and why
+  afferent journal search --specimen 4711        what became of this specimen
+  afferent journal release 17 18 --note 'checked with the ward'")]
+pub struct Journal {
+    #[command(flatten)]
+    place: Place,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// Which journal.
+#[derive(Debug, clap::Args)]
+struct Place {
+    /// The configuration file that names the data directory and the key
+    #[arg(long, global = true, value_name = "FILE", default_value = CONFIG_DEFAULT)]
+    config: PathBuf,
+    /// The data directory, when there is no configuration file
+    #[arg(long, global = true, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// The key file, when it is not in the data directory
+    #[arg(long, global = true, value_name = "FILE", requires = "data")]
+    key_file: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Count everything: the loss account, queues, ages, delivery times.
+    Stats(look::Stats),
+    /// Find entries by an identifier or a time.
+    Search(look::Search),
+    /// Show one entry and what became of it.
+    Show(look::Show),
+    /// List held results and parked messages.
+    Hold(look::Hold),
+    /// Send held results on.
+    Release(change::Release),
+    /// Send parked messages again, byte for byte.
+    Requeue(change::Requeue),
+    /// Interpret entries again, with the drivers and rules of now.
+    Replay(change::Replay),
+    /// Give held results or parked messages up, with a reason.
+    Discard(change::Discard),
+    /// Write an entry's raw bytes, a report, or all reports as JSON lines.
+    Export(copy::Export),
+    /// Check every row, every digest and the loss account.
+    Verify(copy::Verify),
+    /// Copy the journal to a file. It stays sealed: keep the key as well.
+    Backup(copy::Backup),
+}
+
+impl Journal {
+    pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
+        let place = self.place;
+        match self.verb {
+            Verb::Stats(verb) => verb.execute(&place),
+            Verb::Search(verb) => verb.execute(&place),
+            Verb::Show(verb) => verb.execute(&place),
+            Verb::Hold(verb) => verb.execute(&place),
+            Verb::Release(verb) => verb.execute(&place),
+            Verb::Requeue(verb) => verb.execute(&place),
+            Verb::Replay(verb) => verb.execute(&place),
+            Verb::Discard(verb) => verb.execute(&place),
+            Verb::Export(verb) => verb.execute(&place),
+            Verb::Verify(verb) => verb.execute(&place),
+            Verb::Backup(verb) => verb.execute(&place),
+        }
+    }
+}
+
+impl Place {
+    /// The data directory and how the journal is set up.
+    fn find(&self) -> anyhow::Result<(PathBuf, journal::Config)> {
+        if let Some(data) = &self.data {
+            return Ok((data.clone(), journal::Config { key_file: self.key_file.clone(), ..Default::default() }));
+        }
+        let loaded = config::load(&self.config).with_context(|| format!("cannot use {}", self.config.display()))?;
+        let config = &loaded.config;
+        let settings = journal::Config { key_file: config.journal.key_file.clone(), ..Default::default() };
+        Ok((config.gateway.data.clone(), settings))
+    }
+
+    fn reader(&self) -> anyhow::Result<Reader> {
+        let (data, settings) = self.find()?;
+        Ok(Reader::open(&data, &settings)?)
+    }
+}
+
+/// A time for people, in the zone of this machine.
+fn shown_time(ms: i64) -> String {
+    jiff::Timestamp::from_millisecond(ms)
+        .map(|at| at.to_zoned(jiff::tz::TimeZone::system()).strftime("%F %T").to_string())
+        .unwrap_or_default()
+}
+
+fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
+
+/// A duration for people: `850 ms`, `12 s`, `4 min`, `3 h`, `2 d`.
+fn shown_age(ms: i64) -> String {
+    let units = [(1_000, 1, "ms"), (120_000, 1_000, "s"), (7_200_000, 60_000, "min"), (172_800_000, 3_600_000, "h")];
+    match units.iter().find(|(below, ..)| ms < *below) {
+        Some((_, divisor, unit)) => format!("{} {unit}", ms / divisor),
+        None => format!("{} d", ms / 86_400_000),
+    }
+}
+
+/// Prints a table whose columns are as wide as their widest cell.
+fn print_table(head: &[&str], rows: &[Vec<String>]) {
+    let width = |at: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count());
+        cells.chain(head.get(at).map(|h| h.len())).max().unwrap_or(0)
+    };
+    let line = |cells: &mut dyn Iterator<Item = &str>| {
+        let padded: Vec<String> =
+            cells.enumerate().map(|(at, cell)| format!("{cell:width$}", width = width(at))).collect();
+        padded.join("  ").trim_end().to_string()
+    };
+    let titles = line(&mut head.iter().copied());
+    match super::colour(&std::io::stdout()) {
+        true => println!("{0}{titles}{0:#}", anstyle::Style::new().bold()),
+        false => println!("{titles}"),
+    }
+    for row in rows {
+        println!("{}", line(&mut row.iter().map(String::as_str)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_are_told_in_the_unit_a_person_would_use() {
+        let told: Vec<String> = [999, 1_000, 119_999, 120_000, 7_200_000, 172_800_000].map(shown_age).into();
+        assert_eq!(told, ["999 ms", "1 s", "119 s", "2 min", "2 h", "2 d"]);
+    }
+}

@@ -1,0 +1,119 @@
+//! The verbs that change something.
+
+use super::Place;
+use crate::control::{self, ControlError, Request, Response};
+use crate::journal::{EntryId, HoldId, Journal, OpenError, Operated, OperatorAction, OutboxId};
+use std::process::ExitCode;
+
+/// Send held results on.
+///
+/// They go to every destination of their link, after what their lanes already carry.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  afferent journal release 17 18 --note 'checked with the ward'")]
+pub(super) struct Release {
+    /// Numbers of the holds, from `afferent journal hold`
+    #[arg(required = true)]
+    holds: Vec<i64>,
+    /// Why, for the record; no patient data
+    #[arg(long, default_value = "")]
+    note: String,
+}
+
+/// Send parked messages again, byte for byte.
+///
+/// Refused for a message whose results were corrected since: it would arrive after what corrects it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  afferent journal requeue 23")]
+pub(super) struct Requeue {
+    /// Numbers of the parked messages, from `afferent journal hold`
+    #[arg(required = true)]
+    messages: Vec<i64>,
+}
+
+/// Interpret entries again, with the drivers and rules of now.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  afferent journal replay 4711")]
+pub(super) struct Replay {
+    /// Numbers of the entries
+    #[arg(required = true)]
+    entries: Vec<i64>,
+}
+
+/// Give held results or parked messages up, with a reason.
+///
+/// They stay in the journal until retention and count as refused.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  afferent journal discard --hold 17 --reason 'control run without its mark'")]
+pub(super) struct Discard {
+    /// Number of a held result
+    #[arg(long = "hold", value_name = "HOLD", required_unless_present = "messages")]
+    holds: Vec<i64>,
+    /// Number of a parked message
+    #[arg(long = "parked", value_name = "MESSAGE")]
+    messages: Vec<i64>,
+    /// Why, for the record; no patient data
+    #[arg(long)]
+    reason: String,
+}
+
+impl Release {
+    pub(super) fn execute(self, place: &Place) -> anyhow::Result<ExitCode> {
+        let holds = self.holds.into_iter().map(HoldId).collect();
+        carry_out(place, OperatorAction::Release { holds, note: self.note }, "released")
+    }
+}
+
+impl Requeue {
+    pub(super) fn execute(self, place: &Place) -> anyhow::Result<ExitCode> {
+        let outbox = self.messages.into_iter().map(OutboxId).collect();
+        carry_out(place, OperatorAction::Requeue { outbox }, "queued again")
+    }
+}
+
+impl Replay {
+    pub(super) fn execute(self, place: &Place) -> anyhow::Result<ExitCode> {
+        let entries = self.entries.into_iter().map(EntryId).collect();
+        carry_out(place, OperatorAction::Replay { entries }, "interpreted again")
+    }
+}
+
+impl Discard {
+    pub(super) fn execute(self, place: &Place) -> anyhow::Result<ExitCode> {
+        let holds = self.holds.into_iter().map(HoldId).collect();
+        let outbox = self.messages.into_iter().map(OutboxId).collect();
+        carry_out(place, OperatorAction::Discard { holds, outbox, reason: self.reason }, "discarded")
+    }
+}
+
+/// Has the running gateway do it, or does it here when none runs.
+fn carry_out(place: &Place, action: OperatorAction, done: &str) -> anyhow::Result<ExitCode> {
+    let (data, settings) = place.find()?;
+    let operated = match control::request(&data, &Request::Operate(action.clone())) {
+        Ok(Response::Operated(operated)) => operated,
+        Ok(Response::Refused(why)) => anyhow::bail!("the gateway refused: {why}"),
+        Ok(Response::Health(_)) => anyhow::bail!("the gateway answered something else"),
+        Err(ControlError::NotRunning(_)) => {
+            if !data.join("journal.db").exists() {
+                return Err(OpenError::Missing(data).into());
+            }
+            let journal = Journal::open(&data, &settings)?;
+            let operated = journal.operate(action);
+            journal.close();
+            operated?
+        }
+        Err(error) => return Err(error.into()),
+    };
+    report(place, &operated, done)
+}
+
+fn report(place: &Place, operated: &Operated, done: &str) -> anyhow::Result<ExitCode> {
+    if place.json {
+        println!("{}", serde_json::to_string(operated)?);
+    } else {
+        println!("{} {done}", operated.done);
+        for (id, why) in &operated.skipped {
+            eprintln!("{id}: {why}");
+        }
+    }
+    Ok(ExitCode::from(u8::from(!operated.skipped.is_empty())))
+}

@@ -45,7 +45,7 @@
 //! |---|---|
 //! | data waiting for the writer | 64 MiB, then callers wait |
 //! | one commit | 64 commands or 4 MiB |
-//! | write-ahead log | checkpointed when idle or over 16 MiB |
+//! | write-ahead log | copied into the database when idle or over 16 MiB (a 32nd of a small disk) |
 //! | disk | `quota_mb`, `free_min_mb`; custody is refused at 95 %, deliveries go on from a reserve |
 //!
 //! ## Old and new

@@ -1,7 +1,7 @@
 //! How much room is left, and the reserve that keeps deliveries going when there is none.
 //!
-//! A full disk must not stop what empties it: noting an EHR's answer needs a little room too. So a file of zeros
-//! holds that room back. When the disk is full it is removed for deliveries and operators, never for new custody, and
+//! A full disk must not stop what empties it: noting an EHR's answer needs a little room too. So a file that
+//! holds nothing keeps that room back. When the disk is full it is removed for deliveries and operators, never for new custody, and
 //! it is made again when there is space.
 
 use super::config::Config;
@@ -9,18 +9,19 @@ use super::error::JournalError;
 use rusqlite::Connection;
 use std::ffi::CString;
 use std::fs::OpenOptions;
-use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Largest size of the reserve, in bytes; on small disks it is a 32nd of the disk.
-const RESERVE_BYTES: u64 = 2 << 20;
-/// Largest write-ahead log before the writer checkpoints even under load, in bytes; on small disks a 16th of the disk.
+/// Largest write-ahead log before the writer checkpoints even under load, in bytes; on small disks a 32nd of the disk.
 const WAL_BYTES: u64 = 16 << 20;
+/// Largest size of the reserve, in bytes; on small disks a 16th of the disk. More than the log may hold, so that there
+/// is always room to copy the log into the database file, without which the log could only grow.
+const RESERVE_BYTES: u64 = 20 << 20;
 /// The disk is asked at most this often.
-const MEASURE_EVERY: Duration = Duration::from_millis(500);
+const MEASURE_EVERY: Duration = Duration::from_millis(50);
 /// Share of the quota at which a warning comes, in percent.
 const TIGHT_PERCENT: u64 = 80;
 /// Share of the quota at which new custody is refused, in percent.
@@ -69,7 +70,7 @@ impl Space {
 
     /// Bytes the write-ahead log may have before a checkpoint is due.
     pub(super) fn wal_max(&self) -> u64 {
-        WAL_BYTES.min(self.disk.total / 16)
+        WAL_BYTES.min(self.disk.total / 32)
     }
 
     /// Looks again, unless it did just now. Free pages inside the database count as free: they are reused first.
@@ -112,23 +113,20 @@ impl Space {
 
     /// Makes the reserve when it is missing and there is room for it twice.
     pub(super) fn keep_reserve(&self) {
-        let (path, wanted) = (self.reserve(), RESERVE_BYTES.min(self.disk.total / 32));
+        let (path, wanted) = (self.reserve(), RESERVE_BYTES.min(self.disk.total / 16));
         let present = std::fs::metadata(&path).is_ok_and(|m| m.len() >= wanted);
         if present || Disk::of(&self.data).free < wanted.saturating_mul(2) {
             return;
         }
-        // Zeros are written, not skipped over: a file with a hole in it reserves nothing.
-        let write = || {
-            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
-            let block = [0; 64 << 10];
-            let mut left = wanted as usize;
-            while let Some(piece) = block.get(..left.min(block.len())).filter(|piece| !piece.is_empty()) {
-                file.write_all(piece)?;
-                left -= piece.len();
+        let allocate = || {
+            let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+            // SAFETY: the descriptor is open for writing for as long as the call lasts.
+            match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, wanted.try_into().unwrap_or(0)) } {
+                0 => Ok(()),
+                error => Err(std::io::Error::from_raw_os_error(error)),
             }
-            std::io::Result::Ok(())
         };
-        if write().is_err() {
+        if allocate().is_err() {
             self.release_reserve();
         }
     }
@@ -192,7 +190,7 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let space = Space::new(data.path(), &Config::default());
         space.keep_reserve();
-        assert_eq!(std::fs::metadata(space.reserve()).unwrap().len(), RESERVE_BYTES.min(space.disk.total / 32));
+        assert_eq!(std::fs::metadata(space.reserve()).unwrap().len(), RESERVE_BYTES.min(space.disk.total / 16));
         assert!(space.release_reserve());
         assert!(!space.release_reserve());
     }

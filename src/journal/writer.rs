@@ -18,7 +18,7 @@ use super::error::{JournalError, OpenError};
 use super::retention::Sweep;
 use super::schema;
 use super::seal::Seal;
-use super::signals::Signals;
+use super::signals::{Condition, Signals};
 use super::space::{Level, Space};
 use rusqlite::Connection;
 use std::fs::File;
@@ -38,8 +38,10 @@ const IDLE_BEFORE_CHECKPOINT: Duration = Duration::from_millis(200);
 const IDLE_BEFORE_TRUNCATE: Duration = Duration::from_secs(30);
 /// A busy thread still does its chores this often.
 const CHORES_EVERY: Duration = Duration::from_secs(2);
-/// Under load the log is copied at most this often.
-const LOG_COPY_PAUSE: Duration = Duration::from_millis(100);
+/// The same while space is short: retention and copying the log are what makes room.
+const CHORES_WHEN_SHORT: Duration = Duration::from_millis(100);
+/// A log that could not be copied whole is not tried again sooner.
+const LOG_RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// SQLite's page size; the default, and never set otherwise.
 const PAGE_BYTES: u64 = 4096;
 /// First and longest pause between attempts to recover.
@@ -130,7 +132,10 @@ pub(super) struct Writer {
     log_dirty: bool,
     /// Pages in the log, told by SQLite after each commit.
     log_pages: Arc<AtomicU64>,
-    log_copied_at: Instant,
+    /// A reader or a full disk kept the log from being copied whole; not to be tried before.
+    log_retry_at: Option<Instant>,
+    /// The last copy failed because the database file could not grow.
+    log_has_no_room: bool,
     chores_at: Instant,
     /// Held for the life of the thread: one process per data directory.
     _lock: File,
@@ -164,7 +169,8 @@ impl Writer {
             failed: None,
             log_dirty: true,
             log_pages: Arc::default(),
-            log_copied_at: Instant::now(),
+            log_retry_at: None,
+            log_has_no_room: false,
             chores_at: Instant::now(),
             _lock: lock,
         }
@@ -196,7 +202,9 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => self.idle(idle_since),
                 Err(RecvTimeoutError::Disconnected) => return self.finish(),
             }
-            if self.chores_at.elapsed() >= CHORES_EVERY {
+            let short = self.log_has_no_room || self.signals.condition() != Condition::Good;
+            let every = if short { CHORES_WHEN_SHORT } else { CHORES_EVERY };
+            if self.chores_at.elapsed() >= every {
                 self.chores();
             }
         }
@@ -229,11 +237,16 @@ impl Writer {
         if self.failed.is_some() {
             return refuse(group, &JournalError::Storage("the storage is being recovered".to_string()));
         }
-        if self.level() == Level::Full {
-            let (custody, rest) = group.into_iter().partition(|c| c.kind() == Kind::Custody);
-            refuse(custody, &JournalError::Full);
-            group = rest;
-        }
+        let level = self.level();
+        // A log that cannot be copied for want of room must not grow: only what makes room may still add to it.
+        let admitted = |kind: Kind| match (self.log_has_no_room, kind) {
+            (true, kind) => kind == Kind::Draining,
+            (false, Kind::Custody) => level != Level::Full,
+            (false, _) => true,
+        };
+        let (rest, refused) = group.into_iter().partition(|c| admitted(c.kind()));
+        refuse(refused, &JournalError::Full);
+        group = rest;
         if group.is_empty() {
             return;
         }
@@ -397,6 +410,9 @@ impl Writer {
         if self.failed.is_some() {
             return;
         }
+        if self.log_has_no_room && self.log_retry_at.is_none_or(|at| at <= Instant::now()) {
+            self.tidy_log("PASSIVE");
+        }
         let level = self.level();
         if level == Level::Ample {
             self.space.keep_reserve();
@@ -425,7 +441,7 @@ impl Writer {
     /// Keeps the log short under load. A reader in the way makes it longer for a while; it is not asked all the time.
     fn cap_log(&mut self) {
         let bytes = self.log_pages.load(Ordering::Relaxed) * PAGE_BYTES;
-        if bytes > self.space.wal_max() && self.log_copied_at.elapsed() >= LOG_COPY_PAUSE {
+        if bytes > self.space.wal_max() && self.log_retry_at.is_none_or(|at| at <= Instant::now()) {
             self.tidy_log("PASSIVE");
         }
     }
@@ -433,9 +449,20 @@ impl Writer {
     fn tidy_log(&mut self, mode: &str) {
         let Some(conn) = &self.conn else { return };
         self.log_dirty = false;
-        self.log_copied_at = Instant::now();
-        match checkpoint(conn, mode).map_err(JournalError::from) {
-            Ok(_) | Err(JournalError::Full) => {}
+        self.log_retry_at = None;
+        self.log_has_no_room = false;
+        let mut outcome = checkpoint(conn, mode).map_err(JournalError::from);
+        if outcome == Err(JournalError::Full) && self.space.release_reserve() {
+            // The database file has no room to grow. Without it the log would take what is left of the disk.
+            outcome = checkpoint(conn, mode).map_err(JournalError::from);
+        }
+        match outcome {
+            Ok(true) => {}
+            Ok(false) => self.log_retry_at = Some(Instant::now() + LOG_RETRY_PAUSE),
+            Err(JournalError::Full) => {
+                self.log_has_no_room = true;
+                self.log_retry_at = Some(Instant::now() + LOG_RETRY_PAUSE);
+            }
             Err(error) => self.fail(&error),
         }
     }

@@ -12,10 +12,10 @@
 //! | "never" (AR 202, 422 ...) | [`Outcome::Refused`]: parked for a person, or the lane is held (`on_reject`) |
 //!
 //! Rooms: [`ack`] reads HL7 acknowledgements (pure), [`mllp`] and [`fhir`] are the two destinations, [`oauth`] gets
-//! tokens (SMART Backend Services), [`backoff`] says when to try again, `lanes` is the order and `courier` the loop.
+//! tokens (SMART Backend Services), [`crate::backoff`] says when to try again, `lanes` is the order and `courier` the
+//! loop.
 
 pub mod ack;
-pub mod backoff;
 pub mod config;
 mod courier;
 pub mod fhir;

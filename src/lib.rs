@@ -49,6 +49,7 @@ pub mod driver;
 pub mod rules;
 pub mod mapping;
 // Shell.
+pub mod backoff;
 pub mod tls;
 pub mod link;
 pub mod journal;

@@ -9,7 +9,6 @@ pub mod config;
 pub mod counters;
 pub mod machine;
 pub mod pump;
-pub mod reconnect;
 pub mod seats;
 pub mod serial;
 pub mod tcp;
@@ -17,12 +16,14 @@ pub mod tcp;
 pub use config::Config;
 pub use counters::{LinkCounters, LinkHealth};
 
+use crate::backoff::Backoff;
 use crate::journal::Journal;
 use crate::tls::TlsError;
 use machine::Machine;
 use pump::Pump;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// A link that cannot start.
@@ -78,6 +79,12 @@ impl Shell {
             counters: self.counters.clone(),
             shutdown: self.shutdown.clone(),
         }
+    }
+
+    fn backoff(&self) -> Backoff {
+        let timers = &self.config.timers;
+        let ms = Duration::from_millis;
+        Backoff::new(ms(timers.reconnect_min_ms.max(1)), ms(timers.reconnect_max_ms))
     }
 
     fn next_connection(&self) -> u64 {

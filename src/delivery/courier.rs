@@ -13,10 +13,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until};
 
-use super::backoff::Backoff;
 use super::config::OnReject;
 use super::lanes::Lanes;
 use super::{Config, Destination, Outcome, Scope};
+use crate::backoff::Backoff;
 use crate::journal::{Journal, JournalError, Outbound, OutboxId, Settlement};
 
 /// Messages held in memory at most.

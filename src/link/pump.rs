@@ -57,7 +57,7 @@ type PendingCustody<'a> = Pin<Box<dyn Future<Output = Result<Receipt, Refused>> 
 impl Pump {
     /// Runs `machine` on `stream` until one of them ends it. `on_complete` is called after each complete entry taken
     /// into custody. Cancelling the future is safe: what was committed stays, what was not was never acknowledged.
-    pub async fn run<S>(&mut self, mut stream: S, machine: &mut Machine, on_complete: impl Fn()) -> Ended
+    pub async fn run<S>(&mut self, mut stream: S, machine: &mut Machine, mut on_complete: impl FnMut()) -> Ended
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {

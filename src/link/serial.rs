@@ -2,8 +2,8 @@
 
 use super::config::{FlowControl, Parity};
 use super::pump::Ended;
-use super::reconnect::Backoff;
 use super::{Config, Shell, stopped};
+use crate::backoff::Backoff;
 use std::path::Path;
 use std::sync::Arc;
 use tokio_serial::{SerialPortBuilderExt, SerialStream};
@@ -13,14 +13,14 @@ const BAUD_DEFAULT: u32 = 9600;
 
 /// Opens the port and serves it, again and again, until the gateway stops.
 pub async fn serve(shell: Arc<Shell>, path: std::path::PathBuf) {
-    let backoff = Backoff::new(&shell.config.timers);
+    let mut backoff = shell.backoff();
     let mut shutdown = shell.shutdown.clone();
     while !*shutdown.borrow() {
         match open(&shell.config, &path) {
             Ok(mut port) => {
                 shell.counters.line(true, "the serial port is open");
                 shell.counters.connected();
-                let ended = converse(&shell, &mut port, &backoff).await;
+                let ended = converse(&shell, &mut port, &mut backoff).await;
                 shell.counters.disconnected();
                 if ended == Ended::Stopped {
                     break;
@@ -30,17 +30,17 @@ pub async fn serve(shell: Arc<Shell>, path: std::path::PathBuf) {
             Err(error) => shell.counters.line(false, &format!("the serial port cannot be opened: {error}")),
         }
         tokio::select! {
-            () = tokio::time::sleep(backoff.next()) => {}
+            () = tokio::time::sleep(backoff.failed()) => {}
             () = stopped(&mut shutdown) => break,
         }
     }
 }
 
 /// A serial line cannot be closed to show displeasure: when a machine asks for it, a fresh one takes over in silence.
-async fn converse(shell: &Shell, port: &mut SerialStream, backoff: &Backoff) -> Ended {
+async fn converse(shell: &Shell, port: &mut SerialStream, backoff: &mut Backoff) -> Ended {
     loop {
         let mut machine = shell.machine();
-        match shell.pump(shell.next_connection()).run(&mut *port, &mut machine, || backoff.reset()).await {
+        match shell.pump(shell.next_connection()).run(&mut *port, &mut machine, || backoff.succeeded()).await {
             Ended::Closed(_) => {}
             other => return other,
         }

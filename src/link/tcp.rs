@@ -2,9 +2,9 @@
 
 use super::counters::LinkCounters;
 use super::pump::Ended;
-use super::reconnect::Backoff;
 use super::seats::{Seat, Seats};
 use super::{Config, LinkError, Shell, stopped};
+use crate::backoff::Backoff;
 use crate::tls::{self, ClientTls, ServerTls, TlsError};
 use crate::wire::Event;
 use rustls_pki_types::ServerName;
@@ -177,7 +177,7 @@ impl Dialler {
 
     /// Dials and serves the connection, again and again, until the gateway stops.
     pub async fn serve(self, shell: Arc<Shell>) {
-        let backoff = Backoff::new(&shell.config.timers);
+        let mut backoff = shell.backoff();
         let mut shutdown = shell.shutdown.clone();
         while !*shutdown.borrow() {
             match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(&self.address)).await {
@@ -185,7 +185,7 @@ impl Dialler {
                     keep_alive(&stream);
                     shell.counters.line(true, "the instrument answers");
                     shell.counters.connected();
-                    let ended = self.converse(&shell, stream, &backoff).await;
+                    let ended = self.converse(&shell, stream, &mut backoff).await;
                     shell.counters.disconnected();
                     if ended == Ended::Stopped {
                         break;
@@ -194,25 +194,25 @@ impl Dialler {
                 Ok(Err(_)) | Err(_) => shell.counters.line(false, "the instrument does not answer; trying again"),
             }
             tokio::select! {
-                () = tokio::time::sleep(backoff.next()) => {}
+                () = tokio::time::sleep(backoff.failed()) => {}
                 () = stopped(&mut shutdown) => break,
             }
         }
     }
 
-    async fn converse(&self, shell: &Shell, stream: TcpStream, backoff: &Backoff) -> Ended {
+    async fn converse(&self, shell: &Shell, stream: TcpStream, backoff: &mut Backoff) -> Ended {
         let mut machine = shell.machine();
         let mut pump = shell.pump(shell.next_connection());
         let (connector, name) = match self.connector() {
             Ok(Some(tls)) => tls,
-            Ok(None) => return pump.run(stream, &mut machine, || backoff.reset()).await,
+            Ok(None) => return pump.run(stream, &mut machine, || backoff.succeeded()).await,
             Err(error) => {
                 shell.counters.trouble(&error.to_string());
                 return Ended::Disconnected;
             }
         };
         match tokio::time::timeout(HANDSHAKE_TIMEOUT, connector.connect(name, stream)).await {
-            Ok(Ok(stream)) => pump.run(stream, &mut machine, || backoff.reset()).await,
+            Ok(Ok(stream)) => pump.run(stream, &mut machine, || backoff.succeeded()).await,
             Ok(Err(_)) | Err(_) => {
                 shell.counters.event(&Event::Refused("the TLS handshake failed"));
                 Ended::Disconnected

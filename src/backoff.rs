@@ -1,12 +1,13 @@
-//! When to try again: exponential, with jitter, bounded at both ends.
+//! When to try again: exponential, with jitter, bounded at both ends. Links reopen a lost line by it, destinations
+//! resend by it.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
-/// The pauses between attempts of one lane or one destination.
+/// The pauses between attempts on one line, one lane or one destination.
 ///
 /// The n-th pause lies between half and all of `min * 2^(n-1)`, never above `max`. The jitter keeps a ward full of
-/// boxes from knocking in step when the EHR comes back.
+/// boxes from knocking in step when the EHR, or a switch full of instruments, comes back.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     min: Duration,

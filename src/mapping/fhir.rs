@@ -233,16 +233,12 @@ impl Paper<'_> {
     fn diagnostic_report(&self) -> Result<DiagnosticReport, MapError> {
         let (report, identity) = (self.parcel.report, &self.parcel.identity);
         let (code, text, system) = self.parcel.service();
-        let filler = match report.order.filler_order_number.expose() {
-            "" => identity.filler(),
-            sent => sent.to_string(),
+        let (number, space) = match report.order.filler_order_number.expose() {
+            "" => (identity.filler(), self.system("order")),
+            // Instruments count from 1: their numbers are unique on their link only.
+            sent => (sent.to_string(), self.system(&format!("order-{}", self.parcel.origin.link))),
         };
-        let filler = Identifier {
-            kind: identifier_type("FILL"),
-            system: Some(self.system("order")),
-            value: filler,
-            assigner: None,
-        };
+        let filler = Identifier { kind: identifier_type("FILL"), system: Some(space), value: number, assigner: None };
         let service = Code { code: code.to_string(), text: text.to_string(), system: CodingSystem::from_hl7(system) };
         Ok(DiagnosticReport {
             resource_type: "DiagnosticReport",

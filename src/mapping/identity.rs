@@ -157,5 +157,6 @@ pub(super) fn percent_encoded(text: &str) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
+    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16);
+    bytes.iter().flat_map(|b| [b >> 4, b & 0x0f]).filter_map(digit).collect()
 }

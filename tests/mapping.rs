@@ -497,6 +497,9 @@ fn i13_what_cannot_be_said_is_an_error_and_never_replaced() {
         r.observations[0].code = None;
         r.observations[0].instrument_code = String::new();
     });
+    // What stays behind does not stop the rest.
+    let rest = map_part(&no_code, &[1], &target(v251), &origin());
+    assert!(rest.is_ok_and(|message| String::from_utf8(message).unwrap().contains("\rOBX|1|SN|1920-8^")));
     let nothing = with(&|r| r.observations.clear());
     for (report, format, error) in [
         (&order_only, v251, MapError::Status(2)),

@@ -73,11 +73,7 @@ impl Paper<'_> {
             writes.push(self.put("Specimen", self.parcel.identity.specimen(), &self.specimen()?)?);
         }
         for result in &self.parcel.results {
-            writes.push(self.put(
-                "Observation",
-                self.parcel.identity.observation(result),
-                &self.observation(result)?,
-            )?);
+            writes.push(self.put("Observation", result.name.clone(), &self.observation(result)?)?);
         }
         if self.has(Optional::DiagnosticReport) {
             writes.push(self.put("DiagnosticReport", self.report_key(), &self.diagnostic_report()?)?);
@@ -257,8 +253,7 @@ impl Paper<'_> {
     }
 
     fn results(&self) -> Vec<Reference> {
-        let of = |r| self.reference("Observation", self.parcel.identity.observation(r), true, None);
-        self.parcel.results.iter().map(of).collect()
+        self.parcel.results.iter().map(|r| self.reference("Observation", r.name.clone(), true, None)).collect()
     }
 
     /// Who made these resources, from which message.

@@ -199,6 +199,7 @@ fn identifier(observation: &Observation) -> String {
     match &observation.code {
         None => escape::components(&local),
         Some(c) if c.code == observation.instrument_code || observation.instrument_code.is_empty() => coded(c),
+        Some(c) if c.code.is_empty() => escape::components(&local),
         Some(c) => escape::components(&[&c.code, &c.text, c.system.hl7(), local[0], local[1], local[2]]),
     }
 }

@@ -338,7 +338,7 @@ fn a_correction_takes_the_place_of_what_it_corrects_and_of_nothing_else() {
         assert_eq!(field(&one, segment, n), field(&two, segment, n), "{segment}-{n}");
     }
     // The same tube number again, for another patient, on another day, on another link.
-    let mut other = vec![first.clone(), first.clone(), first.clone()];
+    let mut other = [first.clone(), first.clone(), first.clone()];
     other[0].patient.id = Phi::new("P4712");
     other[1].specimen.collected = Timestamp::parse("20261104081500", &jiff::tz::TimeZone::UTC);
     let mut origins = [origin(), origin(), origin()];

@@ -11,6 +11,7 @@ pub mod driver;
 pub mod journal;
 pub mod logging;
 pub mod man;
+pub mod outgoing;
 pub mod preview;
 pub mod run;
 pub mod sim;

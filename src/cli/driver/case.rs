@@ -1,10 +1,13 @@
 //! A driver's cases: a session replayed against the receiver, and what must come out of it.
 //!
 //! A case is a folder named by its story. `session.txt` is both sides of the line; `report.json` is what the driver
-//! makes of it; then either `ehr.hl7` and `ehr.fhir.json` are what goes out, or `error.txt` says why nothing does.
+//! makes of it; then either `ehr.hl7` and `ehr.fhir.json` are what goes out, or `error.txt` says why nothing does. A
+//! second message is in `ehr.2.hl7`, and so on.
 
+use crate::cli::outgoing::{self, As};
 use crate::clinical::Doubt;
 use crate::driver::{Context, Driver, Interpretation, interpret};
+use crate::mapping::Origin;
 use crate::rules::{Policy, Verdict, decide};
 use crate::sim::replay::replay;
 use crate::sim::transcript::{TranscriptError, parse};
@@ -15,6 +18,12 @@ use std::path::{Path, PathBuf};
 pub const SPLITS: [usize; 4] = [usize::MAX, 1, 3, 8];
 /// Zone of the instruments' clocks in every case; it has summer time, so offsets show.
 pub const ZONE: &str = "Europe/Berlin";
+/// Name of the gateway in every case.
+const GATEWAY: &str = "bench-1";
+/// Name of the link in every case.
+const LINK: &str = "instrument";
+/// When every outgoing message of a case is made.
+const MADE: &str = "2026-11-03T18:00:00+01:00[Europe/Berlin]";
 /// Longest session or expected file read, in bytes.
 const FILE_MAX: u64 = 16 << 20;
 
@@ -117,8 +126,14 @@ pub fn check(driver: &Driver, folder: &Path, update: bool) -> Result<Vec<Differe
         }
     }
     let Some(outcome) = first else { return Ok(differences) };
-    for (name, made) in expected_files(&outcome) {
-        let path = folder.join(name);
+    let mut expected = expected_files(&outcome);
+    for name in outgoing_in(folder)? {
+        if !expected.iter().any(|(known, _)| *known == name) {
+            expected.push((name, None));
+        }
+    }
+    for (name, made) in expected {
+        let path = folder.join(&name);
         let there = if path.exists() { Some(read(&path)?) } else { None };
         if there == made {
             continue;
@@ -132,7 +147,7 @@ pub fn check(driver: &Driver, folder: &Path, update: bool) -> Result<Vec<Differe
             continue;
         }
         let lines = diff(there.as_deref().unwrap_or(""), made.as_deref().unwrap_or(""));
-        differences.push(Difference { at: name.to_string(), lines });
+        differences.push(Difference { at: name, lines });
     }
     Ok(differences)
 }
@@ -151,14 +166,55 @@ pub fn folders(driver_folder: &Path) -> Result<Vec<PathBuf>, CaseError> {
 }
 
 /// Every expected file of a case, and what it must hold; `None` when it must not be there.
-fn expected_files(outcome: &Outcome) -> Vec<(&'static str, Option<String>)> {
-    let released = outcome
-        .entries
-        .iter()
-        .flat_map(|e| &e.interpretation.reports)
-        .any(|report| decide(report, &Policy::default(), jiff::Timestamp::UNIX_EPOCH).contains(&Verdict::Release));
-    let error = (!released).then(|| why_nothing(outcome));
-    vec![("report.json", Some(report_json(outcome))), ("error.txt", error)]
+fn expected_files(outcome: &Outcome) -> Vec<(String, Option<String>)> {
+    let (messages, unsendable) = outgoing_messages(outcome);
+    let mut files = vec![("report.json".to_string(), Some(report_json(outcome)))];
+    for (number, (hl7, fhir)) in messages.iter().enumerate() {
+        let stem = if number == 0 { "ehr".to_string() } else { format!("ehr.{}", number + 1) };
+        files.push((format!("{stem}.hl7"), Some(hl7.clone())));
+        files.push((format!("{stem}.fhir.json"), Some(fhir.clone())));
+    }
+    let error = (messages.is_empty() || !unsendable.is_empty()).then(|| unsendable + &why_held(outcome));
+    files.push(("error.txt".to_string(), error));
+    files
+}
+
+/// The expected messages a case's folder holds, for those that must not be there any more.
+fn outgoing_in(folder: &Path) -> Result<Vec<String>, CaseError> {
+    let list = std::fs::read_dir(folder).map_err(|e| CaseError::File(folder.to_path_buf(), e))?;
+    let mut names: Vec<String> =
+        list.filter_map(Result::ok).map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.retain(|name| name.starts_with("ehr."));
+    names.sort();
+    Ok(names)
+}
+
+/// What the default rules release, as HL7 and as FHIR, one pair a report; and a line for each report that cannot be
+/// said so. The rule about clocks is off: a case is as old as it is.
+fn outgoing_messages(outcome: &Outcome) -> (Vec<(String, String)>, String) {
+    let (mut messages, mut unsendable) = (Vec::new(), String::new());
+    for (number, entry) in outcome.entries.iter().enumerate() {
+        for report in &entry.interpretation.reports {
+            let verdicts = decide(report, &Policy::default(), jiff::Timestamp::UNIX_EPOCH);
+            let released = verdicts.iter().enumerate().filter(|(_, verdict)| **verdict == Verdict::Release);
+            let part: Vec<usize> = released.map(|(at, _)| at).collect();
+            if part.is_empty() {
+                continue;
+            }
+            let origin = Origin {
+                message_id: format!("CASE{:04}", messages.len() + 1),
+                gateway: GATEWAY.to_string(),
+                link: LINK.to_string(),
+                made: MADE.parse().unwrap_or_default(),
+            };
+            let say = |form| outgoing::message(report, &part, form, &origin);
+            match say(As::Hl7).and_then(|hl7| Ok((hl7, say(As::Fhir)?))) {
+                Ok(pair) => messages.push(pair),
+                Err(error) => unsendable.push_str(&format!("entry {}: held, {error}\n", number + 1)),
+            }
+        }
+    }
+    (messages, unsendable)
 }
 
 /// The entries as JSON. The driver's version is left out: it changes with every comment in `driver.toml`.
@@ -175,15 +231,16 @@ fn report_json(outcome: &Outcome) -> String {
     format!("{:#}\n", Value::Array(entries))
 }
 
-/// One line for every result that does not go out, and for everything odd.
-fn why_nothing(outcome: &Outcome) -> String {
+/// One line for every result the rules hold or the driver refuses, and for everything odd.
+fn why_held(outcome: &Outcome) -> String {
     let mut lines = Vec::new();
     for (number, entry) in outcome.entries.iter().enumerate() {
         let number = number + 1;
         if !entry.complete {
             lines.push(format!("entry {number}: the session was not finished"));
         }
-        for observation in entry.interpretation.reports.iter().flat_map(|r| &r.observations) {
+        let observations = entry.interpretation.reports.iter().flat_map(|r| &r.observations);
+        for observation in observations.filter(|o| !o.doubts.is_empty()) {
             let doubts: Vec<&str> = observation.doubts.iter().copied().map(Doubt::name).collect();
             lines.push(format!("entry {number}, record {}: held, {}", observation.record, doubts.join(", ")));
         }

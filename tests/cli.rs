@@ -134,6 +134,78 @@ fn every_command_explains_itself_with_an_example() {
     assert!(seen > 5, "only {seen} commands were looked at");
 }
 
+/// A session of the drivers' cases.
+fn case(path: &str) -> String {
+    format!("{}/drivers/{path}/session.txt", env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn preview_shows_driver_fields_verdicts_and_the_message() {
+    let file = case("sysmex-xn/cases/normal-cbc-diff");
+    let shown = afferent(&["preview", "--reveal", "--time-zone", "Europe/Berlin", &file]);
+    assert_eq!(shown.status.code(), Some(0), "{}", err(&shown));
+    let text = out(&shown);
+    for part in [
+        "sysmex-xn@",
+        "by its header, H.5 is",
+        "specimen_id",
+        "would be sent",
+        "message 1 of 1",
+        "\n  MSH|^~\\&|",
+        "|ORU^R01^ORU_R01|",
+        "\n  PID|1||700411^^^^MR||DOE^JANE||19800214|F",
+        "|NM|789-8^Erythrocytes [#/volume] in Blood by Automated count^LN^RBC^^L|1|4.52|10*6/uL^10*6/uL^UCUM|",
+        "|20261103091522+0100",
+        "\n  SPM|1|26110307|",
+    ] {
+        assert!(text.contains(part), "{part} is not in\n{text}");
+    }
+}
+
+#[test]
+fn i8_preview_masks_the_patient_in_every_form() {
+    let file = case("sysmex-xn/cases/normal-cbc-diff");
+    for options in [&[][..], &["--json"], &["--as", "fhir"], &["--as", "fhir", "--json"]] {
+        let shown = afferent(&[&["preview"], options, &[file.as_str()]].concat());
+        let text = out(&shown);
+        for secret in ["DOE", "JANE", "700411", "26110307", "19800214"] {
+            assert!(!text.contains(secret), "{secret} with {options:?} in\n{text}");
+        }
+        assert!(text.contains("6.40"), "{options:?} shows no result:\n{text}");
+    }
+}
+
+#[test]
+fn i13_preview_holds_what_the_rules_hold_and_says_why() {
+    let file = case("roche-cobas-c311/cases/normal-serum-seven-tests");
+    let told = |options: &[&str]| -> serde_json::Value {
+        let shown = afferent(&[&["preview", "--json"], options, &[file.as_str()]].concat());
+        serde_json::from_slice(&shown.stdout).unwrap()
+    };
+    let held = told(&[]);
+    assert_eq!((&held["sent"], &held["held"], &held["refused"]), (&6.into(), &1.into(), &0.into()));
+    let results = held["results"].as_array().unwrap();
+    let local = results.iter().find(|r| r["verdict"] == "held").unwrap();
+    assert_eq!((&local["code"], &local["held_for"]), (&"735".into(), &serde_json::json!(["unmapped-code"])));
+    assert!(!held["messages"][0].as_str().unwrap().contains("735^"), "what is held is in no message");
+    let sent = told(&["--unmapped", "send-local", "--as", "fhir"]);
+    assert_eq!((&sent["sent"], &sent["held"]), (&7.into(), &0.into()));
+    assert_eq!(sent["messages"][0]["resourceType"], "Bundle");
+    let observations = sent["messages"][0]["entry"].as_array().unwrap().iter();
+    assert_eq!(observations.filter(|e| e["resource"]["resourceType"] == "Observation").count(), 7);
+}
+
+#[test]
+fn preview_of_nothing_is_an_error_with_a_reason() {
+    let missing = afferent(&["preview", "no-such-capture.bin"]);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(err(&missing).contains("no-such-capture.bin"));
+    let driver = afferent(&["preview", "--driver", "acme", &case("sysmex-xn/cases/normal-cbc-diff")]);
+    assert!(err(&driver).contains("no driver acme"), "{}", err(&driver));
+    let (_dir, empty) = file("");
+    assert_eq!(afferent(&["preview", &empty]).status.code(), Some(2), "no result in it");
+}
+
 #[test]
 fn completions_are_made_for_every_shell() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {

@@ -1,12 +1,15 @@
 //! `afferent preview FILE`: what the gateway would make of a message, without sending anything.
 
 use super::EXIT_WRONG;
-use crate::clinical::{Observation, Report, Value};
+use super::outgoing::{self, As};
+use crate::clinical::{Observation, Phi, Report, Value};
 use crate::driver::{Context, Driver, Interpretation, Origin, Protocol, Registry, explain, guess_protocol};
+use crate::mapping;
 use crate::rules::{Policy, Unmapped, Verdict, decide};
 use crate::sim::transcript::{Step, parse};
 use anstyle::{AnsiColor, Style};
 use anyhow::Context as _;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::json;
 use std::collections::HashSet;
 use std::io::{Read, Write};
@@ -32,13 +35,15 @@ const MASK: &str = "••••";
 
 /// Show what the gateway would make of a message.
 ///
-/// Tells which driver reads it and why, every field with the place it came from, and which results would be sent, held
-/// or refused, with the reason. The file may be frames as captured, bare records, an HL7 message with or without MLLP
-/// framing, or a session transcript. Nothing is sent or stored. Patient data is masked.
+/// Tells which driver reads it and why, every field with the place it came from, which results would be sent, held or
+/// refused, with the reason, and the messages a destination would get. The file may be frames as captured, bare
+/// records, an HL7 message with or without MLLP framing, or a session transcript. Nothing is sent or stored. Patient
+/// data is masked; names made from it (filler order number, UUIDs) are then made from the mask.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   afferent preview capture.bin
+  afferent preview --as fhir --unmapped send-local capture.bin
   afferent preview --driver sysmex-xn --reveal capture.txt
   cat message.hl7 | afferent preview --json - | jq '.results[] | select(.verdict == \"held\")'")]
 pub struct Preview {
@@ -56,13 +61,16 @@ pub struct Preview {
     /// Character set of the text when the message does not say
     #[arg(long, value_name = "NAME")]
     pub charset: Option<String>,
-    /// As a link with unmapped = "send-local" would
-    #[arg(long)]
-    pub send_local: bool,
+    /// What becomes of results without a LOINC, as link.unmapped says
+    #[arg(long, value_name = "RULE", default_value = "hold", value_parser = unmapped())]
+    pub unmapped: Unmapped,
+    /// How to show the messages that would be sent
+    #[arg(long = "as", value_name = "FORM", value_enum, default_value_t)]
+    pub form: As,
     /// Show patient data
     #[arg(long)]
     pub reveal: bool,
-    /// Print one JSON object: driver, counts, results, refused, notes
+    /// Print one JSON object: driver, counts, results, messages, refused, notes
     #[arg(long)]
     pub json: bool,
 }
@@ -91,9 +99,17 @@ impl Preview {
         let zone = jiff::tz::TimeZone::get(&self.time_zone).context("time zone")?;
         let context = Context { zone, charset: self.charset.clone(), complete: true };
         let (interpretation, origins) = explain(driver, &raw, &context);
-        let unmapped = if self.send_local { Unmapped::SendLocal } else { Unmapped::Hold };
-        let results = results(&interpretation, &Policy { unmapped, ..Policy::default() });
-        let shown = Shown { why, interpretation: &interpretation, origins: &origins, results, reveal: self.reveal };
+        let policy = Policy { unmapped: self.unmapped, ..Policy::default() };
+        let (results, messages) = outcome(&interpretation, &policy, self.form, self.reveal);
+        let shown = Shown {
+            why,
+            interpretation: &interpretation,
+            origins: &origins,
+            results,
+            messages,
+            form: self.form,
+            reveal: self.reveal,
+        };
         let mut out = std::io::BufWriter::new(std::io::stdout().lock());
         if self.json {
             writeln!(out, "{}", shown.json())?;
@@ -109,7 +125,8 @@ impl Preview {
 struct Judged<'i> {
     report: &'i Report,
     observation: &'i Observation,
-    verdict: Verdict,
+    /// Why it is held; empty when it is sent.
+    held: Vec<&'static str>,
 }
 
 struct Shown<'i> {
@@ -117,12 +134,14 @@ struct Shown<'i> {
     interpretation: &'i Interpretation,
     origins: &'i [Origin],
     results: Vec<Judged<'i>>,
+    messages: Vec<String>,
+    form: As,
     reveal: bool,
 }
 
 impl Shown<'_> {
     fn counts(&self) -> (usize, usize, usize) {
-        let sent = self.results.iter().filter(|r| r.verdict == Verdict::Release).count();
+        let sent = self.results.iter().filter(|r| r.held.is_empty()).count();
         (sent, self.results.len() - sent, self.interpretation.refused.len())
     }
 
@@ -154,7 +173,8 @@ impl Shown<'_> {
                 "status": o.status,
                 "doubts": o.doubts,
                 "control": judged.report.control.is_some(),
-                "verdict": if judged.verdict == Verdict::Release { "sent" } else { "held" },
+                "verdict": if judged.held.is_empty() { "sent" } else { "held" },
+                "held_for": judged.held,
                 "from": self.origins.iter().filter(|f| f.record == o.record)
                     .map(|f| json!({ "field": f.field, "path": f.path, "text": self.text(f) })).collect::<Vec<_>>(),
             })
@@ -171,9 +191,18 @@ impl Shown<'_> {
             "fields": header
                 .map(|f| json!({ "record": f.record, "field": f.field, "path": f.path, "text": self.text(f) }))
                 .collect::<Vec<_>>(),
+            "messages": self.messages.iter().map(|m| self.message_json(m)).collect::<Vec<_>>(),
             "refused_records": self.interpretation.refused,
             "notes": self.interpretation.notes,
         })
+    }
+
+    /// The message as a destination would get it.
+    fn message_json(&self, shown: &str) -> serde_json::Value {
+        match self.form {
+            As::Hl7 => json!(shown.replace('\n', "\r")),
+            As::Fhir => serde_json::from_str(shown).unwrap_or_default(),
+        }
     }
 
     fn print(&self, out: &mut impl Write, colour: bool) -> std::io::Result<()> {
@@ -198,12 +227,10 @@ impl Shown<'_> {
             let unit = if o.ucum.is_empty() { plain(&o.unit) } else { format!("{} = {}", plain(&o.unit), o.ucum) };
             writeln!(out, "\n{bold}record {}{bold:#}  {}  {loinc}", o.record, plain(&o.instrument_code))?;
             writeln!(out, "  {}  {unit}  {}  status {}", value(&o.value), o.flags.join(" "), plain(&o.status))?;
-            match judged.verdict {
-                Verdict::Release => writeln!(out, "  {good}would be sent{good:#}")?,
-                Verdict::Hold(_) => {
-                    let doubts: Vec<&str> = o.doubts.iter().map(|d| d.name()).collect();
-                    writeln!(out, "  {bad}would be held{bad:#}: {}", doubts.join(", "))?;
-                }
+            if judged.held.is_empty() {
+                writeln!(out, "  {good}would be sent{good:#}")?;
+            } else {
+                writeln!(out, "  {bad}would be held{bad:#}: {}", judged.held.join(", "))?;
             }
             for origin in self.origins.iter().filter(|f| f.record == o.record) {
                 writeln!(out, "    {dim}{:18} {:16} {}{dim:#}", origin.field, origin.path, self.text(origin))?;
@@ -221,6 +248,12 @@ impl Shown<'_> {
         }
         for note in &self.interpretation.notes {
             writeln!(out, "{bold}record {}{bold:#}  note: {}", note.record, note.what)?;
+        }
+        for (at, message) in self.messages.iter().enumerate() {
+            writeln!(out, "\n{bold}message {} of {}{bold:#}", at + 1, self.messages.len())?;
+            for line in message.lines() {
+                writeln!(out, "  {}", plain(line))?;
+            }
         }
         Ok(())
     }
@@ -254,18 +287,78 @@ pub(super) fn instrument_bytes(raw: Vec<u8>) -> Vec<u8> {
     if bytes.is_empty() { raw } else { bytes }
 }
 
-fn results<'i>(interpretation: &'i Interpretation, policy: &Policy) -> Vec<Judged<'i>> {
-    let judge = |report: &'i Report| {
+/// What becomes of every result, and the messages that carry those which are sent.
+fn outcome<'i>(
+    interpretation: &'i Interpretation,
+    policy: &Policy,
+    form: As,
+    reveal: bool,
+) -> (Vec<Judged<'i>>, Vec<String>) {
+    let (mut results, mut messages) = (Vec::new(), Vec::new());
+    for report in &interpretation.reports {
         // The message's own time stands for the time of receipt: an old file is no clock at fault.
         let received = report.message_time.as_ref().and_then(|t| t.instant()).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
         let verdicts = decide(report, policy, received);
-        report.observations.iter().zip(verdicts).map(move |(observation, verdict)| Judged {
-            report,
-            observation,
-            verdict,
-        })
-    };
-    interpretation.reports.iter().flat_map(judge).collect()
+        let going: Vec<usize> = (0..verdicts.len()).filter(|at| verdicts.get(*at) == Some(&Verdict::Release)).collect();
+        let mut unsendable = None;
+        if !going.is_empty() {
+            let origin = mapping::Origin {
+                message_id: format!("PREVIEW{}", messages.len() + 1),
+                gateway: "afferent".to_string(),
+                link: "preview".to_string(),
+                made: jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC),
+            };
+            let say = |report: &Report| outgoing::message(report, &going, form, &origin);
+            // Behind the mask nothing is left that could not be said, so the real message is always made.
+            match say(report).and_then(|real| if reveal { Ok(real) } else { say(&masked(report)) }) {
+                Ok(message) => messages.push(message),
+                Err(error) => unsendable = Some(error.reason()),
+            }
+        }
+        for (observation, verdict) in report.observations.iter().zip(verdicts) {
+            let held = match verdict {
+                Verdict::Release => unsendable.into_iter().collect(),
+                Verdict::Hold(_) if !observation.doubts.is_empty() => {
+                    observation.doubts.iter().map(|d| d.name()).collect()
+                }
+                Verdict::Hold(doubt) => vec![doubt.name()],
+            };
+            results.push(Judged { report, observation, held });
+        }
+    }
+    (results, messages)
+}
+
+/// The report without what names or describes the patient.
+fn masked(report: &Report) -> Report {
+    let mut report = report.clone();
+    let (patient, order) = (&mut report.patient, &mut report.order);
+    for field in [
+        &mut patient.id,
+        &mut patient.family,
+        &mut patient.given,
+        &mut patient.birth_date,
+        &mut patient.location,
+        &mut report.specimen.id,
+        &mut order.placer_order_number,
+        &mut order.filler_order_number,
+    ] {
+        if !field.is_empty() {
+            *field = Phi::new(MASK);
+        }
+    }
+    let comments = report.observations.iter_mut().flat_map(|o| &mut o.comments).chain(&mut report.comments);
+    for text in comments.chain(std::iter::once(&mut patient.sex)).filter(|text| !text.is_empty()) {
+        *text = MASK.to_string();
+    }
+    report
+}
+
+fn unmapped() -> impl TypedValueParser<Value = Unmapped> {
+    PossibleValuesParser::new(["hold", "send-local"]).map(|rule| match rule.as_str() {
+        "send-local" => Unmapped::SendLocal,
+        _ => Unmapped::Hold,
+    })
 }
 
 fn why(driver: &Driver, protocol: Protocol, raw: &[u8]) -> String {
@@ -313,9 +406,10 @@ C|1|I|seen by DOE|G\rR|2|^^^K|4.1|mmol/L||N||F\rR|3|||\rL|1\r";
         let driver = registry.generic(Protocol::Astm);
         let context = Context { zone: jiff::tz::TimeZone::UTC, charset: None, complete: true };
         let (interpretation, origins) = explain(driver, RAW, &context);
-        let results = results(&interpretation, &Policy::default());
+        let form = As::Hl7;
+        let (results, messages) = outcome(&interpretation, &Policy::default(), form, reveal);
         let why = why(driver, Protocol::Astm, RAW);
-        let shown = Shown { why, interpretation: &interpretation, origins: &origins, results, reveal };
+        let shown = Shown { why, interpretation: &interpretation, origins: &origins, results, messages, form, reveal };
         let mut out = Vec::new();
         shown.print(&mut out, false).unwrap();
         (String::from_utf8(out).unwrap(), shown.json())

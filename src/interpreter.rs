@@ -11,7 +11,7 @@ pub mod filing;
 use crate::clinical::{Doubt, Report};
 use crate::delivery;
 use crate::driver::{self, Registry};
-use crate::journal::{Entry, Filing, Journal, JournalError, Lookup, Reader, ReleaseFiling, Released, ReportId};
+use crate::journal::{Entry, Filing, HoldId, Journal, JournalError, Lookup, Reader, ReleaseFiling, Released, ReportId};
 use crate::{link, rules, wire};
 use filing::{Desk, Source};
 use std::collections::HashMap;
@@ -94,11 +94,7 @@ impl Interpreter {
     fn round(&mut self) -> Result<usize, JournalError> {
         let entries = self.reader.pending_entries(BATCH)?;
         for entry in &entries {
-            let (filing, reports) = self.interpret(entry)?;
-            self.journal.file(filing)?;
-            if entry.complete {
-                self.cover_incomplete(&reports)?;
-            }
+            self.journal.file(self.interpret(entry)?)?;
         }
         let released = self.reader.released(BATCH)?;
         for item in &released {
@@ -108,7 +104,7 @@ impl Interpreter {
         Ok(entries.len() + released.len())
     }
 
-    fn interpret(&self, entry: &Entry) -> Result<(Filing, Vec<Report>), JournalError> {
+    fn interpret(&self, entry: &Entry) -> Result<Filing, JournalError> {
         let fallback;
         let rules = match self.links.get(&entry.link) {
             Some(rules) => rules,
@@ -143,21 +139,22 @@ impl Interpreter {
         for note in &interpretation.notes {
             tracing::debug!(link = entry.link, entry = entry.id.0, record = note.record, "{}", note.what);
         }
-        let filing = Filing {
+        let covers = if entry.complete { self.covered(&interpretation.reports)? } else { Vec::new() };
+        Ok(Filing {
             entry: entry.id,
             driver: interpretation.driver,
             inbound_results: interpretation.inbound_results,
             refused: interpretation.refused.into_iter().map(|r| (r.record, r.reason.to_string())).collect(),
             reports,
-        };
-        Ok((filing, interpretation.reports))
+            covers,
+        })
     }
 
     /// A sender that was cut off sends the whole message again. What was held of the first, incomplete attempt is then
     /// covered: the same specimen, test and value came complete, so nobody needs to look at the fragment.
-    fn cover_incomplete(&self, reports: &[Report]) -> Result<(), JournalError> {
+    fn covered(&self, reports: &[Report]) -> Result<Vec<HoldId>, JournalError> {
+        let mut covered = Vec::new();
         for report in reports.iter().filter(|r| !r.specimen.id.is_empty()) {
-            let mut covered = Vec::new();
             for hold in self.reader.holds_of(Lookup::Specimen, report.specimen.id.expose())? {
                 if hold.reason == Doubt::Incomplete.name()
                     && let Some(held) = self.report(hold.report)?.observations.get(hold.observation as usize)
@@ -166,11 +163,8 @@ impl Interpreter {
                     covered.push(hold.id);
                 }
             }
-            if !covered.is_empty() {
-                self.journal.cover(covered, "came again in a complete message")?;
-            }
         }
-        Ok(())
+        Ok(covered)
     }
 
     fn report(&self, id: ReportId) -> Result<Report, JournalError> {

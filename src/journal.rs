@@ -198,11 +198,6 @@ impl Journal {
         self.commands.ask(Kind::Work, move |desk| filing::file_release(desk, &filing))
     }
 
-    /// Closes held results that another report covers. Blocks until it is committed; tells how many were open.
-    pub fn cover(&self, holds: Vec<HoldId>, note: &'static str) -> Result<usize, JournalError> {
-        self.commands.ask(Kind::Work, move |desk| filing::close_holds(desk, &holds, filing::COVERED, note))
-    }
-
     /// Due messages of a destination, at most `limit`: heads of lanes in order, each followed by the next of its lane.
     /// They are the caller's until it settles them; a message behind another of its lane must wait for that one.
     pub async fn claim(&self, destination: &str, limit: usize) -> Result<Vec<Outbound>, JournalError> {
@@ -342,6 +337,7 @@ fn recover(conn: &rusqlite::Connection, seal: &Seal) -> Result<Memory, JournalEr
         conn.query_row("SELECT coalesce(max(waiting), 0) + 1 FROM entry WHERE waiting > 0", [], |r| r.get(0))?;
     let ended = custody::end_left_open(conn, seal, waiting)?;
     outbox::forget_pauses(conn)?;
+    crash::point("recovery");
     conn.execute_batch("COMMIT")?;
     if ended > 0 {
         tracing::warn!(entries = ended, "sessions of the last run were not complete");

@@ -70,8 +70,14 @@ impl Bench {
             holds: Vec::new(),
             outbox: vec![outbound],
         };
-        let filing =
-            Filing { entry, driver: "test@1".into(), inbound_results: 1, refused: Vec::new(), reports: vec![report] };
+        let filing = Filing {
+            entry,
+            driver: "test@1".into(),
+            inbound_results: 1,
+            refused: Vec::new(),
+            reports: vec![report],
+            covers: Vec::new(),
+        };
         self.journal.file(filing).unwrap();
     }
 

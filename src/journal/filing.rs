@@ -36,6 +36,7 @@ pub(super) fn file(desk: &mut Desk<'_>, filing: &Filing) -> Result<Filed, Journa
         .execute((filing.entry, INTERPRETED, &filing.driver, filing.inbound_results, refused))?;
     let day = account::day(received_ms);
     cover_earlier(desk, filing.entry.0)?;
+    close_holds(desk, &filing.covers, COVERED, "came again in a complete message")?;
     account::add(desk, day, Bucket::Received, filing.inbound_results.into())?;
     account::add(desk, day, Bucket::Refused, filing.refused.len() as i64)?;
     let accounted: usize = filing.reports.iter().map(|r| r.results as usize).sum::<usize>() + filing.refused.len();

@@ -121,6 +121,7 @@ pub(super) fn filing(entry: EntryId, lanes: &[&str], held: u32) -> Filing {
         inbound_results: lanes.len() as u32 + held,
         refused: Vec::new(),
         reports,
+        covers: Vec::new(),
     }
 }
 

@@ -118,6 +118,8 @@ pub struct Filing {
     pub refused: Vec<(u32, String)>,
     /// Its reports.
     pub reports: Vec<FiledReport>,
+    /// Results held before that came again complete in this entry: nobody needs to look at them any more.
+    pub covers: Vec<HoldId>,
 }
 
 /// One report of an entry and what becomes of its results.

@@ -21,6 +21,19 @@ fn i6_a_lane_is_claimed_in_order_and_an_unsettled_row_not_twice() {
 }
 
 #[test]
+fn i7_what_came_again_complete_is_covered_in_the_commit_that_files_it() {
+    let mut bench = Bench::new();
+    bench.filed(1, &[], 2);
+    let holds: Vec<HoldId> = bench.journal.reader().unwrap().holds(10).unwrap().iter().map(|h| h.id).collect();
+    bench.persist(2, b"complete", true).unwrap();
+    let entry = bench.pending()[0].id;
+    bench.journal.file(Filing { covers: holds, ..filing(entry, &["A"], 0) }).unwrap();
+    let bench = bench.restart();
+    let account = bench.account();
+    assert_eq!((account.held, account.repeated, account.queued, account.missing()), (0, 2, 1, 0));
+}
+
+#[test]
 fn i6_a_failed_head_holds_its_lane_back_and_no_other() {
     let mut bench = Bench::new();
     bench.filed(1, &["A", "B"], 0);

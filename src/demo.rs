@@ -7,18 +7,23 @@
 //! with what the EHR really holds.
 
 pub mod account;
-mod stage;
+pub mod stage;
 
-use crate::sim::ehr::Behaviour;
+use crate::sim::ehr::{Behaviour, Mix};
 use account::Tally;
+use anyhow::Context;
 use serde::Serialize;
-use stage::Stage;
+use stage::{Scenery, Stage};
 use std::time::{Duration, Instant};
 
 /// The shortest demo in which everything has time to happen.
 const SECONDS_MIN: u64 = 8;
 /// The longest; it must end by itself within a minute.
 const SECONDS_MAX: u64 = 50;
+/// Specimens a second of one instrument.
+const RATE: f64 = 6.0;
+/// The instruments' timers are shrunk by this.
+const TIME_SCALE: f64 = 0.04;
 /// After the instruments stopped, the last results have this long to arrive.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(9);
 /// How often the screen is brought up to date.
@@ -80,7 +85,7 @@ pub async fn play(seconds: u64, audience: &dyn Audience) -> anyhow::Result<Outco
     let total = Duration::from_secs(seconds.clamp(SECONDS_MIN, SECONDS_MAX));
     let began = Instant::now();
     let share = |percent: u32| total * percent / 100;
-    let mut stage = Stage::set().await?;
+    let mut stage = Stage::set(scenery()?).await?;
     audience.event(began.elapsed(), "gateway started; three instruments send, two destinations receive over TLS");
 
     watch(&stage, audience, began, total, share(25)).await;
@@ -126,6 +131,18 @@ pub async fn play(seconds: u64, audience: &dyn Audience) -> anyhow::Result<Outco
         audience.event(began.elapsed(), &kept);
     }
     Ok(outcome)
+}
+
+fn scenery() -> anyhow::Result<Scenery> {
+    Ok(Scenery {
+        program: std::env::current_exe().context("cannot find this program")?,
+        dir: std::env::temp_dir().join(format!("afferent-demo-{}", std::process::id())),
+        tls: true,
+        rate: RATE,
+        time_scale: TIME_SCALE,
+        mix: Mix::default(),
+        seed: 1,
+    })
 }
 
 /// Shows the figures until `until` after the beginning.

@@ -13,10 +13,17 @@ pub struct Acknowledged {
     pub id: String,
     /// 0, or 1 for its correction.
     pub version: u8,
-    /// Results in it.
-    pub results: u64,
+    /// The value of each of its results, as sent.
+    pub values: Vec<String>,
     /// When it was acknowledged.
     pub at: Instant,
+}
+
+impl Acknowledged {
+    /// Results in it.
+    pub fn results(&self) -> u64 {
+        self.values.len() as u64
+    }
 }
 
 /// Both sides at one moment.
@@ -41,7 +48,7 @@ struct Chart {
 impl Tally {
     /// Results acknowledged so far.
     pub fn acknowledged_results(&self) -> u64 {
-        self.acknowledged.iter().map(|a| a.results).sum()
+        self.acknowledged.iter().map(Acknowledged::results).sum()
     }
 
     /// Results stored so far at each destination, each message id once.
@@ -71,7 +78,7 @@ impl Tally {
     pub fn outcome(&self, held: &HashMap<String, u64>) -> Outcome {
         let mut expected: HashMap<&str, u64> = HashMap::new();
         for a in &self.acknowledged {
-            *expected.entry(a.id.as_str()).or_default() += a.results;
+            *expected.entry(a.id.as_str()).or_default() += a.results();
         }
         let (mut duplicated, mut reordered, mut repeated) = (0, 0, 0);
         let mut missing: HashMap<&str, u64> = HashMap::new();
@@ -137,7 +144,7 @@ fn charts(arrivals: &[Arrival]) -> (HashMap<&str, Chart>, u64) {
 }
 
 /// True when the message carries a corrected result (OBX-11 C, Observation.status corrected).
-fn is_correction(body: &[u8]) -> bool {
+pub fn is_correction(body: &[u8]) -> bool {
     let text = String::from_utf8_lossy(body);
     let obx = |line: &str| line.starts_with("OBX") && line.split('|').nth(11) == Some("C");
     text.split('\r').any(obx) || text.contains("\"status\":\"corrected\"")

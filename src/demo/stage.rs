@@ -1,9 +1,11 @@
 //! The demo's stage: certificates, the EHR, the instruments and the gateway, and how each is put up and taken down.
+//!
+//! The durability tests play a harder piece on the same stage; what differs is the [`Scenery`].
 
 use super::Percentiles;
 use super::account::{Acknowledged, Tally, name_of};
 use crate::journal::{self, Lookup, Reader};
-use crate::sim::ehr::{Behaviour, Ehr, EhrOptions};
+use crate::sim::ehr::{Behaviour, Ehr, EhrOptions, Mix};
 use crate::sim::instrument::line::Line;
 use crate::sim::instrument::results::{Analyte, Shape};
 use crate::sim::instrument::{self, Ledger, Settings};
@@ -11,7 +13,7 @@ use crate::tls::throwaway::Authority;
 use crate::wire::Protocol;
 use anyhow::{Context, bail};
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::process::{Child, Command};
@@ -22,8 +24,8 @@ use tokio::task::JoinHandle;
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// A gateway told to stop must be gone within this time.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
-/// Specimens a second of one instrument.
-const RATE: f64 = 6.0;
+/// Pause between two looks whether the gateway listens.
+const LISTEN_PAUSE: Duration = Duration::from_millis(5);
 /// Results in a specimen.
 const RESULTS: usize = 4;
 /// Held results read at the end; far more than the demo makes.
@@ -31,9 +33,28 @@ const HOLDS_MAX: usize = 100_000;
 /// Ledger lines an instrument may be ahead of the bookkeeping.
 const LEDGER_LINES: usize = 256;
 
+/// What a piece needs.
+#[derive(Debug, Clone)]
+pub struct Scenery {
+    /// The gateway: a program that understands `run --config FILE`.
+    pub program: PathBuf,
+    /// Where everything lies; made when it is missing.
+    pub dir: PathBuf,
+    /// Both destinations over mutual TLS, or both in the clear.
+    pub tls: bool,
+    /// Specimens a second of one instrument.
+    pub rate: f64,
+    /// Shrinks the instruments' timers; see [`Settings::time_scale`].
+    pub time_scale: f64,
+    /// How the EHR misbehaves at random.
+    pub mix: Mix,
+    /// Names the run: same seed, same results.
+    pub seed: u64,
+}
+
 /// Everything that plays.
 pub struct Stage {
-    dir: PathBuf,
+    scenery: Scenery,
     config: PathBuf,
     ready_port: u16,
     /// The simulated EHR.
@@ -52,17 +73,17 @@ struct Books {
 }
 
 impl Stage {
-    /// Puts everything up and starts the instruments.
-    pub async fn set() -> anyhow::Result<Self> {
-        let dir = std::env::temp_dir().join(format!("afferent-demo-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
-
-        let authority = Authority::new()?;
-        let certs = authority.write(&dir)?;
+    /// Puts everything up, starts the gateway and the instruments.
+    pub async fn set(scenery: Scenery) -> anyhow::Result<Self> {
+        let dir = &scenery.dir;
+        std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+        let certs = if scenery.tls { Some(Authority::new()?.write(dir)?) } else { None };
         let ehr = Ehr::start(EhrOptions {
             mllp: Some("127.0.0.1:0".to_string()),
             fhir: Some("127.0.0.1:0".to_string()),
-            tls: Some(certs.server.clone()),
+            tls: certs.as_ref().map(|certs| certs.server.clone()),
+            mix: scenery.mix.clone(),
+            seed: scenery.seed,
             keep_bodies: true,
             ..EhrOptions::default()
         })
@@ -71,8 +92,10 @@ impl Stage {
 
         let (astm_port, hl7_port) = (free_port()?, free_port()?);
         let tty = dir.join("ttyANALYZER");
-        let client = toml::to_string(&certs.client)?;
-        let tls = format!("[destination.tls]\n{client}");
+        let (scheme, tls) = match &certs {
+            Some(certs) => ("https", format!("[destination.tls]\n{}", toml::to_string(&certs.client)?)),
+            None => ("http", String::new()),
+        };
         let text = format!(
             "[gateway]\nname = \"demo\"\ndata = {:?}\ntime_zone = \"UTC\"\n\n\
              [[link]]\nname = \"chemistry\"\nprotocol = \"astm\"\nserial = {tty:?}\ndriver = \"roche-cobas-c111\"\n\
@@ -81,7 +104,7 @@ impl Stage {
              [[link]]\nname = \"point-of-care\"\nprotocol = \"hl7\"\nlisten = \"127.0.0.1:{hl7_port}\"\n\n\
              [[destination]]\nname = \"ehr\"\nprotocol = \"mllp\"\naddress = \"localhost:{mllp}\"\nretry_min_ms = 50\n\
              retry_max_ms = 500\n{tls}\n\
-             [[destination]]\nname = \"repository\"\nprotocol = \"fhir\"\nurl = \"https://localhost:{fhir}/fhir\"\n\
+             [[destination]]\nname = \"repository\"\nprotocol = \"fhir\"\nurl = \"{scheme}://localhost:{fhir}/fhir\"\n\
              retry_min_ms = 50\nretry_max_ms = 500\n{tls}",
             dir.join("data")
         );
@@ -89,8 +112,9 @@ impl Stage {
         std::fs::write(&config, text)?;
 
         let (stop, stopped) = watch::channel(false);
+        let (rate, time_scale, first_seed) = (Some(scenery.rate), scenery.time_scale, scenery.seed);
         let mut stage = Stage {
-            dir,
+            scenery,
             config,
             ready_port: astm_port,
             ehr,
@@ -114,11 +138,11 @@ impl Stage {
         for (seed, (line, protocol, shape, run)) in lines.into_iter().enumerate() {
             let settings = Settings {
                 shape,
-                rate: Some(RATE),
+                rate,
                 results: RESULTS,
                 run: run.to_string(),
-                seed: seed as u64 + 1,
-                time_scale: 0.04,
+                seed: first_seed.wrapping_add(seed as u64),
+                time_scale,
                 ..Settings::new(line, protocol)
             };
             let (ledger, lines) = mpsc::channel(LEDGER_LINES);
@@ -131,28 +155,48 @@ impl Stage {
 
     /// Starts the gateway and waits until it listens.
     pub async fn start_gateway(&mut self) -> anyhow::Result<()> {
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.dir.join("gateway.log"))?;
-        let program = std::env::current_exe().context("cannot find this program")?;
-        let child = Command::new(program)
+        self.spawn_gateway(&[])?;
+        let deadline = Instant::now() + START_TIMEOUT;
+        while tokio::net::TcpStream::connect(("127.0.0.1", self.ready_port)).await.is_err() {
+            let child = self.gateway.as_mut().context("no gateway is running")?;
+            if child.try_wait()?.is_some() || Instant::now() > deadline {
+                let log = std::fs::read_to_string(self.log()).unwrap_or_default();
+                bail!("the gateway did not start:\n{log}");
+            }
+            tokio::time::sleep(LISTEN_PAUSE).await;
+        }
+        Ok(())
+    }
+
+    /// Starts the gateway with these environment variables and does not wait for anything.
+    pub fn spawn_gateway(&mut self, environment: &[(&str, &str)]) -> anyhow::Result<()> {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log())?;
+        let child = Command::new(&self.scenery.program)
             .arg("run")
             .arg("--config")
             .arg(&self.config)
+            .envs(environment.iter().copied())
             .stdin(std::process::Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             .kill_on_drop(true)
             .spawn()
             .context("cannot start the gateway")?;
-        let child = self.gateway.insert(child);
-        let deadline = Instant::now() + START_TIMEOUT;
-        while tokio::net::TcpStream::connect(("127.0.0.1", self.ready_port)).await.is_err() {
-            if child.try_wait()?.is_some() || Instant::now() > deadline {
-                let log = std::fs::read_to_string(self.dir.join("gateway.log")).unwrap_or_default();
-                bail!("the gateway did not start:\n{log}");
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        self.gateway = Some(child);
         Ok(())
+    }
+
+    /// True when the gateway ended by itself within this time; otherwise it goes on.
+    pub async fn gateway_ended(&mut self, within: Duration) -> anyhow::Result<bool> {
+        let child = self.gateway.as_mut().context("no gateway is running")?;
+        match tokio::time::timeout(within, child.wait()).await {
+            Ok(status) => {
+                status.context("cannot wait for the gateway")?;
+                self.gateway = None;
+                Ok(true)
+            }
+            Err(_) => Ok(false),
+        }
     }
 
     /// Kills the gateway as a power cut would: no warning, no goodbye.
@@ -214,8 +258,8 @@ impl Stage {
     }
 
     /// Where everything lies.
-    pub fn dir(&self) -> &std::path::Path {
-        &self.dir
+    pub fn dir(&self) -> &Path {
+        &self.scenery.dir
     }
 
     /// Held results by specimen, and lab-to-chart latency, as the journal knows them.
@@ -236,13 +280,18 @@ impl Stage {
         Ok((held, Percentiles { p50: ms(stats.latency_p50_ms), p99: ms(stats.latency_p99_ms) }))
     }
 
-    fn reader(&self) -> anyhow::Result<Reader> {
-        Ok(Reader::open(&self.dir.join("data"), &journal::Config::default())?)
+    /// The journal, read beside the gateway or after it.
+    pub fn reader(&self) -> anyhow::Result<Reader> {
+        Ok(Reader::open(&self.dir().join("data"), &journal::Config::default())?)
     }
 
     /// Clears everything away.
     pub fn strike(self) {
-        let _ = std::fs::remove_dir_all(&self.dir);
+        let _ = std::fs::remove_dir_all(self.dir());
+    }
+
+    fn log(&self) -> PathBuf {
+        self.dir().join("gateway.log")
     }
 }
 
@@ -254,7 +303,8 @@ async fn keep_books(mut lines: mpsc::Receiver<Ledger>, books: Arc<Mutex<Books>>)
                 books.sent.insert((specimen.id, specimen.version), specimen.results.len() as u64);
             }
             Ledger::Acknowledged { id, version, results, at, .. } => {
-                books.acknowledged.push(Acknowledged { id, version, results: results.len() as u64, at });
+                let values = results.into_iter().map(|result| result.value).collect();
+                books.acknowledged.push(Acknowledged { id, version, values, at });
             }
         }
     }

@@ -451,6 +451,7 @@ impl Writer {
         self.log_dirty = false;
         self.log_retry_at = None;
         self.log_has_no_room = false;
+        crash::point("checkpoint");
         let mut outcome = checkpoint(conn, mode).map_err(JournalError::from);
         if outcome == Err(JournalError::Full) && self.space.release_reserve() {
             // The database file has no room to grow. Without it the log would take what is left of the disk.

@@ -23,7 +23,7 @@ use crate::clinical::{Observation, Report};
 use identity::Identity;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Longest message identifier: MSH-10 is ST(20) up to HL7 2.6.
 pub const MESSAGE_ID_CHARS_MAX: usize = 20;
@@ -246,11 +246,15 @@ pub fn map_part(whole: &Report, part: &[usize], target: &Target, origin: &Origin
     if !(1..=MESSAGE_ID_CHARS_MAX).contains(&origin.message_id.chars().count()) {
         return Err(MapError::MessageId);
     }
-    let results: Vec<Outgoing> = numbered(whole)?.into_iter().filter(|o| part.contains(&o.index)).collect();
+    let identity = Identity::new(whole, origin, &target.fhir.gateway_system);
+    let part: HashSet<usize> = part.iter().copied().collect();
+    let results: Vec<Outgoing> = numbered(whole, &identity).filter(|o| part.contains(&o.index)).collect();
+    if let Some(nameless) = results.iter().find(|o| out_code(o.observation).is_empty()) {
+        return Err(MapError::NoCode(nameless.index + 1));
+    }
     if results.is_empty() {
         return Err(MapError::Empty);
     }
-    let identity = Identity::new(whole, origin, &target.fhir.gateway_system);
     let parcel = Parcel { report: whole, results, target, origin, identity };
     match target.format {
         Format::Hl7V2(version) => hl7::message(&parcel, version),
@@ -273,8 +277,8 @@ struct Outgoing<'a> {
     observation: &'a Observation,
     /// Place in the whole report, from 0.
     index: usize,
-    /// From 1: which of the results with this instrument code it is.
-    occurrence: usize,
+    /// The name under which an EHR finds it again.
+    name: String,
     /// From 1: which of the results that go out under this code it is (OBX-4: two instrument codes may share a LOINC).
     sub_id: usize,
 }
@@ -294,22 +298,26 @@ impl Parcel<'_> {
     }
 }
 
-fn numbered(whole: &Report) -> Result<Vec<Outgoing<'_>>, MapError> {
-    let (mut by_instrument, mut by_code) = (HashMap::new(), HashMap::new());
-    let mut results = Vec::with_capacity(whole.observations.len());
-    for (index, observation) in whole.observations.iter().enumerate() {
-        let code = observation.code.as_ref().map_or(observation.instrument_code.as_str(), |c| c.code.as_str());
-        if code.is_empty() {
-            return Err(MapError::NoCode(index + 1));
-        }
-        let next = |counts: &mut HashMap<_, usize>, key| {
-            let count = counts.entry(key).or_insert(0);
-            *count += 1;
-            *count
-        };
-        let occurrence = next(&mut by_instrument, observation.instrument_code.as_str());
-        let sub_id = next(&mut by_code, code);
-        results.push(Outgoing { observation, index, occurrence, sub_id });
+/// The code a result goes out under.
+fn out_code(observation: &Observation) -> &str {
+    match &observation.code {
+        Some(code) if !code.code.is_empty() => &code.code,
+        _ => &observation.instrument_code,
     }
-    Ok(results)
+}
+
+/// The results with what tells those with the same code apart: their count, from 1.
+fn numbered<'r>(whole: &'r Report, identity: &Identity) -> impl Iterator<Item = Outgoing<'r>> {
+    fn next<'r>(counts: &mut HashMap<&'r str, usize>, key: &'r str) -> usize {
+        let count = counts.entry(key).or_insert(0);
+        *count += 1;
+        *count
+    }
+    let (mut by_instrument, mut by_code) = (HashMap::new(), HashMap::new());
+    whole.observations.iter().enumerate().map(move |(index, observation)| {
+        let occurrence = next(&mut by_instrument, &observation.instrument_code);
+        let sub_id = next(&mut by_code, out_code(observation));
+        let name = identity.observation(&observation.instrument_code, occurrence);
+        Outgoing { observation, index, name, sub_id }
+    })
 }

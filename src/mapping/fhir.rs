@@ -73,11 +73,7 @@ impl Paper<'_> {
             writes.push(self.put("Specimen", self.parcel.identity.specimen(), &self.specimen()?)?);
         }
         for result in &self.parcel.results {
-            writes.push(self.put(
-                "Observation",
-                self.parcel.identity.observation(result),
-                &self.observation(result)?,
-            )?);
+            writes.push(self.put("Observation", result.name.clone(), &self.observation(result)?)?);
         }
         if self.has(Optional::DiagnosticReport) {
             writes.push(self.put("DiagnosticReport", self.report_key(), &self.diagnostic_report()?)?);
@@ -233,16 +229,12 @@ impl Paper<'_> {
     fn diagnostic_report(&self) -> Result<DiagnosticReport, MapError> {
         let (report, identity) = (self.parcel.report, &self.parcel.identity);
         let (code, text, system) = self.parcel.service();
-        let filler = match report.order.filler_order_number.expose() {
-            "" => identity.filler(),
-            sent => sent.to_string(),
+        let (number, space) = match report.order.filler_order_number.expose() {
+            "" => (identity.filler(), self.system("order")),
+            // Instruments count from 1: their numbers are unique on their link only.
+            sent => (sent.to_string(), self.system(&format!("order-{}", self.parcel.origin.link))),
         };
-        let filler = Identifier {
-            kind: identifier_type("FILL"),
-            system: Some(self.system("order")),
-            value: filler,
-            assigner: None,
-        };
+        let filler = Identifier { kind: identifier_type("FILL"), system: Some(space), value: number, assigner: None };
         let service = Code { code: code.to_string(), text: text.to_string(), system: CodingSystem::from_hl7(system) };
         Ok(DiagnosticReport {
             resource_type: "DiagnosticReport",
@@ -261,8 +253,7 @@ impl Paper<'_> {
     }
 
     fn results(&self) -> Vec<Reference> {
-        let of = |r| self.reference("Observation", self.parcel.identity.observation(r), true, None);
-        self.parcel.results.iter().map(of).collect()
+        self.parcel.results.iter().map(|r| self.reference("Observation", r.name.clone(), true, None)).collect()
     }
 
     /// Who made these resources, from which message.

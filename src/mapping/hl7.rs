@@ -7,7 +7,7 @@
 //! | specimen | OBR-15, number in OBR-20 | the same | SPM after the results | SPM |
 //! | control run | refused | OBR-15.7 `Q` | SPM-11 `Q` | SPM-11 `Q` |
 //! | codes | CE | CE | CE | CWE |
-//! | flags (OBX-8) | code | code | code | CWE, table 0078 |
+//! | flags (OBX-8) | codes | one code, the others in NTE | codes | CWE, table 0078 |
 //! | instrument, time of analysis | none, OBX-14 | OBX-18, OBX-19 | OBX-18, OBX-19 | OBX-18, OBX-19 |
 //!
 //! PID is left out when no patient identifier is known: PID-3 is required, the PATIENT group is not. A patient without
@@ -23,6 +23,8 @@ use segment::{Message, Segment};
 
 /// Longest ST; longer text goes as FT.
 const ST_CHARS_MAX: usize = 199;
+/// Longest NM (2.5.1 chapter 2A.3.47); a longer numeral goes as text, whole.
+const NM_CHARS_MAX: usize = 16;
 /// Name type "unspecified" (table 0200): the patient has an identifier, but no name here.
 const NAME_UNKNOWN: [&str; 7] = ["", "", "", "", "", "", "U"];
 /// SPM-4 is required; this says that the type is not known.
@@ -52,7 +54,8 @@ pub(super) fn message(parcel: &Parcel, version: Hl7Version) -> Result<Vec<u8>, M
     comments(&mut message, &report.comments);
     for (at, result) in parcel.results.iter().enumerate() {
         message.push(obx(parcel, version, at + 1, result));
-        comments(&mut message, &result.observation.comments);
+        let more = more_flags(result.observation, version);
+        comments(&mut message, result.observation.comments.iter().chain(&more));
     }
     if version >= Hl7Version::V251
         && let Some(spm) = spm(parcel)
@@ -118,7 +121,8 @@ fn obx(parcel: &Parcel, version: Hl7Version, set_id: usize, result: &Outgoing) -
     let (observation, specimen) = (result.observation, &parcel.report.specimen);
     let (kind, value) = value(&observation.value, version);
     let completed = observation.completed.as_ref();
-    let flags = observation.flags.iter().map(|f| match (version, flag::display(f)) {
+    let kept = if version == Hl7Version::V24 { 1 } else { observation.flags.len() };
+    let flags = observation.flags.iter().take(kept).map(|f| match (version, flag::display(f)) {
         (Hl7Version::V28, Some(display)) => escape::components(&[f, display, "HL70078"]),
         (Hl7Version::V28, None) => escape::components(&[f, "", "L"]),
         _ => escape::text(f),
@@ -140,6 +144,12 @@ fn obx(parcel: &Parcel, version: Hl7Version, set_id: usize, result: &Outgoing) -
     obx.text(14, &time(specimen.collected.as_ref().or(completed)))
         .components(18, &instrument(parcel))
         .text(19, &time(completed))
+}
+
+/// OBX-8 does not repeat in 2.4: flags after the first go as a comment.
+fn more_flags(observation: &Observation, version: Hl7Version) -> Option<String> {
+    let more = observation.flags.get(1..).filter(|m| version == Hl7Version::V24 && !m.is_empty())?;
+    Some(format!("Further flags: {}", more.join(", ")))
 }
 
 /// The specimen, when anything is known of it.
@@ -164,8 +174,8 @@ fn spm(parcel: &Parcel) -> Option<Segment> {
     )
 }
 
-fn comments(message: &mut Message, comments: &[String]) {
-    for (at, comment) in comments.iter().filter(|c| !c.trim().is_empty()).enumerate() {
+fn comments<'c>(message: &mut Message, comments: impl IntoIterator<Item = &'c String>) {
+    for (at, comment) in comments.into_iter().filter(|c| !c.trim().is_empty()).enumerate() {
         let nte = Segment::new("NTE").text(1, &(at + 1).to_string()).text(2, "L");
         message.push(nte.written(3, escape::formatted(comment)));
     }
@@ -175,10 +185,11 @@ fn placer(parcel: &Parcel) -> String {
     escape::text(parcel.report.order.placer_order_number.expose())
 }
 
+/// The filler order number with its name space: instruments count from 1, so a bare number is not unique.
 fn filler(parcel: &Parcel) -> String {
     match parcel.report.order.filler_order_number.expose() {
         "" => escape::components(&[&parcel.identity.filler(), &parcel.origin.gateway]),
-        sent => escape::text(sent),
+        sent => escape::components(&[sent, &parcel.origin.link]),
     }
 }
 
@@ -188,6 +199,7 @@ fn identifier(observation: &Observation) -> String {
     match &observation.code {
         None => escape::components(&local),
         Some(c) if c.code == observation.instrument_code || observation.instrument_code.is_empty() => coded(c),
+        Some(c) if c.code.is_empty() => escape::components(&local),
         Some(c) => escape::components(&[&c.code, &c.text, c.system.hl7(), local[0], local[1], local[2]]),
     }
 }
@@ -212,13 +224,21 @@ fn unit(observation: &Observation) -> String {
 
 /// OBX-2 and OBX-5.
 fn value(value: &Value, version: Hl7Version) -> (&'static str, String) {
+    let structured = |parts: [&str; 4]| {
+        let [_, first, _, second] = parts;
+        match first.len().max(second.len()) > NM_CHARS_MAX {
+            true => ("ST", escape::text(&parts.concat())),
+            false => ("SN", escape::components(&parts)),
+        }
+    };
     match value {
         Value::Absent => ("ST", String::new()),
+        Value::Number(number) if number.as_str().len() > NM_CHARS_MAX => ("ST", number.as_str().to_string()),
         Value::Number(number) => ("NM", number.as_str().to_string()),
-        Value::Compared { comparator, number } => ("SN", escape::components(&[comparator, number.as_str()])),
-        Value::Range { low, high } => ("SN", escape::components(&["", low.as_str(), "-", high.as_str()])),
+        Value::Compared { comparator, number } => structured([comparator, number.as_str(), "", ""]),
+        Value::Range { low, high } => structured(["", low.as_str(), "-", high.as_str()]),
         Value::Ratio { numerator, separator, denominator } => {
-            ("SN", escape::components(&["", numerator.as_str(), separator, denominator.as_str()]))
+            structured(["", numerator.as_str(), separator, denominator.as_str()])
         }
         Value::Text(text) if text.chars().count() > ST_CHARS_MAX || text.contains(['\r', '\n']) => {
             ("FT", escape::formatted(text))

@@ -29,7 +29,8 @@ pub(super) struct Identity {
     subject: Vec<String>,
     /// What was asked for.
     order: Vec<String>,
-    device: Vec<String>,
+    specimen: String,
+    device: String,
 }
 
 impl Identity {
@@ -52,7 +53,15 @@ impl Identity {
             (None, false) => String::new(),
         };
         let text = |s: &str| s.to_string();
-        Identity {
+        let device = [
+            text(&instrument.vendor),
+            text(&instrument.model),
+            match instrument.serial_number.as_str() {
+                "" => format!("{}@{}", instrument.sender, origin.link),
+                serial => text(serial),
+            },
+        ];
+        let mut identity = Identity {
             gateway,
             link: origin.link.clone(),
             subject: vec![text(specimen.id.expose()), text(patient.id.expose()), time],
@@ -61,16 +70,12 @@ impl Identity {
                 text(order.filler_order_number.expose()),
                 order.universal_service_id.as_ref().map(|c| c.code.clone()).unwrap_or_default(),
             ],
-            device: vec![
-                instrument.vendor.clone(),
-                instrument.model.clone(),
-                if instrument.serial_number.is_empty() {
-                    format!("{}@{}", instrument.sender, origin.link)
-                } else {
-                    instrument.serial_number.clone()
-                },
-            ],
-        }
+            specimen: String::new(),
+            device: String::new(),
+        };
+        identity.specimen = identity.uuid("specimen", &[&identity.link], &[&identity.subject]);
+        identity.device = identity.uuid("device", &[], &[&device]);
+        identity
     }
 
     /// The gateway's own URI, or one below it: `urn:afferent:bench-1:observation`, `https://lab.example/ids/observation`.
@@ -90,25 +95,23 @@ impl Identity {
 
     /// The specimen, as this link's instrument sees it.
     pub fn specimen(&self) -> String {
-        self.uuid("specimen", &[&self.link], &[&self.subject])
+        self.specimen.clone()
     }
 
     /// The instrument.
     pub fn device(&self) -> String {
-        self.uuid("device", &[], &[&self.device])
+        self.device.clone()
     }
 
-    /// One result.
-    pub fn observation(&self, result: &Outgoing) -> String {
-        let occurrence = result.occurrence.to_string();
-        let own: [&str; 3] = [&self.link, &result.observation.instrument_code, &occurrence];
-        self.uuid("observation", &own, &[&self.subject])
+    /// The `occurrence`th result with this instrument code, from 1.
+    pub fn observation(&self, instrument_code: &str, occurrence: usize) -> String {
+        self.uuid("observation", &[&self.link, instrument_code, &occurrence.to_string()], &[&self.subject])
     }
 
     /// The report over these results. Other results of the same order, sent at another time, make another report:
     /// a conditional update would else drop the first ones from the list.
     pub fn report(&self, results: &[Outgoing]) -> String {
-        let mut members: Vec<String> = results.iter().map(|r| self.observation(r)).collect();
+        let mut members: Vec<String> = results.iter().map(|r| r.name.clone()).collect();
         members.sort();
         self.uuid("report", &[&self.link], &[&self.subject, &self.order, &members])
     }
@@ -118,7 +121,7 @@ impl Identity {
         self.uuid(kind, &[message_id], &[])
     }
 
-    fn uuid(&self, kind: &str, own: &[&str], lists: &[&Vec<String>]) -> String {
+    fn uuid(&self, kind: &str, own: &[&str], lists: &[&[String]]) -> String {
         let mut bytes = self.sha1(kind, own, lists);
         for (byte, keep, set) in [(6, 0x0f, 0x50), (8, 0x3f, 0x80)] {
             if let Some(b) = bytes.get_mut(byte) {
@@ -131,7 +134,7 @@ impl Identity {
     }
 
     /// Every part goes in with its length, so that no two different lists of parts look alike.
-    fn sha1(&self, kind: &str, own: &[&str], lists: &[&Vec<String>]) -> Vec<u8> {
+    fn sha1(&self, kind: &str, own: &[&str], lists: &[&[String]]) -> Vec<u8> {
         let mut context = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
         context.update(&NAMESPACE_URL);
         let parts = [self.gateway.as_str(), kind].into_iter().chain(own.iter().copied());
@@ -157,5 +160,6 @@ pub(super) fn percent_encoded(text: &str) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
+    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16);
+    bytes.iter().flat_map(|b| [b >> 4, b & 0x0f]).filter_map(digit).collect()
 }

@@ -38,7 +38,7 @@ impl Paper<'_> {
         let notes = comments.filter_map(|c| some(c)).chain(unit);
         Ok(Observation {
             resource_type: "Observation",
-            identifier: vec![self.own_identifier("Observation", &self.parcel.identity.observation(result))],
+            identifier: vec![self.own_identifier("Observation", &result.name)],
             based_on: self.based_on(),
             status: status::fhir(&sent.status),
             category: vec![coded_concept(CATEGORIES, "laboratory", "Laboratory")],

@@ -1,6 +1,9 @@
 //! The binary from outside: what a person types, what is printed where, and which code it exits with.
 
-use std::process::{Command, Output};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 const SOUND: &str = "\
 [[link]]
@@ -104,6 +107,43 @@ fn the_sample_passes_its_own_check() {
     // The sample names the EHR over TLS with the system's authorities, which a bare machine may lack.
     let (code, told) = (checked.status.code(), err(&checked));
     assert!(code == Some(0) || told.contains("no bundle of trusted authorities"), "{told}");
+}
+
+#[test]
+fn the_configuration_of_the_fault_harness_passes_once_its_certificates_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let dir = tempfile::tempdir().unwrap();
+    let certs = dir.path().join("certs");
+    let mut text = std::fs::read_to_string(root.join("tests/faults.toml.in")).unwrap();
+    for (place, value) in [
+        ("@data@", dir.path().join("data").display().to_string()),
+        ("@certs@", certs.display().to_string()),
+        ("@tty@", "/dev/ttyS0".to_owned()),
+        ("@astm_port@", "4001".to_owned()),
+        ("@mllp_port@", "4002".to_owned()),
+        ("@ehr_port@", "4003".to_owned()),
+        ("@fhir_port@", "4004".to_owned()),
+    ] {
+        text = text.replace(place, &value);
+    }
+    let rest = text.lines().filter(|l| !l.starts_with('#')).find(|l| l.contains('@'));
+    assert_eq!(rest, None, "a placeholder is left");
+    let path = dir.path().join("faults.toml");
+    std::fs::write(&path, text).unwrap();
+    let path = path.display().to_string();
+    let bare = afferent(&["check", &path]);
+    assert_eq!(bare.status.code(), Some(2), "{}", out(&bare));
+    assert!(err(&bare).contains("client.key"), "{}", err(&bare));
+    std::fs::create_dir(&certs).unwrap();
+    let authority = afferent::tls::throwaway::Authority::new().unwrap();
+    let client = authority.client("faults").unwrap();
+    for (name, pem) in
+        [("ca.pem", authority.ca_pem()), ("client.pem", &client.cert_pem), ("client.key", &client.key_pem)]
+    {
+        std::fs::write(certs.join(name), pem).unwrap();
+    }
+    let checked = afferent(&["check", &path]);
+    assert_eq!(checked.status.code(), Some(0), "{}", err(&checked));
 }
 
 #[test]
@@ -234,4 +274,107 @@ fn a_wrong_command_line_exits_with_2_and_a_suggestion() {
     let filter = afferent(&["config", "schema", "--log", "afferent=loud"]);
     assert_eq!(filter.status.code(), Some(1));
     assert!(err(&filter).contains("is no log filter"));
+}
+
+/// The gateway of the README while its commands are tried; ended with the test, whatever happens.
+struct Running(std::process::Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn every_command_of_the_readme_runs() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let authority = afferent::tls::throwaway::Authority::new().unwrap();
+    std::fs::write(dir.path().join("ca.pem"), authority.ca_pem()).unwrap();
+    let configurations = code_blocks(&readme, "toml");
+    assert_eq!(configurations.len(), 1, "the README shows one configuration");
+    // What this machine lacks is replaced: the authority's file, the port that may be taken, the data directory.
+    let own = configurations[0]
+        .replace("/etc/afferent/hospital-ca.pem", &dir.path().join("ca.pem").display().to_string())
+        .replace("0.0.0.0:4001", &format!("127.0.0.1:{port}"));
+    let data = dir.path().join("data");
+    let text = format!("[gateway]\ndata = \"{}\"\n{own}", data.display());
+    std::fs::write(dir.path().join("afferent.toml"), text).unwrap();
+    std::fs::copy(case("roche-cobas-c311/cases/normal-serum-seven-tests"), dir.path().join("capture.txt")).unwrap();
+    let mut running = None;
+    let mut shown = 0;
+    for line in code_blocks(&readme, "sh").iter().flat_map(|block| block.lines()).filter(|l| !l.trim().is_empty()) {
+        let line = line.split(" #").next().unwrap().trim();
+        shown += 1;
+        let own = line.strip_prefix("afferent ").or_else(|| line.strip_prefix("cargo run --release -- "));
+        let Some(own) = own else {
+            assert!(root.join(line).is_file(), "README shows `{line}`, which is not here");
+            continue;
+        };
+        let mut command = Command::new(env!("CARGO_BIN_EXE_afferent"));
+        command.args(own.split_whitespace()).current_dir(dir.path()).env_remove("AFFERENT_LOG");
+        if own.starts_with("run ") {
+            command.stdout(Stdio::null()).stderr(Stdio::null());
+            running = Some(Running(command.spawn().unwrap()));
+            until_listening(port);
+            continue;
+        }
+        if own == "demo" {
+            command.args(["--seconds", "8"]);
+        }
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "`{line}` failed:\n{}{}", out(&output), err(&output));
+        assert!(!output.stdout.is_empty(), "`{line}` says nothing");
+    }
+    assert!(shown >= 7, "README shows only {shown} commands");
+    let mut running = running.expect("README shows how to run it");
+    // SAFETY: kill takes no memory of ours, and the child has not been waited for, so the id is still its own.
+    unsafe { libc::kill(running.0.id() as i32, libc::SIGTERM) };
+    assert!(running.0.wait().unwrap().success(), "told to stop, it ends well");
+}
+
+/// Waits for the link's port; a gateway that does not listen within ten seconds never will.
+fn until_listening(port: u16) {
+    let started = Instant::now();
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(started.elapsed() < Duration::from_secs(10), "nobody listens");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn the_readme_names_exactly_the_commands_that_exist() {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let commands: BTreeSet<String> = subcommands(&[]).into_iter().collect();
+    let mut named = BTreeSet::new();
+    for shown in readme.lines().chain(readme.split('`')).filter_map(|text| text.strip_prefix("afferent ")) {
+        let command = shown.split_whitespace().next().unwrap();
+        assert!(commands.contains(command), "README names `afferent {command}`, which is no command");
+        named.insert(command.to_owned());
+    }
+    let absent: Vec<&String> = commands.difference(&named).collect();
+    assert!(absent.is_empty(), "README says nothing of {absent:?}");
+}
+
+#[test]
+fn the_readme_points_at_files_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let mut pointed = 0;
+    for path in readme.split('`').skip(1).step_by(2) {
+        let is_path = ["src/", "tests/", "drivers/", ".ci/"].iter().any(|p| path.starts_with(p));
+        if is_path && !path.contains(['<', '*', ' ']) {
+            assert!(root.join(path).exists(), "README points at {path}, which is not here");
+            pointed += 1;
+        }
+    }
+    assert!(pointed >= 10, "README points at only {pointed} files");
+}
+
+fn code_blocks(markdown: &str, language: &str) -> Vec<String> {
+    let opening = format!("```{language}\n");
+    markdown.split(&opening).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
 }

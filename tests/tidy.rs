@@ -278,6 +278,18 @@ fn default_features_are_off_or_explained() {
 }
 
 #[test]
+fn every_dependency_is_used() {
+    let manifest: toml::Table = text(&root().join("Cargo.toml")).parse().unwrap();
+    let sources: Vec<String> = rust_files(&["src"]).iter().map(|p| text(p)).collect();
+    let unused = manifest["dependencies"].as_table().unwrap().keys().filter(|name| {
+        let path = name.replace('-', "_");
+        let used = [format!("{path}::"), format!("use {path}")];
+        !sources.iter().any(|source| used.iter().any(|u| source.contains(u)))
+    });
+    nothing(unused.map(ToOwned::to_owned).collect(), "a dependency nobody uses is weight and risk");
+}
+
+#[test]
 fn anyhow_stays_at_the_top() {
     let below = rust_files(&["src"]).into_iter().filter(|path| {
         let name = shown(path);

@@ -223,6 +223,33 @@ pub fn trusting_nobody() -> Result<Arc<ClientConfig>, TlsError> {
     Ok(Arc::new(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth()))
 }
 
+/// Why a TLS connection failed, in words that are constant: safe to log, and few enough to count by.
+pub fn failure(error: &std::io::Error) -> &'static str {
+    use rustls::{CertificateError as Certificate, Error};
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        Some(Error::NoCertificatesPresented) => "TLS: the peer shows no certificate",
+        // A bad signature: an authority of the same name, but not the same authority.
+        Some(Error::InvalidCertificate(Certificate::UnknownIssuer | Certificate::BadSignature)) => {
+            "TLS: the peer's certificate is from an authority that is not trusted here"
+        }
+        Some(Error::InvalidCertificate(
+            Certificate::Expired
+            | Certificate::ExpiredContext { .. }
+            | Certificate::NotValidYet
+            | Certificate::NotValidYetContext { .. },
+        )) => "TLS: the peer's certificate is not valid now; is the clock right?",
+        Some(Error::InvalidCertificate(Certificate::NotValidForName | Certificate::NotValidForNameContext { .. })) => {
+            "TLS: the peer's certificate is for another name"
+        }
+        Some(Error::InvalidCertificate(_)) => "TLS: the peer's certificate is not usable",
+        Some(Error::InvalidMessage(_) | Error::InappropriateMessage { .. }) => "TLS: the peer does not speak TLS",
+        Some(Error::PeerIncompatible(_)) => "TLS: no version or cipher in common with the peer",
+        Some(Error::AlertReceived(_)) => "TLS: the peer does not accept this side; does it trust our certificate?",
+        Some(_) => "TLS: the connection failed",
+        None => "TLS: the peer hung up during the handshake",
+    }
+}
+
 impl ClientTls {
     /// The name to look for in the peer's certificate: `server_name` when it is set, else `host` of the address.
     ///

@@ -3,6 +3,7 @@
 use crate::wire::Event;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::sync::Mutex;
 use std::time::Instant;
 
@@ -40,7 +41,7 @@ pub struct LinkHealth {
     pub messages: u64,
     /// Seconds since the instrument was last heard.
     pub silent_s: Option<u64>,
-    /// Refusals and oddities since start, by reason.
+    /// Refusals, oddities and losses of the line since start, by reason.
     pub reasons: BTreeMap<String, u64>,
 }
 
@@ -76,19 +77,29 @@ impl LinkCounters {
         self.with(|inner| inner.open = inner.open.saturating_sub(1));
     }
 
-    /// The line itself came or went; logged when it changes.
-    pub fn line(&self, up: bool, detail: &str) {
-        let changed = self.with(|inner| std::mem::replace(&mut inner.up, up) != up);
-        if changed && up {
-            tracing::info!(link = self.name, "{detail}");
-        } else if changed {
-            tracing::warn!(link = self.name, "{detail}");
+    /// The line itself is open: the port, the listener, the connection to a dialled peer.
+    pub fn up(&self, what: &'static str) {
+        if !self.with(|inner| std::mem::replace(&mut inner.up, true)) {
+            tracing::info!(link = self.name, "{what}");
         }
     }
 
-    /// Something a person has to mend; logged each time.
-    pub fn trouble(&self, what: &str) {
-        tracing::error!(link = self.name, "{what}");
+    /// The line itself is gone, or does not open: counted each time, logged when it had been open and at the 1st, 2nd,
+    /// 4th, 8th ... time. `detail` is what the system said.
+    pub fn down(&self, reason: &'static str, detail: &dyn Display) {
+        let was_up = self.with(|inner| std::mem::replace(&mut inner.up, false));
+        let count = self.count(reason);
+        if was_up || count.is_power_of_two() {
+            tracing::warn!(link = self.name, count, "{reason}: {detail}");
+        }
+    }
+
+    /// Something a person has to mend; counted, and logged at the 1st, 2nd, 4th, 8th ... time.
+    pub fn trouble(&self, reason: &'static str, detail: &dyn Display) {
+        let count = self.count(reason);
+        if count.is_power_of_two() {
+            tracing::error!(link = self.name, count, "{reason}: {detail}");
+        }
     }
 
     /// Counts an event and logs it, the 1st, 2nd, 4th, 8th ... time only, so that a broken or hostile peer cannot
@@ -99,11 +110,7 @@ impl LinkCounters {
             Event::Odd(reason) | Event::Failed(_, reason) => (reason, false),
             Event::Accepted(_) => return,
         };
-        let count = self.with(|inner| {
-            let count = inner.reasons.entry(reason).or_default();
-            *count += 1;
-            *count
-        });
+        let count = self.count(reason);
         if !count.is_power_of_two() {
             return;
         }
@@ -125,6 +132,14 @@ impl LinkCounters {
             messages: inner.messages,
             silent_s: inner.heard.map(|at| at.elapsed().as_secs()),
             reasons: inner.reasons.iter().map(|(reason, n)| (reason.to_string(), *n)).collect(),
+        })
+    }
+
+    fn count(&self, reason: &'static str) -> u64 {
+        self.with(|inner| {
+            let count = inner.reasons.entry(reason).or_default();
+            *count += 1;
+            *count
         })
     }
 

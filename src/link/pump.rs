@@ -7,6 +7,7 @@
 use super::counters::LinkCounters;
 use super::machine::Machine;
 use crate::journal::{Journal, Receipt};
+use crate::tls;
 use crate::wire::{Event, Output, Refused};
 use std::future::Future;
 use std::pin::Pin;
@@ -24,6 +25,9 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Unfinished bytes all connections of one link may hold together: a few of the largest messages, however many peers
 /// drip theirs (invariant I10).
 const HELD_MAX: usize = 64 * 1024 * 1024;
+/// A connection that holds no more than this is never closed for what others hold: an ASTM frame or an ordinary
+/// message always finds room.
+const HELD_FREE: usize = 64 * 1024;
 
 /// Why the pump stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +88,11 @@ impl Pump {
             if !sends.is_empty() {
                 match tokio::time::timeout(WRITE_TIMEOUT, write(&mut stream, &sends)).await {
                     Ok(Ok(())) => sends.clear(),
-                    Ok(Err(_)) | Err(_) => return self.disconnected(machine).await,
+                    Ok(Err(error)) => return self.broken(machine, &error).await,
+                    Err(_) => {
+                        self.counters.event(&Event::Refused("the peer does not read what is sent: closed"));
+                        return self.disconnected(machine).await;
+                    }
                 }
             }
             if let Some(why) = closing {
@@ -119,7 +127,8 @@ impl Pump {
                 }
                 _ = self.shutdown.changed(), if !stopping => stopping = true,
                 read = stream.read(&mut buffer), if machine.wants_bytes() => match read {
-                    Ok(0) | Err(_) => return self.disconnected(machine).await,
+                    Ok(0) => return self.disconnected(machine).await,
+                    Err(error) => return self.broken(machine, &error).await,
                     Ok(n) => {
                         machine.handle_bytes(Instant::now(), &buffer[..n]);
                         if !held.update(machine.bytes_held()) {
@@ -131,6 +140,15 @@ impl Pump {
                 () = timer => machine.handle_timeout(Instant::now()),
             }
         }
+    }
+
+    /// The line failed. A peer that turned our certificate down says so only now (TLS 1.3); any other failure is a peer
+    /// that went away.
+    async fn broken(&self, machine: &mut Machine, error: &std::io::Error) -> Ended {
+        if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
+            self.counters.event(&Event::Refused(tls::failure(error)));
+        }
+        self.disconnected(machine).await
     }
 
     /// Tells the machine that the line is gone and carries out what it still wants done without a peer: a message
@@ -168,12 +186,12 @@ struct Held {
 }
 
 impl Held {
-    /// Notes what the machine holds now; false when the link holds too much.
+    /// Notes what the machine holds now; false when the link holds too much and this connection is one of the reasons.
     fn update(&mut self, own: usize) -> bool {
         self.all.fetch_add(own, Ordering::Relaxed);
         let all = self.all.fetch_sub(self.own, Ordering::Relaxed).wrapping_sub(self.own);
         self.own = own;
-        all <= HELD_MAX
+        all <= HELD_MAX || own <= HELD_FREE
     }
 }
 

@@ -18,16 +18,16 @@ pub async fn serve(shell: Arc<Shell>, path: std::path::PathBuf) {
     while !*shutdown.borrow() {
         match open(&shell.config, &path) {
             Ok(mut port) => {
-                shell.counters.line(true, "the serial port is open");
+                shell.counters.up("the serial port is open");
                 shell.counters.connected();
                 let ended = converse(&shell, &mut port, &mut backoff).await;
                 shell.counters.disconnected();
                 if ended == Ended::Stopped {
                     break;
                 }
-                shell.counters.line(false, "the serial port went away; waiting for it to come back");
+                shell.counters.down("the serial port went away", &"waiting for it to come back");
             }
-            Err(error) => shell.counters.line(false, &format!("the serial port cannot be opened: {error}")),
+            Err(error) => shell.counters.down("the serial port cannot be opened", &error),
         }
         tokio::select! {
             () = tokio::time::sleep(backoff.failed()) => {}

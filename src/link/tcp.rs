@@ -19,6 +19,8 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A TLS handshake must be over within this time.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// What is counted when it is not.
+const HANDSHAKE_LATE: &str = "TLS: the handshake took too long";
 /// Pending connections the kernel keeps for us.
 const BACKLOG: u32 = 256;
 /// A silent line is probed after this time, again at this interval, and given up after this many probes: a peer whose
@@ -26,6 +28,9 @@ const BACKLOG: u32 = 256;
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const KEEPALIVE_PROBES: u32 = 4;
+/// Keep-alive is silent while something we sent is not acknowledged. Without this limit a peer that lost power right
+/// after its frame would keep a dialled line for the quarter of an hour that Linux goes on sending.
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(120);
 
 /// A listener that is bound but not yet accepting.
 pub struct Listener {
@@ -50,7 +55,7 @@ impl Doorkeeper {
         if self.files.changed() {
             match tls::server(&self.settings) {
                 Ok(config) => self.acceptor = config.into(),
-                Err(error) => counters.trouble(&format!("the changed certificate is not used: {error}")),
+                Err(error) => counters.trouble("a changed certificate is not used", &error),
             }
         }
         self.acceptor.clone()
@@ -87,7 +92,7 @@ impl Listener {
         let seats = Arc::new(Seats::new(shell.connections_max()));
         let mut connections = JoinSet::new();
         let mut shutdown = shell.shutdown.clone();
-        shell.counters.line(true, "listening");
+        shell.counters.up("listening");
         loop {
             tokio::select! {
                 () = stopped(&mut shutdown) => break,
@@ -141,9 +146,8 @@ impl Connection {
         let Some(acceptor) = acceptor else { return self.pump(stream).await };
         match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => self.pump(stream).await,
-            Ok(Err(_)) | Err(_) => {
-                self.shell.counters.event(&Event::Refused("the TLS handshake failed"));
-            }
+            Ok(Err(error)) => self.shell.counters.event(&Event::Refused(tls::failure(&error))),
+            Err(_) => self.shell.counters.event(&Event::Refused(HANDSHAKE_LATE)),
         }
     }
 
@@ -183,15 +187,17 @@ impl Dialler {
             match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(&self.address)).await {
                 Ok(Ok(stream)) => {
                     keep_alive(&stream);
-                    shell.counters.line(true, "the instrument answers");
+                    shell.counters.up("the instrument answers");
                     shell.counters.connected();
                     let ended = self.converse(&shell, stream, &mut backoff).await;
                     shell.counters.disconnected();
                     if ended == Ended::Stopped {
                         break;
                     }
+                    shell.counters.down("the connection to the instrument ended", &"it is dialled again");
                 }
-                Ok(Err(_)) | Err(_) => shell.counters.line(false, "the instrument does not answer; trying again"),
+                Ok(Err(error)) => shell.counters.down("the instrument cannot be reached", &error),
+                Err(_) => shell.counters.down("the instrument cannot be reached", &"no answer in time"),
             }
             tokio::select! {
                 () = tokio::time::sleep(backoff.failed()) => {}
@@ -207,14 +213,18 @@ impl Dialler {
             Ok(Some(tls)) => tls,
             Ok(None) => return pump.run(stream, &mut machine, || backoff.succeeded()).await,
             Err(error) => {
-                shell.counters.trouble(&error.to_string());
+                shell.counters.trouble("the certificates do not work", &error);
                 return Ended::Disconnected;
             }
         };
         match tokio::time::timeout(HANDSHAKE_TIMEOUT, connector.connect(name, stream)).await {
             Ok(Ok(stream)) => pump.run(stream, &mut machine, || backoff.succeeded()).await,
-            Ok(Err(_)) | Err(_) => {
-                shell.counters.event(&Event::Refused("the TLS handshake failed"));
+            Ok(Err(error)) => {
+                shell.counters.event(&Event::Refused(tls::failure(&error)));
+                Ended::Disconnected
+            }
+            Err(_) => {
+                shell.counters.event(&Event::Refused(HANDSHAKE_LATE));
                 Ended::Disconnected
             }
         }
@@ -228,6 +238,8 @@ fn keep_alive(stream: &TcpStream) {
         .with_interval(KEEPALIVE_INTERVAL)
         .with_retries(KEEPALIVE_PROBES);
     // A socket that refuses these options still works; it is only slower to notice a dead peer.
-    let _ = socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive);
+    let socket = socket2::SockRef::from(stream);
+    let _ = socket.set_tcp_keepalive(&keepalive);
+    let _ = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX));
     let _ = stream.set_nodelay(true);
 }

@@ -18,6 +18,8 @@ const SPLIT_PAUSE: Duration = Duration::from_millis(1);
 const SPLIT_RUN: usize = 16;
 /// Read at once.
 const READ_BYTES: usize = 16 * 1024;
+/// Largest message taken: more than a link takes, because a mapped message may be a little longer than its original.
+const RECEIVED_MAX: usize = 2 * MESSAGE_MAX;
 /// What stands in place of an answer.
 const NONSENSE: &[u8] = b"\xfe\x42MZ\x90 this is no acknowledgement \xff\x01";
 
@@ -46,7 +48,7 @@ where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
     let (mut reading, mut writing) = tokio::io::split(stream);
-    let mut framer = Framer::new(MESSAGE_MAX);
+    let mut framer = Framer::new(RECEIVED_MAX);
     let mut bytes = vec![0; READ_BYTES];
     loop {
         let Ok(n @ 1..) = reading.read(&mut bytes).await else { return };

@@ -236,6 +236,9 @@ impl Receiver {
 
     /// The line went away. What was being received is given up; what is in custody stays.
     pub fn handle_disconnect(&mut self, _now: Time) {
+        if matches!(self.state, State::Text | State::Sum { .. } | State::Tail { .. }) {
+            self.event(Event::Odd("the line went away inside a frame"));
+        }
         self.end_session();
         self.backlog.clear();
     }

@@ -208,6 +208,9 @@ impl Receiver {
     pub fn handle_disconnect(&mut self, now: Time) {
         self.connected = false;
         self.flush();
+        if self.framer.unfinished().is_some() {
+            self.event(Event::Odd("the line went away inside a message"));
+        }
         self.framer.reset();
         self.began_at = None;
         self.work(now);

@@ -1,0 +1,19 @@
+//! The links: instruments on every kind of line, through the real gateway, into a simulated EHR.
+//!
+//! [`rig`] puts a gateway between instruments and an EHR; each other room proves one promise. What needs a program that
+//! this machine does not have says `left out:` and passes.
+
+#[path = "links/crowd.rs"]
+mod crowd;
+#[path = "links/peers.rs"]
+mod peers;
+#[path = "links/refusal.rs"]
+mod refusal;
+#[path = "links/rig.rs"]
+mod rig;
+#[path = "links/secured.rs"]
+mod secured;
+#[path = "links/serial.rs"]
+mod serial;
+#[path = "links/tcp.rs"]
+mod tcp;

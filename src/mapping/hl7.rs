@@ -213,10 +213,11 @@ fn coded(coding: &Coding) -> String {
     escape::components(&[&coding.code, &coding.text, system])
 }
 
-/// OBX-6: UCUM where mapped, always with the unit as sent.
+/// OBX-6: UCUM where mapped, always with the unit as sent. A number sent bare still has a unit where the driver knows it
+/// (`[pH]`, or `1` for none), as in FHIR; receivers that follow the US ELR 2.5.1 guide require it.
 fn unit(observation: &Observation) -> String {
     match (observation.unit.as_str(), observation.ucum.as_str()) {
-        ("", _) => String::new(),
+        ("", ucum) => escape::components(&[ucum, "", if ucum.is_empty() { "" } else { "UCUM" }]),
         (sent, "") => escape::text(sent),
         (sent, ucum) => escape::components(&[ucum, sent, "UCUM"]),
     }

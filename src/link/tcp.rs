@@ -194,7 +194,8 @@ impl Dialler {
                     if ended == Ended::Stopped {
                         break;
                     }
-                    shell.counters.down("the connection to the instrument ended", &"it is dialled again");
+                    // Many instruments hang up after each message: it is down only when it does not answer again.
+                    shell.counters.event(&Event::Odd("the connection to the instrument ended"));
                 }
                 Ok(Err(error)) => shell.counters.down("the instrument cannot be reached", &error),
                 Err(_) => shell.counters.down("the instrument cannot be reached", &"no answer in time"),

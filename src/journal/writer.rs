@@ -4,6 +4,10 @@
 //! all of it after the commit. It never waits for more to come, so a lone request costs one fsync and no delay, and
 //! under load the fsync itself is the time in which the next group gathers.
 //!
+//! On a slow disk that alone is not enough: two links that fall out of step would wait for each other's commit as well
+//! as their own, every time, and miss their peers' timers for ever. So after a slow commit, and only when more than one
+//! party is about, the thread lingers for a fraction of that commit's time and lets those it has just answered join.
+//!
 //! **A commit that returns an error was not made.** The kernel may have thrown away the dirty pages and will report
 //! the next fsync as fine, so nothing is retried on trust. The transaction is rolled back on the same connection,
 //! which makes SQLite write the same frames of the log again rather than append to doubtful ones; then a truncating
@@ -25,7 +29,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 /// Most commands in one transaction.
@@ -36,6 +40,12 @@ const GROUP_BYTES: usize = 4 << 20;
 const IDLE_BEFORE_CHECKPOINT: Duration = Duration::from_millis(200);
 /// Without commands for this long, the log file is cut to nothing as well.
 const IDLE_BEFORE_TRUNCATE: Duration = Duration::from_secs(30);
+/// A commit that takes longer makes the disk a slow one.
+const SLOW_COMMIT: Duration = Duration::from_millis(50);
+/// On a slow disk a group stays open for this part of a commit's time, and no longer than that.
+const LINGER: (u32, Duration) = (8, Duration::from_millis(50));
+/// On a slow disk the log waits for a pause of so many commits' time before it is copied.
+const IDLE_COMMITS: u32 = 8;
 /// A busy thread still does its chores this often.
 const CHORES_EVERY: Duration = Duration::from_secs(2);
 /// The same while space is short: retention and copying the log are what makes room.
@@ -128,6 +138,9 @@ pub(super) struct Writer {
     sweep: Sweep,
     signals: Arc<Signals>,
     failed: Option<Failed>,
+    /// How long the last commit took, and how many commands were in it.
+    commit_took: Duration,
+    group_size: usize,
     /// Something was committed since the log was last copied into the database file.
     log_dirty: bool,
     /// Pages in the log, told by SQLite after each commit.
@@ -167,6 +180,8 @@ impl Writer {
             sweep: Sweep::new(config),
             signals,
             failed: None,
+            commit_took: Duration::ZERO,
+            group_size: 0,
             log_dirty: true,
             log_pages: Arc::default(),
             log_retry_at: None,
@@ -182,11 +197,15 @@ impl Writer {
         self.watch_log();
         let mut idle_since = Instant::now();
         loop {
-            let message = commands.recv_timeout(self.next_wait(idle_since));
+            let (message, queued) = match commands.try_recv() {
+                Ok(message) => (Ok(message), true),
+                Err(_) => (commands.recv_timeout(self.next_wait(idle_since)), false),
+            };
             self.recover_when_due();
             match message {
                 Ok(Message::Command(first)) => {
-                    let rest = self.gather(first, commands);
+                    let until = Instant::now() + self.linger(&*first, queued);
+                    let rest = self.gather(first, commands, until);
                     idle_since = Instant::now();
                     if let Some(message) = rest
                         && self.special(message)
@@ -210,22 +229,35 @@ impl Writer {
         }
     }
 
-    /// Runs `first` and everything that waits behind it; hands back a message that is no command.
-    fn gather(&mut self, first: Box<dyn Command>, commands: &Receiver<Message>) -> Option<Message> {
+    /// How long a group that begins with `first` stays open; not at all for a lone link (invariant I3).
+    fn linger(&self, first: &dyn Command, queued: bool) -> Duration {
+        let lone = !queued && self.group_size <= 1 && first.kind() == Kind::Custody;
+        match self.commit_took >= SLOW_COMMIT && !lone {
+            true => (self.commit_took / LINGER.0).min(LINGER.1),
+            false => Duration::ZERO,
+        }
+    }
+
+    /// Runs `first`, everything that waits behind it and what comes until then; hands back a message that is no command.
+    fn gather(&mut self, first: Box<dyn Command>, commands: &Receiver<Message>, until: Instant) -> Option<Message> {
         let mut bytes = first.bytes();
         let mut group = vec![first];
         let mut other = None;
         while group.len() < GROUP_COMMANDS && bytes < GROUP_BYTES {
-            match commands.try_recv() {
-                Ok(Message::Command(command)) => {
+            let next = commands.try_recv().ok().or_else(|| {
+                let left = until.saturating_duration_since(Instant::now());
+                if left.is_zero() { None } else { commands.recv_timeout(left).ok() }
+            });
+            match next {
+                Some(Message::Command(command)) => {
                     bytes += command.bytes();
                     group.push(command);
                 }
-                Ok(message) => {
+                Some(message) => {
                     other = Some(message);
                     break;
                 }
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
+                None => break,
             }
         }
         self.settle(group);
@@ -288,15 +320,12 @@ impl Writer {
     fn commit(&mut self, group: &mut [Box<dyn Command>]) -> Result<(), JournalError> {
         let conn = self.conn.as_ref().ok_or(JournalError::Closed)?;
         let mark = self.memory.mark();
-        let mut desk = Desk {
-            conn,
-            seal: &self.seal,
-            memory: &mut self.memory,
-            now_ms: super::wall_clock_ms(),
-            now: Instant::now(),
-        };
+        let began = Instant::now();
+        let mut desk =
+            Desk { conn, seal: &self.seal, memory: &mut self.memory, now_ms: super::wall_clock_ms(), now: began };
         match transact(&mut desk, group) {
             Ok(()) => {
+                (self.commit_took, self.group_size) = (began.elapsed(), group.len());
                 crash::point("after-commit");
                 self.log_dirty = true;
                 self.signals.wake(self.memory.committed());
@@ -375,6 +404,11 @@ impl Writer {
         level
     }
 
+    /// Copying the log costs more than a commit; on a slow disk nobody should be about to need the thread.
+    fn idle_before_checkpoint(&self) -> Duration {
+        IDLE_BEFORE_CHECKPOINT.max(self.commit_took * IDLE_COMMITS)
+    }
+
     /// How long to sleep when nobody asks for anything.
     fn next_wait(&self, idle_since: Instant) -> Duration {
         let now = Instant::now();
@@ -382,7 +416,7 @@ impl Writer {
             return failed.retry_at.saturating_duration_since(now);
         }
         let chore = match self.log_dirty {
-            true => (idle_since + IDLE_BEFORE_CHECKPOINT).max(now + Duration::from_millis(1)),
+            true => (idle_since + self.idle_before_checkpoint()).max(now + Duration::from_millis(1)),
             false => now + CHORES_EVERY,
         };
         let due = self.memory.pauses().map(|(_, pause)| pause.until).filter(|at| *at > now).min();
@@ -396,7 +430,7 @@ impl Writer {
             return;
         }
         let idle = idle_since.elapsed();
-        if self.log_dirty && idle >= IDLE_BEFORE_CHECKPOINT {
+        if self.log_dirty && idle >= self.idle_before_checkpoint() {
             self.tidy_log("PASSIVE");
         } else if idle >= IDLE_BEFORE_TRUNCATE && self.log_bytes() > 0 {
             self.tidy_log("TRUNCATE");

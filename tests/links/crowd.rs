@@ -169,9 +169,8 @@ async fn i10_a_message_of_sixteen_mebibytes_is_taken_and_one_byte_more_is_not() 
     assert_eq!(code(&read_message(&mut line).await.unwrap()), "AA", "the line is usable at once");
 
     // One that never ends is refused when it is over the limit; ended at last, it is over and done with.
-    line.write_all(&[VT]).await.unwrap();
-    line.write_all(&with_document("L3", MESSAGE_MAX)).await.unwrap();
-    line.write_all(&vec![b'x'; MESSAGE_MAX / 2]).await.unwrap();
+    let endless = [&[VT], with_document("L3", MESSAGE_MAX).as_slice(), &vec![b'x'; MESSAGE_MAX / 2]].concat();
+    line.write_all(&endless).await.unwrap();
     assert_eq!(code(&read_message(&mut line).await.unwrap()), "AR");
     line.write_all(&[FS, b'\r']).await.unwrap();
     line.write_all(&frame(&oru("M2", "SMALL", "6.0"))).await.unwrap();

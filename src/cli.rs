@@ -3,6 +3,7 @@
 //! What a person asked for goes to standard output, everything else (logs, faults, progress) to standard error.
 //! Exit codes: 0 done, 1 it failed or something does not balance, 2 the command line or the configuration is wrong.
 
+pub mod bench;
 pub mod check;
 pub mod completions;
 pub mod config;
@@ -68,6 +69,8 @@ pub enum Command {
     Run(run::Run),
     /// See what is kept, and decide about what is held.
     Journal(journal::Journal),
+    /// Measure speed and memory on this machine, as ratios to what its disk can do.
+    Bench(bench::Bench),
     /// Check a configuration file and tell everything that is wrong with it.
     Check(check::Check),
     /// Print a sample configuration, or its JSON Schema.
@@ -93,6 +96,7 @@ pub fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Demo(demo) => demo.execute(),
         Command::Run(run) => run.execute(),
         Command::Journal(journal) => journal.execute(),
+        Command::Bench(bench) => bench.execute(),
         Command::Check(check) => check.execute(),
         Command::Config(config) => config.execute(),
         Command::Sim(sim) => sim.execute(),

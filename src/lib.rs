@@ -58,6 +58,7 @@ pub mod delivery;
 pub mod gateway;
 pub mod control;
 pub mod demo;
+pub mod bench;
 pub mod config;
 pub mod sim;
 pub mod cli;

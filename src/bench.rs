@@ -1,0 +1,207 @@
+//! `afferent bench`: the figures that matter, as ratios within one run on one disk.
+//!
+//! Absolute speeds say more about the disk than about the gateway, and disks change their mind from minute to minute.
+//! So every figure is taken beside a *bare* one: a loop that does nothing but commit rows of the same size to SQLite
+//! with the same durability ([`bare`]). The gateway under test is a child process, this very binary, watched from
+//! outside: its clients ([`client`]) are instruments on TCP, its EHR ([`sink`]) answers at once.
+
+mod bare;
+mod client;
+mod child;
+mod sink;
+
+use child::Child;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Links that send at once in the throughput round.
+const LINKS: usize = 16;
+/// Commits in one group of the bare loop: what sixteen links can have waiting at once.
+const GROUP: usize = 16;
+/// Result records in a message of the throughput round, about what a blood count has.
+const RESULTS: usize = 24;
+/// Rounds; bare and gateway take turns, so that both meet the same disk.
+const ROUNDS: usize = 5;
+/// Messages sent one at a time to measure latency.
+const LATENCY_MESSAGES: usize = 300;
+
+/// What to measure.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where the gateway's data lies during the run; it should be on the disk the box uses.
+    pub dir: PathBuf,
+    /// Undelivered entries in the backlog round.
+    pub backlog: usize,
+    /// Length of one throughput round.
+    pub round: Duration,
+}
+
+/// What was measured. Ratios compare with the bare loop of the same run; times are milliseconds.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Figures {
+    /// One bare commit, median.
+    pub bare_commit_ms_p50: f64,
+    /// One bare commit, 99th percentile.
+    pub bare_commit_ms_p99: f64,
+    /// Rows a bare loop commits per second in groups of sixteen.
+    pub bare_rows_per_s: f64,
+    /// Frames the gateway takes custody of and acknowledges per second on sixteen links.
+    pub durable_frames_per_s: f64,
+    /// The two above, divided. At least 0.8 is wanted.
+    pub durable_results_ratio: f64,
+    /// Frame acknowledgement on a lone link, median.
+    pub lone_link_ack_ms_p50: f64,
+    /// The same over one bare commit. At most 1.5 is wanted.
+    pub lone_link_ack_ratio: f64,
+    /// From the last frame leaving the instrument to the message arriving at the EHR, median and 99th percentile.
+    pub lab_to_chart_ms: Percentiles,
+    /// The 99th percentile of that in bare commits (99th percentile). At most 4 is wanted.
+    pub lab_to_chart_commits: f64,
+    /// Undelivered entries in the journal in the backlog round.
+    pub backlog_entries: usize,
+    /// Frame acknowledgement with that backlog over that without. At most 1.2 is wanted.
+    pub backlog_ack_ratio: f64,
+    /// Finding one specimen in that backlog. Under 50 is wanted.
+    pub search_ms: f64,
+    /// From the start of the process to its listener answering, with that backlog. Under 200 is wanted.
+    pub start_to_listening_ms: f64,
+    /// Backlog delivered per second, and the EHR's own speed when messages are handed to it directly.
+    pub drain_per_s: f64,
+    /// Messages per second the same EHR takes straight from a plain sender.
+    pub peer_per_s: f64,
+    /// The two above, divided: 1 means that the peer alone limits the drain.
+    pub drain_ratio: f64,
+    /// Resident memory of the idle gateway in MiB. Under 20 is wanted.
+    pub idle_rss_mib: f64,
+    /// Peak resident memory under the throughput load in MiB. Under 64 is wanted.
+    pub load_rss_mib: f64,
+    /// Size of this binary in MiB. Under 15 is wanted when it is a stripped release.
+    pub binary_mib: f64,
+}
+
+/// Median and 99th percentile.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Percentiles {
+    /// Median.
+    pub p50: f64,
+    /// 99th percentile.
+    pub p99: f64,
+}
+
+impl Percentiles {
+    fn of(mut samples: Vec<f64>) -> Self {
+        samples.sort_by(f64::total_cmp);
+        let at =
+            |share: f64| samples.get(((samples.len() as f64 * share) as usize).min(samples.len().saturating_sub(1)));
+        Percentiles { p50: at(0.5).copied().unwrap_or(0.0), p99: at(0.99).copied().unwrap_or(0.0) }
+    }
+}
+
+/// Takes all the measurements. `say` is told what is being measured.
+pub fn run(options: &Options, say: &dyn Fn(&str)) -> anyhow::Result<Figures> {
+    let dir = options.dir.join(format!("afferent-bench-{}", std::process::id()));
+    std::fs::create_dir_all(&dir)?;
+    let result = measure(options, &dir, say);
+    let _ = std::fs::remove_dir_all(&dir);
+    result
+}
+
+fn measure(options: &Options, dir: &Path, say: &dyn Fn(&str)) -> anyhow::Result<Figures> {
+    let mut figures = Figures::default();
+    figures.binary_mib = mib(std::fs::metadata(std::env::current_exe()?)?.len());
+
+    let sink = sink::Sink::start()?;
+    let gateway = Child::start(&dir.join("calm"), LINKS, sink.port())?;
+    std::thread::sleep(Duration::from_millis(500));
+    figures.idle_rss_mib = mib(gateway.rss()?);
+
+    say("lone link: frame acknowledgement and lab to chart");
+    let (mut commits, mut acks, mut charts) = (Vec::new(), Vec::new(), Vec::new());
+    let mut bare = bare::Loop::open(&dir.join("bare.db"))?;
+    let mut instrument = client::Instrument::connect(gateway.port(0))?;
+    for round in 0..ROUNDS {
+        commits.extend(bare.commits(LATENCY_MESSAGES / ROUNDS, client::frame_bytes())?);
+        for n in 0..LATENCY_MESSAGES / ROUNDS {
+            let specimen = format!("L{round}-{n:05}");
+            let sent = instrument.message(&specimen, 2, &mut acks)?;
+            let arrived = sink.wait_for(&specimen, Duration::from_secs(10))?;
+            charts.push(ms(arrived.saturating_duration_since(sent)));
+        }
+    }
+    let commit = Percentiles::of(commits);
+    let ack = Percentiles::of(acks);
+    figures.bare_commit_ms_p50 = commit.p50;
+    figures.bare_commit_ms_p99 = commit.p99;
+    figures.lone_link_ack_ms_p50 = ack.p50;
+    figures.lone_link_ack_ratio = ack.p50 / commit.p50;
+    figures.lab_to_chart_ms = Percentiles::of(charts);
+    figures.lab_to_chart_commits = figures.lab_to_chart_ms.p99 / commit.p99;
+
+    say("sixteen links: durable frames per second");
+    let (mut bare_rates, mut rates) = (Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        bare_rates.push(bare.rows_per_s(GROUP, client::frame_bytes(), options.round)?);
+        rates.push(client::flood(&gateway, LINKS, RESULTS, round, options.round)?);
+    }
+    figures.bare_rows_per_s = Percentiles::of(bare_rates).p50;
+    figures.durable_frames_per_s = Percentiles::of(rates).p50;
+    figures.durable_results_ratio = figures.durable_frames_per_s / figures.bare_rows_per_s;
+    figures.load_rss_mib = mib(gateway.peak_rss()?);
+    drop(instrument);
+    gateway.stop()?;
+
+    if options.backlog > 0 {
+        say(&format!("backlog: filling the journal with {} undelivered entries", options.backlog));
+        backlog(options, dir, &sink, &ack, &mut figures, say)?;
+    }
+    Ok(figures)
+}
+
+/// The rounds with a journal full of undelivered entries.
+fn backlog(
+    options: &Options,
+    dir: &Path,
+    sink: &sink::Sink,
+    calm: &Percentiles,
+    figures: &mut Figures,
+    say: &dyn Fn(&str),
+) -> anyhow::Result<()> {
+    let data = dir.join("full");
+    let filled = options.backlog;
+    Child::fill(&data, filled, &|done| say(&format!("backlog: {done} of {filled} undelivered entries")))?;
+    figures.backlog_entries = filled;
+    say("backlog: start, search, acknowledgement");
+    // The EHR is away: its port is closed for this gateway.
+    let gateway = Child::start(&data, 1, 1)?;
+    figures.start_to_listening_ms = ms(gateway.started());
+    let mut acks = Vec::new();
+    let mut instrument = client::Instrument::connect(gateway.port(0))?;
+    for n in 0..LATENCY_MESSAGES / 2 {
+        instrument.message(&format!("B-{n:05}"), 2, &mut acks)?;
+    }
+    figures.backlog_ack_ratio = Percentiles::of(acks).p50 / calm.p50;
+    figures.search_ms = gateway.search_ms(&Child::filled_specimen(filled as u64 / 2))?;
+    gateway.stop()?;
+
+    say("backlog: drain");
+    figures.peer_per_s = sink.direct_rate(Duration::from_secs(2))?;
+    let before = sink.received();
+    let gateway = Child::start(&data, 1, sink.port())?;
+    let began = Instant::now();
+    let enough = (filled as u64).min(20_000);
+    while sink.received() - before < enough && began.elapsed() < Duration::from_secs(120) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    figures.drain_per_s = (sink.received() - before) as f64 / began.elapsed().as_secs_f64();
+    figures.drain_ratio = figures.drain_per_s / figures.peer_per_s;
+    gateway.stop()
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}

@@ -1,0 +1,113 @@
+//! `afferent bench`: measures this gateway on this machine.
+
+use crate::bench::{self, Figures, Options};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Measure speed and memory on this machine, as ratios to what its disk can do.
+///
+/// Every figure is compared with a bare SQLite loop that commits rows of the same size on the same disk in the same
+/// run, so that the verdicts mean the same on every machine.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  afferent bench\n  afferent bench --dir /var/lib/afferent --backlog 1000000\n  \
+                        afferent bench --json | tail -n 1")]
+pub struct Bench {
+    /// Folder on the disk to measure; a temporary folder in it is made and removed
+    #[arg(long, default_value = ".")]
+    dir: PathBuf,
+    /// Undelivered entries in the backlog round; 0 leaves the round out
+    #[arg(long, default_value_t = 20_000)]
+    backlog: usize,
+    /// Length of one throughput round in milliseconds
+    #[arg(long, default_value_t = 2000)]
+    round_ms: u64,
+    /// Print one JSON object as the last line
+    #[arg(long)]
+    json: bool,
+}
+
+impl Bench {
+    pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
+        measure(&self)
+    }
+}
+
+fn measure(args: &Bench) -> anyhow::Result<ExitCode> {
+    let spinner = if args.json { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} {msg}") {
+        spinner.set_style(style);
+    }
+    spinner.enable_steady_tick(Duration::from_millis(120));
+    let options =
+        Options { dir: args.dir.clone(), backlog: args.backlog, round: Duration::from_millis(args.round_ms.max(100)) };
+    let figures = bench::run(&options, &|what| spinner.set_message(what.to_string()))?;
+    spinner.finish_and_clear();
+    if args.json {
+        println!("{}", serde_json::to_string(&figures)?);
+    } else {
+        print_figures(&figures);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_figures(f: &Figures) {
+    let row = |name: &str, value: String, goal: &str, met: Option<bool>| {
+        let verdict = match met {
+            Some(true) => "met",
+            Some(false) => "NOT met",
+            None => "",
+        };
+        println!("  {name:<44}{value:>14}   {goal:<16}{verdict}");
+    };
+    println!("One bare commit takes {:.2} ms (p99 {:.2} ms) here.\n", f.bare_commit_ms_p50, f.bare_commit_ms_p99);
+    row("frames acknowledged per second, 16 links", format!("{:.0}", f.durable_frames_per_s), "", None);
+    row(
+        "  over a bare loop in groups of 16",
+        format!("{:.2}", f.durable_results_ratio),
+        "at least 0.8",
+        Some(f.durable_results_ratio >= 0.8),
+    );
+    row("frame ack on a lone link, p50", format!("{:.2} ms", f.lone_link_ack_ms_p50), "", None);
+    row(
+        "  over one bare commit",
+        format!("{:.2}", f.lone_link_ack_ratio),
+        "at most 1.5",
+        Some(f.lone_link_ack_ratio <= 1.5),
+    );
+    row("lab to chart, p50", format!("{:.2} ms", f.lab_to_chart_ms.p50), "", None);
+    row("lab to chart, p99", format!("{:.2} ms", f.lab_to_chart_ms.p99), "", None);
+    row(
+        "  over one bare commit, p99",
+        format!("{:.2}", f.lab_to_chart_commits),
+        "at most 4",
+        Some(f.lab_to_chart_commits <= 4.0),
+    );
+    if f.backlog_entries > 0 {
+        row("with this many undelivered entries", f.backlog_entries.to_string(), "", None);
+        row(
+            "  frame ack over that without",
+            format!("{:.2}", f.backlog_ack_ratio),
+            "at most 1.2",
+            Some(f.backlog_ack_ratio <= 1.2),
+        );
+        row("  search by specimen", format!("{:.1} ms", f.search_ms), "under 50 ms", Some(f.search_ms < 50.0));
+        row(
+            "  start to listening",
+            format!("{:.0} ms", f.start_to_listening_ms),
+            "under 200 ms",
+            Some(f.start_to_listening_ms < 200.0),
+        );
+        row("  drained per second", format!("{:.0}", f.drain_per_s), "", None);
+        row("  over what the EHR takes directly", format!("{:.2}", f.drain_ratio), "", None);
+    }
+    row("idle resident memory", format!("{:.1} MiB", f.idle_rss_mib), "under 20 MiB", Some(f.idle_rss_mib < 20.0));
+    row(
+        "peak resident memory under load",
+        format!("{:.1} MiB", f.load_rss_mib),
+        "under 64 MiB",
+        Some(f.load_rss_mib < 64.0),
+    );
+    row("binary", format!("{:.1} MiB", f.binary_mib), "under 15 MiB", Some(f.binary_mib < 15.0));
+}

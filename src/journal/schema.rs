@@ -47,7 +47,9 @@ CREATE TABLE entry(
 CREATE INDEX entry_waiting ON entry(waiting) WHERE waiting IS NOT NULL;
 CREATE INDEX entry_identity ON entry(identity) WHERE identity IS NOT NULL;
 CREATE INDEX entry_received ON entry(received_ms);
-CREATE TABLE part(id INTEGER PRIMARY KEY, sealed BLOB NOT NULL);  -- id = entry << 20 | place in the entry
+-- In the order of arrival, so that parts of many sessions at once fill the same few pages; found by id.
+CREATE TABLE part(seq INTEGER PRIMARY KEY, id INTEGER NOT NULL, sealed BLOB NOT NULL);  -- id = entry << 20 | place in it
+CREATE UNIQUE INDEX part_id ON part(id);
 ";
 
 /// 2: what became of the entries.

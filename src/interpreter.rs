@@ -22,6 +22,8 @@ use tokio::sync::watch;
 const BATCH: usize = 32;
 /// The journal's signal is a hint; without one the interpreter looks this often.
 const POLL: Duration = Duration::from_millis(500);
+/// Nice value of the interpreter's thread.
+const GIVE_WAY: libc::c_int = 10;
 /// Pause after a storage error.
 const STORAGE_PAUSE: Duration = Duration::from_millis(200);
 
@@ -77,6 +79,7 @@ impl Interpreter {
 
     /// Runs until `stop` turns true; the journal's change signal wakes it.
     pub fn run(mut self, stop: &watch::Receiver<bool>) {
+        give_way();
         while !*stop.borrow() {
             match self.round() {
                 Ok(0) => self.journal.wait_for_entries(POLL),
@@ -175,6 +178,13 @@ impl Interpreter {
         let report: Report = serde_json::from_slice(&item.json).map_err(|_| JournalError::Damaged)?;
         Ok(self.desk.release(item, &report))
     }
+}
+
+/// Lets the threads that acknowledge go first when processors are short: what is in custody can wait a moment, an
+/// instrument cannot.
+fn give_way() {
+    // SAFETY: changes only this thread's own nice value; Linux counts it per thread. A refusal changes nothing.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, GIVE_WAY) };
 }
 
 impl LinkRules {

@@ -208,6 +208,7 @@ fn file(journal: &Journal, entry: &journal::Entry) -> anyhow::Result<()> {
         inbound_results: 2,
         refused: Vec::new(),
         reports: vec![report],
+        covers: Vec::new(),
     })?;
     Ok(())
 }

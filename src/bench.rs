@@ -108,8 +108,8 @@ pub fn run(options: &Options, say: &dyn Fn(&str)) -> anyhow::Result<Figures> {
 }
 
 fn measure(options: &Options, dir: &Path, say: &dyn Fn(&str)) -> anyhow::Result<Figures> {
-    let mut figures = Figures::default();
-    figures.binary_mib = mib(std::fs::metadata(std::env::current_exe()?)?.len());
+    let binary_mib = mib(std::fs::metadata(std::env::current_exe()?)?.len());
+    let mut figures = Figures { binary_mib, ..Figures::default() };
 
     let sink = sink::Sink::start()?;
     let gateway = Child::start(&dir.join("calm"), LINKS, sink.port())?;

@@ -137,7 +137,7 @@ impl<D: Destination + 'static> Courier<D> {
 
     /// Starts whatever can be started now.
     fn act(&mut self) {
-        let now = Instant::now();
+        let now = now();
         for first in self.lanes.expire(now, HELD_AGE_MAX) {
             self.give_back(first);
         }
@@ -181,7 +181,7 @@ impl<D: Destination + 'static> Courier<D> {
                 self.claiming = false;
                 // Where something was, there may be more.
                 self.look |= !rows.is_empty();
-                self.lanes.add(rows, Instant::now());
+                self.lanes.add(rows, now());
             }
             Done::Claimed(Err(error)) => {
                 self.claiming = false;
@@ -218,7 +218,7 @@ impl<D: Destination + 'static> Courier<D> {
                     return self.turn_down(&row, reason, after);
                 }
                 let pause = self.troubled(&reason, after, outage);
-                let until = Instant::now() + pause.min(HELD_AGE_MAX / 2);
+                let until = now() + pause.min(HELD_AGE_MAX / 2);
                 if let Some(behind) = self.lanes.put_last(row, until, self.deliveries) {
                     self.give_back(behind);
                 }
@@ -293,7 +293,7 @@ impl<D: Destination + 'static> Courier<D> {
 
     /// The destination failed: everything waits. Returns the pause.
     fn troubled(&mut self, reason: &str, after: Option<Duration>, outage: u64) -> Duration {
-        let now = Instant::now();
+        let now = now();
         let running = self.not_before.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
         let after = after.unwrap_or_default();
         // A failure of an attempt that began before the last one was known is the same failure.
@@ -322,10 +322,15 @@ impl<D: Destination + 'static> Courier<D> {
     fn wake_at(&self) -> Instant {
         // While the destination waits nothing else is worth waking up for.
         self.not_before.unwrap_or_else(|| {
-            let look_again = Instant::now() + LOOK_AGAIN;
+            let look_again = now() + LOOK_AGAIN;
             self.lanes.next_due().map_or(look_again, |due| due.min(look_again))
         })
     }
+}
+
+/// The runtime's clock, so that tests can let days go by in a moment.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 /// Settles, however often the storage fails in between. Ends without success only when the journal is closed.
@@ -337,3 +342,6 @@ async fn note(journal: &Journal, id: OutboxId, how: Settlement) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,8 +2,8 @@
 //!
 //! Absolute speeds say more about the disk than about the gateway, and disks change their mind from minute to minute.
 //! So every figure is taken beside a *bare* one: a loop that does nothing but commit rows of the same size to SQLite
-//! with the same durability ([`bare`]). The gateway under test is a child process, this very binary, watched from
-//! outside: its clients ([`client`]) are instruments on TCP, its EHR ([`sink`]) answers at once.
+//! with the same durability (`bench/bare.rs`). The gateway under test is a child process, this very binary, watched from
+//! outside: its clients (`client.rs`) are instruments on TCP, its EHR (`sink.rs`) answers at once.
 
 mod bare;
 mod client;

@@ -26,6 +26,9 @@ const ROUNDS: usize = 5;
 /// Messages sent one at a time to measure latency.
 const LATENCY_MESSAGES: usize = 300;
 
+/// A port where no EHR listens.
+const NOBODY: u16 = 1;
+
 /// What to measure.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -153,7 +156,7 @@ fn measure(options: &Options, dir: &Path, say: &dyn Fn(&str)) -> anyhow::Result<
 
     if options.backlog > 0 {
         say(&format!("backlog: filling the journal with {} undelivered entries", options.backlog));
-        backlog(options, dir, &sink, &ack, &mut figures, say)?;
+        backlog(options, dir, &sink, &mut figures, say)?;
     }
     Ok(figures)
 }
@@ -163,24 +166,21 @@ fn backlog(
     options: &Options,
     dir: &Path,
     sink: &sink::Sink,
-    calm: &Percentiles,
     figures: &mut Figures,
     say: &dyn Fn(&str),
 ) -> anyhow::Result<()> {
+    // The same traffic with the same EHR away, but nothing waiting.
+    let empty = Child::start(&dir.join("empty"), 1, NOBODY)?;
+    let calm = acknowledgements(&empty)?;
+    empty.stop()?;
     let data = dir.join("full");
     let filled = options.backlog;
     Child::fill(&data, filled, &|done| say(&format!("backlog: {done} of {filled} undelivered entries")))?;
     figures.backlog_entries = filled;
     say("backlog: start, search, acknowledgement");
-    // The EHR is away: its port is closed for this gateway.
-    let gateway = Child::start(&data, 1, 1)?;
+    let gateway = Child::start(&data, 1, NOBODY)?;
     figures.start_to_listening_ms = ms(gateway.started());
-    let mut acks = Vec::new();
-    let mut instrument = client::Instrument::connect(gateway.port(0))?;
-    for n in 0..LATENCY_MESSAGES / 2 {
-        instrument.message(&format!("B-{n:05}"), 2, &mut acks)?;
-    }
-    figures.backlog_ack_ratio = Percentiles::of(acks).p50 / calm.p50;
+    figures.backlog_ack_ratio = acknowledgements(&gateway)?.p50 / calm.p50;
     figures.search_ms = gateway.search_ms(&Child::filled_specimen(filled as u64 / 2))?;
     gateway.stop()?;
 
@@ -196,6 +196,16 @@ fn backlog(
     figures.drain_per_s = (sink.received() - before) as f64 / began.elapsed().as_secs_f64();
     figures.drain_ratio = figures.drain_per_s / figures.peer_per_s;
     gateway.stop()
+}
+
+/// Milliseconds of each frame's acknowledgement while one instrument sends message after message.
+fn acknowledgements(gateway: &Child) -> anyhow::Result<Percentiles> {
+    let mut acks = Vec::new();
+    let mut instrument = client::Instrument::connect(gateway.port(0))?;
+    for n in 0..LATENCY_MESSAGES {
+        instrument.message(&format!("B-{n:05}"), 2, &mut acks)?;
+    }
+    Ok(Percentiles::of(acks))
 }
 
 fn ms(time: Duration) -> f64 {

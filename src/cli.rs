@@ -92,6 +92,10 @@ pub enum Command {
 /// # Errors
 /// What kept it from being done, for a person; the exit code is then 1.
 pub fn execute(command: Command) -> anyhow::Result<ExitCode> {
+    let goes_on = matches!(command, Command::Run(_) | Command::Demo(_) | Command::Bench(_) | Command::Sim(_));
+    if !goes_on {
+        end_with_the_reader();
+    }
     match command {
         Command::Demo(demo) => demo.execute(),
         Command::Run(run) => run.execute(),
@@ -105,6 +109,13 @@ pub fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Completions(completions) => completions.execute(),
         Command::Man(man) => man.execute(),
     }
+}
+
+/// A command whose output nobody reads any more (`afferent journal hold | head`) just ends. What serves others must
+/// not: it outlives the reader of its log.
+fn end_with_the_reader() {
+    // SAFETY: restores the default action of a signal before any thread is started.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
 }
 
 /// True when this stream is a terminal that wants colour (`NO_COLOR` is respected).

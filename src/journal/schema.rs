@@ -6,6 +6,7 @@
 
 use super::error::OpenError;
 use super::seal::{OuterKey, Seal};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use std::path::Path;
 use std::time::Duration;
@@ -190,6 +191,8 @@ fn user_version(conn: &Connection) -> Result<i64, OpenError> {
 fn settle(conn: &Connection) -> Result<(), OpenError> {
     conn.busy_timeout(BUSY_TIMEOUT)?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS);
+    // Without it SQLite prepares a statement again whenever a bound value might suit a partial index better.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     for (pragma, value) in [("mmap_size", 0), ("temp_store", 2), ("cache_size", -CACHE_KIB)] {
         assert_pragma(conn, pragma, value)?;
     }

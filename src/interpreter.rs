@@ -8,13 +8,13 @@
 
 pub mod filing;
 
-use crate::clinical::{Doubt, Report};
+use crate::clinical::{Doubt, Phi, Report};
 use crate::delivery;
-use crate::driver::{self, Registry};
+use crate::driver::{self, Interpretation, Registry};
 use crate::journal::{Entry, Filing, HoldId, Journal, JournalError, Lookup, Reader, ReleaseFiling, Released, ReportId};
 use crate::{link, rules, wire};
 use filing::{Desk, Source};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -43,7 +43,23 @@ pub struct Interpreter {
     reader: Reader,
     registry: Registry,
     links: HashMap<String, LinkRules>,
+    /// For entries whose link is not configured any more.
+    removed_astm: LinkRules,
+    removed_hl7: LinkRules,
     desk: Desk,
+}
+
+/// Outcomes that are filed together.
+#[derive(Default)]
+struct Batch {
+    filings: Vec<Filing>,
+    specimens: HashSet<Phi>,
+}
+
+impl Batch {
+    fn mentions(&self, report: &Report) -> bool {
+        !report.specimen.id.is_empty() && self.specimens.contains(&report.specimen.id)
+    }
 }
 
 impl Interpreter {
@@ -72,6 +88,8 @@ impl Interpreter {
             journal: journal.clone(),
             reader: journal.reader()?,
             registry,
+            removed_astm: LinkRules::of_a_removed_link(wire::Protocol::Astm),
+            removed_hl7: LinkRules::of_a_removed_link(wire::Protocol::Hl7),
             links: links.iter().map(|config| (config.name.clone(), rules_of(config))).collect(),
             desk: Desk::new(gateway, destinations),
         })
@@ -96,9 +114,17 @@ impl Interpreter {
     /// Interprets what is waiting; tells how much it was.
     fn round(&mut self) -> Result<usize, JournalError> {
         let entries = self.reader.pending_entries(BATCH)?;
+        let mut ready = Batch::default();
         for entry in &entries {
-            self.journal.file(self.interpret(entry)?)?;
+            let (rules, interpretation) = self.interpret(entry);
+            // What is decided about a specimen depends on what was filed about it before.
+            if interpretation.reports.iter().any(|report| ready.mentions(report)) {
+                self.file(std::mem::take(&mut ready))?;
+            }
+            ready.specimens.extend(interpretation.reports.iter().map(|report| report.specimen.id.clone()));
+            ready.filings.push(self.decide(entry, rules, interpretation)?);
         }
+        self.file(ready)?;
         let released = self.reader.released(BATCH)?;
         for item in &released {
             let filing = self.release(item)?;
@@ -107,16 +133,14 @@ impl Interpreter {
         Ok(entries.len() + released.len())
     }
 
-    fn interpret(&self, entry: &Entry) -> Result<Filing, JournalError> {
-        let fallback;
-        let rules = match self.links.get(&entry.link) {
-            Some(rules) => rules,
-            None => {
-                // The link was renamed or removed after it heard this; the safest rules apply.
-                fallback = LinkRules::of_a_removed_link(&entry.raw);
-                &fallback
-            }
-        };
+    fn file(&self, batch: Batch) -> Result<(), JournalError> {
+        self.journal.file_all(batch.filings).into_iter().try_for_each(|filed| filed.map(drop))
+    }
+
+    fn interpret(&self, entry: &Entry) -> (&LinkRules, Interpretation) {
+        // A link that was renamed or removed after it heard this: the safest rules apply.
+        let removed = if wire::mllp::msh(&entry.raw).is_some() { &self.removed_hl7 } else { &self.removed_astm };
+        let rules = self.links.get(&entry.link).unwrap_or(removed);
         let driver = rules
             .driver
             .as_deref()
@@ -124,7 +148,10 @@ impl Interpreter {
             .unwrap_or_else(|| self.registry.identify(rules.protocol, &entry.raw));
         let context =
             driver::Context { zone: rules.zone.clone(), charset: rules.charset.clone(), complete: entry.complete };
-        let interpretation = driver::interpret(driver, &entry.raw, &context);
+        (rules, driver::interpret(driver, &entry.raw, &context))
+    }
+
+    fn decide(&self, entry: &Entry, rules: &LinkRules, interpretation: Interpretation) -> Result<Filing, JournalError> {
         let source = Source {
             link: &entry.link,
             entry: entry.id,
@@ -188,10 +215,9 @@ fn give_way() {
 }
 
 impl LinkRules {
-    fn of_a_removed_link(raw: &[u8]) -> Self {
-        let hl7 = wire::mllp::msh(raw).is_some();
+    fn of_a_removed_link(protocol: wire::Protocol) -> Self {
         LinkRules {
-            protocol: if hl7 { wire::Protocol::Hl7 } else { wire::Protocol::Astm },
+            protocol,
             driver: None,
             zone: jiff::tz::TimeZone::UTC,
             charset: None,

@@ -66,6 +66,7 @@ mod export;
 mod filing;
 mod operate;
 mod outbox;
+mod queue;
 mod reader;
 mod receipt;
 mod retention;
@@ -103,7 +104,7 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, Semaphore, oneshot};
 use writer::{Kind, Message, Request, Writer};
@@ -179,7 +180,7 @@ impl Journal {
     /// The session ended before its message was complete. What was persisted becomes an incomplete entry.
     pub fn abandon(&self, link: &str, connection: u64, session: u64) {
         let key = SessionKey { link: Arc::from(link), connection, session };
-        self.commands.tell(move |desk| custody::abandon(desk, &key));
+        self.commands.tell(Kind::Ending, move |desk| custody::abandon(desk, &key));
     }
 
     /// A reading connection of its own.
@@ -191,6 +192,16 @@ impl Journal {
     /// Files the outcome of an entry in one transaction. Blocks until it is committed.
     pub fn file(&self, filing: Filing) -> Result<Filed, JournalError> {
         self.commands.ask(Kind::Work, move |desk| filing::file(desk, &filing))
+    }
+
+    /// Files the outcomes of several entries, each by itself and in this order, in as few commits as can be. Blocks
+    /// until all are committed or refused.
+    pub fn file_all(&self, filings: Vec<Filing>) -> Vec<Result<Filed, JournalError>> {
+        let asked: Vec<_> = filings
+            .into_iter()
+            .map(|filing| self.commands.begin(Kind::Work, move |desk| filing::file(desk, &filing)))
+            .collect();
+        asked.into_iter().map(|answer| answer.recv().unwrap_or(Err(JournalError::Closed))).collect()
     }
 
     /// Files results a person released in one transaction. Blocks until it is committed.
@@ -270,30 +281,39 @@ impl Journal {
 }
 
 impl Commands {
-    /// Asks and blocks for the answer. The callers are few and wait, so nothing else bounds them.
+    /// Asks and blocks for the answer.
     fn ask<T: Send + 'static>(
         &self,
         kind: Kind,
         work: impl FnMut(&mut Desk<'_>) -> Result<T, JournalError> + Send + 'static,
     ) -> Result<T, JournalError> {
+        self.begin(kind, work).recv().unwrap_or(Err(JournalError::Closed))
+    }
+
+    /// Asks, and hands out where the answer will be. The callers are few and wait, so nothing else bounds them.
+    fn begin<T: Send + 'static>(
+        &self,
+        kind: Kind,
+        work: impl FnMut(&mut Desk<'_>) -> Result<T, JournalError> + Send + 'static,
+    ) -> Receiver<Result<T, JournalError>> {
         let (sender, receiver) = sync_channel(1);
         self.send(kind, 0, work, move |outcome| {
             let _ = sender.send(outcome);
         });
-        receiver.recv().unwrap_or(Err(JournalError::Closed))
+        receiver
     }
 
     /// Says something that needs no answer.
-    fn tell(&self, work: impl FnMut(&mut Desk<'_>) -> Result<(), JournalError> + Send + 'static) {
-        self.send(Kind::Draining, 0, work, |_| {});
+    fn tell(&self, kind: Kind, work: impl FnMut(&mut Desk<'_>) -> Result<(), JournalError> + Send + 'static) {
+        self.send(kind, 0, work, |_| {});
     }
 
     fn report_damaged_entry(&self, entry: EntryId) {
-        self.tell(move |desk| filing::set_damaged(desk, entry.0));
+        self.tell(Kind::Draining, move |desk| filing::set_damaged(desk, entry.0));
     }
 
     fn report_damaged_report(&self, report: ReportId) {
-        self.tell(move |desk| filing::set_unreadable(desk, report));
+        self.tell(Kind::Draining, move |desk| filing::set_unreadable(desk, report));
     }
 
     fn send<T: Send + 'static>(

@@ -1,12 +1,7 @@
 //! The writer thread: the one write connection, group commit, and what happens when storage fails.
 //!
-//! **Group commit.** The thread takes everything that is waiting, up to a bound, runs it in one transaction and answers
-//! all of it after the commit. It never waits for more to come, so a lone request costs one fsync and no delay, and
-//! under load the fsync itself is the time in which the next group gathers.
-//!
-//! On a slow disk that alone is not enough: two links that fall out of step would wait for each other's commit as well
-//! as their own, every time, and miss their peers' timers for ever. So after a slow commit, and only when more than one
-//! party is about, the thread lingers for a fraction of that commit's time and lets those it has just answered join.
+//! **Group commit.** The thread runs a group of commands in one transaction and answers all of it after the commit.
+//! Which commands make a group, and whether it is worth waiting for more, is decided in `queue.rs`.
 //!
 //! **A commit that returns an error was not made.** The kernel may have thrown away the dirty pages and will report
 //! the next fsync as fine, so nothing is retried on trust. The transaction is rolled back on the same connection,
@@ -19,6 +14,7 @@ use super::config::Config;
 use super::crash;
 use super::desk::{Desk, Memory};
 use super::error::{JournalError, OpenError};
+use super::queue::{Next, Queue};
 use super::retention::Sweep;
 use super::schema;
 use super::seal::Seal;
@@ -32,18 +28,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-/// Most commands in one transaction.
-const GROUP_COMMANDS: usize = 64;
-/// Most bytes of new data in one transaction, besides the command that exceeds it.
-const GROUP_BYTES: usize = 4 << 20;
 /// Without commands for this long, the log is copied into the database file.
 const IDLE_BEFORE_CHECKPOINT: Duration = Duration::from_millis(200);
 /// Without commands for this long, the log file is cut to nothing as well.
 const IDLE_BEFORE_TRUNCATE: Duration = Duration::from_secs(30);
-/// A commit that takes longer makes the disk a slow one.
-const SLOW_COMMIT: Duration = Duration::from_millis(50);
-/// On a slow disk a group stays open for this part of a commit's time, and no longer than that.
-const LINGER: (u32, Duration) = (8, Duration::from_millis(50));
 /// On a slow disk the log waits for a pause of so many commits' time before it is copied.
 const IDLE_COMMITS: u32 = 8;
 /// A busy thread still does its chores this often.
@@ -74,10 +62,18 @@ pub(super) trait Command: Send {
 pub(super) enum Kind {
     /// Takes new data in: refused when the disk is full. Only refuses before it writes, so it needs no savepoint.
     Custody,
+    /// Ends a session: keeps its place among what that session brought.
+    Ending,
     /// Works on what is there.
     Work,
     /// Work that may use the reserve when the disk is full, because it makes room or is a person's order.
     Draining,
+}
+
+impl Kind {
+    fn may_use_reserve(self) -> bool {
+        matches!(self, Kind::Ending | Kind::Draining)
+    }
 }
 
 /// A closure with a place for its outcome and someone to tell it to.
@@ -138,9 +134,11 @@ pub(super) struct Writer {
     sweep: Sweep,
     signals: Arc<Signals>,
     failed: Option<Failed>,
-    /// How long the last commit took, and how many commands were in it.
+    queue: Queue,
+    /// Told to close: by whom. What is queued is still done.
+    closing: Option<std::sync::mpsc::SyncSender<()>>,
+    /// How long the last commit took.
     commit_took: Duration,
-    group_size: usize,
     /// Something was committed since the log was last copied into the database file.
     log_dirty: bool,
     /// Pages in the log, told by SQLite after each commit.
@@ -180,8 +178,9 @@ impl Writer {
             sweep: Sweep::new(config),
             signals,
             failed: None,
+            queue: Queue::default(),
+            closing: None,
             commit_took: Duration::ZERO,
-            group_size: 0,
             log_dirty: true,
             log_pages: Arc::default(),
             log_retry_at: None,
@@ -197,29 +196,27 @@ impl Writer {
         self.watch_log();
         let mut idle_since = Instant::now();
         loop {
-            let (message, queued) = match commands.try_recv() {
-                Ok(message) => (Ok(message), true),
-                Err(_) => (commands.recv_timeout(self.next_wait(idle_since)), false),
-            };
+            self.take_in(commands);
             self.recover_when_due();
-            match message {
-                Ok(Message::Command(first)) => {
-                    let until = Instant::now() + self.linger(&*first, queued);
-                    let rest = self.gather(first, commands, until);
+            let wait = match self.queue.next(Instant::now()) {
+                Next::Commit(group) => {
+                    let custody = group.iter().filter(|c| c.kind() == Kind::Custody).count();
+                    self.settle(group);
+                    self.take_in(commands);
                     idle_since = Instant::now();
-                    if let Some(message) = rest
-                        && self.special(message)
-                    {
-                        return;
-                    }
+                    self.queue.committed(custody, self.commit_took, idle_since);
+                    None
                 }
-                Ok(message) => {
-                    if self.special(message) {
-                        return;
-                    }
+                Next::Wait(until) => Some(until.saturating_duration_since(Instant::now())),
+                Next::Nothing if self.closing.is_some() => return self.close(),
+                Next::Nothing => Some(self.next_wait(idle_since)),
+            };
+            if let Some(wait) = wait {
+                match commands.recv_timeout(wait) {
+                    Ok(message) => self.take(message),
+                    Err(RecvTimeoutError::Timeout) => self.idle(idle_since),
+                    Err(RecvTimeoutError::Disconnected) => return self.close(),
                 }
-                Err(RecvTimeoutError::Timeout) => self.idle(idle_since),
-                Err(RecvTimeoutError::Disconnected) => return self.finish(),
             }
             let short = self.log_has_no_room || self.signals.condition() != Condition::Good;
             let every = if short { CHORES_WHEN_SHORT } else { CHORES_EVERY };
@@ -229,39 +226,20 @@ impl Writer {
         }
     }
 
-    /// How long a group that begins with `first` stays open; not at all for a lone link (invariant I3).
-    fn linger(&self, first: &dyn Command, queued: bool) -> Duration {
-        let lone = !queued && self.group_size <= 1 && first.kind() == Kind::Custody;
-        match self.commit_took >= SLOW_COMMIT && !lone {
-            true => (self.commit_took / LINGER.0).min(LINGER.1),
-            false => Duration::ZERO,
+    /// Queues everything the channel holds.
+    fn take_in(&mut self, commands: &Receiver<Message>) {
+        while self.closing.is_none()
+            && let Ok(message) = commands.try_recv()
+        {
+            self.take(message);
         }
     }
 
-    /// Runs `first`, everything that waits behind it and what comes until then; hands back a message that is no command.
-    fn gather(&mut self, first: Box<dyn Command>, commands: &Receiver<Message>, until: Instant) -> Option<Message> {
-        let mut bytes = first.bytes();
-        let mut group = vec![first];
-        let mut other = None;
-        while group.len() < GROUP_COMMANDS && bytes < GROUP_BYTES {
-            let next = commands.try_recv().ok().or_else(|| {
-                let left = until.saturating_duration_since(Instant::now());
-                if left.is_zero() { None } else { commands.recv_timeout(left).ok() }
-            });
-            match next {
-                Some(Message::Command(command)) => {
-                    bytes += command.bytes();
-                    group.push(command);
-                }
-                Some(message) => {
-                    other = Some(message);
-                    break;
-                }
-                None => break,
-            }
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Command(command) => self.queue.push(command, Instant::now()),
+            Message::Close(reply) => self.closing = Some(reply),
         }
-        self.settle(group);
-        other
     }
 
     /// Commits a group and answers it.
@@ -272,7 +250,7 @@ impl Writer {
         let level = self.level();
         // A log that cannot be copied for want of room must not grow: only what makes room may still add to it.
         let admitted = |kind: Kind| match (self.log_has_no_room, kind) {
-            (true, kind) => kind == Kind::Draining,
+            (true, kind) => kind.may_use_reserve(),
             (false, Kind::Custody) => level != Level::Full,
             (false, _) => true,
         };
@@ -289,7 +267,7 @@ impl Writer {
             }
             Err(JournalError::Full) => {
                 self.space.look_again();
-                let (draining, rest): (Vec<_>, Vec<_>) = group.into_iter().partition(|c| c.kind() == Kind::Draining);
+                let (draining, rest): (Vec<_>, Vec<_>) = group.into_iter().partition(|c| c.kind().may_use_reserve());
                 refuse(rest, &JournalError::Full);
                 self.settle_from_reserve(draining);
             }
@@ -325,7 +303,7 @@ impl Writer {
             Desk { conn, seal: &self.seal, memory: &mut self.memory, now_ms: super::wall_clock_ms(), now: began };
         match transact(&mut desk, group) {
             Ok(()) => {
-                (self.commit_took, self.group_size) = (began.elapsed(), group.len());
+                self.commit_took = began.elapsed();
                 crash::point("after-commit");
                 self.log_dirty = true;
                 self.signals.wake(self.memory.committed());
@@ -506,25 +484,14 @@ impl Writer {
         std::fs::metadata(self.data.join("journal.db-wal")).map_or(0, |m| m.len())
     }
 
-    /// Serves what is no command; true when the thread is to end.
-    fn special(&mut self, message: Message) -> bool {
-        match message {
-            Message::Command(command) => {
-                self.settle(vec![command]);
-                false
-            }
-            Message::Close(reply) => {
-                self.tidy_log("TRUNCATE");
-                self.conn = None;
-                let _ = self._lock.unlock();
-                let _ = reply.send(());
-                true
-            }
-        }
-    }
-
-    fn finish(mut self) {
+    /// Empties the log and lets go of everything.
+    fn close(mut self) {
         self.tidy_log("TRUNCATE");
+        self.conn = None;
+        let _ = self._lock.unlock();
+        if let Some(reply) = self.closing {
+            let _ = reply.send(());
+        }
     }
 }
 

@@ -3,10 +3,12 @@
 use super::child::Child;
 use crate::wire::astm::{ACK, ENQ, EOT, encode_frame};
 use anyhow::{Context, bail};
+use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Length of a result record's frame, so that the bare loop commits rows of the same size.
 pub fn frame_bytes() -> usize {
@@ -38,17 +40,9 @@ impl Instrument {
     /// Sends one whole message and notes the milliseconds of each frame's acknowledgement. Returns when the last
     /// frame left.
     pub fn message(&mut self, specimen: &str, results: usize, acks: &mut Vec<f64>) -> anyhow::Result<Instant> {
-        let mut records = vec![
-            "H|\\^&|||BENCH^1^1.0|||||||P|LIS2-A2|\r".to_string(),
-            "P|1||||\r".to_string(),
-            format!("O|1|{specimen}||^^^ALL|R||||||||||||||||||||F\r"),
-        ];
-        records.extend((1..=results).map(result));
-        records.push("L|1|N\r".to_string());
         self.exchange(&[ENQ])?;
         let mut last = Instant::now();
-        for (at, record) in records.iter().enumerate() {
-            let frame = encode_frame(((at + 1) % 8) as u8, record.as_bytes(), true);
+        for frame in frames(specimen, results) {
             last = Instant::now();
             self.exchange(&frame)?;
             acks.push(super::ms(last.elapsed()));
@@ -61,44 +55,69 @@ impl Instrument {
         self.line.write_all(bytes)?;
         let mut reply = [0];
         self.line.read_exact(&mut reply).context("the gateway did not answer")?;
-        if reply != [ACK] {
-            bail!("the gateway answered {:02X} where ACK was due", reply[0]);
-        }
-        Ok(())
+        acknowledged(reply)
+    }
+}
+
+fn frames(specimen: &str, results: usize) -> Vec<Vec<u8>> {
+    let mut records = vec![
+        "H|\\^&|||BENCH^1^1.0|||||||P|LIS2-A2|\r".to_string(),
+        "P|1||||\r".to_string(),
+        format!("O|1|{specimen}||^^^ALL|R||||||||||||||||||||F\r"),
+    ];
+    records.extend((1..=results).map(result));
+    records.push("L|1|N\r".to_string());
+    (1..).zip(records).map(|(at, record)| encode_frame((at % 8) as u8, record.as_bytes(), true)).collect()
+}
+
+fn acknowledged(reply: [u8; 1]) -> anyhow::Result<()> {
+    match reply {
+        [ACK] => Ok(()),
+        [other] => bail!("the gateway answered {other:02X} where ACK was due"),
     }
 }
 
 /// Frames acknowledged per second over `time` with one instrument on each of `links` links.
+///
+/// Instruments have processors of their own; here they share one thread, so that they take as little as they can from
+/// the gateway that is measured.
 pub fn flood(gateway: &Child, links: usize, results: usize, round: usize, time: Duration) -> anyhow::Result<f64> {
-    let (frames, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let frames = Rc::new(Cell::new(0_u64));
     let began = Instant::now();
-    let outcome: anyhow::Result<()> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..links)
-            .map(|link| {
-                let (frames, stop) = (&frames, &stop);
-                let port = gateway.port(link);
-                scope.spawn(move || -> anyhow::Result<()> {
-                    let mut instrument = Instrument::connect(port)?;
-                    let mut acks = Vec::new();
-                    for n in 0.. {
-                        if stop.load(Ordering::Relaxed) {
-                            break;
-                        }
-                        acks.clear();
-                        instrument.message(&format!("F{round}-{link:02}-{n:06}"), results, &mut acks)?;
-                        frames.fetch_add(acks.len() as u64, Ordering::Relaxed);
-                    }
-                    Ok(())
-                })
-            })
-            .collect();
-        std::thread::sleep(time);
-        stop.store(true, Ordering::Relaxed);
-        for worker in workers {
-            worker.join().map_err(|_| anyhow::anyhow!("an instrument of the bench died"))??;
+    let lines: Vec<_> = (0..links)
+        .map(|link| pour(gateway.port(link), format!("F{round}-{link:02}"), results, began + time, frames.clone()))
+        .collect();
+    let set = tokio::task::LocalSet::new();
+    let lines: Vec<_> = lines.into_iter().map(|line| set.spawn_local(line)).collect();
+    runtime.block_on(set.run_until(async {
+        for line in lines {
+            line.await??;
         }
-        Ok(())
-    });
-    outcome?;
-    Ok(frames.load(Ordering::Relaxed) as f64 / began.elapsed().as_secs_f64())
+        anyhow::Ok(())
+    }))?;
+    Ok(frames.get() as f64 / began.elapsed().as_secs_f64())
+}
+
+/// One instrument sends message after message until `end`.
+async fn pour(port: u16, name: String, results: usize, end: Instant, count: Rc<Cell<u64>>) -> anyhow::Result<()> {
+    let mut line = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
+    line.set_nodelay(true)?;
+    let mut reply = [0];
+    for n in 0.. {
+        if Instant::now() >= end {
+            break;
+        }
+        line.write_all(&[ENQ]).await?;
+        line.read_exact(&mut reply).await?;
+        acknowledged(reply)?;
+        for frame in frames(&format!("{name}-{n:06}"), results) {
+            line.write_all(&frame).await?;
+            line.read_exact(&mut reply).await.context("the gateway did not answer")?;
+            acknowledged(reply)?;
+            count.set(count.get() + 1);
+        }
+        line.write_all(&[EOT]).await?;
+    }
+    Ok(())
 }

@@ -17,6 +17,7 @@ pub mod preview;
 pub mod run;
 pub mod sim;
 
+use crate::config::LoadError;
 use clap::builder::Styles;
 use clap::builder::styling::AnsiColor;
 use clap::{Args, Parser, Subcommand};
@@ -90,7 +91,7 @@ pub enum Command {
 /// Does what was asked.
 ///
 /// # Errors
-/// What kept it from being done, for a person; the exit code is then 1.
+/// What kept it from being done, for [`fail`].
 pub fn execute(command: Command) -> anyhow::Result<ExitCode> {
     let goes_on = matches!(command, Command::Run(_) | Command::Demo(_) | Command::Bench(_) | Command::Sim(_));
     if !goes_on {
@@ -109,6 +110,15 @@ pub fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Completions(completions) => completions.execute(),
         Command::Man(man) => man.execute(),
     }
+}
+
+/// Tells a person why it was not done. The exit code is 2 when the configuration is wrong, else 1.
+pub fn fail(error: &anyhow::Error) -> ExitCode {
+    match error.downcast_ref::<LoadError>() {
+        Some(LoadError::Faults(faults)) => eprintln!("{}", faults.render(colour(&std::io::stderr()))),
+        _ => eprintln!("error: {error:#}"),
+    }
+    if error.is::<LoadError>() { ExitCode::from(EXIT_WRONG) } else { ExitCode::FAILURE }
 }
 
 /// A command whose output nobody reads any more (`afferent journal hold | head`) just ends. What serves others must

@@ -7,8 +7,5 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let arguments = Cli::parse();
     let done = cli::logging::start(&arguments.logging).and_then(|()| cli::execute(arguments.command));
-    done.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
-        ExitCode::FAILURE
-    })
+    done.unwrap_or_else(|error| cli::fail(&error))
 }

@@ -10,7 +10,6 @@ mod look;
 
 use crate::config;
 use crate::journal::{self, Reader};
-use anyhow::Context;
 use clap::Subcommand;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -38,7 +37,7 @@ pub struct Journal {
 /// Which journal.
 #[derive(Debug, clap::Args)]
 struct Place {
-    /// The configuration file that names the data directory and the key
+    /// The configuration file, for the data directory and everything in [journal]
     #[arg(long, global = true, value_name = "FILE", default_value = CONFIG_DEFAULT)]
     config: PathBuf,
     /// The data directory, when there is no configuration file
@@ -98,21 +97,25 @@ impl Journal {
 }
 
 impl Place {
-    /// The data directory and how the journal is set up.
+    /// The data directory and how its journal is set up: as the configuration says it.
     fn find(&self) -> anyhow::Result<(PathBuf, journal::Config)> {
         if let Some(data) = &self.data {
-            return Ok((data.clone(), journal::Config { key_file: self.key_file.clone(), ..Default::default() }));
+            return Ok((data.clone(), without_configuration(self.key_file.clone())));
         }
-        let loaded = config::load(&self.config).with_context(|| format!("cannot use {}", self.config.display()))?;
-        let config = &loaded.config;
-        let settings = journal::Config { key_file: config.journal.key_file.clone(), ..Default::default() };
-        Ok((config.gateway.data.clone(), settings))
+        let config = config::load(&self.config)?.config;
+        Ok((config.gateway.data, config.journal))
     }
 
     fn reader(&self) -> anyhow::Result<Reader> {
         let (data, settings) = self.find()?;
         Ok(Reader::open(&data, &settings)?)
     }
+}
+
+/// Settings for a bare data directory. How long and how much its site wants to keep is not known here, so a verb that
+/// opens it for writing removes nothing, rotates no key and has no limits of its own.
+fn without_configuration(key_file: Option<PathBuf>) -> journal::Config {
+    journal::Config { key_file, quota_mb: 0, free_min_mb: 0, retention_days: u32::MAX, key_rotation_days: 0 }
 }
 
 /// A time for people, in the zone of this machine.
@@ -159,6 +162,45 @@ fn print_table(head: &[&str], rows: &[Vec<String>]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_setting_of_the_configuration_reaches_the_journal() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = dir.path().join("journal.key");
+        std::fs::write(&key, "0".repeat(64)).unwrap();
+        let wanted = journal::Config {
+            key_file: Some(key),
+            quota_mb: 512,
+            free_min_mb: 3,
+            retention_days: 90,
+            key_rotation_days: 30,
+        };
+        let file = dir.path().join("afferent.toml");
+        let text = format!(
+            "[gateway]\ndata = {:?}\n[journal]\n{}[[link]]\nname = \"a\"\nlisten = \"[::1]:4001\"\n\
+             [[destination]]\nname = \"ehr\"\naddress = \"[::1]:2575\"\n",
+            dir.path().join("data"),
+            toml::to_string(&wanted).unwrap(),
+        );
+        std::fs::write(&file, text).unwrap();
+        let place = Place { config: file, data: None, key_file: None, json: false };
+        assert_eq!(place.find().unwrap(), (dir.path().join("data"), wanted));
+    }
+
+    #[test]
+    fn i7_a_bare_directory_is_not_swept_by_rules_that_are_not_its_own() {
+        let place = Place {
+            config: "no-such-file.toml".into(),
+            data: Some("data".into()),
+            key_file: Some("journal.key".into()),
+            json: false,
+        };
+        let (data, settings) = place.find().unwrap();
+        assert_eq!((data, settings.key_file), ("data".into(), Some("journal.key".into())));
+        let default = journal::Config::default();
+        assert!(settings.retention_days > 100 * 365 && settings.retention_days > default.retention_days);
+        assert_eq!((settings.quota_mb, settings.free_min_mb, settings.key_rotation_days), (0, 0, 0));
+    }
 
     #[test]
     fn ages_are_told_in_the_unit_a_person_would_use() {

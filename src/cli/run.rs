@@ -1,6 +1,5 @@
 //! `afferent run --config FILE`.
 
-use super::EXIT_WRONG;
 use crate::{config, gateway};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -22,13 +21,7 @@ pub struct Run {
 
 impl Run {
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
-        let loaded = match config::load(&self.config) {
-            Ok(loaded) => loaded,
-            Err(error) => {
-                eprintln!("error: {error}");
-                return Ok(ExitCode::from(EXIT_WRONG));
-            }
-        };
+        let loaded = config::load(&self.config)?;
         // A missing certificate or port keeps nothing from being accepted; it is tried again until it is there.
         for fault in loaded.missing.list() {
             tracing::warn!("{}", fault.message);

@@ -79,7 +79,8 @@ impl Checks<'_> {
     }
 
     fn journal(&mut self, config: &Config) {
-        self.file(config.journal.key_file.as_deref(), "journal.key_file");
+        let hint = "the gateway does not start without it; `openssl rand -hex 32` makes one, for its user's eyes only";
+        self.file_or(config.journal.key_file.as_deref(), "journal.key_file", hint);
         if config.journal.key_rotation_days == 0 {
             let message = "`key_rotation_days` must be at least 1";
             self.say("journal.key_rotation_days", message, "leave it out for the default");
@@ -348,10 +349,14 @@ impl Checks<'_> {
 
     /// A file that has to be there and readable by whoever runs this.
     fn file(&mut self, file: Option<&Path>, path: &str) {
+        self.file_or(file, path, "give its path, and let the service's user read it");
+    }
+
+    fn file_or(&mut self, file: Option<&Path>, path: &str, hint: &str) {
         let Some(file) = file else { return };
         if let Err(error) = std::fs::File::open(file) {
             let fault = Fault::environment(self.value(path), format!("cannot read {}: {error}", file.display()));
-            self.faults.push(fault.hint("give its path, and let the service's user read it"));
+            self.faults.push(fault.hint(hint));
         }
     }
 
@@ -359,7 +364,13 @@ impl Checks<'_> {
         if let Err(error) = built {
             let told = error.to_string();
             let (message, hint) = told.split_once("; ").unwrap_or((&told, "see the README of the EHR's TLS set-up"));
-            self.faults.push(Fault::environment(self.scene.places.header(path), message).hint(hint));
+            let here = self.scene.places.header(path);
+            let fault = match error {
+                TlsError::HalfPair => Fault::setting(here, message),
+                TlsError::Unreadable { .. } | TlsError::NoSystemBundle => Fault::environment(here, message),
+                _ => Fault::unusable(here, message),
+            };
+            self.faults.push(fault.hint(hint));
         }
     }
 

@@ -17,7 +17,7 @@ pub struct Fault {
     pub message: String,
     /// What to do about it.
     pub hint: Option<String>,
-    /// Whether the file or the machine is to blame.
+    /// What is to blame.
     pub kind: Kind,
 }
 
@@ -27,9 +27,13 @@ pub struct Fault {
 pub enum Kind {
     /// The text: a gateway does not start with it.
     Setting,
-    /// Something outside the text that is missing now and may come later, such as a certificate or a USB adapter. A
-    /// gateway starts, says so and keeps trying; what else it serves must not wait for it.
+    /// Something outside the text that this machine lacks now, such as a certificate or a USB adapter: it may come
+    /// later, or be on the machine the text is written for. A gateway starts, says so and keeps trying; what else it
+    /// serves must not wait for it.
     Environment,
+    /// Something outside the text that is there and cannot work, such as a key that is not its certificate's. A gateway
+    /// starts all the same.
+    Unusable,
 }
 
 /// Everything that is wrong with one text.
@@ -43,6 +47,7 @@ pub struct Faults {
 /// One fault for programs.
 #[derive(Debug, Serialize)]
 struct Told<'a> {
+    level: &'static str,
     kind: Kind,
     line: usize,
     column: usize,
@@ -59,6 +64,16 @@ impl Fault {
     /// Something the text names at `at` is missing.
     pub fn environment(at: Range<usize>, message: impl Into<String>) -> Fault {
         Fault { kind: Kind::Environment, ..Fault::setting(at, message) }
+    }
+
+    /// What the text names at `at` is there and cannot work.
+    pub fn unusable(at: Range<usize>, message: impl Into<String>) -> Fault {
+        Fault { kind: Kind::Unusable, ..Fault::setting(at, message) }
+    }
+
+    /// True for what is only missing here: a warning, not an error.
+    pub fn is_warning(&self) -> bool {
+        self.kind == Kind::Environment
     }
 
     /// Adds what to do about it.
@@ -107,11 +122,12 @@ impl Faults {
         shown.join("\n\n")
     }
 
-    /// For programs: an array of objects with `kind`, `line`, `column` (both from 1), `message` and `hint`.
+    /// For programs: an array of objects with `level` (error or warning), `kind`, `line`, `column` (both from 1), `message` and `hint`.
     pub fn to_json(&self) -> serde_json::Value {
         let told = self.list.iter().map(|fault| {
             let (line, column) = self.line_and_column(fault.at.start);
-            Told { kind: fault.kind, line, column, message: &fault.message, hint: fault.hint.as_deref() }
+            let level = if fault.is_warning() { "warning" } else { "error" };
+            Told { level, kind: fault.kind, line, column, message: &fault.message, hint: fault.hint.as_deref() }
         });
         serde_json::Value::Array(told.filter_map(|t| serde_json::to_value(t).ok()).collect())
     }
@@ -125,10 +141,7 @@ impl Faults {
     }
 
     fn groups<'a>(&'a self, fault: &'a Fault) -> Vec<Group<'a>> {
-        let level = match fault.kind {
-            Kind::Setting => Level::ERROR,
-            Kind::Environment => Level::WARNING,
-        };
+        let level = if fault.is_warning() { Level::WARNING } else { Level::ERROR };
         let start = floor(&self.text, fault.at.start);
         // Only the first line is marked: the rest of a table says nothing more.
         let rest = self.text.get(start..).unwrap_or_default();

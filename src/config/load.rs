@@ -19,7 +19,7 @@ const DRIVER_FILE: &str = "driver.toml";
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
-    /// What is missing outside the file; none of it keeps a gateway from starting.
+    /// What is missing or cannot work outside the file; none of it keeps a gateway from starting.
     pub missing: Faults,
 }
 

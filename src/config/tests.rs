@@ -138,6 +138,38 @@ fn what_is_missing_on_the_machine_does_not_keep_a_gateway_from_starting() {
 }
 
 #[test]
+fn what_is_there_and_cannot_work_is_an_error_and_what_is_missing_a_warning() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = crate::tls::throwaway::Authority::new().unwrap().write(dir.path()).unwrap();
+    let level = |tls: &str| {
+        let loaded = parse("test.toml", &format!("{SOUND}[destination.tls]\n{tls}")).unwrap();
+        let json = loaded.missing.to_json();
+        let levels: Vec<String> = json.as_array().unwrap().iter().map(|f| f["level"].to_string()).collect();
+        (levels.join(","), loaded.missing.list().iter().map(|f| f.message.clone()).collect::<String>())
+    };
+    let (ca, cert, key) = (&files.ca, files.client.cert.unwrap(), files.server.key);
+    assert_eq!(level(&format!("ca = {ca:?}\n")), (String::new(), String::new()));
+    let (levels, told) = level(&format!("ca = {ca:?}\ncert = {cert:?}\nkey = {key:?}\n"));
+    assert_eq!(levels, "\"error\"");
+    assert!(told.contains("cannot be used together"), "{told}");
+    let (levels, told) = level(&format!("ca = {key:?}\n"));
+    assert_eq!(levels, "\"error\"");
+    assert!(told.contains("holds no certificate"), "{told}");
+    assert_eq!(level("ca = \"/nowhere/ca.pem\"\n").0, "\"warning\"");
+}
+
+#[test]
+fn half_a_pair_for_a_dialling_link_is_a_wrong_setting() {
+    let dial = SOUND.replace("listen = \"0.0.0.0:4001\"", "dial = \"10.0.0.5:4001\"\n[link.tls]\ncert = \"FILE\"");
+    let dir = tempfile::tempdir().unwrap();
+    let files = crate::tls::throwaway::Authority::new().unwrap().write(dir.path()).unwrap();
+    let cert = files.client.cert.unwrap().display().to_string();
+    let ca = format!("{cert}\"\nca = \"{}", files.ca.display());
+    assert!(matches!(parse("test.toml", &dial.replace("FILE", &ca)), Err(LoadError::Faults(_))));
+    one(faults(&dial.replace("FILE", &ca)), 7, &["`cert` and `key` belong together"]);
+}
+
+#[test]
 fn a_table_that_lacks_what_it_needs_says_so_at_its_header() {
     let oauth = "protocol = \"fhir\"\nurl = \"https://ehr.example/fhir\"\n[destination.oauth]\nclient_id = \"x\"\n";
     let text = SOUND.replace("address = \"127.0.0.1:2575\"\n", oauth);

@@ -55,6 +55,7 @@ pub fn check(config: &Config, scene: &Scene<'_>) -> Vec<Fault> {
     checks.clashes(&config.links);
     for (index, destination) in config.destinations.iter().enumerate() {
         checks.destination(destination, &format!("destination[{index}]"));
+        checks.destination_links(destination, &config.links, &format!("destination[{index}]"));
     }
     checks.faults
 }
@@ -286,6 +287,22 @@ impl Checks<'_> {
         }
         if let Some(oauth) = &destination.oauth {
             self.file(Some(&oauth.key_file), &format!("{path}.oauth.key_file"));
+        }
+    }
+
+    /// A name in `links` that is no link's: the results meant to go here would go nowhere.
+    fn destination_links(&mut self, destination: &delivery::Config, links: &[link::Config], path: &str) {
+        // The name of a link that did not fit may be the one.
+        let spoilt = |index: usize| self.scene.places.is_spoilt(&format!("link[{index}]"));
+        if links.is_empty() || links.iter().enumerate().any(|(index, link)| link.name.is_empty() && spoilt(index)) {
+            return;
+        }
+        for (index, named) in destination.links.iter().enumerate() {
+            if links.iter().all(|link| link.name != *named) {
+                let place = self.value(&format!("{path}.links[{index}]"));
+                let fault = Fault::setting(place, format!("`links` names `{named}`, and there is no such link"));
+                self.faults.push(fault.suggest(named, links.iter().map(|link| link.name.as_str())));
+            }
         }
     }
 

@@ -117,6 +117,19 @@ fn two_of_a_kind_clash() {
 }
 
 #[test]
+fn a_destination_that_names_an_unknown_link_is_told_at_the_name() {
+    let named = |links: &str| but("name = \"ehr\"", &format!("name = \"ehr\"\nlinks = {links}"));
+    assert_eq!(named("[]"), []);
+    assert_eq!(named("[\"chemistry\"]"), []);
+    one(named("[\"chemistry\", \"chemsitry\"]"), 9, &["names `chemsitry`", "did you mean `chemistry`?"]);
+    one(named("[\"chemistry\",\n  \"X\"]"), 10, &["names `X`", "known are chemistry"]);
+    assert_eq!(named("[\"a\", \"b\"]").len(), 2, "each is told");
+    // What a misspelt name would have been is not known: only the slip is told.
+    let text = SOUND.replace("name = \"chemistry\"", "nmae = \"chemistry\"");
+    one(faults(&text.replace("name = \"ehr\"", "name = \"ehr\"\nlinks = [\"chemistry\"]")), 5, &["`nmae`"]);
+}
+
+#[test]
 fn i8_nothing_leaves_the_box_in_the_clear_by_accident() {
     one(but("127.0.0.1:2575", "10.0.0.9:2575"), 9, &["in the clear", "plain = true"]);
     assert_eq!(but("address = \"127.0.0.1", "plain = true\naddress = \"10.0.0.9"), []);

@@ -32,6 +32,8 @@ use std::time::{Duration, Instant};
 const IDLE_BEFORE_CHECKPOINT: Duration = Duration::from_millis(200);
 /// Without commands for this long, the log file is cut to nothing as well.
 const IDLE_BEFORE_TRUNCATE: Duration = Duration::from_secs(30);
+/// How often the thread looks whether the commands it waits for have come.
+const LOOK_FOR_COMPANY: Duration = Duration::from_micros(50);
 /// On a slow disk the log waits for a pause of so many commits' time before it is copied.
 const IDLE_COMMITS: u32 = 8;
 /// A busy thread still does its chores this often.
@@ -199,6 +201,11 @@ impl Writer {
             self.take_in(commands);
             self.recover_when_due();
             let wait = match self.queue.next(Instant::now()) {
+                Next::Wait(until) => {
+                    // Company comes within a moment. Looking now and then is cheaper than being woken by each of them.
+                    std::thread::sleep(until.saturating_duration_since(Instant::now()).min(LOOK_FOR_COMPANY));
+                    continue;
+                }
                 Next::Commit(group) => {
                     let custody = group.iter().filter(|c| c.kind() == Kind::Custody).count();
                     self.settle(group);
@@ -207,7 +214,6 @@ impl Writer {
                     self.queue.committed(custody, self.commit_took, idle_since);
                     None
                 }
-                Next::Wait(until) => Some(until.saturating_duration_since(Instant::now())),
                 Next::Nothing if self.closing.is_some() => return self.close(),
                 Next::Nothing => Some(self.next_wait(idle_since)),
             };

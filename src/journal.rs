@@ -44,7 +44,7 @@
 //! | what | limit |
 //! |---|---|
 //! | data waiting for the writer | 64 MiB, then callers wait |
-//! | one commit | 64 commands of custody and 32 others, or 4 MiB |
+//! | one commit | 64 commands of custody and 16 others, or 4 MiB |
 //! | write-ahead log | copied into the database when idle or over 16 MiB (a 32nd of a small disk) |
 //! | disk | `quota_mb`, `free_min_mb`; custody is refused at 95 %, deliveries go on from a reserve |
 //!

@@ -7,7 +7,8 @@
 //! **Company.** A link that was answered sends again a moment later. When several links are about, the next group
 //! stays open for that moment, until as many have come as were there last time; then one commit serves them all. On a
 //! slow disk this is more than thrift: two links out of step would each wait for the other's commit as well as their
-//! own, every time, and miss their peers' timers for ever. A lone link has no company and never waits (invariant I3).
+//! own, every time, and miss their peers' timers for ever. For the same reason work does not take the disk in the very
+//! moment in which links that were answered are about to need it. A lone link never waits for company (invariant I3).
 
 use super::writer::{Command, Kind};
 use std::collections::VecDeque;
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 /// Most commands of custody in one commit.
 const CUSTODY_MAX: usize = 64;
 /// Most other commands in a commit that instruments wait for, and in one that they do not.
-const WORK_MAX: (usize, usize) = (8, 32);
+const WORK_MAX: (usize, usize) = (8, 16);
 /// Most bytes of new data in one commit, besides the command that exceeds it.
 const BYTES_MAX: usize = 4 << 20;
 /// Work waits no longer than this for a moment without custody.
@@ -31,7 +32,7 @@ pub(super) struct Queue {
     work: VecDeque<(Instant, Box<dyn Command>)>,
     /// Commands of custody that were about at the last commit: in it, or waiting when it ended.
     company: usize,
-    /// Until when the next group waits for them.
+    /// Until when the next group stays open for those that were answered.
     open_until: Option<Instant>,
 }
 
@@ -55,8 +56,11 @@ impl Queue {
 
     /// What to do now.
     pub(super) fn next(&mut self, now: Instant) -> Next {
+        let for_company = self.company > 1;
+        let for_the_lone_link = self.custody.is_empty() && !self.work.is_empty();
         if let Some(until) = self.open_until.filter(|until| *until > now)
             && self.custody.len() < self.company
+            && (for_company || for_the_lone_link)
         {
             return Next::Wait(until);
         }
@@ -84,7 +88,7 @@ impl Queue {
     pub(super) fn committed(&mut self, custody: usize, took: Duration, now: Instant) {
         self.company = custody + self.custody.len();
         let (part, least, most) = PATIENCE;
-        self.open_until = (self.company > 1).then(|| now + (took / part).clamp(least, most));
+        self.open_until = (custody > 0).then(|| now + (took / part).clamp(least, most));
     }
 }
 
@@ -162,6 +166,19 @@ mod tests {
         queue.push(Box::new(Stub(Kind::Work)), now);
         assert_eq!(group(queue.next(now)), [Kind::Work], "nobody waits for an acknowledgement");
         assert!(group(queue.next(now)).is_empty());
+    }
+
+    #[test]
+    fn work_does_not_take_the_disk_just_before_the_link_that_was_answered() {
+        let now = Instant::now();
+        let mut queue = queue(now, &[Kind::Custody, Kind::Work]);
+        assert_eq!(group(queue.next(now)), [Kind::Custody]);
+        queue.committed(1, COMMIT, now);
+        let Next::Wait(until) = queue.next(now) else { panic!("the link is about to send again") };
+        queue.push(Box::new(Stub(Kind::Custody)), until);
+        assert_eq!(group(queue.next(until)), [Kind::Custody], "and work that is not due goes later");
+        queue.committed(1, COMMIT, until);
+        assert_eq!(group(queue.next(until + COMMIT)), [Kind::Work]);
     }
 
     #[test]

@@ -32,8 +32,10 @@ use std::time::{Duration, Instant};
 const IDLE_BEFORE_CHECKPOINT: Duration = Duration::from_millis(200);
 /// Without commands for this long, the log file is cut to nothing as well.
 const IDLE_BEFORE_TRUNCATE: Duration = Duration::from_secs(30);
-/// How often the thread looks whether the commands it waits for have come.
+/// The thread looks no sooner than this whether the commands it waits for have come, nor more often than so many times
+/// in the time of a commit.
 const LOOK_FOR_COMPANY: Duration = Duration::from_micros(50);
+const LOOKS_A_COMMIT: u32 = 64;
 /// On a slow disk the log waits for a pause of so many commits' time before it is copied.
 const IDLE_COMMITS: u32 = 8;
 /// A busy thread still does its chores this often.
@@ -203,7 +205,8 @@ impl Writer {
             let wait = match self.queue.next(Instant::now()) {
                 Next::Wait(until) => {
                     // Company comes within a moment. Looking now and then is cheaper than being woken by each of them.
-                    std::thread::sleep(until.saturating_duration_since(Instant::now()).min(LOOK_FOR_COMPANY));
+                    let look = (self.commit_took / LOOKS_A_COMMIT).max(LOOK_FOR_COMPANY);
+                    std::thread::sleep(until.saturating_duration_since(Instant::now()).min(look));
                     continue;
                 }
                 Next::Commit(group) => {

@@ -1,13 +1,15 @@
 //! Links: the connections to instruments. A link runs a machine of [`crate::wire`] over a serial port or TCP.
 //!
 //! - [`pump`] is THE loop; every link is that loop.
-//! - [`serial`], [`tcp`] open lines and open them again when they are lost.
+//! - [`serial`], [`tcp`] open lines and open them again when they are lost; [`marks`] is how a serial port says that a
+//!   character came damaged.
 //! - [`seats`] keeps idle and hostile connections from crowding out instruments (invariant I10).
 //! - [`counters`] is what a link counts and logs.
 
 pub mod config;
 pub mod counters;
 pub mod machine;
+pub mod marks;
 pub mod pump;
 pub mod seats;
 pub mod serial;
@@ -76,6 +78,7 @@ impl Shell {
             link: self.link.clone(),
             connection,
             held: self.held.clone(),
+            marks: None,
             counters: self.counters.clone(),
             shutdown: self.shutdown.clone(),
         }

@@ -4,12 +4,13 @@
 //! outputs and the next deadline back. So the same machine runs on a serial port, inside a simulator, under a fuzzer
 //! and in virtual time.
 //!
-//! Every machine has the same six verbs (there is no common trait, because no code is generic over them except
+//! Every machine has the same verbs (there is no common trait, because no code is generic over them except
 //! [`crate::link`]'s pump, which knows the closed list):
 //!
 //! | verb | when |
 //! |---|---|
 //! | `handle_bytes(now, &[u8])` | bytes arrived, in any split |
+//! | `handle_damage(now)` | a character came damaged (serial lines; receivers only) |
 //! | `handle_custody(now, Result<&impl Custody, Refused>)` | the journal answered a [`Output::Persist`] |
 //! | `handle_timeout(now)` | the deadline of `poll_timeout` passed |
 //! | `handle_disconnect(now)` | the line went away |

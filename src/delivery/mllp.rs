@@ -238,6 +238,7 @@ impl Answers {
                 Item::Noise(_) => return Err("bytes outside a frame"),
                 Item::Restarted => return Err("a frame begins inside a frame"),
                 Item::TooLong(_) => return Err("the answer is too long"),
+                Item::Damaged(_) => return Err("the answer is damaged"),
             }
         }
         if !text.is_empty() {

@@ -54,6 +54,12 @@ impl Machine {
         each!(self, m => m.handle_bytes(now, bytes));
     }
 
+    /// A character came damaged.
+    pub fn handle_damage(&mut self, now: Time) {
+        self.set_wall_time();
+        each!(self, m => m.handle_damage(now));
+    }
+
     /// The journal answered.
     pub fn handle_custody(&mut self, now: Time, answer: Result<Receipt, Refused>) {
         self.set_wall_time();

@@ -6,6 +6,7 @@
 
 use super::counters::LinkCounters;
 use super::machine::Machine;
+use super::marks::{Heard, Marks};
 use crate::journal::{Journal, Receipt};
 use crate::tls;
 use crate::wire::{Event, Output, Refused};
@@ -50,6 +51,8 @@ pub struct Pump {
     pub connection: u64,
     /// Bytes all connections of the link hold that are not in custody yet.
     pub held: Arc<AtomicUsize>,
+    /// Set on a serial port that marks damaged characters. It outlives a machine: a mark may be split between two reads.
+    pub marks: Option<Marks>,
     /// Where events are counted.
     pub counters: Arc<LinkCounters>,
     /// Turns true when the gateway stops.
@@ -130,7 +133,7 @@ impl Pump {
                     Ok(0) => return self.disconnected(machine).await,
                     Err(error) => return self.broken(machine, &error).await,
                     Ok(n) => {
-                        machine.handle_bytes(Instant::now(), &buffer[..n]);
+                        self.hear(machine, &buffer[..n]);
                         if !held.update(machine.bytes_held()) {
                             self.counters.event(&Event::Refused("too many unfinished bytes on this link: closed"));
                             return self.disconnected(machine).await;
@@ -140,6 +143,18 @@ impl Pump {
                 () = timer => machine.handle_timeout(Instant::now()),
             }
         }
+    }
+
+    fn hear(&mut self, machine: &mut Machine, bytes: &[u8]) {
+        let now = Instant::now();
+        let Some(marks) = &mut self.marks else { return machine.handle_bytes(now, bytes) };
+        marks.decode(bytes, |heard| match heard {
+            Heard::Good(bytes) => machine.handle_bytes(now, bytes),
+            Heard::Damaged(how) => {
+                self.counters.event(&Event::Odd(how));
+                machine.handle_damage(now);
+            }
+        });
     }
 
     /// The line failed. A peer that turned our certificate down says so only now (TLS 1.3); any other failure is a peer

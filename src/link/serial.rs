@@ -1,9 +1,15 @@
 //! Links on a serial port, through [`tokio_serial`]. An adapter that is pulled out and put back is simply opened again.
+//!
+//! With parity, the port is told to mark damaged characters ([`super::marks`]), so that the frame they are in is
+//! refused; otherwise the kernel would put a NUL in their place. Without parity nothing is marked, and a character
+//! without its stop bit is dropped by the kernel: the checksum alone tells.
 
 use super::config::{FlowControl, Parity};
+use super::marks::Marks;
 use super::pump::Ended;
 use super::{Config, Shell, stopped};
 use crate::backoff::Backoff;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::Arc;
 use tokio_serial::{SerialPortBuilderExt, SerialStream};
@@ -38,10 +44,13 @@ pub async fn serve(shell: Arc<Shell>, path: std::path::PathBuf) {
 
 /// A serial line cannot be closed to show displeasure: when a machine asks for it, a fresh one takes over in silence.
 async fn converse(shell: &Shell, port: &mut SerialStream, backoff: &mut Backoff) -> Ended {
+    let mut marks = has_parity(&shell.config).then(Marks::default);
     loop {
         let mut machine = shell.machine();
-        match shell.pump(shell.next_connection()).run(&mut *port, &mut machine, || backoff.succeeded()).await {
-            Ended::Closed(_) => {}
+        let mut pump = shell.pump(shell.next_connection());
+        pump.marks = marks;
+        match pump.run(&mut *port, &mut machine, || backoff.succeeded()).await {
+            Ended::Closed(_) => marks = pump.marks,
             other => return other,
         }
     }
@@ -72,4 +81,40 @@ fn open(config: &Config, path: &Path) -> tokio_serial::Result<SerialStream> {
         .stop_bits(stop_bits)
         .flow_control(flow_control)
         .open_native_async()
+        .and_then(|port| match has_parity(config) {
+            true => mark_damage(&port).map(|()| port).map_err(Into::into),
+            false => Ok(port),
+        })
 }
+
+fn has_parity(config: &Config) -> bool {
+    matches!(config.parity, Some(Parity::Even | Parity::Odd))
+}
+
+/// Has the kernel check parity and mark what came damaged, and a break, in the way of `termios(3)`, `PARMRK`.
+fn mark_damage(port: &impl AsRawFd) -> std::io::Result<()> {
+    let mut settings = settings(port)?;
+    settings.c_iflag |= libc::INPCK | libc::PARMRK;
+    settings.c_iflag &= !(libc::IGNPAR | libc::IGNBRK | libc::BRKINT | libc::ISTRIP);
+    // SAFETY: the descriptor is open as long as `port` is, and the settings are initialised.
+    if unsafe { libc::tcsetattr(port.as_raw_fd(), libc::TCSANOW, &settings) } != 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // Success means no more than that something was set.
+    match self::settings(port)?.c_iflag == settings.c_iflag {
+        true => Ok(()),
+        false => Err(std::io::Error::other("the port does not mark damaged characters")),
+    }
+}
+
+fn settings(port: &impl AsRawFd) -> std::io::Result<libc::termios> {
+    let mut found = std::mem::MaybeUninit::uninit();
+    // SAFETY: the descriptor is open as long as `port` is; success means that `found` was filled in.
+    match unsafe { libc::tcgetattr(port.as_raw_fd(), found.as_mut_ptr()) } {
+        0 => Ok(unsafe { found.assume_init() }),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

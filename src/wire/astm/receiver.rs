@@ -56,8 +56,8 @@ pub struct Receiver {
     config: ReceiverConfig,
     state: State,
     outputs: VecDeque<Output>,
-    /// Bytes that came while custody was pending; looked at after the answer.
-    backlog: VecDeque<u8>,
+    /// What came while custody was pending; looked at after the answer. `None` is a character that came damaged.
+    backlog: VecDeque<Option<u8>>,
     /// The frame being received, from `STX`, verbatim. Empty between frames.
     frame: Vec<u8>,
     /// Where in `frame` the `ETX` or `ETB` is.
@@ -157,15 +157,26 @@ impl Receiver {
             let late = now.saturating_duration_since(pending.since) > self.config.frame_timeout / SETTLE_DIVISOR;
             pending.given_up |= late && bytes.contains(&EOT);
         }
+        self.take_in(now, bytes.iter().copied().map(Some));
+    }
+
+    /// A character came damaged (parity, framing or a break; serial lines only). As LIS01-A2 clause 6.5 has it, the
+    /// frame it is in is refused, whatever the checksum says.
+    pub fn handle_damage(&mut self, now: Time) {
+        self.handle_timeout(now);
+        self.take_in(now, std::iter::once(None));
+    }
+
+    fn take_in(&mut self, now: Time, heard: impl ExactSizeIterator<Item = Option<u8>>) {
         let room = BACKLOG_MAX.saturating_sub(self.backlog.len());
-        if bytes.len() > room {
+        if heard.len() > room {
             self.event(Event::Refused("the sender does not wait for replies"));
             self.end_session();
             self.backlog.clear();
             self.outputs.push_back(Output::Close("the sender does not wait for replies"));
             return;
         }
-        self.backlog.extend(bytes);
+        self.backlog.extend(heard);
         self.work(now);
     }
 
@@ -276,9 +287,27 @@ impl Receiver {
     /// the result independent of how reads were split.
     fn work(&mut self, now: Time) {
         while !matches!(self.state, State::Custody(_)) {
-            let Some(byte) = self.backlog.pop_front() else { return };
-            self.handle_byte(now, byte);
+            match self.backlog.pop_front() {
+                Some(Some(byte)) => self.handle_byte(now, byte),
+                Some(None) => self.handle_damaged(now),
+                None => return,
+            }
         }
+    }
+
+    /// Whatever that character was, it takes its place in the frame and spoils it.
+    fn handle_damaged(&mut self, now: Time) {
+        self.asked = None;
+        match self.state {
+            State::Neutral | State::Between => return self.tell_noise(),
+            State::Text => self.keep(0),
+            State::Sum { first } => {
+                self.keep(0);
+                self.state = if first { State::Sum { first: false } } else { State::Tail { since: now } };
+            }
+            State::Tail { .. } | State::Custody(_) => {}
+        }
+        self.damage = Some("damaged character inside a frame");
     }
 
     fn handle_byte(&mut self, now: Time, byte: u8) {
@@ -338,7 +367,7 @@ impl Receiver {
             // A frame without its CR LF: this byte is already the next thing.
             _ if self.sum_fits() && self.damage.is_none() => {
                 self.finish(now);
-                self.backlog.push_front(byte);
+                self.backlog.push_front(Some(byte));
             }
             STX => self.begin_frame(),
             EOT => self.doubt(now, byte),
@@ -529,10 +558,10 @@ impl Receiver {
     /// True when the sender has given its frame up and asks (or will ask) for the line anew: one reply is due then, and
     /// it is not the one to the frame.
     fn sender_moved_on(&self, pending: Pending) -> bool {
-        let signs = self.backlog.iter().find(|&&b| matches!(b, STX | ENQ | EOT));
+        let signs = self.backlog.iter().flatten().find(|&&b| matches!(b, STX | ENQ | EOT));
         match signs {
             Some(&ENQ) => true,
-            Some(&EOT) => pending.given_up || self.backlog.contains(&ENQ),
+            Some(&EOT) => pending.given_up || self.backlog.contains(&Some(ENQ)),
             _ => false,
         }
     }

@@ -155,6 +155,79 @@ fn i1_custody_refused_is_a_nak_and_the_frame_may_come_again() {
     assert!(bench.parts.last().is_some_and(|part| part.2));
 }
 
+/// Feeds a frame whose character at `at` comes damaged.
+fn feed_damaged(bench: &mut Bench, frame: &[u8], at: usize) -> Vec<u8> {
+    let before = bench.sent.len();
+    bench.feed(&frame[..at]);
+    bench.receiver.handle_damage(bench.now);
+    bench.settle();
+    bench.feed(&frame[at + 1..]);
+    bench.sent[before..].to_vec()
+}
+
+#[test]
+fn i2_a_frame_with_a_damaged_character_is_refused_wherever_that_is_and_taken_when_it_comes_again() {
+    let frame = encode_frame(1, b"H|\\^&\rL|1\r", true);
+    let etx = frame.len() - 5;
+    for at in 0..frame.len() {
+        let mut bench = Bench::new();
+        bench.feed(&[ENQ]);
+        let mut answer = feed_damaged(&mut bench, &frame, at);
+        answer.extend(bench.wait(Duration::from_secs(1)));
+        // Without its STX it is no frame, and without its ETX it has not ended: the sender's timer helps.
+        let ends = at != 0 && at != etx;
+        assert_eq!(answer, if ends { &[NAK][..] } else { &[] }, "damaged at {at}");
+        let told = bench.events.contains(&Event::Refused("damaged character inside a frame"));
+        assert_eq!(told, ends, "damaged at {at}: {:?}", bench.events);
+        assert!(bench.parts.is_empty(), "damaged at {at}");
+        if !ends {
+            bench.feed(&[EOT]);
+            bench.wait(Duration::from_secs(10));
+            assert_eq!(bench.feed(&[ENQ]), [ACK], "damaged at {at}");
+        }
+        assert_eq!(bench.feed(&frame), [ACK], "damaged at {at}");
+        assert_eq!(bench.parts, [(1, frame.clone(), true)]);
+    }
+}
+
+#[test]
+fn i2_damage_that_the_checksum_cannot_see_is_refused() {
+    let mut bench = Bench::new();
+    bench.feed(&[ENQ]);
+    // A NUL in place of a NUL: the sum is right.
+    let frame = encode_frame(1, b"R|1|\0|5.0\r", true);
+    let nul = frame.iter().position(|&b| b == 0).unwrap();
+    assert_eq!(feed_damaged(&mut bench, &frame, nul), [NAK]);
+}
+
+#[test]
+fn a_damaged_character_outside_a_frame_is_noise() {
+    let mut bench = Bench::new();
+    bench.receiver.handle_damage(bench.now);
+    bench.feed(&[ENQ]);
+    bench.receiver.handle_damage(bench.now);
+    assert_eq!(bench.feed(&encode_frame(1, b"H|\r", true)), [ACK]);
+    // It speaks against an ENQ in doubt as any other character does.
+    bench.feed(&[ENQ]);
+    bench.receiver.handle_damage(bench.now);
+    assert_eq!(bench.wait(Duration::from_secs(2)), NOTHING);
+    assert!(bench.abandoned.is_empty());
+}
+
+#[test]
+fn i2_what_is_damaged_while_custody_is_pending_is_refused_after_it() {
+    let mut bench = Bench::new();
+    bench.feed(&[ENQ]);
+    bench.held = true;
+    bench.feed(&encode_frame(1, b"H|\r", true));
+    assert_eq!(feed_damaged(&mut bench, &encode_frame(2, b"L|1\r", true), 4), NOTHING);
+    bench.held = false;
+    bench.answer(Token(0), false);
+    bench.settle();
+    assert_eq!(bench.sent, [ACK, ACK, NAK], "the line, the frame that came whole, the one that did not");
+    assert_eq!(bench.parts.len(), 1);
+}
+
 #[test]
 fn i1_custody_after_the_session_acknowledges_nothing() {
     for end in [&[EOT][..], &[ENQ][..], &[EOT, ENQ][..]] {

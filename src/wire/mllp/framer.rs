@@ -22,6 +22,8 @@ pub enum Item {
     Restarted,
     /// A message over the limit. Its first bytes; the rest is skipped to its end.
     TooLong(Vec<u8>),
+    /// A whole message in which a character came damaged, without that character.
+    Damaged(Vec<u8>),
 }
 
 impl std::fmt::Debug for Item {
@@ -32,6 +34,7 @@ impl std::fmt::Debug for Item {
             Item::Noise(n) => write!(f, "Noise({n})"),
             Item::Restarted => f.write_str("Restarted"),
             Item::TooLong(head) => write!(f, "TooLong({} bytes kept)", head.len()),
+            Item::Damaged(m) => write!(f, "Damaged({} bytes)", m.len()),
         }
     }
 }
@@ -48,6 +51,8 @@ pub struct Framer {
     buffer: Vec<u8>,
     /// Bytes of the message so far, also those that were not kept.
     length: usize,
+    /// A character of the message came damaged.
+    damaged: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -67,7 +72,7 @@ enum Place {
 impl Framer {
     /// A framer that refuses messages over `message_max` bytes.
     pub fn new(message_max: usize) -> Self {
-        Framer { message_max, place: Place::Outside { noise: 0 }, buffer: Vec::new(), length: 0 }
+        Framer { message_max, place: Place::Outside { noise: 0 }, buffer: Vec::new(), length: 0, damaged: false }
     }
 
     /// Takes bytes and returns what they completed, in order.
@@ -92,6 +97,15 @@ impl Framer {
             bytes = rest;
         }
         items
+    }
+
+    /// A character came damaged (serial lines only): the message it is in must not pass for what was sent.
+    pub fn damage(&mut self) {
+        match self.place {
+            // It may have been a `VT`; what follows tells.
+            Place::Outside { .. } => self.buffer.clear(),
+            _ => self.damaged = true,
+        }
     }
 
     /// The line went silent or away: an `FS` without `CR` was the end.
@@ -162,6 +176,7 @@ impl Framer {
         }
         self.buffer.clear();
         self.length = 0;
+        self.damaged = false;
         self.place = Place::Inside;
     }
 
@@ -198,7 +213,7 @@ impl Framer {
     fn end(&mut self, items: &mut Vec<Item>) {
         let message = std::mem::take(&mut self.buffer);
         if self.place == Place::MaybeEnd {
-            items.push(Item::Message(message));
+            items.push(if self.damaged { Item::Damaged(message) } else { Item::Message(message) });
         }
         self.place = Place::Outside { noise: 0 };
     }

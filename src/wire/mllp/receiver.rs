@@ -42,6 +42,12 @@ const HEADER_TOO_LONG: Fault = Fault {
     meaning: "Data type error",
     text: "The MSH segment is too long; the message was not kept",
 };
+const DAMAGED: Fault = Fault {
+    location: &[],
+    code: "207",
+    meaning: "Application internal error",
+    text: "A character of the message was damaged on the line; the message was not kept, send it again",
+};
 const TOO_LONG: Fault = Fault {
     location: &[],
     code: "207",
@@ -153,7 +159,7 @@ impl Receiver {
         self.handle_timeout(now);
         self.heard_at = Some(now);
         let items = self.framer.push(bytes);
-        let ended = items.iter().any(|item| matches!(item, Item::Message(_)));
+        let ended = items.iter().any(|item| matches!(item, Item::Message(_) | Item::Damaged(_)));
         self.began_at = match self.framer.unfinished() {
             Some(_) if ended => Some(now),
             Some(_) => self.began_at.or(Some(now)),
@@ -163,6 +169,14 @@ impl Receiver {
             self.enqueue(item);
         }
         self.work(now);
+    }
+
+    /// A character came damaged (parity, framing or a break; serial lines only). MLLP has no checksum, so the message it
+    /// is in is answered AE and not kept.
+    pub fn handle_damage(&mut self, now: Time) {
+        self.handle_timeout(now);
+        self.heard_at = Some(now);
+        self.framer.damage();
     }
 
     /// The journal answered a `Persist`. An answer to a question that is no longer open changes nothing.
@@ -259,6 +273,9 @@ impl Receiver {
                 Item::Noise(_) => self.event(Event::Odd("bytes between messages")),
                 Item::Restarted => self.event(Event::Refused("a message began before the last one ended")),
                 Item::TooLong(head) => self.refuse(&head, "message over the size limit", Outcome::Rejected, &TOO_LONG),
+                Item::Damaged(message) => {
+                    self.refuse(&message, "damaged character inside a message", Outcome::Failed, &DAMAGED);
+                }
                 Item::Message(message) => self.take(now, message),
             }
         }
@@ -353,7 +370,7 @@ impl Receiver {
 
 fn size(item: &Item) -> usize {
     match item {
-        Item::Message(bytes) | Item::TooLong(bytes) => bytes.len(),
+        Item::Message(bytes) | Item::TooLong(bytes) | Item::Damaged(bytes) => bytes.len(),
         Item::Noise(_) | Item::Restarted => 0,
     }
 }

@@ -268,6 +268,31 @@ fn a_sender_credits_no_answer_to_another_message() {
     assert_eq!(rest, [Output::Event(Event::Failed(Token(2), "no answer")), Output::Close("no answer")]);
 }
 
+#[test]
+fn i2_a_message_with_a_damaged_character_is_refused_wherever_that_is_and_taken_when_it_comes_again() {
+    let whole = frame(BODY);
+    let (vt, fs) = (0, whole.len() - 2);
+    for at in 0..whole.len() {
+        let mut bench = Bench::new();
+        bench.feed(&whole[..at]);
+        bench.receiver.handle_damage(bench.now);
+        bench.feed(&whole[at + 1..]);
+        bench.wait(Duration::from_secs(1));
+        let answer = String::from_utf8_lossy(&bench.story.sent).into_owned();
+        if at == vt {
+            assert!(answer.contains("MSA|AA|K1"), "only the VT is damaged, the message is whole: {answer}");
+            continue;
+        }
+        assert!(bench.story.kept.is_empty(), "damaged at {at}");
+        assert!(!answer.contains("MSA|AA"), "damaged at {at}: {answer}");
+        let told = bench.story.events.contains(&Event::Refused("damaged character inside a message"));
+        // Without its FS it has not ended: the next one begins inside it.
+        assert_eq!(told, at != fs, "damaged at {at}: {:?}", bench.story.events);
+        assert!(bench.feed(&whole).contains("MSA|AA|K1"), "damaged at {at}");
+        assert_eq!(bench.story.kept.len(), 1, "damaged at {at}");
+    }
+}
+
 /// Traffic made of the pieces that matter, in any order.
 fn traffic() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![

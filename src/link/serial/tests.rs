@@ -1,0 +1,112 @@
+//! Promises of serial links that need no cable. A pseudo terminal has no parity, so damage is fed as the kernel marks it.
+
+use super::*;
+use crate::journal::{self, Journal};
+use crate::link::LinkCounters;
+use crate::wire::astm::{ACK, ENQ, NAK, encode_frame};
+use std::io::Write;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::path::PathBuf;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::watch;
+
+/// Both ends of a pseudo terminal: the master, and the other's name.
+fn pseudo_terminal() -> (std::fs::File, OwnedFd, PathBuf) {
+    let (mut master, mut slave, mut name) = (0, 0, [0; 128]);
+    // SAFETY: all three are valid for writing, and Linux's names of terminals are far shorter than the room for one.
+    let done = unsafe { libc::openpty(&mut master, &mut slave, name.as_mut_ptr(), std::ptr::null(), std::ptr::null()) };
+    assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+    // SAFETY: both were opened just now and belong to nobody else; the name ends in NUL.
+    unsafe {
+        let path = std::ffi::CStr::from_ptr(name.as_ptr()).to_str().unwrap().into();
+        (std::fs::File::from_raw_fd(master), OwnedFd::from_raw_fd(slave), path)
+    }
+}
+
+fn with(parity: Option<Parity>) -> Config {
+    Config { name: "chemistry".into(), parity, ..Config::default() }
+}
+
+#[tokio::test]
+async fn damage_is_marked_where_there_is_parity_and_nowhere_else() {
+    let marking = libc::INPCK | libc::PARMRK;
+    let hiding = libc::IGNPAR | libc::IGNBRK | libc::BRKINT | libc::ISTRIP;
+    for (parity, marked) in
+        [(None, false), (Some(Parity::None), false), (Some(Parity::Even), true), (Some(Parity::Odd), true)]
+    {
+        let (_master, _slave, path) = pseudo_terminal();
+        let port = open(&with(parity), &path).unwrap();
+        let flags = settings(&port).unwrap().c_iflag;
+        match marked {
+            true => assert_eq!(flags & (marking | hiding), marking, "{parity:?}"),
+            false => assert_eq!(flags & libc::PARMRK, 0, "{parity:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_byte_comes_through_a_port_that_marks_damage() {
+    let (mut master, _slave, path) = pseudo_terminal();
+    let mut port = open(&with(Some(Parity::Even)), &path).unwrap();
+    let sent: Vec<u8> = (0..=0xFF).chain([0xFF, 0, 0xFF]).collect();
+    master.write_all(&sent).unwrap();
+    let (mut marks, mut heard, mut on_the_port) = (Marks::default(), Vec::new(), 0);
+    while heard.len() < sent.len() {
+        let mut buffer = [0; 7];
+        let many = port.read(&mut buffer).await.unwrap();
+        on_the_port += many;
+        marks.decode(&buffer[..many], |what| match what {
+            crate::link::marks::Heard::Good(bytes) => heard.extend_from_slice(bytes),
+            crate::link::marks::Heard::Damaged(how) => panic!("{how}"),
+        });
+    }
+    assert_eq!(heard, sent);
+    assert_eq!(on_the_port, sent.len() + 3, "each FF came twice, so the port does mark");
+}
+
+#[tokio::test]
+async fn i2_a_damaged_character_is_answered_nak_counted_and_never_kept() {
+    let data = tempfile::tempdir().unwrap();
+    let settings = journal::Config { free_min_mb: 0, ..journal::Config::default() };
+    let journal = Journal::open(data.path(), &settings).unwrap();
+    let (_stop, shutdown) = watch::channel(false);
+    let shell = Shell {
+        config: with(Some(Parity::Even)),
+        link: "chemistry".into(),
+        journal: journal.clone(),
+        counters: Arc::new(LinkCounters::new("chemistry")),
+        shutdown,
+        connections: Arc::default(),
+        connections_max: 1,
+        held: Arc::default(),
+    };
+    let mut pump = shell.pump(1);
+    pump.marks = Some(Marks::default());
+    let (mut instrument, port) = tokio::io::duplex(1024);
+    let mut machine = shell.machine();
+    let served = tokio::spawn(async move { pump.run(port, &mut machine, || {}).await });
+
+    let good = encode_frame(1, b"H|\\^&\rL|1\r", true);
+    let mut parity_error = good.clone();
+    parity_error.splice(3..4, [0xFF, 0, b'}']);
+    let mut broken_off = good.clone();
+    broken_off.splice(3..3, [0xFF, 0, 0]);
+    for (sent, answer) in [(&[ENQ][..], ACK), (&parity_error, NAK), (&broken_off, NAK), (&good, ACK)] {
+        // Byte by byte, so that the marks are split.
+        for byte in sent {
+            instrument.write_all(&[*byte]).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(instrument.read_u8().await.unwrap(), answer);
+    }
+    drop(instrument);
+    served.await.unwrap();
+    let health = shell.counters.health();
+    let counted = |reason: &str| health.reasons.get(reason).copied().unwrap_or(0);
+    assert_eq!(counted("a character with a parity or framing error"), 1);
+    assert_eq!(counted("a break on the line"), 1);
+    assert_eq!(counted("damaged character inside a frame"), 2);
+    let entries = journal.reader().unwrap().pending_entries(10).unwrap();
+    assert_eq!((entries.len(), entries[0].raw.clone()), (1, good));
+    journal.close();
+}

@@ -1,9 +1,14 @@
 //! The binary from outside: what a person types, what is printed where, and which code it exits with.
 
+#[path = "cli/journal.rs"]
+mod journal;
+#[path = "cli/site.rs"]
+mod site;
+
+use site::Running;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 const SOUND: &str = "\
 [[link]]
@@ -335,22 +340,12 @@ fn a_wrong_command_line_exits_with_2_and_a_suggestion() {
     assert!(err(&filter).contains("is no log filter"));
 }
 
-/// The gateway of the README while its commands are tried; ended with the test, whatever happens.
-struct Running(std::process::Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn every_command_of_the_readme_runs() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = site::free_port();
     let authority = afferent::tls::throwaway::Authority::new().unwrap();
     std::fs::write(dir.path().join("ca.pem"), authority.ca_pem()).unwrap();
     let configurations = code_blocks(&readme, "toml");
@@ -378,7 +373,7 @@ fn every_command_of_the_readme_runs() {
         if own.starts_with("run ") {
             command.stdout(Stdio::null()).stderr(Stdio::null());
             running = Some(Running(command.spawn().unwrap()));
-            until_listening(port);
+            site::until("the gateway listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
             continue;
         }
         if own == "demo" {
@@ -389,19 +384,7 @@ fn every_command_of_the_readme_runs() {
         assert!(!output.stdout.is_empty(), "`{line}` says nothing");
     }
     assert!(shown >= 7, "README shows only {shown} commands");
-    let mut running = running.expect("README shows how to run it");
-    // SAFETY: kill takes no memory of ours, and the child has not been waited for, so the id is still its own.
-    unsafe { libc::kill(running.0.id() as i32, libc::SIGTERM) };
-    assert!(running.0.wait().unwrap().success(), "told to stop, it ends well");
-}
-
-/// Waits for the link's port; a gateway that does not listen within ten seconds never will.
-fn until_listening(port: u16) {
-    let started = Instant::now();
-    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(started.elapsed() < Duration::from_secs(10), "nobody listens");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    running.expect("README shows how to run it").stop();
 }
 
 #[test]

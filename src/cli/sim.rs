@@ -48,6 +48,7 @@ Examples:
   afferent sim instrument --connect 127.0.0.1:4001 -n 100
   afferent sim instrument --pty /tmp/analyzer --driver roche-cobas-c311 --rate 2 --faults bad-checksum:0.1,cut
   afferent sim instrument --connect 127.0.0.1:2575 --protocol hl7 --json
+  afferent sim instrument --connect box:2575 --protocol hl7 --tls-ca ca.pem --tls-cert poct.pem --tls-key poct.key
   afferent sim instrument --connect 127.0.0.1:4001 --session drivers/sysmex-xn/cases/normal-cbc-diff/session.txt")]
 struct Instrument {
     #[command(flatten)]
@@ -133,7 +134,7 @@ struct LineArgs {
     #[arg(long, value_name = "NAME", requires = "tls_ca")]
     tls_name: Option<String>,
     /// Our certificate, for gateways that ask for one
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    #[arg(long, value_name = "FILE", requires_all = ["tls_ca", "tls_key"])]
     tls_cert: Option<PathBuf>,
     /// Its key
     #[arg(long, value_name = "FILE", requires = "tls_cert")]

@@ -2,6 +2,8 @@
 
 #[path = "cli/journal.rs"]
 mod journal;
+#[path = "cli/jwks.rs"]
+mod jwks;
 #[path = "cli/sim.rs"]
 mod sim;
 #[path = "cli/site.rs"]

@@ -2,6 +2,7 @@
 
 use super::diagnose::{Fault, nearest};
 use super::{Config, load::Places};
+use crate::delivery::oauth::SigningKey;
 use crate::driver::Registry;
 use crate::message::charset::Charset;
 use crate::tls::{self, TlsError};
@@ -286,7 +287,19 @@ impl Checks<'_> {
             }
         }
         if let Some(oauth) = &destination.oauth {
-            self.file(Some(&oauth.key_file), &format!("{path}.oauth.key_file"));
+            self.signing_key(oauth, &format!("{path}.oauth.key_file"));
+        }
+    }
+
+    fn signing_key(&mut self, oauth: &delivery::config::OAuth, path: &str) {
+        let before = self.faults.len();
+        self.file(Some(&oauth.key_file), path);
+        if self.faults.len() == before
+            && let Err(error) = SigningKey::load(oauth)
+        {
+            let told = error.to_string();
+            let (message, hint) = told.split_once("; ").unwrap_or((&told, "it must be a PKCS#8 key in a PEM file"));
+            self.faults.push(Fault::unusable(self.value(path), message).hint(hint));
         }
     }
 

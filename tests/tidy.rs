@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 /// Lines of a source file without its tests.
 const LINES_MAX: usize = 800;
+/// Columns of a line of prose; rustfmt keeps the code to the same.
+const COLUMNS_MAX: usize = 120;
 /// Where the pure core lives (invariant I9).
 const CORE: [&str; 6] = ["wire", "message", "clinical", "driver", "rules", "mapping"];
 /// What the core must not touch: sockets, files, clocks, threads, the environment, the runtime, logs.
@@ -134,6 +136,14 @@ fn files_can_be_read_in_one_sitting() {
         (lines > LINES_MAX).then(|| format!("{}: {lines} lines", shown(&path)))
     });
     nothing(long.collect(), "at most 800 lines a file without its tests");
+}
+
+#[test]
+fn the_readme_can_be_read_in_a_terminal() {
+    let readme = text(&root().join("README.md"));
+    let lines = readme.lines().enumerate().filter(|(_, line)| !line.starts_with('|'));
+    let long = lines.filter(|(_, line)| line.chars().count() > COLUMNS_MAX);
+    nothing(long.map(|(at, _)| format!("README.md:{}", at + 1)).collect(), "at most 120 columns, besides tables");
 }
 
 #[test]

@@ -74,7 +74,7 @@ pub enum Command {
     Bench(bench::Bench),
     /// Check a configuration file and tell everything that is wrong with it.
     Check(check::Check),
-    /// Print a sample configuration, or its JSON Schema.
+    /// Print a sample configuration, its JSON Schema, or what to register with a FHIR server.
     Config(config::Config),
     /// Run a simulated instrument or EHR that misbehaves on request.
     Sim(sim::Sim),

@@ -493,12 +493,14 @@ impl Writer {
         std::fs::metadata(self.data.join("journal.db-wal")).map_or(0, |m| m.len())
     }
 
-    /// Empties the log and lets go of everything.
+    /// Empties the log and lets go of every file before it says so: whoever waits may be about to unmount the disk.
     fn close(mut self) {
         self.tidy_log("TRUNCATE");
-        self.conn = None;
+        let closing = self.closing.take();
+        // A child between fork and exec may still have the descriptor; the lock itself must be gone.
         let _ = self._lock.unlock();
-        if let Some(reply) = self.closing {
+        drop(self);
+        if let Some(reply) = closing {
             let _ = reply.send(());
         }
     }

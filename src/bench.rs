@@ -8,6 +8,7 @@
 mod bare;
 mod client;
 mod child;
+mod floor;
 mod sink;
 
 use child::Child;
@@ -53,6 +54,10 @@ pub struct Figures {
     pub durable_frames_per_s: f64,
     /// The two above, divided. At least 0.8 is wanted.
     pub durable_results_ratio: f64,
+    /// Frames the same instruments get acknowledged by a loop that only reads, commits and answers (`bench/floor.rs`).
+    pub floor_frames_per_s: f64,
+    /// What the gateway reaches of that.
+    pub durable_floor_ratio: f64,
     /// Frame acknowledgement on a lone link, median.
     pub lone_link_ack_ms_p50: f64,
     /// The same over one bare commit. At most 1.5 is wanted.
@@ -142,13 +147,18 @@ fn measure(options: &Options, dir: &Path, say: &dyn Fn(&str)) -> anyhow::Result<
     figures.lab_to_chart_commits = figures.lab_to_chart_ms.p99 / commit.p99;
 
     say("sixteen links: durable frames per second");
-    let (mut bare_rates, mut rates) = (Vec::new(), Vec::new());
+    let (mut bare_rates, mut floor_rates, mut rates) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         bare_rates.push(bare.rows_per_s(GROUP, client::frame_bytes(), options.round)?);
-        rates.push(client::flood(&gateway, LINKS, RESULTS, round, options.round)?);
+        let floor = floor::Floor::start(&dir.join(format!("floor-{round}.db")), LINKS)?;
+        floor_rates.push(client::flood(floor.ports(), RESULTS, round, options.round)?);
+        drop(floor);
+        rates.push(client::flood(gateway.ports(), RESULTS, round, options.round)?);
     }
     figures.bare_rows_per_s = Percentiles::of(bare_rates).p50;
     figures.durable_frames_per_s = Percentiles::of(rates).p50;
+    figures.floor_frames_per_s = Percentiles::of(floor_rates).p50;
+    figures.durable_floor_ratio = figures.durable_frames_per_s / figures.floor_frames_per_s;
     figures.durable_results_ratio = figures.durable_frames_per_s / figures.bare_rows_per_s;
     figures.load_rss_mib = mib(gateway.peak_rss()?);
     drop(instrument);

@@ -26,7 +26,7 @@ impl Loop {
         let mut times = Vec::with_capacity(count);
         for _ in 0..count {
             let began = Instant::now();
-            self.group(1, &row)?;
+            self.commit([row.as_slice()])?;
             times.push(super::ms(began.elapsed()));
         }
         self.checkpoint()?;
@@ -38,7 +38,7 @@ impl Loop {
         let row = vec![0x5A; bytes];
         let (began, mut rows) = (Instant::now(), 0_u64);
         while began.elapsed() < time {
-            self.group(group, &row)?;
+            self.commit(std::iter::repeat_n(row.as_slice(), group))?;
             rows += group as u64;
         }
         let rate = rows as f64 / began.elapsed().as_secs_f64();
@@ -46,11 +46,12 @@ impl Loop {
         Ok(rate)
     }
 
-    fn group(&mut self, rows: usize, row: &[u8]) -> rusqlite::Result<()> {
+    /// Commits these rows together.
+    pub fn commit<'a>(&mut self, rows: impl IntoIterator<Item = &'a [u8]>) -> rusqlite::Result<()> {
         let transaction = self.database.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         {
             let mut insert = transaction.prepare_cached("INSERT INTO row (bytes) VALUES (?1)")?;
-            for _ in 0..rows {
+            for row in rows {
                 insert.execute([row])?;
             }
         }

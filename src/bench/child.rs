@@ -79,6 +79,11 @@ impl Child {
         self.ports.get(link).copied().unwrap_or_default()
     }
 
+    /// The ports of all links.
+    pub fn ports(&self) -> &[u16] {
+        &self.ports
+    }
+
     /// Resident memory now, in bytes.
     pub fn rss(&self) -> anyhow::Result<u64> {
         self.status("VmRSS:")

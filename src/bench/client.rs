@@ -1,6 +1,5 @@
 //! Instruments of the bench: stop and wait, one frame a record, as fast as the acknowledgements come.
 
-use super::child::Child;
 use crate::wire::astm::{ACK, ENQ, EOT, encode_frame};
 use anyhow::{Context, bail};
 use std::cell::Cell;
@@ -77,16 +76,17 @@ fn acknowledged(reply: [u8; 1]) -> anyhow::Result<()> {
     }
 }
 
-/// Frames acknowledged per second over `time` with one instrument on each of `links` links.
+/// Frames acknowledged per second over `time` with one instrument on each of these ports.
 ///
 /// Instruments have processors of their own; here they share one thread, so that they take as little as they can from
 /// the gateway that is measured.
-pub fn flood(gateway: &Child, links: usize, results: usize, round: usize, time: Duration) -> anyhow::Result<f64> {
+pub fn flood(ports: &[u16], results: usize, round: usize, time: Duration) -> anyhow::Result<f64> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let frames = Rc::new(Cell::new(0_u64));
     let began = Instant::now();
-    let lines: Vec<_> = (0..links)
-        .map(|link| pour(gateway.port(link), format!("F{round}-{link:02}"), results, began + time, frames.clone()))
+    let lines: Vec<_> = (0..)
+        .zip(ports)
+        .map(|(link, port)| pour(*port, format!("F{round}-{link:02}"), results, began + time, frames.clone()))
         .collect();
     let set = tokio::task::LocalSet::new();
     let lines: Vec<_> = lines.into_iter().map(|line| set.spawn_local(line)).collect();
@@ -103,21 +103,27 @@ pub fn flood(gateway: &Child, links: usize, results: usize, round: usize, time: 
 async fn pour(port: u16, name: String, results: usize, end: Instant, count: Rc<Cell<u64>>) -> anyhow::Result<()> {
     let mut line = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
     line.set_nodelay(true)?;
-    let mut reply = [0];
     for n in 0.. {
         if Instant::now() >= end {
             break;
         }
-        line.write_all(&[ENQ]).await?;
-        line.read_exact(&mut reply).await?;
-        acknowledged(reply)?;
+        say(&mut line, &[ENQ]).await?;
         for frame in frames(&format!("{name}-{n:06}"), results) {
-            line.write_all(&frame).await?;
-            line.read_exact(&mut reply).await.context("the gateway did not answer")?;
-            acknowledged(reply)?;
+            say(&mut line, &frame).await?;
             count.set(count.get() + 1);
         }
         line.write_all(&[EOT]).await?;
     }
     Ok(())
+}
+
+/// Sends and waits for the acknowledgement.
+async fn say(line: &mut tokio::net::TcpStream, bytes: &[u8]) -> anyhow::Result<()> {
+    line.write_all(bytes).await?;
+    // Room for more than is due: a read that fills its buffer would be followed by one in vain.
+    let mut reply = [0; 2];
+    match line.read(&mut reply).await? {
+        1 => acknowledged([reply[0]]),
+        n => bail!("the gateway answered with {n} characters where ACK was due"),
+    }
 }

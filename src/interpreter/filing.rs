@@ -80,7 +80,7 @@ impl Desk {
             }
         }
         let name = [&b"entry"[..], &source.entry.0.to_be_bytes(), &(number as u64).to_be_bytes()].concat();
-        match self.outbound(source.link, source.received_ms, report, &going, &name) {
+        match self.outbound(source.link, source.received_ms, report, &going, (&name, &filed.content_key)) {
             Ok(outbox) => filed.outbox = outbox,
             Err(error) => {
                 tracing::error!(link = source.link, entry = source.entry.0, "held: {error}");
@@ -93,7 +93,8 @@ impl Desk {
     /// Makes the outbox rows of held results a person released.
     pub fn release(&self, item: &Released, report: &Report) -> ReleaseFiling {
         let name = [&b"release"[..], &item.report.0.to_be_bytes(), &item.serial.to_be_bytes()].concat();
-        match self.outbound(&item.link, item.received_at_ms, report, &item.observations, &name) {
+        let content = content_key(report);
+        match self.outbound(&item.link, item.received_at_ms, report, &item.observations, (&name, &content)) {
             Ok(outbox) => ReleaseFiling::sent(item, outbox),
             Err(error) => {
                 tracing::error!(link = item.link, report = item.report.0, "held again: {error}");
@@ -102,14 +103,15 @@ impl Desk {
         }
     }
 
-    /// The rows for every destination that takes this link's results, or why one of them cannot carry them.
+    /// The rows for every destination that takes this link's results, or why one of them cannot carry them. `name` and
+    /// `content` tell the messages from all others.
     fn outbound(
         &self,
         link: &str,
         received_ms: i64,
         report: &Report,
         observations: &[u32],
-        name: &[u8],
+        (name, content): (&[u8], &[u8]),
     ) -> Result<Vec<NewOutbound>, mapping::MapError> {
         if observations.is_empty() {
             return Ok(Vec::new());
@@ -124,7 +126,7 @@ impl Desk {
                 link.as_bytes(),
                 &received_ms.to_be_bytes(),
                 name,
-                &content_key(report),
+                content,
                 &observations.iter().flat_map(|at| at.to_be_bytes()).collect::<Vec<_>>(),
             ]);
             let origin = Origin {

@@ -94,10 +94,13 @@ pub(super) fn add(desk: &Desk<'_>, day: i64, bucket: Bucket, results: i64) -> Re
     Ok(())
 }
 
-/// Moves results from one bucket to another.
+/// Moves results from one bucket to another; the day they came in has its row.
 pub(super) fn shift(desk: &Desk<'_>, day: i64, from: Bucket, to: Bucket, results: i64) -> Result<(), JournalError> {
-    add(desk, day, from, -results)?;
-    add(desk, day, to, results)
+    let (from, to) = (from.column(), to.column());
+    desk.conn
+        .prepare_cached(&format!("UPDATE account SET {from} = {from} - ?2, {to} = {to} + ?2 WHERE day = ?1"))?
+        .execute((day, results))?;
+    Ok(())
 }
 
 /// The account of all days, or of one.

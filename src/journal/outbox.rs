@@ -21,12 +21,10 @@ const CLAIM_ROWS: usize = 64;
 const CLAIM_BYTES: usize = 4 << 20;
 /// A row that was handed out and never settled is handed out again after this long.
 const FLIGHT_MAX: Duration = Duration::from_secs(600);
-/// Slots of the latency sample; the slot is the row number modulo this.
-const LATENCY_SLOTS: i64 = 10_000;
 
 /// `outbox.state`.
 const PENDING: i64 = 0;
-const DELIVERED: i64 = 1;
+pub(super) const DELIVERED: i64 = 1;
 const PARKED: i64 = 2;
 const DISCARDED: i64 = 3;
 /// `outbox.head`.
@@ -110,13 +108,7 @@ pub(super) fn settle(desk: &mut Desk<'_>, id: OutboxId, how: &Settlement) -> Res
         return Ok(());
     };
     match how {
-        Settlement::Delivered { answer } => {
-            let latency = (desk.now_ms - row.received_ms).max(0);
-            leave(desk, id, &row, DELIVERED, answer, 1)?;
-            desk.conn
-                .prepare_cached("INSERT OR REPLACE INTO latency(slot, ms) VALUES (?1, ?2)")?
-                .execute((id % LATENCY_SLOTS, latency))?;
-        }
+        Settlement::Delivered { answer } => leave(desk, id, &row, DELIVERED, answer, 1)?,
         Settlement::Park { reason } => park(desk, id, reason)?,
         Settlement::Return => land(desk, id, row.lane),
         Settlement::Retry { after, reason } => {
@@ -196,7 +188,6 @@ struct Row {
     destination: String,
     lane: i64,
     head: Option<i64>,
-    received_ms: i64,
 }
 
 impl Row {
@@ -210,17 +201,9 @@ impl Row {
 
     fn in_state(conn: &Connection, id: i64, state: i64) -> Result<Option<Row>, JournalError> {
         let row = conn
-            .prepare_cached(
-                "SELECT dispatch, destination, lane, head, received_ms FROM outbox WHERE id = ?1 AND state = ?2",
-            )?
+            .prepare_cached("SELECT dispatch, destination, lane, head FROM outbox WHERE id = ?1 AND state = ?2")?
             .query_row((id, state), |r| {
-                Ok(Row {
-                    dispatch: r.get(0)?,
-                    destination: r.get(1)?,
-                    lane: r.get(2)?,
-                    head: r.get(3)?,
-                    received_ms: r.get(4)?,
-                })
+                Ok(Row { dispatch: r.get(0)?, destination: r.get(1)?, lane: r.get(2)?, head: r.get(3)? })
             })
             .optional()?;
         Ok(row)
@@ -341,15 +324,16 @@ fn load(desk: &Desk<'_>, id: i64, lane: i64) -> Result<Option<Outbound>, Journal
 
 /// Changes a dispatch's counts and moves its results in the account when that changes where they are.
 fn count(desk: &Desk<'_>, dispatch: i64, pending: i64, parked: i64, discarded: i64) -> Result<(), JournalError> {
-    let (day, results, was): (i64, i64, [i64; 3]) = desk
+    let (day, results, is): (i64, i64, [i64; 3]) = desk
         .conn
-        .prepare_cached("SELECT day, results, pending, parked, discarded FROM dispatch WHERE id = ?1")?
-        .query_row([dispatch], |r| Ok((r.get(0)?, r.get(1)?, [r.get(2)?, r.get(3)?, r.get(4)?])))?;
-    let [was_pending, was_parked, was_discarded] = was;
-    let is = [was_pending + pending, was_parked + parked, was_discarded + discarded];
-    desk.conn
-        .prepare_cached("UPDATE dispatch SET pending = ?2, parked = ?3, discarded = ?4 WHERE id = ?1")?
-        .execute((dispatch, is[0], is[1], is[2]))?;
+        .prepare_cached(
+            "UPDATE dispatch SET pending = pending + ?2, parked = parked + ?3, discarded = discarded + ?4 WHERE id = ?1
+             RETURNING day, results, pending, parked, discarded",
+        )?
+        .query_row((dispatch, pending, parked, discarded), |r| {
+            Ok((r.get(0)?, r.get(1)?, [r.get(2)?, r.get(3)?, r.get(4)?]))
+        })?;
+    let was = [is[0] - pending, is[1] - parked, is[2] - discarded];
     let (from, to) = (bucket(was), bucket(is));
     match from == to {
         true => Ok(()),

@@ -23,7 +23,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
 const STATEMENTS: usize = 64;
 
 /// The schema changes in order; the first makes the schema number 1.
-const MIGRATIONS: [&str; 2] = [CUSTODY, FILING];
+const MIGRATIONS: [&str; 3] = [CUSTODY, FILING, LATENCY];
 
 /// 1: keys, entries and their parts.
 const CUSTODY: &str = "
@@ -109,7 +109,7 @@ CREATE INDEX outbox_lane ON outbox(destination, lane, id) WHERE state = 0;
 CREATE INDEX outbox_parked ON outbox(id) WHERE state = 2;
 CREATE INDEX outbox_dispatch ON outbox(dispatch);
 CREATE TABLE outgoing(id INTEGER PRIMARY KEY REFERENCES outbox(id), body BLOB NOT NULL);  -- sealed; apart: never rewritten
-CREATE TABLE latency(slot INTEGER PRIMARY KEY, ms INTEGER NOT NULL);
+CREATE TABLE latency(slot INTEGER PRIMARY KEY, ms INTEGER NOT NULL);  -- dropped in 3
 CREATE TABLE account(                -- the loss account, in results, by day of custody
   day INTEGER PRIMARY KEY,
   received INTEGER NOT NULL DEFAULT 0, delivered INTEGER NOT NULL DEFAULT 0, queued INTEGER NOT NULL DEFAULT 0,
@@ -117,6 +117,9 @@ CREATE TABLE account(                -- the loss account, in results, by day of 
   repeated INTEGER NOT NULL DEFAULT 0, unrouted INTEGER NOT NULL DEFAULT 0
 );
 ";
+
+/// 3: how long messages took is in the outbox.
+const LATENCY: &str = "DROP TABLE latency;";
 
 /// Opens the one write connection and asserts every setting that durability rests on (invariant I3).
 pub(super) fn open_writer(data: &Path) -> Result<Connection, OpenError> {

@@ -2,9 +2,14 @@
 
 use super::account::{self, Account};
 use super::error::JournalError;
+use super::outbox::DELIVERED;
 use super::reader::Reader;
 use super::types::{EntryId, HoldId, Lookup, OutboxId, ReportId};
 use serde::{Deserialize, Serialize};
+
+/// Messages whose latency is told, and how far back they may have been queued: a long backlog is not searched.
+const LATENCY_SAMPLE: i64 = 10_000;
+const LATENCY_LOOKED_AT: i64 = 100_000;
 
 /// The journal in numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -21,7 +26,8 @@ pub struct Stats {
     pub account: Account,
     /// By destination, in order of name.
     pub destinations: Vec<DestinationStats>,
-    /// From custody to the destination's answer, milliseconds, median of about the last 10,000 messages.
+    /// From custody to the destination's answer, milliseconds, median of the last 10,000 messages; none when all of
+    /// the last 100,000 still wait.
     pub latency_p50_ms: Option<i64>,
     /// The same, 99th percentile.
     pub latency_p99_ms: Option<i64>,
@@ -214,13 +220,17 @@ impl Reader {
             })?)
     }
 
+    /// Of the messages delivered last, among those queued lately.
     fn latency(&self, percent: i64) -> Result<Option<i64>, JournalError> {
         let ms = self
             .conn
             .prepare_cached(
-                "SELECT ms FROM latency ORDER BY ms LIMIT 1 OFFSET (SELECT (count(*) - 1) * ?1 / 100 FROM latency)",
+                "WITH recent AS (
+                   SELECT max(settled_ms - received_ms, 0) AS ms FROM outbox
+                   WHERE id > (SELECT max(id) FROM outbox) - ?2 AND state = ?3 ORDER BY id DESC LIMIT ?4)
+                 SELECT ms FROM recent ORDER BY ms LIMIT 1 OFFSET (SELECT (count(*) - 1) * ?1 / 100 FROM recent)",
             )?
-            .query_map([percent], |r| r.get(0))?
+            .query_map((percent, LATENCY_LOOKED_AT, DELIVERED, LATENCY_SAMPLE), |r| r.get(0))?
             .next()
             .transpose()?;
         Ok(ms)

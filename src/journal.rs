@@ -45,7 +45,7 @@
 //! |---|---|
 //! | data waiting for the writer | 64 MiB, then callers wait |
 //! | one commit | 64 commands of custody and 16 others, or 4 MiB |
-//! | write-ahead log | copied into the database when idle or over 16 MiB (a 32nd of a small disk) |
+//! | write-ahead log | copied into the database when idle or over 16 MiB (a 32nd of a small disk); see `log.rs` |
 //! | disk | `quota_mb`, `free_min_mb`; custody is refused at 95 %, deliveries go on from a reserve |
 //!
 //! ## Old and new
@@ -64,6 +64,8 @@ mod desk;
 mod error;
 mod export;
 mod filing;
+mod inbox;
+mod log;
 mod operate;
 mod outbox;
 mod queue;
@@ -98,13 +100,14 @@ pub use view::{DestinationStats, HoldRow, ParkedRow, Stats};
 use crate::wire::{Persist, Refusal, Refused};
 use custody::NewPart;
 use desk::{Desk, Memory, SessionKey};
+use inbox::Inbox;
 use seal::{OuterKey, Seal};
 use signals::Signals;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, Semaphore, oneshot};
 use writer::{Kind, Message, Request, Writer};
@@ -124,9 +127,17 @@ pub struct Journal {
     data: PathBuf,
 }
 
-/// The way to the writer thread.
+/// The way to the writer thread, which ends when the last of these goes.
 #[derive(Clone)]
-struct Commands(Sender<Message>);
+struct Commands(Arc<Line>);
+
+struct Line(Arc<Inbox>);
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.0.push(Message::Close(None));
+    }
+}
 
 impl Journal {
     /// Opens, or makes, the journal in `data`, recovers it and starts the writer thread.
@@ -141,14 +152,17 @@ impl Journal {
         let memory = recover(&conn, &seal).map_err(|error| OpenError::Unsafe(error.to_string()))?;
         sync_directory(data)?;
         let signals = Arc::new(Signals::default());
-        let (sender, receiver) = channel();
+        let inbox = Arc::new(Inbox::default());
         let writer = Writer::new(data, config, conn, seal.clone(), memory, signals.clone(), lock);
         std::thread::Builder::new()
             .name("journal".to_string())
-            .spawn(move || writer.run(&receiver))
+            .spawn({
+                let inbox = inbox.clone();
+                move || writer.run(&inbox)
+            })
             .map_err(|source| file_error("cannot start the writer of", data, source))?;
         Ok(Journal {
-            commands: Commands(sender),
+            commands: Commands(Arc::new(Line(inbox))),
             room: Arc::new(Semaphore::new(WAITING_KIB as usize)),
             signals,
             seal,
@@ -258,9 +272,9 @@ impl Journal {
     /// get [`JournalError::Closed`] from then on.
     pub fn close(self) {
         let (reply, done) = sync_channel(1);
-        if self.commands.0.send(Message::Close(reply)).is_ok() {
-            let _ = done.recv();
-        }
+        self.commands.0.0.push(Message::Close(Some(reply)));
+        // When the writer is gone already the reply was dropped, which is an answer too.
+        let _ = done.recv();
     }
 
     async fn ask<T: Send + 'static>(
@@ -324,7 +338,7 @@ impl Commands {
         reply: impl FnOnce(Result<T, JournalError>) + Send + 'static,
     ) {
         // When the writer is gone the reply is dropped with the command, and the caller sees `Closed`.
-        let _ = self.0.send(Message::Command(Box::new(Request { kind, bytes, work, outcome: None, reply })));
+        self.0.0.push(Message::Command(Box::new(Request { kind, bytes, work, outcome: None, reply })));
     }
 }
 

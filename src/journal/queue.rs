@@ -1,8 +1,10 @@
-//! Which commands share the next commit. No clock, no channel, no database: the writer thread tells it the time.
+//! What the writer thread does next: run one more command in the open transaction, wait for company, or commit. No
+//! clock, no letter box, no database: the writer thread tells it the time.
 //!
 //! **Custody first.** An instrument stands still until it is acknowledged; filing, handing out and settling can wait a
-//! few milliseconds, and are cheaper together because they write to the same pages. So they join a commit when nobody
-//! waits for an acknowledgement, or when they have waited long enough themselves.
+//! few milliseconds, and are cheaper together because they write to the same pages. So they gather until there are
+//! enough of them or they have waited long enough, unless nobody waits for an acknowledgement. Then they run while the
+//! group waits for links.
 //!
 //! **Company.** A link that was answered sends again a moment later. When several links are about, the next group
 //! stays open for that moment, until as many have come as were there last time; then one commit serves them all. On a
@@ -16,33 +18,45 @@ use std::time::{Duration, Instant};
 
 /// Most commands of custody in one commit.
 const CUSTODY_MAX: usize = 64;
-/// Most other commands in a commit that instruments wait for, and in one that they do not.
-const WORK_MAX: (usize, usize) = (8, 16);
+/// Most other commands in one commit.
+const WORK_MAX: usize = 16;
 /// Most bytes of new data in one commit, besides the command that exceeds it.
 const BYTES_MAX: usize = 4 << 20;
 /// Work waits no longer than this for a moment without custody.
-const WORK_WAIT: Duration = Duration::from_millis(5);
-/// A group stays open for company for this part of the last commit's time, and within these limits.
-const PATIENCE: (u32, Duration, Duration) = (4, Duration::from_micros(100), Duration::from_millis(50));
+const WORK_WAIT: Duration = Duration::from_millis(10);
+/// A group stays open for company for this part of the last commit's time, and no longer than this.
+const PATIENCE: (u32, Duration) = (4, Duration::from_millis(50));
 
 /// See the module docs.
 #[derive(Default)]
 pub(super) struct Queue {
     custody: VecDeque<Box<dyn Command>>,
     work: VecDeque<(Instant, Box<dyn Command>)>,
+    group: Group,
     /// Commands of custody that were about at the last commit: in it, or waiting when it ended.
     company: usize,
     /// Until when the next group stays open for those that were answered.
     open_until: Option<Instant>,
 }
 
+/// What the open transaction holds.
+#[derive(Default)]
+struct Group {
+    commands: usize,
+    custody: usize,
+    work: usize,
+    bytes: usize,
+}
+
 /// What the writer does next.
 pub(super) enum Next {
-    /// Commits these.
-    Commit(Vec<Box<dyn Command>>),
-    /// Waits for more commands, at most until then.
-    Wait(Instant),
-    /// Has nothing to do.
+    /// Runs this in the transaction, which it begins when none is open.
+    Perform(Box<dyn Command>),
+    /// Waits until so many more commands of custody, or anything else, come, at most until then.
+    Wait { custody: usize, until: Instant },
+    /// Commits the transaction.
+    Commit,
+    /// Has nothing to do, and no transaction is open.
     Nothing,
 }
 
@@ -56,39 +70,47 @@ impl Queue {
 
     /// What to do now.
     pub(super) fn next(&mut self, now: Instant) -> Next {
-        let for_company = self.company > 1;
-        let for_the_lone_link = self.custody.is_empty() && !self.work.is_empty();
-        if let Some(until) = self.open_until.filter(|until| *until > now)
-            && self.custody.len() < self.company
-            && (for_company || for_the_lone_link)
-        {
-            return Next::Wait(until);
+        let Group { commands, custody, work, bytes } = self.group;
+        let has_room = custody < CUSTODY_MAX && bytes < BYTES_MAX;
+        if has_room && let Some(command) = self.custody.pop_front() {
+            return self.perform(command);
         }
-        let (mut group, mut bytes) = (Vec::new(), 0);
-        while group.len() < CUSTODY_MAX
+        let awaited = self.open_until.filter(|until| has_room && *until > now && custody < self.company);
+        let oldest = self.work.front().map(|(since, _)| now.duration_since(*since));
+        let gathered = work > 0 || self.work.len() >= WORK_MAX || oldest.is_some_and(|waited| waited >= WORK_WAIT);
+        let nobody_minds = custody == 0 && (awaited.is_none() || self.company <= 1);
+        let work_max = if gathered || nobody_minds { WORK_MAX } else { 0 };
+        if work < work_max
             && bytes < BYTES_MAX
-            && let Some(command) = self.custody.pop_front()
+            && let Some((_, command)) = self.work.pop_front()
         {
-            bytes += command.bytes();
-            group.push(command);
+            return self.perform(command);
         }
-        let work_max = match group.is_empty() {
-            true => WORK_MAX.1,
-            false if self.work.front().is_some_and(|(since, _)| now.duration_since(*since) >= WORK_WAIT) => WORK_MAX.0,
-            false => 0,
-        };
-        group.extend(self.work.drain(..work_max.min(self.work.len())).map(|(_, command)| command));
-        match group.is_empty() {
-            true => Next::Nothing,
-            false => Next::Commit(group),
+        match awaited {
+            // A lone link's next frame is waited for only by work that is there already.
+            Some(until) if self.company > 1 || commands > 0 => Next::Wait { custody: self.company - custody, until },
+            _ if commands > 0 => Next::Commit,
+            _ => Next::Nothing,
         }
     }
 
-    /// A commit of so many commands of custody ended; what came meanwhile was pushed.
-    pub(super) fn committed(&mut self, custody: usize, took: Duration, now: Instant) {
+    fn perform(&mut self, command: Box<dyn Command>) -> Next {
+        match command.kind() {
+            Kind::Custody => self.group.custody += 1,
+            Kind::Work | Kind::Draining => self.group.work += 1,
+            Kind::Ending => {}
+        }
+        self.group.commands += 1;
+        self.group.bytes += command.bytes();
+        Next::Perform(command)
+    }
+
+    /// The transaction ended after a commit of this length; what came meanwhile was pushed.
+    pub(super) fn committed(&mut self, took: Duration, now: Instant) {
+        let custody = std::mem::take(&mut self.group).custody;
         self.company = custody + self.custody.len();
-        let (part, least, most) = PATIENCE;
-        self.open_until = (custody > 0).then(|| now + (took / part).clamp(least, most));
+        let (part, most) = PATIENCE;
+        self.open_until = (custody > 0).then(|| now + (took / part).min(most));
     }
 }
 
@@ -119,11 +141,27 @@ mod tests {
         queue
     }
 
-    fn group(next: Next) -> Vec<Kind> {
-        match next {
-            Next::Commit(group) => group.iter().map(|c| c.kind()).collect(),
-            Next::Wait(_) => panic!("waits"),
-            Next::Nothing => Vec::new(),
+    /// The kinds of what is run until the commit, or panics when the queue would rather wait.
+    fn group(queue: &mut Queue, now: Instant) -> Vec<Kind> {
+        let mut kinds = Vec::new();
+        loop {
+            match queue.next(now) {
+                Next::Perform(command) => kinds.push(command.kind()),
+                Next::Wait { .. } => panic!("waits with {kinds:?}"),
+                Next::Commit | Next::Nothing => return kinds,
+            }
+        }
+    }
+
+    /// What is run before the queue waits, for how many, and until when.
+    fn waits(queue: &mut Queue, now: Instant) -> (Vec<Kind>, usize, Instant) {
+        let mut kinds = Vec::new();
+        loop {
+            match queue.next(now) {
+                Next::Perform(command) => kinds.push(command.kind()),
+                Next::Wait { custody, until } => return (kinds, custody, until),
+                Next::Commit | Next::Nothing => panic!("does not wait, with {kinds:?}"),
+            }
         }
     }
 
@@ -133,58 +171,77 @@ mod tests {
     fn i3_a_lone_link_never_waits() {
         let now = Instant::now();
         let mut queue = queue(now, &[Kind::Custody]);
-        assert_eq!(group(queue.next(now)), [Kind::Custody]);
-        queue.committed(1, COMMIT, now);
+        assert_eq!(group(&mut queue, now), [Kind::Custody]);
+        queue.committed(COMMIT, now);
+        assert!(group(&mut queue, now).is_empty());
         queue.push(Box::new(Stub(Kind::Custody)), now);
-        assert_eq!(group(queue.next(now)), [Kind::Custody]);
+        assert_eq!(group(&mut queue, now), [Kind::Custody]);
     }
 
     #[test]
     fn links_that_were_about_are_waited_for_but_not_for_long() {
         let now = Instant::now();
         let mut queue = queue(now, &[Kind::Custody, Kind::Custody]);
-        assert_eq!(group(queue.next(now)).len(), 2);
+        assert_eq!(group(&mut queue, now).len(), 2);
         queue.push(Box::new(Stub(Kind::Custody)), now);
-        queue.committed(2, COMMIT, now);
+        queue.committed(COMMIT, now);
         queue.push(Box::new(Stub(Kind::Custody)), now);
-        let Next::Wait(until) = queue.next(now) else { panic!("two of three are there") };
-        assert_eq!(until, now + COMMIT / PATIENCE.0);
-        assert_eq!(group(queue.next(until)).len(), 2);
-        queue.committed(2, COMMIT, until);
+        let (run, missing, until) = waits(&mut queue, now);
+        assert_eq!((run.len(), missing, until), (2, 1, now + COMMIT / PATIENCE.0));
+        assert!(group(&mut queue, until).is_empty(), "the two are committed");
+        queue.committed(COMMIT, until);
         queue.push(Box::new(Stub(Kind::Custody)), until);
         queue.push(Box::new(Stub(Kind::Custody)), until);
-        assert_eq!(group(queue.next(until)).len(), 2, "all are there");
+        assert_eq!(group(&mut queue, until).len(), 2, "all are there");
     }
 
     #[test]
     fn work_lets_custody_go_first_and_is_not_starved_by_it() {
         let now = Instant::now();
         let mut queue = queue(now, &[Kind::Work, Kind::Draining, Kind::Custody, Kind::Ending]);
-        assert_eq!(group(queue.next(now)), [Kind::Custody, Kind::Ending]);
+        assert_eq!(group(&mut queue, now), [Kind::Custody, Kind::Ending]);
+        queue.committed(Duration::ZERO, now);
         queue.push(Box::new(Stub(Kind::Custody)), now);
-        assert_eq!(group(queue.next(now + WORK_WAIT)), [Kind::Custody, Kind::Work, Kind::Draining]);
+        assert_eq!(group(&mut queue, now + WORK_WAIT), [Kind::Custody, Kind::Work, Kind::Draining]);
+        queue.committed(Duration::ZERO, now);
         queue.push(Box::new(Stub(Kind::Work)), now);
-        assert_eq!(group(queue.next(now)), [Kind::Work], "nobody waits for an acknowledgement");
-        assert!(group(queue.next(now)).is_empty());
+        assert_eq!(group(&mut queue, now + WORK_WAIT), [Kind::Work], "nobody waits for an acknowledgement");
+        queue.committed(Duration::ZERO, now);
+        assert!(group(&mut queue, now).is_empty());
     }
 
     #[test]
-    fn work_does_not_take_the_disk_just_before_the_link_that_was_answered() {
+    fn work_runs_while_links_are_waited_for_and_does_not_take_the_disk_before_them() {
         let now = Instant::now();
         let mut queue = queue(now, &[Kind::Custody, Kind::Work]);
-        assert_eq!(group(queue.next(now)), [Kind::Custody]);
-        queue.committed(1, COMMIT, now);
-        let Next::Wait(until) = queue.next(now) else { panic!("the link is about to send again") };
+        assert_eq!(group(&mut queue, now), [Kind::Custody], "work that is not due goes later");
+        queue.committed(COMMIT, now);
+        let (run, missing, until) = waits(&mut queue, now);
+        assert_eq!((run, missing), (vec![Kind::Work], 1), "the link is about to send again");
         queue.push(Box::new(Stub(Kind::Custody)), until);
-        assert_eq!(group(queue.next(until)), [Kind::Custody], "and work that is not due goes later");
-        queue.committed(1, COMMIT, until);
-        assert_eq!(group(queue.next(until + COMMIT)), [Kind::Work]);
+        assert_eq!(group(&mut queue, now), [Kind::Custody], "and both are committed together");
+        queue.committed(COMMIT, now);
+        queue.push(Box::new(Stub(Kind::Work)), now);
+        assert_eq!(group(&mut queue, now + COMMIT), [Kind::Work], "the link does not send again");
+    }
+
+    #[test]
+    fn a_group_is_bounded() {
+        let now = Instant::now();
+        let mut queue = queue(now, &[Kind::Custody; CUSTODY_MAX + 1]);
+        assert_eq!(group(&mut queue, now).len(), CUSTODY_MAX);
+        queue.committed(COMMIT, now);
+        for _ in 0..=WORK_MAX {
+            queue.push(Box::new(Stub(Kind::Work)), now);
+        }
+        let (run, missing, _) = waits(&mut queue, now);
+        assert_eq!((run.len(), missing), (1 + WORK_MAX, CUSTODY_MAX));
     }
 
     #[test]
     fn the_end_of_a_session_keeps_its_place() {
         let now = Instant::now();
         let mut queue = queue(now, &[Kind::Custody, Kind::Ending, Kind::Custody]);
-        assert_eq!(group(queue.next(now)), [Kind::Custody, Kind::Ending, Kind::Custody]);
+        assert_eq!(group(&mut queue, now), [Kind::Custody, Kind::Ending, Kind::Custody]);
     }
 }

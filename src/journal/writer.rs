@@ -1,7 +1,8 @@
 //! The writer thread: the one write connection, group commit, and what happens when storage fails.
 //!
 //! **Group commit.** The thread runs a group of commands in one transaction and answers all of it after the commit.
-//! Which commands make a group, and whether it is worth waiting for more, is decided in `queue.rs`.
+//! Which commands make a group, and whether it is worth waiting for more, is decided in `queue.rs`. They run as they
+//! come, so that only the commit itself is left to do when the group is complete.
 //!
 //! **A commit that returns an error was not made.** The kernel may have thrown away the dirty pages and will report
 //! the next fsync as fine, so nothing is retried on trust. The transaction is rolled back on the same connection,
@@ -14,6 +15,8 @@ use super::config::Config;
 use super::crash;
 use super::desk::{Desk, Memory};
 use super::error::{JournalError, OpenError};
+use super::inbox::Inbox;
+use super::log::{Log, checkpoint};
 use super::queue::{Next, Queue};
 use super::retention::Sweep;
 use super::schema;
@@ -24,28 +27,21 @@ use rusqlite::Connection;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 /// Without commands for this long, the log is copied into the database file.
 const IDLE_BEFORE_CHECKPOINT: Duration = Duration::from_millis(200);
-/// Without commands for this long, the log file is cut to nothing as well.
-const IDLE_BEFORE_TRUNCATE: Duration = Duration::from_secs(30);
-/// The thread looks no sooner than this whether the commands it waits for have come, nor more often than so many times
-/// in the time of a commit.
-const LOOK_FOR_COMPANY: Duration = Duration::from_micros(50);
-const LOOKS_A_COMMIT: u32 = 64;
+/// Without commands for this long, a log file that got far too long is cut.
+const IDLE_BEFORE_CUT: Duration = Duration::from_secs(30);
+/// How late the thread may be woken, in nanoseconds: its waits are fractions of a millisecond, and the kernel would add
+/// 50 us to each.
+const TIMER_SLACK_NS: libc::c_ulong = 1_000;
 /// On a slow disk the log waits for a pause of so many commits' time before it is copied.
 const IDLE_COMMITS: u32 = 8;
 /// A busy thread still does its chores this often.
 const CHORES_EVERY: Duration = Duration::from_secs(2);
 /// The same while space is short: retention and copying the log are what makes room.
 const CHORES_WHEN_SHORT: Duration = Duration::from_millis(100);
-/// A log that could not be copied whole is not tried again sooner.
-const LOG_RETRY_PAUSE: Duration = Duration::from_millis(100);
-/// SQLite's page size; the default, and never set otherwise.
-const PAGE_BYTES: u64 = 4096;
 /// First and longest pause between attempts to recover.
 const RECOVERY_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
@@ -120,12 +116,22 @@ where
     }
 }
 
-/// What the channel carries.
+/// What the writer is told.
 pub(super) enum Message {
     /// Do this.
     Command(Box<dyn Command>),
-    /// Finish, checkpoint, stop.
-    Close(std::sync::mpsc::SyncSender<()>),
+    /// Finish, checkpoint, stop; and say so, if somebody waits.
+    Close(Option<std::sync::mpsc::SyncSender<()>>),
+}
+
+impl Message {
+    /// What kind of command it is, if it is one.
+    pub(super) fn kind(&self) -> Option<Kind> {
+        match self {
+            Message::Command(command) => Some(command.kind()),
+            Message::Close(_) => None,
+        }
+    }
 }
 
 /// The state of the writer thread.
@@ -139,18 +145,13 @@ pub(super) struct Writer {
     signals: Arc<Signals>,
     failed: Option<Failed>,
     queue: Queue,
-    /// Told to close: by whom. What is queued is still done.
-    closing: Option<std::sync::mpsc::SyncSender<()>>,
-    /// How long the last commit took.
+    /// What ran in the open transaction.
+    group: Vec<Box<dyn Command>>,
+    /// Told to close, and who waits for it. What is queued is still done.
+    closing: Option<Option<std::sync::mpsc::SyncSender<()>>>,
+    /// How long the disk took for the last commit.
     commit_took: Duration,
-    /// Something was committed since the log was last copied into the database file.
-    log_dirty: bool,
-    /// Pages in the log, told by SQLite after each commit.
-    log_pages: Arc<AtomicU64>,
-    /// A reader or a full disk kept the log from being copied whole; not to be tried before.
-    log_retry_at: Option<Instant>,
-    /// The last copy failed because the database file could not grow.
-    log_has_no_room: bool,
+    log: Log,
     chores_at: Instant,
     /// Held for the life of the thread: one process per data directory.
     _lock: File,
@@ -183,148 +184,193 @@ impl Writer {
             signals,
             failed: None,
             queue: Queue::default(),
+            group: Vec::new(),
             closing: None,
             commit_took: Duration::ZERO,
-            log_dirty: true,
-            log_pages: Arc::default(),
-            log_retry_at: None,
-            log_has_no_room: false,
+            log: Log::new(data),
             chores_at: Instant::now(),
             _lock: lock,
         }
     }
 
-    /// Serves until the channel closes or a close is asked for.
-    pub(super) fn run(mut self, commands: &Receiver<Message>) {
+    /// Serves until it is told to close.
+    pub(super) fn run(mut self, inbox: &Inbox) {
+        // SAFETY: changes only how punctually this thread's own timers fire. A refusal changes nothing.
+        unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, TIMER_SLACK_NS) };
+        let open = inbox.open();
         self.space.keep_reserve();
-        self.watch_log();
+        self.conn.iter_mut().for_each(|conn| self.log.watch(conn));
         let mut idle_since = Instant::now();
         loop {
-            self.take_in(commands);
+            self.take_in(inbox);
             self.recover_when_due();
-            let wait = match self.queue.next(Instant::now()) {
-                Next::Wait(until) => {
-                    // Company comes within a moment. Looking now and then is cheaper than being woken by each of them.
-                    let look = (self.commit_took / LOOKS_A_COMMIT).max(LOOK_FOR_COMPANY);
-                    std::thread::sleep(until.saturating_duration_since(Instant::now()).min(look));
+            let now = Instant::now();
+            match self.queue.next(now) {
+                Next::Perform(command) => {
+                    self.perform(command);
                     continue;
                 }
-                Next::Commit(group) => {
-                    let custody = group.iter().filter(|c| c.kind() == Kind::Custody).count();
-                    self.settle(group);
-                    self.take_in(commands);
-                    idle_since = Instant::now();
-                    self.queue.committed(custody, self.commit_took, idle_since);
-                    None
+                Next::Wait { custody, until } => {
+                    // Half of them first: their rows are written while the other half is on its way.
+                    inbox.wait(custody.div_ceil(2), until.saturating_duration_since(now));
+                    continue;
                 }
-                Next::Nothing if self.closing.is_some() => return self.close(),
-                Next::Nothing => Some(self.next_wait(idle_since)),
-            };
-            if let Some(wait) = wait {
-                match commands.recv_timeout(wait) {
-                    Ok(message) => self.take(message),
-                    Err(RecvTimeoutError::Timeout) => self.idle(idle_since),
-                    Err(RecvTimeoutError::Disconnected) => return self.close(),
+                Next::Commit => {
+                    self.commit();
+                    self.take_in(inbox);
+                    idle_since = Instant::now();
+                    self.queue.committed(self.commit_took, idle_since);
+                }
+                Next::Nothing if self.closing.is_some() => {
+                    drop(open);
+                    return self.close();
+                }
+                Next::Nothing => {
+                    if !inbox.wait(1, self.next_wait(idle_since)) {
+                        self.idle(idle_since);
+                    }
                 }
             }
-            let short = self.log_has_no_room || self.signals.condition() != Condition::Good;
+            let short = self.log.has_no_room() || self.signals.condition() != Condition::Good;
             let every = if short { CHORES_WHEN_SHORT } else { CHORES_EVERY };
-            if self.chores_at.elapsed() >= every {
+            if self.group.is_empty() && self.chores_at.elapsed() >= every {
                 self.chores();
             }
         }
     }
 
-    /// Queues everything the channel holds.
-    fn take_in(&mut self, commands: &Receiver<Message>) {
-        while self.closing.is_none()
-            && let Ok(message) = commands.try_recv()
-        {
-            self.take(message);
-        }
-    }
-
-    fn take(&mut self, message: Message) {
-        match message {
-            Message::Command(command) => self.queue.push(command, Instant::now()),
-            Message::Close(reply) => self.closing = Some(reply),
-        }
-    }
-
-    /// Commits a group and answers it.
-    fn settle(&mut self, mut group: Vec<Box<dyn Command>>) {
-        if self.failed.is_some() {
-            return refuse(group, &JournalError::Storage("the storage is being recovered".to_string()));
-        }
-        let level = self.level();
-        // A log that cannot be copied for want of room must not grow: only what makes room may still add to it.
-        let admitted = |kind: Kind| match (self.log_has_no_room, kind) {
-            (true, kind) => kind.may_use_reserve(),
-            (false, Kind::Custody) => level != Level::Full,
-            (false, _) => true,
-        };
-        let (rest, refused) = group.into_iter().partition(|c| admitted(c.kind()));
-        refuse(refused, &JournalError::Full);
-        group = rest;
-        if group.is_empty() {
+    /// Queues everything that came.
+    fn take_in(&mut self, inbox: &Inbox) {
+        if self.closing.is_some() {
             return;
         }
-        match self.commit(&mut group) {
-            Ok(()) => {
-                accept(group);
-                self.cap_log();
-            }
-            Err(JournalError::Full) => {
-                self.space.look_again();
-                let (draining, rest): (Vec<_>, Vec<_>) = group.into_iter().partition(|c| c.kind().may_use_reserve());
-                refuse(rest, &JournalError::Full);
-                self.settle_from_reserve(draining);
-            }
-            Err(error) => {
-                self.fail(&error);
-                refuse(group, &error);
+        let now = Instant::now();
+        for message in inbox.take() {
+            match message {
+                Message::Command(command) => self.queue.push(command, now),
+                Message::Close(reply) => self.closing = Some(reply),
             }
         }
     }
 
-    /// The disk is full: gives deliveries the room that was held back for them.
-    fn settle_from_reserve(&mut self, mut group: Vec<Box<dyn Command>>) {
-        if group.is_empty() {
+    /// Runs a command in the open transaction; it is answered when that has ended.
+    fn perform(&mut self, mut command: Box<dyn Command>) {
+        if self.failed.is_some() {
+            return command.answer(Err(JournalError::Storage("the storage is being recovered".to_string())));
+        }
+        if !self.admits(command.kind()) {
+            return command.answer(Err(JournalError::Full));
+        }
+        let performed = self.attempt(&mut *command);
+        self.group.push(command);
+        if let Err(error) = performed {
+            self.give_up(&error);
+        }
+    }
+
+    /// A log that cannot be copied for want of room must not grow: only what makes room may still add to it.
+    fn admits(&mut self, kind: Kind) -> bool {
+        match (self.log.has_no_room(), kind) {
+            (true, kind) => kind.may_use_reserve(),
+            (false, Kind::Custody) => self.level() != Level::Full,
+            (false, _) => true,
+        }
+    }
+
+    /// Runs a command in the transaction, which it begins when none is open. A command that fails by itself takes only
+    /// its own changes back; an error means that the whole transaction is lost.
+    fn attempt(&mut self, command: &mut dyn Command) -> Result<(), JournalError> {
+        let conn = self.conn.as_ref().ok_or(JournalError::Closed)?;
+        if conn.is_autocommit() {
+            step(conn, "BEGIN IMMEDIATE")?;
+        }
+        let mut desk = Desk {
+            conn,
+            seal: &self.seal,
+            memory: &mut self.memory,
+            now_ms: super::wall_clock_ms(),
+            now: Instant::now(),
+        };
+        if command.kind() == Kind::Custody {
+            return match command.perform(&mut desk) {
+                Ok(()) | Err(JournalError::Refused(_)) => Ok(()),
+                Err(error) => Err(error),
+            };
+        }
+        let mark = desk.memory.mark();
+        step(conn, "SAVEPOINT command")?;
+        match command.perform(&mut desk) {
+            Ok(()) => step(conn, "RELEASE command"),
+            Err(error @ (JournalError::Full | JournalError::Storage(_))) => Err(error),
+            Err(_) => {
+                step(conn, "ROLLBACK TO command")?;
+                step(conn, "RELEASE command")?;
+                desk.memory.undo_to(mark);
+                Ok(())
+            }
+        }
+    }
+
+    /// Commits what ran and answers it.
+    fn commit(&mut self) {
+        if self.group.is_empty() {
+            return;
+        }
+        match self.sync() {
+            Ok(()) => {
+                accept(std::mem::take(&mut self.group));
+                self.cap_log();
+            }
+            Err(error) => self.give_up(&error),
+        }
+    }
+
+    /// The commit itself, that is, the fsync.
+    fn sync(&mut self) -> Result<(), JournalError> {
+        let conn = self.conn.as_ref().ok_or(JournalError::Closed)?;
+        crash::point("before-commit");
+        let began = Instant::now();
+        step(conn, "COMMIT")?;
+        self.commit_took = began.elapsed();
+        crash::point("after-commit");
+        self.log.written();
+        self.signals.wake(self.memory.committed());
+        Ok(())
+    }
+
+    /// The transaction failed: nothing of it is kept, in the database or in memory, and its commands are told. When
+    /// the disk is full, what makes room is tried again with the room that was held back for it.
+    fn give_up(&mut self, error: &JournalError) {
+        self.take_back();
+        let group = std::mem::take(&mut self.group);
+        if *error != JournalError::Full {
+            self.fail(error);
+            return refuse(group, error);
+        }
+        self.space.look_again();
+        let (mut draining, rest): (Vec<_>, Vec<_>) = group.into_iter().partition(|c| c.kind().may_use_reserve());
+        refuse(rest, error);
+        if draining.is_empty() {
             return;
         }
         self.space.release_reserve();
-        match self.commit(&mut group) {
-            Ok(()) => accept(group),
-            Err(JournalError::Full) => refuse(group, &JournalError::Full),
+        let settled = draining.iter_mut().try_for_each(|c| self.attempt(&mut **c)).and_then(|()| self.sync());
+        match settled {
+            Ok(()) => accept(draining),
             Err(error) => {
-                self.fail(&error);
-                refuse(group, &error);
+                self.take_back();
+                if error != JournalError::Full {
+                    self.fail(&error);
+                }
+                refuse(draining, &error);
             }
         }
     }
 
-    /// One transaction. On an error nothing of it is kept, in the database or in memory.
-    fn commit(&mut self, group: &mut [Box<dyn Command>]) -> Result<(), JournalError> {
-        let conn = self.conn.as_ref().ok_or(JournalError::Closed)?;
-        let mark = self.memory.mark();
-        let began = Instant::now();
-        let mut desk =
-            Desk { conn, seal: &self.seal, memory: &mut self.memory, now_ms: super::wall_clock_ms(), now: began };
-        match transact(&mut desk, group) {
-            Ok(()) => {
-                self.commit_took = began.elapsed();
-                crash::point("after-commit");
-                self.log_dirty = true;
-                self.signals.wake(self.memory.committed());
-                Ok(())
-            }
-            Err(error) => {
-                self.memory.undo_to(mark);
-                if !conn.is_autocommit() {
-                    let _ = conn.execute_batch("ROLLBACK");
-                }
-                Err(error)
-            }
+    fn take_back(&mut self) {
+        self.memory.undo_to(0);
+        if let Some(conn) = self.conn.as_ref().filter(|conn| !conn.is_autocommit()) {
+            let _ = conn.execute_batch("ROLLBACK");
         }
     }
 
@@ -364,24 +410,12 @@ impl Writer {
             }
         }
         self.conn = None;
-        let conn = schema::open_writer(&self.data)?;
+        let mut conn = schema::open_writer(&self.data)?;
         self.seal.reload(&conn).map_err(|error| OpenError::Unsafe(error.to_string()))?;
+        self.log.watch(&mut conn);
+        self.log.begin_again();
         self.conn = Some(conn);
-        self.log_dirty = true;
-        self.watch_log();
         Ok(())
-    }
-
-    /// Has SQLite tell the length of its log after each commit.
-    fn watch_log(&mut self) {
-        let pages = self.log_pages.clone();
-        let hook = move |_: &mut rusqlite::hooks::Wal, now: i32| {
-            pages.store(now.unsigned_abs().into(), Ordering::Relaxed);
-            Ok(())
-        };
-        if let Some(Err(error)) = self.conn.as_mut().map(|conn| conn.wal_hook(Some(hook))) {
-            tracing::warn!("the length of the log is not known, it is copied when idle only: {error}");
-        }
     }
 
     fn level(&mut self) -> Level {
@@ -402,7 +436,7 @@ impl Writer {
         if let Some(failed) = &self.failed {
             return failed.retry_at.saturating_duration_since(now);
         }
-        let chore = match self.log_dirty {
+        let chore = match self.log.is_dirty() || self.log.wants_to_be_laid_out() {
             true => (idle_since + self.idle_before_checkpoint()).max(now + Duration::from_millis(1)),
             false => now + CHORES_EVERY,
         };
@@ -417,10 +451,16 @@ impl Writer {
             return;
         }
         let idle = idle_since.elapsed();
-        if self.log_dirty && idle >= self.idle_before_checkpoint() {
+        if idle < self.idle_before_checkpoint() {
+            return;
+        }
+        if self.log.is_dirty() {
             self.tidy_log("PASSIVE");
-        } else if idle >= IDLE_BEFORE_TRUNCATE && self.log_bytes() > 0 {
+        } else if self.log.wants_to_be_laid_out() {
+            self.log.lay_out(&self.space);
+        } else if idle >= IDLE_BEFORE_CUT && self.log.is_worth_cutting(&self.space) {
             self.tidy_log("TRUNCATE");
+            self.log.begin_again();
         }
     }
 
@@ -431,7 +471,7 @@ impl Writer {
         if self.failed.is_some() {
             return;
         }
-        if self.log_has_no_room && self.log_retry_at.is_none_or(|at| at <= Instant::now()) {
+        if self.log.has_no_room() && self.log.may_retry() {
             self.tidy_log("PASSIVE");
         }
         let level = self.level();
@@ -447,7 +487,8 @@ impl Writer {
             now: Instant::now(),
         };
         match self.sweep.slice(&mut desk, level) {
-            Ok(changed) => self.log_dirty |= changed,
+            Ok(true) => self.log.written(),
+            Ok(false) => {}
             Err(JournalError::Full) => {
                 if !conn.is_autocommit() {
                     let _ = conn.execute_batch("ROLLBACK");
@@ -461,42 +502,22 @@ impl Writer {
 
     /// Keeps the log short under load. A reader in the way makes it longer for a while; it is not asked all the time.
     fn cap_log(&mut self) {
-        let bytes = self.log_pages.load(Ordering::Relaxed) * PAGE_BYTES;
-        if bytes > self.space.wal_max() && self.log_retry_at.is_none_or(|at| at <= Instant::now()) {
+        if self.log.is_too_long(&self.space) {
             self.tidy_log("PASSIVE");
         }
     }
 
     fn tidy_log(&mut self, mode: &str) {
         let Some(conn) = &self.conn else { return };
-        self.log_dirty = false;
-        self.log_retry_at = None;
-        self.log_has_no_room = false;
-        crash::point("checkpoint");
-        let mut outcome = checkpoint(conn, mode).map_err(JournalError::from);
-        if outcome == Err(JournalError::Full) && self.space.release_reserve() {
-            // The database file has no room to grow. Without it the log would take what is left of the disk.
-            outcome = checkpoint(conn, mode).map_err(JournalError::from);
+        if let Err(error) = self.log.copy(conn, mode, &self.space) {
+            self.fail(&error);
         }
-        match outcome {
-            Ok(true) => {}
-            Ok(false) => self.log_retry_at = Some(Instant::now() + LOG_RETRY_PAUSE),
-            Err(JournalError::Full) => {
-                self.log_has_no_room = true;
-                self.log_retry_at = Some(Instant::now() + LOG_RETRY_PAUSE);
-            }
-            Err(error) => self.fail(&error),
-        }
-    }
-
-    fn log_bytes(&self) -> u64 {
-        std::fs::metadata(self.data.join("journal.db-wal")).map_or(0, |m| m.len())
     }
 
     /// Empties the log and lets go of every file before it says so: whoever waits may be about to unmount the disk.
     fn close(mut self) {
         self.tidy_log("TRUNCATE");
-        let closing = self.closing.take();
+        let closing = self.closing.take().flatten();
         // A child between fork and exec may still have the descriptor; the lock itself must be gone.
         let _ = self._lock.unlock();
         drop(self);
@@ -506,40 +527,8 @@ impl Writer {
     }
 }
 
-/// Runs the commands between BEGIN and COMMIT. One that fails by itself takes only its own changes back.
-fn transact(desk: &mut Desk<'_>, group: &mut [Box<dyn Command>]) -> Result<(), JournalError> {
-    let run = |sql: &str| desk.conn.prepare_cached(sql)?.execute([]).map(drop);
-    run("BEGIN IMMEDIATE")?;
-    for command in group.iter_mut() {
-        if command.kind() == Kind::Custody {
-            match command.perform(desk) {
-                Ok(()) | Err(JournalError::Refused(_)) => continue,
-                Err(error) => return Err(error),
-            }
-        }
-        let mark = desk.memory.mark();
-        step(desk.conn, "SAVEPOINT command")?;
-        match command.perform(desk) {
-            Ok(()) => step(desk.conn, "RELEASE command")?,
-            Err(error @ (JournalError::Full | JournalError::Storage(_))) => return Err(error),
-            Err(_) => {
-                step(desk.conn, "ROLLBACK TO command")?;
-                step(desk.conn, "RELEASE command")?;
-                desk.memory.undo_to(mark);
-            }
-        }
-    }
-    crash::point("before-commit");
-    step(desk.conn, "COMMIT")
-}
-
 fn step(conn: &Connection, sql: &str) -> Result<(), JournalError> {
     Ok(conn.prepare_cached(sql)?.execute([]).map(drop)?)
-}
-
-/// Copies the log into the database file. False when a reader kept it from finishing.
-fn checkpoint(conn: &Connection, mode: &str) -> rusqlite::Result<bool> {
-    conn.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |r| r.get::<_, i64>(0)).map(|busy| busy == 0)
 }
 
 fn accept(group: Vec<Box<dyn Command>>) {

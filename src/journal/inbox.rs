@@ -1,0 +1,93 @@
+//! The writer's letter box. What it adds to a channel: a writer that waits for company is not woken by each command of
+//! custody, only by the last of those it waits for, because waking a thread costs more than taking a row in.
+
+use super::writer::{Kind, Message};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// See the module docs.
+#[derive(Default)]
+pub(super) struct Inbox {
+    state: Mutex<State>,
+    filled: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    messages: Vec<Message>,
+    /// Commands of custody among them.
+    custody: usize,
+    /// The writer sleeps until so many of those are there, or anything else is.
+    sleeping_for: Option<usize>,
+    /// Nobody reads any more.
+    closed: bool,
+}
+
+impl State {
+    fn is_worth_waking_for(&self, custody: usize) -> bool {
+        self.messages.len() > self.custody || self.custody >= custody
+    }
+}
+
+impl Inbox {
+    /// Drops the message, and with it its way to answer, when nobody reads any more.
+    pub(super) fn push(&self, message: Message) {
+        let mut state = self.lock();
+        if state.closed {
+            return;
+        }
+        state.custody += usize::from(message.kind() == Some(Kind::Custody));
+        state.messages.push(message);
+        let wakes = state.sleeping_for.is_some_and(|custody| state.is_worth_waking_for(custody));
+        if wakes {
+            state.sleeping_for = None;
+            drop(state);
+            self.filled.notify_one();
+        }
+    }
+
+    /// Everything that came since the last time.
+    pub(super) fn take(&self) -> Vec<Message> {
+        let mut state = self.lock();
+        state.custody = 0;
+        std::mem::take(&mut state.messages)
+    }
+
+    /// Sleeps until so many commands of custody, or anything else, are there, at most this long. False when nothing
+    /// came.
+    pub(super) fn wait(&self, custody: usize, longest: Duration) -> bool {
+        let mut state = self.lock();
+        if !state.is_worth_waking_for(custody) {
+            state.sleeping_for = Some(custody);
+            let waited = self.filled.wait_timeout_while(state, longest, |state| state.sleeping_for.is_some());
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            state.sleeping_for = None;
+        }
+        !state.messages.is_empty()
+    }
+
+    /// Held by whoever reads. When it goes, also by a panic, nothing is taken in any more and what is there is dropped
+    /// unanswered: nobody waits for a reader that is gone.
+    pub(super) fn open(&self) -> Open<'_> {
+        Open(self)
+    }
+
+    fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.messages.clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// See [`Inbox::open`].
+pub(super) struct Open<'a>(&'a Inbox);
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}

@@ -16,6 +16,7 @@ pub mod outgoing;
 pub mod preview;
 pub mod run;
 pub mod sim;
+pub mod tap;
 
 use crate::config::LoadError;
 use clap::builder::Styles;
@@ -24,6 +25,8 @@ use clap::{Args, Parser, Subcommand};
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
+/// Where the configuration is unless told otherwise.
+const CONFIG_DEFAULT: &str = "/etc/afferent/afferent.toml";
 /// Exit code for a wrong command line or configuration; clap uses the same.
 pub const EXIT_WRONG: u8 = 2;
 
@@ -78,6 +81,8 @@ pub enum Command {
     Config(config::Config),
     /// Run a simulated instrument or EHR that misbehaves on request.
     Sim(sim::Sim),
+    /// Show what passes on a link, live.
+    Tap(tap::Tap),
     /// Show what the gateway would make of a message.
     Preview(preview::Preview),
     /// See the drivers, test one, or begin a new one from a capture.
@@ -105,6 +110,7 @@ pub fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Check(check) => check.execute(),
         Command::Config(config) => config.execute(),
         Command::Sim(sim) => sim.execute(),
+        Command::Tap(tap) => tap.execute(),
         Command::Preview(preview) => preview.execute(),
         Command::Driver(driver) => driver.execute(),
         Command::Completions(completions) => completions.execute(),

@@ -4,21 +4,28 @@
 //! JSON response a line. It exists because only the gateway's writer thread may change the journal (invariant I3).
 
 use crate::journal::{Journal, Operated, OperatorAction};
+use crate::link::taps::{Passed, Taps, What};
 use crate::link::{LinkCounters, LinkHealth, stopped};
+use crate::workbench::tap::{Shown, Side, Tapped, View};
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc::Receiver;
 use tokio::sync::watch;
 
 /// Name of the socket in the data directory.
 const SOCKET: &str = "control.sock";
 /// Longest request, in bytes.
 const REQUEST_MAX: u64 = 1 << 20;
+/// Connections a tap keeps apart.
+const VIEWS_MAX: usize = 256;
 /// A command waits this long for the gateway; a backup of a large journal is the slowest request.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -30,6 +37,13 @@ pub enum Request {
     Health,
     /// Change something in the journal.
     Operate(OperatorAction),
+    /// Show what passes on a link, or on all of them, until the asker hangs up.
+    Tap {
+        /// Name of the link; none means all.
+        link: Option<String>,
+        /// With patient data.
+        reveal: bool,
+    },
 }
 
 /// What the gateway answers.
@@ -40,6 +54,8 @@ pub enum Response {
     Health(serde_json::Value),
     /// What the journal did.
     Operated(Operated),
+    /// What passed on a link.
+    Tapped(Tapped),
     /// Why it was refused.
     Refused(String),
 }
@@ -72,6 +88,35 @@ pub fn request(data: &Path, request: &Request) -> Result<Response, ControlError>
     let mut answer = String::new();
     BufReader::new(stream).read_line(&mut answer).map_err(line)?;
     serde_json::from_str(&answer).map_err(|e| line(e.into()))
+}
+
+/// Listens in on links of the gateway that runs on `data` and hands over what passes, until `hear` returns false or the
+/// gateway ends. Blocks. `Some` is why the gateway would not.
+pub fn tap(
+    data: &Path,
+    link: Option<&str>,
+    reveal: bool,
+    mut hear: impl FnMut(Tapped) -> bool,
+) -> Result<Option<String>, ControlError> {
+    let failed = |source| ControlError::Line { data: data.to_path_buf(), source };
+    let mut stream = std::os::unix::net::UnixStream::connect(data.join(SOCKET))
+        .map_err(|_| ControlError::NotRunning(data.to_path_buf()))?;
+    let request = Request::Tap { link: link.map(str::to_string), reveal };
+    let mut text = serde_json::to_vec(&request).map_err(|e| failed(e.into()))?;
+    text.push(b'\n');
+    stream.write_all(&text).map_err(failed)?;
+    for line in BufReader::new(stream).lines() {
+        match serde_json::from_str(&line.map_err(failed)?).map_err(|e| failed(e.into()))? {
+            Response::Tapped(tapped) => {
+                if !hear(tapped) {
+                    return Ok(None);
+                }
+            }
+            Response::Refused(why) => return Ok(Some(why)),
+            Response::Health(_) | Response::Operated(_) => return Ok(None),
+        }
+    }
+    Ok(None)
 }
 
 /// Serves the socket until the gateway stops. Without it the gateway still works, so a failure is only logged.
@@ -111,6 +156,21 @@ async fn converse(stream: UnixStream, journal: Journal, links: Arc<[Arc<LinkCoun
     let mut lines = tokio::io::BufReader::new(read.take(REQUEST_MAX)).lines();
     while let Ok(Some(line)) = lines.next_line().await {
         let response = match serde_json::from_str(&line) {
+            Ok(Request::Tap { link, reveal }) => {
+                let chosen: Vec<&Taps> =
+                    links.iter().map(|l| l.taps()).filter(|t| link.as_deref().is_none_or(|l| l == t.link())).collect();
+                let (to, passed) = Taps::channel();
+                if !chosen.is_empty() && chosen.iter().all(|taps| taps.listen(to.clone())) {
+                    drop(to);
+                    tokio::select! {
+                        () = show(passed, &mut write, reveal) => {}
+                        // The asker says nothing more: this is it hanging up.
+                        _ = lines.next_line() => {}
+                    }
+                    return;
+                }
+                Response::Refused(no_tap(link.as_deref(), chosen.is_empty(), &links))
+            }
             Ok(request) => answer(request, &journal, &links).await,
             Err(_) => Response::Refused("the request is not understood".to_string()),
         };
@@ -122,12 +182,48 @@ async fn converse(stream: UnixStream, journal: Journal, links: Arc<[Arc<LinkCoun
     }
 }
 
+/// Writes what passes until the asker does not read any more.
+async fn show(mut passed: Receiver<Passed>, write: &mut OwnedWriteHalf, reveal: bool) {
+    let began = Instant::now();
+    let mut views: HashMap<(Arc<str>, u64), View> = HashMap::new();
+    while let Some(Passed { link, protocol, connection, at_ms, at, what, missed }) = passed.recv().await {
+        if views.len() > VIEWS_MAX || missed > 0 {
+            // A new view is in the middle of something and masks until it knows better.
+            views.clear();
+        }
+        let view = views.entry((link.clone(), connection)).or_insert_with(|| View::new(protocol, reveal));
+        let now = at.saturating_duration_since(began);
+        let (side, shown) = match what {
+            What::Heard(bytes) => (Side::Instrument, view.show(Side::Instrument, &bytes, now)),
+            What::Said(bytes) => (Side::Gateway, view.show(Side::Gateway, &bytes, now)),
+            What::Event(event) => (Side::Link, Shown { remarks: vec![event.to_string()], ..Shown::default() }),
+        };
+        let tapped = Tapped { link: link.to_string(), connection, at_ms, side, shown, missed };
+        let Ok(mut text) = serde_json::to_vec(&Response::Tapped(tapped)) else { return };
+        text.push(b'\n');
+        if write.write_all(&text).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn no_tap(link: Option<&str>, unknown: bool, links: &[Arc<LinkCounters>]) -> String {
+    let names: Vec<&str> = links.iter().map(|l| l.taps().link()).collect();
+    match link {
+        Some(link) if unknown => format!("there is no link {link}; there are {}", names.join(", ")),
+        _ if unknown => "the gateway has no links".to_string(),
+        _ => "too many others listen already".to_string(),
+    }
+}
+
 async fn answer(request: Request, journal: &Journal, links: &[Arc<LinkCounters>]) -> Response {
     match request {
         Request::Health => {
             let health: Vec<LinkHealth> = links.iter().map(|l| l.health()).collect();
             Response::Health(serde_json::to_value(health).unwrap_or_default())
         }
+        // Answered where it was read, since it has many answers.
+        Request::Tap { .. } => Response::Refused("the request is not understood".to_string()),
         Request::Operate(action) => {
             let journal = journal.clone();
             match tokio::task::spawn_blocking(move || journal.operate(action)).await {

@@ -57,6 +57,7 @@ pub mod interpreter;
 pub mod delivery;
 pub mod gateway;
 pub mod control;
+pub mod workbench;
 pub mod demo;
 pub mod bench;
 pub mod config;

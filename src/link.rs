@@ -4,7 +4,7 @@
 //! - [`serial`], [`tcp`] open lines and open them again when they are lost; [`marks`] is how a serial port says that a
 //!   character came damaged.
 //! - [`seats`] keeps idle and hostile connections from crowding out instruments (invariant I10).
-//! - [`counters`] is what a link counts and logs.
+//! - [`counters`] is what a link counts and logs; [`taps`] is who listens in on it.
 
 pub mod config;
 pub mod counters;
@@ -13,6 +13,7 @@ pub mod marks;
 pub mod pump;
 pub mod seats;
 pub mod serial;
+pub mod taps;
 pub mod tcp;
 
 pub use config::Config;
@@ -109,7 +110,7 @@ pub fn open(
     connections: &Arc<AtomicU64>,
     descriptors: usize,
 ) -> Result<(Arc<LinkCounters>, tokio::task::JoinHandle<()>), LinkError> {
-    let counters = Arc::new(LinkCounters::new(&config.name));
+    let counters = Arc::new(LinkCounters::new(&config.name, config.protocol));
     let shell = Arc::new(Shell {
         config: config.clone(),
         link: config.name.as_str().into(),

@@ -8,6 +8,8 @@ mod jwks;
 mod sim;
 #[path = "cli/site.rs"]
 mod site;
+#[path = "cli/tap.rs"]
+mod tap;
 
 use site::Running;
 use std::collections::BTreeSet;

@@ -14,9 +14,6 @@ use clap::Subcommand;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Where the configuration is unless told otherwise.
-const CONFIG_DEFAULT: &str = "/etc/afferent/afferent.toml";
-
 /// See what is kept, and decide about what is held.
 ///
 /// Works beside a running gateway. Patient data is not shown unless asked for.
@@ -38,7 +35,7 @@ pub struct Journal {
 #[derive(Debug, clap::Args)]
 struct Place {
     /// The configuration file, for the data directory and everything in [journal]
-    #[arg(long, global = true, value_name = "FILE", default_value = CONFIG_DEFAULT)]
+    #[arg(long, global = true, value_name = "FILE", default_value = super::CONFIG_DEFAULT)]
     config: PathBuf,
     /// The data directory, when there is no configuration file
     #[arg(long, global = true, value_name = "DIR")]

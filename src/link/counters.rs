@@ -1,6 +1,7 @@
 //! What a link counts and logs. Nothing here can hold patient data: every reason is a constant (invariant I8).
 
-use crate::wire::Event;
+use super::taps::Taps;
+use crate::wire::{Event, Protocol};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -10,6 +11,7 @@ use std::time::Instant;
 /// Counters of one link, shared by its connections.
 pub struct LinkCounters {
     name: String,
+    taps: Taps,
     inner: Mutex<Inner>,
 }
 
@@ -47,8 +49,13 @@ pub struct LinkHealth {
 
 impl LinkCounters {
     /// Counters for the link of this name.
-    pub fn new(name: &str) -> Self {
-        LinkCounters { name: name.to_string(), inner: Mutex::default() }
+    pub fn new(name: &str, protocol: Protocol) -> Self {
+        LinkCounters { name: name.to_string(), taps: Taps::new(name, protocol), inner: Mutex::default() }
+    }
+
+    /// Who listens in on the link.
+    pub fn taps(&self) -> &Taps {
+        &self.taps
     }
 
     /// A part was offered for custody.
@@ -66,6 +73,7 @@ impl LinkCounters {
 
     /// A connection opened.
     pub fn connected(&self) {
+        self.taps.event("connected");
         self.with(|inner| {
             inner.connections += 1;
             inner.open += 1;
@@ -74,6 +82,7 @@ impl LinkCounters {
 
     /// A connection closed.
     pub fn disconnected(&self) {
+        self.taps.event("disconnected");
         self.with(|inner| inner.open = inner.open.saturating_sub(1));
     }
 
@@ -136,6 +145,7 @@ impl LinkCounters {
     }
 
     fn count(&self, reason: &'static str) -> u64 {
+        self.taps.event(reason);
         self.with(|inner| {
             let count = inner.reasons.entry(reason).or_default();
             *count += 1;

@@ -89,6 +89,7 @@ impl Pump {
                 }
             }
             if !sends.is_empty() {
+                self.counters.taps().said(connection, &sends);
                 match tokio::time::timeout(WRITE_TIMEOUT, write(&mut stream, &sends)).await {
                     Ok(Ok(())) => sends.clear(),
                     Ok(Err(error)) => return self.broken(machine, &error).await,
@@ -146,6 +147,7 @@ impl Pump {
     }
 
     fn hear(&mut self, machine: &mut Machine, bytes: &[u8]) {
+        self.counters.taps().heard(self.connection, bytes);
         let now = Instant::now();
         let Some(marks) = &mut self.marks else { return machine.handle_bytes(now, bytes) };
         marks.decode(bytes, |heard| match heard {

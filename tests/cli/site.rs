@@ -92,7 +92,7 @@ impl Site {
     /// ward's are delivered to the EHR and parked at the registry.
     pub fn filled() -> Site {
         let site = Site::new();
-        let address = format!("127.0.0.1:{}", site.chemistry);
+        let address = site.chemistry();
         let played = afferent(&["sim", "instrument", "--connect", &address, "--session", &case(SERUM)]);
         assert_eq!(played.status.code(), Some(0), "{}{}", out(&played), err(&played));
         let count = WARD_SPECIMENS.to_string();
@@ -180,6 +180,16 @@ impl Site {
         let names = |arrival: &Value| arrival["specimens"].as_array().unwrap().iter().any(|id| id == specimen);
         let about = self.chart(ledger).into_iter().filter(names);
         about.map(|arrival| arrival["results"].as_u64().unwrap()).collect()
+    }
+
+    /// Address of the chemistry link.
+    pub fn chemistry(&self) -> String {
+        format!("127.0.0.1:{}", self.chemistry)
+    }
+
+    /// Connects to the chemistry link and hangs up.
+    pub fn knock(&self) {
+        drop(std::net::TcpStream::connect(self.chemistry()).unwrap());
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

@@ -74,7 +74,7 @@ async fn i2_a_damaged_character_is_answered_nak_counted_and_never_kept() {
         config: with(Some(Parity::Even)),
         link: "chemistry".into(),
         journal: journal.clone(),
-        counters: Arc::new(LinkCounters::new("chemistry")),
+        counters: Arc::new(LinkCounters::new("chemistry", crate::wire::Protocol::Astm)),
         shutdown,
         connections: Arc::default(),
         connections_max: 1,

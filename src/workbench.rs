@@ -1,0 +1,7 @@
+//! The bench kit: what a biomedical engineer looks at while an instrument is connected. The engines are here, without a
+//! terminal or a page; `cli/` shows them.
+//!
+//! - [`tap`] turns the bytes of a line, as they pass, into text a person reads: control characters named, patient
+//!   fields masked, a verdict on each frame.
+
+pub mod tap;

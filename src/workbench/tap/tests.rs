@@ -1,0 +1,92 @@
+use super::*;
+use crate::wire::astm::encode_frame;
+
+const RECORDS: &[u8] = b"H|\\^&|||ACME^1|||||||P\rP|1|MRN77|||DOE^JANE||19700101|F\rO|1|SPEC55^A|7^2|^^^GLU\rR|1|^^^GLU|5.0|mmol/L\rC|1|I|call Dr Roe\rL|1|N\r";
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// The text of all runs together, however the bytes were split.
+fn text(protocol: Protocol, bytes: &[u8], split: usize, reveal: bool) -> String {
+    let mut view = View::new(protocol, reveal);
+    bytes.chunks(split).map(|run| view.show(Side::Instrument, run, ms(0)).text).collect()
+}
+
+#[test]
+fn i8_patient_fields_are_masked_in_every_split_and_over_frame_ends() {
+    let (first, second) = RECORDS.split_at(45);
+    for frames in [
+        vec![encode_frame(1, RECORDS, true)],
+        // The cut is inside the patient record: what follows belongs to it.
+        vec![encode_frame(1, first, false), encode_frame(2, second, true)],
+    ] {
+        let bytes = [vec![ENQ], frames.concat(), vec![EOT]].concat();
+        let whole = text(Protocol::Astm, &bytes, usize::MAX, false);
+        for secret in ["MRN77", "DOE", "JANE", "1970", "SPEC55", "Roe", "77", "55"] {
+            assert!(!whole.contains(secret), "{secret} in {whole}");
+        }
+        for shown in ["ACME^1", "^^^GLU|5.0|mmol/L", "L|1|N", "<ENQ>", "<EOT>", "O|1|******^*|*^*|"] {
+            assert!(whole.contains(shown), "no {shown} in {whole}");
+        }
+        for split in 1..9 {
+            assert_eq!(text(Protocol::Astm, &bytes, split, false), whole, "split {split}");
+        }
+        assert_eq!(text(Protocol::Astm, &bytes, 3, true), spell(&bytes));
+    }
+}
+
+#[test]
+fn i8_hl7_segments_are_masked_by_their_own_count_of_fields() {
+    let message = b"\x0bMSH|^~\\&|ACME|LAB||H|20260301||ORU^R01|17|P|2.5.1\rPID|1||MRN77^^^H||DOE^JANE\rOBR|1|ORD9|FIL9|GLU^Glucose^L\rOBX|1|NM|GLU^Glucose^L||5.0|mmol/L\rNTE|1||see Dr Roe\r\x1c\r";
+    let shown = text(Protocol::Hl7, message, 4, false);
+    for secret in ["MRN77", "DOE", "ORD9", "FIL9", "Roe"] {
+        assert!(!shown.contains(secret), "{secret} in {shown}");
+    }
+    for open in ["ORU^R01|17|P|2.5.1", "GLU^Glucose^L||5.0|mmol/L", "OBR|1|****|****|GLU"] {
+        assert!(shown.contains(open), "no {open} in {shown}");
+    }
+}
+
+#[test]
+fn i8_a_view_that_begins_in_the_middle_shows_nothing_until_a_record_begins() {
+    let shown = text(Protocol::Astm, b"77|DOE^JANE|1970\rR|1|^^^GLU|5.0\r", 2, false);
+    assert_eq!(shown, "**|***^****|****<CR>R|1|^^^GLU|5.0<CR>");
+}
+
+#[test]
+fn a_verdict_says_what_was_wrong_and_what_we_answered() {
+    let mut view = View::new(Protocol::Astm, false);
+    let mut bad = encode_frame(3, b"R|1|^^^GLU|5.0\r", true);
+    let sum = bad.len() - 4;
+    let right = String::from_utf8(bad[sum..sum + 2].to_vec()).unwrap();
+    bad[sum..sum + 2].copy_from_slice(b"00");
+    let heard = view.show(Side::Instrument, &bad, ms(10));
+    assert_eq!((heard.sums, heard.remarks.len()), (vec![false], 0));
+    let answered = view.show(Side::Gateway, &[NAK], ms(12));
+    assert_eq!(answered.remarks, [format!("frame 3: checksum 00, expected {right}, NAK sent after 2.0 ms")]);
+
+    let heard = view.show(Side::Instrument, &encode_frame(3, b"R|1|^^^GLU|5.0\r", true), ms(20));
+    assert_eq!(heard.sums, [true]);
+    let answered = view.show(Side::Gateway, &[ACK], ms(21));
+    assert_eq!(answered.remarks, [format!("frame 3: checksum {right} is right, ACK sent after 1.0 ms")]);
+}
+
+#[test]
+fn an_hl7_answer_is_told_by_its_code() {
+    let mut view = View::new(Protocol::Hl7, false);
+    view.show(Side::Instrument, b"\x0bMSH|^~\\&|A\r\x1c\r", ms(0));
+    let answered = view.show(Side::Gateway, b"\x0bMSH|^~\\&|GW\rMSA|AE|17\r\x1c\r", ms(3));
+    assert_eq!(answered.remarks, ["message answered AE after 3.0 ms"]);
+}
+
+#[test]
+fn garbage_of_any_kind_is_only_shown() {
+    let mut view = View::new(Protocol::Astm, false);
+    let bytes: Vec<u8> = (0..=255).cycle().take(70_000).collect();
+    for run in bytes.chunks(977) {
+        view.show(Side::Instrument, run, ms(0));
+        view.show(Side::Gateway, run, ms(0));
+    }
+    assert!(view.frame.body.len() <= FRAME_MAX + 1);
+}

@@ -8,6 +8,7 @@ pub mod check;
 pub mod completions;
 pub mod config;
 pub mod demo;
+pub mod doctor;
 pub mod driver;
 pub mod journal;
 pub mod logging;
@@ -81,6 +82,8 @@ pub enum Command {
     Config(config::Config),
     /// Run a simulated instrument or EHR that misbehaves on request.
     Sim(sim::Sim),
+    /// Tell what is wrong between the instruments and the EHR, and what to do next.
+    Doctor(doctor::Doctor),
     /// Show what passes on a link, live.
     Tap(tap::Tap),
     /// Show what the gateway would make of a message.
@@ -110,6 +113,7 @@ pub fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Check(check) => check.execute(),
         Command::Config(config) => config.execute(),
         Command::Sim(sim) => sim.execute(),
+        Command::Doctor(doctor) => doctor.execute(),
         Command::Tap(tap) => tap.execute(),
         Command::Preview(preview) => preview.execute(),
         Command::Driver(driver) => driver.execute(),

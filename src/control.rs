@@ -3,7 +3,7 @@
 //! A Unix socket in the data directory, readable by its owner only, takes one JSON request a line and answers one
 //! JSON response a line. It exists because only the gateway's writer thread may change the journal (invariant I3).
 
-use crate::journal::{Journal, Operated, OperatorAction};
+use crate::journal::{Condition, Journal, Operated, OperatorAction};
 use crate::link::taps::{Passed, Taps, What};
 use crate::link::{LinkCounters, LinkHealth, stopped};
 use crate::workbench::tap::{Shown, Side, Tapped, View};
@@ -35,6 +35,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(600);
 pub enum Request {
     /// How the links are.
     Health,
+    /// How the journal is.
+    Condition,
     /// Change something in the journal.
     Operate(OperatorAction),
     /// Show what passes on a link, or on all of them, until the asker hangs up.
@@ -52,6 +54,8 @@ pub enum Request {
 pub enum Response {
     /// The links' health as JSON.
     Health(serde_json::Value),
+    /// How the journal is.
+    Condition(Condition),
     /// What the journal did.
     Operated(Operated),
     /// What passed on a link.
@@ -113,7 +117,7 @@ pub fn tap(
                 }
             }
             Response::Refused(why) => return Ok(Some(why)),
-            Response::Health(_) | Response::Operated(_) => return Ok(None),
+            _ => return Ok(None),
         }
     }
     Ok(None)
@@ -222,6 +226,7 @@ async fn answer(request: Request, journal: &Journal, links: &[Arc<LinkCounters>]
             let health: Vec<LinkHealth> = links.iter().map(|l| l.health()).collect();
             Response::Health(serde_json::to_value(health).unwrap_or_default())
         }
+        Request::Condition => Response::Condition(journal.condition()),
         // Answered where it was read, since it has many answers.
         Request::Tap { .. } => Response::Refused("the request is not understood".to_string()),
         Request::Operate(action) => {

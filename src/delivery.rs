@@ -32,7 +32,7 @@ use tokio::task::JoinHandle;
 
 use crate::journal::Journal;
 
-pub use config::{Config, Lane};
+pub use config::{Config, Lane, Protocol};
 
 /// How one attempt to deliver one message ended.
 ///

@@ -90,6 +90,7 @@ pub use reader::Reader;
 pub use receipt::Receipt;
 pub use search::{Found, Query, Shown, ShownHold, ShownMessage, ShownReport};
 pub use signals::Condition;
+pub use space::free_bytes;
 pub use types::{
     Entry, EntryId, Filed, FiledReport, Filing, HoldId, Latest, Lookup, NewHold, NewOutbound, Outbound, OutboxId,
     ReleaseFiling, Released, ReportId, Settlement,

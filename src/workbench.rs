@@ -1,7 +1,9 @@
 //! The bench kit: what a biomedical engineer looks at while an instrument is connected. The engines are here, without a
 //! terminal or a page; `cli/` shows them.
 //!
+//! - [`doctor`] says, layer by layer from the instrument to the EHR, what is wrong and what to do next.
 //! - [`tap`] turns the bytes of a line, as they pass, into text a person reads: control characters named, patient
 //!   fields masked, a verdict on each frame.
 
+pub mod doctor;
 pub mod tap;

@@ -39,6 +39,13 @@ pub(super) enum Level {
     Full,
 }
 
+/// Bytes that may still be written below `path`, or below the nearest folder above it that is there; 0 when it cannot
+/// be told.
+pub fn free_bytes(path: &Path) -> u64 {
+    let there = path.ancestors().find(|p| p.exists()).unwrap_or(Path::new("/"));
+    Disk::of(there).free
+}
+
 /// The view of the disk below the data directory.
 pub(super) struct Space {
     data: PathBuf,

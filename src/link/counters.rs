@@ -2,7 +2,7 @@
 
 use super::taps::Taps;
 use crate::wire::{Event, Protocol};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::Mutex;
@@ -27,7 +27,7 @@ struct Inner {
 }
 
 /// A link's health at one moment.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LinkHealth {
     /// The link's name.
     pub link: String,

@@ -91,7 +91,7 @@ fn carry_out(place: &Place, action: OperatorAction, done: &str) -> anyhow::Resul
     let operated = match control::request(&data, &Request::Operate(action.clone())) {
         Ok(Response::Operated(operated)) => operated,
         Ok(Response::Refused(why)) => anyhow::bail!("the gateway refused: {why}"),
-        Ok(Response::Health(_) | Response::Tapped(_)) => anyhow::bail!("the gateway answered something else"),
+        Ok(_) => anyhow::bail!("the gateway answered something else"),
         Err(ControlError::NotRunning(_)) => {
             if !data.join("journal.db").exists() {
                 return Err(OpenError::Missing(data).into());

@@ -1,0 +1,170 @@
+//! `afferent doctor`: what is wrong, layer by layer, and what to do next.
+
+use crate::control::{self, Request, Response};
+use crate::delivery::{self, Protocol};
+use crate::journal::{self, OpenError, Reader};
+use crate::link::LinkHealth;
+use crate::workbench::doctor::{Facts, Finding, Reached, State, diagnose};
+use crate::{config, tls};
+use anstyle::{AnsiColor, Style};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
+
+/// Held results and parked messages that are counted by reason.
+const COUNTED_MAX: usize = 10_000;
+/// A destination is dialled no longer than this.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+/// `STA_UNSYNC`: the kernel's clock is not kept by anybody.
+const CLOCK_UNSYNCHRONISED: libc::c_int = 0x0040;
+
+/// Tell what is wrong between the instruments and the EHR, and what to do next.
+///
+/// One sentence for each layer: disk, clock, gateway; for each link its line, acknowledgements, records and mapping; for
+/// each destination its queue, whether it can be reached (it is dialled, with TLS, and nothing is sent) and what it
+/// refused. Works beside a running gateway and without one. No patient data is shown.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  afferent doctor
+  afferent doctor --config afferent.toml --json | jq '.findings[] | select(.state != \"good\")'
+
+Exit codes: 0 results get through (there may be something to look at), 1 something keeps them from it, 2 the
+configuration is wrong.")]
+pub struct Doctor {
+    /// The configuration file
+    #[arg(long, value_name = "FILE", default_value = super::CONFIG_DEFAULT)]
+    config: PathBuf,
+    /// Print one JSON object: ok, findings (layer, subject, state, says, next)
+    #[arg(long)]
+    json: bool,
+}
+
+impl Doctor {
+    pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
+        let config = config::load(&self.config)?.config;
+        let data = &config.gateway.data;
+        let health = match control::request(data, &Request::Health) {
+            Ok(Response::Health(health)) => serde_json::from_value::<Vec<LinkHealth>>(health).unwrap_or_default(),
+            _ => Vec::new(),
+        };
+        let condition = match control::request(data, &Request::Condition) {
+            Ok(Response::Condition(condition)) => Some(condition),
+            _ => None,
+        };
+        let reader = match Reader::open(data, &config.journal) {
+            Ok(reader) => Some(reader),
+            // Before the first start there is none.
+            Err(OpenError::Missing(_)) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let mut held = BTreeMap::new();
+        let (mut stats, mut parked) = (None, Vec::new());
+        if let Some(reader) = &reader {
+            stats = Some(reader.stats(jiff::Timestamp::now().as_millisecond())?);
+            parked = reader.parked(COUNTED_MAX)?;
+            for hold in reader.holds(COUNTED_MAX)? {
+                *held.entry((hold.link, hold.reason)).or_default() += 1;
+            }
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let reached: Vec<Reached> = config.destinations.iter().map(|d| runtime.block_on(dial(d))).collect();
+        let of_link = |name: &str| health.iter().find(|h| h.link == name).cloned();
+        let facts = Facts {
+            links: config.links.iter().map(|link| (link, of_link(&link.name))).collect(),
+            destinations: config.destinations.iter().zip(reached).collect(),
+            condition,
+            free_bytes: journal::free_bytes(data),
+            clock_synchronised: clock_synchronised(),
+            stats,
+            held,
+            parked,
+        };
+        let findings = diagnose(&facts);
+        let ok = findings.iter().all(|finding| finding.state != State::Bad);
+        if self.json {
+            println!("{}", json!({ "ok": ok, "findings": findings }));
+        } else {
+            print(&findings);
+        }
+        Ok(ExitCode::from(u8::from(!ok)))
+    }
+}
+
+fn print(findings: &[Finding]) {
+    let colour = super::colour(&std::io::stdout());
+    let paint = |style: Style, text: &str| match colour {
+        true => format!("{style}{text}{style:#}"),
+        false => text.to_string(),
+    };
+    let mut subject = None;
+    for finding in findings {
+        if subject != Some(&finding.subject) {
+            let title = if finding.subject.is_empty() { "the box" } else { &finding.subject };
+            println!("{}", paint(Style::new().bold(), title));
+            subject = Some(&finding.subject);
+        }
+        let (mark, style) = match finding.state {
+            State::Good => ("ok   ", AnsiColor::Green.on_default()),
+            State::Look => ("look ", AnsiColor::Yellow.on_default()),
+            State::Bad => ("WRONG", AnsiColor::Red.on_default().bold()),
+        };
+        println!("  {} {:9} {}", paint(style, mark), finding.layer, finding.says);
+        if !finding.next.is_empty() {
+            println!("        {:9} -> {}", "", finding.next);
+        }
+    }
+}
+
+/// Connects, sets TLS up where it is configured, and hangs up.
+async fn dial(destination: &delivery::Config) -> Reached {
+    let began = Instant::now();
+    match tokio::time::timeout(DIAL_TIMEOUT, connect(destination)).await {
+        Ok(Ok(tls)) => Reached::Yes { tls, took: began.elapsed() },
+        Ok(Err(why)) => Reached::No(why),
+        Err(_) => Reached::No(format!("no answer within {} s", DIAL_TIMEOUT.as_secs())),
+    }
+}
+
+async fn connect(destination: &delivery::Config) -> Result<bool, String> {
+    let (host, port, secured) = endpoint(destination)?;
+    let stream = TcpStream::connect((host.trim_matches(['[', ']']), port))
+        .await
+        .map_err(|error| format!("{host}:{port} cannot be reached: {error}"))?;
+    if !secured {
+        return Ok(false);
+    }
+    let settings = destination.tls.clone().unwrap_or_default();
+    let config = tls::client(&settings).map_err(|error| error.to_string())?;
+    let name = settings.name_for(&host).map_err(|error| error.to_string())?;
+    let connector = tokio_rustls::TlsConnector::from(config);
+    connector.connect(name, stream).await.map(|_| true).map_err(|error| tls::failure(&error).to_string())
+}
+
+/// Host, port, and whether TLS is spoken there.
+fn endpoint(destination: &delivery::Config) -> Result<(String, u16, bool), String> {
+    let unusable = || format!("the address of {} is not usable", destination.name);
+    match destination.protocol {
+        Protocol::Mllp => {
+            let address = destination.address.as_deref().ok_or_else(unusable)?;
+            let (host, port) = address.rsplit_once(':').ok_or_else(unusable)?;
+            Ok((host.to_string(), port.parse().map_err(|_| unusable())?, destination.tls.is_some()))
+        }
+        Protocol::Fhir => {
+            let url = destination.url.as_deref().and_then(|url| reqwest::Url::parse(url).ok()).ok_or_else(unusable)?;
+            let host = url.host_str().ok_or_else(unusable)?.to_string();
+            Ok((host, url.port_or_known_default().ok_or_else(unusable)?, url.scheme() == "https"))
+        }
+    }
+}
+
+fn clock_synchronised() -> bool {
+    // SAFETY: a zeroed timex asks for nothing to be changed; the call only fills it in.
+    unsafe {
+        let mut clock: libc::timex = std::mem::zeroed();
+        libc::adjtimex(&mut clock) >= 0 && clock.status & CLOCK_UNSYNCHRONISED == 0
+    }
+}

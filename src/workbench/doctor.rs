@@ -1,0 +1,330 @@
+//! The doctor: one sentence for each layer between an instrument and the EHR, and what to do next. Pure: facts in,
+//! findings out; `cli/doctor.rs` collects the facts.
+
+use crate::clinical::Doubt;
+use crate::delivery;
+use crate::journal::{Condition, ParkedRow, Stats};
+use crate::link::{self, LinkHealth};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// A message that waits longer than this is worth a person's look.
+const QUEUE_AGE_MAX_MS: i64 = 5 * 60 * 1000;
+/// A link that is silent for longer than this is told of; it may well be a quiet night.
+const SILENT_MAX_S: u64 = 12 * 3600;
+
+/// What was found out about a gateway.
+pub struct Facts<'a> {
+    /// Its links, and how they are; none when the gateway does not run.
+    pub links: Vec<(&'a link::Config, Option<LinkHealth>)>,
+    /// Its destinations, and what came of dialling them.
+    pub destinations: Vec<(&'a delivery::Config, Reached)>,
+    /// The gateway's own view of its disk; none when it does not run.
+    pub condition: Option<Condition>,
+    /// Bytes free where the journal lies.
+    pub free_bytes: u64,
+    /// Whether this machine's clock is kept right by a time server, as far as the kernel knows.
+    pub clock_synchronised: bool,
+    /// The journal in numbers; none when there is none yet.
+    pub stats: Option<Stats>,
+    /// Held results, counted by link and reason.
+    pub held: BTreeMap<(String, String), usize>,
+    /// Parked messages, some of them.
+    pub parked: Vec<ParkedRow>,
+}
+
+/// What came of dialling a destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reached {
+    /// It answered, with TLS when it should, after this time.
+    Yes {
+        /// TLS was set up.
+        tls: bool,
+        /// How long it took.
+        took: Duration,
+    },
+    /// It did not, in words.
+    No(String),
+}
+
+/// How a layer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// Nothing to do.
+    Good,
+    /// Worth a look.
+    Look,
+    /// Results do not get through, or will not.
+    Bad,
+}
+
+/// One sentence about one layer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The layer: `disk`, `clock`, `gateway`, `line`, `link-ack`, `records`, `mapping`, `queue`, `ehr`, `ehr-ack`.
+    pub layer: &'static str,
+    /// Which link or destination; empty for the box itself.
+    pub subject: String,
+    /// How it is.
+    pub state: State,
+    /// What was found.
+    pub says: String,
+    /// What to do next; empty when there is nothing to do.
+    pub next: String,
+}
+
+/// What the facts mean, from the instrument to the EHR.
+pub fn diagnose(facts: &Facts<'_>) -> Vec<Finding> {
+    let mut found = vec![disk(facts), clock(facts), gateway(facts)];
+    for (config, health) in &facts.links {
+        if let Some(health) = health {
+            found.extend(link(config, health));
+        }
+        found.extend(mapping(&config.name, facts));
+    }
+    for (config, reached) in &facts.destinations {
+        found.extend(destination(config, reached, facts));
+    }
+    found
+}
+
+fn finding(
+    layer: &'static str,
+    subject: &str,
+    state: State,
+    says: impl Into<String>,
+    next: impl Into<String>,
+) -> Finding {
+    Finding { layer, subject: subject.to_string(), state, says: says.into(), next: next.into() }
+}
+
+fn disk(facts: &Facts<'_>) -> Finding {
+    let free = facts.free_bytes >> 20;
+    match facts.condition {
+        Some(Condition::Failed) => finding(
+            "disk",
+            "",
+            State::Bad,
+            "the storage failed: nothing is acknowledged until it works again",
+            "look at the log; if the disk is worn out, change it and keep the key",
+        ),
+        Some(Condition::Full) => finding(
+            "disk",
+            "",
+            State::Bad,
+            format!("the journal is full ({free} MB free): instruments keep their results"),
+            "get the EHR to take what waits, or raise journal.quota_mb",
+        ),
+        Some(Condition::Tight) => finding(
+            "disk",
+            "",
+            State::Look,
+            format!("the journal is filling up ({free} MB free)"),
+            "see what waits: afferent journal stats",
+        ),
+        Some(Condition::Good) | None => finding("disk", "", State::Good, format!("{free} MB free"), ""),
+    }
+}
+
+fn clock(facts: &Facts<'_>) -> Finding {
+    match facts.clock_synchronised {
+        true => finding("clock", "", State::Good, "kept right by a time server", ""),
+        false => finding(
+            "clock",
+            "",
+            State::Look,
+            "not kept right by a time server: an instrument's right clock may look wrong",
+            "name the hospital's time server, for example in /etc/systemd/timesyncd.conf",
+        ),
+    }
+}
+
+fn gateway(facts: &Facts<'_>) -> Finding {
+    match facts.condition {
+        Some(_) => finding("gateway", "", State::Good, "running", ""),
+        None => finding(
+            "gateway",
+            "",
+            State::Bad,
+            "no gateway is running on this data directory",
+            "start it: systemctl start afferent, or afferent run --config FILE",
+        ),
+    }
+}
+
+fn link(config: &link::Config, health: &LinkHealth) -> Vec<Finding> {
+    let name = &config.name;
+    let line = line(config, health);
+    let deaf = line.state == State::Bad || health.parts == 0 && health.reasons.is_empty();
+    let mut found = vec![line];
+    if deaf {
+        return found;
+    }
+    found.push(link_ack(name, health));
+    found.push(match (health.parts, health.messages) {
+        (0, _) => finding(
+            "records",
+            name,
+            State::Look,
+            "nothing that could be kept has come yet",
+            format!("watch it: afferent tap {name}"),
+        ),
+        (parts, 0) => finding(
+            "records",
+            name,
+            State::Look,
+            format!("{parts} frames came, but no message has been completed"),
+            format!("does the instrument end its messages with an L record? afferent tap {name}"),
+        ),
+        (_, messages) => {
+            finding("records", name, State::Good, format!("{messages} complete messages since the start"), "")
+        }
+    });
+    found
+}
+
+fn line(config: &link::Config, health: &LinkHealth) -> Finding {
+    let name = &config.name;
+    let bad = |says: String, next: &str| finding("line", name, State::Bad, says, next);
+    if let Some(path) = config.serial.as_ref().filter(|_| !health.up) {
+        return bad(
+            format!("{} cannot be opened", path.display()),
+            "is the adapter plugged in? ls -l /dev/serial/by-id; may this user open it (group dialout)?",
+        );
+    }
+    if let Some(address) = config.dial.as_ref().filter(|_| !health.up) {
+        return bad(
+            format!("the instrument at {address} does not answer"),
+            "is it on, is its host interface enabled, is the address right? ping it",
+        );
+    }
+    if !health.up {
+        return bad("the link is not open".to_string(), "look at the log of the start");
+    }
+    match (health.silent_s, health.open_connections, &config.listen) {
+        (Some(silent), ..) if silent > SILENT_MAX_S => finding(
+            "line",
+            name,
+            State::Look,
+            format!("silent for {} h", silent / 3600),
+            "is the instrument on, and does it send by itself?",
+        ),
+        (Some(silent), ..) => finding("line", name, State::Good, format!("last heard {silent} s ago"), ""),
+        (None, 0, Some(address)) => finding(
+            "line",
+            name,
+            State::Look,
+            format!("listening on {address}, and nobody is connected"),
+            "set host address and port at the instrument to this box; is a firewall between them?",
+        ),
+        (None, _, None) if config.serial.is_some() => finding(
+            "line",
+            name,
+            State::Look,
+            "the port is open, and nothing has been heard",
+            "send a result; if nothing comes, try a crossed (null modem) cable, then the other port of the instrument",
+        ),
+        _ => finding(
+            "line",
+            name,
+            State::Look,
+            "connected, and no result has come yet",
+            format!("send one, and watch: afferent tap {name}"),
+        ),
+    }
+}
+
+/// Reasons of a link that ask for a look, and the look.
+const REMEDIES: [(&str, &str); 8] = [
+    ("damaged character", "speed or parity differ, or the cable is bad: compare them with the instrument's settings"),
+    ("checksum fits", "the instrument sums its frames its own way: its driver has to allow that"),
+    ("bad checksum", "a bad cable, or an instrument that sums its own way: afferent tap shows sent and expected"),
+    ("no custody", "the box could not keep it: see the disk"),
+    ("silence inside", "it stops in the middle: a loose cable, or a time-out at the instrument that is too short"),
+    ("TLS", "see the certificates of both sides: afferent check FILE"),
+    ("frame number", "the instrument counts its frames its own way: keep a capture with afferent tap --save"),
+    ("the peer does not read", "the instrument does not take our answers: is its line one-way?"),
+];
+
+fn link_ack(name: &str, health: &LinkHealth) -> Finding {
+    let worst = REMEDIES.iter().find_map(|(word, remedy)| {
+        let (reason, count) = health.reasons.iter().find(|(reason, _)| reason.contains(word))?;
+        Some((reason, *count, *remedy))
+    });
+    match worst {
+        None => finding("link-ack", name, State::Good, "nothing was refused on the line", ""),
+        Some((reason, count, remedy)) => {
+            // A refused frame comes again: it matters when little else gets through.
+            let state = if health.messages == 0 { State::Bad } else { State::Look };
+            finding("link-ack", name, state, format!("{reason}, {count} times"), remedy)
+        }
+    }
+}
+
+fn mapping(link: &str, facts: &Facts<'_>) -> Vec<Finding> {
+    let of_link = facts.held.iter().filter(|((of, _), _)| of == link);
+    of_link
+        .map(|((_, reason), count)| {
+            let next = match reason.as_str() {
+                r if r == Doubt::UnmappedCode.name() || r == Doubt::UnknownUnit.name() => {
+                    "give the codes a LOINC and a unit in a site driver (gateway.drivers), then replay the entries"
+                }
+                r if r == Doubt::Control.name() => "control runs stay here; discard them when they were seen",
+                _ => "see them: afferent journal hold; then release or discard them",
+            };
+            finding("mapping", link, State::Look, format!("{count} results are held: {reason}"), next)
+        })
+        .collect()
+}
+
+fn destination(config: &delivery::Config, reached: &Reached, facts: &Facts<'_>) -> Vec<Finding> {
+    let name = &config.name;
+    let waits = facts.stats.iter().flat_map(|s| &s.destinations).find(|d| d.destination == *name);
+    let mut found = Vec::new();
+    found.push(match waits.map(|d| (d.queued, d.oldest_ms.unwrap_or(0))) {
+        None | Some((0, _)) => finding("queue", name, State::Good, "nothing waits", ""),
+        Some((queued, oldest)) if oldest > QUEUE_AGE_MAX_MS => finding(
+            "queue",
+            name,
+            State::Bad,
+            format!("{queued} messages wait, the oldest for {} min", oldest / 60_000),
+            "nothing is lost; see the next lines for why they wait",
+        ),
+        Some((queued, _)) => finding("queue", name, State::Good, format!("{queued} messages on their way"), ""),
+    });
+    found.push(match reached {
+        Reached::Yes { tls, took } => {
+            let how = if *tls { "reached, TLS works" } else { "reached, without TLS" };
+            finding("ehr", name, State::Good, format!("{how}, {} ms", took.as_millis()), "")
+        }
+        Reached::No(why) => finding(
+            "ehr",
+            name,
+            State::Bad,
+            why.clone(),
+            "ask the interface team whether the receiver runs and lets this box in; results wait here meanwhile",
+        ),
+    });
+    let parked = waits.map_or(0, |d| d.parked);
+    if parked > 0 {
+        let said = facts.parked.iter().rev().find(|p| p.destination == *name).map_or("", |p| p.reason.as_str());
+        found.push(finding(
+            "ehr-ack",
+            name,
+            State::Bad,
+            format!("{parked} messages were refused for good, the last with: {said}"),
+            "settle it with the interface team, then: afferent journal requeue",
+        ));
+    } else {
+        let took = facts.stats.as_ref().and_then(|s| s.latency_p50_ms);
+        let says =
+            took.map_or("nothing was refused".to_string(), |ms| format!("nothing was refused, half within {ms} ms"));
+        found.push(finding("ehr-ack", name, State::Good, says, ""));
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests;

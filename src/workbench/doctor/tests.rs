@@ -1,0 +1,88 @@
+use super::*;
+use crate::journal::DestinationStats;
+
+fn config(name: &str) -> link::Config {
+    link::Config { name: name.to_string(), listen: Some("0.0.0.0:4001".to_string()), ..Default::default() }
+}
+
+fn health(parts: u64, messages: u64, reasons: &[(&str, u64)]) -> LinkHealth {
+    LinkHealth {
+        link: "chemistry".to_string(),
+        up: true,
+        open_connections: 1,
+        connections: 1,
+        parts,
+        messages,
+        silent_s: (parts > 0).then_some(3),
+        reasons: reasons.iter().map(|(reason, n)| (reason.to_string(), *n)).collect(),
+    }
+}
+
+fn facts<'a>(links: Vec<(&'a link::Config, Option<LinkHealth>)>) -> Facts<'a> {
+    Facts {
+        links,
+        destinations: Vec::new(),
+        condition: Some(Condition::Good),
+        free_bytes: 5 << 30,
+        clock_synchronised: true,
+        stats: None,
+        held: BTreeMap::new(),
+        parked: Vec::new(),
+    }
+}
+
+fn found(facts: &Facts<'_>, layer: &str) -> Finding {
+    let all = diagnose(facts);
+    all.iter().find(|f| f.layer == layer).unwrap_or_else(|| panic!("nothing about {layer} in {all:?}")).clone()
+}
+
+#[test]
+fn a_sound_box_has_nothing_to_do() {
+    let link = config("chemistry");
+    let facts = facts(vec![(&link, Some(health(28, 1, &[])))]);
+    let all = diagnose(&facts);
+    assert!(all.iter().all(|f| f.state == State::Good && f.next.is_empty()), "{all:?}");
+    assert_eq!(
+        all.iter().map(|f| f.layer).collect::<Vec<_>>(),
+        ["disk", "clock", "gateway", "line", "link-ack", "records"]
+    );
+}
+
+#[test]
+fn what_is_not_good_says_what_to_do_next() {
+    let link = config("chemistry");
+    let serial = link::Config { listen: None, serial: Some("/dev/ttyUSB0".into()), ..config("serial") };
+    let down = LinkHealth { up: false, ..health(0, 0, &[]) };
+    let nobody = LinkHealth { open_connections: 0, ..health(0, 0, &[]) };
+    for (facts, layer, state, word) in [
+        (facts(vec![(&serial, Some(down))]), "line", State::Bad, "by-id"),
+        (facts(vec![(&serial, Some(health(0, 0, &[])))]), "line", State::Look, "crossed"),
+        (facts(vec![(&link, Some(nobody))]), "line", State::Look, "firewall"),
+        (facts(vec![(&link, Some(health(0, 0, &[("bad checksum", 6)])))]), "link-ack", State::Bad, "tap"),
+        (facts(vec![(&link, Some(health(9, 3, &[("bad checksum", 1)])))]), "link-ack", State::Look, "tap"),
+        (facts(vec![(&link, Some(health(9, 0, &[])))]), "records", State::Look, "L record"),
+        (Facts { condition: None, ..facts(vec![(&link, None)]) }, "gateway", State::Bad, "start"),
+        (Facts { condition: Some(Condition::Full), ..facts(vec![]) }, "disk", State::Bad, "quota_mb"),
+        (Facts { clock_synchronised: false, ..facts(vec![]) }, "clock", State::Look, "time server"),
+    ] {
+        let finding = found(&facts, layer);
+        assert_eq!(finding.state, state, "{finding:?}");
+        assert!(finding.next.contains(word), "{finding:?}");
+    }
+}
+
+#[test]
+fn held_results_and_a_deaf_ehr_are_told_apart() {
+    let link = config("chemistry");
+    let ehr = delivery::Config { name: "ehr".to_string(), ..Default::default() };
+    let mut facts = facts(vec![(&link, Some(health(28, 1, &[])))]);
+    facts.held.insert(("chemistry".to_string(), Doubt::UnmappedCode.name().to_string()), 12);
+    facts.destinations = vec![(&ehr, Reached::No("connection refused".to_string()))];
+    let waits = DestinationStats { destination: "ehr".to_string(), queued: 40, parked: 2, oldest_ms: Some(7_200_000) };
+    facts.stats = Some(Stats { destinations: vec![waits], ..Stats::default() });
+    let mapping = found(&facts, "mapping");
+    assert_eq!((mapping.says.as_str(), mapping.state), ("12 results are held: unmapped-code", State::Look));
+    assert!(found(&facts, "queue").says.contains("40 messages wait, the oldest for 120 min"));
+    assert_eq!(found(&facts, "ehr").says, "connection refused");
+    assert!(found(&facts, "ehr-ack").next.contains("requeue"));
+}

@@ -252,10 +252,10 @@ const FACTS: &[Fact] = &[
     ("esr-astm/esr.txt", "generic-astm", "231", 1, &["ESR - 11 mm/h [] [unmapped-code]"]),
     (
         "phadia-prime/PhadiaLIS2SampleMessage.txt",
-        "generic-astm",
+        "thermo-phadia-prime",
         "B7650020",
         3,
-        &["t3 - \"Examine\"  [] [unmapped-code]"],
+        &["t3/sIgE - \"Examine\"  [] [unmapped-code,questionable]", "a-IgE/tIgE 19113-0 199 k[IU]/L [] []"],
     ),
     (
         "immucor-galileo-echo/result.astm",

@@ -18,6 +18,7 @@ pub const DRIVERS: &[(&str, &str)] = &[
     ("siemens-clinitek", include_str!("../../drivers/siemens-clinitek/driver.toml")),
     ("siemens-dca-vantage", include_str!("../../drivers/siemens-dca-vantage/driver.toml")),
     ("sysmex-xn", include_str!("../../drivers/sysmex-xn/driver.toml")),
+    ("thermo-phadia-prime", include_str!("../../drivers/thermo-phadia-prime/driver.toml")),
 ];
 
 #[cfg(test)]

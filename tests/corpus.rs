@@ -259,10 +259,10 @@ const FACTS: &[Fact] = &[
     ),
     (
         "immucor-galileo-echo/result.astm",
-        "generic-astm",
+        "immucor-galileo-echo",
         "0651439A",
         14,
-        &["Anti-B - \"3+^3+^45\"  [] [unmapped-code]"],
+        &["Anti-B - \"3+^3+^45\"  [] [unmapped-code]", "ABOD Full Interp 882-1 \"B Pos\"  [] []"],
     ),
     (
         "file-sysmex-xt4000i-e1238/2012-05-09_CBDB6A.txt",

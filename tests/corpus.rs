@@ -258,6 +258,13 @@ const FACTS: &[Fact] = &[
         &["t3/sIgE - \"Examine\"  [] [unmapped-code,questionable]", "a-IgE/tIgE 19113-0 199 k[IU]/L [] []"],
     ),
     (
+        "roche-cobas-psm/sample_message.txt",
+        "roche-cobas-psm",
+        "WT33721",
+        62,
+        &["ALPL - 44.42893  [N] [unmapped-code]", "PHOS - .995455  [N] [unmapped-code]"],
+    ),
+    (
         "immucor-galileo-echo/result.astm",
         "immucor-galileo-echo",
         "0651439A",

@@ -265,6 +265,13 @@ const FACTS: &[Fact] = &[
         &["ALPL - 44.42893  [N] [unmapped-code]", "PHOS - .995455  [N] [unmapped-code]"],
     ),
     (
+        "_no-licence/osmometer-osmo1/result.astm",
+        "advanced-osmo1",
+        "a0489307400a",
+        1,
+        &["OSMO - 296  [N] [unmapped-code]"],
+    ),
+    (
         "immucor-galileo-echo/result.astm",
         "immucor-galileo-echo",
         "0651439A",

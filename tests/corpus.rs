@@ -272,6 +272,16 @@ const FACTS: &[Fact] = &[
         &["OSMO - 296  [N] [unmapped-code]"],
     ),
     (
+        "biorad-ih1000/bloodtype.astm",
+        "biorad-ih1000",
+        "1122206642",
+        4,
+        &[
+            "MO10/AntiA - 40  [] [unmapped-code,unknown-status]",
+            "MO10/Result - \"A^NEG^NEG^ccee^K-^NEG\"  [] [unmapped-code,unknown-status]",
+        ],
+    ),
+    (
         "immucor-galileo-echo/result.astm",
         "immucor-galileo-echo",
         "0651439A",

@@ -19,6 +19,7 @@ pub const DRIVERS: &[(&str, &str)] = &[
     ("roche-cobas-c311", include_str!("../../drivers/roche-cobas-c311/driver.toml")),
     ("roche-cobas-e411", include_str!("../../drivers/roche-cobas-e411/driver.toml")),
     ("roche-cobas-psm", include_str!("../../drivers/roche-cobas-psm/driver.toml")),
+    ("sensititre-swin", include_str!("../../drivers/sensititre-swin/driver.toml")),
     ("siemens-clinitek", include_str!("../../drivers/siemens-clinitek/driver.toml")),
     ("siemens-dca-vantage", include_str!("../../drivers/siemens-dca-vantage/driver.toml")),
     ("sysmex-xn", include_str!("../../drivers/sysmex-xn/driver.toml")),

@@ -24,6 +24,7 @@ pub const DRIVERS: &[(&str, &str)] = &[
     ("siemens-dca-vantage", include_str!("../../drivers/siemens-dca-vantage/driver.toml")),
     ("sysmex-xn", include_str!("../../drivers/sysmex-xn/driver.toml")),
     ("thermo-phadia-prime", include_str!("../../drivers/thermo-phadia-prime/driver.toml")),
+    ("sysmex-xp", include_str!("../../drivers/sysmex-xp/driver.toml")),
 ];
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ pub const DRIVERS: &[(&str, &str)] = &[
     (GENERIC_HL7, include_str!("../../drivers/generic-hl7/driver.toml")),
     ("advanced-osmo1", include_str!("../../drivers/advanced-osmo1/driver.toml")),
     ("biorad-ih1000", include_str!("../../drivers/biorad-ih1000/driver.toml")),
+    ("abbott-afinion", include_str!("../../drivers/abbott-afinion/driver.toml")),
     ("abbott-alinity-ci", include_str!("../../drivers/abbott-alinity-ci/driver.toml")),
     ("abbott-architect", include_str!("../../drivers/abbott-architect/driver.toml")),
     ("cepheid-genexpert", include_str!("../../drivers/cepheid-genexpert/driver.toml")),

@@ -15,6 +15,7 @@ pub const DRIVERS: &[(&str, &str)] = &[
     ("abbott-afinion", include_str!("../../drivers/abbott-afinion/driver.toml")),
     ("abbott-alinity-ci", include_str!("../../drivers/abbott-alinity-ci/driver.toml")),
     ("abbott-architect", include_str!("../../drivers/abbott-architect/driver.toml")),
+    ("beckman-access", include_str!("../../drivers/beckman-access/driver.toml")),
     ("cepheid-genexpert", include_str!("../../drivers/cepheid-genexpert/driver.toml")),
     ("horiba-yumizen-h500", include_str!("../../drivers/horiba-yumizen-h500/driver.toml")),
     ("immucor-galileo-echo", include_str!("../../drivers/immucor-galileo-echo/driver.toml")),

@@ -19,6 +19,7 @@ pub const DRIVERS: &[(&str, &str)] = &[
     ("cepheid-genexpert", include_str!("../../drivers/cepheid-genexpert/driver.toml")),
     ("horiba-yumizen-h500", include_str!("../../drivers/horiba-yumizen-h500/driver.toml")),
     ("immucor-galileo-echo", include_str!("../../drivers/immucor-galileo-echo/driver.toml")),
+    ("mindray-bc", include_str!("../../drivers/mindray-bc/driver.toml")),
     ("roche-cobas-6000", include_str!("../../drivers/roche-cobas-6000/driver.toml")),
     ("roche-cobas-c111", include_str!("../../drivers/roche-cobas-c111/driver.toml")),
     ("roche-cobas-c311", include_str!("../../drivers/roche-cobas-c311/driver.toml")),

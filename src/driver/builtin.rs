@@ -20,6 +20,7 @@ pub const DRIVERS: &[(&str, &str)] = &[
     ("horiba-yumizen-h500", include_str!("../../drivers/horiba-yumizen-h500/driver.toml")),
     ("immucor-galileo-echo", include_str!("../../drivers/immucor-galileo-echo/driver.toml")),
     ("mindray-bc", include_str!("../../drivers/mindray-bc/driver.toml")),
+    ("mindray-bs", include_str!("../../drivers/mindray-bs/driver.toml")),
     ("radiometer-abl", include_str!("../../drivers/radiometer-abl/driver.toml")),
     ("roche-cobas-6000", include_str!("../../drivers/roche-cobas-6000/driver.toml")),
     ("roche-cobas-c111", include_str!("../../drivers/roche-cobas-c111/driver.toml")),

@@ -30,6 +30,7 @@ pub const DRIVERS: &[(&str, &str)] = &[
     ("sensititre-swin", include_str!("../../drivers/sensititre-swin/driver.toml")),
     ("siemens-clinitek", include_str!("../../drivers/siemens-clinitek/driver.toml")),
     ("siemens-dca-vantage", include_str!("../../drivers/siemens-dca-vantage/driver.toml")),
+    ("sysmex-cs", include_str!("../../drivers/sysmex-cs/driver.toml")),
     ("sysmex-xn", include_str!("../../drivers/sysmex-xn/driver.toml")),
     ("thermo-phadia-prime", include_str!("../../drivers/thermo-phadia-prime/driver.toml")),
     ("sysmex-xp", include_str!("../../drivers/sysmex-xp/driver.toml")),

@@ -13,6 +13,7 @@ pub mod driver;
 pub mod journal;
 pub mod logging;
 pub mod man;
+pub mod map;
 pub mod outgoing;
 pub mod preview;
 pub mod run;
@@ -88,6 +89,8 @@ pub enum Command {
     Tap(tap::Tap),
     /// Show what the gateway would make of a message.
     Preview(preview::Preview),
+    /// Show the codes and units nobody has mapped yet, and map them.
+    Map(map::Map),
     /// See the drivers, test one, or begin a new one from a capture.
     Driver(driver::DriverCommand),
     /// Print a completion script for a shell.
@@ -116,6 +119,7 @@ pub fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Doctor(doctor) => doctor.execute(),
         Command::Tap(tap) => tap.execute(),
         Command::Preview(preview) => preview.execute(),
+        Command::Map(map) => map.execute(),
         Command::Driver(driver) => driver.execute(),
         Command::Completions(completions) => completions.execute(),
         Command::Man(man) => man.execute(),

@@ -6,6 +6,10 @@ mod doctor;
 mod journal;
 #[path = "cli/jwks.rs"]
 mod jwks;
+#[path = "cli/map.rs"]
+mod map;
+#[path = "cli/recipe.rs"]
+mod recipe;
 #[path = "cli/sim.rs"]
 mod sim;
 #[path = "cli/site.rs"]

@@ -17,7 +17,7 @@ const SAVED_MAX: usize = 200_000;
 ///
 /// Control characters are named, each frame is judged ("frame 3: checksum 7A, expected 7B, NAK sent"), and what names a
 /// patient or a specimen is masked. Listening changes nothing on the line and never slows it. A saved capture is a
-/// session transcript: a driver's case when it is put in its folder as cases/<story>/session.txt.
+/// session transcript: a driver's case when it is put in its folder as cases/STORY/session.txt.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

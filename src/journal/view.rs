@@ -61,6 +61,8 @@ pub struct HoldRow {
     pub entry: EntryId,
     /// The link it came in on.
     pub link: String,
+    /// The driver that read it, `id@version`.
+    pub driver: String,
     /// Its place in the report, from 0.
     pub observation: u32,
     /// Why it is held.
@@ -187,7 +189,7 @@ impl Reader {
 
     fn hold_rows(&self, condition: &str, parameter: i64) -> Result<Vec<HoldRow>, JournalError> {
         let mut statement = self.conn.prepare_cached(&format!(
-            "SELECT h.id, h.report, e.id, e.link, h.observation, h.reason, e.received_ms
+            "SELECT h.id, h.report, e.id, e.link, h.observation, h.reason, e.received_ms, coalesce(e.driver, '')
              FROM hold h JOIN report r ON r.id = h.report JOIN entry e ON e.id = r.entry WHERE {condition}"
         ))?;
         let rows = statement.query_map([parameter], |r| {
@@ -199,6 +201,7 @@ impl Reader {
                 observation: r.get(4)?,
                 reason: r.get(5)?,
                 received_ms: r.get(6)?,
+                driver: r.get(7)?,
             })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)

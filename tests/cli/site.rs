@@ -73,14 +73,16 @@ impl Site {
         let dir = tempfile::tempdir().unwrap();
         let mut site = Site { dir, registry, chemistry, ward, gateway: None, receivers: Vec::new() };
         let text = format!(
-            "[gateway]\nname = \"bench-1\"\ndata = {:?}\ntime_zone = \"UTC\"\n[journal]\nfree_min_mb = 0\n\
+            "[gateway]\nname = \"bench-1\"\ndata = {:?}\ndrivers = {:?}\ntime_zone = \"UTC\"\n[journal]\nfree_min_mb = 0\n\
              [[link]]\nname = \"chemistry\"\nlisten = \"127.0.0.1:{chemistry}\"\nclock_limit_s = 0\n\
              [[link]]\nname = \"ward\"\nprotocol = \"hl7\"\nlisten = \"127.0.0.1:{ward}\"\nclock_limit_s = 0\n{TIMERS}\
              [[destination]]\nname = \"ehr\"\naddress = \"127.0.0.1:{ehr}\"\nretry_min_ms = 20\nretry_max_ms = 200\n\
              [[destination]]\nname = \"registry\"\naddress = \"127.0.0.1:{registry}\"\nlinks = [\"ward\"]\n\
              retry_min_ms = 20\nretry_max_ms = 200\n",
             site.data(),
+            site.path("drivers"),
         );
+        std::fs::create_dir(site.path("drivers")).unwrap();
         std::fs::write(site.config(), text).unwrap();
         site.receive(ehr, "", "ehr.jsonl");
         site.receive(registry, "ar:203=100", "registry.jsonl");

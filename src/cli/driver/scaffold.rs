@@ -3,8 +3,9 @@
 use crate::driver::identify::sender;
 use crate::driver::{Context, Driver, Protocol, Registry, guess_protocol, interpret};
 use crate::sim::transcript::spell;
+use crate::workbench::codes::suggest;
 use anyhow::Context as _;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Most codes listed.
@@ -37,14 +38,13 @@ fn toml_for(protocol: Protocol, sender: &str, raw: &[u8]) -> String {
     // The name and the model stay the same between two instruments; versions and serial numbers do not.
     let header: String = sender.split(['^', '&']).next().unwrap_or(sender).trim().to_string();
     let header = if header.is_empty() { sender.to_string() } else { header };
-    let mut codes: BTreeMap<String, BTreeMap<String, usize>> = BTreeMap::new();
+    // By code, the units it came in and the name it came with.
+    let mut codes: BTreeMap<&str, (BTreeSet<&str>, &str)> = BTreeMap::new();
     for observation in interpretation.reports.iter().flat_map(|r| &r.observations) {
-        if codes.len() < CODES_MAX || codes.contains_key(&observation.instrument_code) {
-            *codes
-                .entry(observation.instrument_code.clone())
-                .or_default()
-                .entry(observation.unit.clone())
-                .or_default() += 1;
+        if codes.len() < CODES_MAX || codes.contains_key(observation.instrument_code.as_str()) {
+            let seen = codes.entry(&observation.instrument_code).or_default();
+            seen.0.insert(&observation.unit);
+            seen.1 = &observation.instrument_name;
         }
     }
     let mut text = format!(
@@ -53,11 +53,26 @@ fn toml_for(protocol: Protocol, sender: &str, raw: &[u8]) -> String {
         spell(sender.as_bytes()),
         quoted(&header)
     );
-    for (code, units) in codes {
-        let units: Vec<String> = units.keys().map(|u| format!("{} = \"?\"", quoted(u))).collect();
+    for (code, (units, called)) in codes {
+        let suggestions: Vec<String> = units
+            .iter()
+            .flat_map(|unit| suggest(&registry, code, called, unit))
+            .map(|s| {
+                format!(
+                    "\n## perhaps {} {}, {} (same {} and unit in {})",
+                    s.loinc,
+                    s.name,
+                    s.ucum,
+                    s.agrees,
+                    s.drivers.join(", ")
+                )
+            })
+            .collect();
+        let units: Vec<String> = units.iter().map(|u| format!("{} = \"?\"", quoted(u))).collect();
+        text.push_str(&suggestions.concat());
         text.push_str(&format!(
             "\n# [[analyte]]\n# code = {}\n# loinc = \"?\"\n# name = \"?\"\n# units = {{ {} }}\n",
-            quoted(&code),
+            quoted(code),
             units.join(", ")
         ));
     }
@@ -75,12 +90,13 @@ mod tests {
 
     #[test]
     fn a_capture_makes_a_driver_that_recognises_it() {
-        let raw = b"H|\\^&|||Acme^\"One\"^1\rO|1|S1\rR|1|^^^GLU|5.1|mmol/L\rR|2|^^^\"K'|4|\rL|1\r";
+        let raw = b"H|\\^&|||Acme^\"One\"^1\rO|1|S1\rR|1|^^^Glucose|5.1|mmol/L\rR|2|^^^\"K'|4|\rL|1\r";
         let folder = tempfile::tempdir().unwrap();
         let made = folder.path().join("acme-one");
         scaffold(&made, raw).unwrap();
         let text = std::fs::read_to_string(made.join("driver.toml")).unwrap();
-        assert!(text.contains("# code = \"GLU\"") && text.contains("\"mmol/L\" = \"?\""), "{text}");
+        assert!(text.contains("# code = \"Glucose\"") && text.contains("\"mmol/L\" = \"?\""), "{text}");
+        assert!(text.contains("## perhaps 14749-6 Glucose [Moles/volume]"), "what others take it for: {text}");
         let mut registry = Registry::builtin();
         super::super::overlay(&mut registry, folder.path()).unwrap();
         assert_eq!(registry.identify(Protocol::Astm, raw).id, "acme-one");

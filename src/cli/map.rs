@@ -1,0 +1,238 @@
+//! `afferent map`: the codes and units nobody has mapped yet, and what a person decides about them.
+
+use crate::clinical::{Doubt, Report};
+use crate::config::{self, Config};
+use crate::driver::{Driver, builtin};
+use crate::journal::{OpenError, Reader};
+use crate::workbench::codes::{Decision, Suggestion, Unmapped, suggest, with_decision};
+use anyhow::Context as _;
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Held results that are looked at; the oldest first.
+const HOLDS_MAX: usize = 20_000;
+/// Name of a driver's file.
+const FILE: &str = "driver.toml";
+
+/// Show the codes and units nobody has mapped yet, and map them.
+///
+/// Without a verb it lists what is held for want of a LOINC or a UCUM unit, with what other drivers take the same code
+/// or name in the same unit for. A suggestion is only that: it is used when a person accepts it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  afferent map
+  afferent map accept --driver generic-astm --code GLU --loinc 14749-6 --unit mmol/l=mmol/L
+  afferent map --json | jq '.codes[] | select(.suggestions == [])'")]
+pub struct Map {
+    /// The configuration file
+    #[arg(long, global = true, value_name = "FILE", default_value = super::CONFIG_DEFAULT)]
+    config: PathBuf,
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
+    /// What to do
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// Write a decision into the site's own copy of a driver.
+    Accept(Accept),
+}
+
+/// Write a decision into the site's own copy of a driver.
+///
+/// The copy lies in the folder named by gateway.drivers and is made from the built-in driver when there is none yet. It
+/// is checked before it is written. Held results are sent once their entries are replayed.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  afferent map accept --driver generic-astm --code GLU --loinc 14749-6 --unit mmol/l=mmol/L"
+)]
+struct Accept {
+    /// The driver that reads the instrument, as `afferent map` shows it
+    #[arg(long, value_name = "ID")]
+    driver: String,
+    /// The instrument's code
+    #[arg(long)]
+    code: String,
+    /// What it stands for
+    #[arg(long)]
+    loinc: String,
+    /// The LOINC's long common name
+    #[arg(long, default_value = "")]
+    name: String,
+    /// A unit as sent and in UCUM, SENT=UCUM; may be given several times
+    #[arg(long = "unit", value_name = "SENT=UCUM", value_parser = unit)]
+    units: Vec<(String, String)>,
+}
+
+/// A code that is held, how often, in which entries, and what it may be.
+struct Row {
+    unmapped: Unmapped,
+    held: usize,
+    entries: BTreeSet<i64>,
+    suggestions: Vec<Suggestion>,
+}
+
+impl Map {
+    pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
+        let config = config::load(&self.config)?.config;
+        let rows = rows(&config)?;
+        match &self.verb {
+            None => self.list(&rows),
+            Some(Verb::Accept(accept)) => accept.carry_out(&config, &rows, self.json)?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn list(&self, rows: &[Row]) {
+        if self.json {
+            let codes: Vec<_> = rows.iter().map(Row::json).collect();
+            println!("{}", json!({ "codes": codes }));
+            return;
+        }
+        if rows.is_empty() {
+            println!("every code and unit that came is mapped");
+        }
+        for Row { unmapped, held, suggestions, .. } in rows {
+            let Unmapped { link, driver, code, name, unit, reason } = unmapped;
+            let called = if name.is_empty() { String::new() } else { format!(" ({name})") };
+            println!("{code}{called} in {:?}: {held} held, {reason}; link {link}, driver {driver}", unit);
+            for suggestion in suggestions {
+                let Suggestion { loinc, name, ucum, drivers, agrees } = suggestion;
+                println!("    {loinc} {name}, {ucum}  (same {agrees} and unit in {})", drivers.join(", "));
+                println!(
+                    "    afferent map accept --driver {driver} --code {} --loinc {loinc} --unit {}",
+                    shell(code),
+                    shell(&format!("{unit}={ucum}"))
+                );
+            }
+        }
+    }
+}
+
+impl Row {
+    fn json(&self) -> serde_json::Value {
+        let mut value = serde_json::to_value(&self.unmapped).unwrap_or_default();
+        if let Some(object) = value.as_object_mut() {
+            object.insert("held".to_string(), json!(self.held));
+            object.insert("entries".to_string(), json!(self.entries));
+            object.insert("suggestions".to_string(), json!(self.suggestions));
+        }
+        value
+    }
+}
+
+impl Accept {
+    fn carry_out(&self, config: &Config, rows: &[Row], as_json: bool) -> anyhow::Result<()> {
+        let drivers = config.gateway.drivers.as_deref().context(
+            "the site has no drivers of its own yet: set gateway.drivers to a folder, such as /etc/afferent/drivers",
+        )?;
+        let file = drivers.join(&self.driver).join(FILE);
+        let before = match std::fs::read_to_string(&file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => builtin::DRIVERS
+                .iter()
+                .find(|(id, _)| *id == self.driver)
+                .map(|(_, text)| text.to_string())
+                .with_context(|| format!("no driver {}; afferent driver list shows them", self.driver))?,
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
+        };
+        let decision = Decision {
+            code: self.code.clone(),
+            loinc: self.loinc.clone(),
+            name: self.name.clone(),
+            units: self.units.clone(),
+        };
+        let text = with_decision(&before, &decision);
+        Driver::parse(&self.driver, &text)?;
+        write(&file, &text)?;
+        let entries: BTreeSet<i64> = rows
+            .iter()
+            .filter(|row| row.unmapped.driver == self.driver && row.unmapped.code == self.code)
+            .flat_map(|row| row.entries.iter().copied())
+            .collect();
+        if as_json {
+            println!("{}", json!({ "file": file, "entries": entries }));
+            return Ok(());
+        }
+        println!("{} says now what {} stands for", file.display(), self.code);
+        println!("it counts from the next start of the gateway: systemctl restart afferent");
+        if !entries.is_empty() {
+            let numbers: Vec<String> = entries.iter().map(i64::to_string).collect();
+            println!("then send what is held: afferent journal replay {}", numbers.join(" "));
+        }
+        Ok(())
+    }
+}
+
+/// What is held for want of a mapping, by code and unit.
+fn rows(config: &Config) -> anyhow::Result<Vec<Row>> {
+    let reader = match Reader::open(&config.gateway.data, &config.journal) {
+        Ok(reader) => reader,
+        Err(OpenError::Missing(_)) => return Ok(Vec::new()),
+        Err(error) => return Err(error.into()),
+    };
+    let registry = config.registry()?;
+    let mut found: BTreeMap<Unmapped, (usize, BTreeSet<i64>)> = BTreeMap::new();
+    let mut last: Option<(crate::journal::ReportId, Report)> = None;
+    for hold in reader.holds(HOLDS_MAX)? {
+        if last.as_ref().is_none_or(|(id, _)| *id != hold.report) {
+            let report = serde_json::from_slice(&reader.report(hold.report)?).context("a stored report")?;
+            last = Some((hold.report, report));
+        }
+        let observation = last.as_ref().and_then(|(_, report)| report.observations.get(hold.observation as usize));
+        let Some(observation) = observation else { continue };
+        // The reason of a hold is the first of its doubts; a code that is unknown as well still has to be mapped.
+        let wanted = |doubt: &&Doubt| matches!(doubt, Doubt::UnmappedCode | Doubt::UnknownUnit);
+        let Some(doubt) = observation.doubts.iter().find(wanted) else { continue };
+        let unmapped = Unmapped {
+            link: hold.link,
+            driver: hold.driver.split('@').next().unwrap_or_default().to_string(),
+            code: observation.instrument_code.clone(),
+            name: observation.instrument_name.clone(),
+            unit: observation.unit.clone(),
+            reason: doubt.name().to_string(),
+        };
+        let (held, entries) = found.entry(unmapped).or_default();
+        *held += 1;
+        entries.insert(hold.entry.0);
+    }
+    let row = |(unmapped, (held, entries)): (Unmapped, (usize, BTreeSet<i64>))| Row {
+        suggestions: suggest(&registry, &unmapped.code, &unmapped.name, &unmapped.unit),
+        unmapped,
+        held,
+        entries,
+    };
+    Ok(found.into_iter().map(row).collect())
+}
+
+/// Replaces a file in one step, so that a gateway that starts meanwhile reads the old or the new one.
+fn write(file: &Path, text: &str) -> anyhow::Result<()> {
+    let folder = file.parent().unwrap_or(Path::new("."));
+    let failed = || format!("cannot write {}", file.display());
+    std::fs::create_dir_all(folder).with_context(failed)?;
+    let unfinished = folder.join(".driver.toml.new");
+    let mut new = std::fs::File::create(&unfinished).with_context(failed)?;
+    new.write_all(text.as_bytes()).and_then(|()| new.sync_all()).with_context(failed)?;
+    std::fs::rename(&unfinished, file).with_context(failed)
+}
+
+fn unit(text: &str) -> Result<(String, String), String> {
+    let (sent, ucum) = text.split_once('=').ok_or("write it as SENT=UCUM, such as mmol/l=mmol/L")?;
+    Ok((sent.to_string(), ucum.to_string()))
+}
+
+/// The text as one word of a shell.
+fn shell(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:+%".contains(c);
+    match !text.is_empty() && text.chars().all(plain) {
+        true => text.to_string(),
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
+}

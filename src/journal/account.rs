@@ -94,12 +94,17 @@ pub(super) fn add(desk: &Desk<'_>, day: i64, bucket: Bucket, results: i64) -> Re
     Ok(())
 }
 
-/// Moves results from one bucket to another; the day they came in has its row.
+/// Moves results from one bucket to another.
 pub(super) fn shift(desk: &Desk<'_>, day: i64, from: Bucket, to: Bucket, results: i64) -> Result<(), JournalError> {
-    let (from, to) = (from.column(), to.column());
-    desk.conn
-        .prepare_cached(&format!("UPDATE account SET {from} = {from} - ?2, {to} = {to} + ?2 WHERE day = ?1"))?
+    let (less, more) = (from.column(), to.column());
+    let moved = desk
+        .conn
+        .prepare_cached(&format!("UPDATE account SET {less} = {less} - ?2, {more} = {more} + ?2 WHERE day = ?1"))?
         .execute((day, results))?;
+    if moved == 0 {
+        add(desk, day, from, -results)?;
+        add(desk, day, to, results)?;
+    }
     Ok(())
 }
 

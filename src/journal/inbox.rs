@@ -75,7 +75,10 @@ impl Inbox {
     fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
-        state.messages.clear();
+        // Dropped without the lock: whoever waits for an answer is woken by it.
+        let unread = std::mem::take(&mut state.messages);
+        drop(state);
+        drop(unread);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -89,5 +92,71 @@ pub(super) struct Open<'a>(&'a Inbox);
 impl Drop for Open<'_> {
     fn drop(&mut self) {
         self.0.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::desk::Desk;
+    use super::super::error::JournalError;
+    use super::super::writer::Command;
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::mpsc::{Sender, channel};
+
+    struct Stub {
+        kind: Kind,
+        _alive: Option<Sender<()>>,
+    }
+
+    impl Command for Stub {
+        fn perform(&mut self, _: &mut Desk<'_>) -> Result<(), JournalError> {
+            Ok(())
+        }
+        fn answer(self: Box<Self>, _: Result<(), JournalError>) {}
+        fn bytes(&self) -> usize {
+            1
+        }
+        fn kind(&self) -> Kind {
+            self.kind
+        }
+    }
+
+    fn letter(kind: Kind, alive: Option<Sender<()>>) -> Message {
+        Message::Command(Box::new(Stub { kind, _alive: alive }))
+    }
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_writer_that_waits_for_three_is_woken_by_the_third_or_by_anything_else() {
+        for (letters, last) in [(2, Kind::Custody), (0, Kind::Work), (1, Kind::Ending)] {
+            let inbox = Arc::new(Inbox::default());
+            (0..letters).for_each(|_| inbox.push(letter(Kind::Custody, None)));
+            assert!(inbox.wait(3, Duration::ZERO) == (letters > 0), "what came is told though it is not enough");
+            let writer = std::thread::spawn({
+                let inbox = inbox.clone();
+                move || inbox.wait(3, LONG)
+            });
+            while inbox.lock().sleeping_for.is_none() {
+                std::thread::yield_now();
+            }
+            inbox.push(letter(last, None));
+            assert!(writer.join().unwrap(), "{letters} and {last:?}");
+            assert_eq!(inbox.take().len(), letters + 1);
+        }
+    }
+
+    #[test]
+    fn nobody_waits_for_a_reader_that_is_gone() {
+        let inbox = Inbox::default();
+        let (alive, gone) = channel();
+        {
+            let _open = inbox.open();
+            inbox.push(letter(Kind::Work, Some(alive.clone())));
+        }
+        inbox.push(letter(Kind::Custody, Some(alive)));
+        assert!(gone.recv().is_err(), "both letters were dropped, and their ways to answer with them");
+        assert!(inbox.take().is_empty());
     }
 }

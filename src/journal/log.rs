@@ -2,8 +2,9 @@
 //!
 //! A file that grows with each commit costs a change of the file system at each fsync besides its own bytes: a commit
 //! took 0.30 ms where one into bytes that were there took 0.18 ms. So the log file is **laid out** in quiet moments,
-//! with zeros behind what SQLite wrote; it is used again from the start once it was copied, and cut only
-//! when it got far too long. To SQLite, which knows its frames by salt and checksum, the zeros are the end of the log.
+//! with zeros behind what SQLite wrote, and used again from the start once it was copied. It is cut after rows were
+//! removed, when the disk is short, and when it got far too long. To SQLite, which knows its frames by salt and
+//! checksum, the zeros are the end of the log.
 
 use super::crash;
 use super::error::JournalError;
@@ -40,6 +41,8 @@ pub(super) struct Log {
     has_no_room: bool,
     /// The file is as long as it should be, or cannot be.
     laid_out: bool,
+    /// Rows were removed since the file was cut: what they held may still be in its tail.
+    holds_removed: bool,
 }
 
 impl Log {
@@ -51,6 +54,7 @@ impl Log {
             retry_at: None,
             has_no_room: false,
             laid_out: false,
+            holds_removed: false,
         }
     }
 
@@ -71,9 +75,15 @@ impl Log {
         self.dirty = true;
     }
 
-    /// There is something to copy.
-    pub(super) fn is_dirty(&self) -> bool {
-        self.dirty
+    /// Rows were removed.
+    pub(super) fn removed(&mut self) {
+        self.dirty = true;
+        self.holds_removed = true;
+    }
+
+    /// When what is in it may be copied; none when there is nothing to copy.
+    pub(super) fn copy_due(&self) -> Option<Instant> {
+        self.dirty.then(|| self.retry_at.unwrap_or_else(Instant::now))
     }
 
     /// The database file has no room for what is in it.
@@ -108,6 +118,7 @@ impl Log {
             Err(JournalError::Full) => self.has_no_room = true,
             Err(error) => return Err(error),
         }
+        self.dirty = true;
         self.retry_at = Some(Instant::now() + RETRY_PAUSE);
         Ok(())
     }
@@ -130,21 +141,24 @@ impl Log {
         match step() {
             Ok(left) => self.laid_out = left == 0,
             Err(error) => {
-                tracing::debug!("the log is not laid out: {error}");
+                tracing::warn!("the log is not laid out, commits are slower: {error}");
                 self.laid_out = true;
             }
         }
     }
 
-    /// True when a reader or a burst made the file longer than it will be needed again.
-    pub(super) fn is_worth_cutting(&self, space: &Space) -> bool {
-        std::fs::metadata(&self.file).is_ok_and(|file| file.len() > CUT_FROM * space.wal_max())
+    /// True when the file should be cut: removed rows may be in it, a reader or a burst made it far too long, or the
+    /// disk is short.
+    pub(super) fn is_worth_cutting(&self, space: &Space, short: bool) -> bool {
+        let bytes = || std::fs::metadata(&self.file).map_or(0, |file| file.len());
+        self.holds_removed || short && bytes() > 0 || bytes() > CUT_FROM * space.wal_max()
     }
 
     /// The file was cut, or is another one.
     pub(super) fn begin_again(&mut self) {
         self.dirty = true;
         self.laid_out = false;
+        self.holds_removed = false;
     }
 }
 

@@ -81,7 +81,6 @@ impl Queue {
         let nobody_minds = custody == 0 && (awaited.is_none() || self.company <= 1);
         let work_max = if gathered || nobody_minds { WORK_MAX } else { 0 };
         if work < work_max
-            && bytes < BYTES_MAX
             && let Some((_, command)) = self.work.pop_front()
         {
             return self.perform(command);
@@ -236,6 +235,43 @@ mod tests {
         }
         let (run, missing, _) = waits(&mut queue, now);
         assert_eq!((run.len(), missing), (1 + WORK_MAX, CUSTODY_MAX));
+    }
+
+    #[test]
+    fn large_messages_do_not_starve_work() {
+        struct Large;
+        impl Command for Large {
+            fn perform(&mut self, _: &mut Desk<'_>) -> Result<(), JournalError> {
+                Ok(())
+            }
+            fn answer(self: Box<Self>, _: Result<(), JournalError>) {}
+            fn bytes(&self) -> usize {
+                BYTES_MAX
+            }
+            fn kind(&self) -> Kind {
+                Kind::Custody
+            }
+        }
+        let now = Instant::now();
+        let mut queue = queue(now, &[Kind::Work]);
+        queue.push(Box::new(Large), now);
+        queue.push(Box::new(Large), now);
+        assert_eq!(group(&mut queue, now + WORK_WAIT), [Kind::Custody, Kind::Work]);
+    }
+
+    #[test]
+    fn i3_a_link_that_is_left_alone_waits_once_and_not_for_long() {
+        let now = Instant::now();
+        let mut queue = queue(now, &[Kind::Custody, Kind::Custody]);
+        assert_eq!(group(&mut queue, now).len(), 2);
+        queue.committed(COMMIT, now);
+        queue.push(Box::new(Stub(Kind::Custody)), now);
+        let (run, missing, until) = waits(&mut queue, now);
+        assert_eq!((run.len(), missing, until), (1, 1, now + COMMIT / PATIENCE.0));
+        assert!(group(&mut queue, until).is_empty());
+        queue.committed(COMMIT, until);
+        queue.push(Box::new(Stub(Kind::Custody)), until);
+        assert_eq!(group(&mut queue, until), [Kind::Custody], "and never again");
     }
 
     #[test]

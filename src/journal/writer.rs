@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 
 /// Without commands for this long, the log is copied into the database file.
 const IDLE_BEFORE_CHECKPOINT: Duration = Duration::from_millis(200);
-/// Without commands for this long, a log file that got far too long is cut.
+/// Without commands for this long, a log file that should be shorter is cut.
 const IDLE_BEFORE_CUT: Duration = Duration::from_secs(30);
 /// How late the thread may be woken, in nanoseconds: its waits are fractions of a millisecond, and the kernel would add
 /// 50 us to each.
@@ -147,8 +147,10 @@ pub(super) struct Writer {
     queue: Queue,
     /// What ran in the open transaction.
     group: Vec<Box<dyn Command>>,
-    /// Told to close, and who waits for it. What is queued is still done.
-    closing: Option<Option<std::sync::mpsc::SyncSender<()>>>,
+    /// Told to close. What is queued is still done.
+    closing: bool,
+    /// Who waits for that.
+    closers: Vec<std::sync::mpsc::SyncSender<()>>,
     /// How long the disk took for the last commit.
     commit_took: Duration,
     log: Log,
@@ -185,7 +187,8 @@ impl Writer {
             failed: None,
             queue: Queue::default(),
             group: Vec::new(),
-            closing: None,
+            closing: false,
+            closers: Vec::new(),
             commit_took: Duration::ZERO,
             log: Log::new(data),
             chores_at: Instant::now(),
@@ -205,7 +208,12 @@ impl Writer {
             self.take_in(inbox);
             self.recover_when_due();
             let now = Instant::now();
-            match self.queue.next(now) {
+            let next = match self.queue.next(now) {
+                // Nobody else is heard any more.
+                Next::Wait { .. } if self.closing => Next::Commit,
+                next => next,
+            };
+            match next {
                 Next::Perform(command) => {
                     self.perform(command);
                     continue;
@@ -221,9 +229,9 @@ impl Writer {
                     idle_since = Instant::now();
                     self.queue.committed(self.commit_took, idle_since);
                 }
-                Next::Nothing if self.closing.is_some() => {
-                    drop(open);
-                    return self.close();
+                Next::Nothing if self.closing => {
+                    self.close();
+                    return drop(open);
                 }
                 Next::Nothing => {
                     if !inbox.wait(1, self.next_wait(idle_since)) {
@@ -241,14 +249,17 @@ impl Writer {
 
     /// Queues everything that came.
     fn take_in(&mut self, inbox: &Inbox) {
-        if self.closing.is_some() {
+        if self.closing {
             return;
         }
         let now = Instant::now();
         for message in inbox.take() {
             match message {
                 Message::Command(command) => self.queue.push(command, now),
-                Message::Close(reply) => self.closing = Some(reply),
+                Message::Close(reply) => {
+                    self.closing = true;
+                    self.closers.extend(reply);
+                }
             }
         }
     }
@@ -261,7 +272,7 @@ impl Writer {
         if !self.admits(command.kind()) {
             return command.answer(Err(JournalError::Full));
         }
-        let performed = self.attempt(&mut *command);
+        let performed = self.attempt(&mut *command, self.group.is_empty());
         self.group.push(command);
         if let Err(error) = performed {
             self.give_up(&error);
@@ -277,12 +288,15 @@ impl Writer {
         }
     }
 
-    /// Runs a command in the transaction, which it begins when none is open. A command that fails by itself takes only
+    /// Runs a command in the transaction, which the first of a group begins. A command that fails by itself takes only
     /// its own changes back; an error means that the whole transaction is lost.
-    fn attempt(&mut self, command: &mut dyn Command) -> Result<(), JournalError> {
+    fn attempt(&mut self, command: &mut dyn Command, is_first: bool) -> Result<(), JournalError> {
         let conn = self.conn.as_ref().ok_or(JournalError::Closed)?;
-        if conn.is_autocommit() {
-            step(conn, "BEGIN IMMEDIATE")?;
+        // By our own count, not by SQLite's state: a transaction that should not be there, or is gone, is an error.
+        match is_first {
+            true => step(conn, "BEGIN IMMEDIATE")?,
+            false if conn.is_autocommit() => return Err(JournalError::Storage("the transaction is gone".to_string())),
+            false => {}
         }
         let mut desk = Desk {
             conn,
@@ -354,7 +368,8 @@ impl Writer {
             return;
         }
         self.space.release_reserve();
-        let settled = draining.iter_mut().try_for_each(|c| self.attempt(&mut **c)).and_then(|()| self.sync());
+        let again = draining.iter_mut().enumerate().try_for_each(|(at, c)| self.attempt(&mut **c, at == 0));
+        let settled = again.and_then(|()| self.sync());
         match settled {
             Ok(()) => accept(draining),
             Err(error) => {
@@ -436,12 +451,18 @@ impl Writer {
         if let Some(failed) = &self.failed {
             return failed.retry_at.saturating_duration_since(now);
         }
-        let chore = match self.log.is_dirty() || self.log.wants_to_be_laid_out() {
-            true => (idle_since + self.idle_before_checkpoint()).max(now + Duration::from_millis(1)),
-            false => now + CHORES_EVERY,
+        let due = self.log.copy_due().or_else(|| self.should_lay_out().then_some(now));
+        let chore = match due {
+            Some(due) => due.max(idle_since + self.idle_before_checkpoint()).max(now + Duration::from_millis(1)),
+            None => now + CHORES_EVERY,
         };
         let due = self.memory.pauses().map(|(_, pause)| pause.until).filter(|at| *at > now).min();
         chore.min(due.unwrap_or(chore)).saturating_duration_since(now)
+    }
+
+    /// A longer log is only worth its room while there is enough of it.
+    fn should_lay_out(&self) -> bool {
+        self.log.wants_to_be_laid_out() && self.signals.condition() == Condition::Good
     }
 
     /// Nobody asked for anything: wakes lanes whose pause is over and tidies the log.
@@ -454,13 +475,17 @@ impl Writer {
         if idle < self.idle_before_checkpoint() {
             return;
         }
-        if self.log.is_dirty() {
+        let short = self.signals.condition() != Condition::Good;
+        if self.log.copy_due().is_some_and(|due| due <= Instant::now()) {
             self.tidy_log("PASSIVE");
-        } else if self.log.wants_to_be_laid_out() {
+        } else if self.should_lay_out() {
             self.log.lay_out(&self.space);
-        } else if idle >= IDLE_BEFORE_CUT && self.log.is_worth_cutting(&self.space) {
+        } else if idle >= IDLE_BEFORE_CUT && self.log.is_worth_cutting(&self.space, short) {
             self.tidy_log("TRUNCATE");
-            self.log.begin_again();
+            // A reader in the way leaves it as it is.
+            if self.log.copy_due().is_none() {
+                self.log.begin_again();
+            }
         }
     }
 
@@ -486,15 +511,14 @@ impl Writer {
             now_ms: super::wall_clock_ms(),
             now: Instant::now(),
         };
-        match self.sweep.slice(&mut desk, level) {
-            Ok(true) => self.log.written(),
+        let swept = self.sweep.slice(&mut desk, level);
+        if swept.is_err() && !conn.is_autocommit() {
+            let _ = conn.execute_batch("ROLLBACK");
+        }
+        match swept {
+            Ok(true) => self.log.removed(),
             Ok(false) => {}
-            Err(JournalError::Full) => {
-                if !conn.is_autocommit() {
-                    let _ = conn.execute_batch("ROLLBACK");
-                }
-                self.space.release_reserve();
-            }
+            Err(JournalError::Full) => drop(self.space.release_reserve()),
             Err(error) if error.breaks_connection() => self.fail(&error),
             Err(error) => tracing::error!("retention failed: {error}"),
         }
@@ -517,12 +541,13 @@ impl Writer {
     /// Empties the log and lets go of every file before it says so: whoever waits may be about to unmount the disk.
     fn close(mut self) {
         self.tidy_log("TRUNCATE");
-        let closing = self.closing.take().flatten();
+        self.conn = None;
         // A child between fork and exec may still have the descriptor; the lock itself must be gone.
         let _ = self._lock.unlock();
+        let closers = std::mem::take(&mut self.closers);
         drop(self);
-        if let Some(reply) = closing {
-            let _ = reply.send(());
+        for closer in closers {
+            let _ = closer.send(());
         }
     }
 }

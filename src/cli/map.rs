@@ -14,6 +14,8 @@ use std::process::ExitCode;
 
 /// Held results that are looked at; the oldest first.
 const HOLDS_MAX: usize = 20_000;
+/// Drivers that read every instrument nobody wrote one for: what one of them means by a code, another may not.
+const GENERIC: [&str; 2] = [builtin::GENERIC_ASTM, builtin::GENERIC_HL7];
 /// Name of a driver's file.
 const FILE: &str = "driver.toml";
 
@@ -25,7 +27,7 @@ const FILE: &str = "driver.toml";
 #[command(after_help = "\
 Examples:
   afferent map
-  afferent map accept --driver generic-astm --code GLU --loinc 14749-6 --unit mmol/l=mmol/L
+  afferent map accept --driver acme-one --code GLU --loinc 14749-6 --unit mmol/l=mmol/L
   afferent map --json | jq '.codes[] | select(.suggestions == [])'")]
 pub struct Map {
     /// The configuration file
@@ -51,7 +53,7 @@ enum Verb {
 /// is checked before it is written. Held results are sent once their entries are replayed.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  afferent map accept --driver generic-astm --code GLU --loinc 14749-6 --unit mmol/l=mmol/L"
+    after_help = "Example:\n  afferent map accept --driver acme-one --code GLU --loinc 14749-6 --unit mmol/l=mmol/L"
 )]
 struct Accept {
     /// The driver that reads the instrument, as `afferent map` shows it
@@ -101,11 +103,21 @@ impl Map {
         }
         for Row { unmapped, held, suggestions, .. } in rows {
             let Unmapped { link, driver, code, name, unit, reason } = unmapped;
-            let called = if name.is_empty() { String::new() } else { format!(" ({name})") };
-            println!("{code}{called} in {:?}: {held} held, {reason}; link {link}, driver {driver}", unit);
+            let called = if name.is_empty() { String::new() } else { format!(" ({})", name.escape_debug()) };
+            println!(
+                "{}{called} in {unit:?}: {held} held, {reason}; link {link}, driver {driver}",
+                code.escape_debug()
+            );
+            let is_generic = GENERIC.contains(&driver.as_str());
+            if is_generic {
+                println!("    read by {driver}: begin a driver for this instrument with afferent driver new");
+            }
             for suggestion in suggestions {
                 let Suggestion { loinc, name, ucum, drivers, agrees } = suggestion;
                 println!("    {loinc} {name}, {ucum}  (same {agrees} and unit in {})", drivers.join(", "));
+                if is_generic {
+                    continue;
+                }
                 println!(
                     "    afferent map accept --driver {driver} --code {} --loinc {loinc} --unit {}",
                     shell(code),
@@ -130,6 +142,13 @@ impl Row {
 
 impl Accept {
     fn carry_out(&self, config: &Config, rows: &[Row], as_json: bool) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            !GENERIC.contains(&self.driver.as_str()),
+            "{} reads every instrument nobody wrote a driver for, and the next one may mean something else by {}: begin a \
+             driver for this one, afferent driver new",
+            self.driver,
+            self.code
+        );
         let drivers = config.gateway.drivers.as_deref().context(
             "the site has no drivers of its own yet: set gateway.drivers to a folder, such as /etc/afferent/drivers",
         )?;
@@ -183,8 +202,9 @@ fn rows(config: &Config) -> anyhow::Result<Vec<Row>> {
     let mut last: Option<(crate::journal::ReportId, Report)> = None;
     for hold in reader.holds(HOLDS_MAX)? {
         if last.as_ref().is_none_or(|(id, _)| *id != hold.report) {
-            let report = serde_json::from_slice(&reader.report(hold.report)?).context("a stored report")?;
-            last = Some((hold.report, report));
+            // A damaged one is told by `afferent journal verify`; the others can still be mapped.
+            let Ok(json) = reader.report(hold.report) else { continue };
+            last = Some((hold.report, serde_json::from_slice(&json).context("a stored report")?));
         }
         let observation = last.as_ref().and_then(|(_, report)| report.observations.get(hold.observation as usize));
         let Some(observation) = observation else { continue };

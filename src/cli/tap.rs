@@ -6,12 +6,16 @@ use crate::workbench::tap::{Side, Tapped, capture};
 use anstyle::{AnsiColor, Style};
 use anyhow::Context as _;
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Most runs of bytes kept for `--save`: about a day of a busy analyzer.
-const SAVED_MAX: usize = 200_000;
+/// Most characters kept for `--save`; a transcript may have 4 MiB.
+const SAVED_MAX: usize = 3 << 20;
+/// The capture is written so often while something passes.
+const SAVE_EVERY: Duration = Duration::from_millis(500);
 
 /// Show what passes on a link of the running gateway, both directions, as it happens.
 ///
@@ -54,28 +58,25 @@ impl Tap {
             None => config::load(&self.config)?.config.gateway.data,
         };
         let colour = super::colour(&std::io::stdout());
+        let saver = self.save.clone().map(Saver::start);
         if let Some(seconds) = self.seconds {
-            end_after(Duration::from_secs(seconds));
+            end_after(Duration::from_secs(seconds), saver.clone());
         }
         if !self.json {
             let what = self.link.as_deref().map_or("every link".to_string(), |link| format!("link {link}"));
             println!("listening to {what}; Ctrl-C ends");
         }
-        let mut saved: Vec<Tapped> = Vec::new();
         let mut shown = Ok(());
         let refused = control::tap(&data, self.link.as_deref(), self.reveal, |tapped| {
             shown = self.print(&tapped, colour);
-            if let Some(file) = &self.save
-                && saved.len() < SAVED_MAX
-            {
-                saved.push(tapped);
-                // Written as it grows: however the tap ends, the file is a whole transcript of what came before.
-                shown = std::mem::replace(&mut shown, Ok(())).and_then(|()| {
-                    std::fs::write(file, capture(&saved)).with_context(|| format!("cannot write {}", file.display()))
-                });
+            if let Some(saver) = &saver {
+                saver.keep(tapped);
             }
             shown.is_ok()
         })?;
+        if let Some(saver) = &saver {
+            saver.write()?;
+        }
         shown?;
         match refused {
             Some(why) => anyhow::bail!(why),
@@ -124,12 +125,82 @@ impl Tap {
     }
 }
 
+/// Writes what was heard as a transcript, now and then and at the end, each time whole: however the tap ends, the file
+/// is a transcript.
+#[derive(Clone)]
+struct Saver {
+    file: PathBuf,
+    kept: Arc<Mutex<Kept>>,
+}
+
+#[derive(Default)]
+struct Kept {
+    runs: Vec<Tapped>,
+    bytes: usize,
+    changed: bool,
+    full: bool,
+}
+
+impl Saver {
+    fn start(file: PathBuf) -> Saver {
+        let saver = Saver { file, kept: Arc::default() };
+        let writer = saver.clone();
+        std::thread::spawn(move || {
+            loop {
+                std::thread::sleep(SAVE_EVERY);
+                if let Err(error) = writer.write() {
+                    eprintln!("error: {error:#}");
+                    std::process::exit(1);
+                }
+            }
+        });
+        saver
+    }
+
+    fn keep(&self, tapped: Tapped) {
+        let mut kept = self.lock();
+        if kept.bytes + tapped.shown.text.len() > SAVED_MAX {
+            if !std::mem::replace(&mut kept.full, true) {
+                eprintln!("the capture is full: what comes from now on is shown and not saved");
+            }
+            return;
+        }
+        kept.bytes += tapped.shown.text.len();
+        kept.runs.push(tapped);
+        kept.changed = true;
+    }
+
+    fn write(&self) -> anyhow::Result<()> {
+        let mut kept = self.lock();
+        if !std::mem::take(&mut kept.changed) {
+            return Ok(());
+        }
+        let failed = || format!("cannot write {}", self.file.display());
+        let mut unfinished = self.file.clone().into_os_string();
+        unfinished.push(".new");
+        // With --reveal it holds patient data, so it is its owner's alone.
+        let mut options = std::fs::OpenOptions::new();
+        let mut file =
+            options.write(true).create(true).truncate(true).mode(0o600).open(&unfinished).with_context(failed)?;
+        file.write_all(capture(&kept.runs).as_bytes()).with_context(failed)?;
+        std::fs::rename(&unfinished, &self.file).with_context(failed)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Ends the process when the time is over: the line may stay silent, so nothing else would.
-fn end_after(time: Duration) {
+fn end_after(time: Duration, saver: Option<Saver>) {
     let end = Instant::now() + time;
     std::thread::spawn(move || {
         std::thread::sleep(end.saturating_duration_since(Instant::now()));
-        std::process::exit(0);
+        let saved = saver.map_or(Ok(()), |saver| saver.write());
+        if let Err(error) = &saved {
+            eprintln!("error: {error:#}");
+        }
+        std::process::exit(i32::from(saved.is_err()));
     });
 }
 

@@ -147,11 +147,16 @@ impl Pump {
     }
 
     fn hear(&mut self, machine: &mut Machine, bytes: &[u8]) {
-        self.counters.taps().heard(self.connection, bytes);
-        let now = Instant::now();
-        let Some(marks) = &mut self.marks else { return machine.handle_bytes(now, bytes) };
+        let (now, taps) = (Instant::now(), self.counters.taps());
+        let Some(marks) = &mut self.marks else {
+            taps.heard(self.connection, bytes);
+            return machine.handle_bytes(now, bytes);
+        };
         marks.decode(bytes, |heard| match heard {
-            Heard::Good(bytes) => machine.handle_bytes(now, bytes),
+            Heard::Good(bytes) => {
+                taps.heard(self.connection, bytes);
+                machine.handle_bytes(now, bytes);
+            }
             Heard::Damaged(how) => {
                 self.counters.event(&Event::Odd(how));
                 machine.handle_damage(now);

@@ -6,7 +6,7 @@ use crate::delivery;
 use crate::journal::{Condition, ParkedRow, Stats};
 use crate::link::{self, LinkHealth};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// A message that waits longer than this is worth a person's look.
@@ -86,6 +86,26 @@ pub fn diagnose(facts: &Facts<'_>) -> Vec<Finding> {
     }
     for (config, reached) in &facts.destinations {
         found.extend(destination(config, reached, facts));
+    }
+    found.extend(forgotten(facts));
+    found
+}
+
+/// What waits for links and destinations that the configuration does not name any more.
+fn forgotten(facts: &Facts<'_>) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for waits in facts.stats.iter().flat_map(|s| &s.destinations) {
+        let is_known = facts.destinations.iter().any(|(config, _)| config.name == waits.destination);
+        if !is_known && waits.queued + waits.parked > 0 {
+            let says =
+                format!("{} messages wait for it, and the configuration does not name it", waits.queued + waits.parked);
+            let next = "give the destination its name back, or discard them: afferent journal hold";
+            found.push(finding("queue", &waits.destination, State::Bad, says, next));
+        }
+    }
+    let links: BTreeSet<&String> = facts.held.keys().map(|(link, _)| link).collect();
+    for link in links.into_iter().filter(|link| !facts.links.iter().any(|(config, _)| config.name == **link)) {
+        found.extend(mapping(link, facts));
     }
     found
 }
@@ -269,7 +289,7 @@ fn mapping(link: &str, facts: &Facts<'_>) -> Vec<Finding> {
         .map(|((_, reason), count)| {
             let next = match reason.as_str() {
                 r if r == Doubt::UnmappedCode.name() || r == Doubt::UnknownUnit.name() => {
-                    "give the codes a LOINC and a unit in a site driver (gateway.drivers), then replay the entries"
+                    "afferent map shows them and what they may be; once mapped, replay their entries"
                 }
                 r if r == Doubt::Control.name() => "control runs stay here; discard them when they were seen",
                 _ => "see them: afferent journal hold; then release or discard them",
@@ -284,6 +304,13 @@ fn destination(config: &delivery::Config, reached: &Reached, facts: &Facts<'_>) 
     let waits = facts.stats.iter().flat_map(|s| &s.destinations).find(|d| d.destination == *name);
     let mut found = Vec::new();
     found.push(match waits.map(|d| (d.queued, d.oldest_ms.unwrap_or(0))) {
+        None if facts.stats.is_none() => finding(
+            "queue",
+            name,
+            State::Look,
+            "there is no journal that can be read",
+            "start the gateway once; if one of another version is running, ask it with its own program",
+        ),
         None | Some((0, _)) => finding("queue", name, State::Good, "nothing waits", ""),
         Some((queued, oldest)) if oldest > QUEUE_AGE_MAX_MS => finding(
             "queue",
@@ -317,7 +344,7 @@ fn destination(config: &delivery::Config, reached: &Reached, facts: &Facts<'_>) 
             format!("{parked} messages were refused for good, the last with: {said}"),
             "settle it with the interface team, then: afferent journal requeue",
         ));
-    } else {
+    } else if facts.stats.is_some() {
         let took = facts.stats.as_ref().and_then(|s| s.latency_p50_ms);
         let says =
             took.map_or("nothing was refused".to_string(), |ms| format!("nothing was refused, half within {ms} ms"));

@@ -85,4 +85,11 @@ fn held_results_and_a_deaf_ehr_are_told_apart() {
     assert!(found(&facts, "queue").says.contains("40 messages wait, the oldest for 120 min"));
     assert_eq!(found(&facts, "ehr").says, "connection refused");
     assert!(found(&facts, "ehr-ack").next.contains("requeue"));
+
+    facts.destinations.clear();
+    let left = found(&facts, "queue");
+    assert!(left.state == State::Bad && left.says.contains("42 messages wait for it"), "a name that is gone: {left:?}");
+    facts.destinations = vec![(&ehr, Reached::No("connection refused".to_string()))];
+    facts.stats = None;
+    assert_eq!(found(&facts, "queue").state, State::Look, "nothing is known of what waits");
 }

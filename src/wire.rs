@@ -22,6 +22,7 @@
 
 pub mod astm;
 pub mod mllp;
+pub mod poct1a;
 
 /// The time as the shell saw it. Machines compare and add; they never ask a clock (invariant I9).
 pub type Time = std::time::Instant;
@@ -38,6 +39,9 @@ pub enum Protocol {
     /// HL7 v2 over MLLP.
     Hl7,
 }
+
+/// The reason of an [`Output::Close`] that is no fault: both sides have said that they are done.
+pub const ENDED: &str = "the conversation is over";
 
 /// Names one custody request of one machine, so that the answer finds its question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

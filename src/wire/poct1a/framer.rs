@@ -126,6 +126,11 @@ impl Framer {
         (self.place != Place::Outside).then_some(self.length)
     }
 
+    /// Ends the input: what there is of a document that has not ended.
+    pub fn take_unfinished(&mut self) -> Option<Vec<u8>> {
+        (self.place != Place::Outside).then(|| self.end())
+    }
+
     /// Bytes kept now; at most the limit.
     pub fn bytes_held(&self) -> usize {
         self.buffer.len()

@@ -13,6 +13,8 @@
 //! each other are one run of bytes; the line ends of the file are not part of it. Control characters are spelled
 //! (`<STX>`, `<CR>`), any byte can be given in hexadecimal (`<E4>` or `<xE4>`), `<LT>` is `<`. `<CS>` stands for the checksum of
 //! the frame before it, `<*>` on the gateway's side for any text up to the next delimiter.
+//!
+//! `>= ` and `<= ` are lines of XML: `<` and `>` stand for themselves, nothing is spelled but `<*>`.
 
 use std::time::Duration;
 
@@ -47,7 +49,7 @@ pub struct Pattern {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Piece {
     Bytes(Vec<u8>),
-    /// Any text without HL7 delimiters or control characters.
+    /// Any text without HL7 delimiters, double quotes or control characters.
     Anything,
 }
 
@@ -73,7 +75,9 @@ pub fn parse(text: &str) -> Result<Vec<Step>, TranscriptError> {
     for (at, line) in text.lines().enumerate() {
         let wrong = |problem| TranscriptError { line: at + 1, problem };
         let (mark, rest) = line.split_at_checked(1).unwrap_or((line, ""));
-        let content = rest.strip_prefix(' ').unwrap_or(rest);
+        let (literal, rest) = rest.strip_prefix("= ").map_or((false, rest), |rest| (true, rest));
+        let content = if literal { rest } else { rest.strip_prefix(' ').unwrap_or(rest) };
+        let parts = |content| if literal { Ok(literal_parts(content)) } else { parts(content) };
         match mark {
             "" | "#" => {}
             ">" => {
@@ -81,7 +85,7 @@ pub fn parse(text: &str) -> Result<Vec<Step>, TranscriptError> {
                     steps.push(Step::Instrument(Vec::new()));
                 }
                 if let Some(Step::Instrument(bytes)) = steps.last_mut() {
-                    read_instrument(content, bytes).map_err(wrong)?;
+                    parts(content).and_then(|parts| read_instrument(parts, bytes)).map_err(wrong)?;
                 }
             }
             "<" => {
@@ -89,7 +93,7 @@ pub fn parse(text: &str) -> Result<Vec<Step>, TranscriptError> {
                     steps.push(Step::Gateway(Pattern::default()));
                 }
                 if let Some(Step::Gateway(pattern)) = steps.last_mut() {
-                    read_pattern(content, pattern).map_err(wrong)?;
+                    parts(content).and_then(|parts| read_pattern(parts, pattern)).map_err(wrong)?;
                 }
             }
             "@" => steps.push(Step::Pause(read_pause(content.trim()).ok_or(wrong("not a time like 15s"))?)),
@@ -138,8 +142,8 @@ enum Part<'a> {
     Anything,
 }
 
-fn read_instrument(content: &str, bytes: &mut Vec<u8>) -> Result<(), &'static str> {
-    for part in parts(content)? {
+fn read_instrument(parts: Vec<Part<'_>>, bytes: &mut Vec<u8>) -> Result<(), &'static str> {
+    for part in parts {
         match part {
             Part::Text(text) => bytes.extend_from_slice(text.as_bytes()),
             Part::Byte(byte) => bytes.push(byte),
@@ -154,8 +158,8 @@ fn read_instrument(content: &str, bytes: &mut Vec<u8>) -> Result<(), &'static st
     Ok(())
 }
 
-fn read_pattern(content: &str, pattern: &mut Pattern) -> Result<(), &'static str> {
-    for part in parts(content)? {
+fn read_pattern(parts: Vec<Part<'_>>, pattern: &mut Pattern) -> Result<(), &'static str> {
+    for part in parts {
         let bytes: &[u8] = match &part {
             Part::Text(text) => text.as_bytes(),
             Part::Byte(byte) => std::slice::from_ref(byte),
@@ -186,6 +190,18 @@ fn parts(content: &str) -> Result<Vec<Part<'_>>, &'static str> {
     Ok(parts)
 }
 
+/// A line of XML.
+fn literal_parts(content: &str) -> Vec<Part<'_>> {
+    let mut parts = Vec::new();
+    for (at, text) in content.split("<*>").enumerate() {
+        if at > 0 {
+            parts.push(Part::Anything);
+        }
+        parts.push(Part::Text(text));
+    }
+    parts
+}
+
 fn named(name: &str) -> Option<Part<'static>> {
     match name {
         "CS" => Some(Part::Checksum),
@@ -213,12 +229,21 @@ fn read_pause(text: &str) -> Option<Duration> {
 }
 
 fn is_delimiter(byte: u8) -> bool {
-    matches!(byte, b'|' | b'^' | b'~' | b'&') || byte < 0x20
+    matches!(byte, b'|' | b'^' | b'~' | b'&' | b'"') || byte < 0x20
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_of_xml_stand_as_they_are() {
+        let steps = parse(">= <ACK>5 > 4</ACK>\n> <CR>\n<= <A V=\"<*>\"/>\n").unwrap();
+        assert_eq!(steps[0], Step::Instrument(b"<ACK>5 > 4</ACK>\r".to_vec()));
+        let Step::Gateway(pattern) = &steps[1] else { panic!("{steps:?}") };
+        assert!(pattern.matches(b"<A V=\"12:30\"/>") && pattern.matches(b"<A V=\"\"/>"));
+        assert!(!pattern.matches(b"<A V=\"12\" B=\"\"/>"));
+    }
 
     #[test]
     fn a_transcript_is_read_as_written() {

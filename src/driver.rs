@@ -10,6 +10,7 @@ pub mod builtin;
 pub mod identify;
 mod interpret_astm;
 mod interpret_hl7;
+mod interpret_poct1a;
 mod observe;
 pub mod path;
 pub mod quirk;
@@ -34,9 +35,16 @@ pub const RESULTS_MAX: usize = 20_000;
 /// Hex digits of a driver's version.
 const VERSION_DIGITS: usize = 12;
 
-/// What the bytes look like: HL7 when an MSH comes before any ASTM header, else ASTM.
+/// What the bytes look like: POCT1-A when they begin with one of its documents, HL7 when an MSH comes before any ASTM
+/// header, else ASTM.
 pub fn guess_protocol(raw: &[u8]) -> Protocol {
-    if crate::message::hl7::looks_like(raw) { Protocol::Hl7 } else { Protocol::Astm }
+    if crate::message::poct1a::looks_like(raw) {
+        Protocol::Poct1a
+    } else if crate::message::hl7::looks_like(raw) {
+        Protocol::Hl7
+    } else {
+        Protocol::Astm
+    }
 }
 
 /// Why a `driver.toml` was not taken.
@@ -88,6 +96,7 @@ pub struct Registry {
     drivers: BTreeMap<String, Driver>,
     bare_astm: Driver,
     bare_hl7: Driver,
+    bare_poct1a: Driver,
 }
 
 /// What [`interpret`] needs to know beyond the bytes.
@@ -150,6 +159,7 @@ fn interpret_traced(driver: &Driver, raw: &[u8], context: &Context, trace: bool)
     let (mut interpretation, origins) = match driver.protocol() {
         Protocol::Astm => interpret_astm::interpret(driver, raw, context, trace),
         Protocol::Hl7 => interpret_hl7::interpret(driver, raw, context, trace),
+        Protocol::Poct1a => interpret_poct1a::interpret(driver, raw, context, trace),
     };
     let observations: usize = interpretation.reports.iter().map(|r| r.observations.len()).sum();
     interpretation.inbound_results = u32::try_from(observations + interpretation.refused.len()).unwrap_or(u32::MAX);
@@ -170,6 +180,7 @@ impl Driver {
             message: fault.message,
         })?;
         schema.fields.fill(schema.identity.protocol);
+        schema.qc.fill(schema.identity.protocol);
         let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
         let version = digest.as_ref().iter().map(|b| format!("{b:02x}")).collect::<String>();
         let mut analytes: HashMap<String, Vec<usize>> = HashMap::new();
@@ -220,6 +231,7 @@ impl Driver {
         };
         let mut schema = Schema::bare(identity);
         schema.fields.fill(protocol);
+        schema.qc.fill(protocol);
         Driver { id: id.to_string(), version: "0".repeat(VERSION_DIGITS), schema, analytes: HashMap::new() }
     }
 }
@@ -231,6 +243,7 @@ impl Registry {
             drivers: BTreeMap::new(),
             bare_astm: Driver::bare(builtin::GENERIC_ASTM, Protocol::Astm),
             bare_hl7: Driver::bare(builtin::GENERIC_HL7, Protocol::Hl7),
+            bare_poct1a: Driver::bare(builtin::GENERIC_POCT1A, Protocol::Poct1a),
         };
         for (name, text) in builtin::DRIVERS {
             // They are compiled in and a test reads each of them, so that none is ever left out here.
@@ -269,6 +282,7 @@ impl Registry {
         match protocol {
             Protocol::Astm => self.drivers.get(builtin::GENERIC_ASTM).unwrap_or(&self.bare_astm),
             Protocol::Hl7 => self.drivers.get(builtin::GENERIC_HL7).unwrap_or(&self.bare_hl7),
+            Protocol::Poct1a => self.drivers.get(builtin::GENERIC_POCT1A).unwrap_or(&self.bare_poct1a),
         }
     }
 }

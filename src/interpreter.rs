@@ -46,6 +46,7 @@ pub struct Interpreter {
     /// For entries whose link is not configured any more.
     removed_astm: LinkRules,
     removed_hl7: LinkRules,
+    removed_poct1a: LinkRules,
     desk: Desk,
 }
 
@@ -90,6 +91,7 @@ impl Interpreter {
             registry,
             removed_astm: LinkRules::of_a_removed_link(wire::Protocol::Astm),
             removed_hl7: LinkRules::of_a_removed_link(wire::Protocol::Hl7),
+            removed_poct1a: LinkRules::of_a_removed_link(wire::Protocol::Poct1a),
             links: links.iter().map(|config| (config.name.clone(), rules_of(config))).collect(),
             desk: Desk::new(gateway, destinations),
         })
@@ -139,7 +141,11 @@ impl Interpreter {
 
     fn interpret(&self, entry: &Entry) -> (&LinkRules, Interpretation) {
         // A link that was renamed or removed after it heard this: the safest rules apply.
-        let removed = if wire::mllp::msh(&entry.raw).is_some() { &self.removed_hl7 } else { &self.removed_astm };
+        let removed = match driver::guess_protocol(&entry.raw) {
+            wire::Protocol::Poct1a => &self.removed_poct1a,
+            _ if wire::mllp::msh(&entry.raw).is_some() => &self.removed_hl7,
+            _ => &self.removed_astm,
+        };
         let rules = self.links.get(&entry.link).unwrap_or(removed);
         let driver = rules
             .driver

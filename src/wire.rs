@@ -38,6 +38,8 @@ pub enum Protocol {
     Astm,
     /// HL7 v2 over MLLP.
     Hl7,
+    /// POCT1-A device messages over TCP.
+    Poct1a,
 }
 
 /// The reason of an [`Output::Close`] that is no fault: both sides have said that they are done.

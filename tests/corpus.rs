@@ -8,6 +8,8 @@ use afferent::driver::{Context, Interpretation, Protocol, Registry, guess_protoc
 use afferent::message::{astm, hl7};
 use afferent::sim::replay::replay;
 use afferent::sim::transcript::Step;
+use afferent::wire::poct1a::document::{Element, parse};
+use afferent::wire::{Event, Output, poct1a};
 use std::path::{Path, PathBuf};
 
 #[path = "support/corpus.rs"]
@@ -54,6 +56,10 @@ fn as_sent(path: &Path) -> Vec<u8> {
             .replace("\\x1C", "\u{1c}")
             .replace("\\\\", "\\")
             .into_bytes(),
+        // Both sides of a conversation, one message a line.
+        Some(b'D') if raw.starts_with(b"D><") => {
+            raw.split(|b| *b == b'\n').filter_map(|line| line.strip_prefix(b"D>")).flatten().copied().collect()
+        }
         Some(b'#') => {
             raw.split_inclusive(|b| *b == b'\n').filter(|l| !l.starts_with(b"#")).flatten().copied().collect()
         }
@@ -112,6 +118,7 @@ fn i7_every_result_of_every_capture_is_accounted_for() {
                 let all = hl7::read(&raw, None);
                 all.messages.iter().flat_map(|m| &m.segments).filter(|s| s.name == "OBX").count()
             }
+            Protocol::Poct1a => String::from_utf8_lossy(&raw).matches("<OBS>").count(),
             Protocol::Astm => {
                 // Counted without our reader: lines that begin like a result, once frames are taken off.
                 let text = String::from_utf8_lossy(&astm::deframe::deframe(&raw).text).into_owned();
@@ -166,6 +173,72 @@ fn captured_frames_through_the_receiver_give_the_same_reports_in_every_split() {
             let again = interpret(registry.get(&driver).unwrap(), &entries[0].0, &context());
             assert_eq!(again.reports, expected.reports, "{name} in reads of {split}");
         }
+    }
+}
+
+/// Both sides of a DCA Vantage's conversation with its host.
+const DCA_CONVERSATION: &str = "_no-licence/siemens-dca-vantage-poct1a/conversation.txt";
+
+/// What a host's message says besides its header: root, then what matters in it.
+fn meaning(message: &[u8]) -> String {
+    let parsed = parse(std::str::from_utf8(message).unwrap());
+    assert_eq!(parsed.flaw, None);
+    let root: Element = parsed.root.unwrap();
+    let fields = ["ACK.type_cd", "ACK.ack_control_id", "REQ.request_cd", "DTV.command_cd"];
+    let said: Vec<&str> = fields.iter().map(|f| root.value(f)).filter(|v| !v.is_empty()).collect();
+    format!("{} {}", root.name, said.join(" "))
+}
+
+#[test]
+fn a_captured_poct1a_conversation_gets_the_answers_its_host_gave() {
+    let Some(root) = folder() else { return };
+    let text = std::fs::read_to_string(root.join(DCA_CONVERSATION)).unwrap();
+    for read_bytes in [1, 2, 8, 1460, usize::MAX] {
+        let mut host = poct1a::Receiver::new(poct1a::ReceiverConfig::default(), 1);
+        let now = std::time::Instant::now();
+        let (mut said, mut kept, mut events) = (Vec::new(), Vec::new(), Vec::new());
+        for line in text.lines() {
+            if let Some(expected) = line.strip_prefix("H>") {
+                assert!(!said.is_empty(), "nothing was said, and the capture has {}", meaning(expected.as_bytes()));
+                assert_eq!(said.remove(0), meaning(expected.as_bytes()), "reads of {read_bytes}");
+                continue;
+            }
+            assert_eq!(said, Vec::<String>::new(), "the capture's host said no more");
+            // The host of the capture counted its messages from 4001, we count from 1.
+            let line = line.strip_prefix("D>").unwrap().replace("V=\"400", "V=\"");
+            for part in line.as_bytes().chunks(read_bytes) {
+                host.handle_bytes(now, part);
+                while let Some(output) = host.poll_output() {
+                    match output {
+                        Output::Send(bytes) => said.push(meaning(&bytes)),
+                        Output::Persist(part) => {
+                            host.handle_custody(now, Ok(&Kept(part.token)));
+                            kept.push(part.bytes);
+                        }
+                        Output::Event(event) => events.push(event),
+                        other => panic!("{other:?}"),
+                    }
+                }
+            }
+        }
+        assert_eq!(said, Vec::<String>::new());
+        assert_eq!(events, [Event::Odd("the device accepted what the host said, with an error code")]);
+        assert_eq!(kept.len(), 1);
+        let (driver, interpretation) = read(&kept[0]);
+        assert_eq!((driver.as_str(), interpretation.inbound_results), ("siemens-dca-vantage-poct1a", 2));
+        let report = &interpretation.reports[0];
+        assert_eq!(report.comments, ["Reagent DCA HbA1c, lot 0852, expires 2020-03-31"]);
+        assert_eq!(report.order.filler_order_number.expose(), "183");
+        assert_eq!(report.observations[0].completed.as_ref().unwrap().hl7(), "20180726155126+0000");
+    }
+}
+
+/// A journal's word.
+struct Kept(afferent::wire::Token);
+
+impl afferent::wire::Custody for Kept {
+    fn token(&self) -> afferent::wire::Token {
+        self.0
     }
 }
 
@@ -248,6 +321,13 @@ const FACTS: &[Fact] = &[
         "",
         10,
         &["pH 50560-2 6.5 [pH] [] [control,no-specimen]"],
+    ),
+    (
+        DCA_CONVERSATION,
+        "siemens-dca-vantage-poct1a",
+        "",
+        2,
+        &["HbA1c 59261-8 64 mmol/mol [H] []", "eAG - 183  [] [unmapped-code]"],
     ),
     ("esr-astm/esr.txt", "generic-astm", "231", 1, &["ESR - 11 mm/h [] [unmapped-code]"]),
     (

@@ -111,8 +111,10 @@ proptest! {
     fn any_bytes_at_all_are_borne(input in anything()) {
         entry_points::astm_link(&input);
         entry_points::mllp_link(&input);
+        entry_points::poct1a_link(&input);
         entry_points::astm_records(&input);
         entry_points::hl7(&input);
+        entry_points::poct1a(&input);
         entry_points::driver_toml(&input);
         entry_points::configuration(&input);
     }
@@ -121,12 +123,14 @@ proptest! {
     fn i2_a_bad_line_makes_nothing_up(input in session()) {
         entry_points::astm_link(&input);
         entry_points::mllp_link(&input);
+        entry_points::poct1a_link(&input);
     }
 
     #[test]
     fn i7_damaged_messages_still_balance(input in session()) {
         entry_points::astm_records(&input[1..]);
         entry_points::hl7(&input[1..]);
+        entry_points::poct1a(&input[1..]);
     }
 
     #[test]

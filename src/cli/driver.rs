@@ -193,6 +193,7 @@ fn wire_name(driver: &Driver) -> &'static str {
     match driver.protocol() {
         crate::driver::Protocol::Astm => "astm",
         crate::driver::Protocol::Hl7 => "hl7",
+        crate::driver::Protocol::Poct1a => "poct1a",
     }
 }
 

@@ -365,6 +365,7 @@ fn why(driver: &Driver, protocol: Protocol, raw: &[u8]) -> String {
     let place = match protocol {
         Protocol::Astm => "H.5",
         Protocol::Hl7 => "MSH-3",
+        Protocol::Poct1a => "the device",
     };
     match crate::driver::identify::sender(protocol, raw).filter(|s| !s.trim().is_empty()) {
         Some(sender) if driver.schema.identity.header.is_empty() => {

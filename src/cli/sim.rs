@@ -259,6 +259,7 @@ impl Instrument {
             None => None,
         };
         let protocol = match (self.protocol, driver.map(driver::Driver::protocol)) {
+            (None, Some(driver::Protocol::Poct1a)) => bail!("no instrument is simulated that speaks POCT1-A"),
             (Some(ProtocolArg::Hl7), _) | (None, Some(driver::Protocol::Hl7)) => Protocol::Hl7,
             _ => Protocol::Astm,
         };

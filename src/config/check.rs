@@ -126,6 +126,7 @@ impl Checks<'_> {
             let fault = Fault::setting(self.value(&at("charset")), format!("unknown character set `{charset}`"));
             self.faults.push(fault.suggest(charset, known));
         }
+        self.device_messages(link, path);
         self.time_zone(link.time_zone.as_deref(), &at("time_zone"));
         self.driver(link, &at("driver"));
         self.timers(&link.timers, &at("timers"));
@@ -170,6 +171,23 @@ impl Checks<'_> {
         }
     }
 
+    /// POCT1-A: the device opens the conversation, over TCP, and only such a device can be told the time.
+    fn device_messages(&mut self, link: &link::Config, path: &str) {
+        if link.protocol != Protocol::Poct1a {
+            if link.set_time && !self.scene.places.is_spoilt(path) {
+                let message = "`set_time` belongs to a POCT1-A link, and this one speaks another protocol";
+                self.say(&format!("{path}.set_time"), message, "remove it, and set the clock at the instrument");
+            }
+            return;
+        }
+        for (key, given) in [("serial", link.serial.is_some()), ("dial", link.dial.is_some())] {
+            if given {
+                let message = format!("a POCT1-A device dials the box, so this link cannot have `{key}`");
+                self.say(&format!("{path}.{key}"), message, "give `listen`, such as \"0.0.0.0:4001\"");
+            }
+        }
+    }
+
     fn driver(&mut self, link: &link::Config, path: &str) {
         let Some(id) = &link.driver else { return };
         let registry = self.scene.registry;
@@ -185,6 +203,7 @@ impl Checks<'_> {
             let name = |protocol| match protocol {
                 Protocol::Astm => "astm",
                 Protocol::Hl7 => "hl7",
+                Protocol::Poct1a => "poct1a",
             };
             let (reads, speaks) = (name(driver.protocol()), name(link.protocol));
             let message = format!("driver `{id}` reads {reads}, and this link speaks {speaks}");

@@ -50,6 +50,17 @@ fn nine_lines_are_a_configuration() {
 }
 
 #[test]
+fn a_poct1a_device_dials_in_and_only_it_is_told_the_time() {
+    let poct1a = "listen = \"0.0.0.0:4001\"\nprotocol = \"poct1a\"\nset_time = true\ndriver = \"generic-poct1a\"";
+    assert_eq!(but("listen = \"0.0.0.0:4001\"", poct1a), []);
+    let listen = "listen = \"0.0.0.0:4001\"";
+    one(but(listen, "protocol = \"poct1a\"\ndial = \"10.0.0.5:4001\""), 7, &["dials the box", "give `listen`"]);
+    one(but(listen, &format!("{listen}\nset_time = true")), 7, &["belongs to a POCT1-A link"]);
+    let other = format!("{listen}\nprotocol = \"poct1a\"\ndriver = \"siemens-dca-vantage\"");
+    one(but(listen, &other), 8, &["reads astm, and this link speaks poct1a"]);
+}
+
+#[test]
 fn a_misspelt_setting_names_its_nearest_and_nothing_that_follows_from_it() {
     one(but("listen", "lisen"), 6, &["unknown setting `lisen` in `link[0]`", "did you mean `listen`?"]);
     one(but("address", "adress"), 9, &["did you mean `address`?"]);

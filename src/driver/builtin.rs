@@ -5,6 +5,8 @@
 pub const GENERIC_ASTM: &str = "generic-astm";
 /// Id of the driver for HL7 instruments nobody wrote one for.
 pub const GENERIC_HL7: &str = "generic-hl7";
+/// Id of the driver for POCT1-A devices nobody wrote one for.
+pub const GENERIC_POCT1A: &str = "generic-poct1a";
 
 /// Id and text of every driver.
 pub const DRIVERS: &[(&str, &str)] = &[
@@ -16,6 +18,7 @@ pub const DRIVERS: &[(&str, &str)] = &[
     ("abbott-alinity-ci", include_str!("../../drivers/abbott-alinity-ci/driver.toml")),
     ("abbott-architect", include_str!("../../drivers/abbott-architect/driver.toml")),
     ("beckman-access", include_str!("../../drivers/beckman-access/driver.toml")),
+    (GENERIC_POCT1A, include_str!("../../drivers/generic-poct1a/driver.toml")),
     ("cepheid-genexpert", include_str!("../../drivers/cepheid-genexpert/driver.toml")),
     ("horiba-yumizen-h500", include_str!("../../drivers/horiba-yumizen-h500/driver.toml")),
     ("immucor-galileo-echo", include_str!("../../drivers/immucor-galileo-echo/driver.toml")),
@@ -31,6 +34,7 @@ pub const DRIVERS: &[(&str, &str)] = &[
     ("siemens-clinitek", include_str!("../../drivers/siemens-clinitek/driver.toml")),
     ("siemens-dca-vantage", include_str!("../../drivers/siemens-dca-vantage/driver.toml")),
     ("sysmex-cs", include_str!("../../drivers/sysmex-cs/driver.toml")),
+    ("siemens-dca-vantage-poct1a", include_str!("../../drivers/siemens-dca-vantage-poct1a/driver.toml")),
     ("sysmex-xn", include_str!("../../drivers/sysmex-xn/driver.toml")),
     ("thermo-phadia-prime", include_str!("../../drivers/thermo-phadia-prime/driver.toml")),
     ("sysmex-xp", include_str!("../../drivers/sysmex-xp/driver.toml")),

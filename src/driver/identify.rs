@@ -2,7 +2,7 @@
 
 use super::schema::{Analyte, Schema};
 use super::{Driver, Protocol};
-use crate::message::{astm, charset, hl7};
+use crate::message::{astm, charset, hl7, poct1a};
 
 /// Only this much of a message is looked at to recognise its sender, in bytes.
 const HEADER_LOOK_MAX: usize = 8192;
@@ -26,12 +26,15 @@ pub(super) fn best<'d>(
     found.map(|(_, driver)| driver)
 }
 
-/// What the sender calls itself: H.5 with its delimiters, or MSH-3.
+/// What the sender calls itself: H.5 with its delimiters, MSH-3, or what stands for it in POCT1-A
+/// ([`poct1a::sender`]).
 pub fn sender(protocol: Protocol, raw: &[u8]) -> Option<String> {
     let start = raw.get(..HEADER_LOOK_MAX).unwrap_or(raw);
     match protocol {
         Protocol::Astm => astm::sender(start),
         Protocol::Hl7 => hl7::sender(start),
+        // What tells the device may stand last.
+        Protocol::Poct1a => poct1a::sender(raw),
     }
 }
 
@@ -90,6 +93,8 @@ pub(super) fn check(schema: &Schema) -> Result<(), Fault> {
     }
     for place in schema.places() {
         let fits = match protocol {
+            Protocol::Poct1a => poct1a::OBJECTS.contains(&place.record.as_str()) && place.item.is_some(),
+            _ if place.item.is_some() => false,
             Protocol::Astm => astm::RECORDS.contains(&place.record.as_str()) && place.subcomponent.is_none(),
             Protocol::Hl7 => place.record.len() == 3,
         };

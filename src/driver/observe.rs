@@ -19,6 +19,7 @@ pub(super) mod reason {
     pub const NOT_MEASURED: &str = "not measured";
     pub const LIMIT: &str = "more results than one message may hold";
     pub const CUT_OFF: &str = "more records than one message may hold";
+    pub const BEYOND: &str = "behind the point to which the document can be read";
 }
 
 /// One result as its record says it.
@@ -405,6 +406,9 @@ pub(super) fn asserted_loinc(code: &str, text: &str) -> Option<Coding> {
 fn status(protocol: Protocol, own: &str, order: &str) -> (String, Option<Doubt>) {
     let sent = if own.is_empty() { order } else { own };
     match (protocol, sent) {
+        // A device sends what it has finished; `OBS.status_cd` is left out, or says that the operator accepted it.
+        (Protocol::Poct1a, "" | "A") => ("F".to_string(), None),
+        (Protocol::Poct1a, _) => (sent.to_string(), Some(Doubt::UnknownStatus)),
         (_, "F" | "C" | "P") => (sent.to_string(), None),
         (_, "X") => (sent.to_string(), Some(Doubt::FailedRun)),
         (Protocol::Hl7, "R") => (sent.to_string(), None),

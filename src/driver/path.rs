@@ -1,9 +1,12 @@
-//! Where something stands in a message: `R.3.4`, `OBX.3.1`, `SPM.2.1.1`.
+//! Where something stands in a message: `R.3.4`, `OBX.3.1`, `SPM.2.1.1`, and in POCT1-A, whose fields have names,
+//! `OBS.value`, `OBS.value@U`, `PT.name/FAM`.
 
 use serde::Deserialize;
 
 /// Most places one path may join and most paths one list may hold.
 const PLACES_MAX: usize = 16;
+/// Longest name of a field, an element inside it or an attribute, in characters.
+const NAME_MAX: usize = 64;
 /// Highest field, component or subcomponent number; the standards stay far below.
 const NUMBER_MAX: u16 = 999;
 
@@ -19,6 +22,19 @@ pub struct Place {
     pub component: Option<u16>,
     /// Subcomponent number, HL7 only.
     pub subcomponent: Option<u16>,
+    /// The named field, POCT1-A only; the numbers then say nothing.
+    pub item: Option<Item>,
+}
+
+/// A named field: `value@U` is attribute `U` of `OBS.value`, `name/FAM` is attribute `V` of the `FAM` inside `PT.name`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// Name without its object's.
+    pub name: String,
+    /// Element inside the field.
+    pub inside: Option<String>,
+    /// Attribute; without one, `V`.
+    pub attribute: Option<String>,
 }
 
 /// A place, or several joined with `+`: `R.3.2+R.3.4` reads both and puts `/` between them (empty ones at the end are
@@ -97,6 +113,11 @@ impl TryFrom<String> for Path {
 
 impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(item) = &self.item {
+            write!(f, "{}.{}", self.record, item.name)?;
+            item.inside.iter().try_for_each(|name| write!(f, "/{name}"))?;
+            return item.attribute.iter().try_for_each(|name| write!(f, "@{name}"));
+        }
         write!(f, "{}.{}", self.record, self.field)?;
         for number in [self.component, self.subcomponent].into_iter().flatten() {
             write!(f, ".{number}")?;
@@ -115,6 +136,11 @@ impl std::fmt::Display for Path {
 }
 
 fn place(text: &str) -> Option<Place> {
+    if let Some((object, item)) =
+        text.split_once('.').filter(|(_, rest)| rest.starts_with(|c: char| c.is_ascii_lowercase()))
+    {
+        return named_place(object, item);
+    }
     let mut parts = text.split(['.', '-']);
     let record = parts
         .next()
@@ -128,6 +154,32 @@ fn place(text: &str) -> Option<Place> {
         field: numbers.first().copied().unwrap_or(1),
         component: numbers.get(1).copied(),
         subcomponent: numbers.get(2).copied(),
+        item: None,
+    })
+}
+
+/// `OBS` and `value@U`.
+fn named_place(object: &str, item: &str) -> Option<Place> {
+    let is_name =
+        |name: &str, allowed: fn(char) -> bool| (1..=NAME_MAX).contains(&name.len()) && name.chars().all(allowed);
+    let upper = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit();
+    let lower = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-');
+    let (rest, attribute) = item.split_once('@').map_or((item, None), |(rest, name)| (rest, Some(name)));
+    let (name, inside) = rest.split_once('/').map_or((rest, None), |(name, inside)| (name, Some(inside)));
+    let sound = (2..=3).contains(&object.len())
+        && is_name(object, upper)
+        && is_name(name, lower)
+        && [inside, attribute].into_iter().flatten().all(|name| is_name(name, upper));
+    sound.then(|| Place {
+        record: object.to_string(),
+        field: 0,
+        component: None,
+        subcomponent: None,
+        item: Some(Item {
+            name: name.to_string(),
+            inside: inside.map(ToString::to_string),
+            attribute: attribute.map(ToString::to_string),
+        }),
     })
 }
 
@@ -137,7 +189,8 @@ mod tests {
 
     #[test]
     fn a_path_is_read_and_written_alike() {
-        for text in ["R.3.4", "O.16", "SPM.2.1.1", "R.3.2+R.3.4"] {
+        let named = ["OBS.value", "OBS.value@U", "PT.name/FAM", "PT.name/FAM@SN", "OBS.normal_lo-hi_limit"];
+        for text in ["R.3.4", "O.16", "SPM.2.1.1", "R.3.2+R.3.4"].into_iter().chain(named) {
             assert_eq!(Path::try_from(text.to_string()).unwrap().to_string(), text);
         }
         assert_eq!(Path::try_from("OBX-3.1".to_string()).unwrap().to_string(), "OBX.3.1");
@@ -145,7 +198,22 @@ mod tests {
 
     #[test]
     fn what_is_no_path_is_refused_with_a_hint() {
-        for text in ["", "R", "R.", "R.0", "r.3", "R.3.4.5.6", "R.x", "LONG.1", "R.70000", "R.3+"] {
+        for text in [
+            "",
+            "R",
+            "R.",
+            "R.0",
+            "r.3",
+            "R.3.4.5.6",
+            "R.x",
+            "LONG.1",
+            "R.70000",
+            "R.3+",
+            "OBS.value@",
+            "OBS.value@u",
+            "OBS.Value",
+            "PT.name/",
+        ] {
             assert!(Path::try_from(text.to_string()).unwrap_err().contains("R.3.4"), "{text}");
         }
     }

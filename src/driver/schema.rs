@@ -59,9 +59,11 @@ pub struct Identity {
     pub vendor: String,
     /// Model or family.
     pub model: String,
-    /// `astm` or `hl7`.
+    /// `astm`, `hl7` or `poct1a`.
     pub protocol: super::Protocol,
-    /// The instrument is recognised when one of these is found in H.5 (whole field, delimiters included) or in MSH-3.
+    /// The instrument is recognised when one of these is found in H.5 (whole field, delimiters included) or in MSH-3. In
+    /// POCT1-A it is `DEV.device_id` of a hello; an observation alone gives the maker's tag (`SN`) and the reagent's
+    /// name, `SIEM^DCA HbA1c`.
     /// With a `*` the pattern must match the whole field. Case-sensitive. None: never recognised by itself.
     #[serde(default)]
     pub header: Vec<String>,

@@ -14,7 +14,8 @@ use std::time::Duration;
 pub struct Config {
     /// Name of the link, unique on the box; it appears in logs, counters and commands.
     pub name: String,
-    /// What the instrument speaks: "astm" (LIS01-A2 link with LIS02-A2 records) or "hl7" (HL7 v2 over MLLP).
+    /// What the instrument speaks: "astm" (LIS01-A2 link with LIS02-A2 records), "hl7" (HL7 v2 over MLLP) or "poct1a"
+    /// (POCT1-A device messages; the device dials in).
     pub protocol: Protocol,
     /// Serial device, for example "/dev/ttyUSB0" or better a stable name under "/dev/serial/by-id/".
     pub serial: Option<PathBuf>,
@@ -50,6 +51,8 @@ pub struct Config {
     pub resend_window_s: u32,
     /// Most connections held open at once; the one longest without a complete message makes room.
     pub connections_max: u16,
+    /// Set the device's clock when it connects and can be set (POCT1-A only). The results it holds keep their times.
+    pub set_time: bool,
     /// Timers of the link protocol.
     pub timers: Timers,
     /// TLS; left out, the link is plain.
@@ -129,7 +132,7 @@ pub struct Timers {
     /// A reply that would come later than this is not sent, the line is closed: the instrument would take it for the
     /// answer to its next question. Instruments wait 15 s (LIS01-A2), many HL7 ones 10 s.
     pub reply_timeout_ms: u64,
-    /// A half-received HL7 message is given up after this silence.
+    /// A half-received HL7 or POCT1-A message is given up after this time.
     pub message_timeout_ms: u64,
     /// First pause before a lost line is opened again; it doubles up to `reconnect_max_ms`, with jitter.
     pub reconnect_min_ms: u64,
@@ -170,6 +173,7 @@ impl Default for Config {
             clock_limit_s: 900,
             resend_window_s: 600,
             connections_max: 256,
+            set_time: false,
             timers: Timers::default(),
             tls: None,
         }

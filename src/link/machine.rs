@@ -2,7 +2,7 @@
 
 use super::config::Config;
 use crate::journal::Receipt;
-use crate::wire::{Output, Protocol, Refused, Time, astm, mllp};
+use crate::wire::{Output, Protocol, Refused, Time, astm, mllp, poct1a};
 use std::time::Duration;
 
 /// A receiving machine of [`crate::wire`].
@@ -11,6 +11,8 @@ pub enum Machine {
     Astm(Box<astm::Receiver>),
     /// HL7 v2 over MLLP.
     Hl7(Box<mllp::Receiver>),
+    /// POCT1-A, and the zone of the device's clock.
+    Poct1a(Box<poct1a::Receiver>, jiff::tz::TimeZone),
 }
 
 /// Calls the same verb on whichever machine it is.
@@ -19,6 +21,7 @@ macro_rules! each {
         match $self {
             Machine::Astm($machine) => $call,
             Machine::Hl7($machine) => $call,
+            Machine::Poct1a($machine, _) => $call,
         }
     };
 }
@@ -44,6 +47,17 @@ impl Machine {
                     ..Default::default()
                 };
                 Machine::Hl7(Box::new(mllp::Receiver::new(settings, 1)))
+            }
+            Protocol::Poct1a => {
+                let settings = poct1a::ReceiverConfig {
+                    document_timeout: ms(timers.message_timeout_ms),
+                    reply_timeout: ms(timers.reply_timeout_ms),
+                    set_time: config.set_time,
+                    ..Default::default()
+                };
+                let zone = config.time_zone.as_deref().and_then(|name| jiff::tz::TimeZone::get(name).ok());
+                let zone = zone.unwrap_or_else(jiff::tz::TimeZone::system);
+                Machine::Poct1a(Box::new(poct1a::Receiver::new(settings, 1)), zone)
             }
         }
     }
@@ -96,10 +110,18 @@ impl Machine {
         each!(self, m => m.poll_timeout())
     }
 
-    /// An HL7 acknowledgement carries the time of day (MSH-7), which a machine may not ask for itself.
+    /// HL7 and POCT1-A answers carry the time of day (MSH-7, `HDR.creation_dttm`), which a machine may not ask for
+    /// itself. A POCT1-A device may set its clock by it, so it is told the time in its own zone.
     fn set_wall_time(&mut self) {
-        if let Machine::Hl7(receiver) = self {
-            receiver.set_wall_time(&jiff::Zoned::now().strftime("%Y%m%d%H%M%S%z").to_string());
+        match self {
+            Machine::Astm(_) => {}
+            Machine::Hl7(receiver) => {
+                receiver.set_wall_time(&jiff::Zoned::now().strftime("%Y%m%d%H%M%S%z").to_string());
+            }
+            Machine::Poct1a(receiver, zone) => {
+                let now = jiff::Timestamp::now().to_zoned(zone.clone());
+                receiver.set_wall_time(&now.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string());
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use super::machine::Machine;
 use super::marks::{Heard, Marks};
 use crate::journal::{Journal, Receipt};
 use crate::tls;
-use crate::wire::{Event, Output, Refused};
+use crate::wire::{ENDED, Event, Output, Refused};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -100,7 +100,9 @@ impl Pump {
                 }
             }
             if let Some(why) = closing {
-                self.counters.event(&Event::Refused(why));
+                if why != ENDED {
+                    self.counters.event(&Event::Refused(why));
+                }
                 return Ended::Closed(why);
             }
             if stopping && custody.is_none() {

@@ -157,6 +157,9 @@ pub async fn run(
     ledger: Option<mpsc::Sender<Ledger>>,
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<Summary> {
+    if settings.protocol == Protocol::Poct1a {
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "no POCT1-A device is simulated"));
+    }
     let plug = Plug::new(settings.line.clone()).await?;
     let mut run = Run {
         random: Random::new(settings.seed),
@@ -309,7 +312,8 @@ impl Run {
                 };
                 Letter::Astm(astm::Sender::new(config), results::records(&self.settings.shape, specimen, &job.time))
             }
-            Protocol::Hl7 => {
+            // `run` turns POCT1-A away.
+            Protocol::Hl7 | Protocol::Poct1a => {
                 let reply_timeout = mllp::SenderConfig::default().reply_timeout.mul_f64(scale);
                 let control_id = format!("{}{}", specimen.id.replace('-', ""), specimen.version);
                 let message = results::oru(&self.settings.shape, specimen, &control_id, &job.time);

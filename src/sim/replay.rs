@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::transcript::{Step, spell};
-use crate::wire::{Custody, Event, Output, Persist, Protocol, Refused, Time, Token, astm, mllp};
+use crate::wire::{Custody, ENDED, Event, Output, Persist, Protocol, Refused, Time, Token, astm, mllp, poct1a};
 
 /// How long an expected answer may take, in virtual time: a sender's own timer.
 const ANSWER_MAX: Duration = Duration::from_secs(15);
@@ -45,6 +45,7 @@ pub fn replay(steps: &[Step], protocol: Protocol, read_bytes: usize) -> Replayed
     let machine = match protocol {
         Protocol::Astm => Machine::Astm(astm::Receiver::new(astm::ReceiverConfig::default(), 1)),
         Protocol::Hl7 => Machine::Hl7(mllp::Receiver::new(mllp::ReceiverConfig::default(), 1)),
+        Protocol::Poct1a => Machine::Poct1a(poct1a::Receiver::new(poct1a::ReceiverConfig::default(), 1)),
     };
     let mut line = Line { machine, now: Instant::now(), sent: Vec::new(), outcome: Replayed::default() };
     for (at, step) in steps.iter().enumerate() {
@@ -76,6 +77,7 @@ pub fn replay(steps: &[Step], protocol: Protocol, read_bytes: usize) -> Replayed
 enum Machine {
     Astm(astm::Receiver),
     Hl7(mllp::Receiver),
+    Poct1a(poct1a::Receiver),
 }
 
 /// Runs one expression on whichever machine there is.
@@ -84,6 +86,7 @@ macro_rules! each {
         match &mut $machine {
             Machine::Astm($m) => $run,
             Machine::Hl7($m) => $run,
+            Machine::Poct1a($m) => $run,
         }
     };
 }
@@ -132,6 +135,7 @@ impl Line {
                     self.outcome.parts.push(part);
                 }
                 Output::Abandon { session } => self.outcome.abandoned.push(session),
+                Output::Close(ENDED) => {}
                 Output::Close(why) => self.outcome.mismatches.push(format!("the line was closed: {why}")),
                 Output::Event(event) => self.outcome.events.push(event),
             }

@@ -3,7 +3,7 @@
 
 use afferent::config::{self, LoadError};
 use afferent::driver::{self, Context, Driver, Registry};
-use afferent::wire::{Custody, Output, Persist, Protocol, Refusal, Refused, Token, astm, mllp};
+use afferent::wire::{Custody, Output, Persist, Protocol, Refusal, Refused, Token, astm, mllp, poct1a};
 use jiff::tz::TimeZone;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -84,6 +84,31 @@ pub fn mllp_link(input: &[u8]) {
     framer_does_not_care_about_splits(bytes, plan);
 }
 
+/// A POCT1-A host under this input.
+pub fn poct1a_link(input: &[u8]) {
+    let Some((&plan, bytes)) = input.split_first() else { return };
+    let config = poct1a::ReceiverConfig { document_max: MESSAGE_MAX, set_time: true, ..Default::default() };
+    let mut machine = poct1a::Receiver::new(config, 1);
+    let mut now = Instant::now();
+    let mut outputs = 0;
+    for part in split(bytes, plan) {
+        now += Duration::from_millis(u64::from(plan) * 40);
+        machine.handle_bytes(now, part);
+        assert!(machine.bytes_held() <= 3 * MESSAGE_MAX);
+        while let Some(output) = machine.poll_output() {
+            outputs += 1;
+            assert!(outputs <= OUTPUTS_PER_BYTE_MAX * (bytes.len() + 2), "the machine talks to itself");
+            if let Output::Persist(part) = output {
+                verbatim(&part, bytes);
+                assert!(part.bytes.len() <= MESSAGE_MAX);
+                machine.handle_custody(now, Ok(&Kept(part.token)));
+            }
+        }
+    }
+    machine.handle_disconnect(now);
+    while machine.poll_output().is_some() {}
+}
+
 /// ASTM records, framed or not.
 pub fn astm_records(input: &[u8]) {
     records(Protocol::Astm, input);
@@ -92,6 +117,11 @@ pub fn astm_records(input: &[u8]) {
 /// HL7 v2 messages.
 pub fn hl7(input: &[u8]) {
     records(Protocol::Hl7, input);
+}
+
+/// POCT1-A documents.
+pub fn poct1a(input: &[u8]) {
+    records(Protocol::Poct1a, input);
 }
 
 /// A `driver.toml`, and a message read with whatever came of it.

@@ -19,8 +19,8 @@ pub(super) fn scaffold(folder: &Path, raw: &[u8]) -> anyhow::Result<()> {
     anyhow::ensure!(!folder.exists(), "{} is there already", folder.display());
     let protocol = guess_protocol(raw);
     let sender = sender(protocol, raw).filter(|s| !s.trim().is_empty());
-    let sender =
-        sender.context("the capture names no sender (H.5 or MSH-3), so nothing could recognise the instrument")?;
+    let sender = sender
+        .context("the capture names no sender (H.5, MSH-3 or a hello), so nothing could recognise the instrument")?;
     let text = toml_for(protocol, sender.trim(), raw);
     Driver::parse("driver.toml", &text)?;
     std::fs::create_dir_all(folder.join("cases")).with_context(|| format!("{}", folder.display()))?;
@@ -34,6 +34,7 @@ fn toml_for(protocol: Protocol, sender: &str, raw: &[u8]) -> String {
     let (name, wire, first) = match protocol {
         Protocol::Astm => ("astm", "[wire]\nbaud = 9600\n\n", "specimen_id = [\"O.3.1\"]\n# test_code = [\"R.3.4\"]\n"),
         Protocol::Hl7 => ("hl7", "", "specimen_id = [\"SPM.2.1.1\", \"SAC.3.1\"]\n# test_code = [\"OBX.3.1\"]\n"),
+        Protocol::Poct1a => ("poct1a", "", "specimen_optional = true\n# test_code = [\"OBS.observation_id\"]\n"),
     };
     // The name and the model stay the same between two instruments; versions and serial numbers do not.
     let header: String = sender.split(['^', '&']).next().unwrap_or(sender).trim().to_string();

@@ -5,6 +5,8 @@
 
 #[path = "links/crowd.rs"]
 mod crowd;
+#[path = "links/devices.rs"]
+mod devices;
 #[path = "links/peers.rs"]
 mod peers;
 #[path = "links/refusal.rs"]

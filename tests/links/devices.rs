@@ -1,0 +1,187 @@
+//! POCT1-A devices: they dial in, are greeted, and what they measured is in the chart once and stays there.
+
+use std::collections::BTreeSet;
+
+use afferent::tls::throwaway::Authority;
+use afferent::tls::{self, ClientTls};
+use afferent::wire::poct1a::document::{Element, parse};
+use afferent::wire::poct1a::{DOCUMENT_MAX, Framer, Item};
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::rig::{PATIENCE, Rig, free_port, health, link, listen, local, until};
+
+/// A device's end of a line.
+struct Device<S> {
+    stream: S,
+    framer: Framer,
+    heard: Vec<Element>,
+    last_id: u32,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Device<S> {
+    fn on(stream: S) -> Self {
+        Device { stream, framer: Framer::new(DOCUMENT_MAX), heard: Vec::new(), last_id: 100 }
+    }
+
+    /// Says hello, reports one waiting observation and is asked for it.
+    async fn introduce(&mut self) {
+        self.say(
+            "HEL.R01",
+            "<DEV><DEV.device_id V=\"ACME^Meter^M1\"/><DCP><DCP.application_timeout V=\"30\"/></DCP>\
+             <DSC><DSC.directives_supported_cd V=\"START_CONTINUOUS\"/></DSC></DEV>",
+        )
+        .await;
+        assert_eq!(self.hears().await, "ACK.R01 AA");
+        self.say("DST.R01", "<DST><DST.new_observations_qty V=\"1\"/></DST>").await;
+        assert_eq!(self.hears().await, "ACK.R01 AA");
+        assert_eq!(self.hears().await, "REQ.R01 ROBS");
+    }
+
+    async fn say(&mut self, root: &str, body: &str) {
+        self.last_id += 1;
+        self.send(&document(root, &self.last_id.to_string(), body)).await;
+    }
+
+    async fn send(&mut self, document: &str) {
+        self.stream.write_all(document.as_bytes()).await.unwrap();
+        self.stream.flush().await.unwrap();
+    }
+
+    /// The host's next message: its root and what matters in it.
+    async fn hears(&mut self) -> String {
+        let mut buffer = [0; 1024];
+        while self.heard.is_empty() {
+            let read = tokio::time::timeout(PATIENCE, self.stream.read(&mut buffer)).await.expect("an answer in time");
+            let count = read.unwrap();
+            assert!(count > 0, "the host hung up");
+            for item in self.framer.push(&buffer[..count]) {
+                let Item::Document(bytes) = item else { panic!("{item:?}") };
+                let root = parse(std::str::from_utf8(&bytes).unwrap()).root.unwrap();
+                assert_eq!(root.value("HDR.message_type"), root.name);
+                // The time of day in the zone of the link.
+                assert!(root.value("HDR.creation_dttm").ends_with("+05:30"), "{}", root.value("HDR.creation_dttm"));
+                self.heard.push(root);
+            }
+        }
+        let root = self.heard.remove(0);
+        let fields = ["ACK.type_cd", "REQ.request_cd", "DTV.command_cd"];
+        let said: Vec<&str> = fields.iter().map(|f| root.value(f)).filter(|v| !v.is_empty()).collect();
+        format!("{} {}", root.name, said.join(" "))
+    }
+
+    /// Ends the topic and starts sending by itself.
+    async fn becomes_continuous(&mut self) {
+        self.say("EOT.R01", "<EOT><EOT.topic_cd V=\"OBS\"/></EOT>").await;
+        assert_eq!(self.hears().await, "DTV.R01 START_CONTINUOUS");
+    }
+
+    /// Says goodbye, is answered and hung up on.
+    async fn ends(mut self) {
+        self.say("END.R01", "<TRM><TRM.reason_cd V=\"NRM\"/></TRM>").await;
+        assert_eq!(self.hears().await, "ACK.R01 AA");
+        let end = tokio::time::timeout(PATIENCE, self.stream.read(&mut [0; 16])).await.expect("hung up in time");
+        assert!(matches!(end, Ok(0) | Err(_)));
+    }
+}
+
+fn document(root: &str, id: &str, body: &str) -> String {
+    format!(
+        "<?xml version=\"1.0\" encoding=\"utf-8\"?><{root}><HDR><HDR.message_type V=\"{root}\"/>\
+         <HDR.control_id V=\"{id}\"/><HDR.version_id V=\"POCT1\"/>\
+         <HDR.creation_dttm V=\"2026-01-01T12:00:00+01:00\"/></HDR>{body}</{root}>"
+    )
+}
+
+/// One glucose; `within` is PT or CTC.
+fn observation(root: &str, id: &str, within: &str, value: &str) -> String {
+    let body = format!(
+        "<SVC><SVC.role_cd V=\"OBS\"/><SVC.observation_dttm V=\"2026-01-01T11:59:00\"/>\
+         <{within}><{within}.patient_id V=\"PT {id}\"/><OBS><OBS.observation_id V=\"2345-7\" SN=\"LN\"/>\
+         <OBS.value V=\"{value}\" U=\"mg/dL\"/></OBS></{within}></SVC>"
+    );
+    document(root, id, &body)
+}
+
+/// Messages in the chart that say this, those sent twice counted once.
+fn charted(rig: &Rig, text: &str) -> usize {
+    let bodies = rig.chart().into_iter().map(|a| String::from_utf8_lossy(&a.body).into_owned());
+    bodies.filter(|body| body.contains(text)).collect::<BTreeSet<_>>().len()
+}
+
+fn settings(port: u16) -> String {
+    listen(port) + "\ntime_zone = \"Asia/Kolkata\""
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_is_served_plain_and_over_tls_and_its_controls_stay_out_of_the_chart() {
+    let rig = Rig::new().await;
+    let files = Authority::new().unwrap().write(rig.dir.path()).unwrap();
+    let [plain, secured] = [(); 2].map(|()| free_port());
+    let tls = format!("[link.tls]\ncert = {:?}\nkey = {:?}\n", files.server.cert, files.server.key);
+    let links = link("plain", "poct1a", &settings(plain)) + &link("secured", "poct1a", &settings(secured)) + &tls;
+    let gateway = rig.gateway(&links).await;
+
+    let device = Device::on(TcpStream::connect(local(plain)).await.unwrap());
+    serve(&rig, device, "101.25").await;
+
+    let trust = ClientTls { ca: Some(files.ca.clone()), ..ClientTls::default() };
+    let connector = TlsConnector::from(tls::client(&trust).unwrap());
+    let stream = TcpStream::connect(local(secured)).await.unwrap();
+    let stream = connector.connect(ServerName::try_from("localhost").unwrap(), stream).await.unwrap();
+    serve(&rig, Device::on(stream), "102.25").await;
+
+    assert_eq!(charted(&rig, "55.5"), 0, "a control is no patient's result");
+    for name in ["plain", "secured"] {
+        let health = health(&gateway, name);
+        assert_eq!((health.messages, health.reasons.len()), (2, 0), "{:?}", health.reasons);
+    }
+    gateway.stop().await;
+}
+
+async fn serve<S: AsyncRead + AsyncWrite + Unpin>(rig: &Rig, mut device: Device<S>, value: &str) {
+    device.introduce().await;
+    device.send(&observation("OBS.R02", "1", "CTC", "55.5")).await;
+    assert_eq!(device.hears().await, "ACK.R01 AA");
+    device.send(&observation("OBS.R01", "2", "PT", value)).await;
+    assert_eq!(device.hears().await, "ACK.R01 AA");
+    device.becomes_continuous().await;
+    device.say("ACK.R01", "<ACK><ACK.type_cd V=\"AA\"/><ACK.ack_control_id V=\"6\"/></ACK>").await;
+    device.say("KPA.R01", "").await;
+    assert_eq!(device.hears().await, "ACK.R01 AA");
+    device.ends().await;
+    until("the result is in the chart", || charted(rig, &format!("|{value}|")) == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i1_i4_what_was_acknowledged_survives_a_kill_and_comes_once() {
+    let rig = Rig::new().await;
+    let port = free_port();
+    let links = link("ward", "poct1a", &settings(port));
+    let first = rig.child(&links).await;
+    let mut device = Device::on(TcpStream::connect(local(port)).await.unwrap());
+    device.introduce().await;
+    let sent = observation("OBS.R01", "7", "PT", "103.25");
+    device.send(&sent).await;
+    assert_eq!(device.hears().await, "ACK.R01 AA");
+    // SIGKILL.
+    drop(first);
+
+    let second = rig.child(&links).await;
+    let mut device = Device::on(TcpStream::connect(local(port)).await.unwrap());
+    device.introduce().await;
+    device.send(&sent).await;
+    assert_eq!(device.hears().await, "ACK.R01 AA", "sent again, answered alike");
+    device.send(&observation("OBS.R01", "8", "PT", "104.25")).await;
+    assert_eq!(device.hears().await, "ACK.R01 AA");
+    until("both are in the chart", || charted(&rig, "|103.25|") == 1 && charted(&rig, "|104.25|") == 1).await;
+    assert_eq!(rig.chart().into_iter().map(|a| a.body).collect::<BTreeSet<_>>().len(), 2);
+    // A device that is torn away inside a document leaves a reason, and no patient in the log.
+    device.send("<OBS.R01><HDR><HDR.control_id V=\"CANARY\"/>").await;
+    drop(device);
+    let reason = "the line went away inside a document";
+    until("it is counted", || second.counted("ward", reason) == 1).await;
+    assert!(!second.log().contains("CANARY") && !second.log().contains("PT 7"));
+}

@@ -263,3 +263,103 @@ fn flags(paths: &Paths, scope: &Scope<'_>) -> Vec<String> {
     }
     Vec::new()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Protocol, Registry, guess_protocol};
+    use super::*;
+    use crate::clinical::Value;
+
+    fn result(code: &str, tag: &str, rest: &str) -> String {
+        format!("<OBS><OBS.observation_id V=\"{code}\" SN=\"{tag}\"/><OBS.value V=\"5.10\" U=\"mmol/L\"/>{rest}</OBS>")
+    }
+
+    fn glucose() -> String {
+        result("15074-8", "LN", "")
+    }
+
+    fn document(root: &str, services: &str) -> String {
+        format!("<{root}><HDR><HDR.creation_dttm V=\"2026-01-02T03:04:05-08:00\"/></HDR>{services}</{root}>")
+    }
+
+    fn service(fields: &str, inside: &str) -> String {
+        format!("<SVC><SVC.observation_dttm V=\"2026-07-02T03:00:00\"/>{fields}{inside}</SVC>")
+    }
+
+    fn patient(id: &str, results: &str) -> String {
+        format!("<PT><PT.patient_id V=\"{id}\"/>{results}</PT>")
+    }
+
+    fn read(text: &str) -> Interpretation {
+        assert_eq!(guess_protocol(text.as_bytes()), Protocol::Poct1a);
+        let zone = jiff::tz::TimeZone::get("America/Los_Angeles").unwrap();
+        let context = Context { zone, charset: None, complete: true };
+        super::super::interpret(Registry::builtin().generic(Protocol::Poct1a), text.as_bytes(), &context)
+    }
+
+    fn doubts(text: &str) -> Vec<Vec<Doubt>> {
+        read(text).reports.iter().flat_map(|r| &r.observations).map(|o| o.doubts.clone()).collect()
+    }
+
+    #[test]
+    fn each_patient_of_each_service_is_a_report_of_its_own() {
+        let first = service("", &(patient("P 1", &glucose().repeat(2)) + &patient("P 2", &glucose())));
+        let second = service("<SVC.sequence_nbr V=\"2\"/>", &patient("P 3", &glucose()));
+        let interpretation = read(&document("OBS.R01", &(first + &second)));
+        let ids: Vec<(&str, usize)> =
+            interpretation.reports.iter().map(|r| (r.patient.id.expose(), r.observations.len())).collect();
+        assert_eq!(ids, [("P 1", 2), ("P 2", 1), ("P 3", 1)]);
+        assert_eq!(interpretation.inbound_results, 4);
+        let report = &interpretation.reports[0];
+        assert_eq!(report.message_time.as_ref().unwrap().hl7(), "20260102030405-0800", "the device's own offset");
+        let completed = report.observations[0].completed.as_ref().unwrap().hl7();
+        assert_eq!(completed, "20260702030000-0700", "none was sent: the zone of the link, in summer");
+        let Value::Number(number) = &report.observations[0].value else { panic!("no number") };
+        assert_eq!(number.to_string(), "5.10", "digits stay (I11)");
+        assert_eq!(report.observations[0].doubts, []);
+    }
+
+    #[test]
+    fn i13_whatever_is_no_plain_patients_result_is_held() {
+        let one = |fields: &str, results: &str| document("OBS.R01", &service(fields, &patient("P1", results)));
+        for (text, expected) in [
+            (one("", &glucose()), vec![]),
+            (one("<SVC.role_cd V=\"LQC\"/>", &glucose()), vec![Doubt::Control]),
+            (one("<CTC/>", &glucose()), vec![Doubt::Control]),
+            (document("OBS.R02", &service("", &patient("P1", &glucose()))), vec![Doubt::Control]),
+            (one("<SVC.status_cd V=\"OVR\"/>", &glucose()), vec![Doubt::Questionable]),
+            (one("<SVC.reason_cd V=\"EDT\"/>", &glucose()), vec![Doubt::Questionable]),
+            (one("", &result("15074-8", "LN", "<OBS.method_cd V=\"I\"/>")), vec![Doubt::Questionable]),
+            (one("", &result("15074-8", "LN", "<OBS.interpretation_cd V=\"&gt;\"/>")), vec![Doubt::Questionable]),
+            (one("", &result("15074-8", "LN", "<OBS.status_cd V=\"D\"/>")), vec![Doubt::UnknownStatus]),
+            (one("", &result("GLU", "ACME", "")), vec![Doubt::UnmappedCode]),
+            (one("", &glucose().replace("V=\"5.10\"", "NULL=\"NI\"")), vec![Doubt::UnreadableValue]),
+            (document("OBS.R01", &service("", &patient("UNKNOWN", &glucose()))), vec![Doubt::NoSpecimen]),
+            (document("OBS.R01", &service("", &glucose())), vec![Doubt::NoSpecimen]),
+            (document("XYZ.R01", &service("", &patient("P1", &glucose()))), vec![Doubt::Unreadable]),
+            (one("", &glucose()).replace("</SVC>", ""), vec![Doubt::Unreadable]),
+        ] {
+            assert_eq!(doubts(&text), [expected], "{text}");
+        }
+    }
+
+    #[test]
+    fn a_translation_may_carry_the_loinc_and_a_word_the_value() {
+        let text = "<OBS><OBS.observation_id V=\"Flu A\" SN=\"ACME\"><TRANSLTN V=\"80382-5\" SN=\"LN\"/>\
+            </OBS.observation_id><OBS.qualitative_value V=\"negative\"/></OBS>";
+        let interpretation = read(&document("OBS.R01", &service("", &patient("P1", text))));
+        let observation = &interpretation.reports[0].observations[0];
+        assert_eq!(observation.instrument_code, "Flu A");
+        assert_eq!(observation.code.as_ref().unwrap().code, "80382-5");
+        assert_eq!((&observation.value, &observation.flags), (&Value::Text("negative".into()), &vec![]));
+    }
+
+    #[test]
+    fn i7_results_behind_a_flaw_are_refused_and_counted() {
+        let results = glucose() + "<OBS><OBS.value V=5/></OBS>" + &glucose();
+        let interpretation = read(&document("OBS.R01", &service("", &patient("P1", &results))));
+        let seen = interpretation.reports.iter().map(|r| r.observations.len()).sum::<usize>();
+        assert_eq!((seen + interpretation.refused.len(), interpretation.inbound_results), (3, 3));
+        assert!(interpretation.refused.iter().any(|r| r.reason == reason::BEYOND));
+    }
+}

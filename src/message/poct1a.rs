@@ -101,6 +101,10 @@ pub fn read(raw: &[u8], declared: Option<Charset>) -> Reading {
             note(&mut reading.oddities, before, flaw);
         }
         let Some(root) = parsed.root else { continue };
+        if speaks(&root) {
+            // Some makers put a second word for a value there.
+            note(&mut reading.oddities, before + 1, "text inside an element, which is kept raw and not read");
+        }
         let mut found = 0;
         root.each(RESULT, &mut |_| found += 1);
         let lost = if parsed.flaw.is_some() { results_in(&text).saturating_sub(found) } else { 0 };
@@ -146,6 +150,10 @@ fn encoding(bytes: &[u8]) -> Option<String> {
 
 fn results_in(text: &str) -> usize {
     text.match_indices("<OBS").filter(|(at, _)| !text[at + 4..].starts_with('.')).count()
+}
+
+fn speaks(element: &Element) -> bool {
+    element.has_text || element.children.iter().any(speaks)
 }
 
 fn count(element: &Element) -> u32 {

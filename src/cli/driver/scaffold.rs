@@ -37,7 +37,11 @@ fn toml_for(protocol: Protocol, sender: &str, raw: &[u8]) -> String {
         Protocol::Poct1a => ("poct1a", "", "specimen_optional = true\n# test_code = [\"OBS.observation_id\"]\n"),
     };
     // The name and the model stay the same between two instruments; versions and serial numbers do not.
-    let header: String = sender.split(['^', '&']).next().unwrap_or(sender).trim().to_string();
+    let header: String = match protocol {
+        // A device's name begins with its maker's, which other models share.
+        Protocol::Poct1a => sender.splitn(3, '^').take(2).collect::<Vec<_>>().join("^"),
+        _ => sender.split(['^', '&']).next().unwrap_or(sender).trim().to_string(),
+    };
     let header = if header.is_empty() { sender.to_string() } else { header };
     // By code, the units it came in and the name it came with.
     let mut codes: BTreeMap<&str, (BTreeSet<&str>, &str)> = BTreeMap::new();
@@ -112,5 +116,15 @@ mod tests {
             text.replace("The whole field was", "# The whole field was").replace("loinc = \"?\"", "loinc = \"718-7\"");
         let text = text.replace("test_code", "# test_code");
         assert!(Driver::parse("x", &text).is_ok(), "{text}");
+    }
+
+    #[test]
+    fn a_poct1a_capture_begins_a_driver_for_one_model() {
+        let raw = b"<HEL.R01><DEV><DEV.device_id V=\"ACME^Meter^M1\"/></DEV></HEL.R01><OBS.R01><SVC><PT><OBS>\
+            <OBS.observation_id V=\"GLU\"/><OBS.value V=\"5\" U=\"mmol/L\"/></OBS></PT></SVC></OBS.R01>";
+        let text = toml_for(Protocol::Poct1a, &sender(Protocol::Poct1a, raw).unwrap(), raw);
+        let driver = Driver::parse("acme-meter", &text).unwrap();
+        assert_eq!(driver.schema.identity.header, ["ACME^Meter"]);
+        assert!(text.contains("# code = \"GLU\"") && text.contains("\"mmol/L\" = \"?\""), "{text}");
     }
 }

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 /// Held results that are looked at; the oldest first.
 const HOLDS_MAX: usize = 20_000;
 /// Drivers that read every instrument nobody wrote one for: what one of them means by a code, another may not.
-const GENERIC: [&str; 2] = [builtin::GENERIC_ASTM, builtin::GENERIC_HL7];
+const GENERIC: [&str; 3] = [builtin::GENERIC_ASTM, builtin::GENERIC_HL7, builtin::GENERIC_POCT1A];
 /// Name of a driver's file.
 const FILE: &str = "driver.toml";
 

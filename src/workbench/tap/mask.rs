@@ -81,6 +81,10 @@ enum Place {
     Inside { name: Vec<u8>, field: u16, kind: Vec<u8> },
     /// In a record that is not known, or whose delimiter is not.
     Hidden,
+    /// In the tag of an XML element, outside of quotes: names.
+    Tag,
+    /// In a quoted value of an XML attribute, which ends with this character.
+    Quoted(u8),
 }
 
 impl Mask {
@@ -90,6 +94,9 @@ impl Mask {
 
     /// The character as it may be shown.
     pub(super) fn take(&mut self, byte: u8) -> u8 {
+        if self.protocol == Protocol::Poct1a {
+            return self.xml(byte);
+        }
         let framed = self.protocol == Protocol::Astm;
         match byte {
             MESSAGE_BEGIN if !framed => self.at = begin(),
@@ -117,9 +124,23 @@ impl Mask {
         byte
     }
 
+    /// POCT1-A: the names of elements and attributes show, no value does. A `<` is always the beginning of a tag, so the
+    /// view finds its place again whatever was lost before.
+    fn xml(&mut self, byte: u8) -> u8 {
+        match (&self.at, byte) {
+            (_, b'<') => self.at = Place::Tag,
+            (Place::Tag, b'"' | b'\'') => self.at = Place::Quoted(byte),
+            (Place::Tag, b'>') => self.at = Place::Hidden,
+            (Place::Quoted(end), _) if *end == byte => self.at = Place::Tag,
+            (Place::Tag, _) | (_, 0..0x20) => {}
+            _ => return masked(byte),
+        }
+        byte
+    }
+
     fn text(&mut self, byte: u8) -> u8 {
         match &mut self.at {
-            Place::Unknown | Place::Hidden => masked(byte),
+            Place::Unknown | Place::Hidden | Place::Tag | Place::Quoted(_) => masked(byte),
             Place::Outside => {
                 self.at = Place::Unknown;
                 masked(byte)
@@ -193,7 +214,8 @@ fn begin() -> Place {
 fn known(protocol: Protocol) -> &'static [(&'static str, Fields)] {
     match protocol {
         Protocol::Astm => &ASTM,
-        _ => &HL7,
+        Protocol::Hl7 => &HL7,
+        Protocol::Poct1a => &[],
     }
 }
 

@@ -76,6 +76,21 @@ fn i8_hl7_that_nobody_knows_shows_no_patient() {
 }
 
 #[test]
+fn i8_poct1a_shows_names_and_no_values() {
+    let message = b"<OBS.R01><HDR><HDR.control_id V=\"17\"/></HDR><PT><PT.patient_id V=\"MRN77\"/>\
+        <PT.name V='DOE'><FAM V=\"O'DOE\"/></PT.name>DOE</PT></OBS.R01>";
+    for split in [usize::MAX, 1, 4] {
+        for begun in [0, 75] {
+            let shown = text(Protocol::Poct1a, &message[begun..], split, false);
+            for secret in ["MRN77", "DOE", "17"] {
+                assert!(!shown.contains(secret), "{secret} in {shown}");
+            }
+            assert!(shown.contains("PT.name V='***'>") && shown.contains("PT.name>"), "{shown}");
+        }
+    }
+}
+
+#[test]
 fn i8_hl7_segments_are_masked_by_their_own_count_of_fields() {
     let message = b"\x0bMSH|^~\\&|ACME|LAB||H|20260301||ORU^R01|17|P|2.5.1\rPID|1||MRN77^^^H||DOE^JANE\rOBR|1|ORD9|FIL9|GLU^Glucose^L\rOBX|1|NM|GLU^Glucose^L||5.0|mmol/L\rNTE|1||see Dr Roe\r\x1c\r";
     let shown = text(Protocol::Hl7, message, 4, false);

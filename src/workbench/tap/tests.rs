@@ -85,7 +85,7 @@ fn i8_poct1a_shows_names_and_no_values() {
             for secret in ["MRN77", "DOE", "17"] {
                 assert!(!shown.contains(secret), "{secret} in {shown}");
             }
-            assert!(shown.contains("PT.name V='***'>") && shown.contains("PT.name>"), "{shown}");
+            assert!(shown.contains("<LT>FAM V=\"") && shown.contains("<LT>/PT.name>"), "{shown}");
         }
     }
 }

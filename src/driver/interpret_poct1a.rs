@@ -10,6 +10,7 @@ use super::read::{Origin, Source, first};
 use super::{Context, Driver, Interpretation, value};
 use crate::clinical::{Coding, Doubt, Observation, Timestamp};
 use crate::message::poct1a::{self, Document, Element, RESULT};
+use std::collections::HashMap;
 
 /// The message of patients' results.
 const OF_PATIENTS: &str = "OBS.R01";
@@ -46,38 +47,68 @@ pub(super) fn interpret(driver: &Driver, raw: &[u8], context: &Context, trace: b
     (reader.out, reader.trace.origins)
 }
 
+/// What stands inside each element of a document, by name: a document with thousands of results is not searched from
+/// its beginning for each of them.
+struct Index<'m>(HashMap<u32, HashMap<&'m str, Vec<&'m Element>>>);
+
+impl<'m> Index<'m> {
+    fn of(root: &'m Element) -> Self {
+        let mut index = Index(HashMap::new());
+        index.add(root);
+        index
+    }
+
+    fn add(&mut self, element: &'m Element) {
+        for child in &element.children {
+            self.0.entry(element.number).or_default().entry(&child.name).or_default().push(child);
+            self.add(child);
+        }
+    }
+
+    /// The children of this name.
+    fn children(&self, of: &Element, name: &str) -> &[&'m Element] {
+        self.0.get(&of.number).and_then(|names| names.get(name)).map_or(&[], Vec::as_slice)
+    }
+}
+
 /// The objects around one point of a document, from the root inwards.
-struct Scope<'m> {
+struct Scope<'i, 'm> {
     document: &'m Document,
+    index: &'i Index<'m>,
     around: Vec<&'m Element>,
 }
 
-impl<'m> Scope<'m> {
+impl<'i, 'm> Scope<'i, 'm> {
     /// The nearest object of this name: around the point, or beside what is around it.
     fn object(&self, name: &str) -> Option<&'m Element> {
-        self.around.iter().rev().find_map(|e| if e.name == name { Some(*e) } else { e.child(name) })
+        let beside = |e: &'m Element| self.index.children(e, name).first().copied();
+        self.around.iter().rev().find_map(|e| if e.name == name { Some(*e) } else { beside(e) })
     }
 
     /// Every field of this name in the nearest object that could hold it.
-    fn fields(&self, place: &Place) -> impl Iterator<Item = &'m Element> {
-        let name = place.item.as_ref().map(|item| format!("{}.{}", place.record, item.name)).unwrap_or_default();
-        let all = self.object(&place.record).map(|object| object.children.as_slice()).unwrap_or_default();
-        all.iter().filter(move |field| field.name == name)
+    fn fields(&self, place: &Place) -> &[&'m Element] {
+        let (Some(object), Some(item)) = (self.object(&place.record), &place.item) else { return &[] };
+        self.index.children(object, &format!("{}.{}", place.record, item.name))
     }
 
     /// `V` of a field, blanks around it removed.
     fn value(&self, object: &str, field: &str) -> &'m str {
-        self.object(object).and_then(|o| o.child(field)).map_or("", |f| f.attribute("V").trim())
+        let found = self.object(object).and_then(|o| self.index.children(o, field).first().copied());
+        found.map_or("", |f| f.attribute("V").trim())
     }
 
-    fn within(&self, element: &'m Element) -> Scope<'m> {
-        Scope { document: self.document, around: self.around.iter().copied().chain([element]).collect() }
+    fn within(&self, element: &'m Element) -> Scope<'i, 'm> {
+        Scope {
+            document: self.document,
+            index: self.index,
+            around: self.around.iter().copied().chain([element]).collect(),
+        }
     }
 }
 
-impl Source for Scope<'_> {
+impl Source for Scope<'_, '_> {
     fn text(&self, place: &Place, _whole: bool) -> String {
-        self.fields(place).next().map(|field| text(field, place)).unwrap_or_default()
+        self.fields(place).first().map(|field| text(field, place)).unwrap_or_default()
     }
 
     fn number(&self, place: &Place) -> Option<u32> {
@@ -124,7 +155,8 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
     /// Walks the document and returns how many results have been read so far.
     fn run(mut self) -> usize {
         let document = self.document;
-        self.visit(&Scope { document, around: vec![&document.root] });
+        let index = Index::of(&document.root);
+        self.visit(&Scope { document, index: &index, around: vec![&document.root] });
         for _ in 0..document.lost.min(super::RESULTS_MAX) {
             self.reader.refuse(document.number(&document.root), RESULT, reason::BEYOND);
         }
@@ -132,9 +164,9 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
     }
 
     /// The results right inside the innermost object are one report; then the same for each object inside.
-    fn visit(&mut self, scope: &Scope<'m>) {
+    fn visit(&mut self, scope: &Scope<'_, 'm>) {
         let Some(object) = scope.around.last().copied() else { return };
-        if object.child(RESULT).is_some() {
+        if !scope.index.children(object, RESULT).is_empty() {
             self.report(scope, object);
         }
         for inside in &object.children {
@@ -142,9 +174,9 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
         }
     }
 
-    fn report(&mut self, scope: &Scope<'m>, object: &'m Element) {
+    fn report(&mut self, scope: &Scope<'_, 'm>, object: &'m Element) {
         let mut observations = Vec::new();
-        for result in object.children.iter().filter(|c| c.name == RESULT) {
+        for result in scope.index.children(object, RESULT).iter().copied() {
             observations.extend(self.result(&scope.within(result), result));
         }
         if observations.is_empty() {
@@ -168,7 +200,7 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
         self.reader.finish(report, specimen_known && !nobody, self.setting);
     }
 
-    fn result(&mut self, scope: &Scope<'m>, result: &'m Element) -> Option<Observation> {
+    fn result(&mut self, scope: &Scope<'_, 'm>, result: &'m Element) -> Option<Observation> {
         let record = self.document.number(result);
         let count = self.results;
         if !self.reader.has_room(count, record, RESULT) {
@@ -207,7 +239,7 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
         if !sound {
             observation.doubts.push(Doubt::Questionable);
         }
-        for comment in result.children.iter().filter(|c| c.name == "NTE") {
+        for comment in scope.index.children(result, "NTE") {
             let text = self.reader.text("comment", &fields.comment, &scope.within(comment));
             self.reader.comment(&mut observation, text, true);
         }
@@ -216,14 +248,14 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
     }
 
     /// Comments on the patient and the service, and which reagents were used.
-    fn comments(&mut self, scope: &Scope<'m>) -> Vec<String> {
+    fn comments(&mut self, scope: &Scope<'_, 'm>) -> Vec<String> {
         let fields = &self.reader.driver.schema.fields;
         let mut comments = Vec::new();
         for object in &scope.around {
-            for comment in object.children.iter().filter(|c| c.name == "NTE") {
+            for comment in scope.index.children(object, "NTE") {
                 comments.push(self.reader.text("comment", &fields.comment, &scope.within(comment)));
             }
-            comments.extend(object.children.iter().filter(|c| c.name == "RGT").map(reagent));
+            comments.extend(scope.index.children(object, "RGT").iter().map(|object| reagent(object)));
         }
         comments.retain(|text| !text.is_empty());
         comments
@@ -254,9 +286,9 @@ fn loinc(result: &Element) -> Option<Coding> {
 }
 
 /// Every repeat of the first flag field that is not empty.
-fn flags(paths: &Paths, scope: &Scope<'_>) -> Vec<String> {
+fn flags(paths: &Paths, scope: &Scope<'_, '_>) -> Vec<String> {
     for place in paths.places() {
-        let flags: Vec<String> = scope.fields(place).map(|field| text(field, place)).collect();
+        let flags: Vec<String> = scope.fields(place).iter().map(|field| text(field, place)).collect();
         if flags.iter().any(|f| !f.trim().is_empty()) {
             return flags;
         }
@@ -341,6 +373,18 @@ mod tests {
         ] {
             assert_eq!(doubts(&text), [expected], "{text}");
         }
+    }
+
+    #[test]
+    fn i10_thousands_of_results_are_read_in_time() {
+        let one = "<OBS><OBS.observation_id V=\"A\"/><OBS.value V=\"1\"/></OBS>";
+        let begun = std::time::Instant::now();
+        for text in [service("", &patient("P1", &one.repeat(15_000))), service("", &patient("P1", one).repeat(15_000))]
+        {
+            assert_eq!(read(&document("OBS.R01", &text)).inbound_results, 15_000);
+        }
+        // Searching from the beginning each time takes minutes.
+        assert!(begun.elapsed() < std::time::Duration::from_secs(60));
     }
 
     #[test]

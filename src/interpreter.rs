@@ -141,12 +141,12 @@ impl Interpreter {
 
     fn interpret(&self, entry: &Entry) -> (&LinkRules, Interpretation) {
         // A link that was renamed or removed after it heard this: the safest rules apply.
-        let removed = match driver::guess_protocol(&entry.raw) {
+        let removed = || match driver::guess_protocol(&entry.raw) {
             wire::Protocol::Poct1a => &self.removed_poct1a,
             _ if wire::mllp::msh(&entry.raw).is_some() => &self.removed_hl7,
             _ => &self.removed_astm,
         };
-        let rules = self.links.get(&entry.link).unwrap_or(removed);
+        let rules = self.links.get(&entry.link).unwrap_or_else(removed);
         let driver = rules
             .driver
             .as_deref()

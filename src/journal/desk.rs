@@ -22,6 +22,13 @@ pub(super) struct Desk<'a> {
     pub now: Instant,
 }
 
+impl<'a> Desk<'a> {
+    /// A desk at this moment.
+    pub(super) fn now(conn: &'a Connection, seal: &'a Seal, memory: &'a mut Memory) -> Self {
+        Desk { conn, seal, memory, now_ms: super::wall_clock_ms(), now: Instant::now() }
+    }
+}
+
 /// A session of one connection of one link.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct SessionKey {

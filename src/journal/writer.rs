@@ -298,13 +298,7 @@ impl Writer {
             false if conn.is_autocommit() => return Err(JournalError::Storage("the transaction is gone".to_string())),
             false => {}
         }
-        let mut desk = Desk {
-            conn,
-            seal: &self.seal,
-            memory: &mut self.memory,
-            now_ms: super::wall_clock_ms(),
-            now: Instant::now(),
-        };
+        let mut desk = Desk::now(conn, &self.seal, &mut self.memory);
         if command.kind() == Kind::Custody {
             return match command.perform(&mut desk) {
                 Ok(()) | Err(JournalError::Refused(_)) => Ok(()),
@@ -504,13 +498,7 @@ impl Writer {
             self.space.keep_reserve();
         }
         let Some(conn) = &self.conn else { return };
-        let mut desk = Desk {
-            conn,
-            seal: &self.seal,
-            memory: &mut self.memory,
-            now_ms: super::wall_clock_ms(),
-            now: Instant::now(),
-        };
+        let mut desk = Desk::now(conn, &self.seal, &mut self.memory);
         let swept = self.sweep.slice(&mut desk, level);
         if swept.is_err() && !conn.is_autocommit() {
             let _ = conn.execute_batch("ROLLBACK");

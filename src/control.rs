@@ -83,12 +83,8 @@ pub enum ControlError {
 /// Asks the gateway that runs on `data`. Blocks.
 pub fn request(data: &Path, request: &Request) -> Result<Response, ControlError> {
     let line = |source| ControlError::Line { data: data.to_path_buf(), source };
-    let mut stream = std::os::unix::net::UnixStream::connect(data.join(SOCKET))
-        .map_err(|_| ControlError::NotRunning(data.to_path_buf()))?;
+    let stream = ask(data, request)?;
     stream.set_read_timeout(Some(ANSWER_TIMEOUT)).map_err(line)?;
-    let mut text = serde_json::to_vec(request).map_err(|e| line(e.into()))?;
-    text.push(b'\n');
-    stream.write_all(&text).map_err(line)?;
     let mut answer = String::new();
     BufReader::new(stream).read_line(&mut answer).map_err(line)?;
     serde_json::from_str(&answer).map_err(|e| line(e.into()))
@@ -103,12 +99,7 @@ pub fn tap(
     mut hear: impl FnMut(Tapped) -> bool,
 ) -> Result<Option<String>, ControlError> {
     let failed = |source| ControlError::Line { data: data.to_path_buf(), source };
-    let mut stream = std::os::unix::net::UnixStream::connect(data.join(SOCKET))
-        .map_err(|_| ControlError::NotRunning(data.to_path_buf()))?;
-    let request = Request::Tap { link: link.map(str::to_string), reveal };
-    let mut text = serde_json::to_vec(&request).map_err(|e| failed(e.into()))?;
-    text.push(b'\n');
-    stream.write_all(&text).map_err(failed)?;
+    let stream = ask(data, &Request::Tap { link: link.map(str::to_string), reveal })?;
     for line in BufReader::new(stream).lines() {
         match serde_json::from_str(&line.map_err(failed)?).map_err(|e| failed(e.into()))? {
             Response::Tapped(tapped) => {
@@ -121,6 +112,17 @@ pub fn tap(
         }
     }
     Ok(None)
+}
+
+/// Connects and puts the request; the answers are still to be read.
+fn ask(data: &Path, request: &Request) -> Result<std::os::unix::net::UnixStream, ControlError> {
+    let failed = |source| ControlError::Line { data: data.to_path_buf(), source };
+    let mut stream = std::os::unix::net::UnixStream::connect(data.join(SOCKET))
+        .map_err(|_| ControlError::NotRunning(data.to_path_buf()))?;
+    let mut text = serde_json::to_vec(request).map_err(|e| failed(e.into()))?;
+    text.push(b'\n');
+    stream.write_all(&text).map_err(failed)?;
+    Ok(stream)
 }
 
 /// Serves the socket until the gateway stops. Without it the gateway still works, so a failure is only logged.

@@ -113,8 +113,8 @@ impl Map {
                 println!("    read by {driver}: begin a driver for this instrument with afferent driver new");
             }
             for suggestion in suggestions {
-                let Suggestion { loinc, name, ucum, drivers, agrees } = suggestion;
-                println!("    {loinc} {name}, {ucum}  (same {agrees} and unit in {})", drivers.join(", "));
+                let Suggestion { loinc, ucum, .. } = suggestion;
+                println!("    {suggestion}");
                 if is_generic {
                     continue;
                 }

@@ -43,6 +43,13 @@ pub struct Suggestion {
     pub agrees: &'static str,
 }
 
+impl std::fmt::Display for Suggestion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Suggestion { loinc, name, ucum, drivers, agrees } = self;
+        write!(f, "{loinc} {name}, {ucum} (same {agrees} and unit in {})", drivers.join(", "))
+    }
+}
+
 /// What a person decided about a code.
 #[derive(Debug, Clone, Default)]
 pub struct Decision {

@@ -62,16 +62,7 @@ fn toml_for(protocol: Protocol, sender: &str, raw: &[u8]) -> String {
         let suggestions: Vec<String> = units
             .iter()
             .flat_map(|unit| suggest(&registry, code, called, unit))
-            .map(|s| {
-                format!(
-                    "\n## perhaps {} {}, {} (same {} and unit in {})",
-                    s.loinc,
-                    s.name,
-                    s.ucum,
-                    s.agrees,
-                    s.drivers.join(", ")
-                )
-            })
+            .map(|suggestion| format!("\n## perhaps {suggestion}"))
             .collect();
         let units: Vec<String> = units.iter().map(|u| format!("{} = \"?\"", quoted(u))).collect();
         text.push_str(&suggestions.concat());

@@ -14,8 +14,8 @@ use std::time::Duration;
 pub struct Config {
     /// Name of the link, unique on the box; it appears in logs, counters and commands.
     pub name: String,
-    /// What the instrument speaks: "astm" (LIS01-A2 link with LIS02-A2 records), "hl7" (HL7 v2 over MLLP) or "poct1a"
-    /// (POCT1-A device messages; the device dials in).
+    /// What the instrument speaks: "astm" (LIS01-A2 link with LIS02-A2 records), "hl7" (HL7 v2 over MLLP, on the network
+    /// or on a serial port) or "poct1a" (POCT1-A device messages; the device dials in).
     pub protocol: Protocol,
     /// Serial device, for example "/dev/ttyUSB0" or better a stable name under "/dev/serial/by-id/".
     pub serial: Option<PathBuf>,

@@ -6,9 +6,11 @@ use std::process::{Child, Command, Stdio};
 
 use afferent::sim::instrument::Settings;
 use afferent::sim::instrument::line::Line;
-use afferent::wire::Protocol;
+use afferent::wire::{Protocol, mllp};
+use tokio::io::AsyncWriteExt;
+use tokio_serial::SerialPortBuilderExt;
 
-use crate::rig::{Instrument, Rig, dial, free_port, health, link, listen, local, serial, until};
+use crate::rig::{Instrument, Rig, dial, free_port, health, link, listen, local, oru, read_message, serial, until};
 
 const BAUD: u32 = 9600;
 const LEFT_OUT: &str = "left out: socat is not installed";
@@ -72,14 +74,7 @@ async fn an_adapter_pulled_out_in_the_middle_and_put_back_loses_nothing() {
     .await;
     assert!(!health(&gateway, "chemistry").up);
 
-    let line = Line::Device { path: far.clone(), baud: BAUD };
-    let settings = Settings {
-        count: Some(SPECIMENS as u64),
-        rate: Some(20.0),
-        corrections: 0.0,
-        ..Settings::new(line, Protocol::Astm)
-    };
-    let mut instrument = Instrument::with(settings);
+    let mut instrument = Instrument::with(steady(&far, Protocol::Astm, SPECIMENS));
     for reached in [SPECIMENS / 3, SPECIMENS * 2 / 3] {
         let cable = Cable::between(near.clone(), far.clone()).await;
         instrument.reaches(reached).await;
@@ -117,4 +112,67 @@ async fn a_terminal_server_may_dial_or_be_dialled() {
         rig.everything_arrives(&books).await;
     }
     gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hl7_on_a_serial_line_loses_nothing_to_noise_cuts_and_a_pulled_cable() {
+    if !has_socat() {
+        return println!("{LEFT_OUT}");
+    }
+    const SPECIMENS: usize = 20;
+    let rig = Rig::new().await;
+    let (near, far) = (rig.path("ttyGATEWAY"), rig.path("ttyINSTRUMENT"));
+    let gateway = rig.gateway(&link("chemistry", "hl7", &serial(&near))).await;
+    let faults = "noise:0.4,cut:0.1".parse().unwrap();
+    let cable = Cable::between(near.clone(), far.clone()).await;
+    let mut instrument = Instrument::with(Settings { faults, ..steady(&far, Protocol::Hl7, SPECIMENS) });
+    instrument.reaches(SPECIMENS / 2).await;
+    cable.pull();
+    until("the gateway notices", || !health(&gateway, "chemistry").up).await;
+    let _cable = Cable::between(near, far).await;
+
+    let (summary, books) = instrument.finishes().await;
+    assert_eq!((books.len(), summary.violations), (SPECIMENS, 0));
+    assert_eq!(summary.faults.keys().copied().collect::<Vec<_>>(), ["cut", "noise"]);
+    rig.everything_arrives(&books).await;
+    assert!(health(&gateway, "chemistry").reasons.contains_key("bytes between messages"), "the noise is counted");
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hl7_on_a_serial_line_is_found_in_what_idle_ports_send() {
+    if !has_socat() {
+        return println!("{LEFT_OUT}");
+    }
+    let rig = Rig::new().await;
+    let (near, far) = (rig.path("ttyGATEWAY"), rig.path("ttyINSTRUMENT"));
+    let _cable = Cable::between(near.clone(), far.clone()).await;
+    let gateway = rig.gateway(&link("chemistry", "hl7", &serial(&near))).await;
+    until("the port is open", || health(&gateway, "chemistry").up).await;
+    let mut port = tokio_serial::new(far.to_string_lossy(), BAUD).open_native_async().unwrap();
+    let message = |id: &str| oru(id, &format!("SPECIMEN-{id}"), "5.4");
+    let framed = |id: &str| mllp::frame(&message(id));
+    let lines = [
+        // STX bytes while idle (Mindray BC-5130), a lost VT, a message broken off by the next, FS without CR.
+        ("1", [b"\x02\x02\0", framed("1").as_slice()].concat()),
+        ("2", [message("2").as_slice(), &[mllp::FS, mllp::CR]].concat()),
+        ("3", [&framed("broken")[..40], &framed("3")].concat()),
+        ("4", framed("4").strip_suffix(&[mllp::CR]).unwrap().to_vec()),
+    ];
+    for (id, sent) in lines {
+        // As a UART hands them over.
+        for piece in sent.chunks(8) {
+            port.write_all(piece).await.unwrap();
+        }
+        let answer = read_message(&mut port).await.unwrap();
+        assert!(String::from_utf8_lossy(&answer).contains(&format!("MSA|AA|{id}")), "{id}");
+    }
+    until("all four are in the chart", || rig.chart().len() == 4).await;
+    gateway.stop().await;
+}
+
+/// An instrument on a serial device that sends so many specimens, twenty a second.
+fn steady(path: &std::path::Path, protocol: Protocol, specimens: usize) -> Settings {
+    let line = Line::Device { path: path.to_owned(), baud: BAUD };
+    Settings { count: Some(specimens as u64), rate: Some(20.0), corrections: 0.0, ..Settings::new(line, protocol) }
 }

@@ -4,6 +4,7 @@ use super::*;
 use crate::journal::{self, Journal};
 use crate::link::LinkCounters;
 use crate::wire::astm::{ACK, ENQ, NAK, encode_frame};
+use crate::wire::{Protocol, mllp};
 use std::io::Write;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::PathBuf;
@@ -64,27 +65,61 @@ async fn every_byte_comes_through_a_port_that_marks_damage() {
     assert_eq!(on_the_port, sent.len() + 3, "each FF came twice, so the port does mark");
 }
 
+/// A gateway's end of a line with parity, without a gateway around it.
+struct Bench {
+    shell: Shell,
+    instrument: tokio::io::DuplexStream,
+    served: tokio::task::JoinHandle<Ended>,
+    _stop: watch::Sender<bool>,
+    _data: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new(protocol: Protocol) -> Bench {
+        let data = tempfile::tempdir().unwrap();
+        let settings = journal::Config { free_min_mb: 0, ..journal::Config::default() };
+        let (stop, shutdown) = watch::channel(false);
+        let shell = Shell {
+            config: Config { protocol, ..with(Some(Parity::Even)) },
+            link: "chemistry".into(),
+            journal: Journal::open(data.path(), &settings).unwrap(),
+            counters: Arc::new(LinkCounters::new("chemistry", protocol)),
+            shutdown,
+            connections: Arc::default(),
+            connections_max: 1,
+            held: Arc::default(),
+        };
+        let mut pump = shell.pump(1);
+        pump.marks = Some(Marks::default());
+        let (instrument, port) = tokio::io::duplex(1024);
+        let mut machine = shell.machine();
+        let served = tokio::spawn(async move { pump.run(port, &mut machine, || {}).await });
+        Bench { shell, instrument, served, _stop: stop, _data: data }
+    }
+
+    /// Byte by byte, so that the marks are split.
+    async fn send(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.instrument.write_all(&[*byte]).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// The instrument goes away. How often each reason was counted, and the bytes of every entry.
+    async fn end(self) -> (std::collections::BTreeMap<String, u64>, Vec<Vec<u8>>) {
+        drop(self.instrument);
+        self.served.await.unwrap();
+        let entries = self.shell.journal.reader().unwrap().pending_entries(10).unwrap();
+        self.shell.journal.close();
+        let reasons = self.shell.counters.health().reasons;
+        let reasons = reasons.into_iter().map(|(reason, count)| (reason.to_string(), count)).collect();
+        (reasons, entries.into_iter().map(|entry| entry.raw.clone()).collect())
+    }
+}
+
 #[tokio::test]
 async fn i2_a_damaged_character_is_answered_nak_counted_and_never_kept() {
-    let data = tempfile::tempdir().unwrap();
-    let settings = journal::Config { free_min_mb: 0, ..journal::Config::default() };
-    let journal = Journal::open(data.path(), &settings).unwrap();
-    let (_stop, shutdown) = watch::channel(false);
-    let shell = Shell {
-        config: with(Some(Parity::Even)),
-        link: "chemistry".into(),
-        journal: journal.clone(),
-        counters: Arc::new(LinkCounters::new("chemistry", crate::wire::Protocol::Astm)),
-        shutdown,
-        connections: Arc::default(),
-        connections_max: 1,
-        held: Arc::default(),
-    };
-    let mut pump = shell.pump(1);
-    pump.marks = Some(Marks::default());
-    let (mut instrument, port) = tokio::io::duplex(1024);
-    let mut machine = shell.machine();
-    let served = tokio::spawn(async move { pump.run(port, &mut machine, || {}).await });
+    let mut bench = Bench::new(Protocol::Astm);
 
     let good = encode_frame(1, b"H|\\^&\rL|1\r", true);
     let mut parity_error = good.clone();
@@ -92,21 +127,37 @@ async fn i2_a_damaged_character_is_answered_nak_counted_and_never_kept() {
     let mut broken_off = good.clone();
     broken_off.splice(3..3, [0xFF, 0, 0]);
     for (sent, answer) in [(&[ENQ][..], ACK), (&parity_error, NAK), (&broken_off, NAK), (&good, ACK)] {
-        // Byte by byte, so that the marks are split.
-        for byte in sent {
-            instrument.write_all(&[*byte]).await.unwrap();
-            tokio::task::yield_now().await;
-        }
-        assert_eq!(instrument.read_u8().await.unwrap(), answer);
+        bench.send(sent).await;
+        assert_eq!(bench.instrument.read_u8().await.unwrap(), answer);
     }
-    drop(instrument);
-    served.await.unwrap();
-    let health = shell.counters.health();
-    let counted = |reason: &str| health.reasons.get(reason).copied().unwrap_or(0);
+    let (reasons, entries) = bench.end().await;
+    let counted = |reason: &str| reasons.get(reason).copied().unwrap_or(0);
     assert_eq!(counted("a character with a parity or framing error"), 1);
     assert_eq!(counted("a break on the line"), 1);
     assert_eq!(counted("damaged character inside a frame"), 2);
-    let entries = journal.reader().unwrap().pending_entries(10).unwrap();
-    assert_eq!((entries.len(), entries[0].raw.clone()), (1, good));
-    journal.close();
+    assert_eq!(entries, [good]);
+}
+
+#[tokio::test]
+async fn i2_a_damaged_message_is_answered_ae_counted_and_never_kept() {
+    let mut bench = Bench::new(Protocol::Hl7);
+    let good = b"MSH|^~\\&|A|B|||20260101120000||ORU^R01|17|P|2.3.1\rOBX|1|NM|GLU||5.4\r".to_vec();
+    let mut damaged = mllp::frame(&good);
+    // Where the digit 4 was: with a mark, MLLP sees no more of it than that something was there.
+    let at = damaged.iter().position(|&b| b == b'.').unwrap() + 1;
+    damaged.splice(at..=at, [0xFF, 0, b'5']);
+    // A character that is damaged between messages damages none.
+    let after_noise = [&[0xFF, 0, 0x02][..], &mllp::frame(&good)].concat();
+    for (sent, code) in [(damaged, "AE"), (after_noise, "AA")] {
+        bench.send(&sent).await;
+        let mut answer = Vec::new();
+        while !answer.ends_with(&[mllp::FS, mllp::CR]) {
+            answer.push(bench.instrument.read_u8().await.unwrap());
+        }
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.contains(&format!("MSA|{code}|17")), "{answer}");
+    }
+    let (reasons, entries) = bench.end().await;
+    assert_eq!(reasons.get("damaged character inside a message"), Some(&1), "{reasons:?}");
+    assert_eq!(entries, [good]);
 }

@@ -85,8 +85,14 @@ impl Gateway {
         let name = config.gateway.name();
         let zone = config.gateway.time_zone();
 
-        let interpreter =
-            Interpreter::new(journal, config.registry()?, &name, &zone, &config.links, &config.destinations)?;
+        let registry = config.registry()?;
+        let settled = |link: &link::Config| {
+            let driver = link.driver.as_deref().and_then(|id| registry.get(id));
+            driver.map_or_else(|| link.clone(), |driver| link.with_driver(driver.wire()))
+        };
+        let settled: Vec<link::Config> = config.links.iter().map(settled).collect();
+
+        let interpreter = Interpreter::new(journal, registry, &name, &zone, &config.links, &config.destinations)?;
         let interpreter = std::thread::Builder::new()
             .name("interpreter".to_string())
             .spawn({
@@ -104,7 +110,7 @@ impl Gateway {
         let share = descriptors.saturating_sub(DESCRIPTORS_RESERVED) / (config.links.len() as u64).max(1);
         let share = share.max(CONNECTIONS_MIN) as usize;
         let (mut links, mut link_tasks) = (Vec::new(), Vec::new());
-        for settings in &config.links {
+        for settings in &settled {
             let (counters, task) = link::open(settings, journal, &links_stopped, &connections, share)?;
             links.push(counters);
             link_tasks.push(task);

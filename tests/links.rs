@@ -17,5 +17,7 @@ mod rig;
 mod secured;
 #[path = "links/serial.rs"]
 mod serial;
+#[path = "links/summing.rs"]
+mod summing;
 #[path = "links/tcp.rs"]
 mod tcp;

@@ -84,6 +84,9 @@ pub struct Wire {
     pub parity: Option<String>,
     /// 1 or 2.
     pub stop_bits: Option<u8>,
+    /// Wrong ways to sum a frame that a link may take up once bytes that fit one were refused twice: `code-points`,
+    /// `without-terminator`, `without-line-feeds`, `line-feed-for-return`. The standard's way is always accepted.
+    pub checksum: Vec<crate::wire::astm::ChecksumRule>,
     /// Character set of the text when the message does not say: an HL7 table 0211 name or a WHATWG label.
     pub charset: Option<String>,
     /// Longest frame text the instrument takes, in bytes (240 in E1381-95, 63 993 in LIS01-A2).

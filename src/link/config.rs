@@ -1,8 +1,10 @@
 //! `[[link]]`: one connection to an instrument, as a site writes it down.
 
+use crate::driver::schema::Wire;
 use crate::rules;
 use crate::tls::{ClientTls, ServerTls, TlsError};
 use crate::wire::Protocol;
+use crate::wire::astm::ChecksumRule;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -25,12 +27,15 @@ pub struct Config {
     pub dial: Option<String>,
     /// Serial speed in bits per second; the driver's own, else 9600.
     pub baud: Option<u32>,
-    /// Serial data bits, 7 or 8.
+    /// Serial data bits, 7 or 8; the driver's own, else 8.
     pub data_bits: Option<u8>,
-    /// Serial parity: "none", "even" or "odd".
+    /// Serial parity: "none", "even" or "odd"; the driver's own, else none.
     pub parity: Option<Parity>,
-    /// Serial stop bits, 1 or 2.
+    /// Serial stop bits, 1 or 2; the driver's own, else 1.
     pub stop_bits: Option<u8>,
+    /// Wrong ways to sum an ASTM frame that the driver allows. A driver's alone to say.
+    #[serde(skip)]
+    pub checksum: Vec<ChecksumRule>,
     /// Serial flow control: "none", "hardware" or "software".
     pub flow_control: Option<FlowControl>,
     /// Driver that reads this instrument; left out, each message's header decides.
@@ -164,6 +169,7 @@ impl Default for Config {
             data_bits: None,
             parity: None,
             stop_bits: None,
+            checksum: Vec::new(),
             flow_control: None,
             driver: None,
             time_zone: None,
@@ -181,6 +187,24 @@ impl Default for Config {
 }
 
 impl Config {
+    /// These settings, with what the link's driver says where they say nothing.
+    pub fn with_driver(&self, wire: &Wire) -> Config {
+        let parity = match wire.parity.as_deref() {
+            Some("even") => Some(Parity::Even),
+            Some("odd") => Some(Parity::Odd),
+            Some("none") => Some(Parity::None),
+            _ => None,
+        };
+        Config {
+            baud: self.baud.or(wire.baud),
+            data_bits: self.data_bits.or(wire.data_bits),
+            parity: self.parity.or(parity),
+            stop_bits: self.stop_bits.or(wire.stop_bits),
+            checksum: wire.checksum.clone(),
+            ..self.clone()
+        }
+    }
+
     /// The hold rules of this link.
     pub fn policy(&self) -> rules::Policy {
         rules::Policy {

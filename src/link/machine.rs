@@ -36,6 +36,7 @@ impl Machine {
                 let settings = astm::ReceiverConfig {
                     frame_timeout: ms(timers.frame_timeout_ms),
                     reply_timeout: ms(timers.reply_timeout_ms),
+                    checksum_rules: config.checksum.clone(),
                     ..Default::default()
                 };
                 Machine::Astm(Box::new(astm::Receiver::new(settings, 1)))

@@ -9,7 +9,7 @@ use mask::Mask;
 
 use crate::sim::transcript::{Step, parse, spell};
 use crate::wire::Protocol;
-use crate::wire::astm::{ACK, ENQ, EOT, ETB, ETX, NAK, STX, checksum};
+use crate::wire::astm::{ACK, ChecksumRule, ENQ, EOT, ETB, ETX, NAK, STX, checksum};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -218,6 +218,8 @@ struct Verdict {
     number: char,
     stated: [u8; 2],
     expected: u8,
+    /// The wrong way to sum that gives what was stated.
+    fits: Option<ChecksumRule>,
 }
 
 impl Verdict {
@@ -229,7 +231,10 @@ impl Verdict {
         let stated: String = self.stated.iter().map(|b| char::from(*b)).filter(char::is_ascii_graphic).collect();
         match self.is_right() {
             true => format!("frame {}: checksum {stated} is right", self.number),
-            false => format!("frame {}: checksum {stated}, expected {:02X}", self.number, self.expected),
+            false => {
+                let fits = self.fits.map_or(String::new(), |rule| format!(" ({})", rule.finding()));
+                format!("frame {}: checksum {stated}, expected {:02X}{fits}", self.number, self.expected)
+            }
         }
     }
 }
@@ -265,7 +270,10 @@ impl Frame {
                 None => self.first = Some(byte),
                 Some(first) => {
                     let number = self.body.first().map_or('?', |b| char::from(*b));
-                    let verdict = Verdict { number, stated: [first, byte], expected: checksum(&self.body) };
+                    let stated = [first, byte];
+                    let sum = std::str::from_utf8(&stated).ok().and_then(|s| u8::from_str_radix(s, 16).ok());
+                    let fits = ChecksumRule::ALL.into_iter().find(|rule| sum.is_some() && rule.sum(&self.body) == sum);
+                    let verdict = Verdict { number, stated, expected: checksum(&self.body), fits };
                     *self = Frame::default();
                     return Some(verdict);
                 }

@@ -36,7 +36,8 @@ pub struct ReceiverConfig {
     pub reply_timeout: Duration,
     /// Largest frame accepted, in bytes from `STX` to `LF`. Longer ones are read to their end and refused.
     pub frame_max: usize,
-    /// Wrong ways to sum that are accepted on this link beside the right one.
+    /// Wrong ways to sum that may be taken up on this line beside the right one: the first that fits bytes refused
+    /// twice counts from the next frame on.
     pub checksum_rules: Vec<ChecksumRule>,
 }
 
@@ -72,6 +73,8 @@ pub struct Receiver {
     last: Option<Vec<u8>>,
     /// The frame refused last, and how often in a row.
     refused: Option<(Vec<u8>, u32)>,
+    /// The wrong way to sum that was taken up on this line.
+    taken_up: Option<ChecksumRule>,
     scan: RecordScan,
     entry: Option<Entry>,
     /// The custody question that was open when the session ended, if its frame would have completed this entry.
@@ -140,6 +143,7 @@ impl Receiver {
             expected: 1,
             last: None,
             refused: None,
+            taken_up: None,
             scan: RecordScan::Start,
             entry: None,
             left_open: None,
@@ -500,6 +504,9 @@ impl Receiver {
     }
 
     fn ask_custody(&mut self, now: Time, number: u8) {
+        if !self.sum_is_right() {
+            self.event(Event::Odd("frame taken by the instrument's own checksum rule"));
+        }
         if self.scan == RecordScan::Ended {
             // The message is complete; whatever follows belongs to another one.
             self.scan = RecordScan::Start;
@@ -545,14 +552,24 @@ impl Receiver {
         };
         self.event(Event::Refused(reason));
         if times == DIAGNOSE_AFTER && reason == "bad checksum" {
-            let fits = ChecksumRule::ALL.into_iter().find(|&rule| self.sum_fits_by(&frame, rule));
-            self.event(Event::Refused(fits.map_or("checksum fits no known rule", ChecksumRule::finding)));
+            self.diagnose(&frame);
         }
         if times == TRIES {
             self.event(Event::Refused("the same frame was refused as often as a sender tries"));
         }
         self.refused = Some((frame, times));
         self.reply(now, NAK);
+    }
+
+    /// Says which wrong rule fits a frame that was refused for its checksum, and takes it up where that is allowed.
+    fn diagnose(&mut self, frame: &[u8]) {
+        let allowed = self.config.checksum_rules.iter().copied();
+        let fits = allowed.chain(ChecksumRule::ALL).find(|&rule| self.sum_fits_by(frame, rule));
+        self.event(Event::Refused(fits.map_or("checksum fits no known rule", ChecksumRule::finding)));
+        if let Some(rule) = fits.filter(|rule| self.config.checksum_rules.contains(rule)) {
+            self.taken_up = Some(rule);
+            self.event(Event::Odd("checksum rule taken up from the next frame on, as the driver allows"));
+        }
     }
 
     /// True when the sender has given its frame up and asks (or will ask) for the line anew: one reply is due then, and
@@ -571,9 +588,12 @@ impl Receiver {
         self.frame.get(1..=self.terminator_at).unwrap_or_default()
     }
 
-    fn sum_fits(&self) -> bool {
+    fn sum_is_right(&self) -> bool {
         self.stated_sum(&self.frame) == Some(checksum(self.body()))
-            || self.config.checksum_rules.iter().any(|&rule| self.sum_fits_by(&self.frame, rule))
+    }
+
+    fn sum_fits(&self) -> bool {
+        self.sum_is_right() || self.taken_up.is_some_and(|rule| self.sum_fits_by(&self.frame, rule))
     }
 
     fn sum_fits_by(&self, frame: &[u8], rule: ChecksumRule) -> bool {

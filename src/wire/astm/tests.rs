@@ -460,7 +460,7 @@ fn each_message_of_a_session_is_an_entry_of_its_own() {
 }
 
 #[test]
-fn a_wrong_checksum_rule_is_named_after_two_refusals_and_accepted_only_when_allowed() {
+fn a_wrong_checksum_rule_is_named_after_two_refusals_and_taken_up_only_when_allowed() {
     let body = "1H|\\^&|||µ\r\u{3}";
     let sum = ChecksumRule::CodePoints.sum(body.as_bytes()).unwrap();
     let frame = [&[STX], body.as_bytes(), format!("{sum:02X}\r\n").as_bytes()].concat();
@@ -478,7 +478,17 @@ fn a_wrong_checksum_rule_is_named_after_two_refusals_and_accepted_only_when_allo
     let rules = vec![ChecksumRule::CodePoints];
     let mut lenient = Bench::with(ReceiverConfig { checksum_rules: rules, ..ReceiverConfig::default() });
     lenient.feed(&[ENQ]);
+    assert_eq!(lenient.feed(&frame), [NAK]);
+    assert_eq!(lenient.feed(&frame), [NAK], "never before bytes that fit were refused twice");
+    let taken_up = Event::Odd("checksum rule taken up from the next frame on, as the driver allows");
+    assert_eq!(lenient.events[1..], [Event::Refused("bad checksum"), strict.events[2], taken_up]);
     assert_eq!(lenient.feed(&frame), [ACK]);
+    assert_eq!(lenient.events.last(), Some(&Event::Odd("frame taken by the instrument's own checksum rule")));
+    assert_eq!(lenient.feed(&encode_frame(2, b"L|1\r", true)), [ACK], "the right way is always right");
+    lenient.feed(&[EOT, ENQ]);
+    assert_eq!(lenient.feed(&frame), [ACK], "it stays taken up");
+    let flipped = String::from_utf8(frame).unwrap().replace("&||", "&|A").into_bytes();
+    assert_eq!(lenient.feed(&flipped), [NAK], "damage is still damage");
 }
 
 #[test]

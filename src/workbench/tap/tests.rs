@@ -126,6 +126,16 @@ fn a_verdict_says_what_was_wrong_and_what_we_answered() {
     assert_eq!(answered.remarks, [format!("frame 3: checksum {right} is right, ACK sent after 1.0 ms")]);
 }
 
+#[test]
+fn a_verdict_names_the_wrong_way_to_sum_that_was_used() {
+    let mut view = View::new(Protocol::Astm, false);
+    view.show(Side::Instrument, "\u{2}1C|1|\u{b5}\r\u{3}62\r\n".as_bytes(), ms(0));
+    let answered = view.show(Side::Gateway, &[NAK], ms(1));
+    let told =
+        "frame 1: checksum 62, expected 24 (checksum fits a sum over characters, not bytes), NAK sent after 1.0 ms";
+    assert_eq!(answered.remarks, [told]);
+}
+
 /// What a tap hears of these frames, each answered, in reads of this length.
 fn tapped(frames: &[(Vec<u8>, u8)], split: usize) -> Vec<Tapped> {
     let mut view = View::new(Protocol::Astm, false);

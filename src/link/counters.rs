@@ -1,5 +1,6 @@
 //! What a link counts and logs. Nothing here can hold patient data: every reason is a constant (invariant I8).
 
+use super::serial::port::LineErrors;
 use super::taps::Taps;
 use crate::wire::{Event, Protocol};
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,7 @@ struct Inner {
     open: u64,
     heard: Option<Instant>,
     up: bool,
+    line_errors: Option<LineErrors>,
     reasons: BTreeMap<&'static str, u64>,
 }
 
@@ -43,6 +45,9 @@ pub struct LinkHealth {
     pub messages: u64,
     /// Seconds since the instrument was last heard.
     pub silent_s: Option<u64>,
+    /// What the kernel counted on the serial port since it was opened; none when it keeps no count.
+    #[serde(default)]
+    pub line_errors: Option<LineErrors>,
     /// Refusals, oddities and losses of the line since start, by reason.
     pub reasons: BTreeMap<String, u64>,
 }
@@ -103,6 +108,14 @@ impl LinkCounters {
         }
     }
 
+    /// What the kernel has counted on the serial port since it was opened: each kind that grew is an event.
+    pub fn line_errors(&self, counted: Option<LineErrors>) {
+        let before = self.with(|inner| std::mem::replace(&mut inner.line_errors, counted)).unwrap_or_default();
+        for (kind, _) in counted.into_iter().flat_map(|now| now.since(before).words()) {
+            self.event(&Event::Odd(kind));
+        }
+    }
+
     /// Something a person has to mend; counted, and logged at the 1st, 2nd, 4th, 8th ... time.
     pub fn trouble(&self, reason: &'static str, detail: &dyn Display) {
         let count = self.count(reason);
@@ -140,6 +153,7 @@ impl LinkCounters {
             parts: inner.parts,
             messages: inner.messages,
             silent_s: inner.heard.map(|at| at.elapsed().as_secs()),
+            line_errors: inner.line_errors,
             reasons: inner.reasons.iter().map(|(reason, n)| (reason.to_string(), *n)).collect(),
         })
     }

@@ -4,18 +4,25 @@
 //! refused; otherwise the kernel would put a NUL in their place. Without parity nothing is marked, and a character
 //! without its stop bit is dropped by the kernel: the checksum alone tells.
 
+pub mod port;
+
 use super::config::{FlowControl, Parity};
 use super::marks::Marks;
 use super::pump::Ended;
 use super::{Config, Shell, stopped};
 use crate::backoff::Backoff;
-use std::os::fd::AsRawFd;
+use port::LineErrors;
+use std::convert::Infallible;
+use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio_serial::{SerialPortBuilderExt, SerialStream};
 
 /// LIS01-A2 section 5: 9600 bits per second unless told otherwise.
 const BAUD_DEFAULT: u32 = 9600;
+/// The kernel's error counters are read so often.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
 
 /// Opens the port and serves it, again and again, until the gateway stops.
 pub async fn serve(shell: Arc<Shell>, path: std::path::PathBuf) {
@@ -26,7 +33,11 @@ pub async fn serve(shell: Arc<Shell>, path: std::path::PathBuf) {
             Ok(mut port) => {
                 shell.counters.up("the serial port is open");
                 shell.counters.connected();
-                let ended = converse(&shell, &mut port, &mut backoff).await;
+                let descriptor = port.as_raw_fd();
+                let ended = tokio::select! {
+                    ended = converse(&shell, &mut port, &mut backoff) => ended,
+                    never = watch_errors(&shell, descriptor) => match never {},
+                };
                 shell.counters.disconnected();
                 if ended == Ended::Stopped {
                     break;
@@ -53,6 +64,18 @@ async fn converse(shell: &Shell, port: &mut SerialStream, backoff: &mut Backoff)
             Ended::Closed(_) => marks = pump.marks,
             other => return other,
         }
+    }
+}
+
+/// Tells the link what errors the kernel counts on the port, which must stay open meanwhile.
+async fn watch_errors(shell: &Shell, port: RawFd) -> Infallible {
+    // What another opening of the port counted is no part of it.
+    shell.counters.line_errors(None);
+    let Some(first) = LineErrors::read(&port) else { return std::future::pending().await };
+    shell.counters.line_errors(Some(LineErrors::default()));
+    loop {
+        tokio::time::sleep(COUNT_EVERY).await;
+        shell.counters.line_errors(LineErrors::read(&port).map(|now| now.since(first)));
     }
 }
 

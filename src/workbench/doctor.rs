@@ -63,7 +63,7 @@ pub enum State {
 /// One sentence about one layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// The layer: `disk`, `clock`, `gateway`, `line`, `link-ack`, `records`, `mapping`, `queue`, `ehr`, `ehr-ack`.
+    /// The layer: `disk`, `clock`, `gateway`, `line`, `port`, `link-ack`, `records`, `mapping`, `queue`, `ehr`, `ehr-ack`.
     pub layer: &'static str,
     /// Which link or destination; empty for the box itself.
     pub subject: String,
@@ -179,6 +179,7 @@ fn link(config: &link::Config, health: &LinkHealth) -> Vec<Finding> {
     let line = line(config, health);
     let deaf = line.state == State::Bad || health.parts == 0 && health.reasons.is_empty();
     let mut found = vec![line];
+    found.extend(port(name, health));
     if deaf {
         return found;
     }
@@ -256,10 +257,30 @@ fn line(config: &link::Config, health: &LinkHealth) -> Finding {
     }
 }
 
+/// What the kernel counted on a serial port: it sees what is wrong before any protocol does.
+fn port(name: &str, health: &LinkHealth) -> Option<Finding> {
+    let counted: Vec<String> = health.line_errors?.words().map(|(kind, count)| format!("{kind}: {count}")).collect();
+    // A bad contact costs a frame now and then; with the wrong speed nothing gets through.
+    let state = if health.messages == 0 { State::Bad } else { State::Look };
+    let next = "compare speed, parity and stop bits with the instrument's settings, then look at the cable";
+    (!counted.is_empty()).then(|| finding("port", name, state, counted.join(", "), next))
+}
+
 /// Reasons of a link that ask for a look, and the look.
-const REMEDIES: [(&str, &str); 8] = [
+const REMEDIES: [(&str, &str); 10] = [
     ("damaged character", "speed or parity differ, or the cable is bad: compare them with the instrument's settings"),
-    ("checksum fits", "the instrument sums its frames its own way: its driver has to allow that"),
+    (
+        "a break on the line",
+        "speed or parity differ, or the plug is loose: compare them with the instrument's settings",
+    ),
+    (
+        "checksum rule taken up",
+        "nothing, as long as messages come: its driver allows this instrument its own way to sum",
+    ),
+    (
+        "checksum fits",
+        "the instrument sums its frames its own way: name its driver, and allow it there in [wire] checksum",
+    ),
     ("bad checksum", "a bad cable, or an instrument that sums its own way: afferent tap shows sent and expected"),
     ("no custody", "the box could not keep it: see the disk"),
     ("silence inside", "it stops in the middle: a loose cable, or a time-out at the instrument that is too short"),

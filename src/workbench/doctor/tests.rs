@@ -14,6 +14,7 @@ fn health(parts: u64, messages: u64, reasons: &[(&str, u64)]) -> LinkHealth {
         parts,
         messages,
         silent_s: (parts > 0).then_some(3),
+        line_errors: None,
         reasons: reasons.iter().map(|(reason, n)| (reason.to_string(), *n)).collect(),
     }
 }
@@ -92,4 +93,16 @@ fn held_results_and_a_deaf_ehr_are_told_apart() {
     facts.destinations = vec![(&ehr, Reached::No("connection refused".to_string()))];
     facts.stats = None;
     assert_eq!(found(&facts, "queue").state, State::Look, "nothing is known of what waits");
+}
+
+#[test]
+fn what_the_kernel_counted_on_a_port_is_told_before_any_protocol() {
+    let serial = link::Config { listen: None, serial: Some("/dev/ttyUSB0".into()), ..config("serial") };
+    let counted = link::serial::port::LineErrors { framing: 12, ..Default::default() };
+    let of = |messages, counted| LinkHealth { line_errors: Some(counted), ..health(messages, messages, &[]) };
+    let deaf = found(&facts(vec![(&serial, Some(of(0, counted)))]), "port");
+    assert_eq!((deaf.state, deaf.says.as_str()), (State::Bad, "the kernel counted framing errors: 12"));
+    assert_eq!(found(&facts(vec![(&serial, Some(of(3, counted)))]), "port").state, State::Look);
+    let sound = diagnose(&facts(vec![(&serial, Some(of(3, Default::default())))]));
+    assert!(sound.iter().all(|finding| finding.layer != "port"), "{sound:?}");
 }

@@ -7,6 +7,7 @@ pub mod astm;
 pub mod charset;
 pub mod hl7;
 pub mod poct1a;
+pub mod tables;
 
 /// Most oddities kept of one entry; more say nothing new.
 pub const ODDITIES_MAX: usize = 1000;

@@ -8,11 +8,13 @@ pub mod code;
 pub mod decimal;
 pub mod phi;
 pub mod time;
+pub mod work_order;
 
 pub use code::{Coding, CodingSystem};
 pub use decimal::Decimal;
 pub use phi::Phi;
 pub use time::Timestamp;
+pub use work_order::{OrderNumber, OrderStatus, OrderedPatient, OrderedTest, WorkOrder};
 
 use serde::{Deserialize, Serialize};
 
@@ -248,6 +250,10 @@ pub enum Doubt {
     UnknownStatus,
     /// The text could not be decoded in the link's character set.
     Charset,
+    /// No order of the EHR fits, and the link sends nothing without one.
+    NoOrder,
+    /// The instrument and the order name different patients, or orders of several patients are on this specimen.
+    OrderMismatch,
 }
 
 impl Doubt {
@@ -267,6 +273,8 @@ impl Doubt {
             Doubt::Unreadable => "unreadable",
             Doubt::UnknownStatus => "unknown-status",
             Doubt::Charset => "charset",
+            Doubt::NoOrder => "no-order",
+            Doubt::OrderMismatch => "order-mismatch",
         }
     }
 }

@@ -92,13 +92,16 @@ fn rank(doubt: Doubt) -> u8 {
         Doubt::NotProduction => 3,
         Doubt::Control => 4,
         Doubt::NoSpecimen => 5,
-        Doubt::FailedRun => 6,
-        Doubt::UnreadableValue => 7,
-        Doubt::Questionable => 8,
-        Doubt::ClockDisagreement => 9,
-        Doubt::UnknownStatus => 10,
-        Doubt::UnmappedCode => 11,
-        Doubt::UnknownUnit => 12,
+        Doubt::OrderMismatch => 6,
+        Doubt::FailedRun => 7,
+        Doubt::UnreadableValue => 8,
+        Doubt::Questionable => 9,
+        Doubt::ClockDisagreement => 10,
+        Doubt::UnknownStatus => 11,
+        Doubt::UnmappedCode => 12,
+        Doubt::UnknownUnit => 13,
+        // Last, because an order that comes late lifts it by itself: whatever else is wrong needs a person.
+        Doubt::NoOrder => 14,
     }
 }
 
@@ -120,7 +123,9 @@ impl Policy {
             | Doubt::NotProduction
             | Doubt::Incomplete
             | Doubt::Unreadable
-            | Doubt::Charset => false,
+            | Doubt::Charset
+            | Doubt::NoOrder
+            | Doubt::OrderMismatch => false,
         }
     }
 }
@@ -175,6 +180,8 @@ mod tests {
             Doubt::Unreadable,
             Doubt::UnknownStatus,
             Doubt::Charset,
+            Doubt::NoOrder,
+            Doubt::OrderMismatch,
         ] {
             assert_eq!(decide(&report(&[doubt]), &policy(), now()), [Verdict::Hold(doubt)]);
         }

@@ -29,6 +29,9 @@
 //! | `outbox`, `outgoing` | a message for one destination; its bytes | body |
 //! | `lookup` | keyed hash of an identifier, and its entry | |
 //! | `account` | the loss account of one day | |
+//! | `work_order` | an order of the EHR; `work_order_lookup`, `work_order_link`: found by, for which links | JSON |
+//! | `patient` | what the EHR last said of a patient id | JSON |
+//! | `answer` | what became of an EHR message's changes | |
 //! | `data_key` | a key, wrapped | key |
 //!
 //! What is sealed and how: `seal.rs`. Schema: `schema.rs`.
@@ -67,6 +70,7 @@ mod filing;
 mod inbox;
 mod log;
 mod operate;
+mod orders;
 mod outbox;
 mod queue;
 mod reader;
@@ -86,19 +90,20 @@ pub use account::Account;
 pub use config::Config;
 pub use error::{JournalError, OpenError};
 pub use operate::{Operated, OperatorAction};
+pub use orders::{LinkMark, LinkTask, ORDERS_FOUND_MAX, OrderChange, OrderOutcome, StoredOrder, StoredOrders};
 pub use reader::Reader;
 pub use receipt::Receipt;
 pub use search::{Found, Query, Shown, ShownHold, ShownMessage, ShownReport};
 pub use signals::Condition;
 pub use space::free_bytes;
 pub use types::{
-    Entry, EntryId, Filed, FiledReport, Filing, HoldId, Latest, Lookup, NewHold, NewOutbound, Outbound, OutboxId,
-    ReleaseFiling, Released, ReportId, Settlement,
+    Answered, Entry, EntryId, Filed, FiledReport, Filing, HoldId, Latest, Lookup, NewHold, NewOutbound, Outbound,
+    OutboxId, ReleaseFiling, Released, ReportId, Settlement, WorkOrderId,
 };
 pub use verify::Verified;
 pub use view::{DestinationStats, HoldRow, ParkedRow, Stats};
 
-use crate::wire::{Persist, Refusal, Refused};
+use crate::wire::{Persist, Refusal, Refused, Token};
 use custody::NewPart;
 use desk::{Desk, Memory, SessionKey};
 use inbox::Inbox;
@@ -177,19 +182,42 @@ impl Journal {
     /// the request back: the bytes may still be committed, and nobody acknowledges them.
     pub async fn persist(&self, link: &str, connection: u64, part: Persist) -> Result<Receipt, Refused> {
         let token = part.token;
-        let new = NewPart {
-            session: SessionKey { link: Arc::from(link), connection, session: part.session },
-            bytes: part.bytes,
-            completes: part.completes,
-            identity: part.identity,
-        };
+        let new = NewPart::of(link, connection, part);
         let bytes = new.bytes.len();
-        let work = move |desk: &mut Desk<'_>| custody::persist(desk, &new);
-        match self.ask(Kind::Custody, bytes, work).await {
-            Ok(()) => Ok(Receipt::after_commit(token)),
-            Err(JournalError::Full) => Err(Refused { token, reason: Refusal::Full }),
-            Err(_) => Err(Refused { token, reason: Refusal::Storage }),
-        }
+        let work = move |desk: &mut Desk<'_>| custody::persist(desk, &new).map(drop);
+        self.take_custody(token, bytes, work).await.map(|((), receipt)| receipt)
+    }
+
+    /// Makes a message of the EHR durable together with everything it changes, in one commit. The very same message
+    /// again changes nothing and gets the outcomes it got the first time.
+    ///
+    /// `refused` is why the message as a whole changes nothing, for the record. `links` are the links new orders are
+    /// for: each gets a task ([`Reader::link_tasks`]).
+    pub async fn persist_orders(
+        &self,
+        source: &str,
+        connection: u64,
+        part: Persist,
+        changes: Vec<OrderChange>,
+        refused: Option<&'static str>,
+        links: Arc<[String]>,
+    ) -> Result<(StoredOrders, Receipt), Refused> {
+        let (token, bytes) = (part.token, part.bytes.len());
+        let new = NewPart::of(source, connection, part);
+        let work = move |desk: &mut Desk<'_>| orders::store(desk, &new, &changes, refused, &links);
+        self.take_custody(token, bytes, work).await
+    }
+
+    /// Notes what a link did about an order. Resolves once it is committed: an instrument that was told of an order
+    /// is told again after a crash in between, so tell it in a way that it may hear twice.
+    pub async fn mark_order(&self, order: WorkOrderId, link: &str, mark: LinkMark) -> Result<(), JournalError> {
+        let link = link.to_string();
+        self.ask(Kind::Draining, 0, move |desk| orders::mark(desk, order, &link, mark)).await
+    }
+
+    /// Signalled when a link may have a new task. A hint: look once before waiting for it.
+    pub fn orders_changed(&self, link: &str) -> Arc<Notify> {
+        self.signals.destination(&orders_signal(link))
     }
 
     /// The session ended before its message was complete. What was persisted becomes an incomplete entry.
@@ -278,6 +306,19 @@ impl Journal {
         let _ = done.recv();
     }
 
+    async fn take_custody<T: Send + 'static>(
+        &self,
+        token: Token,
+        bytes: usize,
+        work: impl FnMut(&mut Desk<'_>) -> Result<T, JournalError> + Send + 'static,
+    ) -> Result<(T, Receipt), Refused> {
+        match self.ask(Kind::Custody, bytes, work).await {
+            Ok(done) => Ok((done, Receipt::after_commit(token))),
+            Err(JournalError::Full) => Err(Refused { token, reason: Refusal::Full }),
+            Err(_) => Err(Refused { token, reason: Refusal::Storage }),
+        }
+    }
+
     async fn ask<T: Send + 'static>(
         &self,
         kind: Kind,
@@ -341,6 +382,11 @@ impl Commands {
         // When the writer is gone the reply is dropped with the command, and the caller sees `Closed`.
         self.0.0.push(Message::Command(Box::new(Request { kind, bytes, work, outcome: None, reply })));
     }
+}
+
+/// Name of the signal for a link's tasks. No destination has a blank in its name.
+fn orders_signal(link: &str) -> String {
+    format!("orders for {link}")
 }
 
 /// Unix milliseconds of the wall clock. For people; order never depends on it.

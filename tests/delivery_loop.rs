@@ -60,6 +60,7 @@ impl Bench {
             results: 1,
         };
         let report = FiledReport {
+            answered: Vec::new(),
             subject_key: id.into(),
             content_key: b"8.0".to_vec(),
             completed_at_s: None,

@@ -191,6 +191,7 @@ fn file(journal: &Journal, entry: &journal::Entry) -> anyhow::Result<()> {
     let specimen = text.split(['|', '^']).find(|field| field.starts_with("FULL-")).context("not of this bench")?;
     let message_id = format!("F{:018}", entry.id.0);
     let report = FiledReport {
+        answered: Vec::new(),
         subject_key: specimen.as_bytes().to_vec(),
         content_key: specimen.as_bytes().to_vec(),
         completed_at_s: None,

@@ -112,7 +112,14 @@ impl Place {
 /// Settings for a bare data directory. How long and how much its site wants to keep is not known here, so a verb that
 /// opens it for writing removes nothing, rotates no key and has no limits of its own.
 fn without_configuration(key_file: Option<PathBuf>) -> journal::Config {
-    journal::Config { key_file, quota_mb: 0, free_min_mb: 0, retention_days: u32::MAX, key_rotation_days: 0 }
+    journal::Config {
+        key_file,
+        quota_mb: 0,
+        free_min_mb: 0,
+        retention_days: u32::MAX,
+        orders_days: u32::MAX,
+        key_rotation_days: 0,
+    }
 }
 
 /// A time for people, in the zone of this machine.
@@ -166,6 +173,7 @@ mod tests {
         let key = dir.path().join("journal.key");
         std::fs::write(&key, "0".repeat(64)).unwrap();
         let wanted = journal::Config {
+            orders_days: 45,
             key_file: Some(key),
             quota_mb: 512,
             free_min_mb: 3,

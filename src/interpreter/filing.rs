@@ -62,6 +62,7 @@ impl Desk {
             results: report.observations.len() as u32,
             holds: Vec::new(),
             outbox: Vec::new(),
+            answered: Vec::new(),
             content_key,
         };
         if let Some(latest) = latest_of(&filed.subject_key)?
@@ -95,7 +96,7 @@ impl Desk {
         let name = [&b"release"[..], &item.report.0.to_be_bytes(), &item.serial.to_be_bytes()].concat();
         let content = content_key(report);
         match self.outbound(&item.link, item.received_at_ms, report, &item.observations, (&name, &content)) {
-            Ok(outbox) => ReleaseFiling::sent(item, outbox),
+            Ok(outbox) => ReleaseFiling::sent(item, outbox, Vec::new()),
             Err(error) => {
                 tracing::error!(link = item.link, report = item.report.0, "held again: {error}");
                 ReleaseFiling::held_again(item, error.reason())

@@ -19,12 +19,22 @@ pub struct Config {
     pub free_min_mb: u64,
     /// Days for which delivered results and their raw messages stay searchable. What is not delivered is never removed.
     pub retention_days: u32,
+    /// Days for which an order, and what the EHR said of its patient, is kept after its last change: so long results
+    /// find it. Shorter than the time after which the laboratory uses a specimen number again.
+    pub orders_days: u32,
     /// Days after which a new data key is used for new rows.
     pub key_rotation_days: u32,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Config { key_file: None, quota_mb: 20_000, free_min_mb: 200, retention_days: 7, key_rotation_days: 7 }
+        Config {
+            key_file: None,
+            quota_mb: 20_000,
+            free_min_mb: 200,
+            retention_days: 7,
+            orders_days: 30,
+            key_rotation_days: 7,
+        }
     }
 }

@@ -3,7 +3,9 @@
 use super::desk::{Desk, OpenEntry, SessionKey};
 use super::error::JournalError;
 use super::seal::{Place, Seal, finish};
+use crate::wire::Persist;
 use rusqlite::{Connection, OptionalExtension};
+use std::sync::Arc;
 
 /// Most parts of one entry, as a power of two: a part's row id is `entry << 20 | place`.
 const PART_BITS: u32 = 20;
@@ -13,6 +15,8 @@ pub(super) const OPEN: i64 = 0;
 pub(super) const WAITING: i64 = 1;
 pub(super) const INTERPRETED: i64 = 2;
 pub(super) const DAMAGED: i64 = 3;
+/// Orders or patients from the EHR, which were read when they came.
+pub(super) const ORDERS: i64 = 4;
 
 /// What the writer needs of a `wire::Persist`.
 pub(super) struct NewPart {
@@ -22,9 +26,28 @@ pub(super) struct NewPart {
     pub identity: Option<Vec<u8>>,
 }
 
+impl NewPart {
+    /// A part of one session of a connection of a link.
+    pub(super) fn of(link: &str, connection: u64, part: Persist) -> Self {
+        NewPart {
+            session: SessionKey { link: Arc::from(link), connection, session: part.session },
+            bytes: part.bytes,
+            completes: part.completes,
+            identity: part.identity,
+        }
+    }
+}
+
+/// What a part became.
+pub(super) struct Kept {
+    pub entry: i64,
+    /// False when the very same message was there already.
+    pub is_new: bool,
+}
+
 /// Stores one part. A whole message that is already there, by its sender's own name for it and by its bytes, makes no
 /// second row (invariant I4).
-pub(super) fn persist(desk: &mut Desk<'_>, part: &NewPart) -> Result<(), JournalError> {
+pub(super) fn persist(desk: &mut Desk<'_>, part: &NewPart) -> Result<Kept, JournalError> {
     let open = desk.memory.open(&part.session).cloned();
     let mut identity = None;
     let mut conflict = false;
@@ -34,7 +57,7 @@ pub(super) fn persist(desk: &mut Desk<'_>, part: &NewPart) -> Result<(), Journal
     if let Some(name) = part.identity.as_deref().filter(|_| is_first && part.completes) {
         let hash = desk.seal.hash("identity", &[part.session.link.as_bytes(), name]);
         match same_message(desk.conn, hash, &finish(entry.digest.clone()))? {
-            Known::Same => return Ok(()),
+            Known::Same(entry) => return Ok(Kept { entry, is_new: false }),
             Known::OtherBytes => conflict = true,
             Known::No => {}
         }
@@ -86,13 +109,14 @@ pub(super) fn persist(desk: &mut Desk<'_>, part: &NewPart) -> Result<(), Journal
             .prepare_cached("INSERT OR IGNORE INTO lookup(hash, entry) VALUES (?1, ?2)")?
             .execute((hash, entry.id))?;
     }
+    let kept = Kept { entry: entry.id, is_new: true };
     if part.completes {
         desk.memory.set_open(part.session.clone(), None);
         desk.memory.wake_interpreter();
     } else {
         desk.memory.set_open(part.session.clone(), Some(entry));
     }
-    Ok(())
+    Ok(kept)
 }
 
 /// The session ended early: what came of it is shown, and never taken for a result by itself (hazard H6).
@@ -176,17 +200,17 @@ fn end(desk: &Desk<'_>, entry: &OpenEntry, complete: bool, waiting: i64) -> Resu
 
 enum Known {
     No,
-    Same,
+    Same(i64),
     OtherBytes,
 }
 
 fn same_message(conn: &Connection, identity: i64, digest: &[u8; 32]) -> Result<Known, JournalError> {
-    let mut statement = conn.prepare_cached("SELECT digest FROM entry WHERE identity = ?1")?;
+    let mut statement = conn.prepare_cached("SELECT id, digest FROM entry WHERE identity = ?1")?;
     let mut rows = statement.query([identity])?;
     let mut known = Known::No;
     while let Some(row) = rows.next()? {
-        if row.get::<_, Option<[u8; 32]>>(0)?.as_ref() == Some(digest) {
-            return Ok(Known::Same);
+        if row.get::<_, Option<[u8; 32]>>(1)?.as_ref() == Some(digest) {
+            return Ok(Known::Same(row.get(0)?));
         }
         known = Known::OtherBytes;
     }

@@ -4,9 +4,11 @@ use super::account::{self, Bucket};
 use super::custody::{DAMAGED, INTERPRETED, WAITING};
 use super::desk::Desk;
 use super::error::JournalError;
-use super::outbox;
 use super::seal::Place;
-use super::types::{Filed, FiledReport, Filing, HoldId, Lookup, NewOutbound, ReleaseFiling, ReleaseOutcome, ReportId};
+use super::types::{
+    Answered, Filed, FiledReport, Filing, HoldId, Lookup, NewOutbound, ReleaseFiling, ReleaseOutcome, ReportId,
+};
+use super::{orders, outbox};
 use rusqlite::OptionalExtension;
 
 /// `hold.state`.
@@ -93,6 +95,7 @@ pub(super) fn file_release(desk: &mut Desk<'_>, filing: &ReleaseFiling) -> Resul
     let (day, results) = (account::day(received_ms), released.len() as i64);
     account::add(desk, day, Bucket::Held, -results)?;
     dispatch(desk, filing.report, day, results, received_ms, outbox)?;
+    answer_orders(desk, &filing.answered)?;
     filed.queued = outbox.len();
     Ok(filed)
 }
@@ -202,7 +205,12 @@ fn file_report(
     for row in &report.outbox {
         index(desk, Lookup::Message, row.message_id.as_bytes(), entry)?;
     }
+    answer_orders(desk, &report.answered)?;
     Ok(id)
+}
+
+fn answer_orders(desk: &Desk<'_>, answered: &[Answered]) -> Result<(), JournalError> {
+    answered.iter().try_for_each(|Answered { order, status }| orders::answer(desk, *order, *status))
 }
 
 /// Queues the messages that carry `results` results; with none of them the results have nowhere to go.
@@ -228,7 +236,7 @@ fn dispatch(
     Ok(())
 }
 
-fn index(desk: &Desk<'_>, kind: Lookup, value: &[u8], entry: i64) -> Result<(), JournalError> {
+pub(super) fn index(desk: &Desk<'_>, kind: Lookup, value: &[u8], entry: i64) -> Result<(), JournalError> {
     let hash = desk.seal.hash(kind.domain(), &[value]);
     desk.conn.prepare_cached("INSERT OR IGNORE INTO lookup(hash, entry) VALUES (?1, ?2)")?.execute((hash, entry))?;
     Ok(())

@@ -4,8 +4,8 @@ use super::custody::{DAMAGED, INTERPRETED, WAITING};
 use super::desk::Desk;
 use super::error::JournalError;
 use super::filing::{self, DISCARDED, HELD, RELEASED};
-use super::outbox;
-use super::types::{EntryId, HoldId, OutboxId};
+use super::types::{EntryId, HoldId, OutboxId, WorkOrderId};
+use super::{orders, outbox};
 use serde::{Deserialize, Serialize};
 
 /// Most items of one action.
@@ -43,6 +43,11 @@ pub enum OperatorAction {
         /// Why, for the record.
         reason: String,
     },
+    /// Take these orders back: instruments that have them are told, and results do not find them any more.
+    CancelOrders {
+        /// Which.
+        orders: Vec<WorkOrderId>,
+    },
 }
 
 /// What was done.
@@ -77,7 +82,7 @@ pub(super) fn operate(desk: &mut Desk<'_>, action: &OperatorAction) -> Result<Op
             for hold in holds {
                 let changed = desk
                     .conn
-                    .prepare_cached("UPDATE hold SET state = ?2, note = ?3 WHERE id = ?1 AND state = ?4")?
+                    .prepare_cached("UPDATE hold SET state = ?2, note = ?3, rematch = 0 WHERE id = ?1 AND state = ?4")?
                     .execute((hold, RELEASED, short(note), HELD))?;
                 operated.note(hold.0, found(changed, "held result"))?;
             }
@@ -113,6 +118,13 @@ pub(super) fn operate(desk: &mut Desk<'_>, action: &OperatorAction) -> Result<Op
             for id in outbox {
                 let outcome = outbox::discard(desk, *id, &short(reason));
                 operated.note(id.0, outcome)?;
+            }
+        }
+        OperatorAction::CancelOrders { orders } => {
+            bounded(orders.len())?;
+            for order in orders {
+                let outcome = orders::cancel(desk, *order);
+                operated.note(order.0, outcome)?;
             }
         }
     }

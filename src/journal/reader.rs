@@ -2,7 +2,7 @@
 
 use super::custody;
 use super::error::{JournalError, OpenError};
-use super::filing::{COVERED, HELD, RELEASED};
+use super::filing::RELEASED;
 use super::seal::{OuterKey, Place, Seal};
 use super::types::{Entry, EntryId, HoldId, Latest, Lookup, Released, ReportId};
 use super::{Commands, Config, schema};
@@ -94,23 +94,27 @@ impl Reader {
     /// Held results a person released, by report, oldest release first.
     pub fn released(&self, limit: usize) -> Result<Vec<Released>, JournalError> {
         let mut statement = self.conn.prepare_cached(
-            "SELECT r.id, r.releases, e.link, e.received_ms, r.json FROM report r JOIN entry e ON e.id = r.entry
-             WHERE r.id IN (SELECT DISTINCT report FROM hold WHERE state = 1 ORDER BY report LIMIT ?1) ORDER BY r.id",
+            "SELECT r.id, r.releases, e.link, e.received_ms, r.json, h.rematch
+             FROM (SELECT DISTINCT report, rematch FROM hold WHERE state = 1 ORDER BY report, rematch LIMIT ?1) h
+             JOIN report r ON r.id = h.report JOIN entry e ON e.id = r.entry ORDER BY r.id, h.rematch",
         )?;
         let mut rows = statement.query([limit as i64])?;
         let mut released = Vec::new();
         while let Some(row) = rows.next()? {
             let report: ReportId = row.get(0)?;
-            let (holds, observations) = self.holds_in_state(report, RELEASED)?;
+            let rematch = row.get(5)?;
+            let released_holds = self.released_holds(report, rematch)?;
             match self.seal.open(&self.conn, Place::Report, report.0, &row.get::<_, Vec<u8>>(4)?) {
                 Ok(json) => released.push(Released {
                     report,
                     serial: row.get(1)?,
                     link: row.get(2)?,
                     received_at_ms: row.get(3)?,
-                    observations,
+                    observations: released_holds.iter().map(|hold| hold.1).collect(),
+                    reasons: released_holds.iter().map(|hold| hold.2.clone()).collect(),
+                    rematch,
                     json,
-                    holds,
+                    holds: released_holds.into_iter().map(|hold| hold.0).collect(),
                 }),
                 Err(JournalError::Damaged) => {
                     if let Some(writer) = &self.writer {
@@ -145,12 +149,12 @@ impl Reader {
         serde_json::from_slice(&plain).map_err(|_| JournalError::Damaged)
     }
 
-    fn holds_in_state(&self, report: ReportId, state: i64) -> Result<(Vec<HoldId>, Vec<u32>), JournalError> {
-        debug_assert!((HELD..=COVERED).contains(&state));
-        let mut statement = self
-            .conn
-            .prepare_cached("SELECT id, observation FROM hold WHERE report = ?1 AND state = ?2 ORDER BY observation")?;
-        let rows = statement.query_map((report, state), |r| Ok((r.get::<_, HoldId>(0)?, r.get::<_, u32>(1)?)))?;
-        Ok(rows.collect::<Result<Vec<_>, _>>()?.into_iter().unzip())
+    fn released_holds(&self, report: ReportId, rematch: bool) -> Result<Vec<(HoldId, u32, String)>, JournalError> {
+        let mut statement = self.conn.prepare_cached(
+            "SELECT id, observation, reason FROM hold WHERE report = ?1 AND state = ?2 AND rematch = ?3
+             ORDER BY observation",
+        )?;
+        let rows = statement.query_map((report, RELEASED, rematch), |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))?;
+        Ok(rows.collect::<Result<_, _>>()?)
     }
 }

@@ -4,10 +4,11 @@
 //! overwritten (`secure_delete`) and reused; the file itself does not shrink.
 
 use super::config::Config;
-use super::custody::{INTERPRETED, part_range};
+use super::custody::{INTERPRETED, ORDERS, part_range};
 use super::desk::Desk;
 use super::error::JournalError;
 use super::filing::RELEASED;
+use super::orders;
 use super::space::Level;
 
 /// Entries looked at in one slice.
@@ -17,6 +18,7 @@ const DAY_MS: i64 = 86_400_000;
 /// Goes round the journal again and again.
 pub(super) struct Sweep {
     keep_ms: i64,
+    orders_ms: i64,
     rotate_ms: i64,
     after: i64,
 }
@@ -25,6 +27,7 @@ impl Sweep {
     pub(super) fn new(config: &Config) -> Self {
         Sweep {
             keep_ms: i64::from(config.retention_days) * DAY_MS,
+            orders_ms: i64::from(config.orders_days) * DAY_MS,
             rotate_ms: i64::from(config.key_rotation_days) * DAY_MS,
             after: 0,
         }
@@ -39,10 +42,13 @@ impl Sweep {
         let (entries, last) = self.removable(desk, before)?;
         self.after = last;
         let rotate = self.rotation_due(desk)?;
-        if entries.is_empty() && !rotate {
+        let orders_before = desk.now_ms.saturating_sub(self.orders_ms);
+        let orders = orders::are_due(desk, orders_before)?;
+        if entries.is_empty() && !rotate && !orders {
             return Ok(false);
         }
         desk.conn.execute_batch("BEGIN IMMEDIATE")?;
+        orders::sweep(desk, orders_before)?;
         for entry in &entries {
             remove(desk, *entry)?;
         }
@@ -63,14 +69,16 @@ impl Sweep {
     /// Entries of the next slice that nothing needs any more, and where the slice after it starts.
     fn removable(&self, desk: &Desk<'_>, before_ms: i64) -> Result<(Vec<i64>, i64), JournalError> {
         let mut statement = desk.conn.prepare_cached(
-            "SELECT e.id, e.state = ?3 AND e.received_ms < ?2
+            "SELECT e.id, e.state IN (?3, ?6) AND e.received_ms < ?2
+               AND NOT EXISTS (SELECT 1 FROM work_order w WHERE w.entry = e.id)
+               AND NOT EXISTS (SELECT 1 FROM patient p WHERE p.entry = e.id)
                AND NOT EXISTS (SELECT 1 FROM report r JOIN hold h ON h.report = r.id
                                WHERE r.entry = e.id AND h.state <= ?4)
                AND NOT EXISTS (SELECT 1 FROM report r JOIN dispatch d ON d.report = r.id
                                WHERE r.entry = e.id AND (d.pending > 0 OR d.parked > 0))
              FROM entry e WHERE e.id > ?1 ORDER BY e.id LIMIT ?5",
         )?;
-        let rows = statement.query_map((self.after, before_ms, INTERPRETED, RELEASED, SLICE as i64), |r| {
+        let rows = statement.query_map((self.after, before_ms, INTERPRETED, RELEASED, SLICE as i64, ORDERS), |r| {
             Ok((r.get::<_, i64>(0)?, r.get::<_, bool>(1)?))
         })?;
         let (mut removable, mut last, mut seen) = (Vec::new(), 0, 0);
@@ -108,6 +116,7 @@ fn remove(desk: &Desk<'_>, entry: i64) -> Result<(), JournalError> {
         format!("DELETE FROM dispatch WHERE report IN ({of_reports})"),
         format!("DELETE FROM hold WHERE report IN ({of_reports})"),
         "DELETE FROM lookup WHERE entry = ?1".to_string(),
+        "DELETE FROM answer WHERE entry = ?1".to_string(),
         "DELETE FROM report WHERE entry = ?1".to_string(),
         "DELETE FROM entry WHERE id = ?1".to_string(),
     ] {

@@ -23,7 +23,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
 const STATEMENTS: usize = 64;
 
 /// The schema changes in order; the first makes the schema number 1.
-const MIGRATIONS: [&str; 3] = [CUSTODY, FILING, LATENCY];
+const MIGRATIONS: [&str; 4] = [CUSTODY, FILING, LATENCY, ORDERS];
 
 /// 1: keys, entries and their parts.
 const CUSTODY: &str = "
@@ -120,6 +120,39 @@ CREATE TABLE account(                -- the loss account, in results, by day of 
 
 /// 3: how long messages took is in the outbox.
 const LATENCY: &str = "DROP TABLE latency;";
+
+/// 4: orders from the EHR, and the patients they are for.
+const ORDERS: &str = "
+CREATE TABLE work_order(
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  entry INTEGER NOT NULL REFERENCES entry(id),   -- the message that brought it
+  source TEXT NOT NULL,                          -- the EHR connection it came in on
+  status INTEGER NOT NULL,                       -- 0 requested, 1 in progress, 2 done, 3 cancelled, 4 replaced
+  placed_ms INTEGER NOT NULL, changed_ms INTEGER NOT NULL,
+  json BLOB                                      -- sealed
+);
+CREATE INDEX work_order_entry ON work_order(entry);
+CREATE INDEX work_order_changed ON work_order(changed_ms);
+CREATE INDEX work_order_open ON work_order(id) WHERE status <= 1;
+CREATE TABLE work_order_lookup(hash INTEGER NOT NULL, work_order INTEGER NOT NULL, PRIMARY KEY (hash, work_order))
+  WITHOUT ROWID;
+CREATE INDEX work_order_lookup_order ON work_order_lookup(work_order);
+CREATE TABLE work_order_link(        -- the links an order is for
+  work_order INTEGER NOT NULL, link TEXT NOT NULL,
+  state INTEGER NOT NULL,            -- 0 to be sent, 1 sent, 2 cancellation to be sent, 3 nothing to do
+  PRIMARY KEY (work_order, link)
+) WITHOUT ROWID;
+CREATE INDEX work_order_link_due ON work_order_link(link, work_order) WHERE state IN (0, 2);
+CREATE TABLE patient(
+  hash INTEGER PRIMARY KEY,          -- keyed hash of the patient id
+  entry INTEGER NOT NULL REFERENCES entry(id), changed_ms INTEGER NOT NULL,
+  json BLOB NOT NULL                 -- sealed: what the EHR last said, or the id that survived a merge
+);
+CREATE INDEX patient_entry ON patient(entry);
+CREATE INDEX patient_changed ON patient(changed_ms);
+CREATE TABLE answer(entry INTEGER PRIMARY KEY REFERENCES entry(id), outcomes TEXT NOT NULL);
+ALTER TABLE hold ADD COLUMN rematch INTEGER NOT NULL DEFAULT 0;  -- 1 when an order released it, not a person
+";
 
 /// Opens the one write connection and asserts every setting that durability rests on (invariant I3).
 pub(super) fn open_writer(data: &Path) -> Result<Connection, OpenError> {
@@ -237,6 +270,25 @@ mod tests {
             conn.query_row("SELECT link, replays FROM entry", [], |r| Ok((r.get(0)?, r.get(1)?))).unwrap();
         assert_eq!(row, ("chemistry".to_string(), 0));
         assert!(Seal::load(&conn, &key).is_ok());
+    }
+
+    #[test]
+    fn held_results_of_a_journal_without_orders_wait_for_a_person_as_before() {
+        let data = tempfile::tempdir().unwrap();
+        let key = outer(data.path());
+        let mut conn = open_writer(data.path()).unwrap();
+        migrate_to(&mut conn, &key, 0, 3).unwrap();
+        conn.execute_batch(
+            "INSERT INTO entry(id, link, received_ms, state, complete, parts, bytes) VALUES (1, 'chemistry', 5, 2, 1, 1, 3);
+             INSERT INTO report(id, entry, subject, content, results) VALUES (1, 1, 1, x'00', 1);
+             INSERT INTO hold(report, observation, reason, state) VALUES (1, 0, 'unmapped-code', 1);",
+        )
+        .unwrap();
+        migrate(&mut conn, &key, 0).unwrap();
+        let rematch: i64 = conn.query_row("SELECT rematch FROM hold", [], |r| r.get(0)).unwrap();
+        assert_eq!(rematch, 0);
+        let orders: i64 = conn.query_row("SELECT count(*) FROM work_order", [], |r| r.get(0)).unwrap();
+        assert_eq!(orders, 0);
     }
 
     #[test]

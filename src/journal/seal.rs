@@ -47,6 +47,10 @@ pub(super) enum Place {
     Body = 4,
     /// `data_key.wrapped`, by key number.
     Key = 5,
+    /// `work_order.json`, by work order id.
+    WorkOrder = 6,
+    /// `patient.json`, by the keyed hash of the patient id.
+    Patient = 7,
 }
 
 /// All keys of one open journal. Shared by the writer and its readers.

@@ -29,7 +29,7 @@ pub struct Found {
     pub link: String,
     /// When, Unix milliseconds.
     pub received_ms: i64,
-    /// `open`, `waiting`, `interpreted` or `damaged`.
+    /// `open`, `waiting`, `interpreted` or `damaged`; `orders` when the EHR sent it.
     pub state: String,
     /// False when the session ended before its message was complete.
     pub complete: bool,
@@ -212,7 +212,7 @@ fn found(row: &rusqlite::Row<'_>) -> rusqlite::Result<Found> {
         entry: row.get(0)?,
         link: row.get(1)?,
         received_ms: row.get(2)?,
-        state: name(&["open", "waiting", "interpreted", "damaged"], row.get(3)?).to_string(),
+        state: name(&["open", "waiting", "interpreted", "damaged", "orders"], row.get(3)?).to_string(),
         complete: row.get(4)?,
         bytes: row.get(5)?,
         driver: row.get(6)?,

@@ -4,6 +4,7 @@ mod child;
 mod custody;
 mod lanes;
 mod model;
+mod orders;
 mod storage;
 
 use super::*;
@@ -109,6 +110,7 @@ pub(super) fn filing(entry: EntryId, lanes: &[&str], held: u32) -> Filing {
             body: format!("MSH {entry} {n} {lane}").into_bytes(),
             results: 1,
         }],
+        answered: Vec::new(),
     };
     let mut reports: Vec<FiledReport> = lanes.iter().enumerate().map(|(n, lane)| report(n, lane)).collect();
     if held > 0 {

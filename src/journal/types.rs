@@ -1,6 +1,7 @@
 //! What goes in and out of the journal.
 
 use super::seal::Seal;
+use crate::clinical::OrderStatus;
 use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -47,6 +48,11 @@ row_id! {
 row_id! {
     /// One message for one destination. Grows in the order of filing.
     OutboxId
+}
+
+row_id! {
+    /// One order of the EHR. Grows in the order of arrival.
+    WorkOrderId
 }
 
 /// An entry that waits to be interpreted, in order of completion.
@@ -142,6 +148,17 @@ pub struct FiledReport {
     pub holds: Vec<NewHold>,
     /// Messages that carry all results that are not held; empty when no destination takes this link's results.
     pub outbox: Vec<NewOutbound>,
+    /// Where the orders stand that these messages answer.
+    pub answered: Vec<Answered>,
+}
+
+/// An order that results go out for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answered {
+    /// The order.
+    pub order: WorkOrderId,
+    /// Where it stands then: in progress after preliminary results, done after final ones.
+    pub status: OrderStatus,
 }
 
 /// A result that waits for a person.
@@ -210,6 +227,10 @@ pub struct Released {
     pub received_at_ms: i64,
     /// Which observations, from 0, ascending.
     pub observations: Vec<u32>,
+    /// Why each of them was held.
+    pub reasons: Vec<String>,
+    /// True when an order released them, not a person: they are decided about once more.
+    pub rematch: bool,
     /// The canonical report.
     pub json: Vec<u8>,
     pub(super) holds: Vec<HoldId>,
@@ -220,6 +241,7 @@ pub struct ReleaseFiling {
     pub(super) report: ReportId,
     pub(super) holds: Vec<HoldId>,
     pub(super) outcome: ReleaseOutcome,
+    pub(super) answered: Vec<Answered>,
 }
 
 pub(super) enum ReleaseOutcome {
@@ -227,15 +249,45 @@ pub(super) enum ReleaseOutcome {
     HeldAgain(&'static str),
 }
 
+impl Released {
+    /// The same, with only those results whose place in the list fits.
+    pub fn only(&self, fits: impl Fn(usize) -> bool) -> Released {
+        fn kept<T: Clone>(all: &[T], fits: &impl Fn(usize) -> bool) -> Vec<T> {
+            all.iter().enumerate().filter(|(at, _)| fits(*at)).map(|(_, item)| item.clone()).collect()
+        }
+        Released {
+            report: self.report,
+            serial: self.serial,
+            link: self.link.clone(),
+            received_at_ms: self.received_at_ms,
+            observations: kept(&self.observations, &fits),
+            reasons: kept(&self.reasons, &fits),
+            rematch: self.rematch,
+            json: self.json.clone(),
+            holds: kept(&self.holds, &fits),
+        }
+    }
+}
+
 impl ReleaseFiling {
-    /// The released results go out in these messages.
-    pub fn sent(item: &Released, outbox: Vec<NewOutbound>) -> Self {
-        ReleaseFiling { report: item.report, holds: item.holds.clone(), outcome: ReleaseOutcome::Sent(outbox) }
+    /// The released results go out in these messages, for these orders.
+    pub fn sent(item: &Released, outbox: Vec<NewOutbound>, answered: Vec<Answered>) -> Self {
+        ReleaseFiling {
+            report: item.report,
+            holds: item.holds.clone(),
+            outcome: ReleaseOutcome::Sent(outbox),
+            answered,
+        }
     }
 
     /// The released results cannot be sent after all and are held for another reason.
     pub fn held_again(item: &Released, reason: &'static str) -> Self {
-        ReleaseFiling { report: item.report, holds: item.holds.clone(), outcome: ReleaseOutcome::HeldAgain(reason) }
+        ReleaseFiling {
+            report: item.report,
+            holds: item.holds.clone(),
+            outcome: ReleaseOutcome::HeldAgain(reason),
+            answered: Vec::new(),
+        }
     }
 }
 

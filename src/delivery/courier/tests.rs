@@ -102,6 +102,7 @@ async fn queue(journal: &Journal, n: usize) {
     journal.persist("chemistry", 1, part).await.unwrap();
     let entry = journal.reader().unwrap().pending_entries(1).unwrap().remove(0).id;
     let report = |lane: usize| FiledReport {
+        answered: Vec::new(),
         subject_key: format!("{lane} {n}").into_bytes(),
         content_key: b"8.0".to_vec(),
         completed_at_s: None,

@@ -117,8 +117,8 @@ fn i7_the_account_balances_after_every_step() {
     let released = bench.journal.reader().unwrap().released(10).unwrap();
     assert_eq!((released.len(), released[0].observations.as_slice()), (1, &[1][..]));
     let row = filing(EntryId(1), &["A"], 0).reports.remove(0).outbox.remove(0);
-    bench.journal.file_release(ReleaseFiling::sent(&released[0], vec![row.clone()])).unwrap();
-    bench.journal.file_release(ReleaseFiling::sent(&released[0], vec![row])).unwrap();
+    bench.journal.file_release(ReleaseFiling::sent(&released[0], vec![row.clone()], Vec::new())).unwrap();
+    bench.journal.file_release(ReleaseFiling::sent(&released[0], vec![row], Vec::new())).unwrap();
     (account.held, account.queued) = (0, 2);
     balanced(&bench, account);
     let bench = bench.restart();

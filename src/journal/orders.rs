@@ -1,0 +1,123 @@
+//! Orders from the EHR: kept with the message that brought them, found again by specimen and by number.
+//!
+//! A message, what it changed and how it is to be answered are one commit, before it is acknowledged (invariant I1);
+//! the same message again changes nothing and is answered the same (invariant I4). Orders and patients are sealed like
+//! reports; they are found through keyed hashes and compared once they are open, so a collision finds nothing wrong.
+//!
+//! | order | changes to | by |
+//! |---|---|---|
+//! | requested | in progress | a link has it, or a preliminary result went out |
+//! | requested, in progress | done | its results went out |
+//! | requested, in progress | cancelled, replaced | the EHR, or a person (cancelled) |
+//!
+//! Each link an order is for has a task of its own: first to be told of it, and, when it was told and the order is then
+//! taken back, to be told that.
+//!
+//! Orders and patients go `orders_days` after their last change. The raw message stays as long as anything made from it
+//! is kept: a data key is dropped when no entry is left that could have used it.
+
+mod find;
+mod patients;
+mod store;
+mod sweep;
+
+pub(super) use store::{answer, cancel, mark, store};
+pub(super) use sweep::{are_due, sweep};
+
+use super::types::WorkOrderId;
+use crate::clinical::{OrderNumber, OrderStatus, OrderedPatient, Phi, WorkOrder};
+use serde::{Deserialize, Serialize};
+
+/// Most orders one look-up hands out: a specimen with more is not matched by guesswork.
+pub const ORDERS_FOUND_MAX: usize = 200;
+
+/// One change an EHR message asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OrderChange {
+    /// A new order (ORC-1 NW, RO).
+    New(Box<WorkOrder>),
+    /// The order under this number changes to this one (ORC-1 XO).
+    Change(Box<WorkOrder>),
+    /// The order is taken back (ORC-1 CA, DC, OC) or makes room for others that follow (RP).
+    TakeBack {
+        /// The placer's number, else the filler's.
+        number: OrderNumber,
+        /// The specimen, when the message names it: one number may stand on several.
+        specimen: Phi,
+        /// [`OrderStatus::Cancelled`] or [`OrderStatus::Replaced`].
+        becomes: OrderStatus,
+    },
+    /// What is known of a patient (ADT^A01, A04, A08).
+    Patient(Box<OrderedPatient>),
+    /// Two patient ids turned out to be one person (ADT^A40).
+    Merge {
+        /// The id that goes (MRG-1).
+        gone: Phi,
+        /// The patient that stays (PID).
+        surviving: Box<OrderedPatient>,
+    },
+}
+
+/// What became of a change. Stored with the message, so that it is answered the same again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OrderOutcome {
+    /// Done as asked. Also for an order that was there already, the same.
+    Accepted,
+    /// There is no such order.
+    Unknown,
+    /// Another order has this number.
+    Duplicate,
+    /// The order is done already.
+    TooLate,
+}
+
+/// What became of one message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredOrders {
+    /// One for each change, in order.
+    pub outcomes: Vec<OrderOutcome>,
+    /// Its entry.
+    pub entry: super::EntryId,
+    /// When it came the first time, Unix milliseconds.
+    pub received_ms: i64,
+    /// False when the very same message had come before.
+    pub is_new: bool,
+}
+
+/// An order as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredOrder {
+    /// Its number here.
+    pub id: WorkOrderId,
+    /// The EHR connection it came in on.
+    pub source: String,
+    /// Where it stands.
+    pub status: OrderStatus,
+    /// When it came, Unix milliseconds.
+    pub placed_ms: i64,
+    /// When it changed last, Unix milliseconds.
+    pub changed_ms: i64,
+    /// The order, for the patient as the EHR last described them: merged ids are followed, corrections applied.
+    pub order: WorkOrder,
+}
+
+/// What a link is to tell its instrument.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkTask {
+    /// About which order.
+    pub order: StoredOrder,
+    /// False: measure it. True: it was sent, and then taken back.
+    pub is_cancellation: bool,
+}
+
+/// What a link did about an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkMark {
+    /// The instrument has the order: it is in progress from now on. Also when it asked for it by itself.
+    Sent,
+    /// The instrument was told that the order was taken back, or cannot be told.
+    CancellationSent,
+    /// The instrument does not do these tests.
+    NotForThis,
+}

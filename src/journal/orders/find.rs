@@ -1,0 +1,171 @@
+//! Finding orders.
+
+use super::super::error::JournalError;
+use super::super::reader::Reader;
+use super::super::seal::{Place, Seal};
+use super::super::types::WorkOrderId;
+use super::{LinkTask, ORDERS_FOUND_MAX, StoredOrder, patients};
+use crate::clinical::{OrderStatus, OrderedPatient, Phi, WorkOrder};
+use rusqlite::{Connection, Row};
+
+/// Columns of a stored order.
+const COLUMNS: &str = "w.id, w.source, w.status, w.placed_ms, w.changed_ms, w.json";
+
+/// What an order is found by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    /// Any name of its specimen.
+    Specimen,
+    /// Its placer or filler order number.
+    Number,
+}
+
+impl By {
+    pub(super) fn hash(self, seal: &Seal, id: &Phi) -> i64 {
+        let domain = match self {
+            By::Specimen => "work order specimen",
+            By::Number => "work order number",
+        };
+        seal.hash(domain, &[id.expose().as_bytes()])
+    }
+
+    fn fits(self, order: &WorkOrder, id: &Phi) -> bool {
+        match self {
+            By::Specimen => order.specimen_ids().any(|own| own == id),
+            By::Number => order.placer_order_number.id == *id || order.filler_order_number.id == *id,
+        }
+    }
+}
+
+impl Reader {
+    /// Every order on a specimen that is still kept, whatever its status, oldest first. At most [`ORDERS_FOUND_MAX`].
+    pub fn work_orders_on(&self, specimen: &Phi) -> Result<Vec<StoredOrder>, JournalError> {
+        by(&self.conn, &self.seal, By::Specimen, specimen)
+    }
+
+    /// The orders on a specimen that wait for results, oldest first: what an instrument that asks is told.
+    pub fn open_work_orders_on(&self, specimen: &Phi) -> Result<Vec<StoredOrder>, JournalError> {
+        let mut found = self.work_orders_on(specimen)?;
+        found.retain(|stored| stored.status.is_open());
+        Ok(found)
+    }
+
+    /// Orders under a placer or filler order number, whatever their status, oldest first. At most [`ORDERS_FOUND_MAX`].
+    pub fn work_orders_numbered(&self, number: &Phi) -> Result<Vec<StoredOrder>, JournalError> {
+        by(&self.conn, &self.seal, By::Number, number)
+    }
+
+    /// The order with this number of our own.
+    pub fn work_order(&self, id: WorkOrderId) -> Result<StoredOrder, JournalError> {
+        by_id(&self.conn, &self.seal, id)
+    }
+
+    /// What a link is to tell its instrument, oldest order first, at most `limit`. A task stays until it is marked with
+    /// [`super::super::Journal::mark_order`].
+    pub fn link_tasks(&self, link: &str, limit: usize) -> Result<Vec<LinkTask>, JournalError> {
+        let sql = format!(
+            "SELECT {COLUMNS}, l.state = 2 FROM work_order_link l JOIN work_order w ON w.id = l.work_order
+             WHERE l.link = ?1 AND l.state IN (0, 2) ORDER BY l.work_order LIMIT ?2"
+        );
+        let mut statement = self.conn.prepare_cached(&sql)?;
+        let mut rows = statement.query((link, limit as i64))?;
+        let mut tasks = Vec::new();
+        while let Some(row) = rows.next()? {
+            let is_cancellation = row.get(6)?;
+            tasks.extend(open(&self.conn, &self.seal, row)?.map(|order| LinkTask { order, is_cancellation }));
+        }
+        Ok(tasks)
+    }
+
+    /// Open orders for a link, oldest first, at most `limit`, whether it was told of them or not: what an instrument
+    /// that asks for everything is told.
+    pub fn open_work_orders_for(&self, link: &str, limit: usize) -> Result<Vec<StoredOrder>, JournalError> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM work_order_link l JOIN work_order w ON w.id = l.work_order
+             WHERE l.link = ?1 AND l.state IN (0, 1) AND w.status <= 1 ORDER BY w.id LIMIT ?2"
+        );
+        self.list(&sql, (link, limit as i64))
+    }
+
+    /// The orders that came last, newest first, at most `limit`; only open ones when `open_only`.
+    pub fn work_orders(&self, open_only: bool, limit: usize) -> Result<Vec<StoredOrder>, JournalError> {
+        let wanted = if open_only { "WHERE w.status <= 1" } else { "" };
+        self.list(&format!("SELECT {COLUMNS} FROM work_order w {wanted} ORDER BY w.id DESC LIMIT ?1"), [limit as i64])
+    }
+
+    /// The person this patient id stands for now, as the EHR last described them; merges are followed. `None` when the
+    /// EHR never spoke of it.
+    pub fn patient(&self, id: &Phi) -> Result<Option<OrderedPatient>, JournalError> {
+        patients::current(&self.conn, &self.seal, id)
+    }
+
+    /// How many orders there are in each status, in the order of [`OrderStatus::ALL`].
+    pub fn work_order_counts(&self) -> Result<[i64; OrderStatus::ALL.len()], JournalError> {
+        let mut counts = [0; OrderStatus::ALL.len()];
+        let mut statement = self.conn.prepare_cached("SELECT status, count(*) FROM work_order GROUP BY status")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let at = usize::try_from(row.get::<_, i64>(0)?).unwrap_or(usize::MAX);
+            if let Some(count) = counts.get_mut(at) {
+                *count = row.get(1)?;
+            }
+        }
+        Ok(counts)
+    }
+
+    fn list(&self, sql: &str, parameters: impl rusqlite::Params) -> Result<Vec<StoredOrder>, JournalError> {
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let mut rows = statement.query(parameters)?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            found.extend(open(&self.conn, &self.seal, row)?);
+        }
+        Ok(found)
+    }
+}
+
+pub(super) fn by_id(conn: &Connection, seal: &Seal, id: WorkOrderId) -> Result<StoredOrder, JournalError> {
+    let mut statement = conn.prepare_cached(&format!("SELECT {COLUMNS} FROM work_order w WHERE w.id = ?1"))?;
+    let mut rows = statement.query([id])?;
+    let row = rows.next()?.ok_or(JournalError::NotFound("order"))?;
+    open(conn, seal, row)?.ok_or(JournalError::Damaged)
+}
+
+pub(super) fn by(conn: &Connection, seal: &Seal, by: By, id: &Phi) -> Result<Vec<StoredOrder>, JournalError> {
+    if id.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sql = format!(
+        "SELECT {COLUMNS} FROM work_order_lookup l JOIN work_order w ON w.id = l.work_order
+         WHERE l.hash = ?1 ORDER BY w.id LIMIT ?2"
+    );
+    let mut statement = conn.prepare_cached(&sql)?;
+    let mut rows = statement.query((by.hash(seal, id), ORDERS_FOUND_MAX as i64))?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.extend(open(conn, seal, row)?.filter(|stored| by.fits(&stored.order, id)));
+    }
+    Ok(found)
+}
+
+/// Opens a row. A damaged one is reported and left out: the results it would have been matched with are then treated as
+/// results without an order, and its own message is still there.
+fn open(conn: &Connection, seal: &Seal, row: &Row<'_>) -> Result<Option<StoredOrder>, JournalError> {
+    let (id, status): (WorkOrderId, i64) = (row.get(0)?, row.get(2)?);
+    let status = usize::try_from(status).ok().and_then(|at| OrderStatus::ALL.get(at));
+    let plain = seal.open(conn, Place::WorkOrder, id.0, &row.get::<_, Vec<u8>>(5)?);
+    let order = plain.and_then(|plain| serde_json::from_slice(&plain).map_err(|_| JournalError::Damaged));
+    let (mut order, status): (WorkOrder, OrderStatus) = match (order, status) {
+        (Ok(order), Some(status)) => (order, *status),
+        (Ok(_), None) | (Err(JournalError::Damaged), _) => {
+            tracing::error!(order = id.0, "a stored order is damaged: ask the EHR to send it again");
+            return Ok(None);
+        }
+        (Err(error), _) => return Err(error),
+    };
+    if let Some(now) = patients::current(conn, seal, &order.patient.patient.id)? {
+        order.patient = now;
+    }
+    let [placed_ms, changed_ms] = [row.get(3)?, row.get(4)?];
+    Ok(Some(StoredOrder { id, source: row.get(1)?, status, placed_ms, changed_ms, order }))
+}

@@ -1,0 +1,140 @@
+//! Patients as the EHR last described them, and which ids are one person.
+
+use super::super::desk::Desk;
+use super::super::error::JournalError;
+use super::super::seal::{Place, Seal};
+use crate::clinical::{OrderedPatient, Phi};
+use rusqlite::{Connection, OptionalExtension};
+use serde::{Deserialize, Serialize};
+
+/// Most merges followed from one id; a ring of them ends here too.
+const MERGES_MAX: usize = 16;
+/// Most other numbers kept for one patient.
+const OTHER_IDS_MAX: usize = 32;
+
+/// What is known under one patient id.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Known {
+    /// The patient.
+    Patient(OrderedPatient),
+    /// The id was merged into this one.
+    Gone { into: Phi },
+}
+
+/// Keeps what the EHR says now about a patient. What a message leaves out, an earlier one may have said.
+pub(super) fn learn(desk: &mut Desk<'_>, entry: i64, said: &OrderedPatient) -> Result<(), JournalError> {
+    if said.patient.id.is_empty() {
+        return Ok(());
+    }
+    let mut said = said.clone();
+    let id = said.patient.id.clone();
+    if let Some(before) = current(desk.conn, desk.seal, &id)? {
+        // A message under a merged id speaks of the one that survived it.
+        said.patient.id = before.patient.id.clone();
+        complete(&mut said, &before);
+        if id != said.patient.id && !said.other_ids.contains(&id) {
+            said.other_ids.push(id);
+        }
+    }
+    keep(desk, entry, &said.patient.id.clone(), &Known::Patient(said))
+}
+
+/// `gone` is from now on another name of `surviving`. A merge back makes the newer one win.
+pub(super) fn merge(
+    desk: &mut Desk<'_>,
+    entry: i64,
+    gone: &Phi,
+    surviving: &OrderedPatient,
+) -> Result<(), JournalError> {
+    let mut surviving = surviving.clone();
+    let id = surviving.patient.id.clone();
+    if id == *gone {
+        return learn(desk, entry, &surviving);
+    }
+    // What was known under either id: the surviving one's first.
+    for before in [&id, gone] {
+        if let Some(Known::Patient(before)) = look(desk.conn, desk.seal, before)? {
+            complete(&mut surviving, &before);
+        }
+    }
+    if !surviving.other_ids.contains(gone) {
+        surviving.other_ids.insert(0, gone.clone());
+    }
+    keep(desk, entry, &id, &Known::Patient(surviving))?;
+    keep(desk, entry, gone, &Known::Gone { into: id })
+}
+
+/// The person an id stands for now.
+pub(super) fn current(conn: &Connection, seal: &Seal, id: &Phi) -> Result<Option<OrderedPatient>, JournalError> {
+    let mut id = id.clone();
+    for _ in 0..MERGES_MAX {
+        match look(conn, seal, &id)? {
+            Some(Known::Patient(patient)) => return Ok(Some(patient)),
+            Some(Known::Gone { into }) => id = into,
+            None => return Ok(None),
+        }
+    }
+    Ok(None)
+}
+
+/// Fills what `said` leaves out.
+fn complete(said: &mut OrderedPatient, before: &OrderedPatient) {
+    let fill = |now: &mut Phi, then: &Phi| {
+        if now.is_empty() {
+            *now = then.clone();
+        }
+    };
+    let (now, then) = (&mut said.patient, &before.patient);
+    // A name is one thing: a new family name with the old given name would be nobody's.
+    if now.family.is_empty() && now.given.is_empty() {
+        (now.family, now.given) = (then.family.clone(), then.given.clone());
+    }
+    fill(&mut now.birth_date, &then.birth_date);
+    fill(&mut now.location, &then.location);
+    if now.sex.is_empty() {
+        now.sex.clone_from(&then.sex);
+    }
+    if now.id_authority.is_empty() {
+        now.id_authority.clone_from(&then.id_authority);
+    }
+    for id in &before.other_ids {
+        if !said.goes_by(id) && said.other_ids.len() < OTHER_IDS_MAX {
+            said.other_ids.push(id.clone());
+        }
+    }
+}
+
+fn hash(seal: &Seal, id: &Phi) -> i64 {
+    seal.hash("patient of an order", &[id.expose().as_bytes()])
+}
+
+fn look(conn: &Connection, seal: &Seal, id: &Phi) -> Result<Option<Known>, JournalError> {
+    let hash = hash(seal, id);
+    let sealed: Option<Vec<u8>> =
+        conn.prepare_cached("SELECT json FROM patient WHERE hash = ?1")?.query_row([hash], |r| r.get(0)).optional()?;
+    let Some(sealed) = sealed else { return Ok(None) };
+    let plain = match seal.open(conn, Place::Patient, hash, &sealed) {
+        Ok(plain) => plain,
+        // The order itself still says whose it is.
+        Err(JournalError::Damaged) => {
+            tracing::error!(
+                "what is known of a patient is damaged: ask the EHR to send an ADT^A08 for orders that wait"
+            );
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    let (owner, known): (Phi, Known) = serde_json::from_slice(&plain).map_err(|_| JournalError::Damaged)?;
+    Ok((owner == *id).then_some(known))
+}
+
+fn keep(desk: &mut Desk<'_>, entry: i64, id: &Phi, known: &Known) -> Result<(), JournalError> {
+    let hash = hash(desk.seal, id);
+    let plain = serde_json::to_vec(&(id, known)).map_err(|_| JournalError::Damaged)?;
+    let sealed = desk.seal.seal(Place::Patient, hash, &plain)?;
+    desk.conn
+        .prepare_cached("INSERT OR REPLACE INTO patient(hash, entry, changed_ms, json) VALUES (?1, ?2, ?3, ?4)")?
+        .execute((hash, entry, desk.now_ms, sealed))?;
+    Ok(())
+}

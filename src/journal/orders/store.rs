@@ -1,0 +1,287 @@
+//! Writing orders, inside the open transaction.
+
+use super::super::custody::{self, NewPart};
+use super::super::desk::Desk;
+use super::super::error::JournalError;
+use super::super::filing::{self, HELD, RELEASED};
+use super::super::seal::Place;
+use super::super::types::{EntryId, Lookup, WorkOrderId};
+use super::find::{self, By};
+use super::{LinkMark, OrderChange, OrderOutcome, StoredOrder, StoredOrders, patients};
+use crate::clinical::{Doubt, OrderNumber, OrderStatus, Phi, WorkOrder};
+use rusqlite::OptionalExtension;
+
+/// `work_order_link.state`.
+const DUE: i64 = 0;
+const SENT: i64 = 1;
+const CANCELLATION_DUE: i64 = 2;
+const NOTHING_TO_DO: i64 = 3;
+
+/// Name that stands for a driver in entries that bring orders.
+const READER: &str = "orders";
+
+/// Keeps a message, carries its changes out and keeps what became of them.
+pub(in super::super) fn store(
+    desk: &mut Desk<'_>,
+    part: &NewPart,
+    changes: &[OrderChange],
+    refused: Option<&'static str>,
+    links: &[String],
+) -> Result<StoredOrders, JournalError> {
+    let kept = custody::persist(desk, part)?;
+    let entry = kept.entry;
+    let received_ms =
+        desk.conn.prepare_cached("SELECT received_ms FROM entry WHERE id = ?1")?.query_row([entry], |r| r.get(0))?;
+    let mut stored = StoredOrders { outcomes: Vec::new(), entry: EntryId(entry), received_ms, is_new: kept.is_new };
+    if !kept.is_new {
+        let outcomes: Option<String> = desk
+            .conn
+            .prepare_cached("SELECT outcomes FROM answer WHERE entry = ?1")?
+            .query_row([entry], |r| r.get(0))
+            .optional()?;
+        let outcomes = outcomes.and_then(|json| serde_json::from_str(&json).ok());
+        stored.outcomes = outcomes.ok_or(JournalError::Damaged)?;
+        return Ok(stored);
+    }
+    let source = &*part.session.link;
+    for change in changes {
+        stored.outcomes.push(carry_out(desk, entry, source, change, links)?);
+    }
+    let refused: Vec<(u32, &str)> = refused.map(|reason| (1, reason)).into_iter().collect();
+    let refused = serde_json::to_string(&refused).map_err(|_| JournalError::Damaged)?;
+    desk.conn
+        .prepare_cached("UPDATE entry SET state = ?2, waiting = NULL, driver = ?3, refused = ?4 WHERE id = ?1")?
+        .execute((entry, custody::ORDERS, READER, refused))?;
+    let outcomes = serde_json::to_string(&stored.outcomes).map_err(|_| JournalError::Damaged)?;
+    desk.conn.prepare_cached("INSERT INTO answer(entry, outcomes) VALUES (?1, ?2)")?.execute((entry, outcomes))?;
+    Ok(stored)
+}
+
+/// Results went out for an order. One that was taken back meanwhile stays so.
+pub(in super::super) fn answer(desk: &Desk<'_>, order: WorkOrderId, status: OrderStatus) -> Result<(), JournalError> {
+    desk.conn
+        .prepare_cached(
+            "UPDATE work_order SET status = max(status, ?2), changed_ms = ?3 WHERE id = ?1 AND status <= ?4",
+        )?
+        .execute((order, number(status), desk.now_ms, number(OrderStatus::Done)))?;
+    Ok(())
+}
+
+/// Notes what a link did about an order.
+pub(in super::super) fn mark(
+    desk: &mut Desk<'_>,
+    id: WorkOrderId,
+    link: &str,
+    mark: LinkMark,
+) -> Result<(), JournalError> {
+    let status: i64 = desk
+        .conn
+        .prepare_cached("SELECT status FROM work_order WHERE id = ?1")?
+        .query_row([id], |r| r.get(0))
+        .optional()?
+        .ok_or(JournalError::NotFound("order"))?;
+    let state = match mark {
+        // It was taken back while the instrument was being told.
+        LinkMark::Sent if status >= number(OrderStatus::Cancelled) => CANCELLATION_DUE,
+        LinkMark::Sent => SENT,
+        LinkMark::CancellationSent | LinkMark::NotForThis => NOTHING_TO_DO,
+    };
+    desk.conn
+        .prepare_cached("INSERT OR REPLACE INTO work_order_link(work_order, link, state) VALUES (?1, ?2, ?3)")?
+        .execute((id, link, state))?;
+    if mark == LinkMark::Sent {
+        answer(desk, id, OrderStatus::InProgress)?;
+    }
+    Ok(())
+}
+
+/// A person takes an order back.
+pub(in super::super) fn cancel(desk: &mut Desk<'_>, id: WorkOrderId) -> Result<(), JournalError> {
+    let order = find::by_id(desk.conn, desk.seal, id)?;
+    match order.status.is_open() {
+        true => take_back(desk, &order, OrderStatus::Cancelled),
+        false => Err(JournalError::Refused("the order is not open any more")),
+    }
+}
+
+fn carry_out(
+    desk: &mut Desk<'_>,
+    entry: i64,
+    source: &str,
+    change: &OrderChange,
+    links: &[String],
+) -> Result<OrderOutcome, JournalError> {
+    match change {
+        OrderChange::New(order) => place(desk, entry, source, order, links),
+        OrderChange::Change(order) => {
+            let before = known(desk, source, &order.placer_order_number, &Phi::default())?;
+            let outcome = take_all_back(desk, &before, OrderStatus::Replaced)?;
+            if outcome == OrderOutcome::Accepted {
+                insert(desk, entry, source, order, links)?;
+            }
+            Ok(outcome)
+        }
+        OrderChange::TakeBack { number, specimen, becomes } => {
+            let before = known(desk, source, number, specimen)?;
+            take_all_back(desk, &before, *becomes)
+        }
+        OrderChange::Patient(patient) => {
+            patients::learn(desk, entry, patient)?;
+            Ok(OrderOutcome::Accepted)
+        }
+        OrderChange::Merge { gone, surviving } => {
+            patients::merge(desk, entry, gone, surviving)?;
+            for id in [gone, &surviving.patient.id] {
+                filing::index(desk, Lookup::Patient, id.expose().as_bytes(), entry)?;
+                match_again(desk, Lookup::Patient, id)?;
+            }
+            Ok(OrderOutcome::Accepted)
+        }
+    }
+}
+
+/// A new order. The same order again is no second one; another one under the same number and specimen is refused.
+fn place(
+    desk: &mut Desk<'_>,
+    entry: i64,
+    source: &str,
+    order: &WorkOrder,
+    links: &[String],
+) -> Result<OrderOutcome, JournalError> {
+    let before = known(desk, source, &order.placer_order_number, &Phi::default())?;
+    let valid = || before.iter().filter(|b| b.status.is_valid());
+    if valid().any(|b| b.order.patient.patient.id != order.patient.patient.id) {
+        return Ok(OrderOutcome::Duplicate);
+    }
+    match valid().find(|b| b.order.specimen.id == order.specimen.id) {
+        Some(same) if same.order.tests == order.tests => return Ok(OrderOutcome::Accepted),
+        Some(_) => return Ok(OrderOutcome::Duplicate),
+        None => {}
+    }
+    insert(desk, entry, source, order, links)?;
+    Ok(OrderOutcome::Accepted)
+}
+
+fn insert(
+    desk: &mut Desk<'_>,
+    entry: i64,
+    source: &str,
+    order: &WorkOrder,
+    links: &[String],
+) -> Result<(), JournalError> {
+    desk.conn
+        .prepare_cached(
+            "INSERT INTO work_order(entry, source, status, placed_ms, changed_ms) VALUES (?1, ?2, ?3, ?4, ?4)",
+        )?
+        .execute((entry, source, number(OrderStatus::Requested), desk.now_ms))?;
+    let id = desk.conn.last_insert_rowid();
+    let json = serde_json::to_vec(order).map_err(|_| JournalError::Damaged)?;
+    let json = desk.seal.seal(Place::WorkOrder, id, &json)?;
+    desk.conn.prepare_cached("UPDATE work_order SET json = ?2 WHERE id = ?1")?.execute((id, json))?;
+    let numbers = [&order.placer_order_number, &order.filler_order_number];
+    let numbers = numbers.into_iter().map(|n| &n.id).filter(|id| !id.is_empty());
+    for (by, kind, name) in numbers
+        .map(|id| (By::Number, Lookup::Order, id))
+        .chain(order.specimen_ids().map(|id| (By::Specimen, Lookup::Specimen, id)))
+    {
+        desk.conn
+            .prepare_cached("INSERT OR IGNORE INTO work_order_lookup(hash, work_order) VALUES (?1, ?2)")?
+            .execute((by.hash(desk.seal, name), id))?;
+        filing::index(desk, kind, name.expose().as_bytes(), entry)?;
+        match_again(desk, kind, name)?;
+    }
+    filing::index(desk, Lookup::Patient, order.patient.patient.id.expose().as_bytes(), entry)?;
+    patients::learn(desk, entry, &order.patient)?;
+    for link in links {
+        desk.conn
+            .prepare_cached("INSERT INTO work_order_link(work_order, link, state) VALUES (?1, ?2, ?3)")?
+            .execute((id, link, DUE))?;
+        desk.memory.wake_destination(&super::super::orders_signal(link));
+    }
+    Ok(())
+}
+
+/// Orders of this source under this number; of one specimen when it is given.
+fn known(
+    desk: &Desk<'_>,
+    source: &str,
+    number: &OrderNumber,
+    specimen: &Phi,
+) -> Result<Vec<StoredOrder>, JournalError> {
+    let mut found = find::by(desk.conn, desk.seal, By::Number, &number.id)?;
+    found.retain(|stored| {
+        let order = &stored.order;
+        let same = |other: &OrderNumber| {
+            other.id == number.id
+                && (other.namespace == number.namespace || other.namespace.is_empty() || number.namespace.is_empty())
+        };
+        stored.source == source
+            && (same(&order.placer_order_number) || same(&order.filler_order_number))
+            && (specimen.is_empty() || order.specimen_ids().any(|id| id == specimen))
+    });
+    Ok(found)
+}
+
+/// Takes back what is open. What was taken back before needs nothing: the EHR asks again. What is done stays done.
+fn take_all_back(
+    desk: &mut Desk<'_>,
+    orders: &[StoredOrder],
+    becomes: OrderStatus,
+) -> Result<OrderOutcome, JournalError> {
+    let open: Vec<&StoredOrder> = orders.iter().filter(|o| o.status.is_open()).collect();
+    for order in &open {
+        take_back(desk, order, becomes)?;
+    }
+    Ok(match orders.last() {
+        None => OrderOutcome::Unknown,
+        Some(_) if !open.is_empty() => OrderOutcome::Accepted,
+        Some(last) if last.status == becomes => OrderOutcome::Accepted,
+        Some(_) => OrderOutcome::TooLate,
+    })
+}
+
+fn take_back(desk: &mut Desk<'_>, stored: &StoredOrder, becomes: OrderStatus) -> Result<(), JournalError> {
+    desk.conn.prepare_cached("UPDATE work_order SET status = ?2, changed_ms = ?3 WHERE id = ?1")?.execute((
+        stored.id,
+        number(becomes),
+        desk.now_ms,
+    ))?;
+    let links: Vec<String> = desk
+        .conn
+        .prepare_cached("SELECT link FROM work_order_link WHERE work_order = ?1")?
+        .query_map([stored.id], |r| r.get(0))?
+        .collect::<Result<_, _>>()?;
+    for link in links {
+        desk.conn
+            .prepare_cached(
+                "UPDATE work_order_link SET state = iif(state = ?3, ?4, ?5) WHERE work_order = ?1 AND link = ?2",
+            )?
+            .execute((stored.id, &link, SENT, CANCELLATION_DUE, NOTHING_TO_DO))?;
+        desk.memory.wake_destination(&super::super::orders_signal(&link));
+    }
+    for id in stored.order.specimen_ids() {
+        match_again(desk, Lookup::Specimen, id)?;
+    }
+    Ok(())
+}
+
+/// Results that are held for want of an order are decided about again: what the EHR just said may be what they wait for.
+fn match_again(desk: &mut Desk<'_>, kind: Lookup, id: &Phi) -> Result<(), JournalError> {
+    let hash = desk.seal.hash(kind.domain(), &[id.expose().as_bytes()]);
+    let released = desk
+        .conn
+        .prepare_cached(
+            "UPDATE hold SET state = ?2, rematch = 1, note = 'an order came' WHERE state = ?3 AND reason IN (?4, ?5)
+               AND report IN (SELECT r.id FROM lookup l JOIN report r ON r.entry = l.entry WHERE l.hash = ?1)",
+        )?
+        .execute((hash, RELEASED, HELD, Doubt::NoOrder.name(), Doubt::OrderMismatch.name()))?;
+    if released > 0 {
+        desk.memory.wake_interpreter();
+    }
+    Ok(())
+}
+
+/// The number a status is stored under.
+pub(super) fn number(status: OrderStatus) -> i64 {
+    OrderStatus::ALL.iter().position(|s| *s == status).map_or(0, |at| at as i64)
+}

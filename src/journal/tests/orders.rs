@@ -1,0 +1,308 @@
+//! Orders from the EHR: custody, changes, tasks, merges, retention.
+
+use super::*;
+use crate::clinical::{
+    Coding, OrderNumber, OrderStatus, OrderedPatient, OrderedTest, Patient, Phi, Specimen, WorkOrder,
+};
+
+const SOURCE: &str = "hospital";
+
+fn patient(id: &str) -> OrderedPatient {
+    OrderedPatient { patient: Patient { id: Phi::new(id), ..Patient::default() }, other_ids: Vec::new() }
+}
+
+fn order(number: &str, specimen: &str, of: &str, tests: &[&str]) -> WorkOrder {
+    WorkOrder {
+        placer_order_number: OrderNumber { id: Phi::new(number), namespace: "EHR".into() },
+        patient: patient(of),
+        specimen: Specimen { id: Phi::new(specimen), ..Specimen::default() },
+        tests: tests
+            .iter()
+            .map(|code| OrderedTest { universal_service_id: Coding::local(*code, ""), alternate: None })
+            .collect(),
+        ..WorkOrder::default()
+    }
+}
+
+fn new(number: &str, specimen: &str, of: &str) -> OrderChange {
+    OrderChange::New(Box::new(order(number, specimen, of, &["GLU"])))
+}
+
+fn take_back(number: &str, becomes: OrderStatus) -> OrderChange {
+    OrderChange::TakeBack { number: OrderNumber::new(number), specimen: Phi::default(), becomes }
+}
+
+impl Bench {
+    /// Persists a message with this control id and these changes, for the analyzers `chemistry` and `spare`.
+    fn order(&mut self, control_id: &str, changes: Vec<OrderChange>) -> StoredOrders {
+        self.token += 1;
+        let part = Persist {
+            token: Token(self.token),
+            session: self.token,
+            bytes: format!("MSH {control_id} {changes:?}").into_bytes(),
+            completes: true,
+            identity: Some(format!("EHR|X|{control_id}").into_bytes()),
+        };
+        let links = [LINK.to_string(), "spare".to_string()];
+        let stored = self.journal.persist_orders(SOURCE, 9, part, changes, None, Arc::new(links));
+        let (stored, receipt) = self.runtime.block_on(stored).unwrap();
+        assert_eq!(receipt.token(), Token(self.token));
+        stored
+    }
+
+    fn mark(&self, order: WorkOrderId, link: &str, mark: LinkMark) {
+        self.runtime.block_on(self.journal.mark_order(order, link, mark)).unwrap();
+    }
+
+    fn on(&self, specimen: &str) -> Vec<(String, OrderStatus)> {
+        let found = self.journal.reader().unwrap().work_orders_on(&Phi::new(specimen)).unwrap();
+        found.into_iter().map(|o| (o.order.placer_order_number.id.expose().to_string(), o.status)).collect()
+    }
+
+    fn tasks(&self, link: &str) -> Vec<(String, bool)> {
+        let tasks = self.journal.reader().unwrap().link_tasks(link, 10).unwrap();
+        let name = |t: &LinkTask| t.order.order.placer_order_number.id.expose().to_string();
+        tasks.iter().map(|t| (name(t), t.is_cancellation)).collect()
+    }
+
+    fn id_of(&self, number: &str) -> WorkOrderId {
+        self.journal.reader().unwrap().work_orders_numbered(&Phi::new(number)).unwrap().last().unwrap().id
+    }
+}
+
+#[test]
+fn i1_an_order_that_has_a_receipt_is_there_after_a_restart_and_is_no_result() {
+    let mut bench = Bench::new();
+    let stored = bench.order("1", vec![new("A1", "S1", "P1")]);
+    assert_eq!(stored.outcomes, [OrderOutcome::Accepted]);
+    let bench = bench.restart();
+    assert_eq!(bench.on("S1"), [("A1".to_string(), OrderStatus::Requested)]);
+    assert!(bench.pending().is_empty(), "nothing to interpret");
+    let reader = bench.journal.reader().unwrap();
+    assert_eq!(reader.show(stored.entry).unwrap().entry.state, "orders");
+    assert_eq!(reader.work_order(bench.id_of("A1")).unwrap().order.placer_order_number.namespace, "EHR");
+    let query = Query { id: Some((Lookup::Specimen, "S1".to_string())), limit: 9, ..Query::default() };
+    assert_eq!(reader.search(&query).unwrap().len(), 1, "the message is found by its specimen");
+    // A person who asks for it to be interpreted again is told no: it is not a result.
+    let replay = bench.journal.operate(OperatorAction::Replay { entries: vec![stored.entry] }).unwrap();
+    assert_eq!(replay.done, 0);
+}
+
+#[test]
+fn i4_the_same_message_again_gets_the_same_outcomes_and_makes_no_second_order() {
+    let mut bench = Bench::new();
+    let changes = vec![new("A1", "S1", "P1"), take_back("ghost", OrderStatus::Cancelled)];
+    let first = bench.order("1", changes.clone());
+    bench.order("2", vec![take_back("A1", OrderStatus::Cancelled)]);
+    let mut bench = bench.restart();
+    let again = bench.order("1", changes);
+    assert_eq!((again.entry, again.received_ms, again.is_new), (first.entry, first.received_ms, false));
+    assert_eq!(again.outcomes, [OrderOutcome::Accepted, OrderOutcome::Unknown]);
+    assert_eq!(bench.on("S1"), [("A1".to_string(), OrderStatus::Cancelled)], "and does not bring it back");
+}
+
+#[test]
+fn i4_the_same_order_in_another_message_is_no_second_one_and_a_contradicting_one_is_refused() {
+    let mut bench = Bench::new();
+    bench.order("1", vec![new("A1", "S1", "P1")]);
+    assert_eq!(bench.order("2", vec![new("A1", "S1", "P1")]).outcomes, [OrderOutcome::Accepted]);
+    let other_tests = OrderChange::New(Box::new(order("A1", "S1", "P1", &["K"])));
+    assert_eq!(bench.order("3", vec![other_tests]).outcomes, [OrderOutcome::Duplicate]);
+    assert_eq!(bench.order("4", vec![new("A1", "S2", "P2")]).outcomes, [OrderOutcome::Duplicate], "another patient's");
+    assert_eq!(bench.on("S1").len(), 1);
+    assert!(bench.on("S2").is_empty());
+}
+
+#[test]
+fn an_order_changes_is_replaced_and_cancelled_only_while_it_is_open() {
+    let mut bench = Bench::new();
+    bench.order("1", vec![new("A1", "S1", "P1"), new("A2", "S1", "P1"), new("A3", "S1", "P1")]);
+    let changed = OrderChange::Change(Box::new(order("A1", "S9", "P1", &["K"])));
+    let replaced = [take_back("A2", OrderStatus::Replaced), new("A4", "S1", "P1")];
+    let outcomes = bench.order("2", [changed.clone()].into_iter().chain(replaced).collect()).outcomes;
+    assert_eq!(outcomes, [OrderOutcome::Accepted; 3]);
+    let status = |s: OrderStatus, n: &str| (n.to_string(), s);
+    assert_eq!(
+        bench.on("S1"),
+        [
+            status(OrderStatus::Replaced, "A1"),
+            status(OrderStatus::Replaced, "A2"),
+            status(OrderStatus::Requested, "A3"),
+            status(OrderStatus::Requested, "A4"),
+        ]
+    );
+    assert_eq!(bench.on("S9"), [status(OrderStatus::Requested, "A1")]);
+    let mut filing = filing_for(&mut bench);
+    filing.reports[0].answered = vec![Answered { order: bench.id_of("A3"), status: OrderStatus::Done }];
+    bench.journal.file(filing).unwrap();
+    let late = bench.order("3", vec![take_back("A3", OrderStatus::Cancelled)]);
+    assert_eq!(late.outcomes, [OrderOutcome::TooLate]);
+    let unknown = OrderChange::Change(Box::new(order("ghost", "S7", "P1", &["K"])));
+    assert_eq!(bench.order("4", vec![unknown]).outcomes, [OrderOutcome::Unknown]);
+    assert!(bench.on("S7").is_empty(), "a change of nothing is no new order");
+    let cancel = |bench: &mut Bench, id| bench.order(id, vec![take_back("A4", OrderStatus::Cancelled)]).outcomes;
+    assert_eq!(cancel(&mut bench, "5"), [OrderOutcome::Accepted]);
+    assert_eq!(cancel(&mut bench, "6"), [OrderOutcome::Accepted], "asked again, it is cancelled still");
+}
+
+fn filing_for(bench: &mut Bench) -> Filing {
+    bench.persist(700, b"result", true).unwrap();
+    filing(bench.pending()[0].id, &["A"], 0)
+}
+
+#[test]
+fn a_link_is_told_of_an_order_and_of_its_cancellation_only_if_it_was_told() {
+    let mut bench = Bench::new();
+    bench.order("1", vec![new("A1", "S1", "P1"), new("A2", "S2", "P1")]);
+    let told = |n: &str, cancelled| (n.to_string(), cancelled);
+    assert_eq!(bench.tasks(LINK), [told("A1", false), told("A2", false)]);
+    bench.mark(bench.id_of("A1"), LINK, LinkMark::Sent);
+    assert_eq!(bench.tasks(LINK), [told("A2", false)]);
+    assert_eq!(bench.on("S1"), [("A1".to_string(), OrderStatus::InProgress)]);
+    let both = vec![take_back("A1", OrderStatus::Cancelled), take_back("A2", OrderStatus::Cancelled)];
+    bench.order("2", both);
+    assert_eq!(bench.tasks(LINK), [told("A1", true)], "it never heard of A2");
+    assert!(bench.tasks("spare").is_empty());
+    bench.mark(bench.id_of("A1"), LINK, LinkMark::CancellationSent);
+    // Sent at the very moment it was cancelled: the instrument has it, so it is told.
+    bench.mark(bench.id_of("A2"), "spare", LinkMark::Sent);
+    assert_eq!((bench.tasks(LINK), bench.tasks("spare")), (vec![], vec![told("A2", true)]));
+    let open = bench.journal.reader().unwrap().open_work_orders_for("spare", 9).unwrap();
+    assert!(open.is_empty());
+}
+
+#[test]
+fn an_order_is_found_by_every_name_of_its_specimen_and_by_no_other() {
+    let mut bench = Bench::new();
+    let mut named = order("A1", "S1", "P1", &["GLU"]);
+    named.other_specimen_ids = vec![Phi::new("TUBE-7")];
+    bench.order("1", vec![OrderChange::New(Box::new(named)), new("A2", "", "P1")]);
+    assert_eq!(bench.on("S1"), bench.on("TUBE-7"));
+    for id in ["", "S", "S11", " S1"] {
+        assert!(bench.on(id).is_empty(), "{id:?}");
+    }
+    let reader = bench.journal.reader().unwrap();
+    assert_eq!(reader.open_work_orders_on(&Phi::new("S1")).unwrap().len(), 1);
+    assert!(reader.work_orders_numbered(&Phi::new("A2")).unwrap()[0].order.specimen.id.is_empty());
+}
+
+#[test]
+fn a_merge_changes_whose_an_order_is_and_a_correction_changes_what_is_known() {
+    let mut bench = Bench::new();
+    bench.order("1", vec![new("A1", "S1", "OLD")]);
+    let mut surviving = patient("NEW");
+    surviving.patient.family = Phi::new("SYNTHETIC");
+    bench.order("2", vec![OrderChange::Merge { gone: Phi::new("OLD"), surviving: Box::new(surviving) }]);
+    let mut corrected = patient("OLD");
+    corrected.patient.birth_date = Phi::new("19700101");
+    bench.order("3", vec![OrderChange::Patient(Box::new(corrected))]);
+    let bench = bench.restart();
+    let reader = bench.journal.reader().unwrap();
+    let found = &reader.work_orders_on(&Phi::new("S1")).unwrap()[0].order.patient;
+    let known = &found.patient;
+    assert_eq!((known.id.expose(), known.family.expose(), known.birth_date.expose()), ("NEW", "SYNTHETIC", "19700101"));
+    assert!(found.goes_by(&Phi::new("OLD")));
+    assert_eq!(reader.patient(&Phi::new("OLD")).unwrap().as_ref(), Some(found));
+    assert_eq!(reader.patient(&Phi::new("nobody")).unwrap(), None);
+}
+
+#[test]
+fn a_ring_of_merges_ends() {
+    let mut bench = Bench::new();
+    let merge =
+        |gone: &str, stays: &str| OrderChange::Merge { gone: Phi::new(gone), surviving: Box::new(patient(stays)) };
+    bench.order("1", vec![new("A1", "S1", "A"), merge("A", "B"), merge("B", "C"), merge("C", "A")]);
+    let found = bench.journal.reader().unwrap().work_orders_on(&Phi::new("S1")).unwrap();
+    assert_eq!(found[0].order.patient.patient.id.expose(), "A", "the last word of the EHR");
+}
+
+#[test]
+fn results_held_for_want_of_an_order_are_decided_again_when_it_comes() {
+    let mut bench = Bench::new();
+    bench.persist(1, b"message", true).unwrap();
+    let entry = bench.pending()[0].id;
+    let mut held = filing(entry, &["S1"], 2);
+    held.reports[1].holds[0].reason = "no-order";
+    held.reports[1].lookups = vec![(Lookup::Specimen, "S1".to_string())];
+    bench.journal.file(held).unwrap();
+    let released = |bench: &Bench| bench.journal.reader().unwrap().released(9).unwrap();
+    bench.order("1", vec![new("A1", "S2", "P1")]);
+    assert!(released(&bench).is_empty(), "another specimen's order");
+    bench.order("2", vec![new("A2", "S1", "P1")]);
+    let again = released(&bench);
+    assert_eq!(again.len(), 1);
+    assert_eq!((again[0].rematch, again[0].observations.as_slice()), (true, &[0][..]), "only what waited for an order");
+    let holds = bench.journal.reader().unwrap().holds(9).unwrap();
+    let person = OperatorAction::Release { holds: vec![holds[0].id], note: String::new() };
+    bench.journal.operate(person).unwrap();
+    assert_eq!(released(&bench).iter().map(|r| r.rematch).collect::<Vec<_>>(), [false, true], "kept apart");
+    assert_eq!(bench.account().missing(), 0);
+}
+
+#[test]
+fn i7_orders_stay_out_of_the_loss_account() {
+    let mut bench = Bench::new();
+    bench.order("1", vec![new("A1", "S1", "P1")]);
+    assert_eq!(bench.account(), Account::default());
+}
+
+#[test]
+fn i8_no_order_and_no_patient_is_readable_in_the_files() {
+    let mut bench = Bench::new();
+    let mut named = order("CANARY-ORDER", "CANARY-TUBE", "CANARY-ID", &["GLU"]);
+    named.patient.patient.family = Phi::new("CANARY-NAME");
+    bench.order("1", vec![OrderChange::New(Box::new(named))]);
+    for name in ["journal.db", "journal.db-wal"] {
+        let bytes = std::fs::read(bench.data.path().join(name)).unwrap();
+        assert!(!bytes.windows(7).any(|w| w == b"CANARY-"), "{name}");
+    }
+}
+
+#[test]
+fn a_damaged_order_is_left_out_and_the_others_are_found() {
+    let mut bench = Bench::new();
+    bench.order("1", vec![new("A1", "S1", "P1"), new("A2", "S1", "P1")]);
+    bench.sabotage().execute("UPDATE work_order SET json = x'00' WHERE id = 1", []).unwrap();
+    assert_eq!(bench.on("S1"), [("A2".to_string(), OrderStatus::Requested)]);
+    bench.sabotage().execute("UPDATE patient SET json = x'00'", []).unwrap();
+    assert_eq!(bench.on("S1").len(), 1, "the order itself still says whose it is");
+}
+
+#[test]
+fn orders_and_patients_go_when_their_days_are_over_and_their_message_with_them() {
+    let mut bench = Bench::new();
+    bench.order("1", vec![new("A1", "S1", "P1")]);
+    bench.order("2", vec![new("A2", "S2", "P2")]);
+    let sabotage = bench.sabotage();
+    sabotage
+        .execute_batch("UPDATE work_order SET changed_ms = 0 WHERE id = 1; UPDATE entry SET received_ms = 0")
+        .unwrap();
+    sabotage.execute("UPDATE patient SET changed_ms = 0 WHERE entry = 1", []).unwrap();
+    drop(sabotage);
+    let count = |table: &str| -> i64 {
+        let sql = format!("SELECT count(*) FROM {table}");
+        bench.sabotage().query_row(&sql, [], |r| r.get(0)).unwrap()
+    };
+    // The writer sweeps by itself between commands.
+    let gone = (0..400).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        count("entry") == 1
+    });
+    assert!(gone, "the message of the order that went");
+    assert_eq!(["work_order", "patient", "answer", "work_order_link"].map(count), [1, 1, 1, 2]);
+    assert_eq!(bench.on("S2").len(), 1);
+}
+
+#[test]
+fn a_person_takes_an_order_back() {
+    let mut bench = Bench::new();
+    bench.order("1", vec![new("A1", "S1", "P1")]);
+    let id = bench.id_of("A1");
+    let cancel = || bench.journal.operate(OperatorAction::CancelOrders { orders: vec![id, WorkOrderId(77)] }).unwrap();
+    let done = cancel();
+    assert_eq!((done.done, done.skipped.len()), (1, 1));
+    assert_eq!(bench.on("S1"), [("A1".to_string(), OrderStatus::Cancelled)]);
+    assert_eq!(cancel().done, 0);
+    let counts = bench.journal.reader().unwrap().work_order_counts().unwrap();
+    assert_eq!(counts, [0, 0, 0, 1, 0]);
+}

@@ -8,6 +8,7 @@
 mod bare;
 mod client;
 mod child;
+mod crowd;
 mod floor;
 mod sink;
 
@@ -84,6 +85,12 @@ pub struct Figures {
     pub idle_rss_mib: f64,
     /// Peak resident memory under the throughput load in MiB. Under 64 is wanted.
     pub load_rss_mib: f64,
+    /// Resident memory each of 500 connected links adds, in kB. Under 100 is wanted.
+    pub crowd_kb_per_link: f64,
+    /// Processor time a frame takes with 500 links sending, over that with one. At most 1.3 is wanted.
+    pub crowd_cpu_ratio: f64,
+    /// Finding the driver of a message with a 45 kB record and the place of each of its fields. Under 10 is wanted.
+    pub preview_45_kb_ms: f64,
     /// Size of this binary in MiB. Under 15 is wanted when it is a stripped release.
     pub binary_mib: f64,
 }
@@ -163,6 +170,13 @@ fn measure(options: &Options, dir: &Path, say: &dyn Fn(&str)) -> anyhow::Result<
     figures.load_rss_mib = mib(gateway.peak_rss()?);
     drop(instrument);
     gateway.stop()?;
+
+    say("five hundred links: memory and processor time");
+    let cost = crowd::measure(dir, sink.port(), options.round)?;
+    figures.crowd_kb_per_link = cost.memory_kb_per_link;
+    figures.crowd_cpu_ratio = cost.cpu_ratio;
+    say("preview of a 45 kB record");
+    figures.preview_45_kb_ms = crowd::preview_ms();
 
     if options.backlog > 0 {
         say(&format!("backlog: filling the journal with {} undelivered entries", options.backlog));

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// A gateway told to stop must be gone within this time.
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
+/// What it has taken custody of must be delivered within this time.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Threads that fill the journal; together they make groups for its writer.
 const FILLERS: usize = 32;
 /// Entries put into the journal at once when it is filled.
@@ -58,7 +60,8 @@ impl Child {
             .spawn()
             .context("cannot start the gateway under test")?;
         let mut child = Child { process, data: data.to_path_buf(), ports, started: Duration::ZERO };
-        while TcpStream::connect(("127.0.0.1", child.port(0))).is_err() {
+        // Links open one after the other, so the last one that answers means all do.
+        while TcpStream::connect(("127.0.0.1", child.port(links.saturating_sub(1)))).is_err() {
             if child.process.try_wait()?.is_some() || began.elapsed() > START_TIMEOUT {
                 let log = std::fs::read_to_string(data.with_extension("log")).unwrap_or_default();
                 bail!("the gateway under test did not start:\n{log}");
@@ -99,6 +102,33 @@ impl Child {
         let line = text.lines().find_map(|line| line.strip_prefix(key)).context("the process has no memory figures")?;
         let kib: u64 = line.trim().trim_end_matches(" kB").trim().parse()?;
         Ok(kib * 1024)
+    }
+
+    /// Processor time of all its threads so far.
+    pub fn cpu(&self) -> anyhow::Result<Duration> {
+        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id()))?;
+        // The name in parentheses may hold blanks; utime and stime are the 12th and 13th field after it.
+        let fields = text.rsplit_once(')').context("the process has no times")?.1;
+        let ticks: u64 = fields.split_whitespace().skip(11).take(2).filter_map(|t| t.parse::<u64>().ok()).sum();
+        // SAFETY: asks for a constant of the system.
+        let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) }.max(1);
+        Ok(Duration::from_secs_f64(ticks as f64 / per_second as f64))
+    }
+
+    /// Waits until nothing is left to interpret or deliver.
+    pub fn settle(&self) -> anyhow::Result<()> {
+        let reader = Reader::open(&self.data, &journal::Config::default())?;
+        let deadline = Instant::now() + SETTLE_TIMEOUT;
+        loop {
+            let stats = reader.stats(0)?;
+            if stats.waiting == 0 && stats.destinations.iter().all(|destination| destination.queued == 0) {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!("the gateway under test does not deliver");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Milliseconds to find one specimen beside the running gateway.

@@ -102,6 +102,24 @@ fn print_figures(f: &Figures) {
         row("  drained per second", format!("{:.0}", f.drain_per_s), "", None);
         row("  over what the EHR takes directly", format!("{:.2}", f.drain_ratio), "", None);
     }
+    row(
+        "memory a link, 500 links",
+        format!("{:.0} kB", f.crowd_kb_per_link),
+        "under 100 kB",
+        Some(f.crowd_kb_per_link < 100.0),
+    );
+    row(
+        "processor time a frame, 500 links over 1",
+        format!("{:.2}", f.crowd_cpu_ratio),
+        "at most 1.3",
+        Some(f.crowd_cpu_ratio <= 1.3),
+    );
+    row(
+        "preview of a 45 kB record",
+        format!("{:.1} ms", f.preview_45_kb_ms),
+        "under 10 ms",
+        Some(f.preview_45_kb_ms < 10.0),
+    );
     row("idle resident memory", format!("{:.1} MiB", f.idle_rss_mib), "under 20 MiB", Some(f.idle_rss_mib < 20.0));
     row(
         "peak resident memory under load",

@@ -187,6 +187,12 @@ pub struct Observation {
     /// Who operated, as sent.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub operator: String,
+    /// Instrument or module that made this one result, as sent (R.14, OBX-18).
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub equipment: String,
+    /// Dilution as sent: a factor or a name.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub dilution: String,
     /// Comments on this result.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub comments: Vec<String>,

@@ -7,6 +7,7 @@
 //! that the rules hold on (invariant I13).
 
 pub mod builtin;
+pub mod condition;
 pub mod identify;
 mod interpret_astm;
 mod interpret_hl7;
@@ -227,6 +228,7 @@ impl Driver {
             model: String::new(),
             protocol,
             header: Vec::new(),
+            conditions: Vec::new(),
             evidence: Vec::new(),
         };
         let mut schema = Schema::bare(identity);

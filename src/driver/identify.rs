@@ -1,7 +1,10 @@
 //! Which driver a message belongs to, and whether a driver's data can be right.
 
-use super::schema::{Analyte, Schema};
-use super::{Driver, Protocol};
+use super::condition::literal;
+use super::path::Place;
+use super::read::Source;
+use super::schema::{Analyte, Identity, Schema};
+use super::{Driver, Protocol, interpret_astm, interpret_hl7, interpret_poct1a};
 use crate::message::{astm, charset, hl7, poct1a};
 
 /// Only this much of a message is looked at to recognise its sender, in bytes.
@@ -13,29 +16,93 @@ pub(super) fn best<'d>(
     protocol: Protocol,
     raw: &[u8],
 ) -> Option<&'d Driver> {
-    let sender = sender(protocol, raw)?;
+    let opening = Opening::of(protocol, raw);
+    let sender = opening.sender();
     let mut found: Option<(usize, &Driver)> = None;
     for driver in drivers.filter(|d| d.protocol() == protocol) {
-        for pattern in driver.schema.identity.header.iter().filter(|p| header_fits(p, &sender)) {
-            let literal = pattern.chars().filter(|c| *c != '*').count();
-            if found.is_none_or(|(most, _)| literal > most) {
-                found = Some((literal, driver));
-            }
+        if let Some(literal) = fit(&driver.schema.identity, sender.as_deref(), &opening)
+            && found.is_none_or(|(most, _)| literal > most)
+        {
+            found = Some((literal, driver));
         }
     }
     found.map(|(_, driver)| driver)
 }
 
+/// How many characters of the header are known to the driver; `None` when it is not its instrument.
+fn fit(identity: &Identity, sender: Option<&str>, opening: &Opening) -> Option<usize> {
+    let fits = |sender: &str| {
+        let patterns = identity.header.iter().filter(|p| header_fits(p, sender));
+        patterns.map(|p| literal(p)).max()
+    };
+    let by_header = match (identity.header.as_slice(), identity.conditions.as_slice()) {
+        ([], []) => None,
+        ([], _) => Some(0),
+        _ => sender.and_then(fits),
+    }?;
+    identity.conditions.iter().try_fold(by_header, |sum, condition| Some(sum + condition.literal(opening)?))
+}
+
+/// The beginning of an entry, of which the first record of each name can be asked for its fields.
+pub enum Opening {
+    /// LIS02-A2.
+    Astm(astm::Reading),
+    /// HL7 v2.
+    Hl7(hl7::Reading),
+    /// POCT1-A.
+    Poct1a(poct1a::Reading),
+}
+
+impl Opening {
+    /// Reads as much of an entry as is looked at.
+    pub fn of(protocol: Protocol, raw: &[u8]) -> Opening {
+        let start = raw.get(..HEADER_LOOK_MAX).unwrap_or(raw);
+        match protocol {
+            Protocol::Astm => Opening::Astm(astm::read(start, None)),
+            Protocol::Hl7 => Opening::Hl7(hl7::read(start, None)),
+            // What tells the device may stand last.
+            Protocol::Poct1a => Opening::Poct1a(poct1a::read(raw, None)),
+        }
+    }
+
+    fn sender(&self) -> Option<String> {
+        match self {
+            Opening::Astm(reading) => astm::sender(reading),
+            Opening::Hl7(reading) => hl7::sender(reading),
+            Opening::Poct1a(reading) => poct1a::sender(reading),
+        }
+    }
+}
+
+impl Source for Opening {
+    fn text(&self, place: &Place, whole: bool) -> String {
+        let found = match self {
+            Opening::Astm(reading) => {
+                let mut records = reading.messages.iter().flat_map(|m| &m.records);
+                records.find(|r| r.kind.name() == place.record).map(|r| interpret_astm::text(r, place, whole))
+            }
+            Opening::Hl7(reading) => {
+                let mut segments = reading.messages.iter().flat_map(|m| &m.segments);
+                segments.find(|s| s.name == place.record).map(|s| interpret_hl7::text(s, place, whole))
+            }
+            Opening::Poct1a(reading) => {
+                let name = place.item.as_ref().map(|item| format!("{}.{}", place.record, item.name));
+                let field = name.and_then(|name| reading.documents.iter().find_map(|d| d.root.find(&name)));
+                field.map(|field| interpret_poct1a::text(field, place))
+            }
+        };
+        found.unwrap_or_default()
+    }
+
+    fn number(&self, _: &Place) -> Option<u32> {
+        None
+    }
+}
+
 /// What the sender calls itself: H.5 with its delimiters, MSH-3, or what stands for it in POCT1-A
 /// ([`poct1a::sender`]).
 pub fn sender(protocol: Protocol, raw: &[u8]) -> Option<String> {
-    let start = raw.get(..HEADER_LOOK_MAX).unwrap_or(raw);
-    match protocol {
-        Protocol::Astm => astm::sender(start),
-        Protocol::Hl7 => hl7::sender(start),
-        // What tells the device may stand last.
-        Protocol::Poct1a => poct1a::sender(raw),
-    }
+    Opening::of(protocol, raw).sender()
 }
 
 /// True when `text` fits `pattern`, in which `*` stands for any run of characters. Linear in time for each `*`.
@@ -81,6 +148,14 @@ pub(super) fn check(schema: &Schema) -> Result<(), Fault> {
             return fault("a header pattern that fits everything recognises nothing".into(), &["header"]);
         }
     }
+    let conditions = schema.identity.conditions.iter().map(|c| (c.fault(), &c.field));
+    let rules = schema.when.iter().map(|w| (w.fault(), &w.field));
+    for (wrong, field) in conditions.chain(rules) {
+        if let Some(wrong) = wrong {
+            let place = field.places().next().map(ToString::to_string).unwrap_or("where".into());
+            return fault(wrong.into(), &[&place]);
+        }
+    }
     if let Some(label) = &schema.wire.charset
         && charset::Charset::named(label).is_none()
     {
@@ -93,6 +168,7 @@ pub(super) fn check(schema: &Schema) -> Result<(), Fault> {
     }
     for place in schema.places() {
         let fits = match protocol {
+            _ if place.each && !schema.may_split(place) => false,
             Protocol::Poct1a => poct1a::OBJECTS.contains(&place.record.as_str()) && place.item.is_some(),
             _ if place.item.is_some() => false,
             Protocol::Astm => astm::RECORDS.contains(&place.record.as_str()) && place.subcomponent.is_none(),

@@ -4,9 +4,11 @@
 //! report of its own. A failed order comes back as O with report type X and no R (clause 7.4.26) and makes one
 //! observation that says so.
 
+use super::condition::{Stage, Then};
 use super::observe::{Reader, Sent, Setting, asserted_loinc, reason};
-use super::path::Place;
+use super::path::{Path, Paths, Place};
 use super::read::{Origin, Source, first};
+use super::value::{self, Read};
 use super::{Context, Driver, Interpretation};
 use crate::clinical::{Doubt, Report, Timestamp, Value};
 use crate::message::astm::{self, Kind, Message, Record};
@@ -67,16 +69,20 @@ impl Scope<'_> {
 
 impl Source for Scope<'_> {
     fn text(&self, place: &Place, whole: bool) -> String {
-        let Some(record) = self.record(&place.record) else { return String::new() };
-        match place.component {
-            Some(component) => record.component(place.field, component),
-            None if whole => record.whole(place.field),
-            None => record.component(place.field, 1),
-        }
+        self.record(&place.record).map(|record| text(record, place, whole)).unwrap_or_default()
     }
 
     fn number(&self, place: &Place) -> Option<u32> {
         self.record(&place.record).map(|r| r.number)
+    }
+}
+
+/// The text at a place of a record.
+pub(super) fn text(record: &Record, place: &Place, whole: bool) -> String {
+    match place.component {
+        Some(component) => record.component(place.field, component),
+        None if whole || place.each => record.whole(place.field),
+        None => record.component(place.field, 1),
     }
 }
 
@@ -87,6 +93,8 @@ struct Walk<'w, 'r, 'm> {
     scope: Scope<'m>,
     open: Option<Open>,
     patient_comments: Vec<String>,
+    /// What the rules conclude from them.
+    patient_said: Vec<Then>,
     last: Option<Kind>,
     message_time: Option<Timestamp>,
 }
@@ -100,6 +108,10 @@ struct Open {
     service: String,
     /// How many records had been refused before this order.
     refused_before: usize,
+    /// What the rules conclude from its comments.
+    said: Vec<Then>,
+    /// When the result before was complete.
+    completed: Option<Timestamp>,
 }
 
 impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
@@ -111,6 +123,7 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
             scope: Scope::default(),
             open: None,
             patient_comments: Vec::new(),
+            patient_said: Vec::new(),
             last: None,
             message_time: None,
         }
@@ -125,6 +138,7 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
                     self.close();
                     self.scope = Scope { header: self.scope.header, patient: Some(record), ..Scope::default() };
                     self.patient_comments.clear();
+                    self.patient_said.clear();
                 }
                 Kind::Order | Kind::Request => {
                     self.close();
@@ -165,9 +179,10 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
         // Q says "this answers a query", which is no status of a report in table 0123.
         let known = if order_status == "Q" { "" } else { &order_status };
         let (mut report, specimen_known) = self.reader.report(&self.scope, known);
-        let code = |field| self.scope.order.map(|o| o.component(field, 1).trim().to_string()).unwrap_or_default();
-        let by_code = self.setting.control || self.reader.driver.schema.qc.action_code.contains(&code(12));
-        report.control = self.reader.control(&report, &code(16), by_code, &self.scope);
+        let action_code = self.scope.order.map(|o| o.component(12, 1).trim().to_string()).unwrap_or_default();
+        if self.setting.control || self.reader.driver.schema.qc.action_code.contains(&action_code) {
+            report.control = Some(self.reader.control(&self.scope));
+        }
         let service = report.order.universal_service_id.as_ref().map(|s| s.code.clone()).unwrap_or_default();
         // Several tests ordered at once: no single one of them is what the report answers.
         if self.scope.order.is_some_and(|o| o.kind == Kind::Order && o.repeats(5, 1).len() > 1) {
@@ -177,7 +192,16 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
         report.message_time = self.message_time.clone();
         let order_status = known.to_string();
         let refused_before = self.reader.out.refused.len();
-        self.open = Some(Open { report, specimen_known, order_status, order_record: record, service, refused_before });
+        self.open = Some(Open {
+            report,
+            specimen_known,
+            order_status,
+            order_record: record,
+            service,
+            refused_before,
+            said: self.patient_said.clone(),
+            completed: None,
+        });
     }
 
     fn result(&mut self, record: &'m Record) {
@@ -193,65 +217,108 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
         }
         let fields = &self.reader.driver.schema.fields;
         let code = self.reader.code("test_code", &fields.test_code, &self.scope);
-        let (value_path, text) = first(&fields.value, &self.scope, true, "value", &mut self.reader.trace);
-        if let Some(reason) = self.reader.no_result(&code, &text, &self.scope) {
+        let (value_path, sent) = first(&fields.value, &self.scope, true, "value", &mut self.reader.trace);
+        if let Some(reason) = self.reader.no_result(&code, &sent, &self.scope) {
             return self.reader.refuse(record.number, kind, reason);
         }
         // Whole, because `10^3/uL` is often sent without escaping its separator.
         let unit = first(&fields.unit, &self.scope, true, "unit", &mut self.reader.trace).1.trim().to_string();
         let specimen = self.open.as_ref().and_then(|o| o.report.specimen.type_code.as_ref()).map(|t| t.code.clone());
         let specimen = specimen.unwrap_or_default();
-        let rules = self.reader.rules(&code, &specimen, &unit);
-        let mut value = super::value::text(&text, rules);
+        let completed = self.completed();
+        let values = self.values(record, value_path, &sent, (&code, &specimen, &unit));
+        for (number, (code, value)) in values.into_iter().enumerate() {
+            // The first has been counted already.
+            let count = self.results;
+            if number > 0 && !self.reader.has_room(count, record.number, kind) {
+                return;
+            }
+            let sent = self.sent(record, (code, value), value_path, (&specimen, &unit), completed.clone());
+            let observation = self.reader.observation(sent);
+            if let Some(open) = &mut self.open {
+                open.report.observations.push(observation);
+                self.results += 1;
+            }
+        }
+    }
+
+    /// The codes and values of one record: several where the driver says that each component is a result.
+    fn values(
+        &mut self,
+        record: &Record,
+        path: Option<&Path>,
+        sent: &str,
+        (code, specimen, unit): (&str, &str, &str),
+    ) -> Vec<(String, Read)> {
+        let rules = self.reader.rules(code, specimen, unit);
+        if let Some(place) = path.and_then(|p| p.places.iter().find(|p| p.each)) {
+            let parts = (1..).zip(record.components(place.field)).filter(|(_, part)| !part.trim().is_empty());
+            let read = |(number, part): (u16, String)| {
+                let code = format!("{code}/{number}");
+                let value = value::text(&part, self.reader.rules(&code, specimen, unit));
+                (code, value)
+            };
+            return parts.map(read).collect();
+        }
+        let mut value = value::text(sent, rules);
         if record.kind == Kind::Observation {
             // An E1238 hybrid: the value is a component of its own, and nothing says what the others are.
-            value = super::value::text(&record.component(5, 1), rules);
-        } else if let Some(path) = value_path
-            && self.leaves_value_behind(path, record)
-        {
+            value = value::text(&record.component(5, 1), rules);
+        } else if path.is_some_and(|path| self.leaves_value_behind(path, record)) {
             value.1.push(Doubt::UnreadableValue);
         }
-        let qualitative = self.reader.qualitative(value_path, &self.scope);
-        let flags = flags(&fields.flag, &self.scope);
+        vec![(code.to_string(), value)]
+    }
+
+    /// When the result was complete; that of the one before it where the driver says so.
+    fn completed(&mut self) -> Option<Timestamp> {
+        let fields = &self.reader.driver.schema.fields;
+        let own = self.reader.time("completed", &fields.completed, &self.scope);
+        let open = self.open.as_mut()?;
+        if own.is_some() {
+            open.completed.clone_from(&own);
+        }
+        own.or_else(|| open.completed.clone().filter(|_| fields.completed_carries))
+    }
+
+    /// One result as its record says it.
+    fn sent(
+        &mut self,
+        record: &Record,
+        (code, value): (String, Read),
+        value_path: Option<&Path>,
+        (specimen, unit): (&str, &str),
+        completed: Option<Timestamp>,
+    ) -> Sent {
+        let fields = &self.reader.driver.schema.fields;
         let (loinc, name) = match record.kind {
             Kind::Result => (record.component(3, 1), self.reader.text("test_name", &fields.test_name, &self.scope)),
             _ => (String::new(), record.component(3, 2)),
         };
-        let name = name.trim().to_string();
-        let sent = Sent {
+        let reference = first(&fields.reference_range, &self.scope, true, "reference_range", &mut self.reader.trace).1;
+        Sent {
             record: record.number,
             loinc: asserted_loinc(loinc.trim(), record.component(3, 2).trim()),
             code,
-            specimen,
-            name,
+            specimen: specimen.to_string(),
+            name: name.trim().to_string(),
             value,
-            unit,
-            reference_range: first(
-                &fields.reference_range,
-                &self.scope,
-                true,
-                "reference_range",
-                &mut self.reader.trace,
-            )
-            .1
-            .trim()
-            .to_string(),
-            flags,
-            qualitative,
+            unit: unit.to_string(),
+            reference_range: reference.trim().to_string(),
+            flags: flags(&fields.flag, &self.scope),
+            qualitative: self.reader.qualitative(value_path, &self.scope),
             status: self.reader.text("result_status", &fields.result_status, &self.scope),
             order_status: self.open.as_ref().map(|o| o.order_status.clone()).unwrap_or_default(),
-            completed: self.reader.time("completed", &fields.completed, &self.scope),
+            completed,
             operator: self.reader.text("operator", &fields.operator, &self.scope),
-        };
-        let observation = self.reader.observation(sent);
-        if let Some(open) = &mut self.open {
-            open.report.observations.push(observation);
-            self.results += 1;
+            equipment: self.reader.text("equipment", &fields.equipment, &self.scope),
+            dilution: self.reader.text("dilution", &fields.dilution, &self.scope),
+            said: self.reader.conclusions(Stage::Result, &self.scope),
         }
     }
 
     /// True when the driver reads one component of the value and another one holds text that nobody reads.
-    fn leaves_value_behind(&self, path: &super::path::Path, record: &Record) -> bool {
+    fn leaves_value_behind(&self, path: &Path, record: &Record) -> bool {
         let [place] = path.places.as_slice() else { return false };
         let Some(component) = place.component.filter(|_| matches!(place.record.as_str(), "R")) else { return false };
         let fields = &self.reader.driver.schema.fields;
@@ -267,16 +334,25 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
         let fields = &self.reader.driver.schema.fields;
         let text = first(&fields.comment, &self.scope, true, "comment", &mut self.reader.trace).1.trim().to_string();
         let by_instrument = record.component(3, 1).trim() == "I";
+        let said = self.reader.conclusions(Stage::Comment, &self.scope);
+        let technical = said.contains(&Then::Technical);
+        let of_report: Vec<Then> = said.iter().copied().filter(|then| *then != Then::Technical).collect();
         match (self.last, &mut self.open) {
             (Some(Kind::Result | Kind::Observation), Some(open)) => {
                 // The comment of a refused result goes with it.
                 let of = self.scope.result.map(|r| r.number);
-                if let Some(last) = open.report.observations.last_mut().filter(|o| Some(o.record) == of) {
-                    self.reader.comment(last, text, by_instrument);
+                for result in open.report.observations.iter_mut().rev().take_while(|o| Some(o.record) == of) {
+                    self.reader.comment(result, text.clone(), by_instrument, &said);
                 }
             }
-            (Some(Kind::Order | Kind::Request), Some(open)) if !text.is_empty() => open.report.comments.push(text),
-            (Some(Kind::Patient), _) if !text.is_empty() => self.patient_comments.push(text),
+            (Some(Kind::Order | Kind::Request), Some(open)) => {
+                open.said.extend(of_report);
+                open.report.comments.extend((!text.is_empty() && !technical).then_some(text));
+            }
+            (Some(Kind::Patient), _) => {
+                self.patient_said.extend(of_report);
+                self.patient_comments.extend((!text.is_empty() && !technical).then_some(text));
+            }
             _ => {}
         }
     }
@@ -296,7 +372,7 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
             }
             return;
         }
-        self.reader.finish(open.report, open.specimen_known, self.setting);
+        self.reader.finish(open.report, open.specimen_known, self.setting, &open.said, &self.scope);
     }
 
     fn failed_order(&self, open: &Open) -> crate::clinical::Observation {
@@ -315,15 +391,21 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
             order_status: String::new(),
             completed: None,
             operator: String::new(),
+            equipment: String::new(),
+            dilution: String::new(),
+            said: Vec::new(),
         })
     }
 }
 
 /// Every repeat of the first flag field that is not empty.
-fn flags(paths: &super::path::Paths, scope: &Scope) -> Vec<String> {
+fn flags(paths: &Paths, scope: &Scope) -> Vec<String> {
     for place in paths.places() {
         let Some(record) = scope.record(&place.record) else { continue };
-        let flags = record.repeats(place.field, place.component.unwrap_or(1));
+        let flags = match place.each {
+            true => record.components(place.field),
+            false => record.repeats(place.field, place.component.unwrap_or(1)),
+        };
         if flags.iter().any(|f| !f.trim().is_empty()) {
             return flags;
         }

@@ -3,6 +3,7 @@
 //! In ORU^R01 the standard puts SPM after the results it belongs to, yet many senders put it first; in OUL^R22 SPM is
 //! the parent, and OBR comes before its ORC. Which of the two a message does is decided once, by what comes first.
 
+use super::condition::{Stage, Then};
 use super::observe::{Reader, Sent, Setting, asserted_loinc, reason};
 use super::path::{Paths, Place};
 use super::read::{Origin, Source, first};
@@ -55,16 +56,20 @@ impl<'m> Scope<'m> {
 
 impl Source for Scope<'_> {
     fn text(&self, place: &Place, whole: bool) -> String {
-        let Some(segment) = self.get(&place.record) else { return String::new() };
-        match place.component {
-            Some(component) => segment.component(place.field, component, place.subcomponent),
-            None if whole => segment.whole(place.field),
-            None => segment.component(place.field, 1, None),
-        }
+        self.get(&place.record).map(|segment| text(segment, place, whole)).unwrap_or_default()
     }
 
     fn number(&self, place: &Place) -> Option<u32> {
         self.get(&place.record).map(|s| s.number)
+    }
+}
+
+/// The text at a place of a segment.
+pub(super) fn text(segment: &Segment, place: &Place, whole: bool) -> String {
+    match place.component {
+        Some(component) => segment.component(place.field, component, place.subcomponent),
+        None if whole || place.each => segment.whole(place.field),
+        None => segment.component(place.field, 1, None),
     }
 }
 
@@ -81,6 +86,10 @@ struct Open {
     record: u32,
     observations: Vec<Observation>,
     comments: Vec<String>,
+    /// What the rules conclude from the comments.
+    said: Vec<Then>,
+    /// When the result before was complete.
+    completed: Option<Timestamp>,
     refused_before: usize,
     /// Two specimens are named for the one order.
     ambiguous: bool,
@@ -94,6 +103,8 @@ struct Walk<'w, 'r, 'm> {
     scope: Scope<'m>,
     open: Option<Open>,
     patient_comments: Vec<String>,
+    /// What the rules conclude from them.
+    patient_said: Vec<Then>,
     last: Last,
     /// OUL: the specimen is the parent and ORC follows OBR.
     oul: bool,
@@ -137,6 +148,7 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
             scope: Scope::default(),
             open: None,
             patient_comments: Vec::new(),
+            patient_said: Vec::new(),
             last: Last::Message,
             oul: kind == "OUL",
             specimen_first: specimen_first || kind == "OUL",
@@ -153,6 +165,7 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
                     self.close();
                     self.scope.0.retain(|name, _| *name == "MSH");
                     self.patient_comments.clear();
+                    self.patient_said.clear();
                     self.last = Last::Patient;
                     self.scope.set(segment);
                 }
@@ -222,6 +235,8 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
             record,
             observations: Vec::new(),
             comments: self.patient_comments.clone(),
+            said: self.patient_said.clone(),
+            completed: None,
             refused_before,
             ambiguous: false,
         });
@@ -256,6 +271,7 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
             path.is_none_or(|p| p.places.iter().all(|p| p.record == "OBX" && p.field == 5 && p.component.is_none()));
         let value = if typed { value::obx(segment, &text, rules) } else { value::text(&text, rules) };
         let qualitative = self.reader.qualitative(path, &self.scope);
+        let completed = self.completed();
         let sent = Sent {
             record: segment.number,
             loinc: loinc(segment),
@@ -278,14 +294,28 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
             qualitative,
             status: self.reader.text("result_status", &fields.result_status, &self.scope),
             order_status: self.scope.component("OBR", 25, 1),
-            completed: self.reader.time("completed", &fields.completed, &self.scope),
+            completed,
             operator: self.reader.text("operator", &fields.operator, &self.scope),
+            equipment: self.reader.text("equipment", &fields.equipment, &self.scope),
+            dilution: self.reader.text("dilution", &fields.dilution, &self.scope),
+            said: self.reader.conclusions(Stage::Result, &self.scope),
         };
         let observation = self.reader.observation(sent);
         if let Some(open) = &mut self.open {
             open.observations.push(observation);
             self.results += 1;
         }
+    }
+
+    /// When the result was complete; that of the one before it where the driver says so.
+    fn completed(&mut self) -> Option<Timestamp> {
+        let fields = &self.reader.driver.schema.fields;
+        let own = self.reader.time("completed", &fields.completed, &self.scope);
+        let open = self.open.as_mut()?;
+        if own.is_some() {
+            open.completed.clone_from(&own);
+        }
+        own.or_else(|| open.completed.clone().filter(|_| fields.completed_carries))
     }
 
     fn comment(&mut self, segment: &'m Segment) {
@@ -298,15 +328,24 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
             (_, text) => text,
         };
         let text = text.trim().to_string();
+        let said = self.reader.conclusions(Stage::Comment, &self.scope);
+        let technical = said.contains(&Then::Technical);
+        let of_report: Vec<Then> = said.iter().copied().filter(|then| *then != Then::Technical).collect();
         match (self.last, &mut self.open) {
             (Last::Result(of), Some(open)) => {
                 // The comment of a refused result goes with it.
                 if let Some(last) = open.observations.last_mut().filter(|o| o.record == of) {
-                    self.reader.comment(last, text, true);
+                    self.reader.comment(last, text, true, &said);
                 }
             }
-            (Last::Order, Some(open)) if !text.is_empty() => open.comments.push(text),
-            (Last::Patient, _) if !text.is_empty() => self.patient_comments.push(text),
+            (Last::Order, Some(open)) => {
+                open.said.extend(of_report);
+                open.comments.extend((!text.is_empty() && !technical).then_some(text));
+            }
+            (Last::Patient, _) => {
+                self.patient_said.extend(of_report);
+                self.patient_comments.extend((!text.is_empty() && !technical).then_some(text));
+            }
             _ => {}
         }
     }
@@ -339,15 +378,16 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
         }
         let qc = &self.reader.driver.schema.qc;
         let roles = [self.scope.component("SPM", 11, 1), self.scope.component("OBR", 15, 7)];
-        let by_code = self.setting.control
+        let control = self.setting.control
             || roles.iter().any(|role| qc.specimen_role.contains(role))
             || qc.action_code.contains(&self.scope.component("OBR", 11, 1));
-        let descriptor = self.scope.component("OBR", 15, 1);
-        report.control = self.reader.control(&report, &descriptor, by_code, &self.scope);
+        if control {
+            report.control = Some(self.reader.control(&self.scope));
+        }
         report.observations = open.observations;
         report.comments = open.comments;
         report.message_time = self.message_time.clone();
-        self.reader.finish(report, specimen_known && !open.ambiguous, self.setting);
+        self.reader.finish(report, specimen_known && !open.ambiguous, self.setting, &open.said, &self.scope);
     }
 }
 
@@ -363,7 +403,10 @@ fn loinc(obx: &Segment) -> Option<Coding> {
 fn flags(paths: &Paths, scope: &Scope) -> Vec<String> {
     for place in paths.places() {
         let Some(segment) = scope.get(&place.record) else { continue };
-        let flags = segment.repeats(place.field, place.component.unwrap_or(1), place.subcomponent);
+        let flags = match place.each {
+            true => segment.components(place.field),
+            false => segment.repeats(place.field, place.component.unwrap_or(1), place.subcomponent),
+        };
         if flags.iter().any(|f| !f.trim().is_empty()) {
             return flags;
         }
@@ -387,5 +430,8 @@ fn failed_order(record: u32, code: String) -> Sent {
         order_status: String::new(),
         completed: None,
         operator: String::new(),
+        equipment: String::new(),
+        dilution: String::new(),
+        said: Vec::new(),
     }
 }

@@ -4,6 +4,7 @@
 //! is looked for from the result outwards: in the object around it, beside that, and so on. Each patient or control of
 //! each service makes one report.
 
+use super::condition::{Stage, Then};
 use super::observe::{Reader, Sent, Setting, asserted_loinc, reason};
 use super::path::{Paths, Place};
 use super::read::{Origin, Source, first};
@@ -117,7 +118,7 @@ impl Source for Scope<'_, '_> {
 }
 
 /// What a place says of a field. Times and dates come in the digits all reports have.
-fn text(field: &Element, place: &Place) -> String {
+pub(super) fn text(field: &Element, place: &Place) -> String {
     let Some(item) = &place.item else { return String::new() };
     let holder = match &item.inside {
         Some(name) => field.child(name),
@@ -192,12 +193,15 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
             || !(role.is_empty() || role == PATIENT_ROLE)
             || self.reader.driver.schema.qc.specimen_role.iter().any(|r| r == role)
             || scope.object("CTC").is_some();
-        report.control = self.reader.control(&report, "", by_code, scope);
+        if by_code {
+            report.control = Some(self.reader.control(scope));
+        }
         report.observations = observations;
-        report.comments = self.comments(scope);
+        let mut said = Vec::new();
+        report.comments = self.comments(scope, &mut said);
         report.message_time =
             Timestamp::parse(&poct1a::digits(scope.value("HDR", "HDR.creation_dttm")), &self.reader.context.zone);
-        self.reader.finish(report, specimen_known && !nobody, self.setting);
+        self.reader.finish(report, specimen_known && !nobody, self.setting, &said, scope);
     }
 
     fn result(&mut self, scope: &Scope<'_, 'm>, result: &'m Element) -> Option<Observation> {
@@ -231,6 +235,9 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
             order_status: String::new(),
             completed: self.reader.time("completed", &fields.completed, scope),
             operator: self.reader.text("operator", &fields.operator, scope),
+            equipment: self.reader.text("equipment", &fields.equipment, scope),
+            dilution: self.reader.text("dilution", &fields.dilution, scope),
+            said: self.reader.conclusions(Stage::Result, scope),
         };
         let mut observation = self.reader.observation(sent);
         let sound = SOUND_SERVICES.contains(&scope.value("SVC", "SVC.status_cd"))
@@ -240,20 +247,27 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
             observation.doubts.push(Doubt::Questionable);
         }
         for comment in scope.index.children(result, "NTE") {
-            let text = self.reader.text("comment", &fields.comment, &scope.within(comment));
-            self.reader.comment(&mut observation, text, true);
+            let scope = scope.within(comment);
+            let text = self.reader.text("comment", &fields.comment, &scope);
+            let said = self.reader.conclusions(Stage::Comment, &scope);
+            self.reader.comment(&mut observation, text, true, &said);
         }
         self.results += 1;
         Some(observation)
     }
 
     /// Comments on the patient and the service, and which reagents were used.
-    fn comments(&mut self, scope: &Scope<'_, 'm>) -> Vec<String> {
+    /// `said` takes what the rules conclude from them.
+    fn comments(&mut self, scope: &Scope<'_, 'm>, said: &mut Vec<Then>) -> Vec<String> {
         let fields = &self.reader.driver.schema.fields;
         let mut comments = Vec::new();
         for object in &scope.around {
             for comment in scope.index.children(object, "NTE") {
-                comments.push(self.reader.text("comment", &fields.comment, &scope.within(comment)));
+                let scope = scope.within(comment);
+                let text = self.reader.text("comment", &fields.comment, &scope);
+                let concluded = self.reader.conclusions(Stage::Comment, &scope);
+                comments.extend((!concluded.contains(&Then::Technical)).then_some(text));
+                said.extend(concluded.into_iter().filter(|then| *then != Then::Technical));
             }
             comments.extend(scope.index.children(object, "RGT").iter().map(|object| reagent(object)));
         }

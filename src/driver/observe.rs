@@ -1,5 +1,6 @@
 //! What both protocols share once the fields are read: codes, units, flags, statuses, control runs and doubts.
 
+use super::condition::{Stage, Then};
 use super::identify::{is_loinc, wildcard};
 use super::path::Paths;
 use super::quirk::Quirk;
@@ -42,6 +43,10 @@ pub(super) struct Sent {
     pub order_status: String,
     pub completed: Option<Timestamp>,
     pub operator: String,
+    pub equipment: String,
+    pub dilution: String,
+    /// What the rules on the result conclude.
+    pub said: Vec<Then>,
 }
 
 /// What is true of every result in a message.
@@ -169,26 +174,20 @@ impl<'r> Reader<'r> {
         (report, specimen_known)
     }
 
-    /// Whether the specimen or the patient says control run, and which control it is.
-    pub fn control(
-        &mut self,
-        report: &Report,
-        descriptor: &str,
-        by_code: bool,
-        source: &impl Source,
-    ) -> Option<Control> {
+    /// Which control a run is one of.
+    pub fn control(&mut self, source: &impl Source) -> Control {
         let qc = &self.driver.schema.qc;
-        let begins =
-            |prefixes: &[String], text: &str| prefixes.iter().any(|p| !p.is_empty() && text.starts_with(p.as_str()));
-        let control = by_code
-            || begins(&qc.specimen_prefix, report.specimen.id.expose().trim())
-            || begins(&qc.specimen_descriptor, descriptor)
-            || begins(&qc.patient_prefix, report.patient.id.expose());
-        control.then(|| Control {
+        Control {
             name: self.text("control_name", &qc.control_name, source),
             lot: self.text("control_lot", &qc.control_lot, source),
             level: self.text("control_level", &qc.control_level, source),
-        })
+        }
+    }
+
+    /// What the driver's rules conclude from what is at hand.
+    pub fn conclusions(&self, stage: Stage, source: &impl Source) -> Vec<Then> {
+        let rules = self.driver.schema.when.iter().filter(|rule| rule.stage() == stage && rule.holds(source));
+        rules.map(|rule| rule.then).collect()
     }
 
     /// Takes what the comments say about a control; a comment that names one makes the report a control run.
@@ -232,17 +231,16 @@ impl<'r> Reader<'r> {
                 false => ValueKind::Any,
             })
         };
-        let kind = self
-            .driver
-            .analyte(code, specimen, unit)
-            .map(promised)
-            .or(schema.fields.value_kind)
-            .unwrap_or(ValueKind::Any);
+        let analyte = self.driver.analyte(code, specimen, unit);
+        let kind = analyte.map(promised).or(schema.fields.value_kind).unwrap_or(ValueKind::Any);
         Rules {
             kind,
             decimal_comma: schema.fields.decimal_comma,
             failure: &schema.failure,
-            words: &schema.fields.value_words,
+            words: match analyte {
+                Some(a) if !a.value_words.is_empty() => &a.value_words,
+                _ => &schema.fields.value_words,
+            },
         }
     }
 
@@ -253,7 +251,7 @@ impl<'r> Reader<'r> {
         let listed = |patterns: &[String]| patterns.iter().any(|pattern| wildcard(pattern, code));
         listed(&technical.codes)
             || (listed(&technical.codes_without_flag) && empty(&self.driver.schema.fields.flag))
-            || (!technical.when_empty.is_empty() && empty(&technical.when_empty))
+            || self.conclusions(Stage::Result, source).contains(&Then::Technical)
     }
 
     /// Why a record with this code and value makes no observation, if it makes none.
@@ -321,6 +319,7 @@ impl<'r> Reader<'r> {
             None => status(self.driver.protocol(), own, sent.order_status.trim()),
         };
         doubts.extend(doubt);
+        doubts.extend(sent.said.iter().filter_map(|then| then.doubt()));
         if doubts.contains(&Doubt::FailedRun) && value == Value::Absent {
             doubts.retain(|d| *d != Doubt::UnreadableValue);
         }
@@ -336,14 +335,21 @@ impl<'r> Reader<'r> {
             status,
             completed: sent.completed,
             operator: sent.operator,
+            equipment: sent.equipment,
+            dilution: sent.dilution,
             comments: Vec::new(),
             doubts,
             record: sent.record,
         }
     }
 
-    /// Attaches a comment to a result. Where the instrument writes data alarms into comments, an alarm is a doubt.
-    pub fn comment(&self, observation: &mut Observation, text: String, by_instrument: bool) {
+    /// Attaches a comment to a result, unless the rules say it is for the service engineer. Where the instrument writes
+    /// data alarms into comments, an alarm is a doubt.
+    pub fn comment(&self, observation: &mut Observation, text: String, by_instrument: bool, said: &[Then]) {
+        observation.doubts.extend(said.iter().filter_map(|then| then.doubt()));
+        if said.contains(&Then::Technical) {
+            return;
+        }
         let alarm = text.trim();
         let is_alarm = by_instrument && self.driver.schema.quirks.contains(&Quirk::CommentIsDataAlarm);
         // Alarm 0 says that there is none, which is no comment either.
@@ -365,13 +371,26 @@ impl<'r> Reader<'r> {
         true
     }
 
-    /// Adds the doubts that hold for the whole report and files it.
-    pub fn finish(&mut self, mut report: Report, specimen_known: bool, setting: Setting) {
+    /// Adds the doubts that hold for the whole report and files it. `said` is what the rules conclude from its comments.
+    pub fn finish(
+        &mut self,
+        mut report: Report,
+        specimen_known: bool,
+        setting: Setting,
+        said: &[Then],
+        source: &impl Source,
+    ) {
+        let said: Vec<Then> = self.conclusions(Stage::Report, source).into_iter().chain(said.iter().copied()).collect();
+        if said.contains(&Then::Technical) {
+            let kind = result_record(self.driver.protocol());
+            return report.observations.iter().for_each(|o| self.refuse(o.record, kind, reason::TECHNICAL));
+        }
+        let one_is_control = report.observations.iter().any(|o| o.doubts.contains(&Doubt::Control));
+        if report.control.is_none() && (setting.control || one_is_control || said.contains(&Then::Control)) {
+            report.control = Some(self.control(source));
+        }
         self.control_by_comments(&mut report);
         report.not_production = setting.not_production;
-        if setting.control {
-            report.control.get_or_insert_default();
-        }
         for observation in &mut report.observations {
             let doubts = &mut observation.doubts;
             for (holds, doubt) in [
@@ -386,10 +405,20 @@ impl<'r> Reader<'r> {
                     doubts.push(doubt);
                 }
             }
+            doubts.extend(said.iter().filter_map(|then| then.doubt()));
             doubts.sort();
             doubts.dedup();
         }
         self.out.reports.push(report);
+    }
+}
+
+/// The record that holds one result.
+fn result_record(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Astm => "R",
+        Protocol::Hl7 => "OBX",
+        Protocol::Poct1a => crate::message::poct1a::RESULT,
     }
 }
 

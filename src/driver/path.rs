@@ -1,5 +1,5 @@
 //! Where something stands in a message: `R.3.4`, `OBX.3.1`, `SPM.2.1.1`, and in POCT1-A, whose fields have names,
-//! `OBS.value`, `OBS.value@U`, `PT.name/FAM`.
+//! `OBS.value`, `OBS.value@U`, `PT.name/FAM`. `R.7.*` is each component of R.7 by itself.
 
 use serde::Deserialize;
 
@@ -22,6 +22,8 @@ pub struct Place {
     pub component: Option<u16>,
     /// Subcomponent number, HL7 only.
     pub subcomponent: Option<u16>,
+    /// `*` stands where the component would: each of them is a flag, or a value, of its own.
+    pub each: bool,
     /// The named field, POCT1-A only; the numbers then say nothing.
     pub item: Option<Item>,
 }
@@ -119,6 +121,9 @@ impl std::fmt::Display for Place {
             return item.attribute.iter().try_for_each(|name| write!(f, "@{name}"));
         }
         write!(f, "{}.{}", self.record, self.field)?;
+        if self.each {
+            return write!(f, ".*");
+        }
         for number in [self.component, self.subcomponent].into_iter().flatten() {
             write!(f, ".{number}")?;
         }
@@ -141,6 +146,7 @@ fn place(text: &str) -> Option<Place> {
     {
         return named_place(object, item);
     }
+    let (text, each) = text.strip_suffix(".*").map_or((text, false), |field| (field, true));
     let mut parts = text.split(['.', '-']);
     let record = parts
         .next()
@@ -149,11 +155,13 @@ fn place(text: &str) -> Option<Place> {
     for part in parts {
         numbers.push(part.parse::<u16>().ok().filter(|n| (1..=NUMBER_MAX).contains(n))?);
     }
-    (1..=3).contains(&numbers.len()).then(|| Place {
+    let most = if each { 1 } else { 3 };
+    (1..=most).contains(&numbers.len()).then(|| Place {
         record: record.to_string(),
         field: numbers.first().copied().unwrap_or(1),
         component: numbers.get(1).copied(),
         subcomponent: numbers.get(2).copied(),
+        each,
         item: None,
     })
 }
@@ -175,6 +183,7 @@ fn named_place(object: &str, item: &str) -> Option<Place> {
         field: 0,
         component: None,
         subcomponent: None,
+        each: false,
         item: Some(Item {
             name: name.to_string(),
             inside: inside.map(ToString::to_string),
@@ -190,7 +199,7 @@ mod tests {
     #[test]
     fn a_path_is_read_and_written_alike() {
         let named = ["OBS.value", "OBS.value@U", "PT.name/FAM", "PT.name/FAM@SN", "OBS.normal_lo-hi_limit"];
-        for text in ["R.3.4", "O.16", "SPM.2.1.1", "R.3.2+R.3.4"].into_iter().chain(named) {
+        for text in ["R.3.4", "O.16", "SPM.2.1.1", "R.3.2+R.3.4", "R.7.*"].into_iter().chain(named) {
             assert_eq!(Path::try_from(text.to_string()).unwrap().to_string(), text);
         }
         assert_eq!(Path::try_from("OBX-3.1".to_string()).unwrap().to_string(), "OBX.3.1");
@@ -209,6 +218,8 @@ mod tests {
             "LONG.1",
             "R.70000",
             "R.3+",
+            "R.*",
+            "R.3.4.*",
             "OBS.value@",
             "OBS.value@u",
             "OBS.Value",

@@ -58,7 +58,7 @@ pub(super) fn first<'p>(
     (None, String::new())
 }
 
-fn join(path: &Path, source: &impl Source, whole: bool) -> String {
+pub(super) fn join(path: &Path, source: &impl Source, whole: bool) -> String {
     if let [place] = path.places.as_slice() {
         return source.text(place, whole);
     }

@@ -7,6 +7,7 @@
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
+use super::condition::{Condition, When};
 use super::path::Paths;
 use super::quirk::Quirk;
 
@@ -46,6 +47,9 @@ pub struct Schema {
     /// Values that never belong in a chart.
     #[serde(default)]
     pub technical: Technical,
+    /// What follows when a field looks like that: a control run, a failed or doubtful one, a technical value.
+    #[serde(default)]
+    pub when: Vec<When>,
     /// Behaviour that data cannot say.
     #[serde(default)]
     pub quirks: Vec<Quirk>,
@@ -64,9 +68,14 @@ pub struct Identity {
     /// The instrument is recognised when one of these is found in H.5 (whole field, delimiters included) or in MSH-3. In
     /// POCT1-A it is `DEV.device_id` of a hello; an observation alone gives the maker's tag (`SN`) and the reagent's
     /// name, `SIEM^DCA HbA1c`.
-    /// With a `*` the pattern must match the whole field. Case-sensitive. None: never recognised by itself.
+    /// With a `*` the pattern must match the whole field. Case-sensitive. Without any, and without `where`, the
+    /// instrument is never recognised by itself.
     #[serde(default)]
     pub header: Vec<String>,
+    /// What else must be true of the first record of its name, such as `{ field = "H.6", is = ["IH v*"] }`; exactly
+    /// this name and no longer one is `{ field = "H.5", is = ["Echo"] }`. All of them must hold.
+    #[serde(default, rename = "where")]
+    pub conditions: Vec<Condition>,
     /// Where the knowledge comes from: captures, manuals with revision.
     #[serde(default)]
     pub evidence: Vec<String>,
@@ -147,12 +156,14 @@ pub struct Fields {
     pub test_code_until: String,
     /// The instrument's own name for the test.
     pub test_name: Paths,
-    /// Value. A path without a component takes the whole field.
+    /// Value. A path without a component takes the whole field. `R.4.*` makes each component that is not empty a result
+    /// of its own (LIS02-A2 only), with its number behind the code: `Result/2`.
     pub value: Paths,
     /// What a value must be, for analytes that do not say. Default: a number where units are listed, else anything.
     pub value_kind: Option<ValueKind>,
-    /// Words a result may be, `*` is a wildcard, upper or lower case. None means any. Another word is held: it may say
-    /// "failed" in a language this driver does not know.
+    /// Words a result may be, for analytes that do not list their own; `*` is a wildcard, upper or lower case. None
+    /// means any. Another word is held: it may say "failed" in a language this driver does not know. Of a coded value
+    /// the code or the text has to be listed.
     pub value_words: Vec<String>,
     /// A qualitative code beside the value; looked up in `[qualitative]` and only when the value stands elsewhere.
     pub qualitative: Paths,
@@ -162,12 +173,14 @@ pub struct Fields {
     pub unit: Paths,
     /// Reference range.
     pub reference_range: Paths,
-    /// Flags; every repeat is one flag.
+    /// Flags; every repeat is one flag, and with `R.7.*` every component.
     pub flag: Paths,
     /// Result status.
     pub result_status: Paths,
     /// When the measurement completed.
     pub completed: Paths,
+    /// A result without a time of its own has that of the one before it in the same order.
+    pub completed_carries: bool,
     /// Operator.
     pub operator: Paths,
     /// Text of a comment.
@@ -176,6 +189,10 @@ pub struct Fields {
     pub instrument_name: Paths,
     /// Serial number.
     pub serial_number: Paths,
+    /// Instrument or module that made this one result, where several share the line.
+    pub equipment: Paths,
+    /// Factor or name of the dilution.
+    pub dilution: Paths,
     /// Software version.
     pub software_version: Paths,
 }
@@ -209,13 +226,17 @@ pub struct Analyte {
     /// What the value must be.
     #[serde(default)]
     pub value_kind: Option<ValueKind>,
+    /// Words a result may be; none means `fields.value_words`.
+    #[serde(default)]
+    pub value_words: Vec<String>,
     /// Specimen types, as sent, for which this entry holds; none means `fields.analyte_specimen`. A code may have
     /// several entries when their specimens or their units tell them apart.
     #[serde(default)]
     pub specimen: Vec<String>,
 }
 
-/// `[qc]`: any rule that matches makes the report a control run. The first three default to the standard's own `Q`.
+/// `[qc]`: any rule that matches makes the report a control run; a rule on any other field is a `[[when]]`. The first
+/// three default to the standard's own `Q`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Qc {
@@ -225,12 +246,6 @@ pub struct Qc {
     pub action_code: Vec<String>,
     /// SPM-11 or OBR-15 component 7.
     pub specimen_role: Vec<String>,
-    /// Beginnings of the specimen id.
-    pub specimen_prefix: Vec<String>,
-    /// Beginnings of O.16 (or OBR-15) component 1.
-    pub specimen_descriptor: Vec<String>,
-    /// Beginnings of the patient id.
-    pub patient_prefix: Vec<String>,
     /// Where the control's name stands.
     pub control_name: Paths,
     /// Where its lot stands.
@@ -252,9 +267,6 @@ impl Default for Qc {
             processing_id: q(),
             action_code: q(),
             specimen_role: q(),
-            specimen_prefix: Vec::new(),
-            specimen_descriptor: Vec::new(),
-            patient_prefix: Vec::new(),
             control_name: Paths::default(),
             control_lot: Paths::default(),
             control_level: Paths::default(),
@@ -293,8 +305,6 @@ pub struct Technical {
     /// Test codes (`*` is a wildcard) that are technical unless the instrument flags them, such as suspicion scores
     /// below its own threshold.
     pub codes_without_flag: Vec<String>,
-    /// A result in which all of these are empty is technical.
-    pub when_empty: Paths,
 }
 
 impl Schema {
@@ -312,8 +322,15 @@ impl Schema {
             qc: Qc::default(),
             failure: Failure::default(),
             technical: Technical::default(),
+            when: Vec::new(),
             quirks: Vec::new(),
         }
+    }
+
+    /// True where `*` may stand for the component: in flags, and in LIS02-A2 values.
+    pub(super) fn may_split(&self, place: &super::path::Place) -> bool {
+        let has = |paths: &Paths| paths.iter().any(|path| path.places == [place.clone()]);
+        has(&self.fields.flag) || (self.identity.protocol == super::Protocol::Astm && has(&self.fields.value))
     }
 
     /// Every place the driver names.
@@ -348,12 +365,15 @@ impl Schema {
             &f.comment,
             &f.instrument_name,
             &f.serial_number,
+            &f.equipment,
+            &f.dilution,
             &f.software_version,
             &self.qc.control_name,
             &self.qc.control_lot,
             &self.qc.control_level,
-            &self.technical.when_empty,
         ];
-        lists.into_iter().flat_map(|paths| paths.places())
+        let conditions = self.identity.conditions.iter().flat_map(|c| c.field.places());
+        let rules = self.when.iter().flat_map(When::places);
+        lists.into_iter().flat_map(|paths| paths.places()).chain(conditions).chain(rules)
     }
 }

@@ -56,6 +56,7 @@ impl Fields {
             (&mut self.comment, &["C.4"], &["NTE.3"], &["NTE.text"]),
             (&mut self.instrument_name, &["H.5.1"], &["MSH.3.1"], &["DEV.device_id"]),
             (&mut self.serial_number, &[], &["OBX.18.1"], &["DEV.serial_id"]),
+            (&mut self.equipment, &["R.14.1"], &["OBX.18.1"], &[]),
             (&mut self.software_version, &[], &[], &["DEV.sw_version"]),
         ]
     }

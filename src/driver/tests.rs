@@ -2,6 +2,8 @@ use super::*;
 use crate::clinical::{Decimal, Doubt, Observation, Value};
 use proptest::prelude::*;
 
+mod dialect;
+
 const ASTM: &str = "H|\\^&|||Unit^1|||||||P|1|20260715083000\r\
 P|1||H7|L7|DOE^JANE||19700101|F\r\
 C|1|L|ward asks twice|G\r\
@@ -245,7 +247,7 @@ fn codes_are_cut_trimmed_and_joined_and_technical_values_refused() {
     assert_eq!(codes("[fields]\ntest_code = \"R.3.2+R.3.4\"\ntest_code_trim = \"/\""), ["Pan/685", "/8/1/not"]);
     let technical = with("[technical]\ncodes = [\"8*\"]\n[fields]\ntest_code_trim = \"/\"\n", &raw);
     assert_eq!(technical.refused[0].reason, "technical value");
-    let unnamed = with("[technical]\nwhen_empty = \"R.3.2\"\n", &raw);
+    let unnamed = with("[[when]]\nfield = \"R.3.2\"\nis = [\"\"]\nthen = \"technical\"\n", &raw);
     assert_eq!((unnamed.refused[0].record, unnamed.inbound_results), (8, 4));
 }
 
@@ -297,8 +299,14 @@ fn i13_control_training_and_unknown_specimens_are_doubts() {
     assert!(doubts("|||P|1|", "|||Q|1|", "").contains(&Doubt::Control));
     assert!(doubts("|||P|1|", "|||T|1|", "").contains(&Doubt::NotProduction));
     assert!(doubts("||||N|", "||||Q|", "").contains(&Doubt::Control));
-    assert!(doubts("|S-100|", "|QC-1|", "[qc]\nspecimen_prefix = [\"QC-\"]\n").contains(&Doubt::Control));
-    assert!(doubts("|SER|", "|CTRL^^LOW|", "[qc]\nspecimen_descriptor = [\"CTRL\"]\n").contains(&Doubt::Control));
+    assert!(
+        doubts("|S-100|", "|QC-1|", "[[when]]\nfield = \"O.3\"\nis = [\"QC-*\"]\nthen = \"control\"\n")
+            .contains(&Doubt::Control)
+    );
+    assert!(
+        doubts("|SER|", "|CTRL^^LOW|", "[[when]]\nfield = \"O.16\"\nis = [\"CTRL*\"]\nthen = \"control\"\n")
+            .contains(&Doubt::Control)
+    );
     assert!(doubts("|S-100|", "||", "").contains(&Doubt::NoSpecimen));
     assert!(doubts("|S-100|", "|@17|", "[fields]\nspecimen_misread = [\"@*\"]\n").contains(&Doubt::NoSpecimen));
     assert!(doubts("L|1|N\r", "", "").contains(&Doubt::Incomplete));

@@ -38,11 +38,7 @@ pub(super) fn text(sent: &str, rules: Rules) -> Read {
     if is_filler(sent) {
         return (as_text(), vec![Doubt::UnreadableValue]);
     }
-    let known = || {
-        let upper = sent.to_uppercase();
-        rules.words.is_empty() || rules.words.iter().any(|w| wildcard(&w.to_uppercase(), &upper))
-    };
-    let word_doubts = || if known() { Vec::new() } else { vec![Doubt::UnreadableValue] };
+    let word_doubts = || if is_known(sent, rules.words) { Vec::new() } else { vec![Doubt::UnreadableValue] };
     if rules.kind == ValueKind::Text {
         return (as_text(), word_doubts());
     }
@@ -148,7 +144,9 @@ fn coded(component: &impl Fn(u16) -> String, rules: Rules) -> Read {
         }
     }
     if !code.is_empty() {
-        return (Value::Coded(Coding { code, text: words, system: CodingSystem::from_hl7(&system) }), Vec::new());
+        let known = [&code, &words].into_iter().any(|word| !word.is_empty() && is_known(word, rules.words));
+        let doubts = if known { Vec::new() } else { vec![Doubt::UnreadableValue] };
+        return (Value::Coded(Coding { code, text: words, system: CodingSystem::from_hl7(&system) }), doubts);
     }
     let words = if words.is_empty() { component(ORIGINAL_TEXT) } else { words };
     text(&words, Rules { kind: ValueKind::Text, ..rules })
@@ -178,6 +176,12 @@ fn decimal(text: &str, comma: bool) -> Option<Decimal> {
         return Decimal::parse(&text.replace(',', "."));
     }
     Decimal::parse(text)
+}
+
+/// True when `word` is one of `words`, or when none are listed.
+fn is_known(word: &str, words: &[String]) -> bool {
+    let upper = word.to_uppercase();
+    words.is_empty() || words.iter().any(|w| wildcard(&w.to_uppercase(), &upper))
 }
 
 /// `---`, `****` and the like: what a screen shows where no value is. A single `-` is "negative" on many strips.

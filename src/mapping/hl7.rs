@@ -142,7 +142,7 @@ fn obx(parcel: &Parcel, version: Hl7Version, set_id: usize, result: &Outgoing) -
         return obx.text(14, &time(completed.or(specimen.collected.as_ref())));
     }
     obx.text(14, &time(specimen.collected.as_ref().or(completed)))
-        .components(18, &instrument(parcel))
+        .written(18, instrument(parcel, observation))
         .text(19, &time(completed))
 }
 
@@ -254,12 +254,17 @@ fn value(value: &Value, version: Hl7Version) -> (&'static str, String) {
     }
 }
 
-/// OBX-18 (EI): serial number, else the name the instrument gives itself; then who makes it.
-fn instrument<'p>(parcel: &'p Parcel) -> [&'p str; 2] {
+/// OBX-18 (EI): serial number, else the name the instrument gives itself; then who makes it. What made this very result
+/// is a second one.
+fn instrument(parcel: &Parcel, observation: &Observation) -> String {
     let instrument = &parcel.report.instrument;
     let candidates = [&instrument.serial_number, &instrument.sender, &parcel.origin.link];
     let id = candidates.into_iter().find(|c| !c.is_empty()).map_or("", String::as_str);
-    [id, &instrument.model]
+    let named = |id: &str| escape::components(&[id, &instrument.model]);
+    match observation.equipment.as_str() {
+        equipment if equipment.is_empty() || equipment == id => named(id),
+        equipment => format!("{}~{}", named(id), named(equipment)),
+    }
 }
 
 fn time(time: Option<&Timestamp>) -> String {

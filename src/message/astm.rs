@@ -133,8 +133,7 @@ pub fn read(raw: &[u8], declared: Option<Charset>) -> Reading {
 }
 
 /// What the first header says about its sender: H.5 with its delimiters.
-pub fn sender(start: &[u8]) -> Option<String> {
-    let reading = read(start, None);
+pub fn sender(reading: &Reading) -> Option<String> {
     let header = reading.messages.iter().find_map(|m| m.records.iter().find(|r| r.kind == Kind::Header))?;
     Some(header.raw_field(5).to_string())
 }
@@ -270,6 +269,11 @@ impl Record {
     /// The same component of every repeat of field `n`, decoded.
     pub fn repeats(&self, n: u16, component: u16) -> Vec<String> {
         self.raw_field(n).split(self.delimiters.repeat).map(|r| self.component_of(r, component)).collect()
+    }
+
+    /// Every component of every repeat of field `n`, decoded.
+    pub fn components(&self, n: u16) -> Vec<String> {
+        self.raw_field(n).split([self.delimiters.repeat, self.delimiters.component]).map(|c| self.decode(c)).collect()
     }
 
     /// Field `n` whole and decoded; delimiters inside stay, empty components at the end go.

@@ -90,8 +90,7 @@ pub fn looks_like(raw: &[u8]) -> bool {
 }
 
 /// MSH-3 of the first message, whole.
-pub fn sender(start: &[u8]) -> Option<String> {
-    let reading = read(start, None);
+pub fn sender(reading: &Reading) -> Option<String> {
     let msh = reading.messages.first()?.segments.first()?;
     Some(msh.whole(3))
 }
@@ -146,6 +145,12 @@ impl Segment {
     pub fn repeats(&self, n: u16, component: u16, subcomponent: Option<u16>) -> Vec<String> {
         let all = self.raw_field(n).split(self.separators.repetition);
         all.map(|repeat| self.component_of(repeat, component, subcomponent)).collect()
+    }
+
+    /// Every component of every repeat of field `n`, decoded.
+    pub fn components(&self, n: u16) -> Vec<String> {
+        let all = self.raw_field(n).split([self.separators.repetition, self.separators.component]);
+        all.map(|component| self.decode(component)).collect()
     }
 
     /// Field `n` whole and decoded; separators inside stay, empty components at the end go.

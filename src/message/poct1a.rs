@@ -64,8 +64,7 @@ fn is_message_tag(window: &[u8]) -> bool {
 
 /// What the device calls itself: `DEV.device_id` where its hello is there, as in a capture. An observation alone does
 /// not name its device; then it is the maker's tag of the first result and the name of the reagent, `SIEM^DCA HbA1c`.
-pub fn sender(raw: &[u8]) -> Option<String> {
-    let reading = read(raw, None);
+pub fn sender(reading: &Reading) -> Option<String> {
     let mut roots = reading.documents.iter().map(|d| &d.root);
     if let Some(hello) = roots.clone().find(|r| r.name == "HEL.R01") {
         return Some(hello.value("DEV.device_id").to_string());
@@ -175,8 +174,8 @@ mod tests {
         let numbers: Vec<u32> =
             reading.documents.iter().filter_map(|d| d.root.find("OBS").map(|o| d.number(o))).collect();
         assert_eq!(numbers, [7, 14]);
-        assert_eq!(sender(format!("{hello}{OBS}").as_bytes()).unwrap(), "ACME^Meter");
-        assert_eq!(sender(OBS.as_bytes()).unwrap(), "ACME^Strip 1");
+        assert_eq!(sender(&read(format!("{hello}{OBS}").as_bytes(), None)).unwrap(), "ACME^Meter");
+        assert_eq!(sender(&read(OBS.as_bytes(), None)).unwrap(), "ACME^Strip 1");
     }
 
     #[test]

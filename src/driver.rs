@@ -12,6 +12,7 @@ pub mod identify;
 mod interpret_astm;
 mod interpret_hl7;
 mod interpret_poct1a;
+mod interpret_table;
 mod observe;
 pub mod path;
 pub mod quirk;
@@ -19,6 +20,7 @@ mod read;
 pub mod schema;
 mod standard;
 mod value;
+mod written_time;
 
 use crate::clinical::Report;
 pub use crate::wire::Protocol;
@@ -37,12 +39,14 @@ pub const RESULTS_MAX: usize = 20_000;
 const VERSION_DIGITS: usize = 12;
 
 /// What the bytes look like: POCT1-A when they begin with one of its documents, HL7 when an MSH comes before any ASTM
-/// header, else ASTM.
+/// header, a table when there is no header and lines hold the same delimiter, else ASTM.
 pub fn guess_protocol(raw: &[u8]) -> Protocol {
     if crate::message::poct1a::looks_like(raw) {
         Protocol::Poct1a
     } else if crate::message::hl7::looks_like(raw) {
         Protocol::Hl7
+    } else if identify::sender(Protocol::Astm, raw).is_none() && crate::message::tables::looks_like(raw) {
+        Protocol::Table
     } else {
         Protocol::Astm
     }
@@ -98,6 +102,7 @@ pub struct Registry {
     bare_astm: Driver,
     bare_hl7: Driver,
     bare_poct1a: Driver,
+    bare_table: Driver,
 }
 
 /// What [`interpret`] needs to know beyond the bytes.
@@ -161,6 +166,7 @@ fn interpret_traced(driver: &Driver, raw: &[u8], context: &Context, trace: bool)
         Protocol::Astm => interpret_astm::interpret(driver, raw, context, trace),
         Protocol::Hl7 => interpret_hl7::interpret(driver, raw, context, trace),
         Protocol::Poct1a => interpret_poct1a::interpret(driver, raw, context, trace),
+        Protocol::Table => interpret_table::interpret(driver, raw, context, trace),
     };
     let observations: usize = interpretation.reports.iter().map(|r| r.observations.len()).sum();
     interpretation.inbound_results = u32::try_from(observations + interpretation.refused.len()).unwrap_or(u32::MAX);
@@ -246,6 +252,7 @@ impl Registry {
             bare_astm: Driver::bare(builtin::GENERIC_ASTM, Protocol::Astm),
             bare_hl7: Driver::bare(builtin::GENERIC_HL7, Protocol::Hl7),
             bare_poct1a: Driver::bare(builtin::GENERIC_POCT1A, Protocol::Poct1a),
+            bare_table: Driver::bare(builtin::GENERIC_TABLE, Protocol::Table),
         };
         for (name, text) in builtin::DRIVERS {
             // They are compiled in and a test reads each of them, so that none is ever left out here.
@@ -285,6 +292,7 @@ impl Registry {
             Protocol::Astm => self.drivers.get(builtin::GENERIC_ASTM).unwrap_or(&self.bare_astm),
             Protocol::Hl7 => self.drivers.get(builtin::GENERIC_HL7).unwrap_or(&self.bare_hl7),
             Protocol::Poct1a => self.drivers.get(builtin::GENERIC_POCT1A).unwrap_or(&self.bare_poct1a),
+            Protocol::Table => self.drivers.get(builtin::GENERIC_TABLE).unwrap_or(&self.bare_table),
         }
     }
 }

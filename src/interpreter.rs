@@ -47,6 +47,7 @@ pub struct Interpreter {
     removed_astm: LinkRules,
     removed_hl7: LinkRules,
     removed_poct1a: LinkRules,
+    removed_table: LinkRules,
     desk: Desk,
 }
 
@@ -92,6 +93,7 @@ impl Interpreter {
             removed_astm: LinkRules::of_a_removed_link(wire::Protocol::Astm),
             removed_hl7: LinkRules::of_a_removed_link(wire::Protocol::Hl7),
             removed_poct1a: LinkRules::of_a_removed_link(wire::Protocol::Poct1a),
+            removed_table: LinkRules::of_a_removed_link(wire::Protocol::Table),
             links: links.iter().map(|config| (config.name.clone(), rules_of(config))).collect(),
             desk: Desk::new(gateway, destinations),
         })
@@ -143,6 +145,7 @@ impl Interpreter {
         // A link that was renamed or removed after it heard this: the safest rules apply.
         let removed = || match driver::guess_protocol(&entry.raw) {
             wire::Protocol::Poct1a => &self.removed_poct1a,
+            wire::Protocol::Table => &self.removed_table,
             _ if wire::mllp::msh(&entry.raw).is_some() => &self.removed_hl7,
             _ => &self.removed_astm,
         };

@@ -27,7 +27,7 @@ pub mod poct1a;
 /// The time as the shell saw it. Machines compare and add; they never ask a clock (invariant I9).
 pub type Time = std::time::Instant;
 
-/// The link protocols a machine exists for.
+/// What instruments speak.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
 )]
@@ -40,6 +40,8 @@ pub enum Protocol {
     Hl7,
     /// POCT1-A device messages over TCP.
     Poct1a,
+    /// Rows and columns in files an instrument leaves in a folder: no link protocol, so no machine.
+    Table,
 }
 
 /// The reason of an [`Output::Close`] that is no fault: both sides have said that they are done.

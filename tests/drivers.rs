@@ -64,8 +64,7 @@ fn the_header_in_every_case_finds_its_driver() {
     let registry = Registry::builtin();
     for driver in registry.iter().filter(|d| drivers().join(&d.id).join("cases").is_dir()) {
         for folder in case::folders(&drivers().join(&driver.id)).unwrap() {
-            let session = std::fs::read_to_string(folder.join("session.txt")).unwrap();
-            let steps = afferent::sim::transcript::parse(&session).unwrap();
+            let steps = case::session(&folder).unwrap();
             let replayed = afferent::sim::replay::replay(&steps, driver.protocol(), usize::MAX);
             for (raw, _) in replayed.entries() {
                 let found = registry.identify(driver.protocol(), &raw);

@@ -5,7 +5,7 @@
 mod entry_points;
 
 use afferent::driver::builtin::DRIVERS;
-use afferent::sim::transcript::{self, Step};
+use afferent::sim::transcript::Step;
 use proptest::prelude::*;
 use std::path::Path;
 use std::sync::LazyLock;
@@ -16,10 +16,10 @@ static SESSIONS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     let mut found = Vec::new();
     for (id, _) in DRIVERS {
         let cases = std::fs::read_dir(root.join(id).join("cases")).unwrap();
-        let mut cases: Vec<_> = cases.map(|case| case.unwrap().path().join("session.txt")).collect();
+        let mut cases: Vec<_> = cases.map(|case| case.unwrap().path()).collect();
         cases.sort();
         for case in cases {
-            let steps = transcript::parse(&std::fs::read_to_string(&case).unwrap()).unwrap();
+            let steps = afferent::cli::driver::case::session(&case).unwrap();
             let sent = steps.into_iter().filter_map(|step| match step {
                 Step::Instrument(bytes) => Some(bytes),
                 _ => None,
@@ -115,6 +115,7 @@ proptest! {
         entry_points::astm_records(&input);
         entry_points::hl7(&input);
         entry_points::poct1a(&input);
+        entry_points::table(&input);
         entry_points::driver_toml(&input);
         entry_points::configuration(&input);
     }
@@ -131,6 +132,7 @@ proptest! {
         entry_points::astm_records(&input[1..]);
         entry_points::hl7(&input[1..]);
         entry_points::poct1a(&input[1..]);
+        entry_points::table(&input[1..]);
     }
 
     #[test]

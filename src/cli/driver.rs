@@ -194,6 +194,7 @@ fn wire_name(driver: &Driver) -> &'static str {
         crate::driver::Protocol::Astm => "astm",
         crate::driver::Protocol::Hl7 => "hl7",
         crate::driver::Protocol::Poct1a => "poct1a",
+        crate::driver::Protocol::Table => "table",
     }
 }
 

@@ -37,7 +37,8 @@ const MASK: &str = "••••";
 ///
 /// Tells which driver reads it and why, every field with the place it came from, which results would be sent, held or
 /// refused, with the reason, and the messages a destination would get. The file may be frames as captured, bare
-/// records, an HL7 message with or without MLLP framing, or a session transcript. Nothing is sent or stored. Patient
+/// records, an HL7 message with or without MLLP framing, a table (CSV and its kin) or a session transcript. Cells of a
+/// table that no field reads are shown as `other`. Nothing is sent or stored. Patient
 /// data is masked; names made from it (filler order number, UUIDs) are then made from the mask.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -154,7 +155,8 @@ impl Shown<'_> {
     }
 
     fn text(&self, origin: &Origin) -> String {
-        let hidden = !self.reveal && (PATIENT_FIELDS.contains(&origin.field) || origin.field == "comment");
+        let hidden =
+            !self.reveal && (PATIENT_FIELDS.contains(&origin.field) || matches!(origin.field, "comment" | "other"));
         if hidden { MASK.to_string() } else { plain(origin.text.expose()) }
     }
 
@@ -366,6 +368,11 @@ fn why(driver: &Driver, protocol: Protocol, raw: &[u8]) -> String {
         Protocol::Astm => "H.5",
         Protocol::Hl7 => "MSH-3",
         Protocol::Poct1a => "the device",
+        // Rows of a table whose header nobody knows may be patients'.
+        Protocol::Table if driver.schema.identity.header.is_empty() => {
+            return "no driver knows its headers".to_string();
+        }
+        Protocol::Table => return "by the names in it".to_string(),
     };
     match crate::driver::identify::sender(protocol, raw).filter(|s| !s.trim().is_empty()) {
         Some(sender) if driver.schema.identity.header.is_empty() => {

@@ -204,6 +204,7 @@ impl Checks<'_> {
                 Protocol::Astm => "astm",
                 Protocol::Hl7 => "hl7",
                 Protocol::Poct1a => "poct1a",
+                Protocol::Table => "table",
             };
             let (reads, speaks) = (name(driver.protocol()), name(link.protocol));
             let message = format!("driver `{id}` reads {reads}, and this link speaks {speaks}");

@@ -8,6 +8,9 @@ pub const GENERIC_HL7: &str = "generic-hl7";
 /// Id of the driver for POCT1-A devices nobody wrote one for.
 pub const GENERIC_POCT1A: &str = "generic-poct1a";
 
+/// Id of the driver for tables in files nobody wrote one for.
+pub const GENERIC_TABLE: &str = "generic-table";
+
 /// Id and text of every driver.
 pub const DRIVERS: &[(&str, &str)] = &[
     (GENERIC_ASTM, include_str!("../../drivers/generic-astm/driver.toml")),
@@ -19,6 +22,7 @@ pub const DRIVERS: &[(&str, &str)] = &[
     ("abbott-architect", include_str!("../../drivers/abbott-architect/driver.toml")),
     ("beckman-access", include_str!("../../drivers/beckman-access/driver.toml")),
     (GENERIC_POCT1A, include_str!("../../drivers/generic-poct1a/driver.toml")),
+    (GENERIC_TABLE, include_str!("../../drivers/generic-table/driver.toml")),
     ("cepheid-genexpert", include_str!("../../drivers/cepheid-genexpert/driver.toml")),
     ("horiba-yumizen-h500", include_str!("../../drivers/horiba-yumizen-h500/driver.toml")),
     ("immucor-galileo-echo", include_str!("../../drivers/immucor-galileo-echo/driver.toml")),

@@ -2,7 +2,7 @@
 //! "when this field looks like that". `[[when]]`, `identity.where` and a link's `[[link.instrument]]` all use it.
 
 use super::identify::wildcard;
-use super::path::{Paths, Place};
+use super::path::{COLUMN, Paths, Place};
 use super::read::{Source, join};
 use crate::clinical::Doubt;
 use serde::Deserialize;
@@ -107,7 +107,10 @@ impl When {
     /// What it is asked about: the innermost of the records it names.
     pub(super) fn stage(&self) -> Stage {
         let names = |records: &[&str]| self.places().any(|p| records.contains(&p.record.as_str()));
-        if names(&["C", "NTE"]) {
+        // A row of a table is a result.
+        if names(&[COLUMN]) {
+            Stage::Result
+        } else if names(&["C", "NTE"]) {
             Stage::Comment
         } else if names(&["R", "OBX", "OBS"]) {
             Stage::Result

@@ -1,14 +1,16 @@
 //! Which driver a message belongs to, and whether a driver's data can be right.
 
 use super::condition::literal;
-use super::path::Place;
+use super::path::{COLUMN, Place};
 use super::read::Source;
 use super::schema::{Analyte, Identity, Schema};
-use super::{Driver, Protocol, interpret_astm, interpret_hl7, interpret_poct1a};
-use crate::message::{astm, charset, hl7, poct1a};
+use super::{Driver, Protocol, interpret_astm, interpret_hl7, interpret_poct1a, interpret_table};
+use crate::message::{astm, charset, hl7, poct1a, tables};
 
 /// Only this much of a message is looked at to recognise its sender, in bytes.
 const HEADER_LOOK_MAX: usize = 8192;
+/// Only this much of a table is looked at: what stands above its header may be long.
+const TABLE_LOOK_MAX: usize = 64 * 1024;
 
 /// The driver whose pattern fits best: the one with the most literal characters, then the first by id.
 pub(super) fn best<'d>(
@@ -51,6 +53,8 @@ pub enum Opening {
     Hl7(hl7::Reading),
     /// POCT1-A.
     Poct1a(poct1a::Reading),
+    /// Rows and columns.
+    Table(tables::Reading),
 }
 
 impl Opening {
@@ -62,6 +66,7 @@ impl Opening {
             Protocol::Hl7 => Opening::Hl7(hl7::read(start, None)),
             // What tells the device may stand last.
             Protocol::Poct1a => Opening::Poct1a(poct1a::read(raw, None)),
+            Protocol::Table => Opening::Table(tables::read(raw.get(..TABLE_LOOK_MAX).unwrap_or(raw), None, None)),
         }
     }
 
@@ -70,6 +75,7 @@ impl Opening {
             Opening::Astm(reading) => astm::sender(reading),
             Opening::Hl7(reading) => hl7::sender(reading),
             Opening::Poct1a(reading) => poct1a::sender(reading),
+            Opening::Table(reading) => interpret_table::sender(reading),
         }
     }
 }
@@ -90,6 +96,7 @@ impl Source for Opening {
                 let field = name.and_then(|name| reading.documents.iter().find_map(|d| d.root.find(&name)));
                 field.map(|field| interpret_poct1a::text(field, place))
             }
+            Opening::Table(reading) => interpret_table::first_text(reading, place),
         };
         found.unwrap_or_default()
     }
@@ -99,8 +106,8 @@ impl Source for Opening {
     }
 }
 
-/// What the sender calls itself: H.5 with its delimiters, MSH-3, or what stands for it in POCT1-A
-/// ([`poct1a::sender`]).
+/// What the sender calls itself: H.5 with its delimiters, MSH-3, what stands for it in POCT1-A
+/// ([`poct1a::sender`]), or what a table calls its parts.
 pub fn sender(protocol: Protocol, raw: &[u8]) -> Option<String> {
     Opening::of(protocol, raw).sender()
 }
@@ -170,6 +177,7 @@ pub(super) fn check(schema: &Schema) -> Result<(), Fault> {
         let fits = match protocol {
             _ if place.each && !schema.may_split(place) => false,
             Protocol::Poct1a => poct1a::OBJECTS.contains(&place.record.as_str()) && place.item.is_some(),
+            Protocol::Table => place.record == COLUMN,
             _ if place.item.is_some() => false,
             Protocol::Astm => astm::RECORDS.contains(&place.record.as_str()) && place.subcomponent.is_none(),
             Protocol::Hl7 => place.record.len() == 3,
@@ -177,6 +185,11 @@ pub(super) fn check(schema: &Schema) -> Result<(), Fault> {
         if !fits {
             let written = place.to_string();
             return fault(format!("`{written}` is no place in a message of this protocol"), &[&written]);
+        }
+    }
+    for format in &schema.table.time_formats {
+        if let Some(problem) = super::written_time::fault(format) {
+            return fault(format!("`{format}` is no way to write a time: {problem}"), &[format]);
         }
     }
     let mut seen: std::collections::HashMap<&str, Vec<&Analyte>> = std::collections::HashMap::new();

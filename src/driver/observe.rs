@@ -1,4 +1,4 @@
-//! What both protocols share once the fields are read: codes, units, flags, statuses, control runs and doubts.
+//! What all protocols share once the fields are read: codes, units, flags, statuses, control runs and doubts.
 
 use super::condition::{Stage, Then};
 use super::identify::{is_loinc, wildcard};
@@ -7,6 +7,7 @@ use super::quirk::Quirk;
 use super::read::{Source, Trace, first};
 use super::schema::{Analyte, ValueKind};
 use super::value::{Read, Rules};
+use super::written_time;
 use super::{Context, Driver, Interpretation, Note, Protocol, RESULTS_MAX, RefusedRecord};
 use crate::clinical::{
     Coding, Control, Doubt, Instrument, Observation, Order, Patient, Phi, Report, Specimen, Timestamp, Value,
@@ -20,6 +21,8 @@ pub(super) mod reason {
     pub const NOT_MEASURED: &str = "not measured";
     pub const LIMIT: &str = "more results than one message may hold";
     pub const CUT_OFF: &str = "more records than one message may hold";
+    pub const NO_VALUE: &str = "a row in a table without the driver's column for values";
+    pub const NO_HEADER: &str = "a row under no header the driver knows";
     pub const BEYOND: &str = "behind the point to which the document can be read";
 }
 
@@ -110,11 +113,24 @@ impl<'r> Reader<'r> {
         for path in paths.iter() {
             let one = Paths::one(path);
             let text = first(&one, source, false, field, &mut self.trace).1;
-            if let Some(time) = Timestamp::parse(text.trim(), &self.context.zone) {
+            let text = self.digits(text.trim());
+            if let Some(time) = Timestamp::parse(&text, &self.context.zone) {
                 return Some(time);
             }
         }
         None
+    }
+
+    /// A time in the digits all reports have: in tables times are written as people write them.
+    fn digits(&mut self, text: &str) -> String {
+        if self.driver.protocol() != Protocol::Table || text.is_empty() {
+            return text.to_string();
+        }
+        let digits = written_time::digits(text, &self.driver.schema.table.time_formats);
+        if digits.is_none() {
+            self.note(0, "a time that has several readings or none; see `time_formats` in [table]");
+        }
+        digits.unwrap_or_default()
     }
 
     /// The specimen id exactly as sent, except for padding the driver names; and whether it is one (hazard H2).
@@ -138,6 +154,7 @@ impl<'r> Reader<'r> {
             specimen_known || (fields.specimen_optional && specimen_id.is_empty() && !patient_id.is_empty());
         let sex = self.text("sex", &fields.sex, source).to_ascii_uppercase();
         let birth_date = self.text("birth_date", &fields.birth_date, source);
+        let birth_date = self.digits(&birth_date);
         let specimen_type = self.text("specimen_type", &fields.specimen_type, source);
         let report = Report {
             instrument: Instrument {
@@ -419,6 +436,7 @@ fn result_record(protocol: Protocol) -> &'static str {
         Protocol::Astm => "R",
         Protocol::Hl7 => "OBX",
         Protocol::Poct1a => crate::message::poct1a::RESULT,
+        Protocol::Table => "row",
     }
 }
 
@@ -437,6 +455,8 @@ fn status(protocol: Protocol, own: &str, order: &str) -> (String, Option<Doubt>)
     match (protocol, sent) {
         // A device sends what it has finished; `OBS.status_cd` is left out, or says that the operator accepted it.
         (Protocol::Poct1a, "" | "A") => ("F".to_string(), None),
+        // A table mostly has no column for it: what an instrument exports it has finished.
+        (Protocol::Table, "") => ("F".to_string(), None),
         (Protocol::Poct1a, _) => (sent.to_string(), Some(Doubt::UnknownStatus)),
         (_, "F" | "C" | "P") => (sent.to_string(), None),
         (_, "X") => (sent.to_string(), Some(Doubt::FailedRun)),

@@ -1,12 +1,17 @@
 //! Where something stands in a message: `R.3.4`, `OBX.3.1`, `SPM.2.1.1`, and in POCT1-A, whose fields have names,
-//! `OBS.value`, `OBS.value@U`, `PT.name/FAM`. `R.7.*` is each component of R.7 by itself.
+//! `OBS.value`, `OBS.value@U`, `PT.name/FAM`. `R.7.*` is each component of R.7 by itself. In a table a place is a
+//! column or key: `[Sample ID]`, `[#3]`, `[@]`.
 
 use serde::Deserialize;
 
 /// Most places one path may join and most paths one list may hold.
-const PLACES_MAX: usize = 16;
+const PLACES_MAX: usize = 64;
 /// Longest name of a field, an element inside it or an attribute, in characters.
 const NAME_MAX: usize = 64;
+/// Longest name of a column, in bytes.
+const COLUMN_NAME_MAX: usize = 256;
+/// `Place::record` of a column or key of a table.
+pub(super) const COLUMN: &str = "COLUMN";
 /// Highest field, component or subcomponent number; the standards stay far below.
 const NUMBER_MAX: u16 = 999;
 
@@ -24,7 +29,7 @@ pub struct Place {
     pub subcomponent: Option<u16>,
     /// `*` stands where the component would: each of them is a flag, or a value, of its own.
     pub each: bool,
-    /// The named field, POCT1-A only; the numbers then say nothing.
+    /// The named field of POCT1-A, or the column of a table; the numbers then say nothing.
     pub item: Option<Item>,
 }
 
@@ -40,7 +45,7 @@ pub struct Item {
 }
 
 /// A place, or several joined with `+`: `R.3.2+R.3.4` reads both and puts `/` between them (empty ones at the end are
-/// left out).
+/// left out). Columns are joined with a blank: `[Date]+[Time]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Path {
@@ -104,17 +109,25 @@ impl TryFrom<OneOrMany> for Paths {
 impl TryFrom<String> for Path {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
-        let places = text.split('+').map(|p| place(p.trim())).collect::<Option<Vec<_>>>();
+        let places = match columns(&text) {
+            Some(columns) => Some(columns),
+            None => text.split('+').map(|p| place(p.trim())).collect::<Option<Vec<_>>>(),
+        };
         match places {
             Some(places) if places.len() <= PLACES_MAX => Ok(Path { places }),
             Some(_) => Err(format!("path joins more than {PLACES_MAX} places")),
-            None => Err(format!("`{text}` is not a path; write RECORD.FIELD or RECORD.FIELD.COMPONENT, such as R.3.4")),
+            None => Err(format!(
+                "`{text}` is not a path; write RECORD.FIELD or RECORD.FIELD.COMPONENT, such as R.3.4, or a column of a table as [Sample ID]"
+            )),
         }
     }
 }
 
 impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(item) = self.item.as_ref().filter(|_| self.record == COLUMN) {
+            return write!(f, "[{}]", item.name);
+        }
         if let Some(item) = &self.item {
             write!(f, "{}.{}", self.record, item.name)?;
             item.inside.iter().try_for_each(|name| write!(f, "/{name}"))?;
@@ -138,6 +151,25 @@ impl std::fmt::Display for Path {
         }
         Ok(())
     }
+}
+
+/// Columns: in square brackets, joined with `+`. A name may hold brackets and pluses of its own.
+fn columns(text: &str) -> Option<Vec<Place>> {
+    let inside = text.trim().strip_prefix('[')?.strip_suffix(']')?;
+    let column = |name: &str| {
+        let item = Item { name: name.trim().to_string(), inside: None, attribute: None };
+        let fits = !item.name.is_empty() && item.name.len() <= COLUMN_NAME_MAX;
+        let place = Place {
+            record: COLUMN.to_string(),
+            field: 1,
+            component: None,
+            subcomponent: None,
+            each: false,
+            item: Some(item),
+        };
+        fits.then_some(place)
+    };
+    inside.split("]+[").map(column).collect()
 }
 
 fn place(text: &str) -> Option<Place> {

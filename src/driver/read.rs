@@ -1,6 +1,6 @@
 //! Reading places out of whatever record is at hand, and remembering where a text came from.
 
-use super::path::{Path, Paths, Place};
+use super::path::{COLUMN, Path, Paths, Place};
 use crate::clinical::Phi;
 
 /// Something that can be asked for the text at a place.
@@ -36,6 +36,15 @@ pub(super) struct Trace {
     pub origins: Vec<Origin>,
 }
 
+impl Trace {
+    /// Remembers where a text stood.
+    pub fn add(&mut self, field: &'static str, path: String, record: u32, text: &str) {
+        if self.on && self.origins.len() < ORIGINS_MAX {
+            self.origins.push(Origin { field, path, record, text: Phi::new(text) });
+        }
+    }
+}
+
 /// The first of `paths` that is not empty: which one it was, and its text.
 pub(super) fn first<'p>(
     paths: &'p Paths,
@@ -49,9 +58,9 @@ pub(super) fn first<'p>(
         if text.trim().is_empty() {
             continue;
         }
-        if trace.on && trace.origins.len() < ORIGINS_MAX {
+        if trace.on {
             let record = path.places.first().and_then(|p| source.number(p)).unwrap_or(0);
-            trace.origins.push(Origin { field, path: path.to_string(), record, text: Phi::new(&text) });
+            trace.add(field, path.to_string(), record, &text);
         }
         return (Some(path), text);
     }
@@ -63,6 +72,10 @@ pub(super) fn join(path: &Path, source: &impl Source, whole: bool) -> String {
         return source.text(place, whole);
     }
     let mut parts: Vec<String> = path.places.iter().map(|p| source.text(p, whole).trim().to_string()).collect();
+    if path.places.iter().all(|place| place.record == COLUMN) {
+        // Columns that are joined are parts of one thing: a date without its time has a path of its own.
+        return if parts.iter().any(String::is_empty) { String::new() } else { parts.join(" ") };
+    }
     while parts.last().is_some_and(String::is_empty) {
         parts.pop();
     }

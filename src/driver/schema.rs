@@ -50,6 +50,9 @@ pub struct Schema {
     /// What follows when a field looks like that: a control run, a failed or doubtful one, a technical value.
     #[serde(default)]
     pub when: Vec<When>,
+    /// How a file of rows and columns is laid out.
+    #[serde(default)]
+    pub table: Table,
     /// Behaviour that data cannot say.
     #[serde(default)]
     pub quirks: Vec<Quirk>,
@@ -63,11 +66,12 @@ pub struct Identity {
     pub vendor: String,
     /// Model or family.
     pub model: String,
-    /// `astm`, `hl7` or `poct1a`.
+    /// `astm`, `hl7`, `poct1a` or `table`.
     pub protocol: super::Protocol,
     /// The instrument is recognised when one of these is found in H.5 (whole field, delimiters included) or in MSH-3. In
     /// POCT1-A it is `DEV.device_id` of a hello; an observation alone gives the maker's tag (`SN`) and the reagent's
     /// name, `SIEM^DCA HbA1c`.
+    /// In a table it is what the file calls its parts: titles, keys and headers, with `|` between cells.
     /// With a `*` the pattern must match the whole field. Case-sensitive. Without any, and without `where`, the
     /// instrument is never recognised by itself.
     #[serde(default)]
@@ -307,6 +311,44 @@ pub struct Technical {
     pub codes_without_flag: Vec<String>,
 }
 
+/// `[table]`: how a file of rows and columns is laid out. Paths in `[fields]` are names in square brackets, compared
+/// without regard to case, blanks, `_`, `-`, `.` and `:`
+///
+/// | path | reads |
+/// |---|---|
+/// | `[Sample ID]` | the column of this name, else the key of this name in the same block |
+/// | `[#3]` | the third column |
+/// | `[Date]+[Time]` | both, with a blank between them; nothing unless both are there |
+/// | `[@]`, `[@+1]` | in a wide table: the test's own cell, the one right of it |
+/// | `[@next]` | the cell right of it, if its column has no name |
+/// | `[@header]`, `[@name]`, `[@unit]` | the test's column header; without, and only, the brackets at its end |
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Table {
+    /// What separates the cells, one character; detected when left out.
+    pub delimiter: Option<char>,
+    /// Number of the header's row, from 1; 0: there is none, and columns go by their number. Left out, a row with at
+    /// least two of the names in `[fields]` is one.
+    pub header_row: Option<u32>,
+    /// Names a row must all have to be a header, instead of any two of `[fields]`.
+    pub header: Vec<String>,
+    /// Titles of the sections whose tables hold results (`*` is a wildcard); none means all.
+    pub sections: Vec<String>,
+    /// Columns that are tests (`*` is a wildcard), in tables without the column of `fields.value`: each row is a
+    /// specimen, each of these cells a result; empty ones were not measured.
+    pub test_columns: Vec<String>,
+    /// Columns that are none though `test_columns` fits them.
+    pub other_columns: Vec<String>,
+    /// Columns that are written once for several rows: a blank cell means what stands above it.
+    pub fill_down: Vec<String>,
+    /// First cells of rows that sum up and are no results (`*` is a wildcard).
+    pub footer: Vec<String>,
+    /// How times are written when they can be read in several ways, as strptime has it: `"%d/%m/%Y %I:%M %p"`.
+    pub time_formats: Vec<String>,
+    /// The instrument's files always end without a line end, so that it does not mean a cut.
+    pub last_line_open: bool,
+}
+
 impl Schema {
     /// A driver without data.
     pub(super) fn bare(identity: Identity) -> Schema {
@@ -323,6 +365,7 @@ impl Schema {
             failure: Failure::default(),
             technical: Technical::default(),
             when: Vec::new(),
+            table: Table::default(),
             quirks: Vec::new(),
         }
     }
@@ -335,8 +378,15 @@ impl Schema {
 
     /// Every place the driver names.
     pub(super) fn places(&self) -> impl Iterator<Item = &super::path::Place> {
+        let conditions = self.identity.conditions.iter().flat_map(|c| c.field.places());
+        let rules = self.when.iter().flat_map(When::places);
+        self.lists().into_iter().flat_map(|paths| paths.places()).chain(conditions).chain(rules)
+    }
+
+    /// Every list of paths.
+    pub(super) fn lists(&self) -> Vec<&Paths> {
         let f = &self.fields;
-        let lists = [
+        vec![
             &f.specimen_id,
             &f.specimen_type,
             &f.position,
@@ -371,9 +421,6 @@ impl Schema {
             &self.qc.control_name,
             &self.qc.control_lot,
             &self.qc.control_level,
-        ];
-        let conditions = self.identity.conditions.iter().flat_map(|c| c.field.places());
-        let rules = self.when.iter().flat_map(When::places);
-        lists.into_iter().flat_map(|paths| paths.places()).chain(conditions).chain(rules)
+        ]
     }
 }

@@ -16,9 +16,20 @@ impl Fields {
                     Protocol::Astm => astm,
                     Protocol::Hl7 => hl7,
                     Protocol::Poct1a => poct1a,
+                    // A table has no standard; only what a wide one says by its shape is known.
+                    Protocol::Table => &[],
                 });
             }
         }
+        if protocol == Protocol::Table {
+            for (paths, places) in self.of_wide_tables().into_iter().filter(|(paths, _)| paths.is_empty()) {
+                *paths = Paths::of(places);
+            }
+        }
+    }
+
+    fn of_wide_tables(&mut self) -> [(&mut Paths, Places); 3] {
+        [(&mut self.test_code, &["[@name]"]), (&mut self.value, &["[@]"]), (&mut self.unit, &["[@unit]", "[@next]"])]
     }
 
     /// Each list with its places in LIS02-A2, in HL7 v2 and in POCT1-A.
@@ -91,6 +102,9 @@ mod tests {
             for places in [astm, hl7, poct1a] {
                 assert_eq!(Paths::of(places).iter().count(), places.len());
             }
+        }
+        for (_, wide) in Fields::default().of_wide_tables() {
+            assert_eq!(Paths::of(wide).iter().count(), wide.len());
         }
         for (_, poct1a) in Qc::default().standard() {
             assert_eq!(Paths::of(poct1a).iter().count(), poct1a.len());

@@ -32,7 +32,8 @@ impl Machine {
         let timers = &config.timers;
         let ms = Duration::from_millis;
         match config.protocol {
-            Protocol::Astm => {
+            // A link that takes tables has a folder and no machine (`link::open` sees to it).
+            Protocol::Astm | Protocol::Table => {
                 let settings = astm::ReceiverConfig {
                     frame_timeout: ms(timers.frame_timeout_ms),
                     reply_timeout: ms(timers.reply_timeout_ms),

@@ -23,6 +23,8 @@ const QUOTED_MAX: usize = 64 * 1024;
 const DETECT_LINES: usize = 200;
 /// What may separate cells, most telling first: text is full of commas, and numbers hold them.
 const DELIMITERS: [char; 4] = ['\t', ';', '|', ','];
+/// What lines of ASTM records and HL7 segments begin with, before the usual delimiter.
+const RECORDS: [&str; 15] = ["H", "P", "O", "R", "C", "Q", "M", "S", "L", "MSH", "PID", "OBR", "OBX", "ORC", "NTE"];
 /// Bytes looked at to recognise a table.
 const LOOK_MAX: usize = 64 * 1024;
 
@@ -126,7 +128,7 @@ pub fn detect(text: &str) -> char {
 }
 
 /// True when the bytes look like a table and like nothing else that is read here: printable text in which at least two
-/// lines hold the same delimiter, or one line holds it several times.
+/// lines hold the same delimiter, and no line is a record of ASTM or HL7 or a log of such.
 pub fn looks_like(raw: &[u8]) -> bool {
     let start = raw.get(..LOOK_MAX).unwrap_or(raw);
     let text = Charset::decode_declared(silent_utf16(start), Some(Charset::Latin1), start).text;
@@ -134,9 +136,11 @@ pub fn looks_like(raw: &[u8]) -> bool {
         return false;
     }
     let delimiter = detect(&text);
-    let counts = text.split(['\r', '\n']).map(|line| unquoted(line, delimiter));
-    let with: Vec<usize> = counts.filter(|count| *count > 0).take(DETECT_LINES).collect();
-    with.len() >= 2 || with.iter().any(|count| *count >= 2)
+    let is_record = |line: &str| line.split_once('|').is_some_and(|(name, _)| RECORDS.contains(&name));
+    if text.split(['\r', '\n']).any(is_record) {
+        return false;
+    }
+    !text.contains("|\\^&") && text.split(['\r', '\n']).filter(|line| unquoted(line, delimiter) > 0).nth(1).is_some()
 }
 
 /// A cell's text without blanks around it, among them the byte order marks some exports leave between their parts.
@@ -354,9 +358,12 @@ mod tests {
     fn a_table_is_told_from_records_and_noise() {
         for (raw, is_table) in [
             (&b"Sample ID,Result\nS1,5\n"[..], true),
-            (b"S1;GLU;5.0", true),
+            (b"S1;GLU;5.0\nS2;GLU;6.0", true),
+            (b"[2, 49, 72, 124]", false),
+            (b"Host -> [STX]1H|\\^&|x\nHost -> [STX]2P|1|\n", false),
             (b"\x02S1,5\x03", false),
             (b"hello\nworld\n", false),
+            (b"R|1|^^^GLU|5.0\rR|2|^^^K|4.1\r", false),
             (b"", false),
         ] {
             assert_eq!(looks_like(raw), is_table, "{raw:?}");

@@ -157,8 +157,8 @@ pub async fn run(
     ledger: Option<mpsc::Sender<Ledger>>,
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<Summary> {
-    if settings.protocol == Protocol::Poct1a {
-        return Err(io::Error::new(io::ErrorKind::Unsupported, "no POCT1-A device is simulated"));
+    if matches!(settings.protocol, Protocol::Poct1a | Protocol::Table) {
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "no such instrument is simulated on a line"));
     }
     let plug = Plug::new(settings.line.clone()).await?;
     let mut run = Run {
@@ -312,8 +312,8 @@ impl Run {
                 };
                 Letter::Astm(astm::Sender::new(config), results::records(&self.settings.shape, specimen, &job.time))
             }
-            // `run` turns POCT1-A away.
-            Protocol::Hl7 | Protocol::Poct1a => {
+            // `run` turns the others away.
+            Protocol::Hl7 | Protocol::Poct1a | Protocol::Table => {
                 let reply_timeout = mllp::SenderConfig::default().reply_timeout.mul_f64(scale);
                 let control_id = format!("{}{}", specimen.id.replace('-', ""), specimen.version);
                 let message = results::oru(&self.settings.shape, specimen, &control_id, &job.time);

@@ -40,9 +40,10 @@ impl Replayed {
 }
 
 /// Plays the instrument's side of a transcript to a receiver with the standard's timers, `read_bytes` at a time, and
-/// compares what comes back.
+/// compares what comes back. Of tables, each run of bytes is a file, and nothing is answered.
 pub fn replay(steps: &[Step], protocol: Protocol, read_bytes: usize) -> Replayed {
     let machine = match protocol {
+        Protocol::Table => return files(steps),
         Protocol::Astm => Machine::Astm(astm::Receiver::new(astm::ReceiverConfig::default(), 1)),
         Protocol::Hl7 => Machine::Hl7(mllp::Receiver::new(mllp::ReceiverConfig::default(), 1)),
         Protocol::Poct1a => Machine::Poct1a(poct1a::Receiver::new(poct1a::ReceiverConfig::default(), 1)),
@@ -72,6 +73,23 @@ pub fn replay(steps: &[Step], protocol: Protocol, read_bytes: usize) -> Replayed
         }
     }
     line.outcome
+}
+
+/// Files in a folder: each is taken whole, and the same one again is a repeat.
+fn files(steps: &[Step]) -> Replayed {
+    let mut outcome = Replayed::default();
+    for (at, step) in steps.iter().enumerate() {
+        match step {
+            Step::Instrument(bytes) => {
+                let session = outcome.parts.len() as u64 + 1;
+                let (token, identity) = (Token(session), Some(Vec::new()));
+                outcome.parts.push(Persist { token, session, bytes: bytes.clone(), completes: true, identity });
+            }
+            Step::Gateway(_) => outcome.mismatches.push(format!("step {}: a file has no answer", at + 1)),
+            Step::Pause(_) => {}
+        }
+    }
+    outcome
 }
 
 enum Machine {

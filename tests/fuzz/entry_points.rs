@@ -124,6 +124,11 @@ pub fn poct1a(input: &[u8]) {
     records(Protocol::Poct1a, input);
 }
 
+/// Tables in files.
+pub fn table(input: &[u8]) {
+    records(Protocol::Table, input);
+}
+
 /// A `driver.toml`, and a message read with whatever came of it.
 pub fn driver_toml(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
@@ -132,6 +137,7 @@ pub fn driver_toml(input: &[u8]) {
             &driver,
             b"H|\\^&|||X^1|||||||P|1|20260102030405\rP|1\rO|1|S1||^^^T\rR|1|^^^T|1.50|g/L||N||F\rL|1|N\r",
         );
+        read_with(&driver, b"Sample ID;Test;Result;Unit\nS1;T;1,50;g/L\n");
         read_with(&driver, b"MSH|^~\\&|X|||||| ORU^R01|1|P|2.5.1\rOBR|1|S1\rOBX|1|NM|T^T||1.50|g/L|||||F\r");
     }
 }

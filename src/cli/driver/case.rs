@@ -1,6 +1,7 @@
 //! A driver's cases: a session replayed against the receiver, and what must come out of it.
 //!
-//! A case is a folder named by its story. `session.txt` is both sides of the line; `report.json` is what the driver
+//! A case is a folder named by its story. `session.txt` is both sides of the line, or `session.csv` (any ending but
+//! `txt`) a file as the instrument leaves it; `report.json` is what the driver
 //! makes of it; then either `ehr.hl7` and `ehr.fhir.json` are what goes out, or `error.txt` says why nothing does. A
 //! second message is in `ehr.2.hl7`, and so on.
 
@@ -10,7 +11,7 @@ use crate::driver::{Context, Driver, Interpretation, interpret};
 use crate::mapping::Origin;
 use crate::rules::{Policy, Verdict, decide};
 use crate::sim::replay::replay;
-use crate::sim::transcript::{TranscriptError, parse};
+use crate::sim::transcript::{Step, TranscriptError, parse};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -69,12 +70,8 @@ pub struct Difference {
 }
 
 /// Replays a session in one split and interprets what was taken into custody.
-///
-/// # Errors
-/// The transcript is not in the format.
-pub fn run(driver: &Driver, session: &str, read_bytes: usize) -> Result<Outcome, TranscriptError> {
-    let steps = parse(session)?;
-    let replayed = replay(&steps, driver.protocol(), read_bytes);
+pub fn run(driver: &Driver, steps: &[Step], read_bytes: usize) -> Outcome {
+    let replayed = replay(steps, driver.protocol(), read_bytes);
     // The same message under the same identity is a retransmission; the journal keeps one (invariant I4).
     let mut seen: Vec<(&Option<Vec<u8>>, &Vec<u8>)> = Vec::new();
     let mut again: Vec<u64> = Vec::new();
@@ -97,7 +94,7 @@ pub fn run(driver: &Driver, session: &str, read_bytes: usize) -> Result<Outcome,
             Entry { complete, interpretation: interpret(driver, &raw, &context) }
         })
         .collect();
-    Ok(Outcome { mismatches: replayed.mismatches, entries })
+    Outcome { mismatches: replayed.mismatches, entries }
 }
 
 /// Runs the case in `folder` and compares every expected file; with `update` it writes them instead.
@@ -105,12 +102,11 @@ pub fn run(driver: &Driver, session: &str, read_bytes: usize) -> Result<Outcome,
 /// # Errors
 /// A file cannot be read or written, or the transcript is not in the format.
 pub fn check(driver: &Driver, folder: &Path, update: bool) -> Result<Vec<Difference>, CaseError> {
-    let path = folder.join("session.txt");
-    let session = read(&path)?;
+    let session = session(folder)?;
     let mut differences = Vec::new();
     let mut first: Option<Outcome> = None;
     for split in SPLITS {
-        let mut outcome = run(driver, &session, split).map_err(|e| CaseError::Transcript(path.clone(), e))?;
+        let mut outcome = run(driver, &session, split);
         let name = if split == usize::MAX { "whole reads".to_string() } else { format!("reads of {split} bytes") };
         let lines = std::mem::take(&mut outcome.mismatches);
         if !lines.is_empty() {
@@ -152,6 +148,27 @@ pub fn check(driver: &Driver, folder: &Path, update: bool) -> Result<Vec<Differe
     Ok(differences)
 }
 
+/// The steps of a case's session.
+///
+/// # Errors
+/// The file cannot be read, or the transcript is not in the format.
+pub fn session(folder: &Path) -> Result<Vec<Step>, CaseError> {
+    let path = session_file(folder).unwrap_or_else(|| folder.join("session.txt"));
+    if path.extension().is_some_and(|ending| ending == "txt") {
+        return parse(&read(&path)?).map_err(|e| CaseError::Transcript(path.clone(), e));
+    }
+    Ok(vec![Step::Instrument(read_bytes(&path)?)])
+}
+
+/// `session.txt`, else the first `session.*` of a case.
+fn session_file(folder: &Path) -> Option<PathBuf> {
+    let list = std::fs::read_dir(folder).ok()?;
+    let mut files: Vec<PathBuf> = list.filter_map(Result::ok).map(|entry| entry.path()).collect();
+    files.retain(|path| path.is_file() && path.file_stem().is_some_and(|stem| stem == "session"));
+    files.sort_by_key(|path| (path.extension().is_none_or(|ending| ending != "txt"), path.clone()));
+    files.into_iter().next()
+}
+
 /// The folders of cases below a driver's folder, by name.
 ///
 /// # Errors
@@ -160,7 +177,7 @@ pub fn folders(driver_folder: &Path) -> Result<Vec<PathBuf>, CaseError> {
     let cases = driver_folder.join("cases");
     let list = std::fs::read_dir(&cases).map_err(|e| CaseError::File(cases.clone(), e))?;
     let mut folders: Vec<PathBuf> =
-        list.filter_map(Result::ok).map(|entry| entry.path()).filter(|p| p.join("session.txt").is_file()).collect();
+        list.filter_map(Result::ok).map(|entry| entry.path()).filter(|p| session_file(p).is_some()).collect();
     folders.sort();
     Ok(folders)
 }
@@ -276,11 +293,16 @@ fn diff(expected: &str, made: &str) -> Vec<String> {
 }
 
 fn read(path: &Path) -> Result<String, CaseError> {
-    let length = std::fs::metadata(path).map_err(|e| CaseError::File(path.to_path_buf(), e))?.len();
-    if length > FILE_MAX {
+    let not_text = |_| std::io::Error::from(std::io::ErrorKind::InvalidData);
+    String::from_utf8(read_bytes(path)?).map_err(|e| CaseError::File(path.to_path_buf(), not_text(e)))
+}
+
+fn read_bytes(path: &Path) -> Result<Vec<u8>, CaseError> {
+    let failed = |e| CaseError::File(path.to_path_buf(), e);
+    if std::fs::metadata(path).map_err(failed)?.len() > FILE_MAX {
         return Err(CaseError::Long(path.to_path_buf()));
     }
-    std::fs::read_to_string(path).map_err(|e| CaseError::File(path.to_path_buf(), e))
+    std::fs::read(path).map_err(failed)
 }
 
 #[cfg(test)]

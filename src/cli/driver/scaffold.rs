@@ -1,7 +1,8 @@
 //! Beginning a driver from a capture. Nothing is guessed: every code seen is listed, commented out, for a person to map.
 
+use crate::clinical::Observation;
 use crate::driver::identify::sender;
-use crate::driver::{Context, Driver, Protocol, Registry, guess_protocol, interpret};
+use crate::driver::{Context, Driver, Interpretation, Origin, Protocol, Registry, explain, guess_protocol};
 use crate::sim::transcript::spell;
 use crate::workbench::codes::suggest;
 use anyhow::Context as _;
@@ -20,7 +21,7 @@ pub(super) fn scaffold(folder: &Path, raw: &[u8]) -> anyhow::Result<()> {
     let protocol = guess_protocol(raw);
     let sender = sender(protocol, raw).filter(|s| !s.trim().is_empty());
     let sender = sender
-        .context("the capture names no sender (H.5, MSH-3 or a hello), so nothing could recognise the instrument")?;
+        .context("the capture names no sender (H.5, MSH-3, a hello or column headers), so nothing could recognise the instrument")?;
     let text = toml_for(protocol, sender.trim(), raw);
     Driver::parse("driver.toml", &text)?;
     std::fs::create_dir_all(folder.join("cases")).with_context(|| format!("{}", folder.display()))?;
@@ -30,22 +31,26 @@ pub(super) fn scaffold(folder: &Path, raw: &[u8]) -> anyhow::Result<()> {
 fn toml_for(protocol: Protocol, sender: &str, raw: &[u8]) -> String {
     let registry = Registry::builtin();
     let context = Context { zone: jiff::tz::TimeZone::UTC, charset: None, complete: true };
-    let interpretation = interpret(registry.generic(protocol), raw, &context);
+    let (interpretation, origins) = explain(registry.generic(protocol), raw, &context);
     let (name, wire, first) = match protocol {
         Protocol::Astm => ("astm", "[wire]\nbaud = 9600\n\n", "specimen_id = [\"O.3.1\"]\n# test_code = [\"R.3.4\"]\n"),
         Protocol::Hl7 => ("hl7", "", "specimen_id = [\"SPM.2.1.1\", \"SAC.3.1\"]\n# test_code = [\"OBX.3.1\"]\n"),
         Protocol::Poct1a => ("poct1a", "", "specimen_optional = true\n# test_code = [\"OBS.observation_id\"]\n"),
+        Protocol::Table => ("table", "", ""),
     };
+    let first = if protocol == Protocol::Table { table_fields(&interpretation, &origins) } else { first.to_string() };
     // The name and the model stay the same between two instruments; versions and serial numbers do not.
     let header: String = match protocol {
         // A device's name begins with its maker's, which other models share.
         Protocol::Poct1a => sender.splitn(3, '^').take(2).collect::<Vec<_>>().join("^"),
+        // The longest line a table says about itself: the names of its columns.
+        Protocol::Table => sender.lines().max_by_key(|line| line.len()).unwrap_or(sender).to_string(),
         _ => sender.split(['^', '&']).next().unwrap_or(sender).trim().to_string(),
     };
     let header = if header.is_empty() { sender.to_string() } else { header };
     // By code, the units it came in and the name it came with.
     let mut codes: BTreeMap<&str, (BTreeSet<&str>, &str)> = BTreeMap::new();
-    for observation in interpretation.reports.iter().flat_map(|r| &r.observations) {
+    for observation in observed(&interpretation) {
         if codes.len() < CODES_MAX || codes.contains_key(observation.instrument_code.as_str()) {
             let seen = codes.entry(&observation.instrument_code).or_default();
             seen.0.insert(&observation.unit);
@@ -73,6 +78,43 @@ fn toml_for(protocol: Protocol, sender: &str, raw: &[u8]) -> String {
         ));
     }
     text
+}
+
+/// `[fields]` as the generic driver read them, and `[table]` with what it could not know.
+fn table_fields(interpretation: &Interpretation, origins: &[Origin]) -> String {
+    let (mut fields, mut others): (BTreeMap<&str, BTreeSet<&str>>, BTreeSet<&str>) = Default::default();
+    for origin in origins {
+        match origin.field {
+            "other" => drop(others.insert(&origin.path)),
+            field => drop(fields.entry(field).or_default().insert(&origin.path)),
+        }
+    }
+    let mut text = String::new();
+    for (field, paths) in &fields {
+        let paths: Vec<String> = paths.iter().map(|path| quoted(path)).collect();
+        text.push_str(&format!("{field} = [{}]\n", paths.join(", ")));
+    }
+    text.push_str("# What no field above reads (see the paths of tables in src/driver/schema.rs):\n");
+    for path in others.iter().take(CODES_MAX) {
+        text.push_str(&format!("#   {}\n", path.replace(|c: char| c.is_control(), " ")));
+    }
+    let wide = fields.get("value").is_some_and(|paths| paths.contains("[@]"));
+    text.push_str("\n[table]\n");
+    if wide {
+        let codes: BTreeSet<&str> = observed(interpretation).map(|o| o.instrument_code.as_str()).collect();
+        let codes: Vec<String> = codes.into_iter().take(CODES_MAX).map(|code| quoted(&format!("{code}*"))).collect();
+        text.push_str(&format!("test_columns = [{}]\n", codes.join(", ")));
+    }
+    if interpretation.notes.iter().any(|note| note.what.contains("time_formats")) {
+        text.push_str(
+            "# The times can be read in several ways; say which is meant:\n# time_formats = [\"%d/%m/%Y %H:%M\"]\n",
+        );
+    }
+    text
+}
+
+fn observed(interpretation: &Interpretation) -> impl Iterator<Item = &Observation> {
+    interpretation.reports.iter().flat_map(|report| &report.observations)
 }
 
 /// A TOML basic string.
@@ -117,5 +159,37 @@ mod tests {
         let driver = Driver::parse("acme-meter", &text).unwrap();
         assert_eq!(driver.schema.identity.header, ["ACME^Meter"]);
         assert!(text.contains("# code = \"GLU\"") && text.contains("\"mmol/L\" = \"?\""), "{text}");
+    }
+
+    #[test]
+    fn a_table_begins_a_driver_with_the_columns_that_were_found() {
+        for (raw, wanted) in [
+            (
+                &b"Probe;Analyt;Wert;Lampe\nS1;GLU;5,1;800\n"[..],
+                ["specimen_id = [\"[Probe]\"]", "header = [\"Probe|Analyt|Wert|Lampe\"]", "#   [Lampe]"],
+            ),
+            (
+                &b"Barcode,Date,GLU(mmol/L),K\nS1,03/04/2026,5.1,4\n"[..],
+                ["test_columns = [\"GLU*\", \"K*\"]", "# time_formats", "\"mmol/L\" = \"?\""],
+            ),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            scaffold(&folder.path().join("acme-table"), raw).unwrap();
+            let text = std::fs::read_to_string(folder.path().join("acme-table/driver.toml")).unwrap();
+            for part in wanted {
+                assert!(text.contains(part), "no {part} in\n{text}");
+            }
+            let mut registry = Registry::builtin();
+            super::super::overlay(&mut registry, folder.path()).unwrap();
+            let driver = registry.identify(Protocol::Table, raw);
+            assert_eq!(driver.id, "acme-table", "{text}");
+            let context = Context { zone: jiff::tz::TimeZone::UTC, charset: None, complete: true };
+            let (read, generic) =
+                (explain(driver, raw, &context).0, explain(registry.generic(Protocol::Table), raw, &context).0);
+            let results = |read: &Interpretation| {
+                observed(read).map(|o| (o.instrument_code.clone(), o.value.clone())).collect::<Vec<_>>()
+            };
+            assert_eq!(results(&read), results(&generic), "{text}");
+        }
     }
 }

@@ -92,6 +92,11 @@ impl<'r> Table<'r> {
         Table { title, header, rows: Vec::new(), block, columns }
     }
 
+    /// A table without header or rows, for what stands in none.
+    pub fn without_header(block: usize) -> Self {
+        Table::new("", None, block)
+    }
+
     /// The column of this name, from 0; the first of several.
     pub fn column(&self, name: &str) -> Option<usize> {
         self.columns.get(&plain_name(name)).copied()

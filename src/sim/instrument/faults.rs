@@ -57,7 +57,7 @@ impl Fault {
     fn applies_to(self, protocol: Protocol) -> bool {
         match protocol {
             Protocol::Astm => true,
-            Protocol::Poct1a => false,
+            Protocol::Poct1a | Protocol::Table => false,
             Protocol::Hl7 => {
                 matches!(self, Fault::DroppedAck | Fault::Stall | Fault::Noise | Fault::Cut | Fault::DupFrame)
             }

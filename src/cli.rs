@@ -16,6 +16,7 @@ pub mod man;
 pub mod map;
 pub mod outgoing;
 pub mod preview;
+pub mod probe;
 pub mod run;
 pub mod sim;
 pub mod tap;
@@ -87,6 +88,8 @@ pub enum Command {
     Doctor(doctor::Doctor),
     /// Show what passes on a link, live.
     Tap(tap::Tap),
+    /// Find out what is at the other end of a line.
+    Probe(probe::Probe),
     /// Show what the gateway would make of a message.
     Preview(preview::Preview),
     /// Show the codes and units nobody has mapped yet, and map them.
@@ -118,6 +121,7 @@ pub fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Sim(sim) => sim.execute(),
         Command::Doctor(doctor) => doctor.execute(),
         Command::Tap(tap) => tap.execute(),
+        Command::Probe(probe) => probe.execute(),
         Command::Preview(preview) => preview.execute(),
         Command::Map(map) => map.execute(),
         Command::Driver(driver) => driver.execute(),

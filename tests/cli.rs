@@ -8,6 +8,8 @@ mod journal;
 mod jwks;
 #[path = "cli/map.rs"]
 mod map;
+#[path = "cli/probe.rs"]
+mod probe;
 #[path = "cli/recipe.rs"]
 mod recipe;
 #[path = "cli/sim.rs"]

@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 
 #[path = "support/corpus.rs"]
 mod corpus;
+#[path = "corpus/probe.rs"]
+mod probe;
 
 fn folder() -> Option<PathBuf> {
     let found = corpus::analyzers();

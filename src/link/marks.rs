@@ -13,8 +13,8 @@ const MARK: u8 = 0xFF;
 pub enum Heard<'a> {
     /// Good bytes.
     Good(&'a [u8]),
-    /// One character that must not be used, and what happened to it.
-    Damaged(&'static str),
+    /// One character that must not be used, and what happened to it; its bits, as far as they were heard.
+    Damaged(&'static str, u8),
 }
 
 /// Reads marks in any split.
@@ -52,15 +52,15 @@ impl Marks {
                     Place::Plain
                 }
                 (Place::Marked, _) => {
-                    hear(Heard::Damaged("a mark of the port that means nothing"));
+                    hear(Heard::Damaged("a mark of the port that means nothing", byte));
                     Place::Plain
                 }
                 (Place::Damage, 0) => {
-                    hear(Heard::Damaged("a break on the line"));
+                    hear(Heard::Damaged("a break on the line", 0));
                     Place::Plain
                 }
                 (Place::Damage, _) => {
-                    hear(Heard::Damaged("a character with a parity or framing error"));
+                    hear(Heard::Damaged("a character with a parity or framing error", byte));
                     Place::Plain
                 }
             };
@@ -78,7 +78,7 @@ mod tests {
         let mut all = Vec::new();
         marks.decode(bytes, |heard| match heard {
             Heard::Good(bytes) => all.extend(bytes.iter().copied().map(Ok)),
-            Heard::Damaged(how) => all.push(Err(how)),
+            Heard::Damaged(how, _) => all.push(Err(how)),
         });
         all
     }

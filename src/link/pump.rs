@@ -159,7 +159,7 @@ impl Pump {
                 taps.heard(self.connection, bytes);
                 machine.handle_bytes(now, bytes);
             }
-            Heard::Damaged(how) => {
+            Heard::Damaged(how, _) => {
                 self.counters.event(&Event::Odd(how));
                 machine.handle_damage(now);
             }

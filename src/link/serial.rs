@@ -5,6 +5,7 @@
 //! without its stop bit is dropped by the kernel: the checksum alone tells.
 
 pub mod port;
+pub mod ports;
 
 use super::config::{FlowControl, Parity};
 use super::marks::Marks;
@@ -79,7 +80,11 @@ async fn watch_errors(shell: &Shell, port: RawFd) -> Infallible {
     }
 }
 
-fn open(config: &Config, path: &Path) -> tokio_serial::Result<SerialStream> {
+/// Opens a port as a link's settings have it.
+///
+/// # Errors
+/// What the system said.
+pub fn open(config: &Config, path: &Path) -> tokio_serial::Result<SerialStream> {
     let data_bits = match config.data_bits {
         Some(7) => tokio_serial::DataBits::Seven,
         _ => tokio_serial::DataBits::Eight,
@@ -115,7 +120,7 @@ fn has_parity(config: &Config) -> bool {
 }
 
 /// Has the kernel check parity and mark what came damaged, and a break, in the way of `termios(3)`, `PARMRK`.
-fn mark_damage(port: &impl AsRawFd) -> std::io::Result<()> {
+pub fn mark_damage(port: &impl AsRawFd) -> std::io::Result<()> {
     let mut settings = settings(port)?;
     settings.c_iflag |= libc::INPCK | libc::PARMRK;
     settings.c_iflag &= !(libc::IGNPAR | libc::IGNBRK | libc::BRKINT | libc::ISTRIP);

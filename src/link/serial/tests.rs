@@ -58,7 +58,7 @@ async fn every_byte_comes_through_a_port_that_marks_damage() {
         on_the_port += many;
         marks.decode(&buffer[..many], |what| match what {
             crate::link::marks::Heard::Good(bytes) => heard.extend_from_slice(bytes),
-            crate::link::marks::Heard::Damaged(how) => panic!("{how}"),
+            crate::link::marks::Heard::Damaged(how, _) => panic!("{how}"),
         });
     }
     assert_eq!(heard, sent);

@@ -4,12 +4,13 @@ use crate::control::{self, Request, Response};
 use crate::delivery::{self, Protocol};
 use crate::journal::{self, OpenError, Reader};
 use crate::link::LinkHealth;
+use crate::link::serial::ports;
 use crate::workbench::doctor::{Facts, Finding, Reached, State, diagnose};
 use crate::{config, tls};
 use anstyle::{AnsiColor, Style};
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
@@ -80,6 +81,7 @@ impl Doctor {
             free_bytes: journal::free_bytes(data),
             clock_synchronised: clock_synchronised(),
             stats,
+            ports: ports::list(Path::new("/")),
             held,
             parked,
         };

@@ -1,5 +1,7 @@
 //! What the settings mean together: what serde cannot see, because each value alone is well-formed.
 
+pub mod serial;
+
 use super::diagnose::{Fault, nearest};
 use super::{Config, load::Places};
 use crate::delivery::oauth::SigningKey;
@@ -54,6 +56,7 @@ pub fn check(config: &Config, scene: &Scene<'_>) -> Vec<Fault> {
     checks.unique_names("link", config.links.iter().map(|l| l.name.as_str()));
     checks.unique_names("destination", config.destinations.iter().map(|d| d.name.as_str()));
     checks.clashes(&config.links);
+    checks.serial_ports(&config.links);
     for (index, destination) in config.destinations.iter().enumerate() {
         checks.destination(destination, &format!("destination[{index}]"));
         checks.destination_links(destination, &config.links, &format!("destination[{index}]"));
@@ -162,12 +165,17 @@ impl Checks<'_> {
             let hint = "write host and port, such as \"10.0.0.5:4001\"";
             self.say(&format!("{path}.dial"), format!("`{dial}` is no address to dial"), hint);
         }
-        if let Some(serial) = &link.serial
-            && !serial.exists()
-        {
-            let place = self.value(&format!("{path}.serial"));
-            let fault = Fault::environment(place, format!("{} is not there now", serial.display()));
-            self.faults.push(fault.hint("`ls -l /dev/serial/by-id/` shows the adapters that are plugged in"));
+    }
+
+    /// Each serial port is there, and is one link's.
+    fn serial_ports(&mut self, links: &[link::Config]) {
+        for trouble in serial::troubles(Path::new("/"), links) {
+            let place = self.value(&format!("link[{}].serial", trouble.link));
+            let fault = match trouble.is_setting {
+                true => Fault::setting(place, trouble.message),
+                false => Fault::environment(place, trouble.message),
+            };
+            self.faults.push(fault.hint(trouble.hint));
         }
     }
 
@@ -339,14 +347,10 @@ impl Checks<'_> {
         }
     }
 
-    /// No two links on one port or one serial device: the second would never hear anything.
+    /// No two links on one port: the second would never hear anything.
     fn clashes(&mut self, links: &[link::Config]) {
         for (later, link) in links.iter().enumerate() {
             for (earlier, other) in links.iter().enumerate().take(later) {
-                if link.serial.is_some() && link.serial == other.serial {
-                    let message = format!("link `{}` has this serial port already", other.name);
-                    self.say(&format!("link[{later}].serial"), message, "one port serves one link");
-                }
                 let sockets = (address(link), address(other));
                 if let (Some(a), Some(b)) = sockets
                     && a.port() == b.port()

@@ -19,7 +19,9 @@ pub struct Config {
     /// What the instrument speaks: "astm" (LIS01-A2 link with LIS02-A2 records), "hl7" (HL7 v2 over MLLP, on the network
     /// or on a serial port) or "poct1a" (POCT1-A device messages; the device dials in).
     pub protocol: Protocol,
-    /// Serial device, for example "/dev/ttyUSB0" or better a stable name under "/dev/serial/by-id/".
+    /// Serial port, by a name that stays with it: under "/dev/serial/by-id/" for the adapter, under
+    /// "/dev/serial/by-path/" for the socket, or a USB identity, "usb:0403:6001:A5069RR4" (vendor, product, serial
+    /// number) or "usb:1-1.4" (the socket). "/dev/ttyUSB0" is whichever adapter was found first.
     pub serial: Option<PathBuf>,
     /// Address to listen on, for example "0.0.0.0:4001". The usual way: the instrument dials the box.
     pub listen: Option<String>,

@@ -13,10 +13,13 @@ use super::pump::Ended;
 use super::{Config, Shell, stopped};
 use crate::backoff::Backoff;
 use port::LineErrors;
+use ports::Unresolved;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::convert::Infallible;
 use std::os::fd::{AsRawFd, RawFd};
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio_serial::{SerialPortBuilderExt, SerialStream};
 
@@ -26,12 +29,18 @@ const BAUD_DEFAULT: u32 = 9600;
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 
 /// Opens the port and serves it, again and again, until the gateway stops.
-pub async fn serve(shell: Arc<Shell>, path: std::path::PathBuf) {
+pub async fn serve(shell: Arc<Shell>, path: PathBuf) {
+    serve_below(Path::new("/"), shell, path).await;
+}
+
+/// The same with the names of ports below `root`, which is `/` but in tests.
+async fn serve_below(root: &Path, shell: Arc<Shell>, path: PathBuf) {
     let mut backoff = shell.backoff();
     let mut shutdown = shell.shutdown.clone();
     while !*shutdown.borrow() {
-        match open(&shell.config, &path) {
-            Ok(mut port) => {
+        // The name is followed anew each time: the kernel may have given the adapter another number.
+        match claim(root, &shell.config, &path) {
+            Ok((_claim, mut port)) => {
                 shell.counters.up("the serial port is open");
                 shell.counters.connected();
                 let descriptor = port.as_raw_fd();
@@ -45,13 +54,66 @@ pub async fn serve(shell: Arc<Shell>, path: std::path::PathBuf) {
                 }
                 shell.counters.down("the serial port went away", &"waiting for it to come back");
             }
-            Err(error) => shell.counters.down("the serial port cannot be opened", &error),
+            Err(error) => shell.counters.down(error.reason(), &error),
         }
         tokio::select! {
             () = tokio::time::sleep(backoff.failed()) => {}
             () = stopped(&mut shutdown) => break,
         }
     }
+}
+
+/// Why a port is not served now.
+#[derive(Debug, thiserror::Error)]
+enum Closed {
+    /// Its name leads nowhere, or to several.
+    #[error(transparent)]
+    Unresolved(#[from] Unresolved),
+    /// Another link has it, under another name.
+    #[error("{} is served by link {link}", device.display())]
+    Taken { device: PathBuf, link: String },
+    /// The system will not open it.
+    #[error(transparent)]
+    System(#[from] tokio_serial::Error),
+}
+
+impl Closed {
+    fn reason(&self) -> &'static str {
+        match self {
+            Closed::Taken { .. } => "another link has this serial port",
+            Closed::Unresolved(_) | Closed::System(_) => "the serial port cannot be opened",
+        }
+    }
+}
+
+/// The ports that links of this process have open, and whose they are. One for the whole process, as the ports are:
+/// the kernel's own lock does not hold for the superuser.
+static CLAIMED: Mutex<BTreeMap<PathBuf, String>> = Mutex::new(BTreeMap::new());
+
+/// Keeps a port for its link until it is dropped.
+struct Claim(PathBuf);
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        claimed().remove(&self.0);
+    }
+}
+
+fn claimed() -> MutexGuard<'static, BTreeMap<PathBuf, String>> {
+    CLAIMED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Follows the name and opens the port, unless another link has it.
+fn claim(root: &Path, config: &Config, name: &Path) -> Result<(Claim, SerialStream), Closed> {
+    let device = ports::resolve(root, name)?;
+    let claim = match claimed().entry(device.clone()) {
+        Entry::Occupied(owner) => return Err(Closed::Taken { device, link: owner.get().clone() }),
+        Entry::Vacant(free) => {
+            free.insert(config.name.clone());
+            Claim(device.clone())
+        }
+    };
+    Ok((claim, open(config, &device)?))
 }
 
 /// A serial line cannot be closed to show displeasure: when a machine asks for it, a fresh one takes over in silence.

@@ -4,6 +4,7 @@
 use crate::clinical::Doubt;
 use crate::delivery;
 use crate::journal::{Condition, ParkedRow, Stats};
+use crate::link::serial::ports::Port;
 use crate::link::{self, LinkHealth};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,6 +29,8 @@ pub struct Facts<'a> {
     pub clock_synchronised: bool,
     /// The journal in numbers; none when there is none yet.
     pub stats: Option<Stats>,
+    /// The serial ports of this machine.
+    pub ports: Vec<Port>,
     /// Held results, counted by link and reason.
     pub held: BTreeMap<(String, String), usize>,
     /// Parked messages, some of them.
@@ -81,6 +84,7 @@ pub fn diagnose(facts: &Facts<'_>) -> Vec<Finding> {
     for (config, health) in &facts.links {
         if let Some(health) = health {
             found.extend(link(config, health));
+            found.extend(twin(config, &facts.ports));
         }
         found.extend(mapping(&config.name, facts));
     }
@@ -255,6 +259,15 @@ fn line(config: &link::Config, health: &LinkHealth) -> Finding {
             format!("send one, and watch: afferent tap {name}"),
         ),
     }
+}
+
+/// The link's port has a twin, and its name is the name of both.
+fn twin(config: &link::Config, ports: &[Port]) -> Option<Finding> {
+    let name = config.serial.as_deref()?;
+    let port = ports.iter().find(|port| port.twin && port.by_id.as_deref() == Some(name))?;
+    let next = format!("name it by its socket: serial = \"{}\"", port.stable_name().display());
+    let says = "two adapters are just alike, and this name leads to whichever was found last";
+    Some(finding("port", &config.name, State::Look, says, next))
 }
 
 /// What the kernel counted on a serial port: it sees what is wrong before any protocol does.

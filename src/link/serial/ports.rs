@@ -182,13 +182,13 @@ fn read(file: &Path) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use std::fs;
     use std::os::unix::fs::symlink;
 
     /// A tree with these adapters: terminal, socket, serial number.
-    fn tree(adapters: &[(&str, &str, Option<&str>)]) -> tempfile::TempDir {
+    pub(crate) fn tree(adapters: &[(&str, &str, Option<&str>)]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
         for folder in ["sys/class/tty/tty0", "sys/class/tty/ttyS0", "dev/serial/by-id", "dev/serial/by-path"] {

@@ -65,6 +65,85 @@ async fn every_byte_comes_through_a_port_that_marks_damage() {
     assert_eq!(on_the_port, sent.len() + 3, "each FF came twice, so the port does mark");
 }
 
+/// What a link needs, with a journal of its own.
+fn shell(data: &Path, config: Config) -> (watch::Sender<bool>, Shell) {
+    let settings = journal::Config { free_min_mb: 0, ..journal::Config::default() };
+    let (stop, shutdown) = watch::channel(false);
+    let shell = Shell {
+        link: config.name.as_str().into(),
+        journal: Journal::open(data, &settings).unwrap(),
+        counters: Arc::new(LinkCounters::new(&config.name, config.protocol)),
+        config,
+        shutdown,
+        connections: Arc::default(),
+        connections_max: 1,
+        held: Arc::default(),
+    };
+    (stop, shell)
+}
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let began = std::time::Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < Duration::from_secs(60), "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_adapter_that_comes_back_under_another_number_is_found_again_and_serves_one_link() {
+    let tree = ports::tests::tree(&[("ttyUSB0", "1-1.1", Some("A1"))]);
+    let root = tree.path().to_path_buf();
+    let plug = |tty: &str| {
+        let (master, slave, path) = pseudo_terminal();
+        std::os::unix::fs::symlink(path, root.join("dev").join(tty)).unwrap();
+        (master, slave)
+    };
+    std::fs::remove_file(root.join("dev/ttyUSB0")).unwrap();
+    let mut plugged = plug("ttyUSB0");
+
+    let data = tempfile::tempdir().unwrap();
+    let mut quick = with(None);
+    (quick.timers.reconnect_min_ms, quick.timers.reconnect_max_ms) = (10, 50);
+    let (stop, first) = shell(&data.path().join("first"), quick.clone());
+    let (stop_second, second) = shell(&data.path().join("second"), Config { name: "urine".into(), ..quick });
+    let (first, second) = (Arc::new(first), Arc::new(second));
+    let serving = |shell: &Arc<Shell>, name: &str| {
+        let (root, shell, name) = (root.clone(), shell.clone(), PathBuf::from(name));
+        tokio::spawn(async move { serve_below(&root, shell, name).await })
+    };
+    let served = serving(&first, "usb:067b:2303:A1");
+    for number in 1..=3 {
+        until("the port is open", || first.counters.health().up).await;
+        let (mut master, slave) = plugged;
+        let answer = tokio::task::spawn_blocking(move || {
+            let mut answer = [0];
+            master.write_all(&[ENQ]).unwrap();
+            std::io::Read::read_exact(&mut master, &mut answer).unwrap();
+            (master, answer)
+        });
+        let (master, answer) = answer.await.unwrap();
+        assert_eq!(answer, [ACK], "as ttyUSB{}", number - 1);
+        if number == 1 {
+            // The same port by its socket: the second link is told, and the first goes on.
+            let refused = serving(&second, "usb:1-1.1");
+            let taken = || second.counters.health().reasons.contains_key("another link has this serial port");
+            until("the second link is refused", taken).await;
+            stop_second.send_replace(true);
+            refused.await.unwrap();
+        }
+        drop((master, slave));
+        until("the gateway notices", || !first.counters.health().up).await;
+        let (before, after) = (format!("ttyUSB{}", number - 1), format!("ttyUSB{number}"));
+        let class = root.join("sys/class/tty");
+        std::fs::remove_file(root.join("dev").join(&before)).unwrap();
+        std::fs::rename(class.join(&before), class.join(&after)).unwrap();
+        plugged = plug(&after);
+    }
+    stop.send_replace(true);
+    served.await.unwrap();
+}
+
 /// A gateway's end of a line with parity, without a gateway around it.
 struct Bench {
     shell: Shell,
@@ -77,18 +156,7 @@ struct Bench {
 impl Bench {
     fn new(protocol: Protocol) -> Bench {
         let data = tempfile::tempdir().unwrap();
-        let settings = journal::Config { free_min_mb: 0, ..journal::Config::default() };
-        let (stop, shutdown) = watch::channel(false);
-        let shell = Shell {
-            config: Config { protocol, ..with(Some(Parity::Even)) },
-            link: "chemistry".into(),
-            journal: Journal::open(data.path(), &settings).unwrap(),
-            counters: Arc::new(LinkCounters::new("chemistry", protocol)),
-            shutdown,
-            connections: Arc::default(),
-            connections_max: 1,
-            held: Arc::default(),
-        };
+        let (stop, shell) = shell(data.path(), Config { protocol, ..with(Some(Parity::Even)) });
         let mut pump = shell.pump(1);
         pump.marks = Some(Marks::default());
         let (instrument, port) = tokio::io::duplex(1024);

@@ -27,6 +27,7 @@ fn facts<'a>(links: Vec<(&'a link::Config, Option<LinkHealth>)>) -> Facts<'a> {
         free_bytes: 5 << 30,
         clock_synchronised: true,
         stats: None,
+        ports: Vec::new(),
         held: BTreeMap::new(),
         parked: Vec::new(),
     }
@@ -105,4 +106,22 @@ fn what_the_kernel_counted_on_a_port_is_told_before_any_protocol() {
     assert_eq!(found(&facts(vec![(&serial, Some(of(3, counted)))]), "port").state, State::Look);
     let sound = diagnose(&facts(vec![(&serial, Some(of(3, Default::default())))]));
     assert!(sound.iter().all(|finding| finding.layer != "port"), "{sound:?}");
+}
+
+#[test]
+fn twins_are_told_of_where_a_link_names_them_alike() {
+    let by_id = std::path::PathBuf::from("/dev/serial/by-id/usb-Prolific");
+    let serial = link::Config { listen: None, serial: Some(by_id.clone()), ..config("serial") };
+    let port = Port {
+        device: "/dev/ttyUSB0".into(),
+        by_id: Some(by_id),
+        by_path: Some("/dev/serial/by-path/pci-usb-1-1.1".into()),
+        usb: None,
+        twin: true,
+    };
+    let told = Facts { ports: vec![port.clone()], ..facts(vec![(&serial, Some(health(1, 1, &[])))]) };
+    let twin = found(&told, "port");
+    assert!(twin.says.contains("alike") && twin.next.contains("by-path/pci-usb-1-1.1"), "{twin:?}");
+    let alone = Facts { ports: vec![Port { twin: false, ..port }], ..facts(vec![(&serial, Some(health(1, 1, &[])))]) };
+    assert!(diagnose(&alone).iter().all(|finding| finding.layer != "port"));
 }

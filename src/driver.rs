@@ -14,6 +14,7 @@ mod interpret_hl7;
 mod interpret_poct1a;
 mod interpret_table;
 mod observe;
+mod order_code;
 pub mod path;
 pub mod quirk;
 mod read;

@@ -12,11 +12,12 @@
 mod charset;
 mod fhir;
 mod flag;
-mod hl7;
+pub mod hl7;
 mod identity;
 mod status;
 
 pub use charset::Charset;
+pub use identity::message_id;
 pub use status::published as status_table;
 
 use crate::clinical::{Observation, Report};

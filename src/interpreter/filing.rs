@@ -6,13 +6,8 @@ use crate::delivery::{self, Lane};
 use crate::journal::{
     EntryId, FiledReport, JournalError, Latest, Lookup, NewHold, NewOutbound, ReleaseFiling, Released,
 };
-use crate::mapping::{self, Origin};
+use crate::mapping::{self, Origin, message_id};
 use crate::rules::{self, Verdict};
-
-/// Characters of a message id: what MSH-10 can carry in every version (ST of 20 up to 2.6).
-const MESSAGE_ID_CHARS: usize = 20;
-/// Crockford's alphabet: no letter that is mistaken for a digit when a person reads an id aloud.
-const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
 /// Where a report came from.
 pub struct Source<'a> {
@@ -221,22 +216,6 @@ fn is_retransmission(report: &Report, latest_s: Option<i64>, measured_s: i64, wi
     !report.specimen.id.is_empty() && latest_s.is_some_and(|latest_s| (measured_s - latest_s).abs() <= window_s)
 }
 
-/// A message id that is the same whenever the same thing is interpreted again, and never otherwise (invariant I5).
-fn message_id(parts: &[&[u8]]) -> String {
-    let mut context = ring::digest::Context::new(&ring::digest::SHA256);
-    for part in parts {
-        context.update(&(part.len() as u64).to_be_bytes());
-        context.update(part);
-    }
-    let digest = context.finish();
-    let bits = |at: usize| {
-        let (byte, shift) = (at / 8, at % 8);
-        let pair = u16::from_be_bytes([digest.as_ref()[byte], digest.as_ref()[byte + 1]]);
-        usize::from(pair >> (11 - shift)) & 31
-    };
-    (0..MESSAGE_ID_CHARS).map(|n| char::from(ALPHABET[bits(n * 5)])).collect()
-}
-
 /// What a person may search by.
 fn lookups(report: &Report) -> Vec<(Lookup, String)> {
     [
@@ -254,15 +233,6 @@ fn lookups(report: &Report) -> Vec<(Lookup, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn i5_a_message_id_is_stable_and_says_what_it_names() {
-        let id = message_id(&[b"bench", b"ehr"]);
-        assert_eq!(id, message_id(&[b"bench", b"ehr"]));
-        assert_ne!(id, message_id(&[b"benche", b"hr"]), "parts do not run into each other");
-        assert_eq!(id.len(), MESSAGE_ID_CHARS);
-        assert!(id.bytes().all(|b| ALPHABET.contains(&b)));
-    }
 
     #[test]
     fn i4_the_same_results_soon_again_are_a_retransmission_and_a_rerun_is_not() {

@@ -14,7 +14,9 @@
 //! a name gets PID-5 with name type U (unspecified). A placer order number is only ever echoed, never made; a filler
 //! order number the instrument did not send is derived ([`super::identity`]), and ORC-3 is OBR-3.
 
+pub mod dialogue;
 mod escape;
+pub mod host;
 mod segment;
 
 use super::{Hl7Version, MapError, Outgoing, Parcel, flag, status};

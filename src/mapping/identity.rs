@@ -14,6 +14,9 @@ use super::{Origin, Outgoing};
 use crate::clinical::Report;
 use ring::digest;
 
+/// Crockford's alphabet: no letter that is mistaken for a digit when a person reads an id aloud.
+const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
 /// RFC 9562 name space for URIs; ours start with the gateway's URI.
 const NAMESPACE_URL: [u8; 16] =
     [0x6b, 0xa7, 0xb8, 0x11, 0x9d, 0xad, 0x11, 0xd1, 0x80, 0xb4, 0x00, 0xc0, 0x4f, 0xd4, 0x30, 0xc8];
@@ -146,6 +149,23 @@ impl Identity {
     }
 }
 
+/// A message id (MSH-10) made from what the message says: the same whenever the same thing is said again, and never
+/// otherwise (invariant I5).
+pub fn message_id(parts: &[&[u8]]) -> String {
+    let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+    for part in parts {
+        context.update(&(part.len() as u64).to_be_bytes());
+        context.update(part);
+    }
+    let digest = context.finish();
+    let bits = |at: usize| {
+        let (byte, shift) = (at / 8, at % 8);
+        let pair = u16::from_be_bytes([digest.as_ref()[byte], digest.as_ref()[byte + 1]]);
+        usize::from(pair >> (11 - shift)) & 31
+    };
+    (0..super::MESSAGE_ID_CHARS_MAX).map(|n| char::from(ALPHABET[bits(n * 5)])).collect()
+}
+
 /// Percent-encoding of everything but RFC 3986 unreserved characters.
 pub(super) fn percent_encoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -162,4 +182,18 @@ pub(super) fn percent_encoded(text: &str) -> String {
 fn hex(bytes: &[u8]) -> String {
     let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16);
     bytes.iter().flat_map(|b| [b >> 4, b & 0x0f]).filter_map(digit).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn i5_a_message_id_is_stable_and_says_what_it_names() {
+        let id = message_id(&[b"bench", b"ehr"]);
+        assert_eq!(id, message_id(&[b"bench", b"ehr"]));
+        assert_ne!(id, message_id(&[b"benche", b"hr"]), "parts do not run into each other");
+        assert_eq!(id.len(), super::super::MESSAGE_ID_CHARS_MAX);
+        assert!(id.bytes().all(|b| ALPHABET.contains(&b)));
+    }
 }

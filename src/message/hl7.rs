@@ -9,6 +9,7 @@
 
 pub mod escape;
 pub mod normal;
+pub mod query;
 
 use super::Oddity;
 use super::charset::Charset;
@@ -175,6 +176,35 @@ impl Segment {
     /// How many components the first repeat of field `n` fills.
     pub fn components_filled(&self, n: u16) -> usize {
         self.first_repeat(n).split(self.separators.component).filter(|c| !c.trim().is_empty()).count()
+    }
+
+    /// The segment as it stands.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// A part of the segment with its own delimiters replaced by `|^~\\&`. What then would be one of those by accident
+    /// is escaped.
+    pub fn with_usual_separators(&self, part: &str) -> String {
+        let usual = Separators::default();
+        let own = self.separators;
+        if (Separators { truncation: None, ..own }) == usual {
+            return part.to_string();
+        }
+        let replaced = |c: char| match c {
+            c if c == own.field => "|".to_string(),
+            c if c == own.component => "^".to_string(),
+            c if c == own.repetition => "~".to_string(),
+            c if c == own.escape => "\\".to_string(),
+            c if c == own.subcomponent => "&".to_string(),
+            '|' => "\\F\\".to_string(),
+            '^' => "\\S\\".to_string(),
+            '~' => "\\R\\".to_string(),
+            '&' => "\\T\\".to_string(),
+            '\\' => "\\E\\".to_string(),
+            other => other.to_string(),
+        };
+        part.chars().map(replaced).collect()
     }
 
     fn first_repeat(&self, n: u16) -> &str {

@@ -7,11 +7,18 @@ use super::escape;
 pub(super) struct Segment {
     name: &'static str,
     fields: Vec<String>,
+    /// The whole segment as somebody else wrote it, in place of name and fields.
+    verbatim: Option<String>,
 }
 
 impl Segment {
     pub fn new(name: &'static str) -> Self {
-        Segment { name, fields: Vec::new() }
+        Segment { name, fields: Vec::new(), verbatim: None }
+    }
+
+    /// A segment that repeats a peer's, escaped as it was.
+    pub fn verbatim(text: &str) -> Self {
+        Segment { name: "", fields: Vec::new(), verbatim: Some(text.to_string()) }
     }
 
     /// Field `n` as one text.
@@ -55,6 +62,11 @@ impl Message {
     pub fn encode(&self, charset: Charset) -> Result<Vec<u8>, MapError> {
         let mut out = Vec::new();
         for segment in &self.0 {
+            if let Some(text) = &segment.verbatim {
+                charset.append(&mut out, text, || "an echoed segment".to_string())?;
+                out.push(b'\r');
+                continue;
+            }
             out.extend_from_slice(segment.name.as_bytes());
             // MSH-1 is the separator itself.
             let skipped = usize::from(segment.name == "MSH");

@@ -9,6 +9,7 @@ use crate::control;
 use crate::delivery;
 use crate::interpreter::Interpreter;
 use crate::journal::{self, Journal};
+use crate::link::host::Host;
 use crate::link::{self, LinkCounters};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -92,6 +93,7 @@ impl Gateway {
         };
         let settled: Vec<link::Config> = config.links.iter().map(settled).collect();
 
+        let host = Arc::new(Host::new(&name, &zone, Arc::new(registry.clone()), journal));
         let interpreter = Interpreter::new(journal, registry, &name, &zone, &config.links, &config.destinations)?;
         let interpreter = std::thread::Builder::new()
             .name("interpreter".to_string())
@@ -111,7 +113,7 @@ impl Gateway {
         let share = share.max(CONNECTIONS_MIN) as usize;
         let (mut links, mut link_tasks) = (Vec::new(), Vec::new());
         for settings in &settled {
-            let (counters, task) = link::open(settings, journal, &links_stopped, &connections, share)?;
+            let (counters, task) = link::open(settings, journal, &host, &links_stopped, &connections, share)?;
             links.push(counters);
             link_tasks.push(task);
         }

@@ -4,10 +4,12 @@
 //! - [`serial`], [`tcp`] open lines and open them again when they are lost; [`marks`] is how a serial port says that a
 //!   character came damaged.
 //! - [`seats`] keeps idle and hostile connections from crowding out instruments (invariant I10).
+//! - [`host`] looks up what an instrument asks and tells it of its orders.
 //! - [`counters`] is what a link counts and logs; [`taps`] is who listens in on it.
 
 pub mod config;
 pub mod counters;
+pub mod host;
 pub mod machine;
 pub mod marks;
 pub mod pump;
@@ -22,6 +24,8 @@ pub use counters::{LinkCounters, LinkHealth};
 use crate::backoff::Backoff;
 use crate::journal::Journal;
 use crate::tls::TlsError;
+use host::Host;
+use host::clerk::Office;
 use machine::Machine;
 use pump::Pump;
 use std::sync::Arc;
@@ -66,9 +70,29 @@ pub struct Shell {
     connections: Arc<AtomicU64>,
     connections_max: usize,
     held: Arc<AtomicUsize>,
+    /// Where orders are looked up and told, on links that can be asked.
+    office: Option<Arc<Office>>,
+    /// True on the connection that only brings orders to the instrument.
+    outgoing: bool,
 }
 
 impl Shell {
+    /// The same for the connection on which the instrument only takes orders.
+    fn for_orders(&self) -> Arc<Shell> {
+        Arc::new(Shell {
+            config: self.config.clone(),
+            link: self.link.clone(),
+            journal: self.journal.clone(),
+            counters: self.counters.clone(),
+            shutdown: self.shutdown.clone(),
+            connections: self.connections.clone(),
+            connections_max: self.connections_max,
+            held: self.held.clone(),
+            office: self.office.clone(),
+            outgoing: true,
+        })
+    }
+
     fn machine(&self) -> Machine {
         Machine::new(&self.config)
     }
@@ -80,6 +104,7 @@ impl Shell {
             connection,
             held: self.held.clone(),
             marks: None,
+            clerk: self.office.as_ref().map(|office| office.clerk(self.outgoing)),
             counters: self.counters.clone(),
             shutdown: self.shutdown.clone(),
         }
@@ -106,11 +131,14 @@ impl Shell {
 pub fn open(
     config: &Config,
     journal: &Journal,
+    host: &Arc<Host>,
     shutdown: &watch::Receiver<bool>,
     connections: &Arc<AtomicU64>,
     descriptors: usize,
 ) -> Result<(Arc<LinkCounters>, tokio::task::JoinHandle<()>), LinkError> {
     let counters = Arc::new(LinkCounters::new(&config.name, config.protocol));
+    let can_be_asked = config.protocol == crate::wire::Protocol::Hl7;
+    let office = can_be_asked.then(|| Office::new(host, journal, config, &counters, config.orders_dial.is_some()));
     let shell = Arc::new(Shell {
         config: config.clone(),
         link: config.name.as_str().into(),
@@ -120,7 +148,14 @@ pub fn open(
         connections: connections.clone(),
         held: Arc::default(),
         connections_max: usize::from(config.connections_max).min(descriptors).max(1),
+        office,
+        outgoing: false,
     });
+    // Where orders go apart, that line is served beside the one on which the instrument asks.
+    let apart = match config.orders_dial.as_ref().filter(|_| can_be_asked) {
+        Some(address) => Some(tcp::Dialler::new(config, address)?.serve(shell.for_orders())),
+        None => None,
+    };
     let task = match (&config.serial, &config.listen, &config.dial) {
         (Some(path), None, None) => tokio::spawn(serial::serve(shell, path.clone())),
         (None, Some(address), None) => tokio::spawn(tcp::Listener::bind(config, address)?.serve(shell)),
@@ -129,6 +164,12 @@ pub fn open(
             tokio::spawn(dialler.serve(shell))
         }
         _ => return Err(LinkError::Transport(config.name.clone())),
+    };
+    let task = match apart {
+        Some(apart) => tokio::spawn(async move {
+            let _ = tokio::join!(task, apart);
+        }),
+        None => task,
     };
     Ok((counters, task))
 }

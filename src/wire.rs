@@ -17,6 +17,8 @@
 //! | `poll_output() -> Option<Output>` | take outputs until `None` after each `handle_*` |
 //! | `poll_timeout() -> Option<Time>` | when to call `handle_timeout` |
 //!
+//! A machine that also speaks for us has `send(now, Token, ..)`, and one that is asked has `handle_reply(now, Token, ..)`.
+//!
 //! `handle_*` never blocks and never fails on what a peer sent: bad input becomes an output (invariant I10, "bad input
 //! is an output"). A machine acknowledges data only when it is handed a [`Custody`] (invariant I1).
 
@@ -105,6 +107,22 @@ impl std::fmt::Debug for Persist {
     }
 }
 
+/// A whole message of the peer, verbatim, that is in custody and that the shell has to act on.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Message {
+    /// What it belongs to.
+    pub token: Token,
+    /// The message, unframed.
+    pub bytes: Vec<u8>,
+}
+
+impl std::fmt::Debug for Message {
+    /// Never prints the bytes (invariant I8).
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}, {} bytes", self.token, self.bytes.len())
+    }
+}
+
 /// What a machine wants done.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Output {
@@ -118,6 +136,11 @@ pub enum Output {
         /// The session that ended.
         session: u64,
     },
+    /// The peer asks something that only the shell can answer, and its question is in custody. The machine keeps the
+    /// peer's turn until `handle_reply` is called with this token, or its reply timeout has passed.
+    Ask(Message),
+    /// The peer answered the message of ours that this token names, and its answer is in custody.
+    Answered(Message),
     /// Close the line (TCP) or go quiet on it (serial), because of this.
     Close(&'static str),
     /// Something to count and to log.
@@ -131,6 +154,8 @@ impl std::fmt::Debug for Output {
             Output::Send(b) if b.len() == 1 => write!(f, "Send({:02X})", b[0]),
             Output::Send(b) => write!(f, "Send({} bytes)", b.len()),
             Output::Persist(p) => write!(f, "{p:?}"),
+            Output::Ask(message) => write!(f, "Ask({message:?})"),
+            Output::Answered(message) => write!(f, "Answered({message:?})"),
             Output::Abandon { session } => write!(f, "Abandon({session})"),
             Output::Close(why) => write!(f, "Close({why})"),
             Output::Event(e) => write!(f, "{e:?}"),

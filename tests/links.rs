@@ -7,6 +7,8 @@
 mod crowd;
 #[path = "links/devices.rs"]
 mod devices;
+#[path = "links/law.rs"]
+mod law;
 #[path = "links/peers.rs"]
 mod peers;
 #[path = "links/refusal.rs"]

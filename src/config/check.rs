@@ -130,6 +130,7 @@ impl Checks<'_> {
             self.faults.push(fault.suggest(charset, known));
         }
         self.device_messages(link, path);
+        self.orders(link, path);
         self.time_zone(link.time_zone.as_deref(), &at("time_zone"));
         self.driver(link, &at("driver"));
         self.timers(&link.timers, &at("timers"));
@@ -193,6 +194,25 @@ impl Checks<'_> {
                 let message = format!("a POCT1-A device dials the box, so this link cannot have `{key}`");
                 self.say(&format!("{path}.{key}"), message, "give `listen`, such as \"0.0.0.0:4001\"");
             }
+        }
+    }
+
+    /// Orders have a message of their own only in HL7 (IHE LAW).
+    fn orders(&mut self, link: &link::Config, path: &str) {
+        let Some(address) = &link.orders_dial else { return };
+        let path = format!("{path}.orders_dial");
+        if link.protocol != Protocol::Hl7 {
+            self.say(
+                &path,
+                "`orders_dial` belongs to an HL7 link",
+                "remove it: this instrument takes its orders elsewhere",
+            );
+        } else if !is_host_and_port(address) {
+            self.say(
+                &path,
+                format!("`{address}` is no address to dial"),
+                "write host and port, such as \"10.0.0.5:4002\"",
+            );
         }
     }
 

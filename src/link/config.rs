@@ -58,6 +58,12 @@ pub struct Config {
     pub resend_window_s: u32,
     /// Most connections held open at once; the one longest without a complete message makes room.
     pub connections_max: u16,
+    /// Tell the instrument of its orders without being asked, where its protocol has a message for that (HL7: IHE LAW).
+    /// Instruments that ask are answered in any case.
+    pub push_orders: bool,
+    /// Address to dial for orders, for example "10.0.0.5:4002", when the analyzer takes them on a connection of its own
+    /// (IHE LAW); left out, they go where the analyzer asks.
+    pub orders_dial: Option<String>,
     /// Set the device's clock when it connects and can be set (POCT1-A only). The results it holds keep their times.
     pub set_time: bool,
     /// Timers of the link protocol.
@@ -181,6 +187,8 @@ impl Default for Config {
             clock_limit_s: 900,
             resend_window_s: 600,
             connections_max: 256,
+            push_orders: false,
+            orders_dial: None,
             set_time: false,
             timers: Timers::default(),
             tls: None,

@@ -2,7 +2,7 @@
 
 use super::config::Config;
 use crate::journal::Receipt;
-use crate::wire::{Output, Protocol, Refused, Time, astm, mllp, poct1a};
+use crate::wire::{Output, Protocol, Refused, Time, Token, astm, mllp, poct1a};
 use std::time::Duration;
 
 /// A receiving machine of [`crate::wire`].
@@ -46,6 +46,7 @@ impl Machine {
                 let settings = mllp::ReceiverConfig {
                     frame_timeout: ms(timers.message_timeout_ms),
                     reply_timeout: ms(timers.reply_timeout_ms),
+                    host_query: true,
                     ..Default::default()
                 };
                 Machine::Hl7(Box::new(mllp::Receiver::new(settings, 1)))
@@ -80,6 +81,22 @@ impl Machine {
     pub fn handle_custody(&mut self, now: Time, answer: Result<Receipt, Refused>) {
         self.set_wall_time();
         each!(self, m => m.handle_custody(now, answer.as_ref().map_err(|refused| *refused)));
+    }
+
+    /// What the shell replies to a question of this machine.
+    pub fn handle_reply(&mut self, now: Time, token: Token, reply: Option<&[u8]>) {
+        self.set_wall_time();
+        if let Machine::Hl7(receiver) = self {
+            receiver.handle_reply(now, token, reply);
+        }
+    }
+
+    /// Sends a message of our own. False when the machine cannot, now or ever.
+    pub fn send(&mut self, now: Time, token: Token, message: &[u8]) -> bool {
+        match self {
+            Machine::Hl7(receiver) => receiver.send(now, token, message).is_ok(),
+            Machine::Astm(_) | Machine::Poct1a(..) => false,
+        }
     }
 
     /// The deadline passed.

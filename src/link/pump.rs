@@ -5,6 +5,7 @@
 //! after `handle_custody` was given the journal's receipt (invariant I1).
 
 use super::counters::LinkCounters;
+use super::host::clerk::{Clerk, Say};
 use super::machine::Machine;
 use super::marks::{Heard, Marks};
 use crate::journal::{Journal, Receipt};
@@ -53,6 +54,8 @@ pub struct Pump {
     pub held: Arc<AtomicUsize>,
     /// Set on a serial port that marks damaged characters. It outlives a machine: a mark may be split between two reads.
     pub marks: Option<Marks>,
+    /// Who looks up orders, on a link whose instrument can be told of them.
+    pub clerk: Option<Clerk>,
     /// Where events are counted.
     pub counters: Arc<LinkCounters>,
     /// Turns true when the gateway stops.
@@ -83,9 +86,11 @@ impl Pump {
                         self.counters.heard();
                         custody = Some((part.completes, Box::pin(journal.persist(&link, connection, part))));
                     }
+                    Output::Ask(question) => self.tell_clerk(|clerk| clerk.asked(question)),
+                    Output::Answered(answer) => self.tell_clerk(|clerk| clerk.answered(answer)),
                     Output::Abandon { session } => self.abandon(session),
                     Output::Close(why) => closing = Some(why),
-                    Output::Event(event) => self.counters.event(&event),
+                    Output::Event(event) => self.note(&event),
                 }
             }
             if !sends.is_empty() {
@@ -122,6 +127,13 @@ impl Pump {
                     None => std::future::pending().await,
                 }
             };
+            let clerk = self.clerk.as_mut();
+            let say = async {
+                match clerk {
+                    Some(clerk) => clerk.next().await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 biased;
                 answer = answer => {
@@ -131,6 +143,7 @@ impl Pump {
                     }
                     machine.handle_custody(Instant::now(), answer);
                 }
+                say = say => self.say(machine, say),
                 _ = self.shutdown.changed(), if !stopping => stopping = true,
                 read = stream.read(&mut buffer), if machine.wants_bytes() => match read {
                     Ok(0) => return self.disconnected(machine).await,
@@ -146,6 +159,32 @@ impl Pump {
                 () = timer => machine.handle_timeout(Instant::now()),
             }
         }
+    }
+
+    /// Does what the clerk says.
+    fn say(&self, machine: &mut Machine, say: Say) {
+        let now = Instant::now();
+        match say {
+            Say::Reply(token, reply) => machine.handle_reply(now, token, reply.as_deref()),
+            Say::Send(token, message) => {
+                if !machine.send(now, token, &message) {
+                    self.tell_clerk(|clerk| clerk.failed(token));
+                }
+            }
+        }
+    }
+
+    fn tell_clerk(&self, tell: impl FnOnce(&Clerk)) {
+        if let Some(clerk) = &self.clerk {
+            tell(clerk);
+        }
+    }
+
+    fn note(&self, event: &Event) {
+        if let Event::Failed(token, _) = event {
+            self.tell_clerk(|clerk| clerk.failed(*token));
+        }
+        self.counters.event(event);
     }
 
     fn hear(&mut self, machine: &mut Machine, bytes: &[u8]) {
@@ -191,7 +230,7 @@ impl Pump {
                 }
                 Output::Abandon { session } => self.abandon(session),
                 Output::Event(event) => self.counters.event(&event),
-                Output::Send(_) | Output::Close(_) => {}
+                Output::Send(_) | Output::Close(_) | Output::Ask(_) | Output::Answered(_) => {}
             }
         }
         Ended::Disconnected

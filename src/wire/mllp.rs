@@ -1,12 +1,14 @@
 //! MLLP: HL7 v2 messages between `VT` and `FS CR`, and the acknowledgments that answer them.
 //!
 //! [`Framer`] finds messages in bytes, [`Receiver`] takes them into custody and answers, [`Sender`] is the other side.
+//! A receiver also speaks for us: queries are answered by the shell, and messages of our own go out between the peer's.
 //! Only the header segment is read here, byte by byte ([`Msh`]): what a message says is the business of
 //! [`crate::message`], and a message that cannot be understood is still taken and kept.
 
 mod ack;
 mod framer;
 mod msh;
+mod outgoing;
 mod receiver;
 mod sender;
 

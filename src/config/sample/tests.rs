@@ -17,6 +17,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("journal.key_file", r#""/etc/afferent/journal.key""#),
     ("link.serial", r#""/dev/serial/by-id/usb-FTDI_FT232R-if00-port0""#),
     ("link.dial", r#""10.0.0.5:4001""#),
+    ("link.orders_dial", r#""10.0.0.5:4002""#),
     ("link.baud", "9600"),
     ("link.data_bits", "8"),
     ("link.parity", r#""none""#),

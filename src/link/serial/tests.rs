@@ -78,6 +78,8 @@ fn shell(data: &Path, config: Config) -> (watch::Sender<bool>, Shell) {
         connections: Arc::default(),
         connections_max: 1,
         held: Arc::default(),
+        office: None,
+        outgoing: false,
     };
     (stop, shell)
 }

@@ -73,7 +73,7 @@ async fn receive(io: &mut dyn Stream, protocol: Protocol, entries: &mpsc::Unboun
                     each!(&mut machine, m => m.handle_custody(now(), answer));
                 }
                 Output::Close(_) => return,
-                Output::Abandon { .. } | Output::Event(_) => {}
+                Output::Abandon { .. } | Output::Ask(_) | Output::Answered(_) | Output::Event(_) => {}
             }
         }
         let deadline = each!(&machine, m => m.poll_timeout()).unwrap_or(now() + Duration::from_secs(60));

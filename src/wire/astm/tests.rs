@@ -96,6 +96,7 @@ impl Bench {
                 Output::Abandon { session } => self.abandoned.push(session),
                 Output::Close(why) => self.closed.push(why),
                 Output::Event(event) => self.events.push(event),
+                Output::Ask(_) | Output::Answered(_) => panic!("ASTM records are no questions of the link"),
             }
         }
     }

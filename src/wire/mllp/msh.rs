@@ -24,6 +24,14 @@ pub fn msh(message: &[u8]) -> Option<Msh<'_>> {
     Some(Msh { field_separator: separator, segment: message.get(..end)? })
 }
 
+/// MSA-1 and MSA-2 of an answer; `None` for a message that is none.
+pub(super) fn msa(answer: &[u8]) -> Option<(&[u8], &[u8])> {
+    let separator = msh(answer)?.field_separator;
+    let segment = answer.split(|&b| b == b'\r' || b == b'\n').find(|segment| segment.starts_with(b"MSA"))?;
+    let mut fields = segment.split(|&b| b == separator).skip(1);
+    Some((fields.next()?, fields.next()?))
+}
+
 impl<'a> Msh<'a> {
     /// Field `n` as the standard counts: MSH-1 is the separator itself. Empty when the message has no such field.
     pub fn field(&self, n: usize) -> &'a [u8] {

@@ -1,13 +1,19 @@
 //! The receiving side: takes whole messages into custody, one at a time, and answers each in the mode it asks for.
+//!
+//! On a link that is asked for orders it is the whole of our side: a query is put to the shell once it is in custody, and
+//! its reply goes out in place of an acknowledgment; messages of our own ([`super::outgoing`]) go out between the
+//! peer's, and an answer that names one of them is taken into custody like any message before it counts.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::ack::{Fault, acknowledgment};
 use super::framer::{Framer, Item, MESSAGE_MAX};
-use super::msh::{Msh, msh};
+use super::msh::{Msh, msa, msh};
+use super::outgoing::{Meaning, Outgoing};
+use super::sender::Busy;
 use super::{CR, frame};
-use crate::wire::{Custody, Event, Output, Persist, Refusal, Refused, Time, Token};
+use crate::wire::{Custody, Event, Message, Output, Persist, Refusal, Refused, Time, Token};
 
 /// How long a message may take from `VT` to `FS`, on top of the time its bytes need.
 const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
@@ -17,12 +23,19 @@ const BYTE_DIVISOR: u32 = 30_000;
 const TAIL_DIVISOR: u32 = 100;
 /// Senders wait 10 s and more for an answer.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(9);
+/// How long a peer may take to answer a message of ours. Analyzers ask an operator nothing; the standards allow minutes.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Messages that may wait behind the one in flight.
 const PIPELINE_MAX: usize = 64;
 /// Longest header segment that is answered.
 const HEADER_MAX: usize = 4096;
 /// The header assumed when a peer sent none.
 const NO_HEADER: &[u8] = b"MSH|^~\\&";
+
+/// MSH-9.1 of what an instrument asks. An instrument orders nothing, so its ORM is a query for a worklist (Mindray).
+const QUERIES: [&[u8]; 3] = [b"QBP", b"QRY", b"ORM"];
+/// MSH-9.1 of what is never acknowledged, because it is an answer itself.
+const ANSWERS: [&[u8]; 3] = [b"ACK", b"ORL", b"ORR"];
 
 const NO_CONTROL_ID: Fault = Fault {
     location: &["MSH", "1", "10"],
@@ -67,6 +80,13 @@ const STORAGE_FAILED: Fault = Fault {
     text: "Storage failed; the message was not kept, send it again later",
 };
 
+const NO_REPLY: Fault = Fault {
+    location: &[],
+    code: "207",
+    meaning: "Application internal error",
+    text: "The orders could not be looked up now; ask again",
+};
+
 /// Limits and timers of a [`Receiver`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReceiverConfig {
@@ -75,13 +95,24 @@ pub struct ReceiverConfig {
     /// How long a message may take from `VT` to `FS`; 1 ms is added for each of its bytes at the default of 30 s, and
     /// in proportion at other values.
     pub frame_timeout: Duration,
-    /// Custody that takes longer than this is not acknowledged; the line is closed.
+    /// Custody that takes longer than this is not acknowledged; the line is closed. A query the shell has not answered
+    /// within it is answered AE.
     pub reply_timeout: Duration,
+    /// How long the peer may take to answer a message of ours before it is sent again.
+    pub answer_timeout: Duration,
+    /// Queries are put to the shell. Otherwise they are acknowledged like any message.
+    pub host_query: bool,
 }
 
 impl Default for ReceiverConfig {
     fn default() -> Self {
-        ReceiverConfig { message_max: MESSAGE_MAX, frame_timeout: FRAME_TIMEOUT, reply_timeout: REPLY_TIMEOUT }
+        ReceiverConfig {
+            message_max: MESSAGE_MAX,
+            frame_timeout: FRAME_TIMEOUT,
+            reply_timeout: REPLY_TIMEOUT,
+            answer_timeout: ANSWER_TIMEOUT,
+            host_query: false,
+        }
     }
 }
 
@@ -97,6 +128,7 @@ pub struct Receiver {
     waiting: VecDeque<Item>,
     waiting_bytes: usize,
     pending: Option<Pending>,
+    outgoing: Outgoing,
     /// When the unfinished message began.
     began_at: Option<Time>,
     /// When the last byte came.
@@ -115,6 +147,19 @@ struct Pending {
     since: Time,
     header: Vec<u8>,
     session: u64,
+    purpose: Purpose,
+}
+
+/// What becomes of a message once it is in custody.
+enum Purpose {
+    /// It is acknowledged.
+    Acknowledge,
+    /// It is a query: the shell is asked with its bytes.
+    Ask(Vec<u8>),
+    /// The shell has been asked.
+    Asked,
+    /// It answers the message of ours with this control id, or nothing that is known.
+    Answer { code: Vec<u8>, control_id: Vec<u8>, bytes: Vec<u8> },
 }
 
 /// Outcome of a message, for the choice of MSA-1.
@@ -132,6 +177,7 @@ impl Receiver {
     pub fn new(config: ReceiverConfig, first_session: u64) -> Self {
         Receiver {
             framer: Framer::new(config.message_max),
+            outgoing: Outgoing::new(config.answer_timeout),
             config,
             outputs: VecDeque::new(),
             waiting: VecDeque::new(),
@@ -186,29 +232,85 @@ impl Receiver {
             Ok(custody) => custody.token(),
             Err(refused) => refused.token,
         };
-        let Some(pending) = self.pending.take_if(|pending| pending.token == token) else { return };
-        if let Some(msh) = msh(&pending.header) {
-            match answer {
-                Ok(_) => self.reply(&msh, pending.session, Outcome::Taken, None),
-                Err(refused) => {
-                    self.event(Event::Refused("no custody"));
-                    let fault = match refused.reason {
-                        Refusal::Full => &STORAGE_FULL,
-                        Refusal::Storage => &STORAGE_FAILED,
-                    };
-                    self.reply(&msh, pending.session, Outcome::Failed, Some(fault));
+        let Some(mut pending) = self.pending.take_if(|pending| pending.token == token) else { return };
+        match (answer, std::mem::replace(&mut pending.purpose, Purpose::Asked)) {
+            (Ok(_), Purpose::Acknowledge) => self.acknowledge(&pending, Outcome::Taken, None),
+            (Ok(_), Purpose::Ask(bytes)) => {
+                if self.connected {
+                    self.outputs.push_back(Output::Ask(Message { token, bytes }));
+                    self.pending = Some(pending);
                 }
             }
+            (Ok(_), Purpose::Answer { code, control_id, bytes }) => {
+                self.acknowledge_answer(&pending, Outcome::Taken);
+                match self.outgoing.settle(now, &code, &control_id) {
+                    Meaning::Answer(token) => self.outputs.push_back(Output::Answered(Message { token, bytes })),
+                    Meaning::Committed => {}
+                    Meaning::Stray => self.event(Event::Odd("an answer to nothing that was sent")),
+                }
+            }
+            (Err(_), Purpose::Answer { .. }) => {
+                // Its message goes out again, and is answered again.
+                self.event(Event::Refused("no custody"));
+                self.acknowledge_answer(&pending, Outcome::Failed);
+            }
+            (Err(refused), _) => {
+                self.event(Event::Refused("no custody"));
+                let fault = match refused.reason {
+                    Refusal::Full => &STORAGE_FULL,
+                    Refusal::Storage => &STORAGE_FAILED,
+                };
+                self.acknowledge(&pending, Outcome::Failed, Some(fault));
+            }
+            (Ok(_), Purpose::Asked) => self.pending = Some(pending),
         }
         self.work(now);
     }
 
+    /// The shell's reply to an [`Output::Ask`], unframed; `None` when it cannot tell now, which is answered AE. A reply
+    /// that comes after its time changes nothing.
+    pub fn handle_reply(&mut self, now: Time, token: Token, reply: Option<&[u8]>) {
+        self.handle_timeout(now);
+        let open = |pending: &mut Pending| pending.token == token && matches!(pending.purpose, Purpose::Asked);
+        let Some(pending) = self.pending.take_if(open) else { return };
+        match reply {
+            Some(reply) if self.connected => self.outputs.push_back(Output::Send(frame(reply))),
+            Some(_) => {}
+            None => self.send_error(&pending),
+        }
+        self.work(now);
+    }
+
+    /// Sends a message of our own, unframed, once those before it are answered. The outcome is an
+    /// [`Output::Answered`], or [`Event::Failed`] when no answer came or the line went away.
+    ///
+    /// # Errors
+    /// [`Busy`] when too many wait, when no answer could name this one or another with its control id waits.
+    pub fn send(&mut self, now: Time, token: Token, message: &[u8]) -> Result<(), Busy> {
+        if !self.connected {
+            return Err(Busy);
+        }
+        self.outgoing.push(token, message.to_vec())?;
+        self.work(now);
+        Ok(())
+    }
+
     /// Some deadline may have passed. Calling it early is harmless.
     pub fn handle_timeout(&mut self, now: Time) {
-        if self.pending.as_ref().is_some_and(|pending| now >= pending.since + self.config.reply_timeout) {
-            self.pending = None;
-            self.close("custody came too late");
+        if let Some(late) = self.pending.take_if(|pending| now >= pending.since + self.config.reply_timeout) {
+            match late.purpose {
+                Purpose::Asked => {
+                    self.event(Event::Refused("a query was not answered in time"));
+                    self.send_error(&late);
+                    self.work(now);
+                }
+                _ => self.close("custody came too late"),
+            }
         }
+        if let Some(token) = self.outgoing.handle_timeout(now) {
+            self.event(Event::Failed(token, "no answer"));
+        }
+        self.write(now);
         if self.tail_deadline().is_some_and(|deadline| now >= deadline) {
             self.flush();
             self.work(now);
@@ -227,6 +329,8 @@ impl Receiver {
         }
         self.framer.reset();
         self.began_at = None;
+        self.pending.take_if(|pending| matches!(pending.purpose, Purpose::Asked));
+        self.give_up("the line went away");
         self.work(now);
     }
 
@@ -238,7 +342,7 @@ impl Receiver {
     /// When to call [`Receiver::handle_timeout`].
     pub fn poll_timeout(&self) -> Option<Time> {
         let reply = self.pending.as_ref().map(|pending| pending.since + self.config.reply_timeout);
-        [reply, self.tail_deadline(), self.frame_deadline()].into_iter().flatten().min()
+        [reply, self.outgoing.poll_timeout(), self.tail_deadline(), self.frame_deadline()].into_iter().flatten().min()
     }
 
     /// False while messages wait behind the one in flight. A pump that stops reading then lets TCP hold the rest.
@@ -267,7 +371,7 @@ impl Receiver {
     /// Takes items until one needs custody.
     fn work(&mut self, now: Time) {
         while self.pending.is_none() {
-            let Some(item) = self.waiting.pop_front() else { return };
+            let Some(item) = self.waiting.pop_front() else { break };
             self.waiting_bytes = self.waiting_bytes.saturating_sub(size(&item));
             match item {
                 Item::Noise(_) => self.event(Event::Odd("bytes between messages")),
@@ -278,6 +382,16 @@ impl Receiver {
                 }
                 Item::Message(message) => self.take(now, message),
             }
+        }
+        self.write(now);
+    }
+
+    /// Sends the next message of our own when it is its turn.
+    fn write(&mut self, now: Time) {
+        if self.connected
+            && let Some(bytes) = self.outgoing.next(now)
+        {
+            self.outputs.push_back(Output::Send(bytes));
         }
     }
 
@@ -298,9 +412,50 @@ impl Receiver {
         let token = Token(self.next_token);
         self.next_token += 1;
         let session = self.session();
-        self.pending = Some(Pending { token, since: now, header: header.segment().to_vec(), session });
+        let purpose = self.purpose(now, &header, &message);
+        self.pending = Some(Pending { token, since: now, header: header.segment().to_vec(), session, purpose });
         let persist = Persist { token, session, bytes: message, completes: true, identity: Some(identity) };
         self.outputs.push_back(Output::Persist(persist));
+    }
+
+    fn purpose(&mut self, now: Time, header: &Msh<'_>, message: &[u8]) -> Purpose {
+        let kind = header.component(9, 1).to_ascii_uppercase();
+        let (code, answered) = msa(message).unwrap_or_default();
+        if ANSWERS.contains(&kind.as_slice()) || !answered.is_empty() && self.outgoing.awaits(answered) {
+            self.outgoing.extend(now, answered);
+            let (code, control_id) = (code.trim_ascii().to_vec(), answered.to_vec());
+            return Purpose::Answer { code, control_id, bytes: message.to_vec() };
+        }
+        match self.config.host_query && QUERIES.contains(&kind.as_slice()) {
+            true => Purpose::Ask(message.to_vec()),
+            false => Purpose::Acknowledge,
+        }
+    }
+
+    fn acknowledge(&mut self, pending: &Pending, outcome: Outcome, fault: Option<&Fault>) {
+        if let Some(msh) = msh(&pending.header) {
+            self.reply(&msh, pending.session, outcome, fault);
+        }
+    }
+
+    /// Nobody waits for an acknowledgment of an answer, except in enhanced mode for the commit ack.
+    fn acknowledge_answer(&mut self, pending: &Pending, outcome: Outcome) {
+        let Some(msh) = msh(&pending.header) else { return };
+        if let Some(code) = codes(&msh, outcome).into_iter().find(|code| code.starts_with('C')) {
+            self.send_acknowledgment(&msh, pending.session, code, None);
+        }
+    }
+
+    /// A query that is in custody and that nobody could answer. It is always told, in every acknowledgment mode.
+    fn send_error(&mut self, pending: &Pending) {
+        if let Some(msh) = msh(&pending.header) {
+            self.send_acknowledgment(&msh, pending.session, "AE", Some(&NO_REPLY));
+        }
+    }
+
+    fn give_up(&mut self, reason: &'static str) {
+        let failed = self.outgoing.give_up();
+        self.outputs.extend(failed.map(|token| Output::Event(Event::Failed(token, reason))));
     }
 
     /// Answers a message that is not taken.
@@ -315,15 +470,15 @@ impl Receiver {
 
     /// Sends what the message's acknowledgment mode asks for (HL7 v2 chapter 2.9.2 and 2.9.3).
     fn reply(&mut self, msh: &Msh<'_>, session: u64, outcome: Outcome, fault: Option<&Fault>) {
-        if !self.connected {
-            return;
-        }
-        let id = control_id(msh, session, &self.wall_time);
-        let mut bytes = Vec::new();
         for code in codes(msh, outcome) {
-            bytes.extend(frame(&acknowledgment(msh, code, fault, &id, &self.wall_time)));
+            self.send_acknowledgment(msh, session, code, fault);
         }
-        if !bytes.is_empty() {
+    }
+
+    fn send_acknowledgment(&mut self, msh: &Msh<'_>, session: u64, code: &str, fault: Option<&Fault>) {
+        if self.connected {
+            let id = control_id(msh, session, &self.wall_time);
+            let bytes = frame(&acknowledgment(msh, code, fault, &id, &self.wall_time));
             self.outputs.push_back(Output::Send(bytes));
         }
     }
@@ -336,6 +491,7 @@ impl Receiver {
         self.waiting_bytes = 0;
         self.framer.reset();
         self.began_at = None;
+        self.give_up("the line was closed");
         self.outputs.push_back(Output::Close(reason));
     }
 

@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::frame;
 use super::framer::{Framer, Item};
-use super::{frame, msh};
+use super::msh::{msa, msh};
 use crate::wire::{Event, Output, Time, Token};
 
 /// How long to wait for the answer.
@@ -129,12 +130,4 @@ impl Sender {
             self.outputs.push_back(Output::Event(Event::Failed(message.token, reason)));
         }
     }
-}
-
-/// MSA-1 and MSA-2 of an answer.
-fn msa(answer: &[u8]) -> Option<(&[u8], &[u8])> {
-    let separator = msh(answer)?.field_separator;
-    let segment = answer.split(|&b| b == b'\r' || b == b'\n').find(|segment| segment.starts_with(b"MSA"))?;
-    let mut fields = segment.split(|&b| b == separator).skip(1);
-    Some((fields.next()?, fields.next()?))
 }

@@ -7,6 +7,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::wire::{Custody, Event, Output, Refusal, Refused, Time, Token};
 
+mod dialogue;
+
 struct Proof(Token);
 
 impl Custody for Proof {
@@ -26,6 +28,8 @@ struct Story {
     sent: Vec<u8>,
     events: Vec<Event>,
     closed: Vec<&'static str>,
+    asked: Vec<(Token, Vec<u8>)>,
+    answered: Vec<(Token, Vec<u8>)>,
 }
 
 struct Bench {
@@ -33,6 +37,8 @@ struct Bench {
     receiver: Receiver,
     story: Story,
     refusal: Option<Refusal>,
+    /// Questions that were answered.
+    replied: usize,
 }
 
 impl Bench {
@@ -43,7 +49,7 @@ impl Bench {
     fn with(config: ReceiverConfig) -> Self {
         let mut receiver = Receiver::new(config, 1);
         receiver.set_wall_time(TIME);
-        Bench { now: Instant::now(), receiver, story: Story::default(), refusal: None }
+        Bench { now: Instant::now(), receiver, story: Story::default(), refusal: None, replied: 0 }
     }
 
     fn feed(&mut self, bytes: &[u8]) -> String {
@@ -81,6 +87,8 @@ impl Bench {
                     }
                 }
                 Output::Abandon { .. } => panic!("a message is kept whole or not at all"),
+                Output::Ask(message) => self.story.asked.push((message.token, message.bytes)),
+                Output::Answered(message) => self.story.answered.push((message.token, message.bytes)),
                 Output::Close(why) => self.story.closed.push(why),
                 Output::Event(event) => self.story.events.push(event),
             }

@@ -144,6 +144,7 @@ impl Bench {
                 Output::Event(event) => self.events.push(event),
                 Output::Close(why) => self.closed.push(why),
                 Output::Abandon { .. } => panic!("a document is whole or nothing"),
+                Output::Ask(_) | Output::Answered(_) => panic!("a device orders nothing"),
             }
         }
     }

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::driver::{self, Registry};
 use crate::sim::ehr::{self, EhrOptions, Mix, Script};
+use crate::sim::instrument::asking::{self, Asking, Dialect};
 use crate::sim::instrument::faults::Faults;
 use crate::sim::instrument::line::Line;
 use crate::sim::instrument::results::Shape;
@@ -49,6 +50,7 @@ Examples:
   afferent sim instrument --pty /tmp/analyzer --driver roche-cobas-c311 --rate 2 --faults bad-checksum:0.1,cut
   afferent sim instrument --connect 127.0.0.1:2575 --protocol hl7 --json
   afferent sim instrument --connect box:2575 --protocol hl7 --tls-ca ca.pem --tls-cert poct.pem --tls-key poct.key
+  afferent sim instrument --connect 127.0.0.1:2575 --ask TUBE1 --ask TUBE2
   afferent sim instrument --connect 127.0.0.1:4001 --session drivers/sysmex-xn/cases/normal-cbc-diff/session.txt")]
 struct Instrument {
     #[command(flatten)]
@@ -62,6 +64,12 @@ struct Instrument {
     /// Play this transcript in place of made-up results (may be given several times)
     #[arg(long, value_name = "FILE")]
     session: Vec<PathBuf>,
+    /// Ask for the orders on this tube, as an HL7 analyzer does before it measures (may be given several times)
+    #[arg(long, value_name = "ID", conflicts_with_all = ["session", "protocol", "driver"])]
+    ask: Vec<String>,
+    /// How to ask
+    #[arg(long, value_enum, default_value_t = DialectArg::Law)]
+    dialect: DialectArg,
     /// How many specimens; left out, until it is interrupted
     #[arg(short = 'n', long, value_name = "N")]
     count: Option<u64>,
@@ -148,6 +156,18 @@ enum ProtocolArg {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
+enum DialectArg {
+    /// IHE LAW: QBP^Q11, OML^O33, OUL^R22
+    Law,
+    /// Cepheid GeneXpert: QBP^Z03, RSP^Z02
+    Genexpert,
+    /// Mindray BS and its kin: QRY^Q02, DSR^Q03
+    Display,
+    /// Mindray BC and its kin: ORM^O01, ORR^O02
+    Order,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
 enum PackingArg {
     /// A frame for each record, each ending in ETX
     Record,
@@ -211,6 +231,9 @@ impl Sim {
 
 impl Instrument {
     async fn execute(self) -> anyhow::Result<ExitCode> {
+        if !self.ask.is_empty() {
+            return self.ask().await;
+        }
         let summary = if self.session.is_empty() { self.generate().await? } else { self.play().await? };
         let right = summary.violations == 0 && summary.acknowledged == summary.sent;
         if self.json {
@@ -218,6 +241,31 @@ impl Instrument {
         } else {
             report(&summary);
         }
+        Ok(if right { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    async fn ask(&self) -> anyhow::Result<ExitCode> {
+        let asking = Asking {
+            line: self.line.line()?,
+            dialect: match self.dialect {
+                DialectArg::Law => Dialect::Law,
+                DialectArg::Genexpert => Dialect::GeneXpert,
+                DialectArg::Display => Dialect::Display,
+                DialectArg::Order => Dialect::OrderMessage,
+            },
+            tubes: self.ask.clone(),
+            faults: self.faults.clone(),
+            seed: self.seed,
+            time_scale: self.time_scale,
+        };
+        let all = asking::run(&asking).await.context("the gateway does not answer: is its link protocol = \"hl7\"?")?;
+        for told in &all {
+            match self.json {
+                true => println!("{}", serde_json::to_string(told)?),
+                false => println!("{}: {} {}", told.tube, told.reply, told.orders.join(" ")),
+            }
+        }
+        let right = all.iter().all(|told| told.violations == 0);
         Ok(if right { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 

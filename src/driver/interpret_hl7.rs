@@ -27,9 +27,17 @@ pub(super) fn interpret(driver: &Driver, raw: &[u8], context: &Context, trace: b
         reader.refuse(0, "OBX", reason::CUT_OFF);
     }
     if results == 0 && reader.out.refused.is_empty() {
-        reader.note(0, "no results in this message");
+        reader
+            .note(0, if asks(&reading) { "a query or an answer, not a result" } else { "no results in this message" });
     }
     (reader.out, reader.trace.origins)
+}
+
+/// True when no message here is one that brings results: the instrument asks, or answers what it was told.
+fn asks(reading: &hl7::Reading) -> bool {
+    let kind = |message: &Message| message.msh().map(|msh| msh.component(9, 1, None).to_ascii_uppercase());
+    let asks = |kind: String| matches!(kind.trim(), "QBP" | "QRY" | "QCN" | "ORM" | "ORL" | "ORR" | "ACK");
+    !reading.messages.is_empty() && reading.messages.iter().all(|message| kind(message).is_some_and(asks))
 }
 
 /// The segments a path can name at one point of a message, by name.

@@ -5,6 +5,7 @@
 //! then it is sent again, whole and in order. The ledger is the judge's side of the loss account: what is in it as
 //! acknowledged must reach the chart or be held where a person sees it.
 
+pub mod asking;
 mod conversation;
 pub mod faults;
 pub mod line;

@@ -8,6 +8,8 @@ use afferent::clinical::{
     Coding, OrderNumber, OrderStatus, OrderedPatient, OrderedTest, Patient, Phi, Specimen, WorkOrder,
 };
 use afferent::journal::{self, Journal, OrderChange};
+use afferent::sim::instrument::asking::{self, Asking, Dialect};
+use afferent::sim::instrument::line::Line;
 use afferent::wire::{Persist, Token, mllp};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -17,7 +19,7 @@ use crate::rig::{PATIENCE, Rig, code, free_port, health, link, listen, local, un
 const LINK: &str = "chemistry";
 
 /// An order of the EHR for glucose on this tube.
-fn order(number: &str, tube: &str) -> OrderChange {
+pub fn order(number: &str, tube: &str) -> OrderChange {
     let patient = Patient { id: Phi::new("PAT7"), family: Phi::new("DOE"), ..Patient::default() };
     OrderChange::New(Box::new(WorkOrder {
         placer_order_number: OrderNumber::new(number),
@@ -34,7 +36,7 @@ fn cancellation(number: &str) -> OrderChange {
 }
 
 /// As the EHR's message would.
-async fn place(journal: &Journal, control_id: &str, changes: Vec<OrderChange>) {
+pub async fn place(journal: &Journal, control_id: &str, changes: Vec<OrderChange>) {
     let part = Persist {
         token: Token(1),
         session: 1,
@@ -45,7 +47,7 @@ async fn place(journal: &Journal, control_id: &str, changes: Vec<OrderChange>) {
     journal.persist_orders("ehr", u64::MAX, part, changes, None, Arc::new([LINK.to_string()])).await.unwrap();
 }
 
-fn status(journal: &Journal, number: &str) -> OrderStatus {
+pub fn status(journal: &Journal, number: &str) -> OrderStatus {
     journal.reader().unwrap().work_orders_numbered(&Phi::new(number)).unwrap()[0].status
 }
 
@@ -307,4 +309,38 @@ async fn i5_killed_while_an_order_is_in_flight_it_is_told_again_under_the_same_i
     until("the result is in the chart", || rig.chart().len() == 1).await;
     drop(gateway);
     assert!(status_after(&rig.data(), "A1") >= OrderStatus::InProgress);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn simulated_analyzers_that_misbehave_are_told_the_same() {
+    let rig = Rig::new().await;
+    let port = free_port();
+    let gateway = rig.gateway(&link(LINK, "hl7", &listen(port))).await;
+    place(gateway.journal(), "E1", vec![order("A1", "TUBE1"), order("A2", "TUBE1"), order("B1", "TUBE2")]).await;
+    for (dialect, one, other, none) in [
+        (Dialect::Law, &["A1", "A2"][..], "B1", "NF"),
+        (Dialect::Display, &["GLU", "GLU"][..], "GLU", "NF"),
+        (Dialect::GeneXpert, &["GLU", "GLU"][..], "GLU", "OK"),
+        (Dialect::OrderMessage, &["GLU", "GLU"][..], "GLU", "AR"),
+    ] {
+        for faults in ["", "noise:1", "cut:1", "dup-frame:1"] {
+            let asking = Asking {
+                line: Line::Connect(local(port)),
+                dialect,
+                tubes: ["TUBE1", "TUBE2", "TUBE9"].map(str::to_owned).to_vec(),
+                faults: faults.parse().unwrap(),
+                seed: 1,
+                time_scale: 1.0,
+            };
+            let told = asking::run(&asking).await.unwrap();
+            let orders: Vec<Vec<&str>> = told.iter().map(|t| t.orders.iter().map(String::as_str).collect()).collect();
+            assert_eq!(orders, [one.to_vec(), vec![other], Vec::new()], "{dialect:?} {faults}");
+            assert_eq!(told[2].reply, none, "{dialect:?} {faults}");
+            assert!(told.iter().all(|told| told.violations == 0), "{told:?}");
+            if dialect == Dialect::Law {
+                assert_eq!(told[0].results_acknowledged, 2, "{faults}");
+            }
+        }
+    }
+    gateway.stop().await;
 }

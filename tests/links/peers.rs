@@ -5,11 +5,13 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
+use afferent::clinical::OrderStatus;
 use afferent::config;
 use afferent::gateway::Gateway;
 use afferent::tls::throwaway::Authority;
 
-use crate::rig::{free_port, health, link, listen, until};
+use crate::law::{order, place, status};
+use crate::rig::{Rig, free_port, health, link, listen, until};
 
 /// A Python program that ends with the test.
 struct Peer {
@@ -39,6 +41,7 @@ impl Drop for Peer {
     }
 }
 
+/// PyPI `hl7`, when it is installed.
 fn python() -> Option<PathBuf> {
     let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers");
     let peers = std::env::var_os("AFFERENT_PEERS").map_or(built, PathBuf::from);
@@ -91,5 +94,49 @@ async fn results_pass_from_the_hl7_package_to_the_hl7_package_over_mutual_tls() 
     })
     .await;
     assert_eq!(health(&gateway, "chemistry").messages, 3);
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_analyzer_made_of_the_hl7_package_asks_is_told_and_reports_in_the_clear_and_over_tls() {
+    let Some(python) = python() else {
+        return println!("left out: PyPI hl7 as LAW analyzer (it is not installed; tests/all does that)");
+    };
+    let rig = Rig::new().await;
+    let certificates = rig.path("certificates");
+    std::fs::create_dir(&certificates).unwrap();
+    let files = Authority::new().unwrap().write(&certificates).unwrap();
+    let (plain, secured) = (free_port(), free_port());
+    let tls = format!(
+        "[link.tls]\ncert = {:?}\nkey = {:?}\nclient_ca = {:?}\n",
+        files.server.cert, files.server.key, files.ca
+    );
+    let links = [link("chemistry", "hl7", &listen(plain)), link("secured", "hl7", &listen(secured)) + &tls];
+    let gateway = rig.gateway(&links.concat()).await;
+    let orders = vec![order("A1", "TUBE1"), order("A2", "TUBE1"), order("B1", "TUBE2")];
+    place(gateway.journal(), "E1", orders).await;
+
+    let (cert, key) = (files.client.cert.as_ref().unwrap(), files.client.key.as_ref().unwrap());
+    let over_tls = [files.ca.as_os_str(), cert.as_os_str(), key.as_os_str()];
+    for (port, tube, numbers, files) in
+        [(plain, "TUBE1", "A1 A2", &[][..]), (secured, "TUBE2", "B1", &over_tls[..]), (plain, "TUBE9", "", &[][..])]
+    {
+        let port = port.to_string();
+        let arguments = [&[port.as_ref(), tube.as_ref()][..], files].concat();
+        let mut analyzer = Peer::start(&python, "law_analyzer.py", &arguments);
+        let found = if numbers.is_empty() { "NF" } else { "OK" };
+        assert_eq!(analyzer.line(), format!("RSP^K11^RSP_K11 AA {found}"));
+        let count = numbers.split_whitespace().count();
+        let controls = if count == 0 { "DC".to_string() } else { vec!["NW"; count].join(" ") };
+        assert_eq!(analyzer.line(), format!("OML^O33^OML_O33 {controls} {numbers}").trim_end());
+        for _ in 0..count {
+            assert_eq!(analyzer.line(), "ACK^R22^ACK AA");
+        }
+        assert!(analyzer.child.wait().unwrap().success());
+    }
+    until("all three results are in the chart", || rig.chart().len() == 3).await;
+    let all = ["A1", "A2", "B1"];
+    until("the orders were taken", || all.iter().all(|n| status(gateway.journal(), n) >= OrderStatus::InProgress))
+        .await;
     gateway.stop().await;
 }

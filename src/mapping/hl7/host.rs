@@ -242,7 +242,8 @@ pub fn order_response(
         message.push(Segment::new("MSA").text(1, code).written(2, query.peer.control_id.clone()));
         let Some(first) = work.first() else { return message.encode(charset) };
         message.push(patient(&first.order.patient, named));
-        message.push(Segment::new("PV1").text(1, "1").text(3, first.order.patient.patient.location.expose()));
+        message
+            .push(Segment::new("PV1").text(1, "1").text(2, "U").text(3, first.order.patient.patient.location.expose()));
         for (at, (work, _, test)) in each_test(work).enumerate() {
             let set_id = (at + 1).to_string();
             message.push(Segment::new("ORC").text(1, "AF").text(2, specimen.expose()));

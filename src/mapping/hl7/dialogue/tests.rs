@@ -57,6 +57,49 @@ fn masked(message: &[u8]) -> String {
 const WOS: &str = "MSH|^~\\&|AN^1|LAB|GW|HOSP|20260102||QBP^Q11^QBP_Q11|Q1|P|2.5.1|||ER|AL||UNICODE UTF-8|||LAB-27^IHE\n\
     QPD|WOS^Work Order Step^IHELAW|TAG1|TUBE1\nRCP|I||R^^HL70394\n";
 
+/// Every kind of message an instrument is told, for `tests/judges/run`.
+#[test]
+fn what_instruments_are_told_is_what_the_judges_passed() {
+    let orders = [work(1, "A1", &[glucose()]), work(2, "A2", &[Coding::loinc("2160-0", "Creatinine")])];
+    let one = [work(1, "A1", &[Coding::local("2", "Glucose")])];
+    let display =
+        "MSH|^~\\&|Mindray|BS-200E|||2026||QRY^Q02|7|P|2.3.1||||||ASCII\nQRD|2026|R|D|1|||RD|TUBE1|OTH|||T|\n";
+    let order = "MSH|^~\\&|BC-5380|Mindray|||2026||ORM^O01|4|P|2.3.1||||||UNICODE\nORC|RF||TUBE1||IP\n";
+    let genexpert =
+        "MSH|^~\\&|ICU^GeneXpert||LIS||2026||QBP^Z03^QBP_Z03|M1|P|2.5\nQPD|Z03^HOST QUERY|T|P|TUBE1\nRCP|I\n";
+    let nameless = WOS.replace("|TUBE1", "|");
+    let (query, _) = asked(WOS, &orders);
+    let cancel = law_orders(&query.peer, &Phi::new("TUBE1"), &orders, Control::Cancel, &NAMES).unwrap();
+    let mut said = vec![("law-cancel", vec![masked(&cancel.message)])];
+    for (story, raw, work) in [
+        ("law", WOS, &orders[..]),
+        ("law-nothing", WOS, &[][..]),
+        ("law-fault", nameless.as_str(), &[][..]),
+        ("display", display, &one[..]),
+        ("display-nothing", display, &[][..]),
+        ("order", order, &one[..]),
+        ("order-nothing", order, &[][..]),
+        ("genexpert", genexpert, &one[..]),
+        ("genexpert-nothing", genexpert, &[][..]),
+    ] {
+        said.push((story, told(raw, work)));
+    }
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dialogue");
+    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
+    for (story, messages) in said {
+        for (at, message) in messages.iter().enumerate() {
+            let file = folder.join(format!("{story}.{}.hl7", at + 1));
+            let text = format!("{message}\n");
+            if update {
+                std::fs::create_dir_all(&folder).unwrap();
+                std::fs::write(&file, &text).unwrap();
+            }
+            let expected = std::fs::read_to_string(&file).unwrap_or_default();
+            assert_eq!(text, expected, "{}: UPDATE_GOLDEN=1 rewrites it", file.display());
+        }
+    }
+}
+
 #[test]
 fn law_is_told_that_it_was_heard_and_then_of_the_orders() {
     let told = told(WOS, &[work(1, "A1", &[glucose()]), work(2, "A2", &[Coding::loinc("2160-0", "Creatinine")])]);
@@ -191,7 +234,7 @@ fn an_order_query_is_answered_with_the_order() {
     assert_eq!(
         told(raw, &[work(1, "A1", &[Coding::local("CBC+DIFF", "")])]),
         ["MSH|^~\\&|||BC-5380|Mindray|20260102030405+0000||ORR^O02|ID|P|2.3.1||||||UNICODE\nMSA|AA|4\n\
-          PID|1||PAT7^^^HOSP^MR||Müller^Anna\\F\\Eva||19700101|F\nPV1|1\nORC|AF|TUBE1\nOBR|1|TUBE1||CBC+DIFF^^L||||||||||||||||||||HM\n\
+          PID|1||PAT7^^^HOSP^MR||Müller^Anna\\F\\Eva||19700101|F\nPV1|1|U\nORC|AF|TUBE1\nOBR|1|TUBE1||CBC+DIFF^^L||||||||||||||||||||HM\n\
           OBX|1|IS|08003^Test Mode^99MRC||CBC+DIFF||||||F"]
     );
     let none = told(raw, &[]);

@@ -5,6 +5,7 @@
 //!   character came damaged.
 //! - [`seats`] keeps idle and hostile connections from crowding out instruments (invariant I10).
 //! - [`host`] looks up what an instrument asks and tells it of its orders.
+//! - [`operators`] reads who may use a POCT1-A device.
 //! - [`counters`] is what a link counts and logs; [`taps`] is who listens in on it.
 
 pub mod config;
@@ -12,6 +13,7 @@ pub mod counters;
 pub mod host;
 pub mod machine;
 pub mod marks;
+pub mod operators;
 pub mod pump;
 pub mod seats;
 pub mod serial;
@@ -94,7 +96,14 @@ impl Shell {
     }
 
     fn machine(&self) -> Machine {
-        Machine::new(&self.config)
+        let mut machine = Machine::new(&self.config);
+        if let (Some(file), Machine::Poct1a(receiver, _)) = (&self.config.operators, &mut machine) {
+            match operators::read(file) {
+                Ok(operators) => receiver.set_operators(operators),
+                Err(why) => self.counters.trouble("the operator list is not used", &why),
+            }
+        }
+        machine
     }
 
     fn pump(&self, connection: u64) -> Pump {

@@ -187,7 +187,15 @@ impl Checks<'_> {
                 let message = "`set_time` belongs to a POCT1-A link, and this one speaks another protocol";
                 self.say(&format!("{path}.set_time"), message, "remove it, and set the clock at the instrument");
             }
+            if link.operators.is_some() && !self.scene.places.is_spoilt(path) {
+                let message = "`operators` belongs to a POCT1-A link, and this one speaks another protocol";
+                self.say(&format!("{path}.operators"), message, "remove it");
+            }
             return;
+        }
+        if let Some(Err(why)) = link.operators.as_deref().map(link::operators::read) {
+            let fault = Fault::environment(self.value(&format!("{path}.operators")), why);
+            self.faults.push(fault.hint("one operator a line: id;name;permission level"));
         }
         for (key, given) in [("serial", link.serial.is_some()), ("dial", link.dial.is_some())] {
             if given {

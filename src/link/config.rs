@@ -66,6 +66,9 @@ pub struct Config {
     pub orders_dial: Option<String>,
     /// Set the device's clock when it connects and can be set (POCT1-A only). The results it holds keep their times.
     pub set_time: bool,
+    /// File of the operators that are sent to devices which take a list (POCT1-A only): a line for each, with id, name
+    /// and permission level between semicolons. It is read anew for each connection.
+    pub operators: Option<PathBuf>,
     /// Timers of the link protocol.
     pub timers: Timers,
     /// TLS; left out, the link is plain.
@@ -190,6 +193,7 @@ impl Default for Config {
             push_orders: false,
             orders_dial: None,
             set_time: false,
+            operators: None,
             timers: Timers::default(),
             tls: None,
         }

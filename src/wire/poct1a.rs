@@ -6,10 +6,12 @@
 
 pub mod document;
 mod framer;
+pub mod operators;
 mod receiver;
 mod speech;
 
 pub use framer::{DOCUMENT_MAX, Framer, Item};
+pub use operators::Operator;
 pub use receiver::{Receiver, ReceiverConfig};
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("link.parity", r#""none""#),
     ("link.stop_bits", "1"),
     ("link.flow_control", r#""none""#),
+    ("link.operators", r#""/etc/afferent/operators.csv""#),
     ("link.driver", r#""roche-cobas-c311""#),
     ("link.time_zone", r#""Europe/Berlin""#),
     ("link.charset", r#""latin-1""#),

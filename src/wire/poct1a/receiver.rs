@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::document::{Element, parse};
 use super::framer::{DOCUMENT_MAX, Framer, Item};
-use super::speech::{Answer, Fault, Speech};
+use super::operators::Operator;
+use super::speech::{Answer, Fault, Speech, entry};
 use crate::wire::{Custody, ENDED, Event, Output, Persist, Refusal, Refused, Time, Token};
 
 /// How long a document may take from its first byte to its last, on top of the time its bytes need.
@@ -23,6 +24,13 @@ const SILENCE_S: std::ops::RangeInclusive<u64> = 1..=3600;
 const KEEP_ALIVES_MISSED: u32 = 2;
 /// Documents that may wait behind the one in custody.
 const PIPELINE_MAX: usize = 64;
+/// Largest message sent to a device that names no `DSC.max_message_sz`, and least that is believed, in bytes.
+const MESSAGE_MAX: usize = 16_000;
+const MESSAGE_MIN: usize = 1_000;
+/// Room for a message's header in it.
+const HEADER_BYTES: usize = 400;
+/// The topic of operator lists, in `DSC.topics_supported_cd` and `REQ.request_cd`.
+const OPERATORS: &str = "OP_LST";
 /// Longest `HDR.control_id` that is answered, in bytes.
 const CONTROL_ID_MAX: usize = 256;
 
@@ -47,6 +55,8 @@ pub struct ReceiverConfig {
     pub silence_timeout: Duration,
     /// Set the device's clock at the start of each conversation, when the device can do that.
     pub set_time: bool,
+    /// Who may use the device; sent to one that supports the topic, or asks for it. Empty: nothing is sent.
+    pub operators: Vec<Operator>,
 }
 
 impl Default for ReceiverConfig {
@@ -57,6 +67,7 @@ impl Default for ReceiverConfig {
             reply_timeout: REPLY_TIMEOUT,
             silence_timeout: SILENCE_TIMEOUT,
             set_time: false,
+            operators: Vec::new(),
         }
     }
 }
@@ -104,6 +115,8 @@ struct Device {
     timeout: Option<Duration>,
     can_push: bool,
     can_set_time: bool,
+    takes_operators: bool,
+    message_max: usize,
     /// It has sent a keep-alive, so silence means that it is gone.
     keeps_alive: bool,
 }
@@ -125,6 +138,13 @@ enum Stage {
 enum Step {
     Request,
     SetTime,
+    /// Some of the operators, by their place in the list.
+    Operators {
+        from: usize,
+        to: usize,
+    },
+    /// The list is whole. A topic's end has no answer.
+    EndOfOperators,
     StartContinuous,
     End,
 }
@@ -157,6 +177,11 @@ impl Receiver {
             next_token: 0,
             next_session: first_session,
         }
+    }
+
+    /// Sets the operators of [`ReceiverConfig::operators`], before the device says hello.
+    pub fn set_operators(&mut self, operators: Vec<Operator>) {
+        self.config.operators = operators;
     }
 
     /// The time of day for `HDR.creation_dttm` and `SET_TIME`, as ISO 8601 writes it (`2026-01-02T03:04:05+01:00`). The
@@ -320,6 +345,9 @@ impl Receiver {
                 self.answer(control_id, Answer::Accept);
                 return self.close(ENDED);
             }
+            "REQ.R01" if root.value("REQ.request_cd") == OPERATORS && !self.config.operators.is_empty() => {
+                self.plan_operators();
+            }
             "REQ.R01" => {
                 self.event(Event::Odd("the device asks for something this host does not have"));
                 let escape = self.speech.escape(control_id);
@@ -372,7 +400,30 @@ impl Receiver {
         if self.config.set_time && self.device.can_set_time {
             self.agenda.push_back(Step::SetTime);
         }
+        if self.device.takes_operators {
+            self.plan_operators();
+        }
         self.agenda.push_back(if self.device.can_push { Step::StartContinuous } else { Step::End });
+    }
+
+    /// Puts the operator list on the agenda, in messages the device can take.
+    fn plan_operators(&mut self) {
+        let all = &self.config.operators;
+        if all.is_empty() || self.agenda.contains(&Step::EndOfOperators) {
+            return;
+        }
+        let room = self.device.message_max - HEADER_BYTES;
+        let (mut from, mut bytes) = (0, 0);
+        for (at, operator) in all.iter().enumerate() {
+            let more = entry(operator).len();
+            if bytes + more > room && at > from {
+                self.agenda.push_back(Step::Operators { from, to: at });
+                (from, bytes) = (at, 0);
+            }
+            bytes += more;
+        }
+        self.agenda.push_back(Step::Operators { from, to: all.len() });
+        self.agenda.push_back(Step::EndOfOperators);
     }
 
     fn topic_ended(&mut self, root: &Element) {
@@ -419,6 +470,11 @@ impl Receiver {
         match self.asked.take().map(|asked| asked.step) {
             Some(Step::StartContinuous) if accepted => self.stage = Stage::Continuous,
             Some(Step::End) => self.close(ENDED),
+            // A part of a list is none: the device keeps the one it has, and is sent this one when it connects again.
+            Some(Step::Operators { .. }) if !accepted => {
+                self.agenda.retain(|step| !matches!(step, Step::Operators { .. } | Step::EndOfOperators));
+                self.event(Event::Refused("the device did not take the operator list"));
+            }
             _ => {}
         }
     }
@@ -432,6 +488,14 @@ impl Receiver {
         let (bytes, control_id) = match step {
             Step::Request => self.speech.request(),
             Step::SetTime => self.speech.set_clock(),
+            Step::Operators { from, to } => {
+                self.speech.operators(self.config.operators.get(from..to).unwrap_or_default())
+            }
+            Step::EndOfOperators => {
+                let end = self.speech.end_of_operators();
+                self.send(end);
+                return self.speak(now);
+            }
             Step::StartContinuous => self.speech.start_continuous(),
             Step::End => self.speech.end(),
         };
@@ -509,7 +573,15 @@ impl Receiver {
 
 impl Device {
     fn unknown() -> Self {
-        Device { id: String::new(), timeout: None, can_push: false, can_set_time: false, keeps_alive: false }
+        Device {
+            id: String::new(),
+            timeout: None,
+            can_push: false,
+            can_set_time: false,
+            takes_operators: false,
+            message_max: MESSAGE_MAX,
+            keeps_alive: false,
+        }
     }
 
     fn of(hello: &Element) -> Self {
@@ -523,11 +595,18 @@ impl Device {
             "SET_TIME" => can_set_time = true,
             _ => {}
         });
+        let mut takes_operators = false;
+        hello.each("DSC.topics_supported_cd", &mut |topic| {
+            takes_operators |= topic.attribute("V").trim() == OPERATORS;
+        });
+        let message_max = hello.value("DSC.max_message_sz").parse::<usize>().unwrap_or(MESSAGE_MAX);
         Device {
             id: hello.value("DEV.device_id").to_string(),
             timeout: timeout.map(Duration::from_secs),
             can_push,
             can_set_time,
+            takes_operators,
+            message_max: message_max.clamp(MESSAGE_MIN, DOCUMENT_MAX),
             keeps_alive: false,
         }
     }

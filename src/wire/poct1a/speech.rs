@@ -1,5 +1,6 @@
 //! What the host says: acknowledgments, requests, directives and the end.
 
+use super::operators::Operator;
 use quick_xml::escape::escape;
 
 /// Why a message is refused (`ACK.R01`, type AE).
@@ -68,6 +69,17 @@ impl Speech {
         self.message("DTV.R02", &body)
     }
 
+    /// `OPL.R01`: these people may use the device, and its control id. A list may take several messages.
+    pub fn operators(&mut self, operators: &[Operator]) -> (Vec<u8>, u64) {
+        let body: String = operators.iter().map(entry).collect();
+        self.message("OPL.R01", &body)
+    }
+
+    /// `EOT.R01`: all of the operator list has been sent.
+    pub fn end_of_operators(&mut self) -> Vec<u8> {
+        self.message("EOT.R01", "<EOT><EOT.topic_cd V=\"OP_LST\"/></EOT>").0
+    }
+
     /// `END.R01`: the conversation is over in the normal way. And its control id.
     pub fn end(&mut self) -> (Vec<u8>, u64) {
         self.message("END.R01", "<TRM><TRM.reason_cd V=\"NRM\"/></TRM>")
@@ -90,4 +102,17 @@ impl Speech {
         );
         (text.into_bytes(), id)
     }
+}
+
+/// An operator in an `OPL.R01`.
+pub fn entry(operator: &Operator) -> String {
+    let Operator { id, name, permission } = operator;
+    let mut entry = format!("<OPR><OPR.operator_id V=\"{}\"/>", escape(id));
+    if !name.is_empty() {
+        entry.push_str(&format!("<OPR.name V=\"{}\"/>", escape(name)));
+    }
+    if !permission.is_empty() {
+        entry.push_str(&format!("<ACC><ACC.permission_level_cd V=\"{}\"/></ACC>", escape(permission)));
+    }
+    entry + "</OPR>"
 }

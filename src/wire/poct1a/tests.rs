@@ -169,7 +169,7 @@ fn gist(bytes: &[u8]) -> String {
     assert_eq!((root.value("HDR.version_id"), root.value("HDR.creation_dttm")), ("POCT1", TIME));
     let parts =
         ["ACK.type_cd", "ACK.ack_control_id", "ACK.error_detail_cd", "REQ.request_cd", "DTV.command_cd", "TM.dttm"];
-    let parts = parts.iter().chain(&["TRM.reason_cd", "ESC.esc_control_id"]);
+    let parts = parts.iter().chain(&["TRM.reason_cd", "ESC.esc_control_id", "OPR.operator_id", "EOT.topic_cd"]);
     let said: Vec<&str> = parts.map(|name| root.value(name)).filter(|v| !v.is_empty()).collect();
     format!("{}#{} {}", root.name, root.value("HDR.control_id"), said.join(" "))
 }
@@ -287,6 +287,33 @@ fn the_clock_is_set_when_both_sides_want_it() {
     let mut bench = Bench::with(wanted);
     bench.feed(&hello(&["START_CONTINUOUS"], "60"));
     assert_eq!(bench.feed(&status("0")), ["ACK.R01#2 AA 11", "DTV.R01#3 START_CONTINUOUS"]);
+}
+
+#[test]
+fn operators_are_sent_whole_to_a_device_that_takes_a_list_or_asks_for_it() {
+    let list: String = (0..7).map(|n| format!("NURSE {n};Roe & Co;2\n")).collect();
+    let wanted = ReceiverConfig { operators: operators::parse(&list).unwrap(), ..ReceiverConfig::default() };
+    let small = hello(&["START_CONTINUOUS"], "60").replace("16000", "1000");
+    let takes = small.replace("<DSC>", "<DSC><DSC.topics_supported_cd V=\"OP_LST\" />");
+    let mut bench = Bench::with(wanted.clone());
+    bench.feed(&takes);
+    assert_eq!(bench.feed(&status("0")), ["ACK.R01#2 AA 11", "OPL.R01#3 NURSE 0"]);
+    assert_eq!(bench.feed(&answer("3", "AA", "")), ["OPL.R01#4 NURSE 5"], "no message is too large for it");
+    assert_eq!(bench.feed(&answer("4", "AA", "")), ["EOT.R01#5 OP_LST", "DTV.R01#6 START_CONTINUOUS"]);
+    assert_eq!(bench.events, []);
+
+    let mut bench = Bench::with(wanted.clone());
+    bench.feed(&takes);
+    bench.feed(&status("0"));
+    assert_eq!(bench.feed(&answer("3", "AE", "")), ["DTV.R01#4 START_CONTINUOUS"], "what is refused is not forced");
+    assert_eq!(bench.events.last(), Some(&Event::Refused("the device did not take the operator list")));
+
+    let mut bench = Bench::with(wanted);
+    bench.feed(&small);
+    bench.feed(&status("0"));
+    bench.feed(&answer("3", "AA", ""));
+    let asks = message("REQ.R01", "20", "<REQ><REQ.request_cd V=\"OP_LST\" /></REQ>");
+    assert_eq!(bench.feed(&asks), ["ACK.R01#4 AA 20", "OPL.R01#5 NURSE 0"]);
 }
 
 #[test]

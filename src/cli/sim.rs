@@ -49,6 +49,7 @@ Examples:
   afferent sim instrument --connect 127.0.0.1:4001 -n 100
   afferent sim instrument --pty /tmp/analyzer --driver roche-cobas-c311 --rate 2 --faults bad-checksum:0.1,cut
   afferent sim instrument --connect 127.0.0.1:2575 --protocol hl7 --json
+  afferent sim instrument --connect 127.0.0.1:3001 --protocol poct1a -n 20 --faults cut:0.2,late-ack
   afferent sim instrument --connect box:2575 --protocol hl7 --tls-ca ca.pem --tls-cert poct.pem --tls-key poct.key
   afferent sim instrument --connect 127.0.0.1:2575 --ask TUBE1 --ask TUBE2
   afferent sim instrument --connect 127.0.0.1:4001 --session drivers/sysmex-xn/cases/normal-cbc-diff/session.txt")]
@@ -153,6 +154,7 @@ struct LineArgs {
 enum ProtocolArg {
     Astm,
     Hl7,
+    Poct1a,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -307,7 +309,7 @@ impl Instrument {
             None => None,
         };
         let protocol = match (self.protocol, driver.map(driver::Driver::protocol)) {
-            (None, Some(driver::Protocol::Poct1a)) => bail!("no instrument is simulated that speaks POCT1-A"),
+            (Some(ProtocolArg::Poct1a), _) | (None, Some(driver::Protocol::Poct1a)) => Protocol::Poct1a,
             (Some(ProtocolArg::Hl7), _) | (None, Some(driver::Protocol::Hl7)) => Protocol::Hl7,
             _ => Protocol::Astm,
         };

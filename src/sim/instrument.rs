@@ -7,6 +7,7 @@
 
 pub mod asking;
 mod conversation;
+mod device;
 pub mod faults;
 pub mod line;
 pub mod results;
@@ -70,7 +71,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// An ASTM or HL7 instrument with a generic shape that sends without end, without faults, a tenth corrected.
+    /// An instrument with a generic shape that sends without end, without faults, a tenth corrected.
     pub fn new(line: Line, protocol: Protocol) -> Self {
         Settings {
             line,
@@ -158,7 +159,7 @@ pub async fn run(
     ledger: Option<mpsc::Sender<Ledger>>,
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<Summary> {
-    if matches!(settings.protocol, Protocol::Poct1a | Protocol::Table) {
+    if settings.protocol == Protocol::Table {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "no such instrument is simulated on a line"));
     }
     let plug = Plug::new(settings.line.clone()).await?;
@@ -170,8 +171,14 @@ pub async fn run(
         took: Vec::new(),
         started: Instant::now(),
     };
+    let sends = async {
+        match run.settings.protocol {
+            Protocol::Poct1a => run.device(plug).await,
+            _ => run.everything(plug).await,
+        }
+    };
     tokio::select! {
-        () = run.everything(plug) => {}
+        () = sends => {}
         _ = stop.wait_for(|stop| *stop) => {}
     }
     Ok(run.finish())
@@ -313,7 +320,7 @@ impl Run {
                 };
                 Letter::Astm(astm::Sender::new(config), results::records(&self.settings.shape, specimen, &job.time))
             }
-            // `run` turns the others away.
+            // A POCT1-A device has a conversation of its own, and `run` turns files away.
             Protocol::Hl7 | Protocol::Poct1a | Protocol::Table => {
                 let reply_timeout = mllp::SenderConfig::default().reply_timeout.mul_f64(scale);
                 let control_id = format!("{}{}", specimen.id.replace('-', ""), specimen.version);

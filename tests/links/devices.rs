@@ -2,8 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use afferent::sim::instrument::Settings;
+use afferent::sim::instrument::line::Line;
+use afferent::sim::instrument::results::Shape;
 use afferent::tls::throwaway::Authority;
 use afferent::tls::{self, ClientTls};
+use afferent::wire::Protocol;
 use afferent::wire::poct1a::document::{Element, parse};
 use afferent::wire::poct1a::{DOCUMENT_MAX, Framer, Item};
 use rustls_pki_types::ServerName;
@@ -11,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::rig::{PATIENCE, Rig, free_port, health, link, listen, local, until};
+use crate::rig::{Acknowledged, Instrument, PATIENCE, Rig, free_port, health, link, listen, local, until};
 
 /// A device's end of a line.
 struct Device<S> {
@@ -184,4 +188,45 @@ async fn i1_i4_what_was_acknowledged_survives_a_kill_and_comes_once() {
     let reason = "the line went away inside a document";
     until("it is counted", || second.counted("ward", reason) == 1).await;
     assert!(!second.log().contains("CANARY") && !second.log().contains("PT 7"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_misbehaves_loses_nothing_and_is_sent_its_operators() {
+    const SPECIMENS: u64 = 24;
+    let rig = Rig::new().await;
+    let (port, operators) = (free_port(), rig.path("operators.csv"));
+    let list: String = (0..600).map(|n| format!("NURSE {n};Roe, R & Co;2\n")).collect();
+    std::fs::write(&operators, list).unwrap();
+    let line = format!("{}\noperators = {operators:?}\nset_time = true", listen(port));
+    let gateway = rig.gateway(&link("ward", "poct1a", &line)).await;
+    let faults = "noise:0.2,cut:0.2,dup-frame:0.3,dropped-ack:0.3,late-ack:1,wrong-control-id:1".parse().unwrap();
+    // The generic driver takes no activities of enzymes.
+    let mut shape = Shape::generic();
+    shape.analytes.retain(|analyte| analyte.unit != "U/L");
+    let instrument = Instrument::with(Settings {
+        count: Some(SPECIMENS),
+        faults,
+        shape,
+        run: "WARD".to_owned(),
+        ..Settings::new(Line::Connect(local(port)), Protocol::Poct1a)
+    });
+    let (summary, books) = instrument.finishes().await;
+    assert_eq!((summary.acknowledged, summary.violations), (SPECIMENS, 0), "{summary:?}");
+    let committed: Vec<&str> = summary.faults.keys().copied().collect();
+    assert_eq!(committed, ["cut", "dropped-ack", "dup-frame", "late-ack", "noise", "wrong-control-id"]);
+
+    let says = |body: &str, book: &Acknowledged| {
+        body.contains(&book.id) && book.results.iter().all(|result| body.contains(&format!("|{}|", result.value)))
+    };
+    until("everything is in the chart, once", || {
+        let bodies = rig.chart().into_iter().map(|arrival| String::from_utf8_lossy(&arrival.body).into_owned());
+        let bodies: BTreeSet<String> = bodies.collect();
+        books.iter().all(|book| bodies.iter().filter(|body| says(body, book)).count() == 1)
+    })
+    .await;
+    assert_eq!(charted(&rig, "|55.5|"), 0, "a control is no patient's result");
+    let health = health(&gateway, "ward");
+    assert!(health.reasons.contains_key("an answer to nothing the host said"), "{:?}", health.reasons);
+    assert!(!health.reasons.contains_key("the device did not take the operator list"), "{:?}", health.reasons);
+    gateway.stop().await;
 }

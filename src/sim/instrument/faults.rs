@@ -32,11 +32,15 @@ pub enum Fault {
     EnqInSession,
     /// `EOT` comes in one write with the last frame, before its acknowledgment.
     GluedEot,
+    /// The host's directive is answered late (POCT1-A).
+    LateAck,
+    /// The host's directive is answered under a wrong control id first (POCT1-A).
+    WrongControlId,
 }
 
 impl Fault {
     /// Every fault, by the name it has on the command line.
-    pub const NAMES: [(&str, Fault); 9] = [
+    pub const NAMES: [(&str, Fault); 11] = [
         ("bad-checksum", Fault::BadChecksum),
         ("dropped-ack", Fault::DroppedAck),
         ("stall", Fault::Stall),
@@ -46,6 +50,8 @@ impl Fault {
         ("contention", Fault::Contention),
         ("enq-in-session", Fault::EnqInSession),
         ("glued-eot", Fault::GluedEot),
+        ("late-ack", Fault::LateAck),
+        ("wrong-control-id", Fault::WrongControlId),
     ];
 
     /// The name on the command line.
@@ -53,12 +59,13 @@ impl Fault {
         Fault::NAMES.iter().find(|(_, fault)| *fault == self).map_or("", |(name, _)| name)
     }
 
-    /// HL7 over MLLP has no frame numbers, no line to ask for and no checksum.
-    fn applies_to(self, protocol: Protocol) -> bool {
+    /// HL7 and POCT1-A have no frame numbers, no line to ask for and no checksum. What is wrong with a device's answers
+    /// is committed where it answers, and not while it sends.
+    pub(super) fn applies_to(self, protocol: Protocol) -> bool {
         match protocol {
-            Protocol::Astm => true,
-            Protocol::Poct1a | Protocol::Table => false,
-            Protocol::Hl7 => {
+            Protocol::Astm => !matches!(self, Fault::LateAck | Fault::WrongControlId),
+            Protocol::Table => false,
+            Protocol::Hl7 | Protocol::Poct1a => {
                 matches!(self, Fault::DroppedAck | Fault::Stall | Fault::Noise | Fault::Cut | Fault::DupFrame)
             }
         }
@@ -94,6 +101,11 @@ impl FromStr for Faults {
 }
 
 impl Faults {
+    /// True when this fault is in the script and its turn has come.
+    pub fn commits(&self, fault: Fault, random: &mut Random) -> bool {
+        self.0.iter().any(|(known, probability)| *known == fault && random.chance(*probability))
+    }
+
     /// The fault of the next attempt, if any.
     pub fn pick(&self, random: &mut Random, protocol: Protocol) -> Option<Fault> {
         let mut apt = self.0.iter().filter(|(fault, _)| fault.applies_to(protocol));

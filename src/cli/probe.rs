@@ -208,8 +208,9 @@ impl Scene {
         let link = config.links.iter().find(|link| link.name == name)?.clone();
         let driver = link.driver.as_deref().and_then(|id| self.registry.get(id));
         let link = driver.map_or(link.clone(), |driver| link.with_driver(driver.wire()));
-        let errors = running.iter().find(|health| health.link == name).and_then(|health| health.line_errors);
-        Some(Target::Running { data: config.gateway.data.clone(), link: Box::new(link), errors })
+        let health = running.iter().find(|health| health.link == name);
+        let port = health.map_or((None, None), |health| (health.line_errors, health.modem_lines));
+        Some(Target::Running { data: config.gateway.data.clone(), link: Box::new(link), port })
     }
 
     fn print_ports(&self) {

@@ -1,6 +1,6 @@
 //! What a link counts and logs. Nothing here can hold patient data: every reason is a constant (invariant I8).
 
-use super::serial::port::LineErrors;
+use super::serial::port::{LineErrors, ModemLines};
 use super::taps::Taps;
 use crate::wire::{Event, Protocol};
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,7 @@ struct Inner {
     heard: Option<Instant>,
     up: bool,
     line_errors: Option<LineErrors>,
+    modem_lines: Option<ModemLines>,
     reasons: BTreeMap<&'static str, u64>,
 }
 
@@ -48,6 +49,9 @@ pub struct LinkHealth {
     /// What the kernel counted on the serial port since it was opened; none when it keeps no count.
     #[serde(default)]
     pub line_errors: Option<LineErrors>,
+    /// The serial port's handshake lines; none when it has none.
+    #[serde(default)]
+    pub modem_lines: Option<ModemLines>,
     /// Refusals, oddities and losses of the line since start, by reason.
     pub reasons: BTreeMap<String, u64>,
 }
@@ -108,8 +112,10 @@ impl LinkCounters {
         }
     }
 
-    /// What the kernel has counted on the serial port since it was opened: each kind that grew is an event.
-    pub fn line_errors(&self, counted: Option<LineErrors>) {
+    /// What the kernel knows of the serial port: what it has counted since it was opened, of which each kind that grew
+    /// is an event, and the handshake lines.
+    pub fn port(&self, counted: Option<LineErrors>, lines: Option<ModemLines>) {
+        self.with(|inner| inner.modem_lines = lines);
         let before = self.with(|inner| std::mem::replace(&mut inner.line_errors, counted)).unwrap_or_default();
         for (kind, _) in counted.into_iter().flat_map(|now| now.since(before).words()) {
             self.event(&Event::Odd(kind));
@@ -154,6 +160,7 @@ impl LinkCounters {
             messages: inner.messages,
             silent_s: inner.heard.map(|at| at.elapsed().as_secs()),
             line_errors: inner.line_errors,
+            modem_lines: inner.modem_lines,
             reasons: inner.reasons.iter().map(|(reason, n)| (reason.to_string(), *n)).collect(),
         })
     }

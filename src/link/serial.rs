@@ -12,7 +12,7 @@ use super::marks::Marks;
 use super::pump::Ended;
 use super::{Config, Shell, stopped};
 use crate::backoff::Backoff;
-use port::LineErrors;
+use port::{LineErrors, ModemLines};
 use ports::Unresolved;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -25,8 +25,8 @@ use tokio_serial::{SerialPortBuilderExt, SerialStream};
 
 /// LIS01-A2 section 5: 9600 bits per second unless told otherwise.
 const BAUD_DEFAULT: u32 = 9600;
-/// The kernel's error counters are read so often.
-const COUNT_EVERY: Duration = Duration::from_secs(1);
+/// The port's error counters and handshake lines are read so often.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
 
 /// Opens the port and serves it, again and again, until the gateway stops.
 pub async fn serve(shell: Arc<Shell>, path: PathBuf) {
@@ -46,7 +46,7 @@ async fn serve_below(root: &Path, shell: Arc<Shell>, path: PathBuf) {
                 let descriptor = port.as_raw_fd();
                 let ended = tokio::select! {
                     ended = converse(&shell, &mut port, &mut backoff) => ended,
-                    never = watch_errors(&shell, descriptor) => match never {},
+                    never = watch(&shell, descriptor) => match never {},
                 };
                 shell.counters.disconnected();
                 if ended == Ended::Stopped {
@@ -130,15 +130,18 @@ async fn converse(shell: &Shell, port: &mut SerialStream, backoff: &mut Backoff)
     }
 }
 
-/// Tells the link what errors the kernel counts on the port, which must stay open meanwhile.
-async fn watch_errors(shell: &Shell, port: RawFd) -> Infallible {
+/// Tells the link what the kernel knows of the port, which must stay open meanwhile.
+async fn watch(shell: &Shell, port: RawFd) -> Infallible {
     // What another opening of the port counted is no part of it.
-    shell.counters.line_errors(None);
-    let Some(first) = LineErrors::read(&port) else { return std::future::pending().await };
-    shell.counters.line_errors(Some(LineErrors::default()));
+    shell.counters.port(None, None);
+    let first = LineErrors::read(&port);
+    if first.is_none() && ModemLines::read(&port).is_none() {
+        return std::future::pending().await;
+    }
     loop {
-        tokio::time::sleep(COUNT_EVERY).await;
-        shell.counters.line_errors(LineErrors::read(&port).map(|now| now.since(first)));
+        let counted = LineErrors::read(&port).zip(first).map(|(now, first)| now.since(first));
+        shell.counters.port(counted, ModemLines::read(&port));
+        tokio::time::sleep(WATCH_EVERY).await;
     }
 }
 

@@ -244,13 +244,7 @@ fn line(config: &link::Config, health: &LinkHealth) -> Finding {
             format!("listening on {address}, and nobody is connected"),
             "set host address and port at the instrument to this box; is a firewall between them?",
         ),
-        (None, _, None) if config.serial.is_some() => finding(
-            "line",
-            name,
-            State::Look,
-            "the port is open, and nothing has been heard",
-            "send a result; if nothing comes, try a crossed (null modem) cable, then the other port of the instrument",
-        ),
+        (None, _, None) if config.serial.is_some() => silent_port(name, health),
         _ => finding(
             "line",
             name,
@@ -259,6 +253,25 @@ fn line(config: &link::Config, health: &LinkHealth) -> Finding {
             format!("send one, and watch: afferent tap {name}"),
         ),
     }
+}
+
+/// Nothing came on an open port: the handshake lines tell whether there is anybody.
+fn silent_port(name: &str, health: &LinkHealth) -> Finding {
+    let (says, next) = match health.modem_lines {
+        Some(lines) if lines.any() => (
+            "the port is open and the other side has power, and nothing has been heard",
+            "send a result; if nothing comes, switch the instrument's host interface on",
+        ),
+        Some(_) => (
+            "the port is open, all handshake lines are low, and nothing has been heard",
+            "is the instrument on? Then try a crossed (null modem) cable, then the other port of the instrument",
+        ),
+        None => (
+            "the port is open, and nothing has been heard",
+            "send a result; if nothing comes, try a crossed (null modem) cable, then the other port of the instrument",
+        ),
+    };
+    finding("line", name, State::Look, says, next)
 }
 
 /// The link's port has a twin, and its name is the name of both.

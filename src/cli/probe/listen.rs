@@ -47,8 +47,8 @@ pub enum Target {
         data: PathBuf,
         /// The link, with its driver's settings.
         link: Box<link::Config>,
-        /// What the kernel counted on its port.
-        errors: Option<LineErrors>,
+        /// What the gateway knows of its port.
+        port: (Option<LineErrors>, Option<ModemLines>),
     },
 }
 
@@ -149,7 +149,7 @@ impl Listening {
                 self.network(&mut stream, &mut probe, &mut stopped).await;
                 Ok(probe)
             }
-            Target::Running { data, link, errors } => self.overhear(data, *link, errors).await,
+            Target::Running { data, link, port } => self.overhear(data, *link, port).await,
         }
     }
 
@@ -243,13 +243,18 @@ impl Listening {
     }
 
     /// Through the gateway, which answers and keeps what comes.
-    async fn overhear(&self, data: PathBuf, link: link::Config, errors: Option<LineErrors>) -> anyhow::Result<Probe> {
+    async fn overhear(
+        &self,
+        data: PathBuf,
+        link: link::Config,
+        port: (Option<LineErrors>, Option<ModemLines>),
+    ) -> anyhow::Result<Probe> {
         let now = Instant::now();
         let mut probe = match &link.serial {
             Some(_) => Probe::serial(now, link.baud.unwrap_or(self.baud), true, Manner::Overhear),
             None => Probe::network(now, Manner::Overhear),
         };
-        probe.see_port(errors, None);
+        probe.see_port(port.0, port.1);
         let (to, passed) = mpsc::channel();
         let name = link.name.clone();
         std::thread::spawn(move || {

@@ -15,6 +15,7 @@ fn health(parts: u64, messages: u64, reasons: &[(&str, u64)]) -> LinkHealth {
         messages,
         silent_s: (parts > 0).then_some(3),
         line_errors: None,
+        modem_lines: None,
         reasons: reasons.iter().map(|(reason, n)| (reason.to_string(), *n)).collect(),
     }
 }
@@ -56,7 +57,11 @@ fn what_is_not_good_says_what_to_do_next() {
     let serial = link::Config { listen: None, serial: Some("/dev/ttyUSB0".into()), ..config("serial") };
     let down = LinkHealth { up: false, ..health(0, 0, &[]) };
     let nobody = LinkHealth { open_connections: 0, ..health(0, 0, &[]) };
+    let lines = |cts| Some(link::serial::port::ModemLines { cts, ..Default::default() });
+    let with_lines = |cts| LinkHealth { modem_lines: lines(cts), ..health(0, 0, &[]) };
     for (facts, layer, state, word) in [
+        (facts(vec![(&serial, Some(with_lines(true)))]), "line", State::Look, "host interface"),
+        (facts(vec![(&serial, Some(with_lines(false)))]), "line", State::Look, "crossed"),
         (facts(vec![(&serial, Some(down))]), "line", State::Bad, "by-id"),
         (facts(vec![(&serial, Some(health(0, 0, &[])))]), "line", State::Look, "crossed"),
         (facts(vec![(&link, Some(nobody))]), "line", State::Look, "firewall"),

@@ -6,14 +6,18 @@
 
 pub mod code;
 pub mod decimal;
+pub mod exact;
 pub mod phi;
 pub mod time;
+pub mod ucum;
 pub mod work_order;
 
 pub use code::{Coding, CodingSystem};
 pub use decimal::Decimal;
+pub use exact::Exact;
 pub use phi::Phi;
 pub use time::Timestamp;
+pub use ucum::Unit;
 pub use work_order::{OrderNumber, OrderStatus, OrderedPatient, OrderedTest, WorkOrder};
 
 use serde::{Deserialize, Serialize};
@@ -281,6 +285,27 @@ impl Doubt {
             Doubt::Charset => "charset",
             Doubt::NoOrder => "no-order",
             Doubt::OrderMismatch => "order-mismatch",
+        }
+    }
+
+    /// What it means, in plain words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Doubt::UnmappedCode => "nobody has said which LOINC its code is",
+            Doubt::UnknownUnit => "nobody has said which UCUM unit its unit is",
+            Doubt::Control => "it is a control run",
+            Doubt::FailedRun => "the instrument says the run failed",
+            Doubt::Questionable => "the instrument itself questions it",
+            Doubt::UnreadableValue => "its value is missing or is not what this test can be",
+            Doubt::NoSpecimen => "no specimen id could be read",
+            Doubt::ClockDisagreement => "the instrument's clock and the box's disagree",
+            Doubt::NotProduction => "its message is marked as training or debugging",
+            Doubt::Incomplete => "its message was cut off",
+            Doubt::Unreadable => "a record of its message could not be read",
+            Doubt::UnknownStatus => "its status has no agreed meaning",
+            Doubt::NoOrder => "no order was found that it answers",
+            Doubt::OrderMismatch => "the order found is for somebody or something else",
+            Doubt::Charset => "its text does not fit the character set",
         }
     }
 }

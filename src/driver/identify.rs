@@ -5,6 +5,7 @@ use super::path::{COLUMN, Place};
 use super::read::Source;
 use super::schema::{Analyte, Identity, Schema};
 use super::{Driver, Protocol, interpret_astm, interpret_hl7, interpret_poct1a, interpret_table};
+use crate::clinical::Unit;
 use crate::message::{astm, charset, hl7, poct1a, tables};
 
 /// Only this much of a message is looked at to recognise its sender, in bytes.
@@ -211,8 +212,18 @@ pub(super) fn check(schema: &Schema) -> Result<(), Fault> {
             let message = format!("`{}` is not a LOINC code (its check digit does not fit)", analyte.loinc);
             return fault(message, &[&analyte.loinc]);
         }
-        if let Some((unit, _)) = analyte.units.iter().find(|(_, ucum)| ucum.is_empty() || ucum.contains(' ')) {
-            return fault(format!("unit `{unit}` of analyte `{code}` has no UCUM; unitless is \"1\""), &needles);
+        for (unit, ucum) in &analyte.units {
+            if let Err(error) = Unit::parse(ucum) {
+                let message = format!("unit `{unit}` of analyte `{code}`: {error}; unitless is \"1\"");
+                let written = [format!("\"{ucum}\""), needles[0].to_string()];
+                return fault(message, &[&written[0], &written[1]]);
+            }
+        }
+    }
+    for (unit, ucum) in &schema.units {
+        if let Err(error) = Unit::parse(ucum) {
+            let written = format!("\"{ucum}\"");
+            return fault(format!("unit `{unit}`: {error}; unitless is \"1\""), &[&written, "[units]"]);
         }
     }
     Ok(())

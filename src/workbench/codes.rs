@@ -1,8 +1,10 @@
 //! Codes and units that nobody has mapped yet: what was seen, and what other drivers take the same thing for. Pure.
 //!
 //! A suggestion is never applied by itself (invariant I13). It is made only where code or name agree **and** the unit
-//! does: the same number of a mass and of an amount of substance are two different results.
+//! does, or is one the driver's unit can be said in: the same number of a mass and of an amount of substance are two
+//! different results, and g/L and mg/dL are not.
 
+use crate::clinical::Unit;
 use crate::driver::Registry;
 use crate::driver::schema::Analyte;
 use serde::Serialize;
@@ -41,12 +43,15 @@ pub struct Suggestion {
     pub drivers: Vec<String>,
     /// `code` or `name`: what agrees besides the unit.
     pub agrees: &'static str,
+    /// `same` or `commensurable`: how the unit agrees.
+    pub unit: &'static str,
 }
 
 impl std::fmt::Display for Suggestion {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Suggestion { loinc, name, ucum, drivers, agrees } = self;
-        write!(f, "{loinc} {name}, {ucum} (same {agrees} and unit in {})", drivers.join(", "))
+        let Suggestion { loinc, name, ucum, drivers, agrees, unit } = self;
+        let unit = if *unit == "same" { "unit" } else { "kind of unit" };
+        write!(f, "{loinc} {name}, {ucum} (same {agrees} and {unit} in {})", drivers.join(", "))
     }
 }
 
@@ -63,12 +68,15 @@ pub struct Decision {
     pub units: Vec<(String, String)>,
 }
 
-/// Suggestions for a code, those most drivers agree on first.
+/// Suggestions for a code, those in the same unit and those most drivers agree on first.
 pub fn suggest(registry: &Registry, code: &str, name: &str, unit: &str) -> Vec<Suggestion> {
-    let mut found: BTreeMap<(&'static str, String, String), Suggestion> = BTreeMap::new();
+    let mut found: BTreeMap<(&'static str, &'static str, String, String), Suggestion> = BTreeMap::new();
+    let sent = in_ucum(registry, unit);
     for driver in registry.iter() {
         for analyte in &driver.schema.analyte {
-            let Some(ucum) = ucum(analyte, &driver.schema.units, unit) else { continue };
+            let said = || sent.clone().filter(|sent| is_sayable(analyte, &driver.schema.units, sent));
+            let as_sent = ucum(analyte, &driver.schema.units, unit).map(|ucum| ("same", ucum));
+            let Some((unit, ucum)) = as_sent.or_else(|| Some(("commensurable", said()?))) else { continue };
             let agrees = if same(&analyte.code, code) {
                 "code"
             } else if is_called(analyte, code) || is_called(analyte, name) {
@@ -76,20 +84,22 @@ pub fn suggest(registry: &Registry, code: &str, name: &str, unit: &str) -> Vec<S
             } else {
                 continue;
             };
-            let suggestion = found.entry((agrees, analyte.loinc.clone(), ucum.clone())).or_insert_with(|| Suggestion {
-                loinc: analyte.loinc.clone(),
-                name: analyte.name.clone(),
-                ucum,
-                drivers: Vec::new(),
-                agrees,
-            });
+            let suggestion =
+                found.entry((agrees, unit, analyte.loinc.clone(), ucum.clone())).or_insert_with(|| Suggestion {
+                    loinc: analyte.loinc.clone(),
+                    name: analyte.name.clone(),
+                    ucum,
+                    drivers: Vec::new(),
+                    agrees,
+                    unit,
+                });
             if !suggestion.drivers.contains(&driver.id) {
                 suggestion.drivers.push(driver.id.clone());
             }
         }
     }
     let mut found: Vec<Suggestion> = found.into_values().collect();
-    found.sort_by_key(|s| (std::cmp::Reverse(s.drivers.len()), s.agrees, s.loinc.clone()));
+    found.sort_by_key(|s| (s.unit != "same", std::cmp::Reverse(s.drivers.len()), s.agrees, s.loinc.clone()));
     found.truncate(SUGGESTIONS_MAX);
     found
 }
@@ -121,6 +131,27 @@ fn ucum(analyte: &Analyte, of_driver: &BTreeMap<String, String>, unit: &str) -> 
     }
     let as_ucum = || analyte.units.values().find(|ucum| ucum.as_str() == unit).cloned();
     analyte.units.get(unit).cloned().or_else(as_ucum)
+}
+
+/// The unit in UCUM, when it is a UCUM code itself or every driver that lists it agrees what it is.
+fn in_ucum(registry: &Registry, unit: &str) -> Option<String> {
+    let listed = |driver: &crate::driver::Driver| {
+        let analytes = driver.schema.analyte.iter().map(|analyte| &analyte.units);
+        analytes.chain([&driver.schema.units]).filter_map(|units| units.get(unit)).cloned().collect::<Vec<_>>()
+    };
+    let mut listed: Vec<String> = registry.iter().flat_map(listed).collect();
+    listed.dedup();
+    match listed.as_slice() {
+        [] => Unit::parse(unit).ok().map(|_| unit.to_string()),
+        [first, rest @ ..] => rest.iter().all(|other| other == first).then(|| first.clone()),
+    }
+}
+
+/// True when a number in this unit can be said in one the analyte comes in.
+fn is_sayable(analyte: &Analyte, of_driver: &BTreeMap<String, String>, ucum: &str) -> bool {
+    let Ok(unit) = Unit::parse(ucum) else { return false };
+    let units = if analyte.units.is_empty() { of_driver } else { &analyte.units };
+    units.values().filter_map(|known| Unit::parse(known).ok()).any(|known| known.is_commensurable(&unit))
 }
 
 /// The same code, whatever its case and punctuation.
@@ -169,6 +200,9 @@ mod tests {
         let found = loincs("glu", "", "mg/dl");
         assert!(found.contains(&"2345-7".to_string()) && !found.contains(&"14749-6".to_string()), "{found:?}");
         assert!(loincs("glu", "", "furlong").is_empty());
+        let found = suggest(&registry(), "glu", "", "g/L");
+        assert!(found.iter().any(|s| s.loinc == "2345-7" && s.ucum == "g/L"), "g/L is a mass as mg/dL is: {found:?}");
+        assert!(!found.iter().any(|s| s.loinc == "14749-6"), "{found:?}");
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod sample;
 pub mod schema;
 
 use crate::driver::{DriverError, Registry};
+use crate::rules::{Rule, Rulebook};
 use crate::{delivery, journal, link};
 use jiff::tz::TimeZone;
 use schemars::JsonSchema;
@@ -42,6 +43,9 @@ pub struct Config {
     /// Where results go, one table each.
     #[serde(rename = "destination")]
     pub destinations: Vec<delivery::Config>,
+    /// Autoverification rules, tried in this order, one table each.
+    #[serde(rename = "rule")]
+    pub rules: Vec<Rule>,
     /// Id and text of each driver the site added, read when the configuration was.
     #[serde(skip)]
     site_drivers: Vec<(String, String)>,
@@ -60,11 +64,13 @@ pub struct Gateway {
     /// Directory with the site's own drivers, one folder `<id>/driver.toml` each. A driver with the id of a built-in
     /// one takes its place.
     pub drivers: Option<PathBuf>,
+    /// File with more rules, `[[rule]]` tables and nothing else; they come behind those of this file.
+    pub rules: Option<PathBuf>,
 }
 
 impl Default for Gateway {
     fn default() -> Self {
-        Gateway { name: None, data: PathBuf::from(DATA_DEFAULT), time_zone: None, drivers: None }
+        Gateway { name: None, data: PathBuf::from(DATA_DEFAULT), time_zone: None, drivers: None, rules: None }
     }
 }
 
@@ -94,6 +100,11 @@ impl Config {
             registry.add(id, text)?;
         }
         Ok(registry)
+    }
+
+    /// The site's rules, ready to judge. [`load()`] has checked them: of rules that are wrong there are none.
+    pub fn rulebook(&self) -> Rulebook {
+        Rulebook::new(&self.rules).unwrap_or_default()
     }
 }
 

@@ -94,7 +94,9 @@ impl Gateway {
         let settled: Vec<link::Config> = config.links.iter().map(settled).collect();
 
         let host = Arc::new(Host::new(&name, &zone, Arc::new(registry.clone()), journal));
-        let interpreter = Interpreter::new(journal, registry, &name, &zone, &config.links, &config.destinations)?;
+        let rulebook = config.rulebook();
+        let interpreter =
+            Interpreter::new(journal, registry, &name, &zone, &config.links, rulebook, &config.destinations)?;
         let interpreter = std::thread::Builder::new()
             .name("interpreter".to_string())
             .spawn({

@@ -4,17 +4,26 @@
 //! one transaction. It keeps nothing between entries: a crash at any point only means that the entry is interpreted
 //! again, with the same outcome and the same message ids (invariants I2, I5).
 //!
-//! [`filing`] is the pure half: what becomes of one report. This file is the loop around it.
+//! [`filing`] is the pure half: what becomes of one report. [`reading`] says how a link's entries are read, [`facts`]
+//! what the rules must know besides. This file is the loop around them.
 
+pub mod facts;
 pub mod filing;
+pub mod reading;
 
-use crate::clinical::{Doubt, Phi, Report};
+use crate::clinical::{Doubt, Observation, Phi, Report};
 use crate::delivery;
-use crate::driver::{self, Interpretation, Registry};
-use crate::journal::{Entry, Filing, HoldId, Journal, JournalError, Lookup, Reader, ReleaseFiling, Released, ReportId};
-use crate::{link, rules, wire};
+use crate::driver::{Interpretation, Registry};
+use crate::journal::{
+    Entry, EntryId, Filing, HoldId, Journal, JournalError, Lookup, OperatorAction, Reader, ReleaseFiling, Released,
+    ReportId,
+};
+use crate::link;
+use crate::rules::autoverification::{self, Needs};
+use crate::rules::{Decision, Facts, Outcome, Rulebook, rule};
 use filing::{Desk, Source};
-use std::collections::{HashMap, HashSet};
+use reading::{LinkRules, Reading};
+use std::collections::HashSet;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -26,28 +35,17 @@ const POLL: Duration = Duration::from_millis(500);
 const GIVE_WAY: libc::c_int = 10;
 /// Pause after a storage error.
 const STORAGE_PAUSE: Duration = Duration::from_millis(200);
-
-/// What the interpreter knows of a link.
-struct LinkRules {
-    protocol: wire::Protocol,
-    driver: Option<String>,
-    zone: jiff::tz::TimeZone,
-    charset: Option<String>,
-    policy: rules::Policy,
-    resend_window_s: i64,
-}
+/// Locked results looked at, and unlocked, at once.
+const LOCKED: usize = 500;
+const HOUR_MS: i64 = 3_600_000;
 
 /// The loop's state. It owns everything; it shares only the journal.
 pub struct Interpreter {
     journal: Journal,
     reader: Reader,
-    registry: Registry,
-    links: HashMap<String, LinkRules>,
-    /// For entries whose link is not configured any more.
-    removed_astm: LinkRules,
-    removed_hl7: LinkRules,
-    removed_poct1a: LinkRules,
-    removed_table: LinkRules,
+    reading: Reading,
+    rulebook: Rulebook,
+    links: Vec<String>,
     desk: Desk,
 }
 
@@ -55,55 +53,46 @@ pub struct Interpreter {
 #[derive(Default)]
 struct Batch {
     filings: Vec<Filing>,
-    specimens: HashSet<Phi>,
+    /// Specimens and patients the filings are about.
+    subjects: HashSet<Phi>,
 }
 
 impl Batch {
-    fn mentions(&self, report: &Report) -> bool {
-        !report.specimen.id.is_empty() && self.specimens.contains(&report.specimen.id)
+    fn mentions<'r>(&self, mut subjects: impl Iterator<Item = &'r Phi>) -> bool {
+        subjects.any(|subject| self.subjects.contains(subject))
     }
 }
 
 impl Interpreter {
-    /// An interpreter for these links and destinations. `zone` is the clock of instruments whose link names none.
+    /// An interpreter for these links, rules and destinations. `zone` is the clock of instruments whose link names none.
     pub fn new(
         journal: &Journal,
         registry: Registry,
         gateway: &str,
         zone: &jiff::tz::TimeZone,
         links: &[link::Config],
+        rulebook: Rulebook,
         destinations: &[delivery::Config],
     ) -> Result<Self, JournalError> {
-        let rules_of = |config: &link::Config| LinkRules {
-            protocol: config.protocol,
-            driver: config.driver.clone(),
-            zone: config
-                .time_zone
-                .as_deref()
-                .and_then(|name| jiff::tz::TimeZone::get(name).ok())
-                .unwrap_or_else(|| zone.clone()),
-            charset: config.charset.clone(),
-            policy: config.policy(),
-            resend_window_s: config.resend_window_s.into(),
-        };
         Ok(Interpreter {
             journal: journal.clone(),
             reader: journal.reader()?,
-            registry,
-            removed_astm: LinkRules::of_a_removed_link(wire::Protocol::Astm),
-            removed_hl7: LinkRules::of_a_removed_link(wire::Protocol::Hl7),
-            removed_poct1a: LinkRules::of_a_removed_link(wire::Protocol::Poct1a),
-            removed_table: LinkRules::of_a_removed_link(wire::Protocol::Table),
-            links: links.iter().map(|config| (config.name.clone(), rules_of(config))).collect(),
+            reading: Reading::new(registry, zone, links),
+            rulebook,
+            links: links.iter().map(|config| config.name.clone()).collect(),
             desk: Desk::new(gateway, destinations),
         })
     }
 
     /// Runs until `stop` turns true; the journal's change signal wakes it.
-    pub fn run(mut self, stop: &watch::Receiver<bool>) {
+    pub fn run(self, stop: &watch::Receiver<bool>) {
         give_way();
+        // A crash may have come between a good control and what it unlocks, and the rules may be others now.
+        let mut unlocked = false;
         while !*stop.borrow() {
-            match self.round() {
+            let round = if unlocked { self.round() } else { self.unlock_all().map(|()| 1) };
+            unlocked |= round.is_ok();
+            match round {
                 Ok(0) => self.journal.wait_for_entries(POLL),
                 Ok(_) => {}
                 Err(error) => {
@@ -116,48 +105,96 @@ impl Interpreter {
     }
 
     /// Interprets what is waiting; tells how much it was.
-    fn round(&mut self) -> Result<usize, JournalError> {
+    fn round(&self) -> Result<usize, JournalError> {
         let entries = self.reader.pending_entries(BATCH)?;
         let mut ready = Batch::default();
         for entry in &entries {
-            let (rules, interpretation) = self.interpret(entry);
-            // What is decided about a specimen depends on what was filed about it before.
-            if interpretation.reports.iter().any(|report| ready.mentions(report)) {
+            let (rules, interpretation) = self.reading.read(entry);
+            // What is decided about a specimen or a patient depends on what was filed about it before.
+            if ready.mentions(self.subjects(&interpretation.reports)) {
                 self.file(std::mem::take(&mut ready))?;
             }
-            ready.specimens.extend(interpretation.reports.iter().map(|report| report.specimen.id.clone()));
+            ready.subjects.extend(self.subjects(&interpretation.reports).cloned());
+            let unlocks =
+                self.rulebook.locks(&entry.link) && interpretation.reports.iter().any(|r| r.control.is_some());
             ready.filings.push(self.decide(entry, rules, interpretation)?);
+            if unlocks {
+                // What a good control unlocks goes out before anything that came after the control (invariant I6).
+                self.file(std::mem::take(&mut ready))?;
+                self.unlock(&entry.link)?;
+                self.send_released()?;
+            }
         }
         self.file(ready)?;
-        let released = self.reader.released(BATCH)?;
-        for item in &released {
-            let filing = self.release(item)?;
-            self.journal.file_release(filing)?;
+        Ok(entries.len() + self.send_released()?)
+    }
+
+    /// Whom reports are about, as far as it matters to what comes after them. Only rules look at a patient's history.
+    fn subjects<'r>(&self, reports: &'r [Report]) -> impl Iterator<Item = &'r Phi> {
+        let with_patients = !self.rulebook.is_empty();
+        let of = move |r: &'r Report| [Some(&r.specimen.id), with_patients.then_some(&r.patient.id)];
+        reports.iter().flat_map(of).flatten().filter(|id| !id.is_empty())
+    }
+
+    /// Files what a person or a rule released; tells how much it was.
+    fn send_released(&self) -> Result<usize, JournalError> {
+        let mut sent = 0;
+        loop {
+            let released = self.reader.released(BATCH)?;
+            for item in &released {
+                let filing = self.release(item)?;
+                self.journal.file_release(filing)?;
+            }
+            sent += released.len();
+            // What is damaged is set aside by the writer, so a batch that is not full is the last for now.
+            if released.len() < BATCH {
+                return Ok(sent);
+            }
         }
-        Ok(entries.len() + released.len())
+    }
+
+    fn unlock_all(&self) -> Result<(), JournalError> {
+        self.links.iter().try_for_each(|link| self.unlock(link))
+    }
+
+    /// Releases what the controls of a link lock no longer, in the order in which it was locked.
+    fn unlock(&self, link: &str) -> Result<(), JournalError> {
+        let (mut after, mut facts) = (HoldId(0), Facts::default());
+        loop {
+            let locked = self.reader.locked(link, after, LOCKED)?;
+            let Some(last) = locked.last() else { return Ok(()) };
+            after = last.hold;
+            let mut open = Vec::new();
+            for item in &locked {
+                let Ok(report) = serde_json::from_slice::<Report>(&item.json) else { continue };
+                let Some(observation) = report.observations.get(item.observation as usize) else { continue };
+                let code = autoverification::code(observation);
+                if !facts.controls.contains_key(code) {
+                    let needs = Needs { controls: [code.to_string()].into(), ..Needs::default() };
+                    let now = EntryId(i64::MAX);
+                    let fetched = facts::fetch(&self.reader, &needs, (link, now, item.received_ms), &report, now)?;
+                    facts.controls.extend(fetched.controls);
+                }
+                if self.rulebook.lock(link, observation, item.received_ms, &facts).is_none() {
+                    open.push(item.hold);
+                }
+            }
+            if !open.is_empty() {
+                tracing::info!(link, results = open.len(), "controls are good: locked results go out");
+                let note = "its controls are good".to_string();
+                self.journal.operate(OperatorAction::Release { holds: open, note })?;
+            }
+        }
+    }
+
+    /// What the rules must know to judge this report.
+    fn facts(&self, link: &str, entry: EntryId, received_ms: i64, report: &Report) -> Result<Facts, JournalError> {
+        let needs = self.rulebook.needs(link, report);
+        facts::fetch(&self.reader, &needs, (link, entry, received_ms), report, EntryId(i64::MAX))
     }
 
     fn file(&self, batch: Batch) -> Result<(), JournalError> {
         self.journal.file_all(batch.filings).into_iter().try_for_each(|filed| filed.map(drop))
-    }
-
-    fn interpret(&self, entry: &Entry) -> (&LinkRules, Interpretation) {
-        // A link that was renamed or removed after it heard this: the safest rules apply.
-        let removed = || match driver::guess_protocol(&entry.raw) {
-            wire::Protocol::Poct1a => &self.removed_poct1a,
-            wire::Protocol::Table => &self.removed_table,
-            _ if wire::mllp::msh(&entry.raw).is_some() => &self.removed_hl7,
-            _ => &self.removed_astm,
-        };
-        let rules = self.links.get(&entry.link).unwrap_or_else(removed);
-        let driver = rules
-            .driver
-            .as_deref()
-            .and_then(|id| self.registry.get(id))
-            .unwrap_or_else(|| self.registry.identify(rules.protocol, &entry.raw));
-        let context =
-            driver::Context { zone: rules.zone.clone(), charset: rules.charset.clone(), complete: entry.complete };
-        (rules, driver::interpret(driver, &entry.raw, &context))
     }
 
     fn decide(&self, entry: &Entry, rules: &LinkRules, interpretation: Interpretation) -> Result<Filing, JournalError> {
@@ -170,15 +207,23 @@ impl Interpreter {
             resend_window_s: rules.resend_window_s,
         };
         let mut reports = Vec::new();
+        let mut covers = if entry.complete { self.covered(&interpretation.reports)? } else { Vec::new() };
         for (number, report) in interpretation.reports.iter().enumerate() {
-            let filed =
-                self.desk.file(&source, number, report, |subject| self.reader.latest_of(&entry.link, subject))?;
-            reports.push(filed);
+            let judge = || {
+                let facts = self.facts(&entry.link, entry.id, entry.received_at_ms, report)?;
+                Ok(self.rulebook.judge(&entry.link, report, entry.received_at_ms, &facts))
+            };
+            let latest_of = |subject: &[u8]| self.reader.latest_of(&entry.link, subject);
+            let mut draft = self.desk.file(&source, number, report, latest_of, judge)?;
+            if entry.replays > 0 && self.reader.was_overtaken(entry.id, &entry.link, &draft.filed.subject_key)? {
+                draft.hold_overtaken();
+            }
+            covers.extend(self.covered_by_repeats(entry, report, &mut draft)?);
+            reports.push(draft.finish()?);
         }
         for note in &interpretation.notes {
             tracing::debug!(link = entry.link, entry = entry.id.0, record = note.record, "{}", note.what);
         }
-        let covers = if entry.complete { self.covered(&interpretation.reports)? } else { Vec::new() };
         Ok(Filing {
             entry: entry.id,
             driver: interpretation.driver,
@@ -191,7 +236,7 @@ impl Interpreter {
 
     /// A sender that was cut off sends the whole message again. What was held of the first, incomplete attempt is then
     /// covered: the same specimen, test and value came complete, so nobody needs to look at the fragment.
-    fn covered(&self, reports: &[Report]) -> Result<Vec<HoldId>, JournalError> {
+    fn covered(&self, reports: &[Report]) -> Result<Vec<(HoldId, String)>, JournalError> {
         let mut covered = Vec::new();
         for report in reports.iter().filter(|r| !r.specimen.id.is_empty()) {
             for hold in self.reader.holds_of(Lookup::Specimen, report.specimen.id.expose())? {
@@ -199,8 +244,49 @@ impl Interpreter {
                     && let Some(held) = self.report(hold.report)?.observations.get(hold.observation as usize)
                     && filing::contains(report, held)
                 {
-                    covered.push(hold.id);
+                    covered.push((hold.id, "came again in a complete message".to_string()));
                 }
+            }
+        }
+        Ok(covered)
+    }
+
+    /// What was held of the same specimen and test and is covered by a good repeat, as the site's rules allow it.
+    fn covered_by_repeats(
+        &self,
+        entry: &Entry,
+        report: &Report,
+        draft: &mut filing::Draft<'_>,
+    ) -> Result<Vec<(HoldId, String)>, JournalError> {
+        let mut covered = Vec::new();
+        let good: Vec<(u32, Observation)> = draft.going().map(|(at, o)| (at, o.clone())).collect();
+        let may = good.iter().any(|(_, observation)| self.rulebook.may_cover(&entry.link, observation));
+        if report.specimen.id.is_empty() || !may {
+            return Ok(covered);
+        }
+        for hold in self.reader.holds_of(Lookup::Specimen, report.specimen.id.expose())? {
+            if hold.link != entry.link || hold.entry >= entry.id {
+                continue;
+            }
+            let earlier = self.report(hold.report)?;
+            let Some(held) = earlier.observations.get(hold.observation as usize) else { continue };
+            let hours = entry.received_at_ms.saturating_sub(hold.received_ms) / HOUR_MS;
+            let same = |o: &Observation| o.instrument_code == held.instrument_code;
+            let Some((at, repeat)) = good.iter().find(|(_, o)| same(o)) else { continue };
+            if earlier.specimen.id != report.specimen.id || earlier.control.is_some() {
+                continue;
+            }
+            if let Some((rule, version)) = self.rulebook.covers(&entry.link, repeat, &hold.reason, hours) {
+                covered.push((hold.id, format!("covered by a good repeat: rule {rule}@{version}")));
+                draft.decisions.push(Decision {
+                    observation: *at,
+                    rule: rule.to_string(),
+                    version: version.to_string(),
+                    kind: rule::Kind::Repeat,
+                    outcome: Outcome::Covers,
+                    why: format!("covers what is held of entry {}", hold.entry),
+                    change: None,
+                });
             }
         }
         Ok(covered)
@@ -212,7 +298,8 @@ impl Interpreter {
 
     fn release(&self, item: &Released) -> Result<ReleaseFiling, JournalError> {
         let report: Report = serde_json::from_slice(&item.json).map_err(|_| JournalError::Damaged)?;
-        Ok(self.desk.release(item, &report))
+        let decisions: Vec<Decision> = serde_json::from_str(&item.decisions).unwrap_or_default();
+        Ok(self.desk.release(item, &autoverification::changed(&report, &decisions)))
     }
 }
 
@@ -221,17 +308,4 @@ impl Interpreter {
 fn give_way() {
     // SAFETY: changes only this thread's own nice value; Linux counts it per thread. A refusal changes nothing.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, GIVE_WAY) };
-}
-
-impl LinkRules {
-    fn of_a_removed_link(protocol: wire::Protocol) -> Self {
-        LinkRules {
-            protocol,
-            driver: None,
-            zone: jiff::tz::TimeZone::UTC,
-            charset: None,
-            policy: rules::Policy { clock_limit: Duration::from_secs(900), ..Default::default() },
-            resend_window_s: 600,
-        }
-    }
 }

@@ -67,6 +67,7 @@ mod desk;
 mod error;
 mod export;
 mod filing;
+mod history;
 mod inbox;
 mod log;
 mod operate;
@@ -89,6 +90,7 @@ mod writer;
 pub use account::Account;
 pub use config::Config;
 pub use error::{JournalError, OpenError};
+pub use history::{Locked, Past};
 pub use operate::{Operated, OperatorAction};
 pub use orders::{LinkMark, LinkTask, ORDERS_FOUND_MAX, OrderChange, OrderOutcome, StoredOrder, StoredOrders};
 pub use reader::Reader;
@@ -98,7 +100,7 @@ pub use signals::Condition;
 pub use space::free_bytes;
 pub use types::{
     Answered, Entry, EntryId, Filed, FiledReport, Filing, HoldId, Latest, Lookup, NewHold, NewOutbound, Outbound,
-    OutboxId, ReleaseFiling, Released, ReportId, Settlement, WorkOrderId,
+    OutboxId, ReleaseFiling, Released, ReportId, Settlement, WorkOrderId, qc_run_key,
 };
 pub use verify::Verified;
 pub use view::{DestinationStats, HoldRow, ParkedRow, Stats};

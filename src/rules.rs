@@ -1,7 +1,17 @@
-//! Hold rules: what may not go out as a normal final result, and stays on the box for a person (invariant I13).
+//! Rules: what goes out, what stays on the box, and why.
+//!
+//! Hold rules, in this file: what may not go out as a normal final result, and stays on the box for a person (invariant I13).
 //!
 //! The driver says what it doubts about a result ([`Doubt`]); the rules say which doubts hold it. The defaults hold on
 //! every doubt. A site may let single doubts pass, but never those that mean the message itself is not sound.
+//!
+//! Behind them the site's own [`rule`]s are tried ([`autoverification`]).
+
+pub mod autoverification;
+pub mod rule;
+
+pub use autoverification::{Decision, Facts, Outcome, Rulebook};
+pub use rule::Rule;
 
 use crate::clinical::{Doubt, Report, Timestamp};
 use schemars::JsonSchema;
@@ -81,6 +91,27 @@ pub fn decide(report: &Report, policy: &Policy, received: jiff::Timestamp) -> Ve
             Verdict::Release
         })
         .collect()
+}
+
+/// The same, with what a rule of the site accepts although the instrument questions it.
+pub fn decide_with(
+    report: &Report,
+    policy: &Policy,
+    received: jiff::Timestamp,
+    decisions: &[Decision],
+) -> Vec<Verdict> {
+    let mut verdicts = decide(report, policy, received);
+    if decisions.iter().any(|decision| decision.outcome == Outcome::Released) {
+        let mut accepting = policy.clone();
+        accepting.release.push(Releasable::Questionable);
+        let accepted = decide(report, &accepting, received);
+        for (at, (verdict, accepted)) in (0..).zip(verdicts.iter_mut().zip(accepted)) {
+            if decisions.iter().any(|d| d.observation == at && d.outcome == Outcome::Released) {
+                *verdict = accepted;
+            }
+        }
+    }
+    verdicts
 }
 
 /// Of several doubts the one that says most about what to do is the reason: first those about the whole message.

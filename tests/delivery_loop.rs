@@ -68,6 +68,7 @@ impl Bench {
             lookups: Vec::new(),
             json: b"{}".to_vec(),
             results: 1,
+            decisions: String::new(),
             holds: Vec::new(),
             outbox: vec![outbound],
         };

@@ -114,6 +114,10 @@ fn a_stranger_says_the_same_about_codes_and_factors() {
     let mut compared = 0;
     for ((from, to), theirs) in pairs.iter().zip(judged["factors"].as_array().unwrap()) {
         let Some(ours) = Unit::parse(from).unwrap().factor_to(&Unit::parse(to).unwrap()) else { continue };
+        // It converts no arbitrary unit, not even with another prefix.
+        if theirs.is_null() && from.contains('[') {
+            continue;
+        }
         let ours: f64 = decimal(ours).parse().unwrap();
         let theirs = theirs.as_f64().unwrap_or_else(|| panic!("{from} to {to}: {ours}, and they convert nothing"));
         assert!((ours / theirs - 1.0).abs() < 1e-9, "{from} to {to}: {ours}, they say {theirs}");

@@ -229,6 +229,7 @@ fn file(journal: &Journal, entry: &journal::Entry) -> anyhow::Result<()> {
         lookups: vec![(Lookup::Specimen, specimen.to_string())],
         json: entry.raw.clone(),
         results: 2,
+        decisions: String::new(),
         holds: Vec::new(),
         outbox: vec![NewOutbound {
             destination: "ehr".to_string(),

@@ -7,6 +7,8 @@ use super::{Config, load::Places};
 use crate::delivery::oauth::SigningKey;
 use crate::driver::Registry;
 use crate::message::charset::Charset;
+use crate::rules::Rule;
+use crate::rules::rule::RULES_MAX;
 use crate::tls::{self, TlsError};
 use crate::wire::Protocol;
 use crate::{delivery, link};
@@ -61,7 +63,42 @@ pub fn check(config: &Config, scene: &Scene<'_>) -> Vec<Fault> {
         checks.destination(destination, &format!("destination[{index}]"));
         checks.destination_links(destination, &config.links, &format!("destination[{index}]"));
     }
+    checks.rules(config);
     checks.faults
+}
+
+/// Everything that is wrong with rules, each alone and in their names. `places` are those of the text they stand in.
+pub fn check_rules(rules: &[Rule], places: &Places) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    if rules.len() > RULES_MAX {
+        faults.push(Fault::setting(places.header("rule"), format!("there are more than {RULES_MAX} rules")));
+    }
+    let mut names = HashMap::new();
+    for (index, rule) in rules.iter().enumerate() {
+        let table = format!("rule[{index}]");
+        for problem in rule.problems() {
+            let here = format!("{table}.{}", problem.key);
+            // What seems to be missing may only be misspelt.
+            if places.is_spoilt(&table) && !places.has(&here) {
+                continue;
+            }
+            let (message, hint) = match problem.text.split_once("; ") {
+                Some((message, hint)) => (message, Some(hint)),
+                None => (problem.text.as_str(), None),
+            };
+            let fault = Fault::setting(places.value(&here), format!("rule `{}`: {message}", rule.name));
+            faults.push(match hint {
+                Some(hint) => fault.hint(hint),
+                None => fault,
+            });
+        }
+        if let Some(first) = names.insert(rule.name.as_str(), index).filter(|_| !rule.name.is_empty()) {
+            let message = format!("the name `{}` is taken by rule[{first}]", rule.name);
+            let fault = Fault::setting(places.value(&format!("{table}.name")), message);
+            faults.push(fault.hint("decisions are recorded under names"));
+        }
+    }
+    faults
 }
 
 struct Checks<'a> {
@@ -387,6 +424,37 @@ impl Checks<'_> {
                     let message = format!("port {} is taken by link[{earlier}] `{}`", a.port(), other.name);
                     self.say(&format!("link[{later}].listen"), message, "give each listening link a port of its own");
                 }
+            }
+        }
+    }
+
+    /// The rules of this file and, behind them, those of the file it names, which have been checked by themselves.
+    fn rules(&mut self, config: &Config) {
+        let own = (0..config.rules.len()).take_while(|index| self.scene.places.has(&format!("rule[{index}]"))).count();
+        self.faults.extend(check_rules(config.rules.get(..own).unwrap_or_default(), self.scene.places));
+        for (index, rule) in config.rules.iter().enumerate() {
+            let places = self.scene.places;
+            let place = |key: &str| match index < own {
+                true => places.value(&format!("rule[{index}].{key}")),
+                false => places.value("gateway.rules"),
+            };
+            if index >= own && config.rules.iter().take(own).any(|earlier| earlier.name == rule.name) {
+                let message = format!("the name `{}` is taken by a rule of this file", rule.name);
+                self.faults.push(Fault::setting(place("name"), message).hint("decisions are recorded under names"));
+            }
+            for named in rule.links.iter().filter(|named| config.links.iter().all(|link| link.name != **named)) {
+                let message = format!("rule `{}` is for the link `{named}`, and there is no such link", rule.name);
+                let fault = Fault::setting(place("links"), message);
+                self.faults.push(fault.suggest(named, config.links.iter().map(|link| link.name.as_str())));
+            }
+            let kept_days = config.journal.retention_days;
+            if rule.within_days.is_some_and(|days| days > kept_days) {
+                let message = format!(
+                    "rule `{}` looks further back than the journal keeps anything ({kept_days} days)",
+                    rule.name
+                );
+                let fault = Fault::setting(place("within_days"), message);
+                self.faults.push(fault.hint("raise `retention_days` in [journal], or look back less far"));
             }
         }
     }

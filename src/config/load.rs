@@ -4,12 +4,15 @@ use super::check::{self, Scene};
 use super::diagnose::{Fault, Faults, Kind};
 use super::{Config, schema};
 use crate::driver::Registry;
+use crate::rules::Rule;
+use schemars::JsonSchema;
+use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
 use toml::de::DeTable;
 
-/// Longest configuration file, in bytes. The commented sample is a fiftieth of it.
+/// Longest configuration file or file of rules, in bytes. The commented sample is a fiftieth of it.
 const TEXT_MAX_BYTES: u64 = 1 << 20;
 /// Name of the file in a driver's folder.
 const DRIVER_FILE: &str = "driver.toml";
@@ -52,16 +55,17 @@ pub enum LoadError {
 /// # Errors
 /// [`LoadError`]; with [`LoadError::Faults`] everything that is wrong with the text and everything missing beside it.
 pub fn load(path: &Path) -> Result<Loaded, LoadError> {
+    parse(&path.display().to_string(), &read(path)?)
+}
+
+fn read(path: &Path) -> Result<String, LoadError> {
     let name = path.display().to_string();
     let unreadable = |source| LoadError::Unreadable { path: name.clone(), source };
     if std::fs::metadata(path).map_err(unreadable)?.len() > TEXT_MAX_BYTES {
         return Err(LoadError::NotText { path: name, reason: "it is larger than 1 MiB" });
     }
     let bytes = std::fs::read(path).map_err(unreadable)?;
-    match String::from_utf8(bytes) {
-        Ok(text) => parse(&name, &text),
-        Err(_) => Err(LoadError::NotText { path: name, reason: "it is not UTF-8" }),
-    }
+    String::from_utf8(bytes).map_err(|_| LoadError::NotText { path: name, reason: "it is not UTF-8" })
 }
 
 /// Checks the text of a configuration file; `name` is what faults call it.
@@ -90,6 +94,7 @@ pub fn parse(name: &str, text: &str) -> Result<Loaded, LoadError> {
         }
     };
     let (registry, drivers_complete) = read_site_drivers(&mut config, &structure.places, &mut faults);
+    read_rules(&mut config, &structure.places, &mut faults);
     faults.extend(check::check(&config, &Scene { places: &structure.places, registry: &registry, drivers_complete }));
     let (settings, missing): (Vec<_>, Vec<_>) = faults.into_iter().partition(|f| f.kind == Kind::Setting);
     if settings.is_empty() {
@@ -173,6 +178,65 @@ fn read_site_drivers(config: &mut Config, places: &Places, faults: &mut Vec<Faul
         }
     }
     (registry, complete)
+}
+
+/// A file of rules.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct RulesFile {
+    /// The rules.
+    #[serde(rename = "rule")]
+    rules: Vec<Rule>,
+}
+
+/// Reads `gateway.rules` and adds what it holds to the rules of the configuration. What is wrong in it is told with its
+/// line, at the setting that names it.
+fn read_rules(config: &mut Config, places: &Places, faults: &mut Vec<Fault>) {
+    let Some(path) = config.gateway.rules.clone() else { return };
+    let at = places.value("gateway.rules");
+    match rules_file(&path) {
+        Ok(rules) => config.rules.extend(rules),
+        Err(LoadError::Faults(wrong)) => {
+            faults.extend(wrong.list().iter().map(|fault| {
+                let (line, column) = wrong.line_and_column(fault.at.start);
+                let told = Fault::setting(at.clone(), format!("{}:{line}:{column}: {}", path.display(), fault.message));
+                match &fault.hint {
+                    Some(hint) => told.hint(hint),
+                    None => told,
+                }
+            }));
+        }
+        Err(error) => faults.push(Fault::setting(at, error.to_string())),
+    }
+}
+
+/// Reads and checks a file of rules.
+///
+/// # Errors
+/// [`LoadError`]; with [`LoadError::Faults`] everything that is wrong with it, each at its line.
+pub fn rules_file(path: &Path) -> Result<Vec<Rule>, LoadError> {
+    let name = path.display().to_string();
+    let text = read(path)?;
+    let (document, broken) = DeTable::parse_recoverable(&text);
+    if !broken.is_empty() {
+        let faults = broken.iter().map(|error| Fault::setting(error.span().unwrap_or(0..0), syntax(error.message())));
+        return Err(LoadError::Faults(Faults::new(&name, &text, faults.collect())));
+    }
+    let root = schemars::schema_for!(RulesFile).to_value();
+    let structure = schema::compare_with(&root, document.get_ref());
+    let mut faults = structure.faults;
+    let read: Result<RulesFile, _> = structure.table.try_into();
+    match read {
+        Ok(file) => {
+            faults.extend(check::check_rules(&file.rules, &structure.places));
+            if faults.is_empty() {
+                return Ok(file.rules);
+            }
+        }
+        Err(error) if faults.is_empty() => faults.push(Fault::setting(0..0, error.message())),
+        Err(_) => {}
+    }
+    Err(LoadError::Faults(Faults::new(&name, &text, faults)))
 }
 
 /// The parser's words, as a sentence.

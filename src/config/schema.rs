@@ -28,9 +28,13 @@ pub struct Structure {
 
 /// Compares a document with the schema.
 pub fn compare(document: &DeTable<'_>) -> Structure {
-    let root = schema();
-    let mut walk = Walk { root: &root, faults: Vec::new(), places: Places::default() };
-    let table = walk.table(&root, document, "", &(0..0));
+    compare_with(&schema(), document)
+}
+
+/// Compares a document with another schema.
+pub fn compare_with(root: &Value, document: &DeTable<'_>) -> Structure {
+    let mut walk = Walk { root, faults: Vec::new(), places: Places::default() };
+    let table = walk.table(root, document, "", &(0..0));
     Structure { table, faults: walk.faults, places: walk.places }
 }
 

@@ -4,10 +4,10 @@
 use crate::clinical::{Observation, Phi, Report};
 use crate::delivery::{self, Lane};
 use crate::journal::{
-    EntryId, FiledReport, JournalError, Latest, Lookup, NewHold, NewOutbound, ReleaseFiling, Released,
+    EntryId, FiledReport, JournalError, Latest, Lookup, NewHold, NewOutbound, ReleaseFiling, Released, qc_run_key,
 };
 use crate::mapping::{self, Origin, message_id};
-use crate::rules::{self, Verdict};
+use crate::rules::{self, Decision, Verdict};
 
 /// Where a report came from.
 pub struct Source<'a> {
@@ -25,6 +25,19 @@ pub struct Source<'a> {
     pub resend_window_s: i64,
 }
 
+/// A report that is decided about, before its messages are made.
+pub struct Draft<'f> {
+    /// What is filed.
+    pub filed: FiledReport,
+    /// What the rules decided.
+    pub decisions: Vec<Decision>,
+    desk: &'f Desk,
+    source: &'f Source<'f>,
+    number: usize,
+    report: &'f Report,
+    going: Vec<u32>,
+}
+
 /// Where reports are made ready for the destinations.
 pub struct Desk {
     gateway: String,
@@ -37,53 +50,54 @@ impl Desk {
         Desk { gateway: gateway.to_string(), destinations: destinations.to_vec() }
     }
 
-    /// Decides about one report of an entry. `latest_of` answers which report was last filed about the same subject.
-    pub fn file(
-        &self,
-        source: &Source<'_>,
+    /// Decides about one report of an entry. `latest_of` answers which report was last filed about the same subject,
+    /// `judge` what the site's rules say; it is not asked about a retransmission.
+    pub fn file<'f>(
+        &'f self,
+        source: &'f Source<'f>,
         number: usize,
-        report: &Report,
+        report: &'f Report,
         latest_of: impl FnOnce(&[u8]) -> Result<Option<Latest>, JournalError>,
-    ) -> Result<FiledReport, JournalError> {
+        judge: impl FnOnce() -> Result<Vec<Decision>, JournalError>,
+    ) -> Result<Draft<'f>, JournalError> {
         let subject_key = subject_key(source, report);
         let content_key = content_key(report);
         let measured_s = measured_at_s(report, source.received_ms);
-        let mut filed = FiledReport {
+        let filed = FiledReport {
             subject_key,
             completed_at_s: Some(measured_s),
             repeat_of: None,
-            lookups: lookups(report),
+            lookups: lookups(source.link, report),
             json: serde_json::to_vec(report).map_err(|_| JournalError::Damaged)?,
             results: report.observations.len() as u32,
+            decisions: String::new(),
             holds: Vec::new(),
             outbox: Vec::new(),
             answered: Vec::new(),
             content_key,
         };
-        if let Some(latest) = latest_of(&filed.subject_key)?
-            && latest.same_content(&filed.content_key)
+        let mut draft = Draft { desk: self, source, number, report, filed, going: Vec::new(), decisions: Vec::new() };
+        if let Some(latest) = latest_of(&draft.filed.subject_key)?
+            && latest.same_content(&draft.filed.content_key)
             && is_retransmission(report, latest.completed_at_s, measured_s, source.resend_window_s)
+            && !latest.is_held_of(source.entry)
         {
-            filed.repeat_of = Some(latest.report);
-            return Ok(filed);
+            draft.filed.repeat_of = Some(latest.report);
+            return Ok(draft);
         }
+        draft.decisions = judge()?;
         let received = jiff::Timestamp::from_millisecond(source.received_ms).unwrap_or_default();
-        let mut going = Vec::new();
-        for (at, verdict) in rules::decide(report, source.policy, received).into_iter().enumerate() {
+        let verdicts = rules::decide_with(report, source.policy, received, &draft.decisions);
+        for (at, verdict) in (0..).zip(verdicts) {
             match verdict {
-                Verdict::Release => going.push(at as u32),
-                Verdict::Hold(doubt) => filed.holds.push(NewHold { observation: at as u32, reason: doubt.name() }),
+                Verdict::Hold(doubt) => draft.hold(at, doubt.name(), None, doubt.words()),
+                Verdict::Release => match rules::autoverification::held(&draft.decisions, at).cloned() {
+                    Some(d) => draft.hold(at, d.kind.reason(), Some(format!("{}@{}", d.rule, d.version)), &d.why),
+                    None => draft.going.push(at),
+                },
             }
         }
-        let name = [&b"entry"[..], &source.entry.0.to_be_bytes(), &(number as u64).to_be_bytes()].concat();
-        match self.outbound(source.link, source.received_ms, report, &going, (&name, &filed.content_key)) {
-            Ok(outbox) => filed.outbox = outbox,
-            Err(error) => {
-                tracing::error!(link = source.link, entry = source.entry.0, "held: {error}");
-                filed.holds.extend(going.iter().map(|&observation| NewHold { observation, reason: error.reason() }));
-            }
-        }
-        Ok(filed)
+        Ok(draft)
     }
 
     /// Makes the outbox rows of held results a person released.
@@ -141,6 +155,44 @@ impl Desk {
             });
         }
         Ok(rows)
+    }
+}
+
+impl Draft<'_> {
+    /// The results that go out as things stand, by their place.
+    pub fn going(&self) -> impl Iterator<Item = (u32, &Observation)> {
+        self.going.iter().filter_map(|&at| Some((at, self.report.observations.get(at as usize)?)))
+    }
+
+    /// Holds what would go out: it would follow newer results of the same specimen and tests (invariant I6).
+    pub fn hold_overtaken(&mut self) {
+        for at in std::mem::take(&mut self.going) {
+            self.hold(at, "overtaken", None, "newer results of the same specimen and tests were sent since");
+        }
+    }
+
+    /// Makes the outbox rows of what goes out.
+    pub fn finish(mut self) -> Result<FiledReport, JournalError> {
+        if !self.decisions.is_empty() {
+            self.filed.decisions = serde_json::to_string(&self.decisions).map_err(|_| JournalError::Damaged)?;
+        }
+        let sent = rules::autoverification::changed(self.report, &self.decisions);
+        let name = [&b"entry"[..], &self.source.entry.0.to_be_bytes(), &(self.number as u64).to_be_bytes()].concat();
+        let (link, received_ms) = (self.source.link, self.source.received_ms);
+        match self.desk.outbound(link, received_ms, &sent, &self.going, (&name, &content_key(&sent))) {
+            Ok(outbox) => self.filed.outbox = outbox,
+            Err(error) => {
+                tracing::error!(link, entry = self.source.entry.0, "held: {error}");
+                for at in std::mem::take(&mut self.going) {
+                    self.hold(at, error.reason(), None, "a destination cannot carry it as it is");
+                }
+            }
+        }
+        Ok(self.filed)
+    }
+
+    fn hold(&mut self, observation: u32, reason: &'static str, rule: Option<String>, why: &str) {
+        self.filed.holds.push(NewHold { observation, reason, rule, why: why.to_string() });
     }
 }
 
@@ -216,18 +268,18 @@ fn is_retransmission(report: &Report, latest_s: Option<i64>, measured_s: i64, wi
     !report.specimen.id.is_empty() && latest_s.is_some_and(|latest_s| (measured_s - latest_s).abs() <= window_s)
 }
 
-/// What a person may search by.
-fn lookups(report: &Report) -> Vec<(Lookup, String)> {
-    [
+/// What a person may search by, and for a control run what the rules find it by.
+fn lookups(link: &str, report: &Report) -> Vec<(Lookup, String)> {
+    let ids = [
         (Lookup::Specimen, &report.specimen.id),
         (Lookup::Patient, &report.patient.id),
         (Lookup::Order, &report.order.placer_order_number),
         (Lookup::Order, &report.order.filler_order_number),
-    ]
-    .into_iter()
-    .filter(|(_, id)| !id.is_empty())
-    .map(|(kind, id)| (kind, id.expose().to_string()))
-    .collect()
+    ];
+    let runs = report.observations.iter().filter(|_| report.control.is_some());
+    let runs = runs.map(|o| (Lookup::QcRun, qc_run_key(link, rules::autoverification::code(o))));
+    let ids = ids.into_iter().filter(|(_, id)| !id.is_empty()).map(|(kind, id)| (kind, id.expose().to_string()));
+    ids.chain(runs).collect()
 }
 
 #[cfg(test)]

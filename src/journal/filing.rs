@@ -38,7 +38,9 @@ pub(super) fn file(desk: &mut Desk<'_>, filing: &Filing) -> Result<Filed, Journa
         .execute((filing.entry, INTERPRETED, &filing.driver, filing.inbound_results, refused))?;
     let day = account::day(received_ms);
     cover_earlier(desk, filing.entry.0)?;
-    close_holds(desk, &filing.covers, COVERED, "came again in a complete message")?;
+    for (hold, how) in &filing.covers {
+        close_holds(desk, &[*hold], COVERED, how)?;
+    }
     account::add(desk, day, Bucket::Received, filing.inbound_results.into())?;
     account::add(desk, day, Bucket::Refused, filing.refused.len() as i64)?;
     let accounted: usize = filing.reports.iter().map(|r| r.results as usize).sum::<usize>() + filing.refused.len();
@@ -177,9 +179,18 @@ fn file_report(
     let content = desk.seal.digest("content", &[&report.content_key]);
     desk.conn
         .prepare_cached(
-            "INSERT INTO report(entry, subject, content, completed_s, repeat_of, results) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO report(entry, subject, content, completed_s, repeat_of, results, decisions)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, nullif(?7, ''))",
         )?
-        .execute((entry, subject, content, report.completed_at_s, report.repeat_of, report.results))?;
+        .execute((
+            entry,
+            subject,
+            content,
+            report.completed_at_s,
+            report.repeat_of,
+            report.results,
+            &report.decisions,
+        ))?;
     let id = ReportId(desk.conn.last_insert_rowid());
     let ids = serde_json::to_vec(&report.lookups).map_err(|_| JournalError::Damaged)?;
     let json = desk.seal.seal(Place::Report, id.0, &report.json)?;
@@ -194,8 +205,10 @@ fn file_report(
     }
     for hold in &report.holds {
         desk.conn
-            .prepare_cached("INSERT INTO hold(report, observation, reason, state) VALUES (?1, ?2, ?3, ?4)")?
-            .execute((id, hold.observation, hold.reason, HELD))?;
+            .prepare_cached(
+                "INSERT INTO hold(report, observation, reason, state, rule, why) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?
+            .execute((id, hold.observation, hold.reason, HELD, &hold.rule, &hold.why))?;
     }
     let held = report.holds.len() as i64;
     filed.held += report.holds.len();

@@ -81,11 +81,19 @@ impl Reader {
         let latest = self
             .conn
             .prepare_cached(
-                "SELECT id, completed_s, content FROM report WHERE subject = ?1 AND repeat_of IS NULL
-                 ORDER BY id DESC LIMIT 1",
+                "SELECT id, completed_s, content, entry,
+                        EXISTS (SELECT 1 FROM hold WHERE hold.report = report.id AND state <= 1)
+                 FROM report WHERE subject = ?1 AND repeat_of IS NULL ORDER BY id DESC LIMIT 1",
             )?
             .query_row([subject], |r| {
-                Ok(Latest { report: r.get(0)?, completed_at_s: r.get(1)?, content: r.get(2)?, seal: self.seal.clone() })
+                Ok(Latest {
+                    report: r.get(0)?,
+                    completed_at_s: r.get(1)?,
+                    content: r.get(2)?,
+                    entry: r.get(3)?,
+                    held: r.get(4)?,
+                    seal: self.seal.clone(),
+                })
             })
             .optional()?;
         Ok(latest)
@@ -94,7 +102,8 @@ impl Reader {
     /// Held results a person released, by report, oldest release first.
     pub fn released(&self, limit: usize) -> Result<Vec<Released>, JournalError> {
         let mut statement = self.conn.prepare_cached(
-            "SELECT r.id, r.releases, e.link, e.received_ms, r.json, h.rematch
+            "SELECT r.id, r.releases, e.link, e.received_ms, r.json, h.rematch,
+                    coalesce(r.decisions, '')
              FROM (SELECT DISTINCT report, rematch FROM hold WHERE state = 1 ORDER BY report, rematch LIMIT ?1) h
              JOIN report r ON r.id = h.report JOIN entry e ON e.id = r.entry ORDER BY r.id, h.rematch",
         )?;
@@ -114,6 +123,7 @@ impl Reader {
                     reasons: released_holds.iter().map(|hold| hold.2.clone()).collect(),
                     rematch,
                     json,
+                    decisions: row.get(6)?,
                     holds: released_holds.into_iter().map(|hold| hold.0).collect(),
                 }),
                 Err(JournalError::Damaged) => {

@@ -23,7 +23,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
 const STATEMENTS: usize = 64;
 
 /// The schema changes in order; the first makes the schema number 1.
-const MIGRATIONS: [&str; 4] = [CUSTODY, FILING, LATENCY, ORDERS];
+const MIGRATIONS: [&str; 5] = [CUSTODY, FILING, LATENCY, ORDERS, RULES];
 
 /// 1: keys, entries and their parts.
 const CUSTODY: &str = "
@@ -152,6 +152,14 @@ CREATE INDEX patient_entry ON patient(entry);
 CREATE INDEX patient_changed ON patient(changed_ms);
 CREATE TABLE answer(entry INTEGER PRIMARY KEY REFERENCES entry(id), outcomes TEXT NOT NULL);
 ALTER TABLE hold ADD COLUMN rematch INTEGER NOT NULL DEFAULT 0;  -- 1 when an order released it, not a person
+";
+
+/// 5: what the rules decided, and why a result is held.
+const RULES: &str = "
+ALTER TABLE report ADD COLUMN decisions TEXT;                      -- JSON; no values
+ALTER TABLE hold ADD COLUMN rule TEXT;                             -- name@version of the rule that holds it
+ALTER TABLE hold ADD COLUMN why TEXT;                              -- in plain words
+CREATE INDEX hold_locked ON hold(id) WHERE state = 0 AND reason = 'qc-lock';
 ";
 
 /// Opens the one write connection and asserts every setting that durability rests on (invariant I3).

@@ -75,6 +75,8 @@ pub struct ShownReport {
     pub holds: Vec<ShownHold>,
     /// Messages that carry its results.
     pub messages: Vec<ShownMessage>,
+    /// What the rules decided about it: place of the result, rule, version, outcome, why.
+    pub decisions: Vec<serde_json::Value>,
 }
 
 /// A result that was or is held.
@@ -90,6 +92,10 @@ pub struct ShownHold {
     pub state: String,
     /// What the person said.
     pub note: Option<String>,
+    /// Name and version of the rule that held it, `name@version`.
+    pub rule: Option<String>,
+    /// Why, in plain words.
+    pub why: String,
 }
 
 /// A message that carries results of a report.
@@ -152,8 +158,9 @@ impl Reader {
             .prepare_cached("SELECT conflict, replays, refused FROM entry WHERE id = ?1")?
             .query_row([entry], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))?;
         let refused = refused.and_then(|json| serde_json::from_str(&json).ok()).unwrap_or_default();
-        let mut statement =
-            self.conn.prepare_cached("SELECT id, results, repeat_of FROM report WHERE entry = ?1 ORDER BY id")?;
+        let mut statement = self.conn.prepare_cached(
+            "SELECT id, results, repeat_of, coalesce(decisions, '') FROM report WHERE entry = ?1 ORDER BY id",
+        )?;
         let rows = statement.query_map([entry], |r| {
             Ok(ShownReport {
                 report: r.get(0)?,
@@ -161,6 +168,7 @@ impl Reader {
                 repeat_of: r.get(2)?,
                 holds: Vec::new(),
                 messages: Vec::new(),
+                decisions: serde_json::from_str(&r.get::<_, String>(3)?).unwrap_or_default(),
             })
         })?;
         let mut reports: Vec<ShownReport> = rows.collect::<Result<_, _>>()?;
@@ -172,9 +180,10 @@ impl Reader {
     }
 
     fn shown_holds(&self, report: ReportId) -> Result<Vec<ShownHold>, JournalError> {
-        let mut statement = self
-            .conn
-            .prepare_cached("SELECT id, observation, reason, state, note FROM hold WHERE report = ?1 ORDER BY id")?;
+        let mut statement = self.conn.prepare_cached(
+            "SELECT id, observation, reason, state, note, rule, coalesce(why, '') FROM hold
+                 WHERE report = ?1 ORDER BY id",
+        )?;
         let rows = statement.query_map([report], |r| {
             Ok(ShownHold {
                 hold: r.get(0)?,
@@ -182,6 +191,8 @@ impl Reader {
                 reason: r.get(2)?,
                 state: hold_state(r.get(3)?).to_string(),
                 note: r.get(4)?,
+                rule: r.get(5)?,
+                why: r.get(6)?,
             })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)

@@ -102,6 +102,7 @@ pub(super) fn filing(entry: EntryId, lanes: &[&str], held: u32) -> Filing {
         lookups: vec![(Lookup::Specimen, lane.to_string())],
         json: b"{}".to_vec(),
         results: 1,
+        decisions: String::new(),
         holds: Vec::new(),
         outbox: vec![NewOutbound {
             destination: EHR.to_string(),
@@ -114,7 +115,9 @@ pub(super) fn filing(entry: EntryId, lanes: &[&str], held: u32) -> Filing {
     };
     let mut reports: Vec<FiledReport> = lanes.iter().enumerate().map(|(n, lane)| report(n, lane)).collect();
     if held > 0 {
-        let holds = (0..held).map(|observation| NewHold { observation, reason: "unmapped-code" }).collect();
+        let holds = (0..held)
+            .map(|observation| NewHold { observation, reason: "unmapped-code", rule: None, why: String::new() })
+            .collect();
         reports.push(FiledReport { results: held, holds, outbox: Vec::new(), ..report(99, "held") });
     }
     Filing {

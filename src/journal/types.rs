@@ -98,6 +98,13 @@ pub enum Lookup {
     Control,
     /// Message id we gave an outgoing message.
     Message,
+    /// A control run: link and test code (see [`qc_run_key`]).
+    QcRun,
+}
+
+/// What [`Lookup::QcRun`] finds the control runs of a test on a link by.
+pub fn qc_run_key(link: &str, code: &str) -> String {
+    format!("{link}\u{1f}{code}")
 }
 
 impl Lookup {
@@ -108,6 +115,7 @@ impl Lookup {
             Lookup::Order => "order",
             Lookup::Control => "control",
             Lookup::Message => "message",
+            Lookup::QcRun => "qc-run",
         }
     }
 }
@@ -124,8 +132,8 @@ pub struct Filing {
     pub refused: Vec<(u32, String)>,
     /// Its reports.
     pub reports: Vec<FiledReport>,
-    /// Results held before that came again complete in this entry: nobody needs to look at them any more.
-    pub covers: Vec<HoldId>,
+    /// Results held before that this entry has come to cover, and how: nobody needs to look at them any more.
+    pub covers: Vec<(HoldId, String)>,
 }
 
 /// One report of an entry and what becomes of its results.
@@ -144,6 +152,8 @@ pub struct FiledReport {
     pub json: Vec<u8>,
     /// Number of results in it.
     pub results: u32,
+    /// What the rules decided, as JSON without values; empty when no rule had to.
+    pub decisions: String,
     /// Results that wait for a person.
     pub holds: Vec<NewHold>,
     /// Messages that carry all results that are not held; empty when no destination takes this link's results.
@@ -168,6 +178,10 @@ pub struct NewHold {
     pub observation: u32,
     /// Why, from a closed set.
     pub reason: &'static str,
+    /// Name and version of the rule that holds it, `name@version`, when a rule does.
+    pub rule: Option<String>,
+    /// Why, in plain words and without patient data.
+    pub why: String,
 }
 
 /// A message to one destination.
@@ -203,11 +217,19 @@ pub struct Latest {
     pub report: ReportId,
     /// When it was measured, Unix seconds.
     pub completed_at_s: Option<i64>,
+    pub(super) entry: EntryId,
+    pub(super) held: bool,
     pub(super) content: [u8; 32],
     pub(super) seal: Arc<Seal>,
 }
 
 impl Latest {
+    /// True when it was made of this very entry and some of it is still held: interpreting the entry again then decides
+    /// again, and repeats nothing.
+    pub fn is_held_of(&self, entry: EntryId) -> bool {
+        self.entry == entry && self.held
+    }
+
     /// True when that report said the same as one with this content key.
     pub fn same_content(&self, content_key: &[u8]) -> bool {
         self.content == self.seal.digest("content", &[content_key])
@@ -233,6 +255,8 @@ pub struct Released {
     pub rematch: bool,
     /// The canonical report.
     pub json: Vec<u8>,
+    /// What the rules decided about it when it was filed, as JSON; empty when no rule had to.
+    pub decisions: String,
     pub(super) holds: Vec<HoldId>,
 }
 
@@ -264,6 +288,7 @@ impl Released {
             reasons: kept(&self.reasons, &fits),
             rematch: self.rematch,
             json: self.json.clone(),
+            decisions: self.decisions.clone(),
             holds: kept(&self.holds, &fits),
         }
     }

@@ -69,6 +69,10 @@ pub struct HoldRow {
     pub reason: String,
     /// When its entry came, Unix milliseconds.
     pub received_ms: i64,
+    /// Name and version of the rule that holds it, `name@version`; none when a doubt of the driver does.
+    pub rule: Option<String>,
+    /// Why, in plain words; empty for what was filed before this was kept.
+    pub why: String,
 }
 
 /// A message a destination refused for good.
@@ -189,7 +193,8 @@ impl Reader {
 
     fn hold_rows(&self, condition: &str, parameter: i64) -> Result<Vec<HoldRow>, JournalError> {
         let mut statement = self.conn.prepare_cached(&format!(
-            "SELECT h.id, h.report, e.id, e.link, h.observation, h.reason, e.received_ms, coalesce(e.driver, '')
+            "SELECT h.id, h.report, e.id, e.link, h.observation, h.reason, e.received_ms, coalesce(e.driver, ''), h.rule,
+                    coalesce(h.why, '')
              FROM hold h JOIN report r ON r.id = h.report JOIN entry e ON e.id = r.entry WHERE {condition}"
         ))?;
         let rows = statement.query_map([parameter], |r| {
@@ -202,6 +207,8 @@ impl Reader {
                 reason: r.get(5)?,
                 received_ms: r.get(6)?,
                 driver: r.get(7)?,
+                rule: r.get(8)?,
+                why: r.get(9)?,
             })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)

@@ -85,8 +85,12 @@ fn look_at_everything(site: &Site) {
     let serum = entries(site, "chemistry")[0];
     let shown = site.told(&["show", &text(serum)]);
     assert!(shown.starts_with(&format!("entry {serum} on chemistry, ")), "{shown}");
-    for part in ["interpreted, complete, ", "read by roche-cobas-c311@", ": 7 results", "result 5 held (unmapped-code)"]
-    {
+    for part in [
+        "interpreted, complete, ",
+        "read by roche-cobas-c311@",
+        ": 7 results",
+        "result 5 held (unmapped-code: nobody has said which LOINC its code is)",
+    ] {
         assert!(shown.contains(part), "{part} is not in\n{shown}");
     }
     assert!(shown.contains(" to ehr: delivered"), "{shown}");
@@ -107,7 +111,7 @@ fn look_at_everything(site: &Site) {
 
     // hold
     let held = site.told(&["hold"]);
-    assert!(held.starts_with("hold  entry  link       result  reason         received\n"), "{held}");
+    assert!(held.starts_with("hold  entry  link       result  reason         received             why\n"), "{held}");
     assert_eq!(first_row(&held)[2..5], ["chemistry", "5", "unmapped-code"], "{held}");
     assert_eq!(held.matches(" registry ").count(), WARD_SPECIMENS, "{held}");
     let (holds, parked) = waiting(site);

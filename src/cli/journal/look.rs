@@ -2,6 +2,7 @@
 
 use super::{Place, now_ms, print_table, shown_age, shown_time};
 use crate::journal::{EntryId, Found, JournalError, Lookup, Query, Reader, Shown};
+use crate::rules::{Decision, Outcome};
 use serde_json::json;
 use std::process::ExitCode;
 
@@ -189,7 +190,16 @@ impl Show {
             let repeat = report.repeat_of.map(|r| format!(", repeats report {r}")).unwrap_or_default();
             println!("report {}: {} results{repeat}", report.report, report.results);
             for hold in &report.holds {
-                println!("  hold {}: result {} {} ({})", hold.hold, hold.observation + 1, hold.state, hold.reason);
+                let result = hold.observation + 1;
+                let why = because(hold.rule.as_deref(), &hold.why);
+                println!("  hold {}: result {result} {} ({}{why})", hold.hold, hold.state, hold.reason);
+                if let Some(note) = hold.note.as_deref().filter(|note| !note.is_empty()) {
+                    println!("    {note}");
+                }
+            }
+            let decisions = report.decisions.iter().filter_map(|d| serde_json::from_value::<Decision>(d.clone()).ok());
+            for decision in decisions {
+                println!("  {}", told(&decision));
             }
             for message in &report.messages {
                 let note = message.note.as_deref().unwrap_or_default();
@@ -243,10 +253,11 @@ impl Hold {
                     result,
                     h.reason.clone(),
                     shown_time(h.received_ms),
+                    format!("{}{}", h.why, h.rule.as_deref().map(|r| format!(", rule {r}")).unwrap_or_default()),
                 ]
             };
             print_table(
-                &["hold", "entry", "link", "result", "reason", "received"],
+                &["hold", "entry", "link", "result", "reason", "received", "why"],
                 &holds.iter().map(row).collect::<Vec<_>>(),
             );
         }
@@ -264,6 +275,27 @@ impl Hold {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Why a result is held, behind its reason: in words, and by which rule.
+fn because(rule: Option<&str>, why: &str) -> String {
+    let rule = rule.map(|rule| format!(", rule {rule}")).unwrap_or_default();
+    if why.is_empty() { rule } else { format!(": {why}{rule}") }
+}
+
+/// A decision of a rule, in a line.
+fn told(decision: &Decision) -> String {
+    let Decision { observation, rule, version, outcome, why, .. } = decision;
+    let outcome = match outcome {
+        Outcome::Passed => "passed",
+        Outcome::Held => "held",
+        Outcome::Flagged => "flagged",
+        Outcome::Released => "released",
+        Outcome::Changed => "changed",
+        Outcome::Covers => "covers",
+    };
+    let why = if why.is_empty() { String::new() } else { format!(": {why}") };
+    format!("rule {rule}@{version}: result {} {outcome}{why}", observation + 1)
 }
 
 fn row(found: &Found) -> Vec<String> {

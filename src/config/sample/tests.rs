@@ -2,6 +2,7 @@
 
 use super::SAMPLE;
 use crate::config::{Config, Gateway, load, schema};
+use crate::rules::Rule;
 use crate::{delivery, journal, link, mapping, tls};
 use serde::de::{DeserializeOwned, Deserializer, Visitor};
 use serde_json::Value;
@@ -46,6 +47,29 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("destination.oauth.key_file", r#""/etc/afferent/oauth.key""#),
     ("destination.oauth.kid", r#""2026-01""#),
     ("destination.oauth.scope", r#""system/*.cud""#),
+    ("gateway.rules", r#""/etc/afferent/rules.toml""#),
+    ("rule.name", r#""potassium, critical""#),
+    ("rule.kind", r#""critical""#),
+    ("rule.analytes", r#"["2823-3", "K"]"#),
+    ("rule.links", r#"["chemistry"]"#),
+    ("rule.action", r#""hold""#),
+    ("rule.unit", r#""mmol/L""#),
+    ("rule.low", r#""2.8""#),
+    ("rule.high", r#""6.2""#),
+    ("rule.sex", r#""F""#),
+    ("rule.age_min_days", "28"),
+    ("rule.age_max_days", "6570"),
+    ("rule.absolute", r#""1.0""#),
+    ("rule.percent", r#""20""#),
+    ("rule.within_days", "7"),
+    ("rule.flags", r#"["A", "!"]"#),
+    ("rule.controls", r#"[{ name = "CONTROL", lot = "4711", level = "1", low = "3.8", high = "4.4" }]"#),
+    ("rule.max_age_hours", "24"),
+    ("rule.reasons", r#"["failed-run"]"#),
+    ("rule.prefix", r#""DIL:""#),
+    ("rule.from", r#""mg/dL""#),
+    ("rule.factor", r#""0.05551""#),
+    ("rule.loinc", r#""14749-6""#),
     ("ca", r#""/etc/afferent/ca.pem""#),
     ("server_name", r#""ehr.example""#),
 ];
@@ -124,6 +148,7 @@ fn write_sample() -> String {
     page.table::<mapping::FhirProfile>("destination.fhir", "[destination.fhir]", fhir);
     let oauth = serde_json::to_value(delivery::config::OAuth::default()).unwrap();
     page.table::<delivery::config::OAuth>("destination.oauth", "#[destination.oauth]", &oauth);
+    page.table::<Rule>("rule", "#[[rule]]", &Value::Null);
     assert_eq!(page.announced, Vec::<String>::new(), "tables that have no page.table line above");
     page.text
 }

@@ -110,6 +110,7 @@ async fn queue(journal: &Journal, n: usize) {
         lookups: Vec::new(),
         json: b"{}".to_vec(),
         results: 1,
+        decisions: String::new(),
         holds: Vec::new(),
         outbox: vec![NewOutbound {
             destination: EHR.to_string(),

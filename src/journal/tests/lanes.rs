@@ -27,7 +27,13 @@ fn i7_what_came_again_complete_is_covered_in_the_commit_that_files_it() {
     let holds: Vec<HoldId> = bench.journal.reader().unwrap().holds(10).unwrap().iter().map(|h| h.id).collect();
     bench.persist(2, b"complete", true).unwrap();
     let entry = bench.pending()[0].id;
-    bench.journal.file(Filing { covers: holds, ..filing(entry, &["A"], 0) }).unwrap();
+    bench
+        .journal
+        .file(Filing {
+            covers: holds.into_iter().map(|hold| (hold, "covered".to_string())).collect(),
+            ..filing(entry, &["A"], 0)
+        })
+        .unwrap();
     let bench = bench.restart();
     let account = bench.account();
     assert_eq!((account.held, account.repeated, account.queued, account.missing()), (0, 2, 1, 0));

@@ -1,0 +1,70 @@
+//! What the rules must know besides the report: read from the journal, which remembers it.
+
+use crate::clinical::{Doubt, Report};
+use crate::journal::{EntryId, JournalError, Lookup, Past, Reader, qc_run_key};
+use crate::rules::Facts;
+use crate::rules::autoverification::{ControlRun, Needs, Previous, code};
+
+/// Reports of one patient, or control runs of one test, that are looked through; the newest first.
+const REPORTS_MAX: usize = 64;
+const DAY_MS: i64 = 86_400_000;
+
+/// Fetches what `needs` asks for, for a report of the entry `entry` on `link`. Previous values are those of entries
+/// before it; control runs those of entries before `controls_before`.
+pub fn fetch(
+    reader: &Reader,
+    needs: &Needs,
+    (link, entry, received_ms): (&str, EntryId, i64),
+    report: &Report,
+    controls_before: EntryId,
+) -> Result<Facts, JournalError> {
+    let mut facts = Facts::default();
+    if let Some(days) = needs.previous.values().max() {
+        let from_ms = received_ms.saturating_sub(i64::from(*days) * DAY_MS);
+        let patient = report.patient.id.expose();
+        let past = reader.reports_of((Lookup::Patient, patient), entry, from_ms, REPORTS_MAX)?;
+        for (past, earlier) in opened(&past) {
+            // The same specimen measured again is no earlier value, and another patient's never.
+            if earlier.patient.id != report.patient.id
+                || earlier.patient.id_authority != report.patient.id_authority
+                || earlier.specimen.id == report.specimen.id
+                || earlier.control.is_some()
+                || earlier.not_production
+            {
+                continue;
+            }
+            for observation in earlier.observations.iter().filter(|o| o.doubts.is_empty()) {
+                let code = code(observation);
+                if needs.previous.contains_key(code) && !facts.previous.contains_key(code) {
+                    let (value, ucum) = (observation.value.clone(), observation.ucum.clone());
+                    let previous = Previous { value, ucum, received_ms: past.received_ms };
+                    facts.previous.insert(code.to_string(), previous);
+                }
+            }
+        }
+    }
+    for wanted in &needs.controls {
+        let key = qc_run_key(link, wanted);
+        let past = reader.reports_of((Lookup::QcRun, &key), controls_before, i64::MIN, REPORTS_MAX)?;
+        let mut runs = Vec::new();
+        for (past, report) in opened(&past).filter(|(past, _)| past.link == link) {
+            let Some(control) = &report.control else { continue };
+            // The last result of a run is the one that counts.
+            let of_test = report.observations.iter().rev().filter(|observation| code(observation) == wanted);
+            runs.extend(of_test.map(|observation| ControlRun {
+                control: control.clone(),
+                value: observation.value.clone(),
+                ucum: observation.ucum.clone(),
+                failed: report.not_production || observation.doubts.iter().any(|doubt| *doubt != Doubt::Control),
+                received_ms: past.received_ms,
+            }));
+        }
+        facts.controls.insert(wanted.clone(), runs);
+    }
+    Ok(facts)
+}
+
+/// Each with its report; what cannot be read any more, for example of an older version, is left out.
+fn opened(past: &[Past]) -> impl Iterator<Item = (&Past, Report)> {
+    past.iter().filter_map(|past| Some((past, serde_json::from_slice(&past.json).ok()?)))
+}

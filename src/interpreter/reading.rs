@@ -1,0 +1,89 @@
+//! How the entries of each link are read: its driver, its clock, its hold rules.
+
+use crate::driver::{self, Interpretation, Registry};
+use crate::journal::Entry;
+use crate::{link, rules, wire};
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// What is known of a link.
+pub struct LinkRules {
+    /// Its hold rules.
+    pub policy: rules::Policy,
+    /// Seconds in which the same results under a new time still count as a retransmission.
+    pub resend_window_s: i64,
+    protocol: wire::Protocol,
+    driver: Option<String>,
+    zone: jiff::tz::TimeZone,
+    charset: Option<String>,
+}
+
+/// Everything needed to read entries.
+pub struct Reading {
+    registry: Registry,
+    links: HashMap<String, LinkRules>,
+    /// For entries whose link is not configured any more.
+    removed_astm: LinkRules,
+    removed_hl7: LinkRules,
+    removed_poct1a: LinkRules,
+    removed_table: LinkRules,
+}
+
+impl Reading {
+    /// Readings for these links. `zone` is the clock of instruments whose link names none.
+    pub fn new(registry: Registry, zone: &jiff::tz::TimeZone, links: &[link::Config]) -> Self {
+        let rules_of = |config: &link::Config| LinkRules {
+            protocol: config.protocol,
+            driver: config.driver.clone(),
+            zone: config
+                .time_zone
+                .as_deref()
+                .and_then(|name| jiff::tz::TimeZone::get(name).ok())
+                .unwrap_or_else(|| zone.clone()),
+            charset: config.charset.clone(),
+            policy: config.policy(),
+            resend_window_s: config.resend_window_s.into(),
+        };
+        Reading {
+            registry,
+            removed_astm: LinkRules::of_a_removed_link(wire::Protocol::Astm),
+            removed_hl7: LinkRules::of_a_removed_link(wire::Protocol::Hl7),
+            removed_poct1a: LinkRules::of_a_removed_link(wire::Protocol::Poct1a),
+            removed_table: LinkRules::of_a_removed_link(wire::Protocol::Table),
+            links: links.iter().map(|config| (config.name.clone(), rules_of(config))).collect(),
+        }
+    }
+
+    /// Reads an entry by the driver its link or its own header names.
+    pub fn read(&self, entry: &Entry) -> (&LinkRules, Interpretation) {
+        // A link that was renamed or removed after it heard this: the safest rules apply.
+        let removed = || match driver::guess_protocol(&entry.raw) {
+            wire::Protocol::Poct1a => &self.removed_poct1a,
+            wire::Protocol::Table => &self.removed_table,
+            _ if wire::mllp::msh(&entry.raw).is_some() => &self.removed_hl7,
+            _ => &self.removed_astm,
+        };
+        let rules = self.links.get(&entry.link).unwrap_or_else(removed);
+        let driver = rules
+            .driver
+            .as_deref()
+            .and_then(|id| self.registry.get(id))
+            .unwrap_or_else(|| self.registry.identify(rules.protocol, &entry.raw));
+        let context =
+            driver::Context { zone: rules.zone.clone(), charset: rules.charset.clone(), complete: entry.complete };
+        (rules, driver::interpret(driver, &entry.raw, &context))
+    }
+}
+
+impl LinkRules {
+    fn of_a_removed_link(protocol: wire::Protocol) -> Self {
+        LinkRules {
+            protocol,
+            driver: None,
+            zone: jiff::tz::TimeZone::UTC,
+            charset: None,
+            policy: rules::Policy { clock_limit: Duration::from_secs(900), ..Default::default() },
+            resend_window_s: 600,
+        }
+    }
+}

@@ -1,5 +1,7 @@
 //! `afferent map`: the codes and units nobody has mapped yet, and what a person decides about them.
 
+mod revisions;
+
 use crate::clinical::{Doubt, Report};
 use crate::config::{self, Config};
 use crate::driver::{Driver, builtin};
@@ -28,6 +30,8 @@ const FILE: &str = "driver.toml";
 Examples:
   afferent map
   afferent map accept --driver acme-one --code GLU --loinc 14749-6 --unit mmol/l=mmol/L
+  afferent map history
+  afferent map revert --driver acme-one --to 3
   afferent map --json | jq '.codes[] | select(.suggestions == [])'")]
 pub struct Map {
     /// The configuration file
@@ -45,6 +49,23 @@ pub struct Map {
 enum Verb {
     /// Write a decision into the site's own copy of a driver.
     Accept(Accept),
+    /// List the revisions of the site's drivers: every decision, when it was made, and the version it made
+    ///
+    /// The version stands behind the @ on each filed entry (`afferent journal show`).
+    History {
+        /// Only this driver
+        #[arg(long, value_name = "ID")]
+        driver: Option<String>,
+    },
+    /// Make an earlier revision of a driver the driver again, as a new revision
+    Revert {
+        /// The driver
+        #[arg(long, value_name = "ID")]
+        driver: String,
+        /// Number of the revision, from `afferent map history`
+        #[arg(long, value_name = "N")]
+        to: u32,
+    },
 }
 
 /// Write a decision into the site's own copy of a driver.
@@ -84,10 +105,11 @@ struct Row {
 impl Map {
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
         let config = config::load(&self.config)?.config;
-        let rows = rows(&config)?;
         match &self.verb {
-            None => self.list(&rows),
-            Some(Verb::Accept(accept)) => accept.carry_out(&config, &rows, self.json)?,
+            None => self.list(&rows(&config)?),
+            Some(Verb::Accept(accept)) => accept.carry_out(&config, &rows(&config)?, self.json)?,
+            Some(Verb::History { driver }) => history(&config, driver.as_deref(), self.json)?,
+            Some(Verb::Revert { driver, to }) => revert(&config, driver, *to, self.json)?,
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -149,10 +171,8 @@ impl Accept {
             self.driver,
             self.code
         );
-        let drivers = config.gateway.drivers.as_deref().context(
-            "the site has no drivers of its own yet: set gateway.drivers to a folder, such as /etc/afferent/drivers",
-        )?;
-        let file = drivers.join(&self.driver).join(FILE);
+        let folder = drivers(config)?.join(&self.driver);
+        let file = folder.join(FILE);
         let before = match std::fs::read_to_string(&file) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => builtin::DRIVERS
@@ -170,6 +190,8 @@ impl Accept {
         };
         let text = with_decision(&before, &decision);
         Driver::parse(&self.driver, &text)?;
+        std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let revision = revisions::note(&folder, &self.driver, &before, &text, &self.said())?;
         write(&file, &text)?;
         let entries: BTreeSet<i64> = rows
             .iter()
@@ -177,10 +199,10 @@ impl Accept {
             .flat_map(|row| row.entries.iter().copied())
             .collect();
         if as_json {
-            println!("{}", json!({ "file": file, "entries": entries }));
+            println!("{}", json!({ "file": file, "revision": revision, "entries": entries }));
             return Ok(());
         }
-        println!("{} says now what {} stands for", file.display(), self.code);
+        println!("{} says now what {} stands for: revision {revision}", file.display(), self.code);
         println!("it counts from the next start of the gateway: systemctl restart afferent");
         if !entries.is_empty() {
             let numbers: Vec<String> = entries.iter().map(i64::to_string).collect();
@@ -188,6 +210,68 @@ impl Accept {
         }
         Ok(())
     }
+}
+
+impl Accept {
+    /// The decision in a line.
+    fn said(&self) -> String {
+        let units: Vec<String> = self.units.iter().map(|(sent, ucum)| format!("{sent}={ucum}")).collect();
+        let units = if units.is_empty() { String::new() } else { format!(" in {}", units.join(", ")) };
+        format!("{} is {}{units}", self.code, self.loinc)
+    }
+}
+
+/// The folder of the site's own drivers.
+fn drivers(config: &Config) -> anyhow::Result<&Path> {
+    config.gateway.drivers.as_deref().context(
+        "the site has no drivers of its own yet: set gateway.drivers to a folder, such as /etc/afferent/drivers",
+    )
+}
+
+fn history(config: &Config, only: Option<&str>, as_json: bool) -> anyhow::Result<()> {
+    let folder = drivers(config)?;
+    let listed = std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let mut ids: Vec<String> =
+        listed.filter_map(Result::ok).map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    ids.retain(|id| only.is_none_or(|only| only == id));
+    ids.sort();
+    let mut all = Vec::new();
+    for id in ids {
+        all.extend(revisions::list(&folder.join(&id))?.into_iter().map(|revision| (id.clone(), revision)));
+    }
+    if as_json {
+        let told = |(id, revision): &(String, revisions::Revision)| json!({ "driver": id, "revision": revision });
+        println!("{}", json!({ "revisions": all.iter().map(told).collect::<Vec<_>>() }));
+        return Ok(());
+    }
+    if all.is_empty() {
+        println!("nothing was mapped yet");
+    }
+    for (id, revision) in all {
+        let from = revision.from.map(|from| format!(", from {from}")).unwrap_or_default();
+        println!(
+            "{id} revision {}, {}: {} ({id}@{}{from})",
+            revision.number, revision.made, revision.what, revision.version
+        );
+    }
+    Ok(())
+}
+
+fn revert(config: &Config, id: &str, number: u32, as_json: bool) -> anyhow::Result<()> {
+    let folder = drivers(config)?.join(id);
+    let file = folder.join(FILE);
+    let text = revisions::text_of(&folder, number)?;
+    Driver::parse(id, &text)?;
+    let before = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    let revision = revisions::note(&folder, id, &before, &text, &format!("back to revision {number}"))?;
+    write(&file, &text)?;
+    if as_json {
+        println!("{}", json!({ "file": file, "revision": revision }));
+        return Ok(());
+    }
+    println!("{} is as in revision {number} again: revision {revision}", file.display());
+    println!("it counts from the next start of the gateway: systemctl restart afferent");
+    Ok(())
 }
 
 /// What is held for want of a mapping, by code and unit.

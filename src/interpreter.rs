@@ -106,6 +106,8 @@ impl Interpreter {
 
     /// Interprets what is waiting; tells how much it was.
     fn round(&self) -> Result<usize, JournalError> {
+        // What was released before a crash goes out before what came after it (invariant I6).
+        let sent = self.send_released()?;
         let entries = self.reader.pending_entries(BATCH)?;
         let mut ready = Batch::default();
         for entry in &entries {
@@ -126,7 +128,7 @@ impl Interpreter {
             }
         }
         self.file(ready)?;
-        Ok(entries.len() + self.send_released()?)
+        Ok(entries.len() + sent)
     }
 
     /// Whom reports are about, as far as it matters to what comes after them. Only rules look at a patient's history.

@@ -12,6 +12,8 @@ mod map;
 mod probe;
 #[path = "cli/recipe.rs"]
 mod recipe;
+#[path = "cli/rules.rs"]
+mod rules;
 #[path = "cli/sim.rs"]
 mod sim;
 #[path = "cli/site.rs"]

@@ -242,3 +242,36 @@ fn the_sites_own_drivers_are_read_and_can_be_named() {
     std::fs::write(folder.join("driver.toml"), "[identity]\nvendor = 7\n").unwrap();
     one(faults(&text), 3, &["acme-one"]);
 }
+
+#[test]
+fn what_is_wrong_with_rules_is_told_at_its_line_in_the_file_they_stand_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let rules = dir.path().join("rules.toml");
+    let base = "[[link]]\nname = \"a\"\nlisten = \"127.0.0.1:4001\"\n[[destination]]\nname = \"ehr\"\naddress = \"127.0.0.1:2575\"\n";
+    let told = |more: &str| match parse("afferent.toml", &format!("[gateway]\n{more}")) {
+        Err(LoadError::Faults(faults)) => faults.render(false),
+        other => panic!("{other:?}"),
+    };
+    let own =
+        format!("{base}[[rule]]\nname = \"K\"\nanalytes = [\"2823-3\"]\nunit = \"mmHg\"\nlow = 2.5\nlinks = [\"b\"]\n");
+    let shown = told(&own);
+    for part in ["afferent.toml:11", "mm[Hg]", "afferent.toml:12", "must be text", "no such link"] {
+        assert!(shown.contains(part), "{part} is not in\n{shown}");
+    }
+    std::fs::write(
+        &rules,
+        "[[rule]]\nname = \"d\"\nkind = \"delta\"\nanalytes = [\"K\"]\npercent = \"2o\"\nwithin_days = 3\n",
+    )
+    .unwrap();
+    let shown = told(&format!("rules = {rules:?}\n{base}"));
+    assert!(shown.contains("rules.toml:5:") && shown.contains("no decimal number"), "{shown}");
+    std::fs::write(
+        &rules,
+        "[[rule]]\nname = \"d\"\nkind = \"delta\"\nanalytes = [\"K\"]\npercent = \"20\"\nwithin_days = 30\n",
+    )
+    .unwrap();
+    let shown = told(&format!("rules = {rules:?}\n{base}"));
+    assert!(shown.contains("retention_days"), "{shown}");
+    let text = format!("[gateway]\nrules = {rules:?}\n[journal]\nretention_days = 40\n{base}");
+    assert_eq!(parse("afferent.toml", &text).unwrap().config.rulebook().rules().count(), 1);
+}

@@ -7,6 +7,15 @@ use crate::rules::autoverification::{ControlRun, Needs, Previous, code};
 
 /// Reports of one patient, or control runs of one test, that are looked through; the newest first.
 const REPORTS_MAX: usize = 64;
+/// Doubts with which a control run says nothing.
+const SPOILS: [Doubt; 6] = [
+    Doubt::FailedRun,
+    Doubt::Questionable,
+    Doubt::UnreadableValue,
+    Doubt::Incomplete,
+    Doubt::Unreadable,
+    Doubt::Charset,
+];
 const DAY_MS: i64 = 86_400_000;
 
 /// Fetches what `needs` asks for, for a report of the entry `entry` on `link`. Previous values are those of entries
@@ -55,7 +64,7 @@ pub fn fetch(
                 control: control.clone(),
                 value: observation.value.clone(),
                 ucum: observation.ucum.clone(),
-                failed: report.not_production || observation.doubts.iter().any(|doubt| *doubt != Doubt::Control),
+                failed: report.not_production || observation.doubts.iter().any(|doubt| SPOILS.contains(doubt)),
                 received_ms: past.received_ms,
             }));
         }

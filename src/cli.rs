@@ -17,6 +17,7 @@ pub mod map;
 pub mod outgoing;
 pub mod preview;
 pub mod probe;
+pub mod rules;
 pub mod run;
 pub mod sim;
 pub mod tap;
@@ -94,6 +95,8 @@ pub enum Command {
     Preview(preview::Preview),
     /// Show the codes and units nobody has mapped yet, and map them.
     Map(map::Map),
+    /// List the site's rules, or try rules on what came already.
+    Rules(rules::Rules),
     /// See the drivers, test one, or begin a new one from a capture.
     Driver(driver::DriverCommand),
     /// Print a completion script for a shell.
@@ -124,6 +127,7 @@ pub fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Probe(probe) => probe.execute(),
         Command::Preview(preview) => preview.execute(),
         Command::Map(map) => map.execute(),
+        Command::Rules(rules) => rules.execute(),
         Command::Driver(driver) => driver.execute(),
         Command::Completions(completions) => completions.execute(),
         Command::Man(man) => man.execute(),

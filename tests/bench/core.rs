@@ -4,7 +4,7 @@ use afferent::clinical::{Control, Report};
 use afferent::driver::{Context, Protocol, Registry, interpret};
 use afferent::mapping::{self, Charset, FhirProfile, Format, Hl7Version, Origin, Target};
 use afferent::rules::autoverification::{ControlRun, Facts, Previous, code};
-use afferent::rules::rule::{Kind, Rule, Target};
+use afferent::rules::rule::{self, Kind, Rule};
 use afferent::rules::{Rulebook, autoverification};
 use afferent::sim::instrument::results::{Shape, make, records};
 use afferent::wire::astm::{ENQ, Receiver, ReceiverConfig, encode_frame};
@@ -54,7 +54,7 @@ fn strict_rules(report: &Report) -> (Rulebook, Facts) {
     let (mut rules, mut facts) = (Vec::new(), Facts::default());
     for observation in &report.observations {
         let code = code(observation);
-        let rule = |kind: Kind| Rule {
+        let of_kind = |kind: Kind| Rule {
             name: format!("{kind:?} {code}"),
             kind,
             analytes: vec![code.to_string()],
@@ -62,11 +62,11 @@ fn strict_rules(report: &Report) -> (Rulebook, Facts) {
             ..Rule::default()
         };
         let (low, high) = (Some("0.001".to_string()), Some("99999".to_string()));
-        rules.push(Rule { low: low.clone(), high: high.clone(), ..rule(Kind::Range) });
-        rules.push(Rule { low, high, ..rule(Kind::Critical) });
-        rules.push(Rule { percent: Some("50".into()), within_days: Some(7), ..rule(Kind::Delta) });
-        let control = Target { low: "0.001".into(), high: "99999".into(), ..Target::default() };
-        rules.push(Rule { controls: vec![control], max_age_hours: Some(24), ..rule(Kind::Qc) });
+        rules.push(Rule { low: low.clone(), high: high.clone(), ..of_kind(Kind::Range) });
+        rules.push(Rule { low, high, ..of_kind(Kind::Critical) });
+        rules.push(Rule { percent: Some("50".into()), within_days: Some(7), ..of_kind(Kind::Delta) });
+        let control = rule::Target { low: "0.001".into(), high: "99999".into(), ..rule::Target::default() };
+        rules.push(Rule { controls: vec![control], max_age_hours: Some(24), ..of_kind(Kind::Qc) });
         let (value, ucum) = (observation.value.clone(), observation.ucum.clone());
         facts.previous.insert(code.into(), Previous { value: value.clone(), ucum: ucum.clone(), received_ms: 0 });
         let run = ControlRun { control: Control::default(), value, ucum, failed: false, received_ms: 0 };

@@ -52,12 +52,14 @@ enum Verb {
     /// List the revisions of the site's drivers: every decision, when it was made, and the version it made
     ///
     /// The version stands behind the @ on each filed entry (`afferent journal show`).
+    #[command(after_help = "Example:\n  afferent map history --driver acme-one")]
     History {
         /// Only this driver
         #[arg(long, value_name = "ID")]
         driver: Option<String>,
     },
     /// Make an earlier revision of a driver the driver again, as a new revision
+    #[command(after_help = "Example:\n  afferent map revert --driver acme-one --to 3")]
     Revert {
         /// The driver
         #[arg(long, value_name = "ID")]

@@ -38,10 +38,15 @@ pub struct Rules {
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
     /// List the rules in the order in which they are tried, each with its version
+    #[command(after_help = "Examples:\n  afferent rules list\n  afferent rules list --json | jq '.rules[].version'")]
     List,
     /// Try rules on results the journal has: what would be sent and held, and what became of it really
     ///
     /// Nothing is changed. A result that a control locked counts as held, also where a later control opened the lock.
+    #[command(after_help = "\
+Examples:
+  afferent rules dry-run
+  afferent rules dry-run --rules new-rules.toml --since 2026-03-01T00:00:00Z --json")]
     DryRun(Try),
 }
 

@@ -6,10 +6,10 @@ use crate::{afferent, err, out};
 use serde_json::Value;
 use std::process::{Command, Output, Stdio};
 
-/// An analyzer that marks its controls in the specimen id.
+/// An analyzer that marks its controls by their action code.
 const DRIVER: &str = "[identity]\nvendor = \"ACME\"\nmodel = \"Two\"\nprotocol = \"astm\"\nheader = [\"ACME Two\"]\n\
     [[analyte]]\ncode = \"K\"\nloinc = \"2823-3\"\nname = \"Potassium [Moles/volume] in Serum or Plasma\"\n\
-    units = { \"mmol/L\" = \"mmol/L\" }\n[qc]\nspecimen_prefix = [\"QC-\"]\ncontrol_name = \"O.3.1\"\n";
+    units = { \"mmol/L\" = \"mmol/L\" }\n[qc]\naction_code = [\"Q\"]\ncontrol_name = \"O.3.1\"\n";
 
 const RULES: &str = "[[rule]]\nname = \"potassium control\"\nkind = \"qc\"\nanalytes = [\"2823-3\"]\nunit = \"mmol/L\"\n\
     max_age_hours = 24\ncontrols = [{ name = \"QC-ONE\", low = \"3.8\", high = \"4.2\" }]\n\
@@ -32,9 +32,10 @@ fn site(driver: &str, rules: &str) -> Site {
 
 /// Plays one result of one specimen.
 fn play(site: &Site, specimen: &str, patient: &str, code: &str, value: &str) -> Output {
+    let action = if specimen.starts_with("QC-") { "Q" } else { "" };
     let session = format!(
         "> <ENQ>\n< <ACK>\n> <STX>1H|\\^&|||ACME Two|||||||P|LIS2-A2|20261103090000<CR>\n> P|1||{patient}<CR>\n\
-         > O|1|{specimen}||^^^{code}|R<CR>\n> R|1|^^^{code}|{value}|mmol/L|||||F||||20261103085800<CR>\n\
+         > O|1|{specimen}||^^^{code}|R||||||{action}<CR>\n> R|1|^^^{code}|{value}|mmol/L|||||F||||20261103085800<CR>\n\
          > L|1|N<CR><ETX><CS><CR><LF>\n< <ACK>\n> <EOT>\n"
     );
     let file = site.path("session.txt");

@@ -24,6 +24,7 @@ mod value;
 mod written_time;
 
 use crate::clinical::Report;
+use crate::message::charset::Charset;
 pub use crate::wire::Protocol;
 pub use read::Origin;
 use schema::{Analyte, Identity, Schema};
@@ -163,6 +164,7 @@ pub fn explain(driver: &Driver, raw: &[u8], context: &Context) -> (Interpretatio
 }
 
 fn interpret_traced(driver: &Driver, raw: &[u8], context: &Context, trace: bool) -> (Interpretation, Vec<Origin>) {
+    let raw = &*plain(driver.protocol(), raw);
     let (mut interpretation, origins) = match driver.protocol() {
         Protocol::Astm => interpret_astm::interpret(driver, raw, context, trace),
         Protocol::Hl7 => interpret_hl7::interpret(driver, raw, context, trace),
@@ -172,6 +174,17 @@ fn interpret_traced(driver: &Driver, raw: &[u8], context: &Context, trace: bool)
     let observations: usize = interpretation.reports.iter().map(|r| r.observations.len()).sum();
     interpretation.inbound_results = u32::try_from(observations + interpretation.refused.len()).unwrap_or(u32::MAX);
     (interpretation, origins)
+}
+
+/// Records and messages in a file may be UTF-16; their readers know bytes in which a delimiter is one byte.
+fn plain(protocol: Protocol, raw: &[u8]) -> std::borrow::Cow<'_, [u8]> {
+    let is_utf16 = raw.starts_with(b"\xff\xfe") || raw.starts_with(b"\xfe\xff");
+    match protocol {
+        Protocol::Astm | Protocol::Hl7 if is_utf16 => {
+            Charset::decode_declared(None, None, raw).text.into_bytes().into()
+        }
+        _ => raw.into(),
+    }
 }
 
 impl Driver {

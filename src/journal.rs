@@ -61,7 +61,7 @@
 
 mod account;
 mod config;
-mod crash;
+pub(crate) mod crash;
 mod custody;
 mod desk;
 mod error;

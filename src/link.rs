@@ -3,6 +3,7 @@
 //! - [`pump`] is THE loop; every link is that loop.
 //! - [`serial`], [`tcp`] open lines and open them again when they are lost; [`marks`] is how a serial port says that a
 //!   character came damaged.
+//! - [`directory`] takes files from a folder; it runs no machine.
 //! - [`seats`] keeps idle and hostile connections from crowding out instruments (invariant I10).
 //! - [`host`] looks up what an instrument asks and tells it of its orders.
 //! - [`operators`] reads who may use a POCT1-A device.
@@ -11,6 +12,7 @@
 pub mod config;
 pub mod counters;
 pub mod host;
+pub mod directory;
 pub mod machine;
 pub mod marks;
 pub mod operators;
@@ -26,6 +28,7 @@ pub use counters::{LinkCounters, LinkHealth};
 use crate::backoff::Backoff;
 use crate::journal::Journal;
 use crate::tls::TlsError;
+use crate::wire::Protocol;
 use host::Host;
 use host::clerk::Office;
 use machine::Machine;
@@ -51,8 +54,8 @@ pub enum LinkError {
     /// The certificates do not work.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// Not exactly one of serial, listen and dial.
-    #[error("link {0}: exactly one of serial, listen and dial must be given")]
+    /// Not exactly one of serial, listen, dial and directory, or tables from something that is no folder.
+    #[error("link {0}: exactly one of serial, listen, dial and directory must be given, and directory for tables")]
     Transport(String),
 }
 
@@ -165,10 +168,12 @@ pub fn open(
         Some(address) => Some(tcp::Dialler::new(config, address)?.serve(shell.for_orders())),
         None => None,
     };
-    let task = match (&config.serial, &config.listen, &config.dial) {
-        (Some(path), None, None) => tokio::spawn(serial::serve(shell, path.clone())),
-        (None, Some(address), None) => tokio::spawn(tcp::Listener::bind(config, address)?.serve(shell)),
-        (None, None, Some(address)) => {
+    let task = match (&config.serial, &config.listen, &config.dial, &config.directory) {
+        (None, None, None, Some(path)) => tokio::spawn(directory::serve(shell, path.clone())),
+        _ if config.protocol == Protocol::Table => return Err(LinkError::Transport(config.name.clone())),
+        (Some(path), None, None, None) => tokio::spawn(serial::serve(shell, path.clone())),
+        (None, Some(address), None, None) => tokio::spawn(tcp::Listener::bind(config, address)?.serve(shell)),
+        (None, None, Some(address), None) => {
             let dialler = tcp::Dialler::new(config, address)?;
             tokio::spawn(dialler.serve(shell))
         }

@@ -9,6 +9,8 @@ mod crowd;
 mod devices;
 #[path = "links/law.rs"]
 mod law;
+#[path = "links/directory.rs"]
+mod directory;
 #[path = "links/peers.rs"]
 mod peers;
 #[path = "links/refusal.rs"]

@@ -4,6 +4,7 @@ use crate::control::{self, Request, Response};
 use crate::delivery::{self, Protocol};
 use crate::journal::{self, OpenError, Reader};
 use crate::link::LinkHealth;
+use crate::link::directory::look;
 use crate::link::serial::ports;
 use crate::workbench::doctor::{Facts, Finding, Reached, State, diagnose};
 use crate::{config, tls};
@@ -84,6 +85,11 @@ impl Doctor {
             ports: ports::list(Path::new("/")),
             held,
             parked,
+            folders: config
+                .links
+                .iter()
+                .filter_map(|l| Some((l.name.clone(), look(l.directory.as_deref()?, &l.files))))
+                .collect(),
         };
         let findings = diagnose(&facts);
         let ok = findings.iter().all(|finding| finding.state != State::Bad);

@@ -174,16 +174,21 @@ impl Checks<'_> {
         self.link_tls(link, &at("tls"));
     }
 
-    /// Exactly one of `serial`, `listen` and `dial`, and each well-formed.
+    /// Exactly one of `serial`, `listen`, `dial` and `directory`, and each well-formed.
     fn where_from(&mut self, link: &link::Config, path: &str) {
-        let given =
-            [("serial", link.serial.is_some()), ("listen", link.listen.is_some()), ("dial", link.dial.is_some())];
+        let given = [
+            ("serial", link.serial.is_some()),
+            ("listen", link.listen.is_some()),
+            ("dial", link.dial.is_some()),
+            ("directory", link.directory.is_some()),
+        ];
         let given: Vec<&str> = given.into_iter().filter(|(_, there)| *there).map(|(key, _)| key).collect();
         match given.as_slice() {
             [] if !self.scene.places.is_spoilt(path) => self.say(
                 path,
                 "this link does not say where its instrument is",
-                "give one of `serial = \"/dev/ttyUSB0\"`, `listen = \"0.0.0.0:4001\"`, `dial = \"10.0.0.5:4001\"`",
+                "give one of `serial = \"/dev/ttyUSB0\"`, `listen = \"0.0.0.0:4001\"`, `dial = \"10.0.0.5:4001\"`,
+                 `directory = \"/srv/pcr\"`",
             ),
             [first, second, ..] => {
                 let message = format!("`{second}` and `{first}` exclude each other: a link is one line");
@@ -203,6 +208,7 @@ impl Checks<'_> {
             let hint = "write host and port, such as \"10.0.0.5:4001\"";
             self.say(&format!("{path}.dial"), format!("`{dial}` is no address to dial"), hint);
         }
+        self.folder(link, path);
     }
 
     /// Each serial port is there, and is one link's.
@@ -214,6 +220,53 @@ impl Checks<'_> {
                 false => Fault::environment(place, trouble.message),
             };
             self.faults.push(fault.hint(trouble.hint));
+        }
+    }
+
+    /// Tables come in files, and files are taken by rules that can be kept.
+    fn folder(&mut self, link: &link::Config, path: &str) {
+        let at = |key: &str| format!("{path}.{key}");
+        let Some(directory) = &link.directory else {
+            if link.protocol == Protocol::Table && !self.scene.places.is_spoilt(path) {
+                let message = "tables come in files, and this link has no `directory`";
+                self.say(&at("protocol"), message, "give `directory`, the folder in which the instrument leaves them");
+            }
+            if self.scene.places.has(&at("files")) {
+                self.say(&at("files"), "`files` belongs to a link with a `directory`", "remove [link.files]");
+            }
+            return;
+        };
+        if !directory.is_dir() {
+            let fault =
+                Fault::environment(self.value(&at("directory")), format!("{} is no folder now", directory.display()));
+            self.faults.push(fault.hint("is the share mounted? findmnt shows what is"));
+        }
+        if link.tls.is_some() {
+            self.say(&at("tls"), "a folder has no TLS", "remove [link.tls]");
+        }
+        let files = &link.files;
+        for (key, value) in [("stable_ms", files.stable_ms), ("poll_ms", files.poll_ms)] {
+            if !(1..=TIMER_MAX_MS).contains(&value) {
+                let message = format!("`{key}` must be from 1 to {TIMER_MAX_MS} ms");
+                self.say(&at(&format!("files.{key}")), message, "leave it out for the default");
+            }
+        }
+        if !(1..=link::directory::SIZE_MAX_KB).contains(&files.size_max_kb) {
+            let message = format!("`size_max_kb` must be from 1 to {}", link::directory::SIZE_MAX_KB);
+            self.say(&at("files.size_max_kb"), message, "leave it out for the default");
+        }
+        for (key, folder) in [("archive", &files.archive), ("refused", &files.refused)] {
+            if directory.join(folder) == *directory {
+                let message = format!("`{key}` is the folder the files are taken from");
+                self.say(&at(&format!("files.{key}")), message, "name another folder on the same share");
+            }
+        }
+        if files.trigger.as_deref() == Some("") {
+            self.say(
+                &at("files.trigger"),
+                "an empty `trigger` would be every file",
+                "write its ending, such as \".ok\"",
+            );
         }
     }
 
@@ -234,7 +287,9 @@ impl Checks<'_> {
             let fault = Fault::environment(self.value(&format!("{path}.operators")), why);
             self.faults.push(fault.hint("one operator a line: id;name;permission level"));
         }
-        for (key, given) in [("serial", link.serial.is_some()), ("dial", link.dial.is_some())] {
+        let others =
+            [("serial", link.serial.is_some()), ("dial", link.dial.is_some()), ("directory", link.directory.is_some())];
+        for (key, given) in others {
             if given {
                 let message = format!("a POCT1-A device dials the box, so this link cannot have `{key}`");
                 self.say(&format!("{path}.{key}"), message, "give `listen`, such as \"0.0.0.0:4001\"");
@@ -309,6 +364,9 @@ impl Checks<'_> {
         let at = |key: &str| format!("{path}.{key}");
         if link.serial.is_some() {
             self.say(path, "a serial link has no TLS", "remove [link.tls]");
+            return;
+        }
+        if link.directory.is_some() {
             return;
         }
         let (listening, wrong_side): (bool, &[(&str, bool)]) = match link.listen {

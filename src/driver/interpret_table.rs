@@ -486,7 +486,9 @@ fn only_columns(found: &mut HashMap<&str, Found<'_>>, schema: &Schema, wide: boo
     let fields = &schema.fields;
     let of_result = [&fields.value, &fields.test_code, &fields.unit, &fields.flag, &fields.reference_range];
     for paths in schema.lists() {
-        let names = || paths.places().filter_map(|place| place.item.as_ref()).map(|item| item.name.as_str());
+        // What is joined needs both: a key and a column may make one code together.
+        let alone = || paths.iter().filter(|path| path.places.len() == 1).flat_map(|path| &path.places);
+        let names = || alone().filter_map(|place| place.item.as_ref()).map(|item| item.name.as_str());
         let has_column = names().any(|name| matches!(found.get(name), Some(Found::Column(_))));
         let of_test = wide && of_result.iter().any(|list| std::ptr::eq(*list, paths));
         if has_column || of_test || std::ptr::eq(paths, &fields.value) {

@@ -2,7 +2,7 @@
 
 /// Aborts the process at the n-th passing of `point` when `AFFERENT_ABORT_AT` is `point:n`.
 #[cfg(debug_assertions)]
-pub(super) fn point(point: &str) {
+pub(crate) fn point(point: &str) {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
     static WANTED: OnceLock<Option<(String, u64)>> = OnceLock::new();
@@ -23,4 +23,4 @@ pub(super) fn point(point: &str) {
 /// Does nothing.
 #[cfg(not(debug_assertions))]
 #[inline(always)]
-pub(super) fn point(_point: &str) {}
+pub(crate) fn point(_point: &str) {}

@@ -1,5 +1,6 @@
 //! `[[link]]`: one connection to an instrument, as a site writes it down.
 
+use super::directory::Files;
 use crate::driver::schema::Wire;
 use crate::rules;
 use crate::tls::{ClientTls, ServerTls, TlsError};
@@ -10,14 +11,16 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// One connection to an instrument. Exactly one of `serial`, `listen` and `dial` says where the bytes come from.
+/// One connection to an instrument. Exactly one of `serial`, `listen`, `dial` and `directory` says where the bytes come
+/// from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Name of the link, unique on the box; it appears in logs, counters and commands.
     pub name: String,
     /// What the instrument speaks: "astm" (LIS01-A2 link with LIS02-A2 records), "hl7" (HL7 v2 over MLLP, on the network
-    /// or on a serial port) or "poct1a" (POCT1-A device messages; the device dials in).
+    /// or on a serial port), "poct1a" (POCT1-A device messages; the device dials
+    /// in) or "table" (rows and columns in files: CSV and its kin).
     pub protocol: Protocol,
     /// Serial port, by a name that stays with it: under "/dev/serial/by-id/" for the adapter, under
     /// "/dev/serial/by-path/" for the socket, or a USB identity, "usb:0403:6001:A5069RR4" (vendor, product, serial
@@ -27,6 +30,8 @@ pub struct Config {
     pub listen: Option<String>,
     /// Address to dial, for example "10.0.0.5:4001", for instruments that only listen.
     pub dial: Option<String>,
+    /// Folder in which the instrument leaves files, for example "/srv/pcr": mostly a mounted share of its computer.
+    pub directory: Option<PathBuf>,
     /// Serial speed in bits per second; the driver's own, else 9600.
     pub baud: Option<u32>,
     /// Serial data bits, 7 or 8; the driver's own, else 8.
@@ -71,6 +76,8 @@ pub struct Config {
     pub operators: Option<PathBuf>,
     /// Timers of the link protocol.
     pub timers: Timers,
+    /// How files are taken from `directory`.
+    pub files: Files,
     /// TLS; left out, the link is plain.
     pub tls: Option<Tls>,
 }
@@ -176,6 +183,7 @@ impl Default for Config {
             serial: None,
             listen: None,
             dial: None,
+            directory: None,
             baud: None,
             data_bits: None,
             parity: None,
@@ -195,6 +203,7 @@ impl Default for Config {
             set_time: false,
             operators: None,
             timers: Timers::default(),
+            files: Files::default(),
             tls: None,
         }
     }

@@ -4,6 +4,7 @@
 use crate::clinical::Doubt;
 use crate::delivery;
 use crate::journal::{Condition, ParkedRow, Stats};
+use crate::link::directory::{Look, Then};
 use crate::link::serial::ports::Port;
 use crate::link::{self, LinkHealth};
 use serde::Serialize;
@@ -12,6 +13,8 @@ use std::time::Duration;
 
 /// A message that waits longer than this is worth a person's look.
 const QUEUE_AGE_MAX_MS: i64 = 5 * 60 * 1000;
+/// A file that waits longer than this in a link's folder is told of.
+const FILE_AGE_MAX: Duration = Duration::from_secs(600);
 /// A link that is silent for longer than this is told of; it may well be a quiet night.
 const SILENT_MAX_S: u64 = 12 * 3600;
 
@@ -35,6 +38,8 @@ pub struct Facts<'a> {
     pub held: BTreeMap<(String, String), usize>,
     /// Parked messages, some of them.
     pub parked: Vec<ParkedRow>,
+    /// How the folders are that links take files from, by link.
+    pub folders: BTreeMap<String, Look>,
 }
 
 /// What came of dialling a destination.
@@ -66,7 +71,7 @@ pub enum State {
 /// One sentence about one layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// The layer: `disk`, `clock`, `gateway`, `line`, `port`, `link-ack`, `records`, `mapping`, `queue`, `ehr`, `ehr-ack`.
+    /// The layer: `disk`, `clock`, `gateway`, `folder`, `line`, `port`, `link-ack`, `records`, `mapping`, `queue`, `ehr`, `ehr-ack`.
     pub layer: &'static str,
     /// Which link or destination; empty for the box itself.
     pub subject: String,
@@ -82,6 +87,9 @@ pub struct Finding {
 pub fn diagnose(facts: &Facts<'_>) -> Vec<Finding> {
     let mut found = vec![disk(facts), clock(facts), gateway(facts)];
     for (config, health) in &facts.links {
+        if let Some(look) = facts.folders.get(&config.name) {
+            found.push(folder(config, look));
+        }
         if let Some(health) = health {
             found.extend(link(config, health));
             found.extend(twin(config, &facts.ports));
@@ -210,6 +218,39 @@ fn link(config: &link::Config, health: &LinkHealth) -> Vec<Finding> {
     found
 }
 
+/// A folder that is there, can be written to, and is emptied.
+fn folder(config: &link::Config, look: &Look) -> Finding {
+    let name = &config.name;
+    let say = |state, says: String, next: &str| finding("folder", name, state, says, next);
+    if let Some(error) = &look.unreachable {
+        return say(
+            State::Bad,
+            format!("cannot be read: {error}"),
+            "is the share mounted, and may this user read it? findmnt",
+        );
+    }
+    if !look.writable && config.files.then != Then::Leave {
+        return say(
+            State::Bad,
+            "files cannot be moved out of it".to_string(),
+            "let this user write to the share, or set files.then = \"leave\"",
+        );
+    }
+    let late = look.oldest.filter(|age| *age > FILE_AGE_MAX && config.files.then != Then::Leave);
+    if let Some(age) = late {
+        return say(
+            State::Look,
+            format!("{} files wait, one since {} min", look.waiting, age.as_secs() / 60),
+            "does its trigger file come, is it empty, may this user read it? the link's reasons tell",
+        );
+    }
+    if look.refused > 0 {
+        let next = "read the reasons beside them, and remove both once that is settled";
+        return say(State::Look, format!("{} files were refused", look.refused), next);
+    }
+    say(State::Good, format!("reachable, {} files wait", look.waiting), "")
+}
+
 fn line(config: &link::Config, health: &LinkHealth) -> Finding {
     let name = &config.name;
     let bad = |says: String, next: &str| finding("line", name, State::Bad, says, next);
@@ -224,6 +265,9 @@ fn line(config: &link::Config, health: &LinkHealth) -> Finding {
             format!("the instrument at {address} does not answer"),
             "is it on, is its host interface enabled, is the address right? ping it",
         );
+    }
+    if config.directory.is_some() && !health.up {
+        return bad("the folder is not there".to_string(), "see what is said about the folder");
     }
     if !health.up {
         return bad("the link is not open".to_string(), "look at the log of the start");
@@ -243,6 +287,13 @@ fn line(config: &link::Config, health: &LinkHealth) -> Finding {
             State::Look,
             format!("listening on {address}, and nobody is connected"),
             "set host address and port at the instrument to this box; is a firewall between them?",
+        ),
+        (None, _, None) if config.directory.is_some() => finding(
+            "line",
+            name,
+            State::Look,
+            "no file has been taken yet",
+            "have the instrument export one; its name must fit files.take",
         ),
         (None, _, None) if config.serial.is_some() => silent_port(name, health),
         _ => finding(

@@ -19,6 +19,8 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("link.serial", r#""/dev/serial/by-id/usb-FTDI_FT232R-if00-port0""#),
     ("link.dial", r#""10.0.0.5:4001""#),
     ("link.orders_dial", r#""10.0.0.5:4002""#),
+    ("link.directory", r#""/srv/pcr""#),
+    ("link.files.trigger", r#"".ok""#),
     ("link.baud", "9600"),
     ("link.data_bits", "8"),
     ("link.parity", r#""none""#),
@@ -141,6 +143,7 @@ fn write_sample() -> String {
     page.table::<journal::Config>("journal", "[journal]", &defaults["journal"]);
     page.table::<link::Config>("link", "[[link]]", &defaults["link"][0]);
     page.table::<link::config::Timers>("link.timers", "[link.timers]", &defaults["link"][0]["timers"]);
+    page.table::<link::directory::Files>("link.files", "#[link.files]", &defaults["link"][0]["files"]);
     page.table::<link::config::Tls>("link.tls", "#[link.tls]", &Value::Null);
     page.table::<delivery::Config>("destination", "[[destination]]", &defaults["destination"][0]);
     page.table::<tls::ClientTls>("destination.tls", "[destination.tls]", &Value::Null);

@@ -31,6 +31,7 @@ fn facts<'a>(links: Vec<(&'a link::Config, Option<LinkHealth>)>) -> Facts<'a> {
         ports: Vec::new(),
         held: BTreeMap::new(),
         parked: Vec::new(),
+        folders: BTreeMap::new(),
     }
 }
 

@@ -1,0 +1,216 @@
+//! Folders in which instruments leave files.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::rig::{Rig, health, until};
+
+/// The link, and what may be said more about its files.
+fn folder(path: &Path, protocol: &str, more: &str) -> String {
+    std::fs::create_dir_all(path).unwrap();
+    let driver = if protocol == "table" { "driver = \"generic-table\"\n" } else { "" };
+    format!(
+        "[[link]]\nname = \"folder\"\nprotocol = \"{protocol}\"\ndirectory = {path:?}\n{driver}clock_limit_s = 0\n\
+         unmapped = \"send-local\"\n[link.timers]\nreconnect_min_ms = 20\nreconnect_max_ms = 100\n\
+         [link.files]\npoll_ms = 20\nstable_ms = 100\n{more}"
+    )
+}
+
+fn table(specimen: &str, value: &str) -> String {
+    format!("Sample ID;Test;Result;Unit;Date\n{specimen};GLU;{value};mmol/L;2026-11-03 08:00\n")
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let list = std::fs::read_dir(folder).into_iter().flatten().map(Result::unwrap);
+    let mut names: Vec<String> = list
+        .filter(|entry| entry.path().is_file())
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+/// How often the chart has a message about this specimen.
+fn arrived(rig: &Rig, specimen: &str) -> usize {
+    rig.chart().iter().filter(|arrival| arrival.specimens.iter().any(|s| s == specimen)).count()
+}
+
+#[tokio::test]
+async fn i4_a_file_is_taken_once_archived_and_the_same_one_again_is_a_repeat() {
+    let rig = Rig::new().await;
+    let drop = rig.path("drop");
+    let gateway = rig.gateway(&folder(&drop, "table", "")).await;
+    let odd = drop.join(OsStr::from_bytes(b"r\xe9sultat 1.csv"));
+    std::fs::write(&odd, table("F-1", "5.1")).unwrap();
+    std::fs::write(drop.join("writing.csv.tmp"), table("F-9", "9.9")).unwrap();
+    std::os::unix::fs::symlink("/etc/hostname", drop.join("link.csv")).unwrap();
+    until("the file is archived", || !odd.exists()).await;
+    until("its result arrives", || arrived(&rig, "F-1") == 1).await;
+
+    std::fs::write(&odd, table("F-1", "5.1")).unwrap();
+    until("the repeat is archived too", || names(&drop.join("archive")).len() == 2).await;
+    std::fs::write(&odd, table("F-1", "5.2")).unwrap();
+    until("another content under the name is news", || arrived(&rig, "F-1") == 2).await;
+    std::fs::rename(drop.join("writing.csv.tmp"), drop.join("written.csv")).unwrap();
+    until("a file counts once it has its name", || arrived(&rig, "F-9") == 1).await;
+    until("everything is archived", || names(&drop.join("archive")).len() == 4).await;
+    assert_eq!(arrived(&rig, "F-1"), 2);
+    assert_eq!(names(&drop), ["link.csv"], "what is no regular file stays");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_written_slowly_is_taken_whole() {
+    let rig = Rig::new().await;
+    let drop = rig.path("drop");
+    let gateway = rig.gateway(&folder(&drop, "table", "")).await;
+    let path = drop.join("slow.csv");
+    let writer = std::thread::spawn({
+        let path = path.clone();
+        move || {
+            use std::io::Write;
+            let mut file = std::fs::File::create(path).unwrap();
+            for line in ["Sample ID;Test;Result\n", "F-1;GLU;5.1\n", "F-1;K;4.", "0\n"] {
+                for half in line.as_bytes().chunks(3) {
+                    file.write_all(half).unwrap();
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+            }
+        }
+    });
+    tokio::task::spawn_blocking(|| writer.join().unwrap()).await.unwrap();
+    until("the results arrive", || arrived(&rig, "F-1") == 1).await;
+    assert_eq!(rig.chart()[0].results, 2);
+    assert_eq!(health(&gateway, "folder").messages, 1);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_file_its_writer_goes_on_with_after_it_was_archived_is_taken_again() {
+    let rig = Rig::new().await;
+    let drop = rig.path("drop");
+    let gateway = rig.gateway(&folder(&drop, "table", "")).await;
+    use std::io::Write;
+    let mut open = std::fs::File::create(drop.join("open.csv")).unwrap();
+    open.write_all(table("F-1", "5.1").as_bytes()).unwrap();
+    until("it is archived", || names(&drop.join("archive")) == ["open.csv"]).await;
+    open.write_all(b"F-2;GLU;6.0;mmol/L;2026-11-03 08:10\n").unwrap();
+    until("what was added arrives", || arrived(&rig, "F-2") == 1).await;
+    until("it is archived again", || names(&drop).is_empty()).await;
+    assert_eq!(arrived(&rig, "F-1"), 1, "what was there before is a repeat");
+    let reasons = health(&gateway, "folder").reasons;
+    assert!(reasons.keys().any(|reason| reason.contains("changed after it was archived")), "{reasons:?}");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn i7_a_file_that_is_too_large_is_refused_with_its_reason() {
+    let rig = Rig::new().await;
+    let drop = rig.path("drop");
+    let gateway = rig.gateway(&folder(&drop, "table", "size_max_kb = 1\ntrigger = \".ok\"\n")).await;
+    std::fs::write(drop.join("large.csv"), vec![b'x'; 2000]).unwrap();
+    std::fs::write(drop.join("small.csv"), table("F-1", "5.1")).unwrap();
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    assert_eq!(names(&drop), ["large.csv", "small.csv"], "nothing is taken before its trigger is there");
+    std::fs::write(drop.join("large.ok"), "").unwrap();
+    std::fs::write(drop.join("small.csv.ok"), "").unwrap();
+    until("both are gone", || names(&drop).is_empty()).await;
+    until("the small one arrives", || arrived(&rig, "F-1") == 1).await;
+    assert_eq!(names(&drop.join("refused")), ["large.csv", "large.csv.reason.txt"]);
+    let reason = std::fs::read_to_string(drop.join("refused/large.csv.reason.txt")).unwrap();
+    assert!(reason.contains("size_max_kb"), "{reason}");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_share_may_go_away_and_come_back_and_a_file_that_cannot_be_moved_is_taken_once() {
+    let rig = Rig::new().await;
+    let drop = rig.path("drop");
+    let gateway = rig.gateway(&folder(&drop, "table", "take = [\"*.CSV\"]\n")).await;
+    until("the folder is there", || health(&gateway, "folder").up).await;
+    let away = rig.path("away");
+    std::fs::rename(&drop, &away).unwrap();
+    until("its absence is noticed", || !health(&gateway, "folder").up).await;
+    std::fs::write(away.join("archive"), "in the way").unwrap();
+    std::fs::write(away.join("one.csv"), table("F-1", "5.1")).unwrap();
+    std::fs::rename(&away, &drop).unwrap();
+    until("the file is taken", || arrived(&rig, "F-1") == 1).await;
+    let stuck = || health(&gateway, "folder").reasons.iter().any(|(why, n)| why.contains("cannot be moved") && *n > 3);
+    until("the trouble is told", stuck).await;
+    std::fs::remove_file(drop.join("archive")).unwrap();
+    until("it is archived in the end", || names(&drop).is_empty()).await;
+    assert_eq!((arrived(&rig, "F-1"), health(&gateway, "folder").messages), (1, 1));
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn files_that_are_left_are_remembered_over_a_restart_and_a_change_alerts() {
+    let rig = Rig::new().await;
+    let drop = rig.path("drop");
+    let links = folder(&drop, "table", "then = \"leave\"\n");
+    let path = drop.join("kept.csv");
+    std::fs::write(&path, table("F-1", "5.1")).unwrap();
+    let gateway = rig.gateway(&links).await;
+    until("it is taken", || arrived(&rig, "F-1") == 1).await;
+    gateway.stop().await;
+    let gateway = rig.gateway(&links).await;
+    until("it is offered again", || health(&gateway, "folder").messages == 1).await;
+    std::fs::write(&path, table("F-1", "5.1") + "F-2;GLU;7.0;mmol/L;2026-11-03 09:00\n").unwrap();
+    until("what changed is news", || arrived(&rig, "F-2") == 1).await;
+    assert_eq!(arrived(&rig, "F-1"), 1, "the journal knew the rest");
+    let reasons = health(&gateway, "folder").reasons;
+    assert!(reasons.keys().any(|reason| reason.contains("changed after it was taken")), "{reasons:?}");
+    assert_eq!(names(&drop), ["kept.csv"]);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn files_hold_records_and_batches_too() {
+    let rig = Rig::new().await;
+    let (records, batches) = (rig.path("records"), rig.path("batches"));
+    let astm = folder(&records, "astm", "");
+    let hl7 = folder(&batches, "hl7", "").replace("\"folder\"", "\"batch\"");
+    let gateway = rig.gateway(&(astm + &hl7)).await;
+    let text = "\u{feff}H|\\^&|||Acme|||||||P|1\rP|1\rO|1|F-1||^^^GLU\rR|1|^^^GLU|5.1|mmol/L||N||F\rL|1|N\r";
+    let utf16: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    std::fs::write(records.join("records.txt"), utf16).unwrap();
+    let message = |id: &str| {
+        format!(
+            "MSH|^~\\&|ACME|LAB|||20261103080000||ORU^R01|{id}|P|2.5.1\rPID|1\rOBR|1||{id}|GLU\rSPM|1|{id}\r\
+             OBX|1|NM|GLU^Glucose||5.1|mmol/L|||||F\r"
+        )
+    };
+    let batch = format!("FHS|^~\\&|ACME\rBHS|^~\\&|ACME\r{}{}BTS|2\rFTS|1\r", message("F-2"), message("F-3"));
+    std::fs::write(batches.join("batch.hl7"), batch.replace('\r', "\r\n")).unwrap();
+    for specimen in ["F-1", "F-2", "F-3"] {
+        until("the results arrive", || arrived(&rig, specimen) == 1).await;
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn i1_a_gateway_that_is_killed_again_and_again_neither_loses_nor_doubles_a_file() {
+    const FILES: usize = 60;
+    let rig = Rig::new().await;
+    let drop = rig.path("drop");
+    let links = folder(&drop, "table", "");
+    let write = |number: usize| {
+        let path: PathBuf = drop.join(format!("{number}.csv"));
+        std::fs::write(path, table(&format!("F-{number}"), "5.1")).unwrap();
+    };
+    for round in 0..6 {
+        (round * FILES / 6..(round + 1) * FILES / 6).for_each(write);
+        let served = rig.child(&links).await;
+        // The later the round, the longer it lives: killed before, while and after it takes the files.
+        tokio::time::sleep(Duration::from_millis(40 * round as u64)).await;
+        std::mem::drop(served);
+    }
+    let _served = rig.child(&links).await;
+    until("every file is archived", || names(&drop).is_empty()).await;
+    assert_eq!(names(&drop.join("archive")).len(), FILES);
+    until("every result is in the chart", || (0..FILES).all(|n| arrived(&rig, &format!("F-{n}")) >= 1)).await;
+    let doubled: Vec<usize> = (0..FILES).filter(|n| arrived(&rig, &format!("F-{n}")) > 1).collect();
+    assert_eq!(doubled, Vec::<usize>::new());
+}

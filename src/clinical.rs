@@ -128,9 +128,15 @@ pub struct Order {
     /// Placer's number, echoed byte for byte (ORC-2, OBR-2).
     #[serde(skip_serializing_if = "Phi::is_empty")]
     pub placer_order_number: Phi,
+    /// Who gave the placer's number (EI.2 to EI.4, separated by `^`), when an order of the EHR says so.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub placer_namespace: String,
     /// Filler's number, when the instrument sent one (ORC-3, OBR-3).
     #[serde(skip_serializing_if = "Phi::is_empty")]
     pub filler_order_number: Phi,
+    /// Who gave the filler's number, when it is an order's and not the instrument's own count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filler_namespace: Option<String>,
     /// What was ordered (OBR-4); empty when the instrument names only results.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub universal_service_id: Option<Coding>,

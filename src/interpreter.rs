@@ -19,8 +19,9 @@ use crate::journal::{
     ReportId,
 };
 use crate::link;
+use crate::orders::matching::Known;
 use crate::rules::autoverification::{self, Needs};
-use crate::rules::{Decision, Facts, Outcome, Rulebook, rule};
+use crate::rules::{self, Decision, Facts, Outcome, Rulebook, rule};
 use filing::{Desk, Source};
 use reading::{LinkRules, Reading};
 use std::collections::HashSet;
@@ -144,8 +145,9 @@ impl Interpreter {
         loop {
             let released = self.reader.released(BATCH)?;
             for item in &released {
-                let filing = self.release(item)?;
-                self.journal.file_release(filing)?;
+                for filing in self.release(item)? {
+                    self.journal.file_release(filing)?;
+                }
             }
             sent += released.len();
             // What is damaged is set aside by the writer, so a batch that is not full is the last for now.
@@ -211,12 +213,13 @@ impl Interpreter {
         let mut reports = Vec::new();
         let mut covers = if entry.complete { self.covered(&interpretation.reports)? } else { Vec::new() };
         for (number, report) in interpretation.reports.iter().enumerate() {
+            let known = self.known(report, rules.policy.orders)?;
             let judge = || {
                 let facts = self.facts(&entry.link, entry.id, entry.received_at_ms, report)?;
                 Ok(self.rulebook.judge(&entry.link, report, entry.received_at_ms, &facts))
             };
             let latest_of = |subject: &[u8]| self.reader.latest_of(&entry.link, subject);
-            let mut draft = self.desk.file(&source, number, report, latest_of, judge)?;
+            let mut draft = self.desk.file(&source, number, report, &known, latest_of, judge)?;
             if entry.replays > 0 && self.reader.was_overtaken(entry.id, &entry.link, &draft.filed.subject_key)? {
                 draft.hold_overtaken();
             }
@@ -298,10 +301,32 @@ impl Interpreter {
         serde_json::from_slice(&self.reader.report(id)?).map_err(|_| JournalError::Damaged)
     }
 
-    fn release(&self, item: &Released) -> Result<ReleaseFiling, JournalError> {
+    fn release(&self, item: &Released) -> Result<Vec<ReleaseFiling>, JournalError> {
         let report: Report = serde_json::from_slice(&item.json).map_err(|_| JournalError::Damaged)?;
         let decisions: Vec<Decision> = serde_json::from_str(&item.decisions).unwrap_or_default();
-        Ok(self.desk.release(item, &autoverification::changed(&report, &decisions)))
+        let policy = self.reading.policy(&item.link);
+        let known = self.known(&report, policy.orders)?;
+        Ok(self.desk.release(item, &report, &decisions, &known, policy))
+    }
+
+    /// What the EHR ordered on a report's specimen, and what it knows of its patient.
+    fn known(&self, report: &Report, orders: rules::Orders) -> Result<Known, JournalError> {
+        if orders == rules::Orders::Off || report.control.is_some() {
+            return Ok(Known::default());
+        }
+        // Read first: what comes after it is noticed when the outcome is filed.
+        let as_of = self.reader.orders_as_of()?;
+        let numbers = [&report.order.placer_order_number, &report.order.filler_order_number];
+        let mut numbered = Vec::new();
+        for number in numbers {
+            numbered.extend(self.reader.work_orders_numbered(number)?);
+        }
+        Ok(Known {
+            on_specimen: self.reader.work_orders_on(&report.specimen.id)?,
+            numbered,
+            patient: if report.patient.id.is_empty() { None } else { self.reader.patient(&report.patient.id)? },
+            as_of,
+        })
     }
 }
 

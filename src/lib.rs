@@ -54,6 +54,7 @@ pub mod tls;
 pub mod link;
 pub mod journal;
 pub mod interpreter;
+pub mod orders;
 pub mod delivery;
 pub mod gateway;
 pub mod control;

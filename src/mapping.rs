@@ -241,13 +241,25 @@ pub fn map(report: &Report, target: &Target, origin: &Origin) -> Result<Vec<u8>,
 /// released later. Repeats of one test keep the number they have in the whole report, so parts sent at different times
 /// never take each other's place in the chart.
 pub fn map_part(whole: &Report, part: &[usize], target: &Target, origin: &Origin) -> Result<Vec<u8>, MapError> {
+    map_ordered(whole, whole, part, target, origin)
+}
+
+/// The same for a report that an order completed: `whole` goes out, and its results are named after what the instrument
+/// itself `heard`, so that a correction replaces a result that went out before its order came.
+pub fn map_ordered(
+    heard: &Report,
+    whole: &Report,
+    part: &[usize],
+    target: &Target,
+    origin: &Origin,
+) -> Result<Vec<u8>, MapError> {
     if whole.not_production {
         return Err(MapError::NotProduction);
     }
     if !(1..=MESSAGE_ID_CHARS_MAX).contains(&origin.message_id.chars().count()) {
         return Err(MapError::MessageId);
     }
-    let identity = Identity::new(whole, origin, &target.fhir.gateway_system);
+    let identity = Identity::new(heard, &whole.order, origin, &target.fhir.gateway_system);
     let part: HashSet<usize> = part.iter().copied().collect();
     let results: Vec<Outgoing> = numbered(whole, &identity).filter(|o| part.contains(&o.index)).collect();
     if let Some(nameless) = results.iter().find(|o| out_code(o.observation).is_empty()) {

@@ -29,6 +29,19 @@ pub enum Unmapped {
     SendLocal,
 }
 
+/// What orders of the EHR mean to the results of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Orders {
+    /// Nothing: results go out as the instrument says.
+    Off,
+    /// A result whose order is known goes out under its numbers and patient; one without an order goes out as it is.
+    #[default]
+    WhenKnown,
+    /// A result without an order is held.
+    Required,
+}
+
 /// Doubts a site may decide to let pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -52,6 +65,8 @@ pub struct Policy {
     pub release: Vec<Releasable>,
     /// Most that instrument time and box time may disagree; zero switches the rule off.
     pub clock_limit: Duration,
+    /// What orders mean.
+    pub orders: Orders,
 }
 
 /// What the rules decided about one observation.

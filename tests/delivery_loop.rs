@@ -61,6 +61,7 @@ impl Bench {
         };
         let report = FiledReport {
             answered: Vec::new(),
+            orders_as_of: 0,
             subject_key: id.into(),
             content_key: b"8.0".to_vec(),
             completed_at_s: None,

@@ -222,6 +222,7 @@ fn file(journal: &Journal, entry: &journal::Entry) -> anyhow::Result<()> {
     let message_id = format!("F{:018}", entry.id.0);
     let report = FiledReport {
         answered: Vec::new(),
+        orders_as_of: 0,
         subject_key: specimen.as_bytes().to_vec(),
         content_key: specimen.as_bytes().to_vec(),
         completed_at_s: None,

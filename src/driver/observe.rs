@@ -185,6 +185,7 @@ impl<'r> Reader<'r> {
                 universal_service_id: (!service.is_empty()).then(|| Coding::local(service, "")),
                 priority: self.text("priority", &fields.priority, source),
                 status: order_status.to_string(),
+                ..Order::default()
             },
             ..Report::default()
         };

@@ -1,12 +1,14 @@
 //! What becomes of one report: which of its results go out, to whom and in which bytes, and which are held and why.
 //! Pure but for the one question whether the same report was filed before.
 
-use crate::clinical::{Observation, Phi, Report};
+use crate::clinical::{Doubt, Observation, OrderStatus, Phi, Report};
 use crate::delivery::{self, Lane};
 use crate::journal::{
-    EntryId, FiledReport, JournalError, Latest, Lookup, NewHold, NewOutbound, ReleaseFiling, Released, qc_run_key,
+    Answered, EntryId, FiledReport, JournalError, Latest, Lookup, NewHold, NewOutbound, ReleaseFiling, Released,
+    qc_run_key,
 };
 use crate::mapping::{self, Origin, message_id};
+use crate::orders::matching::{Known, Matched, Part, match_up};
 use crate::rules::{self, Decision, Verdict};
 
 /// Where a report came from.
@@ -35,6 +37,7 @@ pub struct Draft<'f> {
     source: &'f Source<'f>,
     number: usize,
     report: &'f Report,
+    matched: Matched,
     going: Vec<u32>,
 }
 
@@ -50,33 +53,37 @@ impl Desk {
         Desk { gateway: gateway.to_string(), destinations: destinations.to_vec() }
     }
 
-    /// Decides about one report of an entry. `latest_of` answers which report was last filed about the same subject,
-    /// `judge` what the site's rules say; it is not asked about a retransmission.
+    /// Decides about one report of an entry. `known` is what the EHR ordered; `latest_of` answers which report was last
+    /// filed about the same subject, `judge` what the site's rules say; it is not asked about a retransmission.
     pub fn file<'f>(
         &'f self,
         source: &'f Source<'f>,
         number: usize,
         report: &'f Report,
+        known: &Known,
         latest_of: impl FnOnce(&[u8]) -> Result<Option<Latest>, JournalError>,
         judge: impl FnOnce() -> Result<Vec<Decision>, JournalError>,
     ) -> Result<Draft<'f>, JournalError> {
         let subject_key = subject_key(source, report);
         let content_key = content_key(report);
         let measured_s = measured_at_s(report, source.received_ms);
+        let matched = match_up(report, known, source.policy.orders);
         let filed = FiledReport {
             subject_key,
             completed_at_s: Some(measured_s),
             repeat_of: None,
-            lookups: lookups(source.link, report),
+            lookups: lookups(source.link, report, &matched),
             json: serde_json::to_vec(report).map_err(|_| JournalError::Damaged)?,
             results: report.observations.len() as u32,
             decisions: String::new(),
             holds: Vec::new(),
             outbox: Vec::new(),
             answered: Vec::new(),
+            orders_as_of: known.as_of,
             content_key,
         };
-        let mut draft = Draft { desk: self, source, number, report, filed, going: Vec::new(), decisions: Vec::new() };
+        let (going, decisions) = (Vec::new(), Vec::new());
+        let mut draft = Draft { desk: self, source, number, report, matched, filed, going, decisions };
         if let Some(latest) = latest_of(&draft.filed.subject_key)?
             && latest.same_content(&draft.filed.content_key)
             && is_retransmission(report, latest.completed_at_s, measured_s, source.resend_window_s)
@@ -87,7 +94,7 @@ impl Desk {
         }
         draft.decisions = judge()?;
         let received = jiff::Timestamp::from_millisecond(source.received_ms).unwrap_or_default();
-        let verdicts = rules::decide_with(report, source.policy, received, &draft.decisions);
+        let verdicts = rules::decide_with(&draft.matched.report, source.policy, received, &draft.decisions);
         for (at, verdict) in (0..).zip(verdicts) {
             match verdict {
                 Verdict::Hold(doubt) => draft.hold(at, doubt.name(), None, doubt.words()),
@@ -100,12 +107,56 @@ impl Desk {
         Ok(draft)
     }
 
-    /// Makes the outbox rows of held results a person released.
-    pub fn release(&self, item: &Released, report: &Report) -> ReleaseFiling {
+    /// What becomes of held results that were released: by a person, who has seen why they were held, or because an
+    /// order came, after which everything is decided once more. Some of them may stay held, for another reason.
+    pub fn release(
+        &self,
+        item: &Released,
+        report: &Report,
+        decisions: &[Decision],
+        known: &Known,
+        policy: &rules::Policy,
+    ) -> Vec<ReleaseFiling> {
+        let mut matched = match_up(report, known, policy.orders);
+        let received = jiff::Timestamp::from_millisecond(item.received_at_ms).unwrap_or_default();
+        let verdicts = rules::decide_with(&matched.report, policy, received, decisions);
+        let judge = |(at, reason): (&u32, &String)| match (item.rematch, verdicts.get(*at as usize)) {
+            (true, Some(Verdict::Hold(doubt))) => Course::Stays(doubt.name()),
+            (true, _) => match rules::autoverification::held(decisions, *at) {
+                Some(decision) => Course::Stays(decision.kind.reason()),
+                None => Course::AsMatched,
+            },
+            // The person saw that the order is another's: then the result is only what the instrument says.
+            (false, _) if reason == Doubt::OrderMismatch.name() => Course::AsHeard,
+            (false, _) if reason == Doubt::NoOrder.name() => match matched.doubt(*at) {
+                Some(doubt @ Doubt::OrderMismatch) => Course::Stays(doubt.name()),
+                _ => Course::AsMatched,
+            },
+            // Held for another reason: nobody has decided yet about an order that is missing as well.
+            (false, _) => matched.doubt(*at).map_or(Course::AsMatched, |doubt| Course::Stays(doubt.name())),
+        };
+        let courses: Vec<Course> = item.observations.iter().zip(&item.reasons).map(judge).collect();
+        let mut different = courses.clone();
+        different.sort_unstable();
+        different.dedup();
+        matched.report = rules::autoverification::changed(&matched.report, decisions).into_owned();
+        let untouched = Matched::untouched(&rules::autoverification::changed(report, decisions));
+        let file = |course: Course| {
+            let some = item.only(|at| courses.get(at) == Some(&course));
+            match course {
+                Course::AsMatched => self.send_released(&some, report, &matched),
+                Course::AsHeard => self.send_released(&some, report, &untouched),
+                Course::Stays(reason) => ReleaseFiling::held_again(&some, reason),
+            }
+            .orders_as_of(known.as_of)
+        };
+        different.into_iter().map(file).collect()
+    }
+
+    fn send_released(&self, item: &Released, report: &Report, matched: &Matched) -> ReleaseFiling {
         let name = [&b"release"[..], &item.report.0.to_be_bytes(), &item.serial.to_be_bytes()].concat();
-        let content = content_key(report);
-        match self.outbound(&item.link, item.received_at_ms, report, &item.observations, (&name, &content)) {
-            Ok(outbox) => ReleaseFiling::sent(item, outbox, Vec::new()),
+        match self.outbound(&item.link, item.received_at_ms, report, matched, &item.observations, &name) {
+            Ok(outbox) => ReleaseFiling::sent(item, outbox, answered(matched, &item.observations)),
             Err(error) => {
                 tracing::error!(link = item.link, report = item.report.0, "held again: {error}");
                 ReleaseFiling::held_again(item, error.reason())
@@ -113,46 +164,52 @@ impl Desk {
         }
     }
 
-    /// The rows for every destination that takes this link's results, or why one of them cannot carry them. `name` and
-    /// `content` tell the messages from all others.
+    /// The rows for every destination that takes this link's results, or why one of them cannot carry them: a message
+    /// for each order they answer. `name` and what is said tell the messages from all others.
     fn outbound(
         &self,
         link: &str,
         received_ms: i64,
-        report: &Report,
+        heard: &Report,
+        matched: &Matched,
         observations: &[u32],
-        (name, content): (&[u8], &[u8]),
+        name: &[u8],
     ) -> Result<Vec<NewOutbound>, mapping::MapError> {
-        if observations.is_empty() {
-            return Ok(Vec::new());
-        }
-        let part: Vec<usize> = observations.iter().map(|&at| at as usize).collect();
         let made = jiff::Timestamp::from_millisecond(received_ms).unwrap_or_default().to_zoned(jiff::tz::TimeZone::UTC);
         let mut rows = Vec::new();
-        for destination in self.destinations.iter().filter(|d| d.takes(link)) {
-            let message_id = message_id(&[
-                self.gateway.as_bytes(),
-                destination.name.as_bytes(),
-                link.as_bytes(),
-                &received_ms.to_be_bytes(),
-                name,
-                content,
-                &observations.iter().flat_map(|at| at.to_be_bytes()).collect::<Vec<_>>(),
-            ]);
-            let origin = Origin {
-                message_id: message_id.clone(),
-                gateway: self.gateway.clone(),
-                link: link.to_string(),
-                made: made.clone(),
-            };
-            let body = mapping::map_part(report, &part, &destination.target(&self.gateway), &origin)?;
-            rows.push(NewOutbound {
-                destination: destination.name.clone(),
-                lane: lane(destination.lane, link, report),
-                message_id,
-                body,
-                results: observations.len() as u32,
-            });
+        for part in &matched.parts {
+            let going: Vec<u32> = part.observations.iter().copied().filter(|at| observations.contains(at)).collect();
+            if going.is_empty() {
+                continue;
+            }
+            let report = part.report(&matched.report);
+            let content = content_key(&report);
+            let places: Vec<usize> = going.iter().map(|&at| at as usize).collect();
+            for destination in self.destinations.iter().filter(|d| d.takes(link)) {
+                let message_id = message_id(&[
+                    self.gateway.as_bytes(),
+                    destination.name.as_bytes(),
+                    link.as_bytes(),
+                    &received_ms.to_be_bytes(),
+                    name,
+                    &content,
+                    &going.iter().flat_map(|at| at.to_be_bytes()).collect::<Vec<_>>(),
+                ]);
+                let origin = Origin {
+                    message_id: message_id.clone(),
+                    gateway: self.gateway.clone(),
+                    link: link.to_string(),
+                    made: made.clone(),
+                };
+                let target = destination.target(&self.gateway);
+                rows.push(NewOutbound {
+                    destination: destination.name.clone(),
+                    lane: lane(destination.lane, link, &report),
+                    message_id,
+                    body: mapping::map_ordered(heard, &report, &places, &target, &origin)?,
+                    results: going.len() as u32,
+                });
+            }
         }
         Ok(rows)
     }
@@ -176,11 +233,14 @@ impl Draft<'_> {
         if !self.decisions.is_empty() {
             self.filed.decisions = serde_json::to_string(&self.decisions).map_err(|_| JournalError::Damaged)?;
         }
-        let sent = rules::autoverification::changed(self.report, &self.decisions);
+        self.matched.report = rules::autoverification::changed(&self.matched.report, &self.decisions).into_owned();
         let name = [&b"entry"[..], &self.source.entry.0.to_be_bytes(), &(self.number as u64).to_be_bytes()].concat();
         let (link, received_ms) = (self.source.link, self.source.received_ms);
-        match self.desk.outbound(link, received_ms, &sent, &self.going, (&name, &content_key(&sent))) {
-            Ok(outbox) => self.filed.outbox = outbox,
+        match self.desk.outbound(link, received_ms, self.report, &self.matched, &self.going, &name) {
+            Ok(outbox) => {
+                self.filed.outbox = outbox;
+                self.filed.answered = answered(&self.matched, &self.going);
+            }
             Err(error) => {
                 tracing::error!(link, entry = self.source.entry.0, "held: {error}");
                 for at in std::mem::take(&mut self.going) {
@@ -194,6 +254,33 @@ impl Draft<'_> {
     fn hold(&mut self, observation: u32, reason: &'static str, rule: Option<String>, why: &str) {
         self.filed.holds.push(NewHold { observation, reason, rule, why: why.to_string() });
     }
+}
+
+/// What becomes of one released result.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Course {
+    /// It goes out, under the order it answers.
+    AsMatched,
+    /// It goes out as the instrument said it.
+    AsHeard,
+    /// It stays held, for this reason.
+    Stays(&'static str),
+}
+
+/// Where the orders stand that these results answer, once they have gone out.
+fn answered(matched: &Matched, going: &[u32]) -> Vec<Answered> {
+    let preliminary = |at: &u32| {
+        let status = matched.report.observations.get(*at as usize).map(|o| o.status.as_str());
+        matches!(status, Some("P" | "R" | "S" | "I"))
+    };
+    let of = |part: &Part| {
+        let order = part.order.as_ref()?.id;
+        let mut going = part.observations.iter().filter(|at| going.contains(at)).peekable();
+        going.peek()?;
+        let status = if going.all(preliminary) { OrderStatus::InProgress } else { OrderStatus::Done };
+        Some(Answered { order, status })
+    };
+    matched.parts.iter().filter_map(of).collect()
 }
 
 /// True when `report` says what `held` says: the same test with the same value, unit and status.
@@ -268,18 +355,28 @@ fn is_retransmission(report: &Report, latest_s: Option<i64>, measured_s: i64, wi
     !report.specimen.id.is_empty() && latest_s.is_some_and(|latest_s| (measured_s - latest_s).abs() <= window_s)
 }
 
-/// What a person may search by, and for a control run what the rules find it by.
-fn lookups(link: &str, report: &Report) -> Vec<(Lookup, String)> {
+/// What a person may search by: what the instrument said, what the orders add to it, and for a control run what the
+/// rules find it by.
+fn lookups(link: &str, report: &Report, matched: &Matched) -> Vec<(Lookup, String)> {
+    let ordered = matched.parts.iter().filter_map(|part| part.order.as_ref());
+    let ordered = ordered.map(|stored| (Lookup::Order, &stored.order.placer_order_number.id));
     let ids = [
         (Lookup::Specimen, &report.specimen.id),
         (Lookup::Patient, &report.patient.id),
+        (Lookup::Patient, &matched.report.patient.id),
         (Lookup::Order, &report.order.placer_order_number),
         (Lookup::Order, &report.order.filler_order_number),
     ];
     let runs = report.observations.iter().filter(|_| report.control.is_some());
     let runs = runs.map(|o| (Lookup::QcRun, qc_run_key(link, rules::autoverification::code(o))));
-    let ids = ids.into_iter().filter(|(_, id)| !id.is_empty()).map(|(kind, id)| (kind, id.expose().to_string()));
-    ids.chain(runs).collect()
+    let ids = ids.into_iter().chain(ordered).filter(|(_, id)| !id.is_empty());
+    let mut found = Vec::new();
+    for lookup in ids.map(|(kind, id)| (kind, id.expose().to_string())).chain(runs) {
+        if !found.contains(&lookup) {
+            found.push(lookup);
+        }
+    }
+    found
 }
 
 #[cfg(test)]

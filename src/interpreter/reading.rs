@@ -54,6 +54,11 @@ impl Reading {
         }
     }
 
+    /// The hold rules of a link, or of one that is not configured any more.
+    pub fn policy(&self, link: &str) -> &rules::Policy {
+        &self.links.get(link).unwrap_or(&self.removed_astm).policy
+    }
+
     /// Reads an entry by the driver its link or its own header names.
     pub fn read(&self, entry: &Entry) -> (&LinkRules, Interpretation) {
         // A link that was renamed or removed after it heard this: the safest rules apply.

@@ -90,6 +90,7 @@ pub(super) fn file_release(desk: &mut Desk<'_>, filing: &ReleaseFiling) -> Resul
             .execute((hold, state, reason))?;
     }
     let Some(outbox) = outbox else {
+        orders::match_overtaken(desk, filing.report, filing.orders_as_of)?;
         filed.held = released.len();
         return Ok(filed);
     };
@@ -210,6 +211,7 @@ fn file_report(
             )?
             .execute((id, hold.observation, hold.reason, HELD, &hold.rule, &hold.why))?;
     }
+    orders::match_overtaken(desk, id, report.orders_as_of)?;
     let held = report.holds.len() as i64;
     filed.held += report.holds.len();
     filed.queued += report.outbox.len();

@@ -21,7 +21,7 @@ mod patients;
 mod store;
 mod sweep;
 
-pub(super) use store::{answer, cancel, mark, store};
+pub(super) use store::{answer, cancel, mark, match_overtaken, store};
 pub(super) use sweep::{are_due, sweep};
 
 use super::types::WorkOrderId;

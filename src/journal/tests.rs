@@ -112,6 +112,7 @@ pub(super) fn filing(entry: EntryId, lanes: &[&str], held: u32) -> Filing {
             results: 1,
         }],
         answered: Vec::new(),
+        orders_as_of: 0,
     };
     let mut reports: Vec<FiledReport> = lanes.iter().enumerate().map(|(n, lane)| report(n, lane)).collect();
     if held > 0 {

@@ -160,6 +160,8 @@ pub struct FiledReport {
     pub outbox: Vec<NewOutbound>,
     /// Where the orders stand that these messages answer.
     pub answered: Vec<Answered>,
+    /// State of the orders this was decided by ([`super::Reader::orders_as_of`]).
+    pub orders_as_of: i64,
 }
 
 /// An order that results go out for.
@@ -266,6 +268,7 @@ pub struct ReleaseFiling {
     pub(super) holds: Vec<HoldId>,
     pub(super) outcome: ReleaseOutcome,
     pub(super) answered: Vec<Answered>,
+    pub(super) orders_as_of: i64,
 }
 
 pub(super) enum ReleaseOutcome {
@@ -302,6 +305,7 @@ impl ReleaseFiling {
             holds: item.holds.clone(),
             outcome: ReleaseOutcome::Sent(outbox),
             answered,
+            orders_as_of: i64::MAX,
         }
     }
 
@@ -312,7 +316,13 @@ impl ReleaseFiling {
             holds: item.holds.clone(),
             outcome: ReleaseOutcome::HeldAgain(reason),
             answered: Vec::new(),
+            orders_as_of: i64::MAX,
         }
+    }
+
+    /// State of the orders this was decided by: what came after it is looked at once more.
+    pub fn orders_as_of(self, orders_as_of: i64) -> Self {
+        ReleaseFiling { orders_as_of, ..self }
     }
 }
 

@@ -55,8 +55,13 @@ pub struct Config {
     /// own code for sites whose EHR maps local codes itself.
     pub unmapped: rules::Unmapped,
     /// Doubts that do not hold a result on this link, for example ["questionable"]. What a person must see is always
-    /// held: incomplete, unreadable, charset, not-production, no-specimen, failed-run and unreadable-value.
+    /// held: incomplete, unreadable, charset, not-production, no-specimen, order-mismatch, no-order, failed-run and
+    /// unreadable-value.
     pub release: Vec<rules::Releasable>,
+    /// What orders of the EHR mean: "off" nothing, "when-known" a result whose order is known goes out under its numbers
+    /// and its patient, "required" a result without an order is held as well. Where orders and instrument disagree
+    /// about the patient it is always held.
+    pub orders: rules::Orders,
     /// Most seconds the instrument's clock may be ahead of, or its message time behind, the box; 0 switches it off.
     pub clock_limit_s: u32,
     /// Seconds in which the same results under a new time still count as a retransmission.
@@ -195,6 +200,7 @@ impl Default for Config {
             charset: None,
             unmapped: rules::Unmapped::Hold,
             release: Vec::new(),
+            orders: rules::Orders::WhenKnown,
             clock_limit_s: 900,
             resend_window_s: 600,
             connections_max: 256,
@@ -234,6 +240,7 @@ impl Config {
             unmapped: self.unmapped,
             release: self.release.clone(),
             clock_limit: Duration::from_secs(self.clock_limit_s.into()),
+            orders: self.orders,
         }
     }
 }

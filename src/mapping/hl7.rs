@@ -183,16 +183,28 @@ fn comments<'c>(message: &mut Message, comments: impl IntoIterator<Item = &'c St
     }
 }
 
+/// The placer's number exactly as it was ordered.
 fn placer(parcel: &Parcel) -> String {
-    escape::text(parcel.report.order.placer_order_number.expose())
+    let order = &parcel.report.order;
+    entity(order.placer_order_number.expose(), &order.placer_namespace)
 }
 
-/// The filler order number with its name space: instruments count from 1, so a bare number is not unique.
+/// The filler order number with its name space: instruments count from 1, so a bare number is not unique. One that
+/// came with the order goes back as it came.
 fn filler(parcel: &Parcel) -> String {
-    match parcel.report.order.filler_order_number.expose() {
-        "" => escape::components(&[&parcel.identity.filler(), &parcel.origin.gateway]),
-        sent => escape::components(&[sent, &parcel.origin.link]),
+    let order = &parcel.report.order;
+    match (order.filler_order_number.expose(), &order.filler_namespace) {
+        ("", _) => escape::components(&[&parcel.identity.filler(), &parcel.origin.gateway]),
+        (ordered, Some(namespace)) => entity(ordered, namespace),
+        (sent, None) => escape::components(&[sent, &parcel.origin.link]),
     }
+}
+
+/// EI, from its number and the rest of it.
+fn entity(number: &str, namespace: &str) -> String {
+    let parts: Vec<&str> =
+        std::iter::once(number).chain(namespace.split('^').filter(|_| !namespace.is_empty())).collect();
+    escape::components(&parts)
 }
 
 /// OBX-3: LOINC first, the instrument's own code as the alternate.

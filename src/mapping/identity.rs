@@ -11,7 +11,7 @@
 //! Names are UUIDs (version 5, RFC 9562): they hold no patient data, so they may stand in URLs and logs.
 
 use super::{Origin, Outgoing};
-use crate::clinical::Report;
+use crate::clinical::{Order, Report};
 use ring::digest;
 
 /// Crockford's alphabet: no letter that is mistaken for a digit when a person reads an id aloud.
@@ -37,14 +37,14 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    /// Names below `gateway_system`, or below `urn:afferent:<gateway>` when it is empty.
-    pub fn new(report: &Report, origin: &Origin, gateway_system: &str) -> Self {
+    /// Names below `gateway_system`, or below `urn:afferent:<gateway>` when it is empty, for results the instrument
+    /// reported like this and that go out under `order`.
+    pub fn new(report: &Report, order: &Order, origin: &Origin, gateway_system: &str) -> Self {
         let gateway = match gateway_system {
             "" => format!("urn:afferent:{}", percent_encoded(&origin.gateway)),
             system => system.trim_end_matches(['/', ':']).to_string(),
         };
-        let (specimen, patient, order, instrument) =
-            (&report.specimen, &report.patient, &report.order, &report.instrument);
+        let (specimen, patient, instrument) = (&report.specimen, &report.patient, &report.instrument);
         let measured = || report.observations.iter().find_map(|o| o.completed.as_ref());
         let time = match (&specimen.collected, specimen.id.is_empty()) {
             (_, true) => measured().or(specimen.collected.as_ref()).map_or_else(

@@ -103,6 +103,7 @@ async fn queue(journal: &Journal, n: usize) {
     let entry = journal.reader().unwrap().pending_entries(1).unwrap().remove(0).id;
     let report = |lane: usize| FiledReport {
         answered: Vec::new(),
+        orders_as_of: 0,
         subject_key: format!("{lane} {n}").into_bytes(),
         content_key: b"8.0".to_vec(),
         completed_at_s: None,

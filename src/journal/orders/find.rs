@@ -99,6 +99,11 @@ impl Reader {
         patients::current(&self.conn, &self.seal, id)
     }
 
+    /// A number that grows with every message that may change an order or a patient.
+    pub fn orders_as_of(&self) -> Result<i64, JournalError> {
+        as_of(&self.conn)
+    }
+
     /// How many orders there are in each status, in the order of [`OrderStatus::ALL`].
     pub fn work_order_counts(&self) -> Result<[i64; OrderStatus::ALL.len()], JournalError> {
         let mut counts = [0; OrderStatus::ALL.len()];
@@ -122,6 +127,10 @@ impl Reader {
         }
         Ok(found)
     }
+}
+
+pub(super) fn as_of(conn: &Connection) -> Result<i64, JournalError> {
+    Ok(conn.prepare_cached("SELECT coalesce(max(entry), 0) FROM answer")?.query_row([], |r| r.get(0))?)
 }
 
 pub(super) fn by_id(conn: &Connection, seal: &Seal, id: WorkOrderId) -> Result<StoredOrder, JournalError> {

@@ -5,7 +5,7 @@ use super::super::desk::Desk;
 use super::super::error::JournalError;
 use super::super::filing::{self, HELD, RELEASED};
 use super::super::seal::Place;
-use super::super::types::{EntryId, Lookup, WorkOrderId};
+use super::super::types::{EntryId, Lookup, ReportId, WorkOrderId};
 use super::find::{self, By};
 use super::{LinkMark, OrderChange, OrderOutcome, StoredOrder, StoredOrders, patients};
 use crate::clinical::{Doubt, OrderNumber, OrderStatus, Phi, WorkOrder};
@@ -275,6 +275,24 @@ fn match_again(desk: &mut Desk<'_>, kind: Lookup, id: &Phi) -> Result<(), Journa
                AND report IN (SELECT r.id FROM lookup l JOIN report r ON r.entry = l.entry WHERE l.hash = ?1)",
         )?
         .execute((hash, RELEASED, HELD, Doubt::NoOrder.name(), Doubt::OrderMismatch.name()))?;
+    if released > 0 {
+        desk.memory.wake_interpreter();
+    }
+    Ok(())
+}
+
+/// An order may have come between the decision to hold a report's results for want of one and its filing: then they are
+/// decided about again.
+pub(in super::super) fn match_overtaken(desk: &mut Desk<'_>, report: ReportId, as_of: i64) -> Result<(), JournalError> {
+    if find::as_of(desk.conn)? <= as_of {
+        return Ok(());
+    }
+    let released = desk
+        .conn
+        .prepare_cached(
+            "UPDATE hold SET state = ?2, rematch = 1 WHERE report = ?1 AND state = ?3 AND reason IN (?4, ?5)",
+        )?
+        .execute((report, RELEASED, HELD, Doubt::NoOrder.name(), Doubt::OrderMismatch.name()))?;
     if released > 0 {
         desk.memory.wake_interpreter();
     }

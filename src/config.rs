@@ -15,7 +15,7 @@ pub mod schema;
 
 use crate::driver::{DriverError, Registry};
 use crate::rules::{Rule, Rulebook};
-use crate::{delivery, journal, link};
+use crate::{delivery, journal, link, orders};
 use jiff::tz::TimeZone;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -40,6 +40,8 @@ pub struct Config {
     /// Connections to instruments, one table each.
     #[serde(rename = "link")]
     pub links: Vec<link::Config>,
+    /// Connections over which the EHR sends orders, one table each.
+    pub orders: Vec<orders::Config>,
     /// Where results go, one table each.
     #[serde(rename = "destination")]
     pub destinations: Vec<delivery::Config>,

@@ -10,7 +10,8 @@ use crate::delivery;
 use crate::interpreter::Interpreter;
 use crate::journal::{self, Journal};
 use crate::link::host::Host;
-use crate::link::{self, LinkCounters};
+use crate::link::{self, Custodian, LinkCounters};
+use crate::orders;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use tokio::sync::watch;
@@ -111,13 +112,23 @@ impl Gateway {
         }
 
         let connections = Arc::new(AtomicU64::new(0));
-        let share = descriptors.saturating_sub(DESCRIPTORS_RESERVED) / (config.links.len() as u64).max(1);
+        let lines = config.links.len() + config.orders.len();
+        let share = descriptors.saturating_sub(DESCRIPTORS_RESERVED) / (lines as u64).max(1);
         let share = share.max(CONNECTIONS_MIN) as usize;
         let (mut links, mut link_tasks) = (Vec::new(), Vec::new());
-        for settings in &settled {
-            let (counters, task) = link::open(settings, journal, &host, &links_stopped, &connections, share)?;
+        let mut open = |line: &link::Config, custodian: &Custodian| -> Result<(), GatewayError> {
+            let (counters, task) = link::open(line, custodian, &host, &links_stopped, &connections, share)?;
             links.push(counters);
             link_tasks.push(task);
+            Ok(())
+        };
+        for settings in &settled {
+            open(settings, &Custodian::Results(journal.clone()))?;
+        }
+        for settings in &config.orders {
+            let told = settings.told(&config.links);
+            let desk = orders::Desk::new(journal, &settings.name, settings.context(&zone), told);
+            open(&settings.line(), &Custodian::Orders(journal.clone(), Arc::new(desk)))?;
         }
         rest_tasks.push(tokio::spawn(control::serve(
             config.gateway.data.clone(),

@@ -9,6 +9,9 @@
 //!       -> OUTBOX COMMIT (mapped bytes) -> delivery -> EHR ack -> done
 //! ```
 //!
+//! Orders come down a link of their own: message of the EHR -> read -> COMMIT, then answer ([`orders`]). The interpreter
+//! matches results with them.
+//!
 //! Three loops, ingest ([`link`]), interpret ([`interpreter`]) and deliver ([`delivery`]), share no memory, only the
 //! [`journal`]. Wake-up signals between them are hints: losing one costs latency, never data. Restart is the recovery
 //! plan, so it is the most tested path.

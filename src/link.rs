@@ -7,10 +7,12 @@
 //! - [`seats`] keeps idle and hostile connections from crowding out instruments (invariant I10).
 //! - [`host`] looks up what an instrument asks and tells it of its orders.
 //! - [`operators`] reads who may use a POCT1-A device.
+//! - [`custodian`] is who takes custody: the journal for results, the desk of [`crate::orders`] for orders.
 //! - [`counters`] is what a link counts and logs; [`taps`] is who listens in on it.
 
 pub mod config;
 pub mod counters;
+pub mod custodian;
 pub mod host;
 pub mod directory;
 pub mod machine;
@@ -24,9 +26,9 @@ pub mod tcp;
 
 pub use config::Config;
 pub use counters::{LinkCounters, LinkHealth};
+pub use custodian::Custodian;
 
 use crate::backoff::Backoff;
-use crate::journal::Journal;
 use crate::tls::TlsError;
 use crate::wire::Protocol;
 use host::Host;
@@ -69,7 +71,7 @@ pub async fn stopped(shutdown: &mut watch::Receiver<bool>) {
 pub struct Shell {
     config: Config,
     link: Arc<str>,
-    journal: Journal,
+    custodian: Custodian,
     counters: Arc<LinkCounters>,
     shutdown: watch::Receiver<bool>,
     connections: Arc<AtomicU64>,
@@ -87,7 +89,7 @@ impl Shell {
         Arc::new(Shell {
             config: self.config.clone(),
             link: self.link.clone(),
-            journal: self.journal.clone(),
+            custodian: self.custodian.clone(),
             counters: self.counters.clone(),
             shutdown: self.shutdown.clone(),
             connections: self.connections.clone(),
@@ -111,7 +113,7 @@ impl Shell {
 
     fn pump(&self, connection: u64) -> Pump {
         Pump {
-            journal: self.journal.clone(),
+            custodian: self.custodian.clone(),
             link: self.link.clone(),
             connection,
             held: self.held.clone(),
@@ -142,19 +144,25 @@ impl Shell {
 /// share of the descriptors the process may open.
 pub fn open(
     config: &Config,
-    journal: &Journal,
+    custodian: &Custodian,
     host: &Arc<Host>,
     shutdown: &watch::Receiver<bool>,
     connections: &Arc<AtomicU64>,
     descriptors: usize,
 ) -> Result<(Arc<LinkCounters>, tokio::task::JoinHandle<()>), LinkError> {
     let counters = Arc::new(LinkCounters::new(&config.name, config.protocol));
-    let can_be_asked = config.protocol == crate::wire::Protocol::Hl7;
-    let office = can_be_asked.then(|| Office::new(host, journal, config, &counters, config.orders_dial.is_some()));
+    // The EHR asks nothing and is told nothing here.
+    let asking = match custodian {
+        Custodian::Results(journal) if config.protocol == crate::wire::Protocol::Hl7 => Some(journal),
+        _ => None,
+    };
+    let can_be_asked = asking.is_some();
+    let apart = config.orders_dial.is_some();
+    let office = asking.map(|journal| Office::new(host, journal, config, &counters, apart));
     let shell = Arc::new(Shell {
         config: config.clone(),
         link: config.name.as_str().into(),
-        journal: journal.clone(),
+        custodian: custodian.clone(),
         counters: counters.clone(),
         shutdown: shutdown.clone(),
         connections: connections.clone(),

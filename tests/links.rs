@@ -7,10 +7,12 @@
 mod crowd;
 #[path = "links/devices.rs"]
 mod devices;
-#[path = "links/law.rs"]
-mod law;
 #[path = "links/directory.rs"]
 mod directory;
+#[path = "links/law.rs"]
+mod law;
+#[path = "links/orders.rs"]
+mod orders;
 #[path = "links/peers.rs"]
 mod peers;
 #[path = "links/refusal.rs"]

@@ -11,7 +11,7 @@ use crate::rules::Rule;
 use crate::rules::rule::RULES_MAX;
 use crate::tls::{self, TlsError};
 use crate::wire::Protocol;
-use crate::{delivery, link};
+use crate::{delivery, link, orders};
 use jiff::tz::TimeZone;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -56,9 +56,15 @@ pub fn check(config: &Config, scene: &Scene<'_>) -> Vec<Fault> {
         checks.link(link, &format!("link[{index}]"));
     }
     checks.unique_names("link", config.links.iter().map(|l| l.name.as_str()));
+    checks.unique_names("orders", config.orders.iter().map(|o| o.name.as_str()));
     checks.unique_names("destination", config.destinations.iter().map(|d| d.name.as_str()));
-    checks.clashes(&config.links);
     checks.serial_ports(&config.links);
+    for (index, orders) in config.orders.iter().enumerate() {
+        checks.orders_in(orders, &config.links, &format!("orders[{index}]"));
+    }
+    let links = config.links.iter().enumerate().map(|(index, link)| (format!("link[{index}]"), link.clone()));
+    let orders = config.orders.iter().enumerate().map(|(index, orders)| (format!("orders[{index}]"), orders.line()));
+    checks.clashes(&links.chain(orders).collect::<Vec<_>>());
     for (index, destination) in config.destinations.iter().enumerate() {
         checks.destination(destination, &format!("destination[{index}]"));
         checks.destination_links(destination, &config.links, &format!("destination[{index}]"));
@@ -159,13 +165,7 @@ impl Checks<'_> {
         if link.connections_max == 0 {
             self.say(&at("connections_max"), "`connections_max` must be at least 1", "leave it out for the default");
         }
-        if let Some(charset) = &link.charset
-            && Charset::named(charset).is_none()
-        {
-            let known = ["utf-8", "latin-1", "windows-1252", "ascii", "gb18030", "shift_jis", "euc-kr", "big5"];
-            let fault = Fault::setting(self.value(&at("charset")), format!("unknown character set `{charset}`"));
-            self.faults.push(fault.suggest(charset, known));
-        }
+        self.charset(link.charset.as_deref(), &at("charset"));
         self.device_messages(link, path);
         self.orders(link, path);
         self.time_zone(link.time_zone.as_deref(), &at("time_zone"));
@@ -470,17 +470,63 @@ impl Checks<'_> {
         }
     }
 
+    /// A connection of the EHR. Its name is a link's for counters and commands, so no link may have it.
+    fn orders_in(&mut self, orders: &orders::Config, links: &[link::Config], path: &str) {
+        self.name(&orders.name, path);
+        let at = |key: &str| format!("{path}.{key}");
+        if !orders.name.is_empty() && links.iter().any(|link| link.name == orders.name) {
+            let message = format!("the name `{}` is taken by a link", orders.name);
+            self.say(&at("name"), message, "counters and commands speak of both by name");
+        }
+        if !orders.listen.parse::<SocketAddr>().is_ok_and(|a| a.port() != 0) && !self.scene.places.is_spoilt(path) {
+            let hint = "write an address of this box and a port, such as \"0.0.0.0:4100\" for every network card";
+            match orders.listen.is_empty() {
+                true => self.say(path, "this table does not say where the EHR reaches the box", hint),
+                false => self.say(&at("listen"), format!("`{}` is no address to listen on", orders.listen), hint),
+            }
+        }
+        if orders.connections_max == 0 {
+            self.say(&at("connections_max"), "`connections_max` must be at least 1", "leave it out for the default");
+        }
+        if let Some(place) = &orders.specimen_field
+            && orders::read::Place::parse(place).is_none()
+        {
+            let message = format!("`{place}` is no field of ORC or OBR");
+            self.say(&at("specimen_field"), message, "write segment, field and component, such as \"OBR-3.1\"");
+        }
+        self.charset(orders.charset.as_deref(), &at("charset"));
+        self.time_zone(orders.time_zone.as_deref(), &at("time_zone"));
+        for (index, named) in orders.links.iter().enumerate() {
+            if links.iter().all(|link| link.name != *named) {
+                let place = self.value(&format!("{path}.links[{index}]"));
+                let fault = Fault::setting(place, format!("`links` names `{named}`, and there is no such link"));
+                self.faults.push(fault.suggest(named, links.iter().map(|link| link.name.as_str())));
+            }
+        }
+        self.link_tls(&orders.line(), &at("tls"));
+    }
+
+    fn charset(&mut self, charset: Option<&str>, path: &str) {
+        if let Some(charset) = charset
+            && Charset::named(charset).is_none()
+        {
+            let known = ["utf-8", "latin-1", "windows-1252", "ascii", "gb18030", "shift_jis", "euc-kr", "big5"];
+            let fault = Fault::setting(self.value(path), format!("unknown character set `{charset}`"));
+            self.faults.push(fault.suggest(charset, known));
+        }
+    }
+
     /// No two links on one port: the second would never hear anything.
-    fn clashes(&mut self, links: &[link::Config]) {
-        for (later, link) in links.iter().enumerate() {
-            for (earlier, other) in links.iter().enumerate().take(later) {
-                let sockets = (address(link), address(other));
+    fn clashes(&mut self, lines: &[(String, link::Config)]) {
+        for (later, (path, line)) in lines.iter().enumerate() {
+            for (taken, other) in lines.iter().take(later) {
+                let sockets = (address(line), address(other));
                 if let (Some(a), Some(b)) = sockets
                     && a.port() == b.port()
                     && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
                 {
-                    let message = format!("port {} is taken by link[{earlier}] `{}`", a.port(), other.name);
-                    self.say(&format!("link[{later}].listen"), message, "give each listening link a port of its own");
+                    let message = format!("port {} is taken by {taken} `{}`", a.port(), other.name);
+                    self.say(&format!("{path}.listen"), message, "give each listening link a port of its own");
                 }
             }
         }

@@ -391,7 +391,7 @@ impl Folder {
         self.shell.counters.heard();
         let identity = Some(self.identity(name, &bytes));
         let part = Persist { token: Token(self.session), session: self.session, bytes, completes: true, identity };
-        let kept = self.runtime.block_on(self.shell.journal.persist(&self.shell.link, self.connection, part));
+        let kept = self.runtime.block_on(self.shell.custodian.take(&self.shell.link, self.connection, part));
         kept.map_err(|refused| refused.reason)?;
         self.shell.counters.completed();
         self.shell.counters.taps().event("a file was taken; the journal has it");

@@ -1,7 +1,7 @@
 //! The closed list of receiving machines a link can run.
 
 use super::config::Config;
-use crate::journal::Receipt;
+use crate::orders::Taken;
 use crate::wire::{Output, Protocol, Refused, Time, Token, astm, mllp, poct1a};
 use std::time::Duration;
 
@@ -77,10 +77,18 @@ impl Machine {
         each!(self, m => m.handle_damage(now));
     }
 
-    /// The journal answered.
-    pub fn handle_custody(&mut self, now: Time, answer: Result<Receipt, Refused>) {
+    /// The journal answered, and with it whoever knows more than that the part is kept.
+    pub fn handle_custody(&mut self, now: Time, answer: Result<Taken, Refused>) {
         self.set_wall_time();
-        each!(self, m => m.handle_custody(now, answer.as_ref().map_err(|refused| *refused)));
+        let (answer, reply) = match answer {
+            Ok(taken) => (Ok(taken.receipt), taken.reply),
+            Err(refused) => (Err(refused), None),
+        };
+        let answer = answer.as_ref().map_err(|refused: &Refused| *refused);
+        match self {
+            Machine::Hl7(machine) => machine.handle_answer(now, answer, reply),
+            other => each!(other, m => m.handle_custody(now, answer)),
+        }
     }
 
     /// What the shell replies to a question of this machine.

@@ -5,10 +5,11 @@
 //! after `handle_custody` was given the journal's receipt (invariant I1).
 
 use super::counters::LinkCounters;
+use super::custodian::Custodian;
 use super::host::clerk::{Clerk, Say};
 use super::machine::Machine;
 use super::marks::{Heard, Marks};
-use crate::journal::{Journal, Receipt};
+use crate::orders::Taken;
 use crate::tls;
 use crate::wire::{ENDED, Event, Output, Refused};
 use std::future::Future;
@@ -44,8 +45,8 @@ pub enum Ended {
 
 /// What a pump needs besides its stream and its machine.
 pub struct Pump {
-    /// Where custody is taken.
-    pub journal: Journal,
+    /// Who takes custody.
+    pub custodian: Custodian,
     /// The link's name.
     pub link: Arc<str>,
     /// Number of this connection, unique in the life of the journal handle.
@@ -62,7 +63,7 @@ pub struct Pump {
     pub shutdown: watch::Receiver<bool>,
 }
 
-type PendingCustody<'a> = Pin<Box<dyn Future<Output = Result<Receipt, Refused>> + Send + 'a>>;
+type PendingCustody<'a> = Pin<Box<dyn Future<Output = Result<Taken, Refused>> + Send + 'a>>;
 
 impl Pump {
     /// Runs `machine` on `stream` until one of them ends it. `on_complete` is called after each complete entry taken
@@ -71,7 +72,7 @@ impl Pump {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let (journal, link, connection) = (self.journal.clone(), self.link.clone(), self.connection);
+        let (custodian, link, connection) = (self.custodian.clone(), self.link.clone(), self.connection);
         let mut buffer = vec![0; READ_BYTES];
         let mut sends = Vec::new();
         let mut custody: Option<(bool, PendingCustody<'_>)> = None;
@@ -84,7 +85,7 @@ impl Pump {
                     Output::Send(bytes) => sends.extend_from_slice(&bytes),
                     Output::Persist(part) => {
                         self.counters.heard();
-                        custody = Some((part.completes, Box::pin(journal.persist(&link, connection, part))));
+                        custody = Some((part.completes, Box::pin(custodian.take(&link, connection, part))));
                     }
                     Output::Ask(question) => self.tell_clerk(|clerk| clerk.asked(question)),
                     Output::Answered(answer) => self.tell_clerk(|clerk| clerk.answered(answer)),
@@ -141,6 +142,7 @@ impl Pump {
                         self.counters.completed();
                         on_complete();
                     }
+                    self.count_refused(&answer);
                     machine.handle_custody(Instant::now(), answer);
                 }
                 say = say => self.say(machine, say),
@@ -222,10 +224,11 @@ impl Pump {
             match output {
                 Output::Persist(part) => {
                     let completes = part.completes;
-                    let answer = self.journal.persist(&self.link, self.connection, part).await;
+                    let answer = self.custodian.take(&self.link, self.connection, part).await;
                     if completes && answer.is_ok() {
                         self.counters.completed();
                     }
+                    self.count_refused(&answer);
                     machine.handle_custody(Instant::now(), answer);
                 }
                 Output::Abandon { session } => self.abandon(session),
@@ -238,7 +241,13 @@ impl Pump {
 
     fn abandon(&self, session: u64) {
         self.counters.event(&Event::Odd("session ended before it was complete"));
-        self.journal.abandon(&self.link, self.connection, session);
+        self.custodian.abandon(&self.link, self.connection, session);
+    }
+
+    fn count_refused(&self, answer: &Result<Taken, Refused>) {
+        if let Ok(Taken { refused: Some(reason), .. }) = answer {
+            self.counters.event(&Event::Refused(reason));
+        }
     }
 }
 

@@ -12,10 +12,10 @@ mod outgoing;
 mod receiver;
 mod sender;
 
-pub use ack::{Fault, acknowledgment};
+pub use ack::{Answer, Fault, acknowledgment};
 pub use framer::{Framer, Item, MESSAGE_MAX};
 pub use msh::{Msh, msh};
-pub use receiver::{Receiver, ReceiverConfig};
+pub use receiver::{Receiver, ReceiverConfig, Reply, Verdict};
 pub use sender::{Busy, Sender, SenderConfig};
 
 /// Start of a message.

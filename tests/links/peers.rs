@@ -51,6 +51,46 @@ fn python() -> Option<PathBuf> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_hl7_package_places_orders_over_mutual_tls_and_hl7apy_finds_the_answers_sound() {
+    let Some(python) = python() else {
+        return println!("left out: PyPI hl7 as an EHR (it is not installed; tests/all does that)");
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let files = Authority::new().unwrap().write(dir.path()).unwrap();
+    let (server, client) = (&files.server, &files.client);
+    let (cert, key) = (client.cert.as_ref().unwrap(), client.key.as_ref().unwrap());
+    let port = free_port();
+    let text = format!(
+        "[gateway]\nname = \"peers\"\ndata = {:?}\n[journal]\nfree_min_mb = 0\n{}\
+         [[orders]]\nname = \"hospital\"\n{}\n[orders.tls]\ncert = {:?}\nkey = {:?}\nclient_ca = {:?}\n\
+         [[destination]]\nname = \"ehr\"\nprotocol = \"mllp\"\naddress = \"localhost:1\"\n",
+        dir.path().join("data"),
+        link("chemistry", "hl7", &listen(free_port())),
+        listen(port),
+        server.cert,
+        server.key,
+        files.ca,
+    );
+    let loaded = config::parse("peers.toml", &text).unwrap_or_else(|error| panic!("{error}"));
+    let gateway = Gateway::start(&loaded.config).await.unwrap();
+    let port = port.to_string();
+    let arguments = [port.as_ref(), files.ca.as_os_str(), cert.as_os_str(), key.as_os_str()];
+    let mut ehr = Peer::start(&python, "hl7_orders.py", &arguments);
+    for expected in [
+        "PEER-1 AA PEER-1 ORL^O22^ORL_O22 OK valid",
+        "PEER-2 AA PEER-2 ORL^O34^ORL_O34 OK OK valid",
+        "PEER-3 AA PEER-3 ORR^O02^ORR_O02 OK valid",
+        "PEER-4 AE PEER-4 ORL^O22^ORL_O22 UC valid",
+        "PEER-5 AA PEER-5 ACK^A40^ACK valid",
+    ] {
+        assert_eq!(ehr.line(), expected);
+    }
+    assert!(ehr.child.wait().unwrap().success());
+    assert_eq!(gateway.journal().reader().unwrap().work_order_counts().unwrap()[0], 4);
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn results_pass_from_the_hl7_package_to_the_hl7_package_over_mutual_tls() {
     let Some(python) = python() else {
         return println!("left out: PyPI hl7 as sender and receiver (it is not installed; tests/all does that)");

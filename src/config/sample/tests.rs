@@ -3,7 +3,7 @@
 use super::SAMPLE;
 use crate::config::{Config, Gateway, load, schema};
 use crate::rules::Rule;
-use crate::{delivery, journal, link, mapping, tls};
+use crate::{delivery, journal, link, mapping, orders, tls};
 use serde::de::{DeserializeOwned, Deserializer, Visitor};
 use serde_json::Value;
 
@@ -33,6 +33,14 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("link.tls.cert", r#""/etc/afferent/link.pem""#),
     ("link.tls.key", r#""/etc/afferent/link.key""#),
     ("link.tls.client_ca", r#""/etc/afferent/instruments.pem""#),
+    ("orders.name", r#""hospital""#),
+    ("orders.listen", r#""0.0.0.0:4100""#),
+    ("orders.specimen_field", r#""OBR-3.1""#),
+    ("orders.time_zone", r#""Europe/Berlin""#),
+    ("orders.charset", r#""latin-1""#),
+    ("orders.tls.cert", r#""/etc/afferent/link.pem""#),
+    ("orders.tls.key", r#""/etc/afferent/link.key""#),
+    ("orders.tls.client_ca", r#""/etc/afferent/ehr.pem""#),
     ("destination.url", r#""https://ehr.example/fhir""#),
     ("destination.sending_application", r#""AFFERENT""#),
     ("destination.sending_facility", r#""LAB""#),
@@ -145,6 +153,9 @@ fn write_sample() -> String {
     page.table::<link::config::Timers>("link.timers", "[link.timers]", &defaults["link"][0]["timers"]);
     page.table::<link::directory::Files>("link.files", "#[link.files]", &defaults["link"][0]["files"]);
     page.table::<link::config::Tls>("link.tls", "#[link.tls]", &Value::Null);
+    let orders = serde_json::to_value(orders::Config::default()).unwrap();
+    page.table::<orders::Config>("orders", "#[[orders]]", &orders);
+    page.table::<link::config::Tls>("orders.tls", "#[orders.tls]", &Value::Null);
     page.table::<delivery::Config>("destination", "[[destination]]", &defaults["destination"][0]);
     page.table::<tls::ClientTls>("destination.tls", "[destination.tls]", &Value::Null);
     let fhir = &defaults["destination"][0]["fhir"];

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::journal::{self, Journal};
-use crate::link::LinkCounters;
+use crate::link::{Custodian, LinkCounters};
 use crate::wire::astm::{ACK, ENQ, NAK, encode_frame};
 use crate::wire::{Protocol, mllp};
 use std::io::Write;
@@ -71,7 +71,7 @@ fn shell(data: &Path, config: Config) -> (watch::Sender<bool>, Shell) {
     let (stop, shutdown) = watch::channel(false);
     let shell = Shell {
         link: config.name.as_str().into(),
-        journal: Journal::open(data, &settings).unwrap(),
+        custodian: Custodian::Results(Journal::open(data, &settings).unwrap()),
         counters: Arc::new(LinkCounters::new(&config.name, config.protocol)),
         config,
         shutdown,
@@ -149,6 +149,7 @@ async fn an_adapter_that_comes_back_under_another_number_is_found_again_and_serv
 /// A gateway's end of a line with parity, without a gateway around it.
 struct Bench {
     shell: Shell,
+    journal: Journal,
     instrument: tokio::io::DuplexStream,
     served: tokio::task::JoinHandle<Ended>,
     _stop: watch::Sender<bool>,
@@ -159,12 +160,13 @@ impl Bench {
     fn new(protocol: Protocol) -> Bench {
         let data = tempfile::tempdir().unwrap();
         let (stop, shell) = shell(data.path(), Config { protocol, ..with(Some(Parity::Even)) });
+        let Custodian::Results(journal) = shell.custodian.clone() else { panic!("an instrument's link") };
         let mut pump = shell.pump(1);
         pump.marks = Some(Marks::default());
         let (instrument, port) = tokio::io::duplex(1024);
         let mut machine = shell.machine();
         let served = tokio::spawn(async move { pump.run(port, &mut machine, || {}).await });
-        Bench { shell, instrument, served, _stop: stop, _data: data }
+        Bench { shell, journal, instrument, served, _stop: stop, _data: data }
     }
 
     /// Byte by byte, so that the marks are split.
@@ -179,8 +181,8 @@ impl Bench {
     async fn end(self) -> (std::collections::BTreeMap<String, u64>, Vec<Vec<u8>>) {
         drop(self.instrument);
         self.served.await.unwrap();
-        let entries = self.shell.journal.reader().unwrap().pending_entries(10).unwrap();
-        self.shell.journal.close();
+        let entries = self.journal.reader().unwrap().pending_entries(10).unwrap();
+        self.journal.close();
         let reasons = self.shell.counters.health().reasons;
         let reasons = reasons.into_iter().map(|(reason, count)| (reason.to_string(), count)).collect();
         (reasons, entries.into_iter().map(|entry| entry.raw.clone()).collect())

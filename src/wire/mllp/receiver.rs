@@ -163,13 +163,48 @@ enum Purpose {
 }
 
 /// Outcome of a message, for the choice of MSA-1.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Outcome {
-    Taken,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Done.
+    Accepted,
     /// Not now, or not like this.
     Failed,
     /// Never.
     Rejected,
+}
+
+impl Verdict {
+    /// MSA-1 of the application.
+    pub fn application_code(self) -> &'static str {
+        match self {
+            Verdict::Accepted => "AA",
+            Verdict::Failed => "AE",
+            Verdict::Rejected => "AR",
+        }
+    }
+
+    /// MSA-1 of the commit level.
+    fn commit_code(self) -> &'static str {
+        match self {
+            Verdict::Accepted => "CA",
+            Verdict::Failed => "CE",
+            Verdict::Rejected => "CR",
+        }
+    }
+
+    /// True when everything was done.
+    pub fn is_accepted(self) -> bool {
+        self == Verdict::Accepted
+    }
+}
+
+/// The application's own answer to a message that is in custody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// Its MSA-1, for senders that want to hear only of success or only of errors.
+    pub verdict: Verdict,
+    /// The answer, unframed.
+    pub message: Vec<u8>,
 }
 
 impl Receiver {
@@ -227,14 +262,23 @@ impl Receiver {
 
     /// The journal answered a `Persist`. An answer to a question that is no longer open changes nothing.
     pub fn handle_custody(&mut self, now: Time, answer: Result<&impl Custody, Refused>) {
+        self.handle_answer(now, answer, None);
+    }
+
+    /// The same, with what the application says to the message at once.
+    pub fn handle_answer(&mut self, now: Time, answer: Result<&impl Custody, Refused>, reply: Option<Reply>) {
         self.handle_timeout(now);
         let token = match &answer {
             Ok(custody) => custody.token(),
             Err(refused) => refused.token,
         };
         let Some(mut pending) = self.pending.take_if(|pending| pending.token == token) else { return };
+        if let (Ok(_), Some(reply)) = (&answer, &reply) {
+            self.pass_on(&pending, reply);
+            return self.work(now);
+        }
         match (answer, std::mem::replace(&mut pending.purpose, Purpose::Asked)) {
-            (Ok(_), Purpose::Acknowledge) => self.acknowledge(&pending, Outcome::Taken, None),
+            (Ok(_), Purpose::Acknowledge) => self.acknowledge(&pending, Verdict::Accepted, None),
             (Ok(_), Purpose::Ask(bytes)) => {
                 if self.connected {
                     self.outputs.push_back(Output::Ask(Message { token, bytes }));
@@ -242,7 +286,7 @@ impl Receiver {
                 }
             }
             (Ok(_), Purpose::Answer { code, control_id, bytes }) => {
-                self.acknowledge_answer(&pending, Outcome::Taken);
+                self.acknowledge_answer(&pending, Verdict::Accepted);
                 match self.outgoing.settle(now, &code, &control_id) {
                     Meaning::Answer(token) => self.outputs.push_back(Output::Answered(Message { token, bytes })),
                     Meaning::Committed => {}
@@ -252,7 +296,7 @@ impl Receiver {
             (Err(_), Purpose::Answer { .. }) => {
                 // Its message goes out again, and is answered again.
                 self.event(Event::Refused("no custody"));
-                self.acknowledge_answer(&pending, Outcome::Failed);
+                self.acknowledge_answer(&pending, Verdict::Failed);
             }
             (Err(refused), _) => {
                 self.event(Event::Refused("no custody"));
@@ -260,7 +304,7 @@ impl Receiver {
                     Refusal::Full => &STORAGE_FULL,
                     Refusal::Storage => &STORAGE_FAILED,
                 };
-                self.acknowledge(&pending, Outcome::Failed, Some(fault));
+                self.acknowledge(&pending, Verdict::Failed, Some(fault));
             }
             (Ok(_), Purpose::Asked) => self.pending = Some(pending),
         }
@@ -376,9 +420,9 @@ impl Receiver {
             match item {
                 Item::Noise(_) => self.event(Event::Odd("bytes between messages")),
                 Item::Restarted => self.event(Event::Refused("a message began before the last one ended")),
-                Item::TooLong(head) => self.refuse(&head, "message over the size limit", Outcome::Rejected, &TOO_LONG),
+                Item::TooLong(head) => self.refuse(&head, "message over the size limit", Verdict::Rejected, &TOO_LONG),
                 Item::Damaged(message) => {
-                    self.refuse(&message, "damaged character inside a message", Outcome::Failed, &DAMAGED);
+                    self.refuse(&message, "damaged character inside a message", Verdict::Failed, &DAMAGED);
                 }
                 Item::Message(message) => self.take(now, message),
             }
@@ -400,13 +444,13 @@ impl Receiver {
             return self.event(Event::Odd("empty message"));
         }
         let Some(header) = msh(&message) else {
-            return self.refuse(&message, "no MSH", Outcome::Rejected, &NOT_HL7);
+            return self.refuse(&message, "no MSH", Verdict::Rejected, &NOT_HL7);
         };
         if header.field(10).trim_ascii().is_empty() {
-            return self.refuse(&message, "no MSH-10", Outcome::Failed, &NO_CONTROL_ID);
+            return self.refuse(&message, "no MSH-10", Verdict::Failed, &NO_CONTROL_ID);
         }
         if header.segment().len() > HEADER_MAX {
-            return self.refuse(&message, "MSH too long", Outcome::Rejected, &HEADER_TOO_LONG);
+            return self.refuse(&message, "MSH too long", Verdict::Rejected, &HEADER_TOO_LONG);
         }
         let identity = [header.field(3), header.field(4), header.field(10)].join(&b'|');
         let token = Token(self.next_token);
@@ -432,14 +476,26 @@ impl Receiver {
         }
     }
 
-    fn acknowledge(&mut self, pending: &Pending, outcome: Outcome, fault: Option<&Fault>) {
+    fn acknowledge(&mut self, pending: &Pending, outcome: Verdict, fault: Option<&Fault>) {
         if let Some(msh) = msh(&pending.header) {
             self.reply(&msh, pending.session, outcome, fault);
         }
     }
 
+    /// Sends the application's answer, and the commit's before it, as the message asks for.
+    fn pass_on(&mut self, pending: &Pending, reply: &Reply) {
+        let Some(msh) = msh(&pending.header) else { return };
+        let (commit, application) = (wanted(msh.field(15), Verdict::Accepted), wanted(msh.field(16), reply.verdict));
+        if commit == Some(true) {
+            self.send_acknowledgment(&msh, pending.session, "CA", None);
+        }
+        if self.connected && (application == Some(true) || (commit, application) == (None, None)) {
+            self.outputs.push_back(Output::Send(frame(&reply.message)));
+        }
+    }
+
     /// Nobody waits for an acknowledgment of an answer, except in enhanced mode for the commit ack.
-    fn acknowledge_answer(&mut self, pending: &Pending, outcome: Outcome) {
+    fn acknowledge_answer(&mut self, pending: &Pending, outcome: Verdict) {
         let Some(msh) = msh(&pending.header) else { return };
         if let Some(code) = codes(&msh, outcome).into_iter().find(|code| code.starts_with('C')) {
             self.send_acknowledgment(&msh, pending.session, code, None);
@@ -459,7 +515,7 @@ impl Receiver {
     }
 
     /// Answers a message that is not taken.
-    fn refuse(&mut self, message: &[u8], reason: &'static str, outcome: Outcome, fault: &Fault) {
+    fn refuse(&mut self, message: &[u8], reason: &'static str, outcome: Verdict, fault: &Fault) {
         self.event(Event::Refused(reason));
         let header = msh(message).or_else(|| msh(NO_HEADER));
         let session = self.session();
@@ -469,7 +525,7 @@ impl Receiver {
     }
 
     /// Sends what the message's acknowledgment mode asks for (HL7 v2 chapter 2.9.2 and 2.9.3).
-    fn reply(&mut self, msh: &Msh<'_>, session: u64, outcome: Outcome, fault: Option<&Fault>) {
+    fn reply(&mut self, msh: &Msh<'_>, session: u64, outcome: Verdict, fault: Option<&Fault>) {
         for code in codes(msh, outcome) {
             self.send_acknowledgment(msh, session, code, fault);
         }
@@ -533,32 +589,31 @@ fn size(item: &Item) -> usize {
 
 /// MSA-1 of each acknowledgment that is due. Fields 15 and 16 empty, or holding something else than the standard's
 /// words (some analyzers put a sample kind there), mean original mode.
-fn codes(msh: &Msh<'_>, outcome: Outcome) -> Vec<&'static str> {
-    let (commit, application) = match outcome {
-        Outcome::Taken => ("CA", "AA"),
-        Outcome::Failed => ("CE", "AE"),
-        Outcome::Rejected => ("CR", "AR"),
-    };
-    let wanted = |field: &[u8]| match field {
-        b"AL" => Some(true),
-        b"NE" => Some(false),
-        b"ER" => Some(outcome != Outcome::Taken),
-        b"SU" => Some(outcome == Outcome::Taken),
-        _ => None,
-    };
-    match (wanted(msh.field(15)), wanted(msh.field(16))) {
-        (None, None) => vec![application],
+fn codes(msh: &Msh<'_>, outcome: Verdict) -> Vec<&'static str> {
+    match (wanted(msh.field(15), outcome), wanted(msh.field(16), outcome)) {
+        (None, None) => vec![outcome.application_code()],
         (accept, processed) => {
             let mut codes = Vec::new();
             if accept == Some(true) {
-                codes.push(commit);
+                codes.push(outcome.commit_code());
             }
             // A message that was not even committed gets no second answer.
-            if processed == Some(true) && (outcome == Outcome::Taken || codes.is_empty()) {
-                codes.push(application);
+            if processed == Some(true) && (outcome.is_accepted() || codes.is_empty()) {
+                codes.push(outcome.application_code());
             }
             codes
         }
+    }
+}
+
+/// Whether an acknowledgment of this outcome is wanted (table 0155); `None` when the field does not say.
+fn wanted(field: &[u8], outcome: Verdict) -> Option<bool> {
+    match field {
+        b"AL" => Some(true),
+        b"NE" => Some(false),
+        b"ER" => Some(!outcome.is_accepted()),
+        b"SU" => Some(outcome.is_accepted()),
+        _ => None,
     }
 }
 

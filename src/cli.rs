@@ -14,6 +14,7 @@ pub mod journal;
 pub mod logging;
 pub mod man;
 pub mod map;
+pub mod orders;
 pub mod outgoing;
 pub mod preview;
 pub mod probe;
@@ -77,6 +78,8 @@ pub enum Command {
     Run(run::Run),
     /// See what is kept, and decide about what is held.
     Journal(journal::Journal),
+    /// See what the EHR ordered and where it stands.
+    Orders(orders::Orders),
     /// Measure speed and memory on this machine, as ratios to what its disk can do.
     Bench(bench::Bench),
     /// Check a configuration file and tell everything that is wrong with it.
@@ -118,6 +121,7 @@ pub fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Demo(demo) => demo.execute(),
         Command::Run(run) => run.execute(),
         Command::Journal(journal) => journal.execute(),
+        Command::Orders(orders) => orders.execute(),
         Command::Bench(bench) => bench.execute(),
         Command::Check(check) => check.execute(),
         Command::Config(config) => config.execute(),

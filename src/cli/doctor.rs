@@ -77,6 +77,7 @@ impl Doctor {
         let of_link = |name: &str| health.iter().find(|h| h.link == name).cloned();
         let facts = Facts {
             links: config.links.iter().map(|link| (link, of_link(&link.name))).collect(),
+            orders: config.orders.iter().map(|orders| (orders, of_link(&orders.name))).collect(),
             destinations: config.destinations.iter().zip(reached).collect(),
             condition,
             free_bytes: journal::free_bytes(data),

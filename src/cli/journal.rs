@@ -8,6 +8,8 @@ mod change;
 mod copy;
 mod look;
 
+pub(super) use change::carry_out;
+
 use crate::config;
 use crate::journal::{self, Reader};
 use clap::Subcommand;
@@ -33,7 +35,7 @@ pub struct Journal {
 
 /// Which journal.
 #[derive(Debug, clap::Args)]
-struct Place {
+pub(super) struct Place {
     /// The configuration file, for the data directory and everything in [journal]
     #[arg(long, global = true, value_name = "FILE", default_value = super::CONFIG_DEFAULT)]
     config: PathBuf,
@@ -45,7 +47,7 @@ struct Place {
     key_file: Option<PathBuf>,
     /// Print JSON
     #[arg(long, global = true)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -103,7 +105,7 @@ impl Place {
         Ok((config.gateway.data, config.journal))
     }
 
-    fn reader(&self) -> anyhow::Result<Reader> {
+    pub(super) fn reader(&self) -> anyhow::Result<Reader> {
         let (data, settings) = self.find()?;
         Ok(Reader::open(&data, &settings)?)
     }
@@ -123,18 +125,18 @@ fn without_configuration(key_file: Option<PathBuf>) -> journal::Config {
 }
 
 /// A time for people, in the zone of this machine.
-fn shown_time(ms: i64) -> String {
+pub(super) fn shown_time(ms: i64) -> String {
     jiff::Timestamp::from_millisecond(ms)
         .map(|at| at.to_zoned(jiff::tz::TimeZone::system()).strftime("%F %T").to_string())
         .unwrap_or_default()
 }
 
-fn now_ms() -> i64 {
+pub(super) fn now_ms() -> i64 {
     jiff::Timestamp::now().as_millisecond()
 }
 
 /// A duration for people: `850 ms`, `12 s`, `4 min`, `3 h`, `2 d`.
-fn shown_age(ms: i64) -> String {
+pub(super) fn shown_age(ms: i64) -> String {
     let units = [(1_000, 1, "ms"), (120_000, 1_000, "s"), (7_200_000, 60_000, "min"), (172_800_000, 3_600_000, "h")];
     match units.iter().find(|(below, ..)| ms < *below) {
         Some((_, divisor, unit)) => format!("{} {unit}", ms / divisor),
@@ -143,7 +145,7 @@ fn shown_age(ms: i64) -> String {
 }
 
 /// Prints a table whose columns are as wide as their widest cell.
-fn print_table(head: &[&str], rows: &[Vec<String>]) {
+pub(super) fn print_table(head: &[&str], rows: &[Vec<String>]) {
     let width = |at: usize| {
         let cells = rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count());
         cells.chain(head.get(at).map(|h| h.len())).max().unwrap_or(0)

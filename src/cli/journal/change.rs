@@ -86,7 +86,7 @@ impl Discard {
 }
 
 /// Has the running gateway do it, or does it here when none runs.
-fn carry_out(place: &Place, action: OperatorAction, done: &str) -> anyhow::Result<ExitCode> {
+pub(in crate::cli) fn carry_out(place: &Place, action: OperatorAction, done: &str) -> anyhow::Result<ExitCode> {
     let (data, settings) = place.find()?;
     let operated = match control::request(&data, &Request::Operate(action.clone())) {
         Ok(Response::Operated(operated)) => operated,

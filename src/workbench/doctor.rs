@@ -7,6 +7,7 @@ use crate::journal::{Condition, ParkedRow, Stats};
 use crate::link::directory::{Look, Then};
 use crate::link::serial::ports::Port;
 use crate::link::{self, LinkHealth};
+use crate::orders;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -22,6 +23,8 @@ const SILENT_MAX_S: u64 = 12 * 3600;
 pub struct Facts<'a> {
     /// Its links, and how they are; none when the gateway does not run.
     pub links: Vec<(&'a link::Config, Option<LinkHealth>)>,
+    /// Where the EHR sends orders, and how these connections are; none when the gateway does not run.
+    pub orders: Vec<(&'a orders::Config, Option<LinkHealth>)>,
     /// Its destinations, and what came of dialling them.
     pub destinations: Vec<(&'a delivery::Config, Reached)>,
     /// The gateway's own view of its disk; none when it does not run.
@@ -71,7 +74,8 @@ pub enum State {
 /// One sentence about one layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// The layer: `disk`, `clock`, `gateway`, `folder`, `line`, `port`, `link-ack`, `records`, `mapping`, `queue`, `ehr`, `ehr-ack`.
+    /// The layer: `disk`, `clock`, `gateway`, `folder`, `line`, `port`, `link-ack`, `records`, `mapping`, `orders`,
+    /// `queue`, `ehr`, `ehr-ack`.
     pub layer: &'static str,
     /// Which link or destination; empty for the box itself.
     pub subject: String,
@@ -95,6 +99,9 @@ pub fn diagnose(facts: &Facts<'_>) -> Vec<Finding> {
             found.extend(twin(config, &facts.ports));
         }
         found.extend(mapping(&config.name, facts));
+    }
+    for (config, health) in &facts.orders {
+        found.extend(health.as_ref().map(|health| orders(config, health)));
     }
     for (config, reached) in &facts.destinations {
         found.extend(destination(config, reached, facts));
@@ -332,6 +339,31 @@ fn twin(config: &link::Config, ports: &[Port]) -> Option<Finding> {
     let next = format!("name it by its socket: serial = \"{}\"", port.stable_name().display());
     let says = "two adapters are just alike, and this name leads to whichever was found last";
     Some(finding("port", &config.name, State::Look, says, next))
+}
+
+/// Whether the EHR's orders come in, and are taken.
+fn orders(config: &orders::Config, health: &LinkHealth) -> Finding {
+    let (name, address) = (&config.name, &config.listen);
+    let say = |state, says: String, next: &str| finding("orders", name, state, says, next);
+    let refused: u64 = health.reasons.values().sum();
+    match (health.up, health.messages, health.open_connections) {
+        (false, ..) => say(State::Bad, "the connection is not open".to_string(), "look at the log of the start"),
+        (true, 0, 0) => say(
+            State::Look,
+            format!("listening on {address}, and the EHR has not sent an order"),
+            "set host and port at the EHR to this box; is a firewall between them?",
+        ),
+        (true, 0, _) => {
+            let next = format!("let the EHR send one, and watch: afferent tap {name}");
+            say(State::Look, "the EHR is connected, and no order has come yet".to_string(), &next)
+        }
+        (true, messages, _) if refused > 0 => {
+            let reasons: Vec<String> = health.reasons.iter().map(|(reason, n)| format!("{reason} ({n})")).collect();
+            let next = "the EHR was told which message and which field; its log has the ERR segments";
+            say(State::Look, format!("{messages} messages taken; {}", reasons.join(", ")), next)
+        }
+        (true, messages, _) => say(State::Good, format!("{messages} messages taken since the start"), ""),
+    }
 }
 
 /// What the kernel counted on a serial port: it sees what is wrong before any protocol does.

@@ -23,6 +23,7 @@ fn health(parts: u64, messages: u64, reasons: &[(&str, u64)]) -> LinkHealth {
 fn facts<'a>(links: Vec<(&'a link::Config, Option<LinkHealth>)>) -> Facts<'a> {
     Facts {
         links,
+        orders: Vec::new(),
         destinations: Vec::new(),
         condition: Some(Condition::Good),
         free_bytes: 5 << 30,
@@ -130,4 +131,18 @@ fn twins_are_told_of_where_a_link_names_them_alike() {
     assert!(twin.says.contains("alike") && twin.next.contains("by-path/pci-usb-1-1.1"), "{twin:?}");
     let alone = Facts { ports: vec![Port { twin: false, ..port }], ..facts(vec![(&serial, Some(health(1, 1, &[])))]) };
     assert!(diagnose(&alone).iter().all(|finding| finding.layer != "port"));
+}
+
+#[test]
+fn a_connection_for_orders_is_told_apart_by_what_came_over_it() {
+    let orders = crate::orders::Config { name: "hospital".into(), listen: "0.0.0.0:4100".into(), ..Default::default() };
+    let say =
+        |health: LinkHealth| found(&Facts { orders: vec![(&orders, Some(health))], ..facts(Vec::new()) }, "orders");
+    assert_eq!(say(health(3, 3, &[])).state, State::Good);
+    let refused = say(health(3, 3, &[("this event is not taken here", 2)]));
+    assert_eq!(refused.state, State::Look);
+    assert!(refused.says.contains("this event is not taken here (2)"), "{refused:?}");
+    let silent = say(LinkHealth { open_connections: 0, ..health(0, 0, &[]) });
+    assert!(silent.says.contains("0.0.0.0:4100"), "{silent:?}");
+    assert_eq!(say(LinkHealth { up: false, ..health(0, 0, &[]) }).state, State::Bad);
 }

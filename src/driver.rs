@@ -20,6 +20,7 @@ pub mod quirk;
 mod read;
 pub mod schema;
 mod standard;
+pub mod unread;
 mod value;
 mod written_time;
 

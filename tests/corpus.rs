@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 mod corpus;
 #[path = "corpus/probe.rs"]
 mod probe;
+#[path = "corpus/readable.rs"]
+mod readable;
 
 fn folder() -> Option<PathBuf> {
     let found = corpus::analyzers();

@@ -3,6 +3,7 @@
 use super::EXIT_WRONG;
 use super::outgoing::{self, As};
 use crate::clinical::{Observation, Phi, Report, Value};
+use crate::driver::unread::UNREAD;
 use crate::driver::{Context, Driver, Interpretation, Origin, Protocol, Registry, explain, guess_protocol};
 use crate::mapping;
 use crate::rules::{Policy, Unmapped, Verdict, decide};
@@ -30,15 +31,19 @@ const PATIENT_FIELDS: [&str; 9] = [
     "placer_order_number",
     "filler_order_number",
 ];
+/// Records that say nothing of a person; what no field takes of others is masked.
+const IMPERSONAL_RECORDS: [&str; 10] = ["H", "R", "L", "MSH", "OBX", "HDR", "DEV", "OBS", "RGT", "CTC"];
+/// Most characters of one field shown on a line; `--json` has all of them.
+const LINE_CHARS_MAX: usize = 160;
 /// Shown instead of a patient's data.
 const MASK: &str = "••••";
 
 /// Show what the gateway would make of a message.
 ///
-/// Tells which driver reads it and why, every field with the place it came from, which results would be sent, held or
-/// refused, with the reason, and the messages a destination would get. The file may be frames as captured, bare
-/// records, an HL7 message with or without MLLP framing, a table (CSV and its kin) or a session transcript. Cells of a
-/// table that no field reads are shown as `other`. Nothing is sent or stored. Patient
+/// Tells which driver reads it and why, every field with the place it came from and what no field takes (`unread`),
+/// which results would be sent, held or refused, with the reason, and the messages a destination would get. The file may
+/// be frames as captured, bare records, an HL7 message with or without MLLP framing, a table (CSV and its kin) or a
+/// session transcript. Nothing is sent or stored. Patient
 /// data is masked; names made from it (filler order number, UUIDs) are then made from the mask.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -151,13 +156,24 @@ impl Shown<'_> {
         let of_results: HashSet<u32> = self.results.iter().map(|r| r.observation.record).collect();
         let mut seen = HashSet::new();
         let header = self.origins.iter().filter(|f| !of_results.contains(&f.record));
-        header.filter(|f| seen.insert((f.field, &f.path, f.record))).collect()
+        header.filter(|f| seen.insert((f.field, &f.path, f.record, f.text.expose()))).collect()
     }
 
     fn text(&self, origin: &Origin) -> String {
-        let hidden =
-            !self.reveal && (PATIENT_FIELDS.contains(&origin.field) || matches!(origin.field, "comment" | "other"));
-        if hidden { MASK.to_string() } else { plain(origin.text.expose()) }
+        let record = origin.path.split('.').next().unwrap_or("");
+        let hidden = PATIENT_FIELDS.contains(&origin.field)
+            || origin.field == "comment"
+            || (origin.field == UNREAD && !IMPERSONAL_RECORDS.contains(&record));
+        if hidden && !self.reveal { MASK.to_string() } else { plain(origin.text.expose()) }
+    }
+
+    /// The same, short enough for a line: histograms and pictures are longer than anyone reads.
+    fn line(&self, origin: &Origin) -> String {
+        let text = self.text(origin);
+        match text.char_indices().nth(LINE_CHARS_MAX) {
+            Some((at, _)) => format!("{}… ({} characters)", &text[..at], text.chars().count()),
+            None => text,
+        }
     }
 
     fn json(&self) -> serde_json::Value {
@@ -221,7 +237,7 @@ impl Shown<'_> {
         }
         for origin in headers {
             let place = format!("{}, record {}", origin.path, origin.record);
-            writeln!(out, "  {:20} {:24} {dim}{place}{dim:#}", origin.field, self.text(origin))?;
+            writeln!(out, "  {:20} {:24} {dim}{place}{dim:#}", origin.field, self.line(origin))?;
         }
         for judged in &self.results {
             let o = judged.observation;
@@ -235,7 +251,7 @@ impl Shown<'_> {
                 writeln!(out, "  {bad}would be held{bad:#}: {}", judged.held.join(", "))?;
             }
             for origin in self.origins.iter().filter(|f| f.record == o.record) {
-                writeln!(out, "    {dim}{:18} {:16} {}{dim:#}", origin.field, origin.path, self.text(origin))?;
+                writeln!(out, "    {dim}{:18} {:16} {}{dim:#}", origin.field, origin.path, self.line(origin))?;
             }
         }
         if refused + self.interpretation.notes.len() > 0 {

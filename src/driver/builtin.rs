@@ -47,6 +47,15 @@ pub const DRIVERS: &[(&str, &str)] = &[
     ("sysmex-xn", include_str!("../../drivers/sysmex-xn/driver.toml")),
     ("thermo-phadia-prime", include_str!("../../drivers/thermo-phadia-prime/driver.toml")),
     ("sysmex-xp", include_str!("../../drivers/sysmex-xp/driver.toml")),
+    ("bd-bactec", include_str!("../../drivers/bd-bactec/driver.toml")),
+    ("mindray-bs-hl7", include_str!("../../drivers/mindray-bs-hl7/driver.toml")),
+    ("ortho-vision", include_str!("../../drivers/ortho-vision/driver.toml")),
+    ("pixcell-hemoscreen", include_str!("../../drivers/pixcell-hemoscreen/driver.toml")),
+    ("roche-cobas-8000", include_str!("../../drivers/roche-cobas-8000/driver.toml")),
+    ("siemens-advia-centaur", include_str!("../../drivers/siemens-advia-centaur/driver.toml")),
+    ("siemens-epoc", include_str!("../../drivers/siemens-epoc/driver.toml")),
+    ("snibe-maglumi", include_str!("../../drivers/snibe-maglumi/driver.toml")),
+    ("trinity-premier-hb9210", include_str!("../../drivers/trinity-premier-hb9210/driver.toml")),
 ];
 
 #[cfg(test)]

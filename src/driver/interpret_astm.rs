@@ -7,9 +7,9 @@
 use super::condition::{Stage, Then};
 use super::observe::{Reader, Sent, Setting, asserted_loinc, reason};
 use super::path::{Path, Paths, Place};
-use super::read::{Origin, Source, first};
+use super::read::{Origin, Source, Trace, first};
 use super::value::{self, Read};
-use super::{Context, Driver, Interpretation};
+use super::{Context, Driver, Interpretation, unread};
 use crate::clinical::{Doubt, Report, Timestamp, Value};
 use crate::message::astm::{self, Kind, Message, Record};
 
@@ -35,6 +35,9 @@ pub(super) fn interpret(driver: &Driver, raw: &[u8], context: &Context, trace: b
     }
     if results == 0 && reader.out.refused.is_empty() {
         reader.note(0, "no results in this session");
+    }
+    if trace {
+        unread::astm(&mut reader.trace, &reading.messages);
     }
     (reader.out, reader.trace.origins)
 }
@@ -145,6 +148,7 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
                     self.scope.order = Some(record);
                     self.scope.result = None;
                     self.scope.comment = None;
+                    self.scope.manufacturer = None;
                     self.begin(record.number);
                 }
                 Kind::Result | Kind::Observation => self.result(record),
@@ -305,7 +309,7 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
             value,
             unit: unit.to_string(),
             reference_range: reference.trim().to_string(),
-            flags: flags(&fields.flag, &self.scope),
+            flags: flags(&fields.flag, &self.scope, &mut self.reader.trace),
             qualitative: self.reader.qualitative(value_path, &self.scope),
             status: self.reader.text("result_status", &fields.result_status, &self.scope),
             order_status: self.open.as_ref().map(|o| o.order_status.clone()).unwrap_or_default(),
@@ -399,7 +403,7 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
 }
 
 /// Every repeat of the first flag field that is not empty.
-fn flags(paths: &Paths, scope: &Scope) -> Vec<String> {
+fn flags(paths: &Paths, scope: &Scope, trace: &mut Trace) -> Vec<String> {
     for place in paths.places() {
         let Some(record) = scope.record(&place.record) else { continue };
         let flags = match place.each {
@@ -407,6 +411,7 @@ fn flags(paths: &Paths, scope: &Scope) -> Vec<String> {
             false => record.repeats(place.field, place.component.unwrap_or(1)),
         };
         if flags.iter().any(|f| !f.trim().is_empty()) {
+            trace.add("flag", place.to_string(), record.number, &record.whole(place.field));
             return flags;
         }
     }

@@ -6,8 +6,8 @@
 use super::condition::{Stage, Then};
 use super::observe::{Reader, Sent, Setting, asserted_loinc, reason};
 use super::path::{Paths, Place};
-use super::read::{Origin, Source, first};
-use super::{Context, Driver, Interpretation, value};
+use super::read::{Origin, Source, Trace, first};
+use super::{Context, Driver, Interpretation, unread, value};
 use crate::clinical::{Coding, CodingSystem, Doubt, Observation, Timestamp, Value};
 use crate::message::hl7::{self, Message, Segment};
 use std::collections::BTreeMap;
@@ -29,6 +29,9 @@ pub(super) fn interpret(driver: &Driver, raw: &[u8], context: &Context, trace: b
     if results == 0 && reader.out.refused.is_empty() {
         reader
             .note(0, if asks(&reading) { "a query or an answer, not a result" } else { "no results in this message" });
+    }
+    if trace {
+        unread::hl7(&mut reader.trace, &reading.messages);
     }
     (reader.out, reader.trace.origins)
 }
@@ -298,7 +301,7 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
             .1
             .trim()
             .to_string(),
-            flags: flags(&fields.flag, &self.scope),
+            flags: flags(&fields.flag, &self.scope, &mut self.reader.trace),
             qualitative,
             status: self.reader.text("result_status", &fields.result_status, &self.scope),
             order_status: self.scope.component("OBR", 25, 1),
@@ -408,7 +411,7 @@ fn loinc(obx: &Segment) -> Option<Coding> {
 }
 
 /// Every repeat of the first flag field that is not empty.
-fn flags(paths: &Paths, scope: &Scope) -> Vec<String> {
+fn flags(paths: &Paths, scope: &Scope, trace: &mut Trace) -> Vec<String> {
     for place in paths.places() {
         let Some(segment) = scope.get(&place.record) else { continue };
         let flags = match place.each {
@@ -416,6 +419,7 @@ fn flags(paths: &Paths, scope: &Scope) -> Vec<String> {
             false => segment.repeats(place.field, place.component.unwrap_or(1), place.subcomponent),
         };
         if flags.iter().any(|f| !f.trim().is_empty()) {
+            trace.add("flag", place.to_string(), segment.number, &segment.whole(place.field));
             return flags;
         }
     }

@@ -7,8 +7,8 @@
 use super::condition::{Stage, Then};
 use super::observe::{Reader, Sent, Setting, asserted_loinc, reason};
 use super::path::{Paths, Place};
-use super::read::{Origin, Source, first};
-use super::{Context, Driver, Interpretation, value};
+use super::read::{Origin, Source, Trace, first};
+use super::{Context, Driver, Interpretation, unread, value};
 use crate::clinical::{Coding, Doubt, Observation, Timestamp};
 use crate::message::poct1a::{self, Document, Element, RESULT};
 use std::collections::HashMap;
@@ -44,6 +44,9 @@ pub(super) fn interpret(driver: &Driver, raw: &[u8], context: &Context, trace: b
     }
     if results == 0 && reader.out.refused.is_empty() {
         reader.note(0, "no results in this message");
+    }
+    if trace {
+        unread::poct1a(&mut reader.trace, &reading.documents);
     }
     (reader.out, reader.trace.origins)
 }
@@ -229,7 +232,7 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
             value: value::text(&text, rules),
             unit,
             reference_range: self.reader.text("reference_range", &fields.reference_range, scope),
-            flags: flags(&fields.flag, scope),
+            flags: flags(&fields.flag, scope, &mut self.reader.trace),
             qualitative: self.reader.qualitative(path, scope),
             status: self.reader.text("result_status", &fields.result_status, scope),
             order_status: String::new(),
@@ -300,10 +303,11 @@ fn loinc(result: &Element) -> Option<Coding> {
 }
 
 /// Every repeat of the first flag field that is not empty.
-fn flags(paths: &Paths, scope: &Scope<'_, '_>) -> Vec<String> {
+fn flags(paths: &Paths, scope: &Scope<'_, '_>, trace: &mut Trace) -> Vec<String> {
     for place in paths.places() {
         let flags: Vec<String> = scope.fields(place).iter().map(|field| text(field, place)).collect();
         if flags.iter().any(|f| !f.trim().is_empty()) {
+            trace.add("flag", place.to_string(), scope.number(place).unwrap_or(0), &flags.join(" "));
             return flags;
         }
     }

@@ -10,6 +10,7 @@ use super::observe::{Reader, Sent, Setting, asserted_loinc, reason};
 use super::path::{COLUMN, Place};
 use super::read::{Origin, Source, first};
 use super::schema::Schema;
+use super::unread::UNREAD;
 use super::{Context, Driver, Interpretation, identify::wildcard, value};
 use crate::clinical::{Doubt, Observation, Report};
 use crate::message::tables::layout::{Headers, Layout, Table, lay_out, plain_name};
@@ -22,8 +23,6 @@ const ROW: &str = "row";
 const NAMES_MIN: usize = 2;
 /// Longest unit in a header, in bytes.
 const UNIT_MAX: usize = 24;
-/// What stands in a file and no path of the driver reads; shown in a preview.
-const OTHER: &str = "other";
 
 pub(super) fn interpret(driver: &Driver, raw: &[u8], context: &Context, trace: bool) -> (Interpretation, Vec<Origin>) {
     let mut reader = Reader::new(driver, context, trace);
@@ -445,7 +444,7 @@ impl<'m> Walk<'_, '_, 'm> {
 
     fn other(&mut self, path: String, record: u32, text: &str) {
         if !bare(text).is_empty() {
-            self.reader.trace.add(OTHER, path, record, bare(text));
+            self.reader.trace.add(UNREAD, path, record, bare(text));
         }
     }
 

@@ -261,6 +261,13 @@ impl Record {
         self.text.split(self.delimiters.field).nth(usize::from(n.max(1)) - before).unwrap_or("").trim_end_matches('\0')
     }
 
+    /// How many fields it has, counted as [`Record::raw_field`] does.
+    pub fn field_count(&self) -> u16 {
+        let before = if matches!(self.kind, Kind::Request | Kind::Observation) { 0 } else { 1 };
+        let pieces = self.text.split(self.delimiters.field).count() + before - 1;
+        u16::try_from(pieces).unwrap_or(u16::MAX)
+    }
+
     /// Component `component` of the first repeat of field `n`, decoded.
     pub fn component(&self, n: u16, component: u16) -> String {
         self.component_of(self.first_repeat(n), component)

@@ -137,6 +137,13 @@ impl Segment {
         }
     }
 
+    /// How many fields it has.
+    pub fn field_count(&self) -> u16 {
+        let pieces = self.text.split(self.separators.field).count();
+        let all = if self.name == "MSH" { pieces } else { pieces - 1 };
+        u16::try_from(all).unwrap_or(u16::MAX)
+    }
+
     /// Component and subcomponent of the first repeat of field `n`, decoded. The HL7 null (`""`) reads as empty.
     pub fn component(&self, n: u16, component: u16, subcomponent: Option<u16>) -> String {
         self.component_of(self.first_repeat(n), component, subcomponent)

@@ -85,7 +85,7 @@ fn table_fields(interpretation: &Interpretation, origins: &[Origin]) -> String {
     let (mut fields, mut others): (BTreeMap<&str, BTreeSet<&str>>, BTreeSet<&str>) = Default::default();
     for origin in origins {
         match origin.field {
-            "other" => drop(others.insert(&origin.path)),
+            UNREAD => drop(others.insert(&origin.path)),
             field => drop(fields.entry(field).or_default().insert(&origin.path)),
         }
     }

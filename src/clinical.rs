@@ -59,6 +59,9 @@ pub struct Instrument {
     pub vendor: String,
     /// Model, from the driver.
     pub model: String,
+    /// Name the site gives it, where several share a link.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
     /// Name the instrument sent for itself (H.5 component 1, MSH-3).
     #[serde(skip_serializing_if = "String::is_empty")]
     pub sender: String,
@@ -270,6 +273,8 @@ pub enum Doubt {
     NoOrder,
     /// The instrument and the order name different patients, or orders of several patients are on this specimen.
     OrderMismatch,
+    /// The link lists its instruments, and the message is from none of them.
+    UnknownInstrument,
 }
 
 impl Doubt {
@@ -291,6 +296,7 @@ impl Doubt {
             Doubt::Charset => "charset",
             Doubt::NoOrder => "no-order",
             Doubt::OrderMismatch => "order-mismatch",
+            Doubt::UnknownInstrument => "unknown-instrument",
         }
     }
 
@@ -310,6 +316,7 @@ impl Doubt {
             Doubt::Unreadable => "a record of its message could not be read",
             Doubt::UnknownStatus => "its status has no agreed meaning",
             Doubt::NoOrder => "no order was found that it answers",
+            Doubt::UnknownInstrument => "none of the instruments its link lists says such things",
             Doubt::OrderMismatch => "the order found is for somebody or something else",
             Doubt::Charset => "its text does not fit the character set",
         }

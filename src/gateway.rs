@@ -97,7 +97,8 @@ impl Gateway {
         let host = Arc::new(Host::new(&name, &zone, Arc::new(registry.clone()), journal));
         let rulebook = config.rulebook();
         let interpreter =
-            Interpreter::new(journal, registry, &name, &zone, &config.links, rulebook, &config.destinations)?;
+            Interpreter::new(journal, registry, &name, &zone, &config.links, rulebook, &config.destinations)?
+                .registering(&config.gateway.data);
         let interpreter = std::thread::Builder::new()
             .name("interpreter".to_string())
             .spawn({

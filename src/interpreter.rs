@@ -5,11 +5,14 @@
 //! again, with the same outcome and the same message ids (invariants I2, I5).
 //!
 //! [`filing`] is the pure half: what becomes of one report. [`reading`] says how a link's entries are read, [`facts`]
-//! what the rules must know besides. This file is the loop around them.
+//! what the rules must know besides. This file is the loop around them. [`listed`] tells a link's instruments apart;
+//! [`register`] is what was heard of each, for people to look at.
 
 pub mod facts;
 pub mod filing;
+pub mod listed;
 pub mod reading;
+pub mod register;
 
 use crate::clinical::{Doubt, Observation, Phi, Report};
 use crate::delivery;
@@ -24,7 +27,9 @@ use crate::rules::autoverification::{self, Needs};
 use crate::rules::{self, Decision, Facts, Outcome, Rulebook, rule};
 use filing::{Desk, Source};
 use reading::{LinkRules, Reading};
+use register::Register;
 use std::collections::HashSet;
+use std::path::Path;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -47,6 +52,7 @@ pub struct Interpreter {
     reading: Reading,
     rulebook: Rulebook,
     links: Vec<String>,
+    register: Register,
     desk: Desk,
 }
 
@@ -81,16 +87,23 @@ impl Interpreter {
             reading: Reading::new(registry, zone, links),
             rulebook,
             links: links.iter().map(|config| config.name.clone()).collect(),
+            register: Register::open(None),
             desk: Desk::new(gateway, destinations),
         })
     }
 
+    /// Keeps its register of instruments in this data directory.
+    pub fn registering(self, data: &Path) -> Self {
+        Interpreter { register: Register::open(Some(data)), ..self }
+    }
+
     /// Runs until `stop` turns true; the journal's change signal wakes it.
-    pub fn run(self, stop: &watch::Receiver<bool>) {
+    pub fn run(mut self, stop: &watch::Receiver<bool>) {
         give_way();
         // A crash may have come between a good control and what it unlocks, and the rules may be others now.
         let mut unlocked = false;
         while !*stop.borrow() {
+            self.register.write(false);
             let round = if unlocked { self.round() } else { self.unlock_all().map(|()| 1) };
             unlocked |= round.is_ok();
             match round {
@@ -103,10 +116,11 @@ impl Interpreter {
                 }
             }
         }
+        self.register.write(true);
     }
 
     /// Interprets what is waiting; tells how much it was.
-    fn round(&self) -> Result<usize, JournalError> {
+    fn round(&mut self) -> Result<usize, JournalError> {
         // What was released before a crash goes out before what came after it (invariant I6).
         let sent = self.send_released()?;
         let entries = self.reader.pending_entries(BATCH)?;
@@ -120,7 +134,13 @@ impl Interpreter {
             ready.subjects.extend(self.subjects(&interpretation.reports).cloned());
             let unlocks =
                 self.rulebook.locks(&entry.link) && interpretation.reports.iter().any(|r| r.control.is_some());
-            ready.filings.push(self.decide(entry, rules, interpretation)?);
+            let filing = self.decide(entry, rules, &interpretation)?;
+            if entry.replays == 0 {
+                let seen = interpretation.reports.iter().zip(&filing.reports).map(|(r, filed)| (r, filed.holds.len()));
+                let seen: Vec<(&Report, usize)> = seen.collect();
+                self.register.note(&entry.link, &interpretation.driver, entry.received_at_ms, &seen);
+            }
+            ready.filings.push(filing);
             if unlocks {
                 // What a good control unlocks goes out before anything that came after the control (invariant I6).
                 self.file(std::mem::take(&mut ready))?;
@@ -201,7 +221,12 @@ impl Interpreter {
         self.journal.file_all(batch.filings).into_iter().try_for_each(|filed| filed.map(drop))
     }
 
-    fn decide(&self, entry: &Entry, rules: &LinkRules, interpretation: Interpretation) -> Result<Filing, JournalError> {
+    fn decide(
+        &self,
+        entry: &Entry,
+        rules: &LinkRules,
+        interpretation: &Interpretation,
+    ) -> Result<Filing, JournalError> {
         let source = Source {
             link: &entry.link,
             entry: entry.id,
@@ -231,9 +256,9 @@ impl Interpreter {
         }
         Ok(Filing {
             entry: entry.id,
-            driver: interpretation.driver,
+            driver: interpretation.driver.clone(),
             inbound_results: interpretation.inbound_results,
-            refused: interpretation.refused.into_iter().map(|r| (r.record, r.reason.to_string())).collect(),
+            refused: interpretation.refused.iter().map(|r| (r.record, r.reason.to_string())).collect(),
             reports,
             covers,
         })

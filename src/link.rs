@@ -4,6 +4,7 @@
 //! - [`serial`], [`tcp`] open lines and open them again when they are lost; [`marks`] is how a serial port says that a
 //!   character came damaged.
 //! - [`directory`] takes files from a folder; it runs no machine.
+//! - [`instrument`] tells apart several instruments on one link.
 //! - [`seats`] keeps idle and hostile connections from crowding out instruments (invariant I10).
 //! - [`host`] looks up what an instrument asks and tells it of its orders.
 //! - [`operators`] reads who may use a POCT1-A device.
@@ -15,6 +16,7 @@ pub mod counters;
 pub mod custodian;
 pub mod host;
 pub mod directory;
+pub mod instrument;
 pub mod machine;
 pub mod marks;
 pub mod operators;
@@ -27,6 +29,7 @@ pub mod tcp;
 pub use config::Config;
 pub use counters::{LinkCounters, LinkHealth};
 pub use custodian::Custodian;
+pub use instrument::{Instrument, Says};
 
 use crate::backoff::Backoff;
 use crate::tls::TlsError;

@@ -135,7 +135,7 @@ fn rank(doubt: Doubt) -> u8 {
         Doubt::Incomplete => 0,
         Doubt::Unreadable => 1,
         Doubt::Charset => 2,
-        Doubt::NotProduction => 3,
+        Doubt::NotProduction | Doubt::UnknownInstrument => 3,
         Doubt::Control => 4,
         Doubt::NoSpecimen => 5,
         Doubt::OrderMismatch => 6,
@@ -171,7 +171,8 @@ impl Policy {
             | Doubt::Unreadable
             | Doubt::Charset
             | Doubt::NoOrder
-            | Doubt::OrderMismatch => false,
+            | Doubt::OrderMismatch
+            | Doubt::UnknownInstrument => false,
         }
     }
 }
@@ -228,6 +229,7 @@ mod tests {
             Doubt::Charset,
             Doubt::NoOrder,
             Doubt::OrderMismatch,
+            Doubt::UnknownInstrument,
         ] {
             assert_eq!(decide(&report(&[doubt]), &policy(), now()), [Verdict::Hold(doubt)]);
         }

@@ -23,6 +23,8 @@ mod rig;
 mod secured;
 #[path = "links/serial.rs"]
 mod serial;
+#[path = "links/shared.rs"]
+mod shared;
 #[path = "links/summing.rs"]
 mod summing;
 #[path = "links/tcp.rs"]

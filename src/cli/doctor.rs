@@ -2,10 +2,12 @@
 
 use crate::control::{self, Request, Response};
 use crate::delivery::{self, Protocol};
+use crate::interpreter::register::{self, Seen};
 use crate::journal::{self, OpenError, Reader};
 use crate::link::LinkHealth;
 use crate::link::directory::look;
 use crate::link::serial::ports;
+use crate::workbench::clock::judge;
 use crate::workbench::doctor::{Facts, Finding, Reached, State, diagnose};
 use crate::{config, tls};
 use anstyle::{AnsiColor, Style};
@@ -25,7 +27,8 @@ const CLOCK_UNSYNCHRONISED: libc::c_int = 0x0040;
 
 /// Tell what is wrong between the instruments and the EHR, and what to do next.
 ///
-/// One sentence for each layer: disk, clock, gateway; for each link its line, acknowledgements, records and mapping; for
+/// One sentence for each layer: disk, clock, gateway; for each link its line, acknowledgements, records, its
+/// instruments' clocks and mapping; for
 /// each destination its queue, whether it can be reached (it is dialled, with TLS, and nothing is sent) and what it
 /// refused. Works beside a running gateway and without one. No patient data is shown.
 #[derive(Debug, clap::Args)]
@@ -40,7 +43,7 @@ pub struct Doctor {
     /// The configuration file
     #[arg(long, value_name = "FILE", default_value = super::CONFIG_DEFAULT)]
     config: PathBuf,
-    /// Print one JSON object: ok, findings (layer, subject, state, says, next)
+    /// Print one JSON object: ok, findings (layer, subject, state, says, next), instruments (counts, clock)
     #[arg(long)]
     json: bool,
 }
@@ -85,6 +88,7 @@ impl Doctor {
             stats,
             ports: ports::list(Path::new("/")),
             held,
+            instruments: register::read(data),
             parked,
             folders: config
                 .links
@@ -95,12 +99,30 @@ impl Doctor {
         let findings = diagnose(&facts);
         let ok = findings.iter().all(|finding| finding.state != State::Bad);
         if self.json {
-            println!("{}", json!({ "ok": ok, "findings": findings }));
+            let instruments =
+                facts.instruments.iter().flat_map(|(link, seen)| seen.iter().map(move |s| instrument(link, s)));
+            let instruments: Vec<_> = instruments.collect();
+            println!("{}", json!({ "ok": ok, "findings": findings, "instruments": instruments }));
         } else {
             print(&findings);
         }
         Ok(ExitCode::from(u8::from(!ok)))
     }
+}
+
+/// What was heard of one instrument, and what its clock is worth.
+fn instrument(link: &str, (name, seen): (&String, &Seen)) -> serde_json::Value {
+    let drifts: Vec<i64> = seen.drifts_s.iter().copied().collect();
+    json!({
+        "link": link,
+        "instrument": name,
+        "driver": seen.driver,
+        "messages": seen.messages,
+        "results": seen.results,
+        "held": seen.held,
+        "last_heard_ms": seen.last_ms,
+        "clock": judge(&drifts),
+    })
 }
 
 fn print(findings: &[Finding]) {

@@ -267,6 +267,9 @@ impl Shown<'_> {
         for note in &self.interpretation.notes {
             writeln!(out, "{bold}record {}{bold:#}  note: {}", note.record, note.what)?;
         }
+        if !self.reveal {
+            writeln!(out, "\n{dim}patient data is masked; --reveal shows it{dim:#}")?;
+        }
         for (at, message) in self.messages.iter().enumerate() {
             writeln!(out, "\n{bold}message {} of {}{bold:#}", at + 1, self.messages.len())?;
             for line in message.lines() {

@@ -135,7 +135,19 @@ mod tests {
         let utc = TimeZone::UTC;
         assert_eq!(Timestamp::parse("20260115083000-0500", &utc).unwrap().fhir(), "2026-01-15T08:30:00-05:00");
         assert_eq!(Timestamp::parse("20260115", &utc).unwrap().fhir(), "2026-01-15");
-        for bad in ["", "18991230", "2026-01-15", "20261315", "2026011", "today", "20260115083000+05"] {
+        for bad in [
+            "",
+            "18991230",
+            "18991230000000",
+            "00000000",
+            "00000000000000",
+            "0",
+            "2026-01-15",
+            "20261315",
+            "2026011",
+            "today",
+            "20260115083000+05",
+        ] {
             assert!(Timestamp::parse(bad, &utc).is_none(), "{bad}");
         }
     }

@@ -169,7 +169,8 @@ impl Checks<'_> {
         self.device_messages(link, path);
         self.orders(link, path);
         self.time_zone(link.time_zone.as_deref(), &at("time_zone"));
-        self.driver(link, &at("driver"));
+        self.driver(link.driver.as_deref(), link.protocol, &at("driver"));
+        self.instruments(link, &at("instrument"));
         self.timers(&link.timers, &at("timers"));
         self.link_tls(link, &at("tls"));
     }
@@ -316,8 +317,29 @@ impl Checks<'_> {
         }
     }
 
-    fn driver(&mut self, link: &link::Config, path: &str) {
-        let Some(id) = &link.driver else { return };
+    /// The instruments behind a link.
+    fn instruments(&mut self, link: &link::Config, path: &str) {
+        for (index, instrument) in link.instrument.iter().enumerate() {
+            let here = format!("{path}[{index}]");
+            let at = |key: &str| format!("{here}.{key}");
+            self.name(&instrument.name, &here);
+            let example = "write what its header says, such as `where = [{ field = \"H.5.2\", is = [\"394412\"] }]`";
+            if instrument.conditions.is_empty() {
+                self.say(&at("where"), "nothing tells this instrument from the others", example);
+            }
+            for says in &instrument.conditions {
+                if let Err(why) = says.condition() {
+                    self.say(&at("where"), why, example);
+                }
+            }
+            self.time_zone(instrument.time_zone.as_deref(), &at("time_zone"));
+            self.driver(instrument.driver.as_deref(), link.protocol, &at("driver"));
+        }
+        self.unique_names(path, link.instrument.iter().map(|i| i.name.as_str()));
+    }
+
+    fn driver(&mut self, id: Option<&str>, protocol: Protocol, path: &str) {
+        let Some(id) = id else { return };
         let registry = self.scene.registry;
         let Some(driver) = registry.get(id) else {
             if self.scene.drivers_complete {
@@ -327,14 +349,14 @@ impl Checks<'_> {
             }
             return;
         };
-        if driver.protocol() != link.protocol {
+        if driver.protocol() != protocol {
             let name = |protocol| match protocol {
                 Protocol::Astm => "astm",
                 Protocol::Hl7 => "hl7",
                 Protocol::Poct1a => "poct1a",
                 Protocol::Table => "table",
             };
-            let (reads, speaks) = (name(driver.protocol()), name(link.protocol));
+            let (reads, speaks) = (name(driver.protocol()), name(protocol));
             let message = format!("driver `{id}` reads {reads}, and this link speaks {speaks}");
             self.say(path, message, "change `protocol`, or leave `driver` out: each message's header then decides");
         }

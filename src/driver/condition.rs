@@ -75,7 +75,7 @@ pub(super) enum Stage {
 
 impl Condition {
     /// True when it holds for what is at hand.
-    pub(super) fn holds(&self, source: &impl Source) -> bool {
+    pub(crate) fn holds(&self, source: &impl Source) -> bool {
         holds(&self.field, &self.is, &self.not, source)
     }
 
@@ -88,7 +88,7 @@ impl Condition {
     }
 
     /// What is wrong with it, if anything.
-    pub(super) fn fault(&self) -> Option<&'static str> {
+    pub(crate) fn fault(&self) -> Option<&'static str> {
         fault(&self.field, &self.is, &self.not)
     }
 }

@@ -71,6 +71,21 @@ impl Opening {
         }
     }
 
+    /// True when messages of different senders are in one entry.
+    pub fn is_mixed(&self) -> bool {
+        let senders: Vec<&str> = match self {
+            Opening::Astm(reading) => {
+                let records = reading.messages.iter().flat_map(|m| &m.records);
+                records.filter(|r| r.kind == astm::Kind::Header).map(|r| r.raw_field(5)).collect()
+            }
+            Opening::Hl7(reading) => {
+                reading.messages.iter().filter_map(|m| m.msh()).map(|msh| msh.raw_field(3)).collect()
+            }
+            Opening::Poct1a(_) | Opening::Table(_) => Vec::new(),
+        };
+        senders.windows(2).any(|pair| pair.first() != pair.last())
+    }
+
     fn sender(&self) -> Option<String> {
         match self {
             Opening::Astm(reading) => astm::sender(reading),

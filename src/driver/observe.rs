@@ -160,6 +160,7 @@ impl<'r> Reader<'r> {
             instrument: Instrument {
                 vendor: identity.vendor.clone(),
                 model: identity.model.clone(),
+                name: String::new(),
                 sender: self.text("instrument_name", &fields.instrument_name, source),
                 serial_number: self.text("serial_number", &fields.serial_number, source),
                 software_version: self.text("software_version", &fields.software_version, source),

@@ -72,7 +72,7 @@ impl Paths {
     }
 
     /// A list of one.
-    pub(super) fn one(path: &Path) -> Paths {
+    pub fn one(path: &Path) -> Paths {
         Paths(vec![path.clone()])
     }
 

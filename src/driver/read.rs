@@ -4,7 +4,7 @@ use super::path::{COLUMN, Path, Paths, Place};
 use crate::clinical::Phi;
 
 /// Something that can be asked for the text at a place.
-pub(super) trait Source {
+pub(crate) trait Source {
     /// The text, decoded; empty when there is none. Without a component: component 1, or the whole field when `whole`.
     fn text(&self, place: &Place, whole: bool) -> String;
     /// The number of the record the place is in.

@@ -21,9 +21,8 @@ pub(super) fn astm(trace: &mut Trace, messages: &[astm::Message]) {
             astm::Kind::Request | astm::Kind::Observation => 2,
             _ => 3,
         };
-        for n in first..=record.field_count() {
-            let parts = (record.repeats(n, 1).len() == 1).then(|| record.components(n));
-            read.rest(trace, record.number, name, n, &record.whole(n), parts);
+        for (n, whole, parts) in record.filled().skip_while(|(n, ..)| *n < first) {
+            read.rest(trace, record.number, name, n, &whole, parts);
         }
     }
 }
@@ -33,16 +32,15 @@ pub(super) fn hl7(trace: &mut Trace, messages: &[hl7::Message]) {
     let read = Read::of(trace);
     for segment in messages.iter().flat_map(|m| &m.segments) {
         let first = match segment.name.as_str() {
-            "" => 1,
+            "" => 0,
             "MSH" => 3,
             _ => 2,
         };
-        for n in first..=segment.field_count() {
+        let name = if segment.name.is_empty() { "?" } else { &segment.name };
+        for (n, whole, parts) in segment.filled().skip_while(|(n, ..)| *n < first) {
             // What subcomponents are left is told with their field.
-            let split = segment.repeat_count(n) == 1 && !read.in_subcomponents(segment.number, n);
-            let parts = split.then(|| segment.components(n));
-            let name = if segment.name.is_empty() { "?" } else { &segment.name };
-            read.rest(trace, segment.number, name, n, &segment.whole(n), parts);
+            let parts = parts.filter(|_| !read.in_subcomponents(segment.number, n));
+            read.rest(trace, segment.number, name, n, &whole, parts);
         }
     }
 }

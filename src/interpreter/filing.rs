@@ -309,6 +309,8 @@ fn subject_key(source: &Source<'_>, report: &Report) -> Vec<u8> {
     let mut codes: Vec<&str> = report.observations.iter().map(|o| o.instrument_code.as_str()).collect();
     codes.sort_unstable();
     let mut parts = vec![source.link, report.specimen.id.expose(), if source.complete { "complete" } else { "part" }];
+    // Two instruments of one link may well measure the same and agree.
+    parts.extend(Some(report.instrument.name.as_str()).filter(|name| !name.is_empty()));
     parts.extend(codes);
     joined(parts)
 }

@@ -1,5 +1,6 @@
 //! How the entries of each link are read: its driver, its clock, its hold rules.
 
+use super::listed::Listed;
 use crate::driver::{self, Interpretation, Registry};
 use crate::journal::Entry;
 use crate::{link, rules, wire};
@@ -16,6 +17,7 @@ pub struct LinkRules {
     driver: Option<String>,
     zone: jiff::tz::TimeZone,
     charset: Option<String>,
+    instruments: Listed,
 }
 
 /// Everything needed to read entries.
@@ -43,6 +45,7 @@ impl Reading {
             charset: config.charset.clone(),
             policy: config.policy(),
             resend_window_s: config.resend_window_s.into(),
+            instruments: Listed::of(config),
         };
         Reading {
             registry,
@@ -59,7 +62,7 @@ impl Reading {
         &self.links.get(link).unwrap_or(&self.removed_astm).policy
     }
 
-    /// Reads an entry by the driver its link or its own header names.
+    /// Reads an entry by the driver its instrument, its link or its own header names.
     pub fn read(&self, entry: &Entry) -> (&LinkRules, Interpretation) {
         // A link that was renamed or removed after it heard this: the safest rules apply.
         let removed = || match driver::guess_protocol(&entry.raw) {
@@ -69,14 +72,21 @@ impl Reading {
             _ => &self.removed_astm,
         };
         let rules = self.links.get(&entry.link).unwrap_or_else(removed);
-        let driver = rules
-            .driver
-            .as_deref()
+        let sender = rules.instruments.sender(rules.protocol, &entry.raw);
+        let named = sender.instrument();
+        let driver = named
+            .and_then(|instrument| instrument.driver.as_deref())
+            .or(rules.driver.as_deref())
             .and_then(|id| self.registry.get(id))
             .unwrap_or_else(|| self.registry.identify(rules.protocol, &entry.raw));
-        let context =
-            driver::Context { zone: rules.zone.clone(), charset: rules.charset.clone(), complete: entry.complete };
-        (rules, driver::interpret(driver, &entry.raw, &context))
+        let context = driver::Context {
+            zone: named.and_then(|i| i.zone.clone()).unwrap_or_else(|| rules.zone.clone()),
+            charset: named.and_then(|i| i.charset.clone()).or_else(|| rules.charset.clone()),
+            complete: entry.complete,
+        };
+        let mut interpretation = driver::interpret(driver, &entry.raw, &context);
+        sender.mark(&mut interpretation.reports);
+        (rules, interpretation)
     }
 }
 
@@ -89,6 +99,7 @@ impl LinkRules {
             charset: None,
             policy: rules::Policy { clock_limit: Duration::from_secs(900), ..Default::default() },
             resend_window_s: 600,
+            instruments: Listed::default(),
         }
     }
 }

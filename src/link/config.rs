@@ -51,6 +51,10 @@ pub struct Config {
     pub time_zone: Option<String>,
     /// Character set when the messages do not say it, for example "latin-1"; left out, the driver's.
     pub charset: Option<String>,
+    /// The instruments behind this link when it carries several, as a terminal server may; each is a table
+    /// [[link.instrument]] with a name, what its messages say (`where`), and a driver, time zone and character set of its
+    /// own where they differ. Once there is one, a message from none of them is held.
+    pub instrument: Vec<super::Instrument>,
     /// What happens to a test code without LOINC: "hold" keeps it for a person, "send-local" sends the instrument's
     /// own code for sites whose EHR maps local codes itself.
     pub unmapped: rules::Unmapped,
@@ -198,6 +202,7 @@ impl Default for Config {
             driver: None,
             time_zone: None,
             charset: None,
+            instrument: Vec::new(),
             unmapped: rules::Unmapped::Hold,
             release: Vec::new(),
             orders: rules::Orders::WhenKnown,

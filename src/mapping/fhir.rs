@@ -198,7 +198,7 @@ impl Paper<'_> {
             status: "active",
             manufacturer: some(&instrument.vendor),
             serial_number: some(&instrument.serial_number),
-            device_name: some(&instrument.sender)
+            device_name: some(if instrument.name.is_empty() { &instrument.sender } else { &instrument.name })
                 .map(|name| DeviceName { name, kind: "user-friendly-name" })
                 .into_iter()
                 .collect(),

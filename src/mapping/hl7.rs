@@ -268,11 +268,11 @@ fn value(value: &Value, version: Hl7Version) -> (&'static str, String) {
     }
 }
 
-/// OBX-18 (EI): serial number, else the name the instrument gives itself; then who makes it. What made this very result
+/// OBX-18 (EI): serial number, else the name the site or the instrument itself gives it; then who makes it. What made this very result
 /// is a second one.
 fn instrument(parcel: &Parcel, observation: &Observation) -> String {
     let instrument = &parcel.report.instrument;
-    let candidates = [&instrument.serial_number, &instrument.sender, &parcel.origin.link];
+    let candidates = [&instrument.serial_number, &instrument.name, &instrument.sender, &parcel.origin.link];
     let id = candidates.into_iter().find(|c| !c.is_empty()).map_or("", String::as_str);
     let named = |id: &str| escape::components(&[id, &instrument.model]);
     match observation.equipment.as_str() {

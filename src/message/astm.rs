@@ -261,11 +261,17 @@ impl Record {
         self.text.split(self.delimiters.field).nth(usize::from(n.max(1)) - before).unwrap_or("").trim_end_matches('\0')
     }
 
-    /// How many fields it has, counted as [`Record::raw_field`] does.
-    pub fn field_count(&self) -> u16 {
-        let before = if matches!(self.kind, Kind::Request | Kind::Observation) { 0 } else { 1 };
-        let pieces = self.text.split(self.delimiters.field).count() + before - 1;
-        u16::try_from(pieces).unwrap_or(u16::MAX)
+    /// Every field that is not empty, in one pass: its number as [`Record::raw_field`] counts, the field whole, and its
+    /// components unless it repeats.
+    pub fn filled(&self) -> impl Iterator<Item = (u16, String, Option<Vec<String>>)> {
+        let first = if matches!(self.kind, Kind::Request | Kind::Observation) { 0 } else { 1 };
+        let fields = (first..=u16::MAX).zip(self.text.split(self.delimiters.field));
+        fields.filter(|(_, raw)| !raw.trim().is_empty()).map(|(n, raw)| {
+            let raw = raw.trim_end_matches('\0');
+            let parts = raw.split(self.delimiters.component).map(|c| self.decode(c)).collect();
+            let whole = self.decode(raw.trim_end_matches([self.delimiters.component, ' ']));
+            (n, whole, (!raw.contains(self.delimiters.repeat)).then_some(parts))
+        })
     }
 
     /// Component `component` of the first repeat of field `n`, decoded.

@@ -137,11 +137,16 @@ impl Segment {
         }
     }
 
-    /// How many fields it has.
-    pub fn field_count(&self) -> u16 {
-        let pieces = self.text.split(self.separators.field).count();
-        let all = if self.name == "MSH" { pieces } else { pieces - 1 };
-        u16::try_from(all).unwrap_or(u16::MAX)
+    /// Every field that is not empty, in one pass: its number, the field whole, and its components unless it repeats.
+    /// What comes before the first field, the name, is number 0 (1 in MSH, whose separator counts).
+    pub fn filled(&self) -> impl Iterator<Item = (u16, String, Option<Vec<String>>)> {
+        let first = u16::from(self.name == "MSH");
+        let fields = (first..=u16::MAX).zip(self.text.split(self.separators.field));
+        fields.filter(|(_, raw)| !raw.trim().is_empty() && *raw != "\"\"").map(|(n, raw)| {
+            let parts = raw.split(self.separators.component).map(|c| self.decode(c)).collect();
+            let whole = self.decode(raw.trim_end_matches([self.separators.component, ' ']));
+            (n, whole, (!raw.contains(self.separators.repetition)).then_some(parts))
+        })
     }
 
     /// Component and subcomponent of the first repeat of field `n`, decoded. The HL7 null (`""`) reads as empty.

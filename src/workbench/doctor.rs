@@ -1,8 +1,10 @@
 //! The doctor: one sentence for each layer between an instrument and the EHR, and what to do next. Pure: facts in,
 //! findings out; `cli/doctor.rs` collects the facts.
 
+use super::clock::{judge, span};
 use crate::clinical::Doubt;
 use crate::delivery;
+use crate::interpreter::register::Instruments;
 use crate::journal::{Condition, ParkedRow, Stats};
 use crate::link::directory::{Look, Then};
 use crate::link::serial::ports::Port;
@@ -16,6 +18,8 @@ use std::time::Duration;
 const QUEUE_AGE_MAX_MS: i64 = 5 * 60 * 1000;
 /// A file that waits longer than this in a link's folder is told of.
 const FILE_AGE_MAX: Duration = Duration::from_secs(600);
+/// A clock is worth a look from this part of the limit on.
+const CLOCK_WARNING: i64 = 3;
 /// A link that is silent for longer than this is told of; it may well be a quiet night.
 const SILENT_MAX_S: u64 = 12 * 3600;
 
@@ -39,6 +43,8 @@ pub struct Facts<'a> {
     pub ports: Vec<Port>,
     /// Held results, counted by link and reason.
     pub held: BTreeMap<(String, String), usize>,
+    /// What was heard of each instrument.
+    pub instruments: Instruments,
     /// Parked messages, some of them.
     pub parked: Vec<ParkedRow>,
     /// How the folders are that links take files from, by link.
@@ -98,6 +104,7 @@ pub fn diagnose(facts: &Facts<'_>) -> Vec<Finding> {
             found.extend(link(config, health));
             found.extend(twin(config, &facts.ports));
         }
+        found.extend(clocks(config, facts));
         found.extend(mapping(&config.name, facts));
     }
     for (config, health) in &facts.orders {
@@ -178,6 +185,39 @@ fn clock(facts: &Facts<'_>) -> Finding {
             "name the hospital's time server, for example in /etc/systemd/timesyncd.conf",
         ),
     }
+}
+
+/// The clocks of a link's instruments.
+fn clocks(config: &link::Config, facts: &Facts<'_>) -> Vec<Finding> {
+    let limit_s = i64::from(config.clock_limit_s);
+    let judged = facts.instruments.get(&config.name).into_iter().flatten().filter_map(|(name, seen)| {
+        let clock = judge(seen.drifts_s.iter().copied().collect::<Vec<_>>().as_slice())?;
+        let way = if clock.drift_s < 0 { "behind" } else { "ahead" };
+        let says =
+            format!("{name}: its clock is {} {way}, by its last {} messages", span(clock.drift_s), clock.samples);
+        let is_past = limit_s > 0 && clock.drift_s.abs() > limit_s;
+        let held = if is_past { "; its results are held" } else { "" };
+        Some(match clock.zone_error_s {
+            Some(error) => {
+                let more = if error < 0 { "less" } else { "more" };
+                let zone = format!("{says}, which looks like a wrong time zone{held}");
+                let next = format!(
+                    "its offset from UTC is {} {more} than `time_zone` says: correct that, or its clock",
+                    span(error)
+                );
+                finding("clock", &config.name, if is_past { State::Bad } else { State::Look }, zone, next)
+            }
+            None if is_past => {
+                finding("clock", &config.name, State::Bad, says + held, "set the clock of the instrument")
+            }
+            None if limit_s > 0 && clock.drift_s.abs() * CLOCK_WARNING > limit_s => {
+                let next = format!("set its clock soon: from {} on its results are held", span(limit_s));
+                finding("clock", &config.name, State::Look, says, next)
+            }
+            None => finding("clock", &config.name, State::Good, says, ""),
+        })
+    });
+    judged.collect()
 }
 
 fn gateway(facts: &Facts<'_>) -> Finding {

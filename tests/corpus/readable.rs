@@ -68,8 +68,12 @@ fn said(raw: &[u8], protocol: Protocol) -> Vec<(String, String)> {
         }
         for (n, field) in line.split(separator).enumerate().skip(1 + skipped) {
             // An escape is decoded, a byte beyond ASCII read in a character set; both have tests of their own.
-            let plain = |c: &&str| c.is_ascii() && !c.trim().is_empty() && !c.contains('\0');
-            let parts = field.split(['^', '\\', '~', '&', '@']).filter(plain);
+            let hl7 = protocol == Protocol::Hl7;
+            let plain = |c: &&str| {
+                let escaped = c.contains('\0') || (!hl7 && c.contains('&'));
+                c.is_ascii() && !c.trim().is_empty() && !escaped
+            };
+            let parts = field.split(|c| matches!(c, '^' | '\\' | '~' | '@') || (hl7 && c == '&')).filter(plain);
             said.extend(parts.map(|part| (format!("{name} field {n}"), part.trim().to_string())));
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::clinical::Observation;
 use crate::driver::identify::sender;
+use crate::driver::unread::UNREAD;
 use crate::driver::{Context, Driver, Interpretation, Origin, Protocol, Registry, explain, guess_protocol};
 use crate::sim::transcript::spell;
 use crate::workbench::codes::suggest;
@@ -9,19 +10,19 @@ use anyhow::Context as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+/// Most places listed that no field takes.
+const UNREAD_MAX: usize = 20;
 /// Most codes listed.
 const CODES_MAX: usize = 2000;
 
 /// Makes the folder with a `driver.toml`.
 ///
 /// # Errors
-/// The folder is there already, cannot be written, or the capture holds no header.
+/// The folder is there already or cannot be written.
 pub(super) fn scaffold(folder: &Path, raw: &[u8]) -> anyhow::Result<()> {
     anyhow::ensure!(!folder.exists(), "{} is there already", folder.display());
     let protocol = guess_protocol(raw);
-    let sender = sender(protocol, raw).filter(|s| !s.trim().is_empty());
-    let sender = sender
-        .context("the capture names no sender (H.5, MSH-3, a hello or column headers), so nothing could recognise the instrument")?;
+    let sender = sender(protocol, raw).unwrap_or_default();
     let text = toml_for(protocol, sender.trim(), raw);
     Driver::parse("driver.toml", &text)?;
     std::fs::create_dir_all(folder.join("cases")).with_context(|| format!("{}", folder.display()))?;
@@ -48,6 +49,13 @@ fn toml_for(protocol: Protocol, sender: &str, raw: &[u8]) -> String {
         _ => sender.split(['^', '&']).next().unwrap_or(sender).trim().to_string(),
     };
     let header = if header.is_empty() { sender.to_string() } else { header };
+    let known_by = match header.is_empty() {
+        // A link can name the driver; or `where` says what else tells this instrument.
+        true => "## It names no sender (H.5, MSH-3, a hello or column headers): name this driver in the link.\n\
+                 # where = [{ field = \"R.14\", is = [\"?\"] }]"
+            .to_string(),
+        false => format!("# The whole field was: {}\nheader = [{}]", spell(sender.as_bytes()), quoted(&header)),
+    };
     // By code, the units it came in and the name it came with.
     let mut codes: BTreeMap<&str, (BTreeSet<&str>, &str)> = BTreeMap::new();
     for observation in observed(&interpretation) {
@@ -59,9 +67,9 @@ fn toml_for(protocol: Protocol, sender: &str, raw: &[u8]) -> String {
     }
     let mut text = format!(
         "# Begun from a capture. See src/driver/schema.rs for every key.\n\n[identity]\nvendor = \"?\"\nmodel = \"?\"\n\
-         protocol = \"{name}\"\n# The whole field was: {}\nheader = [{}]\nevidence = [\"a capture\"]\n\n{wire}[fields]\n{first}",
-        spell(sender.as_bytes()),
-        quoted(&header)
+         protocol = \"{name}\"\n{known_by}\nevidence = [\"a capture\"]\n\n{wire}[fields]\n{first}{}{}",
+        unread(&origins),
+        remarks(protocol, &origins)
     );
     for (code, (units, called)) in codes {
         let suggestions: Vec<String> = units
@@ -117,6 +125,36 @@ fn observed(interpretation: &Interpretation) -> impl Iterator<Item = &Observatio
     interpretation.reports.iter().flat_map(|report| &report.observations)
 }
 
+/// Places of result records that no field takes, each with the first text seen there.
+fn unread(origins: &[Origin]) -> String {
+    let mut seen = BTreeSet::new();
+    let of_results =
+        |o: &&Origin| o.field == UNREAD && ["R.", "OBX.", "OBS."].iter().any(|record| o.path.starts_with(record));
+    let fresh = origins.iter().filter(of_results).filter(|o| seen.insert(o.path.as_str())).take(UNREAD_MAX);
+    let lines: String =
+        fresh.map(|o| format!("## not read: {} = {}\n", o.path, spell(o.text.expose().as_bytes()))).collect();
+    if lines.is_empty() { lines } else { format!("## Does one of these belong to a field? See preview.\n{lines}") }
+}
+
+/// The flags seen, and how control runs and failures are said, all commented out.
+fn remarks(protocol: Protocol, origins: &[Origin]) -> String {
+    let flags: BTreeSet<&str> = origins.iter().filter(|o| o.field == "flag").map(|o| o.text.expose().trim()).collect();
+    let flags: String = flags.iter().map(|flag| format!("# {} = {}\n", quoted(flag), quoted(flag))).collect();
+    let (result, order) = match protocol {
+        Protocol::Astm => ("R.4", "O.3"),
+        Protocol::Hl7 => ("OBX.5", "MSH.16"),
+        Protocol::Poct1a => ("OBS.value", "SVC.role_cd"),
+        // Its own part of drivers/README.md says it.
+        Protocol::Table => return String::new(),
+    };
+    format!(
+        "\n## Flag as sent = HL7 table 0078 code.\n# [flags]\n{flags}\n\
+         ## What tells a control run, and a result that is none; \"then\" can also be questionable, technical,\n\
+         ## not-production or no-specimen.\n# [[when]]\n# field = \"{order}\"\n# is = [\"QC*\"]\n# then = \"control\"\n\n\
+         # [[when]]\n# field = \"{result}\"\n# is = [\"ERROR\"]\n# then = \"failed\"\n"
+    )
+}
+
 /// A TOML basic string.
 fn quoted(text: &str) -> String {
     toml::Value::String(text.replace(|c: char| c.is_control(), " ")).to_string()
@@ -139,6 +177,18 @@ mod tests {
         super::super::overlay(&mut registry, folder.path()).unwrap();
         assert_eq!(registry.identify(Protocol::Astm, raw).id, "acme-one");
         assert!(scaffold(&made, raw).is_err(), "nothing is overwritten");
+    }
+
+    #[test]
+    fn a_capture_without_a_sender_makes_one_too_and_shows_what_is_not_read() {
+        let raw = b"H|\\^&\rO|1|S1\rR|1|^^^WBC|5.8|10^3/uL||H||F|20250128080100\rL|1\r";
+        let text = toml_for(Protocol::Astm, "", raw);
+        let driver = Driver::parse("x", &text).unwrap();
+        assert!(driver.schema.identity.header.is_empty(), "{text}");
+        assert!(text.contains("## not read: R.10 = 20250128080100") && text.contains("# \"H\" = \"H\""), "{text}");
+        let on = text.replace("# [[when]]\n# field", "[[when]]\nfield").replace("\n# is = ", "\nis = ");
+        let on = on.replace("\n# then = ", "\nthen = ");
+        assert_eq!(Driver::parse("x", &on).unwrap().schema.when.len(), 2, "{on}");
     }
 
     #[test]

@@ -1,4 +1,5 @@
 use super::*;
+use crate::interpreter::register::Seen;
 use crate::journal::DestinationStats;
 
 fn config(name: &str) -> link::Config {
@@ -32,6 +33,7 @@ fn facts<'a>(links: Vec<(&'a link::Config, Option<LinkHealth>)>) -> Facts<'a> {
         ports: Vec::new(),
         held: BTreeMap::new(),
         parked: Vec::new(),
+        instruments: Instruments::new(),
         folders: BTreeMap::new(),
     }
 }
@@ -51,6 +53,26 @@ fn a_sound_box_has_nothing_to_do() {
         all.iter().map(|f| f.layer).collect::<Vec<_>>(),
         ["disk", "clock", "gateway", "line", "link-ack", "records"]
     );
+}
+
+#[test]
+fn each_instruments_clock_is_judged_and_a_wrong_zone_is_called_one() {
+    let link = config("chemistry");
+    for (drift_s, state, says, next) in [
+        (4, State::Good, "4 s ahead", ""),
+        (-400, State::Look, "6 min 40 s behind", "soon"),
+        (-1_500, State::Bad, "its results are held", "set the clock"),
+        (7_203, State::Bad, "wrong time zone; its results are held", "2 h 00 min more than `time_zone`"),
+        (-890, State::Look, "wrong time zone", "15 min 0 s less"),
+    ] {
+        let seen = Seen { drifts_s: [drift_s; 5].into(), ..Seen::default() };
+        let instruments = [("chemistry".to_string(), [("abl".to_string(), seen)].into())].into();
+        let facts = Facts { instruments, ..facts(vec![(&link, Some(health(28, 1, &[])))]) };
+        let found = diagnose(&facts).into_iter().find(|f| f.subject == "chemistry" && f.layer == "clock").unwrap();
+        assert_eq!(found.state, state, "{found:?}");
+        assert!(found.says.starts_with("abl: ") && found.says.contains(says), "{found:?}");
+        assert!(found.next.contains(next), "{found:?}");
+    }
 }
 
 #[test]

@@ -1,0 +1,76 @@
+//! Several instruments behind one connection, as a terminal server or a data manager carries them.
+
+use crate::rig::{Rig, TIMERS, free_port, listen, until};
+use afferent::interpreter::register;
+use afferent::wire::astm::checksum;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// One message of one instrument whose clock shows `sent` now.
+fn message(serial: &str, specimen: &str, value: &str, sent: &str) -> [String; 4] {
+    [
+        format!("H|\\^&|||ABL90^{serial}||||||||1|{sent}"),
+        format!("O|1|{specimen}"),
+        format!("R|1|2345-7^Glucose|{value}|mmol/L||N||F||op|{sent}|{sent}"),
+        "L|1|N".to_string(),
+    ]
+}
+
+/// Sends records as one session, a record a frame, each acknowledged.
+async fn session(stream: &mut TcpStream, records: &[String]) {
+    let mut number = 0;
+    stream.write_all(b"\x05").await.unwrap();
+    assert_eq!(stream.read_u8().await.unwrap(), 0x06);
+    for record in records {
+        number = (number + 1) % 8;
+        let body = [format!("{number}{record}\r").as_bytes(), b"\x03"].concat();
+        let sum = format!("{:02X}\r\n", checksum(&body));
+        stream.write_all(&[b"\x02", &body[..], sum.as_bytes()].concat()).await.unwrap();
+        assert_eq!(stream.read_u8().await.unwrap(), 0x06, "{record}");
+    }
+    stream.write_all(b"\x04").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn instruments_of_one_connection_are_told_apart_and_a_stranger_is_held() {
+    let rig = Rig::new().await;
+    let port = free_port();
+    let instrument = |name: &str, serial: &str, zone: &str| {
+        format!(
+            "[[link.instrument]]\nname = \"{name}\"\nwhere = [{{ field = \"H.5.2\", is = [\"{serial}\"] }}]\n\
+             time_zone = \"{zone}\"\n"
+        )
+    };
+    let links = format!(
+        "[[link]]\nname = \"server\"\ndriver = \"generic-astm\"\n{}\n{TIMERS}{}{}",
+        listen(port),
+        instrument("icu", "394412", "UTC"),
+        instrument("lab", "39*01", "Asia/Tokyo"),
+    );
+    let gateway = rig.gateway(&links).await;
+    let now = jiff::Timestamp::now();
+    let shows = |zone: &str| now.in_tz(zone).unwrap().strftime("%Y%m%d%H%M%S").to_string();
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    // Read as UTC, the second would be nine hours ahead.
+    let interleaved = [
+        message("394412", "S1", "5.1", &shows("UTC")),
+        message("390001", "S2", "6.2", &shows("Asia/Tokyo")),
+        message("777", "S3", "7.3", &shows("UTC")),
+        message("394412", "S4", "5.4", &shows("UTC")),
+        message("390001", "S5", "6.5", &shows("Asia/Tokyo")),
+    ];
+    session(&mut stream, &interleaved.concat()).await;
+    until("the known instruments' results are in the chart", || rig.chart().len() == 4).await;
+    for (specimen, name) in [("S1", "icu"), ("S2", "lab"), ("S4", "icu"), ("S5", "lab")] {
+        let chart = rig.chart();
+        let arrival = chart.iter().find(|a| a.specimens.iter().any(|s| s == specimen)).unwrap();
+        let body = String::from_utf8_lossy(&arrival.body).into_owned();
+        assert!(body.contains(&format!("|{name}^")), "{specimen} names {name}: {body}");
+    }
+    let reader = gateway.journal().reader().unwrap();
+    until("the stranger is held", || reader.holds(10).unwrap().iter().any(|h| h.reason == "unknown-instrument")).await;
+    gateway.stop().await;
+    let seen = &register::read(&rig.data())["server"];
+    assert_eq!((seen["icu"].results, seen["lab"].results, seen["ABL90"].held), (2, 2, 1), "{seen:?}");
+    assert!(seen["lab"].drifts_s.iter().all(|drift| drift.abs() < 600), "{seen:?}");
+}

@@ -2,7 +2,8 @@
 //!
 //! Half duplex, stop and wait. `ENQ` asks for the line, `ACK` grants it, then frames
 //! `STX FN text ETB|ETX C1 C2 CR LF` go one by one, each answered by `ACK` or `NAK`, and `EOT` gives the line back.
-//! [`Receiver`] is our side when the instrument talks, [`Sender`] when we do (and the simulated instrument's side).
+//! [`Receiver`] is our side when the instrument talks, [`Sender`] when we do (and the simulated instrument's side);
+//! [`Station`] is both of them on one line.
 //!
 //! **The reply is one bare byte that names no frame.** Whatever the peer reads after it spoke is taken for the answer
 //! to its last question, so a reply too many is as dangerous as an accepted bad frame: it would acknowledge a frame
@@ -13,10 +14,12 @@
 mod frame;
 mod receiver;
 mod sender;
+mod station;
 
 pub use frame::{ChecksumRule, checksum, encode_frame};
 pub use receiver::{Receiver, ReceiverConfig};
 pub use sender::{Busy, Packing, Role, Sender, SenderConfig};
+pub use station::Station;
 
 /// Start of a frame.
 pub const STX: u8 = 0x02;

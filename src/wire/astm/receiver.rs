@@ -276,6 +276,11 @@ impl Receiver {
         [asked, tail, self.frame_deadline()].into_iter().flatten().min()
     }
 
+    /// True when nobody has the line as far as this side knows, so that the other role of a station may ask for it.
+    pub fn is_neutral(&self) -> bool {
+        self.state == State::Neutral
+    }
+
     /// False while so much input waits for custody that reading on would end the session. A pump that stops reading
     /// then lets the peer's own flow control hold the rest.
     pub fn wants_bytes(&self) -> bool {

@@ -19,6 +19,9 @@ const CONTENTION_WAIT_COMPUTER: Duration = Duration::from_secs(20);
 const TRIES: u32 = 6;
 /// Text characters a frame, the E1381-95 limit that every receiver takes.
 const FRAME_TEXT_MAX: usize = 240;
+/// The silence after something that was no answer, as a part of the reply timeout: 1 s of 15 s. Sending the frame again
+/// at once would bring two answers to one frame, and the second would be taken for the answer to the next.
+const SETTLE_DIVISOR: u32 = 15;
 /// Records and record bytes taken in one message.
 const MESSAGE_MAX: usize = 16 * 1024 * 1024;
 
@@ -96,6 +99,8 @@ struct Message {
     at: usize,
     /// How often that frame, or `ENQ`, has been sent.
     tries: u32,
+    /// How often the receiver made us stop in the middle.
+    stops: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -105,17 +110,24 @@ enum State {
     Hush {
         until: Time,
     },
-    /// Ask for the line then.
+    /// Ask for the line then, or as soon as the peer has had its turn when that is what we wait for.
     Wait {
         until: Time,
+        for_peer: bool,
     },
-    /// `ENQ` is out.
+    /// `ENQ` is out. `noise` says that something came that is no answer.
     Asking {
         until: Time,
+        noise: bool,
     },
     /// A frame is out.
     Sending {
         until: Time,
+    },
+    /// Something came that is no answer; the frame goes out again after a silence. `enq` says that it was `ENQ`.
+    Unclear {
+        until: Time,
+        enq: bool,
     },
 }
 
@@ -135,7 +147,7 @@ impl Sender {
             return Err(Busy);
         }
         let frames = lay_out(records, self.config.packing, self.config.frame_text_max.max(1));
-        self.message = Some(Message { token, frames, at: 0, tries: 0 });
+        self.message = Some(Message { token, frames, at: 0, tries: 0, stops: 0 });
         if self.state == State::Idle {
             self.ask(now);
         }
@@ -145,7 +157,22 @@ impl Sender {
     /// True while this sender has asked for or holds the line, so that incoming bytes are answers to it. Otherwise they
     /// are for the receiver of the line.
     pub fn holds_line(&self) -> bool {
-        matches!(self.state, State::Asking { .. } | State::Sending { .. })
+        matches!(self.state, State::Asking { .. } | State::Sending { .. } | State::Unclear { .. })
+    }
+
+    /// The peer has had its turn: what waited for that may ask now.
+    pub fn handle_turn(&mut self, now: Time) {
+        if let State::Wait { for_peer: true, .. } = self.state {
+            self.ask(now);
+        }
+    }
+
+    /// Takes back a message of which nothing is under way on the line.
+    pub fn withdraw(&mut self) -> Option<Token> {
+        if self.holds_line() {
+            return None;
+        }
+        self.message.take().map(|message| message.token)
     }
 
     /// True when a message would be taken.
@@ -160,15 +187,22 @@ impl Sender {
 
     /// Bytes came from the peer.
     pub fn handle_bytes(&mut self, now: Time, bytes: &[u8]) {
-        self.handle_timeout(now);
         for &byte in bytes {
-            match self.state {
-                State::Asking { .. } => self.handle_grant(now, byte),
-                State::Sending { .. } => self.handle_reply(now, byte),
-                // Nothing was asked, so nothing can be an answer.
-                State::Idle | State::Hush { .. } | State::Wait { .. } => {}
-            }
+            self.handle_byte(now, byte);
         }
+    }
+
+    /// One byte came from the peer. False when it is no answer to us: it is for the receiver of the line.
+    pub(super) fn handle_byte(&mut self, now: Time, byte: u8) -> bool {
+        self.handle_timeout(now);
+        match self.state {
+            State::Asking { until, .. } => self.handle_grant(now, byte, until),
+            State::Sending { .. } => return self.handle_reply(now, byte, false),
+            State::Unclear { enq, .. } => return self.handle_reply(now, byte, enq),
+            // Nothing was asked, so nothing can be an answer.
+            State::Idle | State::Hush { .. } | State::Wait { .. } => return false,
+        }
+        true
     }
 
     /// Some deadline may have passed. Calling it early is harmless.
@@ -180,8 +214,13 @@ impl Sender {
                     self.ask(now);
                 }
             }
-            State::Wait { until } if now >= until => self.ask(now),
-            State::Asking { until } | State::Sending { until } if now >= until => {
+            State::Wait { until, .. } if now >= until => self.ask(now),
+            State::Unclear { until, .. } if now >= until => self.send_frame(now),
+            // Whoever talks without granting the line may have it. EOT would acknowledge what it says.
+            State::Asking { until, noise: true } if now >= until => {
+                self.fail(now, "no answer", self.config.reply_timeout);
+            }
+            State::Asking { until, .. } | State::Sending { until } if now >= until => {
                 self.give_up(now, "no answer", self.config.reply_timeout);
             }
             _ => {}
@@ -205,9 +244,11 @@ impl Sender {
     pub fn poll_timeout(&self) -> Option<Time> {
         match self.state {
             State::Idle => None,
-            State::Hush { until } | State::Wait { until } | State::Asking { until } | State::Sending { until } => {
-                Some(until)
-            }
+            State::Hush { until }
+            | State::Wait { until, .. }
+            | State::Asking { until, .. }
+            | State::Sending { until }
+            | State::Unclear { until, .. } => Some(until),
         }
     }
 
@@ -218,10 +259,10 @@ impl Sender {
         };
         message.tries += 1;
         self.outputs.push_back(Output::Send(vec![ENQ]));
-        self.state = State::Asking { until: now + self.config.reply_timeout };
+        self.state = State::Asking { until: now + self.config.reply_timeout, noise: false };
     }
 
-    fn handle_grant(&mut self, now: Time, byte: u8) {
+    fn handle_grant(&mut self, now: Time, byte: u8, until: Time) {
         let tried = self.message.as_ref().map_or(0, |m| m.tries);
         match byte {
             ACK => {
@@ -232,30 +273,84 @@ impl Sender {
                 self.send_frame(now);
             }
             NAK | ENQ if tried >= TRIES => self.give_up(now, "the line was not granted", Duration::ZERO),
-            NAK => self.state = State::Wait { until: now + self.config.busy_wait },
+            NAK => self.state = State::Wait { until: now + self.config.busy_wait, for_peer: false },
             ENQ => {
                 self.event(Event::Odd("both sides asked for the line"));
-                let wait = self.config.contention_wait.unwrap_or(match self.config.role {
-                    Role::Instrument => CONTENTION_WAIT_INSTRUMENT,
-                    Role::Computer => CONTENTION_WAIT_COMPUTER,
-                });
-                self.state = State::Wait { until: now + wait };
+                self.give_way(now);
             }
-            _ => self.event(Event::Odd("noise in place of an answer")),
+            _ => {
+                if self.state == (State::Asking { until, noise: false }) {
+                    self.event(Event::Odd("noise in place of an answer"));
+                }
+                self.state = State::Asking { until, noise: true };
+            }
         }
     }
 
-    /// Any answer but `ACK` and `EOT` refuses the frame (LIS01-A2 clause 6.3.2).
-    fn handle_reply(&mut self, now: Time, byte: u8) {
-        if byte == ACK || byte == EOT {
-            if byte == EOT {
-                self.event(Event::Odd("the receiver asks to stop"));
+    /// Any answer but `ACK` and `EOT` refuses the frame (LIS01-A2 clause 6.3.2), but only `NAK` is sure to be one.
+    fn handle_reply(&mut self, now: Time, byte: u8, asked_before: bool) -> bool {
+        match byte {
+            ACK => self.next_frame(),
+            NAK => {}
+            EOT => return self.handle_stop(now),
+            // A NAK with a flipped bit is an ENQ too. Asked twice for the same frame, the instrument began anew.
+            ENQ if asked_before && self.config.role == Role::Computer => {
+                self.event(Event::Odd("the instrument asked for the line while it was sent to"));
+                self.stop(now);
+                return false;
             }
-            let Some(message) = &mut self.message else { return };
+            _ => {
+                let settle = self.config.reply_timeout / SETTLE_DIVISOR;
+                self.state = State::Unclear { until: now + settle, enq: byte == ENQ };
+                return true;
+            }
+        }
+        self.send_frame(now);
+        true
+    }
+
+    /// `EOT` accepts the frame and asks the sender to stop (LIS01-A2 clause 6.3.5). An instrument goes on, as it may; a
+    /// computer gives the line back, is silent until the instrument has spoken and begins anew.
+    fn handle_stop(&mut self, now: Time) -> bool {
+        self.event(Event::Odd("the receiver asks to stop"));
+        self.next_frame();
+        let more = self.message.as_ref().is_some_and(|message| message.at < message.frames.len());
+        if self.config.role == Role::Computer && more {
+            self.outputs.push_back(Output::Send(vec![EOT]));
+            self.stop(now);
+        } else {
+            self.send_frame(now);
+        }
+        true
+    }
+
+    /// Leaves the line to the peer; the message begins anew, unless that has happened too often.
+    fn stop(&mut self, now: Time) {
+        let Some(message) = &mut self.message else { return };
+        message.stops += 1;
+        if message.stops >= TRIES {
+            let token = message.token;
+            self.message = None;
+            self.event(Event::Failed(token, "the receiver asked to stop too often"));
+        } else {
+            (message.at, message.tries) = (0, 0);
+        }
+        self.give_way(now);
+    }
+
+    fn give_way(&mut self, now: Time) {
+        let wait = self.config.contention_wait.unwrap_or(match self.config.role {
+            Role::Instrument => CONTENTION_WAIT_INSTRUMENT,
+            Role::Computer => CONTENTION_WAIT_COMPUTER,
+        });
+        self.state = State::Wait { until: now + wait, for_peer: self.config.role == Role::Computer };
+    }
+
+    fn next_frame(&mut self) {
+        if let Some(message) = &mut self.message {
             message.at += 1;
             message.tries = 0;
         }
-        self.send_frame(now);
     }
 
     /// Sends the frame that is due, or ends the session after the last one or too many tries.
@@ -283,6 +378,10 @@ impl Sender {
 
     fn give_up(&mut self, now: Time, reason: &'static str, hush: Duration) {
         self.outputs.push_back(Output::Send(vec![EOT]));
+        self.fail(now, reason, hush);
+    }
+
+    fn fail(&mut self, now: Time, reason: &'static str, hush: Duration) {
         self.state = State::Hush { until: now + hush };
         if let Some(message) = self.message.take() {
             self.event(Event::Failed(message.token, reason));

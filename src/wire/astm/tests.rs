@@ -1,6 +1,7 @@
 //! Promises of the ASTM machines.
 
 mod properties;
+mod station;
 
 use std::time::{Duration, Instant};
 

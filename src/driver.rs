@@ -5,9 +5,13 @@
 //! reports. It is total: whatever the bytes are, it returns, and every result it saw is either an observation or a
 //! refused record (invariant I7). Nothing doubtful is dropped or repaired: it becomes a [`crate::clinical::Doubt`]
 //! that the rules hold on (invariant I13).
+//!
+//! The way back is data too ([`dialogue`]): [`query`] reads what an instrument asks for, [`worklist`] makes the records it
+//! is sent.
 
 pub mod builtin;
 pub mod condition;
+pub mod dialogue;
 pub mod identify;
 mod interpret_astm;
 mod interpret_hl7;
@@ -16,6 +20,7 @@ mod interpret_table;
 mod observe;
 mod order_code;
 pub mod path;
+pub mod query;
 pub mod quirk;
 mod read;
 pub mod schema;
@@ -23,6 +28,7 @@ mod standard;
 pub mod unread;
 mod value;
 mod written_time;
+pub mod worklist;
 
 use crate::clinical::Report;
 use crate::message::charset::Charset;
@@ -96,6 +102,8 @@ pub struct Driver {
     /// The data.
     pub schema: Schema,
     analytes: HashMap<String, Vec<usize>>,
+    /// The standard's, for a driver that has none of its own.
+    order_layout: dialogue::OrderLayout,
 }
 
 /// Drivers by id.
@@ -209,7 +217,13 @@ impl Driver {
         for (i, analyte) in schema.analyte.iter().enumerate() {
             analytes.entry(analyte.code.clone()).or_default().push(i);
         }
-        Ok(Driver { id: name.to_string(), version: version[..VERSION_DIGITS].to_string(), schema, analytes })
+        Ok(Driver {
+            id: name.to_string(),
+            version: version[..VERSION_DIGITS].to_string(),
+            schema,
+            analytes,
+            order_layout: Default::default(),
+        })
     }
 
     /// `id@version`.
@@ -242,6 +256,11 @@ impl Driver {
         }
     }
 
+    /// The records orders are sent in: the driver's, else the standard's.
+    pub fn order_layout(&self) -> &dialogue::OrderLayout {
+        self.schema.orders.as_ref().unwrap_or(&self.order_layout)
+    }
+
     /// A driver that knows nothing but the standard.
     fn bare(id: &str, protocol: Protocol) -> Driver {
         let identity = Identity {
@@ -255,7 +274,13 @@ impl Driver {
         let mut schema = Schema::bare(identity);
         schema.fields.fill(protocol);
         schema.qc.fill(protocol);
-        Driver { id: id.to_string(), version: "0".repeat(VERSION_DIGITS), schema, analytes: HashMap::new() }
+        Driver {
+            id: id.to_string(),
+            version: "0".repeat(VERSION_DIGITS),
+            schema,
+            analytes: HashMap::new(),
+            order_layout: Default::default(),
+        }
     }
 }
 

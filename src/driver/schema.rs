@@ -53,6 +53,12 @@ pub struct Schema {
     /// How a file of rows and columns is laid out.
     #[serde(default)]
     pub table: Table,
+    /// How the instrument asks for orders; without it nothing is answered.
+    #[serde(default)]
+    pub query: Option<super::dialogue::QueryLayout>,
+    /// The records orders are sent in; without it the standard's.
+    #[serde(default)]
+    pub orders: Option<super::dialogue::OrderLayout>,
     /// Behaviour that data cannot say.
     #[serde(default)]
     pub quirks: Vec<Quirk>,
@@ -366,6 +372,8 @@ impl Schema {
             technical: Technical::default(),
             when: Vec::new(),
             table: Table::default(),
+            query: None,
+            orders: None,
             quirks: Vec::new(),
         }
     }

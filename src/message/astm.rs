@@ -40,6 +40,7 @@ pub struct Message {
 }
 
 /// One record.
+#[derive(Clone)]
 pub struct Record {
     /// Position in the entry, from 1.
     pub number: u32,
@@ -228,6 +229,11 @@ impl Kind {
 }
 
 impl Delimiters {
+    /// Those a header line declares, else the defaults.
+    pub fn declared_by(header: &str) -> Delimiters {
+        Delimiters::from_header(header).0
+    }
+
     /// From a header line; `false` when it declares none that can be used, and the defaults stand in.
     ///
     /// Three characters are repeat, component, escape. Four are the HL7 order of E1238 hybrids (component, repeat,

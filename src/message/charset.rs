@@ -80,6 +80,28 @@ impl Charset {
         }
     }
 
+    /// Encodes; a character that does not fit becomes `?`, and the answer says whether all did fit.
+    pub fn encode(self, text: &str) -> (Vec<u8>, bool) {
+        let mut bytes = Vec::with_capacity(text.len());
+        let mut clean = true;
+        let mut buffer = [0; 4];
+        for c in text.chars() {
+            let spelled = c.encode_utf8(&mut buffer);
+            match self {
+                _ if c.is_ascii() => bytes.extend_from_slice(spelled.as_bytes()),
+                Charset::Latin1 if ('\u{A0}'..='\u{FF}').contains(&c) => bytes.extend(u8::try_from(u32::from(c)).ok()),
+                Charset::Other(encoding) if !self.is_stateful() && !encoding.encode(spelled).2 => {
+                    bytes.extend_from_slice(&encoding.encode(spelled).0);
+                }
+                _ => {
+                    bytes.push(b'?');
+                    clean = false;
+                }
+            }
+        }
+        (bytes, clean)
+    }
+
     fn is_stateful(self) -> bool {
         matches!(self, Charset::Other(e) if !e.is_ascii_compatible())
     }
@@ -116,6 +138,16 @@ mod tests {
         assert_eq!(read("8859/15", b"\xa4").text, "€");
         assert_eq!(read("UTF-8", "µ".as_bytes()).text, "µ");
         assert_eq!(read("ISO IR87", b"\x1b$B;3ED\x1b(B").text, "山田");
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_a_question_mark_and_said() {
+        let write = |name: &str, text: &str| Charset::named(name).unwrap().encode(text);
+        assert_eq!(write("latin-1", "Müller"), (b"M\xFCller".to_vec(), true));
+        assert_eq!(write("utf-8", "Müller"), ("Müller".as_bytes().to_vec(), true));
+        assert_eq!(write("windows-1251", "Иван"), (b"\xC8\xE2\xE0\xED".to_vec(), true));
+        assert_eq!(write("latin-1", "Иван1"), (b"????1".to_vec(), false));
+        assert_eq!(write("ASCII", "ü"), (b"?".to_vec(), false));
     }
 
     #[test]

@@ -3,20 +3,21 @@
 //! - [`pump`] is THE loop; every link is that loop.
 //! - [`serial`], [`tcp`] open lines and open them again when they are lost; [`marks`] is how a serial port says that a
 //!   character came damaged.
-//! - [`directory`] takes files from a folder; it runs no machine.
 //! - [`instrument`] tells apart several instruments on one link.
+//! - [`directory`] takes files from a folder; it runs no machine.
 //! - [`seats`] keeps idle and hostile connections from crowding out instruments (invariant I10).
 //! - [`host`] looks up what an instrument asks and tells it of its orders.
-//! - [`operators`] reads who may use a POCT1-A device.
 //! - [`custodian`] is who takes custody: the journal for results, the desk of [`crate::orders`] for orders.
+//! - [`operators`] reads who may use a POCT1-A device.
+//! - [`worklist`] is what an instrument is told of orders, asked or not.
 //! - [`counters`] is what a link counts and logs; [`taps`] is who listens in on it.
 
 pub mod config;
 pub mod counters;
 pub mod custodian;
 pub mod host;
-pub mod directory;
 pub mod instrument;
+pub mod directory;
 pub mod machine;
 pub mod marks;
 pub mod operators;
@@ -25,6 +26,7 @@ pub mod seats;
 pub mod serial;
 pub mod taps;
 pub mod tcp;
+pub mod worklist;
 
 pub use config::Config;
 pub use counters::{LinkCounters, LinkHealth};
@@ -84,6 +86,7 @@ pub struct Shell {
     office: Option<Arc<Office>>,
     /// True on the connection that only brings orders to the instrument.
     outgoing: bool,
+    worklist: Option<Arc<worklist::LinkWorklist>>,
 }
 
 impl Shell {
@@ -100,6 +103,7 @@ impl Shell {
             held: self.held.clone(),
             office: self.office.clone(),
             outgoing: true,
+            worklist: None,
         })
     }
 
@@ -122,6 +126,7 @@ impl Shell {
             held: self.held.clone(),
             marks: None,
             clerk: self.office.as_ref().map(|office| office.clerk(self.outgoing)),
+            worklist: self.worklist.as_ref().map(|worklist| worklist.connection()),
             counters: self.counters.clone(),
             shutdown: self.shutdown.clone(),
         }
@@ -149,6 +154,7 @@ pub fn open(
     config: &Config,
     custodian: &Custodian,
     host: &Arc<Host>,
+    worklists: &Arc<worklist::Worklists>,
     shutdown: &watch::Receiver<bool>,
     connections: &Arc<AtomicU64>,
     descriptors: usize,
@@ -163,6 +169,7 @@ pub fn open(
     let apart = config.orders_dial.is_some();
     let office = asking.map(|journal| Office::new(host, journal, config, &counters, apart));
     let shell = Arc::new(Shell {
+        worklist: worklists.of_link(config, &counters),
         config: config.clone(),
         link: config.name.as_str().into(),
         custodian: custodian.clone(),

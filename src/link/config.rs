@@ -43,6 +43,9 @@ pub struct Config {
     /// Wrong ways to sum an ASTM frame that the driver allows. A driver's alone to say.
     #[serde(skip)]
     pub checksum: Vec<ChecksumRule>,
+    /// Longest text of a frame that is sent, in bytes, from the driver; left out, 240 (E1381-95), which all take.
+    #[serde(skip)]
+    pub frame_text_max: Option<u32>,
     /// Serial flow control: "none", "hardware" or "software".
     pub flow_control: Option<FlowControl>,
     /// Driver that reads this instrument; left out, each message's header decides.
@@ -72,8 +75,8 @@ pub struct Config {
     pub resend_window_s: u32,
     /// Most connections held open at once; the one longest without a complete message makes room.
     pub connections_max: u16,
-    /// Tell the instrument of its orders without being asked, where its protocol has a message for that (HL7: IHE LAW).
-    /// Instruments that ask are answered in any case.
+    /// Tell the instrument of its orders without being asked, where its driver or protocol says how. Instruments that
+    /// ask are answered in any case.
     pub push_orders: bool,
     /// Address to dial for orders, for example "10.0.0.5:4002", when the analyzer takes them on a connection of its own
     /// (IHE LAW); left out, they go where the analyzer asks.
@@ -83,6 +86,9 @@ pub struct Config {
     /// File of the operators that are sent to devices which take a list (POCT1-A only): a line for each, with id, name
     /// and permission level between semicolons. It is read anew for each connection.
     pub operators: Option<PathBuf>,
+    /// Ordered code = the instrument's codes, for panels and for tests whose LOINC no code of the driver or more than one
+    /// stands for, for example ["24323-8 = ALT, AST, GLU"]. Goes before the driver's (astm).
+    pub order_codes: Vec<OrderCode>,
     /// Timers of the link protocol.
     pub timers: Timers,
     /// How files are taken from `directory`.
@@ -128,6 +134,35 @@ impl Tls {
             cert: self.cert.clone(),
             key: self.key.clone(),
         }
+    }
+}
+
+/// One of `order_codes`: an ordered code and what the instrument calls it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub struct OrderCode {
+    /// The EHR's code.
+    pub ordered: String,
+    /// The instrument's.
+    pub codes: Vec<String>,
+}
+
+impl TryFrom<String> for OrderCode {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let (ordered, codes) = text.split_once('=').unwrap_or((&text, ""));
+        let codes: Vec<String> = codes.split(',').map(|code| code.trim().to_string()).collect();
+        if ordered.trim().is_empty() || codes.iter().any(String::is_empty) {
+            return Err(format!("`{text}` is not ORDERED = CODE, CODE"));
+        }
+        Ok(OrderCode { ordered: ordered.trim().to_string(), codes })
+    }
+}
+
+impl From<OrderCode> for String {
+    fn from(code: OrderCode) -> String {
+        format!("{} = {}", code.ordered, code.codes.join(", "))
     }
 }
 
@@ -211,8 +246,10 @@ impl Default for Config {
             connections_max: 256,
             push_orders: false,
             orders_dial: None,
+            frame_text_max: None,
             set_time: false,
             operators: None,
+            order_codes: Vec::new(),
             timers: Timers::default(),
             files: Files::default(),
             tls: None,
@@ -235,6 +272,7 @@ impl Config {
             parity: self.parity.or(parity),
             stop_bits: self.stop_bits.or(wire.stop_bits),
             checksum: wire.checksum.clone(),
+            frame_text_max: wire.frame_text_max,
             ..self.clone()
         }
     }

@@ -5,10 +5,10 @@ use crate::orders::Taken;
 use crate::wire::{Output, Protocol, Refused, Time, Token, astm, mllp, poct1a};
 use std::time::Duration;
 
-/// A receiving machine of [`crate::wire`].
+/// A machine of [`crate::wire`].
 pub enum Machine {
-    /// LIS01-A2.
-    Astm(Box<astm::Receiver>),
+    /// LIS01-A2, both ways.
+    Astm(Box<astm::Station>),
     /// HL7 v2 over MLLP.
     Hl7(Box<mllp::Receiver>),
     /// POCT1-A, and the zone of the device's clock.
@@ -40,7 +40,17 @@ impl Machine {
                     checksum_rules: config.checksum.clone(),
                     ..Default::default()
                 };
-                Machine::Astm(Box::new(astm::Receiver::new(settings, 1)))
+                // LIS01-A2 has 30 s for the receiver; the sender's 15, 10 and 20 s are parts of it.
+                let standard = astm::SenderConfig::default();
+                let sender = astm::SenderConfig {
+                    role: astm::Role::Computer,
+                    frame_text_max: config.frame_text_max.map_or(standard.frame_text_max, |max| max as usize),
+                    reply_timeout: ms(timers.frame_timeout_ms / 2),
+                    busy_wait: ms(timers.frame_timeout_ms / 3),
+                    contention_wait: Some(ms(timers.frame_timeout_ms * 2 / 3)),
+                    ..standard
+                };
+                Machine::Astm(Box::new(astm::Station::new(Time::now(), settings, sender, 1)))
             }
             Protocol::Hl7 => {
                 let settings = mllp::ReceiverConfig {
@@ -104,6 +114,20 @@ impl Machine {
         match self {
             Machine::Hl7(receiver) => receiver.send(now, token, message).is_ok(),
             Machine::Astm(_) | Machine::Poct1a(..) => false,
+        }
+    }
+
+    /// Sends records when the line is free, in place of what still waits for it. False when the machine cannot.
+    pub fn send_records(&mut self, now: Time, token: Token, records: Vec<Vec<u8>>) -> bool {
+        let Machine::Astm(station) = self else { return false };
+        station.withdraw();
+        station.send(now, token, records).is_ok()
+    }
+
+    /// Takes back what still waits to be sent.
+    pub fn withdraw(&mut self) {
+        if let Machine::Astm(station) = self {
+            station.withdraw();
         }
     }
 

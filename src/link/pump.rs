@@ -9,6 +9,7 @@ use super::custodian::Custodian;
 use super::host::clerk::{Clerk, Say};
 use super::machine::Machine;
 use super::marks::{Heard, Marks};
+use super::worklist::{self, Worklist};
 use crate::orders::Taken;
 use crate::tls;
 use crate::wire::{ENDED, Event, Output, Refused};
@@ -57,6 +58,8 @@ pub struct Pump {
     pub marks: Option<Marks>,
     /// Who looks up orders, on a link whose instrument can be told of them.
     pub clerk: Option<Clerk>,
+    /// What this connection's instrument is told of orders.
+    pub worklist: Option<Worklist>,
     /// Where events are counted.
     pub counters: Arc<LinkCounters>,
     /// Turns true when the gateway stops.
@@ -85,6 +88,9 @@ impl Pump {
                     Output::Send(bytes) => sends.extend_from_slice(&bytes),
                     Output::Persist(part) => {
                         self.counters.heard();
+                        if let Some(worklist) = &mut self.worklist {
+                            worklist.heard(&part);
+                        }
                         custody = Some((part.completes, Box::pin(custodian.take(&link, connection, part))));
                     }
                     Output::Ask(question) => self.tell_clerk(|clerk| clerk.asked(question)),
@@ -135,11 +141,21 @@ impl Pump {
                     None => std::future::pending().await,
                 }
             };
+            let worklist = self.worklist.as_mut().filter(|_| !stopping);
+            let tell = async {
+                match worklist {
+                    Some(worklist) => worklist.next().await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 biased;
                 answer = answer => {
                     if custody.take().is_some_and(|(completes, _)| completes) && answer.is_ok() {
                         self.counters.completed();
+                        if let Some(worklist) = &mut self.worklist {
+                            worklist.completed();
+                        }
                         on_complete();
                     }
                     self.count_refused(&answer);
@@ -158,6 +174,7 @@ impl Pump {
                         }
                     }
                 },
+                say = tell => self.tell(machine, say),
                 () = timer => machine.handle_timeout(Instant::now()),
             }
         }
@@ -182,11 +199,28 @@ impl Pump {
         }
     }
 
-    fn note(&self, event: &Event) {
+    fn note(&mut self, event: &Event) {
+        if let Some(worklist) = &mut self.worklist {
+            worklist.told(event);
+        }
         if let Event::Failed(token, _) = event {
             self.tell_clerk(|clerk| clerk.failed(*token));
         }
         self.counters.event(event);
+    }
+
+    /// Does what the worklist says.
+    fn tell(&mut self, machine: &mut Machine, say: worklist::Say) {
+        match say {
+            worklist::Say::Send(token, records) => {
+                if !machine.send_records(Instant::now(), token, records)
+                    && let Some(worklist) = &mut self.worklist
+                {
+                    worklist.told(&Event::Failed(token, "the line is not free"));
+                }
+            }
+            worklist::Say::Withdraw => machine.withdraw(),
+        }
     }
 
     fn hear(&mut self, machine: &mut Machine, bytes: &[u8]) {

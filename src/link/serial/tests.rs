@@ -80,6 +80,7 @@ fn shell(data: &Path, config: Config) -> (watch::Sender<bool>, Shell) {
         held: Arc::default(),
         office: None,
         outgoing: false,
+        worklist: None,
     };
     (stop, shell)
 }

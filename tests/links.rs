@@ -29,3 +29,5 @@ mod shared;
 mod summing;
 #[path = "links/tcp.rs"]
 mod tcp;
+#[path = "links/worklists.rs"]
+mod worklists;

@@ -82,6 +82,14 @@ impl Rig {
         Gateway::start(&config).await.unwrap()
     }
 
+    /// Starts a gateway in this process that has the drivers in `drivers/` beside the built-in ones.
+    pub async fn gateway_with_drivers(&self, links: &str) -> Gateway {
+        let drivers = format!("[gateway]\ndrivers = {:?}\n", self.path("drivers"));
+        let text = self.text(links).replacen("[gateway]\n", &drivers, 1);
+        let config = config::parse("rig.toml", &text).unwrap_or_else(|error| panic!("{error}")).config;
+        Gateway::start(&config).await.unwrap()
+    }
+
     /// Starts the real binary, its log in a file, and waits until it answers commands.
     pub async fn child(&self, links: &str) -> Served {
         let file = self.path("rig.toml");

@@ -16,7 +16,7 @@ const BAUD: u32 = 9600;
 const LEFT_OUT: &str = "left out: socat is not installed";
 
 /// A running socat. Pulling it out kills it, and the devices it made vanish.
-struct Cable {
+pub struct Cable {
     socat: Child,
     devices: Vec<PathBuf>,
 }
@@ -32,6 +32,15 @@ impl Cable {
 
     async fn between(one: PathBuf, other: PathBuf) -> Cable {
         Cable::join([terminal(&one), terminal(&other)], vec![one, other]).await
+    }
+
+    /// A terminal at one end, a connection to a port at the other; `None`, and said so, without socat.
+    pub async fn to_port(device: PathBuf, port: u16) -> Option<Cable> {
+        if !has_socat() {
+            println!("{LEFT_OUT}");
+            return None;
+        }
+        Some(Cable::join([terminal(&device), format!("TCP:{}", local(port))], vec![device]).await)
     }
 
     fn pull(mut self) {

@@ -110,6 +110,9 @@ pub struct Wire {
     pub charset: Option<String>,
     /// Longest frame text the instrument takes, in bytes (240 in E1381-95, 63 993 in LIS01-A2).
     pub frame_text_max: Option<u32>,
+    /// How records are laid into the frames it is sent: `record-per-frame` (the standard's, and the default),
+    /// `record-per-frame-etb` or `packed`.
+    pub packing: Option<crate::wire::astm::Packing>,
     /// How long a frame may take, in milliseconds.
     pub frame_timeout_ms: Option<u64>,
     /// How long the instrument waits for our reply, in milliseconds.

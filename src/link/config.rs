@@ -5,7 +5,7 @@ use crate::driver::schema::Wire;
 use crate::rules;
 use crate::tls::{ClientTls, ServerTls, TlsError};
 use crate::wire::Protocol;
-use crate::wire::astm::ChecksumRule;
+use crate::wire::astm::{ChecksumRule, Packing};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -46,6 +46,9 @@ pub struct Config {
     /// Longest text of a frame that is sent, in bytes, from the driver; left out, 240 (E1381-95), which all take.
     #[serde(skip)]
     pub frame_text_max: Option<u32>,
+    /// How records are laid into the frames that are sent, from the driver; left out, one each.
+    #[serde(skip)]
+    pub packing: Option<Packing>,
     /// Serial flow control: "none", "hardware" or "software".
     pub flow_control: Option<FlowControl>,
     /// Driver that reads this instrument; left out, each message's header decides.
@@ -247,6 +250,7 @@ impl Default for Config {
             push_orders: false,
             orders_dial: None,
             frame_text_max: None,
+            packing: None,
             set_time: false,
             operators: None,
             order_codes: Vec::new(),
@@ -273,6 +277,7 @@ impl Config {
             stop_bits: self.stop_bits.or(wire.stop_bits),
             checksum: wire.checksum.clone(),
             frame_text_max: wire.frame_text_max,
+            packing: wire.packing,
             ..self.clone()
         }
     }

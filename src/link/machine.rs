@@ -44,11 +44,11 @@ impl Machine {
                 let standard = astm::SenderConfig::default();
                 let sender = astm::SenderConfig {
                     role: astm::Role::Computer,
+                    packing: config.packing.unwrap_or(standard.packing),
                     frame_text_max: config.frame_text_max.map_or(standard.frame_text_max, |max| max as usize),
                     reply_timeout: ms(timers.frame_timeout_ms / 2),
                     busy_wait: ms(timers.frame_timeout_ms / 3),
                     contention_wait: Some(ms(timers.frame_timeout_ms * 2 / 3)),
-                    ..standard
                 };
                 Machine::Astm(Box::new(astm::Station::new(Time::now(), settings, sender, 1)))
             }

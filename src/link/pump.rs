@@ -153,8 +153,8 @@ impl Pump {
                 answer = answer => {
                     if custody.take().is_some_and(|(completes, _)| completes) && answer.is_ok() {
                         self.counters.completed();
-                        if let Some(worklist) = &mut self.worklist {
-                            worklist.completed();
+                        if self.worklist.as_mut().is_some_and(Worklist::completed) {
+                            machine.withdraw();
                         }
                         on_complete();
                     }

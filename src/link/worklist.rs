@@ -246,14 +246,17 @@ impl Worklist {
         }
     }
 
-    /// The entry is complete and in custody.
-    pub fn completed(&mut self) {
+    /// The entry is complete and in custody. True when it may hold a query: what waits to be sent is then to be taken
+    /// back, because the answer goes first. A worklist among it is looked up again.
+    pub fn completed(&mut self) -> bool {
         let entry = std::mem::take(&mut self.entry);
         if !may_hold_query(&entry) {
-            return;
+            return false;
         }
         let link = self.link.clone();
         self.work = Some(tokio::task::spawn_blocking(move || link.answer(&entry)));
+        self.sent = None;
+        true
     }
 
     /// What is to be sent next. Cancelling the future loses nothing.

@@ -42,13 +42,26 @@ impl Replayed {
 /// Plays the instrument's side of a transcript to a receiver with the standard's timers, `read_bytes` at a time, and
 /// compares what comes back. Of tables, each run of bytes is a file, and nothing is answered.
 pub fn replay(steps: &[Step], protocol: Protocol, read_bytes: usize) -> Replayed {
+    replay_both_ways(steps, protocol, read_bytes, astm::SenderConfig::default(), |_| None)
+}
+
+/// The same, and what `answer` makes of a complete entry (records) is sent when the line is free (ASTM only).
+pub fn replay_both_ways(
+    steps: &[Step],
+    protocol: Protocol,
+    read_bytes: usize,
+    sender: astm::SenderConfig,
+    answer: impl Fn(&[u8]) -> Option<Vec<Vec<u8>>>,
+) -> Replayed {
+    let now = Instant::now();
+    let sender = astm::SenderConfig { role: astm::Role::Computer, ..sender };
     let machine = match protocol {
         Protocol::Table => return files(steps),
-        Protocol::Astm => Machine::Astm(astm::Receiver::new(astm::ReceiverConfig::default(), 1)),
+        Protocol::Astm => Machine::Astm(Box::new(astm::Station::new(now, astm::ReceiverConfig::default(), sender, 1))),
         Protocol::Hl7 => Machine::Hl7(mllp::Receiver::new(mllp::ReceiverConfig::default(), 1)),
         Protocol::Poct1a => Machine::Poct1a(poct1a::Receiver::new(poct1a::ReceiverConfig::default(), 1)),
     };
-    let mut line = Line { machine, now: Instant::now(), sent: Vec::new(), outcome: Replayed::default() };
+    let mut line = Line { machine, now, sent: Vec::new(), answer: &answer, outcome: Replayed::default() };
     for (at, step) in steps.iter().enumerate() {
         match step {
             Step::Instrument(bytes) => {
@@ -93,7 +106,7 @@ fn files(steps: &[Step]) -> Replayed {
 }
 
 enum Machine {
-    Astm(astm::Receiver),
+    Astm(Box<astm::Station>),
     Hl7(mllp::Receiver),
     Poct1a(poct1a::Receiver),
 }
@@ -109,8 +122,12 @@ macro_rules! each {
     };
 }
 
-struct Line {
+/// What is sent after a complete entry.
+type Answer<'a> = dyn Fn(&[u8]) -> Option<Vec<Vec<u8>>> + 'a;
+
+struct Line<'a> {
     machine: Machine,
+    answer: &'a Answer<'a>,
     now: Time,
     /// What the receiver sent and no step has accounted for.
     sent: Vec<u8>,
@@ -125,7 +142,7 @@ impl Custody for Taken {
     }
 }
 
-impl Line {
+impl Line<'_> {
     fn feed(&mut self, bytes: &[u8]) {
         each!(self.machine, m => m.handle_bytes(self.now, bytes));
         self.settle();
@@ -150,7 +167,16 @@ impl Line {
                 Output::Persist(part) => {
                     let answer: Result<&Taken, Refused> = Ok(&Taken(part.token));
                     each!(self.machine, m => m.handle_custody(self.now, answer));
+                    let completes = part.completes;
                     self.outcome.parts.push(part);
+                    if completes
+                        && let Machine::Astm(station) = &mut self.machine
+                        && let Some((entry, _)) = self.outcome.entries().last()
+                        && let Some(records) = (self.answer)(entry)
+                        && station.send(self.now, Token(0), records).is_err()
+                    {
+                        self.outcome.mismatches.push("an answer came while another one was under way".to_string());
+                    }
                 }
                 Output::Abandon { session } => self.outcome.abandoned.push(session),
                 // Nobody is here who could answer; the machine does so by itself in time.

@@ -3,15 +3,17 @@
 //! A case is a folder named by its story. `session.txt` is both sides of the line, or `session.csv` (any ending but
 //! `txt`) a file as the instrument leaves it; `report.json` is what the driver
 //! makes of it; then either `ehr.hl7` and `ehr.fhir.json` are what goes out, or `error.txt` says why nothing does. A
-//! second message is in `ehr.2.hl7`, and so on.
+//! second message is in `ehr.2.hl7`, and so on. With an `orders.json` (a list of orders of the EHR) the instrument's
+//! queries are answered in `session.txt`.
 
 use crate::cli::outgoing::{self, As};
-use crate::clinical::Doubt;
-use crate::driver::{Context, Driver, Interpretation, interpret};
+use crate::clinical::{Doubt, WorkOrder};
+use crate::driver::{Context, Driver, Interpretation, interpret, query, worklist};
 use crate::mapping::Origin;
 use crate::rules::{Policy, Verdict, decide};
-use crate::sim::replay::replay;
+use crate::sim::replay::replay_both_ways;
 use crate::sim::transcript::{Step, TranscriptError, parse};
+use crate::wire::astm::SenderConfig;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -25,6 +27,8 @@ const GATEWAY: &str = "bench-1";
 const LINK: &str = "instrument";
 /// When every outgoing message of a case is made.
 const MADE: &str = "2026-11-03T18:00:00+01:00[Europe/Berlin]";
+/// The time of day in the answers to queries of a case.
+const NOW: &str = "20261103180000";
 /// Longest session or expected file read, in bytes.
 const FILE_MAX: u64 = 16 << 20;
 
@@ -55,6 +59,9 @@ pub enum CaseError {
     /// The transcript is not in the format.
     #[error("{0}: {1}")]
     Transcript(PathBuf, #[source] TranscriptError),
+    /// The orders are not in the format.
+    #[error("{0}: {1}")]
+    Orders(PathBuf, #[source] serde_json::Error),
     /// Longer than a case may be.
     #[error("{0} is longer than 16 MiB")]
     Long(PathBuf),
@@ -69,9 +76,21 @@ pub struct Difference {
     pub lines: Vec<String>,
 }
 
-/// Replays a session in one split and interprets what was taken into custody.
-pub fn run(driver: &Driver, steps: &[Step], read_bytes: usize) -> Outcome {
-    let replayed = replay(steps, driver.protocol(), read_bytes);
+/// Replays a session in one split and interprets what was taken into custody. With `orders`, queries are answered.
+pub fn run(driver: &Driver, steps: &[Step], read_bytes: usize, orders: Option<&[WorkOrder]>) -> Outcome {
+    let zone = jiff::tz::TimeZone::get(ZONE).unwrap_or(jiff::tz::TimeZone::UTC);
+    let answer = |raw: &[u8]| {
+        let context = Context { zone: zone.clone(), charset: None, complete: true };
+        let query = query::query(driver, raw, &context).filter(|query| !query.cancels)?;
+        Some(worklist::answer(driver, &worklist::Site::default(), &query, orders?, NOW).records)
+    };
+    let standard = SenderConfig::default();
+    let sender = SenderConfig {
+        packing: driver.wire().packing.unwrap_or(standard.packing),
+        frame_text_max: driver.wire().frame_text_max.map_or(standard.frame_text_max, |max| max as usize),
+        ..standard
+    };
+    let replayed = replay_both_ways(steps, driver.protocol(), read_bytes, sender, answer);
     // The same message under the same identity is a retransmission; the journal keeps one (invariant I4).
     let mut seen: Vec<(&Option<Vec<u8>>, &Vec<u8>)> = Vec::new();
     let mut again: Vec<u64> = Vec::new();
@@ -86,7 +105,6 @@ pub fn run(driver: &Driver, steps: &[Step], read_bytes: usize) -> Outcome {
         sessions.dedup();
         sessions
     };
-    let zone = jiff::tz::TimeZone::get(ZONE).unwrap_or(jiff::tz::TimeZone::UTC);
     let kept = sessions.iter().zip(replayed.entries()).filter(|(session, _)| !again.contains(session));
     let entries = kept
         .map(|(_, (raw, complete))| {
@@ -103,10 +121,11 @@ pub fn run(driver: &Driver, steps: &[Step], read_bytes: usize) -> Outcome {
 /// A file cannot be read or written, or the transcript is not in the format.
 pub fn check(driver: &Driver, folder: &Path, update: bool) -> Result<Vec<Difference>, CaseError> {
     let session = session(folder)?;
+    let orders = orders(folder)?;
     let mut differences = Vec::new();
     let mut first: Option<Outcome> = None;
     for split in SPLITS {
-        let mut outcome = run(driver, &session, split);
+        let mut outcome = run(driver, &session, split, orders.as_deref());
         let name = if split == usize::MAX { "whole reads".to_string() } else { format!("reads of {split} bytes") };
         let lines = std::mem::take(&mut outcome.mismatches);
         if !lines.is_empty() {
@@ -167,6 +186,15 @@ fn session_file(folder: &Path) -> Option<PathBuf> {
     files.retain(|path| path.is_file() && path.file_stem().is_some_and(|stem| stem == "session"));
     files.sort_by_key(|path| (path.extension().is_none_or(|ending| ending != "txt"), path.clone()));
     files.into_iter().next()
+}
+
+/// The orders of a case, when it has any.
+fn orders(folder: &Path) -> Result<Option<Vec<WorkOrder>>, CaseError> {
+    let path = folder.join("orders.json");
+    if !path.exists() {
+        return Ok(None);
+    }
+    serde_json::from_str(&read(&path)?).map(Some).map_err(|e| CaseError::Orders(path, e))
 }
 
 /// The folders of cases below a driver's folder, by name.

@@ -35,7 +35,8 @@ pub enum Role {
 }
 
 /// How records are laid into frames. Receivers must take all three.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Packing {
     /// Each record begins its own frame and ends in `ETX`, as the standard has it.
     RecordPerFrame,

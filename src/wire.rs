@@ -25,6 +25,7 @@
 pub mod astm;
 pub mod mllp;
 pub mod poct1a;
+pub mod spelling;
 
 /// The time as the shell saw it. Machines compare and add; they never ask a clock (invariant I9).
 pub type Time = std::time::Instant;

@@ -19,15 +19,11 @@
 use std::time::Duration;
 
 use crate::wire::astm::{STX, checksum};
+use crate::wire::spelling::byte_named;
+pub use crate::wire::spelling::spell;
 
 /// Longest transcript accepted, in bytes.
 const TEXT_MAX: usize = 4 * 1024 * 1024;
-
-/// Names of the control characters from 0 to 31, as ASCII has them.
-const CONTROLS: [&str; 32] = [
-    "NUL", "SOH", "STX", "ETX", "EOT", "ENQ", "ACK", "BEL", "BS", "HT", "LF", "VT", "FF", "CR", "SO", "SI", "DLE",
-    "DC1", "DC2", "DC3", "DC4", "NAK", "SYN", "ETB", "CAN", "EM", "SUB", "ESC", "FS", "GS", "RS", "US",
-];
 
 /// One step of a transcript.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,22 +115,6 @@ impl Pattern {
     }
 }
 
-/// Bytes in the spelling of transcripts.
-pub fn spell(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    for &byte in bytes {
-        match (CONTROLS.get(usize::from(byte)), byte) {
-            (Some(name), _) => text.push_str(&format!("<{name}>")),
-            (None, b'<') => text.push_str("<LT>"),
-            (None, 0x20..=0x7E) => text.push(char::from(byte)),
-            // <FF> is the form feed.
-            (None, 0xFF) => text.push_str("<xFF>"),
-            (None, _) => text.push_str(&format!("<{byte:02X}>")),
-        }
-    }
-    text
-}
-
 enum Part<'a> {
     Text(&'a str),
     Byte(u8),
@@ -206,14 +186,7 @@ fn named(name: &str) -> Option<Part<'static>> {
     match name {
         "CS" => Some(Part::Checksum),
         "*" => Some(Part::Anything),
-        "LT" => Some(Part::Byte(b'<')),
-        "DEL" => Some(Part::Byte(0x7F)),
-        _ => {
-            let control = CONTROLS.iter().position(|control| *control == name).and_then(|at| u8::try_from(at).ok());
-            let digits = name.strip_prefix('x').unwrap_or(name);
-            let number = (digits.len() == 2).then(|| u8::from_str_radix(digits, 16).ok()).flatten();
-            control.or(number).map(Part::Byte)
-        }
+        _ => byte_named(name).map(Part::Byte),
     }
 }
 

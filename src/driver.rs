@@ -15,8 +15,10 @@ pub mod dialogue;
 pub mod identify;
 mod interpret_astm;
 mod interpret_hl7;
+mod interpret_lines;
 mod interpret_poct1a;
 mod interpret_table;
+pub mod lines;
 mod observe;
 mod order_code;
 pub mod path;
@@ -48,7 +50,8 @@ pub const RESULTS_MAX: usize = 20_000;
 const VERSION_DIGITS: usize = 12;
 
 /// What the bytes look like: POCT1-A when they begin with one of its documents, HL7 when an MSH comes before any ASTM
-/// header, a table when there is no header and lines hold the same delimiter, else ASTM.
+/// header, a table when there is no header and lines hold the same delimiter, ASTM when a record of it is among them,
+/// and otherwise lines that follow no standard.
 pub fn guess_protocol(raw: &[u8]) -> Protocol {
     if crate::message::poct1a::looks_like(raw) {
         Protocol::Poct1a
@@ -56,8 +59,10 @@ pub fn guess_protocol(raw: &[u8]) -> Protocol {
         Protocol::Hl7
     } else if identify::sender(Protocol::Astm, raw).is_none() && crate::message::tables::looks_like(raw) {
         Protocol::Table
-    } else {
+    } else if crate::message::astm::looks_like(raw) {
         Protocol::Astm
+    } else {
+        Protocol::Lines
     }
 }
 
@@ -114,6 +119,7 @@ pub struct Registry {
     bare_hl7: Driver,
     bare_poct1a: Driver,
     bare_table: Driver,
+    bare_lines: Driver,
 }
 
 /// What [`interpret`] needs to know beyond the bytes.
@@ -179,6 +185,7 @@ fn interpret_traced(driver: &Driver, raw: &[u8], context: &Context, trace: bool)
         Protocol::Hl7 => interpret_hl7::interpret(driver, raw, context, trace),
         Protocol::Poct1a => interpret_poct1a::interpret(driver, raw, context, trace),
         Protocol::Table => interpret_table::interpret(driver, raw, context, trace),
+        Protocol::Lines => interpret_lines::interpret(driver, raw, context, trace),
     };
     let observations: usize = interpretation.reports.iter().map(|r| r.observations.len()).sum();
     interpretation.inbound_results = u32::try_from(observations + interpretation.refused.len()).unwrap_or(u32::MAX);
@@ -293,6 +300,7 @@ impl Registry {
             bare_hl7: Driver::bare(builtin::GENERIC_HL7, Protocol::Hl7),
             bare_poct1a: Driver::bare(builtin::GENERIC_POCT1A, Protocol::Poct1a),
             bare_table: Driver::bare(builtin::GENERIC_TABLE, Protocol::Table),
+            bare_lines: Driver::bare(builtin::GENERIC_LINES, Protocol::Lines),
         };
         for (name, text) in builtin::DRIVERS {
             // They are compiled in and a test reads each of them, so that none is ever left out here.
@@ -333,6 +341,7 @@ impl Registry {
             Protocol::Hl7 => self.drivers.get(builtin::GENERIC_HL7).unwrap_or(&self.bare_hl7),
             Protocol::Poct1a => self.drivers.get(builtin::GENERIC_POCT1A).unwrap_or(&self.bare_poct1a),
             Protocol::Table => self.drivers.get(builtin::GENERIC_TABLE).unwrap_or(&self.bare_table),
+            Protocol::Lines => self.drivers.get(builtin::GENERIC_LINES).unwrap_or(&self.bare_lines),
         }
     }
 }

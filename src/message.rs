@@ -6,6 +6,7 @@
 pub mod astm;
 pub mod charset;
 pub mod hl7;
+pub mod lines;
 pub mod poct1a;
 pub mod tables;
 

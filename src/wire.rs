@@ -23,6 +23,7 @@
 //! is an output"). A machine acknowledges data only when it is handed a [`Custody`] (invariant I1).
 
 pub mod astm;
+pub mod line;
 pub mod mllp;
 pub mod poct1a;
 pub mod spelling;
@@ -45,6 +46,8 @@ pub enum Protocol {
     Poct1a,
     /// Rows and columns in files an instrument leaves in a folder: no link protocol, so no machine.
     Table,
+    /// Anything else: lines, reports and blocks, framed as the driver or the link says.
+    Lines,
 }
 
 /// The reason of an [`Output::Close`] that is no fault: both sides have said that they are done.

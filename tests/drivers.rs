@@ -65,7 +65,7 @@ fn the_header_in_every_case_finds_its_driver() {
     for driver in registry.iter().filter(|d| drivers().join(&d.id).join("cases").is_dir()) {
         for folder in case::folders(&drivers().join(&driver.id)).unwrap() {
             let steps = case::session(&folder).unwrap();
-            let replayed = afferent::sim::replay::replay(&steps, driver.protocol(), usize::MAX);
+            let replayed = case::play(driver, &steps, usize::MAX, None);
             for (raw, _) in replayed.entries() {
                 let found = registry.identify(driver.protocol(), &raw);
                 assert_eq!(found.id, driver.id, "{}", folder.display());

@@ -112,10 +112,12 @@ proptest! {
         entry_points::astm_link(&input);
         entry_points::mllp_link(&input);
         entry_points::poct1a_link(&input);
+        entry_points::lines_link(&input);
         entry_points::astm_records(&input);
         entry_points::hl7(&input);
         entry_points::poct1a(&input);
         entry_points::table(&input);
+        entry_points::lines(&input);
         entry_points::driver_toml(&input);
         entry_points::configuration(&input);
     }
@@ -125,6 +127,7 @@ proptest! {
         entry_points::astm_link(&input);
         entry_points::mllp_link(&input);
         entry_points::poct1a_link(&input);
+        entry_points::lines_link(&input);
     }
 
     #[test]
@@ -133,6 +136,7 @@ proptest! {
         entry_points::hl7(&input[1..]);
         entry_points::poct1a(&input[1..]);
         entry_points::table(&input[1..]);
+        entry_points::lines(&input[1..]);
     }
 
     #[test]

@@ -195,6 +195,7 @@ fn wire_name(driver: &Driver) -> &'static str {
         crate::driver::Protocol::Hl7 => "hl7",
         crate::driver::Protocol::Poct1a => "poct1a",
         crate::driver::Protocol::Table => "table",
+        crate::driver::Protocol::Lines => "lines",
     }
 }
 

@@ -176,6 +176,12 @@ impl Shown<'_> {
         }
     }
 
+    /// The value; a line that nobody could read may name the patient.
+    fn value(&self, observation: &Observation) -> Value {
+        let unread = observation.instrument_code.is_empty() && matches!(observation.value, Value::Text(_));
+        if unread && !self.reveal { Value::Text(MASK.to_string()) } else { observation.value.clone() }
+    }
+
     fn json(&self) -> serde_json::Value {
         let (sent, held, refused) = self.counts();
         let results = self.results.iter().map(|judged| {
@@ -184,7 +190,7 @@ impl Shown<'_> {
                 "record": o.record,
                 "code": o.instrument_code,
                 "loinc": o.code.as_ref().map(|c| c.code.as_str()),
-                "value": o.value,
+                "value": self.value(o),
                 "unit": o.unit,
                 "ucum": o.ucum,
                 "flags": o.flags,
@@ -244,7 +250,7 @@ impl Shown<'_> {
             let loinc = o.code.as_ref().map_or("no LOINC".to_string(), |c| format!("LOINC {}", c.code));
             let unit = if o.ucum.is_empty() { plain(&o.unit) } else { format!("{} = {}", plain(&o.unit), o.ucum) };
             writeln!(out, "\n{bold}record {}{bold:#}  {}  {loinc}", o.record, plain(&o.instrument_code))?;
-            writeln!(out, "  {}  {unit}  {}  status {}", value(&o.value), o.flags.join(" "), plain(&o.status))?;
+            writeln!(out, "  {}  {unit}  {}  status {}", value(&self.value(o)), o.flags.join(" "), plain(&o.status))?;
             if judged.held.is_empty() {
                 writeln!(out, "  {good}would be sent{good:#}")?;
             } else {
@@ -392,6 +398,7 @@ fn why(driver: &Driver, protocol: Protocol, raw: &[u8]) -> String {
             return "no driver knows its headers".to_string();
         }
         Protocol::Table => return "by the names in it".to_string(),
+        Protocol::Lines => "the first line",
     };
     match crate::driver::identify::sender(protocol, raw).filter(|s| !s.trim().is_empty()) {
         Some(sender) if driver.schema.identity.header.is_empty() => {

@@ -310,6 +310,7 @@ impl Instrument {
         };
         let protocol = match (self.protocol, driver.map(driver::Driver::protocol)) {
             (Some(ProtocolArg::Poct1a), _) | (None, Some(driver::Protocol::Poct1a)) => Protocol::Poct1a,
+            (None, Some(driver::Protocol::Lines)) => bail!("no results are made up for lines; --session plays a case"),
             (Some(ProtocolArg::Hl7), _) | (None, Some(driver::Protocol::Hl7)) => Protocol::Hl7,
             _ => Protocol::Astm,
         };

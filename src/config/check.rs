@@ -168,6 +168,7 @@ impl Checks<'_> {
         self.charset(link.charset.as_deref(), &at("charset"));
         self.device_messages(link, path);
         self.orders(link, path);
+        self.framing(link, path);
         self.time_zone(link.time_zone.as_deref(), &at("time_zone"));
         self.driver(link.driver.as_deref(), link.protocol, &at("driver"));
         self.instruments(link, &at("instrument"));
@@ -317,6 +318,23 @@ impl Checks<'_> {
         }
     }
 
+    /// Only lines that follow no standard have a framing to declare.
+    fn framing(&mut self, link: &link::Config, path: &str) {
+        let Some(framing) = &link.framing else { return };
+        let at = format!("{path}.framing");
+        if link.protocol != Protocol::Lines {
+            if !self.scene.places.is_spoilt(path) {
+                self.say(
+                    &at,
+                    "`framing` belongs to a link that speaks lines",
+                    "write protocol = \"lines\", or remove it",
+                );
+            }
+        } else if let Err(message) = framing.check() {
+            self.say(&at, message, "`afferent config sample` shows every key");
+        }
+    }
+
     /// The instruments behind a link.
     fn instruments(&mut self, link: &link::Config, path: &str) {
         for (index, instrument) in link.instrument.iter().enumerate() {
@@ -355,6 +373,7 @@ impl Checks<'_> {
                 Protocol::Hl7 => "hl7",
                 Protocol::Poct1a => "poct1a",
                 Protocol::Table => "table",
+                Protocol::Lines => "lines",
             };
             let (reads, speaks) = (name(driver.protocol()), name(protocol));
             let message = format!("driver `{id}` reads {reads}, and this link speaks {speaks}");

@@ -7,6 +7,8 @@ pub const GENERIC_ASTM: &str = "generic-astm";
 pub const GENERIC_HL7: &str = "generic-hl7";
 /// Id of the driver for POCT1-A devices nobody wrote one for.
 pub const GENERIC_POCT1A: &str = "generic-poct1a";
+/// Id of the driver for lines that follow no standard and are not recognised.
+pub const GENERIC_LINES: &str = "generic-lines";
 
 /// Id of the driver for tables in files nobody wrote one for.
 pub const GENERIC_TABLE: &str = "generic-table";
@@ -15,6 +17,7 @@ pub const GENERIC_TABLE: &str = "generic-table";
 pub const DRIVERS: &[(&str, &str)] = &[
     (GENERIC_ASTM, include_str!("../../drivers/generic-astm/driver.toml")),
     (GENERIC_HL7, include_str!("../../drivers/generic-hl7/driver.toml")),
+    (GENERIC_LINES, include_str!("../../drivers/generic-lines/driver.toml")),
     ("advanced-osmo1", include_str!("../../drivers/advanced-osmo1/driver.toml")),
     ("biorad-ih1000", include_str!("../../drivers/biorad-ih1000/driver.toml")),
     ("abbott-afinion", include_str!("../../drivers/abbott-afinion/driver.toml")),

@@ -2,6 +2,7 @@
 //! "when this field looks like that". `[[when]]`, `identity.where` and a link's `[[link.instrument]]` all use it.
 
 use super::identify::wildcard;
+use super::lines;
 use super::path::{COLUMN, Paths, Place};
 use super::read::{Source, join};
 use crate::clinical::Doubt;
@@ -107,12 +108,15 @@ impl When {
     /// What it is asked about: the innermost of the records it names.
     pub(super) fn stage(&self) -> Stage {
         let names = |records: &[&str]| self.places().any(|p| records.contains(&p.record.as_str()));
+        let of_line = |of: fn(&str) -> bool| {
+            self.places().any(|p| p.record == lines::RECORD && p.item.as_ref().is_some_and(|item| of(&item.name)))
+        };
         // A row of a table is a result.
         if names(&[COLUMN]) {
             Stage::Result
-        } else if names(&["C", "NTE"]) {
+        } else if names(&["C", "NTE"]) || of_line(|name| name == "comment") {
             Stage::Comment
-        } else if names(&["R", "OBX", "OBS"]) {
+        } else if names(&["R", "OBX", "OBS"]) || of_line(|name| lines::OF_RESULT.contains(&name)) {
             Stage::Result
         } else {
             Stage::Report

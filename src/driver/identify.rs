@@ -4,9 +4,10 @@ use super::condition::literal;
 use super::path::{COLUMN, Place};
 use super::read::Source;
 use super::schema::{Analyte, Identity, Schema};
-use super::{Driver, Protocol, interpret_astm, interpret_hl7, interpret_poct1a, interpret_table};
+use super::{Driver, Protocol, interpret_astm, interpret_hl7, interpret_poct1a, interpret_table, lines};
 use crate::clinical::Unit;
 use crate::message::{astm, charset, hl7, poct1a, tables};
+use crate::wire::spelling::spell;
 
 /// Only this much of a message is looked at to recognise its sender, in bytes.
 const HEADER_LOOK_MAX: usize = 8192;
@@ -56,6 +57,8 @@ pub enum Opening {
     Poct1a(poct1a::Reading),
     /// Rows and columns.
     Table(tables::Reading),
+    /// The first line that says anything, control characters by name.
+    Lines(Option<String>),
 }
 
 impl Opening {
@@ -68,6 +71,10 @@ impl Opening {
             // What tells the device may stand last.
             Protocol::Poct1a => Opening::Poct1a(poct1a::read(raw, None)),
             Protocol::Table => Opening::Table(tables::read(raw.get(..TABLE_LOOK_MAX).unwrap_or(raw), None, None)),
+            Protocol::Lines => {
+                let mut lines = start.split(|byte| matches!(byte, b'\r' | b'\n'));
+                Opening::Lines(lines.find(|line| line.iter().any(u8::is_ascii_alphanumeric)).map(spell))
+            }
         }
     }
 
@@ -81,7 +88,7 @@ impl Opening {
             Opening::Hl7(reading) => {
                 reading.messages.iter().filter_map(|m| m.msh()).map(|msh| msh.raw_field(3)).collect()
             }
-            Opening::Poct1a(_) | Opening::Table(_) => Vec::new(),
+            Opening::Poct1a(_) | Opening::Table(_) | Opening::Lines(_) => Vec::new(),
         };
         senders.windows(2).any(|pair| pair.first() != pair.last())
     }
@@ -92,6 +99,7 @@ impl Opening {
             Opening::Hl7(reading) => hl7::sender(reading),
             Opening::Poct1a(reading) => poct1a::sender(reading),
             Opening::Table(reading) => interpret_table::sender(reading),
+            Opening::Lines(first) => first.clone(),
         }
     }
 }
@@ -113,6 +121,8 @@ impl Source for Opening {
                 field.map(|field| interpret_poct1a::text(field, place))
             }
             Opening::Table(reading) => interpret_table::first_text(reading, place),
+            // Fields have names only once a driver reads the lines.
+            Opening::Lines(_) => None,
         };
         found.unwrap_or_default()
     }
@@ -189,11 +199,20 @@ pub(super) fn check(schema: &Schema) -> Result<(), Fault> {
     {
         return fault("parity is none, even or odd".into(), &["parity"]);
     }
+    if let Some(framing) = &schema.wire.framing
+        && let Err(message) = framing.check()
+    {
+        return fault(format!("framing: {message}"), &["[wire.framing]", "framing"]);
+    }
+    if let Err((message, needle)) = schema.lines.check() {
+        return fault(message, &[&needle]);
+    }
     for place in schema.places() {
         let fits = match protocol {
             _ if place.each && !schema.may_split(place) => false,
             Protocol::Poct1a => poct1a::OBJECTS.contains(&place.record.as_str()) && place.item.is_some(),
             Protocol::Table => place.record == COLUMN,
+            Protocol::Lines => place.record == lines::RECORD && place.item.is_some(),
             _ if place.item.is_some() => false,
             Protocol::Astm => astm::RECORDS.contains(&place.record.as_str()) && place.subcomponent.is_none(),
             Protocol::Hl7 => place.record.len() == 3,

@@ -20,6 +20,7 @@ pub(super) mod reason {
     pub const TECHNICAL: &str = "technical value";
     pub const NOT_MEASURED: &str = "not measured";
     pub const LIMIT: &str = "more results than one message may hold";
+    pub const DAMAGED: &str = "the check characters do not fit";
     pub const CUT_OFF: &str = "more records than one message may hold";
     pub const NO_VALUE: &str = "a row in a table without the driver's column for values";
     pub const NO_HEADER: &str = "a row under no header the driver knows";
@@ -439,6 +440,7 @@ fn result_record(protocol: Protocol) -> &'static str {
         Protocol::Hl7 => "OBX",
         Protocol::Poct1a => crate::message::poct1a::RESULT,
         Protocol::Table => "row",
+        Protocol::Lines => super::interpret_lines::KIND,
     }
 }
 
@@ -459,6 +461,8 @@ fn status(protocol: Protocol, own: &str, order: &str) -> (String, Option<Doubt>)
         (Protocol::Poct1a, "" | "A") => ("F".to_string(), None),
         // A table mostly has no column for it: what an instrument exports it has finished.
         (Protocol::Table, "") => ("F".to_string(), None),
+        // Nor do lines; "F" is what an instrument prints that has one.
+        (Protocol::Lines, "") => ("F".to_string(), None),
         (Protocol::Poct1a, _) => (sent.to_string(), Some(Doubt::UnknownStatus)),
         (_, "F" | "C" | "P") => (sent.to_string(), None),
         (_, "X") => (sent.to_string(), Some(Doubt::FailedRun)),

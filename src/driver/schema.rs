@@ -8,8 +8,10 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 
 use super::condition::{Condition, When};
+use super::lines::Lines;
 use super::path::Paths;
 use super::quirk::Quirk;
+use crate::wire::line::Framing;
 
 /// One `driver.toml`.
 #[derive(Debug, Clone, Deserialize)]
@@ -23,6 +25,9 @@ pub struct Schema {
     /// Where things are in the message.
     #[serde(default)]
     pub fields: Fields,
+    /// How lines are read (`protocol = "lines"` only).
+    #[serde(default)]
+    pub lines: Lines,
     /// The tests this instrument reports.
     #[serde(default)]
     pub analyte: Vec<Analyte>,
@@ -72,12 +77,13 @@ pub struct Identity {
     pub vendor: String,
     /// Model or family.
     pub model: String,
-    /// `astm`, `hl7`, `poct1a` or `table`.
+    /// `astm`, `hl7`, `poct1a`, `table` or `lines`.
     pub protocol: super::Protocol,
     /// The instrument is recognised when one of these is found in H.5 (whole field, delimiters included) or in MSH-3. In
     /// POCT1-A it is `DEV.device_id` of a hello; an observation alone gives the maker's tag (`SN`) and the reagent's
     /// name, `SIEM^DCA HbA1c`.
     /// In a table it is what the file calls its parts: titles, keys and headers, with `|` between cells.
+    /// Of lines it is the first one that says anything, control characters by name.
     /// With a `*` the pattern must match the whole field. Case-sensitive. Without any, and without `where`, the
     /// instrument is never recognised by itself.
     #[serde(default)]
@@ -117,6 +123,8 @@ pub struct Wire {
     pub frame_timeout_ms: Option<u64>,
     /// How long the instrument waits for our reply, in milliseconds.
     pub reply_timeout_ms: Option<u64>,
+    /// How messages are told apart (`protocol = "lines"` only).
+    pub framing: Option<Framing>,
 }
 
 /// `[fields]`: each is a path or a list of paths (see [`super::path::Path`]).
@@ -365,6 +373,7 @@ impl Schema {
             identity,
             wire: Wire::default(),
             fields: Fields::default(),
+            lines: Lines::default(),
             analyte: Vec::new(),
             units: BTreeMap::new(),
             flags: BTreeMap::new(),

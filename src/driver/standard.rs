@@ -10,6 +10,9 @@ type Places = &'static [&'static str];
 impl Fields {
     /// Fills every list a driver left empty with the standard's own place.
     pub(super) fn fill(&mut self, protocol: Protocol) {
+        if protocol == Protocol::Lines {
+            return self.fill_by_name();
+        }
         for (paths, astm, hl7, poct1a) in self.standard() {
             if paths.is_empty() {
                 *paths = Paths::of(match protocol {
@@ -18,6 +21,7 @@ impl Fields {
                     Protocol::Poct1a => poct1a,
                     // A table has no standard; only what a wide one says by its shape is known.
                     Protocol::Table => &[],
+                    Protocol::Lines => &[],
                 });
             }
         }
@@ -76,6 +80,9 @@ impl Fields {
 impl Qc {
     /// Fills what a driver left empty: only POCT1-A has places of its own for a control.
     pub(super) fn fill(&mut self, protocol: Protocol) {
+        if protocol == Protocol::Lines {
+            return self.fill_by_name();
+        }
         if protocol == Protocol::Poct1a {
             for (paths, places) in self.standard().into_iter().filter(|(paths, _)| paths.is_empty()) {
                 *paths = Paths::of(places);

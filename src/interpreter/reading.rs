@@ -29,6 +29,7 @@ pub struct Reading {
     removed_hl7: LinkRules,
     removed_poct1a: LinkRules,
     removed_table: LinkRules,
+    removed_lines: LinkRules,
 }
 
 impl Reading {
@@ -53,6 +54,7 @@ impl Reading {
             removed_hl7: LinkRules::of_a_removed_link(wire::Protocol::Hl7),
             removed_poct1a: LinkRules::of_a_removed_link(wire::Protocol::Poct1a),
             removed_table: LinkRules::of_a_removed_link(wire::Protocol::Table),
+            removed_lines: LinkRules::of_a_removed_link(wire::Protocol::Lines),
             links: links.iter().map(|config| (config.name.clone(), rules_of(config))).collect(),
         }
     }
@@ -62,12 +64,13 @@ impl Reading {
         &self.links.get(link).unwrap_or(&self.removed_astm).policy
     }
 
-    /// Reads an entry by the driver its instrument, its link or its own header names.
+    /// Reads an entry by the driver its link or its own header names.
     pub fn read(&self, entry: &Entry) -> (&LinkRules, Interpretation) {
         // A link that was renamed or removed after it heard this: the safest rules apply.
         let removed = || match driver::guess_protocol(&entry.raw) {
             wire::Protocol::Poct1a => &self.removed_poct1a,
             wire::Protocol::Table => &self.removed_table,
+            wire::Protocol::Lines => &self.removed_lines,
             _ if wire::mllp::msh(&entry.raw).is_some() => &self.removed_hl7,
             _ => &self.removed_astm,
         };

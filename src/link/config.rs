@@ -6,6 +6,7 @@ use crate::rules;
 use crate::tls::{ClientTls, ServerTls, TlsError};
 use crate::wire::Protocol;
 use crate::wire::astm::{ChecksumRule, Packing};
+use crate::wire::line::Framing;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -19,8 +20,8 @@ pub struct Config {
     /// Name of the link, unique on the box; it appears in logs, counters and commands.
     pub name: String,
     /// What the instrument speaks: "astm" (LIS01-A2 link with LIS02-A2 records), "hl7" (HL7 v2 over MLLP, on the network
-    /// or on a serial port), "poct1a" (POCT1-A device messages; the device dials
-    /// in) or "table" (rows and columns in files: CSV and its kin).
+    /// or on a serial port), "poct1a" (POCT1-A device messages; the device dials in), "table" (rows and columns in files:
+    /// CSV and its kin) or "lines" (anything else, framed as the driver says).
     pub protocol: Protocol,
     /// Serial port, by a name that stays with it: under "/dev/serial/by-id/" for the adapter, under
     /// "/dev/serial/by-path/" for the socket, or a USB identity, "usb:0403:6001:A5069RR4" (vendor, product, serial
@@ -92,6 +93,8 @@ pub struct Config {
     /// Ordered code = the instrument's codes, for panels and for tests whose LOINC no code of the driver or more than one
     /// stands for, for example ["24323-8 = ALT, AST, GLU"]. Goes before the driver's (astm).
     pub order_codes: Vec<OrderCode>,
+    /// How messages are told apart on a "lines" link; left out, the driver's own, else 2 s of silence.
+    pub framing: Option<Framing>,
     /// Timers of the link protocol.
     pub timers: Timers,
     /// How files are taken from `directory`.
@@ -202,7 +205,7 @@ pub struct Timers {
     /// A reply that would come later than this is not sent, the line is closed: the instrument would take it for the
     /// answer to its next question. Instruments wait 15 s (LIS01-A2), many HL7 ones 10 s.
     pub reply_timeout_ms: u64,
-    /// A half-received HL7 or POCT1-A message is given up after this time.
+    /// A half-received HL7, POCT1-A or foreign message is given up after this time.
     pub message_timeout_ms: u64,
     /// First pause before a lost line is opened again; it doubles up to `reconnect_max_ms`, with jitter.
     pub reconnect_min_ms: u64,
@@ -254,6 +257,7 @@ impl Default for Config {
             set_time: false,
             operators: None,
             order_codes: Vec::new(),
+            framing: None,
             timers: Timers::default(),
             files: Files::default(),
             tls: None,
@@ -278,6 +282,7 @@ impl Config {
             checksum: wire.checksum.clone(),
             frame_text_max: wire.frame_text_max,
             packing: wire.packing,
+            framing: self.framing.clone().or_else(|| wire.framing.clone()),
             ..self.clone()
         }
     }

@@ -2,7 +2,7 @@
 
 use super::config::Config;
 use crate::orders::Taken;
-use crate::wire::{Output, Protocol, Refused, Time, Token, astm, mllp, poct1a};
+use crate::wire::{Output, Protocol, Refused, Time, Token, astm, line, mllp, poct1a};
 use std::time::Duration;
 
 /// A machine of [`crate::wire`].
@@ -13,6 +13,8 @@ pub enum Machine {
     Hl7(Box<mllp::Receiver>),
     /// POCT1-A, and the zone of the device's clock.
     Poct1a(Box<poct1a::Receiver>, jiff::tz::TimeZone),
+    /// Lines that follow no standard.
+    Lines(Box<line::Receiver>),
 }
 
 /// Calls the same verb on whichever machine it is.
@@ -22,6 +24,7 @@ macro_rules! each {
             Machine::Astm($machine) => $call,
             Machine::Hl7($machine) => $call,
             Machine::Poct1a($machine, _) => $call,
+            Machine::Lines($machine) => $call,
         }
     };
 }
@@ -72,6 +75,16 @@ impl Machine {
                 let zone = zone.unwrap_or_else(jiff::tz::TimeZone::system);
                 Machine::Poct1a(Box::new(poct1a::Receiver::new(settings, 1)), zone)
             }
+            Protocol::Lines => {
+                let standard = line::ReceiverConfig::default();
+                let settings = line::ReceiverConfig {
+                    framing: config.framing.clone().unwrap_or_else(|| standard.framing.clone()),
+                    message_timeout: ms(timers.message_timeout_ms),
+                    reply_timeout: ms(timers.reply_timeout_ms),
+                    ..standard
+                };
+                Machine::Lines(Box::new(line::Receiver::new(settings, 1)))
+            }
         }
     }
 
@@ -113,7 +126,7 @@ impl Machine {
     pub fn send(&mut self, now: Time, token: Token, message: &[u8]) -> bool {
         match self {
             Machine::Hl7(receiver) => receiver.send(now, token, message).is_ok(),
-            Machine::Astm(_) | Machine::Poct1a(..) => false,
+            Machine::Astm(_) | Machine::Poct1a(..) | Machine::Lines(_) => false,
         }
     }
 
@@ -165,7 +178,7 @@ impl Machine {
     /// itself. A POCT1-A device may set its clock by it, so it is told the time in its own zone.
     fn set_wall_time(&mut self) {
         match self {
-            Machine::Astm(_) => {}
+            Machine::Astm(_) | Machine::Lines(_) => {}
             Machine::Hl7(receiver) => {
                 receiver.set_wall_time(&jiff::Zoned::now().strftime("%Y%m%d%H%M%S%z").to_string());
             }

@@ -12,6 +12,8 @@ use super::charset::Charset;
 pub const RECORDS: &[&str] = &["H", "P", "O", "R", "C", "Q", "M", "S", "L", "OBR", "OBX"];
 /// Most records read from one entry.
 pub const RECORDS_MAX: usize = 100_000;
+/// Only this much is looked at to tell what it is, in bytes.
+const LOOK_MAX: usize = 65_536;
 /// Longest escape sequence looked for, in bytes, delimiters not counted.
 const ESCAPE_MAX: usize = 512;
 
@@ -131,6 +133,14 @@ pub fn read(raw: &[u8], declared: Option<Charset>) -> Reading {
     }
     reader.close();
     reader.reading
+}
+
+/// True for bytes that hold at least one record of the standard, and for bytes that say nothing at all.
+pub fn looks_like(raw: &[u8]) -> bool {
+    let start = raw.get(..LOOK_MAX).unwrap_or(raw);
+    let is_record = |r: &Record| r.kind != Kind::Unknown && r.text.contains(r.delimiters.field);
+    !start.iter().any(|byte| byte.is_ascii_graphic())
+        || read(start, None).messages.iter().flat_map(|m| &m.records).any(is_record)
 }
 
 /// What the first header says about its sender: H.5 with its delimiters.

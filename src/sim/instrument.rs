@@ -159,7 +159,7 @@ pub async fn run(
     ledger: Option<mpsc::Sender<Ledger>>,
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<Summary> {
-    if settings.protocol == Protocol::Table {
+    if matches!(settings.protocol, Protocol::Table | Protocol::Lines) {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "no such instrument is simulated on a line"));
     }
     let plug = Plug::new(settings.line.clone()).await?;
@@ -320,8 +320,8 @@ impl Run {
                 };
                 Letter::Astm(astm::Sender::new(config), results::records(&self.settings.shape, specimen, &job.time))
             }
-            // A POCT1-A device has a conversation of its own, and `run` turns files away.
-            Protocol::Hl7 | Protocol::Poct1a | Protocol::Table => {
+            // A POCT1-A device has a conversation of its own, and `run` turns the others away.
+            Protocol::Hl7 | Protocol::Poct1a | Protocol::Table | Protocol::Lines => {
                 let reply_timeout = mllp::SenderConfig::default().reply_timeout.mul_f64(scale);
                 let control_id = format!("{}{}", specimen.id.replace('-', ""), specimen.version);
                 let message = results::oru(&self.settings.shape, specimen, &control_id, &job.time);

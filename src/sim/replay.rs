@@ -4,10 +4,13 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::transcript::{Step, spell};
-use crate::wire::{Custody, ENDED, Event, Output, Persist, Protocol, Refused, Time, Token, astm, mllp, poct1a};
+use crate::wire::{Custody, ENDED, Event, Output, Persist, Protocol, Refused, Time, Token, astm, line, mllp, poct1a};
 
 /// How long an expected answer may take, in virtual time: a sender's own timer.
 const ANSWER_MAX: Duration = Duration::from_secs(15);
+
+/// What follows the last word on a line where silence matters.
+const SILENCE: Duration = Duration::from_secs(3600);
 
 /// What a receiver made of a transcript.
 #[derive(Debug, Default)]
@@ -40,7 +43,8 @@ impl Replayed {
 }
 
 /// Plays the instrument's side of a transcript to a receiver with the standard's timers, `read_bytes` at a time, and
-/// compares what comes back. Of tables, each run of bytes is a file, and nothing is answered.
+/// compares what comes back. Of tables, each run of bytes is a file, and nothing is answered. Lines are told apart by
+/// silence; [`replay_lines`] knows other ways.
 pub fn replay(steps: &[Step], protocol: Protocol, read_bytes: usize) -> Replayed {
     replay_both_ways(steps, protocol, read_bytes, astm::SenderConfig::default(), |_| None)
 }
@@ -60,8 +64,20 @@ pub fn replay_both_ways(
         Protocol::Astm => Machine::Astm(Box::new(astm::Station::new(now, astm::ReceiverConfig::default(), sender, 1))),
         Protocol::Hl7 => Machine::Hl7(mllp::Receiver::new(mllp::ReceiverConfig::default(), 1)),
         Protocol::Poct1a => Machine::Poct1a(poct1a::Receiver::new(poct1a::ReceiverConfig::default(), 1)),
+        Protocol::Lines => Machine::Lines(Box::new(line::Receiver::new(line::ReceiverConfig::default(), 1))),
     };
-    let mut line = Line { machine, now, sent: Vec::new(), answer: &answer, outcome: Replayed::default() };
+    play(machine, now, steps, read_bytes, &answer)
+}
+
+/// The same for lines that are framed like this. After the last step there is silence.
+pub fn replay_lines(steps: &[Step], framing: &line::Framing, read_bytes: usize) -> Replayed {
+    let config = line::ReceiverConfig { framing: framing.clone(), ..Default::default() };
+    let machine = Machine::Lines(Box::new(line::Receiver::new(config, 1)));
+    play(machine, Instant::now(), steps, read_bytes, &|_| None)
+}
+
+fn play(machine: Machine, now: Time, steps: &[Step], read_bytes: usize, answer: &Answer<'_>) -> Replayed {
+    let mut line = Line { machine, now, sent: Vec::new(), answer, outcome: Replayed::default() };
     for (at, step) in steps.iter().enumerate() {
         match step {
             Step::Instrument(bytes) => {
@@ -84,6 +100,12 @@ pub fn replay_both_ways(
                 line.now = deadline;
             }
         }
+    }
+    // Nobody says when silence begins, so it follows the last word. Other machines would only give up.
+    if matches!(line.machine, Machine::Lines(_)) {
+        let deadline = line.now + SILENCE;
+        while line.pass_until(deadline) {}
+        line.expect(steps.len(), |sent| sent.is_empty(), "nothing");
     }
     line.outcome
 }
@@ -109,6 +131,7 @@ enum Machine {
     Astm(Box<astm::Station>),
     Hl7(mllp::Receiver),
     Poct1a(poct1a::Receiver),
+    Lines(Box<line::Receiver>),
 }
 
 /// Runs one expression on whichever machine there is.
@@ -118,6 +141,7 @@ macro_rules! each {
             Machine::Astm($m) => $run,
             Machine::Hl7($m) => $run,
             Machine::Poct1a($m) => $run,
+            Machine::Lines($m) => $run,
         }
     };
 }

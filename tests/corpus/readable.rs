@@ -101,9 +101,10 @@ fn i7_preview_shows_every_field_of_every_capture_with_the_generic_driver() {
         all += said.len();
         for (place, text) in said {
             let time = text.replace(['-', ':', 'T'], "");
-            if !texts.contains(&text)
-                && !(protocol == Protocol::Poct1a && texts.iter().any(|t| time.starts_with(t.as_str()) && t.len() >= 8))
-            {
+            // A document's times are shown without their marks.
+            let shortened = |t: &String| t.len() >= 8 && time.starts_with(t.as_str());
+            let shown = texts.contains(&text) || (protocol == Protocol::Poct1a && texts.iter().any(shortened));
+            if !shown {
                 missing.push(format!("{name}: {place}: {text}"));
             }
         }

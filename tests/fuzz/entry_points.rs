@@ -3,7 +3,7 @@
 
 use afferent::config::{self, LoadError};
 use afferent::driver::{self, Context, Driver, Registry};
-use afferent::wire::{Custody, Output, Persist, Protocol, Refusal, Refused, Token, astm, mllp, poct1a};
+use afferent::wire::{Custody, Output, Persist, Protocol, Refusal, Refused, Token, astm, line, mllp, poct1a};
 use jiff::tz::TimeZone;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -109,6 +109,44 @@ pub fn poct1a_link(input: &[u8]) {
     while machine.poll_output().is_some() {}
 }
 
+/// A receiver of foreign lines under this input. The first bytes choose how they are framed.
+pub fn lines_link(input: &[u8]) {
+    let Some(([plan, choice], bytes)) = input.split_first_chunk::<2>() else { return };
+    let mark = |text: &[u8]| line::framing::Mark(text.to_vec());
+    let stx = || line::Framing { start: mark(b"\x02"), end: vec![mark(b"\x03")], ..Default::default() };
+    let check = |form| Some(line::framing::Check { form, ..Default::default() });
+    let framing = match choice % 7 {
+        0 => stx(),
+        1 => line::Framing { check: check(line::framing::CheckForm::Byte), reply: line::framing::Reply::Ack, ..stx() },
+        2 => line::Framing { check: check(line::framing::CheckForm::Hex), handshake: true, gather: true, ..stx() },
+        3 => line::Framing { end: vec![mark(b"\r"), mark(b"\n")], ..Default::default() },
+        4 => line::Framing { first_line: Some("^ID".into()), last_line: Some("^END|\\f".into()), ..Default::default() },
+        5 => line::Framing {
+            length: Some(line::framing::Length { at: Some(1), digits: 2, bytes: 3, ..Default::default() }),
+            ..Default::default()
+        },
+        _ => line::Framing::by_silence(100),
+    };
+    let config = line::ReceiverConfig { framing, message_max: MESSAGE_MAX, ..Default::default() };
+    let mut machine = line::Receiver::new(config, 1);
+    let mut now = Instant::now();
+    let mut outputs = 0;
+    for part in split(bytes, *plan) {
+        now += Duration::from_millis(u64::from(*plan) * 40);
+        machine.handle_bytes(now, part);
+        while let Some(output) = machine.poll_output() {
+            outputs += 1;
+            assert!(outputs <= OUTPUTS_PER_BYTE_MAX * (bytes.len() + 2), "the machine talks to itself");
+            if let Output::Persist(part) = output {
+                assert!(part.bytes.len() <= MESSAGE_MAX);
+                machine.handle_custody(now, Ok(&Kept(part.token)));
+            }
+        }
+    }
+    machine.handle_disconnect(now);
+    while machine.poll_output().is_some() {}
+}
+
 /// ASTM records, framed or not.
 pub fn astm_records(input: &[u8]) {
     records(Protocol::Astm, input);
@@ -129,6 +167,11 @@ pub fn table(input: &[u8]) {
     records(Protocol::Table, input);
 }
 
+/// Lines that follow no standard.
+pub fn lines(input: &[u8]) {
+    records(Protocol::Lines, input);
+}
+
 /// A `driver.toml`, and a message read with whatever came of it.
 pub fn driver_toml(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
@@ -138,6 +181,7 @@ pub fn driver_toml(input: &[u8]) {
             b"H|\\^&|||X^1|||||||P|1|20260102030405\rP|1\rO|1|S1||^^^T\rR|1|^^^T|1.50|g/L||N||F\rL|1|N\r",
         );
         read_with(&driver, b"Sample ID;Test;Result;Unit\nS1;T;1,50;g/L\n");
+        read_with(&driver, b"\x02ID 1;GLU;5.1;mmol/L;H\rK 4.1 mmol/L\r\x03\x00R123456789\x0c");
         read_with(&driver, b"MSH|^~\\&|X|||||| ORU^R01|1|P|2.5.1\rOBR|1|S1\rOBX|1|NM|T^T||1.50|g/L|||||F\r");
     }
 }

@@ -8,10 +8,10 @@
 
 use crate::cli::outgoing::{self, As};
 use crate::clinical::{Doubt, WorkOrder};
-use crate::driver::{Context, Driver, Interpretation, interpret, query, worklist};
+use crate::driver::{Context, Driver, Interpretation, Protocol, interpret, query, worklist};
 use crate::mapping::Origin;
 use crate::rules::{Policy, Verdict, decide};
-use crate::sim::replay::replay_both_ways;
+use crate::sim::replay::{Replayed, replay_both_ways, replay_lines};
 use crate::sim::transcript::{Step, TranscriptError, parse};
 use crate::wire::astm::SenderConfig;
 use serde_json::{Value, json};
@@ -79,18 +79,7 @@ pub struct Difference {
 /// Replays a session in one split and interprets what was taken into custody. With `orders`, queries are answered.
 pub fn run(driver: &Driver, steps: &[Step], read_bytes: usize, orders: Option<&[WorkOrder]>) -> Outcome {
     let zone = jiff::tz::TimeZone::get(ZONE).unwrap_or(jiff::tz::TimeZone::UTC);
-    let answer = |raw: &[u8]| {
-        let context = Context { zone: zone.clone(), charset: None, complete: true };
-        let query = query::query(driver, raw, &context).filter(|query| !query.cancels)?;
-        Some(worklist::answer(driver, &worklist::Site::default(), &query, orders?, NOW).records)
-    };
-    let standard = SenderConfig::default();
-    let sender = SenderConfig {
-        packing: driver.wire().packing.unwrap_or(standard.packing),
-        frame_text_max: driver.wire().frame_text_max.map_or(standard.frame_text_max, |max| max as usize),
-        ..standard
-    };
-    let replayed = replay_both_ways(steps, driver.protocol(), read_bytes, sender, answer);
+    let replayed = play(driver, steps, read_bytes, orders);
     // The same message under the same identity is a retransmission; the journal keeps one (invariant I4).
     let mut seen: Vec<(&Option<Vec<u8>>, &Vec<u8>)> = Vec::new();
     let mut again: Vec<u64> = Vec::new();
@@ -113,6 +102,26 @@ pub fn run(driver: &Driver, steps: &[Step], read_bytes: usize, orders: Option<&[
         })
         .collect();
     Outcome { mismatches: replayed.mismatches, entries }
+}
+
+/// Plays a transcript to the receiver this driver's instruments talk to. With `orders`, queries are answered.
+pub fn play(driver: &Driver, steps: &[Step], read_bytes: usize, orders: Option<&[WorkOrder]>) -> Replayed {
+    let zone = jiff::tz::TimeZone::get(ZONE).unwrap_or(jiff::tz::TimeZone::UTC);
+    let answer = |raw: &[u8]| {
+        let context = Context { zone: zone.clone(), charset: None, complete: true };
+        let query = query::query(driver, raw, &context).filter(|query| !query.cancels)?;
+        Some(worklist::answer(driver, &worklist::Site::default(), &query, orders?, NOW).records)
+    };
+    let standard = SenderConfig::default();
+    let sender = SenderConfig {
+        packing: driver.wire().packing.unwrap_or(standard.packing),
+        frame_text_max: driver.wire().frame_text_max.map_or(standard.frame_text_max, |max| max as usize),
+        ..standard
+    };
+    match &driver.wire().framing {
+        Some(framing) if driver.protocol() == Protocol::Lines => replay_lines(steps, framing, read_bytes),
+        _ => replay_both_ways(steps, driver.protocol(), read_bytes, sender, answer),
+    }
 }
 
 /// Runs the case in `folder` and compares every expected file; with `update` it writes them instead.

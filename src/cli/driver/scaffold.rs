@@ -38,6 +38,7 @@ fn toml_for(protocol: Protocol, sender: &str, raw: &[u8]) -> String {
         Protocol::Hl7 => ("hl7", "", "specimen_id = [\"SPM.2.1.1\", \"SAC.3.1\"]\n# test_code = [\"OBX.3.1\"]\n"),
         Protocol::Poct1a => ("poct1a", "", "specimen_optional = true\n# test_code = [\"OBS.observation_id\"]\n"),
         Protocol::Table => ("table", "", ""),
+        Protocol::Lines => ("lines", "", ""),
     };
     let first = if protocol == Protocol::Table { table_fields(&interpretation, &origins) } else { first.to_string() };
     // The name and the model stay the same between two instruments; versions and serial numbers do not.
@@ -144,8 +145,8 @@ fn remarks(protocol: Protocol, origins: &[Origin]) -> String {
         Protocol::Astm => ("R.4", "O.3"),
         Protocol::Hl7 => ("OBX.5", "MSH.16"),
         Protocol::Poct1a => ("OBS.value", "SVC.role_cd"),
-        // Its own part of drivers/README.md says it.
-        Protocol::Table => return String::new(),
+        // Their own parts of drivers/README.md say it.
+        Protocol::Table | Protocol::Lines => return String::new(),
     };
     format!(
         "\n## Flag as sent = HL7 table 0078 code.\n# [flags]\n{flags}\n\

@@ -3,6 +3,7 @@
 use super::SAMPLE;
 use crate::config::{Config, Gateway, load, schema};
 use crate::rules::Rule;
+use crate::wire::line::framing::{Check, Framing, Length};
 use crate::{delivery, journal, link, mapping, orders, tls};
 use serde::de::{DeserializeOwned, Deserializer, Visitor};
 use serde_json::Value;
@@ -30,6 +31,15 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("link.driver", r#""roche-cobas-c311""#),
     ("link.time_zone", r#""Europe/Berlin""#),
     ("link.charset", r#""latin-1""#),
+    ("link.framing.start", r#""<STX>""#),
+    ("link.framing.between", r#""<ETX>""#),
+    ("link.framing.idle_ms", "2000"),
+    ("link.framing.first_line", r#""^REPORT""#),
+    ("link.framing.last_line", r#""^END""#),
+    ("link.framing.ack", r#""<ACK>""#),
+    ("link.framing.nak", r#""<NAK>""#),
+    ("link.framing.reply_within_ms", "2500"),
+    ("link.framing.length.at", "1"),
     ("link.tls.cert", r#""/etc/afferent/link.pem""#),
     ("link.tls.key", r#""/etc/afferent/link.key""#),
     ("link.tls.client_ca", r#""/etc/afferent/instruments.pem""#),
@@ -152,6 +162,12 @@ fn write_sample() -> String {
     page.table::<link::Config>("link", "[[link]]", &defaults["link"][0]);
     page.table::<link::config::Timers>("link.timers", "[link.timers]", &defaults["link"][0]["timers"]);
     page.table::<link::directory::Files>("link.files", "#[link.files]", &defaults["link"][0]["files"]);
+    let framing = serde_json::to_value(Framing::default()).unwrap();
+    page.table::<Framing>("link.framing", "#[link.framing]", &framing);
+    let length = serde_json::to_value(Length::default()).unwrap();
+    page.table::<Length>("link.framing.length", "#[link.framing.length]", &length);
+    let check = serde_json::to_value(Check::default()).unwrap();
+    page.table::<Check>("link.framing.check", "#[link.framing.check]", &check);
     page.table::<link::config::Tls>("link.tls", "#[link.tls]", &Value::Null);
     let orders = serde_json::to_value(orders::Config::default()).unwrap();
     page.table::<orders::Config>("orders", "#[[orders]]", &orders);

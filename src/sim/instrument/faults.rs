@@ -64,7 +64,7 @@ impl Fault {
     pub(super) fn applies_to(self, protocol: Protocol) -> bool {
         match protocol {
             Protocol::Astm => !matches!(self, Fault::LateAck | Fault::WrongControlId),
-            Protocol::Table => false,
+            Protocol::Table | Protocol::Lines => false,
             Protocol::Hl7 | Protocol::Poct1a => {
                 matches!(self, Fault::DroppedAck | Fault::Stall | Fault::Noise | Fault::Cut | Fault::DupFrame)
             }

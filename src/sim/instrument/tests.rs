@@ -43,7 +43,7 @@ fn machine(protocol: Protocol) -> Machine {
     let mllp_config = mllp::ReceiverConfig { frame_timeout: config.frame_timeout, ..mllp::ReceiverConfig::default() };
     match protocol {
         Protocol::Astm => Machine::Astm(Box::new(astm::Receiver::new(config, 1))),
-        Protocol::Hl7 | Protocol::Poct1a | Protocol::Table => {
+        Protocol::Hl7 | Protocol::Poct1a | Protocol::Table | Protocol::Lines => {
             Machine::Hl7(Box::new(mllp::Receiver::new(mllp_config, 1)))
         }
     }

@@ -215,7 +215,7 @@ fn known(protocol: Protocol) -> &'static [(&'static str, Fields)] {
     match protocol {
         Protocol::Astm => &ASTM,
         Protocol::Hl7 => &HL7,
-        Protocol::Poct1a | Protocol::Table => &[],
+        Protocol::Poct1a | Protocol::Table | Protocol::Lines => &[],
     }
 }
 

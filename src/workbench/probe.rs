@@ -203,9 +203,12 @@ impl Probe {
         if !self.settled || (self.open.is_some() && self.manner != Manner::Overhear) {
             return false;
         }
-        let Some(recognised) = self.reading().recognised else { return false };
-        let says_no_more = self.manner != Manner::Provoke && recognised.asked >= 2;
-        recognised.score >= CERTAIN || (recognised.spoken == Spoken::Astm && says_no_more)
+        let Reading { text, recognised: Some(recognised), .. } = self.reading() else { return false };
+        let says_no_more = self.manner == Manner::Listen && recognised.asked >= 2;
+        // Whoever joins in the middle of a message has to wait for the next header to hear the sender's name.
+        let named = |protocol| crate::driver::identify::sender(protocol, &text).is_some();
+        (recognised.score >= CERTAIN && recognised.spoken.protocol().is_none_or(named))
+            || (recognised.spoken == Spoken::Astm && says_no_more)
     }
 
     /// True at a speed that hears nothing of what another one heard.

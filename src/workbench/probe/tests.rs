@@ -250,6 +250,19 @@ fn i1_no_frame_is_ever_acknowledged() {
 }
 
 #[test]
+fn whoever_joins_in_the_middle_waits_for_the_header() {
+    let now = Instant::now();
+    let mut probe = Probe::network(now, Manner::Overhear);
+    probe.hear_bytes(now, &encode_frame(2, b"R|1|^^^717|5.4|mmol/L\r", true));
+    probe.handle_timeout(now + QUIET);
+    assert!(!probe.is_decided(), "a right frame that names nobody");
+    probe.hear_bytes(now + QUIET, &session());
+    assert!(probe.is_decided());
+    let found = probe.findings(Place::Link("chemistry".to_string()), &Registry::builtin());
+    assert_eq!(found.driver.as_deref(), Some("roche-cobas-c311"));
+}
+
+#[test]
 fn the_table_that_is_written_is_a_sound_link() {
     let (found, ..) = probed(sender(19200, 7, Parity::Even), &session(), Manner::Listen);
     let config = format!("{}\n[[destination]]\nname = \"ehr\"\naddress = \"127.0.0.1:2575\"\n", found.link.unwrap());

@@ -27,7 +27,7 @@ const NAMES_MAX: usize = 100;
 /// It listens while the instrument sends; each burst tells whether speed and parity are right. Without PORT it listens
 /// on every serial port that is free. Nothing is ever acknowledged: an instrument that asks for the line is told that
 /// we are busy, so it keeps its results and asks again. A port or link that the running gateway has is listened to
-/// through it. At the end stands the [[link]] to paste.
+/// through it. At the end stands the `[[link]]` to paste.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

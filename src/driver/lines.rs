@@ -49,7 +49,7 @@ const MORE_NAMES: [&str; 7] = [
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Lines {
-    /// Bytes that end a line, besides CR, LF and form feed, such as ["<RS>"].
+    /// Bytes that end a line, besides CR, LF and form feed, such as `["<RS>"]`.
     pub split: Vec<Mark>,
     /// The message is no text but blocks of so many bytes.
     pub block_bytes: Option<usize>,
@@ -99,7 +99,7 @@ pub struct Record {
     pub pattern: Option<Pattern>,
     /// Columns from 1, such as { specimen_id = "14-23", value = "30-35" }; blanks around a text are not part of it.
     pub columns: BTreeMap<String, Columns>,
-    /// The line is fields between this character, such as "," or ";" or "<RS>".
+    /// The line is fields between this character, such as "," or ";" or `<RS>`.
     pub separator: Option<Separator>,
     /// With `separator`: names of the fields, in order; "" is a field that says nothing.
     pub fields: Vec<String>,

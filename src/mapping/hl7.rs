@@ -12,7 +12,7 @@
 //!
 //! PID is left out when no patient identifier is known: PID-3 is required, the PATIENT group is not. A patient without
 //! a name gets PID-5 with name type U (unspecified). A placer order number is only ever echoed, never made; a filler
-//! order number the instrument did not send is derived ([`super::identity`]), and ORC-3 is OBR-3.
+//! order number the instrument did not send is derived (`mapping/identity.rs`), and ORC-3 is OBR-3.
 
 pub mod dialogue;
 mod escape;

@@ -1,5 +1,8 @@
 //! How an instrument frames what it sends, as data: `[wire.framing]` of a driver, `[link.framing]` of a link.
 
+// The words of these settings stand in the sample configuration, where control characters are written as here.
+#![allow(rustdoc::invalid_html_tags)]
+
 use crate::wire::spelling::{spell, unspell};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

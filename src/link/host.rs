@@ -8,7 +8,7 @@ pub mod clerk;
 use crate::clinical::{Coding, Phi};
 use crate::driver::{Driver, Protocol, Registry};
 use crate::journal::{Journal, JournalError, Reader, StoredOrder};
-use crate::mapping::hl7::dialogue::{self, OnSpecimen};
+use crate::mapping::hl7::dialogue::OnSpecimen;
 use crate::mapping::hl7::host::Work;
 use crate::message::charset::Charset;
 use crate::message::hl7::query::{self, HostQuery, Wanted};
@@ -103,15 +103,18 @@ impl Host {
 impl Asked {
     fn add(&mut self, id: Phi, stored: &[StoredOrder], driver: &Driver, time: impl Fn(i64) -> String) {
         let mut work: Vec<Work> = Vec::new();
+        // All that is on the tube counts, also what this instrument has no code for.
+        let mut patients = stored.iter().map(|stored| &stored.order.patient.patient);
+        let first = patients.next();
+        if !patients.all(|patient| first.is_some_and(|first| patient.shares_id_with(first))) {
+            self.left_out.extend(stored.iter().map(|s| (s.id.0, "orders of several patients are on one specimen")));
+            return self.specimens.push(OnSpecimen { id, work });
+        }
         for stored in stored {
             match as_work(stored, driver, &time) {
                 Some(told) => work.push(told),
                 None => self.left_out.push((stored.id.0, "this instrument has no code for what is ordered")),
             }
-        }
-        if !dialogue::is_one_patient(&work) {
-            self.left_out.extend(work.iter().map(|work| (work.key, "orders of several patients are on one specimen")));
-            work.clear();
         }
         self.specimens.push(OnSpecimen { id, work });
     }

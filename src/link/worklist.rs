@@ -212,7 +212,7 @@ impl LinkWorklist {
     fn has_several_patients(&self, order: &WorkOrder) -> Result<bool, JournalError> {
         let id: &Phi = &order.specimen.id;
         let on_it = self.all.read(|reader| reader.open_work_orders_on(id))?;
-        Ok(on_it.iter().any(|other| other.order.patient.patient.id != order.patient.patient.id))
+        Ok(on_it.iter().any(|other| !other.order.patient.patient.shares_id_with(&order.patient.patient)))
     }
 
     fn outgoing(&self, stored: &[StoredOrder], message: worklist::Message, mark: LinkMark, asked: bool) -> Outgoing {

@@ -219,13 +219,16 @@ impl Desk {
         if !answer.accepts() && dispatch.orders.is_empty() {
             self.count(Event::Odd("the instrument does not know the specimen it asked for"));
         }
+        let mut marked = false;
         for (order, outcome) in dialogue::outcomes(&dispatch, &answer) {
+            marked |= outcome == Outcome::Accepted || dispatch.control == Control::Cancel;
             match (dispatch.control, outcome) {
                 (Control::New, Outcome::Accepted) => self.mark(order, LinkMark::Sent).await,
                 (Control::New, Outcome::Refused) => {
                     self.count(Event::Refused("the instrument refuses an order"));
                     // An analyzer refuses what it has already (LAB-28): that is no reason to forget that it does.
                     if self.is_requested(order).await {
+                        marked = true;
                         self.mark(order, LinkMark::NotForThis).await;
                     }
                 }
@@ -237,7 +240,8 @@ impl Desk {
                 }
             }
         }
-        if self.herald.is_some() {
+        // What was neither taken nor marked would be sent again at once, for ever.
+        if marked && self.herald.is_some() {
             self.tasks().await;
         }
     }

@@ -60,9 +60,9 @@ pub enum Outcome {
 
 /// True when the orders are for one person: with orders of two people on one id nobody can tell whose tube this is.
 pub fn is_one_patient(work: &[Work]) -> bool {
-    let mut patients = work.iter().map(|work| &work.order.patient.patient.id);
-    let first = patients.next();
-    patients.all(|id| Some(id) == first)
+    let mut patients = work.iter().map(|work| &work.order.patient.patient);
+    let Some(first) = patients.next() else { return true };
+    patients.all(|patient| patient.shares_id_with(first))
 }
 
 /// The reply to a query. `specimens` has the orders for each id that was asked for, or all there are.

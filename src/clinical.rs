@@ -105,6 +105,18 @@ impl Patient {
     pub fn is_empty(&self) -> bool {
         *self == Patient::default()
     }
+
+    /// True when both have the same identifier of the same authority. The same number of two authorities is two people;
+    /// where one side names no authority, the number alone decides.
+    pub fn shares_id_with(&self, other: &Patient) -> bool {
+        self.id == other.id && self.may_share_authority_with(other)
+    }
+
+    /// True when the authorities of both identifiers may be one.
+    pub fn may_share_authority_with(&self, other: &Patient) -> bool {
+        let (ours, theirs) = (&self.id_authority, &other.id_authority);
+        ours.is_empty() || theirs.is_empty() || ours == theirs
+    }
 }
 
 /// The specimen.

@@ -60,12 +60,14 @@ impl Reader {
         by_id(&self.conn, &self.seal, id)
     }
 
-    /// What a link is to tell its instrument, oldest order first, at most `limit`. A task stays until it is marked with
+    /// What a link is to tell its instrument, at most `limit`: what was taken back, then what is still to be done, oldest
+    /// order first. A task stays until it is marked with
     /// [`super::super::Journal::mark_order`].
     pub fn link_tasks(&self, link: &str, limit: usize) -> Result<Vec<LinkTask>, JournalError> {
         let sql = format!(
             "SELECT {COLUMNS}, l.state = 2 FROM work_order_link l JOIN work_order w ON w.id = l.work_order
-             WHERE l.link = ?1 AND l.state IN (0, 2) ORDER BY l.work_order LIMIT ?2"
+             WHERE l.link = ?1 AND (l.state = 2 OR l.state = 0 AND w.status <= 1)
+             ORDER BY l.state = 0, l.work_order LIMIT ?2"
         );
         let mut statement = self.conn.prepare_cached(&sql)?;
         let mut rows = statement.query((link, limit as i64))?;
@@ -172,7 +174,10 @@ fn open(conn: &Connection, seal: &Seal, row: &Row<'_>) -> Result<Option<StoredOr
         }
         (Err(error), _) => return Err(error),
     };
-    if let Some(now) = patients::current(conn, seal, &order.patient.patient.id)? {
+    // What was learned under the same number of another authority is about somebody else (I13).
+    if let Some(now) = patients::current(conn, seal, &order.patient.patient.id)?
+        && order.patient.patient.may_share_authority_with(&now.patient)
+    {
         order.patient = now;
     }
     let [placed_ms, changed_ms] = [row.get(3)?, row.get(4)?];

@@ -29,7 +29,9 @@ pub(super) fn learn(desk: &mut Desk<'_>, entry: i64, said: &OrderedPatient) -> R
     }
     let mut said = said.clone();
     let id = said.patient.id.clone();
-    if let Some(before) = current(desk.conn, desk.seal, &id)? {
+    // The same number of another authority is another person: what is known of them says nothing here.
+    let before = current(desk.conn, desk.seal, &id)?;
+    if let Some(before) = before.filter(|before| said.patient.may_share_authority_with(&before.patient)) {
         // A message under a merged id speaks of the one that survived it.
         said.patient.id = before.patient.id.clone();
         complete(&mut said, &before);
@@ -54,7 +56,9 @@ pub(super) fn merge(
     }
     // What was known under either id: the surviving one's first.
     for before in [&id, gone] {
-        if let Some(Known::Patient(before)) = look(desk.conn, desk.seal, before)? {
+        if let Some(Known::Patient(before)) = look(desk.conn, desk.seal, before)?
+            && surviving.patient.may_share_authority_with(&before.patient)
+        {
             complete(&mut surviving, &before);
         }
     }

@@ -207,6 +207,34 @@ fn a_merge_changes_whose_an_order_is_and_a_correction_changes_what_is_known() {
 }
 
 #[test]
+fn i13_the_same_number_of_two_authorities_is_two_people() {
+    let mut bench = Bench::new();
+    let of = |authority: &str, family: &str| {
+        let mut patient = patient("4711");
+        patient.patient.id_authority = authority.to_string();
+        patient.patient.family = Phi::new(family);
+        patient
+    };
+    let order = |number: &str, specimen: &str, patient: OrderedPatient| match new(number, specimen, "4711") {
+        OrderChange::New(order) => OrderChange::New(Box::new(WorkOrder { patient, ..*order })),
+        other => other,
+    };
+    bench.order("1", vec![order("A1", "S1", of("NORTH", "ONE"))]);
+    bench.order("2", vec![order("A2", "S2", of("SOUTH", "TWO"))]);
+    let mut moved = of("SOUTH", "TWO");
+    moved.patient.birth_date = Phi::new("19700101");
+    bench.order("3", vec![OrderChange::Patient(Box::new(moved))]);
+    let bench = bench.restart();
+    let reader = bench.journal.reader().unwrap();
+    let found = |specimen| reader.work_orders_on(&Phi::new(specimen)).unwrap()[0].order.patient.patient.clone();
+    let (north, south) = (found("S1"), found("S2"));
+    assert_eq!((north.id_authority.as_str(), north.family.expose()), ("NORTH", "ONE"));
+    assert!(north.birth_date.is_empty());
+    assert_eq!((south.family.expose(), south.birth_date.expose()), ("TWO", "19700101"));
+    assert!(!north.shares_id_with(&south));
+}
+
+#[test]
 fn a_ring_of_merges_ends() {
     let mut bench = Bench::new();
     let merge =

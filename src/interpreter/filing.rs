@@ -120,12 +120,19 @@ impl Desk {
         let mut matched = match_up(report, known, policy.orders);
         let received = jiff::Timestamp::from_millisecond(item.received_at_ms).unwrap_or_default();
         let verdicts = rules::decide_with(&matched.report, policy, received, decisions);
+        let is_of_orders =
+            |reason: &String| [Doubt::NoOrder, Doubt::OrderMismatch].iter().any(|doubt| reason == doubt.name());
         let judge = |(at, reason): (&u32, &String)| match (item.rematch, verdicts.get(*at as usize)) {
             (true, Some(Verdict::Hold(doubt))) => Course::Stays(doubt.name()),
             (true, _) => match rules::autoverification::held(decisions, *at) {
                 Some(decision) => Course::Stays(decision.kind.reason()),
                 None => Course::AsMatched,
             },
+            // What a rule says was hidden behind the order: nobody has decided about it yet.
+            (false, _) if is_of_orders(reason) && rules::autoverification::held(decisions, *at).is_some() => {
+                rules::autoverification::held(decisions, *at)
+                    .map_or(Course::AsMatched, |decision| Course::Stays(decision.kind.reason()))
+            }
             // The person saw that the order is another's: then the result is only what the instrument says.
             (false, _) if reason == Doubt::OrderMismatch.name() => Course::AsHeard,
             (false, _) if reason == Doubt::NoOrder.name() => match matched.doubt(*at) {

@@ -112,6 +112,12 @@ impl Patient {
         self.id == other.id && self.may_share_authority_with(other)
     }
 
+    /// True when these are one person: with orders of two people on one id nobody can tell whose tube this is.
+    pub fn are_one<'p>(mut patients: impl Iterator<Item = &'p Patient>) -> bool {
+        let Some(first) = patients.next() else { return true };
+        patients.all(|patient| patient.shares_id_with(first))
+    }
+
     /// True when the authorities of both identifiers may be one.
     pub fn may_share_authority_with(&self, other: &Patient) -> bool {
         let (ours, theirs) = (&self.id_authority, &other.id_authority);

@@ -5,7 +5,7 @@
 
 pub mod clerk;
 
-use crate::clinical::{Coding, Phi};
+use crate::clinical::{Coding, Patient, Phi};
 use crate::driver::{Driver, Protocol, Registry};
 use crate::journal::{Journal, JournalError, Reader, StoredOrder};
 use crate::mapping::hl7::dialogue::OnSpecimen;
@@ -104,9 +104,7 @@ impl Asked {
     fn add(&mut self, id: Phi, stored: &[StoredOrder], driver: &Driver, time: impl Fn(i64) -> String) {
         let mut work: Vec<Work> = Vec::new();
         // All that is on the tube counts, also what this instrument has no code for.
-        let mut patients = stored.iter().map(|stored| &stored.order.patient.patient);
-        let first = patients.next();
-        if !patients.all(|patient| first.is_some_and(|first| patient.shares_id_with(first))) {
+        if !Patient::are_one(stored.iter().map(|stored| &stored.order.patient.patient)) {
             self.left_out.extend(stored.iter().map(|s| (s.id.0, "orders of several patients are on one specimen")));
             return self.specimens.push(OnSpecimen { id, work });
         }

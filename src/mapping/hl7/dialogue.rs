@@ -2,7 +2,7 @@
 //! caller, who is told which of them the instrument then knows.
 
 use super::host::{self, Control, Found, Stamp, Work};
-use crate::clinical::Phi;
+use crate::clinical::{Patient, Phi};
 use crate::mapping::{MapError, message_id};
 use crate::message::hl7::query::{Answer, Dialect, HostQuery, Peer, Wanted};
 use std::collections::BTreeMap;
@@ -58,11 +58,9 @@ pub enum Outcome {
     Refused,
 }
 
-/// True when the orders are for one person: with orders of two people on one id nobody can tell whose tube this is.
+/// True when the orders are for one person.
 pub fn is_one_patient(work: &[Work]) -> bool {
-    let mut patients = work.iter().map(|work| &work.order.patient.patient);
-    let Some(first) = patients.next() else { return true };
-    patients.all(|patient| patient.shares_id_with(first))
+    Patient::are_one(work.iter().map(|work| &work.order.patient.patient))
 }
 
 /// The reply to a query. `specimens` has the orders for each id that was asked for, or all there are.

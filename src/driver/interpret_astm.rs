@@ -5,7 +5,7 @@
 //! observation that says so.
 
 use super::condition::{Stage, Then};
-use super::observe::{Reader, Sent, Setting, asserted_loinc, reason};
+use super::observe::{Measured, Reader, Sent, Setting, asserted_loinc, reason};
 use super::path::{Path, Paths, Place};
 use super::read::{Origin, Source, Trace, first};
 use super::value::{self, Read};
@@ -219,26 +219,19 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
         if !self.reader.has_room(count, record.number, kind) {
             return;
         }
-        let fields = &self.reader.driver.schema.fields;
-        let code = self.reader.code("test_code", &fields.test_code, &self.scope);
-        let (value_path, sent) = first(&fields.value, &self.scope, true, "value", &mut self.reader.trace);
-        if let Some(reason) = self.reader.no_result(&code, &sent, &self.scope) {
-            return self.reader.refuse(record.number, kind, reason);
-        }
-        // Whole, because `10^3/uL` is often sent without escaping its separator.
-        let unit = first(&fields.unit, &self.scope, true, "unit", &mut self.reader.trace).1.trim().to_string();
-        let specimen = self.open.as_ref().and_then(|o| o.report.specimen.type_code.as_ref()).map(|t| t.code.clone());
-        let specimen = specimen.unwrap_or_default();
-        let completed = self.completed();
-        let values = self.values(record, value_path, &sent, (&code, &specimen, &unit));
+        let measured = match self.reader.measured(&self.scope) {
+            Ok(measured) => measured,
+            Err(reason) => return self.reader.refuse(record.number, kind, reason),
+        };
+        let values = self.values(record, &measured);
+        let sent = self.sent(record, measured);
         for (number, (code, value)) in values.into_iter().enumerate() {
             // The first has been counted already.
             let count = self.results;
             if number > 0 && !self.reader.has_room(count, record.number, kind) {
                 return;
             }
-            let sent = self.sent(record, (code, value), value_path, (&specimen, &unit), completed.clone());
-            let observation = self.reader.observation(sent);
+            let observation = self.reader.observation(Sent { code, value, ..sent.clone() });
             if let Some(open) = &mut self.open {
                 open.report.observations.push(observation);
                 self.results += 1;
@@ -247,13 +240,8 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
     }
 
     /// The codes and values of one record: several where the driver says that each component is a result.
-    fn values(
-        &mut self,
-        record: &Record,
-        path: Option<&Path>,
-        sent: &str,
-        (code, specimen, unit): (&str, &str, &str),
-    ) -> Vec<(String, Read)> {
+    fn values(&self, record: &Record, measured: &Measured) -> Vec<(String, Read)> {
+        let Measured { code, path, text, specimen, unit } = measured;
         let rules = self.reader.rules(code, specimen, unit);
         if let Some(place) = path.and_then(|p| p.places.iter().find(|p| p.each)) {
             let parts = (1..).zip(record.components(place.field)).filter(|(_, part)| !part.trim().is_empty());
@@ -264,60 +252,42 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
             };
             return parts.map(read).collect();
         }
-        let mut value = value::text(sent, rules);
+        let mut value = value::text(text, rules);
         if record.kind == Kind::Observation {
             // An E1238 hybrid: the value is a component of its own, and nothing says what the others are.
             value = value::text(&record.component(5, 1), rules);
         } else if path.is_some_and(|path| self.leaves_value_behind(path, record)) {
             value.1.push(Doubt::UnreadableValue);
         }
-        vec![(code.to_string(), value)]
+        vec![(code.clone(), value)]
     }
 
     /// When the result was complete; that of the one before it where the driver says so.
-    fn completed(&mut self) -> Option<Timestamp> {
-        let fields = &self.reader.driver.schema.fields;
-        let own = self.reader.time("completed", &fields.completed, &self.scope);
+    fn completed(&mut self, own: Option<Timestamp>) -> Option<Timestamp> {
+        let carries = self.reader.driver.schema.fields.completed_carries;
         let open = self.open.as_mut()?;
         if own.is_some() {
             open.completed.clone_from(&own);
         }
-        own.or_else(|| open.completed.clone().filter(|_| fields.completed_carries))
+        own.or_else(|| open.completed.clone().filter(|_| carries))
     }
 
-    /// One result as its record says it.
-    fn sent(
-        &mut self,
-        record: &Record,
-        (code, value): (String, Read),
-        value_path: Option<&Path>,
-        (specimen, unit): (&str, &str),
-        completed: Option<Timestamp>,
-    ) -> Sent {
+    /// One result as its record says it, but for its value.
+    fn sent(&mut self, record: &Record, measured: Measured<'r>) -> Sent {
         let fields = &self.reader.driver.schema.fields;
+        let flags = flags(&fields.flag, &self.scope, &mut self.reader.trace);
+        let sent = self.reader.sent(record.number, measured, (Value::Absent, Vec::new()), &self.scope);
         let (loinc, name) = match record.kind {
-            Kind::Result => (record.component(3, 1), self.reader.text("test_name", &fields.test_name, &self.scope)),
-            _ => (String::new(), record.component(3, 2)),
+            Kind::Result => (record.component(3, 1), sent.name.clone()),
+            _ => (String::new(), record.component(3, 2).trim().to_string()),
         };
-        let reference = first(&fields.reference_range, &self.scope, true, "reference_range", &mut self.reader.trace).1;
         Sent {
-            record: record.number,
             loinc: asserted_loinc(loinc.trim(), record.component(3, 2).trim()),
-            code,
-            specimen: specimen.to_string(),
-            name: name.trim().to_string(),
-            value,
-            unit: unit.to_string(),
-            reference_range: reference.trim().to_string(),
-            flags: flags(&fields.flag, &self.scope, &mut self.reader.trace),
-            qualitative: self.reader.qualitative(value_path, &self.scope),
-            status: self.reader.text("result_status", &fields.result_status, &self.scope),
+            name,
+            flags,
             order_status: self.open.as_ref().map(|o| o.order_status.clone()).unwrap_or_default(),
-            completed,
-            operator: self.reader.text("operator", &fields.operator, &self.scope),
-            equipment: self.reader.text("equipment", &fields.equipment, &self.scope),
-            dilution: self.reader.text("dilution", &fields.dilution, &self.scope),
-            said: self.reader.conclusions(Stage::Result, &self.scope),
+            completed: self.completed(sent.completed.clone()),
+            ..sent
         }
     }
 
@@ -380,25 +350,10 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
     }
 
     fn failed_order(&self, open: &Open) -> crate::clinical::Observation {
-        self.reader.observation(Sent {
-            record: open.order_record,
-            code: open.service.clone(),
-            specimen: open.report.specimen.type_code.as_ref().map(|t| t.code.clone()).unwrap_or_default(),
-            name: String::new(),
-            loinc: None,
-            value: (Value::Absent, vec![Doubt::FailedRun]),
-            unit: String::new(),
-            reference_range: String::new(),
-            flags: Vec::new(),
-            qualitative: None,
-            status: "X".to_string(),
-            order_status: String::new(),
-            completed: None,
-            operator: String::new(),
-            equipment: String::new(),
-            dilution: String::new(),
-            said: Vec::new(),
-        })
+        let failed = (Value::Absent, vec![Doubt::FailedRun]);
+        let specimen = open.report.specimen.type_code.as_ref().map(|t| t.code.clone()).unwrap_or_default();
+        let sent = Sent::bare(open.order_record, open.service.clone(), failed);
+        self.reader.observation(Sent { specimen, status: "X".to_string(), ..sent })
     }
 }
 

@@ -264,53 +264,31 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
         if !self.reader.has_room(count, segment.number, "OBX") {
             return;
         }
-        let fields = &self.reader.driver.schema.fields;
-        let code = self.reader.code("test_code", &fields.test_code, &self.scope);
-        let (path, text) = first(&fields.value, &self.scope, true, "value", &mut self.reader.trace);
-        if let Some(reason) = self.reader.no_result(&code, &text, &self.scope) {
-            return self.reader.refuse(segment.number, "OBX", reason);
-        }
-        let mut unit = self.reader.text("unit", &fields.unit, &self.scope);
-        if unit == "10" && segment.components_filled(6) > 1 {
-            // `10^3/uL` with its separator left unescaped: no unit is just "10".
-            unit = segment.whole(6);
-        }
-        // Where SPM comes after the results it is not known yet, so an analyte limited to a specimen stays unmapped.
-        let specimen = self.reader.text("specimen_type", &fields.specimen_type, &self.scope);
-        let rules = self.reader.rules(&code, &specimen, &unit);
-        let typed =
-            path.is_none_or(|p| p.places.iter().all(|p| p.record == "OBX" && p.field == 5 && p.component.is_none()));
-        let value = if typed { value::obx(segment, &text, rules) } else { value::text(&text, rules) };
-        let qualitative = self.reader.qualitative(path, &self.scope);
-        let completed = self.completed();
-        let sent = Sent {
-            record: segment.number,
-            loinc: loinc(segment),
-            code,
-            specimen,
-            name: self.reader.text("test_name", &fields.test_name, &self.scope),
-            value,
-            unit,
-            reference_range: first(
-                &fields.reference_range,
-                &self.scope,
-                true,
-                "reference_range",
-                &mut self.reader.trace,
-            )
-            .1
-            .trim()
-            .to_string(),
-            flags: flags(&fields.flag, &self.scope, &mut self.reader.trace),
-            qualitative,
-            status: self.reader.text("result_status", &fields.result_status, &self.scope),
-            order_status: self.scope.component("OBR", 25, 1),
-            completed,
-            operator: self.reader.text("operator", &fields.operator, &self.scope),
-            equipment: self.reader.text("equipment", &fields.equipment, &self.scope),
-            dilution: self.reader.text("dilution", &fields.dilution, &self.scope),
-            said: self.reader.conclusions(Stage::Result, &self.scope),
+        let mut measured = match self.reader.measured(&self.scope) {
+            Ok(measured) => measured,
+            Err(reason) => return self.reader.refuse(segment.number, "OBX", reason),
         };
+        if measured.unit == "10" && segment.components_filled(6) > 1 {
+            // `10^3/uL` with its separator left unescaped: no unit is just "10".
+            measured.unit = segment.whole(6);
+        }
+        // Where SPM comes after the results the specimen is not known yet, so an analyte limited to one stays unmapped.
+        let rules = self.reader.rules_for(&measured);
+        let is_obx_5 = |place: &Place| place.record == "OBX" && place.field == 5 && place.component.is_none();
+        let typed = measured.path.is_none_or(|path| path.places.iter().all(is_obx_5));
+        let value = match typed {
+            true => value::obx(segment, &measured.text, rules),
+            false => value::text(&measured.text, rules),
+        };
+        let fields = &self.reader.driver.schema.fields;
+        let sent = Sent {
+            loinc: loinc(segment),
+            flags: flags(&fields.flag, &self.scope, &mut self.reader.trace),
+            order_status: self.scope.component("OBR", 25, 1),
+            ..self.reader.sent(segment.number, measured, value, &self.scope)
+        };
+        let completed = self.completed(sent.completed.clone());
+        let sent = Sent { completed, ..sent };
         let observation = self.reader.observation(sent);
         if let Some(open) = &mut self.open {
             open.observations.push(observation);
@@ -319,14 +297,13 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
     }
 
     /// When the result was complete; that of the one before it where the driver says so.
-    fn completed(&mut self) -> Option<Timestamp> {
-        let fields = &self.reader.driver.schema.fields;
-        let own = self.reader.time("completed", &fields.completed, &self.scope);
+    fn completed(&mut self, own: Option<Timestamp>) -> Option<Timestamp> {
+        let carries = self.reader.driver.schema.fields.completed_carries;
         let open = self.open.as_mut()?;
         if own.is_some() {
             open.completed.clone_from(&own);
         }
-        own.or_else(|| open.completed.clone().filter(|_| fields.completed_carries))
+        own.or_else(|| open.completed.clone().filter(|_| carries))
     }
 
     fn comment(&mut self, segment: &'m Segment) {
@@ -427,23 +404,5 @@ fn flags(paths: &Paths, scope: &Scope, trace: &mut Trace) -> Vec<String> {
 }
 
 fn failed_order(record: u32, code: String) -> Sent {
-    Sent {
-        record,
-        code,
-        specimen: String::new(),
-        name: String::new(),
-        loinc: None,
-        value: (Value::Absent, vec![Doubt::FailedRun]),
-        unit: String::new(),
-        reference_range: String::new(),
-        flags: Vec::new(),
-        qualitative: None,
-        status: "X".to_string(),
-        order_status: String::new(),
-        completed: None,
-        operator: String::new(),
-        equipment: String::new(),
-        dilution: String::new(),
-        said: Vec::new(),
-    }
+    Sent { status: "X".to_string(), ..Sent::bare(record, code, (Value::Absent, vec![Doubt::FailedRun])) }
 }

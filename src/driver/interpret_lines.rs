@@ -11,7 +11,7 @@ use super::condition::{Stage, Then};
 use super::lines::{DateOrder, Lines, OF_RESULT, RECORD, Unmatched};
 use super::observe::{Reader, Sent, Setting, reason};
 use super::path::{Paths, Place};
-use super::read::{Origin, Source, first};
+use super::read::{Origin, Source};
 use super::{Context, Driver, Interpretation, value};
 use crate::clinical::{Doubt, Observation, Value};
 use crate::message::lines::{Cut, Line, State, read};
@@ -202,35 +202,19 @@ impl<'w, 'r> Walk<'w, 'r> {
     }
 
     fn observation(&mut self, number: u32, scope: &Scope<'_>) -> Option<Observation> {
+        let measured = match self.reader.measured(scope) {
+            Ok(measured) => measured,
+            Err(reason) => {
+                self.reader.refuse(number, KIND, reason);
+                return None;
+            }
+        };
+        let value = value::text(&measured.text, self.reader.rules_for(&measured));
         let fields = &self.reader.driver.schema.fields;
-        let code = self.reader.code("test_code", &fields.test_code, scope);
-        let (path, text) = first(&fields.value, scope, true, "value", &mut self.reader.trace);
-        if let Some(reason) = self.reader.no_result(&code, &text, scope) {
-            self.reader.refuse(number, KIND, reason);
-            return None;
-        }
-        let unit = self.reader.text("unit", &fields.unit, scope);
-        let specimen = self.reader.text("specimen_type", &fields.specimen_type, scope);
-        let rules = self.reader.rules(&code, &specimen, &unit);
         let flags = self.reader.text("flag", &fields.flag, scope);
         let sent = Sent {
-            record: number,
-            code,
-            specimen,
-            name: self.reader.text("test_name", &fields.test_name, scope),
-            loinc: None,
-            value: value::text(&text, rules),
-            unit,
-            reference_range: self.reader.text("reference_range", &fields.reference_range, scope),
             flags: flags.split_whitespace().map(ToString::to_string).collect(),
-            qualitative: self.reader.qualitative(path, scope),
-            status: self.reader.text("result_status", &fields.result_status, scope),
-            order_status: String::new(),
-            completed: self.reader.time("completed", &fields.completed, scope),
-            operator: self.reader.text("operator", &fields.operator, scope),
-            equipment: self.reader.text("equipment", &fields.equipment, scope),
-            dilution: self.reader.text("dilution", &fields.dilution, scope),
-            said: self.reader.conclusions(Stage::Result, scope),
+            ..self.reader.sent(number, measured, value, scope)
         };
         let mut observation = self.reader.observation(sent);
         let comment = self.reader.text("comment", &fields.comment, scope);
@@ -253,25 +237,8 @@ impl<'w, 'r> Walk<'w, 'r> {
             return;
         }
         let text = self.traced(UNREAD, line.number, line.text.clone());
-        let observation = self.reader.observation(Sent {
-            record: line.number,
-            code: String::new(),
-            specimen: String::new(),
-            name: String::new(),
-            loinc: None,
-            value: (Value::Text(text), vec![Doubt::UnreadableValue]),
-            unit: String::new(),
-            reference_range: String::new(),
-            flags: Vec::new(),
-            qualitative: None,
-            status: String::new(),
-            order_status: String::new(),
-            completed: None,
-            operator: String::new(),
-            equipment: String::new(),
-            dilution: String::new(),
-            said: Vec::new(),
-        });
+        let unreadable = (Value::Text(text), vec![Doubt::UnreadableValue]);
+        let observation = self.reader.observation(Sent::bare(line.number, String::new(), unreadable));
         self.results += 1;
         self.observations.push(observation);
     }

@@ -7,7 +7,7 @@
 use super::condition::{Stage, Then};
 use super::observe::{Reader, Sent, Setting, asserted_loinc, reason};
 use super::path::{Paths, Place};
-use super::read::{Origin, Source, Trace, first};
+use super::read::{Origin, Source, Trace};
 use super::{Context, Driver, Interpretation, unread, value};
 use crate::clinical::{Coding, Doubt, Observation, Timestamp};
 use crate::message::poct1a::{self, Document, Element, RESULT};
@@ -213,34 +213,19 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
         if !self.reader.has_room(count, record, RESULT) {
             return None;
         }
+        let measured = match self.reader.measured(scope) {
+            Ok(measured) => measured,
+            Err(reason) => {
+                self.reader.refuse(record, RESULT, reason);
+                return None;
+            }
+        };
+        let value = value::text(&measured.text, self.reader.rules_for(&measured));
         let fields = &self.reader.driver.schema.fields;
-        let code = self.reader.code("test_code", &fields.test_code, scope);
-        let (path, text) = first(&fields.value, scope, true, "value", &mut self.reader.trace);
-        if let Some(reason) = self.reader.no_result(&code, &text, scope) {
-            self.reader.refuse(record, RESULT, reason);
-            return None;
-        }
-        let unit = self.reader.text("unit", &fields.unit, scope);
-        let specimen = self.reader.text("specimen_type", &fields.specimen_type, scope);
-        let rules = self.reader.rules(&code, &specimen, &unit);
         let sent = Sent {
-            record,
             loinc: loinc(result),
-            code,
-            specimen,
-            name: self.reader.text("test_name", &fields.test_name, scope),
-            value: value::text(&text, rules),
-            unit,
-            reference_range: self.reader.text("reference_range", &fields.reference_range, scope),
             flags: flags(&fields.flag, scope, &mut self.reader.trace),
-            qualitative: self.reader.qualitative(path, scope),
-            status: self.reader.text("result_status", &fields.result_status, scope),
-            order_status: String::new(),
-            completed: self.reader.time("completed", &fields.completed, scope),
-            operator: self.reader.text("operator", &fields.operator, scope),
-            equipment: self.reader.text("equipment", &fields.equipment, scope),
-            dilution: self.reader.text("dilution", &fields.dilution, scope),
-            said: self.reader.conclusions(Stage::Result, scope),
+            ..self.reader.sent(record, measured, value, scope)
         };
         let mut observation = self.reader.observation(sent);
         let sound = SOUND_SERVICES.contains(&scope.value("SVC", "SVC.status_cd"))

@@ -303,37 +303,15 @@ impl<'m> Walk<'_, '_, 'm> {
         if !self.reader.has_room(self.results, record, ROW) {
             return;
         }
-        let fields = &self.reader.driver.schema.fields;
-        let code = self.reader.code("test_code", &fields.test_code, scope);
-        let (path, text) = first(&fields.value, scope, true, "value", &mut self.reader.trace);
-        if let Some(reason) = self.reader.no_result(&code, &text, scope) {
-            return self.reader.refuse(record, ROW, reason);
-        }
-        let unit = self.reader.text("unit", &fields.unit, scope);
-        let specimen = self.open.as_ref().and_then(|open| open.head.specimen.type_code.as_ref());
-        let specimen = specimen.map(|code| code.code.clone()).unwrap_or_default();
-        let rules = self.reader.rules(&code, &specimen, &unit);
-        let name = self.reader.text("test_name", &fields.test_name, scope);
-        let flag = first(&fields.flag, scope, true, "flag", &mut self.reader.trace).1;
-        let sent = Sent {
-            record,
-            loinc: asserted_loinc(&code, &name),
-            code,
-            specimen,
-            name,
-            value: value::text(&text, rules),
-            unit,
-            reference_range: self.reader.text("reference_range", &fields.reference_range, scope),
-            flags: vec![flag],
-            qualitative: self.reader.qualitative(path, scope),
-            status: self.reader.text("result_status", &fields.result_status, scope),
-            order_status: String::new(),
-            completed: self.reader.time("completed", &fields.completed, scope),
-            operator: self.reader.text("operator", &fields.operator, scope),
-            equipment: self.reader.text("equipment", &fields.equipment, scope),
-            dilution: self.reader.text("dilution", &fields.dilution, scope),
-            said: self.reader.conclusions(Stage::Result, scope),
+        let measured = match self.reader.measured(scope) {
+            Ok(measured) => measured,
+            Err(reason) => return self.reader.refuse(record, ROW, reason),
         };
+        let value = value::text(&measured.text, self.reader.rules_for(&measured));
+        let fields = &self.reader.driver.schema.fields;
+        let flag = first(&fields.flag, scope, true, "flag", &mut self.reader.trace).1;
+        let sent = self.reader.sent(record, measured, value, scope);
+        let sent = Sent { loinc: asserted_loinc(&sent.code, &sent.name), flags: vec![flag], ..sent };
         let mut observation = self.reader.observation(sent);
         if self.may_be_cut(scope, value_at) {
             observation.doubts.push(Doubt::Incomplete);
@@ -401,25 +379,8 @@ impl<'m> Walk<'_, '_, 'm> {
                 self.reader.trace.add(field, path.to_string(), number, text);
             }
             let rules = self.reader.rules(code, "", unit);
-            let observation = self.reader.observation(Sent {
-                record: number,
-                code: code.to_string(),
-                specimen: String::new(),
-                name: String::new(),
-                loinc: None,
-                value: value::text(text, rules),
-                unit: unit.to_string(),
-                reference_range: String::new(),
-                flags: Vec::new(),
-                qualitative: None,
-                status: String::new(),
-                order_status: String::new(),
-                completed: None,
-                operator: String::new(),
-                equipment: String::new(),
-                dilution: String::new(),
-                said: Vec::new(),
-            });
+            let sent = Sent::bare(number, code.to_string(), value::text(text, rules));
+            let observation = self.reader.observation(Sent { unit: unit.to_string(), ..sent });
             self.add(observation);
             self.unread(row, |at| at < 3);
         }

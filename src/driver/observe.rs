@@ -2,7 +2,7 @@
 
 use super::condition::{Stage, Then};
 use super::identify::{is_loinc, wildcard};
-use super::path::Paths;
+use super::path::{Path, Paths};
 use super::quirk::Quirk;
 use super::read::{Source, Trace, first};
 use super::schema::{Analyte, ValueKind};
@@ -27,7 +27,20 @@ pub(super) mod reason {
     pub const BEYOND: &str = "behind the point to which the document can be read";
 }
 
+/// What a result record measures: by this the rest of it is read.
+pub(super) struct Measured<'r> {
+    pub code: String,
+    /// The path the value stands at; `None` when there is none.
+    pub path: Option<&'r Path>,
+    /// The value as it stands there.
+    pub text: String,
+    /// Type of the specimen, as sent.
+    pub specimen: String,
+    pub unit: String,
+}
+
 /// One result as its record says it.
+#[derive(Clone)]
 pub(super) struct Sent {
     pub record: u32,
     pub code: String,
@@ -51,6 +64,31 @@ pub(super) struct Sent {
     pub dilution: String,
     /// What the rules on the result conclude.
     pub said: Vec<Then>,
+}
+
+impl Sent {
+    /// A result of which nothing more is known.
+    pub fn bare(record: u32, code: String, value: Read) -> Self {
+        Sent {
+            record,
+            code,
+            specimen: String::new(),
+            name: String::new(),
+            loinc: None,
+            value,
+            unit: String::new(),
+            reference_range: String::new(),
+            flags: Vec::new(),
+            qualitative: None,
+            status: String::new(),
+            order_status: String::new(),
+            completed: None,
+            operator: String::new(),
+            equipment: String::new(),
+            dilution: String::new(),
+            said: Vec::new(),
+        }
+    }
 }
 
 /// What is true of every result in a message.
@@ -240,6 +278,49 @@ impl<'r> Reader<'r> {
         }
         let trim: Vec<char> = fields.test_code_trim.chars().collect();
         code.trim_end_matches(trim.as_slice()).trim().to_string()
+    }
+
+    /// What a record measures, or why it makes no observation.
+    pub fn measured(&mut self, source: &impl Source) -> Result<Measured<'r>, &'static str> {
+        let driver = self.driver;
+        let fields = &driver.schema.fields;
+        let code = self.code("test_code", &fields.test_code, source);
+        let (path, text) = first(&fields.value, source, true, "value", &mut self.trace);
+        if let Some(reason) = self.no_result(&code, &text, source) {
+            return Err(reason);
+        }
+        // Whole in LIS02-A2, because `10^3/uL` is often sent without escaping its separator.
+        let whole = driver.protocol() == Protocol::Astm;
+        let unit = first(&fields.unit, source, whole, "unit", &mut self.trace).1.trim().to_string();
+        let specimen = self.text("specimen_type", &fields.specimen_type, source);
+        Ok(Measured { code, path, text, specimen, unit })
+    }
+
+    /// What every protocol says alike of a result. Flags, a LOINC of its own and the status of an order are left to the
+    /// interpreter: each protocol has its own place for them.
+    pub fn sent(&mut self, record: u32, measured: Measured<'r>, value: Read, source: &impl Source) -> Sent {
+        let driver = self.driver;
+        let fields = &driver.schema.fields;
+        let range = first(&fields.reference_range, source, true, "reference_range", &mut self.trace).1;
+        Sent {
+            specimen: measured.specimen,
+            name: self.text("test_name", &fields.test_name, source),
+            unit: measured.unit,
+            reference_range: range.trim().to_string(),
+            qualitative: self.qualitative(measured.path, source),
+            status: self.text("result_status", &fields.result_status, source),
+            completed: self.time("completed", &fields.completed, source),
+            operator: self.text("operator", &fields.operator, source),
+            equipment: self.text("equipment", &fields.equipment, source),
+            dilution: self.text("dilution", &fields.dilution, source),
+            said: self.conclusions(Stage::Result, source),
+            ..Sent::bare(record, measured.code, value)
+        }
+    }
+
+    /// How the value of what was measured is to be read.
+    pub fn rules_for(&self, measured: &Measured) -> Rules<'r> {
+        self.rules(&measured.code, &measured.specimen, &measured.unit)
     }
 
     /// How the value of this code is to be read.

@@ -37,9 +37,11 @@ pub(super) struct Trace {
 }
 
 impl Trace {
-    /// Remembers where a text stood.
+    /// Remembers where a text stood; once, however often it is read.
     pub fn add(&mut self, field: &'static str, path: String, record: u32, text: &str) {
-        if self.on && self.origins.len() < ORIGINS_MAX {
+        let is_this = |o: &Origin| o.field == field && o.path == path && o.text.expose() == text;
+        let known = || self.origins.iter().rev().take_while(|origin| origin.record == record).any(is_this);
+        if self.on && self.origins.len() < ORIGINS_MAX && !known() {
             self.origins.push(Origin { field, path, record, text: Phi::new(text) });
         }
     }

@@ -35,6 +35,7 @@ pub mod worklist;
 use crate::clinical::Report;
 use crate::message::charset::Charset;
 pub use crate::wire::Protocol;
+use crate::wire::line::Framing;
 pub use read::Origin;
 use schema::{Analyte, Identity, Schema};
 use serde::Serialize;
@@ -129,6 +130,8 @@ pub struct Context {
     pub zone: jiff::tz::TimeZone,
     /// Character set the link is configured for; goes before the driver's, after what the message itself declares.
     pub charset: Option<String>,
+    /// How the link tells messages apart, when it does so in another way than the driver says (`protocol = "lines"` only).
+    pub framing: Option<Framing>,
     /// False when the session ended before the message was complete.
     pub complete: bool,
 }

@@ -83,7 +83,7 @@ fn read(raw: &[u8]) -> (String, Interpretation) {
 }
 
 fn context() -> Context {
-    Context { zone: jiff::tz::TimeZone::UTC, charset: None, complete: true }
+    Context { zone: jiff::tz::TimeZone::UTC, charset: None, framing: None, complete: true }
 }
 
 fn capture(name: &str) -> Option<Vec<u8>> {

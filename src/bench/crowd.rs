@@ -64,7 +64,7 @@ pub fn preview_ms() -> f64 {
          R|2|^^^HISTOGRAM|{histogram}||||||F\rL|1|N\r"
     );
     let registry = Registry::builtin();
-    let context = Context { zone: jiff::tz::TimeZone::UTC, charset: None, complete: true };
+    let context = Context { zone: jiff::tz::TimeZone::UTC, charset: None, framing: None, complete: true };
     let took = (0..PREVIEWS).map(|_| {
         let began = Instant::now();
         let driver = registry.identify(guess_protocol(message.as_bytes()), message.as_bytes());

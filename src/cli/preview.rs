@@ -103,7 +103,7 @@ impl Preview {
             }
         };
         let zone = jiff::tz::TimeZone::get(&self.time_zone).context("time zone")?;
-        let context = Context { zone, charset: self.charset.clone(), complete: true };
+        let context = Context { zone, charset: self.charset.clone(), framing: None, complete: true };
         let (interpretation, origins) = explain(driver, &raw, &context);
         let policy = Policy { unmapped: self.unmapped, ..Policy::default() };
         let (results, messages) = outcome(&interpretation, &policy, self.form, self.reveal);
@@ -438,7 +438,7 @@ C|1|I|seen by DOE|G\rR|2|^^^K|4.1|mmol/L||N||F\rR|3|||\rL|1\r";
     fn printed(reveal: bool) -> (String, serde_json::Value) {
         let registry = Registry::builtin();
         let driver = registry.generic(Protocol::Astm);
-        let context = Context { zone: jiff::tz::TimeZone::UTC, charset: None, complete: true };
+        let context = Context { zone: jiff::tz::TimeZone::UTC, charset: None, framing: None, complete: true };
         let (interpretation, origins) = explain(driver, RAW, &context);
         let form = As::Hl7;
         let (results, messages) = outcome(&interpretation, &Policy::default(), form, reveal);

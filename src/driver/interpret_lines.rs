@@ -49,7 +49,8 @@ pub(super) fn interpret(driver: &Driver, raw: &[u8], context: &Context, trace: b
         block_bytes: lines.block_bytes,
         block_start: &lines.block_start.0,
     };
-    let parts = read(raw, driver.wire().framing.as_ref(), &cut, charset);
+    let framing = context.framing.as_ref().or(driver.wire().framing.as_ref());
+    let parts = read(raw, framing, &cut, charset);
     let mut walk = Walk::new(&mut reader, lines);
     for part in &parts {
         walk.setting.incomplete |= part.state == State::Loose;

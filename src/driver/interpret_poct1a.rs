@@ -328,7 +328,7 @@ mod tests {
     fn read(text: &str) -> Interpretation {
         assert_eq!(guess_protocol(text.as_bytes()), Protocol::Poct1a);
         let zone = jiff::tz::TimeZone::get("America/Los_Angeles").unwrap();
-        let context = Context { zone, charset: None, complete: true };
+        let context = Context { zone, charset: None, framing: None, complete: true };
         super::super::interpret(Registry::builtin().generic(Protocol::Poct1a), text.as_bytes(), &context)
     }
 

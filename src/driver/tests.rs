@@ -32,7 +32,7 @@ OBX|1|ST|X1||word||||||F\r\
 SPM|1|S-200||BLD\r";
 
 fn context() -> Context {
-    Context { zone: jiff::tz::TimeZone::get("Europe/Berlin").unwrap(), charset: None, complete: true }
+    Context { zone: jiff::tz::TimeZone::get("Europe/Berlin").unwrap(), charset: None, framing: None, complete: true }
 }
 
 fn read(protocol: Protocol, raw: &[u8]) -> Interpretation {

@@ -17,6 +17,7 @@ pub struct LinkRules {
     driver: Option<String>,
     zone: jiff::tz::TimeZone,
     charset: Option<String>,
+    framing: Option<wire::line::Framing>,
     instruments: Listed,
 }
 
@@ -44,6 +45,7 @@ impl Reading {
                 .and_then(|name| jiff::tz::TimeZone::get(name).ok())
                 .unwrap_or_else(|| zone.clone()),
             charset: config.charset.clone(),
+            framing: config.framing.clone(),
             policy: config.policy(),
             resend_window_s: config.resend_window_s.into(),
             instruments: Listed::of(config),
@@ -85,6 +87,7 @@ impl Reading {
         let context = driver::Context {
             zone: named.and_then(|i| i.zone.clone()).unwrap_or_else(|| rules.zone.clone()),
             charset: named.and_then(|i| i.charset.clone()).or_else(|| rules.charset.clone()),
+            framing: rules.framing.clone(),
             complete: entry.complete,
         };
         let mut interpretation = driver::interpret(driver, &entry.raw, &context);
@@ -100,6 +103,7 @@ impl LinkRules {
             driver: None,
             zone: jiff::tz::TimeZone::UTC,
             charset: None,
+            framing: None,
             policy: rules::Policy { clock_limit: Duration::from_secs(900), ..Default::default() },
             resend_window_s: 600,
             instruments: Listed::default(),

@@ -154,7 +154,12 @@ impl LinkWorklist {
     /// Answers the query in an entry. Blocks on the database.
     fn answer(&self, raw: &[u8]) -> Result<Found, JournalError> {
         let driver = self.driver(raw);
-        let context = Context { zone: self.zone(), charset: self.config.charset.clone(), complete: true };
+        let context = Context {
+            zone: self.zone(),
+            charset: self.config.charset.clone(),
+            framing: self.config.framing.clone(),
+            complete: true,
+        };
         let Some(query) = query::query(driver, raw, &context) else { return Ok(Found::Nothing) };
         self.count("the instrument asked for orders");
         if query.cancels {

@@ -80,7 +80,7 @@ fn core(criterion: &mut Criterion) {
     let frames = frames(&registry);
     let raw = frames.concat();
     let driver = registry.identify(Protocol::Astm, &raw);
-    let context = Context { zone: jiff::tz::TimeZone::UTC, charset: None, complete: true };
+    let context = Context { zone: jiff::tz::TimeZone::UTC, charset: None, framing: None, complete: true };
     let interpretation = interpret(driver, &raw, &context);
     let report = interpretation.reports.first().cloned().unwrap_or_default();
     let target = |format| Target {

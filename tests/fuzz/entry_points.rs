@@ -205,7 +205,7 @@ fn records(protocol: Protocol, input: &[u8]) {
 }
 
 fn read_with(driver: &Driver, input: &[u8]) {
-    let context = Context { zone: TimeZone::UTC, charset: None, complete: true };
+    let context = Context { zone: TimeZone::UTC, charset: None, framing: None, complete: true };
     let read = driver::interpret(driver, input, &context);
     // I7: every result is an observation or a refused record.
     let observations: usize = read.reports.iter().map(|report| report.observations.len()).sum();

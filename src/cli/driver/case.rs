@@ -97,7 +97,7 @@ pub fn run(driver: &Driver, steps: &[Step], read_bytes: usize, orders: Option<&[
     let kept = sessions.iter().zip(replayed.entries()).filter(|(session, _)| !again.contains(session));
     let entries = kept
         .map(|(_, (raw, complete))| {
-            let context = Context { zone: zone.clone(), charset: None, complete };
+            let context = Context { zone: zone.clone(), charset: None, framing: None, complete };
             Entry { complete, interpretation: interpret(driver, &raw, &context) }
         })
         .collect();
@@ -108,7 +108,7 @@ pub fn run(driver: &Driver, steps: &[Step], read_bytes: usize, orders: Option<&[
 pub fn play(driver: &Driver, steps: &[Step], read_bytes: usize, orders: Option<&[WorkOrder]>) -> Replayed {
     let zone = jiff::tz::TimeZone::get(ZONE).unwrap_or(jiff::tz::TimeZone::UTC);
     let answer = |raw: &[u8]| {
-        let context = Context { zone: zone.clone(), charset: None, complete: true };
+        let context = Context { zone: zone.clone(), charset: None, framing: None, complete: true };
         let query = query::query(driver, raw, &context).filter(|query| !query.cancels)?;
         Some(worklist::answer(driver, &worklist::Site::default(), &query, orders?, NOW).records)
     };

@@ -31,7 +31,7 @@ pub(super) fn scaffold(folder: &Path, raw: &[u8]) -> anyhow::Result<()> {
 
 fn toml_for(protocol: Protocol, sender: &str, raw: &[u8]) -> String {
     let registry = Registry::builtin();
-    let context = Context { zone: jiff::tz::TimeZone::UTC, charset: None, complete: true };
+    let context = Context { zone: jiff::tz::TimeZone::UTC, charset: None, framing: None, complete: true };
     let (interpretation, origins) = explain(registry.generic(protocol), raw, &context);
     let (name, wire, first) = match protocol {
         Protocol::Astm => ("astm", "[wire]\nbaud = 9600\n\n", "specimen_id = [\"O.3.1\"]\n# test_code = [\"R.3.4\"]\n"),
@@ -235,7 +235,7 @@ mod tests {
             super::super::overlay(&mut registry, folder.path()).unwrap();
             let driver = registry.identify(Protocol::Table, raw);
             assert_eq!(driver.id, "acme-table", "{text}");
-            let context = Context { zone: jiff::tz::TimeZone::UTC, charset: None, complete: true };
+            let context = Context { zone: jiff::tz::TimeZone::UTC, charset: None, framing: None, complete: true };
             let (read, generic) =
                 (explain(driver, raw, &context).0, explain(registry.generic(Protocol::Table), raw, &context).0);
             let results = |read: &Interpretation| {

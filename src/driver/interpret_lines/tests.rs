@@ -6,7 +6,7 @@ use crate::driver::{Context, Driver, Interpretation, Protocol, Registry, explain
 const HEAD: &str = "[identity]\nvendor = \"Acme\"\nmodel = \"One\"\nprotocol = \"lines\"\n";
 
 fn context() -> Context {
-    Context { zone: jiff::tz::TimeZone::UTC, charset: None, complete: true }
+    Context { zone: jiff::tz::TimeZone::UTC, charset: None, framing: None, complete: true }
 }
 
 fn driver(toml: &str) -> Driver {

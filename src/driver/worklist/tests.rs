@@ -9,7 +9,7 @@ use proptest::prelude::*;
 const NOW: &str = "20261103180000";
 
 fn context() -> Context {
-    Context { zone: jiff::tz::TimeZone::UTC, charset: None, complete: true }
+    Context { zone: jiff::tz::TimeZone::UTC, charset: None, framing: None, complete: true }
 }
 
 fn driver(more: &str) -> Driver {

@@ -37,6 +37,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("link.framing.first_line", r#""^REPORT""#),
     ("link.framing.last_line", r#""^END""#),
     ("link.framing.ack", r#""<ACK>""#),
+    ("link.framing.ack_echo", "1"),
     ("link.framing.nak", r#""<NAK>""#),
     ("link.framing.reply_within_ms", "2500"),
     ("link.framing.length.at", "1"),

@@ -42,6 +42,8 @@ pub struct Framing {
     pub reply: Reply,
     /// Bytes of the positive answer; left out, "<ACK>".
     pub ack: Mark,
+    /// Position of a byte of the message, from 0, that stands behind the positive answer: the number of the message.
+    pub ack_echo: Option<usize>,
     /// Bytes of the negative answer; left out, "<NAK>".
     pub nak: Mark,
     /// The answer is not sent earlier than this after the message, in milliseconds.
@@ -225,9 +227,11 @@ impl Framing {
         self.ends_by_silence() && self.start.0.is_empty() && self.first_line.is_none()
     }
 
-    /// The positive answer.
-    pub fn ack_bytes(&self) -> Vec<u8> {
-        if self.ack.0.is_empty() { vec![0x06] } else { self.ack.0.clone() }
+    /// The positive answer to this message.
+    pub fn ack_bytes(&self, message: &[u8]) -> Vec<u8> {
+        let mut answer = if self.ack.0.is_empty() { vec![0x06] } else { self.ack.0.clone() };
+        answer.extend(self.ack_echo.and_then(|at| message.get(at)));
+        answer
     }
 
     /// The negative answer.

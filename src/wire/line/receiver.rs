@@ -276,7 +276,8 @@ impl Receiver {
     fn kept(&mut self, now: Time, pending: &Pending) {
         match pending.outcome {
             Outcome::Answered if self.answers() => {
-                let ack = self.config.framing.ack_bytes();
+                let message = if let Item::Message(bytes) = &pending.item { bytes.as_slice() } else { &[] };
+                let ack = self.config.framing.ack_bytes(message);
                 self.say(now, pending.came_at, ack);
             }
             Outcome::Answered => {}

@@ -27,7 +27,10 @@ const UNIT_MAX: usize = 24;
 pub(super) fn interpret(driver: &Driver, raw: &[u8], context: &Context, trace: bool) -> (Interpretation, Vec<Origin>) {
     let mut reader = Reader::new(driver, context, trace);
     let charset = reader.charset();
-    let reading = tables::read(raw, charset, driver.schema.table.delimiter);
+    let mut reading = tables::read(raw, charset, driver.schema.table.delimiter);
+    let empty = &driver.schema.table.empty;
+    let is_nothing = |cell: &&mut String| empty.iter().any(|nothing| nothing == bare(cell));
+    reading.rows.iter_mut().flat_map(|row| &mut row.cells).filter(is_nothing).for_each(String::clear);
     for oddity in &reading.oddities {
         reader.note(oddity.record, oddity.what);
     }

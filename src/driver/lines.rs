@@ -117,10 +117,12 @@ pub struct Record {
     pub begins_report: bool,
 }
 
-/// Columns of a line that repeat.
+/// What of a line repeats.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Repeat {
+    /// In a record with a pattern: the pattern of each result in what is left of the line.
+    pub pattern: Option<Pattern>,
     /// First column, from 1, or first field of a separated line.
     pub from: usize,
     /// Width in columns, or number of fields.
@@ -209,11 +211,14 @@ impl Record {
             return wrong("`bytes` lie inside a block of `lines.block_bytes`", "bytes");
         }
         if let Some(repeat) = &self.repeat {
+            let patterns = self.pattern.is_some() && repeat.pattern.is_some();
             let columns = !self.columns.is_empty() && !repeat.columns.is_empty();
             let fields = self.separator.is_some() && !repeat.fields.is_empty();
-            if repeat.from == 0 || repeat.width == 0 || columns == fields {
+            let counted = repeat.from > 0 && repeat.width > 0;
+            if !(patterns || (counted && columns != fields)) {
                 return wrong(
-                    "`repeat` has `from`, `width` and `columns` in a record of columns, or `fields` in a separated one",
+                    "`repeat` has `pattern` in a record with one, `from`, `width` and `columns` in a record of columns, or \
+                     `from`, `width` and `fields` in a separated one",
                     "repeat",
                 );
             }
@@ -227,7 +232,8 @@ impl Record {
     }
 
     fn names(&self) -> impl Iterator<Item = &str> {
-        let groups = self.pattern.iter().flat_map(|pattern| pattern.0.capture_names().flatten());
+        let repeats = self.repeat.iter().flat_map(|repeat| &repeat.pattern);
+        let groups = self.pattern.iter().chain(repeats).flat_map(|pattern| pattern.0.capture_names().flatten());
         let repeated = self.repeat.iter().flat_map(|r| r.columns.keys().chain(&r.fields)).map(String::as_str);
         let maps = self.columns.keys().chain(self.bytes.keys()).chain(self.set.keys());
         let own = maps.chain(&self.fields).chain(self.tags.values()).map(String::as_str);

@@ -358,6 +358,8 @@ pub struct Table {
     pub other_columns: Vec<String>,
     /// Columns that are written once for several rows: a blank cell means what stands above it.
     pub fill_down: Vec<String>,
+    /// What a cell holds in which there is nothing (`"."`, `"n/a"`).
+    pub empty: Vec<String>,
     /// First cells of rows that sum up and are no results (`*` is a wildcard).
     pub footer: Vec<String>,
     /// How times are written when they can be read in several ways, as strptime has it: `"%d/%m/%Y %I:%M %p"`.

@@ -23,6 +23,31 @@ const ZONES: [(&str, &str); 11] = [
     ("PST", "-0800"),
     ("PDT", "-0700"),
 ];
+/// Months in French, German, Spanish, Italian and Portuguese by their beginnings.
+#[rustfmt::skip]
+const MONTHS: [(&str, &str); 33] = [
+    ("janv", "Jan"), ("jän", "Jan"), ("ene", "Jan"), ("gen", "Jan"), ("fév", "Feb"), ("fev", "Feb"),
+    ("feb", "Feb"), ("mär", "Mar"), ("mrz", "Mar"), ("mars", "Mar"), ("avr", "Apr"), ("abr", "Apr"),
+    ("mai", "May"), ("may", "May"), ("mag", "May"), ("juin", "Jun"), ("juni", "Jun"), ("giu", "Jun"),
+    ("juil", "Jul"), ("juli", "Jul"), ("lug", "Jul"), ("aoû", "Aug"), ("aou", "Aug"), ("ago", "Aug"),
+    ("set", "Sep"), ("okt", "Oct"), ("ott", "Oct"), ("out", "Oct"), ("nov", "Nov"), ("dez", "Dec"),
+    ("déc", "Dec"), ("dec", "Dec"), ("dic", "Dec"),
+];
+/// What is English already.
+const ENGLISH: [&str; 12] = [
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
+];
 /// Longest text that is tried, in bytes.
 const TEXT_MAX: usize = 64;
 
@@ -47,8 +72,9 @@ pub(super) fn fault(format: &str) -> Option<String> {
     (!whole).then(|| "it must say year, month and day, such as \"%d/%m/%Y %H:%M\"".to_string())
 }
 
-/// One blank between words, `p.m.` as PM, and no `T` between date and time.
+/// One blank between words, months in English, `p.m.` as PM, and no `T` between date and time.
 fn plain(text: &str) -> String {
+    let text = in_english(text);
     let mut words: Vec<String> = text.split_whitespace().map(str::to_string).collect();
     for word in &mut words {
         match word.to_ascii_lowercase().trim_matches(',').replace('.', "").as_str() {
@@ -62,6 +88,23 @@ fn plain(text: &str) -> String {
         Some((date, time)) if date.ends_with(digit) && time.starts_with(digit) => format!("{date} {time}"),
         _ => text,
     }
+}
+
+/// The name of a month in one of the languages above, as its three English letters.
+fn in_english(text: &str) -> String {
+    let is_word = |c: char| c.is_alphabetic();
+    let Some(start) = text.find(is_word) else { return text.to_string() };
+    let (mut from, mut done) = (start, String::from(text.get(..start).unwrap_or("")));
+    while let Some(rest) = text.get(from..).filter(|rest| !rest.is_empty()) {
+        let length = if rest.starts_with(is_word) { rest.find(|c| !is_word(c)) } else { rest.find(is_word) };
+        let piece = rest.get(..length.unwrap_or(rest.len())).unwrap_or(rest);
+        let lower = piece.to_lowercase();
+        let month = MONTHS.iter().find(|(beginning, _)| lower.starts_with(beginning));
+        let month = month.filter(|_| !ENGLISH.contains(&lower.as_str()));
+        done.push_str(month.map_or(piece, |(_, english)| english));
+        from += piece.len();
+    }
+    done
 }
 
 fn by_format(text: &str, format: &str) -> Option<String> {
@@ -175,6 +218,9 @@ mod tests {
             ("12/25/2014 12:42 a.m.", "201412250042"),
             ("11/11/2026", "20261111"),
             ("03-Nov-2026", "20261103"),
+            ("3 November 2026", "20261103"),
+            ("3 novembre 2026 12:26", "202611031226"),
+            ("7 Mai 2026", "20260507"),
             ("Nov 3, 2026", ""),
             ("12/10/2014 4:42 p.m.", ""),
             ("09/01/15 05:20:37", ""),

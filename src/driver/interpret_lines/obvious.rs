@@ -137,7 +137,8 @@ impl Table {
             let cell = cell.trim();
             let name = self.names.get(at).map_or("", |name| name.trim());
             match fields.get(at).copied().flatten() {
-                _ if cell.is_empty() => {}
+                // A row without an id has none; it is not that of the row above.
+                _ if cell.is_empty() && fields.get(at) != Some(&Some("specimen_id")) => {}
                 Some(field) if long || !matches!(field, "test_code" | "value" | "unit" | "flag") => {
                     put(&mut reading.shared, field, cell, row.number);
                 }
@@ -222,6 +223,9 @@ fn labelled(text: &str, number: u32) -> Option<Reading> {
         let pair = split_at.and_then(|at| piece.get(..at).zip(piece.get(at + 1..)));
         let pair = pair.filter(|(name, _)| name.chars().any(char::is_alphabetic) && !is_clock(name));
         match pair.map(|(name, said)| (name.trim(), said.trim_start_matches(['=', ':']).trim())) {
+            Some((name, "")) if label(name) == Some("specimen_id") => {
+                put(&mut reading.shared, "specimen_id", "", number)
+            }
             Some((_, "")) | None => rest.push(piece.to_string()),
             Some((name, said)) => match label(name) {
                 Some("comment") => rest.push(said.to_string()),

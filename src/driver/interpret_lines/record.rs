@@ -1,7 +1,7 @@
 //! Reading one line by one record of `[lines]`.
 
 use super::{Bag, Reading};
-use crate::driver::lines::{Columns, Record};
+use crate::driver::lines::{Columns, Pattern, Record};
 use crate::message::lines::Line;
 use crate::message::tables::split_line;
 
@@ -10,7 +10,7 @@ pub(super) fn read(record: &Record, line: &Line) -> Option<Reading> {
     if record.when.as_ref().is_some_and(|when| !when.0.is_match(&line.text)) {
         return None;
     }
-    let mut note = Note { record, number: line.number };
+    let note = Note { record, number: line.number };
     let mut reading = if record.pattern.is_some() {
         note.by_pattern(&line.text)?
     } else if !record.columns.is_empty() {
@@ -36,27 +36,24 @@ struct Note<'r> {
 }
 
 impl Note<'_> {
-    fn by_pattern(&mut self, text: &str) -> Option<Reading> {
-        let pattern = &self.record.pattern.as_ref()?.0;
+    fn by_pattern(&self, text: &str) -> Option<Reading> {
+        let pattern = self.record.pattern.as_ref()?;
         let mut reading = Reading::default();
         let mut rest = String::new();
-        let mut at = 0;
-        let mut bags = Vec::new();
-        for found in pattern.captures_iter(text) {
-            let Some(whole) = found.get(0) else { continue };
-            rest.push_str(text.get(at..whole.start()).unwrap_or_default());
-            at = whole.end();
-            let mut bag = Bag::new();
-            for name in pattern.capture_names().flatten() {
-                self.put(&mut bag, name, found.name(name).map_or("", |m| m.as_str()));
+        let repeated = self.record.repeat.as_ref().and_then(|repeat| repeat.pattern.as_ref());
+        if let Some(repeated) = repeated {
+            let head = pattern.0.find(text)?;
+            let (before, tail) = (text.get(..head.start())?, text.get(head.end()..)?);
+            reading.shared = self.matches(pattern, head.as_str(), &mut rest).pop()?;
+            rest.insert_str(0, before);
+            reading.results = self.matches(repeated, tail, &mut rest);
+        } else {
+            let mut bags = self.matches(pattern, text, &mut rest);
+            match bags.len() {
+                0 => return None,
+                1 => reading.shared = bags.pop().unwrap_or_default(),
+                _ => reading.results = bags,
             }
-            bags.push(bag);
-        }
-        rest.push_str(text.get(at..).unwrap_or_default());
-        match bags.len() {
-            0 => return None,
-            1 => reading.shared = bags.pop().unwrap_or_default(),
-            _ => reading.results = bags,
         }
         if rest.chars().any(char::is_alphanumeric) {
             reading.rest = rest.trim().to_string();
@@ -64,7 +61,27 @@ impl Note<'_> {
         Some(reading)
     }
 
-    fn by_columns(&mut self, text: &str) -> Reading {
+    /// What each match says; `rest` takes what stands between them.
+    fn matches(&self, pattern: &Pattern, text: &str, rest: &mut String) -> Vec<Bag> {
+        let mut bags = Vec::new();
+        let mut at = 0;
+        for found in pattern.0.captures_iter(text) {
+            let Some(whole) = found.get(0) else { continue };
+            rest.push_str(text.get(at..whole.start()).unwrap_or_default());
+            at = whole.end();
+            let mut bag = Bag::new();
+            for name in pattern.0.capture_names().flatten() {
+                if let Some(text) = found.name(name) {
+                    self.put(&mut bag, name, text.as_str());
+                }
+            }
+            bags.push(bag);
+        }
+        rest.push_str(text.get(at..).unwrap_or_default());
+        bags
+    }
+
+    fn by_columns(&self, text: &str) -> Reading {
         let characters: Vec<char> = text.chars().collect();
         let mut reading = Reading { shared: self.columns(&self.record.columns, &characters), ..Reading::default() };
         if let Some(repeat) = &self.record.repeat {
@@ -85,7 +102,7 @@ impl Note<'_> {
         bag
     }
 
-    fn by_separator(&mut self, text: &str) -> Reading {
+    fn by_separator(&self, text: &str) -> Reading {
         let cells = split_line(text, self.record.separator.map_or(',', |separator| separator.0));
         let mut reading = Reading::default();
         let repeat_at = self.record.repeat.as_ref().map_or(usize::MAX, |repeat| repeat.from - 1);
@@ -120,7 +137,7 @@ impl Note<'_> {
     }
 
     /// `None` for what stands between blocks.
-    fn by_bytes(&mut self, block: &[u8]) -> Option<Reading> {
+    fn by_bytes(&self, block: &[u8]) -> Option<Reading> {
         let mut reading = Reading::default();
         for (name, field) in &self.record.bytes {
             let bytes = block.get(field.at..field.at + field.bytes)?;
@@ -131,10 +148,11 @@ impl Note<'_> {
         Some(reading)
     }
 
-    /// Notes a text, unless it is empty or says nothing.
+    /// Notes a text, unless it is empty or says nothing. An empty specimen id says something: what follows has none, and
+    /// must not get the one before it (hazard H2).
     fn put(&self, bag: &mut Bag, name: &str, text: &str) {
         let trimmed = text.trim_matches(|c: char| c.is_whitespace() || self.record.trim.contains(c));
-        if !name.is_empty() && !trimmed.is_empty() {
+        if !name.is_empty() && (!trimmed.is_empty() || name == "specimen_id") {
             bag.insert(name.to_string(), (trimmed.to_string(), self.number));
         }
     }

@@ -2,6 +2,8 @@
 
 use crate::clinical::{Doubt, Observation, Value};
 use crate::driver::{Context, Driver, Interpretation, Protocol, Registry, explain, guess_protocol, interpret};
+use crate::wire::line::Framing;
+use crate::wire::line::framing::Mark;
 
 const HEAD: &str = "[identity]\nvendor = \"Acme\"\nmodel = \"One\"\nprotocol = \"lines\"\n";
 
@@ -78,6 +80,25 @@ fn i13_results_without_a_specimen_or_of_two_are_never_mixed() {
 }
 
 #[test]
+fn i13_a_line_without_its_id_never_gets_the_id_before() {
+    let fields = "[[lines.record]]\nseparator = \";\"\nfields = [\"specimen_id\", \"test_code\", \"value\"]\n";
+    let label = "[[lines.record]]\npattern = '^ID:(?<specimen_id>.*)$'\n\
+        [[lines.record]]\npattern = '^(?<test_code>[A-Z]+) (?<value>\\S+)$'\n";
+    for (toml, raw) in [(fields, "A;GLU;5.1\n;GLU;6.1\n"), (label, "ID: A\nGLU 5.1\nID:\nGLU 6.1\n")] {
+        let interpretation = read(toml, raw.as_bytes());
+        let ids: Vec<_> = interpretation.reports.iter().map(|r| r.specimen.id.expose()).collect();
+        assert_eq!(ids, ["A", ""], "{raw}");
+        assert!(interpretation.reports[1].observations[0].doubts.contains(&Doubt::NoSpecimen));
+    }
+    for raw in
+        ["Sample ID: A\nGLU 5.1 mmol/L\nSample ID:\nGLU 6.1 mmol/L\n", "Sample;Test;Result\nA;GLU;5.1\n;GLU;6.1\n"]
+    {
+        let ids: Vec<_> = generic(raw).reports.iter().map(|r| r.specimen.id.expose().to_string()).collect();
+        assert_eq!(ids, ["A", ""], "{raw}");
+    }
+}
+
+#[test]
 fn columns_fields_and_tags_are_read() {
     let columns = "[[lines.record]]\nwhen = '^D '\ncolumns = { position = \"3-6\", specimen_id = \"8-12\" }\n\
         repeat = { from = 14, width = 9, columns = { test_code = \"1-2\", value = \"3-8\", flag = \"9\" } }\n";
@@ -96,6 +117,32 @@ fn columns_fields_and_tags_are_read() {
     let interpretation = read(tags, b"mtx\x1eciS9\x1ertHBCT\x1eqn0.05\x1e");
     assert_eq!(all(&interpretation), ["HBCT|0.05|||"]);
     assert_eq!(interpretation.reports[0].comments, ["mtx"]);
+}
+
+#[test]
+fn what_repeats_behind_a_pattern_is_a_result_each_time() {
+    let toml = "[[lines.record]]\npattern = '^ID# *(?<specimen_id>\\S+) +\\[(?<specimen_type>[^]]*)\\]'\n\
+        repeat = { pattern = '(?<test_code>Na|K) +(?<value>[\\d.]+) +(?<unit>mmol/L)' }\n";
+    let interpretation = read(toml, b"ID# S1 [Plasma] Na 138 mmol/L late K  4.10 mmol/L\n");
+    assert_eq!(all(&interpretation), ["Na|138|mmol/L||", "K|4.10|mmol/L||"]);
+    let report = &interpretation.reports[0];
+    assert_eq!((report.specimen.id.expose(), report.comments.as_slice()), ("S1", ["late".to_string()].as_slice()));
+}
+
+#[test]
+fn a_link_may_frame_in_another_way_than_its_driver() {
+    let framing = "[wire.framing]\nstart = \"<STX>\"\nend = [\"<ETX>\"]\ncheck = { rule = \"xor\", form = \"byte\" }\n";
+    let driver = driver(&format!("{framing}{REPORT}"));
+    let raw = b"\x02ID: A\rGLU 5.1 mmol/L\x03";
+    let by_driver = interpret(&driver, raw, &context());
+    assert!(
+        by_driver.reports[0].observations[0].doubts.contains(&Doubt::Incomplete),
+        "its check characters are missing"
+    );
+    let without_check = Framing { end: vec![Mark(vec![3])], start: Mark(vec![2]), ..Framing::default() };
+    let context = Context { framing: Some(without_check), ..context() };
+    let by_link = interpret(&driver, raw, &context);
+    assert_eq!(by_link.reports[0].observations[0].doubts, []);
 }
 
 #[test]

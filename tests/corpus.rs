@@ -392,10 +392,24 @@ const FACTS: &[Fact] = &[
     ),
     (
         "file-sysmex-xt4000i-e1238/2012-05-09_CBDB6A.txt",
-        "generic-astm",
+        "sysmex-xt4000i",
         "8927",
         21,
-        &["WBC - 6.01  [] [unmapped-code]", "MCV - 79.7  [L] [unmapped-code]"],
+        &["WBC 6690-2 6.01  [] [unknown-unit]", "MCV 787-2 79.7  [L] [unknown-unit]"],
+    ),
+    (
+        "biomerieux-mini-vidas/mini_vidas.txt",
+        "biomerieux-mini-vidas",
+        "Z1G021SCR",
+        1,
+        &["HBCT - 0.05  [Positif] [unmapped-code]"],
+    ),
+    (
+        "esr-analyzer-binary/esr_server_data.bin",
+        "unnamed-esr",
+        "",
+        10,
+        &["ESR - 21  [] [unmapped-code]", "ESR - 0  [132] [unmapped-code,questionable]"],
     ),
     (
         "file-abaxis-vetscan-csv/VetScanVS2.csv",
@@ -406,10 +420,10 @@ const FACTS: &[Fact] = &[
     ),
     (
         "file-bd-facscalibur-exp/Facscalibur.exp",
-        "generic-table",
+        "bd-facscalibur",
         "7587066",
-        3780,
-        &["T Helper/Suppressor Ratio - 1.50  [] [unmapped-code,charset]"],
+        70,
+        &["T Helper/Suppressor Ratio 54218-3 1.50 1 [] [questionable]"],
     ),
     (
         "file-cepheid-genexpert-csv/GenExpert.csv",
@@ -434,10 +448,10 @@ const FACTS: &[Fact] = &[
     ),
     (
         "file-sysmex-xt2000i-csv/2000i_exported_files.txt",
-        "generic-table",
+        "sysmex-xt2000i",
         "ACCC76134",
-        216,
-        &["HBG - 120  [] [unmapped-code,charset]"],
+        66,
+        &["HBG 718-7 120 g/L [] []", "PLQ 777-3 151 10*3/uL [] [questionable]"],
     ),
     (
         "file-thermo-quantstudio3-csv/quaintStudioSampleOutput.csv",

@@ -27,7 +27,7 @@ const EXPECTED: &[(&str, Option<Spoken>, &str)] = &[
     ("file-roche-cobas-c111-csv/C111_exportfile.csv", Some(Csv), ""),
     ("file-roche-taqman48-rsf/DBS0714.rsf", Some(Csv), ""),
     ("file-sysmex-xt2000i-csv/2000i_exported_files.txt", Some(Csv), ""),
-    ("file-sysmex-xt4000i-e1238/2012-05-09_CBDB6A.txt", Some(AstmBare), ""),
+    ("file-sysmex-xt4000i-e1238/2012-05-09_CBDB6A.txt", Some(AstmBare), "sysmex-xt4000i"),
     ("file-thermo-quantstudio3-csv/quaintStudioSampleOutput.csv", Some(Csv), ""),
     ("horiba-yumizen-h500/yumizen_h500.txt", Some(Astm), "horiba-yumizen-h500"),
     ("horiba-yumizen-h550/result.astm", Some(AstmBare), "horiba-yumizen-h500"),

@@ -9,6 +9,7 @@
 //! - [`host`] looks up what an instrument asks and tells it of its orders.
 //! - [`custodian`] is who takes custody: the journal for results, the desk of [`crate::orders`] for orders.
 //! - [`operators`] reads who may use a POCT1-A device.
+//! - [`settled`] tells what a link runs with, and whether its driver said so.
 //! - [`worklist`] is what an instrument is told of orders, asked or not.
 //! - [`counters`] is what a link counts and logs; [`taps`] is who listens in on it.
 
@@ -24,6 +25,7 @@ pub mod operators;
 pub mod pump;
 pub mod seats;
 pub mod serial;
+pub mod settled;
 pub mod taps;
 pub mod tcp;
 pub mod worklist;

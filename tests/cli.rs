@@ -146,20 +146,46 @@ fn what_this_machine_lacks_is_a_warning_unless_strict() {
     let on_the_box = told(&["--strict"]);
     assert_eq!(on_the_box.status.code(), Some(2));
     assert_eq!(out(&on_the_box), "");
-    assert!(err(&on_the_box).contains("is NOT sound: 2 warnings"), "{}", err(&on_the_box));
+    let shown = err(&on_the_box);
+    assert!(shown.contains("is NOT sound: 2 errors"), "{shown}");
+    assert!(shown.contains("error: no-tty is not there now") && !shown.contains("warning:"), "{shown}");
     for (options, ok, code) in [(&["--json"][..], true, 0), (&["--json", "--strict"], false, 2)] {
+        let level = if ok { "warning" } else { "error" };
         let json = told(options);
         assert_eq!(json.status.code(), Some(code));
         let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
         assert_eq!(json["ok"], ok);
-        assert_eq!(
-            (&json["faults"][0]["level"], &json["faults"][0]["kind"]),
-            (&"warning".into(), &"environment".into())
-        );
+        assert_eq!((&json["faults"][0]["level"], &json["faults"][0]["kind"]), (&level.into(), &"environment".into()));
         assert_eq!((&json["faults"][1]["line"], json["faults"].as_array().unwrap().len()), (&8.into(), 2));
     }
     let help = out(&afferent(&["check", "--help"]));
     assert!(help.contains("Exit codes: 0 sound (there may be warnings), 2 errors"), "{help}");
+}
+
+#[test]
+fn check_tells_what_a_link_runs_with_and_who_said_so() {
+    let own = "driver = \"acme-slow\"\n[link.timers]\nframe_timeout_ms = 7000";
+    let sound = SOUND.replace("listen = \"127.0.0.1:4001\"", &format!("listen = \"127.0.0.1:4001\"\n{own}"));
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(dir.path().join("drivers/acme-slow")).unwrap();
+    let driver = "[identity]\nvendor = \"ACME\"\nmodel = \"Slow\"\nprotocol = \"astm\"\n[wire]\n\
+                  frame_timeout_ms = 60000\nreply_timeout_ms = 2000\n";
+    let driver_file = dir.path().join("drivers/acme-slow/driver.toml");
+    std::fs::write(&driver_file, driver).unwrap();
+    let path = dir.path().join("afferent.toml");
+    std::fs::write(&path, format!("[gateway]\ndrivers = {:?}\n{sound}", dir.path().join("drivers"))).unwrap();
+    let path = path.display().to_string();
+    let checked = afferent(&["check", &path]);
+    assert_eq!(checked.status.code(), Some(0), "{}", err(&checked));
+    let told = out(&checked);
+    assert!(told.contains("    reply_timeout_ms 2000 (driver), frame_timeout_ms 7000 (link)\n"), "{told}");
+    let json: serde_json::Value = serde_json::from_slice(&afferent(&["check", "--json", &path]).stdout).unwrap();
+    let settings = &json["links"][0]["settings"];
+    let expected = serde_json::json!({ "name": "reply_timeout_ms", "value": "2000", "from": "driver" });
+    assert_eq!(settings[0], expected, "{json}");
+    std::fs::write(&driver_file, driver.replace("2000", "0")).unwrap();
+    let refused = err(&afferent(&["check", &path]));
+    assert!(refused.contains("`reply_timeout_ms` must be from 1 to 86400000 ms"), "{refused}");
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! `afferent check FILE`.
 
 use super::EXIT_WRONG;
-use crate::config::{self, LoadError, Loaded};
+use crate::config::{self, Config, LoadError, Loaded};
+use crate::link::settled::{Settled, settled};
+use serde::Serialize;
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,7 +12,8 @@ use std::process::ExitCode;
 ///
 /// Nothing is started, opened or dialled. What is wrong in the text, or there and unusable, is an error: exit code 2.
 /// Files and serial ports that this machine lacks are warnings: a configuration is often written on another machine
-/// than the one it is for, so the exit code stays 0. On the box itself, --strict makes them errors too.
+/// than the one it is for, so the exit code stays 0. On the box itself, --strict makes them errors too. For each link it
+/// tells what the line runs with, and whether link, driver or default said so.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -18,14 +21,14 @@ Examples:
   afferent check --strict /etc/afferent/afferent.toml      on the box, before the first start
   afferent check --json afferent.toml | jq .faults
 
-Exit codes: 0 sound (there may be warnings), 2 errors; with --strict, 2 for warnings too.")]
+Exit codes: 0 sound (there may be warnings), 2 errors; with --strict there are no warnings.")]
 pub struct Check {
     /// The configuration file
     pub file: PathBuf,
     /// Everything the file names must be on this machine: warnings count as errors
     #[arg(long)]
     pub strict: bool,
-    /// Print one JSON object: ok, faults (level, kind, line, column, message, hint)
+    /// Print one JSON object: ok, faults (level, kind, line, column, message, hint), links (name, driver, settings)
     #[arg(long)]
     pub json: bool,
 }
@@ -44,38 +47,62 @@ impl Check {
             }
             Err(error) => return Err(error.into()),
         };
-        let warnings = faults.list().iter().filter(|fault| fault.is_warning()).count();
+        let faults = if self.strict { faults.strict() } else { faults };
+        let warnings = faults.warnings();
         let errors = faults.list().len() - warnings;
-        let passes = errors == 0 && (warnings == 0 || !self.strict);
+        let passes = errors == 0;
         if self.json {
-            println!("{}", json!({ "ok": passes, "faults": faults.to_json() }));
+            let links = loaded.as_ref().map(|loaded| links(&loaded.config)).transpose()?.unwrap_or_default();
+            println!("{}", json!({ "ok": passes, "faults": faults.to_json(), "links": links }));
         } else {
             if !faults.is_empty() {
                 eprintln!("{}\n", faults.render(super::colour(&std::io::stderr())));
             }
             match loaded.filter(|_| passes) {
-                Some(loaded) => self.tell_sound(&loaded, warnings),
+                Some(loaded) => self.tell_sound(&loaded, warnings)?,
                 None => eprintln!("{} is NOT sound: {}", self.file.display(), counted(errors, warnings)),
             }
         }
         Ok(ExitCode::from(if passes { 0 } else { EXIT_WRONG }))
     }
 
-    fn tell_sound(&self, loaded: &Loaded, warnings: usize) {
+    fn tell_sound(&self, loaded: &Loaded, warnings: usize) -> anyhow::Result<()> {
         let config = &loaded.config;
         match warnings {
             0 => println!("{} is sound", self.file.display()),
             _ => println!("{} is sound, with {} about this machine", self.file.display(), counted(0, warnings)),
         }
-        for link in &config.links {
-            let driver = link.driver.as_deref().unwrap_or("(by each message's header)");
-            println!("  link {:20} driver {driver}", link.name);
+        for Link { name, driver, settings } in links(config)? {
+            println!("  link {name:20} driver {}", driver.as_deref().unwrap_or("(by each message's header)"));
+            let told: Vec<String> = settings.iter().map(ToString::to_string).collect();
+            if !told.is_empty() {
+                println!("    {}", told.join(", "));
+            }
         }
         for destination in &config.destinations {
             let to = destination.address.as_deref().or(destination.url.as_deref()).unwrap_or_default();
             println!("  destination {:13} {to}", destination.name);
         }
+        Ok(())
     }
+}
+
+/// A link and what it runs with.
+#[derive(Debug, Serialize)]
+struct Link {
+    name: String,
+    driver: Option<String>,
+    settings: Vec<Settled>,
+}
+
+fn links(config: &Config) -> anyhow::Result<Vec<Link>> {
+    let registry = config.registry()?;
+    let link = |link: &crate::link::Config| {
+        let driver = link.driver.as_deref().and_then(|id| registry.get(id));
+        let settings = settled(link, driver.map(|driver| driver.wire()));
+        Link { name: link.name.clone(), driver: link.driver.clone(), settings }
+    };
+    Ok(config.links.iter().map(link).collect())
 }
 
 /// `2 errors`, `1 warning`, `2 errors and 1 warning`.

@@ -6,6 +6,7 @@ use super::diagnose::{Fault, nearest};
 use super::{Config, load::Places};
 use crate::delivery::oauth::SigningKey;
 use crate::driver::Registry;
+use crate::driver::identify::TIMER_MAX_MS;
 use crate::message::charset::Charset;
 use crate::rules::Rule;
 use crate::rules::rule::RULES_MAX;
@@ -22,8 +23,6 @@ use std::path::Path;
 const NAME_MAX_CHARS: usize = 64;
 /// Serial speeds that exist; another one is taken for a slip.
 const BAUD_MAX: u32 = 4_000_000;
-/// Longest timer, in milliseconds: a day.
-const TIMER_MAX_MS: u64 = 86_400_000;
 
 /// What the checks look at besides the configuration.
 pub struct Scene<'a> {
@@ -386,9 +385,10 @@ impl Checks<'_> {
             ("frame_timeout_ms", timers.frame_timeout_ms),
             ("reply_timeout_ms", timers.reply_timeout_ms),
             ("message_timeout_ms", timers.message_timeout_ms),
-            ("reconnect_min_ms", timers.reconnect_min_ms),
-            ("reconnect_max_ms", timers.reconnect_max_ms),
+            ("reconnect_min_ms", Some(timers.reconnect_min_ms)),
+            ("reconnect_max_ms", Some(timers.reconnect_max_ms)),
         ] {
+            let Some(value) = value else { continue };
             if !(1..=TIMER_MAX_MS).contains(&value) {
                 let message = format!("`{key}` must be from 1 to {TIMER_MAX_MS} ms");
                 self.say(&format!("{path}.{key}"), message, "leave it out for the default");

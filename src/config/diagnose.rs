@@ -42,6 +42,7 @@ pub struct Faults {
     path: String,
     text: String,
     list: Vec<Fault>,
+    strict: bool,
 }
 
 /// One fault for programs.
@@ -101,7 +102,7 @@ impl Faults {
     pub fn new(path: &str, text: &str, mut list: Vec<Fault>) -> Faults {
         list.sort_by_key(|fault| fault.at.start);
         list.dedup();
-        Faults { path: path.to_owned(), text: text.to_owned(), list }
+        Faults { path: path.to_owned(), text: text.to_owned(), list, strict: false }
     }
 
     /// The faults, in the order of the text.
@@ -112,6 +113,22 @@ impl Faults {
     /// True when there are none.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
+    }
+
+    /// The same faults where everything the text names has to be there: none of them is a warning any more.
+    #[must_use]
+    pub fn strict(mut self) -> Faults {
+        self.strict = true;
+        self
+    }
+
+    /// How many of them are warnings.
+    pub fn warnings(&self) -> usize {
+        self.list.iter().filter(|fault| self.is_warning(fault)).count()
+    }
+
+    fn is_warning(&self, fault: &Fault) -> bool {
+        fault.is_warning() && !self.strict
     }
 
     /// For people: the lines themselves, marked. `colour` adds terminal styles.
@@ -126,7 +143,7 @@ impl Faults {
     pub fn to_json(&self) -> serde_json::Value {
         let told = self.list.iter().map(|fault| {
             let (line, column) = self.line_and_column(fault.at.start);
-            let level = if fault.is_warning() { "warning" } else { "error" };
+            let level = if self.is_warning(fault) { "warning" } else { "error" };
             Told { level, kind: fault.kind, line, column, message: &fault.message, hint: fault.hint.as_deref() }
         });
         serde_json::Value::Array(told.filter_map(|t| serde_json::to_value(t).ok()).collect())
@@ -141,7 +158,7 @@ impl Faults {
     }
 
     fn groups<'a>(&'a self, fault: &'a Fault) -> Vec<Group<'a>> {
-        let level = if fault.is_warning() { Level::WARNING } else { Level::ERROR };
+        let level = if self.is_warning(fault) { Level::WARNING } else { Level::ERROR };
         let start = floor(&self.text, fault.at.start);
         // Only the first line is marked: the rest of a table says nothing more.
         let rest = self.text.get(start..).unwrap_or_default();

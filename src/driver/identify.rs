@@ -11,6 +11,8 @@ use crate::wire::spelling::spell;
 
 /// Only this much of a message is looked at to recognise its sender, in bytes.
 const HEADER_LOOK_MAX: usize = 8192;
+/// Longest timer of a line, in milliseconds: a day.
+pub const TIMER_MAX_MS: u64 = 86_400_000;
 /// Only this much of a table is looked at: what stands above its header may be long.
 const TABLE_LOOK_MAX: usize = 64 * 1024;
 
@@ -198,6 +200,15 @@ pub(super) fn check(schema: &Schema) -> Result<(), Fault> {
         && !matches!(parity.as_str(), "none" | "even" | "odd")
     {
         return fault("parity is none, even or odd".into(), &["parity"]);
+    }
+    for (key, timer) in [
+        ("frame_timeout_ms", schema.wire.frame_timeout_ms),
+        ("reply_timeout_ms", schema.wire.reply_timeout_ms),
+        ("message_timeout_ms", schema.wire.message_timeout_ms),
+    ] {
+        if timer.is_some_and(|ms| !(1..=TIMER_MAX_MS).contains(&ms)) {
+            return fault(format!("`{key}` must be from 1 to {TIMER_MAX_MS} ms"), &[key]);
+        }
     }
     if let Some(framing) = &schema.wire.framing
         && let Err(message) = framing.check()

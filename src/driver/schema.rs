@@ -119,10 +119,12 @@ pub struct Wire {
     /// How records are laid into the frames it is sent: `record-per-frame` (the standard's, and the default),
     /// `record-per-frame-etb` or `packed`.
     pub packing: Option<crate::wire::astm::Packing>,
-    /// How long a frame may take, in milliseconds.
+    /// How long a frame may take, in milliseconds (LIS01-A2: 30 000).
     pub frame_timeout_ms: Option<u64>,
-    /// How long the instrument waits for our reply, in milliseconds.
+    /// A reply that would come later than this is not sent, in milliseconds: a little less than the instrument waits.
     pub reply_timeout_ms: Option<u64>,
+    /// How long a message may take that is no run of frames (HL7, POCT1-A, lines), in milliseconds.
+    pub message_timeout_ms: Option<u64>,
     /// How messages are told apart (`protocol = "lines"` only).
     pub framing: Option<Framing>,
 }

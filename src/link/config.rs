@@ -12,6 +12,13 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// What LIS01-A2 gives a frame, in milliseconds.
+pub const FRAME_TIMEOUT_MS: u64 = 30_000;
+/// When a reply would come too late for the least patient of common instruments, in milliseconds.
+pub const REPLY_TIMEOUT_MS: u64 = 9_000;
+/// When a half-received message is given up, in milliseconds.
+pub const MESSAGE_TIMEOUT_MS: u64 = 30_000;
+
 /// One connection to an instrument. Exactly one of `serial`, `listen`, `dial` and `directory` says where the bytes come
 /// from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -200,13 +207,13 @@ pub enum FlowControl {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Timers {
-    /// A frame must be complete this long after the session or the last reply (LIS01-A2: 30 s).
-    pub frame_timeout_ms: u64,
+    /// A frame must be complete this long after the session or the last reply; the driver's own, else 30 s (LIS01-A2).
+    pub frame_timeout_ms: Option<u64>,
     /// A reply that would come later than this is not sent, the line is closed: the instrument would take it for the
-    /// answer to its next question. Instruments wait 15 s (LIS01-A2), many HL7 ones 10 s.
-    pub reply_timeout_ms: u64,
-    /// A half-received HL7, POCT1-A or foreign message is given up after this time.
-    pub message_timeout_ms: u64,
+    /// answer to its next question. Instruments wait 15 s (LIS01-A2), many HL7 ones 10 s; the driver's own, else 9 s.
+    pub reply_timeout_ms: Option<u64>,
+    /// A half-received HL7, POCT1-A or foreign message is given up after this time; the driver's own, else 30 s.
+    pub message_timeout_ms: Option<u64>,
     /// First pause before a lost line is opened again; it doubles up to `reconnect_max_ms`, with jitter.
     pub reconnect_min_ms: u64,
     /// Longest pause before a lost line is opened again.
@@ -216,12 +223,29 @@ pub struct Timers {
 impl Default for Timers {
     fn default() -> Self {
         Timers {
-            frame_timeout_ms: 30_000,
-            reply_timeout_ms: 9_000,
-            message_timeout_ms: 30_000,
+            frame_timeout_ms: None,
+            reply_timeout_ms: None,
+            message_timeout_ms: None,
             reconnect_min_ms: 500,
             reconnect_max_ms: 30_000,
         }
+    }
+}
+
+impl Timers {
+    /// LIS01-A2's 30 s unless said otherwise.
+    pub fn frame_timeout(&self) -> Duration {
+        Duration::from_millis(self.frame_timeout_ms.unwrap_or(FRAME_TIMEOUT_MS))
+    }
+
+    /// 9 s unless said otherwise: less than any instrument is known to wait by default.
+    pub fn reply_timeout(&self) -> Duration {
+        Duration::from_millis(self.reply_timeout_ms.unwrap_or(REPLY_TIMEOUT_MS))
+    }
+
+    /// 30 s unless said otherwise.
+    pub fn message_timeout(&self) -> Duration {
+        Duration::from_millis(self.message_timeout_ms.unwrap_or(MESSAGE_TIMEOUT_MS))
     }
 }
 
@@ -283,6 +307,12 @@ impl Config {
             frame_text_max: wire.frame_text_max,
             packing: wire.packing,
             framing: self.framing.clone().or_else(|| wire.framing.clone()),
+            timers: Timers {
+                frame_timeout_ms: self.timers.frame_timeout_ms.or(wire.frame_timeout_ms),
+                reply_timeout_ms: self.timers.reply_timeout_ms.or(wire.reply_timeout_ms),
+                message_timeout_ms: self.timers.message_timeout_ms.or(wire.message_timeout_ms),
+                ..self.timers
+            },
             ..self.clone()
         }
     }

@@ -3,7 +3,6 @@
 use super::config::Config;
 use crate::orders::Taken;
 use crate::wire::{Output, Protocol, Refused, Time, Token, astm, line, mllp, poct1a};
-use std::time::Duration;
 
 /// A machine of [`crate::wire`].
 pub enum Machine {
@@ -33,13 +32,12 @@ impl Machine {
     /// The machine a link's configuration asks for, in its neutral state.
     pub fn new(config: &Config) -> Self {
         let timers = &config.timers;
-        let ms = Duration::from_millis;
         match config.protocol {
             // A link that takes tables has a folder and no machine (`link::open` sees to it).
             Protocol::Astm | Protocol::Table => {
                 let settings = astm::ReceiverConfig {
-                    frame_timeout: ms(timers.frame_timeout_ms),
-                    reply_timeout: ms(timers.reply_timeout_ms),
+                    frame_timeout: timers.frame_timeout(),
+                    reply_timeout: timers.reply_timeout(),
                     checksum_rules: config.checksum.clone(),
                     ..Default::default()
                 };
@@ -49,16 +47,16 @@ impl Machine {
                     role: astm::Role::Computer,
                     packing: config.packing.unwrap_or(standard.packing),
                     frame_text_max: config.frame_text_max.map_or(standard.frame_text_max, |max| max as usize),
-                    reply_timeout: ms(timers.frame_timeout_ms / 2),
-                    busy_wait: ms(timers.frame_timeout_ms / 3),
-                    contention_wait: Some(ms(timers.frame_timeout_ms * 2 / 3)),
+                    reply_timeout: timers.frame_timeout() / 2,
+                    busy_wait: timers.frame_timeout() / 3,
+                    contention_wait: Some(timers.frame_timeout() * 2 / 3),
                 };
                 Machine::Astm(Box::new(astm::Station::new(Time::now(), settings, sender, 1)))
             }
             Protocol::Hl7 => {
                 let settings = mllp::ReceiverConfig {
-                    frame_timeout: ms(timers.message_timeout_ms),
-                    reply_timeout: ms(timers.reply_timeout_ms),
+                    frame_timeout: timers.message_timeout(),
+                    reply_timeout: timers.reply_timeout(),
                     host_query: true,
                     ..Default::default()
                 };
@@ -66,8 +64,8 @@ impl Machine {
             }
             Protocol::Poct1a => {
                 let settings = poct1a::ReceiverConfig {
-                    document_timeout: ms(timers.message_timeout_ms),
-                    reply_timeout: ms(timers.reply_timeout_ms),
+                    document_timeout: timers.message_timeout(),
+                    reply_timeout: timers.reply_timeout(),
                     set_time: config.set_time,
                     ..Default::default()
                 };
@@ -79,8 +77,8 @@ impl Machine {
                 let standard = line::ReceiverConfig::default();
                 let settings = line::ReceiverConfig {
                     framing: config.framing.clone().unwrap_or_else(|| standard.framing.clone()),
-                    message_timeout: ms(timers.message_timeout_ms),
-                    reply_timeout: ms(timers.reply_timeout_ms),
+                    message_timeout: timers.message_timeout(),
+                    reply_timeout: timers.reply_timeout(),
                     ..standard
                 };
                 Machine::Lines(Box::new(line::Receiver::new(settings, 1)))

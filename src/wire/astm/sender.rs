@@ -35,7 +35,7 @@ pub enum Role {
 }
 
 /// How records are laid into frames. Receivers must take all three.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Packing {
     /// Each record begins its own frame and ends in `ETX`, as the standard has it.

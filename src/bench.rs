@@ -10,6 +10,7 @@ mod client;
 mod child;
 mod crowd;
 mod floor;
+pub mod rules;
 mod sink;
 
 use child::Child;
@@ -91,6 +92,8 @@ pub struct Figures {
     pub crowd_cpu_ratio: f64,
     /// Finding the driver of a message with a 45 kB record and the place of each of its fields. Under 10 is wanted.
     pub preview_45_kb_ms: f64,
+    /// Decisions of the site's rules per second on one core. At least 10 000 is wanted.
+    pub rules_per_second: f64,
     /// Size of this binary in MiB. Under 15 is wanted when it is a stripped release.
     pub binary_mib: f64,
 }
@@ -177,6 +180,8 @@ fn measure(options: &Options, dir: &Path, say: &dyn Fn(&str)) -> anyhow::Result<
     figures.crowd_cpu_ratio = cost.cpu_ratio;
     say("preview of a 45 kB record");
     figures.preview_45_kb_ms = crowd::preview_ms();
+    say("rules on one core");
+    figures.rules_per_second = rules::per_second(options.round);
 
     if options.backlog > 0 {
         say(&format!("backlog: filling the journal with {} undelivered entries", options.backlog));

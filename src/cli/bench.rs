@@ -120,6 +120,12 @@ fn print_figures(f: &Figures) {
         "under 10 ms",
         Some(f.preview_45_kb_ms < 10.0),
     );
+    row(
+        "rules tried per second, one core",
+        format!("{:.0}", f.rules_per_second),
+        "at least 10 000",
+        Some(f.rules_per_second >= 10_000.0),
+    );
     row("idle resident memory", format!("{:.1} MiB", f.idle_rss_mib), "under 20 MiB", Some(f.idle_rss_mib < 20.0));
     row(
         "peak resident memory under load",

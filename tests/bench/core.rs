@@ -1,11 +1,9 @@
 //! What one result costs on its way through the pure core: receive, interpret, verify, map. Run with `cargo bench`.
 
-use afferent::clinical::{Control, Report};
+use afferent::bench::rules;
 use afferent::driver::{Context, Protocol, Registry, interpret};
 use afferent::mapping::{self, Charset, FhirProfile, Format, Hl7Version, Origin, Target};
-use afferent::rules::autoverification::{ControlRun, Facts, Previous, code};
-use afferent::rules::rule::{self, Kind, Rule};
-use afferent::rules::{Rulebook, autoverification};
+use afferent::rules::Outcome;
 use afferent::sim::instrument::results::{Shape, make, records};
 use afferent::wire::astm::{ENQ, Receiver, ReceiverConfig, encode_frame};
 use afferent::wire::{Custody, Output, Token};
@@ -49,32 +47,6 @@ fn receive(frames: &[Vec<u8>]) -> usize {
     kept
 }
 
-/// For each test of the report a range, critical limits, a delta and a control: what a strict site has.
-fn strict_rules(report: &Report) -> (Rulebook, Facts) {
-    let (mut rules, mut facts) = (Vec::new(), Facts::default());
-    for observation in &report.observations {
-        let code = code(observation);
-        let of_kind = |kind: Kind| Rule {
-            name: format!("{kind:?} {code}"),
-            kind,
-            analytes: vec![code.to_string()],
-            unit: Some(observation.ucum.clone()),
-            ..Rule::default()
-        };
-        let (low, high) = (Some("0.001".to_string()), Some("99999".to_string()));
-        rules.push(Rule { low: low.clone(), high: high.clone(), ..of_kind(Kind::Range) });
-        rules.push(Rule { low, high, ..of_kind(Kind::Critical) });
-        rules.push(Rule { percent: Some("50".into()), within_days: Some(7), ..of_kind(Kind::Delta) });
-        let control = rule::Target { low: "0.001".into(), high: "99999".into(), ..rule::Target::default() };
-        rules.push(Rule { controls: vec![control], max_age_hours: Some(24), ..of_kind(Kind::Qc) });
-        let (value, ucum) = (observation.value.clone(), observation.ucum.clone());
-        facts.previous.insert(code.into(), Previous { value: value.clone(), ucum: ucum.clone(), received_ms: 0 });
-        let run = ControlRun { control: Control::default(), value, ucum, failed: false, received_ms: 0 };
-        facts.controls.insert(code.into(), vec![run]);
-    }
-    (Rulebook::new(&rules).unwrap(), facts)
-}
-
 fn core(criterion: &mut Criterion) {
     let registry = Registry::builtin();
     let frames = frames(&registry);
@@ -114,13 +86,14 @@ fn core(criterion: &mut Criterion) {
     }
     group.finish();
 
-    let (rulebook, facts) = strict_rules(&report);
+    let report = rules::report();
+    let (rulebook, facts) = rules::strict_rules(&report);
     let decided = rulebook.judge("bench", &report, 0, &facts);
     assert_eq!(decided.len(), 4 * report.observations.len(), "every rule decides");
-    assert!(decided.iter().all(|d| d.outcome == autoverification::Outcome::Passed), "{decided:?}");
+    assert!(decided.iter().all(|d| d.outcome == Outcome::Passed), "{decided:?}");
     let mut group = criterion.benchmark_group("rules");
     group.throughput(Throughput::Elements(decided.len() as u64));
-    group.bench_function("four for each of eight results", |b| {
+    group.bench_function("four for each result of a panel", |b| {
         b.iter(|| rulebook.judge("bench", black_box(&report), 0, &facts));
     });
     group.finish();

@@ -1,21 +1,26 @@
 //! `afferent preview FILE`: what the gateway would make of a message, without sending anything.
 
+mod site;
+
 use super::EXIT_WRONG;
 use super::outgoing::{self, As};
 use crate::clinical::{Observation, Phi, Report, Value};
 use crate::driver::unread::UNREAD;
 use crate::driver::{Context, Driver, Interpretation, Origin, Protocol, Registry, explain, guess_protocol};
 use crate::mapping;
-use crate::rules::{Policy, Unmapped, Verdict, decide};
+use crate::rules::autoverification::{changed, held};
+use crate::rules::{Decision, Outcome, Policy, Unmapped, Verdict, decide_with};
 use crate::sim::transcript::{Step, parse};
 use anstyle::{AnsiColor, Style};
 use anyhow::Context as _;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::json;
+use site::Site;
 use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Longest message read, in bytes.
 const MESSAGE_MAX: u64 = 16 << 20;
@@ -43,18 +48,26 @@ const MASK: &str = "••••";
 /// Tells which driver reads it and why, every field with the place it came from and what no field takes (`unread`),
 /// which results would be sent, held or refused, with the reason, and the messages a destination would get. The file may
 /// be frames as captured, bare records, an HL7 message with or without MLLP framing, a table (CSV and its kin) or a
-/// session transcript. Nothing is sent or stored. Patient
-/// data is masked; names made from it (filler order number, UUIDs) are then made from the mask.
+/// session transcript. With --config the site's own drivers and rules count, as for a message that comes over the link
+/// now: each rule tells what it decides. Nothing is sent or stored. Patient data is masked; names made from it (filler
+/// order number, UUIDs) are then made from the mask.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   afferent preview capture.bin
   afferent preview --as fhir --unmapped send-local capture.bin
   afferent preview --driver sysmex-xn --reveal capture.txt
+  afferent preview --config afferent.toml --link chemistry capture.txt
   cat message.hl7 | afferent preview --json - | jq '.results[] | select(.verdict == \"held\")'")]
 pub struct Preview {
     /// The message; - reads standard input
     pub file: PathBuf,
+    /// Read and judge it as the gateway with this configuration would
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["driver", "drivers", "time_zone", "charset", "unmapped"])]
+    pub config: Option<PathBuf>,
+    /// The link it would come over; may be left out where the configuration has one only
+    #[arg(long, value_name = "NAME", requires = "config")]
+    pub link: Option<String>,
     /// Read it by this driver instead of the one its header names
     #[arg(long, value_name = "ID")]
     pub driver: Option<String>,
@@ -84,29 +97,13 @@ pub struct Preview {
 impl Preview {
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
         let raw = instrument_bytes(read(&self.file)?);
-        let mut registry = Registry::builtin();
-        if let Some(folder) = &self.drivers {
-            super::driver::overlay(&mut registry, folder)?;
-        }
-        let (driver, why) = match &self.driver {
-            Some(id) => {
-                let named = registry.get(id);
-                (
-                    named.with_context(|| format!("no driver {id}; afferent driver list shows them"))?,
-                    "as asked".to_string(),
-                )
-            }
-            None => {
-                let protocol = guess_protocol(&raw);
-                let driver = registry.identify(protocol, &raw);
-                (driver, why(driver, protocol, &raw))
-            }
+        let site = self.config.as_deref().map(|file| Site::open(file, self.link.as_deref())).transpose()?;
+        let read = match &site {
+            Some(site) => as_site(site, &raw),
+            None => self.as_asked(&raw)?,
         };
-        let zone = jiff::tz::TimeZone::get(&self.time_zone).context("time zone")?;
-        let context = Context { zone, charset: self.charset.clone(), framing: None, complete: true };
-        let (interpretation, origins) = explain(driver, &raw, &context);
-        let policy = Policy { unmapped: self.unmapped, ..Policy::default() };
-        let (results, messages) = outcome(&interpretation, &policy, self.form, self.reveal);
+        let Understood { why, interpretation, origins, policy } = read;
+        let (results, messages) = outcome(&interpretation, &policy, site.as_ref(), self.form, self.reveal)?;
         let shown = Shown {
             why,
             interpretation: &interpretation,
@@ -125,6 +122,53 @@ impl Preview {
         let nothing = interpretation.inbound_results == 0;
         Ok(if nothing { ExitCode::from(EXIT_WRONG) } else { ExitCode::SUCCESS })
     }
+
+    /// Reads it by what the options say.
+    fn as_asked(&self, raw: &[u8]) -> anyhow::Result<Understood> {
+        let mut registry = Registry::builtin();
+        if let Some(folder) = &self.drivers {
+            super::driver::overlay(&mut registry, folder)?;
+        }
+        let (driver, why) = match &self.driver {
+            Some(id) => {
+                let named = registry.get(id);
+                (
+                    named.with_context(|| format!("no driver {id}; afferent driver list shows them"))?,
+                    "as asked".to_string(),
+                )
+            }
+            None => {
+                let protocol = guess_protocol(raw);
+                let driver = registry.identify(protocol, raw);
+                (driver, why(driver, protocol, raw))
+            }
+        };
+        let zone = jiff::tz::TimeZone::get(&self.time_zone).context("time zone")?;
+        let context = Context { zone, charset: self.charset.clone(), framing: None, complete: true };
+        let (interpretation, origins) = explain(driver, raw, &context);
+        let policy = Policy { unmapped: self.unmapped, ..Policy::default() };
+        Ok(Understood { why, interpretation, origins, policy })
+    }
+}
+
+/// A message as it was read, and the hold rules it meets.
+struct Understood {
+    why: String,
+    interpretation: Interpretation,
+    origins: Vec<Origin>,
+    policy: Policy,
+}
+
+/// Reads it as a link of the site would.
+fn as_site(site: &Site, raw: &[u8]) -> Understood {
+    let (rules, driver, interpretation, origins) = site.reading.explain(&site.link, raw);
+    let why = match &rules.driver {
+        Some(_) => format!("as link {} says", site.link),
+        None => why(driver, rules.protocol, raw),
+    };
+    // When it came is not known, so the rule about clocks has nothing to say.
+    let policy = Policy { clock_limit: Duration::ZERO, ..rules.policy.clone() };
+    Understood { why, interpretation, origins, policy }
 }
 
 /// What becomes of one result.
@@ -133,6 +177,8 @@ struct Judged<'i> {
     observation: &'i Observation,
     /// Why it is held; empty when it is sent.
     held: Vec<&'static str>,
+    /// What the site's rules decide.
+    decisions: Vec<Decision>,
 }
 
 struct Shown<'i> {
@@ -199,6 +245,7 @@ impl Shown<'_> {
                 "control": judged.report.control.is_some(),
                 "verdict": if judged.held.is_empty() { "sent" } else { "held" },
                 "held_for": judged.held,
+                "decisions": judged.decisions,
                 "from": self.origins.iter().filter(|f| f.record == o.record)
                     .map(|f| json!({ "field": f.field, "path": f.path, "text": self.text(f) })).collect::<Vec<_>>(),
             })
@@ -255,6 +302,10 @@ impl Shown<'_> {
                 writeln!(out, "  {good}would be sent{good:#}")?;
             } else {
                 writeln!(out, "  {bad}would be held{bad:#}: {}", judged.held.join(", "))?;
+            }
+            for Decision { rule, version, outcome, why, .. } in &judged.decisions {
+                let why = if why.is_empty() { String::new() } else { format!(": {why}") };
+                writeln!(out, "    rule {rule}@{version} {}{why}", outcome_name(*outcome))?;
             }
             for origin in self.origins.iter().filter(|f| f.record == o.record) {
                 writeln!(out, "    {dim}{:18} {:16} {}{dim:#}", origin.field, origin.path, self.line(origin))?;
@@ -315,45 +366,61 @@ pub(super) fn instrument_bytes(raw: Vec<u8>) -> Vec<u8> {
 }
 
 /// What becomes of every result, and the messages that carry those which are sent.
+///
+/// # Errors
+/// The site's journal, which its rules ask, cannot be read.
 fn outcome<'i>(
     interpretation: &'i Interpretation,
     policy: &Policy,
+    site: Option<&Site>,
     form: As,
     reveal: bool,
-) -> (Vec<Judged<'i>>, Vec<String>) {
+) -> anyhow::Result<(Vec<Judged<'i>>, Vec<String>)> {
     let (mut results, mut messages) = (Vec::new(), Vec::new());
     for report in &interpretation.reports {
         // The message's own time stands for the time of receipt: an old file is no clock at fault.
         let received = report.message_time.as_ref().and_then(|t| t.instant()).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-        let verdicts = decide(report, policy, received);
-        let going: Vec<usize> = (0..verdicts.len()).filter(|at| verdicts.get(*at) == Some(&Verdict::Release)).collect();
+        let decisions = site.map(|site| site.decide(report)).transpose()?.unwrap_or_default();
+        let verdicts = decide_with(report, policy, received, &decisions);
+        let goes = |(at, verdict): &(u32, &Verdict)| **verdict == Verdict::Release && held(&decisions, *at).is_none();
+        let going: Vec<usize> = (0..).zip(&verdicts).filter(goes).map(|(at, _)| at as usize).collect();
         let mut unsendable = None;
         if !going.is_empty() {
             let origin = mapping::Origin {
                 message_id: format!("PREVIEW{}", messages.len() + 1),
                 gateway: "afferent".to_string(),
-                link: "preview".to_string(),
+                link: site.map_or("preview", |site| site.link.as_str()).to_string(),
                 made: jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC),
             };
+            let sent = changed(report, &decisions);
             let say = |report: &Report| outgoing::message(report, &going, form, &origin);
             // Behind the mask nothing is left that could not be said, so the real message is always made.
-            match say(report).and_then(|real| if reveal { Ok(real) } else { say(&masked(report)) }) {
+            match say(&sent).and_then(|real| if reveal { Ok(real) } else { say(&masked(&sent)) }) {
                 Ok(message) => messages.push(message),
                 Err(error) => unsendable = Some(error.reason()),
             }
         }
-        for (observation, verdict) in report.observations.iter().zip(verdicts) {
-            let held = match verdict {
-                Verdict::Release => unsendable.into_iter().collect(),
+        for ((at, observation), verdict) in (0..).zip(&report.observations).zip(verdicts) {
+            let why_held = match verdict {
+                Verdict::Release => match held(&decisions, at) {
+                    Some(decision) => vec![decision.kind.reason()],
+                    None => unsendable.into_iter().collect(),
+                },
                 Verdict::Hold(_) if !observation.doubts.is_empty() => {
                     observation.doubts.iter().map(|d| d.name()).collect()
                 }
                 Verdict::Hold(doubt) => vec![doubt.name()],
             };
-            results.push(Judged { report, observation, held });
+            let decisions = decisions.iter().filter(|decision| decision.observation == at).cloned().collect();
+            results.push(Judged { report, observation, held: why_held, decisions });
         }
     }
-    (results, messages)
+    Ok((results, messages))
+}
+
+/// What a rule decided, in the word the journal uses.
+fn outcome_name(outcome: Outcome) -> String {
+    serde_json::to_value(outcome).ok().and_then(|name| name.as_str().map(String::from)).unwrap_or_default()
 }
 
 /// The report without what names or describes the patient.
@@ -441,7 +508,7 @@ C|1|I|seen by DOE|G\rR|2|^^^K|4.1|mmol/L||N||F\rR|3|||\rL|1\r";
         let context = Context { zone: jiff::tz::TimeZone::UTC, charset: None, framing: None, complete: true };
         let (interpretation, origins) = explain(driver, RAW, &context);
         let form = As::Hl7;
-        let (results, messages) = outcome(&interpretation, &Policy::default(), form, reveal);
+        let (results, messages) = outcome(&interpretation, &Policy::default(), None, form, reveal).unwrap();
         let why = why(driver, Protocol::Astm, RAW);
         let shown = Shown { why, interpretation: &interpretation, origins: &origins, results, messages, form, reveal };
         let mut out = Vec::new();

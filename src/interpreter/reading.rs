@@ -1,7 +1,7 @@
 //! How the entries of each link are read: its driver, its clock, its hold rules.
 
-use super::listed::Listed;
-use crate::driver::{self, Interpretation, Registry};
+use super::listed::{From, Listed};
+use crate::driver::{self, Context, Driver, Interpretation, Origin, Registry};
 use crate::journal::Entry;
 use crate::{link, rules, wire};
 use std::collections::HashMap;
@@ -13,8 +13,10 @@ pub struct LinkRules {
     pub policy: rules::Policy,
     /// Seconds in which the same results under a new time still count as a retransmission.
     pub resend_window_s: i64,
-    protocol: wire::Protocol,
-    driver: Option<String>,
+    /// What the link speaks.
+    pub protocol: wire::Protocol,
+    /// The driver the link names.
+    pub driver: Option<String>,
     zone: jiff::tz::TimeZone,
     charset: Option<String>,
     framing: Option<wire::line::Framing>,
@@ -68,31 +70,46 @@ impl Reading {
 
     /// Reads an entry by the driver its link or its own header names.
     pub fn read(&self, entry: &Entry) -> (&LinkRules, Interpretation) {
+        let (rules, sender, driver, context) = self.by(&entry.link, &entry.raw, entry.complete);
+        let mut interpretation = driver::interpret(driver, &entry.raw, &context);
+        sender.mark(&mut interpretation.reports);
+        (rules, interpretation)
+    }
+
+    /// The same for a whole message that would come over this link, with the driver that reads it and the place of each
+    /// field.
+    pub fn explain(&self, link: &str, raw: &[u8]) -> (&LinkRules, &Driver, Interpretation, Vec<Origin>) {
+        let (rules, sender, driver, context) = self.by(link, raw, true);
+        let (mut interpretation, origins) = driver::explain(driver, raw, &context);
+        sender.mark(&mut interpretation.reports);
+        (rules, driver, interpretation, origins)
+    }
+
+    /// By what these bytes are read.
+    fn by(&self, link: &str, raw: &[u8], complete: bool) -> (&LinkRules, From<'_>, &Driver, Context) {
         // A link that was renamed or removed after it heard this: the safest rules apply.
-        let removed = || match driver::guess_protocol(&entry.raw) {
+        let removed = || match driver::guess_protocol(raw) {
             wire::Protocol::Poct1a => &self.removed_poct1a,
             wire::Protocol::Table => &self.removed_table,
             wire::Protocol::Lines => &self.removed_lines,
-            _ if wire::mllp::msh(&entry.raw).is_some() => &self.removed_hl7,
+            _ if wire::mllp::msh(raw).is_some() => &self.removed_hl7,
             _ => &self.removed_astm,
         };
-        let rules = self.links.get(&entry.link).unwrap_or_else(removed);
-        let sender = rules.instruments.sender(rules.protocol, &entry.raw);
+        let rules = self.links.get(link).unwrap_or_else(removed);
+        let sender = rules.instruments.sender(rules.protocol, raw);
         let named = sender.instrument();
         let driver = named
             .and_then(|instrument| instrument.driver.as_deref())
             .or(rules.driver.as_deref())
             .and_then(|id| self.registry.get(id))
-            .unwrap_or_else(|| self.registry.identify(rules.protocol, &entry.raw));
-        let context = driver::Context {
+            .unwrap_or_else(|| self.registry.identify(rules.protocol, raw));
+        let context = Context {
             zone: named.and_then(|i| i.zone.clone()).unwrap_or_else(|| rules.zone.clone()),
             charset: named.and_then(|i| i.charset.clone()).or_else(|| rules.charset.clone()),
             framing: rules.framing.clone(),
-            complete: entry.complete,
+            complete,
         };
-        let mut interpretation = driver::interpret(driver, &entry.raw, &context);
-        sender.mark(&mut interpretation.reports);
-        (rules, interpretation)
+        (rules, sender, driver, context)
     }
 }
 

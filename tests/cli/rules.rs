@@ -221,6 +221,101 @@ fn i6_mapped_results_leave_in_order_and_a_correction_is_never_overtaken() {
     assert_eq!(site.json(&["hold"])["held"][0]["reason"], "overtaken");
 }
 
+#[test]
+fn a_dry_run_tells_what_other_rules_would_have_made_of_what_came() {
+    let critical = &RULES[RULES.find("[[rule]]\nname = \"potassium critical\"").unwrap()..];
+    let site = site(DRIVER, critical);
+    for (specimen, patient, value) in
+        [("S-1", "P-1", "4.0"), ("S-2", "P-2", "6.9"), ("S-3", "P-1", "4.1"), ("S-4", "P-1", "5.9")]
+    {
+        send(&site, specimen, patient, "K", value);
+    }
+    site.until("two are sent, two held", |stats| account(stats, "delivered") == 2 && account(stats, "held") == 2);
+    let config = site.config().display().to_string();
+    let run = |arguments: &[&str]| {
+        let told = afferent(&[&["rules", "--config", &config, "dry-run"], arguments].concat());
+        assert_eq!(told.status.code(), Some(0), "{}", err(&told));
+        out(&told)
+    };
+    let same = run(&[]);
+    assert!(same.contains("4 entries, 4 results: 2 would be sent, 2 held"), "{same}");
+    assert!(same.contains("nothing would have fared otherwise"), "{same}");
+
+    // A wider critical limit, no delta, and a range nobody had before.
+    let new = "[[rule]]\nname = \"potassium critical\"\nkind = \"critical\"\nanalytes = [\"K\"]\nunit = \"mmol/L\"\n\
+               high = \"7.0\"\n[[rule]]\nname = \"potassium unseen\"\nkind = \"range\"\nanalytes = [\"2823-3\"]\n\
+               unit = \"mmol/L\"\nlow = \"4.05\"\n";
+    std::fs::write(site.path("new.toml"), new).unwrap();
+    let file = site.path("new.toml").display().to_string();
+    let told = run(&["--rules", &file]);
+    for part in [
+        "4 entries, 4 results: 3 would be sent, 1 held",
+        "       1 rule-range",
+        ": 4 passed",
+        "potassium unseen@",
+        ": 3 passed, 1 held",
+        "       1 rule-critical -> sent",
+        "       1 rule-delta -> sent",
+        "       1 sent -> rule-range",
+        "on chemistry, result 1 (K): sent -> rule-range: below the verification limit of 4.05 mmol/L, rule potassium unseen@",
+    ] {
+        assert!(told.contains(part), "{part} is not in\n{told}");
+    }
+    for secret in ["S-1", "P-1", "6.9", "5.9"] {
+        assert!(!told.contains(secret), "I8: {secret} in\n{told}");
+    }
+    let short = run(&["--rules", &file, "--limit", "1"]);
+    assert!(short.contains("  and 2 more") && short.matches(" -> ").count() == 4, "{short}");
+    let json: Value = serde_json::from_str(&run(&["--rules", &file, "--json"])).unwrap();
+    assert_eq!((&json["results"], &json["sent"], &json["held"]), (&4.into(), &3.into(), &1.into()));
+    assert_eq!(json["changes"]["sent -> rule-range"], 1);
+    assert_eq!(json["rules"]["potassium unseen"]["outcomes"]["passed"], 3);
+    assert_eq!(json["rules"]["potassium unseen"]["version"].as_str().unwrap().len(), 12);
+    let differences = json["differences"].as_array().unwrap();
+    let entries: Vec<i64> = differences.iter().map(|d| d["entry"].as_i64().unwrap()).collect();
+    assert!(entries.len() == 3 && entries.is_sorted(), "the oldest first: {json}");
+    // Before anything came there is nothing to try them on; and nothing of all this changed anything.
+    assert!(run(&["--until", "2026-01-01T00:00:00Z", "--since", "2025-01-01T00:00:00Z"]).starts_with("0 entries"));
+    site.until("nothing changed", |stats| account(stats, "delivered") == 2 && account(stats, "held") == 2);
+}
+
+#[test]
+fn a_preview_goes_by_the_sites_own_drivers_and_rules_and_by_what_the_box_knows() {
+    let site = site(DRIVER, RULES);
+    let config = site.config().display().to_string();
+    let message = "H|\\^&|||ACME Two|||||||P|LIS2-A2|20261103090000\nP|1||P-1\nO|1|S-9||^^^K|R\n\
+                   R|1|^^^K|6.5|mmol/L||||F||||20261103085800\nL|1|N\n";
+    let file = site.path("message.astm");
+    std::fs::write(&file, message).unwrap();
+    let file = file.display().to_string();
+    let shown = |options: &[&str]| {
+        let shown = afferent(&[&["preview", "--config", &config], options, &[&file]].concat());
+        assert_eq!(shown.status.code(), Some(0), "{}", err(&shown));
+        out(&shown)
+    };
+    let unnamed = afferent(&["preview", "--config", &config, &file]);
+    assert!(err(&unnamed).contains("name it with --link: chemistry, ward"), "{}", err(&unnamed));
+    let told = shown(&["--link", "chemistry"]);
+    for part in [
+        "acme-two@",
+        "would be held: rule-critical",
+        " held: the control QC-ONE has not run",
+        " held: above the critical",
+    ] {
+        assert!(told.contains(part), "{part} is not in\n{told}");
+    }
+    send(&site, "QC-ONE", "", "K", "4.0");
+    send(&site, "S-1", "P-1", "K", "4.0");
+    site.until("the control is filed", |stats| account(stats, "delivered") == 1);
+    let json: Value = serde_json::from_str(&shown(&["--link", "chemistry", "--json"])).unwrap();
+    let decisions = json["results"][0]["decisions"].as_array().unwrap();
+    let told: Vec<(&str, &str)> =
+        decisions.iter().map(|d| (d["rule"].as_str().unwrap(), d["outcome"].as_str().unwrap())).collect();
+    assert_eq!(told, [("potassium control", "passed"), ("potassium critical", "held"), ("potassium delta", "held")]);
+    assert_eq!((&json["results"][0]["held_for"], &json["held"]), (&serde_json::json!(["rule-critical"]), &1.into()));
+    assert_eq!(json["messages"], serde_json::json!([]));
+}
+
 /// A gateway that dies after so many commits.
 fn doomed(site: &Site, commits: usize) -> Running {
     let mut command = Command::new(env!("CARGO_BIN_EXE_afferent"));

@@ -76,3 +76,80 @@ fn i13_a_held_code_goes_out_once_a_person_has_said_what_it_is() {
     });
     assert_eq!(site.stored("ehr.jsonl", "ACME-0001"), [1]);
 }
+
+#[test]
+fn i13_a_mapping_is_a_revision_that_can_be_taken_back() {
+    let mut site = Site::new();
+    site.stop_gateway();
+    std::fs::create_dir(site.path("drivers/acme-one")).unwrap();
+    std::fs::write(site.path("drivers/acme-one/driver.toml"), DRIVER).unwrap();
+    let config = site.config().display().to_string();
+    let told = |arguments: &[&str]| {
+        let told = afferent(&[&["map", "--config", &config], arguments].concat());
+        (told.status.code(), out(&told), err(&told))
+    };
+    assert_eq!(told(&["history"]), (Some(0), "nothing was mapped yet\n".to_string(), String::new()));
+    site.start_gateway();
+    let play = |site: &Site, specimen: &str| {
+        let session = site.path("acme.txt");
+        std::fs::write(&session, SESSION.replace("ACME-0001", specimen)).unwrap();
+        let session = session.display().to_string();
+        let played = afferent(&["sim", "instrument", "--connect", &site.chemistry(), "--session", &session]);
+        assert_eq!(played.status.code(), Some(0), "{}", err(&played));
+    };
+    for specimen in ["ACME-0001", "ACME-0002", "ACME-0003"] {
+        play(&site, specimen);
+    }
+    site.until("all are held", |stats| stats["account"]["held"] == 6);
+    let rows = map(&site, &[])["codes"].as_array().unwrap().clone();
+    let glucose = rows.iter().find(|row| row["code"] == "Glucose").unwrap();
+    assert_eq!((&glucose["held"], glucose["entries"].as_array().unwrap().len()), (&3.into(), 3));
+    let units: Vec<&Value> = glucose["suggestions"].as_array().unwrap().iter().map(|s| &s["ucum"]).collect();
+    assert!(!units.is_empty() && units.iter().all(|ucum| *ucum == "mmol/L"), "no mass for an amount: {glucose}");
+
+    let accept =
+        ["accept", "--driver", "acme-one", "--code", "Glucose", "--loinc", "14749-6", "--unit", "mmol/l=mmol/L"];
+    let accepted = map(&site, &accept);
+    assert_eq!(accepted["revision"], 2, "what was found is the first: {accepted}");
+    let entries: Vec<String> = accepted["entries"].as_array().unwrap().iter().map(Value::to_string).collect();
+    site.stop_gateway();
+    site.start_gateway();
+    let replay = [&["replay"], &entries.iter().map(String::as_str).collect::<Vec<_>>()[..]].concat();
+    site.told(&replay);
+    site.until("the glucose goes out", |stats| {
+        stats["account"]["delivered"] == 3 && stats["account"]["held"] == 3 && stats["missing"] == 0
+    });
+    let order: Vec<String> = site.chart("ehr.jsonl").iter().map(|arrival| arrival["specimens"].to_string()).collect();
+    assert!(
+        order.iter().zip(["ACME-0001", "ACME-0002", "ACME-0003"]).all(|(said, specimen)| said.contains(specimen)),
+        "in the order in which they came: {order:?}"
+    );
+    let version = |number: usize| {
+        let history: Value = map(&site, &["history", "--driver", "acme-one"]);
+        history["revisions"][number - 1]["revision"]["version"].as_str().unwrap().to_string()
+    };
+    // Each filed entry tells the revision it was read by.
+    let filed = site.json(&["show", &entries[0]]).to_string();
+    assert!(filed.contains(&format!("acme-one@{}", version(2))), "{filed}");
+
+    let (code, said, _) = told(&["revert", "--driver", "acme-one", "--to", "1"]);
+    assert!(code == Some(0) && said.contains("is as in revision 1 again: revision 3"), "{said}");
+    assert_eq!(std::fs::read_to_string(site.path("drivers/acme-one/driver.toml")).unwrap(), DRIVER);
+    assert_eq!(version(3), version(1));
+    let (_, said, _) = told(&["history"]);
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines.len(), 3, "{said}");
+    assert!(lines[1].contains("Glucose is 14749-6 in mmol/l=mmol/L"), "{said}");
+    assert!(lines[2].contains("revision 3, ") && lines[2].contains(": back to revision 1 (acme-one@"), "{said}");
+    let (code, _, why) = told(&["revert", "--driver", "acme-one", "--to", "9"]);
+    assert!(code == Some(1) && why.contains("there is no revision 9"), "{why}");
+    let (code, _, why) = told(&["revert", "--driver", "acme-two", "--to", "1"]);
+    assert!(code == Some(1) && why.contains("there is no revision 1"), "{why}");
+
+    // From the next start the code is nobody's again; what went out stays out.
+    site.stop_gateway();
+    site.start_gateway();
+    play(&site, "ACME-0004");
+    site.until("its two are held", |stats| stats["account"]["held"] == 5 && stats["account"]["delivered"] == 3);
+    assert_eq!(site.chart("ehr.jsonl").len(), 3);
+}

@@ -145,6 +145,56 @@ fn speed_and_layout_are_found_from_one_instruments_bits() {
     }
 }
 
+/// What a printer's port gets: no frame, no header, no checksum.
+const PRINTED: &[u8] =
+    b"GLUCOSE   5.4 mmol/L  H\r\nUREA      6.1 mmol/L\r\nSODIUM    140 mmol/L\r\nCHLORIDE  101 mmol/L\r\n";
+const SEPARATED: &[u8] = b"1;SYN-1;GLU;5.4;mmol/L\r\n2;SYN-2;GLU;6.1;mmol/L\r\n3;SYN-3;GLU;4.9;mmol/L\r\n";
+
+#[test]
+fn bare_lines_tell_speed_and_layout_too() {
+    for (burst, spoken) in [(PRINTED, Spoken::Printed), (SEPARATED, Spoken::Csv)] {
+        for baud in [1200, 2400, 4800, 9600, 19200, 115_200] {
+            // Seven bits without parity come with two stop bits; with one, a port that expects eight loses its step.
+            for (data_bits, parity) in [(8, NONE), (7, Parity::Even), (7, NONE)] {
+                let set = sender(baud, data_bits, parity);
+                let (found, bursts, sent) = probed(set, burst, Manner::Listen);
+                let setting = found.setting.unwrap_or_else(|| panic!("{set:?}: {found:?}"));
+                let layout = (u64::from(setting.baud), u32::from(setting.data_bits), setting.parity);
+                assert_eq!((layout, found.spoken), ((baud, data_bits, parity), Some(spoken)), "{bursts} {found:?}");
+                assert!(sent.is_empty(), "nothing is said to a printer: {sent:02X?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn dicom_and_tls_are_known_and_no_link_is_written_for_them() {
+    // An association request (PS3.8, 9.3.2) as far as its application context item.
+    let mut associate = vec![1, 0, 0, 0, 0, 0xCE, 0, 1, 0, 0];
+    associate.extend(b"ARCHIVE         ANALYZER        ");
+    associate.extend([0; 32]);
+    associate.extend([0x10, 0, 0, 21]);
+    associate.extend(b"1.2.840.10008.3.1.1.1");
+    let file = [&[0; 128][..], b"DICM\x02\0\0\0"].concat();
+    // Client hellos of TLS 1.2 (record version 3.1) and of a client that says 3.3.
+    let hello = |minor| [&[0x16, 3, minor, 0, 0x2F, 1, 0, 0, 0x2B, 3, 3][..], &[0x5A; 32]].concat();
+    for (bytes, spoken) in
+        [(associate, Spoken::Dicom), (file, Spoken::Dicom), (hello(1), Spoken::Tls), (hello(3), Spoken::Tls)]
+    {
+        let mut probe = Probe::network(Instant::now(), Manner::Provoke);
+        probe.hear_bytes(Instant::now(), &bytes);
+        probe.handle_timeout(Instant::now() + QUIET);
+        assert_eq!(probe.poll_action(), None, "nothing is said to it");
+        let found = probe.findings(Place::Listen("0.0.0.0:4001".to_string()), &Registry::builtin());
+        assert_eq!((found.spoken, found.link.as_ref()), (Some(spoken), None), "{found:?}");
+        assert!(!found.next.is_empty(), "{found:?}");
+    }
+    // A record type and versions TLS does not have.
+    for bytes in [[0x16, 3, 9, 0, 0x2F, 1, 0, 0, 0, 0, 0, 0], [0x17, 2, 1, 0, 0x2F, 1, 0, 0, 0, 0, 0, 0]] {
+        assert_ne!(spoken::recognise(&bytes).map(|found| found.spoken), Some(Spoken::Tls));
+    }
+}
+
 #[test]
 fn an_instrument_that_only_asks_for_the_line_is_found_and_told_that_we_are_busy() {
     for baud in [9600, 19200, 4800, 2400, 38400, 115_200] {

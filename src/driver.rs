@@ -337,6 +337,11 @@ impl Registry {
         identify::best(self.drivers.values(), protocol, raw).unwrap_or_else(|| self.generic(protocol))
     }
 
+    /// Every driver that would recognise the message as its own: more than one where patterns overlap.
+    pub fn fitting(&self, protocol: Protocol, raw: &[u8]) -> Vec<&Driver> {
+        identify::fitting(self.drivers.values(), protocol, raw).map(|(_, driver)| driver).collect()
+    }
+
     /// The generic driver of a protocol.
     pub fn generic(&self, protocol: Protocol) -> &Driver {
         match protocol {

@@ -22,17 +22,26 @@ pub(super) fn best<'d>(
     protocol: Protocol,
     raw: &[u8],
 ) -> Option<&'d Driver> {
-    let opening = Opening::of(protocol, raw);
-    let sender = opening.sender();
     let mut found: Option<(usize, &Driver)> = None;
-    for driver in drivers.filter(|d| d.protocol() == protocol) {
-        if let Some(literal) = fit(&driver.schema.identity, sender.as_deref(), &opening)
-            && found.is_none_or(|(most, _)| literal > most)
-        {
+    for (literal, driver) in fitting(drivers, protocol, raw) {
+        if found.is_none_or(|(most, _)| literal > most) {
             found = Some((literal, driver));
         }
     }
     found.map(|(_, driver)| driver)
+}
+
+/// Every driver whose pattern fits, and how many characters of the header it knows.
+pub(super) fn fitting<'d>(
+    drivers: impl Iterator<Item = &'d Driver>,
+    protocol: Protocol,
+    raw: &[u8],
+) -> impl Iterator<Item = (usize, &'d Driver)> {
+    let opening = Opening::of(protocol, raw);
+    let sender = opening.sender();
+    drivers
+        .filter(move |driver| driver.protocol() == protocol)
+        .filter_map(move |driver| Some((fit(&driver.schema.identity, sender.as_deref(), &opening)?, driver)))
 }
 
 /// How many characters of the header are known to the driver; `None` when it is not its instrument.

@@ -58,7 +58,10 @@ pub fn guess_protocol(raw: &[u8]) -> Protocol {
         Protocol::Poct1a
     } else if crate::message::hl7::looks_like(raw) {
         Protocol::Hl7
-    } else if identify::sender(Protocol::Astm, raw).is_none() && crate::message::tables::looks_like(raw) {
+    } else if identify::sender(Protocol::Astm, raw).is_none()
+        && crate::message::tables::looks_like(raw)
+        && crate::message::tables::may_have_header(raw)
+    {
         Protocol::Table
     } else if crate::message::astm::looks_like(raw) {
         Protocol::Astm

@@ -38,6 +38,8 @@ struct Reading {
     rest: String,
     /// A new report begins here.
     begins_report: bool,
+    /// How surely the label of the specimen id means one; 0 is surest. Only what is obvious has other ranks.
+    specimen_rank: usize,
 }
 
 pub(super) fn interpret(driver: &Driver, raw: &[u8], context: &Context, trace: bool) -> (Interpretation, Vec<Origin>) {
@@ -116,6 +118,8 @@ struct Walk<'w, 'r> {
     lines: &'r Lines,
     /// What the report at hand says besides its results.
     report: Bag,
+    /// [`Reading::specimen_rank`] of its specimen id.
+    specimen_rank: usize,
     observations: Vec<Observation>,
     comments: Vec<String>,
     setting: Setting,
@@ -130,7 +134,16 @@ impl<'w, 'r> Walk<'w, 'r> {
             unreadable: lines.record.is_empty(),
             ..Setting::default()
         };
-        Walk { reader, lines, report: Bag::new(), observations: Vec::new(), comments: Vec::new(), setting, results: 0 }
+        Walk {
+            reader,
+            lines,
+            report: Bag::new(),
+            specimen_rank: 0,
+            observations: Vec::new(),
+            comments: Vec::new(),
+            setting,
+            results: 0,
+        }
     }
 
     /// Reads a line by the first record that fits.
@@ -168,12 +181,46 @@ impl<'w, 'r> Walk<'w, 'r> {
         if let Some((comment, number)) = shared.remove("comment") {
             self.comment(number, comment);
         }
+        self.settle(&mut shared, reading.specimen_rank);
         self.report.extend(shared);
         for result in &results {
             self.result(number, result);
         }
         if !reading.rest.is_empty() {
             self.comment(number, reading.rest);
+        }
+    }
+
+    /// How dates are read: without records nobody has agreed on anything.
+    fn dates(&self) -> DateOrder {
+        match self.lines.date_order {
+            DateOrder::Ymd if self.lines.record.is_empty() => DateOrder::Unsaid,
+            declared => declared,
+        }
+    }
+
+    /// Two lines above the results may claim the same field, `ID: 4711` and `Sample: SERUM`: the surer label of a
+    /// specimen id stays, else the later line, and the other one is a comment.
+    fn settle(&mut self, shared: &mut Bag, specimen_rank: usize) {
+        let names: Vec<String> = shared.keys().cloned().collect();
+        // Where records are declared, the driver says what a line means.
+        let settles = self.lines.record.is_empty() && self.observations.is_empty();
+        for name in names.iter().filter(|_| settles) {
+            let says = |bag: &Bag| bag.get(name).map(|(text, _)| text.clone());
+            let Some(before) = self.report.get(name).cloned().filter(|(text, _)| Some(text) != says(shared).as_ref())
+            else {
+                continue;
+            };
+            let is_blank = says(shared).is_none_or(|text| text.is_empty());
+            let is_surer = self.specimen_rank < specimen_rank || (is_blank && self.specimen_rank != specimen_rank);
+            let earlier_stays = name == "specimen_id" && !before.0.is_empty() && is_surer;
+            let other = if earlier_stays { shared.remove(name) } else { Some(before) };
+            if let Some((text, number)) = other.filter(|(text, _)| !text.is_empty()) {
+                self.comment(number, text);
+            }
+        }
+        if shared.contains_key("specimen_id") {
+            self.specimen_rank = specimen_rank;
         }
     }
 
@@ -193,7 +240,7 @@ impl<'w, 'r> Walk<'w, 'r> {
             return;
         }
         let report = std::mem::take(&mut self.report);
-        let scope = Scope { result, report: &report, dates: self.lines.date_order };
+        let scope = Scope { result, report: &report, dates: self.dates() };
         let made = self.observation(number, &scope);
         self.report = report;
         if let Some(observation) = made {
@@ -252,7 +299,7 @@ impl<'w, 'r> Walk<'w, 'r> {
     /// The text, remembered with its place.
     fn traced(&mut self, name: &'static str, number: u32, text: String) -> String {
         let bag = Bag::from([(name.to_string(), (text, number))]);
-        let scope = Scope { result: &bag, report: &Bag::new(), dates: self.lines.date_order };
+        let scope = Scope { result: &bag, report: &Bag::new(), dates: self.dates() };
         self.reader.text(name, &Paths::of(&[&format!("{RECORD}.{name}")]), &scope)
     }
 
@@ -264,7 +311,7 @@ impl<'w, 'r> Walk<'w, 'r> {
         if observations.is_empty() {
             return;
         }
-        let scope = Scope { result: &Bag::new(), report: &bag, dates: self.lines.date_order };
+        let scope = Scope { result: &Bag::new(), report: &bag, dates: self.dates() };
         let (mut report, specimen_known) = self.reader.report(&scope, "");
         let by_name = ["control_name", "control_lot", "control_level"].iter().any(|name| bag.contains_key(*name));
         report.control = by_name.then(|| self.reader.control(&scope));

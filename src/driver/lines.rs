@@ -87,6 +87,10 @@ pub enum DateOrder {
     Dmy,
     /// Month, day, year.
     Mdy,
+    /// Nobody said: only a date that can be read in one way is one, with the year first and in four digits, or with the
+    /// month's name and the year in four digits last.
+    #[serde(skip)]
+    Unsaid,
 }
 
 /// `[[lines.record]]`: one of `pattern`, `columns`, `separator` and `bytes` reads a line.
@@ -337,9 +341,11 @@ impl DateOrder {
         let parts: Vec<&str> = text.split(|c: char| !c.is_alphanumeric()).filter(|p| !p.is_empty()).collect();
         let run = parts.first().copied().unwrap_or_default();
         let parts: Vec<&str> = match (parts.as_slice(), run.len(), self) {
-            ([_], 8, DateOrder::Ymd) => vec![run.get(..4)?, run.get(4..6)?, run.get(6..)?],
+            ([_], 8, DateOrder::Ymd | DateOrder::Unsaid) => vec![run.get(..4)?, run.get(4..6)?, run.get(6..)?],
             ([_], 8, _) => vec![run.get(..2)?, run.get(2..4)?, run.get(4..)?],
-            ([_], 6, _) => vec![run.get(..2)?, run.get(2..4)?, run.get(4..)?],
+            ([_], 6, DateOrder::Ymd | DateOrder::Dmy | DateOrder::Mdy) => {
+                vec![run.get(..2)?, run.get(2..4)?, run.get(4..)?]
+            }
             _ => parts,
         };
         let [a, b, c] = parts.as_slice() else { return None };
@@ -348,6 +354,8 @@ impl DateOrder {
             DateOrder::Ymd => (*a, *b, *c),
             DateOrder::Dmy => (*c, *b, *a),
             DateOrder::Mdy => (*c, *a, *b),
+            DateOrder::Unsaid if c.len() == 4 && month_named(b).is_some() => (*c, *b, *a),
+            DateOrder::Unsaid => return None,
         };
         let two = |part: &str| match month_named(part) {
             Some(month) => Some(format!("{month:02}")),
@@ -371,7 +379,10 @@ impl DateOrder {
     /// A text that holds both, as far as it does.
     pub(super) fn both(self, text: &str) -> Option<String> {
         let text = text.trim();
-        if text.len() >= 8 && text.bytes().all(|b| b.is_ascii_digit()) && self == DateOrder::Ymd {
+        if text.len() >= 8
+            && text.bytes().all(|b| b.is_ascii_digit())
+            && matches!(self, DateOrder::Ymd | DateOrder::Unsaid)
+        {
             return Some(text.to_string());
         }
         let at = text.find(':').and_then(|colon| text.get(..colon)?.rfind([' ', 'T', ',']));
@@ -473,6 +484,11 @@ mod tests {
             (DateOrder::Dmy, "2-Jan-2026", Some("20260102")),
             (DateOrder::Dmy, "2026/01/02", Some("20260102")),
             (DateOrder::Dmy, "soon", None),
+            (DateOrder::Unsaid, "2026-01-02 03:04", Some("202601020304")),
+            (DateOrder::Unsaid, "2-Jan-2026", Some("20260102")),
+            (DateOrder::Unsaid, "02/01/2026", None),
+            (DateOrder::Unsaid, "02/01/26", None),
+            (DateOrder::Unsaid, "12-Jan-26", None),
             (DateOrder::Dmy, "02.01.2026 31:04", None),
         ] {
             assert_eq!(order.both(text).as_deref(), expected, "{text}");

@@ -140,7 +140,33 @@ pub fn looks_like(raw: &[u8]) -> bool {
     if text.split(['\r', '\n']).any(is_record) {
         return false;
     }
-    !text.contains("|\\^&") && text.split(['\r', '\n']).filter(|line| unquoted(line, delimiter) > 0).nth(1).is_some()
+    let rows = || text.split(['\r', '\n']).filter(|line| unquoted(line, delimiter) > 0);
+    let are_numbers = delimiter == ',' && rows().all(|line| unquoted(line, ',') == 1 && has_decimal_comma(line));
+    !text.contains("|\\^&") && rows().nth(1).is_some() && !are_numbers
+}
+
+/// True when some row of at least two cells has no number in it, as headers have none.
+pub fn may_have_header(raw: &[u8]) -> bool {
+    let start = raw.get(..LOOK_MAX).unwrap_or(raw);
+    let text = Charset::decode_declared(silent_utf16(start), Some(Charset::Latin1), start).text;
+    let delimiter = detect(&text);
+    let is_header = |line: &str| {
+        let cells = split_line(line, delimiter);
+        let filled: Vec<&String> = cells.iter().filter(|cell| !bare(cell).is_empty()).collect();
+        filled.len() >= 2 && !filled.iter().any(|cell| is_numeric(cell))
+    };
+    text.split(['\r', '\n']).any(is_header)
+}
+
+/// A word of the line is a number with a decimal comma.
+fn has_decimal_comma(line: &str) -> bool {
+    let is_number = |word: &str| {
+        let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+        word.trim_start_matches(['<', '>', '-'])
+            .split_once(',')
+            .is_some_and(|(whole, part)| digits(whole) && digits(part))
+    };
+    line.split_whitespace().any(is_number)
 }
 
 /// A cell's text without blanks around it, among them the byte order marks some exports leave between their parts.
@@ -363,6 +389,8 @@ mod tests {
             (b"Host -> [STX]1H|\\^&|x\nHost -> [STX]2P|1|\n", false),
             (b"\x02S1,5\x03", false),
             (b"hello\nworld\n", false),
+            (b"Glukose 5,61 mmol/l\nKalium 4,1 mmol/l\n", false),
+            (b"Probe 1,5\nSample,Result\n", true),
             (b"R|1|^^^GLU|5.0\rR|2|^^^K|4.1\r", false),
             (b"", false),
         ] {

@@ -1,81 +1,22 @@
 //! What can be read in lines of which nothing is declared: `TEST value unit`, `NAME = value`, labels such as
 //! `Sample ID:`, and tables with a heading. It serves a person who looks; nothing of it is ever sent by itself.
 
+mod label;
+mod shape;
+
 use super::{Bag, Reading};
 use crate::message::lines::Line;
 use crate::message::tables::split_line;
+use label::{TOLD_WITHOUT_COLON, label, name_and_said, ranked_label, told_without_colon};
+use shape::{
+    is_day, is_flag, is_number, is_test, is_time_of_day, is_unit_like, is_value, part_of_a_time, range_in,
+    value_and_unit, words_of,
+};
 
-/// Longest label before a `:` or `=`, in characters.
-const LABEL_MAX: usize = 40;
 /// Most words of a test's name.
 const NAME_WORDS_MAX: usize = 5;
 /// What may stand between the fields of a line.
-const SEPARATORS: [char; 7] = ['\t', '\u{1e}', '\u{1d}', '\u{1f}', ';', '|', ','];
-/// Words that are results.
-const WORDS: [&str; 17] = [
-    "neg",
-    "negative",
-    "pos",
-    "positive",
-    "trace",
-    "normal",
-    "abnormal",
-    "reactive",
-    "nonreactive",
-    "non-reactive",
-    "nil",
-    "detected",
-    "invalid",
-    "error",
-    "clear",
-    "cloudy",
-    "indeterminate",
-];
-/// What prints beside a value that is out of range or in doubt.
-const FLAGS: [&str; 17] =
-    ["H", "L", "HH", "LL", "N", "A", "AA", "*", "**", "!", "H*", "L*", "*H", "*L", "HIGH", "LOW", "C"];
-/// Labels, reduced to their letters and digits, and the fields they stand for.
-const LABELS: [(&str, &[&str]); 18] = [
-    (
-        "specimen_id",
-        &[
-            "sample",
-            "sampleid",
-            "sampleno",
-            "samplenumber",
-            "specimen",
-            "specimenid",
-            "specimenno",
-            "barcode",
-            "sid",
-            "tube",
-            "tubeid",
-            "accession",
-            "accessionno",
-            "id",
-            "idno",
-            "smpl",
-            "smp",
-        ],
-    ),
-    ("patient_id", &["patientid", "patid", "pid", "patientno", "mrn", "patno"]),
-    ("family", &["name", "patientname", "patient", "lastname", "surname"]),
-    ("given", &["firstname", "givenname"]),
-    ("birth_date", &["dob", "birthdate", "dateofbirth", "born"]),
-    ("sex", &["sex", "gender"]),
-    ("operator", &["operator", "operatorid", "user", "tech", "op"]),
-    ("completed_date", &["date", "testdate", "resultdate", "dateoftest", "analysisdate"]),
-    ("completed_time", &["time", "testtime", "resulttime", "timeoftest", "analysistime"]),
-    ("completed", &["datetime", "testdatetime", "dateandtime", "analyzed", "analysed", "measured"]),
-    ("test_code", &["test", "testcode", "testname", "assay", "analyte", "parameter", "param", "testid", "code"]),
-    ("value", &["result", "value", "results", "conc", "concentration"]),
-    ("unit", &["unit", "units"]),
-    ("flag", &["flag", "flags", "alarm", "abn"]),
-    ("reference_range", &["range", "refrange", "reference", "referencerange", "normalrange", "ref", "normals"]),
-    ("position", &["rack", "pos", "position", "cup", "tray", "well", "rackpos"]),
-    ("serial_number", &["serial", "serialno", "serialnumber", "instrumentsn", "sn"]),
-    ("comment", &["comment", "comments", "remark", "remarks", "note", "notes"]),
-];
+const SEPARATORS: [char; 8] = ['\t', '\u{1c}', '\u{1e}', '\u{1d}', '\u{1f}', ';', '|', ','];
 
 /// What each line says; `None` for a line in which nothing is obvious.
 pub(super) fn read(lines: &[Line]) -> Vec<(&Line, Option<Reading>)> {
@@ -91,10 +32,20 @@ pub(super) fn read(lines: &[Line]) -> Vec<(&Line, Option<Reading>)> {
             }
             continue;
         }
-        readings.push((line, one(line)));
+        let reading = one(line).filter(|reading| !(readings.is_empty() && is_title(reading)));
+        readings.push((line, reading));
         at += 1;
     }
     readings
+}
+
+/// True for what the first line says when it is the name of the instrument: `URISYS 1100`.
+fn is_title(reading: &Reading) -> bool {
+    let bare = |result: &Bag| {
+        let number = result.get("value").map_or("", |(text, _)| text.as_str());
+        result.len() == 2 && number.len() >= 3 && number.bytes().all(|b| b.is_ascii_digit())
+    };
+    reading.shared.is_empty() && matches!(reading.results.as_slice(), [only] if bare(only))
 }
 
 /// A heading over rows with as many fields.
@@ -140,7 +91,7 @@ impl Table {
                 // A row without an id has none; it is not that of the row above.
                 _ if cell.is_empty() && fields.get(at) != Some(&Some("specimen_id")) => {}
                 Some(field) if long || !matches!(field, "test_code" | "value" | "unit" | "flag") => {
-                    put(&mut reading.shared, field, cell, row.number);
+                    reading.share(field, name, cell, row.number);
                 }
                 _ if long => rest.push(format!("{name} {cell}").trim().to_string()),
                 // A column without a name belongs to the one before: its unit, or its flag.
@@ -186,23 +137,47 @@ fn by_fields(fields: &[String], number: u32) -> Option<Reading> {
     let mut at = 0;
     while let Some(field) = fields.get(at).map(|field| field.trim()) {
         at += 1;
-        let Some(value) = fields.get(at).map(|f| f.trim()).filter(|v| is_value(v) && is_test(field)) else {
+        let value = fields.get(at).and_then(|f| value_and_unit(f.trim())).filter(|_| is_test(field));
+        let told = label(field).filter(|told| TOLD_WITHOUT_COLON.contains(told));
+        if let Some((told, said)) = told.zip(fields.get(at).map(|said| said.trim()))
+            && !said.is_empty()
+            && label(said).is_none()
+        {
+            reading.share(told, field, said, number);
+            at += 1;
+            continue;
+        }
+        let Some((value, unit)) = value else {
             match labelled(field, number) {
                 Some(one) => {
-                    reading.shared.extend(one.shared);
+                    reading.specimen_rank = one.specimen_rank;
+                    for (name, said) in one.shared {
+                        // What is said twice stays, as what it first was and beside it.
+                        let before = reading.shared.insert(name, said);
+                        rest.extend(before.map(|(text, _)| text));
+                    }
                     reading.results.extend(one.results);
                 }
                 None if field.is_empty() => {}
+                None if let Some(part) = part_of_a_time(field).filter(|part| !reading.shared.contains_key(*part)) => {
+                    put(&mut reading.shared, part, field, number);
+                }
                 None => rest.push(field.to_string()),
             }
             continue;
         };
         at += 1;
-        let mut result = Bag::new();
-        put(&mut result, "test_code", field, number);
+        let mut result = named(field, number);
         put(&mut result, "value", value, number);
+        if let Some(unit) = unit {
+            put(&mut result, "unit", unit, number);
+        }
         while let Some(next) = fields.get(at).map(|field| field.trim()) {
-            let begins_next = is_test(next) && !is_flag(next) && fields.get(at + 1).is_some_and(|f| is_value(f.trim()));
+            let is_unit = is_unit_like(next) && !result.contains_key("unit");
+            let begins_next = is_test(next)
+                && !is_flag(next)
+                && !is_unit
+                && fields.get(at + 1).is_some_and(|f| value_and_unit(f.trim()).is_some());
             if begins_next || !beside(&mut result, next, number) {
                 break;
             }
@@ -219,21 +194,25 @@ fn labelled(text: &str, number: u32) -> Option<Reading> {
     let mut reading = Reading::default();
     let mut rest = Vec::new();
     for piece in pieces(text) {
-        let split_at = piece.find(['=', ':']).filter(|at| (1..=LABEL_MAX).contains(at));
-        let pair = split_at.and_then(|at| piece.get(..at).zip(piece.get(at + 1..)));
-        let pair = pair.filter(|(name, _)| name.chars().any(char::is_alphabetic) && !is_clock(name));
+        let pair = name_and_said(&piece);
         match pair.map(|(name, said)| (name.trim(), said.trim_start_matches(['=', ':']).trim())) {
-            Some((name, "")) if label(name) == Some("specimen_id") => {
-                put(&mut reading.shared, "specimen_id", "", number)
-            }
+            Some((name, "")) if label(name) == Some("specimen_id") => reading.share("specimen_id", name, "", number),
             Some((_, "")) | None => rest.push(piece.to_string()),
             Some((name, said)) => match label(name) {
                 Some("comment") => rest.push(said.to_string()),
-                Some(field) => put(&mut reading.shared, field, said, number),
+                Some(field) => reading.share(field, name, said, number),
+                None if is_value(name) && rest.last().is_some_and(|test| is_test(test)) => {
+                    // `AFP      ERR:12` is no test called ERR.
+                    let mut result = Bag::new();
+                    put(&mut result, "test_code", &rest.pop().unwrap_or_default(), number);
+                    put(&mut result, "value", &piece, number);
+                    reading.results.push(result);
+                }
                 None => {
                     let mut result = Bag::new();
                     put(&mut result, "test_code", name, number);
-                    let words: Vec<&str> = said.split_whitespace().collect();
+                    let words = words_of(said);
+                    let words: Vec<&str> = words.iter().map(String::as_str).collect();
                     match words.split_first() {
                         Some((value, more)) if is_value(value) => {
                             put_value(&mut result, value, number);
@@ -253,30 +232,46 @@ fn labelled(text: &str, number: u32) -> Option<Reading> {
     Some(reading)
 }
 
-/// `TEST value unit flag range`, again and again.
+/// `TEST value unit flag range`, again and again; before it a date, a time and `ID 4711`.
 fn by_words(text: &str, number: u32) -> Option<Reading> {
-    let words: Vec<&str> = text.split_whitespace().collect();
+    let words = words_of(text);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let mut reading = Reading::default();
-    let mut name: Vec<&str> = Vec::new();
+    let (mut name, mut rest): (Vec<&str>, Vec<&str>) = (Vec::new(), Vec::new());
     let mut at = 0;
     while let Some(word) = words.get(at) {
         at += 1;
-        let named = name.iter().any(|word| word.chars().any(char::is_alphabetic));
-        if !(named && is_value(word) && name.len() <= NAME_WORDS_MAX) {
+        // What looks like a value names nothing: `002 18.20H 003` are three numbers.
+        let is_name = |word: &&str| word.chars().any(char::is_alphabetic) && !is_value(word);
+        if !name.iter().any(is_name) && (is_day(word) || is_time_of_day(word)) {
+            let field = if is_day(word) { "completed_date" } else { "completed_time" };
+            if !reading.shared.contains_key(field) {
+                let half = words.get(at).filter(|half| !is_day(word) && matches!(**half, "am" | "pm" | "AM" | "PM"));
+                at += usize::from(half.is_some());
+                let said = half.map_or_else(|| word.to_string(), |half| format!("{word} {half}"));
+                put(&mut reading.shared, field, &said, number);
+                rest.append(&mut name);
+                continue;
+            }
+        }
+        if word.chars().any(|c| c.is_ascii_digit())
+            && let Some((field, length)) = told_without_colon(&name)
+        {
+            let called = name.split_off(name.len() - length).join(" ");
+            reading.share(field, &called, word, number);
+            rest.append(&mut name);
+            continue;
+        }
+        if !(name.iter().any(is_name) && is_value(word) && name.len() <= NAME_WORDS_MAX) {
             name.push(word);
             continue;
         }
-        let mut result = Bag::new();
-        // A mark before the name is a flag.
-        let marks = name.iter().take_while(|word| word.chars().all(|c| matches!(c, '*' | '!' | '+' | '-'))).count();
-        let (marks, called) = name.split_at(marks);
-        put(&mut result, "test_code", &called.join(" "), number);
+        let mut result = named(&name.join(" "), number);
         put_value(&mut result, word, number);
-        for mark in marks {
-            add_flag(&mut result, mark, number);
-        }
         while let Some(next) = words.get(at) {
-            let begins_next = is_test(next) && !is_flag(next) && words.get(at + 1).is_some_and(|w| is_value(w));
+            let is_unit = is_unit_like(next) && !result.contains_key("unit");
+            let begins_next =
+                is_test(next) && !is_flag(next) && !is_unit && words.get(at + 1).is_some_and(|w| is_value(w));
             let range = words.get(at..).and_then(range_in);
             if let Some((length, range)) = range {
                 put(&mut result, "reference_range", &range, number);
@@ -290,11 +285,23 @@ fn by_words(text: &str, number: u32) -> Option<Reading> {
         reading.results.push(result);
         name.clear();
     }
-    if reading.results.is_empty() {
+    if reading.results.is_empty() && reading.shared.is_empty() {
         return None;
     }
-    reading.rest = name.join(" ");
+    rest.append(&mut name);
+    reading.rest = rest.join(" ");
     Some(reading)
+}
+
+/// A result of this test; marks before its name are flags.
+fn named(name: &str, number: u32) -> Bag {
+    let mut result = Bag::new();
+    let marks: String = name.chars().take_while(|c| matches!(c, '*' | '!' | '?' | '+' | '-' | ' ')).collect();
+    put(&mut result, "test_code", name.get(marks.len()..).unwrap_or(name), number);
+    for mark in marks.split_whitespace() {
+        add_flag(&mut result, mark, number);
+    }
+    result
 }
 
 /// Takes what may stand beside a value, as long as it does; the rest.
@@ -327,7 +334,12 @@ fn beside(result: &mut Bag, text: &str, number: u32) -> bool {
         put(result, "reference_range", &range, number);
         return true;
     }
+    // `7B` behind the last field is a checksum.
+    let has_plain_digit = text.chars().any(|c| c.is_ascii_digit()) && !text.contains(['/', '*', '^', '%']);
+    let is_person = text.contains(',') && !text.contains('/');
     let is_unit = text.chars().any(|c| c.is_alphabetic() || matches!(c, '%' | '/' | 'µ'))
+        && !has_plain_digit
+        && !is_person
         && !text.contains(' ')
         && !text.contains(':')
         && !is_value(text);
@@ -336,24 +348,6 @@ fn beside(result: &mut Bag, text: &str, number: u32) -> bool {
         return true;
     }
     false
-}
-
-/// A range at the beginning of these words: `(3.5-5.0)`, `3.5 - 5.0`, `[ 3.5 5.0 ]`.
-fn range_in(words: &[&str]) -> Option<(usize, String)> {
-    let first = words.first()?;
-    if first.starts_with(['(', '[']) {
-        let length = words.iter().position(|word| word.ends_with([')', ']']))? + 1;
-        let text = words.get(..length)?.join(" ");
-        return text.chars().any(|c| c.is_ascii_digit()).then_some((length, text));
-    }
-    let is_span = |text: &str| text.split_once('-').is_some_and(|(low, high)| is_number(low) && is_number(high));
-    if is_span(first) {
-        return Some((1, first.to_string()));
-    }
-    match words {
-        [low, "-" | "to", high, ..] if is_number(low) && is_number(high) => Some((3, format!("{low} - {high}"))),
-        _ => None,
-    }
 }
 
 /// A value, from which a flag printed right behind it is taken off.
@@ -381,7 +375,8 @@ fn put(bag: &mut Bag, name: &str, text: &str, number: u32) {
 /// The parts of a line with wide gaps or tabs between them; a gap right behind a `:` or `=` is none.
 fn pieces(text: &str) -> Vec<String> {
     let mut pieces: Vec<String> = Vec::new();
-    for part in text.split("  ").flat_map(|part| part.split('\t')).map(str::trim).filter(|part| !part.is_empty()) {
+    let parts = text.split("  ").flat_map(|part| part.split('\t')).flat_map(before_labels);
+    for part in parts.map(str::trim).filter(|part| !part.is_empty()) {
         let open = pieces.last().is_some_and(|before| before.ends_with([':', '=']));
         let goes_on = open || part.starts_with([':', '=']) || (!part.contains([':', '=']) && !pieces.is_empty());
         match pieces.last_mut().filter(|_| goes_on) {
@@ -392,50 +387,37 @@ fn pieces(text: &str) -> Vec<String> {
     pieces
 }
 
+/// Cuts before a label that is known and ends in a colon: `Fecha: 12/06/2024 Hora: 10:02`.
+fn before_labels(part: &str) -> Vec<&str> {
+    let mut cut = Vec::new();
+    let mut from = 0;
+    for (at, _) in part.match_indices(' ') {
+        let word = part.get(at + 1..).and_then(|rest| rest.split(' ').next()).unwrap_or_default();
+        let earlier = part.get(from..at).unwrap_or_default();
+        if word.strip_suffix(':').is_some_and(|word| label(word).is_some())
+            && name_and_said(earlier).is_some_and(|(_, said)| !said.is_empty())
+        {
+            cut.push(earlier);
+            from = at + 1;
+        }
+    }
+    cut.push(part.get(from..).unwrap_or_default());
+    cut
+}
+
 fn split(text: &str, separator: char) -> Vec<String> {
     let text = text.trim_matches(|c: char| c.is_control() && c != separator);
     if text.contains(separator) { split_line(text, separator) } else { Vec::new() }
 }
 
-fn label(text: &str) -> Option<&'static str> {
-    let reduced: String = text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
-    LABELS.iter().find(|(_, labels)| labels.contains(&reduced.as_str())).map(|(field, _)| *field)
-}
-
-/// A name of a test: a few words, of which one has a letter.
-fn is_test(text: &str) -> bool {
-    let letters = text.chars().any(char::is_alphabetic);
-    letters && text.chars().count() <= LABEL_MAX && !is_value(text) && !text.contains([':', '='])
-}
-
-fn is_flag(text: &str) -> bool {
-    FLAGS.iter().any(|flag| flag.eq_ignore_ascii_case(text))
-}
-
-fn is_number(text: &str) -> bool {
-    let digits = text.trim_start_matches(['+', '-']);
-    let separators = digits.matches(['.', ',']).count();
-    digits.starts_with(|c: char| c.is_ascii_digit() || c == '.')
-        && digits.ends_with(|c: char| c.is_ascii_digit())
-        && digits.chars().all(|c| c.is_ascii_digit() || matches!(c, '.' | ','))
-        && separators <= 1
-}
-
-/// Looks like a result: a number, a limit, a titre, plus signs, a word such as NEG, or what prints where none is.
-fn is_value(text: &str) -> bool {
-    let bare = text.trim_end_matches(['*', '!']).trim_end_matches(['H', 'L']);
-    let limit = bare.trim_start_matches(['<', '>', '=', '≤', '≥', '*']);
-    let graded = bare.trim_end_matches('+');
-    is_number(limit)
-        || bare.strip_prefix("1:").is_some_and(is_number)
-        || (graded.len() < bare.len() && (graded.is_empty() || is_number(graded)))
-        || (bare.starts_with('+') && is_number(bare))
-        || (text.len() > 1 && text.chars().all(|c| matches!(c, '-' | '*' | '.')))
-        || WORDS.iter().any(|word| word.eq_ignore_ascii_case(text))
-}
-
-fn is_clock(text: &str) -> bool {
-    text.ends_with(|c: char| c.is_ascii_digit()) && text.split_whitespace().last().is_some_and(is_number)
+impl Reading {
+    /// Takes what a label of the whole line says.
+    fn share(&mut self, field: &str, called: &str, said: &str, number: u32) {
+        if field == "specimen_id" {
+            self.specimen_rank = ranked_label(called).map_or(0, |(_, rank)| rank);
+        }
+        put(&mut self.shared, field, said, number);
+    }
 }
 
 fn visible(text: &str) -> String {

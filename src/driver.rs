@@ -20,7 +20,7 @@ mod interpret_poct1a;
 mod interpret_table;
 pub mod lines;
 mod observe;
-mod order_code;
+pub mod order_code;
 pub mod path;
 pub mod query;
 pub mod quirk;

@@ -94,8 +94,7 @@ impl Gateway {
         };
         let settled: Vec<link::Config> = config.links.iter().map(settled).collect();
 
-        let host = Arc::new(Host::new(&name, &zone, Arc::new(registry.clone()), journal));
-        let worklists = link::worklist::Worklists::new(registry.clone(), &zone, journal);
+        let host = Arc::new(Host::new(&name, &zone, registry.clone(), journal));
         let rulebook = config.rulebook();
         let interpreter =
             Interpreter::new(journal, registry, &name, &zone, &config.links, rulebook, &config.destinations)?
@@ -119,7 +118,7 @@ impl Gateway {
         let share = share.max(CONNECTIONS_MIN) as usize;
         let (mut links, mut link_tasks) = (Vec::new(), Vec::new());
         let mut open = |line: &link::Config, custodian: &Custodian| -> Result<(), GatewayError> {
-            let (counters, task) = link::open(line, custodian, &host, &worklists, &links_stopped, &connections, share)?;
+            let (counters, task) = link::open(line, custodian, &host, &links_stopped, &connections, share)?;
             links.push(counters);
             link_tasks.push(task);
             Ok(())

@@ -5,12 +5,11 @@
 //! again, with the same outcome and the same message ids (invariants I2, I5).
 //!
 //! [`filing`] is the pure half: what becomes of one report. [`reading`] says how a link's entries are read, [`facts`]
-//! what the rules must know besides. This file is the loop around them. [`listed`] tells a link's instruments apart;
-//! [`register`] is what was heard of each, for people to look at.
+//! what the rules must know besides. This file is the loop around them. [`register`] is what was heard of each
+//! instrument, for people to look at.
 
 pub mod facts;
 pub mod filing;
-pub mod listed;
 pub mod reading;
 pub mod register;
 

@@ -80,6 +80,7 @@ mod retention;
 mod schema;
 mod search;
 mod seal;
+mod shared;
 mod signals;
 mod space;
 mod types;
@@ -96,6 +97,7 @@ pub use orders::{LinkMark, LinkTask, ORDERS_FOUND_MAX, OrderChange, OrderOutcome
 pub use reader::Reader;
 pub use receipt::Receipt;
 pub use search::{Found, Query, Shown, ShownHold, ShownMessage, ShownReport};
+pub use shared::SharedReader;
 pub use signals::Condition;
 pub use space::free_bytes;
 pub use types::{

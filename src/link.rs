@@ -3,7 +3,8 @@
 //! - [`pump`] is THE loop; every link is that loop.
 //! - [`serial`], [`tcp`] open lines and open them again when they are lost; [`marks`] is how a serial port says that a
 //!   character came damaged.
-//! - [`instrument`] tells apart several instruments on one link.
+//! - [`instrument`] tells apart several instruments on one link: which of them a message is from ([`listed`]) and how it
+//!   is read ([`speakers`]).
 //! - [`directory`] takes files from a folder; it runs no machine.
 //! - [`seats`] keeps idle and hostile connections from crowding out instruments (invariant I10).
 //! - [`host`] looks up what an instrument asks and tells it of its orders.
@@ -19,6 +20,7 @@ pub mod custodian;
 pub mod host;
 pub mod instrument;
 pub mod directory;
+pub mod listed;
 pub mod machine;
 pub mod marks;
 pub mod operators;
@@ -26,6 +28,7 @@ pub mod pump;
 pub mod seats;
 pub mod serial;
 pub mod settled;
+pub mod speakers;
 pub mod taps;
 pub mod tcp;
 pub mod worklist;
@@ -38,14 +41,15 @@ pub use instrument::{Instrument, Says};
 use crate::backoff::Backoff;
 use crate::tls::TlsError;
 use crate::wire::Protocol;
-use host::Host;
 use host::clerk::Office;
+use host::{Host, OrderDesk};
 use machine::Machine;
 use pump::Pump;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
+use worklist::Worklist;
 
 /// A link that cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +92,8 @@ pub struct Shell {
     office: Option<Arc<Office>>,
     /// True on the connection that only brings orders to the instrument.
     outgoing: bool,
-    worklist: Option<Arc<worklist::LinkWorklist>>,
+    /// Where what is asked in ASTM is answered.
+    worklist: Option<Arc<OrderDesk>>,
 }
 
 impl Shell {
@@ -128,7 +133,7 @@ impl Shell {
             held: self.held.clone(),
             marks: None,
             clerk: self.office.as_ref().map(|office| office.clerk(self.outgoing)),
-            worklist: self.worklist.as_ref().map(|worklist| worklist.connection()),
+            worklist: self.worklist.as_ref().map(Worklist::new),
             counters: self.counters.clone(),
             shutdown: self.shutdown.clone(),
         }
@@ -156,22 +161,21 @@ pub fn open(
     config: &Config,
     custodian: &Custodian,
     host: &Arc<Host>,
-    worklists: &Arc<worklist::Worklists>,
     shutdown: &watch::Receiver<bool>,
     connections: &Arc<AtomicU64>,
     descriptors: usize,
 ) -> Result<(Arc<LinkCounters>, tokio::task::JoinHandle<()>), LinkError> {
     let counters = Arc::new(LinkCounters::new(&config.name, config.protocol));
     // The EHR asks nothing and is told nothing here.
-    let asking = match custodian {
-        Custodian::Results(journal) if config.protocol == crate::wire::Protocol::Hl7 => Some(journal),
-        _ => None,
+    let desk = match custodian {
+        Custodian::Results(_) => Some(OrderDesk::new(host, config, &counters)),
+        Custodian::Orders(..) => None,
     };
-    let can_be_asked = asking.is_some();
-    let apart = config.orders_dial.is_some();
-    let office = asking.map(|journal| Office::new(host, journal, config, &counters, apart));
+    let speaking = |protocol| desk.as_ref().filter(|_| config.protocol == protocol);
+    let office = speaking(Protocol::Hl7).map(|desk| Office::new(desk, config.orders_dial.is_some()));
+    let can_be_asked = office.is_some();
     let shell = Arc::new(Shell {
-        worklist: worklists.of_link(config, &counters),
+        worklist: speaking(Protocol::Astm).cloned(),
         config: config.clone(),
         link: config.name.as_str().into(),
         custodian: custodian.clone(),

@@ -5,6 +5,8 @@
 
 #[path = "links/crowd.rs"]
 mod crowd;
+#[path = "links/desk.rs"]
+mod desk;
 #[path = "links/devices.rs"]
 mod devices;
 #[path = "links/directory.rs"]

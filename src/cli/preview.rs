@@ -162,9 +162,9 @@ struct Understood {
 /// Reads it as a link of the site would.
 fn as_site(site: &Site, raw: &[u8]) -> Understood {
     let (rules, driver, interpretation, origins) = site.reading.explain(&site.link, raw);
-    let why = match &rules.driver {
+    let why = match &rules.speakers.driver {
         Some(_) => format!("as link {} says", site.link),
-        None => why(driver, rules.protocol, raw),
+        None => why(driver, rules.speakers.protocol, raw),
     };
     // When it came is not known, so the rule about clocks has nothing to say.
     let policy = Policy { clock_limit: Duration::ZERO, ..rules.policy.clone() };

@@ -5,8 +5,8 @@ pub mod serial;
 use super::diagnose::{Fault, nearest};
 use super::{Config, load::Places};
 use crate::delivery::oauth::SigningKey;
-use crate::driver::Registry;
 use crate::driver::identify::TIMER_MAX_MS;
+use crate::driver::{Driver, Registry};
 use crate::message::charset::Charset;
 use crate::rules::Rule;
 use crate::rules::rule::RULES_MAX;
@@ -298,8 +298,11 @@ impl Checks<'_> {
         }
     }
 
-    /// Orders have a message of their own only in HL7 (IHE LAW).
+    /// Orders go by a driver's codes, to one instrument.
     fn orders(&mut self, link: &link::Config, path: &str) {
+        if link.push_orders && !self.scene.places.is_spoilt(path) {
+            self.push_orders(link, path);
+        }
         let Some(address) = &link.orders_dial else { return };
         let path = format!("{path}.orders_dial");
         if link.protocol != Protocol::Hl7 {
@@ -314,6 +317,36 @@ impl Checks<'_> {
                 format!("`{address}` is no address to dial"),
                 "write host and port, such as \"10.0.0.5:4002\"",
             );
+        }
+    }
+
+    /// What nobody asks for cannot say whom it is for, nor by which codes.
+    fn push_orders(&mut self, link: &link::Config, path: &str) {
+        let path = format!("{path}.push_orders");
+        let own = match link.instrument.as_slice() {
+            [] => None,
+            [only] => only.driver.as_deref(),
+            [..] => {
+                let message = "this link lists several instruments: nobody can tell which of them an order is for";
+                return self.say(
+                    &path,
+                    message,
+                    "give each instrument that takes orders unasked a [[link]] of its own",
+                );
+            }
+        };
+        let Some(id) = own.or(link.driver.as_deref()) else {
+            let message = "orders go out by a driver's codes, and this link names no `driver`";
+            return self.say(&path, message, "name it; \"generic-hl7\" sends the codes of the EHR as they are");
+        };
+        let takes = |driver: &Driver| match driver.protocol() {
+            Protocol::Astm => driver.order_layout().push_action.is_some(),
+            Protocol::Hl7 => true,
+            Protocol::Poct1a | Protocol::Table | Protocol::Lines => false,
+        };
+        if self.scene.registry.get(id).is_some_and(|driver| !takes(driver)) {
+            let message = format!("driver `{id}` does not say how its instrument takes orders nobody asked for");
+            self.say(&path, message, "remove it: the instrument is answered when it asks");
         }
     }
 

@@ -152,6 +152,28 @@ fn a_driver_of_the_other_protocol_is_refused() {
 }
 
 #[test]
+fn i13_orders_nobody_asks_for_need_a_driver_and_one_instrument() {
+    let pushing = |more: &str| but("listen = ", &format!("push_orders = true\n{more}listen = "));
+    one(pushing(""), 6, &["names no `driver`", "generic-hl7"]);
+    one(pushing("driver = \"abbott-architect\"\n"), 6, &["does not say how", "when it asks"]);
+    assert_eq!(pushing("driver = \"roche-cobas-psm\"\n"), []);
+    assert_eq!(pushing("protocol = \"hl7\"\ndriver = \"generic-hl7\"\n"), []);
+    let listing = |names: &[&str]| {
+        let table = |name: &&str| {
+            format!(
+                "[[link.instrument]]\nname = \"{name}\"\ndriver = \"generic-hl7\"\n\
+                 where = [{{ field = \"MSH.4\", is = [\"{name}\"] }}]\n"
+            )
+        };
+        let tables: String = names.iter().map(table).collect();
+        let line = "listen = \"0.0.0.0:4001\"\n";
+        but(line, &format!("push_orders = true\nprotocol = \"hl7\"\n{line}{tables}"))
+    };
+    assert_eq!(listing(&["A"]), [], "it can only be this one");
+    one(listing(&["A", "B"]), 6, &["several instruments", "[[link]] of its own"]);
+}
+
+#[test]
 fn what_is_missing_on_the_machine_does_not_keep_a_gateway_from_starting() {
     let serial = SOUND.replace("listen = \"0.0.0.0:4001\"", "serial = \"/dev/there-is-no-such-port\"");
     let loaded = parse("test.toml", &serial).unwrap();

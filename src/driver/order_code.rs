@@ -1,63 +1,120 @@
-//! Under which code an instrument knows a test that the EHR orders.
+//! Under which codes an instrument knows a test that the EHR orders: one answer for every protocol.
 
 use super::Driver;
+use super::worklist::why;
 use crate::clinical::{Coding, CodingSystem, OrderedTest};
+use std::collections::BTreeMap;
+
+/// Code of the EHR = codes of the instrument, as a link's `order_codes` has them.
+pub type SiteCodes = BTreeMap<String, Vec<String>>;
 
 impl Driver {
-    /// The code to order a test with.
+    /// The codes to order a test with; a panel has several. Only codes the site or this driver lists are sent
+    /// (invariant I13):
     ///
-    /// A code that this driver lists is the instrument's own. A LOINC is turned into the one instrument code that is
-    /// mapped to it; where none is, or several are, there is no answer: it is for another instrument, or nobody can
-    /// tell which. Any other code goes as the EHR sent it, because sites give their instruments the codes of their EHR.
-    pub fn code_to_order(&self, test: &OrderedTest) -> Option<Coding> {
-        let listed = |coding: &&Coding| self.schema.analyte.iter().any(|analyte| analyte.code == coding.code);
-        if let Some(coding) = test.codings().find(listed) {
-            return Some(coding.clone());
+    /// - what the link's `order_codes`, else the driver's `[orders.codes]`, say the EHR's code stands for;
+    /// - the one code whose analyte has the LOINC that is ordered. A code of the instrument that the EHR sends beside
+    ///   it decides between several;
+    /// - a listed code of the instrument's own, when the EHR sends no LOINC.
+    ///
+    /// A driver that lists nothing (the generic ones) knows nothing of the instrument's codes: then the EHR's own goes
+    /// out, because sites give their instruments the codes of their EHR.
+    ///
+    /// # Errors
+    /// One of [`why`].
+    pub fn codes_to_order(&self, site: &SiteCodes, test: &OrderedTest) -> Result<Vec<Coding>, &'static str> {
+        let (table, text) = (&self.order_layout().codes, test.universal_service_id.text.as_str());
+        let mapped = |map: &SiteCodes| test.codings().find_map(|coding| map.get(&coding.code).cloned());
+        if let Some(codes) = mapped(site).or_else(|| mapped(table)) {
+            return match codes.as_slice() {
+                [] => Err(why::UNKNOWN),
+                [only] => Ok(vec![Coding::local(only, text)]),
+                panel => Ok(panel.iter().map(|code| Coding::local(code, "")).collect()),
+            };
         }
-        if let Some(coding) = test.codings().find(|coding| coding.system != CodingSystem::Loinc) {
-            return Some(coding.clone());
+        let analytes = &self.schema.analyte;
+        let (loincs, locals): (Vec<&Coding>, Vec<&Coding>) =
+            test.codings().partition(|coding| coding.system == CodingSystem::Loinc);
+        if analytes.is_empty() && table.is_empty() {
+            let first = locals.first().or(loincs.first());
+            return first.map(|&coding| vec![coding.clone()]).ok_or(why::UNKNOWN);
         }
-        let loinc = test.codings().next()?;
-        let mut codes: Vec<&str> = Vec::new();
-        for analyte in self.schema.analyte.iter().filter(|analyte| analyte.loinc == loinc.code) {
-            if !codes.contains(&analyte.code.as_str()) {
-                codes.push(&analyte.code);
-            }
-        }
-        match codes[..] {
-            [code] => Some(Coding::local(code, &loinc.text)),
-            // A driver without any code knows nothing of the instrument's: it may well speak LOINC.
-            [] if self.schema.analyte.is_empty() => Some(loinc.clone()),
-            _ => None,
-        }
+        let measures = |loinc: &str| loincs.is_empty() || loincs.iter().any(|coding| coding.code == loinc);
+        let fitting =
+            || analytes.iter().filter(|analyte| measures(&analyte.loinc)).map(|analyte| analyte.code.as_str());
+        let is_own = |code: &str| locals.iter().any(|coding| coding.code == code);
+        let only = |codes: Vec<&str>| match codes.as_slice() {
+            [] => None,
+            [only] => Some(Ok(vec![Coding::local(*only, text)])),
+            _ => Some(Err(why::AMBIGUOUS)),
+        };
+        let own = only(distinct(fitting().filter(|code| is_own(code))));
+        own.or_else(|| only(distinct(fitting().filter(|_| !loincs.is_empty())))).unwrap_or(Err(why::UNKNOWN))
     }
+}
+
+fn distinct<'c>(codes: impl Iterator<Item = &'c str>) -> Vec<&'c str> {
+    let mut distinct: Vec<&str> = codes.collect();
+    distinct.sort_unstable();
+    distinct.dedup();
+    distinct
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::driver::Registry;
+    use crate::driver::{Protocol, Registry};
+
+    const TEXT: &str = "[identity]\nvendor = \"A\"\nmodel = \"B\"\nprotocol = \"hl7\"\nheader = [\"A\"]\nevidence = [\"C\"]\n\
+        [[analyte]]\ncode = \"GLU\"\nloinc = \"2345-7\"\n[[analyte]]\ncode = \"CRE1\"\nloinc = \"2160-0\"\n\
+        [[analyte]]\ncode = \"CRE2\"\nloinc = \"2160-0\"\n";
 
     fn ordered(codings: &[Coding]) -> OrderedTest {
         OrderedTest { universal_service_id: codings[0].clone(), alternate: codings.get(1).cloned() }
     }
 
+    fn asked(driver: &Driver, site: &[(&str, &[&str])], codings: &[Coding]) -> Result<Vec<String>, &'static str> {
+        let list = |codes: &&[&str]| codes.iter().map(ToString::to_string).collect();
+        let site = site.iter().map(|(ordered, codes)| (ordered.to_string(), list(codes))).collect();
+        let codes = driver.codes_to_order(&site, &ordered(codings))?;
+        Ok(codes.into_iter().map(|coding| coding.code).collect())
+    }
+
+    fn one(code: &str) -> Result<Vec<String>, &'static str> {
+        Ok(vec![code.to_string()])
+    }
+
     #[test]
     fn a_test_is_ordered_by_the_code_the_instrument_knows() {
-        const TEXT: &str = "[identity]\nvendor = \"A\"\nmodel = \"B\"\nprotocol = \"hl7\"\nheader = [\"A\"]\nevidence = [\"C\"]\n\
-            [[analyte]]\ncode = \"GLU\"\nloinc = \"2345-7\"\n[[analyte]]\ncode = \"CRE1\"\nloinc = \"2160-0\"\n\
-            [[analyte]]\ncode = \"CRE2\"\nloinc = \"2160-0\"\n";
         let driver = Driver::parse("acme", TEXT).unwrap();
-        let code = |codings: &[Coding]| driver.code_to_order(&ordered(codings)).map(|coding| coding.code);
-        assert_eq!(code(&[Coding::local("GLU", "")]).as_deref(), Some("GLU"));
-        assert_eq!(code(&[Coding::local("1234", ""), Coding::local("GLU", "")]).as_deref(), Some("GLU"));
-        assert_eq!(code(&[Coding::loinc("2345-7", "Glucose")]).as_deref(), Some("GLU"));
-        assert_eq!(code(&[Coding::local("SITE-7", "")]).as_deref(), Some("SITE-7"));
-        assert_eq!(code(&[Coding::loinc("2160-0", "")]), None, "two codes measure it: nobody can tell which");
-        assert_eq!(code(&[Coding::loinc("718-7", "")]), None, "this instrument does not measure it");
+        let code = |codings: &[Coding]| asked(&driver, &[], codings);
+        assert_eq!(code(&[Coding::local("GLU", "")]), one("GLU"));
+        assert_eq!(code(&[Coding::local("1234", ""), Coding::local("GLU", "")]), one("GLU"));
+        assert_eq!(code(&[Coding::loinc("2345-7", "Glucose")]), one("GLU"));
+        assert_eq!(code(&[Coding::loinc("2160-0", "")]), Err(why::AMBIGUOUS), "nobody can tell which");
+        assert_eq!(code(&[Coding::loinc("2160-0", ""), Coding::local("CRE2", "")]), one("CRE2"), "the EHR tells");
+        assert_eq!(code(&[Coding::loinc("718-7", "")]), Err(why::UNKNOWN), "this instrument does not measure it");
+    }
+
+    #[test]
+    fn i13_a_code_the_driver_does_not_list_is_not_sent() {
+        let driver = Driver::parse("acme", TEXT).unwrap();
+        let code = |codings: &[Coding]| asked(&driver, &[], codings);
+        assert_eq!(code(&[Coding::local("SITE-7", "")]), Err(why::UNKNOWN));
+        assert_eq!(code(&[Coding::local("SITE-7", ""), Coding::loinc("718-7", "")]), Err(why::UNKNOWN));
+        assert_eq!(code(&[Coding::local("GLU", ""), Coding::loinc("718-7", "")]), Err(why::UNKNOWN), "they disagree");
+        let site: &[(&str, &[&str])] = &[("SITE-7", &["GLU", "CRE1"]), ("NONE", &[])];
+        let panel = Ok(vec!["GLU".to_string(), "CRE1".to_string()]);
+        assert_eq!(asked(&driver, site, &[Coding::local("SITE-7", "")]), panel, "the site says what it stands for");
+        assert_eq!(asked(&driver, site, &[Coding::local("NONE", "")]), Err(why::UNKNOWN));
+    }
+
+    #[test]
+    fn a_driver_that_lists_nothing_passes_on_what_the_ehr_sends() {
         let registry = Registry::builtin();
-        let generic = registry.generic(crate::driver::Protocol::Hl7);
-        let loinc = generic.code_to_order(&ordered(&[Coding::loinc("718-7", "")]));
-        assert_eq!(loinc.map(|coding| coding.code).as_deref(), Some("718-7"));
+        let generic = registry.generic(Protocol::Hl7);
+        assert_eq!(asked(generic, &[], &[Coding::loinc("718-7", ""), Coding::local("HB", "")]), one("HB"));
+        assert_eq!(asked(generic, &[], &[Coding::loinc("718-7", "")]), one("718-7"));
+        assert_eq!(asked(generic, &[("HB", &["7"])], &[Coding::local("HB", "")]), one("7"));
     }
 }

@@ -4,13 +4,13 @@
 //! it, by the driver's analytes or by a code map; a test with no code, or with several, is left out and named. A tube
 //! that orders of two patients point to gets none of them. An order is only ever put to the specimen id it names.
 
+use super::Driver;
 use super::dialogue::{OrderLayout, Piece, Template};
+use super::order_code::SiteCodes;
 use super::query::{Asked, Query};
-use super::{Driver, schema::Analyte};
-use crate::clinical::{CodingSystem, OrderedTest, Phi, WorkOrder};
+use crate::clinical::{Patient, Phi, WorkOrder};
 use crate::message::astm::Delimiters;
 use crate::message::charset::Charset;
-use std::collections::BTreeMap;
 
 /// Most orders in one message.
 pub const ORDERS_MAX: usize = 200;
@@ -18,8 +18,8 @@ pub const ORDERS_MAX: usize = 200;
 /// What the link knows beside the driver.
 #[derive(Debug, Clone, Default)]
 pub struct Site {
-    /// Code of the EHR = codes of the instrument; goes before the driver's.
-    pub codes: BTreeMap<String, Vec<String>>,
+    /// What codes of the EHR stand for; goes before the driver's.
+    pub codes: SiteCodes,
     /// Character set of the link; goes before the driver's.
     pub charset: Option<String>,
 }
@@ -91,28 +91,6 @@ pub fn push(driver: &Driver, site: &Site, orders: &[WorkOrder], cancel: bool, no
         message.records.clear();
     }
     Some(message)
-}
-
-/// The instrument codes a test is sent by.
-///
-/// # Errors
-/// One of [`why`].
-pub fn codes(driver: &Driver, site: &Site, test: &OrderedTest) -> Result<Vec<String>, &'static str> {
-    let listed = |map: &BTreeMap<String, Vec<String>>| test.codings().find_map(|coding| map.get(&coding.code).cloned());
-    if let Some(codes) = listed(&site.codes).or_else(|| listed(&driver.order_layout().codes)) {
-        return if codes.is_empty() { Err(why::UNKNOWN) } else { Ok(codes) };
-    }
-    let loinc = |analyte: &&Analyte| {
-        test.codings().any(|coding| coding.system == CodingSystem::Loinc && coding.code == analyte.loinc)
-    };
-    let mut fitting: Vec<&str> = driver.schema.analyte.iter().filter(loinc).map(|a| a.code.as_str()).collect();
-    fitting.sort_unstable();
-    fitting.dedup();
-    match fitting.as_slice() {
-        [] => Err(why::UNKNOWN),
-        [only] => Ok(vec![only.to_string()]),
-        _ => Err(why::AMBIGUOUS),
-    }
 }
 
 struct Tube<'o> {
@@ -214,12 +192,12 @@ impl<'w> Writer<'w> {
 
     /// The first order that is told of this tube and the codes of all of them; `None` when there is nothing to tell.
     fn tests_of<'o>(&mut self, tube: &Tube<'o>) -> Option<(&'o WorkOrder, Vec<String>)> {
-        let (_, first) = tube.orders.first()?;
+        tube.orders.first()?;
         let left = |order: usize, why| LeftOut { order, code: String::new(), why };
         let id = tube.id.map_or("", Phi::expose);
         let refusal = if id.trim().is_empty() {
             Some(why::NO_SPECIMEN)
-        } else if tube.orders.iter().any(|(_, order)| order.patient.patient.id != first.patient.patient.id) {
+        } else if !Patient::are_one(tube.orders.iter().map(|(_, order)| &order.patient.patient)) {
             Some(why::PATIENTS)
         } else if !self.charset.encode(id).1 || id.chars().any(char::is_control) {
             Some(why::UNWRITABLE)
@@ -239,9 +217,10 @@ impl<'w> Writer<'w> {
             }
             let mut sent = false;
             for test in &order.tests {
-                match codes(self.driver, self.site, test) {
+                match self.driver.codes_to_order(&self.site.codes, test) {
                     Ok(codes) => {
-                        for code in codes.into_iter().filter(|c| asked_for.is_empty() || asked_for.contains(c)) {
+                        let codes = codes.into_iter().map(|coding| coding.code);
+                        for code in codes.filter(|c| asked_for.is_empty() || asked_for.contains(c)) {
                             sent = true;
                             if !tests.contains(&code) {
                                 tests.push(code);

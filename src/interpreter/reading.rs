@@ -1,8 +1,9 @@
 //! How the entries of each link are read: its driver, its clock, its hold rules.
 
-use super::listed::{From, Listed};
-use crate::driver::{self, Context, Driver, Interpretation, Origin, Registry};
+use crate::driver::order_code::SiteCodes;
+use crate::driver::{self, Driver, Interpretation, Origin, Registry};
 use crate::journal::Entry;
+use crate::link::speakers::{Speaker, Speakers};
 use crate::{link, rules, wire};
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,14 +14,9 @@ pub struct LinkRules {
     pub policy: rules::Policy,
     /// Seconds in which the same results under a new time still count as a retransmission.
     pub resend_window_s: i64,
-    /// What the link speaks.
-    pub protocol: wire::Protocol,
-    /// The driver the link names.
-    pub driver: Option<String>,
-    zone: jiff::tz::TimeZone,
-    charset: Option<String>,
-    framing: Option<wire::line::Framing>,
-    instruments: Listed,
+    codes: SiteCodes,
+    /// Who speaks on it.
+    pub speakers: Speakers,
 }
 
 /// Everything needed to read entries.
@@ -39,18 +35,10 @@ impl Reading {
     /// Readings for these links. `zone` is the clock of instruments whose link names none.
     pub fn new(registry: Registry, zone: &jiff::tz::TimeZone, links: &[link::Config]) -> Self {
         let rules_of = |config: &link::Config| LinkRules {
-            protocol: config.protocol,
-            driver: config.driver.clone(),
-            zone: config
-                .time_zone
-                .as_deref()
-                .and_then(|name| jiff::tz::TimeZone::get(name).ok())
-                .unwrap_or_else(|| zone.clone()),
-            charset: config.charset.clone(),
-            framing: config.framing.clone(),
             policy: config.policy(),
             resend_window_s: config.resend_window_s.into(),
-            instruments: Listed::of(config),
+            codes: config.site_codes(),
+            speakers: Speakers::of(config, zone),
         };
         Reading {
             registry,
@@ -68,25 +56,34 @@ impl Reading {
         &self.links.get(link).unwrap_or(&self.removed_astm).policy
     }
 
+    /// What codes of the EHR stand for at an instrument of this link that this driver (`id@version`) reads.
+    pub fn order_codes(&self, link: &str, driver: &str) -> SiteCodes {
+        let id = driver.split('@').next().unwrap_or_default();
+        let mut codes = self.registry.get(id).map(|driver| driver.order_layout().codes.clone()).unwrap_or_default();
+        // The site's own word goes before the driver's.
+        codes.extend(self.links.get(link).map(|rules| rules.codes.clone()).unwrap_or_default());
+        codes
+    }
+
     /// Reads an entry by the driver its link or its own header names.
     pub fn read(&self, entry: &Entry) -> (&LinkRules, Interpretation) {
-        let (rules, sender, driver, context) = self.by(&entry.link, &entry.raw, entry.complete);
-        let mut interpretation = driver::interpret(driver, &entry.raw, &context);
-        sender.mark(&mut interpretation.reports);
+        let (rules, speaker) = self.speaker(&entry.link, &entry.raw);
+        let mut interpretation = driver::interpret(speaker.driver, &entry.raw, &speaker.context(entry.complete));
+        speaker.from.mark(&mut interpretation.reports);
         (rules, interpretation)
     }
 
     /// The same for a whole message that would come over this link, with the driver that reads it and the place of each
     /// field.
     pub fn explain(&self, link: &str, raw: &[u8]) -> (&LinkRules, &Driver, Interpretation, Vec<Origin>) {
-        let (rules, sender, driver, context) = self.by(link, raw, true);
-        let (mut interpretation, origins) = driver::explain(driver, raw, &context);
-        sender.mark(&mut interpretation.reports);
-        (rules, driver, interpretation, origins)
+        let (rules, speaker) = self.speaker(link, raw);
+        let (mut interpretation, origins) = driver::explain(speaker.driver, raw, &speaker.context(true));
+        speaker.from.mark(&mut interpretation.reports);
+        (rules, speaker.driver, interpretation, origins)
     }
 
-    /// By what these bytes are read.
-    fn by(&self, link: &str, raw: &[u8], complete: bool) -> (&LinkRules, From<'_>, &Driver, Context) {
+    /// Who said these bytes on a link.
+    fn speaker(&self, link: &str, raw: &[u8]) -> (&LinkRules, Speaker<'_>) {
         // A link that was renamed or removed after it heard this: the safest rules apply.
         let removed = || match driver::guess_protocol(raw) {
             wire::Protocol::Poct1a => &self.removed_poct1a,
@@ -96,34 +93,17 @@ impl Reading {
             _ => &self.removed_astm,
         };
         let rules = self.links.get(link).unwrap_or_else(removed);
-        let sender = rules.instruments.sender(rules.protocol, raw);
-        let named = sender.instrument();
-        let driver = named
-            .and_then(|instrument| instrument.driver.as_deref())
-            .or(rules.driver.as_deref())
-            .and_then(|id| self.registry.get(id))
-            .unwrap_or_else(|| self.registry.identify(rules.protocol, raw));
-        let context = Context {
-            zone: named.and_then(|i| i.zone.clone()).unwrap_or_else(|| rules.zone.clone()),
-            charset: named.and_then(|i| i.charset.clone()).or_else(|| rules.charset.clone()),
-            framing: rules.framing.clone(),
-            complete,
-        };
-        (rules, sender, driver, context)
+        (rules, rules.speakers.speaker(&self.registry, raw))
     }
 }
 
 impl LinkRules {
     fn of_a_removed_link(protocol: wire::Protocol) -> Self {
         LinkRules {
-            protocol,
-            driver: None,
-            zone: jiff::tz::TimeZone::UTC,
-            charset: None,
-            framing: None,
             policy: rules::Policy { clock_limit: Duration::from_secs(900), ..Default::default() },
             resend_window_s: 600,
-            instruments: Listed::default(),
+            codes: SiteCodes::new(),
+            speakers: Speakers::unknown(protocol),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `[[link]]`: one connection to an instrument, as a site writes it down.
 
 use super::directory::Files;
+use crate::driver::order_code::SiteCodes;
 use crate::driver::schema::Wire;
 use crate::rules;
 use crate::tls::{ClientTls, ServerTls, TlsError};
@@ -86,8 +87,8 @@ pub struct Config {
     pub resend_window_s: u32,
     /// Most connections held open at once; the one longest without a complete message makes room.
     pub connections_max: u16,
-    /// Tell the instrument of its orders without being asked, where its driver or protocol says how. Instruments that
-    /// ask are answered in any case.
+    /// Tell the instrument of its orders without being asked: its driver says how and by which codes, and the link has one
+    /// instrument. Instruments that ask are answered in any case.
     pub push_orders: bool,
     /// Address to dial for orders, for example "10.0.0.5:4002", when the analyzer takes them on a connection of its own
     /// (IHE LAW); left out, they go where the analyzer asks.
@@ -97,8 +98,8 @@ pub struct Config {
     /// File of the operators that are sent to devices which take a list (POCT1-A only): a line for each, with id, name
     /// and permission level between semicolons. It is read anew for each connection.
     pub operators: Option<PathBuf>,
-    /// Ordered code = the instrument's codes, for panels and for tests whose LOINC no code of the driver or more than one
-    /// stands for, for example ["24323-8 = ALT, AST, GLU"]. Goes before the driver's (astm).
+    /// Ordered code = the instrument's codes, for panels and for tests whose code no code of the driver or more than one
+    /// stands for, for example ["24323-8 = ALT, AST, GLU"]. Goes before the driver's (astm, hl7).
     pub order_codes: Vec<OrderCode>,
     /// How messages are told apart on a "lines" link; left out, the driver's own, else 2 s of silence.
     pub framing: Option<Framing>,
@@ -315,6 +316,11 @@ impl Config {
             },
             ..self.clone()
         }
+    }
+
+    /// What codes of the EHR stand for on this link (`order_codes`).
+    pub fn site_codes(&self) -> SiteCodes {
+        self.order_codes.iter().map(|code| (code.ordered.clone(), code.codes.clone())).collect()
     }
 
     /// The hold rules of this link.

@@ -1,144 +1,132 @@
-//! The host's side of a link: what its instrument asks is looked up here, and what it is told goes out from here.
+//! The host's side of a link: what its instruments ask is looked up here, and what they are told goes out from here.
 //!
-//! [`Host`] is what all links share: the drivers and one reading connection. [`clerk`] is the task beside each
-//! connection.
+//! [`Host`] is what all links share: the drivers and one reading connection. An [`OrderDesk`] is one link's, whatever
+//! its protocol. HL7 queries are answered by [`asked`] and the task beside each connection, [`clerk`]; ASTM has
+//! [`super::worklist`].
 
+pub mod asked;
 pub mod clerk;
 
-use crate::clinical::{Coding, Patient, Phi};
-use crate::driver::{Driver, Protocol, Registry};
-use crate::journal::{Journal, JournalError, Reader, StoredOrder};
-use crate::mapping::hl7::dialogue::OnSpecimen;
-use crate::mapping::hl7::host::Work;
-use crate::message::charset::Charset;
-use crate::message::hl7::query::{self, HostQuery, Wanted};
+use super::config::Config;
+use super::counters::LinkCounters;
+use super::speakers::{Speaker, Speakers};
+use crate::driver::Registry;
+use crate::driver::order_code::SiteCodes;
+use crate::journal::{Journal, JournalError, LinkMark, LinkTask, Reader, SharedReader, WorkOrderId};
+use crate::wire::Event;
 use jiff::tz::TimeZone;
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{Notify, Semaphore};
 
-/// Most orders one reply tells of.
-const ORDERS_MAX: usize = 500;
+/// What is counted when somebody asks whom the link does not list: nobody's orders are told (invariant I13).
+pub(super) const UNLISTED: &str = "an instrument asked for orders that is none of those the link lists";
+/// What is counted when nothing carries a cancellation.
+pub(super) const UNTOLD: &str = "an order was taken back that this instrument cannot be told of";
 
-/// What the links of a gateway need to answer their instruments. One for all of them: a reading connection of its own
-/// for each link would cost more memory than the link.
+/// What the links of a gateway need to answer their instruments.
 pub struct Host {
     gateway: String,
     zone: TimeZone,
-    registry: Arc<Registry>,
+    registry: Registry,
     journal: Journal,
-    reader: Mutex<Option<Reader>>,
+    reader: SharedReader,
 }
 
-/// A query with the orders it asks for.
-pub(super) struct Asked {
-    pub query: HostQuery,
-    pub specimens: Vec<OnSpecimen>,
-    /// Orders that cannot be told, and why; in words that are safe to log.
-    pub left_out: Vec<(i64, &'static str)>,
+/// The order desk of one link: looks orders up, and notes what its instruments were told of them.
+pub struct OrderDesk {
+    host: Arc<Host>,
+    pub(super) config: Config,
+    /// What codes of the EHR stand for on this link.
+    pub(super) codes: SiteCodes,
+    /// The connection that tells of orders unasked. One at a time, so that none is told twice.
+    pub(super) herald: Arc<Semaphore>,
+    /// Wakes whoever tells of orders unasked.
+    pub(super) changed: Arc<Notify>,
+    speakers: Speakers,
+    counters: Arc<LinkCounters>,
+    /// The driver of whoever asked last.
+    asked: Mutex<Option<String>>,
 }
 
 impl Host {
-    /// A host for the links of this gateway. `zone` is the clock of instruments whose link names none.
-    pub fn new(gateway: &str, zone: &TimeZone, registry: Arc<Registry>, journal: &Journal) -> Host {
+    /// A host for the links of this gateway. `zone` is the clock of instruments for which the site names none.
+    pub fn new(gateway: &str, zone: &TimeZone, registry: Registry, journal: &Journal) -> Host {
         let (gateway, zone, journal) = (gateway.to_string(), zone.clone(), journal.clone());
-        Host { gateway, zone, registry, journal, reader: Mutex::new(None) }
+        Host { gateway, zone, registry, reader: SharedReader::new(&journal), journal }
+    }
+}
+
+impl OrderDesk {
+    /// The desk of a link.
+    pub fn new(host: &Arc<Host>, config: &Config, counters: &Arc<LinkCounters>) -> Arc<OrderDesk> {
+        Arc::new(OrderDesk {
+            host: host.clone(),
+            codes: config.site_codes(),
+            herald: Arc::new(Semaphore::new(1)),
+            changed: host.journal.orders_changed(&config.name),
+            speakers: Speakers::of(config, &host.zone),
+            config: config.clone(),
+            counters: counters.clone(),
+            asked: Mutex::default(),
+        })
     }
 
     /// The gateway's name.
     pub(super) fn gateway(&self) -> &str {
-        &self.gateway
+        &self.host.gateway
     }
 
-    /// The driver that reads a message of this link.
-    pub(super) fn driver(&self, named: Option<&str>, raw: &[u8]) -> &Driver {
-        let named = named.and_then(|id| self.registry.get(id));
-        named.unwrap_or_else(|| self.registry.identify(Protocol::Hl7, raw))
+    /// Who asks.
+    pub(super) fn speaker(&self, raw: &[u8]) -> Speaker<'_> {
+        self.speakers.speaker(&self.host.registry, raw)
     }
 
-    /// The time of day in the link's zone, as HL7 writes it.
-    pub(super) fn time(&self, ms: i64, zone: Option<&str>) -> String {
-        let zone = zone.and_then(|name| TimeZone::get(name).ok()).unwrap_or_else(|| self.zone.clone());
-        let at = jiff::Timestamp::from_millisecond(ms).unwrap_or_default();
-        at.to_zoned(zone).strftime("%Y%m%d%H%M%S%z").to_string()
+    /// Notes who asked: on a link whose driver nobody names it is who is told of what was taken back.
+    pub(super) fn note_asked(&self, speaker: &Speaker<'_>) {
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(speaker.driver.id.clone());
     }
 
-    /// Reads a query and looks up what it asks for. Blocks on the database. `None` when it is no query.
-    pub(super) fn look_up(&self, settings: &super::Config, raw: &[u8]) -> Result<Option<Asked>, JournalError> {
-        let driver = self.driver(settings.driver.as_deref(), raw);
-        let declared = settings.charset.as_deref().or(driver.wire().charset.as_deref()).and_then(Charset::named);
-        let Some(query) = query::query(raw, declared) else { return Ok(None) };
-        let mut asked = Asked { specimens: Vec::new(), left_out: Vec::new(), query };
-        match asked.query.wanted.clone() {
-            Wanted::Specimens(ids) => {
-                for id in ids {
-                    let stored = self.read(|reader| reader.open_work_orders_on(&id))?;
-                    asked.add(id, &stored, driver, |ms| self.time(ms, settings.time_zone.as_deref()));
-                }
-            }
-            Wanted::All => {
-                let stored = self.read(|reader| reader.open_work_orders_for(&settings.name, ORDERS_MAX))?;
-                for (id, stored) in by_specimen(stored) {
-                    asked.add(id, &stored, driver, |ms| self.time(ms, settings.time_zone.as_deref()));
-                }
-                asked.specimens.retain(|specimen| !specimen.work.is_empty());
-            }
-            Wanted::Unanswerable(_) => {}
-        }
-        Ok(Some(asked))
+    /// Who is told of what nobody asks for; `None` when nobody can tell which instrument it would be.
+    pub(super) fn unasked(&self) -> Option<Speaker<'_>> {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.speakers.only(&self.host.registry, asked.as_deref())
     }
 
-    /// Reads from the journal, on the one connection there is.
+    /// Reads from the journal. Blocks.
     pub(super) fn read<T>(&self, work: impl FnOnce(&Reader) -> Result<T, JournalError>) -> Result<T, JournalError> {
-        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-        let open = match reader.take() {
-            Some(open) => open,
-            None => self.journal.reader()?,
-        };
-        // One that failed is opened anew the next time.
-        let done = work(&open)?;
-        *reader = Some(open);
-        Ok(done)
+        self.host.reader.read(work)
     }
-}
 
-impl Asked {
-    fn add(&mut self, id: Phi, stored: &[StoredOrder], driver: &Driver, time: impl Fn(i64) -> String) {
-        let mut work: Vec<Work> = Vec::new();
-        // All that is on the tube counts, also what this instrument has no code for.
-        if !Patient::are_one(stored.iter().map(|stored| &stored.order.patient.patient)) {
-            self.left_out.extend(stored.iter().map(|s| (s.id.0, "orders of several patients are on one specimen")));
-            return self.specimens.push(OnSpecimen { id, work });
-        }
-        for stored in stored {
-            match as_work(stored, driver, &time) {
-                Some(told) => work.push(told),
-                None => self.left_out.push((stored.id.0, "this instrument has no code for what is ordered")),
-            }
-        }
-        self.specimens.push(OnSpecimen { id, work });
+    /// What the link's instrument is to be told unasked: what was taken back, and new orders where the link sends them.
+    /// Blocks.
+    pub(super) fn tasks(&self, limit: usize) -> Result<Vec<LinkTask>, JournalError> {
+        let mut tasks = self.read(|reader| reader.link_tasks(&self.config.name, limit))?;
+        tasks.retain(|task| task.is_cancellation || self.config.push_orders);
+        Ok(tasks)
     }
-}
 
-/// An order as the instrument is told it; `None` when it has no code for any of the tests.
-pub(super) fn as_work(stored: &StoredOrder, driver: &Driver, time: impl Fn(i64) -> String) -> Option<Work> {
-    let tests: Vec<Coding> = stored.order.tests.iter().filter_map(|test| driver.code_to_order(test)).collect();
-    (!tests.is_empty()).then(|| Work {
-        key: stored.id.0,
-        order: stored.order.clone(),
-        tests,
-        placed: time(stored.placed_ms),
-        changed: time(stored.changed_ms),
-    })
-}
-
-/// Orders grouped by the id on the label, in order. Those without one cannot be told: nobody would find the tube.
-pub(super) fn by_specimen(stored: Vec<StoredOrder>) -> Vec<(Phi, Vec<StoredOrder>)> {
-    let mut groups: Vec<(Phi, Vec<StoredOrder>)> = Vec::new();
-    for stored in stored.into_iter().filter(|stored| !stored.order.specimen.id.is_empty()) {
-        let id = stored.order.specimen.id.clone();
-        match groups.iter_mut().find(|(own, _)| *own == id) {
-            Some((_, group)) => group.push(stored),
-            None => groups.push((id, vec![stored])),
+    /// Notes what became of an order here. What cannot be noted is told once more.
+    pub(super) async fn mark(&self, order: WorkOrderId, mark: LinkMark) {
+        let link = &self.config.name;
+        if let Err(error) = self.host.journal.mark_order(order, link, mark).await {
+            let order = order.0;
+            tracing::warn!(link, order, "what the instrument was told of an order is not noted: {error}");
         }
     }
-    groups
+
+    /// Counts and logs what is not told of an order. `code` is the EHR's for the test, empty when it is all of it.
+    pub(super) fn left_out(&self, order: WorkOrderId, code: &str, why: &'static str) {
+        tracing::info!(link = self.config.name, order = order.0, code, "not told: {why}");
+        self.count(why);
+    }
+
+    /// Counts what is odd.
+    pub(super) fn count(&self, what: &'static str) {
+        self.counters.event(&Event::Odd(what));
+    }
+
+    /// Counts what is refused.
+    pub(super) fn count_refused(&self, what: &'static str) {
+        self.counters.event(&Event::Refused(what));
+    }
 }

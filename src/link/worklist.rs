@@ -5,16 +5,17 @@
 //! that the instrument asks again, and is answered again. A worklist is marked as sent after the acknowledgment of its
 //! last frame; a crash in between sends it again with the same content.
 
-use super::config::Config;
-use super::counters::LinkCounters;
-use crate::clinical::{Phi, WorkOrder};
-use crate::driver::{Context, Driver, Registry, query, worklist};
-use crate::journal::{Journal, JournalError, LinkMark, LinkTask, Reader, StoredOrder, WorkOrderId};
-use crate::wire::{Event, Persist, Protocol, Token};
+use super::host::{OrderDesk, UNLISTED, UNTOLD};
+use super::listed::From;
+use super::speakers::Speaker;
+use crate::clinical::{Patient, WorkOrder};
+use crate::driver::{query, worklist};
+use crate::journal::{JournalError, LinkMark, LinkTask, StoredOrder, WorkOrderId};
+use crate::wire::{Event, Persist, Token};
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
 
 /// Longest entry looked through for a query, in bytes. One with 100 specimens takes less than 8 KiB.
@@ -26,28 +27,9 @@ const TASKS_POLL: Duration = Duration::from_secs(15);
 /// An instrument that did not take a worklist is offered it again after this time.
 const AGAIN_AFTER: Duration = Duration::from_secs(30);
 
-/// What the ASTM links of a gateway share: the drivers and one connection that reads.
-pub struct Worklists {
-    registry: Registry,
-    zone: jiff::tz::TimeZone,
-    journal: Journal,
-    reader: Mutex<Option<Reader>>,
-}
-
-/// What the connections of one link share.
-pub struct LinkWorklist {
-    all: Arc<Worklists>,
-    config: Config,
-    counters: Arc<LinkCounters>,
-    site: worklist::Site,
-    changed: Arc<Notify>,
-    /// One connection at a time sends what nobody asked for.
-    herald: Arc<Semaphore>,
-}
-
 /// One connection's end.
 pub struct Worklist {
-    link: Arc<LinkWorklist>,
+    desk: Arc<OrderDesk>,
     session: u64,
     entry: Vec<u8>,
     work: Option<JoinHandle<Result<Found, JournalError>>>,
@@ -57,6 +39,9 @@ pub struct Worklist {
     next_token: u64,
     /// Tasks are not looked for before.
     not_before: Instant,
+    /// This connection may tell of orders unasked, when it is its turn: its link sends worklists, or the instrument
+    /// asked here and so is who has what is taken back.
+    tells: bool,
     herald: Option<OwnedSemaphorePermit>,
 }
 
@@ -85,47 +70,11 @@ pub enum Say {
     Withdraw,
 }
 
-impl Worklists {
-    /// For the links of a gateway. `zone` is the clock of instruments whose link names none.
-    pub fn new(registry: Registry, zone: &jiff::tz::TimeZone, journal: &Journal) -> Arc<Self> {
-        Arc::new(Worklists { registry, zone: zone.clone(), journal: journal.clone(), reader: Mutex::new(None) })
-    }
-
-    /// For one link; `None` where the protocol is not ASTM.
-    pub fn of_link(self: &Arc<Self>, config: &Config, counters: &Arc<LinkCounters>) -> Option<Arc<LinkWorklist>> {
-        (config.protocol == Protocol::Astm).then(|| {
-            Arc::new(LinkWorklist {
-                all: self.clone(),
-                config: config.clone(),
-                counters: counters.clone(),
-                site: worklist::Site {
-                    codes: config.order_codes.iter().map(|c| (c.ordered.clone(), c.codes.clone())).collect(),
-                    charset: config.charset.clone(),
-                },
-                changed: self.journal.orders_changed(&config.name),
-                herald: Arc::new(Semaphore::new(1)),
-            })
-        })
-    }
-
-    fn read<T>(&self, work: impl FnOnce(&Reader) -> Result<T, JournalError>) -> Result<T, JournalError> {
-        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-        let open = match reader.take() {
-            Some(open) => open,
-            None => self.journal.reader()?,
-        };
-        // One that failed is opened anew the next time.
-        let done = work(&open)?;
-        *reader = Some(open);
-        Ok(done)
-    }
-}
-
-impl LinkWorklist {
+impl Worklist {
     /// The end of a new connection.
-    pub fn connection(self: &Arc<Self>) -> Worklist {
+    pub fn new(desk: &Arc<OrderDesk>) -> Self {
         Worklist {
-            link: self.clone(),
+            desk: desk.clone(),
             session: 0,
             entry: Vec::new(),
             work: None,
@@ -133,110 +82,11 @@ impl LinkWorklist {
             sent: None,
             next_token: 0,
             not_before: Instant::now(),
+            tells: desk.config.push_orders,
             herald: None,
         }
     }
 
-    fn zone(&self) -> jiff::tz::TimeZone {
-        let own = self.config.time_zone.as_deref().and_then(|name| jiff::tz::TimeZone::get(name).ok());
-        own.unwrap_or_else(|| self.all.zone.clone())
-    }
-
-    fn now(&self) -> String {
-        jiff::Timestamp::now().to_zoned(self.zone()).strftime("%Y%m%d%H%M%S").to_string()
-    }
-
-    fn driver(&self, raw: &[u8]) -> &Driver {
-        let named = self.config.driver.as_deref().and_then(|id| self.all.registry.get(id));
-        named.unwrap_or_else(|| self.all.registry.identify(Protocol::Astm, raw))
-    }
-
-    /// Answers the query in an entry. Blocks on the database.
-    fn answer(&self, raw: &[u8]) -> Result<Found, JournalError> {
-        let driver = self.driver(raw);
-        let context = Context {
-            zone: self.zone(),
-            charset: self.config.charset.clone(),
-            framing: self.config.framing.clone(),
-            complete: true,
-        };
-        let Some(query) = query::query(driver, raw, &context) else { return Ok(Found::Nothing) };
-        self.count("the instrument asked for orders");
-        if query.cancels {
-            return Ok(Found::Cancelled);
-        }
-        let mut stored: Vec<StoredOrder> = Vec::new();
-        self.all.read(|reader| {
-            for id in query.specimens.iter().filter_map(|asked| asked.specimen_id.as_ref()) {
-                stored.extend(reader.open_work_orders_on(id)?);
-            }
-            if query.all {
-                stored.extend(reader.open_work_orders_for(&self.config.name, worklist::ORDERS_MAX)?);
-            }
-            Ok(())
-        })?;
-        let mut seen = HashSet::new();
-        stored.retain(|order| seen.insert(order.id.0));
-        let orders: Vec<WorkOrder> = stored.iter().map(|stored| stored.order.clone()).collect();
-        let message = worklist::answer(driver, &self.site, &query, &orders, &self.now());
-        if query.specimens.iter().any(|asked| asked.specimen_id.is_none()) {
-            self.count("an instrument asked for a specimen whose id cannot be read");
-        }
-        Ok(Found::Records(self.outgoing(&stored, message, LinkMark::Sent, true)))
-    }
-
-    /// The next worklist, and marks for tasks that make none. Blocks on the database.
-    fn task(&self) -> Result<(Found, Vec<(WorkOrderId, LinkMark)>), JournalError> {
-        let driver = self.driver(b"");
-        let tasks = self.all.read(|reader| reader.link_tasks(&self.config.name, TASKS_MAX))?;
-        let mut marks = Vec::new();
-        for LinkTask { order, is_cancellation } in tasks {
-            let mark = if is_cancellation { LinkMark::CancellationSent } else { LinkMark::Sent };
-            let alone = std::slice::from_ref(&order.order);
-            let Some(message) = worklist::push(driver, &self.site, alone, is_cancellation, &self.now()) else {
-                if is_cancellation {
-                    self.count("an order was taken back that this instrument cannot be told of");
-                    marks.push((order.id, mark));
-                }
-                continue;
-            };
-            let several = !is_cancellation && !message.records.is_empty() && self.has_several_patients(&order.order)?;
-            if several {
-                self.count(worklist::why::PATIENTS);
-                continue;
-            }
-            let outgoing = self.outgoing(std::slice::from_ref(&order), message, mark, false);
-            if !outgoing.records.is_empty() {
-                return Ok((Found::Records(outgoing), marks));
-            }
-            marks.push((order.id, if is_cancellation { mark } else { LinkMark::NotForThis }));
-        }
-        Ok((Found::Nothing, marks))
-    }
-
-    fn has_several_patients(&self, order: &WorkOrder) -> Result<bool, JournalError> {
-        let id: &Phi = &order.specimen.id;
-        let on_it = self.all.read(|reader| reader.open_work_orders_on(id))?;
-        Ok(on_it.iter().any(|other| !other.order.patient.patient.shares_id_with(&order.patient.patient)))
-    }
-
-    fn outgoing(&self, stored: &[StoredOrder], message: worklist::Message, mark: LinkMark, asked: bool) -> Outgoing {
-        for left in &message.left_out {
-            self.count(left.why);
-            if let Some(order) = stored.get(left.order) {
-                tracing::info!(link = self.config.name, order = order.id.0, code = left.code, "not sent: {}", left.why);
-            }
-        }
-        let orders = message.told.iter().filter_map(|at| stored.get(*at)).map(|order| order.id).collect();
-        Outgoing { records: message.records, orders, mark, asked }
-    }
-
-    fn count(&self, what: &'static str) {
-        self.counters.event(&Event::Odd(what));
-    }
-}
-
-impl Worklist {
     /// A part is offered for custody.
     pub fn heard(&mut self, part: &Persist) {
         if self.session != part.session {
@@ -258,8 +108,8 @@ impl Worklist {
         if !may_hold_query(&entry) {
             return false;
         }
-        let link = self.link.clone();
-        self.work = Some(tokio::task::spawn_blocking(move || link.answer(&entry)));
+        let desk = self.desk.clone();
+        self.work = Some(tokio::task::spawn_blocking(move || answer(&desk, &entry)));
         self.sent = None;
         true
     }
@@ -282,33 +132,30 @@ impl Worklist {
                     }
                     Ok(Ok(Found::Nothing)) => {}
                     Ok(Err(error)) => {
-                        self.link.count("orders could not be looked up");
-                        tracing::debug!(link = self.link.config.name, "orders could not be looked up: {error}");
+                        self.desk.count("orders could not be looked up");
+                        tracing::debug!(link = self.desk.config.name, "orders could not be looked up: {error}");
                     }
                     // It panicked; the panic hook has told.
-                    Err(_) => self.link.count("orders could not be looked up"),
+                    Err(_) => self.desk.count("orders could not be looked up"),
                 }
                 self.not_before = Instant::now() + TASKS_POLL;
                 continue;
             }
-            if !self.link.config.push_orders || self.sent.is_some() {
+            if !self.tells || self.sent.is_some() {
                 return std::future::pending().await;
             }
             if self.herald.is_none() {
-                self.herald = self.link.herald.clone().acquire_owned().await.ok();
+                self.herald = self.desk.herald.clone().acquire_owned().await.ok();
             }
-            let changed = self.link.changed.clone();
+            let desk = self.desk.clone();
             tokio::select! {
-                () = changed.notified() => {}
+                () = desk.changed.notified() => {}
                 () = tokio::time::sleep_until(self.not_before.into()) => {}
             }
-            let link = self.link.clone();
             self.work = Some(tokio::task::spawn_blocking(move || {
-                let (found, marks) = link.task()?;
+                let (found, marks) = task(&desk)?;
                 for (order, mark) in marks {
-                    // What cannot be noted now is noted the next time.
-                    let noted = link.all.journal.mark_order(order, &link.config.name, mark);
-                    let _ = tokio::runtime::Handle::current().block_on(noted);
+                    tokio::runtime::Handle::current().block_on(desk.mark(order, mark));
                 }
                 Ok(found)
             }));
@@ -325,17 +172,17 @@ impl Worklist {
         let Some((_, orders, mark)) = self.sent.take_if(|(sent, ..)| *sent == token) else { return };
         let now = Instant::now();
         if !accepted {
-            self.link.count("orders were not taken by the instrument");
+            self.desk.count("orders were not taken by the instrument");
             self.not_before = now + AGAIN_AFTER;
+            // Perhaps nobody is there any more: another connection may try.
+            self.herald = None;
             return;
         }
         self.not_before = now;
-        let link = self.link.clone();
+        let desk = self.desk.clone();
         self.marking = Some(tokio::spawn(async move {
             for order in orders {
-                if let Err(error) = link.all.journal.mark_order(order, &link.config.name, mark).await {
-                    tracing::warn!(link = link.config.name, order = order.0, "sent, but not noted as sent: {error}");
-                }
+                desk.mark(order, mark).await;
             }
         }));
     }
@@ -346,10 +193,106 @@ impl Worklist {
         // A worklist that still waits gives way to an answer; it is looked up again.
         self.sent = Some((token, outgoing.orders, outgoing.mark));
         if outgoing.asked {
-            self.link.count("a query was answered");
+            self.tells = true;
+            self.desk.count("a query was answered");
         }
         Say::Send(token, outgoing.records)
     }
+}
+
+/// Answers the query in an entry. Blocks on the database.
+fn answer(desk: &OrderDesk, raw: &[u8]) -> Result<Found, JournalError> {
+    let speaker = desk.speaker(raw);
+    let Some(query) = query::query(speaker.driver, raw, &speaker.context(true)) else { return Ok(Found::Nothing) };
+    desk.count("the instrument asked for orders");
+    if query.cancels {
+        return Ok(Found::Cancelled);
+    }
+    let mut stored: Vec<StoredOrder> = Vec::new();
+    if matches!(speaker.from, From::Unknown) {
+        desk.count(UNLISTED);
+    } else {
+        desk.note_asked(&speaker);
+        desk.read(|reader| {
+            for id in query.specimens.iter().filter_map(|asked| asked.specimen_id.as_ref()) {
+                stored.extend(reader.open_work_orders_on(id)?);
+            }
+            if query.all {
+                stored.extend(reader.open_work_orders_for(&desk.config.name, worklist::ORDERS_MAX)?);
+            }
+            Ok(())
+        })?;
+    }
+    let mut seen = HashSet::new();
+    stored.retain(|order| seen.insert(order.id.0));
+    let orders: Vec<WorkOrder> = stored.iter().map(|stored| stored.order.clone()).collect();
+    let message = worklist::answer(speaker.driver, &site(desk, &speaker), &query, &orders, &now(&speaker));
+    if query.specimens.iter().any(|asked| asked.specimen_id.is_none()) {
+        desk.count("an instrument asked for a specimen whose id cannot be read");
+    }
+    Ok(Found::Records(outgoing(desk, &stored, message, LinkMark::Sent, true)))
+}
+
+/// The next worklist, and marks for tasks that make none. Blocks on the database.
+fn task(desk: &OrderDesk) -> Result<(Found, Vec<(WorkOrderId, LinkMark)>), JournalError> {
+    let told = desk.unasked();
+    let mut marks = Vec::new();
+    for LinkTask { order, is_cancellation } in desk.tasks(TASKS_MAX)? {
+        let mark = if is_cancellation { LinkMark::CancellationSent } else { LinkMark::Sent };
+        let alone = std::slice::from_ref(&order.order);
+        let message = told
+            .as_ref()
+            .and_then(|told| worklist::push(told.driver, &site(desk, told), alone, is_cancellation, &now(told)));
+        let Some(message) = message else {
+            if is_cancellation {
+                desk.count(UNTOLD);
+                marks.push((order.id, mark));
+            }
+            continue;
+        };
+        if !is_cancellation && !message.records.is_empty() && has_several_patients(desk, &order.order)? {
+            desk.count(worklist::why::PATIENTS);
+            continue;
+        }
+        let outgoing = outgoing(desk, std::slice::from_ref(&order), message, mark, false);
+        if !outgoing.records.is_empty() {
+            return Ok((Found::Records(outgoing), marks));
+        }
+        marks.push((order.id, if is_cancellation { mark } else { LinkMark::NotForThis }));
+    }
+    Ok((Found::Nothing, marks))
+}
+
+fn has_several_patients(desk: &OrderDesk, order: &WorkOrder) -> Result<bool, JournalError> {
+    let on_it = desk.read(|reader| reader.open_work_orders_on(&order.specimen.id))?;
+    let others = on_it.iter().map(|other| &other.order.patient.patient);
+    Ok(!Patient::are_one(std::iter::once(&order.patient.patient).chain(others)))
+}
+
+fn outgoing(
+    desk: &OrderDesk,
+    stored: &[StoredOrder],
+    message: worklist::Message,
+    mark: LinkMark,
+    asked: bool,
+) -> Outgoing {
+    for left in &message.left_out {
+        if let Some(order) = stored.get(left.order) {
+            desk.left_out(order.id, &left.code, left.why);
+        }
+    }
+    let orders = message.told.iter().filter_map(|at| stored.get(*at)).map(|order| order.id).collect();
+    Outgoing { records: message.records, orders, mark, asked }
+}
+
+/// What the link knows beside the driver.
+fn site(desk: &OrderDesk, speaker: &Speaker<'_>) -> worklist::Site {
+    worklist::Site { codes: desk.codes.clone(), charset: speaker.charset.clone() }
+}
+
+/// The time of day on the instrument's clock.
+fn now(speaker: &Speaker<'_>) -> String {
+    jiff::Timestamp::now().to_zoned(speaker.zone.clone()).strftime("%Y%m%d%H%M%S").to_string()
 }
 
 /// Whether it is worth reading: a record that may begin with Q.

@@ -17,7 +17,9 @@ pub struct Config {
     pub name: String,
     /// Address to listen on, for example "0.0.0.0:4100". The EHR dials the box.
     pub listen: String,
-    /// Links whose instruments are told of these orders; left empty, all links. Every link's results find them.
+    /// Links whose instruments are told of these orders unasked, or when they ask for everything; left empty, all links
+    /// but those with orders = "off". Whichever instrument asks for a specimen is told, and every link's results find
+    /// them.
     pub links: Vec<String>,
     /// Field of ORC or OBR in which messages without SPM hold the specimen id, for example "OBR-3.1"; left out, such
     /// an order is found only by its placer or filler number.
@@ -61,7 +63,7 @@ impl Config {
         }
     }
 
-    /// The links that are told of its orders: those it names, else all that match results with orders.
+    /// The links that are told of its orders unasked: those it names, else all that match results with orders.
     pub fn told(&self, links: &[link::Config]) -> Vec<String> {
         let wanted = |link: &&link::Config| match self.links.is_empty() {
             true => link.orders != rules::Orders::Off,

@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::rig::{PATIENCE, Rig, code, free_port, health, link, listen, local, until};
 
-const LINK: &str = "chemistry";
+pub const LINK: &str = "chemistry";
 
 /// An order of the EHR for glucose on this tube.
 pub fn order(number: &str, tube: &str) -> OrderChange {
@@ -30,7 +30,7 @@ pub fn order(number: &str, tube: &str) -> OrderChange {
     }))
 }
 
-fn cancellation(number: &str) -> OrderChange {
+pub fn cancellation(number: &str) -> OrderChange {
     let number = OrderNumber::new(number);
     OrderChange::TakeBack { number, specimen: Phi::default(), becomes: OrderStatus::Cancelled }
 }
@@ -56,7 +56,7 @@ fn tasks(journal: &Journal) -> usize {
     journal.reader().unwrap().link_tasks(LINK, 10).unwrap().len()
 }
 
-fn query(control_id: &str, tube: &str) -> String {
+pub fn query(control_id: &str, tube: &str) -> String {
     format!(
         "MSH|^~\\&|AN|LAB|GW||20260101120000||QBP^Q11^QBP_Q11|{control_id}|P|2.5.1|||ER|AL||UNICODE UTF-8|||LAB-27^IHE\r\
          QPD|WOS^Work Order Step^IHELAW|T{control_id}|{tube}\rRCP|I||R^^HL70394\r"
@@ -64,22 +64,22 @@ fn query(control_id: &str, tube: &str) -> String {
 }
 
 /// An analyzer's end of a line, with what has come and was not looked at.
-struct Analyzer<S> {
+pub struct Analyzer<S> {
     stream: S,
     framer: mllp::Framer,
     heard: VecDeque<Vec<u8>>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Analyzer<S> {
-    fn new(stream: S) -> Self {
+    pub fn new(stream: S) -> Self {
         Analyzer { stream, framer: mllp::Framer::new(mllp::MESSAGE_MAX), heard: VecDeque::new() }
     }
 
-    async fn say(&mut self, message: &str) {
+    pub async fn say(&mut self, message: &str) {
         self.stream.write_all(&mllp::frame(message.as_bytes())).await.unwrap();
     }
 
-    async fn hear(&mut self) -> String {
+    pub async fn hear(&mut self) -> String {
         let mut buffer = [0; 4096];
         while self.heard.is_empty() {
             let read = tokio::time::timeout(PATIENCE, self.stream.read(&mut buffer)).await.expect("a message in time");
@@ -95,13 +95,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Analyzer<S> {
     }
 
     /// Asks for a tube; the reply and the message that follows it.
-    async fn ask(&mut self, control_id: &str, tube: &str) -> [String; 2] {
+    pub async fn ask(&mut self, control_id: &str, tube: &str) -> [String; 2] {
         self.say(&query(control_id, tube)).await;
         [self.hear().await, self.hear().await]
     }
 
     /// Answers an OML^O33: this ORC-1 for every order.
-    async fn answer(&mut self, orders: &str, control: &str) {
+    pub async fn answer(&mut self, orders: &str, control: &str) {
         let mut answer = format!(
             "MSH|^~\\&|AN|LAB|GW||20260101120001||ORL^O34^ORL_O42|R{0}|P|2.5.1|||ER|NE||UNICODE UTF-8|||LAB-28^IHE\r\
              MSA|AA|{0}\r",
@@ -116,12 +116,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Analyzer<S> {
 }
 
 /// A field of the first such segment, counted by separators.
-fn field<'m>(message: &'m str, segment: &str, at: usize) -> &'m str {
+pub fn field<'m>(message: &'m str, segment: &str, at: usize) -> &'m str {
     let found = message.split('\r').find(|line| line.starts_with(segment)).unwrap_or_default();
     found.split('|').nth(at).unwrap_or_default()
 }
 
-async fn dial_in(port: u16) -> Analyzer<TcpStream> {
+pub async fn dial_in(port: u16) -> Analyzer<TcpStream> {
     Analyzer::new(TcpStream::connect(local(port)).await.unwrap())
 }
 
@@ -208,7 +208,11 @@ async fn what_is_taken_back_is_told_and_what_is_refused_is_noted() {
 async fn orders_go_out_unasked_on_a_line_of_their_own() {
     let rig = Rig::new().await;
     let (port, apart) = (free_port(), TcpListener::bind("127.0.0.1:0").await.unwrap());
-    let line = format!("{}\norders_dial = \"{}\"\npush_orders = true", listen(port), apart.local_addr().unwrap());
+    let line = format!(
+        "{}\norders_dial = \"{}\"\npush_orders = true\ndriver = \"generic-hl7\"",
+        listen(port),
+        apart.local_addr().unwrap()
+    );
     let gateway = rig.gateway(&link(LINK, "hl7", &line)).await;
     let journal = gateway.journal().clone();
     let mut told = Analyzer::new(apart.accept().await.unwrap().0);

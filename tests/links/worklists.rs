@@ -25,12 +25,12 @@ impl Custody for Kept {
 }
 
 /// An analyzer's end of a line.
-struct Analyzer {
+pub struct Analyzer {
     line: TcpStream,
     station: Station,
     text: String,
     /// Messages it was sent, as records.
-    messages: Vec<Vec<String>>,
+    pub messages: Vec<Vec<String>>,
     accepted: u64,
     said: u64,
 }
@@ -50,12 +50,12 @@ impl Analyzer {
         Analyzer { line, station, text: String::new(), messages: vec![], accepted: 0, said: 0 }
     }
 
-    fn dial(port: u16) -> Analyzer {
+    pub fn dial(port: u16) -> Analyzer {
         Analyzer::on(TcpStream::connect(local(port)).unwrap())
     }
 
     /// Reads, writes and keeps time until `done`, or fails the test.
-    fn until(&mut self, what: &str, mut done: impl FnMut(&Analyzer) -> bool) {
+    pub fn until(&mut self, what: &str, mut done: impl FnMut(&Analyzer) -> bool) {
         let start = Instant::now();
         while !done(self) {
             assert!(start.elapsed() < PATIENCE, "not in time: {what}");
@@ -91,7 +91,7 @@ impl Analyzer {
     }
 
     /// Sends records and waits until they are acknowledged.
-    fn say(&mut self, records: &[&str]) {
+    pub fn say(&mut self, records: &[&str]) {
         self.said += 1;
         let records = records.iter().map(|record| record.as_bytes().to_vec()).collect();
         self.station.send(Instant::now(), Token(self.said), records).unwrap();
@@ -108,7 +108,7 @@ impl Analyzer {
     }
 }
 
-async fn place(journal: &Journal, number: &str, specimen: &str, patient: &str, test: &str) {
+pub async fn place(journal: &Journal, number: &str, specimen: &str, patient: &str, test: &str) {
     let mut order = WorkOrder {
         placer_order_number: OrderNumber::new(number),
         tests: vec![OrderedTest { universal_service_id: Coding::local(test, ""), alternate: None }],
@@ -128,7 +128,7 @@ async fn place(journal: &Journal, number: &str, specimen: &str, patient: &str, t
     journal.persist_orders("ehr", 1, part, changes, None, links).await.unwrap();
 }
 
-fn orders(message: &[String]) -> Vec<&str> {
+pub fn orders(message: &[String]) -> Vec<&str> {
     message.iter().filter(|record| record.starts_with("O|")).map(String::as_str).collect()
 }
 

@@ -1,10 +1,11 @@
 //! Promises of queries and the orders that answer them.
 
 use super::*;
-use crate::clinical::{Coding, OrderNumber, OrderedPatient, Patient, Specimen};
+use crate::clinical::{Coding, OrderNumber, OrderedPatient, OrderedTest, Patient, Specimen};
 use crate::driver::query::{Query, query};
 use crate::driver::{Context, Registry};
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 
 const NOW: &str = "20261103180000";
 
@@ -104,6 +105,12 @@ fn i13_orders_of_two_patients_on_one_tube_are_not_sent() {
     let (records, message) = answered(&driver, "Q|1|^S1", &orders);
     assert_eq!(records[1], "L|1|I");
     assert_eq!(message.left_out.iter().map(|l| l.why).collect::<Vec<_>>(), [why::PATIENTS; 2]);
+    // The same number of two authorities is two people.
+    let mut orders = [order("P1", "S1", "H1", &["2345-7"]), order("P2", "S1", "H1", &["2823-3"])];
+    for (order, authority) in orders.iter_mut().zip(["NORTH", "SOUTH"]) {
+        order.patient.patient.id_authority = authority.to_string();
+    }
+    assert_eq!(answered(&driver, "Q|1|^S1", &orders).0[1], "L|1|I");
 }
 
 #[test]
@@ -115,7 +122,8 @@ fn i13_a_test_without_exactly_one_code_is_left_out_and_named() {
     let out = |code: &str, why| LeftOut { order: 0, code: code.to_string(), why };
     assert_eq!(message.left_out, [out("2951-2", why::AMBIGUOUS), out("718-7", why::UNKNOWN)]);
     let site = Site { codes: BTreeMap::from([("2951-2".to_string(), vec!["NA2".to_string()])]), charset: None };
-    assert_eq!(codes(&driver, &site, &orders[0].tests[0]), Ok(vec!["NA2".to_string()]));
+    let codes = driver.codes_to_order(&site.codes, &orders[0].tests[0]);
+    assert_eq!(codes, Ok(vec![Coding::local("NA2", "x")]));
     // A local code is never taken for LOINC; a map of codes says what it stands for.
     orders[0].tests = vec![
         OrderedTest { universal_service_id: Coding::local("2345-7", ""), alternate: None },

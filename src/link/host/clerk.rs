@@ -5,19 +5,20 @@
 //! it was handed to the line where the instrument answers nothing. Everything the clerk remembers is also in the
 //! journal: after a crash an order that was not noted is told again, under the same message id.
 
-use super::{Host, as_work, by_specimen};
-use crate::clinical::Phi;
-use crate::journal::{Journal, LinkMark, LinkTask, WorkOrderId};
-use crate::link::config::Config;
-use crate::link::counters::LinkCounters;
+use super::asked::{self, as_work, by_specimen, time};
+use super::{OrderDesk, UNLISTED, UNTOLD};
+use crate::clinical::{OrderStatus, Phi};
+use crate::driver::worklist::why;
+use crate::journal::{LinkMark, LinkTask, WorkOrderId};
 use crate::mapping::hl7::dialogue::{self, Dispatch, Names, Outcome};
 use crate::mapping::hl7::host::{Control, Work};
-use crate::message::hl7::query::{self, Dialect, Peer};
-use crate::wire::{Event, Message, Token};
+use crate::message::hl7::query::{self, Dialect, Peer, Wanted};
+use crate::wire::{Message, Token};
+use jiff::tz::TimeZone;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use std::time::{Duration, Instant};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 /// Messages between pump and clerk. A connection has one question and one answer open at a time.
 const WAITING_MAX: usize = 64;
@@ -25,17 +26,12 @@ const WAITING_MAX: usize = 64;
 const TASKS_MAX: usize = 64;
 /// Tasks are looked for this often: what was not answered is told again, and a lost signal costs no more than this.
 const TASKS_POLL: Duration = Duration::from_secs(20);
-
-const NO_CODE: &str = "an order was not told: this instrument has no code for it";
+/// What is counted when the instrument's character set or the message cannot carry an order.
+const UNWRITABLE: &str = "an order cannot be written for this instrument";
 
 /// What the connections of one link share.
 pub struct Office {
-    host: Arc<Host>,
-    journal: Journal,
-    config: Config,
-    counters: Arc<LinkCounters>,
-    /// The connection that tells of orders unasked. One at a time, so that none is told twice.
-    herald: Arc<Semaphore>,
+    desk: Arc<OrderDesk>,
     /// Who the instrument is and how it speaks, as its last query said.
     known: Mutex<Option<(Peer, Dialect)>>,
     /// Where orders go on a link that dials another port for them, and who hands them in there.
@@ -66,20 +62,10 @@ pub enum Say {
 
 impl Office {
     /// The office of a link. `apart` says that orders go out on a connection of their own.
-    pub fn new(
-        host: &Arc<Host>,
-        journal: &Journal,
-        config: &Config,
-        counters: &Arc<LinkCounters>,
-        apart: bool,
-    ) -> Arc<Office> {
+    pub fn new(desk: &Arc<OrderDesk>, apart: bool) -> Arc<Office> {
         let (post, inbox) = mpsc::channel(WAITING_MAX);
         Arc::new(Office {
-            host: host.clone(),
-            journal: journal.clone(),
-            config: config.clone(),
-            counters: counters.clone(),
-            herald: Arc::new(Semaphore::new(1)),
+            desk: desk.clone(),
             known: Mutex::new(None),
             post: apart.then_some(post),
             inbox: apart.then(|| tokio::sync::Mutex::new(inbox)),
@@ -90,7 +76,9 @@ impl Office {
     pub fn clerk(self: &Arc<Self>, outgoing: bool) -> Clerk {
         let (heard, hears) = mpsc::channel(WAITING_MAX);
         let (says, said) = mpsc::channel(WAITING_MAX);
-        let desk = Desk { office: self.clone(), says, open: HashMap::new(), next: 0, herald: None };
+        let tells = outgoing || (self.desk.config.push_orders && self.post.is_none());
+        let office = self.clone();
+        let desk = Desk { office, says, open: HashMap::new(), next: 0, tells, herald: None, turn_at: Instant::now() };
         tokio::spawn(desk.serve(hears, outgoing));
         Clerk { heard, said }
     }
@@ -128,20 +116,20 @@ struct Desk {
     /// Our messages that are not answered yet.
     open: HashMap<Token, Dispatch>,
     next: u64,
+    /// This connection may tell of orders unasked, when it is its turn.
+    tells: bool,
     herald: Option<OwnedSemaphorePermit>,
+    /// It does not ask for its turn before.
+    turn_at: Instant,
 }
 
 impl Desk {
     async fn serve(mut self, mut hears: mpsc::Receiver<Heard>, outgoing: bool) {
         let office = self.office.clone();
-        let changed = office.journal.orders_changed(&office.config.name);
         let mut posted = match &office.inbox {
             Some(inbox) if outgoing => Some(inbox.lock().await),
             _ => None,
         };
-        if outgoing || (office.config.push_orders && office.post.is_none()) {
-            self.become_herald();
-        }
         loop {
             let next_posted = async {
                 match posted.as_deref_mut() {
@@ -149,46 +137,51 @@ impl Desk {
                     None => std::future::pending().await,
                 }
             };
+            let (herald, turn_at) = (office.desk.herald.clone(), self.turn_at);
+            // A connection that is half open keeps its turn until it is found out; whoever waits comes next.
+            let turn = async {
+                tokio::time::sleep_until(turn_at.into()).await;
+                herald.acquire_owned().await.ok()
+            };
             tokio::select! {
                 heard = hears.recv() => match heard {
                     None => return,
                     Some(Heard::Asked(message)) => self.asked(message).await,
                     Some(Heard::Answered(message)) => self.answered(&message).await,
-                    Some(Heard::Failed(token)) => {
-                        self.open.remove(&token);
-                    }
+                    Some(Heard::Failed(token)) => self.failed(token),
                 },
                 Some(dispatch) = next_posted => self.send(dispatch).await,
-                () = changed.notified(), if self.herald.is_some() => self.tasks().await,
+                turn = turn, if self.tells && self.herald.is_none() => {
+                    self.herald = turn;
+                    self.tasks().await;
+                }
+                () = office.desk.changed.notified(), if self.herald.is_some() => self.tasks().await,
                 () = tokio::time::sleep(TASKS_POLL), if self.herald.is_some() => self.tasks().await,
             }
         }
     }
 
-    fn become_herald(&mut self) {
-        if self.herald.is_none() {
-            self.herald = self.office.herald.clone().try_acquire_owned().ok();
+    /// A message of ours was not answered. Perhaps nobody is there any more: another connection may try.
+    fn failed(&mut self, token: Token) {
+        if self.open.remove(&token).is_some() && self.herald.take().is_some() {
+            self.turn_at = Instant::now() + TASKS_POLL;
         }
     }
 
     /// Answers a query. The answer to one that cannot be looked up now is the machine's.
     async fn asked(&mut self, Message { token, bytes }: Message) {
-        let office = self.office.clone();
-        let look_up = move || office.host.look_up(&office.config, &bytes);
+        let desk = self.office.desk.clone();
+        let look_up = move || asked::look_up(&desk, &bytes);
         let Ok(Ok(Some(asked))) = tokio::task::spawn_blocking(look_up).await else {
-            self.count(Event::Refused("a query could not be looked up"));
+            self.office.desk.count_refused("a query could not be looked up");
             return self.say(Say::Reply(token, None)).await;
         };
-        for (order, why) in &asked.left_out {
-            tracing::warn!(link = self.office.config.name, order, "an order is not told: {why}");
-            self.count(Event::Odd(why));
+        if asked.query.wanted != Wanted::Unanswerable(UNLISTED) {
+            let known = (asked.query.peer.clone(), asked.query.dialect);
+            *self.office.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
+            self.tells |= asked.query.dialect == Dialect::Law && self.office.post.is_none();
         }
-        let known = (asked.query.peer.clone(), asked.query.dialect);
-        *self.office.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
-        if asked.query.dialect == Dialect::Law && self.office.post.is_none() {
-            self.become_herald();
-        }
-        let now = self.now();
+        let now = time(jiff::Timestamp::now().as_millisecond(), &asked.zone);
         match dialogue::reply(&asked.query, &asked.specimens, &self.names(&now)) {
             Ok(reply) => {
                 self.say(Say::Reply(token, Some(reply.message))).await;
@@ -199,14 +192,14 @@ impl Desk {
                 for dispatch in reply.follow {
                     match &self.office.post {
                         Some(post) if post.try_send(dispatch.clone()).is_ok() => {}
-                        Some(_) => self.count(Event::Refused("the connection for orders does not take them")),
+                        Some(_) => self.office.desk.count_refused("the connection for orders does not take them"),
                         None => self.send(dispatch).await,
                     }
                 }
             }
             Err(error) => {
-                tracing::warn!(link = self.office.config.name, "a query is not answered: {error}");
-                self.count(Event::Refused("an order cannot be written for this instrument"));
+                tracing::warn!(link = self.office.desk.config.name, "a query is not answered: {error}");
+                self.office.desk.count_refused(UNWRITABLE);
                 self.say(Say::Reply(token, None)).await;
             }
         }
@@ -217,7 +210,7 @@ impl Desk {
         let Some(dispatch) = self.open.remove(token) else { return };
         let Some(answer) = query::answer(bytes, None) else { return };
         if !answer.accepts() && dispatch.orders.is_empty() {
-            self.count(Event::Odd("the instrument does not know the specimen it asked for"));
+            self.office.desk.count("the instrument does not know the specimen it asked for");
         }
         let mut marked = false;
         for (order, outcome) in dialogue::outcomes(&dispatch, &answer) {
@@ -225,7 +218,7 @@ impl Desk {
             match (dispatch.control, outcome) {
                 (Control::New, Outcome::Accepted) => self.mark(order, LinkMark::Sent).await,
                 (Control::New, Outcome::Refused) => {
-                    self.count(Event::Refused("the instrument refuses an order"));
+                    self.office.desk.count_refused("the instrument refuses an order");
                     // An analyzer refuses what it has already (LAB-28): that is no reason to forget that it does.
                     if self.is_requested(order).await {
                         marked = true;
@@ -234,7 +227,7 @@ impl Desk {
                 }
                 (Control::Cancel, outcome) => {
                     if outcome == Outcome::Refused {
-                        self.count(Event::Refused("the instrument does not cancel an order"));
+                        self.office.desk.count_refused("the instrument does not cancel an order");
                     }
                     self.mark(order, LinkMark::CancellationSent).await;
                 }
@@ -251,61 +244,55 @@ impl Desk {
         let office = self.office.clone();
         let known = office.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (peer, dialect) = known.unwrap_or_else(|| (self.unknown_peer(), Dialect::Law));
-        let read = {
-            let office = office.clone();
-            move || office.host.read(|reader| reader.link_tasks(&office.config.name, TASKS_MAX))
-        };
-        let Ok(Ok(tasks)) = tokio::task::spawn_blocking(read).await else { return };
+        let desk = office.desk.clone();
+        let Ok(Ok(tasks)) = tokio::task::spawn_blocking(move || desk.tasks(TASKS_MAX)).await else { return };
         let is_open = |task: &LinkTask| {
             let key = task.order.id.0;
             self.open.values().any(|dispatch| dispatch.orders.iter().any(|(_, order)| *order == key))
         };
         let due: Vec<LinkTask> = tasks.into_iter().filter(|task| !is_open(task)).collect();
-        if dialect != Dialect::Law {
-            // Only LAW has a message for it: the instrument finds out when it asks again.
+        // Only LAW has a message for what nobody asks for: the instrument finds out when it asks again.
+        let Some(told) = office.desk.unasked().filter(|_| dialect == Dialect::Law) else {
             for task in due.iter().filter(|task| task.is_cancellation) {
-                self.count(Event::Odd("an order was taken back that this instrument cannot be told of"));
-                self.mark(task.order.id.0, LinkMark::CancellationSent).await;
+                office.desk.count(UNTOLD);
+                office.desk.mark(task.order.id, LinkMark::CancellationSent).await;
             }
             return;
+        };
+        for nameless in due.iter().filter(|task| task.order.order.specimen.id.is_empty()) {
+            let mark = if nameless.is_cancellation { LinkMark::CancellationSent } else { LinkMark::NotForThis };
+            office.desk.left_out(nameless.order.id, "", why::NO_SPECIMEN);
+            office.desk.mark(nameless.order.id, mark).await;
         }
         for (cancel, control) in [(true, Control::Cancel), (false, Control::New)] {
-            if !cancel && !office.config.push_orders {
-                continue;
-            }
             let stored = due.iter().filter(|task| task.is_cancellation == cancel).map(|task| task.order.clone());
             for (id, stored) in by_specimen(stored.collect()) {
-                let driver = office.host.driver(office.config.driver.as_deref(), &[]);
-                let time = |ms| office.host.time(ms, office.config.time_zone.as_deref());
                 let mut work: Vec<Work> = Vec::new();
                 for stored in &stored {
-                    match as_work(stored, driver, time) {
+                    match as_work(&office.desk, told.driver, &told.zone, stored) {
                         Some(told) => work.push(told),
-                        None => {
-                            self.count(Event::Odd(NO_CODE));
-                            self.mark(stored.id.0, LinkMark::NotForThis).await;
-                        }
+                        None => office.desk.mark(stored.id, LinkMark::NotForThis).await,
                     }
                 }
-                self.dispatch(&peer, &id, &work, control).await;
+                self.dispatch(&peer, &id, &work, control, &told.zone).await;
             }
         }
     }
 
     /// Sends orders of one specimen, each patient's by themselves.
-    async fn dispatch(&mut self, peer: &Peer, id: &Phi, work: &[Work], control: Control) {
+    async fn dispatch(&mut self, peer: &Peer, id: &Phi, work: &[Work], control: Control, zone: &TimeZone) {
         if work.is_empty() {
             return;
         }
         if control == Control::New && !dialogue::is_one_patient(work) {
-            return self.count(Event::Odd("orders of several patients are on one specimen"));
+            return self.office.desk.count(why::PATIENTS);
         }
-        let now = self.now();
+        let now = time(jiff::Timestamp::now().as_millisecond(), zone);
         match dialogue::law_orders(peer, id, work, control, &self.names(&now)) {
             Ok(dispatch) => self.send(dispatch).await,
             Err(error) => {
-                tracing::warn!(link = self.office.config.name, "an order is not told: {error}");
-                self.count(Event::Refused("an order cannot be written for this instrument"));
+                tracing::warn!(link = self.office.desk.config.name, "an order is not told: {error}");
+                self.office.desk.count_refused(UNWRITABLE);
             }
         }
     }
@@ -324,38 +311,75 @@ impl Desk {
     }
 
     async fn mark(&self, order: i64, mark: LinkMark) {
-        let office = &self.office;
-        if let Err(error) = office.journal.mark_order(WorkOrderId(order), &office.config.name, mark).await {
-            tracing::warn!(
-                link = office.config.name,
-                order,
-                "what the instrument said of an order is not noted: {error}"
-            );
-        }
+        self.office.desk.mark(WorkOrderId(order), mark).await;
     }
 
     async fn is_requested(&self, order: i64) -> bool {
-        let office = self.office.clone();
-        let read = move || office.host.read(|reader| reader.work_order(WorkOrderId(order)));
+        let desk = self.office.desk.clone();
+        let read = move || desk.read(|reader| reader.work_order(WorkOrderId(order)));
         let read = tokio::task::spawn_blocking(read).await;
-        matches!(read, Ok(Ok(stored)) if stored.status == crate::clinical::OrderStatus::Requested)
+        matches!(read, Ok(Ok(stored)) if stored.status == OrderStatus::Requested)
     }
 
     fn unknown_peer(&self) -> Peer {
-        let receiver = [self.office.host.gateway().to_string(), String::new()];
+        let receiver = [self.office.desk.gateway().to_string(), String::new()];
         Peer { receiver, ..Peer::default() }
     }
 
-    fn now(&self) -> String {
-        let now = jiff::Timestamp::now().as_millisecond();
-        self.office.host.time(now, self.office.config.time_zone.as_deref())
-    }
-
     fn names<'n>(&'n self, time: &'n str) -> Names<'n> {
-        Names { gateway: self.office.host.gateway(), link: &self.office.config.name, time }
+        Names { gateway: self.office.desk.gateway(), link: &self.office.desk.config.name, time }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clinical::{Coding, OrderNumber, OrderedTest, WorkOrder};
+    use crate::driver::Registry;
+    use crate::journal::{self, Journal, OrderChange};
+    use crate::link::{Config, LinkCounters, host::Host};
+    use crate::wire::{Persist, Protocol};
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    async fn told(clerk: &mut Clerk) -> (Token, Vec<u8>) {
+        match tokio::time::timeout(PATIENCE, clerk.next()).await.expect("told in time") {
+            Say::Send(token, message) => (token, message),
+            Say::Reply(..) => panic!("nobody asked"),
+        }
     }
 
-    fn count(&self, event: Event) {
-        self.office.counters.event(&event);
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_order_that_is_not_answered_on_a_dead_connection_goes_out_on_the_next() {
+        let data = tempfile::tempdir().unwrap();
+        let settings = journal::Config { free_min_mb: 0, ..journal::Config::default() };
+        let journal = Journal::open(data.path(), &settings).unwrap();
+        let config = Config {
+            name: "chemistry".into(),
+            protocol: Protocol::Hl7,
+            driver: Some("generic-hl7".into()),
+            push_orders: true,
+            ..Config::default()
+        };
+        let host = Arc::new(Host::new("GW", &TimeZone::UTC, Registry::builtin(), &journal));
+        let counters = Arc::new(LinkCounters::new(&config.name, config.protocol));
+        let office = Office::new(&OrderDesk::new(&host, &config, &counters), false);
+        let mut order = WorkOrder {
+            placer_order_number: OrderNumber::new("A1"),
+            tests: vec![OrderedTest { universal_service_id: Coding::local("GLU", ""), alternate: None }],
+            ..WorkOrder::default()
+        };
+        order.specimen.id = Phi::new("TUBE1");
+        let part =
+            Persist { token: Token(1), session: 1, bytes: b"MSH".to_vec(), completes: true, identity: Some(vec![1]) };
+        let (changes, links) = (vec![OrderChange::New(Box::new(order))], Arc::from([config.name.clone()]));
+        journal.persist_orders("ehr", 1, part, changes, None, links).await.unwrap();
+
+        let mut dead = office.clerk(false);
+        let (token, message) = told(&mut dead).await;
+        let mut alive = office.clerk(false);
+        dead.failed(token);
+        assert_eq!(told(&mut alive).await.1, message);
+        journal.close();
     }
 }

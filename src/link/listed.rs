@@ -20,7 +20,8 @@ pub struct Instrument {
     pub zone: Option<jiff::tz::TimeZone>,
     /// Its character set, where it is not the link's.
     pub charset: Option<String>,
-    conditions: Vec<Condition>,
+    /// `None` when one of them is no condition: then nothing is from it.
+    conditions: Option<Vec<Condition>>,
 }
 
 /// Who sent a message.
@@ -33,9 +34,9 @@ pub enum From<'l> {
     Unknown,
 }
 
-impl From<'_> {
+impl<'l> From<'l> {
     /// The instrument, when it is one of those listed.
-    pub fn instrument(&self) -> Option<&Instrument> {
+    pub fn instrument(&self) -> Option<&'l Instrument> {
         match self {
             From::Instrument(instrument) => Some(instrument),
             From::Unlisted | From::Unknown => None,
@@ -57,19 +58,29 @@ impl From<'_> {
 }
 
 impl Listed {
-    /// From the configuration. A condition that is none never holds; `afferent check` names it.
+    /// From the configuration. An instrument with a condition that is none is listed all the same: were it left out,
+    /// its messages would be taken for another's. `afferent check` refuses it.
     pub fn of(config: &link::Config) -> Listed {
         let make = |instrument: &link::Instrument| {
             let conditions: Result<Vec<_>, _> = instrument.conditions.iter().map(link::Says::condition).collect();
-            Some(Instrument {
+            if let Err(why) = &conditions {
+                let (link, instrument) = (&config.name, &instrument.name);
+                tracing::error!(link, instrument, "nothing is taken for this instrument's; its `where` says: {why}");
+            }
+            Instrument {
                 name: instrument.name.clone(),
                 driver: instrument.driver.clone(),
                 zone: instrument.time_zone.as_deref().and_then(|zone| jiff::tz::TimeZone::get(zone).ok()),
                 charset: instrument.charset.clone(),
-                conditions: conditions.ok()?,
-            })
+                conditions: conditions.ok(),
+            }
         };
-        Listed(config.instrument.iter().filter_map(make).collect())
+        Listed(config.instrument.iter().map(make).collect())
+    }
+
+    /// All of them.
+    pub fn all(&self) -> &[Instrument] {
+        &self.0
     }
 
     /// Who sent these bytes. Two instruments in one entry, or one that fits twice, are nobody's: nothing is guessed.
@@ -81,7 +92,8 @@ impl Listed {
         if opening.is_mixed() {
             return From::Unknown;
         }
-        let mut fitting = self.0.iter().filter(|instrument| instrument.conditions.iter().all(|c| c.holds(&opening)));
+        let fits = |conditions: &Vec<Condition>| conditions.iter().all(|condition| condition.holds(&opening));
+        let mut fitting = self.0.iter().filter(|instrument| instrument.conditions.as_ref().is_some_and(fits));
         match (fitting.next(), fitting.next()) {
             (Some(only), None) => From::Instrument(only),
             _ => From::Unknown,
@@ -123,5 +135,16 @@ mod tests {
         assert_eq!(name(&(message("390001") + &message("390001"))), "lab");
         assert_eq!(name(&(message("390001") + &message("390002"))), "unknown", "two senders in one entry");
         assert!(matches!(Listed::default().sender(Protocol::Astm, b""), From::Unlisted));
+    }
+
+    #[test]
+    fn i13_an_instrument_whose_condition_is_none_does_not_leave_its_messages_to_nobody_listed() {
+        let spoilt = link::Instrument {
+            name: "icu".into(),
+            conditions: vec![link::Says { field: "nowhere".into(), is: vec!["1".into()] }],
+            ..link::Instrument::default()
+        };
+        let listed = Listed::of(&link::Config { instrument: vec![spoilt], ..link::Config::default() });
+        assert!(matches!(listed.sender(Protocol::Astm, b"H|\\^&|||1\rL|1\r"), From::Unknown));
     }
 }

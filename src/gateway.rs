@@ -116,11 +116,12 @@ impl Gateway {
         let lines = config.links.len() + config.orders.len();
         let share = descriptors.saturating_sub(DESCRIPTORS_RESERVED) / (lines as u64).max(1);
         let share = share.max(CONNECTIONS_MIN) as usize;
-        let (mut links, mut link_tasks) = (Vec::new(), Vec::new());
+        let (mut links, mut link_tasks, mut listeners) = (Vec::new(), Vec::new(), Vec::new());
         let mut open = |line: &link::Config, custodian: &Custodian| -> Result<(), GatewayError> {
-            let (counters, task) = link::open(line, custodian, &host, &links_stopped, &connections, share)?;
+            let (counters, tasks) =
+                link::open(line, custodian, &host, &links_stopped, &connections, share, &mut listeners)?;
             links.push(counters);
-            link_tasks.push(task);
+            link_tasks.extend(tasks);
             Ok(())
         };
         for settings in &settled {
@@ -131,6 +132,7 @@ impl Gateway {
             let desk = orders::Desk::new(journal, &settings.name, settings.context(&zone), told);
             open(&settings.line(), &Custodian::Orders(journal.clone(), Arc::new(desk)))?;
         }
+        link_tasks.extend(listeners.into_iter().map(|listener| tokio::spawn(listener.serve())));
         rest_tasks.push(tokio::spawn(control::serve(
             config.gateway.data.clone(),
             journal.clone(),

@@ -3,6 +3,7 @@
 //! - [`pump`] is THE loop; every link is that loop.
 //! - [`serial`], [`tcp`] open lines and open them again when they are lost; [`marks`] is how a serial port says that a
 //!   character came damaged.
+//! - [`peers`] tells apart links that share a port.
 //! - [`instrument`] tells apart several instruments on one link: which of them a message is from ([`listed`]) and how it
 //!   is read ([`speakers`]).
 //! - [`directory`] takes files from a folder; it runs no machine.
@@ -24,6 +25,7 @@ pub mod listed;
 pub mod machine;
 pub mod marks;
 pub mod operators;
+pub mod peers;
 pub mod pump;
 pub mod seats;
 pub mod serial;
@@ -154,9 +156,13 @@ impl Shell {
     }
 }
 
-/// Opens a link: binds its listener at once, so that a taken port is an error at start, and serves it on a task of its
-/// own until `shutdown` turns true. `connections` numbers connections across all links; `descriptors` is this link's
-/// share of the descriptors the process may open.
+/// Opens a link and serves it on tasks of its own until `shutdown` turns true. Where it listens, its address is bound
+/// at once, so that a taken port is an error at start, or shared with a link of `listeners` that is there already; the
+/// caller serves those when all links are open. `connections` numbers connections across all links; `descriptors` is
+/// this link's share of the descriptors the process may open.
+///
+/// # Errors
+/// The address, the certificates or the transport do not work.
 pub fn open(
     config: &Config,
     custodian: &Custodian,
@@ -164,7 +170,8 @@ pub fn open(
     shutdown: &watch::Receiver<bool>,
     connections: &Arc<AtomicU64>,
     descriptors: usize,
-) -> Result<(Arc<LinkCounters>, tokio::task::JoinHandle<()>), LinkError> {
+    listeners: &mut Vec<tcp::Listener>,
+) -> Result<(Arc<LinkCounters>, Vec<tokio::task::JoinHandle<()>>), LinkError> {
     let counters = Arc::new(LinkCounters::new(&config.name, config.protocol));
     // The EHR asks nothing and is told nothing here.
     let desk = match custodian {
@@ -187,27 +194,27 @@ pub fn open(
         office,
         outgoing: false,
     });
+    let mut tasks = Vec::new();
     // Where orders go apart, that line is served beside the one on which the instrument asks.
-    let apart = match config.orders_dial.as_ref().filter(|_| can_be_asked) {
-        Some(address) => Some(tcp::Dialler::new(config, address)?.serve(shell.for_orders())),
-        None => None,
-    };
-    let task = match (&config.serial, &config.listen, &config.dial, &config.directory) {
-        (None, None, None, Some(path)) => tokio::spawn(directory::serve(shell, path.clone())),
+    if let Some(address) = config.orders_dial.as_ref().filter(|_| can_be_asked) {
+        tasks.push(tokio::spawn(tcp::Dialler::new(config, address)?.serve(shell.for_orders())));
+    }
+    match (&config.serial, &config.listen, &config.dial, &config.directory) {
+        (None, None, None, Some(path)) => tasks.push(tokio::spawn(directory::serve(shell, path.clone()))),
         _ if config.protocol == Protocol::Table => return Err(LinkError::Transport(config.name.clone())),
-        (Some(path), None, None, None) => tokio::spawn(serial::serve(shell, path.clone())),
-        (None, Some(address), None, None) => tokio::spawn(tcp::Listener::bind(config, address)?.serve(shell)),
+        (Some(path), None, None, None) => tasks.push(tokio::spawn(serial::serve(shell, path.clone()))),
+        (None, Some(address), None, None) => match listeners.iter_mut().find(|listener| listener.is_at(address)) {
+            Some(shared) => shared.add(shell),
+            None => {
+                let mut listener = tcp::Listener::bind(config, address)?;
+                listener.add(shell);
+                listeners.push(listener);
+            }
+        },
         (None, None, Some(address), None) => {
-            let dialler = tcp::Dialler::new(config, address)?;
-            tokio::spawn(dialler.serve(shell))
+            tasks.push(tokio::spawn(tcp::Dialler::new(config, address)?.serve(shell)));
         }
         _ => return Err(LinkError::Transport(config.name.clone())),
-    };
-    let task = match apart {
-        Some(apart) => tokio::spawn(async move {
-            let _ = tokio::join!(task, apart);
-        }),
-        None => task,
-    };
-    Ok((counters, task))
+    }
+    Ok((counters, tasks))
 }

@@ -203,6 +203,16 @@ impl Checks<'_> {
             let hint = "write an address of this box and a port, such as \"0.0.0.0:4001\" for every network card";
             self.say(&format!("{path}.listen"), format!("`{listen}` is no address to listen on"), hint);
         }
+        if link.listen.is_none() && !link.peers.is_empty() && !self.scene.places.is_spoilt(path) {
+            let message = "`peers` belongs to a link that listens";
+            self.say(&format!("{path}.peers"), message, "remove it: who is dialled is known");
+        }
+        for (index, peers) in link.peers.iter().enumerate() {
+            if let Err(why) = peers.parse::<link::peers::Peers>() {
+                let hint = "write an address or a network, such as \"10.0.0.5\" or \"10.0.1.0/24\"";
+                self.say(&format!("{path}.peers[{index}]"), why, hint);
+            }
+        }
         if let Some(dial) = &link.dial
             && !is_host_and_port(dial)
         {
@@ -590,17 +600,27 @@ impl Checks<'_> {
         }
     }
 
-    /// No two links on one port: the second would never hear anything.
+    /// No two links on one port, where the second would never hear anything, unless who dials tells whose it is.
     fn clashes(&mut self, lines: &[(String, link::Config)]) {
         for (later, (path, line)) in lines.iter().enumerate() {
             for (taken, other) in lines.iter().take(later) {
-                let sockets = (address(line), address(other));
-                if let (Some(a), Some(b)) = sockets
-                    && a.port() == b.port()
-                    && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
-                {
+                let (Some(a), Some(b)) = (address(line), address(other)) else { continue };
+                let apart = a.ip() != b.ip() && !a.ip().is_unspecified() && !b.ip().is_unspecified();
+                if a.port() != b.port() || apart {
+                    continue;
+                }
+                // The EHR's lines name no peers, and share no port.
+                let shared = line.listen == other.listen && !(line.peers.is_empty() && other.peers.is_empty());
+                if !shared || [path, taken].iter().any(|path| !path.starts_with("link[")) {
                     let message = format!("port {} is taken by {taken} `{}`", a.port(), other.name);
-                    self.say(&format!("{path}.listen"), message, "give each listening link a port of its own");
+                    let hint = "give each listening link a port of its own, or the same `listen` and its own `peers`";
+                    self.say(&format!("{path}.listen"), message, hint);
+                } else if line.tls != other.tls {
+                    let message = format!("{taken} `{}` has the same port and another [link.tls]", other.name);
+                    self.say(&format!("{path}.tls"), message, "a port has one certificate: write the same in both");
+                } else if let Some(both) = line.peers.iter().find(|peers| other.peers.contains(peers)) {
+                    let message = format!("`{both}` is among the `peers` of {taken} `{}`", other.name);
+                    self.say(&format!("{path}.peers"), message, "an address dials for one link");
                 }
             }
         }

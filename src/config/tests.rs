@@ -128,6 +128,19 @@ fn two_of_a_kind_clash() {
 }
 
 #[test]
+fn links_share_a_port_when_who_dials_tells_whose_it_is() {
+    let second = |more: &str| {
+        let first = SOUND.replace("listen = ", "peers = [\"10.0.0.5\"]\nlisten = ");
+        faults(&format!("{first}[[link]]\nname = \"two\"\nlisten = \"0.0.0.0:4001\"\n{more}"))
+    };
+    assert_eq!(second(""), [], "whoever the first does not name");
+    assert_eq!(second("peers = [\"10.0.0.6\", \"10.0.1.0/24\"]"), []);
+    one(second("peers = [\"10.0.0.6\", \"10.0.0.5\"]"), 14, &["`10.0.0.5` is among the `peers` of link[0]"]);
+    one(second("peers = [\"lab-1\"]"), 14, &["`lab-1` is no address", "10.0.1.0/24"]);
+    one(but("listen = \"0.0.0.0:4001\"", "dial = \"10.0.0.5:1\"\npeers = [\"10.0.0.5\"]"), 7, &["that listens"]);
+}
+
+#[test]
 fn a_destination_that_names_an_unknown_link_is_told_at_the_name() {
     let named = |links: &str| but("name = \"ehr\"", &format!("name = \"ehr\"\nlinks = {links}"));
     assert_eq!(named("[]"), []);

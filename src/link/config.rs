@@ -37,6 +37,10 @@ pub struct Config {
     pub serial: Option<PathBuf>,
     /// Address to listen on, for example "0.0.0.0:4001". The usual way: the instrument dials the box.
     pub listen: Option<String>,
+    /// Addresses the instruments of this link dial from, for example ["10.0.0.5", "10.0.1.0/24"], where several links
+    /// share one `listen`: each is then told apart by who dials, with a driver and orders of its own. A link without
+    /// takes whoever none of the others names; left out, all.
+    pub peers: Vec<String>,
     /// Address to dial, for example "10.0.0.5:4001", for instruments that only listen.
     pub dial: Option<String>,
     /// Folder in which the instrument leaves files, for example "/srv/pcr": mostly a mounted share of its computer.
@@ -257,6 +261,7 @@ impl Default for Config {
             protocol: Protocol::Astm,
             serial: None,
             listen: None,
+            peers: Vec::new(),
             dial: None,
             directory: None,
             baud: None,

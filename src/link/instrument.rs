@@ -1,5 +1,5 @@
 //! `[[link.instrument]]`: the instruments behind one link, where a terminal server or a data manager carries several on
-//! one connection, or several dial the same port.
+//! one connection. Those that dial the same port from addresses of their own are links of their own (`peers`).
 
 use crate::driver::condition::Condition;
 use crate::driver::path::Paths;

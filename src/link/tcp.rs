@@ -1,6 +1,7 @@
 //! Links over TCP: the box listens (the usual way) or dials, plain or TLS.
 
 use super::counters::LinkCounters;
+use super::peers::Peers;
 use super::pump::Ended;
 use super::seats::{Seat, Seats};
 use super::{Config, LinkError, Shell, stopped};
@@ -8,6 +9,7 @@ use crate::backoff::Backoff;
 use crate::tls::{self, ClientTls, ServerTls, TlsError};
 use crate::wire::Event;
 use rustls_pki_types::ServerName;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -21,6 +23,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// What is counted when it is not.
 const HANDSHAKE_LATE: &str = "TLS: the handshake took too long";
+/// What is counted when somebody dials in whom no link of the port names.
+const STRANGER: &str = "a connection from an address that no link of this port names: closed";
 /// Pending connections the kernel keeps for us.
 const BACKLOG: u32 = 256;
 /// A silent line is probed after this time, again at this interval, and given up after this many probes: a peer whose
@@ -32,10 +36,30 @@ const KEEPALIVE_PROBES: u32 = 4;
 /// after its frame would keep a dialled line for the quarter of an hour that Linux goes on sending.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(120);
 
-/// A listener that is bound but not yet accepting.
+/// A listener that is bound but not yet accepting. Several links may share one: the address a peer dials from tells
+/// whose it is.
 pub struct Listener {
+    address: String,
     socket: TcpListener,
     tls: Option<Doorkeeper>,
+    doors: Vec<Door>,
+}
+
+/// One of the links of a listener.
+struct Door {
+    shell: Arc<Shell>,
+    seats: Arc<Seats>,
+    peers: Vec<Peers>,
+}
+
+impl Door {
+    /// How well this address fits, in leading bits; a link that names no peers takes whoever none of the others names.
+    fn fit(&self, address: IpAddr) -> Option<i16> {
+        match self.peers.as_slice() {
+            [] => Some(-1),
+            peers => peers.iter().filter_map(|peers| peers.fit(address)).max().map(i16::from),
+        }
+    }
 }
 
 /// A listener's TLS settings, read again when a file changes: a renewed certificate is used from the next connection.
@@ -84,21 +108,39 @@ impl Listener {
             address: address.to_string(),
             source,
         })?;
-        Ok(Listener { socket, tls })
+        Ok(Listener { address: address.to_string(), socket, tls, doors: Vec::new() })
+    }
+
+    /// True for a link that listens here.
+    pub fn is_at(&self, address: &str) -> bool {
+        self.address == address
+    }
+
+    /// A link whose instruments dial in here.
+    pub fn add(&mut self, shell: Arc<Shell>) {
+        // An address that is none fits nobody; `afferent check` refuses it.
+        let peers = shell.config.peers.iter().filter_map(|text| text.parse().ok()).collect();
+        self.doors.push(Door { seats: Arc::new(Seats::new(shell.connections_max())), shell, peers });
     }
 
     /// Accepts and serves until the gateway stops.
-    pub async fn serve(mut self, shell: Arc<Shell>) {
-        let seats = Arc::new(Seats::new(shell.connections_max()));
+    pub async fn serve(mut self) {
+        let Some(first) = self.doors.first().map(|door| door.shell.clone()) else { return };
         let mut connections = JoinSet::new();
-        let mut shutdown = shell.shutdown.clone();
-        shell.counters.up("listening");
+        let mut shutdown = first.shutdown.clone();
+        self.doors.iter().for_each(|door| door.shell.counters.up("listening"));
         loop {
             tokio::select! {
                 () = stopped(&mut shutdown) => break,
                 Some(_) = connections.join_next() => {}
                 accepted = self.socket.accept() => match accepted {
-                    Ok((stream, _)) => {
+                    Ok((stream, from)) => {
+                        let fitting = self.doors.iter().filter_map(|door| Some((door.fit(from.ip())?, door)));
+                        let Some((_, door)) = fitting.max_by_key(|(bits, _)| *bits) else {
+                            first.counters.event(&Event::Refused(STRANGER));
+                            continue;
+                        };
+                        let Door { shell, seats, .. } = door;
                         let number = shell.next_connection();
                         let (seat, full) = seats.take(number);
                         if full {
@@ -110,8 +152,8 @@ impl Listener {
                     }
                     Err(_) => {
                         // Out of descriptors, most likely: somebody who is of no use has to go.
-                        shell.counters.event(&Event::Odd("a connection could not be accepted"));
-                        seats.make_room();
+                        first.counters.event(&Event::Odd("a connection could not be accepted"));
+                        self.doors.iter().for_each(|door| door.seats.make_room());
                         tokio::time::sleep(Duration::from_millis(5)).await;
                     }
                 },

@@ -1,10 +1,10 @@
-//! Several instruments behind one connection, as a terminal server or a data manager carries them.
+//! Several instruments behind one connection, as a terminal server or a data manager carries them, or on one port.
 
-use crate::rig::{Rig, TIMERS, free_port, listen, until};
+use crate::rig::{Rig, TIMERS, free_port, health, link, listen, until};
 use afferent::interpreter::register;
 use afferent::wire::astm::checksum;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 /// One message of one instrument whose clock shows `sent` now.
 fn message(serial: &str, specimen: &str, value: &str, sent: &str) -> [String; 4] {
@@ -73,4 +73,28 @@ async fn instruments_of_one_connection_are_told_apart_and_a_stranger_is_held() {
     let seen = &register::read(&rig.data())["server"];
     assert_eq!((seen["icu"].results, seen["lab"].results, seen["ABL90"].held), (2, 2, 1), "{seen:?}");
     assert!(seen["lab"].drifts_s.iter().all(|drift| drift.abs() < 600), "{seen:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn links_that_share_a_port_are_told_apart_by_who_dials_and_a_stranger_is_turned_away() {
+    let (rig, port) = (Rig::new().await, free_port());
+    let shared = |name: &str, peers: &str| {
+        link(name, "astm", &format!("{}\npeers = [{peers}]\ndriver = \"generic-astm\"", listen(port)))
+    };
+    let gateway = rig.gateway(&(shared("icu", "\"127.0.0.2\"") + &shared("lab", "\"127.0.0.8/30\""))).await;
+    let dial = |from: &'static str| async move {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
+        socket.connect(format!("127.0.0.1:{port}").parse().unwrap()).await.unwrap()
+    };
+    for (from, specimen) in [("127.0.0.2", "S1"), ("127.0.0.9", "S2"), ("127.0.0.11", "S3")] {
+        session(&mut dial(from).await, &message("1", specimen, "5.1", "20260101120000")).await;
+    }
+    until("all is in the chart", || rig.chart().len() == 3).await;
+    assert_eq!((health(&gateway, "icu").messages, health(&gateway, "lab").messages), (1, 2));
+    let mut stranger = dial("127.0.0.12").await;
+    assert!(stranger.read_u8().await.is_err(), "nobody speaks to it");
+    let reasons = health(&gateway, "icu").reasons;
+    assert_eq!(reasons["a connection from an address that no link of this port names: closed"], 1);
+    gateway.stop().await;
 }

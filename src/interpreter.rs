@@ -21,12 +21,12 @@ use crate::journal::{
     ReportId,
 };
 use crate::link;
-use crate::orders::matching::Known;
 use crate::rules::autoverification::{self, Needs};
-use crate::rules::{self, Decision, Facts, Outcome, Rulebook, rule};
+use crate::rules::{Decision, Facts, Outcome, Rulebook, rule};
 use filing::{Desk, Source};
 use reading::{LinkRules, Reading};
 use register::Register;
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
@@ -53,6 +53,8 @@ pub struct Interpreter {
     links: Vec<String>,
     register: Register,
     desk: Desk,
+    /// State of the orders when what they released was last sent.
+    orders_as_of: Cell<i64>,
 }
 
 /// Outcomes that are filed together.
@@ -88,6 +90,7 @@ impl Interpreter {
             links: links.iter().map(|config| config.name.clone()).collect(),
             register: Register::open(None),
             desk: Desk::new(gateway, destinations),
+            orders_as_of: Cell::new(0),
         })
     }
 
@@ -122,6 +125,10 @@ impl Interpreter {
     fn round(&mut self) -> Result<usize, JournalError> {
         // What was released before a crash goes out before what came after it (invariant I6).
         let sent = self.send_released()?;
+        Ok(sent + self.interpret_waiting()?)
+    }
+
+    fn interpret_waiting(&mut self) -> Result<usize, JournalError> {
         let entries = self.reader.pending_entries(BATCH)?;
         let mut ready = Batch::default();
         for entry in &entries {
@@ -130,10 +137,22 @@ impl Interpreter {
             if ready.mentions(self.subjects(&interpretation.reports)) {
                 self.file(std::mem::take(&mut ready))?;
             }
-            ready.subjects.extend(self.subjects(&interpretation.reports).cloned());
             let unlocks =
                 self.rulebook.locks(&entry.link) && interpretation.reports.iter().any(|r| r.control.is_some());
-            let filing = self.decide(entry, rules, &interpretation)?;
+            let filing = loop {
+                let filing = self.decide(entry, rules, &interpretation)?;
+                let orders_came = filing.reports.iter().any(|report| report.orders_as_of > self.orders_as_of.get());
+                if !orders_came && !ready.mentions(self.patients(&filing).iter()) {
+                    break filing;
+                }
+                self.file(std::mem::take(&mut ready))?;
+                if orders_came {
+                    // What they release came before this entry and goes out before it (invariant I6).
+                    self.send_released()?;
+                }
+            };
+            ready.subjects.extend(self.subjects(&interpretation.reports).cloned());
+            ready.subjects.extend(self.patients(&filing));
             if entry.replays == 0 {
                 let seen = interpretation.reports.iter().zip(&filing.reports).map(|(r, filed)| (r, filed.holds.len()));
                 let seen: Vec<(&Report, usize)> = seen.collect();
@@ -148,7 +167,7 @@ impl Interpreter {
             }
         }
         self.file(ready)?;
-        Ok(entries.len() + sent)
+        Ok(entries.len())
     }
 
     /// Whom reports are about, as far as it matters to what comes after them. Only rules look at a patient's history.
@@ -158,8 +177,19 @@ impl Interpreter {
         reports.iter().flat_map(of).flatten().filter(|id| !id.is_empty())
     }
 
+    /// The patients results go out for, also those only an order names, as far as it matters to what comes after them.
+    fn patients(&self, filing: &Filing) -> Vec<Phi> {
+        if self.rulebook.is_empty() {
+            return Vec::new();
+        }
+        let lookups = filing.reports.iter().flat_map(|report| &report.lookups);
+        lookups.filter(|(kind, _)| *kind == Lookup::Patient).map(|(_, id)| Phi::new(id.as_str())).collect()
+    }
+
     /// Files what a person or a rule released; tells how much it was.
     fn send_released(&self) -> Result<usize, JournalError> {
+        // Read first: what an order releases after this is looked for once more.
+        self.orders_as_of.set(self.reader.orders_as_of()?);
         let mut sent = 0;
         loop {
             let released = self.reader.released(BATCH)?;
@@ -210,10 +240,17 @@ impl Interpreter {
         }
     }
 
-    /// What the rules must know to judge this report.
-    fn facts(&self, link: &str, entry: EntryId, received_ms: i64, report: &Report) -> Result<Facts, JournalError> {
+    /// What the site's rules say about this report, with what they must know.
+    fn judge(
+        &self,
+        link: &str,
+        entry: EntryId,
+        received_ms: i64,
+        report: &Report,
+    ) -> Result<Vec<Decision>, JournalError> {
         let needs = self.rulebook.needs(link, report);
-        facts::fetch(&self.reader, &needs, (link, entry, received_ms), report, EntryId(i64::MAX))
+        let facts = facts::fetch(&self.reader, &needs, (link, entry, received_ms), report, EntryId(i64::MAX))?;
+        Ok(self.rulebook.judge(link, report, received_ms, &facts))
     }
 
     fn file(&self, batch: Batch) -> Result<(), JournalError> {
@@ -237,16 +274,15 @@ impl Interpreter {
         let mut reports = Vec::new();
         let mut covers = if entry.complete { self.covered(&interpretation.reports)? } else { Vec::new() };
         for (number, report) in interpretation.reports.iter().enumerate() {
-            let known = self.known(report, rules.policy.orders)?;
-            let judge = || {
-                let facts = self.facts(&entry.link, entry.id, entry.received_at_ms, report)?;
-                Ok(self.rulebook.judge(&entry.link, report, entry.received_at_ms, &facts))
-            };
+            let codes = || self.reading.order_codes(&entry.link, &interpretation.driver);
+            let known = facts::known(&self.reader, report, rules.policy.orders, codes)?;
+            let judge = |report: &Report| self.judge(&entry.link, entry.id, entry.received_at_ms, report);
             let latest_of = |subject: &[u8]| self.reader.latest_of(&entry.link, subject);
             let mut draft = self.desk.file(&source, number, report, &known, latest_of, judge)?;
             if entry.replays > 0 && self.reader.was_overtaken(entry.id, &entry.link, &draft.filed.subject_key)? {
                 draft.hold_overtaken();
             }
+            draft.map_what_goes();
             covers.extend(self.covered_by_repeats(entry, report, &mut draft)?);
             reports.push(draft.finish()?);
         }
@@ -270,7 +306,9 @@ impl Interpreter {
         for report in reports.iter().filter(|r| !r.specimen.id.is_empty()) {
             for hold in self.reader.holds_of(Lookup::Specimen, report.specimen.id.expose())? {
                 if hold.reason == Doubt::Incomplete.name()
-                    && let Some(held) = self.report(hold.report)?.observations.get(hold.observation as usize)
+                    && let Some(earlier) = self.held(hold.report)?
+                    && filing::is_about_the_same(report, &earlier)
+                    && let Some(held) = earlier.observations.get(hold.observation as usize)
                     && filing::contains(report, held)
                 {
                     covered.push((hold.id, "came again in a complete message".to_string()));
@@ -297,12 +335,12 @@ impl Interpreter {
             if hold.link != entry.link || hold.entry >= entry.id {
                 continue;
             }
-            let earlier = self.report(hold.report)?;
+            let Some(earlier) = self.held(hold.report)? else { continue };
             let Some(held) = earlier.observations.get(hold.observation as usize) else { continue };
             let hours = entry.received_at_ms.saturating_sub(hold.received_ms) / HOUR_MS;
             let same = |o: &Observation| o.instrument_code == held.instrument_code;
             let Some((at, repeat)) = good.iter().find(|(_, o)| same(o)) else { continue };
-            if earlier.specimen.id != report.specimen.id || earlier.control.is_some() {
+            if !filing::is_about_the_same(report, &earlier) || earlier.control.is_some() {
                 continue;
             }
             if let Some((rule, version)) = self.rulebook.covers(&entry.link, repeat, &hold.reason, hours) {
@@ -321,36 +359,29 @@ impl Interpreter {
         Ok(covered)
     }
 
-    fn report(&self, id: ReportId) -> Result<Report, JournalError> {
-        serde_json::from_slice(&self.reader.report(id)?).map_err(|_| JournalError::Damaged)
+    /// A report that was filed before; `None` when it cannot be read any more, as one of an older version or a damaged
+    /// one. Its results stay as they are, for a person.
+    fn held(&self, id: ReportId) -> Result<Option<Report>, JournalError> {
+        match self.reader.report(id) {
+            Ok(json) => Ok(serde_json::from_slice(&json).ok()),
+            Err(JournalError::Damaged) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn release(&self, item: &Released) -> Result<Vec<ReleaseFiling>, JournalError> {
-        let report: Report = serde_json::from_slice(&item.json).map_err(|_| JournalError::Damaged)?;
+        let Ok(report) = serde_json::from_slice::<Report>(&item.json) else {
+            self.reader.set_unreadable(item.report);
+            return Ok(Vec::new());
+        };
         let decisions: Vec<Decision> = serde_json::from_str(&item.decisions).unwrap_or_default();
         let policy = self.reading.policy(&item.link);
-        let known = self.known(&report, policy.orders)?;
-        Ok(self.desk.release(item, &report, &decisions, &known, policy))
-    }
-
-    /// What the EHR ordered on a report's specimen, and what it knows of its patient.
-    fn known(&self, report: &Report, orders: rules::Orders) -> Result<Known, JournalError> {
-        if orders == rules::Orders::Off || report.control.is_some() {
-            return Ok(Known::default());
-        }
-        // Read first: what comes after it is noticed when the outcome is filed.
-        let as_of = self.reader.orders_as_of()?;
-        let numbers = [&report.order.placer_order_number, &report.order.filler_order_number];
-        let mut numbered = Vec::new();
-        for number in numbers {
-            numbered.extend(self.reader.work_orders_numbered(number)?);
-        }
-        Ok(Known {
-            on_specimen: self.reader.work_orders_on(&report.specimen.id)?,
-            numbered,
-            patient: if report.patient.id.is_empty() { None } else { self.reader.patient(&report.patient.id)? },
-            as_of,
-        })
+        let codes = || self.reading.order_codes(&item.link, &item.driver);
+        let known = facts::known(&self.reader, &report, policy.orders, codes)?;
+        // A person has seen what else there is of the specimen; an order has not (invariant I6).
+        let overtaken = item.rematch && self.reader.is_overtaken(item.report)?;
+        let judge = |report: &Report| self.judge(&item.link, item.entry, item.received_at_ms, report);
+        self.desk.release(item, &report, decisions, &known, (policy, overtaken), judge)
     }
 }
 
@@ -360,3 +391,6 @@ fn give_way() {
     // SAFETY: changes only this thread's own nice value; Linux counts it per thread. A refusal changes nothing.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, GIVE_WAY) };
 }
+
+#[cfg(test)]
+mod tests;

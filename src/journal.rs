@@ -101,8 +101,8 @@ pub use shared::SharedReader;
 pub use signals::Condition;
 pub use space::free_bytes;
 pub use types::{
-    Answered, Entry, EntryId, Filed, FiledReport, Filing, HoldId, Latest, Lookup, NewHold, NewOutbound, Outbound,
-    OutboxId, ReleaseFiling, Released, ReportId, Settlement, WorkOrderId, qc_run_key,
+    Answered, Entry, EntryId, Filed, FiledReport, Filing, Grounds, HoldId, Latest, Lookup, NewHold, NewOutbound,
+    Outbound, OutboxId, ReleaseFiling, Released, ReportId, Settlement, WorkOrderId, qc_run_key,
 };
 pub use verify::Verified;
 pub use view::{DestinationStats, HoldRow, ParkedRow, Stats};

@@ -1,9 +1,11 @@
-//! What the rules must know besides the report: read from the journal, which remembers it.
+//! What matching and the rules must know besides the report: read from the journal, which remembers it.
 
-use crate::clinical::{Doubt, Report};
+use crate::clinical::{Doubt, Patient, Phi, Report};
+use crate::driver::order_code::SiteCodes;
 use crate::journal::{EntryId, JournalError, Lookup, Past, Reader, qc_run_key};
-use crate::rules::Facts;
+use crate::orders::matching::Known;
 use crate::rules::autoverification::{ControlRun, Needs, Previous, code};
+use crate::rules::{Facts, Orders};
 
 /// Reports of one patient, or control runs of one test, that are looked through; the newest first.
 const REPORTS_MAX: usize = 64;
@@ -34,11 +36,10 @@ pub fn fetch(
         let past = reader.reports_of((Lookup::Patient, patient), entry, from_ms, REPORTS_MAX)?;
         for (past, earlier) in opened(&past) {
             // The same specimen measured again is no earlier value, and another patient's never.
-            if earlier.patient.id != report.patient.id
-                || earlier.patient.id_authority != report.patient.id_authority
-                || earlier.specimen.id == report.specimen.id
+            if earlier.specimen.id == report.specimen.id
                 || earlier.control.is_some()
                 || earlier.not_production
+                || !is_of(reader, past, &earlier, &report.patient)?
             {
                 continue;
             }
@@ -71,6 +72,54 @@ pub fn fetch(
         facts.controls.insert(wanted.clone(), runs);
     }
     Ok(facts)
+}
+
+/// What the EHR ordered on a report's specimen, and what it knows of its patient. `codes` tells what its codes stand for.
+pub fn known(
+    reader: &Reader,
+    report: &Report,
+    orders: Orders,
+    codes: impl FnOnce() -> SiteCodes,
+) -> Result<Known, JournalError> {
+    if orders == Orders::Off || report.control.is_some() {
+        return Ok(Known::default());
+    }
+    // Read first: what comes after it is noticed when the outcome is filed.
+    let as_of = reader.orders_as_of()?;
+    let mut numbered = Vec::new();
+    for number in [&report.order.placer_order_number, &report.order.filler_order_number] {
+        numbered.extend(reader.work_orders_numbered(number)?);
+    }
+    let on_specimen = reader.work_orders_on(&report.specimen.id)?;
+    Ok(Known {
+        codes: if on_specimen.is_empty() && numbered.is_empty() { SiteCodes::new() } else { codes() },
+        on_specimen,
+        numbered,
+        patient: if report.patient.id.is_empty() { None } else { reader.patient(&report.patient.id)? },
+        as_of,
+    })
+}
+
+/// True when an earlier report is about this patient: it says so itself, or the order it answers does.
+fn is_of(reader: &Reader, past: &Past, earlier: &Report, patient: &Patient) -> Result<bool, JournalError> {
+    if !earlier.patient.id.is_empty() && earlier.patient.id == patient.id {
+        return Ok(earlier.patient.shares_id_with(patient));
+    }
+    let found = match reader.lookups(past.report) {
+        Ok(found) => found,
+        Err(JournalError::Damaged) => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    if !found.contains(&(Lookup::Patient, patient.id.expose().to_string())) {
+        return Ok(false);
+    }
+    for (_, number) in found.into_iter().filter(|(kind, _)| *kind == Lookup::Order) {
+        let orders = reader.work_orders_numbered(&Phi::new(number))?;
+        if orders.iter().any(|stored| stored.order.patient.patient.shares_id_with(patient)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Each with its report; what cannot be read any more, for example of an older version, is left out.

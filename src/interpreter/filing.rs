@@ -4,12 +4,12 @@
 use crate::clinical::{Doubt, Observation, OrderStatus, Phi, Report};
 use crate::delivery::{self, Lane};
 use crate::journal::{
-    Answered, EntryId, FiledReport, JournalError, Latest, Lookup, NewHold, NewOutbound, ReleaseFiling, Released,
-    qc_run_key,
+    Answered, EntryId, FiledReport, Grounds, JournalError, Latest, Lookup, NewHold, NewOutbound, ReleaseFiling,
+    Released, qc_run_key,
 };
 use crate::mapping::{self, Origin, message_id};
 use crate::orders::matching::{Known, Matched, Part, match_up};
-use crate::rules::{self, Decision, Verdict};
+use crate::rules::{self, Decision, Outcome, Verdict};
 
 /// Where a report came from.
 pub struct Source<'a> {
@@ -54,7 +54,8 @@ impl Desk {
     }
 
     /// Decides about one report of an entry. `known` is what the EHR ordered; `latest_of` answers which report was last
-    /// filed about the same subject, `judge` what the site's rules say; it is not asked about a retransmission.
+    /// filed about the same subject, `judge` what the site's rules say about the report under the patient it goes out
+    /// for; it is not asked about a retransmission.
     pub fn file<'f>(
         &'f self,
         source: &'f Source<'f>,
@@ -62,7 +63,7 @@ impl Desk {
         report: &'f Report,
         known: &Known,
         latest_of: impl FnOnce(&[u8]) -> Result<Option<Latest>, JournalError>,
-        judge: impl FnOnce() -> Result<Vec<Decision>, JournalError>,
+        judge: impl FnOnce(&Report) -> Result<Vec<Decision>, JournalError>,
     ) -> Result<Draft<'f>, JournalError> {
         let subject_key = subject_key(source, report);
         let content_key = content_key(report);
@@ -92,14 +93,14 @@ impl Desk {
             draft.filed.repeat_of = Some(latest.report);
             return Ok(draft);
         }
-        draft.decisions = judge()?;
+        draft.decisions = judge(&draft.matched.report)?;
         let received = jiff::Timestamp::from_millisecond(source.received_ms).unwrap_or_default();
         let verdicts = rules::decide_with(&draft.matched.report, source.policy, received, &draft.decisions);
         for (at, verdict) in (0..).zip(verdicts) {
             match verdict {
-                Verdict::Hold(doubt) => draft.hold(at, doubt.name(), None, doubt.words()),
-                Verdict::Release => match rules::autoverification::held(&draft.decisions, at).cloned() {
-                    Some(d) => draft.hold(at, d.kind.reason(), Some(format!("{}@{}", d.rule, d.version)), &d.why),
+                Verdict::Hold(doubt) => draft.hold(at, doubted(doubt)),
+                Verdict::Release => match rules::autoverification::held(&draft.decisions, at).map(ruled) {
+                    Some(grounds) => draft.hold(at, grounds),
                     None => draft.going.push(at),
                 },
             }
@@ -109,55 +110,77 @@ impl Desk {
 
     /// What becomes of held results that were released: by a person, who has seen why they were held, or because an
     /// order came, after which everything is decided once more. Some of them may stay held, for another reason.
+    /// `overtaken` says that newer results of the subject went out, `judge` what the rules say of the report as an
+    /// order makes it; `decisions` is what they said before.
+    ///
+    /// # Errors
+    /// Those of `judge`.
     pub fn release(
         &self,
         item: &Released,
         report: &Report,
-        decisions: &[Decision],
+        decisions: Vec<Decision>,
         known: &Known,
-        policy: &rules::Policy,
-    ) -> Vec<ReleaseFiling> {
+        (policy, overtaken): (&rules::Policy, bool),
+        judge: impl FnOnce(&Report) -> Result<Vec<Decision>, JournalError>,
+    ) -> Result<Vec<ReleaseFiling>, JournalError> {
         let mut matched = match_up(report, known, policy.orders);
+        let mut decisions = decisions;
+        if item.rematch {
+            // Of the results that are not decided about now, and of what was covered, the record stays.
+            let is_now = |at: u32| item.observations.contains(&at);
+            decisions.retain(|d| d.outcome == Outcome::Covers || !is_now(d.observation));
+            decisions.extend(judge(&matched.report)?.into_iter().filter(|d| is_now(d.observation)));
+        }
         let received = jiff::Timestamp::from_millisecond(item.received_at_ms).unwrap_or_default();
-        let verdicts = rules::decide_with(&matched.report, policy, received, decisions);
+        let verdicts = rules::decide_with(&matched.report, policy, received, &decisions);
+        let by_rule = |at: u32| rules::autoverification::held(&decisions, at).map(|d| Course::Stays(ruled(d)));
+        let again = |at: u32| match verdicts.get(at as usize) {
+            Some(Verdict::Hold(doubt)) => Course::Stays(doubted(*doubt)),
+            _ => by_rule(at).unwrap_or(if overtaken { Course::Stays(newer_sent()) } else { Course::AsMatched }),
+        };
+        let by_person = |at: u32, reason: &str| match matched.doubt(at) {
+            // The person saw that the order is another's: then the result is only what the instrument says.
+            _ if reason == Doubt::OrderMismatch.name() => Course::AsHeard,
+            Some(Doubt::NoOrder) if reason == Doubt::NoOrder.name() => Course::AsMatched,
+            // Nobody has decided yet about an order that is missing, or another's, as well.
+            Some(doubt) => Course::Stays(doubted(doubt)),
+            None => Course::AsMatched,
+        };
         let is_of_orders =
             |reason: &String| [Doubt::NoOrder, Doubt::OrderMismatch].iter().any(|doubt| reason == doubt.name());
-        let judge = |(at, reason): (&u32, &String)| match (item.rematch, verdicts.get(*at as usize)) {
-            (true, Some(Verdict::Hold(doubt))) => Course::Stays(doubt.name()),
-            (true, _) => match rules::autoverification::held(decisions, *at) {
-                Some(decision) => Course::Stays(decision.kind.reason()),
-                None => Course::AsMatched,
-            },
+        let course = |(at, reason): (&u32, &String)| match item.rematch {
+            true => again(*at),
             // What a rule says was hidden behind the order: nobody has decided about it yet.
-            (false, _) if is_of_orders(reason) && rules::autoverification::held(decisions, *at).is_some() => {
-                rules::autoverification::held(decisions, *at)
-                    .map_or(Course::AsMatched, |decision| Course::Stays(decision.kind.reason()))
-            }
-            // The person saw that the order is another's: then the result is only what the instrument says.
-            (false, _) if reason == Doubt::OrderMismatch.name() => Course::AsHeard,
-            (false, _) if reason == Doubt::NoOrder.name() => match matched.doubt(*at) {
-                Some(doubt @ Doubt::OrderMismatch) => Course::Stays(doubt.name()),
-                _ => Course::AsMatched,
-            },
-            // Held for another reason: nobody has decided yet about an order that is missing as well.
-            (false, _) => matched.doubt(*at).map_or(Course::AsMatched, |doubt| Course::Stays(doubt.name())),
+            false => by_rule(*at).filter(|_| is_of_orders(reason)).unwrap_or_else(|| by_person(*at, reason)),
         };
-        let courses: Vec<Course> = item.observations.iter().zip(&item.reasons).map(judge).collect();
+        let courses: Vec<Course> = item.observations.iter().zip(&item.reasons).map(course).collect();
         let mut different = courses.clone();
         different.sort_unstable();
         different.dedup();
-        matched.report = rules::autoverification::changed(&matched.report, decisions).into_owned();
-        let untouched = Matched::untouched(&rules::autoverification::changed(report, decisions));
+        matched.report = rules::autoverification::changed(&matched.report, &decisions).into_owned();
+        let untouched = Matched::untouched(&rules::autoverification::changed(report, &decisions));
+        let record = match (item.rematch, decisions.is_empty()) {
+            (false, _) => None,
+            (true, true) => Some(String::new()),
+            (true, false) => Some(serde_json::to_string(&decisions).map_err(|_| JournalError::Damaged)?),
+        };
         let file = |course: Course| {
             let some = item.only(|at| courses.get(at) == Some(&course));
-            match course {
-                Course::AsMatched => self.send_released(&some, report, &matched),
+            let filing = match course {
+                Course::AsMatched => {
+                    self.send_released(&some, report, &matched).lookups(lookups(&item.link, report, &matched))
+                }
                 Course::AsHeard => self.send_released(&some, report, &untouched),
-                Course::Stays(reason) => ReleaseFiling::held_again(&some, reason),
+                Course::Stays(grounds) => ReleaseFiling::held_again(&some, grounds),
+            };
+            match &record {
+                Some(record) => filing.decisions(record.clone()),
+                None => filing,
             }
             .orders_as_of(known.as_of)
         };
-        different.into_iter().map(file).collect()
+        Ok(different.into_iter().map(file).collect())
     }
 
     fn send_released(&self, item: &Released, report: &Report, matched: &Matched) -> ReleaseFiling {
@@ -166,7 +189,7 @@ impl Desk {
             Ok(outbox) => ReleaseFiling::sent(item, outbox, answered(matched, &item.observations)),
             Err(error) => {
                 tracing::error!(link = item.link, report = item.report.0, "held again: {error}");
-                ReleaseFiling::held_again(item, error.reason())
+                ReleaseFiling::held_again(item, uncarried(&error))
             }
         }
     }
@@ -231,15 +254,12 @@ impl Draft<'_> {
     /// Holds what would go out: it would follow newer results of the same specimen and tests (invariant I6).
     pub fn hold_overtaken(&mut self) {
         for at in std::mem::take(&mut self.going) {
-            self.hold(at, "overtaken", None, "newer results of the same specimen and tests were sent since");
+            self.hold(at, newer_sent());
         }
     }
 
-    /// Makes the outbox rows of what goes out.
-    pub fn finish(mut self) -> Result<FiledReport, JournalError> {
-        if !self.decisions.is_empty() {
-            self.filed.decisions = serde_json::to_string(&self.decisions).map_err(|_| JournalError::Damaged)?;
-        }
+    /// Makes the outbox rows of what goes out. What a destination cannot carry is held, and goes no longer.
+    pub fn map_what_goes(&mut self) {
         self.matched.report = rules::autoverification::changed(&self.matched.report, &self.decisions).into_owned();
         let name = [&b"entry"[..], &self.source.entry.0.to_be_bytes(), &(self.number as u64).to_be_bytes()].concat();
         let (link, received_ms) = (self.source.link, self.source.received_ms);
@@ -251,27 +271,55 @@ impl Draft<'_> {
             Err(error) => {
                 tracing::error!(link, entry = self.source.entry.0, "held: {error}");
                 for at in std::mem::take(&mut self.going) {
-                    self.hold(at, error.reason(), None, "a destination cannot carry it as it is");
+                    self.hold(at, uncarried(&error));
                 }
             }
+        }
+    }
+
+    /// What is filed, with the record of what was decided.
+    ///
+    /// # Errors
+    /// The decisions cannot be written.
+    pub fn finish(mut self) -> Result<FiledReport, JournalError> {
+        if !self.decisions.is_empty() {
+            self.filed.decisions = serde_json::to_string(&self.decisions).map_err(|_| JournalError::Damaged)?;
         }
         Ok(self.filed)
     }
 
-    fn hold(&mut self, observation: u32, reason: &'static str, rule: Option<String>, why: &str) {
-        self.filed.holds.push(NewHold { observation, reason, rule, why: why.to_string() });
+    fn hold(&mut self, observation: u32, grounds: Grounds) {
+        self.filed.holds.push(NewHold { observation, grounds });
     }
 }
 
+fn doubted(doubt: Doubt) -> Grounds {
+    Grounds { reason: doubt.name(), rule: None, why: doubt.words().to_string() }
+}
+
+fn ruled(decision: &Decision) -> Grounds {
+    let rule = Some(format!("{}@{}", decision.rule, decision.version));
+    Grounds { reason: decision.kind.reason(), rule, why: decision.why.clone() }
+}
+
+fn newer_sent() -> Grounds {
+    let why = "newer results of the same specimen and tests were sent since".to_string();
+    Grounds { reason: "overtaken", rule: None, why }
+}
+
+fn uncarried(error: &mapping::MapError) -> Grounds {
+    Grounds { reason: error.reason(), rule: None, why: "a destination cannot carry it as it is".to_string() }
+}
+
 /// What becomes of one released result.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Course {
     /// It goes out, under the order it answers.
     AsMatched,
     /// It goes out as the instrument said it.
     AsHeard,
-    /// It stays held, for this reason.
-    Stays(&'static str),
+    /// It stays held.
+    Stays(Grounds),
 }
 
 /// Where the orders stand that these results answer, once they have gone out.
@@ -288,6 +336,11 @@ fn answered(matched: &Matched, going: &[u32]) -> Vec<Answered> {
         Some(Answered { order, status })
     };
     matched.parts.iter().filter_map(of).collect()
+}
+
+/// True when both are about the same specimen of the same patient.
+pub fn is_about_the_same(report: &Report, earlier: &Report) -> bool {
+    report.specimen.id == earlier.specimen.id && report.patient.shares_id_with(&earlier.patient)
 }
 
 /// True when `report` says what `held` says: the same test with the same value, unit and status.

@@ -6,7 +6,7 @@ use super::desk::Desk;
 use super::error::JournalError;
 use super::seal::Place;
 use super::types::{
-    Answered, Filed, FiledReport, Filing, HoldId, Lookup, NewOutbound, ReleaseFiling, ReleaseOutcome, ReportId,
+    Answered, Filed, FiledReport, Filing, Grounds, HoldId, Lookup, NewOutbound, ReleaseFiling, ReleaseOutcome, ReportId,
 };
 use super::{orders, outbox};
 use rusqlite::OptionalExtension;
@@ -76,19 +76,34 @@ pub(super) fn file_release(desk: &mut Desk<'_>, filing: &ReleaseFiling) -> Resul
     if released.is_empty() {
         return Ok(filed);
     }
-    let received_ms: i64 = desk
+    let (received_ms, entry): (i64, i64) = desk
         .conn
-        .prepare_cached("SELECT e.received_ms FROM report r JOIN entry e ON e.id = r.entry WHERE r.id = ?1")?
-        .query_row([filing.report], |r| r.get(0))?;
-    let (state, reason, outbox) = match &filing.outcome {
-        ReleaseOutcome::HeldAgain(reason) => (HELD, Some(*reason), None),
-        ReleaseOutcome::Sent(outbox) => (SENT, None, Some(outbox)),
-    };
-    for hold in &released {
+        .prepare_cached("SELECT e.received_ms, e.id FROM report r JOIN entry e ON e.id = r.entry WHERE r.id = ?1")?
+        .query_row([filing.report], |r| Ok((r.get(0)?, r.get(1)?)))?;
+    if let Some(decisions) = &filing.decisions {
         desk.conn
-            .prepare_cached("UPDATE hold SET state = ?2, reason = coalesce(?3, reason) WHERE id = ?1")?
-            .execute((hold, state, reason))?;
+            .prepare_cached("UPDATE report SET decisions = nullif(?2, '') WHERE id = ?1")?
+            .execute((filing.report, decisions))?;
     }
+    if !filing.lookups.is_empty() {
+        add_lookups(desk, filing.report, entry, &filing.lookups)?;
+    }
+    let outbox = match &filing.outcome {
+        ReleaseOutcome::HeldAgain(Grounds { reason, rule, why }) => {
+            for hold in &released {
+                desk.conn
+                    .prepare_cached("UPDATE hold SET state = ?2, reason = ?3, rule = ?4, why = ?5 WHERE id = ?1")?
+                    .execute((hold, HELD, reason, rule, why))?;
+            }
+            None
+        }
+        ReleaseOutcome::Sent(outbox) => {
+            for hold in &released {
+                desk.conn.prepare_cached("UPDATE hold SET state = ?2 WHERE id = ?1")?.execute((hold, SENT))?;
+            }
+            Some(outbox)
+        }
+    };
     let Some(outbox) = outbox else {
         orders::match_overtaken(desk, filing.report, filing.orders_as_of)?;
         filed.held = released.len();
@@ -209,7 +224,7 @@ fn file_report(
             .prepare_cached(
                 "INSERT INTO hold(report, observation, reason, state, rule, why) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             )?
-            .execute((id, hold.observation, hold.reason, HELD, &hold.rule, &hold.why))?;
+            .execute((id, hold.observation, hold.grounds.reason, HELD, &hold.grounds.rule, &hold.grounds.why))?;
     }
     orders::match_overtaken(desk, id, report.orders_as_of)?;
     let held = report.holds.len() as i64;
@@ -248,6 +263,36 @@ fn dispatch(
     for row in rows {
         outbox::queue(desk, dispatch, received_ms, row)?;
     }
+    Ok(())
+}
+
+/// What a report is found by besides, from now on.
+fn add_lookups(
+    desk: &mut Desk<'_>,
+    report: ReportId,
+    entry: i64,
+    more: &[(Lookup, String)],
+) -> Result<(), JournalError> {
+    for (kind, value) in more {
+        index(desk, *kind, value.as_bytes(), entry)?;
+    }
+    let sealed: Vec<u8> =
+        desk.conn.prepare_cached("SELECT ids FROM report WHERE id = ?1")?.query_row([report], |r| r.get(0))?;
+    let plain = match desk.seal.open(desk.conn, Place::Ids, report.0, &sealed) {
+        Ok(plain) => plain,
+        // It goes out all the same; `journal verify` tells of the damage.
+        Err(JournalError::Damaged) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let mut ids: Vec<(Lookup, String)> = serde_json::from_slice(&plain).unwrap_or_default();
+    let before = ids.len();
+    ids.extend(more.iter().filter(|lookup| !ids.contains(lookup)).cloned().collect::<Vec<_>>());
+    if ids.len() == before {
+        return Ok(());
+    }
+    let ids = serde_json::to_vec(&ids).map_err(|_| JournalError::Damaged)?;
+    let ids = desk.seal.seal(Place::Ids, report.0, &ids)?;
+    desk.conn.prepare_cached("UPDATE report SET ids = ?2 WHERE id = ?1")?.execute((report, ids))?;
     Ok(())
 }
 

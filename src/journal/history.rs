@@ -9,6 +9,8 @@ use super::types::{Entry, EntryId, HoldId, Lookup, ReportId};
 /// A report that was filed before.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Past {
+    /// Its number.
+    pub report: ReportId,
     /// Its entry.
     pub entry: EntryId,
     /// The link it came in on.
@@ -57,7 +59,9 @@ impl Reader {
         while let Some(row) = rows.next()? {
             let report: ReportId = row.get(0)?;
             match self.seal.open(&self.conn, Place::Report, report.0, &row.get::<_, Vec<u8>>(4)?) {
-                Ok(json) => found.push(Past { entry: row.get(1)?, link: row.get(2)?, received_ms: row.get(3)?, json }),
+                Ok(json) => {
+                    found.push(Past { report, entry: row.get(1)?, link: row.get(2)?, received_ms: row.get(3)?, json })
+                }
                 Err(JournalError::Damaged) => {}
                 Err(error) => return Err(error),
             }
@@ -99,6 +103,19 @@ impl Reader {
                                 WHERE r.subject = ?1 AND r.repeat_of IS NULL AND r.entry > ?2)",
             )?
             .query_row((subject, entry), |r| r.get(0))?;
+        Ok(found)
+    }
+
+    /// The same of a report that was filed already.
+    pub fn is_overtaken(&self, report: ReportId) -> Result<bool, JournalError> {
+        let found = self
+            .conn
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM report own JOIN report r ON r.subject = own.subject
+                                JOIN dispatch d ON d.report = r.id
+                                WHERE own.id = ?1 AND r.repeat_of IS NULL AND r.entry > own.entry)",
+            )?
+            .query_row([report], |r| r.get(0))?;
         Ok(found)
     }
 

@@ -103,7 +103,7 @@ impl Reader {
     pub fn released(&self, limit: usize) -> Result<Vec<Released>, JournalError> {
         let mut statement = self.conn.prepare_cached(
             "SELECT r.id, r.releases, e.link, e.received_ms, r.json, h.rematch,
-                    coalesce(r.decisions, '')
+                    coalesce(r.decisions, ''), e.id, coalesce(e.driver, '')
              FROM (SELECT DISTINCT report, rematch FROM hold WHERE state = 1 ORDER BY report, rematch LIMIT ?1) h
              JOIN report r ON r.id = h.report JOIN entry e ON e.id = r.entry ORDER BY r.id, h.rematch",
         )?;
@@ -117,7 +117,9 @@ impl Reader {
                 Ok(json) => released.push(Released {
                     report,
                     serial: row.get(1)?,
+                    entry: row.get(7)?,
                     link: row.get(2)?,
+                    driver: row.get(8)?,
                     received_at_ms: row.get(3)?,
                     observations: released_holds.iter().map(|hold| hold.1).collect(),
                     reasons: released_holds.iter().map(|hold| hold.2.clone()).collect(),
@@ -126,15 +128,18 @@ impl Reader {
                     decisions: row.get(6)?,
                     holds: released_holds.into_iter().map(|hold| hold.0).collect(),
                 }),
-                Err(JournalError::Damaged) => {
-                    if let Some(writer) = &self.writer {
-                        writer.report_damaged_report(report);
-                    }
-                }
+                Err(JournalError::Damaged) => self.set_unreadable(report),
                 Err(error) => return Err(error),
             }
         }
         Ok(released)
+    }
+
+    /// A report that cannot be read cannot be released: its results are held, with that reason.
+    pub fn set_unreadable(&self, report: ReportId) {
+        if let Some(writer) = &self.writer {
+            writer.report_damaged_report(report);
+        }
     }
 
     /// The canonical report.

@@ -117,7 +117,10 @@ pub(super) fn filing(entry: EntryId, lanes: &[&str], held: u32) -> Filing {
     let mut reports: Vec<FiledReport> = lanes.iter().enumerate().map(|(n, lane)| report(n, lane)).collect();
     if held > 0 {
         let holds = (0..held)
-            .map(|observation| NewHold { observation, reason: "unmapped-code", rule: None, why: String::new() })
+            .map(|observation| NewHold {
+                observation,
+                grounds: Grounds { reason: "unmapped-code", rule: None, why: String::new() },
+            })
             .collect();
         reports.push(FiledReport { results: held, holds, outbox: Vec::new(), ..report(99, "held") });
     }

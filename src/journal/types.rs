@@ -178,6 +178,13 @@ pub struct Answered {
 pub struct NewHold {
     /// Its place in the report's observations, from 0.
     pub observation: u32,
+    /// Why.
+    pub grounds: Grounds,
+}
+
+/// Why a result is held.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Grounds {
     /// Why, from a closed set.
     pub reason: &'static str,
     /// Name and version of the rule that holds it, `name@version`, when a rule does.
@@ -245,8 +252,12 @@ pub struct Released {
     pub report: ReportId,
     /// Which release of this report this is. Stays the same until it is filed.
     pub serial: i64,
+    /// Its entry.
+    pub entry: EntryId,
     /// The link the report came in on.
     pub link: String,
+    /// The driver that read it, `id@version`.
+    pub driver: String,
     /// When the entry was taken into custody, Unix milliseconds.
     pub received_at_ms: i64,
     /// Which observations, from 0, ascending.
@@ -269,11 +280,13 @@ pub struct ReleaseFiling {
     pub(super) outcome: ReleaseOutcome,
     pub(super) answered: Vec<Answered>,
     pub(super) orders_as_of: i64,
+    pub(super) decisions: Option<String>,
+    pub(super) lookups: Vec<(Lookup, String)>,
 }
 
 pub(super) enum ReleaseOutcome {
     Sent(Vec<NewOutbound>),
-    HeldAgain(&'static str),
+    HeldAgain(Grounds),
 }
 
 impl Released {
@@ -285,7 +298,9 @@ impl Released {
         Released {
             report: self.report,
             serial: self.serial,
+            entry: self.entry,
             link: self.link.clone(),
+            driver: self.driver.clone(),
             received_at_ms: self.received_at_ms,
             observations: kept(&self.observations, &fits),
             reasons: kept(&self.reasons, &fits),
@@ -306,23 +321,37 @@ impl ReleaseFiling {
             outcome: ReleaseOutcome::Sent(outbox),
             answered,
             orders_as_of: i64::MAX,
+            decisions: None,
+            lookups: Vec::new(),
         }
     }
 
-    /// The released results cannot be sent after all and are held for another reason.
-    pub fn held_again(item: &Released, reason: &'static str) -> Self {
+    /// The released results cannot be sent after all and are held on other grounds.
+    pub fn held_again(item: &Released, grounds: Grounds) -> Self {
         ReleaseFiling {
             report: item.report,
             holds: item.holds.clone(),
-            outcome: ReleaseOutcome::HeldAgain(reason),
+            outcome: ReleaseOutcome::HeldAgain(grounds),
             answered: Vec::new(),
             orders_as_of: i64::MAX,
+            decisions: None,
+            lookups: Vec::new(),
         }
     }
 
     /// State of the orders this was decided by: what came after it is looked at once more.
     pub fn orders_as_of(self, orders_as_of: i64) -> Self {
         ReleaseFiling { orders_as_of, ..self }
+    }
+
+    /// What the rules decide now about the report, as JSON, in place of what they decided before.
+    pub fn decisions(self, decisions: String) -> Self {
+        ReleaseFiling { decisions: Some(decisions), ..self }
+    }
+
+    /// What the report may be searched by besides, since its order is known.
+    pub fn lookups(self, lookups: Vec<(Lookup, String)>) -> Self {
+        ReleaseFiling { lookups, ..self }
     }
 }
 

@@ -15,7 +15,8 @@
 //!
 //! Control runs and links with `orders = "off"` are left alone.
 
-use crate::clinical::{Doubt, Observation, OrderNumber, OrderedPatient, OrderedTest, Patient, Phi, Report};
+use crate::clinical::{Coding, Doubt, Observation, OrderNumber, OrderedPatient, OrderedTest, Patient, Phi, Report};
+use crate::driver::order_code::SiteCodes;
 use crate::journal::StoredOrder;
 use crate::rules::Orders;
 
@@ -28,6 +29,8 @@ pub struct Known {
     pub numbered: Vec<StoredOrder>,
     /// The patient the instrument's own patient id stands for.
     pub patient: Option<OrderedPatient>,
+    /// Code of the EHR = codes of the instrument that it stands for: a panel asks for each of its tests.
+    pub codes: SiteCodes,
     /// State of the orders when this was read.
     pub as_of: i64,
 }
@@ -48,13 +51,15 @@ pub struct Part {
     pub observations: Vec<u32>,
     /// The order they answer.
     pub order: Option<StoredOrder>,
+    /// What of it they answer, when it is certain.
+    pub asked: Option<Coding>,
 }
 
 impl Matched {
     /// The report as the instrument said it.
     pub fn untouched(report: &Report) -> Self {
         let all = (0..report.observations.len() as u32).collect();
-        Matched { report: report.clone(), parts: vec![Part { observations: all, order: None }] }
+        Matched { report: report.clone(), parts: vec![Part { observations: all, order: None, asked: None }] }
     }
 
     fn doubted(report: &Report, doubt: Doubt) -> Self {
@@ -83,13 +88,8 @@ impl Part {
             report.order.filler_order_number = id.clone();
             report.order.filler_namespace = Some(namespace.clone());
         }
-        let results = || self.observations.iter().filter_map(|at| matched.observations.get(*at as usize));
-        let asked = match order.tests.as_slice() {
-            [only] => Some(only),
-            several => several.iter().find(|test| results().any(|result| asks_for(test, matched, result))),
-        };
-        if let Some(test) = asked {
-            report.order.universal_service_id = Some(test.universal_service_id.clone());
+        if self.asked.is_some() {
+            report.order.universal_service_id.clone_from(&self.asked);
         }
         if report.order.priority.is_empty() {
             report.order.priority.clone_from(&order.priority);
@@ -120,7 +120,7 @@ pub fn match_up(report: &Report, known: &Known, orders: Orders) -> Matched {
     matched.patient = of_order(&report.patient, &patient.patient);
     let mut parts: Vec<Part> = Vec::new();
     for (at, observation) in report.observations.iter().enumerate() {
-        let order = answered(report, observation, &candidates);
+        let order = answered(report, observation, &candidates, &known.codes);
         if order.is_none()
             && orders == Orders::Required
             && let Some(observation) = matched.observations.get_mut(at)
@@ -129,10 +129,23 @@ pub fn match_up(report: &Report, known: &Known, orders: Orders) -> Matched {
         }
         match parts.iter_mut().find(|part| part.order.as_ref().map(|o| o.id) == order.map(|o| o.id)) {
             Some(part) => part.observations.push(at as u32),
-            None => parts.push(Part { observations: vec![at as u32], order: order.cloned() }),
+            None => parts.push(Part { observations: vec![at as u32], order: order.cloned(), asked: None }),
         }
     }
+    for part in &mut parts {
+        part.asked = asked(part, report, &known.codes);
+    }
     Matched { report: matched, parts }
+}
+
+/// What of their order results answer: the only test of it, else the first that asks for one of them.
+fn asked(part: &Part, report: &Report, codes: &SiteCodes) -> Option<Coding> {
+    let results = || part.observations.iter().filter_map(|at| report.observations.get(*at as usize));
+    let test = match part.order.as_ref()?.order.tests.as_slice() {
+        [only] => Some(only),
+        several => several.iter().find(|test| results().any(|result| asks_for(test, report, result, codes))),
+    };
+    test.map(|test| test.universal_service_id.clone())
 }
 
 fn without_order(report: &Report, known: &Known, orders: Orders) -> Matched {
@@ -162,10 +175,16 @@ fn of_order(heard: &Patient, ordered: &Patient) -> Patient {
 }
 
 /// The one order a result answers, when it is certain which.
-fn answered<'o>(report: &Report, observation: &Observation, candidates: &[&'o StoredOrder]) -> Option<&'o StoredOrder> {
+fn answered<'o>(
+    report: &Report,
+    observation: &Observation,
+    candidates: &[&'o StoredOrder],
+    codes: &SiteCodes,
+) -> Option<&'o StoredOrder> {
     let sent = &report.order.placer_order_number;
     let by_number = candidates.iter().filter(|c| !sent.is_empty() && c.order.placer_order_number.id == *sent);
-    let asking = || candidates.iter().filter(|c| c.order.tests.iter().any(|test| asks_for(test, report, observation)));
+    let asks = |test: &OrderedTest| asks_for(test, report, observation, codes);
+    let asking = || candidates.iter().filter(|c| c.order.tests.iter().any(asks));
     only(candidates.iter()).or_else(|| only(by_number)).or_else(|| only(asking())).or_else(|| {
         // The same test ordered twice: an order that has its results is only found by a correction.
         let open = asking().filter(|c| c.status.is_open());
@@ -173,13 +192,16 @@ fn answered<'o>(report: &Report, observation: &Observation, candidates: &[&'o St
     })
 }
 
-/// True when the order asks for this result: by LOINC, by the instrument's code, or by what the instrument says was
-/// ordered.
-fn asks_for(test: &OrderedTest, report: &Report, observation: &Observation) -> bool {
+/// True when the order asks for this result: by LOINC, by the instrument's code, by what the instrument says was
+/// ordered, or by a panel that holds it.
+fn asks_for(test: &OrderedTest, report: &Report, observation: &Observation, codes: &SiteCodes) -> bool {
     let loinc = observation.code.as_ref().map(|c| c.code.as_str());
     let service = report.order.universal_service_id.as_ref().map(|c| c.code.as_str());
     let told = [loinc, Some(observation.instrument_code.as_str()), service];
-    test.codings().any(|coding| told.contains(&Some(coding.code.as_str())))
+    test.codings().any(|coding| {
+        let stands_for = || codes.get(&coding.code).is_some_and(|codes| codes.contains(&observation.instrument_code));
+        told.contains(&Some(coding.code.as_str())) || stands_for()
+    })
 }
 
 fn only<'a, 'o: 'a>(mut all: impl Iterator<Item = &'a &'o StoredOrder>) -> Option<&'o StoredOrder> {

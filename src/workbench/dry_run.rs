@@ -7,6 +7,7 @@
 use crate::interpreter::facts;
 use crate::interpreter::reading::Reading;
 use crate::journal::{Entry, EntryId, JournalError, Reader, Shown};
+use crate::orders::matching::match_up;
 use crate::rules::autoverification::held;
 use crate::rules::{Outcome, Rulebook, Verdict, decide_with};
 use serde::Serialize;
@@ -113,6 +114,9 @@ impl DryRun {
             if real.is_some_and(|real| real.repeat_of.is_some()) {
                 continue;
             }
+            let codes = || reading.order_codes(&entry.link, &interpretation.driver);
+            let known = facts::known(reader, report, rules.policy.orders, codes)?;
+            let report = &match_up(report, &known, rules.policy.orders).report;
             let needs = rulebook.needs(&entry.link, report);
             let of = (entry.link.as_str(), entry.id, entry.received_at_ms);
             let facts = facts::fetch(reader, &needs, of, report, entry.id)?;

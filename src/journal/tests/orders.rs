@@ -250,7 +250,7 @@ fn results_held_for_want_of_an_order_are_decided_again_when_it_comes() {
     bench.persist(1, b"message", true).unwrap();
     let entry = bench.pending()[0].id;
     let mut held = filing(entry, &["S1"], 2);
-    held.reports[1].holds[0].reason = "no-order";
+    held.reports[1].holds[0].grounds.reason = "no-order";
     held.reports[1].lookups = vec![(Lookup::Specimen, "S1".to_string())];
     bench.journal.file(held).unwrap();
     let released = |bench: &Bench| bench.journal.reader().unwrap().released(9).unwrap();

@@ -154,3 +154,15 @@ fn controls_and_links_that_ask_for_no_orders_are_left_alone() {
     let heard = report(&["GLU"]);
     assert_eq!(match_up(&heard, &known, Orders::Off).report, heard);
 }
+
+#[test]
+fn a_panel_asks_for_each_of_its_tests() {
+    let codes = SiteCodes::from([("LIVER".to_string(), vec!["ALT".to_string(), "AST".to_string()])]);
+    let orders = [order(1, "A1", "P1", &["GLU"]), order(2, "A2", "P1", &["LIVER", "K"])];
+    let known = Known { codes, ..on_specimen(&orders) };
+    let matched = match_up(&report(&["ALT", "GLU", "AST", "CRP"]), &known, Orders::Required);
+    let expected = [(vec![0, 2], "A2"), (vec![1], "A1"), (vec![3], "")].map(|(at, number)| (at, number.to_string()));
+    assert_eq!(numbers(&matched), expected);
+    assert_eq!(doubts(&matched), [None, None, None, Some(Doubt::NoOrder)]);
+    assert_eq!(matched.parts[0].report(&matched.report).order.universal_service_id.unwrap().code, "LIVER");
+}

@@ -99,7 +99,7 @@ pub struct Target {
 pub struct FhirProfile {
     /// How the patient is named. Patients are never created: the EHR owns them.
     pub patient: PatientReference,
-    /// Identifier system (URI) of each authority that instruments name.
+    /// Identifier system (URI) of each authority that instruments and order numbers (EI.2) name.
     pub systems: Vec<AuthoritySystem>,
     /// Identifier system (URI) of patient identifiers sent without an authority. Without it such a patient is never
     /// looked up by the bare number, which could be somebody else's elsewhere.
@@ -108,6 +108,10 @@ pub struct FhirProfile {
     /// Identifier system (URI) of specimen numbers, as the laboratory prints them on tubes.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub specimen_system: String,
+    /// Identifier system (URI) of order numbers that the EHR sends without a name space. One with a universal id (EI.3)
+    /// names its own.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub order_system: String,
     /// URI under which this gateway's own identifiers and local codes stand. Default: `urn:afferent:<gateway name>`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub gateway_system: String,
@@ -121,7 +125,7 @@ pub struct FhirProfile {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AuthoritySystem {
-    /// The authority as instruments write it.
+    /// The authority as instruments, or the EHR in its order numbers, write it.
     pub authority: String,
     /// Its URI, such as `urn:oid:2.16.840.1.113883.19.5`.
     pub system: String,

@@ -540,3 +540,27 @@ fn the_header_names_both_sides_the_version_and_the_character_set() {
         assert!(message.ends_with('\r'));
     }
 }
+
+#[test]
+fn an_order_is_referred_to_by_its_number_and_whoever_gave_it() {
+    let system = |namespace: &str| {
+        let mut report = one(Value::Number(Decimal::parse("5.0").unwrap()));
+        report.order.placer_order_number = Phi::new("A-1");
+        report.order.placer_namespace = namespace.into();
+        let mut target = target(Format::FhirTransaction);
+        target.fhir.order_system = "https://ehr.example/orders".into();
+        let bundle: serde_json::Value = serde_json::from_slice(&map(&report, &target, &origin()).unwrap()).unwrap();
+        let reference = &resources(&bundle, "DiagnosticReport")[0]["basedOn"][0];
+        assert_eq!((&reference["type"], &reference["identifier"]["value"]), (&"ServiceRequest".into(), &"A-1".into()));
+        reference["identifier"]["system"].as_str().map(String::from)
+    };
+    assert_eq!(system("").as_deref(), Some("https://ehr.example/orders"));
+    assert_eq!(system("EHR^1.2.840.99^ISO").as_deref(), Some("urn:oid:1.2.840.99"));
+    assert_eq!(system("EHR^https://ehr.example/n^URI").as_deref(), Some("https://ehr.example/n"));
+    assert_eq!(
+        system("HOSP^1.2.3^ISO").as_deref(),
+        Some("urn:oid:2.16.840.1.113883.19.5"),
+        "the site's own word first"
+    );
+    assert_eq!(system("EHR"), None, "a name alone is no system");
+}

@@ -174,13 +174,30 @@ impl Paper<'_> {
 
     /// The order the EHR placed, by the number it gave it.
     fn based_on(&self) -> Vec<Reference> {
-        let placer = some(self.parcel.report.order.placer_order_number.expose());
-        let reference = placer.map(|value| Reference {
-            kind: Some("ServiceRequest"),
-            identifier: Some(Identifier { kind: identifier_type("PLAC"), system: None, value, assigner: None }),
-            ..Reference::default()
+        let order = &self.parcel.report.order;
+        let placer = some(order.placer_order_number.expose());
+        let reference = placer.map(|value| {
+            let system = self.order_system(&order.placer_namespace);
+            let identifier = Identifier { kind: identifier_type("PLAC"), system, value, assigner: None };
+            Reference { kind: Some("ServiceRequest"), identifier: Some(identifier), ..Reference::default() }
         });
         reference.into_iter().collect()
+    }
+
+    /// The identifier system of an order number: as the site names the one who gave it, else what EI.3 and EI.4 say.
+    fn order_system(&self, namespace: &str) -> Option<String> {
+        let mut parts = namespace.split('^');
+        let [name, universal_id, kind] = std::array::from_fn(|_| parts.next().unwrap_or_default());
+        let listed = self.profile().systems.iter().find(|s| s.authority == name && !name.is_empty());
+        match (listed, universal_id, kind) {
+            (Some(listed), ..) => some(&listed.system),
+            (None, "", _) if name.is_empty() => some(&self.profile().order_system),
+            (None, "", _) => None,
+            (None, oid, "ISO") => Some(format!("urn:oid:{oid}")),
+            (None, uuid, "UUID" | "GUID") => Some(format!("urn:uuid:{}", uuid.to_ascii_lowercase())),
+            (None, uri, "URI") => some(uri),
+            (None, ..) => None,
+        }
     }
 
     fn device_name(&self) -> String {

@@ -63,6 +63,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("destination.patient_authority", r#""HOSPITAL""#),
     ("destination.fhir.patient_system", r#""urn:oid:2.16.840.1.113883.19.5""#),
     ("destination.fhir.specimen_system", r#""urn:oid:2.16.840.1.113883.19.6""#),
+    ("destination.fhir.order_system", r#""https://ehr.example/orders""#),
     ("destination.fhir.gateway_system", r#""https://hospital.example/afferent""#),
     ("destination.tls.cert", r#""/etc/afferent/gateway.pem""#),
     ("destination.tls.key", r#""/etc/afferent/gateway.key""#),

@@ -196,6 +196,49 @@ async fn i1_an_order_whose_answer_was_heard_is_there_after_a_kill_and_is_answere
     }
 }
 
+/// The places around a commit at which a debug build can be made to die; see `src/journal/crash.rs`.
+#[cfg(debug_assertions)]
+const COMMIT_POINTS: [&str; 3] = ["before-commit", "after-commit", "after-answer"];
+
+#[cfg(debug_assertions)]
+#[tokio::test(flavor = "multi_thread")]
+async fn i1_dead_around_the_commit_of_an_order_it_is_there_once_and_answered_the_same() {
+    const ORDERS: usize = 4;
+    let rig = Rig::new().await;
+    let (results, orders) = (free_port(), free_port());
+    let tables = tables(results, orders, "when-known");
+    let mut heard: Vec<(Vec<u8>, Option<Vec<u8>>)> = Vec::new();
+    for passing in 1..=6 {
+        for point in COMMIT_POINTS {
+            let _served = rig.child_that_dies(&tables, &format!("{point}:{passing}")).await;
+            let Ok(mut ehr) = TcpStream::connect(local(orders)).await else { continue };
+            for _ in 0..ORDERS {
+                let n = heard.len();
+                let message = glucose(&format!("M-{n}"), &format!("A-{n}"), &format!("S-{n}"), "4711");
+                let asked = ehr.write_all(&frame(&message)).await;
+                let answer = if asked.is_ok() { read_message(&mut ehr).await } else { None };
+                let died = answer.is_none();
+                heard.push((message, answer));
+                if died {
+                    break;
+                }
+            }
+        }
+    }
+    let unanswered = heard.iter().filter(|(_, answer)| answer.is_none()).count();
+    assert!(unanswered >= COMMIT_POINTS.len() && unanswered < heard.len(), "{unanswered} of {}", heard.len());
+    let _served = rig.child(&tables).await;
+    let mut ehr = TcpStream::connect(local(orders)).await.unwrap();
+    let settings = afferent::journal::Config::default();
+    let reader = Reader::open(&rig.data(), &settings).unwrap();
+    for (n, (message, answer)) in heard.iter().enumerate() {
+        let again = say(&mut ehr, message).await;
+        assert_eq!(code(&again), "AA", "order {n}");
+        assert!(answer.as_ref().is_none_or(|answer| *answer == again), "order {n} is answered the same");
+        assert_eq!(reader.work_orders_on(&Phi::new(format!("S-{n}"))).unwrap().len(), 1, "order {n} is there once");
+    }
+}
+
 #[test]
 fn every_order_of_the_corpus_is_read_or_refused_with_a_reason() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -92,24 +92,40 @@ impl Rig {
 
     /// Starts the real binary, its log in a file, and waits until it answers commands.
     pub async fn child(&self, links: &str) -> Served {
+        let served = self.spawn(links, None);
+        until("the gateway answers", || served.try_health().is_some()).await;
+        served
+    }
+
+    /// The same, but it dies at the n-th passing of a place in the journal's writer, `point:n`, which may be before it
+    /// answers anything. Only a debug build can.
+    pub async fn child_that_dies(&self, links: &str, at: &str) -> Served {
+        let mut served = self.spawn(links, Some(at));
+        until("the gateway answers or is dead", || {
+            served.try_health().is_some() || served.child.try_wait().unwrap().is_some()
+        })
+        .await;
+        served
+    }
+
+    fn spawn(&self, links: &str, abort_at: Option<&str>) -> Served {
         let file = self.path("rig.toml");
         std::fs::write(&file, self.text(links)).unwrap();
         let log = self.path("gateway.log");
         let written = std::fs::File::create(&log).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_afferent"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_afferent"));
+        command
             .args(["--log", "afferent=trace", "run", "--config"])
             .arg(&file)
             .env_remove("AFFERENT_LOG")
             .env_remove("RUST_LOG")
             .env_remove("JOURNAL_STREAM")
+            .env_remove("AFFERENT_ABORT_AT")
+            .envs(abort_at.map(|at| ("AFFERENT_ABORT_AT", at)))
             .stdin(Stdio::null())
             .stdout(written.try_clone().unwrap())
-            .stderr(written)
-            .spawn()
-            .unwrap();
-        let served = Served { child, data: self.data(), log };
-        until("the gateway answers", || served.try_health().is_some()).await;
-        served
+            .stderr(written);
+        Served { child: command.spawn().unwrap(), data: self.data(), log }
     }
 
     /// Waits until everything these instruments were told is safe is in the chart, digit for digit.

@@ -9,8 +9,8 @@ use crate::message::lines::Line;
 use crate::message::tables::split_line;
 use label::{TOLD_WITHOUT_COLON, label, name_and_said, ranked_label, told_without_colon};
 use shape::{
-    is_day, is_flag, is_number, is_test, is_time_of_day, is_unit_like, is_value, part_of_a_time, range_in,
-    value_and_unit, words_of,
+    is_day, is_flag, is_flag_in_name, is_number, is_test, is_time_of_day, is_unit_like, is_value, part_of_a_time,
+    range_in, value_and_unit, words_of,
 };
 
 /// Most words of a test's name.
@@ -293,12 +293,14 @@ fn by_words(text: &str, number: u32) -> Option<Reading> {
     Some(reading)
 }
 
-/// A result of this test; marks before its name are flags.
+/// A result of this test; marks before its name and a flag behind it are flags.
 fn named(name: &str, number: u32) -> Bag {
     let mut result = Bag::new();
     let marks: String = name.chars().take_while(|c| matches!(c, '*' | '!' | '?' | '+' | '-' | ' ')).collect();
-    put(&mut result, "test_code", name.get(marks.len()..).unwrap_or(name), number);
-    for mark in marks.split_whitespace() {
+    let called = name.get(marks.len()..).unwrap_or(name);
+    let (called, flag) = called.rsplit_once(' ').filter(|(_, last)| is_flag_in_name(last)).unwrap_or((called, ""));
+    put(&mut result, "test_code", called, number);
+    for mark in marks.split_whitespace().chain(flag.split_whitespace()) {
         add_flag(&mut result, mark, number);
     }
     result

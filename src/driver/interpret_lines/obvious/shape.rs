@@ -55,6 +55,11 @@ pub(super) fn is_flag(text: &str) -> bool {
     !bare.is_empty() && (known(bare) || known(unmarked))
 }
 
+/// A flag that is no word of a test's name, as those of `Vitamin A` and `Hepatitis C` are.
+pub(super) fn is_flag_in_name(text: &str) -> bool {
+    matches!(text, "H" | "L" | "HH" | "LL" | "HI" | "LO" | "HIGH" | "LOW" | "*" | "**" | "!")
+}
+
 pub(super) fn is_number(text: &str) -> bool {
     let is_power = |power: &str| {
         let digits = power.trim_start_matches(['+', '-']);

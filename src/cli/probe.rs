@@ -243,9 +243,11 @@ fn print(found: &Findings) {
     if let Some(setting) = found.setting {
         println!("  line        {setting}");
     }
-    if let Some(sender) = &found.sender {
-        let driver = found.driver.as_ref().map_or("no driver knows it".to_string(), |id| format!("driver {id}"));
-        println!("  instrument  {sender}, {driver}");
+    let driver = found.driver.as_ref().map_or("no driver knows it".to_string(), |id| format!("driver {id}"));
+    match &found.sender {
+        Some(sender) => println!("  instrument  {sender}, {driver}"),
+        None if found.driver.is_some() => println!("  instrument  {driver}"),
+        None => {}
     }
     for evidence in &found.evidence {
         println!("  {}  {}", paint(Style::new().dimmed(), &format!("{:10}", evidence.score)), evidence.says);

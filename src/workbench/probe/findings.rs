@@ -5,6 +5,7 @@ use super::reading::Reading;
 use super::spoken::Spoken;
 use crate::driver::Registry;
 use crate::link::config::Parity;
+use crate::wire::Protocol;
 use serde::Serialize;
 
 /// Where the probe listened.
@@ -116,7 +117,9 @@ impl Probe {
             (driver.id != registry.generic(protocol).id).then(|| driver.id.clone())
         };
         let driver = protocol.and_then(named);
+        // Of lines the first one would be told, and that may be a patient's.
         let sender = protocol
+            .filter(|protocol| *protocol != Protocol::Lines)
             .and_then(|protocol| crate::driver::identify::sender(protocol, &reading.text))
             .filter(|sender| !sender.is_empty());
         let setting = self.baud.filter(|_| sound.is_some()).map(|baud| Setting {
@@ -181,6 +184,7 @@ impl Probe {
         }
         match (&findings.driver, &findings.sender) {
             (Some(driver), Some(sender)) => because(95, format!("it calls itself `{sender}`, which {driver} knows")),
+            (Some(driver), None) => because(95, format!("its lines begin as {driver} knows them")),
             (None, Some(sender)) => because(30, format!("it calls itself `{sender}`, which no driver knows")),
             _ => {}
         }
@@ -278,8 +282,11 @@ fn advise(spoken: Spoken, findings: &mut Findings) {
             next("set the instrument to LIS01-A2 (ASTM, E1381) if it can: only then does it wait for us")
         }
         Spoken::Hl7Bare => next("set the instrument to MLLP (also called LLP or lower layer protocol)"),
-        Spoken::StxEtx | Spoken::Csv | Spoken::Printed => {
-            next("this needs a driver that says how its lines are laid out: see drivers/README.md");
+        Spoken::StxEtx | Spoken::Csv | Spoken::Printed if findings.driver.is_none() => {
+            next(
+                "this needs a driver that says how its lines are laid out: see drivers/README.md; until then the link keeps \
+                 and shows what comes, and sends nothing",
+            );
         }
         Spoken::Dicom => next("this is an imaging modality: a lab link cannot take it"),
         Spoken::Tls => next("give the link its [link.tls] with certificate and key"),
@@ -290,9 +297,10 @@ fn advise(spoken: Spoken, findings: &mut Findings) {
 /// The table of a link for what was found.
 fn link(findings: &Findings, spoken: Spoken) -> String {
     let name = findings.driver.clone().unwrap_or_else(|| "instrument".to_string());
-    let protocol = match spoken {
-        Spoken::Mllp | Spoken::Hl7Bare => "hl7",
-        Spoken::Poct1a => "poct1a",
+    let protocol = match spoken.protocol() {
+        Some(Protocol::Hl7) => "hl7",
+        Some(Protocol::Poct1a) => "poct1a",
+        Some(Protocol::Lines) => "lines",
         _ => "astm",
     };
     let mut table = format!("[[link]]\nname = \"{name}\"\nprotocol = \"{protocol}\"\n");

@@ -74,7 +74,8 @@ impl Spoken {
             Spoken::Astm | Spoken::AstmBare => Some(Protocol::Astm),
             Spoken::Mllp | Spoken::Hl7Bare => Some(Protocol::Hl7),
             Spoken::Poct1a => Some(Protocol::Poct1a),
-            _ => None,
+            Spoken::StxEtx | Spoken::Csv | Spoken::Printed => Some(Protocol::Lines),
+            Spoken::Dicom | Spoken::Tls | Spoken::Binary => None,
         }
     }
 

@@ -150,6 +150,9 @@ const PRINTED: &[u8] =
     b"GLUCOSE   5.4 mmol/L  H\r\nUREA      6.1 mmol/L\r\nSODIUM    140 mmol/L\r\nCHLORIDE  101 mmol/L\r\n";
 const SEPARATED: &[u8] = b"1;SYN-1;GLU;5.4;mmol/L\r\n2;SYN-2;GLU;6.1;mmol/L\r\n3;SYN-3;GLU;4.9;mmol/L\r\n";
 
+/// A line of results between STX and ETX with the check character behind it.
+const LINES_OF_AU: &[u8] = b"\x02D 000102 0007                      SYN-0001    E001  5.62  002 18.20H \x03\x5A";
+
 #[test]
 fn bare_lines_tell_speed_and_layout_too() {
     for (burst, spoken) in [(PRINTED, Spoken::Printed), (SEPARATED, Spoken::Csv)] {
@@ -164,6 +167,22 @@ fn bare_lines_tell_speed_and_layout_too() {
                 assert!(sent.is_empty(), "nothing is said to a printer: {sent:02X?}");
             }
         }
+    }
+}
+
+#[test]
+fn lines_get_a_link_too_and_an_instrument_that_begins_them_in_its_own_way_its_driver() {
+    for (burst, driver) in [(PRINTED, None), (LINES_OF_AU, Some("beckman-au"))] {
+        let (found, ..) = probed(sender(9600, 8, NONE), burst, Manner::Listen);
+        assert_eq!((found.driver.as_deref(), found.sender.as_ref()), (driver, None), "{found:?}");
+        let text = format!(
+            "{}\n[[destination]]\nname = \"ehr\"\naddress = \"127.0.0.1:2575\"\n",
+            found.link.as_deref().unwrap()
+        );
+        assert!(text.contains("protocol = \"lines\""), "{text}");
+        let link = crate::config::parse("probe.toml", &text).unwrap().config.links.remove(0);
+        assert_eq!(link.driver.as_deref(), driver);
+        assert_eq!(found.next.iter().any(|next| next.contains("drivers/README.md")), driver.is_none(), "{found:?}");
     }
 }
 

@@ -101,7 +101,11 @@ fn the_header_in_every_case_finds_its_driver_and_no_other() {
 }
 
 /// Instruments nobody wrote a driver for, whose names or makers are like those of instruments that have one.
-const STRANGERS: [(Protocol, &str); 14] = [
+const STRANGERS: [(Protocol, &str); 18] = [
+    (Protocol::Lines, "\x02\x1emtrsl|iiV2|is0001|ciV-1|rtGN|\r\x1d70\x03"),
+    (Protocol::Lines, "\x02\x1emtrsl|piP1|pn|ciV-2|rtTSH|qn1.2|\r\x1dab\x03"),
+    (Protocol::Lines, "\x02DATE: 2026-11-03\rGLU 5.6 mmol/L\r\x03"),
+    (Protocol::Lines, "REMDESIVIR 5 mg/L\rEND\r"),
     (Protocol::Astm, "H|\\^&|||Becton Dickinson||||||||V1.0\rO|1|S\rR|1|^^^AST_MIC^42^PIP|INST_COMPLETE^64^I\rL|1\r"),
     (Protocol::Astm, "H|\\^&|||Becton Dickinson||||||||V1.0\rO|1|S||^^^RTO\rR|1|^^^OTHER|-\rL|1\r"),
     (Protocol::Astm, "H|\\^&|||GEM Premier 4000^V2.2.6^12345\rO|1|S\rR|1|^^^pH|7.31\rL|1\r"),

@@ -5,7 +5,7 @@ pub mod serial;
 use super::diagnose::{Fault, nearest};
 use super::{Config, load::Places};
 use crate::delivery::oauth::SigningKey;
-use crate::driver::identify::TIMER_MAX_MS;
+use crate::driver::schema::TIMER_MAX_MS;
 use crate::driver::{Driver, Registry};
 use crate::message::charset::Charset;
 use crate::rules::Rule;

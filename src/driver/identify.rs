@@ -3,7 +3,7 @@
 use super::condition::literal;
 use super::path::{COLUMN, Place};
 use super::read::Source;
-use super::schema::{Analyte, Identity, Schema};
+use super::schema::{Analyte, Identity, Schema, TIMER_MAX_MS};
 use super::{Driver, Protocol, interpret_astm, interpret_hl7, interpret_poct1a, interpret_table, lines};
 use crate::clinical::Unit;
 use crate::message::{astm, charset, hl7, poct1a, tables};
@@ -11,8 +11,6 @@ use crate::wire::spelling::spell;
 
 /// Only this much of a message is looked at to recognise its sender, in bytes.
 const HEADER_LOOK_MAX: usize = 8192;
-/// Longest timer of a line, in milliseconds: a day.
-pub const TIMER_MAX_MS: u64 = 86_400_000;
 /// Only this much of a table is looked at: what stands above its header may be long.
 const TABLE_LOOK_MAX: usize = 64 * 1024;
 

@@ -13,6 +13,9 @@ use super::path::Paths;
 use super::quirk::Quirk;
 use crate::wire::line::Framing;
 
+/// Longest timer of a line, in milliseconds: a day.
+pub const TIMER_MAX_MS: u64 = 86_400_000;
+
 /// One `driver.toml`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]

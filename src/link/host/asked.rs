@@ -55,7 +55,8 @@ pub fn look_up(desk: &OrderDesk, raw: &[u8]) -> Result<Option<Asked>, JournalErr
             }
             asked.specimens.retain(|specimen| !specimen.work.is_empty());
         }
-        Wanted::Unanswerable(_) => {}
+        // Which specimen stands where, only the analyzer knows: nothing is ordered for a place.
+        Wanted::Place(_) | Wanted::Unanswerable(_) => {}
     }
     Ok(Some(asked))
 }

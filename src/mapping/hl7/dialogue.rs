@@ -1,7 +1,7 @@
 //! What an instrument gets for its query, and what its answer to an order means. Pure: the orders are looked up by the
 //! caller, who is told which of them the instrument then knows.
 
-use super::host::{self, Control, Found, Stamp, Work};
+use super::host::{self, Container, Control, Found, Stamp, Work};
 use crate::clinical::{Patient, Phi};
 use crate::mapping::{MapError, message_id};
 use crate::message::hl7::query::{Answer, Dialect, HostQuery, Peer, Wanted};
@@ -83,8 +83,11 @@ pub fn reply(query: &HostQuery, specimens: &[OnSpecimen], names: &Names<'_>) -> 
             for specimen in specimens {
                 follow.push(match specimen.work.is_empty() {
                     false => law_orders(&query.peer, &specimen.id, &specimen.work, Control::New, names)?,
-                    true => law_nothing(query, &specimen.id, names)?,
+                    true => law_nothing(query, &Container::Labelled(&specimen.id), names)?,
                 });
+            }
+            if let Wanted::Place(place) = &query.wanted {
+                follow.push(law_nothing(query, &Container::At(place), names)?);
             }
             (host::law_response(query, found, &stamp)?, Vec::new())
         }
@@ -152,8 +155,12 @@ pub fn outcomes(dispatch: &Dispatch, answer: &Answer) -> Vec<(i64, Outcome)> {
     outcomes.into_iter().collect()
 }
 
-fn law_nothing(query: &HostQuery, container: &Phi, names: &Names<'_>) -> Result<Dispatch, MapError> {
-    let id = id(names, "nothing", &[query.peer.control_id.as_bytes(), container.expose().as_bytes()]);
+fn law_nothing(query: &HostQuery, container: &Container<'_>, names: &Names<'_>) -> Result<Dispatch, MapError> {
+    let named = match container {
+        Container::Labelled(id) => [id.expose(), ""],
+        Container::At(place) => [place.holder.as_str(), place.position.as_str()],
+    };
+    let id = id(names, "nothing", &[query.peer.control_id.as_bytes(), named[0].as_bytes(), named[1].as_bytes()]);
     let message = host::law_nothing(&query.peer, container, &Stamp { control_id: &id, time: names.time })?;
     Ok(Dispatch { message, control: Control::New, orders: Vec::new() })
 }

@@ -15,7 +15,7 @@ use super::escape;
 use super::segment::{Message, Segment};
 use crate::clinical::{Coding, OrderNumber, OrderedPatient, Phi, Specimen, Timestamp, WorkOrder};
 use crate::mapping::{Charset, MapError};
-use crate::message::hl7::query::{HostQuery, Peer};
+use crate::message::hl7::query::{HostQuery, Peer, Place};
 
 /// Lines of a `DSR^Q03` that come before its tests: patient and specimen, most of them empty.
 const DISPLAY_LINES: usize = 28;
@@ -44,6 +44,15 @@ pub struct Stamp<'a> {
     pub control_id: &'a str,
     /// MSH-7.
     pub time: &'a str,
+}
+
+/// What was asked about, in SAC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Container<'a> {
+    /// By the id on its label (SAC-3).
+    Labelled(&'a Phi),
+    /// By where it stands: carrier and position (SAC-10 and 11), or tray and position (SAC-13 and 14).
+    At(&'a Place),
 }
 
 /// What an order message says (ORC-1).
@@ -131,12 +140,18 @@ pub fn law_orders(
 
 /// `OML^O33` that says there is nothing to do for a specimen: only MSH, SPM, SAC and ORC (LAB-28, negative query
 /// response).
-pub fn law_nothing(peer: &Peer, container: &Phi, stamp: &Stamp<'_>) -> Result<Vec<u8>, MapError> {
+pub fn law_nothing(peer: &Peer, container: &Container<'_>, stamp: &Stamp<'_>) -> Result<Vec<u8>, MapError> {
     let mut message = Message::default();
     message.push(law_header(peer, ["OML", "O33", "OML_O33"], stamp).text(16, "AL").profile("28"));
     let unknown = Segment::new("SPM").text(1, "1").written(4, NULL.to_string());
     message.push(unknown.components(11, &["U", "Unknown", "HL70369"]));
-    message.push(Segment::new("SAC").text(3, container.expose()));
+    message.push(match container {
+        Container::Labelled(id) => Segment::new("SAC").text(3, id.expose()),
+        Container::At(place) => {
+            let field = if place.is_tray { 13 } else { 10 };
+            Segment::new("SAC").written(field, place.holder.clone()).written(field + 1, place.position.clone())
+        }
+    });
     message.push(Segment::new("ORC").text(1, "DC").text(9, stamp.time));
     message.encode(Charset::Utf8)
 }

@@ -31,8 +31,21 @@ pub enum Wanted {
     Specimens(Vec<Phi>),
     /// Every order for this instrument.
     All,
+    /// The orders on whatever stands in this place (LAW, query by rack or by tray).
+    Place(Place),
     /// Something nobody here can know, or no id at all; in words that are safe to log.
     Unanswerable(&'static str),
+}
+
+/// Where a tube stands in an analyzer, escaped with the usual delimiters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// A tray (QPD-6 and QPD-7), or a rack (QPD-4 and QPD-5).
+    pub is_tray: bool,
+    /// Which.
+    pub holder: String,
+    /// The position in it.
+    pub position: String,
 }
 
 /// The header of a peer's message, as far as answers and orders to it repeat it. The texts are escaped with the usual
@@ -175,8 +188,8 @@ fn wanted(dialect: Dialect, trigger: &str, message: &Message) -> Wanted {
             match qpd.map(|qpd| part(qpd, 1, 1)).unwrap_or_default().as_str() {
                 "WOS" => ids(qpd, 3),
                 "WOS_ALL" => Wanted::All,
-                // Which specimen stands where on a rack or a tray, only the analyzer knows.
-                "WOS_BY_RACK" | "WOS_BY_TRAY" => Wanted::Unanswerable("the query names a place, not a specimen"),
+                "WOS_BY_RACK" => place(qpd, 4),
+                "WOS_BY_TRAY" => place(qpd, 6),
                 _ => Wanted::Unanswerable("the query has a name that is not known here"),
             }
         }
@@ -191,6 +204,16 @@ fn wanted(dialect: Dialect, trigger: &str, message: &Message) -> Wanted {
             Some(orc) if orc.raw_field(3).trim().is_empty() => ids(Some(orc), 2),
             orc => ids(orc, 3),
         },
+    }
+}
+
+/// The place that a query names at this field of QPD and the next.
+fn place(qpd: Option<&Segment>, field: u16) -> Wanted {
+    let at = |n| qpd.map(|qpd| rewritten(qpd, n)).unwrap_or_default();
+    let (holder, position) = (at(field), at(field + 1));
+    match holder.trim().is_empty() || position.trim().is_empty() {
+        true => Wanted::Unanswerable("the query names no place"),
+        false => Wanted::Place(Place { is_tray: field == 6, holder, position }),
     }
 }
 

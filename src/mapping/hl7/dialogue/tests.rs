@@ -34,7 +34,7 @@ fn asked(raw: &str, work: &[Work]) -> (HostQuery, Vec<OnSpecimen>) {
         Wanted::Specimens(ids) => ids.iter().map(|id| OnSpecimen { id: id.clone(), work: work.to_vec() }).collect(),
         Wanted::All if work.is_empty() => Vec::new(),
         Wanted::All => vec![OnSpecimen { id: Phi::new("TUBE1"), work: work.to_vec() }],
-        Wanted::Unanswerable(_) => Vec::new(),
+        Wanted::Place(_) | Wanted::Unanswerable(_) => Vec::new(),
     };
     (query, specimens)
 }
@@ -136,8 +136,8 @@ fn nobodys_orders_go_to_what_names_no_specimen() {
         ("WOS^^IHELAW|T|", "names no specimen"),
         ("WOS^^IHELAW|T|\"\"", "names no specimen"),
         ("WOS^^IHELAW|T|  ", "names no specimen"),
-        ("WOS_BY_RACK^^IHELAW|T||R1|4", "names a place"),
-        ("WOS_BY_TRAY^^IHELAW|T||||TR1|4", "names a place"),
+        ("WOS_BY_RACK^^IHELAW|T||R1|", "names no place"),
+        ("WOS_BY_TRAY^^IHELAW|T||R1|4", "names no place"),
         ("WOX^^IHELAW|T|TUBE1", "not known here"),
     ] {
         let raw = WOS.replace("WOS^Work Order Step^IHELAW|TAG1|TUBE1", parameters);
@@ -148,6 +148,23 @@ fn nobodys_orders_go_to_what_names_no_specimen() {
     // A line that is no segment: what the query says cannot be relied on.
     let damaged = WOS.replace("RCP|", "\u{7}x|");
     assert_eq!(told(&damaged, &[work(1, "A1", &[glucose()])]).len(), 1);
+}
+
+/// LAB-27 wants a negative query response wherever there is no work, and which tube stands in a place only the analyzer
+/// knows: it asks again with the id once it has read the label.
+#[test]
+fn for_a_place_on_a_rack_or_a_tray_there_is_nothing_to_do() {
+    for (parameters, sac) in [
+        ("WOS_BY_RACK^Work Order Step By Rack^IHELAW|T||R&1|4", "SAC||||||||||R&1|4"),
+        ("WOS_BY_TRAY^Work Order Step By Tray^IHELAW|T||||TR1|4", "SAC|||||||||||||TR1|4"),
+    ] {
+        let raw = WOS.replace("WOS^Work Order Step^IHELAW|TAG1|TUBE1", parameters);
+        let told = told(&raw, &[work(1, "A1", &[glucose()])]);
+        let [response, nothing] = &told[..] else { panic!("{told:?}") };
+        assert!(response.contains("\nMSA|AA|Q1\n") && response.contains("\nQAK|T|NF|"), "{response}");
+        let lines: Vec<&str> = nothing.lines().collect();
+        assert_eq!(lines[1..], ["SPM|1|||\"\"|||||||U^Unknown^HL70369", sac, "ORC|DC||||||||20260102030405+0000"]);
+    }
 }
 
 #[test]

@@ -89,6 +89,9 @@ pub struct OrderLayout {
     pub priority_other: String,
     /// Code of the EHR = codes of the instrument, for panels and for tests that no analyte or more than one stands for.
     pub codes: BTreeMap<String, Vec<String>>,
+    /// The instrument is ordered from by codes that the laboratory chose, and reports by others: only what is listed
+    /// in `codes` or by the link is ever sent.
+    pub site_codes: bool,
 }
 
 impl Default for OrderLayout {
@@ -110,6 +113,7 @@ impl Default for OrderLayout {
             priorities: BTreeMap::from([("S".to_string(), "S".to_string()), ("A".to_string(), "A".to_string())]),
             priority_other: "R".to_string(),
             codes: BTreeMap::new(),
+            site_codes: false,
         }
     }
 }
@@ -158,6 +162,11 @@ impl Template {
             pieces.push(Piece::Text(rest.to_string()));
         }
         Ok(Template(pieces))
+    }
+
+    /// True when it is a record of this type.
+    pub(super) fn begins(&self, letter: &str) -> bool {
+        matches!(self.0.first(), Some(Piece::Text(text)) if text.starts_with(letter))
     }
 
     /// True when the record holds this name.

@@ -17,6 +17,8 @@ impl Driver {
     ///   it decides between several;
     /// - a listed code of the instrument's own, when the EHR sends no LOINC.
     ///
+    /// Where tests are ordered by codes of the laboratory (`site_codes`), only the first of these counts.
+    ///
     /// A driver that lists nothing (the generic ones) knows nothing of the instrument's codes: then the EHR's own goes
     /// out, because sites give their instruments the codes of their EHR.
     ///
@@ -31,6 +33,9 @@ impl Driver {
                 [only] => Ok(vec![Coding::local(only, text)]),
                 panel => Ok(panel.iter().map(|code| Coding::local(code, "")).collect()),
             };
+        }
+        if self.order_layout().site_codes {
+            return Err(why::UNKNOWN);
         }
         let analytes = &self.schema.analyte;
         let (loincs, locals): (Vec<&Coding>, Vec<&Coding>) =

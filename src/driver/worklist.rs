@@ -7,6 +7,7 @@
 use super::Driver;
 use super::dialogue::{OrderLayout, Piece, Template};
 use super::order_code::SiteCodes;
+use super::path::Place;
 use super::query::{Asked, Query};
 use crate::clinical::{Patient, Phi, WorkOrder};
 use crate::message::astm::Delimiters;
@@ -161,7 +162,9 @@ impl<'w> Writer<'w> {
             let Some((first, tests)) = self.tests_of(tube) else {
                 for template in &self.layout.nothing {
                     let id = tube.id.map_or("", Phi::expose);
-                    self.record(template, Scope { n: 1, asked: tube.asked, id, ..Scope::default() });
+                    let n = if template.begins("P") { patients + 1 } else { 1 };
+                    patients += usize::from(template.begins("P"));
+                    self.record(template, Scope { n, asked: tube.asked, id, ..Scope::default() });
                 }
                 continue;
             };
@@ -261,12 +264,21 @@ impl<'w> Writer<'w> {
             Piece::Name("tests" | "test") => scope.tests.to_string(),
             Piece::Name(name) => self.escape(&self.named(name, scope)),
             Piece::Echo(place) => {
+                // Asked for everything, the instrument named no specimen that could be echoed.
+                if scope.asked.is_none() && self.is_specimen(place) {
+                    return self.escape(scope.id);
+                }
                 let text = self.query.map(|query| query.echo(scope.asked, place)).unwrap_or_default();
                 // A whole field was decoded with its delimiters in it.
                 if place.component.is_some() { self.escape(&text) } else { text }
             }
             Piece::Text(text) => text.clone(),
         })
+    }
+
+    /// True for the place where the instrument names the specimen it asks for.
+    fn is_specimen(&self, place: &Place) -> bool {
+        self.driver.schema.query.as_ref().is_some_and(|query| query.specimen_id.places().any(|own| own == place))
     }
 
     fn named(&self, name: &str, scope: Scope<'_>) -> String {

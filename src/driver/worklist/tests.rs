@@ -135,6 +135,27 @@ fn i13_a_test_without_exactly_one_code_is_left_out_and_named() {
 }
 
 #[test]
+fn i13_asked_for_everything_no_order_goes_without_its_specimen() {
+    let text = "[query]\nspecimen_id = [\"Q.3.3\"]\n[orders]\norder = \"O|{n}|{Q.3.3}|{Q.3.4}|{tests}\"\n\
+        nothing = [\"P|{n}\", \"O|{n}|{Q.3.3}|{Q.3.4}\"]\n";
+    let orders = [order("P1", "S1", "H1", &["2345-7"]), order("P2", "S2", "H2", &["2823-3"])];
+    let (records, _) = answered(&driver(text), "Q|1|ALL", &orders);
+    assert_eq!((&records[2][..], &records[4][..]), ("O|1|S1||^^^GLU", "O|1|S2||^^^K"));
+    // Asked by id, the id comes back as it was written, and a tube without orders is a patient of its own.
+    let (records, _) = answered(&driver(text), "Q|1|^^S9^7\\^^S1^8", &orders);
+    assert_eq!(records[1..5], ["P|1", "O|1|S9|7", "P|2|H1|||O&S&Neil", "O|1|S1|8|^^^GLU"]);
+}
+
+#[test]
+fn codes_of_the_laboratory_are_not_guessed_from_what_the_results_are_called() {
+    let driver = driver("[query]\n[orders]\nsite_codes = true\n");
+    let order = order("P1", "S1", "H1", &["2345-7"]);
+    assert_eq!(driver.codes_to_order(&BTreeMap::new(), &order.tests[0]), Err(why::UNKNOWN));
+    let site = BTreeMap::from([("2345-7".to_string(), vec!["SUGAR".to_string()])]);
+    assert_eq!(driver.codes_to_order(&site, &order.tests[0]), Ok(vec![Coding::local("SUGAR", "x")]));
+}
+
+#[test]
 fn a_question_that_is_taken_back_is_known() {
     let driver = driver("[query]\n");
     assert!(asked(&driver, "Q|1|^S1||ALL||||||||A").cancels);

@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::transcript::{Step, spell};
-use crate::wire::{Custody, ENDED, Event, Output, Persist, Protocol, Refused, Time, Token, astm, line, mllp, poct1a};
+use crate::wire::{
+    Custody, ENDED, Event, Message, Output, Persist, Protocol, Refused, Time, Token, astm, line, mllp, poct1a,
+};
 
 /// How long an expected answer may take, in virtual time: a sender's own timer.
 const ANSWER_MAX: Duration = Duration::from_secs(15);
@@ -46,37 +48,56 @@ impl Replayed {
 /// compares what comes back. Of tables, each run of bytes is a file, and nothing is answered. Lines are told apart by
 /// silence; [`replay_lines`] knows other ways.
 pub fn replay(steps: &[Step], protocol: Protocol, read_bytes: usize) -> Replayed {
-    replay_both_ways(steps, protocol, read_bytes, astm::SenderConfig::default(), |_| None)
+    replay_both_ways(steps, protocol, read_bytes, astm::SenderConfig::default(), None)
 }
 
-/// The same, and what `answer` makes of a complete entry (records) is sent when the line is free (ASTM only).
+/// What an instrument that asks is told.
+pub enum Told {
+    /// Records that are sent when the line is free (ASTM).
+    Records(Vec<Vec<u8>>),
+    /// The reply to its question, and what follows by itself (HL7).
+    Messages {
+        /// In place of an acknowledgment.
+        reply: Vec<u8>,
+        /// Each answered by the instrument.
+        follow: Vec<Vec<u8>>,
+    },
+}
+
+/// What is made of a complete entry.
+pub type Answer<'a> = dyn Fn(&[u8]) -> Option<Told> + 'a;
+
+/// The same, and the instrument is told what `answer` makes of what it asks.
 pub fn replay_both_ways(
     steps: &[Step],
     protocol: Protocol,
     read_bytes: usize,
     sender: astm::SenderConfig,
-    answer: impl Fn(&[u8]) -> Option<Vec<Vec<u8>>>,
+    answer: Option<&Answer<'_>>,
 ) -> Replayed {
     let now = Instant::now();
     let sender = astm::SenderConfig { role: astm::Role::Computer, ..sender };
     let machine = match protocol {
         Protocol::Table => return files(steps),
         Protocol::Astm => Machine::Astm(Box::new(astm::Station::new(now, astm::ReceiverConfig::default(), sender, 1))),
-        Protocol::Hl7 => Machine::Hl7(mllp::Receiver::new(mllp::ReceiverConfig::default(), 1)),
+        Protocol::Hl7 => {
+            let config = mllp::ReceiverConfig { host_query: answer.is_some(), ..mllp::ReceiverConfig::default() };
+            Machine::Hl7(mllp::Receiver::new(config, 1))
+        }
         Protocol::Poct1a => Machine::Poct1a(poct1a::Receiver::new(poct1a::ReceiverConfig::default(), 1)),
         Protocol::Lines => Machine::Lines(Box::new(line::Receiver::new(line::ReceiverConfig::default(), 1))),
     };
-    play(machine, now, steps, read_bytes, &answer)
+    play(machine, now, steps, read_bytes, answer)
 }
 
 /// The same for lines that are framed like this. After the last step there is silence.
 pub fn replay_lines(steps: &[Step], framing: &line::Framing, read_bytes: usize) -> Replayed {
     let config = line::ReceiverConfig { framing: framing.clone(), ..Default::default() };
     let machine = Machine::Lines(Box::new(line::Receiver::new(config, 1)));
-    play(machine, Instant::now(), steps, read_bytes, &|_| None)
+    play(machine, Instant::now(), steps, read_bytes, None)
 }
 
-fn play(machine: Machine, now: Time, steps: &[Step], read_bytes: usize, answer: &Answer<'_>) -> Replayed {
+fn play(machine: Machine, now: Time, steps: &[Step], read_bytes: usize, answer: Option<&Answer<'_>>) -> Replayed {
     let mut line = Line { machine, now, sent: Vec::new(), answer, outcome: Replayed::default() };
     for (at, step) in steps.iter().enumerate() {
         match step {
@@ -146,12 +167,9 @@ macro_rules! each {
     };
 }
 
-/// What is sent after a complete entry.
-type Answer<'a> = dyn Fn(&[u8]) -> Option<Vec<Vec<u8>>> + 'a;
-
 struct Line<'a> {
     machine: Machine,
-    answer: &'a Answer<'a>,
+    answer: Option<&'a Answer<'a>>,
     now: Time,
     /// What the receiver sent and no step has accounted for.
     sent: Vec<u8>,
@@ -196,17 +214,31 @@ impl Line<'_> {
                     if completes
                         && let Machine::Astm(station) = &mut self.machine
                         && let Some((entry, _)) = self.outcome.entries().last()
-                        && let Some(records) = (self.answer)(entry)
+                        && let Some(Told::Records(records)) = self.answer.and_then(|answer| answer(entry))
                         && station.send(self.now, Token(0), records).is_err()
                     {
                         self.outcome.mismatches.push("an answer came while another one was under way".to_string());
                     }
                 }
                 Output::Abandon { session } => self.outcome.abandoned.push(session),
-                // Nobody is here who could answer; the machine does so by itself in time.
-                Output::Ask(_) | Output::Answered(_) | Output::Close(ENDED) => {}
+                Output::Ask(asked) => self.tell(&asked),
+                Output::Answered(_) | Output::Close(ENDED) => {}
                 Output::Close(why) => self.outcome.mismatches.push(format!("the line was closed: {why}")),
                 Output::Event(event) => self.outcome.events.push(event),
+            }
+        }
+    }
+
+    /// Answers what an HL7 instrument asks. What nobody here can answer, the machine does by itself in time.
+    fn tell(&mut self, asked: &Message) {
+        let Machine::Hl7(receiver) = &mut self.machine else { return };
+        let Some(Told::Messages { reply, follow }) = self.answer.and_then(|answer| answer(&asked.bytes)) else {
+            return;
+        };
+        receiver.handle_reply(self.now, asked.token, Some(&reply));
+        for (at, message) in (0..).zip(follow) {
+            if receiver.send(self.now, Token(at), &message).is_err() {
+                self.outcome.mismatches.push("more orders than the line takes at once".to_string());
             }
         }
     }

@@ -4,14 +4,17 @@
 //! `txt`) a file as the instrument leaves it; `report.json` is what the driver
 //! makes of it; then either `ehr.hl7` and `ehr.fhir.json` are what goes out, or `error.txt` says why nothing does. A
 //! second message is in `ehr.2.hl7`, and so on. With an `orders.json` (a list of orders of the EHR) the instrument's
-//! queries are answered in `session.txt`.
+//! queries are answered in `session.txt`; `order_codes.json` holds codes of the site, as a link has them.
 
+pub mod orders;
+
+use self::orders::Orders;
 use crate::cli::outgoing::{self, As};
-use crate::clinical::{Doubt, WorkOrder};
-use crate::driver::{Context, Driver, Interpretation, Protocol, interpret, query, worklist};
+use crate::clinical::Doubt;
+use crate::driver::{Context, Driver, Interpretation, Protocol, interpret};
 use crate::mapping::Origin;
 use crate::rules::{Policy, Verdict, decide};
-use crate::sim::replay::{Replayed, replay_both_ways, replay_lines};
+use crate::sim::replay::{Answer, Replayed, replay_both_ways, replay_lines};
 use crate::sim::transcript::{Step, TranscriptError, parse};
 use crate::wire::astm::SenderConfig;
 use serde_json::{Value, json};
@@ -77,7 +80,7 @@ pub struct Difference {
 }
 
 /// Replays a session in one split and interprets what was taken into custody. With `orders`, queries are answered.
-pub fn run(driver: &Driver, steps: &[Step], read_bytes: usize, orders: Option<&[WorkOrder]>) -> Outcome {
+pub fn run(driver: &Driver, steps: &[Step], read_bytes: usize, orders: Option<&Orders>) -> Outcome {
     let zone = jiff::tz::TimeZone::get(ZONE).unwrap_or(jiff::tz::TimeZone::UTC);
     let replayed = play(driver, steps, read_bytes, orders);
     // The same message under the same identity is a retransmission; the journal keeps one (invariant I4).
@@ -105,13 +108,9 @@ pub fn run(driver: &Driver, steps: &[Step], read_bytes: usize, orders: Option<&[
 }
 
 /// Plays a transcript to the receiver this driver's instruments talk to. With `orders`, queries are answered.
-pub fn play(driver: &Driver, steps: &[Step], read_bytes: usize, orders: Option<&[WorkOrder]>) -> Replayed {
-    let zone = jiff::tz::TimeZone::get(ZONE).unwrap_or(jiff::tz::TimeZone::UTC);
-    let answer = |raw: &[u8]| {
-        let context = Context { zone: zone.clone(), charset: None, framing: None, complete: true };
-        let query = query::query(driver, raw, &context).filter(|query| !query.cancels)?;
-        Some(worklist::answer(driver, &worklist::Site::default(), &query, orders?, NOW).records)
-    };
+pub fn play(driver: &Driver, steps: &[Step], read_bytes: usize, orders: Option<&Orders>) -> Replayed {
+    let answer = orders.map(|orders| move |raw: &[u8]| orders.answer(driver, raw));
+    let answer = answer.as_ref().map(|answer| answer as &Answer<'_>);
     let standard = SenderConfig::default();
     let sender = SenderConfig {
         packing: driver.wire().packing.unwrap_or(standard.packing),
@@ -130,11 +129,11 @@ pub fn play(driver: &Driver, steps: &[Step], read_bytes: usize, orders: Option<&
 /// A file cannot be read or written, or the transcript is not in the format.
 pub fn check(driver: &Driver, folder: &Path, update: bool) -> Result<Vec<Difference>, CaseError> {
     let session = session(folder)?;
-    let orders = orders(folder)?;
+    let orders = Orders::of(folder)?;
     let mut differences = Vec::new();
     let mut first: Option<Outcome> = None;
     for split in SPLITS {
-        let mut outcome = run(driver, &session, split, orders.as_deref());
+        let mut outcome = run(driver, &session, split, orders.as_ref());
         let name = if split == usize::MAX { "whole reads".to_string() } else { format!("reads of {split} bytes") };
         let lines = std::mem::take(&mut outcome.mismatches);
         if !lines.is_empty() {
@@ -195,15 +194,6 @@ fn session_file(folder: &Path) -> Option<PathBuf> {
     files.retain(|path| path.is_file() && path.file_stem().is_some_and(|stem| stem == "session"));
     files.sort_by_key(|path| (path.extension().is_none_or(|ending| ending != "txt"), path.clone()));
     files.into_iter().next()
-}
-
-/// The orders of a case, when it has any.
-fn orders(folder: &Path) -> Result<Option<Vec<WorkOrder>>, CaseError> {
-    let path = folder.join("orders.json");
-    if !path.exists() {
-        return Ok(None);
-    }
-    serde_json::from_str(&read(&path)?).map(Some).map_err(|e| CaseError::Orders(path, e))
 }
 
 /// The folders of cases below a driver's folder, by name.

@@ -1,5 +1,7 @@
 //! `afferent sim instrument` and `afferent sim ehr`.
 
+mod ask;
+
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -14,7 +16,6 @@ use tokio::sync::{mpsc, watch};
 
 use crate::driver::{self, Registry};
 use crate::sim::ehr::{self, EhrOptions, Mix, Script};
-use crate::sim::instrument::asking::{self, Asking, Dialect};
 use crate::sim::instrument::faults::Faults;
 use crate::sim::instrument::line::Line;
 use crate::sim::instrument::results::Shape;
@@ -52,6 +53,8 @@ Examples:
   afferent sim instrument --connect 127.0.0.1:3001 --protocol poct1a -n 20 --faults cut:0.2,late-ack
   afferent sim instrument --connect box:2575 --protocol hl7 --tls-ca ca.pem --tls-cert poct.pem --tls-key poct.key
   afferent sim instrument --connect 127.0.0.1:2575 --ask TUBE1 --ask TUBE2
+  afferent sim instrument --connect 127.0.0.1:4001 --driver roche-cobas-e411 --ask TUBE1 --ask TUBE2 --together
+  afferent sim instrument --pty /tmp/analyzer --driver roche-cobas-psm --wait 3 --faults answer-cut:0.5,answer-nak
   afferent sim instrument --connect 127.0.0.1:4001 --session drivers/sysmex-xn/cases/normal-cbc-diff/session.txt")]
 struct Instrument {
     #[command(flatten)]
@@ -65,12 +68,22 @@ struct Instrument {
     /// Play this transcript in place of made-up results (may be given several times)
     #[arg(long, value_name = "FILE")]
     session: Vec<PathBuf>,
-    /// Ask for the orders on this tube, as an HL7 analyzer does before it measures (may be given several times)
-    #[arg(long, value_name = "ID", conflicts_with_all = ["session", "protocol", "driver"])]
+    /// Ask for the orders on this tube and measure what is ordered (may be given several times; "ALL" asks for
+    /// everything)
+    #[arg(long, value_name = "ID", conflicts_with = "session")]
     ask: Vec<String>,
-    /// How to ask
-    #[arg(long, value_enum, default_value_t = DialectArg::Law)]
-    dialect: DialectArg,
+    /// Ask for all of these tubes in one question (ASTM)
+    #[arg(long, requires = "ask", conflicts_with = "take_back")]
+    together: bool,
+    /// Take each question back in the same breath (ASTM); nothing may be answered then
+    #[arg(long, requires = "ask")]
+    take_back: bool,
+    /// Ask for nothing: wait until orders for so many tubes came by themselves, and measure them (ASTM)
+    #[arg(long, value_name = "TUBES", conflicts_with_all = ["session", "ask"])]
+    wait: Option<usize>,
+    /// How to ask; left out, as the driver's instrument does, else as IHE LAW has it
+    #[arg(long, value_enum)]
+    dialect: Option<DialectArg>,
     /// How many specimens; left out, until it is interrupted
     #[arg(short = 'n', long, value_name = "N")]
     count: Option<u64>,
@@ -150,15 +163,17 @@ struct LineArgs {
     tls_key: Option<PathBuf>,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum ProtocolArg {
     Astm,
     Hl7,
     Poct1a,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum DialectArg {
+    /// LIS02-A2: a Q record, laid out as the driver's instrument has it
+    Astm,
     /// IHE LAW: QBP^Q11, OML^O33, OUL^R22
     Law,
     /// Cepheid GeneXpert: QBP^Z03, RSP^Z02
@@ -233,8 +248,8 @@ impl Sim {
 
 impl Instrument {
     async fn execute(self) -> anyhow::Result<ExitCode> {
-        if !self.ask.is_empty() {
-            return self.ask().await;
+        if !self.ask.is_empty() || self.wait.is_some() {
+            return self.work_by_orders().await;
         }
         let summary = if self.session.is_empty() { self.generate().await? } else { self.play().await? };
         let right = summary.violations == 0 && summary.acknowledged == summary.sent;
@@ -243,31 +258,6 @@ impl Instrument {
         } else {
             report(&summary);
         }
-        Ok(if right { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-    }
-
-    async fn ask(&self) -> anyhow::Result<ExitCode> {
-        let asking = Asking {
-            line: self.line.line()?,
-            dialect: match self.dialect {
-                DialectArg::Law => Dialect::Law,
-                DialectArg::Genexpert => Dialect::GeneXpert,
-                DialectArg::Display => Dialect::Display,
-                DialectArg::Order => Dialect::OrderMessage,
-            },
-            tubes: self.ask.clone(),
-            faults: self.faults.clone(),
-            seed: self.seed,
-            time_scale: self.time_scale,
-        };
-        let all = asking::run(&asking).await.context("the gateway does not answer: is its link protocol = \"hl7\"?")?;
-        for told in &all {
-            match self.json {
-                true => println!("{}", serde_json::to_string(told)?),
-                false => println!("{}: {} {}", told.tube, told.reply, told.orders.join(" ")),
-            }
-        }
-        let right = all.iter().all(|told| told.violations == 0);
         Ok(if right { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 

@@ -11,6 +11,7 @@ mod device;
 pub mod faults;
 pub mod line;
 pub mod results;
+pub mod worklist;
 
 use std::collections::BTreeMap;
 use std::io;

@@ -57,14 +57,20 @@ pub struct Asking {
 pub struct Told {
     /// The id it asked with.
     pub tube: String,
-    /// How the query fared: QAK-2, or MSA-1 where there is none.
+    /// How the query fared: QAK-2, or MSA-1 where there is none; in ASTM the code of the terminator.
     pub reply: String,
-    /// The orders: numbers in LAW, codes in the other dialects.
+    /// The orders: numbers in LAW, the instrument's codes in the other dialects.
     pub orders: Vec<String>,
-    /// Results that were acknowledged (LAW only).
+    /// Results that were acknowledged (LAW and ASTM).
     pub results_acknowledged: u64,
     /// Orders that came once more, unchanged, because no answer was seen.
     pub repeats: u64,
+    /// Orders that were taken back (ASTM only).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cancelled: Vec<String>,
+    /// What went wrong on purpose meanwhile (ASTM only).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<&'static str>,
     /// What no gateway may do.
     pub violations: u64,
 }

@@ -41,12 +41,14 @@ pub enum Attempt {
 }
 
 /// What was seen during an attempt.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Seen {
     /// Refusals by the gateway.
     pub refusals: u64,
     /// Answers that no gateway may give: a damaged frame accepted, a repeated one refused.
     pub violations: u64,
+    /// What came behind the last acknowledgment in the same read (ASTM): the gateway has something to say itself.
+    pub rest: Vec<u8>,
 }
 
 /// The fault of one attempt, until it has been committed.
@@ -155,7 +157,9 @@ impl Talk<'_> {
                 if byte == NAK {
                     self.seen.refusals += 1;
                 }
-                if self.pass_answer(byte, &last_frame).await? {
+                if sender.is_free() {
+                    self.seen.rest.push(byte);
+                } else if self.pass_answer(byte, &last_frame).await? {
                     sender.handle_bytes(now(), &[byte]);
                 }
             }

@@ -36,11 +36,21 @@ pub enum Fault {
     LateAck,
     /// The host's directive is answered under a wrong control id first (POCT1-A).
     WrongControlId,
+    /// The line goes away in the middle of the host's answer, or of its worklist (ASTM).
+    AnswerCut,
+    /// A good frame of the host is refused once; it must come again, the same (ASTM).
+    AnswerNak,
+    /// The instrument asks for the line at the moment the host does, and goes first (ASTM).
+    AnswerContention,
+    /// The instrument falls silent inside the host's answer until the host has given up (ASTM).
+    AnswerStall,
+    /// The instrument has all of the answer, and its last acknowledgment is lost (ASTM).
+    AnswerUnheard,
 }
 
 impl Fault {
     /// Every fault, by the name it has on the command line.
-    pub const NAMES: [(&str, Fault); 11] = [
+    pub const NAMES: [(&str, Fault); 16] = [
         ("bad-checksum", Fault::BadChecksum),
         ("dropped-ack", Fault::DroppedAck),
         ("stall", Fault::Stall),
@@ -52,6 +62,11 @@ impl Fault {
         ("glued-eot", Fault::GluedEot),
         ("late-ack", Fault::LateAck),
         ("wrong-control-id", Fault::WrongControlId),
+        ("answer-cut", Fault::AnswerCut),
+        ("answer-nak", Fault::AnswerNak),
+        ("answer-contention", Fault::AnswerContention),
+        ("answer-stall", Fault::AnswerStall),
+        ("answer-unheard", Fault::AnswerUnheard),
     ];
 
     /// The name on the command line.
@@ -59,11 +74,17 @@ impl Fault {
         Fault::NAMES.iter().find(|(_, fault)| *fault == self).map_or("", |(name, _)| name)
     }
 
-    /// HL7 and POCT1-A have no frame numbers, no line to ask for and no checksum. What is wrong with a device's answers
-    /// is committed where it answers, and not while it sends.
+    /// What is committed while an ASTM analyzer hears what its host says.
+    const OF_ANSWERS: [Fault; 5] =
+        [Fault::AnswerCut, Fault::AnswerNak, Fault::AnswerContention, Fault::AnswerStall, Fault::AnswerUnheard];
+
+    /// HL7 and POCT1-A have no frame numbers, no line to ask for and no checksum. What is wrong with an instrument's
+    /// answers is committed where it answers, and not while it sends.
     pub(super) fn applies_to(self, protocol: Protocol) -> bool {
         match protocol {
-            Protocol::Astm => !matches!(self, Fault::LateAck | Fault::WrongControlId),
+            Protocol::Astm => {
+                !matches!(self, Fault::LateAck | Fault::WrongControlId) && !Fault::OF_ANSWERS.contains(&self)
+            }
             Protocol::Table | Protocol::Lines => false,
             Protocol::Hl7 | Protocol::Poct1a => {
                 matches!(self, Fault::DroppedAck | Fault::Stall | Fault::Noise | Fault::Cut | Fault::DupFrame)
@@ -106,6 +127,11 @@ impl Faults {
         self.0.iter().any(|(known, probability)| *known == fault && random.chance(*probability))
     }
 
+    /// What goes wrong while the next answer of the host is heard, if anything.
+    pub fn pick_for_answer(&self, random: &mut Random) -> Option<Fault> {
+        Fault::OF_ANSWERS.into_iter().find(|fault| self.commits(*fault, random))
+    }
+
     /// The fault of the next attempt, if any.
     pub fn pick(&self, random: &mut Random, protocol: Protocol) -> Option<Fault> {
         let mut apt = self.0.iter().filter(|(fault, _)| fault.applies_to(protocol));
@@ -123,6 +149,9 @@ mod tests {
         assert_eq!(faults, Faults(vec![(Fault::BadChecksum, 1.0), (Fault::Noise, 0.05)]));
         assert_eq!(faults.pick(&mut Random::new(1), Protocol::Astm), Some(Fault::BadChecksum));
         assert_ne!(faults.pick(&mut Random::new(1), Protocol::Hl7), Some(Fault::BadChecksum));
+        let answers: Faults = "answer-nak:1".parse().unwrap();
+        assert_eq!(answers.pick(&mut Random::new(1), Protocol::Astm), None);
+        assert_eq!(answers.pick_for_answer(&mut Random::new(1)), Some(Fault::AnswerNak));
         assert_eq!("".parse(), Ok(Faults::default()));
         assert_eq!("all".parse::<Faults>().unwrap().0.len(), Fault::NAMES.len());
         for wrong in ["boom", "cut:2", "cut:x", "cut:-0.1"] {

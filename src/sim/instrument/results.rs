@@ -26,9 +26,15 @@ pub struct Shape {
     pub analytes: Vec<Analyte>,
     /// Field and component of the O record (ASTM) with the specimen id.
     specimen: (usize, usize),
+    /// Component of Q.3 with the specimen id (ASTM).
+    pub query_component: usize,
+    /// Status that takes a question back (Q.13).
+    pub cancel_status: String,
     /// Component of R.3 with the test code, and what follows the code in it.
     code_component: usize,
     code_suffix: String,
+    /// Component of R.3 in which the instrument's own codes stand: what is ordered comes back there.
+    own_component: usize,
 }
 
 /// One made-up result.
@@ -81,9 +87,17 @@ impl Shape {
             sender: "SIMULATED-1".to_owned(),
             analytes: GENERIC.map(analyte).to_vec(),
             specimen: (3, 1),
+            query_component: 2,
+            cancel_status: "A".to_owned(),
             code_component: 1,
             code_suffix: String::new(),
+            own_component: 4,
         }
+    }
+
+    /// The same instrument reporting by the codes it was ordered by.
+    pub fn by_its_own_codes(self) -> Self {
+        Shape { code_component: self.own_component, ..self }
     }
 
     /// An instrument of this driver: its header, its codes with the first unit each may have, and the specimen id and
@@ -104,11 +118,17 @@ impl Shape {
         let specimen = schema.fields.specimen_id.places().next();
         let code = schema.fields.test_code.places().next();
         let own = !analytes.is_empty();
+        let asked = schema.query.as_ref();
+        let asked_at = asked.and_then(|query| query.specimen_id.places().next().map(component));
+        let cancel_status = asked.and_then(|query| query.cancel_status.first().cloned());
         Shape {
             sender: schema.identity.header.first().map_or(generic.sender, |header| header.replace('*', "1")),
             analytes: if own { analytes } else { generic.analytes },
             specimen: specimen.map_or((3, 1), |place| (usize::from(place.field), component(place))),
+            query_component: asked_at.unwrap_or(generic.query_component),
+            cancel_status: cancel_status.unwrap_or(generic.cancel_status),
             code_component: if own { code.map_or(4, component) } else { 1 },
+            own_component: code.map_or(4, component),
             code_suffix: schema.fields.test_code_until.chars().take(1).collect(),
         }
     }
@@ -126,6 +146,19 @@ pub fn make(shape: &Shape, run: &str, seed: u64, number: u64, version: u8, count
         flag: ["N", "N", "N", "L", "H"].get(random.below(5)).copied().unwrap_or("N"),
     });
     Specimen { id: format!("{run}-{number:07}"), number, version, results: results.collect() }
+}
+
+/// The results of what was ordered for a specimen: its tests by the instrument's codes.
+pub fn measured(shape: &Shape, id: &str, seed: u64, codes: &[String]) -> Specimen {
+    let mut random = Random::new(seed);
+    let unit = |code: &str| shape.analytes.iter().find(|a| a.code == code).map_or("", |a| a.unit.as_str()).to_owned();
+    let results = codes.iter().map(|code| MadeResult {
+        code: code.clone(),
+        value: numeral(&mut random),
+        unit: unit(code),
+        flag: "N",
+    });
+    Specimen { id: id.to_owned(), number: 0, version: 0, results: results.collect() }
 }
 
 /// A decimal numeral that any rounding, float or trimming would change.

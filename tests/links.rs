@@ -9,6 +9,8 @@ mod crowd;
 mod desk;
 #[path = "links/devices.rs"]
 mod devices;
+#[path = "links/dialogue.rs"]
+mod dialogue;
 #[path = "links/directory.rs"]
 mod directory;
 #[path = "links/law.rs"]

@@ -274,7 +274,7 @@ async fn older_queries_are_answered_in_their_own_words() {
 }
 
 /// Orders in a journal no gateway has open.
-async fn placed_before(data: &Path, changes: Vec<OrderChange>) {
+pub async fn placed_before(data: &Path, changes: Vec<OrderChange>) {
     std::fs::create_dir_all(data).unwrap();
     let settings = journal::Config { free_min_mb: 0, ..journal::Config::default() };
     let journal = Journal::open(data, &settings).unwrap();
@@ -282,7 +282,7 @@ async fn placed_before(data: &Path, changes: Vec<OrderChange>) {
     journal.close();
 }
 
-fn status_after(data: &Path, number: &str) -> OrderStatus {
+pub fn status_after(data: &Path, number: &str) -> OrderStatus {
     let settings = journal::Config { free_min_mb: 0, ..journal::Config::default() };
     let journal = Journal::open(data, &settings).unwrap();
     let status = status(&journal, number);

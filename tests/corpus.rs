@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 
 #[path = "support/corpus.rs"]
 mod corpus;
+#[path = "corpus/dialogue.rs"]
+mod dialogue;
 #[path = "corpus/probe.rs"]
 mod probe;
 #[path = "corpus/readable.rs"]

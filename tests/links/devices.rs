@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use afferent::interpreter::register;
 use afferent::sim::instrument::Settings;
 use afferent::sim::instrument::line::Line;
 use afferent::sim::instrument::results::Shape;
@@ -15,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::rig::{Acknowledged, Instrument, PATIENCE, Rig, free_port, health, link, listen, local, until};
+use crate::rig::{Acknowledged, Instrument, PATIENCE, Rig, TIMERS, free_port, health, link, listen, local, until};
 
 /// A device's end of a line.
 struct Device<S> {
@@ -92,10 +93,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Device<S> {
 }
 
 fn document(root: &str, id: &str, body: &str) -> String {
+    document_made(root, id, body, "2026-01-01T12:00:00+01:00")
+}
+
+/// A document that says when it was made by the device's clock.
+fn document_made(root: &str, id: &str, body: &str, time: &str) -> String {
     format!(
         "<?xml version=\"1.0\" encoding=\"utf-8\"?><{root}><HDR><HDR.message_type V=\"{root}\"/>\
          <HDR.control_id V=\"{id}\"/><HDR.version_id V=\"POCT1\"/>\
-         <HDR.creation_dttm V=\"2026-01-01T12:00:00+01:00\"/></HDR>{body}</{root}>"
+         <HDR.creation_dttm V=\"{time}\"/></HDR>{body}</{root}>"
     )
 }
 
@@ -229,4 +235,60 @@ async fn a_device_that_misbehaves_loses_nothing_and_is_sent_its_operators() {
     assert!(health.reasons.contains_key("an answer to nothing the host said"), "{:?}", health.reasons);
     assert!(!health.reasons.contains_key("the device did not take the operator list"), "{:?}", health.reasons);
     gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i1_a_device_that_stalls_inside_a_document_sends_it_again() {
+    let rig = Rig::new().await;
+    let port = free_port();
+    let gateway = rig.gateway(&link("ward", "poct1a", &listen(port))).await;
+    let mut shape = Shape::generic();
+    shape.analytes.retain(|analyte| analyte.unit != "U/L");
+    let settings = Settings {
+        count: Some(2),
+        corrections: 0.0,
+        shape,
+        ..Settings::new(Line::Connect(local(port)), Protocol::Poct1a)
+    };
+    let instrument = Instrument::with(Settings { faults: "stall:1".parse().unwrap(), ..settings });
+    let (summary, books) = instrument.finishes().await;
+    assert_eq!((summary.acknowledged, summary.violations, summary.faults["stall"]), (2, 0, 2), "{summary:?}");
+    // Each document stalls once, the gateway hangs up, and another attempt gets through.
+    assert_eq!(health(&gateway, "ward").reasons["a document did not end in time"], 2);
+    until("both are in the chart", || books.iter().all(|book| charted(&rig, &book.id) == 1)).await;
+    assert_eq!(gateway.journal().reader().unwrap().account().unwrap().missing(), 0);
+    gateway.stop().await;
+}
+
+/// The clock of a device in India, read in its own zone: exact, and two hours slow.
+#[tokio::test(flavor = "multi_thread")]
+async fn i13_a_device_whose_clock_is_off_is_measured_and_held_until_it_is_right() {
+    let rig = Rig::new().await;
+    let port = free_port();
+    let links =
+        format!("[[link]]\nname = \"ward\"\nprotocol = \"poct1a\"\nclock_limit_s = 900\n{}\n{TIMERS}", settings(port));
+    let gateway = rig.gateway(&links).await;
+    let mut device = Device::on(TcpStream::connect(local(port)).await.unwrap());
+    device.introduce().await;
+    let shows = |slow: jiff::Span| {
+        let now = jiff::Timestamp::now().in_tz("Asia/Kolkata").unwrap().checked_sub(slow).unwrap();
+        now.strftime("%Y-%m-%dT%H:%M:%S").to_string()
+    };
+    for (id, value, slow) in [("1", "101.5", jiff::Span::new().hours(2)), ("2", "102.5", jiff::Span::new())] {
+        let time = shows(slow);
+        let body = format!(
+            "<SVC><SVC.role_cd V=\"OBS\"/><SVC.observation_dttm V=\"{time}\"/><PT><PT.patient_id V=\"PT{id}\"/><OBS>\
+             <OBS.observation_id V=\"2345-7\" SN=\"LN\"/><OBS.value V=\"{value}\" U=\"mg/dL\"/></OBS></PT></SVC>"
+        );
+        device.send(&document_made("OBS.R01", id, &body, &time)).await;
+        assert_eq!(device.hears().await, "ACK.R01 AA", "in custody, whatever its clock shows");
+    }
+    until("the one with the right time is in the chart", || charted(&rig, "|102.5|") == 1).await;
+    assert_eq!(charted(&rig, "|101.5|"), 0);
+    let holds = gateway.journal().reader().unwrap().holds(9).unwrap();
+    assert_eq!(holds.iter().map(|hold| hold.reason.as_str()).collect::<Vec<_>>(), ["clock-disagreement"]);
+    gateway.stop().await;
+    let seen = register::read(&rig.data())["ward"].values().next().unwrap().clone();
+    let drifts: Vec<i64> = seen.drifts_s.iter().map(|drift| (*drift as f64 / 3600.0).round() as i64).collect();
+    assert_eq!((drifts, seen.held), (vec![0, -2], 1), "hours, the last first: {seen:?}");
 }

@@ -7,22 +7,17 @@ What no standard has is judged segment by segment: the GeneXpert's RSP^Z02 and M
 repeat what the instrument wrote (QPD, QRD, QRF outside of LAW) are the instrument's and not judged. hl7apy 1.3.5 takes
 a second order of OML_O33 for a prior one: each order is judged with the specimen, by itself.
 """
-import pathlib
 import sys
 
-from hl7apy.consts import VALIDATION_LEVEL
-from hl7apy.exceptions import HL7apyException
 from hl7apy.parser import parse_message, parse_segment
-
-STRICT = VALIDATION_LEVEL.STRICT
-
+from hl7apy_judge import STRICT, judge_files, segments_of
 
 VENDORS_OWN = {"RSP^Z02", "ORR^O02"}
 ECHOED = {"QPD", "QRD", "QRF"}
 
 
 def judge(text):
-    segments = [s for s in text.replace("\n", "\r").split("\r") if s]
+    segments = segments_of(text)
     header = segments[0].split("|")
     version, kind = header[11], header[8]
     if kind in VENDORS_OWN:
@@ -51,20 +46,5 @@ def whole(segments):
     return parse_message("\r".join(segments) + "\r", validation_level=STRICT, find_groups=True).validate()
 
 
-def main(arguments):
-    passed = failed = 0
-    for argument in map(pathlib.Path, arguments):
-        for path in sorted(argument.rglob("*.hl7")) if argument.is_dir() else [argument]:
-            try:
-                judge(path.read_bytes().decode("utf-8"))
-                passed += 1
-                print("ok      %s" % path)
-            except (HL7apyException, ValueError, IndexError, KeyError) as error:
-                failed += 1
-                print("FAILED  %s: %s: %s" % (path, type(error).__name__, str(error)[:300]))
-    print("%d passed, %d failed" % (passed, failed))
-    return 0 if passed and not failed else 1
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(judge_files(judge, sys.argv[1:]))

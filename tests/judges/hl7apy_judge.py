@@ -29,7 +29,7 @@ SN_COMPARATORS, SN_SEPARATORS = {"", "<", ">", "<=", ">=", "=", "<>"}, {"", "-",
 
 def judge(text):
     """Raises on the first thing that is wrong."""
-    segments = [s for s in text.replace("\r\n", "\r").replace("\n", "\r").split("\r") if s]
+    segments = segments_of(text)
     if not segments or not segments[0].startswith("MSH|^~\\&|"):
         raise ValueError("no MSH with the usual delimiters")
     version = segments[0].split("|")[11]
@@ -56,6 +56,10 @@ def judge(text):
         valid = [parse_message("\r".join(kept) + "\r", validation_level=STRICT, find_groups=True).validate()]
     if not all(valid):
         raise ValueError("not valid")
+
+
+def segments_of(text):
+    return [s for s in text.replace("\r\n", "\r").replace("\n", "\r").split("\r") if s]
 
 
 def value(kind, text, version):
@@ -89,7 +93,8 @@ def files(arguments):
         yield from sorted(argument.rglob("*.hl7")) if argument.is_dir() else [argument]
 
 
-def main(arguments):
+def judge_files(judge, arguments):
+    """Judges each file, says how it fared, and returns the exit code."""
     passed = failed = 0
     for path in files(arguments):
         try:
@@ -104,4 +109,4 @@ def main(arguments):
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(judge_files(judge, sys.argv[1:]))

@@ -11,6 +11,7 @@ mod child;
 mod crowd;
 mod floor;
 pub mod rules;
+mod queries;
 mod sink;
 
 use child::Child;
@@ -94,6 +95,9 @@ pub struct Figures {
     pub preview_45_kb_ms: f64,
     /// Decisions of the site's rules per second on one core. At least 10 000 is wanted.
     pub rules_per_second: f64,
+    /// From the question of an analyzer to the end of the answer with its orders, median and 99th percentile. In it is
+    /// the commit of the question; under 50 beside that is wanted.
+    pub host_query_ms: Percentiles,
     /// Size of this binary in MiB. Under 15 is wanted when it is a stripped release.
     pub binary_mib: f64,
 }
@@ -182,6 +186,8 @@ fn measure(options: &Options, dir: &Path, say: &dyn Fn(&str)) -> anyhow::Result<
     figures.preview_45_kb_ms = crowd::preview_ms();
     say("rules on one core");
     figures.rules_per_second = rules::per_second(options.round);
+    say("host queries");
+    figures.host_query_ms = queries::measure(dir, sink.port())?;
 
     if options.backlog > 0 {
         say(&format!("backlog: filling the journal with {} undelivered entries", options.backlog));

@@ -36,6 +36,11 @@ pub struct Child {
 impl Child {
     /// Starts a gateway on `data` with this many ASTM links and one MLLP destination, and waits until it listens.
     pub fn start(data: &Path, links: usize, ehr: u16) -> anyhow::Result<Self> {
+        Child::start_with(data, links, ehr, "")
+    }
+
+    /// The same; every link's table also has these lines.
+    pub fn start_with(data: &Path, links: usize, ehr: u16, settings: &str) -> anyhow::Result<Self> {
         std::fs::create_dir_all(data)?;
         let ports = free_ports(links)?;
         let mut config = format!("[gateway]\nname = \"bench\"\ndata = {data:?}\ntime_zone = \"UTC\"\n");
@@ -43,7 +48,7 @@ impl Child {
             write!(
                 config,
                 "[[link]]\nname = \"link-{number}\"\nprotocol = \"astm\"\nlisten = \"127.0.0.1:{port}\"\n\
-                 unmapped = \"send-local\"\nclock_limit_s = 0\n"
+                 unmapped = \"send-local\"\nclock_limit_s = 0\n{settings}"
             )?;
         }
         write!(config, "[[destination]]\nname = \"ehr\"\nprotocol = \"mllp\"\naddress = \"127.0.0.1:{ehr}\"\n")?;

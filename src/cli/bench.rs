@@ -126,6 +126,13 @@ fn print_figures(f: &Figures) {
         "at least 10 000",
         Some(f.rules_per_second >= 10_000.0),
     );
+    row("host query answered, p50", format!("{:.1} ms", f.host_query_ms.p50), "", None);
+    row(
+        "host query answered, p99",
+        format!("{:.1} ms", f.host_query_ms.p99),
+        "50 ms + a commit",
+        Some(f.host_query_ms.p99 < 50.0 + f.bare_commit_ms_p99),
+    );
     row("idle resident memory", format!("{:.1} MiB", f.idle_rss_mib), "under 20 MiB", Some(f.idle_rss_mib < 20.0));
     row(
         "peak resident memory under load",

@@ -288,12 +288,22 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
             ..self.reader.sent(segment.number, measured, value, &self.scope)
         };
         let completed = self.completed(sent.completed.clone());
-        let sent = Sent { completed, ..sent };
+        let equipment = self.last_named(segment).unwrap_or(sent.equipment);
+        let sent = Sent { completed, equipment, ..sent };
         let observation = self.reader.observation(sent);
         if let Some(open) = &mut self.open {
             open.observations.push(observation);
             self.results += 1;
         }
+    }
+
+    /// What made this result, where OBX-18 repeats because one name does not say it (LAW: kind of analyzer, then the
+    /// one that did it). The first is read as the instrument's, so this is the last.
+    fn last_named(&self, segment: &Segment) -> Option<String> {
+        let is_obx_18 = |p: &Place| (p.record.as_str(), p.field, p.component) == ("OBX", 18, Some(1));
+        self.reader.driver.schema.fields.equipment.places().find(|place| is_obx_18(place))?;
+        let repeats = segment.repeats(18, 1, None);
+        repeats.into_iter().rev().map(|name| name.trim().to_string()).find(|name| !name.is_empty())
     }
 
     /// When the result was complete; that of the one before it where the driver says so.

@@ -406,10 +406,13 @@ impl Ready {
     }
 
     fn judge_limits(&self, observation: &Observation) -> Judged {
-        let span = Span::of(&observation.value)?;
         let word = if self.rule.kind == Kind::Critical { "critical" } else { "verification" };
         let unit = self.rule.unit.as_deref().unwrap_or_default();
         let limit = |text: &Option<String>| format!("{} {unit}", text.as_deref().unwrap_or_default());
+        // The rule names this test: where a number is expected, a word is nothing that may go unseen.
+        let Some(span) = Span::of(&observation.value) else {
+            return Some((Outcome::Held, format!("it is no number ({word} limits in {unit})"), None));
+        };
         let (flag, why) = match self.place(&self.limits, span, &observation.ucum) {
             Place::Within => return Some((Outcome::Passed, String::new(), None)),
             Place::Unknown(why) => return Some((Outcome::Held, format!("{why} ({word} limits in {unit})"), None)),

@@ -15,7 +15,7 @@ const NAME_MAX_CHARS: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// The value must lie within `low` and `high`, both included: what may be reported unseen.
+    /// The value must be a number within `low` and `high`, both included: what may be reported unseen.
     #[default]
     Range,
     /// A value below `low` or above `high` endangers the patient.

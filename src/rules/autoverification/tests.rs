@@ -71,10 +71,9 @@ fn i13_a_range_holds_what_is_or_may_be_outside_of_it() {
     ] {
         assert_eq!(outcome(RANGE, value.clone()), expected, "{value:?}");
     }
-    assert!(
-        judge(RANGE, potassium(Value::Text("clotted".into())), &Facts::default()).is_empty(),
-        "no number, no limit"
-    );
+    let word = judge(RANGE, potassium(Value::Text("clotted".into())), &Facts::default());
+    let why = "it is no number (verification limits in mmol/L)";
+    assert_eq!(word, [(Outcome::Held, why.to_string())], "what cannot be judged does not go unseen");
     let mut other = potassium(number("5.0"));
     other.code = Some(Coding::loinc("2951-2", "Sodium"));
     assert!(judge(RANGE, other, &Facts::default()).is_empty(), "another test");

@@ -17,7 +17,13 @@ use std::process::ExitCode;
 /// Held results that are looked at; the oldest first.
 const HOLDS_MAX: usize = 20_000;
 /// Drivers that read every instrument nobody wrote one for: what one of them means by a code, another may not.
-const GENERIC: [&str; 3] = [builtin::GENERIC_ASTM, builtin::GENERIC_HL7, builtin::GENERIC_POCT1A];
+const GENERIC: [&str; 5] = [
+    builtin::GENERIC_ASTM,
+    builtin::GENERIC_HL7,
+    builtin::GENERIC_POCT1A,
+    builtin::GENERIC_TABLE,
+    builtin::GENERIC_LINES,
+];
 /// Name of a driver's file.
 const FILE: &str = "driver.toml";
 
@@ -128,10 +134,13 @@ impl Map {
         for Row { unmapped, held, suggestions, .. } in rows {
             let Unmapped { link, driver, code, name, unit, reason } = unmapped;
             let called = if name.is_empty() { String::new() } else { format!(" ({})", name.escape_debug()) };
-            println!(
-                "{}{called} in {unit:?}: {held} held, {reason}; link {link}, driver {driver}",
-                code.escape_debug()
-            );
+            match driver.as_str() {
+                builtin::GENERIC_LINES => println!("lines no driver knows: {held} held, {reason}; link {link}"),
+                _ => println!(
+                    "{}{called} in {unit:?}: {held} held, {reason}; link {link}, driver {driver}",
+                    code.escape_debug()
+                ),
+            }
             let is_generic = GENERIC.contains(&driver.as_str());
             if is_generic {
                 println!("    read by {driver}: begin a driver for this instrument with afferent driver new");
@@ -297,12 +306,14 @@ fn rows(config: &Config) -> anyhow::Result<Vec<Row>> {
         // The reason of a hold is the first of its doubts; a code that is unknown as well still has to be mapped.
         let wanted = |doubt: &&Doubt| matches!(doubt, Doubt::UnmappedCode | Doubt::UnknownUnit);
         let Some(doubt) = observation.doubts.iter().find(wanted) else { continue };
+        let driver = hold.driver.split('@').next().unwrap_or_default().to_string();
+        let told = |text: &String| if builtin::guesses_codes(&driver) { String::new() } else { text.clone() };
         let unmapped = Unmapped {
             link: hold.link,
-            driver: hold.driver.split('@').next().unwrap_or_default().to_string(),
-            code: observation.instrument_code.clone(),
-            name: observation.instrument_name.clone(),
-            unit: observation.unit.clone(),
+            code: told(&observation.instrument_code),
+            name: told(&observation.instrument_name),
+            unit: told(&observation.unit),
+            driver,
             reason: doubt.name().to_string(),
         };
         let (held, entries) = found.entry(unmapped).or_default();

@@ -9,7 +9,6 @@ pub const GENERIC_HL7: &str = "generic-hl7";
 pub const GENERIC_POCT1A: &str = "generic-poct1a";
 /// Id of the driver for lines that follow no standard and are not recognised.
 pub const GENERIC_LINES: &str = "generic-lines";
-
 /// Id of the driver for tables in files nobody wrote one for.
 pub const GENERIC_TABLE: &str = "generic-table";
 
@@ -70,6 +69,12 @@ pub const DRIVERS: &[(&str, &str)] = &[
     ("snibe-maglumi", include_str!("../../drivers/snibe-maglumi/driver.toml")),
     ("trinity-premier-hb9210", include_str!("../../drivers/trinity-premier-hb9210/driver.toml")),
 ];
+
+/// True for the driver (`id` or `id@version`) that only guesses what a test is: its codes may be parts of a name, so they
+/// are not listed where patients are not shown (invariant I8).
+pub fn guesses_codes(driver: &str) -> bool {
+    driver.split('@').next() == Some(GENERIC_LINES)
+}
 
 #[cfg(test)]
 mod tests {

@@ -4,6 +4,7 @@
 //! when the entry came: the patient's values before it, the controls that had run. A lock counts as a hold, also where a
 //! later control opened it.
 
+use crate::driver::builtin::guesses_codes;
 use crate::interpreter::facts;
 use crate::interpreter::reading::Reading;
 use crate::journal::{Entry, EntryId, JournalError, Reader, Shown};
@@ -152,7 +153,10 @@ impl DryRun {
                         entry: entry.id,
                         link: entry.link.clone(),
                         observation: at,
-                        code: observation.instrument_code.clone(),
+                        code: match guesses_codes(&interpretation.driver) {
+                            true => String::new(),
+                            false => observation.instrument_code.clone(),
+                        },
                         was,
                         would_be: would_be.to_string(),
                         why,

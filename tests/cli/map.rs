@@ -78,6 +78,31 @@ fn i13_a_held_code_goes_out_once_a_person_has_said_what_it_is() {
 }
 
 #[test]
+fn i8_a_line_that_no_driver_reads_is_no_code_to_list() {
+    let mut site = Site::new();
+    site.stop_gateway();
+    let port = crate::site::free_port();
+    let config = std::fs::read_to_string(site.config()).unwrap();
+    let link = format!(
+        "[[link]]\nname = \"printer\"\nprotocol = \"lines\"\nlisten = \"127.0.0.1:{port}\"\n\
+         [link.framing]\nidle_ms = 50\n[[destination]]"
+    );
+    std::fs::write(site.config(), config.replacen("[[destination]]", &link, 1)).unwrap();
+    site.start_gateway();
+    let mut line = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    std::io::Write::write_all(&mut line, b"CANARY JANE 47 mmol/L\r\nGLU 5.6 mmol/L\r\n").unwrap();
+    site.until("both lines are held", |stats| stats["account"]["held"] == 2);
+    let config = site.config().display().to_string();
+    let told = afferent(&["map", "--config", &config]);
+    assert!(out(&told).starts_with("lines no driver knows: 2 held, unmapped-code; link printer\n"), "{}", out(&told));
+    assert!(out(&told).contains("afferent driver new") && !out(&told).contains("CANARY"), "{}", out(&told));
+    assert!(!map(&site, &[]).to_string().contains("CANARY"));
+    let accept = ["accept", "--driver", "generic-lines", "--code", "GLU", "--loinc", "14749-6"];
+    let refused = afferent(&[&["map", "--config", &config], &accept[..]].concat());
+    assert_eq!(refused.status.code(), Some(1), "{}", out(&refused));
+}
+
+#[test]
 fn i13_a_mapping_is_a_revision_that_can_be_taken_back() {
     let mut site = Site::new();
     site.stop_gateway();

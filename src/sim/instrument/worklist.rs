@@ -503,3 +503,6 @@ fn now_written() -> String {
 fn closed() -> io::Error {
     io::ErrorKind::ConnectionReset.into()
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,6 +27,7 @@ pub mod line;
 pub mod mllp;
 pub mod poct1a;
 pub mod spelling;
+mod waiting;
 
 /// The time as the shell saw it. Machines compare and add; they never ask a clock (invariant I9).
 pub type Time = std::time::Instant;

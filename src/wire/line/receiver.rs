@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::framer::{Framer, Item, MESSAGE_MAX};
 use super::framing::{Framing, Reply};
+use crate::wire::waiting::Waiting;
 use crate::wire::{Custody, Event, Output, Persist, Refused, Time, Token};
 
 /// How long a message may be interrupted when its framing names no silence.
@@ -13,8 +14,6 @@ const MESSAGE_TIMEOUT: Duration = Duration::from_secs(30);
 const REPLY_TIMEOUT: Duration = Duration::from_secs(9);
 /// An instrument that hears no answers sends nothing again, so what the journal refused is offered to it again.
 const CUSTODY_RETRY: Duration = Duration::from_secs(1);
-/// Items that may wait behind the one in custody before the line has to wait too.
-const PIPELINE_MAX: usize = 64;
 /// Letters and digits from which noise is kept for a person to look at. Less is a disturbance of the line.
 const NOISE_KEPT_MIN: usize = 3;
 
@@ -54,8 +53,7 @@ pub struct Receiver {
     framer: Framer,
     outputs: VecDeque<Output>,
     /// What came behind the message in custody, and when.
-    waiting: VecDeque<(Time, Item)>,
-    waiting_bytes: usize,
+    waiting: Waiting<(Time, Item)>,
     pending: Option<Pending>,
     /// The answer that is due, not before its time.
     answer: Option<(Time, Vec<u8>)>,
@@ -101,8 +99,7 @@ impl Receiver {
             framer: Framer::new(&config.framing, config.message_max),
             config,
             outputs: VecDeque::new(),
-            waiting: VecDeque::new(),
-            waiting_bytes: 0,
+            waiting: Waiting::new(),
             pending: None,
             answer: None,
             retry_at: None,
@@ -187,30 +184,30 @@ impl Receiver {
     /// False while too much waits behind the message in custody. A pump that stops reading then lets TCP or the flow
     /// control hold the rest.
     pub fn wants_bytes(&self) -> bool {
-        self.waiting.len() < PIPELINE_MAX && self.waiting_bytes <= self.config.message_max
+        !self.waiting.is_long() && self.waiting.bytes() <= self.config.message_max
     }
 
     /// Bytes that are in memory and not in custody.
     pub fn bytes_held(&self) -> usize {
-        self.framer.bytes_held() + self.waiting_bytes + self.pending.as_ref().map_or(0, |p| size(&p.item))
+        self.framer.bytes_held() + self.waiting.bytes() + self.pending.as_ref().map_or(0, |p| size(&p.item))
     }
 
     fn enqueue(&mut self, now: Time, items: Vec<Item>) {
-        self.waiting_bytes += items.iter().map(size).sum::<usize>();
-        self.waiting.extend(items.into_iter().map(|item| (now, item)));
+        for item in items {
+            self.waiting.push(size(&item), (now, item));
+        }
         self.work(now);
     }
 
     /// Takes items until one needs custody or its answer has to wait.
     fn work(&mut self, now: Time) {
         while self.pending.is_none() && self.answer.is_none() && self.retry_at.is_none() {
-            let Some((came_at, item)) = self.waiting.pop_front() else {
+            let Some((came_at, item)) = self.waiting.take() else {
                 if !self.connected || self.forsaken {
                     self.end_conversation();
                 }
                 return;
             };
-            self.waiting_bytes = self.waiting_bytes.saturating_sub(size(&item));
             self.take(now, came_at, item);
         }
     }
@@ -300,8 +297,7 @@ impl Receiver {
         if self.gathering != Some(pending.session) {
             self.next_session = pending.session;
         }
-        self.waiting_bytes += size(&pending.item);
-        self.waiting.push_front((pending.came_at, pending.item));
+        self.waiting.put_back(size(&pending.item), (pending.came_at, pending.item));
         self.retry_at = Some(now + CUSTODY_RETRY);
     }
 

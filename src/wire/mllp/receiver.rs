@@ -13,6 +13,7 @@ use super::msh::{Msh, msa, msh};
 use super::outgoing::{Meaning, Outgoing};
 use super::sender::Busy;
 use super::{CR, frame};
+use crate::wire::waiting::Waiting;
 use crate::wire::{Custody, Event, Message, Output, Persist, Refusal, Refused, Time, Token};
 
 /// How long a message may take from `VT` to `FS`, on top of the time its bytes need.
@@ -25,8 +26,6 @@ const TAIL_DIVISOR: u32 = 100;
 const REPLY_TIMEOUT: Duration = Duration::from_secs(9);
 /// How long a peer may take to answer a message of ours. Analyzers ask an operator nothing; the standards allow minutes.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Messages that may wait behind the one in flight.
-const PIPELINE_MAX: usize = 64;
 /// Longest header segment that is answered.
 const HEADER_MAX: usize = 4096;
 /// The header assumed when a peer sent none.
@@ -125,8 +124,7 @@ pub struct Receiver {
     framer: Framer,
     outputs: VecDeque<Output>,
     /// What came behind the message in flight.
-    waiting: VecDeque<Item>,
-    waiting_bytes: usize,
+    waiting: Waiting<Item>,
     pending: Option<Pending>,
     outgoing: Outgoing,
     /// When the unfinished message began.
@@ -215,8 +213,7 @@ impl Receiver {
             outgoing: Outgoing::new(config.answer_timeout),
             config,
             outputs: VecDeque::new(),
-            waiting: VecDeque::new(),
-            waiting_bytes: 0,
+            waiting: Waiting::new(),
             pending: None,
             began_at: None,
             heard_at: None,
@@ -396,17 +393,18 @@ impl Receiver {
 
     /// Bytes of the peer that are in memory now. At most three times `message_max`.
     pub fn bytes_held(&self) -> usize {
-        self.framer.bytes_held() + self.waiting_bytes
+        self.framer.bytes_held() + self.waiting.bytes()
     }
 
     fn enqueue(&mut self, item: Item) {
         if self.closed {
             return;
         }
-        self.waiting_bytes += size(&item);
-        self.waiting.push_back(item);
+        // One more than may wait is too many, unless it is about to be taken.
+        let too_many = self.waiting.is_long() && self.pending.is_some();
+        self.waiting.push(size(&item), item);
         let bytes_max = self.config.message_max.saturating_mul(2);
-        if self.waiting.len() > PIPELINE_MAX && self.pending.is_some() || self.waiting_bytes > bytes_max {
+        if too_many || self.waiting.bytes() > bytes_max {
             self.event(Event::Refused("the sender does not wait for answers"));
             self.close("the sender does not wait for answers");
         }
@@ -415,8 +413,7 @@ impl Receiver {
     /// Takes items until one needs custody.
     fn work(&mut self, now: Time) {
         while self.pending.is_none() {
-            let Some(item) = self.waiting.pop_front() else { break };
-            self.waiting_bytes = self.waiting_bytes.saturating_sub(size(&item));
+            let Some(item) = self.waiting.take() else { break };
             match item {
                 Item::Noise(_) => self.event(Event::Odd("bytes between messages")),
                 Item::Restarted => self.event(Event::Refused("a message began before the last one ended")),
@@ -544,7 +541,6 @@ impl Receiver {
         self.connected = false;
         self.closed = true;
         self.waiting.clear();
-        self.waiting_bytes = 0;
         self.framer.reset();
         self.began_at = None;
         self.give_up("the line was closed");

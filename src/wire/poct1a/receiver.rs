@@ -8,6 +8,7 @@ use super::document::{Element, parse};
 use super::framer::{DOCUMENT_MAX, Framer, Item};
 use super::operators::Operator;
 use super::speech::{Answer, Fault, Speech, entry};
+use crate::wire::waiting::Waiting;
 use crate::wire::{Custody, ENDED, Event, Output, Persist, Refusal, Refused, Time, Token};
 
 /// How long a document may take from its first byte to its last, on top of the time its bytes need.
@@ -22,8 +23,6 @@ const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
 const SILENCE_S: std::ops::RangeInclusive<u64> = 1..=3600;
 /// A device that keeps its line alive is given up after so many of its own timeouts without a word.
 const KEEP_ALIVES_MISSED: u32 = 2;
-/// Documents that may wait behind the one in custody.
-const PIPELINE_MAX: usize = 64;
 /// Largest message sent to a device that names no `DSC.max_message_sz`, and least that is believed, in bytes.
 const MESSAGE_MAX: usize = 16_000;
 const MESSAGE_MIN: usize = 1_000;
@@ -80,8 +79,7 @@ pub struct Receiver {
     framer: Framer,
     outputs: VecDeque<Output>,
     /// What came behind the observation in custody.
-    waiting: VecDeque<Item>,
-    waiting_bytes: usize,
+    waiting: Waiting<Item>,
     pending: Option<Pending>,
     /// When the unfinished document began.
     began_at: Option<Time>,
@@ -162,8 +160,7 @@ impl Receiver {
             framer: Framer::new(config.document_max),
             config,
             outputs: VecDeque::new(),
-            waiting: VecDeque::new(),
-            waiting_bytes: 0,
+            waiting: Waiting::new(),
             pending: None,
             began_at: None,
             heard_at: None,
@@ -284,17 +281,18 @@ impl Receiver {
 
     /// Bytes of the device that are in memory now. At most three times `document_max`.
     pub fn bytes_held(&self) -> usize {
-        self.framer.bytes_held() + self.waiting_bytes
+        self.framer.bytes_held() + self.waiting.bytes()
     }
 
     fn enqueue(&mut self, item: Item) {
         if self.closed {
             return;
         }
-        self.waiting_bytes += size(&item);
-        self.waiting.push_back(item);
+        // One more than may wait is too many, unless it is about to be taken.
+        let too_many = self.waiting.is_long() && self.pending.is_some();
+        self.waiting.push(size(&item), item);
         let bytes_max = self.config.document_max.saturating_mul(2);
-        if self.waiting.len() > PIPELINE_MAX && self.pending.is_some() || self.waiting_bytes > bytes_max {
+        if too_many || self.waiting.bytes() > bytes_max {
             self.event(Event::Refused("the device does not wait for answers"));
             self.close("the device does not wait for answers");
         }
@@ -304,8 +302,7 @@ impl Receiver {
     fn work(&mut self, now: Time) {
         while self.pending.is_none() && !self.closed {
             self.speak(now);
-            let Some(item) = self.waiting.pop_front() else { return };
-            self.waiting_bytes = self.waiting_bytes.saturating_sub(size(&item));
+            let Some(item) = self.waiting.take() else { return };
             match item {
                 Item::Noise => self.event(Event::Odd("bytes between documents")),
                 Item::TooLong(head) => self.refuse(&head, "document over the size limit", TOO_LONG),
@@ -528,7 +525,6 @@ impl Receiver {
         self.connected = false;
         self.closed = true;
         self.waiting.clear();
-        self.waiting_bytes = 0;
         self.framer.reset();
         self.began_at = None;
         self.asked = None;

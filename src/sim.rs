@@ -4,6 +4,7 @@
 //! matched by the same fault in its judge, and they keep their own ledger of what was sent and what was acknowledged.
 
 pub mod ehr;
+pub mod files;
 pub mod instrument;
 pub mod random;
 pub mod replay;

@@ -1,4 +1,4 @@
-//! `afferent sim instrument` and `afferent sim ehr`.
+//! `afferent sim instrument`, `afferent sim files` and `afferent sim ehr`.
 
 mod ask;
 
@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::driver::{self, Registry};
 use crate::sim::ehr::{self, EhrOptions, Mix, Script};
+use crate::sim::files;
 use crate::sim::instrument::faults::Faults;
 use crate::sim::instrument::line::Line;
 use crate::sim::instrument::results::Shape;
@@ -38,7 +39,72 @@ pub struct Sim {
 #[derive(Debug, Subcommand)]
 enum Peer {
     Instrument(Box<Instrument>),
+    Files(Files),
     Ehr(Box<Ehr>),
+}
+
+/// Leave files in a folder, as the computer of an analyzer does on a share.
+///
+/// What is left are these files, one after the other and again from the first, each under a number of its own. The cases of
+/// a driver for tables hold some.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  afferent sim files --folder /srv/pcr --file drivers/roche-taqman48/cases/normal-two-specimens/session.rsf
+  afferent sim files --folder /srv/pcr --file run.csv -n 50 --manners slow:0.3,half:0.2,renamed --json")]
+struct Files {
+    /// The folder a link takes files from
+    #[arg(long, value_name = "DIR")]
+    folder: PathBuf,
+    /// A file to leave (may be given several times)
+    #[arg(long, value_name = "FILE", required = true)]
+    file: Vec<PathBuf>,
+    /// How many files in all; left out, each once
+    #[arg(short = 'n', long, value_name = "N")]
+    count: Option<u64>,
+    /// How they come to be, each with its share: slow, half (rests half-written), renamed (has another name first), twice, or
+    /// "all"; left out, at once
+    #[arg(long, value_name = "SCRIPT", default_value = "")]
+    manners: files::Manners,
+    /// Same seed, same manners
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Shrinks every pause
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    time_scale: f64,
+    /// Print one JSON object at the end
+    #[arg(long)]
+    json: bool,
+}
+
+impl Files {
+    fn execute(self) -> anyhow::Result<ExitCode> {
+        anyhow::ensure!(self.time_scale >= 0.0, "--time-scale is not below 0");
+        let mut contents = Vec::new();
+        for path in &self.file {
+            let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            contents.push((name, bytes));
+        }
+        let settings = files::Settings {
+            folder: self.folder.clone(),
+            count: self.count.unwrap_or(contents.len() as u64),
+            files: contents,
+            manners: self.manners,
+            seed: self.seed,
+            time_scale: self.time_scale,
+        };
+        let summary = files::run(&settings).with_context(|| format!("cannot write into {}", self.folder.display()))?;
+        if self.json {
+            println!("{}", serde_json::to_string(&summary)?);
+        } else {
+            println!("left          {} files", summary.files);
+            for (name, manner) in files::Manner::NAMES {
+                println!("  {name:11} {}", summary.manners.get(&manner).copied().unwrap_or(0));
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
 }
 
 /// Send made-up results, or play transcripts, as an analyzer would.
@@ -241,6 +307,7 @@ impl Sim {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         match self.peer {
             Peer::Instrument(instrument) => runtime.block_on(instrument.execute()),
+            Peer::Files(files) => files.execute(),
             Peer::Ehr(ehr) => runtime.block_on(ehr.execute()),
         }
     }

@@ -180,6 +180,11 @@ impl Journal {
         })
     }
 
+    /// The data directory.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
     /// Makes `part` durable. Resolves once it is on stable storage, or refused.
     ///
     /// `connection` is a number that no other connection of this handle's life has. Dropping the future does not take

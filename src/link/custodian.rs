@@ -26,6 +26,12 @@ impl Custodian {
         }
     }
 
+    /// The data directory, beside whose journal a link may keep what it has to remember.
+    pub fn data(&self) -> &std::path::Path {
+        let (Custodian::Results(journal) | Custodian::Orders(journal, _)) = self;
+        journal.data()
+    }
+
     /// The session ended before its message was complete.
     pub fn abandon(&self, link: &str, connection: u64, session: u64) {
         let (Custodian::Results(journal) | Custodian::Orders(journal, _)) = self;

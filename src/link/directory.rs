@@ -9,16 +9,20 @@
 //! 4. Only then it is moved to the archive, deleted or left, as the link says.
 //!
 //! A crash between any two of them loses nothing and doubles nothing: the file is found again, and the journal knows
-//! name and bytes (invariant I4). Therefore nothing here has to be durable but the entry. A file that cannot be taken at
+//! name and bytes (invariant I4). Therefore nothing has to be durable but the entry, and what is known of files that stay
+//! where they are ([`memory`]): those outlive the journal's entries. Files that grow are read in pieces ([`growing`]). A file that cannot be taken at
 //! all (too large) goes to the folder for refused ones, with the reason beside it. Names are never logged: instruments
 //! put patients into them (invariant I8).
 //!
 //! All of it runs on one thread of its own: a share that hangs holds up nothing else, not even the end of the process.
 
+mod growing;
 mod look;
+mod memory;
 
 pub use look::{Look, look};
 
+use self::memory::{Known, Memory};
 use super::Shell;
 use crate::journal::crash;
 use crate::wire::{Event, Persist, Refusal, Token};
@@ -70,6 +74,12 @@ pub struct Files {
     /// What becomes of a file once the journal has it: "archive" moves it, "delete" deletes it, "leave" leaves it (for
     /// shares that can only be read; the instrument then has to clean up).
     pub then: Then,
+    /// The instrument appends to its files: each complete new line is taken once, and the files stay (`then`, `stable_ms` and
+    /// `trigger` mean nothing).
+    pub grows: bool,
+    /// Lines at the top of a growing file that are put before what is new, so that it can be read by itself: the names of
+    /// the columns.
+    pub header_lines: u32,
     /// Folder for files that were taken; a relative one is inside `directory`. It must be on the same share.
     pub archive: PathBuf,
     /// Folder for files that cannot be taken, each with its reason beside it; a relative one is inside `directory`.
@@ -100,6 +110,8 @@ impl Default for Files {
             poll_ms: 2_000,
             trigger: None,
             then: Then::Archive,
+            grows: false,
+            header_lines: 1,
             archive: "archive".into(),
             refused: "refused".into(),
             size_max_kb: SIZE_MAX_KB,
@@ -193,11 +205,13 @@ struct Folder {
     listings: u64,
     seen: HashMap<OsString, Seen>,
     watched: Vec<Watched>,
+    memory: Memory,
 }
 
 impl Folder {
     fn new(shell: Arc<Shell>, path: PathBuf, runtime: tokio::runtime::Handle) -> Self {
         Folder {
+            memory: Memory::open(shell.custodian.data(), &shell.config.name),
             files: shell.config.files.clone(),
             connection: shell.next_connection(),
             shell,
@@ -241,7 +255,11 @@ impl Folder {
         let mut ready: Vec<(Stamp, OsString)> = Vec::new();
         for name in self.names()? {
             let Some(stamp) = self.stamp_of(&name) else { continue };
-            if self.is_ready(&name, stamp) {
+            let is_ready = match self.files.grows {
+                true => stamp.size > 0,
+                false => self.is_ready(&name, stamp),
+            };
+            if is_ready {
                 ready.push((stamp, name));
             }
         }
@@ -250,15 +268,23 @@ impl Folder {
             if !matches!(stop.try_recv(), Err(std::sync::mpsc::TryRecvError::Empty)) {
                 break;
             }
-            if !self.settle(&name, stamp) {
+            let goes_on = match self.files.grows {
+                true => self.grow(&name, stamp),
+                false => self.settle(&name, stamp),
+            };
+            if !goes_on {
                 break;
             }
+        }
+        if let Err(error) = self.memory.save() {
+            self.shell.counters.trouble("what is known of the folder cannot be written", &error);
         }
         Ok(())
     }
 
     /// The next names of the listing; at its end, what has gone is forgotten.
     fn names(&mut self) -> io::Result<Vec<OsString>> {
+        let in_one_go = self.listing.is_none();
         let listing = match &mut self.listing {
             Some(listing) => listing,
             none => {
@@ -286,6 +312,9 @@ impl Folder {
             self.listing = None;
             let current = self.listings;
             self.seen.retain(|_, seen| seen.listing >= current);
+            if in_one_go {
+                self.memory.keep(names.iter());
+            }
         }
         Ok(names)
     }
@@ -314,7 +343,10 @@ impl Folder {
                 false
             }
             None if room => {
-                let seen = Seen { stamp, since: now, done: None, listing: self.listings };
+                let was_taken = |known: &&Known| known.size == stamp.size && known.changed == stamp.changed;
+                let left = self.files.then == Then::Leave;
+                let done = self.memory.of(name).filter(|_| left).filter(was_taken).map(|_| Done::Taken);
+                let seen = Seen { stamp, since: now, done, listing: self.listings };
                 self.seen.insert(name.to_os_string(), seen);
                 false
             }
@@ -349,11 +381,8 @@ impl Folder {
             None => match self.take(name, stamp) {
                 Ok(Some(done)) => done,
                 Ok(None) => return true,
-                Err(why) => {
-                    self.shell.counters.event(&Event::Refused(match why {
-                        Refusal::Full => "the journal is full: files wait in their folder",
-                        Refusal::Storage => "the journal cannot store: files wait in their folder",
-                    }));
+                Err(refusal) => {
+                    self.refused(refusal);
                     return false;
                 }
             },
@@ -363,6 +392,7 @@ impl Folder {
         }
         crash::point("file-taken");
         if self.files.then == Then::Leave {
+            self.memory.note(name, Known { size: stamp.size, changed: stamp.changed, ..Known::default() });
             return true;
         }
         match self.see_out(name, stamp, done) {
@@ -370,6 +400,13 @@ impl Folder {
             Err(error) => self.shell.counters.trouble("a file that was taken cannot be moved away", &error),
         }
         true
+    }
+
+    fn refused(&self, refusal: Refusal) {
+        self.shell.counters.event(&Event::Refused(match refusal {
+            Refusal::Full => "the journal is full: files wait in their folder",
+            Refusal::Storage => "the journal cannot store: files wait in their folder",
+        }));
     }
 
     fn refuse(&self, why: &'static str) -> Done {

@@ -156,7 +156,9 @@ async fn files_that_are_left_are_remembered_over_a_restart_and_a_change_alerts()
     until("it is taken", || arrived(&rig, "F-1") == 1).await;
     gateway.stop().await;
     let gateway = rig.gateway(&links).await;
-    until("it is offered again", || health(&gateway, "folder").messages == 1).await;
+    until("the folder is there", || health(&gateway, "folder").up).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(health(&gateway, "folder").messages, 0, "it is known, however long the journal keeps its entry");
     std::fs::write(&path, table("F-1", "5.1") + "F-2;GLU;7.0;mmol/L;2026-11-03 09:00\n").unwrap();
     until("what changed is news", || arrived(&rig, "F-2") == 1).await;
     assert_eq!(arrived(&rig, "F-1"), 1, "the journal knew the rest");
@@ -218,4 +220,179 @@ async fn i1_a_gateway_that_is_killed_again_and_again_neither_loses_nor_doubles_a
     };
     let doubled: Vec<usize> = (0..FILES).filter(|n| ids(format!("F-{n}")).len() > 1).collect();
     assert_eq!(doubled, Vec::<usize>::new());
+}
+
+#[tokio::test]
+async fn i4_a_gateway_that_dies_between_custody_and_archive_takes_no_file_twice() {
+    let rig = Rig::new().await;
+    let drop = rig.path("drop");
+    let links = folder(&drop, "table", "");
+    for number in 1..=3 {
+        std::fs::write(drop.join(format!("{number}.csv")), table(&format!("F-{number}"), "5.1")).unwrap();
+    }
+    for death in 1..=3 {
+        rig.child_dies(&links, "file-taken:1").await;
+        assert!(names(&drop.join("archive")).len() < death, "it died before the file was archived");
+    }
+    let served = rig.child(&links).await;
+    until("every file is archived", || names(&drop).is_empty()).await;
+    until("every result is in the chart", || (1..=3).all(|n| arrived(&rig, &format!("F-{n}")) >= 1)).await;
+    assert_eq!(entries(&rig).await, 3, "the journal has each file once");
+    std::mem::drop(served);
+}
+
+/// Messages that are in the chart, each counted once however often it was sent.
+async fn entries(rig: &Rig) -> usize {
+    let ids = |rig: &Rig| {
+        rig.chart().into_iter().map(|arrival| arrival.message_id).collect::<std::collections::BTreeSet<_>>()
+    };
+    let mut before = ids(rig);
+    loop {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let now = ids(rig);
+        if now == before {
+            return now.len();
+        }
+        before = now;
+    }
+}
+
+const HEADING: &str = "Sample ID;Test;Result;Unit;Date\n";
+
+fn row(number: usize) -> String {
+    format!("G-{number};GLU;5.{number};mmol/L;2026-11-03 08:{:02}\n", number % 60)
+}
+
+#[tokio::test]
+async fn a_file_that_grows_is_read_on_where_it_was_left_and_anew_when_it_is_another() {
+    use std::io::Write;
+    let rig = Rig::new().await;
+    let drop = rig.path("drop");
+    let links = folder(&drop, "table", "grows = true\n");
+    let log = drop.join("log.csv");
+    let append = |text: &str| {
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+    };
+    append(HEADING);
+    let gateway = rig.gateway(&links).await;
+    append(&row(1));
+    until("the first row arrives", || arrived(&rig, "G-1") == 1).await;
+    // Half a line is none.
+    append("G-2;GL");
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    append("U;5.2;mmol/L;2026-11-03 08:02\n");
+    until("the second one arrives whole", || arrived(&rig, "G-2") == 1).await;
+    gateway.stop().await;
+    append(&row(3));
+    let gateway = rig.gateway(&links).await;
+    until("what was written meanwhile arrives", || arrived(&rig, "G-3") == 1).await;
+    assert_eq!((arrived(&rig, "G-1"), arrived(&rig, "G-2"), health(&gateway, "folder").messages), (1, 1, 1));
+    // Another file under the name, as after midnight.
+    std::fs::write(&log, format!("# day two\n{HEADING}")).unwrap();
+    append(&row(4));
+    until("it is read from its beginning", || arrived(&rig, "G-4") == 1).await;
+    let reasons = health(&gateway, "folder").reasons;
+    assert!(reasons.keys().any(|reason| reason.contains("begun anew")), "{reasons:?}");
+    assert_eq!(names(&drop), ["log.csv"], "it stays where it is");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn i4_a_gateway_that_dies_with_lines_of_a_growing_file_takes_none_twice() {
+    use std::io::Write;
+    let rig = Rig::new().await;
+    let drop = rig.path("drop");
+    let links = folder(&drop, "table", "grows = true\n");
+    let log = drop.join("log.csv");
+    std::fs::write(&log, HEADING).unwrap();
+    for number in 1..=3 {
+        let mut file = std::fs::OpenOptions::new().append(true).open(&log).unwrap();
+        file.write_all(row(number).as_bytes()).unwrap();
+        rig.child_dies(&links, "file-taken:1").await;
+    }
+    let served = rig.child(&links).await;
+    until("every row is in the chart", || (1..=3).all(|n| arrived(&rig, &format!("G-{n}")) >= 1)).await;
+    assert_eq!(entries(&rig).await, 3, "each row once, though it was offered twice");
+    std::mem::drop(served);
+}
+
+#[tokio::test]
+async fn i7_with_a_full_disk_files_wait_and_are_taken_once_there_is_room() {
+    let rig = Rig::new().await;
+    let drop = rig.path("drop");
+    let links = folder(&drop, "table", "");
+    let full = rig.text(&links).replace("[journal]\n", "[journal]\nquota_mb = 1\n");
+    let config = afferent::config::parse("full.toml", &full).unwrap_or_else(|error| panic!("{error}")).config;
+    let gateway = afferent::gateway::Gateway::start(&config).await.unwrap();
+    // The first file is all that the journal may hold.
+    std::fs::write(drop.join("big.csv"), table("F-0", "5.0") + &"x".repeat(1_200_000) + "\n").unwrap();
+    until("the big one is archived", || names(&drop).is_empty()).await;
+    std::fs::write(drop.join("one.csv"), table("F-1", "5.1")).unwrap();
+    let told = || health(&gateway, "folder").reasons.keys().any(|reason| reason.contains("the journal is full"));
+    until("the full disk is told", told).await;
+    assert_eq!(
+        (names(&drop), arrived(&rig, "F-1")),
+        (vec!["one.csv".to_string()], 0),
+        "nothing is taken, nothing is lost"
+    );
+    gateway.stop().await;
+    let gateway = rig.gateway(&links).await;
+    until("it is taken", || arrived(&rig, "F-1") == 1 && names(&drop).is_empty()).await;
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_share_that_can_only_be_read_is_left_as_it_is() {
+    use std::os::unix::fs::PermissionsExt;
+    let rig = Rig::new().await;
+    let drop = rig.path("drop");
+    let links = folder(&drop, "table", "then = \"leave\"\n");
+    std::fs::write(drop.join("one.csv"), table("F-1", "5.1")).unwrap();
+    let mode = |bits| std::fs::set_permissions(&drop, std::fs::Permissions::from_mode(bits)).unwrap();
+    mode(0o555);
+    for start in 0..2 {
+        let gateway = rig.gateway(&links).await;
+        until("the file is known", || arrived(&rig, "F-1") == 1 && health(&gateway, "folder").up).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(health(&gateway, "folder").messages, 1 - start, "after a restart it is not even offered again");
+        gateway.stop().await;
+    }
+    mode(0o755);
+    let everything = std::fs::read_dir(&drop).unwrap().count();
+    assert_eq!((everything, arrived(&rig, "F-1")), (1, 1), "nothing was made beside it");
+}
+
+#[tokio::test]
+async fn the_doctor_sees_what_waits_in_a_folder() {
+    use afferent::link::directory::{Files, look};
+    let dir = tempfile::tempdir().unwrap();
+    let files = Files { take: vec!["*.csv".into()], ..Files::default() };
+    assert!(look(&dir.path().join("gone"), &files).unreachable.is_some());
+    std::fs::create_dir(dir.path().join("refused")).unwrap();
+    for (name, text) in [("one.csv", "1"), ("two.txt", "2"), ("refused/big.csv.reason.txt", "too large")] {
+        std::fs::write(dir.path().join(name), text).unwrap();
+    }
+    let seen = look(dir.path(), &files);
+    assert_eq!((seen.unreachable, seen.writable, seen.waiting, seen.refused), (None, true, 1, 1));
+    assert!(seen.oldest.is_some());
+    let grows = Files { grows: true, ..files };
+    assert_eq!(look(dir.path(), &grows).waiting, 0, "a file that grows stays");
+}
+
+#[tokio::test]
+async fn an_instrument_that_leaves_files_in_every_manner_loses_and_doubles_none() {
+    use afferent::sim::files::{Settings, run};
+    let rig = Rig::new().await;
+    let drop = rig.path("drop");
+    let gateway = rig.gateway(&folder(&drop, "table", "").replace("stable_ms = 100", "stable_ms = 1500")).await;
+    let files = (0..8).map(|n| (format!("{n}.csv"), table(&format!("F-{n}"), "5.1").into_bytes())).collect();
+    let settings =
+        Settings { folder: drop.clone(), files, count: 8, manners: "all".parse().unwrap(), seed: 3, time_scale: 0.05 };
+    let left = tokio::task::spawn_blocking(move || run(&settings)).await.unwrap().unwrap();
+    assert!(left.manners.len() > 2, "{left:?}");
+    until("every file is archived", || names(&drop).is_empty()).await;
+    until("every result is in the chart", || (0..8).all(|n| arrived(&rig, &format!("F-{n}")) >= 1)).await;
+    assert_eq!(entries(&rig).await, 8);
+    gateway.stop().await;
 }

@@ -108,6 +108,12 @@ impl Rig {
         served
     }
 
+    /// The same, and it is dead when this returns.
+    pub async fn child_dies(&self, links: &str, at: &str) {
+        let mut served = self.spawn(links, Some(at));
+        until("the gateway died at the point", || served.child.try_wait().unwrap().is_some()).await;
+    }
+
     fn spawn(&self, links: &str, abort_at: Option<&str>) -> Served {
         let file = self.path("rig.toml");
         std::fs::write(&file, self.text(links)).unwrap();

@@ -30,7 +30,9 @@ pub fn look(directory: &Path, files: &Files) -> Look {
         Err(error) => return Look { unreachable: Some(error.to_string()), ..Look::default() },
     };
     let mut found = Look { writable: is_writable(directory), ..Look::default() };
-    for entry in list.filter_map(Result::ok).take(NAMES_MAX).filter(|entry| files.takes(&entry.file_name())) {
+    // Files that grow stay: none of them waits.
+    let waits = |entry: &std::fs::DirEntry| !files.grows && files.takes(&entry.file_name());
+    for entry in list.filter_map(Result::ok).take(NAMES_MAX).filter(waits) {
         let Some(file) = entry.metadata().ok().filter(|file| file.is_file()) else { continue };
         found.waiting += 1;
         let age = file.modified().ok().and_then(|at| SystemTime::now().duration_since(at).ok());

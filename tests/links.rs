@@ -13,6 +13,8 @@ mod devices;
 mod dialogue;
 #[path = "links/directory.rs"]
 mod directory;
+#[path = "links/foreign.rs"]
+mod foreign;
 #[path = "links/law.rs"]
 mod law;
 #[path = "links/orders.rs"]

@@ -43,7 +43,16 @@ impl Cable {
         Some(Cable::join([terminal(&device), format!("TCP:{}", local(port))], vec![device]).await)
     }
 
-    fn pull(mut self) {
+    /// Two terminals; `None`, and said so, without socat.
+    pub async fn join_terminals(one: PathBuf, other: PathBuf) -> Option<Cable> {
+        if !has_socat() {
+            println!("{LEFT_OUT}");
+            return None;
+        }
+        Some(Cable::between(one, other).await)
+    }
+
+    pub fn pull(mut self) {
         self.socat.kill().unwrap();
         self.socat.wait().unwrap();
         for device in &self.devices {

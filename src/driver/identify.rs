@@ -79,6 +79,8 @@ impl Opening {
             Protocol::Hl7 => Opening::Hl7(hl7::read(start, None)),
             // What tells the device may stand last.
             Protocol::Poct1a => Opening::Poct1a(poct1a::read(raw, None)),
+            // What a workbook holds is said at its end.
+            Protocol::Table if tables::workbook::looks_like(raw) => Opening::Table(tables::read(raw, None, None)),
             Protocol::Table => Opening::Table(tables::read(raw.get(..TABLE_LOOK_MAX).unwrap_or(raw), None, None)),
             Protocol::Lines => {
                 let mut lines = start.split(|byte| matches!(byte, b'\r' | b'\n'));

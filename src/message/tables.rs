@@ -1,4 +1,5 @@
-//! Tables: separated text (CSV, TSV and their kin) as analyzers export it, read into rows of cells.
+//! Tables: separated text (CSV, TSV and their kin) and workbooks ([`workbook`]) as analyzers export them, read into rows of
+//! cells.
 //!
 //! RFC 4180 as far as instruments follow it: the delimiter is declared or detected, a cell may stand in double quotes
 //! and then hold delimiters, line ends and doubled quotes, a line ends in CR, LF or both. Text is UTF-8, UTF-16 (with a
@@ -6,6 +7,7 @@
 //! What the rows mean (titles, keys, headers, data) is [`layout`]'s.
 
 pub mod layout;
+pub mod workbook;
 
 use super::charset::Charset;
 use super::{Oddity, note};
@@ -80,6 +82,9 @@ pub struct Reading {
 
 /// Reads a file. `charset` is what the link or the driver declares; a byte order mark goes before it.
 pub fn read(raw: &[u8], charset: Option<Charset>, delimiter: Option<char>) -> Reading {
+    if workbook::looks_like(raw) {
+        return of_workbook(raw);
+    }
     let decoded = Charset::decode_declared(charset.or_else(|| silent_utf16(raw)), None, raw);
     let (declared, text) = declared_delimiter(&decoded.text);
     let delimiter = delimiter.or(declared).unwrap_or_else(|| detect(text));
@@ -93,6 +98,17 @@ pub fn read(raw: &[u8], charset: Option<Charset>, delimiter: Option<char>) -> Re
     };
     let first = if declared.is_some() { 2 } else { 1 };
     Splitter { rest: text, reading, cells: 0, quotes: true }.run(first)
+}
+
+/// A workbook says itself where a cell begins, and that it is whole.
+fn of_workbook(raw: &[u8]) -> Reading {
+    let mut oddities = Vec::new();
+    let (rows, cut_off) = workbook::rows(raw).unwrap_or_else(|flaw| {
+        note(&mut oddities, 0, flaw);
+        (Vec::new(), true)
+    });
+    let numbered = (1..).zip(rows).map(|(number, cells)| Row { number, cells, damaged: false });
+    Reading { rows: numbered.collect(), delimiter: '\t', clean: true, ended: true, cut_off, oddities }
 }
 
 /// The cells of one line by the same rules.
@@ -130,6 +146,9 @@ pub fn detect(text: &str) -> char {
 /// True when the bytes look like a table and like nothing else that is read here: printable text in which at least two
 /// lines hold the same delimiter, and no line is a record of ASTM or HL7 or a log of such.
 pub fn looks_like(raw: &[u8]) -> bool {
+    if workbook::looks_like(raw) {
+        return true;
+    }
     let start = raw.get(..LOOK_MAX).unwrap_or(raw);
     let text = Charset::decode_declared(silent_utf16(start), Some(Charset::Latin1), start).text;
     if text.chars().any(|c| c.is_control() && !matches!(c, '\t' | '\r' | '\n')) {

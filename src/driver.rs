@@ -36,6 +36,7 @@ use crate::clinical::Report;
 use crate::message::charset::Charset;
 pub use crate::wire::Protocol;
 use crate::wire::line::Framing;
+pub use interpret_lines::skeleton;
 pub use read::Origin;
 use schema::{Analyte, Identity, Schema};
 use serde::Serialize;

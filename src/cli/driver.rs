@@ -4,7 +4,7 @@ pub mod case;
 mod scaffold;
 
 use super::EXIT_WRONG;
-use crate::driver::{Driver, Registry, builtin};
+use crate::driver::{Driver, Protocol, Registry, builtin};
 use anstyle::{AnsiColor, Style};
 use anyhow::Context as _;
 use serde_json::json;
@@ -52,13 +52,20 @@ pub enum Action {
         json: bool,
     },
     /// Begin a driver from a capture: its header, the codes seen, and what is still to be mapped
-    #[command(after_help = "Examples:\n  afferent driver new acme-one --from capture.bin")]
+    #[command(after_help = "\
+Examples:
+  afferent driver new acme-one --from capture.bin
+  afferent driver new acme-csv --from export.csv
+  afferent driver new acme-lines --from serial.txt --protocol lines")]
     New {
         /// Folder to make; its name is the driver's id
         folder: PathBuf,
         /// A capture of the instrument
         #[arg(long, value_name = "FILE")]
         from: PathBuf,
+        /// What it speaks; left out, the capture tells. Separated lines on a port are lines, in a file they are a table
+        #[arg(long, value_name = "PROTOCOL", value_parser = protocol)]
+        protocol: Option<Protocol>,
     },
 }
 
@@ -67,10 +74,13 @@ impl DriverCommand {
         match self.action {
             Action::List { drivers, json } => list(drivers.as_deref(), json),
             Action::Test { folder, update, json } => test(&folder, update, json),
-            Action::New { folder, from } => {
+            Action::New { folder, from, protocol } => {
                 let raw = super::preview::instrument_bytes(super::preview::read(&from)?);
-                scaffold::scaffold(&folder, &raw)?;
+                let protocol = scaffold::scaffold(&folder, &raw, protocol)?;
                 println!("{} begun; map the codes, write README.md and cases, then:", folder.display());
+                if protocol == Protocol::Table {
+                    println!("  (it looks like a file of rows; if these come on a line: --protocol lines)");
+                }
                 println!("  afferent preview --drivers {} {}", parent(&folder).display(), from.display());
                 println!("  afferent driver test {}", folder.display());
                 Ok(ExitCode::SUCCESS)
@@ -209,6 +219,10 @@ fn text_of(folder: &Path) -> anyhow::Result<(String, String)> {
     let open = std::fs::File::open(&path).with_context(|| format!("{}", path.display()))?;
     open.take(TOML_MAX).read_to_string(&mut text).with_context(|| format!("{}", path.display()))?;
     Ok((name, text))
+}
+
+fn protocol(text: &str) -> Result<Protocol, String> {
+    serde_json::from_value(json!(text)).map_err(|_| "it is astm, hl7, poct1a, table or lines".to_string())
 }
 
 fn parent(folder: &Path) -> &Path {

@@ -138,8 +138,7 @@ impl Preview {
                 )
             }
             None => {
-                let protocol = guess_protocol(raw);
-                let driver = registry.identify(protocol, raw);
+                let (protocol, driver) = identify(&registry, raw);
                 (driver, why(driver, protocol, raw))
             }
         };
@@ -169,6 +168,16 @@ fn as_site(site: &Site, raw: &[u8]) -> Understood {
     // When it came is not known, so the rule about clocks has nothing to say.
     let policy = Policy { clock_limit: Duration::ZERO, ..rules.policy.clone() };
     Understood { why, interpretation, origins, policy }
+}
+
+/// What the bytes are, and who reads them. Separated lines look like a table, unless a driver for lines knows them.
+fn identify<'r>(registry: &'r Registry, raw: &[u8]) -> (Protocol, &'r Driver) {
+    let protocol = guess_protocol(raw);
+    let of_lines = registry.identify(Protocol::Lines, raw);
+    match protocol {
+        Protocol::Table if of_lines.id != registry.generic(Protocol::Lines).id => (Protocol::Lines, of_lines),
+        _ => (protocol, registry.identify(protocol, raw)),
+    }
 }
 
 /// What becomes of one result.

@@ -6,6 +6,7 @@
 
 mod obvious;
 mod record;
+pub mod skeleton;
 
 use super::condition::{Stage, Then};
 use super::lines::{DateOrder, Lines, OF_RESULT, RECORD, Unmatched};

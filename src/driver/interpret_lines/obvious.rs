@@ -1,8 +1,8 @@
 //! What can be read in lines of which nothing is declared: `TEST value unit`, `NAME = value`, labels such as
 //! `Sample ID:`, and tables with a heading. It serves a person who looks; nothing of it is ever sent by itself.
 
-mod label;
-mod shape;
+pub(super) mod label;
+pub(super) mod shape;
 
 use super::{Bag, Reading};
 use crate::message::lines::Line;
@@ -49,13 +49,13 @@ fn is_title(reading: &Reading) -> bool {
 }
 
 /// A heading over rows with as many fields.
-struct Table {
-    separator: char,
-    names: Vec<String>,
+pub(super) struct Table {
+    pub separator: char,
+    pub names: Vec<String>,
 }
 
 impl Table {
-    fn at(lines: &[Line]) -> Option<Table> {
+    pub fn at(lines: &[Line]) -> Option<Table> {
         let [heading, row, ..] = lines else { return None };
         SEPARATORS.into_iter().find_map(|separator| {
             let names = split(&heading.text, separator);
@@ -71,7 +71,7 @@ impl Table {
         })
     }
 
-    fn fits(&self, row: &Line) -> bool {
+    pub fn fits(&self, row: &Line) -> bool {
         let count = split(&row.text, self.separator).len();
         // Some end their rows with a separator and the heading without, or the other way round.
         count >= 3 && count.abs_diff(self.names.len()) <= 1
@@ -118,16 +118,17 @@ impl Table {
 /// A line by itself.
 fn one(line: &Line) -> Option<Reading> {
     let text = line.text.trim_matches(|c: char| c.is_control() || c.is_whitespace());
-    for separator in SEPARATORS {
+    let by_fields = separated(text).and_then(|(_, fields)| by_fields(&fields, line.number));
+    by_fields.or_else(|| labelled(text, line.number)).or_else(|| by_words(text, line.number))
+}
+
+/// What separates the fields of a line in which something is obvious, and the fields.
+pub(super) fn separated(text: &str) -> Option<(char, Vec<String>)> {
+    SEPARATORS.into_iter().find_map(|separator| {
         let least = if matches!(separator, ',' | '\t') { 3 } else { 2 };
         let fields = split(text, separator);
-        if fields.len() >= least
-            && let Some(reading) = by_fields(&fields, line.number)
-        {
-            return Some(reading);
-        }
-    }
-    labelled(text, line.number).or_else(|| by_words(text, line.number))
+        (fields.len() >= least && by_fields(&fields, 0).is_some()).then_some((separator, fields))
+    })
 }
 
 /// Fields of which a name stands before a value.
@@ -190,7 +191,7 @@ fn by_fields(fields: &[String], number: u32) -> Option<Reading> {
 }
 
 /// `Label: text` or `Label = text`, several of them when wide gaps are between.
-fn labelled(text: &str, number: u32) -> Option<Reading> {
+pub(super) fn labelled(text: &str, number: u32) -> Option<Reading> {
     let mut reading = Reading::default();
     let mut rest = Vec::new();
     for piece in pieces(text) {
@@ -233,7 +234,7 @@ fn labelled(text: &str, number: u32) -> Option<Reading> {
 }
 
 /// `TEST value unit flag range`, again and again; before it a date, a time and `ID 4711`.
-fn by_words(text: &str, number: u32) -> Option<Reading> {
+pub(super) fn by_words(text: &str, number: u32) -> Option<Reading> {
     let words = words_of(text);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let mut reading = Reading::default();
@@ -375,7 +376,7 @@ fn put(bag: &mut Bag, name: &str, text: &str, number: u32) {
 }
 
 /// The parts of a line with wide gaps or tabs between them; a gap right behind a `:` or `=` is none.
-fn pieces(text: &str) -> Vec<String> {
+pub(super) fn pieces(text: &str) -> Vec<String> {
     let mut pieces: Vec<String> = Vec::new();
     let parts = text.split("  ").flat_map(|part| part.split('\t')).flat_map(before_labels);
     for part in parts.map(str::trim).filter(|part| !part.is_empty()) {

@@ -323,7 +323,7 @@ impl NumberForm {
 
 impl Check {
     /// How many bytes it has.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         match self.form {
             CheckForm::Byte => 1,
             CheckForm::Hex => 2,

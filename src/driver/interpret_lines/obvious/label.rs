@@ -48,7 +48,7 @@ const LABELS: [(&str, &[&str]); 18] = [
     ("comment", &["comment", "comments", "remark", "remarks", "note", "notes", "kommentar", "commentaire", "comentario"]),
 ];
 
-pub(super) fn label(text: &str) -> Option<&'static str> {
+pub(in super::super) fn label(text: &str) -> Option<&'static str> {
     ranked_label(text).map(|(field, _)| field)
 }
 

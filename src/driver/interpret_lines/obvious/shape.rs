@@ -38,7 +38,7 @@ const FLAGS: [&str; 18] =
 /// What prints beside a drug; in lower case it would be a unit.
 const SUSCEPTIBILITIES: [&str; 4] = ["S", "I", "R", "SDD"];
 /// A name of a test: a few words, of which one has a letter.
-pub(super) fn is_test(text: &str) -> bool {
+pub(in super::super) fn is_test(text: &str) -> bool {
     let letters = text.chars().any(char::is_alphabetic);
     // `DOE,JANE` is a person.
     let is_person = text.split_once(',').is_some_and(|(family, given)| {
@@ -47,7 +47,7 @@ pub(super) fn is_test(text: &str) -> bool {
     letters && !is_person && text.chars().count() <= LABEL_MAX && !is_value(text) && !text.contains([':', '='])
 }
 
-pub(super) fn is_flag(text: &str) -> bool {
+pub(in super::super) fn is_flag(text: &str) -> bool {
     let bare = text.trim_matches(['(', ')']);
     let unmarked = bare.trim_matches(['*', '!']);
     let known =
@@ -60,7 +60,7 @@ pub(super) fn is_flag_in_name(text: &str) -> bool {
     matches!(text, "H" | "L" | "HH" | "LL" | "HI" | "LO" | "HIGH" | "LOW" | "*" | "**" | "!")
 }
 
-pub(super) fn is_number(text: &str) -> bool {
+pub(in super::super) fn is_number(text: &str) -> bool {
     let is_power = |power: &str| {
         let digits = power.trim_start_matches(['+', '-']);
         !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())
@@ -90,7 +90,7 @@ pub(super) fn value_and_unit(field: &str) -> Option<(&str, Option<&str>)> {
 }
 
 /// Looks like a day: digits in three groups, or with a month's name between.
-pub(super) fn is_day(text: &str) -> bool {
+pub(in super::super) fn is_day(text: &str) -> bool {
     let Some(separator) = text.chars().find(|c| matches!(c, '/' | '-' | '.')) else { return false };
     let parts: Vec<&str> = text.split(separator).collect();
     let is_group = |part: &&str| matches!(part.len(), 1 | 2 | 4) && part.chars().all(|c| c.is_ascii_digit());
@@ -102,7 +102,7 @@ pub(super) fn is_day(text: &str) -> bool {
 }
 
 /// Looks like a time of day, `10:22` or `10:22:05`.
-pub(super) fn is_time_of_day(text: &str) -> bool {
+pub(in super::super) fn is_time_of_day(text: &str) -> bool {
     let text = text.trim_end_matches(['A', 'P', 'M', 'a', 'p', 'm']);
     let parts: Vec<&str> = text.split(':').collect();
     matches!(parts.len(), 2 | 3)
@@ -129,7 +129,7 @@ pub(super) fn is_unit_like(text: &str) -> bool {
 }
 
 /// Looks like a result: a number, a limit, a titre, plus signs, a word such as NEG, or what prints where none is.
-pub(super) fn is_value(text: &str) -> bool {
+pub(in super::super) fn is_value(text: &str) -> bool {
     let bare = text.trim_end_matches(['*', '!']).trim_end_matches(['H', 'L']);
     let limit = bare.trim_start_matches(['<', '>', '=', '≤', '≥', '*']);
     let graded = bare.trim_end_matches('+');
@@ -160,7 +160,7 @@ pub(super) fn is_clock(text: &str) -> bool {
 }
 
 /// A range at the beginning of these words: `(3.5-5.0)`, `3.5 - 5.0`, `[ 3.5 5.0 ]`.
-pub(super) fn range_in(words: &[&str]) -> Option<(usize, String)> {
+pub(in super::super) fn range_in(words: &[&str]) -> Option<(usize, String)> {
     let first = words.first()?;
     if first.starts_with(['(', '[']) {
         let length = words.iter().position(|word| word.ends_with([')', ']']))? + 1;

@@ -1,7 +1,7 @@
 //! Under which codes an instrument knows a test that the EHR orders: one answer for every protocol.
 
-use super::Driver;
 use super::worklist::why;
+use super::{Driver, Protocol};
 use crate::clinical::{Coding, CodingSystem, OrderedTest};
 use std::collections::BTreeMap;
 
@@ -19,8 +19,8 @@ impl Driver {
     ///
     /// Where tests are ordered by codes of the laboratory (`site_codes`), only the first of these counts.
     ///
-    /// A driver that lists nothing (the generic ones) knows nothing of the instrument's codes: then the EHR's own goes
-    /// out, because sites give their instruments the codes of their EHR.
+    /// An HL7 driver that lists nothing (the generic one) knows nothing of the instrument's codes: then the EHR's own
+    /// goes out, because sites give such instruments the codes of their EHR. ASTM codes are the maker's.
     ///
     /// # Errors
     /// One of [`why`].
@@ -40,7 +40,7 @@ impl Driver {
         let analytes = &self.schema.analyte;
         let (loincs, locals): (Vec<&Coding>, Vec<&Coding>) =
             test.codings().partition(|coding| coding.system == CodingSystem::Loinc);
-        if analytes.is_empty() && table.is_empty() {
+        if analytes.is_empty() && table.is_empty() && self.protocol() == Protocol::Hl7 {
             let first = locals.first().or(loincs.first());
             return first.map(|&coding| vec![coding.clone()]).ok_or(why::UNKNOWN);
         }
@@ -68,7 +68,7 @@ fn distinct<'c>(codes: impl Iterator<Item = &'c str>) -> Vec<&'c str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::driver::{Protocol, Registry};
+    use crate::driver::Registry;
 
     const TEXT: &str = "[identity]\nvendor = \"A\"\nmodel = \"B\"\nprotocol = \"hl7\"\nheader = [\"A\"]\nevidence = [\"C\"]\n\
         [[analyte]]\ncode = \"GLU\"\nloinc = \"2345-7\"\n[[analyte]]\ncode = \"CRE1\"\nloinc = \"2160-0\"\n\
@@ -115,7 +115,15 @@ mod tests {
     }
 
     #[test]
-    fn a_driver_that_lists_nothing_passes_on_what_the_ehr_sends() {
+    fn i13_an_astm_instrument_is_never_told_in_the_ehrs_codes() {
+        let registry = Registry::builtin();
+        let generic = registry.generic(Protocol::Astm);
+        assert_eq!(asked(generic, &[], &[Coding::local("HB", "")]), Err(why::UNKNOWN));
+        assert_eq!(asked(generic, &[("HB", &["7"])], &[Coding::local("HB", "")]), one("7"));
+    }
+
+    #[test]
+    fn an_hl7_driver_that_lists_nothing_passes_on_what_the_ehr_sends() {
         let registry = Registry::builtin();
         let generic = registry.generic(Protocol::Hl7);
         assert_eq!(asked(generic, &[], &[Coding::loinc("718-7", ""), Coding::local("HB", "")]), one("HB"));

@@ -1,7 +1,7 @@
 //! Promises of the loop: what goes out in which order, what is held and why, and what does not stop it.
 
 use super::*;
-use crate::clinical::{Coding, OrderNumber, OrderedPatient, OrderedTest, Patient, WorkOrder};
+use crate::clinical::{Coding, OrderNumber, OrderStatus, OrderedPatient, OrderedTest, Patient, WorkOrder};
 use crate::journal::{self, FiledReport, Grounds, HoldRow, NewHold, OrderChange};
 use crate::mapping::Charset;
 use crate::rules::{Orders, Rule, Unmapped};
@@ -29,6 +29,7 @@ impl Bench {
             clock_limit_s: 0,
             charset: Some("utf-8".into()),
             orders,
+            order_codes: vec!["PANEL = 15074-8, 1920-8".to_string().try_into().unwrap()],
             ..link::Config::default()
         }];
         let destinations = [delivery::Config { name: "ehr".into(), charset, ..delivery::Config::default() }];
@@ -62,6 +63,10 @@ impl Bench {
     /// The EHR orders glucose.
     fn order(&mut self, number: &str, patient: &str, specimen: &str) {
         self.change(OrderChange::New(Box::new(ordered(number, patient, specimen))));
+    }
+
+    fn status(&self, number: &str) -> OrderStatus {
+        self.journal.reader().unwrap().work_orders_numbered(&Phi::new(number)).unwrap()[0].status
     }
 
     fn change(&mut self, change: OrderChange) {
@@ -314,4 +319,24 @@ fn i7_a_released_report_that_cannot_be_read_is_held_as_damaged_and_stops_nothing
     bench.settle();
     assert_eq!(bench.sent(), [second]);
     assert_eq!(bench.reasons(), [(first, "damaged".to_string())]);
+}
+
+#[test]
+fn i13_of_two_orders_on_a_tube_a_panels_result_answers_the_panel_whichever_came_first() {
+    for result_first in [false, true] {
+        let mut bench = Bench::new(Orders::Required, &[], Charset::Utf8);
+        let mut panel = ordered("A1", "P1", "S1");
+        panel.tests[0].universal_service_id = Coding::local("PANEL", "");
+        if result_first {
+            bench.result("", "S1", "5.0");
+            bench.settle();
+        }
+        bench.order("A2", "P1", "S1");
+        bench.change(OrderChange::New(Box::new(panel)));
+        if !result_first {
+            bench.result("", "S1", "5.0");
+        }
+        bench.settle();
+        assert_eq!((bench.status("A1"), bench.status("A2")), (OrderStatus::Done, OrderStatus::Requested));
+    }
 }

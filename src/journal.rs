@@ -93,7 +93,9 @@ pub use config::Config;
 pub use error::{JournalError, OpenError};
 pub use history::{Locked, Past};
 pub use operate::{Operated, OperatorAction};
-pub use orders::{LinkMark, LinkTask, ORDERS_FOUND_MAX, OrderChange, OrderOutcome, StoredOrder, StoredOrders};
+pub use orders::{
+    LinkMark, LinkState, LinkTask, ORDERS_FOUND_MAX, OrderChange, OrderOutcome, StoredOrder, StoredOrders,
+};
 pub use reader::Reader;
 pub use receipt::Receipt;
 pub use search::{Found, Query, Shown, ShownHold, ShownMessage, ShownReport};

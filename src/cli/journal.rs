@@ -105,6 +105,14 @@ impl Place {
         Ok((config.gateway.data, config.journal))
     }
 
+    /// The configuration, when there is one.
+    pub(super) fn configuration(&self) -> anyhow::Result<Option<config::Config>> {
+        match self.data {
+            Some(_) => Ok(None),
+            None => Ok(Some(config::load(&self.config)?.config)),
+        }
+    }
+
     pub(super) fn reader(&self) -> anyhow::Result<Reader> {
         let (data, settings) = self.find()?;
         Ok(Reader::open(&data, &settings)?)

@@ -2,8 +2,11 @@
 //!
 //! Patient data and order numbers are shown only when asked for (`--reveal`), as in `afferent journal`.
 
+mod links;
+
 use super::journal::{Place, carry_out, now_ms, print_table, shown_age, shown_time};
 use crate::clinical::{OrderStatus, Phi};
+use crate::config::Config;
 use crate::journal::{OperatorAction, StoredOrder, WorkOrderId};
 use clap::Subcommand;
 use serde_json::{Value, json};
@@ -141,9 +144,16 @@ impl List {
 
 impl Show {
     fn execute(self, place: &Place) -> anyhow::Result<ExitCode> {
-        let stored = place.reader()?.work_order(WorkOrderId(self.order))?;
-        let value = shown(&stored, self.reveal);
+        let reader = place.reader()?;
+        let stored = reader.work_order(WorkOrderId(self.order))?;
+        let config = place.configuration()?;
+        let registry = config.as_ref().map(Config::registry).transpose()?;
+        let links = links::of(&reader, stored.id, &stored.order, config.as_ref().zip(registry.as_ref()))?;
         if place.json {
+            let mut value = shown(&stored, self.reveal);
+            if let Some(object) = value.as_object_mut() {
+                object.insert("links".to_string(), serde_json::to_value(&links)?);
+            }
             println!("{value}");
             return Ok(ExitCode::SUCCESS);
         }
@@ -153,6 +163,7 @@ impl Show {
             let coding = &test.universal_service_id;
             println!("  {} {} ({})", coding.code, coding.text, coding.system.hl7());
         }
+        links::lines(&links).iter().for_each(|line| println!("{line}"));
         match self.reveal {
             true => println!("{}", serde_json::to_string_pretty(&stored.order)?),
             false => println!("numbers, specimen and patient: with --reveal"),

@@ -121,3 +121,33 @@ pub enum LinkMark {
     /// The instrument does not do these tests.
     NotForThis,
 }
+
+/// Where an order stands on one link; the place in [`LinkState::ALL`] is the number under which it is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LinkState {
+    /// Nobody there has it yet.
+    Due,
+    /// The instrument has it.
+    Told,
+    /// The instrument has it and is to be told that it was taken back.
+    CancellationDue,
+    /// It needs nothing more there: the instrument does not do it, or it was taken back.
+    NothingToDo,
+}
+
+impl LinkState {
+    /// All of them, by number.
+    pub const ALL: [LinkState; 4] =
+        [LinkState::Due, LinkState::Told, LinkState::CancellationDue, LinkState::NothingToDo];
+
+    /// For people.
+    pub fn words(self) -> &'static str {
+        match self {
+            LinkState::Due => "not told yet",
+            LinkState::Told => "the instrument has it",
+            LinkState::CancellationDue => "the instrument has it, and is to be told that it was taken back",
+            LinkState::NothingToDo => "nothing to do",
+        }
+    }
+}

@@ -196,6 +196,38 @@ async fn i1_an_order_whose_answer_was_heard_is_there_after_a_kill_and_is_answere
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_sees_where_an_order_stands_and_why_an_instrument_is_not_told() {
+    let rig = Rig::new().await;
+    let (chemistry, coagulation, orders) = (free_port(), free_port(), free_port());
+    let tables = link(
+        "chemistry",
+        "hl7",
+        &format!("{}\norder_codes = [\"GLU = 7, 8\"]\ndriver = \"generic-hl7\"", listen(chemistry)),
+    ) + &link("coagulation", "astm", &format!("{}\ndriver = \"sysmex-cs\"", listen(coagulation)))
+        + &format!("\n[[orders]]\nname = \"hospital\"\nlisten = \"{}\"\n", local(orders));
+    let _served = rig.child(&tables).await;
+    let mut ehr = TcpStream::connect(local(orders)).await.unwrap();
+    assert_eq!(code(&say(&mut ehr, &glucose("M-1", "A-1", "S-1", "4711")).await), "AA");
+    let show = |json: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_afferent"));
+        command.args(["orders", "show", "1", "--config"]).arg(rig.path("rig.toml")).args(json);
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    let text = show(&[]);
+    for line in [
+        "link chemistry: not told yet",
+        "GLU to chemistry (generic-hl7): as 7, 8",
+        "GLU to coagulation (sysmex-cs): no code of this instrument stands for an ordered test",
+    ] {
+        assert!(text.contains(line), "{line} is not in {text}");
+    }
+    let json: serde_json::Value = serde_json::from_str(&show(&["--json"])).unwrap();
+    assert_eq!(json["links"][0]["state"], "due");
+    assert_eq!(json["links"][0]["instruments"][0]["tests"][0]["codes"], serde_json::json!(["7", "8"]));
+    assert!(!text.contains("4711") && !json.to_string().contains("4711"), "no patient without --reveal");
+}
+
 /// The places around a commit at which a debug build can be made to die; see `src/journal/crash.rs`.
 #[cfg(debug_assertions)]
 const COMMIT_POINTS: [&str; 3] = ["before-commit", "after-commit", "after-answer"];

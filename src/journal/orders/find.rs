@@ -4,7 +4,7 @@ use super::super::error::JournalError;
 use super::super::reader::Reader;
 use super::super::seal::{Place, Seal};
 use super::super::types::WorkOrderId;
-use super::{LinkTask, ORDERS_FOUND_MAX, StoredOrder, patients};
+use super::{LinkState, LinkTask, ORDERS_FOUND_MAX, StoredOrder, patients};
 use crate::clinical::{OrderStatus, OrderedPatient, Phi, WorkOrder};
 use rusqlite::{Connection, Row};
 
@@ -77,6 +77,19 @@ impl Reader {
             tasks.extend(open(&self.conn, &self.seal, row)?.map(|order| LinkTask { order, is_cancellation }));
         }
         Ok(tasks)
+    }
+
+    /// Where an order stands on each link it is for, by name.
+    pub fn work_order_links(&self, id: WorkOrderId) -> Result<Vec<(String, LinkState)>, JournalError> {
+        let sql = "SELECT link, state FROM work_order_link WHERE work_order = ?1 ORDER BY link";
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let mut rows = statement.query([id])?;
+        let mut links = Vec::new();
+        while let Some(row) = rows.next()? {
+            let state = usize::try_from(row.get::<_, i64>(1)?).ok().and_then(|at| LinkState::ALL.get(at));
+            links.push((row.get(0)?, *state.ok_or(JournalError::Damaged)?));
+        }
+        Ok(links)
     }
 
     /// Open orders for a link, oldest first, at most `limit`, whether it was told of them or not: what an instrument

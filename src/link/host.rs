@@ -10,14 +10,20 @@ pub mod clerk;
 use super::config::Config;
 use super::counters::LinkCounters;
 use super::speakers::{Speaker, Speakers};
+use crate::clinical::Patient;
 use crate::driver::Registry;
 use crate::driver::order_code::SiteCodes;
-use crate::journal::{Journal, JournalError, LinkMark, LinkTask, Reader, SharedReader, WorkOrderId};
+use crate::driver::worklist::why;
+use crate::journal::{Journal, JournalError, LinkMark, LinkTask, Reader, SharedReader, StoredOrder, WorkOrderId};
 use crate::wire::Event;
 use jiff::tz::TimeZone;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, Semaphore};
 
+/// Tasks read at once.
+const TASKS_PAGE: usize = 64;
+/// Most tasks looked through for those that can be told.
+const TASKS_LOOK_MAX: usize = 4096;
 /// What is counted when somebody asks whom the link does not list: nobody's orders are told (invariant I13).
 pub(super) const UNLISTED: &str = "an instrument asked for orders that is none of those the link lists";
 /// What is counted when nothing carries a cancellation.
@@ -98,11 +104,36 @@ impl OrderDesk {
     }
 
     /// What the link's instrument is to be told unasked: what was taken back, and new orders where the link sends them.
-    /// Blocks.
+    /// Left out are orders on a tube for which several patients have orders, whoever is to measure them: nobody can
+    /// tell whose it is (invariant I13), and those behind them do not wait for it. Blocks.
     pub(super) fn tasks(&self, limit: usize) -> Result<Vec<LinkTask>, JournalError> {
-        let mut tasks = self.read(|reader| reader.link_tasks(&self.config.name, limit))?;
-        tasks.retain(|task| task.is_cancellation || self.config.push_orders);
+        let (mut tasks, mut looked_at) = (Vec::new(), 0);
+        while looked_at < TASKS_LOOK_MAX {
+            let page = self.read(|reader| reader.link_tasks(&self.config.name, looked_at, TASKS_PAGE))?;
+            let is_last = page.len() < TASKS_PAGE;
+            looked_at += page.len();
+            for task in page {
+                if task.is_cancellation || self.config.push_orders && self.is_one_patients(&task.order)? {
+                    tasks.push(task);
+                }
+                if tasks.len() >= limit {
+                    return Ok(tasks);
+                }
+            }
+            if is_last {
+                break;
+            }
+        }
         Ok(tasks)
+    }
+
+    fn is_one_patients(&self, stored: &StoredOrder) -> Result<bool, JournalError> {
+        let on_tube = self.read(|reader| reader.open_work_orders_on(&stored.order.specimen.id))?;
+        let is_one = Patient::are_one(on_tube.iter().map(|other| &other.order.patient.patient));
+        if !is_one {
+            self.left_out(stored.id, "", why::PATIENTS);
+        }
+        Ok(is_one)
     }
 
     /// Notes what became of an order here. What cannot be noted is told once more.

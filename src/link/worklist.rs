@@ -8,7 +8,7 @@
 use super::host::{OrderDesk, UNLISTED, UNTOLD};
 use super::listed::From;
 use super::speakers::Speaker;
-use crate::clinical::{Patient, WorkOrder};
+use crate::clinical::WorkOrder;
 use crate::driver::{query, worklist};
 use crate::journal::{JournalError, LinkMark, LinkTask, StoredOrder, WorkOrderId};
 use crate::wire::{Event, Persist, Token};
@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 /// Longest entry looked through for a query, in bytes. One with 100 specimens takes less than 8 KiB.
 const QUERY_MAX: usize = 64 * 1024;
 /// Tasks looked at in one go; each order is a message of its own.
-const TASKS_MAX: usize = 32;
+const TASKS_MAX: usize = 8;
 /// Without a signal, tasks are looked for this often.
 const TASKS_POLL: Duration = Duration::from_secs(15);
 /// An instrument that did not take a worklist is offered it again after this time.
@@ -250,10 +250,6 @@ fn task(desk: &OrderDesk) -> Result<(Found, Vec<(WorkOrderId, LinkMark)>), Journ
             }
             continue;
         };
-        if !is_cancellation && !message.records.is_empty() && has_several_patients(desk, &order.order)? {
-            desk.count(worklist::why::PATIENTS);
-            continue;
-        }
         let outgoing = outgoing(desk, std::slice::from_ref(&order), message, mark, false);
         if !outgoing.records.is_empty() {
             return Ok((Found::Records(outgoing), marks));
@@ -261,12 +257,6 @@ fn task(desk: &OrderDesk) -> Result<(Found, Vec<(WorkOrderId, LinkMark)>), Journ
         marks.push((order.id, if is_cancellation { mark } else { LinkMark::NotForThis }));
     }
     Ok((Found::Nothing, marks))
-}
-
-fn has_several_patients(desk: &OrderDesk, order: &WorkOrder) -> Result<bool, JournalError> {
-    let on_it = desk.read(|reader| reader.open_work_orders_on(&order.specimen.id))?;
-    let others = on_it.iter().map(|other| &other.order.patient.patient);
-    Ok(!Patient::are_one(std::iter::once(&order.patient.patient).chain(others)))
 }
 
 fn outgoing(

@@ -1,7 +1,8 @@
 //! The order desk of a link: every instrument is told in its own driver's codes, also where several share a line, and
 //! what is taken back reaches whoever has it.
 
-use afferent::clinical::OrderStatus;
+use afferent::clinical::{OrderStatus, Phi};
+use afferent::journal::OrderChange;
 
 use crate::law::{LINK, cancellation, dial_in, field, order, place, status};
 use crate::rig::{Rig, code, free_port, health, link, listen, until};
@@ -100,7 +101,7 @@ async fn an_astm_analyzer_that_asked_for_an_order_is_told_that_it_is_taken_back(
         analyzer.messages.remove(1)
     });
     assert_eq!(orders(&told.await.unwrap()), ["O|1|TUBE1||^^^G-1|R||||||C"]);
-    let tasks = || journal.reader().unwrap().link_tasks(LINK, 10).unwrap().len();
+    let tasks = || journal.reader().unwrap().link_tasks(LINK, 0, 10).unwrap().len();
     until("it is noted", || tasks() == 0).await;
     gateway.stop().await;
 }
@@ -122,6 +123,40 @@ async fn a_connection_that_comes_back_is_told_without_having_to_ask() {
     assert_eq!(field(&told, "ORC", 2), "A1", "what was not answered on the old one is told on the new one");
     second.answer(&told, "OK").await;
     until("the order is in progress", || status(&journal, "A1") == OrderStatus::InProgress).await;
+    gateway.stop().await;
+}
+
+/// An order of another patient for a test no instrument here knows.
+fn another_patients(number: &str, tube: &str) -> OrderChange {
+    let OrderChange::New(mut change) = order(number, tube) else { unreachable!("it is a new one") };
+    change.patient.patient.id = Phi::new("PAT8");
+    change.tests[0].universal_service_id.code = "ELSEWHERE".into();
+    OrderChange::New(change)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i13_a_tube_of_two_patients_is_not_told_and_does_not_stop_the_others() {
+    let (rig, port) = (Rig::new().await, free_port());
+    driver(&rig, "one", "hl7", "G-1", "");
+    let line = format!("{}\npush_orders = true\ndriver = \"one\"", listen(port));
+    let gateway = rig.gateway_with_drivers(&link(LINK, "hl7", &line)).await;
+    let journal = gateway.journal().clone();
+    let both = |n: usize| {
+        let tube = format!("TUBE{n}");
+        [order(&format!("A{n}"), &tube), another_patients(&format!("B{n}"), &tube)]
+    };
+    let mut changes: Vec<OrderChange> = (0..70).flat_map(both).collect();
+    changes.push(order("A99", "TUBE99"));
+    place(&journal, "E1", changes).await;
+    let mut analyzer = dial_in(port).await;
+    let told = analyzer.hear().await;
+    assert_eq!(field(&told, "ORC", 2), "A99", "the only tube of one patient");
+    analyzer.answer(&told, "OK").await;
+    until("it is in progress", || status(&journal, "A99") == OrderStatus::InProgress).await;
+    // The EHR takes the other patient's order back: now it is certain whose tube it is.
+    place(&journal, "E2", vec![cancellation("B7")]).await;
+    let told = analyzer.hear().await;
+    assert_eq!(field(&told, "ORC", 2), "A7");
     gateway.stop().await;
 }
 

@@ -53,7 +53,7 @@ pub fn status(journal: &Journal, number: &str) -> OrderStatus {
 
 /// What the link still has to tell its instrument.
 fn tasks(journal: &Journal) -> usize {
-    journal.reader().unwrap().link_tasks(LINK, 10).unwrap().len()
+    journal.reader().unwrap().link_tasks(LINK, 0, 10).unwrap().len()
 }
 
 pub fn query(control_id: &str, tube: &str) -> String {

@@ -208,7 +208,7 @@ async fn a_worklist_goes_out_once_after_contention_refusals_and_a_cut_line() {
             analyzer.say(&["H|\\^&|||x", "L|1|N"]);
         }
         let reader = journal.reader().unwrap();
-        analyzer.until("everything is marked", |_| reader.link_tasks("immunology", 10).unwrap().is_empty());
+        analyzer.until("everything is marked", |_| reader.link_tasks("immunology", 0, 10).unwrap().is_empty());
         assert_eq!(analyzer.messages.len(), 1, "sent once, and what it does not measure never");
     })
     .await
@@ -241,7 +241,7 @@ async fn a_worklist_on_a_serial_line_and_after_a_restart_of_the_gateway() {
         analyzer.until("the worklist comes", |analyzer| !analyzer.messages.is_empty());
         assert_eq!(orders(&analyzer.messages[0]), ["O|1|S-1||^^^2450|R||||||A"]);
         let reader = journal.reader().unwrap();
-        analyzer.until("it is marked", |_| reader.link_tasks("immunology", 10).unwrap().is_empty());
+        analyzer.until("it is marked", |_| reader.link_tasks("immunology", 0, 10).unwrap().is_empty());
     })
     .await
     .unwrap();

@@ -60,17 +60,17 @@ impl Reader {
         by_id(&self.conn, &self.seal, id)
     }
 
-    /// What a link is to tell its instrument, at most `limit`: what was taken back, then what is still to be done, oldest
-    /// order first. A task stays until it is marked with
+    /// What a link is to tell its instrument, at most `limit` behind the first `skip`: what was taken back, then what is
+    /// still to be done, oldest order first. A task stays until it is marked with
     /// [`super::super::Journal::mark_order`].
-    pub fn link_tasks(&self, link: &str, limit: usize) -> Result<Vec<LinkTask>, JournalError> {
+    pub fn link_tasks(&self, link: &str, skip: usize, limit: usize) -> Result<Vec<LinkTask>, JournalError> {
         let sql = format!(
             "SELECT {COLUMNS}, l.state = 2 FROM work_order_link l JOIN work_order w ON w.id = l.work_order
              WHERE l.link = ?1 AND (l.state = 2 OR l.state = 0 AND w.status <= 1)
-             ORDER BY l.state = 0, l.work_order LIMIT ?2"
+             ORDER BY l.state = 0, l.work_order LIMIT ?2 OFFSET ?3"
         );
         let mut statement = self.conn.prepare_cached(&sql)?;
-        let mut rows = statement.query((link, limit as i64))?;
+        let mut rows = statement.query((link, limit as i64, skip as i64))?;
         let mut tasks = Vec::new();
         while let Some(row) = rows.next()? {
             let is_cancellation = row.get(6)?;

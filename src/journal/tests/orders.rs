@@ -60,7 +60,7 @@ impl Bench {
     }
 
     fn tasks(&self, link: &str) -> Vec<(String, bool)> {
-        let tasks = self.journal.reader().unwrap().link_tasks(link, 10).unwrap();
+        let tasks = self.journal.reader().unwrap().link_tasks(link, 0, 10).unwrap();
         let name = |t: &LinkTask| t.order.order.placer_order_number.id.expose().to_string();
         tasks.iter().map(|t| (name(t), t.is_cancellation)).collect()
     }

@@ -279,13 +279,10 @@ impl Desk {
         }
     }
 
-    /// Sends orders of one specimen, each patient's by themselves.
+    /// Sends orders of one specimen.
     async fn dispatch(&mut self, peer: &Peer, id: &Phi, work: &[Work], control: Control, zone: &TimeZone) {
         if work.is_empty() {
             return;
-        }
-        if control == Control::New && !dialogue::is_one_patient(work) {
-            return self.office.desk.count(why::PATIENTS);
         }
         let now = time(jiff::Timestamp::now().as_millisecond(), zone);
         match dialogue::law_orders(peer, id, work, control, &self.names(&now)) {

@@ -2,7 +2,7 @@
 //! caller, who is told which of them the instrument then knows.
 
 use super::host::{self, Container, Control, Found, Stamp, Work};
-use crate::clinical::{Patient, Phi};
+use crate::clinical::Phi;
 use crate::mapping::{MapError, message_id};
 use crate::message::hl7::query::{Answer, Dialect, HostQuery, Peer, Wanted};
 use std::collections::BTreeMap;
@@ -56,11 +56,6 @@ pub enum Outcome {
     Accepted,
     /// It does not.
     Refused,
-}
-
-/// True when the orders are for one person.
-pub fn is_one_patient(work: &[Work]) -> bool {
-    Patient::are_one(work.iter().map(|work| &work.order.patient.patient))
 }
 
 /// The reply to a query. `specimens` has the orders for each id that was asked for, or all there are.

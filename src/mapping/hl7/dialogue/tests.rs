@@ -214,14 +214,6 @@ fn an_answer_says_what_became_of_each_order() {
 }
 
 #[test]
-fn orders_of_two_people_on_one_id_are_nobodys() {
-    let mut other = work(2, "A2", &[glucose()]);
-    assert!(is_one_patient(&[work(1, "A1", &[glucose()]), other.clone()]));
-    other.order.patient.patient.id = Phi::new("PAT8");
-    assert!(!is_one_patient(&[work(1, "A1", &[glucose()]), other]));
-}
-
-#[test]
 fn a_display_query_is_answered_line_by_line() {
     let raw = "MSH|^~\\&|Mindray|BS-200E|||20070723170707||QRY^Q02|7|P|2.3.1||||||ASCII|||\n\
         QRD|20070723170707|R|D|1|||RD|TUBE1|OTH|||T|\nQRF|BS-200E|||||RCT|COR|ALL||\n";

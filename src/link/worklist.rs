@@ -24,8 +24,8 @@ const QUERY_MAX: usize = 64 * 1024;
 const TASKS_MAX: usize = 8;
 /// Without a signal, tasks are looked for this often.
 const TASKS_POLL: Duration = Duration::from_secs(15);
-/// An instrument that did not take a worklist is offered it again after this time.
-const AGAIN_AFTER: Duration = Duration::from_secs(30);
+/// An instrument that did not take a worklist is offered it again after this time (LIS01-A2 asks for 10 s at least).
+const AGAIN_AFTER: Duration = Duration::from_secs(10);
 
 /// One connection's end.
 pub struct Worklist {

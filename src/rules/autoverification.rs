@@ -423,7 +423,6 @@ impl Ready {
     }
 
     fn judge_delta(&self, observation: &Observation, received_ms: i64, facts: &Facts) -> Judged {
-        let Value::Number(now) = &observation.value else { return None };
         let passed = |why: &str| Some((Outcome::Passed, why.to_string(), None));
         let held = |why: &str| Some((Outcome::Held, why.to_string(), None));
         let days = self.rule.within_days.unwrap_or(0);
@@ -432,6 +431,9 @@ impl Ready {
             return passed("no previous value");
         };
         let Value::Number(before) = &previous.value else { return passed("the previous value is no number") };
+        let Value::Number(now) = &observation.value else {
+            return held("it is no number that can be compared with the previous value");
+        };
         let Some((diff, before)) = difference(now, &observation.ucum, before, &previous.ucum) else {
             return held("the previous value is in a unit that cannot be compared");
         };

@@ -5,10 +5,8 @@ use jiff::civil::Date;
 use jiff::fmt::strtime::{self, BrokenDownTime};
 
 /// Dates that can be read in one way only; a date with dots has its day first.
-const DATES: [&str; 10] = [
-    "%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y%m%d", "%d.%m.%Y", "%d-%b-%Y", "%d %b %Y", "%d/%b/%Y", "%b %d %Y",
-    "%d %B %Y",
-];
+const DATES: [&str; 9] =
+    ["%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y%m%d", "%d.%m.%Y", "%d-%b-%Y", "%d %b %Y", "%d/%b/%Y", "%b %d %Y"];
 /// Zones that have a name and an offset of their own (RFC 5322, 4.3).
 const ZONES: [(&str, &str); 11] = [
     ("Z", "+0000"),
@@ -23,30 +21,15 @@ const ZONES: [(&str, &str); 11] = [
     ("PST", "-0800"),
     ("PDT", "-0700"),
 ];
-/// Months in French, German, Spanish, Italian and Portuguese by their beginnings.
+/// Months in English, French, German, Spanish, Italian and Portuguese by their beginnings.
 #[rustfmt::skip]
-const MONTHS: [(&str, &str); 33] = [
-    ("janv", "Jan"), ("jän", "Jan"), ("ene", "Jan"), ("gen", "Jan"), ("fév", "Feb"), ("fev", "Feb"),
-    ("feb", "Feb"), ("mär", "Mar"), ("mrz", "Mar"), ("mars", "Mar"), ("avr", "Apr"), ("abr", "Apr"),
-    ("mai", "May"), ("may", "May"), ("mag", "May"), ("juin", "Jun"), ("juni", "Jun"), ("giu", "Jun"),
-    ("juil", "Jul"), ("juli", "Jul"), ("lug", "Jul"), ("aoû", "Aug"), ("aou", "Aug"), ("ago", "Aug"),
-    ("set", "Sep"), ("okt", "Oct"), ("ott", "Oct"), ("out", "Oct"), ("nov", "Nov"), ("dez", "Dec"),
-    ("déc", "Dec"), ("dec", "Dec"), ("dic", "Dec"),
-];
-/// What is English already.
-const ENGLISH: [&str; 12] = [
-    "january",
-    "february",
-    "march",
-    "april",
-    "may",
-    "june",
-    "july",
-    "august",
-    "september",
-    "october",
-    "november",
-    "december",
+const MONTHS: [(&str, &str); 37] = [
+    ("jan", "Jan"), ("jän", "Jan"), ("ene", "Jan"), ("gen", "Jan"), ("feb", "Feb"), ("fév", "Feb"), ("fev", "Feb"),
+    ("mar", "Mar"), ("mär", "Mar"), ("mrz", "Mar"), ("apr", "Apr"), ("avr", "Apr"), ("abr", "Apr"), ("mai", "May"),
+    ("may", "May"), ("mag", "May"), ("jun", "Jun"), ("juin", "Jun"), ("giu", "Jun"), ("jul", "Jul"), ("juil", "Jul"),
+    ("lug", "Jul"), ("aug", "Aug"), ("aoû", "Aug"), ("aou", "Aug"), ("ago", "Aug"), ("sep", "Sep"), ("set", "Sep"),
+    ("oct", "Oct"), ("okt", "Oct"), ("ott", "Oct"), ("out", "Oct"), ("nov", "Nov"), ("dec", "Dec"), ("déc", "Dec"),
+    ("dez", "Dec"), ("dic", "Dec"),
 ];
 /// Longest text that is tried, in bytes.
 const TEXT_MAX: usize = 64;
@@ -68,7 +51,7 @@ pub(super) fn fault(format: &str) -> Option<String> {
         Ok(written) => written,
         Err(error) => return Some(error.to_string()),
     };
-    let whole = by_format(&written, format).is_some();
+    let whole = by_format(&plain(&written), format).is_some();
     (!whole).then(|| "it must say year, month and day, such as \"%d/%m/%Y %H:%M\"".to_string())
 }
 
@@ -90,7 +73,7 @@ fn plain(text: &str) -> String {
     }
 }
 
-/// The name of a month in one of the languages above, as its three English letters.
+/// The names of months in one of the languages above as three English letters.
 fn in_english(text: &str) -> String {
     let is_word = |c: char| c.is_alphabetic();
     let Some(start) = text.find(is_word) else { return text.to_string() };
@@ -100,15 +83,15 @@ fn in_english(text: &str) -> String {
         let piece = rest.get(..length.unwrap_or(rest.len())).unwrap_or(rest);
         let lower = piece.to_lowercase();
         let month = MONTHS.iter().find(|(beginning, _)| lower.starts_with(beginning));
-        let month = month.filter(|_| !ENGLISH.contains(&lower.as_str()));
         done.push_str(month.map_or(piece, |(_, english)| english));
         from += piece.len();
     }
     done
 }
 
+/// A plain text by a format; months have three letters by now, whatever the format calls them.
 fn by_format(text: &str, format: &str) -> Option<String> {
-    let read = strtime::parse(format, text).ok()?;
+    let read = strtime::parse(format.replace("%B", "%b"), text).ok()?;
     let date = read.to_date().ok()?;
     let mut digits = day(date);
     if read.hour().is_some() {
@@ -202,6 +185,29 @@ fn digit(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_month_is_read_in_six_languages() {
+        let languages = [
+            "January February March April May June July August September October November December",
+            "janvier février mars avril mai juin juillet août septembre octobre novembre décembre",
+            "Januar Februar März April Mai Juni Juli August September Oktober November Dezember",
+            "enero febrero marzo abril mayo junio julio agosto septiembre octubre noviembre diciembre",
+            "gennaio febbraio marzo aprile maggio giugno luglio agosto settembre ottobre novembre dicembre",
+            "janeiro fevereiro março abril maio junho julho agosto setembro outubro novembro dezembro",
+        ];
+        for months in languages {
+            for (number, month) in (1..).zip(months.split(' ')) {
+                let read = format!("2015{number:02}06");
+                assert_eq!(digits(&format!("6 {month} 2015"), &[]).as_deref(), Some(read.as_str()), "{month}");
+                for format in ["%d-%b-%y", "%d-%B-%y"] {
+                    let dashes = digits(&format!("06-{month}-15"), &[format.to_string()]);
+                    assert_eq!(dashes.as_deref(), Some(read.as_str()), "{month} by {format}");
+                }
+            }
+        }
+        assert_eq!(fault("%d %B %Y"), None);
+    }
 
     #[test]
     fn what_has_one_reading_is_read() {

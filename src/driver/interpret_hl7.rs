@@ -297,9 +297,11 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
         }
     }
 
-    /// What made this result, where OBX-18 repeats because one name does not say it (LAW: kind of analyzer, then the
-    /// one that did it). The first is read as the instrument's, so this is the last.
+    /// What made this result in a message of LAW (LAB-29), where OBX-18 names the kind of analyzer first and the one
+    /// that did it last. Elsewhere the lowest level comes first (HL7 v2, 7.4.2.18).
     fn last_named(&self, segment: &Segment) -> Option<String> {
+        let profiles = self.scope.get("MSH").map(|header| header.repeats(21, 1, None)).unwrap_or_default();
+        profiles.iter().find(|profile| profile.trim() == "LAB-29")?;
         let is_obx_18 = |p: &Place| (p.record.as_str(), p.field, p.component) == ("OBX", 18, Some(1));
         self.reader.driver.schema.fields.equipment.places().find(|place| is_obx_18(place))?;
         let repeats = segment.repeats(18, 1, None);

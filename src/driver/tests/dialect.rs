@@ -118,6 +118,12 @@ fn each_result_names_what_made_it_and_its_dilution() {
     );
     let hl7 = with("", &ORU.replace("|||20260715082900", "|||||||SN7|20260715082900"));
     assert_eq!(observations(&hl7)[0].equipment, "SN7");
+    // The lowest level comes first, but last in LAW.
+    let several = ORU.replace("|||20260715082900", "|||||||MODULE-3~CLUSTER-1|20260715082900");
+    assert_eq!(observations(&with("", &several))[0].equipment, "MODULE-3");
+    let law = several.replacen("|P|2.5.1|||||||", "|P|2.5.1|||||||||LAB-29^IHE|", 1);
+    assert_ne!(law, several);
+    assert_eq!(observations(&with("", &law))[0].equipment, "CLUSTER-1");
 }
 
 #[test]

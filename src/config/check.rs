@@ -618,7 +618,10 @@ impl Checks<'_> {
                 } else if line.tls != other.tls {
                     let message = format!("{taken} `{}` has the same port and another [link.tls]", other.name);
                     self.say(&format!("{path}.tls"), message, "a port has one certificate: write the same in both");
-                } else if let Some(both) = line.peers.iter().find(|peers| other.peers.contains(peers)) {
+                } else if let Some(both) = line.peers.iter().find(|peers| {
+                    let parse = |text: &String| text.parse::<link::peers::Peers>().ok();
+                    parse(peers).is_some_and(|own| other.peers.iter().filter_map(parse).any(|theirs| theirs == own))
+                }) {
                     let message = format!("`{both}` is among the `peers` of {taken} `{}`", other.name);
                     self.say(&format!("{path}.peers"), message, "an address dials for one link");
                 }

@@ -136,6 +136,7 @@ fn links_share_a_port_when_who_dials_tells_whose_it_is() {
     assert_eq!(second(""), [], "whoever the first does not name");
     assert_eq!(second("peers = [\"10.0.0.6\", \"10.0.1.0/24\"]"), []);
     one(second("peers = [\"10.0.0.6\", \"10.0.0.5\"]"), 14, &["`10.0.0.5` is among the `peers` of link[0]"]);
+    one(second("peers = [\"10.0.0.5/32\"]"), 14, &["`10.0.0.5/32` is among the `peers` of link[0]"]);
     one(second("peers = [\"lab-1\"]"), 14, &["`lab-1` is no address", "10.0.1.0/24"]);
     one(but("listen = \"0.0.0.0:4001\"", "dial = \"10.0.0.5:1\"\npeers = [\"10.0.0.5\"]"), 7, &["that listens"]);
 }

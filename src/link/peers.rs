@@ -11,6 +11,19 @@ pub struct Peers {
 }
 
 impl Peers {
+    /// One network has one form, however it was written: no bits behind the leading ones.
+    fn of(network: IpAddr, bits: u8) -> Self {
+        let network = match network {
+            IpAddr::V4(v4) => {
+                (u32::from(v4) & u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0)).to_be_bytes().into()
+            }
+            IpAddr::V6(v6) => {
+                (u128::from(v6) & u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0)).to_be_bytes().into()
+            }
+        };
+        Peers { network, bits }
+    }
+
     /// How many leading bits are given, when `address` is one of them: of several that fit, the one with most is meant.
     pub fn fit(&self, address: IpAddr) -> Option<u8> {
         let same = match (self.network, address.to_canonical()) {
@@ -32,6 +45,8 @@ impl FromStr for Peers {
     fn from_str(text: &str) -> Result<Self, String> {
         let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
         let network: IpAddr = address.parse().map_err(|_| format!("`{text}` is no address"))?;
+        // As a listener on [::] would show it.
+        let network = if bits.is_none() { network.to_canonical() } else { network };
         let most = if network.is_ipv4() { 32 } else { 128 };
         let bits =
             match bits {
@@ -40,7 +55,7 @@ impl FromStr for Peers {
                     format!("`{text}` is no network: it ends in the number of leading bits, 0 to {most}")
                 })?,
             };
-        Ok(Peers { network, bits })
+        Ok(Peers::of(network, bits))
     }
 }
 
@@ -59,6 +74,10 @@ mod tests {
         assert_eq!(fit("fd00::/8", "fd12::1"), Some(8));
         assert_eq!(fit("10.0.0.5", "::ffff:10.0.0.5"), Some(32), "as a listener on [::] sees it");
         assert_eq!(fit("::/0", "10.0.0.5"), None);
+        assert_eq!(fit("::ffff:10.0.0.5", "10.0.0.5"), Some(32));
+        let same = |a: &str, b: &str| a.parse::<Peers>() == b.parse::<Peers>();
+        assert!(same("10.0.0.5", "10.0.0.5/32") && same("10.0.1.0/24", "10.0.1.7/24") && same("fd00::1/8", "fd00::/8"));
+        assert!(!same("10.0.1.0/24", "10.0.1.0/25") && same("1.2.3.4/0", "0.0.0.0/0"));
         for wrong in ["", "lab-1", "10.0.0", "10.0.0.0/33", "10.0.0.0/", "fd00::/129", "10.0.0.0/-1"] {
             assert!(wrong.parse::<Peers>().is_err(), "{wrong}");
         }

@@ -3,6 +3,7 @@
 use super::config::{Config, FRAME_TIMEOUT_MS, MESSAGE_TIMEOUT_MS, REPLY_TIMEOUT_MS};
 use crate::driver::schema::Wire;
 use crate::wire::Protocol;
+use crate::wire::line::Framing;
 use serde::Serialize;
 
 /// One setting that a driver may have a say in.
@@ -65,8 +66,23 @@ pub fn settled(link: &Config, wire: Option<&Wire>) -> Vec<Settled> {
         return all;
     }
     let (own, of_both) = (&link.timers, &with.timers);
-    let reply = REPLY_TIMEOUT_MS.to_string();
-    say("reply_timeout_ms", text(&own.reply_timeout_ms), text(&of_both.reply_timeout_ms), &reply);
+    // On a line of no standard the frame's own times go before the timers.
+    let framed = |pick: fn(&Framing) -> Option<u64>| {
+        let text = |framing: &Option<Framing>| framing.as_ref().and_then(pick).map(|ms| ms.to_string());
+        (text(&link.framing), text(&with.framing))
+    };
+    let (own_reply, reply) = framed(|framing| framing.reply_within_ms);
+    let (own_idle, idle) = framed(|framing| framing.idle_ms);
+    match reply {
+        Some(_) => say("framing.reply_within_ms", own_reply, reply, ""),
+        None => {
+            let default = REPLY_TIMEOUT_MS.to_string();
+            say("reply_timeout_ms", text(&own.reply_timeout_ms), text(&of_both.reply_timeout_ms), &default);
+        }
+    }
+    if idle.is_some() {
+        say("framing.idle_ms", own_idle, idle, "");
+    }
     if link.protocol == Protocol::Astm {
         let frame = FRAME_TIMEOUT_MS.to_string();
         say("frame_timeout_ms", text(&own.frame_timeout_ms), text(&of_both.frame_timeout_ms), &frame);
@@ -124,6 +140,18 @@ mod tests {
         );
         let with = link.with_driver(&wire);
         assert_eq!((with.timers.reply_timeout().as_millis(), with.timers.frame_timeout().as_millis()), (1_200, 8_000));
+        let framing = Framing { reply_within_ms: Some(1_000), idle_ms: Some(300), ..Framing::default() };
+        let wire = Wire { framing: Some(framing), reply_timeout_ms: Some(9_000), ..Wire::default() };
+        let lines = settled(&Config { protocol: Protocol::Lines, ..Config::default() }, Some(&wire));
+        let told: Vec<String> = lines.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            told,
+            [
+                "framing.reply_within_ms 1000 (driver)",
+                "framing.idle_ms 300 (driver)",
+                "message_timeout_ms 30000 (default)"
+            ]
+        );
         let alone = settled(&Config { protocol: Protocol::Hl7, ..Config::default() }, None);
         let told: Vec<String> = alone.iter().map(ToString::to_string).collect();
         assert_eq!(told, ["reply_timeout_ms 9000 (default)", "message_timeout_ms 30000 (default)"]);

@@ -55,9 +55,9 @@ struct Door {
 impl Door {
     /// How well this address fits, in leading bits; a link that names no peers takes whoever none of the others names.
     fn fit(&self, address: IpAddr) -> Option<i16> {
-        match self.peers.as_slice() {
-            [] => Some(-1),
-            peers => peers.iter().filter_map(|peers| peers.fit(address)).max().map(i16::from),
+        match self.shell.config.peers.is_empty() {
+            true => Some(-1),
+            false => self.peers.iter().filter_map(|peers| peers.fit(address)).max().map(i16::from),
         }
     }
 }

@@ -81,20 +81,37 @@ async fn links_that_share_a_port_are_told_apart_by_who_dials_and_a_stranger_is_t
     let shared = |name: &str, peers: &str| {
         link(name, "astm", &format!("{}\npeers = [{peers}]\ndriver = \"generic-astm\"", listen(port)))
     };
-    let gateway = rig.gateway(&(shared("icu", "\"127.0.0.2\"") + &shared("lab", "\"127.0.0.8/30\""))).await;
-    let dial = |from: &'static str| async move {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
-        socket.connect(format!("127.0.0.1:{port}").parse().unwrap()).await.unwrap()
-    };
-    for (from, specimen) in [("127.0.0.2", "S1"), ("127.0.0.9", "S2"), ("127.0.0.11", "S3")] {
-        session(&mut dial(from).await, &message("1", specimen, "5.1", "20260101120000")).await;
+    let links = [("icu", "\"127.0.0.2\""), ("lab", "\"127.0.0.8/30\""), ("cell", "\"127.0.0.10\"")];
+    let gateway = rig.gateway(&links.map(|(name, peers)| shared(name, peers)).concat()).await;
+    // The most exact network wins.
+    for (from, specimen) in [("127.0.0.2", "S1"), ("127.0.0.9", "S2"), ("127.0.0.11", "S3"), ("127.0.0.10", "S4")] {
+        session(&mut dial(from, port).await, &message("1", specimen, "5.1", "20260101120000")).await;
     }
-    until("all is in the chart", || rig.chart().len() == 3).await;
-    assert_eq!((health(&gateway, "icu").messages, health(&gateway, "lab").messages), (1, 2));
-    let mut stranger = dial("127.0.0.12").await;
+    until("all is in the chart", || rig.chart().len() == 4).await;
+    assert_eq!(["icu", "lab", "cell"].map(|name| health(&gateway, name).messages), [1, 2, 1]);
+    let mut stranger = dial("127.0.0.12", port).await;
     assert!(stranger.read_u8().await.is_err(), "nobody speaks to it");
     let reasons = health(&gateway, "icu").reasons;
     assert_eq!(reasons["a connection from an address that no link of this port names: closed"], 1);
     gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_without_peers_takes_whoever_none_of_the_others_names() {
+    let (rig, port) = (Rig::new().await, free_port());
+    let at = |peers: &str| format!("{}\n{peers}driver = \"generic-astm\"", listen(port));
+    let gateway =
+        rig.gateway(&(link("icu", "astm", &at("peers = [\"127.0.0.2\"]\n")) + &link("rest", "astm", &at("")))).await;
+    for (from, specimen) in [("127.0.0.2", "S1"), ("127.0.0.3", "S2")] {
+        session(&mut dial(from, port).await, &message("1", specimen, "5.1", "20260101120000")).await;
+    }
+    until("all is in the chart", || rig.chart().len() == 2).await;
+    assert_eq!(["icu", "rest"].map(|name| health(&gateway, name).messages), [1, 1]);
+    gateway.stop().await;
+}
+
+async fn dial(from: &str, port: u16) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
+    socket.connect(format!("127.0.0.1:{port}").parse().unwrap()).await.unwrap()
 }

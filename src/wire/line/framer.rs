@@ -135,6 +135,13 @@ impl Framer {
             Place::Outside => self.take_outside(byte, items),
             Place::Inside => self.take_inside(byte, items),
         }
+        if self.outside.len() >= self.message_max {
+            self.end_noise(items);
+        }
+        if self.buffer.len() >= self.message_max {
+            self.end(Item::Cut, items);
+            self.beheaded = self.framing.start.0.is_empty();
+        }
     }
 
     fn take_outside(&mut self, byte: u8, items: &mut Vec<Item>) {
@@ -158,9 +165,6 @@ impl Framer {
             let start = self.outside.split_off(self.outside.len() - start.len());
             self.end_noise(items);
             self.begin(start);
-        }
-        if self.outside.len() >= self.message_max {
-            self.end_noise(items);
         }
     }
 
@@ -189,10 +193,6 @@ impl Framer {
                 0 => self.finish(items),
                 digits => self.place = Place::Check(digits),
             }
-        }
-        if self.buffer.len() >= self.message_max {
-            self.end(Item::Cut, items);
-            self.beheaded = self.framing.start.0.is_empty();
         }
     }
 

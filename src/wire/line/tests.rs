@@ -342,6 +342,11 @@ fn i10_a_message_without_an_end_is_kept_in_pieces_and_its_tail_is_no_message() {
     bench.feed(b"0123456789abcdefghij\nnext\n");
     assert_eq!(bench.incomplete(), [b"0123456789abcdef".as_slice(), b"ghij\n"]);
     assert_eq!(bench.complete(), [b"next\n"]);
+    // The line that begins a report reaches the limit by itself.
+    let report = Framing { first_line: Some("^A".into()), last_line: Some("^B".into()), ..Framing::default() };
+    let mut bench = Bench::with(ReceiverConfig { framing: report, message_max: 16, ..ReceiverConfig::default() });
+    bench.feed(b"A123456789abcde\nB\n");
+    assert_eq!(bench.incomplete(), [b"A123456789abcde\n"]);
 }
 
 #[test]

@@ -112,10 +112,18 @@ impl Patient {
         self.id == other.id && self.may_share_authority_with(other)
     }
 
-    /// True when these are one person: with orders of two people on one id nobody can tell whose tube this is.
+    /// True when these are one person, each with every other: with orders of two people on one id nobody can tell whose
+    /// tube this is.
     pub fn are_one<'p>(mut patients: impl Iterator<Item = &'p Patient>) -> bool {
-        let Some(first) = patients.next() else { return true };
-        patients.all(|patient| patient.shares_id_with(first))
+        let Some(mut named) = patients.next() else { return true };
+        patients.all(|patient| {
+            let is_same = patient.shares_id_with(named);
+            // Who names an authority decides for those that come after: a bare number fits two of them.
+            if named.id_authority.is_empty() {
+                named = patient;
+            }
+            is_same
+        })
     }
 
     /// True when the authorities of both identifiers may be one.

@@ -111,7 +111,7 @@ pub fn match_up(report: &Report, known: &Known, orders: Orders) -> Matched {
         known.on_specimen.iter().chain(numbered).filter(|stored| stored.status.is_valid()).collect();
     let Some(first) = candidates.first() else { return without_order(report, known, orders) };
     let patient = &first.order.patient;
-    if candidates.iter().any(|other| !other.order.patient.patient.shares_id_with(&patient.patient))
+    if !Patient::are_one(candidates.iter().map(|stored| &stored.order.patient.patient))
         || !is_named(&report.patient.id, patient, known)
     {
         return Matched::doubted(report, Doubt::OrderMismatch);

@@ -98,6 +98,22 @@ fn i13_orders_of_two_patients_on_one_specimen_hold_everything() {
 }
 
 #[test]
+fn i13_a_number_without_authority_does_not_make_one_of_two_patients() {
+    let of = |id, authority: &str| {
+        let mut stored = order(id, &format!("A{id}"), "P1", &["GLU"]);
+        stored.order.patient.patient.id_authority = authority.into();
+        stored
+    };
+    for [first, second, third] in [["", "NORTH", "SOUTH"], ["NORTH", "", "SOUTH"], ["NORTH", "SOUTH", ""]] {
+        let known = on_specimen(&[of(1, first), of(2, second), of(3, third)]);
+        let matched = match_up(&report(&["GLU"]), &known, Orders::WhenKnown);
+        assert_eq!(doubts(&matched), [Some(Doubt::OrderMismatch)], "{first} {second} {third}");
+    }
+    let known = on_specimen(&[of(1, ""), of(2, "NORTH"), of(3, "NORTH")]);
+    assert_eq!(doubts(&match_up(&report(&["GLU"]), &known, Orders::WhenKnown)), [None]);
+}
+
+#[test]
 fn i13_an_instrument_that_names_another_patient_holds_everything() {
     let known = on_specimen(&[order(1, "A1", "P1", &["GLU"])]);
     let named = |id: &str| {

@@ -2,7 +2,8 @@
 //!
 //! Records are written as the manual of the instrument prints them, with names in braces where something is filled in:
 //! `O|{n}|{specimen_id}|{Q.3.4}^{Q.3.5}|{tests}|{priority}||||||{action}`. `{Q.3.4}` and `{H.5}` echo what the
-//! instrument asked with; in a worklist nobody asked for they are empty. What is filled in is escaped.
+//! instrument asked with. In a worklist nobody asked for they are empty, and so are those in Q when everything is asked
+//! for; only the place of the specimen id in Q holds the id of the tube even then. What is filled in is escaped.
 
 use super::path::{Paths, Place};
 use serde::Deserialize;

@@ -2,10 +2,13 @@
 //!
 //! [`Host`] is what all links share: the drivers and one reading connection. An [`OrderDesk`] is one link's, whatever
 //! its protocol. HL7 queries are answered by [`asked`] and the task beside each connection, [`clerk`]; ASTM has
-//! [`super::worklist`].
+//! [`super::worklist`]. Which connection tells of what nobody asks for is a matter of [`turn`].
 
 pub mod asked;
+#[cfg(test)]
+mod bench;
 pub mod clerk;
+pub mod turn;
 
 use super::config::Config;
 use super::counters::LinkCounters;
@@ -17,8 +20,9 @@ use crate::driver::worklist::why;
 use crate::journal::{Journal, JournalError, LinkMark, LinkTask, Reader, SharedReader, StoredOrder, WorkOrderId};
 use crate::wire::Event;
 use jiff::tz::TimeZone;
-use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::{Notify, Semaphore};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{Notify, Semaphore, watch};
+use turn::{Teller, Told};
 
 /// Tasks read at once.
 const TASKS_PAGE: usize = 64;
@@ -27,7 +31,7 @@ const TASKS_LOOK_MAX: usize = 4096;
 /// What is counted when somebody asks whom the link does not list: nobody's orders are told (invariant I13).
 pub(super) const UNLISTED: &str = "an instrument asked for orders that is none of those the link lists";
 /// What is counted when nothing carries a cancellation.
-pub(super) const UNTOLD: &str = "an order was taken back that this instrument cannot be told of";
+const UNTOLD: &str = "an order was taken back that this instrument cannot be told of";
 
 /// What the links of a gateway need to answer their instruments.
 pub struct Host {
@@ -38,20 +42,31 @@ pub struct Host {
     reader: SharedReader,
 }
 
+/// Who is told of what nobody asks for.
+pub(super) enum Unasked<'s> {
+    /// This one.
+    Told(Speaker<'s>),
+    /// The link lists several instruments: nobody can ever tell which of them it would be.
+    Several,
+    /// Nobody has asked yet, and the site names no driver. What is due stays due.
+    NotYet,
+}
+
 /// The order desk of one link: looks orders up, and notes what its instruments were told of them.
 pub struct OrderDesk {
     host: Arc<Host>,
     pub(super) config: Config,
     /// What codes of the EHR stand for on this link.
     pub(super) codes: SiteCodes,
-    /// The connection that tells of orders unasked. One at a time, so that none is told twice.
-    pub(super) herald: Arc<Semaphore>,
-    /// Wakes whoever tells of orders unasked.
-    pub(super) changed: Arc<Notify>,
+    /// The connection that tells of new orders. One at a time, so that none is told twice.
+    herald: Arc<Semaphore>,
+    /// Wakes one of those that tell of orders unasked.
+    changed: Arc<Notify>,
+    /// Wakes all of them.
+    changes: watch::Sender<()>,
+    told: Mutex<Told>,
     speakers: Speakers,
     counters: Arc<LinkCounters>,
-    /// The driver of whoever asked last.
-    asked: Mutex<Option<String>>,
 }
 
 impl Host {
@@ -70,10 +85,11 @@ impl OrderDesk {
             codes: config.site_codes(),
             herald: Arc::new(Semaphore::new(1)),
             changed: host.journal.orders_changed(&config.name),
+            changes: watch::Sender::new(()),
+            told: Mutex::default(),
             speakers: Speakers::of(config, &host.zone),
             config: config.clone(),
             counters: counters.clone(),
-            asked: Mutex::default(),
         })
     }
 
@@ -87,15 +103,14 @@ impl OrderDesk {
         self.speakers.speaker(&self.host.registry, raw)
     }
 
-    /// Notes who asked: on a link whose driver nobody names it is who is told of what was taken back.
-    pub(super) fn note_asked(&self, speaker: &Speaker<'_>) {
-        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(speaker.driver.id.clone());
-    }
-
-    /// Who is told of what nobody asks for; `None` when nobody can tell which instrument it would be.
-    pub(super) fn unasked(&self) -> Option<Speaker<'_>> {
-        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        self.speakers.only(&self.host.registry, asked.as_deref())
+    /// Who is told of what nobody asks for. `asked` is the driver of whoever asked last on that connection, for a link
+    /// whose driver nobody names.
+    pub(super) fn unasked(&self, asked: Option<&str>) -> Unasked<'_> {
+        match self.speakers.only(&self.host.registry, asked) {
+            Some(speaker) => Unasked::Told(speaker),
+            None if self.config.instrument.len() > 1 => Unasked::Several,
+            None => Unasked::NotYet,
+        }
     }
 
     /// Reads from the journal. Blocks.
@@ -103,17 +118,21 @@ impl OrderDesk {
         self.host.reader.read(work)
     }
 
-    /// What the link's instrument is to be told unasked: what was taken back, and new orders where the link sends them.
+    /// What a connection is to tell unasked: what was taken back ([`turn`]), and new orders where the link sends them.
     /// Left out are orders on a tube for which several patients have orders, whoever is to measure them: nobody can
     /// tell whose it is (invariant I13), and those behind them do not wait for it. Blocks.
-    pub(super) fn tasks(&self, limit: usize) -> Result<Vec<LinkTask>, JournalError> {
+    pub(super) fn tasks(&self, teller: Teller, limit: usize) -> Result<Vec<LinkTask>, JournalError> {
         let (mut tasks, mut looked_at) = (Vec::new(), 0);
         while looked_at < TASKS_LOOK_MAX {
             let page = self.read(|reader| reader.link_tasks(&self.config.name, looked_at, TASKS_PAGE))?;
             let is_last = page.len() < TASKS_PAGE;
             looked_at += page.len();
             for task in page {
-                if task.is_cancellation || self.config.push_orders && self.is_one_patients(&task.order)? {
+                let is_for_it = match task.is_cancellation {
+                    true => self.told().is_to_take_back(teller, task.order.id.0),
+                    false => teller.pushes && self.is_one_patients(&task.order)?,
+                };
+                if is_for_it {
                     tasks.push(task);
                 }
                 if tasks.len() >= limit {
@@ -136,13 +155,28 @@ impl OrderDesk {
         Ok(is_one)
     }
 
-    /// Notes what became of an order here. What cannot be noted is told once more.
-    pub(super) async fn mark(&self, order: WorkOrderId, mark: LinkMark) {
+    /// Notes what became of an order on a connection. What cannot be noted is told once more.
+    pub(super) async fn mark(&self, teller: Teller, order: WorkOrderId, mark: LinkMark) {
+        match mark {
+            LinkMark::Sent => self.told().note(teller, order.0),
+            LinkMark::CancellationSent if !self.told().forget(teller, order.0) => return,
+            LinkMark::CancellationSent | LinkMark::NotForThis => {}
+        }
         let link = &self.config.name;
         if let Err(error) = self.host.journal.mark_order(order, link, mark).await {
             let order = order.0;
             tracing::warn!(link, order, "what the instrument was told of an order is not noted: {error}");
         }
+    }
+
+    /// Gives a cancellation up that nothing carries to the instrument.
+    pub(super) async fn give_up(&self, teller: Teller, order: WorkOrderId) {
+        self.count(UNTOLD);
+        self.mark(teller, order, LinkMark::CancellationSent).await;
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts and logs what is not told of an order. `code` is the EHR's for the test, empty when it is all of it.

@@ -5,7 +5,8 @@
 //! that the instrument asks again, and is answered again. A worklist is marked as sent after the acknowledgment of its
 //! last frame; a crash in between sends it again with the same content.
 
-use super::host::{OrderDesk, UNLISTED, UNTOLD};
+use super::host::turn::{Teller, Turn};
+use super::host::{OrderDesk, UNLISTED, Unasked};
 use super::listed::From;
 use super::speakers::Speaker;
 use crate::clinical::WorkOrder;
@@ -14,18 +15,12 @@ use crate::journal::{JournalError, LinkMark, LinkTask, StoredOrder, WorkOrderId}
 use crate::wire::{Event, Persist, Token};
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
 
 /// Longest entry looked through for a query, in bytes. One with 100 specimens takes less than 8 KiB.
 const QUERY_MAX: usize = 64 * 1024;
 /// Tasks looked at in one go; each order is a message of its own.
 const TASKS_MAX: usize = 8;
-/// Without a signal, tasks are looked for this often.
-const TASKS_POLL: Duration = Duration::from_secs(15);
-/// An instrument that did not take a worklist is offered it again after this time (LIS01-A2 asks for 10 s at least).
-const AGAIN_AFTER: Duration = Duration::from_secs(10);
 
 /// One connection's end.
 pub struct Worklist {
@@ -37,12 +32,9 @@ pub struct Worklist {
     /// What was handed to the line and is not acknowledged yet.
     sent: Option<(Token, Vec<WorkOrderId>, LinkMark)>,
     next_token: u64,
-    /// Tasks are not looked for before.
-    not_before: Instant,
-    /// This connection may tell of orders unasked, when it is its turn: its link sends worklists, or the instrument
-    /// asked here and so is who has what is taken back.
-    tells: bool,
-    herald: Option<OwnedSemaphorePermit>,
+    turn: Turn,
+    /// The driver of whoever asked here last.
+    asker: Option<String>,
 }
 
 /// What a look-up came to.
@@ -51,7 +43,7 @@ enum Found {
     Nothing,
     /// The instrument takes its question back.
     Cancelled,
-    /// Records to send, the orders in them, and whether the instrument asked.
+    /// Records to send, and the orders in them.
     Records(Outgoing),
 }
 
@@ -59,7 +51,10 @@ struct Outgoing {
     records: Vec<Vec<u8>>,
     orders: Vec<WorkOrderId>,
     mark: LinkMark,
+    /// The instrument asked for them.
     asked: bool,
+    /// Its driver, when the link knows who asked.
+    asker: Option<String>,
 }
 
 /// What the pump is to do.
@@ -81,9 +76,8 @@ impl Worklist {
             marking: None,
             sent: None,
             next_token: 0,
-            not_before: Instant::now(),
-            tells: desk.config.push_orders,
-            herald: None,
+            turn: Turn::new(desk, desk.config.push_orders, true),
+            asker: None,
         }
     }
 
@@ -138,27 +132,14 @@ impl Worklist {
                     // It panicked; the panic hook has told.
                     Err(_) => self.desk.count("orders could not be looked up"),
                 }
-                self.not_before = Instant::now() + TASKS_POLL;
                 continue;
             }
-            if !self.tells || self.sent.is_some() {
+            if self.sent.is_some() {
                 return std::future::pending().await;
             }
-            if self.herald.is_none() {
-                self.herald = self.desk.herald.clone().acquire_owned().await.ok();
-            }
-            let desk = self.desk.clone();
-            tokio::select! {
-                () = desk.changed.notified() => {}
-                () = tokio::time::sleep_until(self.not_before.into()) => {}
-            }
-            self.work = Some(tokio::task::spawn_blocking(move || {
-                let (found, marks) = task(&desk)?;
-                for (order, mark) in marks {
-                    tokio::runtime::Handle::current().block_on(desk.mark(order, mark));
-                }
-                Ok(found)
-            }));
+            self.turn.come().await;
+            let (desk, teller, asker) = (self.desk.clone(), self.turn.teller(), self.asker.clone());
+            self.work = Some(tokio::task::spawn_blocking(move || task(&desk, teller, asker.as_deref())));
         }
     }
 
@@ -170,19 +151,15 @@ impl Worklist {
             _ => return,
         };
         let Some((_, orders, mark)) = self.sent.take_if(|(sent, ..)| *sent == token) else { return };
-        let now = Instant::now();
         if !accepted {
             self.desk.count("orders were not taken by the instrument");
-            self.not_before = now + AGAIN_AFTER;
-            // Perhaps nobody is there any more: another connection may try.
-            self.herald = None;
-            return;
+            return self.turn.failed();
         }
-        self.not_before = now;
-        let desk = self.desk.clone();
+        self.turn.look_again();
+        let (desk, teller) = (self.desk.clone(), self.turn.teller());
         self.marking = Some(tokio::spawn(async move {
             for order in orders {
-                desk.mark(order, mark).await;
+                desk.mark(teller, order, mark).await;
             }
         }));
     }
@@ -192,8 +169,11 @@ impl Worklist {
         self.next_token += 1;
         // A worklist that still waits gives way to an answer; it is looked up again.
         self.sent = Some((token, outgoing.orders, outgoing.mark));
+        if outgoing.asker.is_some() {
+            self.asker = outgoing.asker;
+            self.turn.tells = true;
+        }
         if outgoing.asked {
-            self.tells = true;
             self.desk.count("a query was answered");
         }
         Say::Send(token, outgoing.records)
@@ -209,10 +189,11 @@ fn answer(desk: &OrderDesk, raw: &[u8]) -> Result<Found, JournalError> {
         return Ok(Found::Cancelled);
     }
     let mut stored: Vec<StoredOrder> = Vec::new();
+    let mut asker = None;
     if matches!(speaker.from, From::Unknown) {
         desk.count(UNLISTED);
     } else {
-        desk.note_asked(&speaker);
+        asker = Some(speaker.driver.id.clone());
         desk.read(|reader| {
             for id in query.specimens.iter().filter_map(|asked| asked.specimen_id.as_ref()) {
                 stored.extend(reader.open_work_orders_on(id)?);
@@ -230,14 +211,18 @@ fn answer(desk: &OrderDesk, raw: &[u8]) -> Result<Found, JournalError> {
     if query.specimens.iter().any(|asked| asked.specimen_id.is_none()) {
         desk.count("an instrument asked for a specimen whose id cannot be read");
     }
-    Ok(Found::Records(outgoing(desk, &stored, message, LinkMark::Sent, true)))
+    Ok(Found::Records(Outgoing { asked: true, asker, ..outgoing(desk, &stored, message, LinkMark::Sent) }))
 }
 
-/// The next worklist, and marks for tasks that make none. Blocks on the database.
-fn task(desk: &OrderDesk) -> Result<(Found, Vec<(WorkOrderId, LinkMark)>), JournalError> {
-    let told = desk.unasked();
-    let mut marks = Vec::new();
-    for LinkTask { order, is_cancellation } in desk.tasks(TASKS_MAX)? {
+/// The next worklist. Tasks that make none are marked. Blocks on the database.
+fn task(desk: &OrderDesk, teller: Teller, asker: Option<&str>) -> Result<Found, JournalError> {
+    let told = match desk.unasked(asker) {
+        Unasked::NotYet => return Ok(Found::Nothing),
+        Unasked::Several => None,
+        Unasked::Told(told) => Some(told),
+    };
+    let runtime = tokio::runtime::Handle::current();
+    for LinkTask { order, is_cancellation } in desk.tasks(teller, TASKS_MAX)? {
         let mark = if is_cancellation { LinkMark::CancellationSent } else { LinkMark::Sent };
         let alone = std::slice::from_ref(&order.order);
         let message = told
@@ -245,34 +230,28 @@ fn task(desk: &OrderDesk) -> Result<(Found, Vec<(WorkOrderId, LinkMark)>), Journ
             .and_then(|told| worklist::push(told.driver, &site(desk, told), alone, is_cancellation, &now(told)));
         let Some(message) = message else {
             if is_cancellation {
-                desk.count(UNTOLD);
-                marks.push((order.id, mark));
+                runtime.block_on(desk.give_up(teller, order.id));
             }
             continue;
         };
-        let outgoing = outgoing(desk, std::slice::from_ref(&order), message, mark, false);
+        let outgoing = outgoing(desk, std::slice::from_ref(&order), message, mark);
         if !outgoing.records.is_empty() {
-            return Ok((Found::Records(outgoing), marks));
+            return Ok(Found::Records(outgoing));
         }
-        marks.push((order.id, if is_cancellation { mark } else { LinkMark::NotForThis }));
+        let mark = if is_cancellation { mark } else { LinkMark::NotForThis };
+        runtime.block_on(desk.mark(teller, order.id, mark));
     }
-    Ok((Found::Nothing, marks))
+    Ok(Found::Nothing)
 }
 
-fn outgoing(
-    desk: &OrderDesk,
-    stored: &[StoredOrder],
-    message: worklist::Message,
-    mark: LinkMark,
-    asked: bool,
-) -> Outgoing {
+fn outgoing(desk: &OrderDesk, stored: &[StoredOrder], message: worklist::Message, mark: LinkMark) -> Outgoing {
     for left in &message.left_out {
         if let Some(order) = stored.get(left.order) {
             desk.left_out(order.id, &left.code, left.why);
         }
     }
     let orders = message.told.iter().filter_map(|at| stored.get(*at)).map(|order| order.id).collect();
-    Outgoing { records: message.records, orders, mark, asked }
+    Outgoing { records: message.records, orders, mark, asked: false, asker: None }
 }
 
 /// What the link knows beside the driver.

@@ -4,7 +4,7 @@
 use afferent::clinical::{OrderStatus, Phi};
 use afferent::journal::OrderChange;
 
-use crate::law::{LINK, cancellation, dial_in, field, order, place, status};
+use crate::law::{Analyzer, LINK, cancellation, dial_in, field, order, place, placed_before, status};
 use crate::rig::{Rig, code, free_port, health, link, listen, until};
 use crate::worklists::{self, orders};
 
@@ -103,6 +103,69 @@ async fn an_astm_analyzer_that_asked_for_an_order_is_told_that_it_is_taken_back(
     assert_eq!(orders(&told.await.unwrap()), ["O|1|TUBE1||^^^G-1|R||||||C"]);
     let tasks = || journal.reader().unwrap().link_tasks(LINK, 0, 10).unwrap().len();
     until("it is noted", || tasks() == 0).await;
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i13_of_two_analyzers_on_a_link_a_cancellation_goes_to_the_one_that_was_told_in_its_own_codes() {
+    let (rig, port) = (Rig::new().await, free_port());
+    for (id, glucose) in [("one", "G-1"), ("two", "G-2")] {
+        let header = format!("header = [\"{id}\"]\nevidence = [\"made up\"]\n");
+        driver(&rig, id, "astm", glucose, &format!("{header}[query]\n[orders]\ncancel_action = \"C\"\n"));
+    }
+    let gateway = rig.gateway_with_drivers(&link(LINK, "astm", &listen(port))).await;
+    let journal = gateway.journal().clone();
+    place(&journal, "E1", vec![order("A1", "TUBE1"), order("A2", "TUBE2")]).await;
+    let asking = tokio::task::spawn_blocking(move || {
+        [("one", "TUBE1"), ("two", "TUBE2")].map(|(name, tube)| {
+            let mut analyzer = worklists::Analyzer::dial(port);
+            analyzer.say(&[&format!("H|\\^&|||{name}"), &format!("Q|1|^{tube}||ALL||||||||O"), "L|1|N"]);
+            analyzer.until("the query is answered", |analyzer| analyzer.messages.len() == 1);
+            analyzer
+        })
+    });
+    let [mut one, mut two] = asking.await.unwrap();
+    until("both are in progress", || ["A1", "A2"].iter().all(|a| status(&journal, a) == OrderStatus::InProgress)).await;
+    // The one that asked last first: the other would get it if the first to ask spoke for the link.
+    for (analyzer, number, told) in
+        [(&mut two, "A2", "O|1|TUBE2||^^^G-2|R||||||C"), (&mut one, "A1", "O|1|TUBE1||^^^G-1|R||||||C")]
+    {
+        place(&journal, &format!("E{number}"), vec![cancellation(number)]).await;
+        tokio::task::block_in_place(|| {
+            analyzer.until("the cancellation comes", |analyzer| analyzer.messages.len() == 2);
+        });
+        assert_eq!(orders(&analyzer.messages[1]), [told]);
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_taken_back_waits_on_a_line_for_orders_until_somebody_has_asked() {
+    let (rig, port) = (Rig::new().await, free_port());
+    let apart = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let line = format!("{}\norders_dial = \"{}\"", listen(port), apart.local_addr().unwrap());
+    let gateway = rig.gateway(&link(LINK, "hl7", &line)).await;
+    place(gateway.journal(), "E1", vec![order("A1", "TUBE1")]).await;
+    let mut told = Analyzer::new(apart.accept().await.unwrap().0);
+    let mut asking = dial_in(port).await;
+    asking.say(&crate::law::query("Q1", "TUBE1")).await;
+    let orders = told.hear().await;
+    told.answer(&orders, "OK").await;
+    let journal = gateway.journal().clone();
+    until("it is in progress", || status(&journal, "A1") == OrderStatus::InProgress).await;
+    gateway.stop().await;
+    drop((told, asking, journal));
+
+    placed_before(&rig.data(), "E2", vec![cancellation("A1")]).await;
+    let gateway = rig.gateway(&link(LINK, "hl7", &line)).await;
+    let mut told = Analyzer::new(apart.accept().await.unwrap().0);
+    let mut asking = dial_in(port).await;
+    asking.say(&crate::law::query("Q2", "TUBE9")).await;
+    let mut messages = vec![told.hear().await];
+    told.answer(&messages[0], "OK").await;
+    messages.push(told.hear().await);
+    let cancelled = messages.iter().filter(|message| field(message, "ORC", 1) == "CA");
+    assert_eq!(cancelled.map(|message| field(message, "OBR", 2)).collect::<Vec<_>>(), ["A1"], "{messages:?}");
     gateway.stop().await;
 }
 

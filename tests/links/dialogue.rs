@@ -190,7 +190,7 @@ async fn i1_killed_while_it_tells(driver: &'static str, serial_line: bool) {
     };
     let links = link(driver, &near);
     let tubes: Vec<String> = (0..TUBES).map(|n| format!("T{n}")).collect();
-    placed_before(&rig.data(), tubes.iter().map(|tube| order(tube, "TSH")).collect()).await;
+    placed_before(&rig.data(), "E1", tubes.iter().map(|tube| order(tube, "TSH")).collect()).await;
 
     let work = if driver == ASKS { Work::Ask(tubes.clone()) } else { Work::Wait(TUBES) };
     let (frames, mut heard) = watch::channel(0);

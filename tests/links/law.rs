@@ -274,11 +274,11 @@ async fn older_queries_are_answered_in_their_own_words() {
 }
 
 /// Orders in a journal no gateway has open.
-pub async fn placed_before(data: &Path, changes: Vec<OrderChange>) {
+pub async fn placed_before(data: &Path, control_id: &str, changes: Vec<OrderChange>) {
     std::fs::create_dir_all(data).unwrap();
     let settings = journal::Config { free_min_mb: 0, ..journal::Config::default() };
     let journal = Journal::open(data, &settings).unwrap();
-    place(&journal, "E1", changes).await;
+    place(&journal, control_id, changes).await;
     journal.close();
 }
 
@@ -293,7 +293,7 @@ pub fn status_after(data: &Path, number: &str) -> OrderStatus {
 #[tokio::test(flavor = "multi_thread")]
 async fn i5_killed_while_an_order_is_in_flight_it_is_told_again_under_the_same_id() {
     let rig = Rig::new().await;
-    placed_before(&rig.data(), vec![order("A1", "TUBE1")]).await;
+    placed_before(&rig.data(), "E1", vec![order("A1", "TUBE1")]).await;
     let port = free_port();
     let links = link(LINK, "hl7", &listen(port));
     let gateway = rig.child(&links).await;

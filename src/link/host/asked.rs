@@ -24,6 +24,8 @@ pub struct Asked {
     pub specimens: Vec<OnSpecimen>,
     /// The zone of the instrument's clock.
     pub zone: TimeZone,
+    /// The driver that reads it.
+    pub driver: String,
 }
 
 /// Reads a query and looks up what it asks for. Blocks on the database. `None` when it is no query.
@@ -34,13 +36,13 @@ pub fn look_up(desk: &OrderDesk, raw: &[u8]) -> Result<Option<Asked>, JournalErr
     let speaker = desk.speaker(raw);
     let declared = speaker.charset.as_deref().or(speaker.driver.wire().charset.as_deref()).and_then(Charset::named);
     let Some(query) = query::query(raw, declared) else { return Ok(None) };
-    let mut asked = Asked { query, specimens: Vec::new(), zone: speaker.zone.clone() };
+    let (zone, driver) = (speaker.zone.clone(), speaker.driver.id.clone());
+    let mut asked = Asked { query, specimens: Vec::new(), zone, driver };
     if matches!(speaker.from, From::Unknown) {
         desk.count(UNLISTED);
         asked.query.wanted = Wanted::Unanswerable(UNLISTED);
         return Ok(Some(asked));
     }
-    desk.note_asked(&speaker);
     match &asked.query.wanted {
         Wanted::Specimens(ids) => {
             for id in ids {

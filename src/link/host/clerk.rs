@@ -6,7 +6,8 @@
 //! journal: after a crash an order that was not noted is told again, under the same message id.
 
 use super::asked::{self, as_work, by_specimen, time};
-use super::{OrderDesk, UNLISTED, UNTOLD};
+use super::turn::Turn;
+use super::{OrderDesk, UNLISTED, Unasked};
 use crate::clinical::{OrderStatus, Phi};
 use crate::driver::worklist::why;
 use crate::journal::{LinkMark, LinkTask, WorkOrderId};
@@ -17,26 +18,31 @@ use crate::wire::{Message, Token};
 use jiff::tz::TimeZone;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 
 /// Messages between pump and clerk. A connection has one question and one answer open at a time.
 const WAITING_MAX: usize = 64;
 /// Tasks taken up at once.
 const TASKS_MAX: usize = 64;
-/// Tasks are looked for this often: what was not answered is told again, and a lost signal costs no more than this.
-const TASKS_POLL: Duration = Duration::from_secs(20);
 /// What is counted when the instrument's character set or the message cannot carry an order.
 const UNWRITABLE: &str = "an order cannot be written for this instrument";
 
 /// What the connections of one link share.
 pub struct Office {
     desk: Arc<OrderDesk>,
-    /// Who the instrument is and how it speaks, as its last query said.
-    known: Mutex<Option<(Peer, Dialect)>>,
+    /// Who asked last, on a link that tells on another connection than it is asked on.
+    known: Arc<Mutex<Option<Known>>>,
     /// Where orders go on a link that dials another port for them, and who hands them in there.
     post: Option<mpsc::Sender<Dispatch>>,
     inbox: Option<tokio::sync::Mutex<mpsc::Receiver<Dispatch>>>,
+}
+
+/// Who the instrument is and how it speaks, as its last query said.
+#[derive(Clone)]
+struct Known {
+    peer: Peer,
+    dialect: Dialect,
+    driver: String,
 }
 
 /// The pump's end.
@@ -66,7 +72,7 @@ impl Office {
         let (post, inbox) = mpsc::channel(WAITING_MAX);
         Arc::new(Office {
             desk: desk.clone(),
-            known: Mutex::new(None),
+            known: Arc::default(),
             post: apart.then_some(post),
             inbox: apart.then(|| tokio::sync::Mutex::new(inbox)),
         })
@@ -76,9 +82,10 @@ impl Office {
     pub fn clerk(self: &Arc<Self>, outgoing: bool) -> Clerk {
         let (heard, hears) = mpsc::channel(WAITING_MAX);
         let (says, said) = mpsc::channel(WAITING_MAX);
-        let tells = outgoing || (self.desk.config.push_orders && self.post.is_none());
-        let office = self.clone();
-        let desk = Desk { office, says, open: HashMap::new(), next: 0, tells, herald: None, turn_at: Instant::now() };
+        let (office, apart) = (self.clone(), self.post.is_some());
+        let turn = Turn::new(&self.desk, outgoing || (self.desk.config.push_orders && !apart), outgoing || !apart);
+        let known = if apart { self.known.clone() } else { Arc::default() };
+        let desk = Desk { office, says, open: HashMap::new(), next: 0, known, turn };
         tokio::spawn(desk.serve(hears, outgoing));
         Clerk { heard, said }
     }
@@ -116,11 +123,9 @@ struct Desk {
     /// Our messages that are not answered yet.
     open: HashMap<Token, Dispatch>,
     next: u64,
-    /// This connection may tell of orders unasked, when it is its turn.
-    tells: bool,
-    herald: Option<OwnedSemaphorePermit>,
-    /// It does not ask for its turn before.
-    turn_at: Instant,
+    /// Who is told here.
+    known: Arc<Mutex<Option<Known>>>,
+    turn: Turn,
 }
 
 impl Desk {
@@ -137,12 +142,6 @@ impl Desk {
                     None => std::future::pending().await,
                 }
             };
-            let (herald, turn_at) = (office.desk.herald.clone(), self.turn_at);
-            // A connection that is half open keeps its turn until it is found out; whoever waits comes next.
-            let turn = async {
-                tokio::time::sleep_until(turn_at.into()).await;
-                herald.acquire_owned().await.ok()
-            };
             tokio::select! {
                 heard = hears.recv() => match heard {
                     None => return,
@@ -151,20 +150,15 @@ impl Desk {
                     Some(Heard::Failed(token)) => self.failed(token),
                 },
                 Some(dispatch) = next_posted => self.send(dispatch).await,
-                turn = turn, if self.tells && self.herald.is_none() => {
-                    self.herald = turn;
-                    self.tasks().await;
-                }
-                () = office.desk.changed.notified(), if self.herald.is_some() => self.tasks().await,
-                () = tokio::time::sleep(TASKS_POLL), if self.herald.is_some() => self.tasks().await,
+                () = self.turn.come() => self.tasks().await,
             }
         }
     }
 
-    /// A message of ours was not answered. Perhaps nobody is there any more: another connection may try.
+    /// A message of ours was not answered.
     fn failed(&mut self, token: Token) {
-        if self.open.remove(&token).is_some() && self.herald.take().is_some() {
-            self.turn_at = Instant::now() + TASKS_POLL;
+        if self.open.remove(&token).is_some() {
+            self.turn.failed();
         }
     }
 
@@ -177,9 +171,15 @@ impl Desk {
             return self.say(Say::Reply(token, None)).await;
         };
         if asked.query.wanted != Wanted::Unanswerable(UNLISTED) {
-            let known = (asked.query.peer.clone(), asked.query.dialect);
-            *self.office.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
-            self.tells |= asked.query.dialect == Dialect::Law && self.office.post.is_none();
+            let (peer, dialect) = (asked.query.peer.clone(), asked.query.dialect);
+            let known = Known { peer, dialect, driver: asked.driver.clone() };
+            let before = self.known.lock().unwrap_or_else(PoisonError::into_inner).replace(known);
+            match self.office.post {
+                None => self.turn.tells |= dialect == Dialect::Law,
+                // What was due could not be told before.
+                Some(_) if before.is_none() => self.office.desk.changed.notify_one(),
+                Some(_) => {}
+            }
         }
         let now = time(jiff::Timestamp::now().as_millisecond(), &asked.zone);
         match dialogue::reply(&asked.query, &asked.specimens, &self.names(&now)) {
@@ -234,35 +234,40 @@ impl Desk {
             }
         }
         // What was neither taken nor marked would be sent again at once, for ever.
-        if marked && self.herald.is_some() {
-            self.tasks().await;
+        if marked {
+            self.turn.look_again();
         }
     }
 
     /// Tells the instrument what it has not been told: orders where the link says so, and what was taken back.
     async fn tasks(&mut self) {
         let office = self.office.clone();
-        let known = office.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let (peer, dialect) = known.unwrap_or_else(|| (self.unknown_peer(), Dialect::Law));
-        let desk = office.desk.clone();
-        let Ok(Ok(tasks)) = tokio::task::spawn_blocking(move || desk.tasks(TASKS_MAX)).await else { return };
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let told = match office.desk.unasked(known.as_ref().map(|known| known.driver.as_str())) {
+            Unasked::NotYet => return,
+            Unasked::Several => None,
+            Unasked::Told(told) => Some(told),
+        };
+        let (peer, dialect) =
+            known.map_or_else(|| (self.unknown_peer(), Dialect::Law), |Known { peer, dialect, .. }| (peer, dialect));
+        let (desk, teller) = (office.desk.clone(), self.turn.teller());
+        let Ok(Ok(tasks)) = tokio::task::spawn_blocking(move || desk.tasks(teller, TASKS_MAX)).await else { return };
         let is_open = |task: &LinkTask| {
             let key = task.order.id.0;
             self.open.values().any(|dispatch| dispatch.orders.iter().any(|(_, order)| *order == key))
         };
         let due: Vec<LinkTask> = tasks.into_iter().filter(|task| !is_open(task)).collect();
         // Only LAW has a message for what nobody asks for: the instrument finds out when it asks again.
-        let Some(told) = office.desk.unasked().filter(|_| dialect == Dialect::Law) else {
+        let Some(told) = told.filter(|_| dialect == Dialect::Law) else {
             for task in due.iter().filter(|task| task.is_cancellation) {
-                office.desk.count(UNTOLD);
-                office.desk.mark(task.order.id, LinkMark::CancellationSent).await;
+                office.desk.give_up(teller, task.order.id).await;
             }
             return;
         };
         for nameless in due.iter().filter(|task| task.order.order.specimen.id.is_empty()) {
             let mark = if nameless.is_cancellation { LinkMark::CancellationSent } else { LinkMark::NotForThis };
             office.desk.left_out(nameless.order.id, "", why::NO_SPECIMEN);
-            office.desk.mark(nameless.order.id, mark).await;
+            office.desk.mark(teller, nameless.order.id, mark).await;
         }
         for (cancel, control) in [(true, Control::Cancel), (false, Control::New)] {
             let stored = due.iter().filter(|task| task.is_cancellation == cancel).map(|task| task.order.clone());
@@ -271,7 +276,7 @@ impl Desk {
                 for stored in &stored {
                     match as_work(&office.desk, told.driver, &told.zone, stored) {
                         Some(told) => work.push(told),
-                        None => office.desk.mark(stored.id, LinkMark::NotForThis).await,
+                        None => office.desk.mark(teller, stored.id, LinkMark::NotForThis).await,
                     }
                 }
                 self.dispatch(&peer, &id, &work, control, &told.zone).await;
@@ -308,7 +313,7 @@ impl Desk {
     }
 
     async fn mark(&self, order: i64, mark: LinkMark) {
-        self.office.desk.mark(WorkOrderId(order), mark).await;
+        self.office.desk.mark(self.turn.teller(), WorkOrderId(order), mark).await;
     }
 
     async fn is_requested(&self, order: i64) -> bool {
@@ -331,11 +336,8 @@ impl Desk {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clinical::{Coding, OrderNumber, OrderedTest, WorkOrder};
-    use crate::driver::Registry;
-    use crate::journal::{self, Journal, OrderChange};
-    use crate::link::{Config, LinkCounters, host::Host};
-    use crate::wire::{Persist, Protocol};
+    use crate::link::host::bench::Bench;
+    use std::time::Duration;
 
     const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -348,35 +350,13 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn an_order_that_is_not_answered_on_a_dead_connection_goes_out_on_the_next() {
-        let data = tempfile::tempdir().unwrap();
-        let settings = journal::Config { free_min_mb: 0, ..journal::Config::default() };
-        let journal = Journal::open(data.path(), &settings).unwrap();
-        let config = Config {
-            name: "chemistry".into(),
-            protocol: Protocol::Hl7,
-            driver: Some("generic-hl7".into()),
-            push_orders: true,
-            ..Config::default()
-        };
-        let host = Arc::new(Host::new("GW", &TimeZone::UTC, Registry::builtin(), &journal));
-        let counters = Arc::new(LinkCounters::new(&config.name, config.protocol));
-        let office = Office::new(&OrderDesk::new(&host, &config, &counters), false);
-        let mut order = WorkOrder {
-            placer_order_number: OrderNumber::new("A1"),
-            tests: vec![OrderedTest { universal_service_id: Coding::local("GLU", ""), alternate: None }],
-            ..WorkOrder::default()
-        };
-        order.specimen.id = Phi::new("TUBE1");
-        let part =
-            Persist { token: Token(1), session: 1, bytes: b"MSH".to_vec(), completes: true, identity: Some(vec![1]) };
-        let (changes, links) = (vec![OrderChange::New(Box::new(order))], Arc::from([config.name.clone()]));
-        journal.persist_orders("ehr", 1, part, changes, None, links).await.unwrap();
-
+        let bench = Bench::new(true);
+        let office = Office::new(&bench.desk, false);
+        bench.order("A1").await;
         let mut dead = office.clerk(false);
         let (token, message) = told(&mut dead).await;
         let mut alive = office.clerk(false);
         dead.failed(token);
         assert_eq!(told(&mut alive).await.1, message);
-        journal.close();
     }
 }

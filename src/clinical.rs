@@ -157,9 +157,10 @@ pub struct Order {
     /// Placer's number, echoed byte for byte (ORC-2, OBR-2).
     #[serde(skip_serializing_if = "Phi::is_empty")]
     pub placer_order_number: Phi,
-    /// Who gave the placer's number (EI.2 to EI.4, separated by `^`), when an order of the EHR says so.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub placer_namespace: String,
+    /// Who gave the placer's number (EI.2 to EI.4, separated by `^`; empty when the EHR did not say), when it is an
+    /// order's. What the instrument alone sent may be any number, of a specimen for example.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub placer_namespace: Option<String>,
     /// Filler's number, when the instrument sent one (ORC-3, OBR-3).
     #[serde(skip_serializing_if = "Phi::is_empty")]
     pub filler_order_number: Phi,

@@ -543,10 +543,10 @@ fn the_header_names_both_sides_the_version_and_the_character_set() {
 
 #[test]
 fn an_order_is_referred_to_by_its_number_and_whoever_gave_it() {
-    let system = |namespace: &str| {
+    let system = |namespace: Option<&str>| {
         let mut report = one(Value::Number(Decimal::parse("5.0").unwrap()));
         report.order.placer_order_number = Phi::new("A-1");
-        report.order.placer_namespace = namespace.into();
+        report.order.placer_namespace = namespace.map(String::from);
         let mut target = target(Format::FhirTransaction);
         target.fhir.order_system = "https://ehr.example/orders".into();
         let bundle: serde_json::Value = serde_json::from_slice(&map(&report, &target, &origin()).unwrap()).unwrap();
@@ -554,13 +554,14 @@ fn an_order_is_referred_to_by_its_number_and_whoever_gave_it() {
         assert_eq!((&reference["type"], &reference["identifier"]["value"]), (&"ServiceRequest".into(), &"A-1".into()));
         reference["identifier"]["system"].as_str().map(String::from)
     };
-    assert_eq!(system("").as_deref(), Some("https://ehr.example/orders"));
-    assert_eq!(system("EHR^1.2.840.99^ISO").as_deref(), Some("urn:oid:1.2.840.99"));
-    assert_eq!(system("EHR^https://ehr.example/n^URI").as_deref(), Some("https://ehr.example/n"));
+    assert_eq!(system(Some("")).as_deref(), Some("https://ehr.example/orders"));
+    assert_eq!(system(Some("EHR^1.2.840.99^ISO")).as_deref(), Some("urn:oid:1.2.840.99"));
+    assert_eq!(system(Some("EHR^https://ehr.example/n^URI")).as_deref(), Some("https://ehr.example/n"));
     assert_eq!(
-        system("HOSP^1.2.3^ISO").as_deref(),
+        system(Some("HOSP^1.2.3^ISO")).as_deref(),
         Some("urn:oid:2.16.840.1.113883.19.5"),
         "the site's own word first"
     );
-    assert_eq!(system("EHR"), None, "a name alone is no system");
+    assert_eq!(system(Some("EHR")), None, "a name alone is no system");
+    assert_eq!(system(None), None, "the EHR never gave a number that only the instrument says");
 }

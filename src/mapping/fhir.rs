@@ -172,12 +172,13 @@ impl Paper<'_> {
         Some(Reference { kind: Some("Patient"), identifier: Some(identifier), ..Reference::default() })
     }
 
-    /// The order the EHR placed, by the number it gave it.
+    /// The order the EHR placed, by the number it gave it. A number that only the instrument says is in no system: it
+    /// may be a specimen's, and another order of the EHR may have it (invariant I13).
     fn based_on(&self) -> Vec<Reference> {
         let order = &self.parcel.report.order;
         let placer = some(order.placer_order_number.expose());
         let reference = placer.map(|value| {
-            let system = self.order_system(&order.placer_namespace);
+            let system = order.placer_namespace.as_deref().and_then(|namespace| self.order_system(namespace));
             let identifier = Identifier { kind: identifier_type("PLAC"), system, value, assigner: None };
             Reference { kind: Some("ServiceRequest"), identifier: Some(identifier), ..Reference::default() }
         });

@@ -186,7 +186,7 @@ fn comments<'c>(message: &mut Message, comments: impl IntoIterator<Item = &'c St
 /// The placer's number exactly as it was ordered.
 fn placer(parcel: &Parcel) -> String {
     let order = &parcel.report.order;
-    entity(order.placer_order_number.expose(), &order.placer_namespace)
+    entity(order.placer_order_number.expose(), order.placer_namespace.as_deref().unwrap_or_default())
 }
 
 /// The filler order number with its name space: instruments count from 1, so a bare number is not unique. One that

@@ -82,7 +82,7 @@ impl Part {
         let mut report = matched.clone();
         let Some(order) = self.order.as_ref().map(|stored| &stored.order) else { return report };
         report.order.placer_order_number = order.placer_order_number.id.clone();
-        report.order.placer_namespace.clone_from(&order.placer_order_number.namespace);
+        report.order.placer_namespace = Some(order.placer_order_number.namespace.clone());
         if !order.filler_order_number.is_empty() {
             let OrderNumber { id, namespace } = &order.filler_order_number;
             report.order.filler_order_number = id.clone();

@@ -55,7 +55,7 @@ fn a_single_order_takes_all_results_of_its_specimen_and_gives_them_its_patient()
     let out = matched.parts[0].report(&matched.report);
     assert_eq!(out.patient.id.expose(), "P1");
     assert_eq!(out.patient.family.expose(), "SYNTHETIC");
-    assert_eq!(out.order.placer_namespace, "EHR");
+    assert_eq!(out.order.placer_namespace.as_deref(), Some("EHR"));
     assert_eq!(out.order.universal_service_id.unwrap().code, "CBC");
 }
 
@@ -181,4 +181,13 @@ fn a_panel_asks_for_each_of_its_tests() {
     assert_eq!(numbers(&matched), expected);
     assert_eq!(doubts(&matched), [None, None, None, Some(Doubt::NoOrder)]);
     assert_eq!(matched.parts[0].report(&matched.report).order.universal_service_id.unwrap().code, "LIVER");
+}
+
+#[test]
+fn i13_a_number_that_no_order_has_is_nobodys_but_the_instruments() {
+    let mut heard = report(&["GLU"]);
+    heard.order.placer_order_number = Phi::new("S1");
+    let matched = match_up(&heard, &Known::default(), Orders::WhenKnown);
+    let out = matched.parts[0].report(&matched.report);
+    assert_eq!((out.order.placer_order_number.expose(), out.order.placer_namespace), ("S1", None));
 }

@@ -8,8 +8,8 @@
 //!   the EHR gave. Otherwise everything is held as `order-mismatch`.
 //! - The patient is then the order's. One order alone takes all results of its specimen. Of several, a result answers
 //!   the one under the number the instrument sent, else the only one that asks for its test, else the only open one that
-//!   does. What fits none goes out under the patient without an order number, or is held as `no-order` where orders are
-//!   required.
+//!   does; one that asks for the test itself goes before one that asks for a panel. What fits none goes out under the
+//!   patient without an order number, or is held as `no-order` where orders are required.
 //! - Without any order the result is the instrument's own, or held as `no-order`. An id the EHR merged into another goes
 //!   out as the one that survived.
 //!
@@ -143,7 +143,9 @@ fn asked(part: &Part, report: &Report, codes: &SiteCodes) -> Option<Coding> {
     let results = || part.observations.iter().filter_map(|at| report.observations.get(*at as usize));
     let test = match part.order.as_ref()?.order.tests.as_slice() {
         [only] => Some(only),
-        several => several.iter().find(|test| results().any(|result| asks_for(test, report, result, codes))),
+        several => {
+            several.iter().find(|test| results().any(|result| asks_for(test, report, result, codes, By::NameOrPanel)))
+        }
     };
     test.map(|test| test.universal_service_id.clone())
 }
@@ -183,24 +185,42 @@ fn answered<'o>(
 ) -> Option<&'o StoredOrder> {
     let sent = &report.order.placer_order_number;
     let by_number = candidates.iter().filter(|c| !sent.is_empty() && c.order.placer_order_number.id == *sent);
-    let asks = |test: &OrderedTest| asks_for(test, report, observation, codes);
-    let asking = || candidates.iter().filter(|c| c.order.tests.iter().any(asks));
-    only(candidates.iter()).or_else(|| only(by_number)).or_else(|| only(asking())).or_else(|| {
-        // The same test ordered twice: an order that has its results is only found by a correction.
-        let open = asking().filter(|c| c.status.is_open());
-        only(open).filter(|_| observation.status != "C")
-    })
+    let asking = |by: By| {
+        let asks = move |test: &OrderedTest| asks_for(test, report, observation, codes, by);
+        candidates.iter().filter(move |c| c.order.tests.iter().any(asks))
+    };
+    let certain = |by: By| {
+        only(asking(by)).or_else(|| {
+            // The same test ordered twice: an order that has its results is only found by a correction.
+            let open = asking(by).filter(|c| c.status.is_open());
+            only(open).filter(|_| observation.status != "C")
+        })
+    };
+    // Who asks for the test itself means it more than who asks for a panel that has it.
+    let by_test = || certain(By::Name).or_else(|| certain(By::NameOrPanel));
+    only(candidates.iter()).or_else(|| only(by_number)).or_else(by_test)
 }
 
-/// True when the order asks for this result: by LOINC, by the instrument's code, by what the instrument says was
-/// ordered, or by a panel that holds it.
-fn asks_for(test: &OrderedTest, report: &Report, observation: &Observation, codes: &SiteCodes) -> bool {
+/// How an ordered test means a result.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// The test itself: by LOINC, by the instrument's code, by what the instrument says was ordered, or by a code that
+    /// stands for one of these.
+    Name,
+    /// That, or a panel that holds it.
+    NameOrPanel,
+}
+
+fn asks_for(test: &OrderedTest, report: &Report, observation: &Observation, codes: &SiteCodes, by: By) -> bool {
     let loinc = observation.code.as_ref().map(|c| c.code.as_str());
     let service = report.order.universal_service_id.as_ref().map(|c| c.code.as_str());
-    let told = [loinc, Some(observation.instrument_code.as_str()), service];
+    let own = Some(observation.instrument_code.as_str());
     test.codings().any(|coding| {
-        let stands_for = || codes.get(&coding.code).is_some_and(|codes| codes.contains(&observation.instrument_code));
-        told.contains(&Some(coding.code.as_str())) || stands_for()
+        // Where tests are ordered by codes of the laboratory, the service alone tells which of them was done.
+        let stands_for = |code: &String| [own, service].contains(&Some(code.as_str()));
+        let listed = codes.get(&coding.code).filter(|codes| by == By::NameOrPanel || codes.len() == 1);
+        [loinc, own, service].contains(&Some(coding.code.as_str()))
+            || listed.is_some_and(|codes| codes.iter().any(stands_for))
     })
 }
 

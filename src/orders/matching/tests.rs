@@ -184,6 +184,30 @@ fn a_panel_asks_for_each_of_its_tests() {
 }
 
 #[test]
+fn an_order_for_the_test_itself_goes_before_one_for_a_panel_that_has_it() {
+    let codes = |lines: &[(&str, &[&str])]| -> SiteCodes {
+        lines.iter().map(|(ehr, own)| (ehr.to_string(), own.iter().map(ToString::to_string).collect())).collect()
+    };
+    let lines = codes(&[("BMP", &["GLU", "K"]), ("SUGAR", &["GLU"])]);
+    for alone in ["GLU", "SUGAR"] {
+        let orders = [order(1, "A1", "P1", &[alone]), order(2, "A2", "P1", &["BMP"])];
+        let known = Known { codes: lines.clone(), ..on_specimen(&orders) };
+        let matched = match_up(&report(&["GLU", "K"]), &known, Orders::Required);
+        assert_eq!(numbers(&matched), [(vec![0], "A1".to_string()), (vec![1], "A2".to_string())], "{alone}");
+    }
+}
+
+#[test]
+fn what_was_ordered_by_a_code_of_the_laboratory_is_found_by_what_the_instrument_says_was_ordered() {
+    let orders = [order(1, "A1", "P1", &["TB"]), order(2, "A2", "P1", &["FLU"])];
+    let codes = SiteCodes::from([("TB".into(), vec!["MTB-RIF".into()]), ("FLU".into(), vec!["FLU-RSV".into()])]);
+    let known = Known { codes, ..on_specimen(&orders) };
+    let mut heard = report(&["Rif", "MTB"]);
+    heard.order.universal_service_id = Some(Coding::local("MTB-RIF", ""));
+    assert_eq!(numbers(&match_up(&heard, &known, Orders::Required)), [(vec![0, 1], "A1".to_string())]);
+}
+
+#[test]
 fn i13_a_number_that_no_order_has_is_nobodys_but_the_instruments() {
     let mut heard = report(&["GLU"]);
     heard.order.placer_order_number = Phi::new("S1");

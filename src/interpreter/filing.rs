@@ -303,7 +303,8 @@ fn ruled(decision: &Decision) -> Grounds {
 }
 
 fn newer_sent() -> Grounds {
-    let why = "newer results of the same specimen and tests were sent since".to_string();
+    let why = "newer results of the same specimen and tests were sent since, or what came since is no longer kept"
+        .to_string();
     Grounds { reason: "overtaken", rule: None, why }
 }
 

@@ -93,14 +93,15 @@ impl Reader {
     }
 
     /// True when results of a newer entry about the same subject were sent: what is older may not follow them
-    /// (invariant I6).
+    /// (invariant I6). Also true when entries that came later are removed already: nobody knows whose they were.
     pub fn was_overtaken(&self, entry: EntryId, link: &str, subject_key: &[u8]) -> Result<bool, JournalError> {
         let subject = self.seal.hash("subject", &[link.as_bytes(), subject_key]);
         let found = self
             .conn
             .prepare_cached(
                 "SELECT EXISTS (SELECT 1 FROM report r JOIN dispatch d ON d.report = r.id
-                                WHERE r.subject = ?1 AND r.repeat_of IS NULL AND r.entry > ?2)",
+                                WHERE r.subject = ?1 AND r.repeat_of IS NULL AND r.entry > ?2)
+                     OR EXISTS (SELECT 1 FROM meta WHERE entry_floor > ?2)",
             )?
             .query_row((subject, entry), |r| r.get(0))?;
         Ok(found)
@@ -113,7 +114,8 @@ impl Reader {
             .prepare_cached(
                 "SELECT EXISTS (SELECT 1 FROM report own JOIN report r ON r.subject = own.subject
                                 JOIN dispatch d ON d.report = r.id
-                                WHERE own.id = ?1 AND r.repeat_of IS NULL AND r.entry > own.entry)",
+                                WHERE own.id = ?1 AND r.repeat_of IS NULL AND r.entry > own.entry)
+                     OR EXISTS (SELECT 1 FROM report own JOIN meta ON entry_floor > own.entry WHERE own.id = ?1)",
             )?
             .query_row([report], |r| r.get(0))?;
         Ok(found)

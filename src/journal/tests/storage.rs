@@ -57,6 +57,27 @@ fn what_is_delivered_goes_when_it_is_old_and_nothing_else_does() {
 }
 
 #[test]
+fn i6_nobody_takes_a_result_for_the_newest_when_later_ones_are_gone() {
+    let mut bench = Bench::new();
+    let held = bench.filed(1, &[], 1).reports[0];
+    bench.filed(2, &["delivered"], 0);
+    let last = bench.filed(3, &[], 1).reports[0];
+    let row = bench.claim(1).remove(0);
+    bench.deliver(row.id);
+    assert!(!bench.journal.reader().unwrap().is_overtaken(held).unwrap());
+    bench.journal.clone().close();
+    bench.config.retention_days = 0;
+    let bench = bench.restart();
+    let reader = bench.journal.reader().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while reader.show(EntryId(2)).is_ok() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(reader.is_overtaken(held).unwrap() && reader.was_overtaken(EntryId(1), "any", b"any").unwrap());
+    assert!(!reader.is_overtaken(last).unwrap() && !reader.was_overtaken(EntryId(3), "any", b"any").unwrap());
+}
+
+#[test]
 fn verification_names_what_is_damaged_and_what_does_not_add_up() {
     let mut bench = Bench::new();
     bench.filed(1, &["A", "B"], 1);

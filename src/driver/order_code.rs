@@ -14,8 +14,10 @@ impl Driver {
     ///
     /// - what the link's `order_codes`, else the driver's `[orders.codes]`, say the EHR's code stands for;
     /// - the one code whose analyte has the LOINC that is ordered. A code of the instrument that the EHR sends beside
-    ///   it decides between several;
-    /// - a listed code of the instrument's own, when the EHR sends no LOINC.
+    ///   it decides between several.
+    ///
+    /// A code of the EHR alone means nothing to an instrument: that it reads like one of the instrument's own may be
+    /// chance, as with the numbers that chemistry analyzers use.
     ///
     /// Where tests are ordered by codes of the laboratory (`site_codes`), only the first of these counts.
     ///
@@ -44,7 +46,7 @@ impl Driver {
             let first = locals.first().or(loincs.first());
             return first.map(|&coding| vec![coding.clone()]).ok_or(why::UNKNOWN);
         }
-        let measures = |loinc: &str| loincs.is_empty() || loincs.iter().any(|coding| coding.code == loinc);
+        let measures = |loinc: &str| loincs.iter().any(|coding| coding.code == loinc);
         let fitting =
             || analytes.iter().filter(|analyte| measures(&analyte.loinc)).map(|analyte| analyte.code.as_str());
         let is_own = |code: &str| locals.iter().any(|coding| coding.code == code);
@@ -54,7 +56,7 @@ impl Driver {
             _ => Some(Err(why::AMBIGUOUS)),
         };
         let own = only(distinct(fitting().filter(|code| is_own(code))));
-        own.or_else(|| only(distinct(fitting().filter(|_| !loincs.is_empty())))).unwrap_or(Err(why::UNKNOWN))
+        own.or_else(|| only(distinct(fitting()))).unwrap_or(Err(why::UNKNOWN))
     }
 }
 
@@ -93,8 +95,6 @@ mod tests {
     fn a_test_is_ordered_by_the_code_the_instrument_knows() {
         let driver = Driver::parse("acme", TEXT).unwrap();
         let code = |codings: &[Coding]| asked(&driver, &[], codings);
-        assert_eq!(code(&[Coding::local("GLU", "")]), one("GLU"));
-        assert_eq!(code(&[Coding::local("1234", ""), Coding::local("GLU", "")]), one("GLU"));
         assert_eq!(code(&[Coding::loinc("2345-7", "Glucose")]), one("GLU"));
         assert_eq!(code(&[Coding::loinc("2160-0", "")]), Err(why::AMBIGUOUS), "nobody can tell which");
         assert_eq!(code(&[Coding::loinc("2160-0", ""), Coding::local("CRE2", "")]), one("CRE2"), "the EHR tells");
@@ -106,6 +106,9 @@ mod tests {
         let driver = Driver::parse("acme", TEXT).unwrap();
         let code = |codings: &[Coding]| asked(&driver, &[], codings);
         assert_eq!(code(&[Coding::local("SITE-7", "")]), Err(why::UNKNOWN));
+        assert_eq!(code(&[Coding::local("GLU", "")]), Err(why::UNKNOWN), "the same word of the EHR's is chance");
+        assert_eq!(code(&[Coding::local("1234", ""), Coding::local("GLU", "")]), Err(why::UNKNOWN));
+        assert_eq!(asked(&driver, &[("GLU", &["GLU"])], &[Coding::local("GLU", "")]), one("GLU"), "the site says so");
         assert_eq!(code(&[Coding::local("SITE-7", ""), Coding::loinc("718-7", "")]), Err(why::UNKNOWN));
         assert_eq!(code(&[Coding::local("GLU", ""), Coding::loinc("718-7", "")]), Err(why::UNKNOWN), "they disagree");
         let site: &[(&str, &[&str])] = &[("SITE-7", &["GLU", "CRE1"]), ("NONE", &[])];

@@ -6,8 +6,9 @@ use super::EXIT_WRONG;
 use super::outgoing::{self, As};
 use crate::clinical::{Observation, Phi, Report, Value};
 use crate::driver::unread::UNREAD;
-use crate::driver::{Context, Driver, Interpretation, Origin, Protocol, Registry, explain, guess_protocol};
+use crate::driver::{Context, Driver, Interpretation, Origin, Protocol, Registry, builtin, explain, guess_protocol};
 use crate::mapping;
+use crate::orders::matching::Matched;
 use crate::rules::autoverification::{changed, held};
 use crate::rules::{Decision, Outcome, Policy, Unmapped, Verdict, decide_with};
 use crate::sim::transcript::{Step, parse};
@@ -48,9 +49,9 @@ const MASK: &str = "••••";
 /// Tells which driver reads it and why, every field with the place it came from and what no field takes (`unread`),
 /// which results would be sent, held or refused, with the reason, and the messages a destination would get. The file may
 /// be frames as captured, bare records, an HL7 message with or without MLLP framing, a table (CSV and its kin) or a
-/// session transcript. With --config the site's own drivers and rules count, as for a message that comes over the link
-/// now: each rule tells what it decides. Nothing is sent or stored. Patient data is masked; names made from it (filler
-/// order number, UUIDs) are then made from the mask.
+/// session transcript. With --config the site's own drivers, orders and rules count, as for a message that comes over
+/// the link now: each rule tells what it decides. Nothing is sent or stored. Patient data is masked; names made from it
+/// (filler order number, UUIDs) are then made from the mask.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -103,7 +104,11 @@ impl Preview {
             None => self.as_asked(&raw)?,
         };
         let Understood { why, interpretation, origins, policy } = read;
-        let (results, messages) = outcome(&interpretation, &policy, site.as_ref(), self.form, self.reveal)?;
+        let matched = match &site {
+            Some(site) => site.match_up(&interpretation)?,
+            None => interpretation.reports.iter().map(Matched::untouched).collect(),
+        };
+        let (results, messages) = outcome(&matched, &policy, site.as_ref(), self.form, self.reveal)?;
         let shown = Shown {
             why,
             interpretation: &interpretation,
@@ -214,9 +219,15 @@ impl Shown<'_> {
         header.filter(|f| seen.insert((f.field, &f.path, f.record, f.text.expose()))).collect()
     }
 
+    /// True when any word of a result may be part of a name.
+    fn guesses(&self) -> bool {
+        builtin::guesses_codes(&self.interpretation.driver)
+    }
+
     fn text(&self, origin: &Origin) -> String {
         let record = origin.path.split('.').next().unwrap_or("");
         let hidden = PATIENT_FIELDS.contains(&origin.field)
+            || self.guesses()
             || origin.field == "comment"
             || (origin.field == UNREAD && !IMPERSONAL_RECORDS.contains(&record));
         if hidden && !self.reveal { MASK.to_string() } else { plain(origin.text.expose()) }
@@ -233,8 +244,14 @@ impl Shown<'_> {
 
     /// The value; a line that nobody could read may name the patient.
     fn value(&self, observation: &Observation) -> Value {
-        let unread = observation.instrument_code.is_empty() && matches!(observation.value, Value::Text(_));
-        if unread && !self.reveal { Value::Text(MASK.to_string()) } else { observation.value.clone() }
+        let unread = observation.instrument_code.is_empty() || self.guesses();
+        let hidden = unread && matches!(observation.value, Value::Text(_)) && !self.reveal;
+        if hidden { Value::Text(MASK.to_string()) } else { observation.value.clone() }
+    }
+
+    /// A code or a unit as it is shown.
+    fn word<'w>(&self, word: &'w str) -> &'w str {
+        if self.guesses() && !self.reveal && !word.is_empty() { MASK } else { word }
     }
 
     fn json(&self) -> serde_json::Value {
@@ -243,10 +260,10 @@ impl Shown<'_> {
             let o = judged.observation;
             json!({
                 "record": o.record,
-                "code": o.instrument_code,
+                "code": self.word(&o.instrument_code),
                 "loinc": o.code.as_ref().map(|c| c.code.as_str()),
                 "value": self.value(o),
-                "unit": o.unit,
+                "unit": self.word(&o.unit),
                 "ucum": o.ucum,
                 "flags": o.flags,
                 "status": o.status,
@@ -304,8 +321,10 @@ impl Shown<'_> {
         for judged in &self.results {
             let o = judged.observation;
             let loinc = o.code.as_ref().map_or("no LOINC".to_string(), |c| format!("LOINC {}", c.code));
-            let unit = if o.ucum.is_empty() { plain(&o.unit) } else { format!("{} = {}", plain(&o.unit), o.ucum) };
-            writeln!(out, "\n{bold}record {}{bold:#}  {}  {loinc}", o.record, plain(&o.instrument_code))?;
+            let heard = plain(self.word(&o.unit));
+            let unit = if o.ucum.is_empty() { heard } else { format!("{heard} = {}", o.ucum) };
+            let code = plain(self.word(&o.instrument_code));
+            writeln!(out, "\n{bold}record {}{bold:#}  {code}  {loinc}", o.record)?;
             writeln!(out, "  {}  {unit}  {}  status {}", value(&self.value(o)), o.flags.join(" "), plain(&o.status))?;
             if judged.held.is_empty() {
                 writeln!(out, "  {good}would be sent{good:#}")?;
@@ -379,29 +398,34 @@ pub(super) fn instrument_bytes(raw: Vec<u8>) -> Vec<u8> {
 /// # Errors
 /// The site's journal, which its rules ask, cannot be read.
 fn outcome<'i>(
-    interpretation: &'i Interpretation,
+    matched: &'i [Matched],
     policy: &Policy,
     site: Option<&Site>,
     form: As,
     reveal: bool,
 ) -> anyhow::Result<(Vec<Judged<'i>>, Vec<String>)> {
     let (mut results, mut messages) = (Vec::new(), Vec::new());
-    for report in &interpretation.reports {
+    for Matched { report, parts } in matched {
         // The message's own time stands for the time of receipt: an old file is no clock at fault.
         let received = report.message_time.as_ref().and_then(|t| t.instant()).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
         let decisions = site.map(|site| site.decide(report)).transpose()?.unwrap_or_default();
         let verdicts = decide_with(report, policy, received, &decisions);
         let goes = |(at, verdict): &(u32, &Verdict)| **verdict == Verdict::Release && held(&decisions, *at).is_none();
-        let going: Vec<usize> = (0..).zip(&verdicts).filter(goes).map(|(at, _)| at as usize).collect();
+        let all_going: Vec<u32> = (0..).zip(&verdicts).filter(goes).map(|(at, _)| at).collect();
         let mut unsendable = None;
-        if !going.is_empty() {
+        for part in parts {
+            let going = part.observations.iter().filter(|at| all_going.contains(at));
+            let going: Vec<usize> = going.map(|&at| at as usize).collect();
+            if going.is_empty() {
+                continue;
+            }
             let origin = mapping::Origin {
                 message_id: format!("PREVIEW{}", messages.len() + 1),
                 gateway: "afferent".to_string(),
                 link: site.map_or("preview", |site| site.link.as_str()).to_string(),
                 made: jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC),
             };
-            let sent = changed(report, &decisions);
+            let sent = part.report(&changed(report, &decisions));
             let say = |report: &Report| outgoing::message(report, &going, form, &origin);
             // Behind the mask nothing is left that could not be said, so the real message is always made.
             match say(&sent).and_then(|real| if reveal { Ok(real) } else { say(&masked(&sent)) }) {
@@ -474,6 +498,8 @@ fn why(driver: &Driver, protocol: Protocol, raw: &[u8]) -> String {
             return "no driver knows its headers".to_string();
         }
         Protocol::Table => return "by the names in it".to_string(),
+        // Nor is it known whom the first line names.
+        Protocol::Lines if driver.schema.identity.header.is_empty() => return "no driver knows its lines".to_string(),
         Protocol::Lines => "the first line",
     };
     match crate::driver::identify::sender(protocol, raw).filter(|s| !s.trim().is_empty()) {
@@ -512,13 +538,18 @@ mod tests {
 C|1|I|seen by DOE|G\rR|2|^^^K|4.1|mmol/L||N||F\rR|3|||\rL|1\r";
 
     fn printed(reveal: bool) -> (String, serde_json::Value) {
+        printed_of(Protocol::Astm, RAW, reveal)
+    }
+
+    fn printed_of(protocol: Protocol, raw: &[u8], reveal: bool) -> (String, serde_json::Value) {
         let registry = Registry::builtin();
-        let driver = registry.generic(Protocol::Astm);
+        let driver = registry.generic(protocol);
         let context = Context { zone: jiff::tz::TimeZone::UTC, charset: None, framing: None, complete: true };
-        let (interpretation, origins) = explain(driver, RAW, &context);
+        let (interpretation, origins) = explain(driver, raw, &context);
         let form = As::Hl7;
-        let (results, messages) = outcome(&interpretation, &Policy::default(), None, form, reveal).unwrap();
-        let why = why(driver, Protocol::Astm, RAW);
+        let matched: Vec<Matched> = interpretation.reports.iter().map(Matched::untouched).collect();
+        let (results, messages) = outcome(&matched, &Policy::default(), None, form, reveal).unwrap();
+        let why = why(driver, protocol, raw);
         let shown = Shown { why, interpretation: &interpretation, origins: &origins, results, messages, form, reveal };
         let mut out = Vec::new();
         shown.print(&mut out, false).unwrap();
@@ -533,6 +564,17 @@ C|1|I|seen by DOE|G\rR|2|^^^K|4.1|mmol/L||N||F\rR|3|||\rL|1\r";
             let (revealed, _) = printed(true);
             assert!(revealed.contains(secret), "{secret}");
         }
+    }
+
+    #[test]
+    fn i8_what_is_only_guessed_of_lines_is_masked() {
+        let raw = b"DOE JANE 45\nGLU 5.10 mmol/L\nSEEN BY DOE\n";
+        let (text, json) = printed_of(Protocol::Lines, raw, false);
+        for secret in ["DOE", "JANE"] {
+            assert!(!text.contains(secret) && !json.to_string().contains(secret), "{secret} in\n{text}");
+        }
+        assert!(text.contains("5.10"), "{text}");
+        assert!(printed_of(Protocol::Lines, raw, true).0.contains("DOE JANE"));
     }
 
     #[test]

@@ -314,6 +314,11 @@ fn a_preview_goes_by_the_sites_own_drivers_and_rules_and_by_what_the_box_knows()
     assert_eq!(told, [("potassium control", "passed"), ("potassium critical", "held"), ("potassium delta", "held")]);
     assert_eq!((&json["results"][0]["held_for"], &json["held"]), (&serde_json::json!(["rule-critical"]), &1.into()));
     assert_eq!(json["messages"], serde_json::json!([]));
+    let text = std::fs::read_to_string(site.config()).unwrap();
+    let required = text.replacen("name = \"chemistry\"\n", "name = \"chemistry\"\norders = \"required\"\n", 1);
+    std::fs::write(site.config(), required).unwrap();
+    let json: Value = serde_json::from_str(&shown(&["--link", "chemistry", "--json"])).unwrap();
+    assert_eq!(json["results"][0]["held_for"], serde_json::json!(["no-order"]), "nobody ordered it");
 }
 
 /// A gateway that dies after so many commits.

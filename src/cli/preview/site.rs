@@ -1,12 +1,14 @@
-//! The configuration a preview is asked to go by: its drivers, one link's settings, the site's rules and what the
-//! journal remembers for them.
+//! The configuration a preview is asked to go by: its drivers, one link's settings, the site's rules, and what the
+//! journal remembers for them and of orders.
 
 use crate::clinical::Report;
 use crate::config::{self, Config};
+use crate::driver::Interpretation;
 use crate::interpreter::facts;
 use crate::interpreter::reading::Reading;
 use crate::journal::{EntryId, OpenError, Reader};
 use crate::link;
+use crate::orders::matching::{Known, Matched, match_up};
 use crate::rules::{Decision, Facts, Rulebook};
 use anyhow::Context as _;
 use std::path::Path;
@@ -18,7 +20,8 @@ pub(super) struct Site {
     /// How its messages are read.
     pub reading: Reading,
     rulebook: Rulebook,
-    /// Left out where nothing came yet: rules then know of no earlier value and of no control.
+    /// Left out where nothing came yet: no order is known then, and rules know of no earlier value and
+    /// of no control.
     journal: Option<Reader>,
 }
 
@@ -42,7 +45,24 @@ impl Site {
         })
     }
 
-    /// What the rules would decide about a report that came now.
+    /// Each report with what the orders that are known now say about it.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn match_up(&self, interpretation: &Interpretation) -> anyhow::Result<Vec<Matched>> {
+        let orders = self.reading.policy(&self.link).orders;
+        let codes = || self.reading.order_codes(&self.link, &interpretation.driver);
+        let matched = interpretation.reports.iter().map(|report| {
+            let known = match &self.journal {
+                Some(reader) => facts::known(reader, report, orders, codes)?,
+                None => Known::default(),
+            };
+            Ok(match_up(report, &known, orders))
+        });
+        matched.collect()
+    }
+
+    /// What the rules would decide about a report that came now, as its orders have it.
     ///
     /// # Errors
     /// The journal cannot be read.

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::{afferent, case, err, out};
 
 /// Nothing here takes longer, however busy the machine is.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 /// Shrinks the instruments' timers: an answer may take 0.75 s, and an instrument that stalls does so for 1.6 s.
 pub const TIME_SCALE: &str = "0.05";
 /// The gateway gives a half-received HL7 message up long before that.

@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 /// Nothing here takes longer, however busy the machine is.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 /// Timers of the standards are shrunk to this on both sides: 15 s become 1.5 s.
 pub const TIME_SCALE: f64 = 0.1;
 /// The gateway's side of that.

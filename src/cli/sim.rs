@@ -117,6 +117,7 @@ Examples:
   afferent sim instrument --pty /tmp/analyzer --driver roche-cobas-c311 --rate 2 --faults bad-checksum:0.1,cut
   afferent sim instrument --connect 127.0.0.1:2575 --protocol hl7 --json
   afferent sim instrument --connect 127.0.0.1:3001 --protocol poct1a -n 20 --faults cut:0.2,late-ack
+  afferent sim instrument --pty /tmp/analyzer --protocol lines -n 20 --faults bad-checksum:0.2,noise
   afferent sim instrument --connect box:2575 --protocol hl7 --tls-ca ca.pem --tls-cert poct.pem --tls-key poct.key
   afferent sim instrument --connect 127.0.0.1:2575 --ask TUBE1 --ask TUBE2
   afferent sim instrument --connect 127.0.0.1:4001 --driver roche-cobas-e411 --ask TUBE1 --ask TUBE2 --together
@@ -234,6 +235,8 @@ enum ProtocolArg {
     Astm,
     Hl7,
     Poct1a,
+    /// A printed report between STX and ETX with a BCC in hexadecimal digits, which wants to hear ACK
+    Lines,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -367,7 +370,12 @@ impl Instrument {
         };
         let protocol = match (self.protocol, driver.map(driver::Driver::protocol)) {
             (Some(ProtocolArg::Poct1a), _) | (None, Some(driver::Protocol::Poct1a)) => Protocol::Poct1a,
-            (None, Some(driver::Protocol::Lines)) => bail!("no results are made up for lines; --session plays a case"),
+            (Some(ProtocolArg::Lines), None) => Protocol::Lines,
+            (Some(ProtocolArg::Lines), Some(_)) | (None, Some(driver::Protocol::Lines)) => {
+                bail!(
+                    "no results are made up in a driver's lines; --session plays a case, --protocol lines alone a report"
+                )
+            }
             (Some(ProtocolArg::Hl7), _) | (None, Some(driver::Protocol::Hl7)) => Protocol::Hl7,
             _ => Protocol::Astm,
         };

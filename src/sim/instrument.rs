@@ -160,8 +160,8 @@ pub async fn run(
     ledger: Option<mpsc::Sender<Ledger>>,
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<Summary> {
-    if matches!(settings.protocol, Protocol::Table | Protocol::Lines) {
-        return Err(io::Error::new(io::ErrorKind::Unsupported, "no such instrument is simulated on a line"));
+    if settings.protocol == Protocol::Table {
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "tables come in files, not over a line"));
     }
     let plug = Plug::new(settings.line.clone()).await?;
     let mut run = Run {
@@ -321,8 +321,12 @@ impl Run {
                 };
                 Letter::Astm(astm::Sender::new(config), results::records(&self.settings.shape, specimen, &job.time))
             }
-            // A POCT1-A device has a conversation of its own, and `run` turns the others away.
-            Protocol::Hl7 | Protocol::Poct1a | Protocol::Table | Protocol::Lines => {
+            Protocol::Lines => {
+                let report = results::report(&self.settings.shape, specimen, &job.time);
+                Letter::Block(results::report_framing().enclose(&report))
+            }
+            // A POCT1-A device has a conversation of its own, and `run` turns tables away.
+            Protocol::Hl7 | Protocol::Poct1a | Protocol::Table => {
                 let reply_timeout = mllp::SenderConfig::default().reply_timeout.mul_f64(scale);
                 let control_id = format!("{}{}", specimen.id.replace('-', ""), specimen.version);
                 let message = results::oru(&self.settings.shape, specimen, &control_id, &job.time);

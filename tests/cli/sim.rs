@@ -90,3 +90,34 @@ fn i1_an_instrument_that_stalls_inside_an_hl7_message_sends_it_again() {
         assert_eq!(site.stored("ehr.jsonl", specimen), [4]);
     }
 }
+
+#[test]
+fn i1_a_simulated_line_of_no_standard_loses_nothing_on_a_bad_serial_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let (terminal, data) = (path("ttyREADER"), dir.path().join("data"));
+    let text = format!(
+        "[gateway]\ndata = {data:?}\n[journal]\nfree_min_mb = 0\n\
+         [[link]]\nname = \"reader\"\nprotocol = \"lines\"\nserial = {terminal:?}\n\
+         [link.framing]\nstart = \"<STX>\"\nend = [\"<ETX>\"]\nreply = \"ack\"\ncheck = {{ form = \"hex\" }}\n\
+         [link.timers]\nmessage_timeout_ms = 1500\nreply_timeout_ms = 700\nreconnect_min_ms = 20\n\
+         reconnect_max_ms = 200\n\
+         [[destination]]\nname = \"ehr\"\naddress = \"127.0.0.1:{}\"\n",
+        free_port(),
+    );
+    std::fs::write(path("afferent.toml"), text).unwrap();
+    let log = dir.path().join("gateway.log");
+    let _gateway = Running::start(&["run", "--config", &path("afferent.toml")], Some(&log));
+    until_served(&data, &log);
+    let sim = ["sim", "instrument", "--json", "--protocol", "lines", "--time-scale", TIME_SCALE, "--pty", &terminal];
+    let sent = afferent(&[&sim[..], &["-n", "4", "--corrections", "0", "--faults", "bad-checksum:1"]].concat());
+    assert_eq!(sent.status.code(), Some(0), "{}{}", out(&sent), err(&sent));
+    let summary: Value = serde_json::from_slice(&sent.stdout).unwrap();
+    assert_eq!((&summary["acknowledged"], &summary["refusals"]), (&4.into(), &4.into()), "{summary}");
+    let held = || {
+        let stats = afferent(&["journal", "--json", "--config", &path("afferent.toml"), "stats"]);
+        serde_json::from_slice::<Value>(&stats.stdout).unwrap()["account"]["held"].clone()
+    };
+    until("nobody knows the lines, so all their results are held", || held() == 16);
+    assert_eq!(counted(&data, "reader", "a message came damaged"), 4);
+}

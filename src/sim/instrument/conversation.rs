@@ -27,6 +27,8 @@ pub enum Letter {
     Astm(astm::Sender, Vec<Vec<u8>>),
     /// An HL7 message.
     Hl7(mllp::Sender, Vec<u8>),
+    /// A block of a line that follows no standard; one byte answers it.
+    Block(Vec<u8>),
 }
 
 /// How an attempt ended.
@@ -77,6 +79,7 @@ pub async fn attempt(
     let outcome = match letter {
         Letter::Astm(sender, records) => talk.astm(sender, &records).await,
         Letter::Hl7(sender, message) => talk.hl7(sender, &message).await,
+        Letter::Block(block) => talk.block(&block).await,
     };
     (outcome, talk.seen)
 }
@@ -172,9 +175,7 @@ impl Talk<'_> {
         match self.mischief.fault {
             Some(Fault::Noise) if bytes == [ENQ] => {
                 self.mischief.fault = None;
-                let noise: Vec<u8> =
-                    (0..20).filter_map(|_| NOISE.get(self.random.below(NOISE.len())).copied()).collect();
-                self.write(&noise).await?;
+                self.write_noise().await?;
             }
             Some(Fault::Contention) if bytes == [ENQ] => {
                 self.mischief.fault = None;
@@ -183,16 +184,7 @@ impl Talk<'_> {
             }
             Some(Fault::BadChecksum) if here => {
                 self.mischief.fault = None;
-                let mut wrong = bytes.to_vec();
-                let middle = wrong.len() / 2;
-                if let Some(byte) = wrong.get_mut(middle) {
-                    *byte ^= 1;
-                }
-                self.write(&wrong).await?;
-                let answer = self.one_byte().await?;
-                if answer == Some(ACK) {
-                    self.seen.violations += 1;
-                }
+                let answer = self.write_damaged(bytes).await?;
                 // What was refused is sent again by the machine, unharmed; silence is for the machine to count.
                 return Ok(answer.map_or(Next::Go, Next::Hear));
             }
@@ -282,6 +274,63 @@ impl Talk<'_> {
                 None => sender.handle_timeout(now()),
             }
         }
+    }
+
+    /// Sends a block and hears its answer. There is no number in it: one that is sent again is kept again, and its results
+    /// are known to be the same.
+    async fn block(&mut self, block: &[u8]) -> io::Result<Attempt> {
+        match self.mischief.fault.take() {
+            Some(Fault::BadChecksum) => {
+                if self.write_damaged(block).await? == Some(NAK) {
+                    self.seen.refusals += 1;
+                }
+            }
+            Some(Fault::Noise) => self.write_noise().await?,
+            Some(Fault::Stall) => {
+                self.write_in_halves(block).await?;
+                return Ok(Attempt::Unanswered);
+            }
+            Some(Fault::Cut) => {
+                self.cut(block).await?;
+                return Ok(Attempt::Failed);
+            }
+            Some(Fault::DupFrame | Fault::DroppedAck) => {
+                self.write(block).await?;
+                if self.one_byte().await?.is_some_and(|answer| answer != ACK) {
+                    self.seen.violations += 1;
+                }
+            }
+            _ => {}
+        }
+        self.write(block).await?;
+        match self.one_byte().await? {
+            Some(ACK) => Ok(Attempt::Acknowledged),
+            Some(_) => {
+                self.seen.refusals += 1;
+                Ok(Attempt::Failed)
+            }
+            None => Ok(Attempt::Unanswered),
+        }
+    }
+
+    async fn write_noise(&mut self) -> io::Result<()> {
+        let noise: Vec<u8> = (0..20).filter_map(|_| NOISE.get(self.random.below(NOISE.len())).copied()).collect();
+        self.write(&noise).await
+    }
+
+    /// Writes it with one bit wrong; the answer, which may not be an acknowledgment.
+    async fn write_damaged(&mut self, bytes: &[u8]) -> io::Result<Option<u8>> {
+        let mut wrong = bytes.to_vec();
+        let middle = wrong.len() / 2;
+        if let Some(byte) = wrong.get_mut(middle) {
+            *byte ^= 1;
+        }
+        self.write(&wrong).await?;
+        let answer = self.one_byte().await?;
+        if answer == Some(ACK) {
+            self.seen.violations += 1;
+        }
+        Ok(answer)
     }
 
     /// Half, then silence until the receiver's timer ran out, then the rest.

@@ -85,7 +85,8 @@ impl Fault {
             Protocol::Astm => {
                 !matches!(self, Fault::LateAck | Fault::WrongControlId) && !Fault::OF_ANSWERS.contains(&self)
             }
-            Protocol::Table | Protocol::Lines => false,
+            Protocol::Lines => self == Fault::BadChecksum || self.applies_to(Protocol::Hl7),
+            Protocol::Table => false,
             Protocol::Hl7 | Protocol::Poct1a => {
                 matches!(self, Fault::DroppedAck | Fault::Stall | Fault::Noise | Fault::Cut | Fault::DupFrame)
             }

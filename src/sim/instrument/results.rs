@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::driver::Driver;
 use crate::driver::path::Place;
 use crate::sim::random::Random;
+use crate::wire::line::framing::{Check, CheckForm, Framing, Mark, Reply};
 
 /// A test an instrument can run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -224,6 +225,28 @@ pub fn oru(shape: &Shape, specimen: &Specimen, control_id: &str, time: &str) -> 
     }
     segments.push(format!("SPM|1|{id}||SER"));
     (segments.join("\r") + "\r").into_bytes()
+}
+
+/// A printed report, as many an instrument without a standard sends it.
+pub fn report(shape: &Shape, specimen: &Specimen, time: &str) -> Vec<u8> {
+    let mut lines = vec![format!("ID: {}", specimen.id), format!("Date/Time: {time}")];
+    for MadeResult { code, value, unit, flag } in &specimen.results {
+        let name = shape.analytes.iter().find(|a| a.code == *code).map_or(code.as_str(), |a| a.name.as_str());
+        lines.push(format!("{name} {value} {unit} {flag}"));
+    }
+    (lines.join("\r\n") + "\r\n").into_bytes()
+}
+
+/// How a simulated instrument frames its printed reports: between STX and ETX, with a BCC in hexadecimal digits, and it
+/// wants to hear ACK.
+pub fn report_framing() -> Framing {
+    Framing {
+        start: Mark(vec![0x02]),
+        end: vec![Mark(vec![0x03])],
+        check: Some(Check { form: CheckForm::Hex, ..Check::default() }),
+        reply: Reply::Ack,
+        ..Framing::default()
+    }
 }
 
 fn status(specimen: &Specimen) -> &'static str {

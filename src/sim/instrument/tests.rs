@@ -6,7 +6,7 @@ use tokio::net::TcpListener;
 use tokio_serial::SerialPortBuilderExt;
 
 use super::*;
-use crate::wire::{Custody, Output, Refused, Time, Token};
+use crate::wire::{Custody, Output, Refused, Time, Token, line as lines};
 
 /// 15 s become 0.3 s.
 const TIME_SCALE: f64 = 0.02;
@@ -22,6 +22,7 @@ impl Custody for Taken {
 enum Machine {
     Astm(Box<astm::Receiver>),
     Hl7(Box<mllp::Receiver>),
+    Lines(Box<lines::Receiver>),
 }
 
 macro_rules! each {
@@ -29,6 +30,7 @@ macro_rules! each {
         match $machine {
             Machine::Astm($m) => $run,
             Machine::Hl7($m) => $run,
+            Machine::Lines($m) => $run,
         }
     };
 }
@@ -43,7 +45,16 @@ fn machine(protocol: Protocol) -> Machine {
     let mllp_config = mllp::ReceiverConfig { frame_timeout: config.frame_timeout, ..mllp::ReceiverConfig::default() };
     match protocol {
         Protocol::Astm => Machine::Astm(Box::new(astm::Receiver::new(config, 1))),
-        Protocol::Hl7 | Protocol::Poct1a | Protocol::Table | Protocol::Lines => {
+        Protocol::Lines => {
+            let config = lines::ReceiverConfig {
+                framing: results::report_framing(),
+                message_timeout: config.frame_timeout,
+                reply_timeout: config.reply_timeout,
+                ..lines::ReceiverConfig::default()
+            };
+            Machine::Lines(Box::new(lines::Receiver::new(config, 1)))
+        }
+        Protocol::Hl7 | Protocol::Poct1a | Protocol::Table => {
             Machine::Hl7(Box::new(mllp::Receiver::new(mllp_config, 1)))
         }
     }
@@ -124,7 +135,7 @@ async fn run_and_check(settings: Settings, kept: &mut mpsc::UnboundedReceiver<Ve
         let whole = |entry: &&String| {
             entry.contains(&id)
                 && results.iter().all(|r| entry.contains(r.value.trim_start_matches('<')))
-                && (entry.contains(status) || entry.starts_with("MSH"))
+                && (entry.contains(status) || entry.starts_with("MSH") || entry.starts_with("\u{2}ID: "))
         };
         assert!(entries.iter().any(|entry| whole(&entry)), "{id} was acknowledged and is not kept whole");
     }
@@ -154,6 +165,16 @@ async fn i1_every_hl7_fault_loses_nothing() {
     for name in ["dropped-ack", "noise", "cut", "dup-frame"] {
         let summary = account(Protocol::Hl7, 4, &format!("{name}:1")).await;
         assert!(summary.faults[name] >= 4, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn i1_every_fault_of_a_foreign_line_loses_nothing() {
+    assert!(account(Protocol::Lines, 20, "").await.sent > 20, "some specimens are corrected");
+    for name in ["bad-checksum", "dropped-ack", "stall", "noise", "cut", "dup-frame"] {
+        let summary = account(Protocol::Lines, 3, &format!("{name}:1")).await;
+        assert!(summary.faults[name] >= 3, "{name}");
+        assert_eq!(name == "bad-checksum", summary.refusals >= 3, "{name}");
     }
 }
 

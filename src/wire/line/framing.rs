@@ -253,6 +253,20 @@ impl Framing {
         body.get(..body.len().saturating_sub(end + before)).unwrap_or_default()
     }
 
+    /// A whole message that says this: `start`, the first `end` and the check characters around it. A text that holds
+    /// one of them makes no such message, nor does a framing by lines, lengths or silence.
+    pub fn enclose(&self, text: &[u8]) -> Vec<u8> {
+        let end = self.end.first().map_or(&[][..], |end| &end.0);
+        let Some(check) = &self.check else { return [&self.start.0, text, end].concat() };
+        let start_checked = if check.with_start { self.start.0.as_slice() } else { &[] };
+        let end_checked = if check.with_end { end } else { &[] };
+        let stated = check.write(check.rule.over([start_checked, text, end_checked].concat().iter()));
+        match check.place {
+            CheckPlace::AfterEnd => [&self.start.0, text, end, &stated].concat(),
+            CheckPlace::BeforeEnd => [&self.start.0, text, &stated, end].concat(),
+        }
+    }
+
     /// True when the check characters of a whole message fit, or there are none.
     pub fn is_sound(&self, message: &[u8]) -> bool {
         let Some(check) = &self.check else { return true };
@@ -330,11 +344,15 @@ impl Check {
         }
     }
 
-    fn says(&self, stated: &[u8], sum: u8) -> bool {
+    fn write(&self, sum: u8) -> Vec<u8> {
         match self.form {
-            CheckForm::Byte => stated == [sum],
-            CheckForm::Hex => stated.eq_ignore_ascii_case(format!("{sum:02X}").as_bytes()),
+            CheckForm::Byte => vec![sum],
+            CheckForm::Hex => format!("{sum:02X}").into_bytes(),
         }
+    }
+
+    fn says(&self, stated: &[u8], sum: u8) -> bool {
+        stated.eq_ignore_ascii_case(&self.write(sum)) && (self.form == CheckForm::Hex || stated == [sum])
     }
 }
 

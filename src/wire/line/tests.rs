@@ -378,3 +378,21 @@ fn a_framing_that_cannot_work_says_what_to_write() {
     }
     assert!(Mark::try_from("<STP>".to_string()).is_err());
 }
+
+#[test]
+fn what_is_enclosed_is_a_sound_message_that_says_it() {
+    for (form, place, with_start, with_end) in [
+        (CheckForm::Byte, CheckPlace::AfterEnd, false, true),
+        (CheckForm::Hex, CheckPlace::AfterEnd, true, false),
+        (CheckForm::Hex, CheckPlace::BeforeEnd, false, false),
+    ] {
+        for rule in [Rule::Xor, Rule::Sum, Rule::TwosComplement] {
+            let check = Check { rule, form, place, with_start, with_end };
+            let framing = answered(Framing { check: Some(check), ..framed("<STX>", &["<ETX>"]) });
+            let message = framing.enclose(b"GLU 5.1 mmol/L");
+            assert!(framing.is_sound(&message), "{framing:?}");
+            assert_eq!(framing.payload(&message), b"GLU 5.1 mmol/L", "{framing:?}");
+        }
+    }
+    assert_eq!(framed("<STX>", &["<ETX>"]).enclose(b"K 4.1"), b"\x02K 4.1\x03");
+}

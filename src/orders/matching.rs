@@ -144,7 +144,8 @@ fn asked(part: &Part, report: &Report, codes: &SiteCodes) -> Option<Coding> {
     let test = match part.order.as_ref()?.order.tests.as_slice() {
         [only] => Some(only),
         several => {
-            several.iter().find(|test| results().any(|result| asks_for(test, report, result, codes, By::NameOrPanel)))
+            let first = |by: By| several.iter().find(|test| results().any(|r| asks_for(test, report, r, codes, by)));
+            first(By::Name).or_else(|| first(By::NameOrPanel))
         }
     };
     test.map(|test| test.universal_service_id.clone())
@@ -189,15 +190,11 @@ fn answered<'o>(
         let asks = move |test: &OrderedTest| asks_for(test, report, observation, codes, by);
         candidates.iter().filter(move |c| c.order.tests.iter().any(asks))
     };
-    let certain = |by: By| {
-        only(asking(by)).or_else(|| {
-            // The same test ordered twice: an order that has its results is only found by a correction.
-            let open = asking(by).filter(|c| c.status.is_open());
-            only(open).filter(|_| observation.status != "C")
-        })
-    };
-    // Who asks for the test itself means it more than who asks for a panel that has it.
-    let by_test = || certain(By::Name).or_else(|| certain(By::NameOrPanel));
+    // Who asks for the test itself means it more than who asks for a panel that has it. An order that has its results is
+    // found by a correction, and where no open one asks.
+    let open = |by: By| only(asking(by).filter(|c| c.status.is_open()));
+    let open = || open(By::Name).or_else(|| open(By::NameOrPanel)).filter(|_| observation.status != "C");
+    let by_test = || open().or_else(|| only(asking(By::Name))).or_else(|| only(asking(By::NameOrPanel)));
     only(candidates.iter()).or_else(|| only(by_number)).or_else(by_test)
 }
 
@@ -218,9 +215,13 @@ fn asks_for(test: &OrderedTest, report: &Report, observation: &Observation, code
     test.codings().any(|coding| {
         // Where tests are ordered by codes of the laboratory, the service alone tells which of them was done.
         let stands_for = |code: &String| [own, service].contains(&Some(code.as_str()));
-        let listed = codes.get(&coding.code).filter(|codes| by == By::NameOrPanel || codes.len() == 1);
-        [loinc, own, service].contains(&Some(coding.code.as_str()))
-            || listed.is_some_and(|codes| codes.iter().any(stands_for))
+        // A code the site says the meaning of has no other, even where the instrument has the same one.
+        let listed = codes.get(&coding.code);
+        let named = if listed.is_some() { [loinc, None, None] } else { [loinc, own, service] };
+        named.contains(&Some(coding.code.as_str()))
+            || listed
+                .filter(|codes| by == By::NameOrPanel || codes.len() == 1)
+                .is_some_and(|codes| codes.iter().any(stands_for))
     })
 }
 

@@ -215,3 +215,24 @@ fn i13_a_number_that_no_order_has_is_nobodys_but_the_instruments() {
     let out = matched.parts[0].report(&matched.report);
     assert_eq!((out.order.placer_order_number.expose(), out.order.placer_namespace), ("S1", None));
 }
+
+#[test]
+fn an_order_that_has_its_results_leaves_a_new_one_to_an_open_panel_and_takes_a_correction() {
+    let codes = SiteCodes::from([("BMP".to_string(), vec!["GLU".to_string(), "K".to_string()])]);
+    let done = StoredOrder { status: OrderStatus::Done, ..order(1, "A1", "P1", &["GLU"]) };
+    let known = Known { codes, ..on_specimen(&[done, order(2, "A2", "P1", &["BMP"])]) };
+    let heard = report(&["GLU"]);
+    assert_eq!(numbers(&match_up(&heard, &known, Orders::Required)), [(vec![0], "A2".to_string())]);
+    let mut corrected = heard;
+    corrected.observations[0].status = "C".into();
+    assert_eq!(numbers(&match_up(&corrected, &known, Orders::Required)), [(vec![0], "A1".to_string())]);
+}
+
+#[test]
+fn i13_a_code_the_site_explains_is_not_the_instruments_by_chance() {
+    // The EHR's 10 is HbA1c, the instrument's 55; the instrument's own 10 is glucose.
+    let codes = SiteCodes::from([("10".into(), vec!["55".into()]), ("BMP".into(), vec!["10".into(), "11".into()])]);
+    let known = Known { codes, ..on_specimen(&[order(1, "A1", "P1", &["10"]), order(2, "A2", "P1", &["BMP"])]) };
+    let matched = match_up(&report(&["10", "55"]), &known, Orders::Required);
+    assert_eq!(numbers(&matched), [(vec![0], "A2".to_string()), (vec![1], "A1".to_string())]);
+}

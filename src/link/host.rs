@@ -21,6 +21,7 @@ use crate::journal::{Journal, JournalError, LinkMark, LinkTask, Reader, SharedRe
 use crate::wire::Event;
 use jiff::tz::TimeZone;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, watch};
 use turn::{Teller, Told};
 
@@ -118,6 +119,11 @@ impl OrderDesk {
         self.host.reader.read(work)
     }
 
+    /// An instrument whose line broke dials again in this time, as we do.
+    pub(super) fn others_come_back_in(&self) -> Duration {
+        Duration::from_millis(self.config.timers.reconnect_max_ms)
+    }
+
     /// What a connection is to tell unasked: what was taken back ([`turn`]), and new orders where the link sends them.
     /// Left out are orders on a tube for which several patients have orders, whoever is to measure them: nobody can
     /// tell whose it is (invariant I13), and those behind them do not wait for it. Blocks.
@@ -129,7 +135,7 @@ impl OrderDesk {
             looked_at += page.len();
             for task in page {
                 let is_for_it = match task.is_cancellation {
-                    true => self.told().is_to_take_back(teller, task.order.id.0),
+                    true => self.told().is_to_take_back(teller, task.order.id.0, self.others_come_back_in()),
                     false => teller.pushes && self.is_one_patients(&task.order)?,
                 };
                 if is_for_it {

@@ -20,13 +20,15 @@ impl Bench {
         let data = tempfile::tempdir().unwrap();
         let settings = journal::Config { free_min_mb: 0, ..journal::Config::default() };
         let journal = Journal::open(data.path(), &settings).unwrap();
-        let config = Config {
+        let mut config = Config {
             name: "chemistry".into(),
             protocol: Protocol::Hl7,
             driver: Some("generic-hl7".into()),
             push_orders,
             ..Config::default()
         };
+        // Nobody else is expected to come back.
+        config.timers.reconnect_max_ms = 0;
         let host = Arc::new(Host::new("GW", &TimeZone::UTC, Registry::builtin(), &journal));
         let counters = Arc::new(LinkCounters::new(&config.name, config.protocol));
         Bench { desk: OrderDesk::new(&host, &config, &counters), journal, _data: data }

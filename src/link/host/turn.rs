@@ -3,8 +3,9 @@
 //! New orders go out on one connection at a time, so that none is told twice. What was taken back goes out on the
 //! connections that told of it: another instrument would hear of an order it does not have, and whoever has it would
 //! measure it. Who told what is known while the connection is open. What no open connection told of (after a restart,
-//! or when its connection is gone) is told by the link's only connection. While there are several, nobody can tell
-//! which of them leads to the instrument that has it, and it stays due (invariant I13).
+//! or when its connection is gone) is told by the link's only connection, once others have had the time to come back
+//! (`reconnect_max_ms`). While there are several, nobody can tell which of them leads to the instrument that has it, and
+//! it stays due (invariant I13).
 
 use super::OrderDesk;
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,6 +48,8 @@ pub struct Teller {
 pub(super) struct Told {
     next: u64,
     by: BTreeMap<u64, BTreeSet<i64>>,
+    /// Since when the connections are those there are.
+    unchanged_since: Option<Instant>,
 }
 
 impl Turn {
@@ -76,7 +79,8 @@ impl Turn {
             _ = self.changes.changed() => {}
             () = tokio::time::sleep_until(self.looks_at.into()) => {}
         }
-        self.looks_at = Instant::now() + LOOKS_EVERY;
+        let settled = self.desk.told().settles_in(self.desk.others_come_back_in());
+        self.looks_at = Instant::now() + settled.filter(|rest| *rest < LOOKS_EVERY).unwrap_or(LOOKS_EVERY);
     }
 
     /// There may be more to tell: the next look is at once.
@@ -99,7 +103,7 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.desk.told().by.remove(&self.connection);
+        self.desk.told().close(self.connection);
     }
 }
 
@@ -108,8 +112,21 @@ impl Told {
         self.next += 1;
         if is_told {
             self.by.insert(self.next, BTreeSet::new());
+            self.unchanged_since = Some(Instant::now());
         }
         self.next
+    }
+
+    fn close(&mut self, connection: u64) {
+        if self.by.remove(&connection).is_some() {
+            self.unchanged_since = Some(Instant::now());
+        }
+    }
+
+    /// How long it still takes until nobody else is expected to come back; `None` when that is over.
+    fn settles_in(&self, come_back: Duration) -> Option<Duration> {
+        let left = come_back.saturating_sub(self.unchanged_since?.elapsed());
+        (!left.is_zero()).then_some(left)
     }
 
     /// Notes that this connection told of an order.
@@ -130,9 +147,9 @@ impl Told {
     }
 
     /// True when this connection is to tell that an order was taken back.
-    pub(super) fn is_to_take_back(&self, teller: Teller, order: i64) -> bool {
+    pub(super) fn is_to_take_back(&self, teller: Teller, order: i64, come_back: Duration) -> bool {
         let Some(own) = self.by.get(&teller.connection) else { return false };
-        own.contains(&order) || self.by.len() == 1
+        own.contains(&order) || (self.by.len() == 1 && self.settles_in(come_back).is_none())
     }
 }
 
@@ -158,6 +175,16 @@ mod tests {
         bench.desk.mark(two.teller(), order, LinkMark::CancellationSent).await;
         assert_eq!(tasks(), [0, 0, 0]);
         assert!(bench.journal.reader().unwrap().link_tasks("chemistry", 0, 8).unwrap().is_empty());
+    }
+
+    #[test]
+    fn i13_the_first_that_comes_back_is_not_told_what_another_was_told() {
+        let mut told = Told::default();
+        let teller = Teller { connection: told.open(true), pushes: false };
+        assert!(!told.is_to_take_back(teller, 7, Duration::from_secs(3600)), "the one that has it may be on its way");
+        assert!(told.is_to_take_back(teller, 7, Duration::ZERO));
+        told.note(teller, 7);
+        assert!(told.is_to_take_back(teller, 7, Duration::from_secs(3600)));
     }
 
     #[tokio::test(flavor = "multi_thread")]

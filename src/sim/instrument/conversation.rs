@@ -281,9 +281,8 @@ impl Talk<'_> {
     async fn block(&mut self, block: &[u8]) -> io::Result<Attempt> {
         match self.mischief.fault.take() {
             Some(Fault::BadChecksum) => {
-                if self.write_damaged(block).await? == Some(NAK) {
-                    self.seen.refusals += 1;
-                }
+                let answer = self.write_damaged(block).await?;
+                self.seen.refusals += u64::from(answer == Some(NAK));
             }
             Some(Fault::Noise) => self.write_noise().await?,
             Some(Fault::Stall) => {

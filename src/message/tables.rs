@@ -37,7 +37,7 @@ pub struct Row {
     pub number: u32,
     /// The cells, decoded, without their quotes, otherwise as they are.
     pub cells: Vec<String>,
-    /// A quote in it does not fit.
+    /// A quote in it does not fit, or what a cell of a workbook shows is not known.
     pub damaged: bool,
 }
 
@@ -107,8 +107,7 @@ fn of_workbook(raw: &[u8]) -> Reading {
         note(&mut oddities, 0, flaw);
         (Vec::new(), true)
     });
-    let numbered = (1..).zip(rows).map(|(number, cells)| Row { number, cells, damaged: false });
-    Reading { rows: numbered.collect(), delimiter: '\t', clean: true, ended: true, cut_off, oddities }
+    Reading { rows, delimiter: '\t', clean: true, ended: true, cut_off, oddities }
 }
 
 /// The cells of one line by the same rules.

@@ -1,37 +1,46 @@
 //! Workbooks (XLSX, ISO/IEC 29500): a ZIP archive of XML, read into the same rows of cells as text.
 //!
 //! The sheets follow each other as they stand in the workbook, each under its name as a title when there are several. A
-//! workbook keeps binary numbers: of one with more digits than the fifteen every spreadsheet shows, those fifteen are read,
-//! and as many decimals as its format asks for (`5.1` under `0.00` is `5.10`). Dates are numbers of days too; their format says
-//! so. Formulas are not computed: what the workbook holds as their value is read. Everything is bounded (invariant I10).
+//! workbook keeps binary numbers: of a broken one with more digits than the fifteen every spreadsheet shows, those fifteen are
+//! read, and as many decimals as its format asks for (`5.1` under `0.00` is `5.10`). Dates are numbers of days too; their format
+//! says so. Only formats are read that show a number as itself, padded or in percent; whatever else a cell may show (`<0.5`,
+//! `POS`, `1/2`) is not worked out: its row is damaged, as is one with an error in it. Formulas are not computed: what the
+//! workbook holds as their value is read. Everything is bounded (invariant I10).
 
-use super::{CELLS_MAX, COLUMNS_MAX, ROWS_MAX};
+use super::{CELLS_MAX, COLUMNS_MAX, ROWS_MAX, Row};
 use jiff::ToSpan;
 use quick_xml::XmlVersion;
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::reader::Reader;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-/// Most bytes all parts of a workbook may have, unpacked.
+/// Most bytes all parts of a workbook may have, unpacked; and all cells, once read.
 const UNPACKED_MAX: usize = 64 * 1024 * 1024;
-/// Most parts of the archive looked at.
+/// Most parts of the archive looked at, most sheets and most relations to them.
 const PARTS_MAX: usize = 1000;
+/// Most styles of cells; spreadsheets stop there, too.
+const STYLES_MAX: usize = 65_536;
+/// Longest number format that is read as one of digits.
+const PLACES_MAX: usize = 30;
 /// Digits a spreadsheet shows of a number.
 const DIGITS_SHOWN: usize = 15;
 /// How every ZIP archive that is not empty begins.
 const MAGIC: &[u8] = b"PK\x03\x04";
 const NOT_ONE: &str = "the workbook cannot be read: its archive is damaged or not XLSX";
 
-/// True for a ZIP archive that says it holds a workbook.
+/// True for a ZIP archive that says it holds a workbook, be it cut off.
 pub fn looks_like(raw: &[u8]) -> bool {
-    raw.starts_with(MAGIC) && parts(raw).is_some_and(|parts| parts.contains_key("xl/workbook.xml"))
+    let name = b"xl/workbook.xml";
+    raw.starts_with(MAGIC) && raw.windows(name.len()).any(|window| window == name)
 }
 
-/// The rows of all sheets; true when more stands there than is read.
+/// The rows of all sheets, numbered as in the workbook (those of the second sheet go on after the first); true when more
+/// stands there than is read. Of blank rows that follow each other one is kept.
 ///
 /// # Errors
-/// The archive or one of its parts cannot be read; safe to log.
-pub fn rows(raw: &[u8]) -> Result<(Vec<Vec<String>>, bool), &'static str> {
+/// The archive or one of its parts is damaged, missing or too large; safe to log.
+pub fn rows(raw: &[u8]) -> Result<(Vec<Row>, bool), &'static str> {
     let parts = parts(raw).ok_or(NOT_ONE)?;
     let mut room = UNPACKED_MAX;
     let mut text = |name: &str| -> Result<Option<String>, &'static str> {
@@ -50,17 +59,19 @@ pub fn rows(raw: &[u8]) -> Result<(Vec<Vec<String>>, bool), &'static str> {
         since_1904: book.since_1904,
         rows: Vec::new(),
         cells: 0,
+        room: UNPACKED_MAX,
         cut_off: false,
     };
     for (name, id) in &book.sheets {
-        let Some(target) = targets.get(id) else { continue };
+        let target = targets.get(id).ok_or(NOT_ONE)?;
         let path = match target.strip_prefix('/') {
             Some(absolute) => absolute.to_string(),
             None => format!("xl/{target}"),
         };
-        let Some(xml) = text(&path)? else { continue };
+        let xml = text(&path)?.ok_or(NOT_ONE)?;
         if book.sheets.len() > 1 {
-            sheet.rows.extend([Vec::new(), vec![format!("[{name}]")]]);
+            let last = sheet.last();
+            sheet.begin(last.saturating_add(2), vec![format!("[{name}]")]);
         }
         sheet.read(&xml)?;
     }
@@ -70,7 +81,11 @@ pub fn rows(raw: &[u8]) -> Result<(Vec<Vec<String>>, bool), &'static str> {
 /// One part of the archive.
 struct Part {
     method: u16,
+    /// CRC-32 of what it is unpacked.
+    crc: usize,
     packed: usize,
+    /// Bytes unpacked.
+    size: usize,
     /// Where its local header stands.
     at: usize,
 }
@@ -86,7 +101,13 @@ fn parts(raw: &[u8]) -> Option<BTreeMap<String, Part>> {
         }
         let (name, extra, comment) = (u16_at(raw, at + 28)?, u16_at(raw, at + 30)?, u16_at(raw, at + 32)?);
         let text = raw.get(at + 46..at + 46 + usize::from(name))?;
-        let part = Part { method: u16_at(raw, at + 10)?, packed: u32_at(raw, at + 20)?, at: u32_at(raw, at + 42)? };
+        let part = Part {
+            method: u16_at(raw, at + 10)?,
+            crc: u32_at(raw, at + 16)?,
+            packed: u32_at(raw, at + 20)?,
+            size: u32_at(raw, at + 24)?,
+            at: u32_at(raw, at + 42)?,
+        };
         parts.insert(String::from_utf8_lossy(text).into_owned(), part);
         at += 46 + usize::from(name) + usize::from(extra) + usize::from(comment);
     }
@@ -98,12 +119,20 @@ impl Part {
         let (name, extra) = (u16_at(raw, self.at + 26)?, u16_at(raw, self.at + 28)?);
         let from = self.at + 30 + usize::from(name) + usize::from(extra);
         let packed = raw.get(from..from.checked_add(self.packed)?)?;
-        match self.method {
+        let bytes = match self.method {
             0 => (packed.len() <= room).then(|| packed.to_vec()),
             8 => miniz_oxide::inflate::decompress_to_vec_with_limit(packed, room).ok(),
             _ => None,
-        }
+        }?;
+        (bytes.len() == self.size && usize::try_from(crc_32(&bytes)) == Ok(self.crc)).then_some(bytes)
     }
+}
+
+/// CRC-32 as ZIP has it (ISO/IEC 21320-1).
+fn crc_32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ if crc & 1 == 1 { 0xEDB8_8320 } else { 0 })
+    })
 }
 
 fn u16_at(raw: &[u8], at: usize) -> Option<u16> {
@@ -116,15 +145,29 @@ fn u32_at(raw: &[u8], at: usize) -> Option<usize> {
 }
 
 /// Calls `visit` with each event of a document.
-fn each(xml: &str, mut visit: impl FnMut(&Event<'_>)) -> Result<(), &'static str> {
+fn each(xml: &str, mut visit: impl FnMut(&Event<'_>) -> Result<(), &'static str>) -> Result<(), &'static str> {
     let mut reader = Reader::from_str(xml);
+    let mut open = 0usize;
     loop {
-        match reader.read_event() {
-            Ok(Event::Eof) => return Ok(()),
-            Ok(event) => visit(&event),
-            Err(_) => return Err(NOT_ONE),
+        let event = reader.read_event().map_err(|_| NOT_ONE)?;
+        match event {
+            Event::Eof if open > 0 => return Err(NOT_ONE),
+            Event::Eof => return Ok(()),
+            Event::Start(_) => open += 1,
+            Event::End(_) => open = open.saturating_sub(1),
+            _ => {}
         }
+        visit(&event)?;
     }
+}
+
+/// Adds to what is bounded.
+fn push<T>(all: &mut Vec<T>, one: T, max: usize) -> Result<(), &'static str> {
+    if all.len() >= max {
+        return Err(NOT_ONE);
+    }
+    all.push(one);
+    Ok(())
 }
 
 fn is(tag: &BytesStart<'_>, name: &str) -> bool {
@@ -137,76 +180,133 @@ fn attribute(tag: &BytesStart<'_>, name: &str) -> String {
     value.unwrap_or_default()
 }
 
-/// What a text or reference stands for.
-fn said(event: &Event<'_>) -> Option<String> {
+/// What a text or reference stands for; nothing for anything else.
+fn said(event: &Event<'_>) -> Result<String, &'static str> {
     match event {
-        Event::Text(text) => Some(text.to_string()),
-        Event::CData(text) => Some(text.to_string()),
-        Event::GeneralRef(entity) => {
-            quick_xml::escape::unescape(&format!("&{};", &**entity)).ok().map(|t| t.into_owned())
-        }
-        _ => None,
+        Event::Text(text) => Ok(text.to_string()),
+        Event::CData(text) => Ok(text.to_string()),
+        Event::GeneralRef(entity) => match quick_xml::escape::unescape(&format!("&{};", &**entity)) {
+            Ok(text) => Ok(text.into_owned()),
+            Err(_) => Err(NOT_ONE),
+        },
+        _ => Ok(String::new()),
     }
 }
 
 fn strings(xml: &str) -> Result<Vec<String>, &'static str> {
     let (mut all, mut inside, mut phonetic) = (Vec::new(), false, false);
-    each(xml, |event| match event {
-        Event::Start(tag) if is(tag, "si") => all.push(String::new()),
-        Event::Empty(tag) if is(tag, "si") => all.push(String::new()),
-        Event::Start(tag) if is(tag, "t") => inside = true,
-        Event::Start(tag) if is(tag, "rPh") => phonetic = true,
-        Event::End(tag) if tag.local_name().into_inner() == "t" => inside = false,
-        Event::End(tag) if tag.local_name().into_inner() == "rPh" => phonetic = false,
-        other if inside && !phonetic => {
-            if let (Some(last), Some(text)) = (all.last_mut(), said(other)) {
-                last.push_str(&text);
+    each(xml, |event| {
+        match event {
+            Event::Start(tag) | Event::Empty(tag) if is(tag, "si") => push(&mut all, String::new(), CELLS_MAX)?,
+            Event::Start(tag) if is(tag, "t") => inside = true,
+            Event::Start(tag) if is(tag, "rPh") => phonetic = true,
+            Event::End(tag) if tag.local_name().into_inner() == "t" => inside = false,
+            Event::End(tag) if tag.local_name().into_inner() == "rPh" => phonetic = false,
+            other if inside && !phonetic => {
+                if let Some(last) = all.last_mut() {
+                    last.push_str(&said(other)?);
+                }
             }
+            _ => {}
         }
-        _ => {}
+        Ok(())
     })?;
     Ok(all)
 }
 
-/// How a number is shown.
+/// How a cell is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Format {
-    Plain,
-    /// With at least so many decimals.
-    Decimals(usize),
+    /// With at least so many digits before and behind the point.
+    Number {
+        whole: usize,
+        decimals: usize,
+        percent: bool,
+    },
     Date,
+    /// Numbers in a way that is not read.
+    Other,
+    /// Texts, too.
+    OtherText,
 }
+
+/// `General`, and `@`.
+const PLAIN: Format = Format::Number { whole: 0, decimals: 0, percent: false };
 
 /// The format of each style.
 fn formats(xml: &str) -> Result<Vec<Format>, &'static str> {
     let mut codes: BTreeMap<String, String> = BTreeMap::new();
     let (mut styles, mut inside) = (Vec::new(), false);
-    each(xml, |event| match event {
-        Event::Start(tag) if is(tag, "cellXfs") => inside = true,
-        Event::End(tag) if tag.local_name().into_inner() == "cellXfs" => inside = false,
-        Event::Start(tag) | Event::Empty(tag) if is(tag, "numFmt") => {
-            codes.insert(attribute(tag, "numFmtId"), attribute(tag, "formatCode"));
+    each(xml, |event| {
+        match event {
+            Event::Start(tag) if is(tag, "cellXfs") => inside = true,
+            Event::End(tag) if tag.local_name().into_inner() == "cellXfs" => inside = false,
+            Event::Start(tag) | Event::Empty(tag) if is(tag, "numFmt") && codes.len() < STYLES_MAX => {
+                // Those of conditional formats come later and are none of the cells'.
+                codes.entry(attribute(tag, "numFmtId")).or_insert_with(|| attribute(tag, "formatCode"));
+            }
+            Event::Start(tag) | Event::Empty(tag) if inside && is(tag, "xf") => {
+                push(&mut styles, attribute(tag, "numFmtId"), STYLES_MAX)?;
+            }
+            _ => {}
         }
-        Event::Start(tag) | Event::Empty(tag) if inside && is(tag, "xf") => styles.push(attribute(tag, "numFmtId")),
-        _ => {}
+        Ok(())
     })?;
-    let format = |id: &String| match (codes.get(id), id.parse::<u16>().unwrap_or(0)) {
+    let format = |id: &String| match (codes.get(id), id.as_str()) {
         (Some(code), _) => of_code(code),
-        (None, 14..=22 | 27..=36 | 45..=47 | 50..=58) => Format::Date,
-        (None, 2 | 4 | 10) => Format::Decimals(2),
-        _ => Format::Plain,
+        (None, "" | "0" | "49") => PLAIN,
+        (None, "1" | "3") => of_code("0"),
+        (None, "2" | "4") => of_code("0.00"),
+        (None, "9") => of_code("0%"),
+        (None, "10") => of_code("0.00%"),
+        (None, id) => match id.parse::<u16>() {
+            Ok(14..=22 | 27..=36 | 50..=58) => Format::Date,
+            _ => Format::Other,
+        },
     };
     Ok(styles.iter().map(format).collect())
 }
 
+/// ISO/IEC 29500-1, 18.8.30 and 18.8.31.
 fn of_code(code: &str) -> Format {
-    let first = code.split(';').next().unwrap_or("");
+    // What stands behind is for texts, which are shown as they are, or a blank.
+    let shape = code.strip_suffix(";@").unwrap_or(code);
+    let shape = shape.strip_suffix("_ ").unwrap_or(shape);
+    let digits = shape.strip_suffix('%');
+    match places(digits.unwrap_or(shape)) {
+        _ if shape.eq_ignore_ascii_case("general") || shape == "@" => PLAIN,
+        Some((whole, decimals)) => Format::Number { whole, decimals, percent: digits.is_some() },
+        None if is_date(shape) => Format::Date,
+        None if code.contains('@') || code.matches(';').count() > 2 => Format::OtherText,
+        None => Format::Other,
+    }
+}
+
+/// How many digits a format of nothing but places for digits shows at least, before and behind the point.
+fn places(code: &str) -> Option<(usize, usize)> {
+    let (whole, decimals) = code.split_once('.').unwrap_or((code, ""));
+    let is_place = |c: char| matches!(c, '0' | '#' | '?');
+    let digits = whole.find('0').map_or(0, |at| whole.len() - at);
+    let is_grouped = whole.contains(',');
+    // A comma at the end divides by a thousand.
+    let reads = code.len() <= PLACES_MAX
+        && code.contains(is_place)
+        && whole.chars().all(|c| is_place(c) || c == ',')
+        && decimals.chars().all(is_place)
+        && !whole.starts_with(',')
+        && !whole.ends_with(',')
+        && !(is_grouped && digits > 1);
+    reads.then(|| (digits, decimals.rfind('0').map_or(0, |at| at + 1)))
+}
+
+/// True for the format of a date or a time of the day, not of a time that has passed (`[h]:mm`, `mm:ss`).
+fn is_date(code: &str) -> bool {
     let mut plain = String::new();
     let (mut quoted, mut bracketed, mut escaped) = (false, false, false);
-    for c in first.chars() {
+    for c in code.chars() {
         match c {
             _ if std::mem::take(&mut escaped) => {}
-            '\\' | '_' | '*' => escaped = true,
+            '\\' | '_' | '*' if !quoted => escaped = true,
             '"' => quoted = !quoted,
             '[' if !quoted => bracketed = true,
             ']' if !quoted => bracketed = false,
@@ -214,23 +314,25 @@ fn of_code(code: &str) -> Format {
             c => plain.extend(c.to_lowercase()),
         }
     }
-    if plain != "general" && plain.contains(['y', 'd', 'h', 's']) {
-        return Format::Date;
-    }
-    let decimals = plain.split_once('.').map_or(0, |(_, after)| after.chars().take_while(|c| *c == '0').count());
-    if decimals > 0 { Format::Decimals(decimals) } else { Format::Plain }
+    let plain = plain.replace("am/pm", "").replace("a/p", "");
+    let whole = plain.trim_end().trim_end_matches('0');
+    // Brackets that name a language change nothing; colours, conditions and currencies are not read.
+    code.matches('[').count() == code.matches("[$-").count()
+        && whole.chars().all(|c| "ymdhs/-:., ".contains(c) || !c.is_ascii())
+        && whole.contains(['y', 'd', 'h'])
+        && (whole.contains('h') || !whole.contains('s'))
+        && (whole.len() == plain.trim_end().len() || whole.ends_with("s."))
 }
 
 fn targets(xml: &str) -> Result<BTreeMap<String, String>, &'static str> {
-    let mut targets = BTreeMap::new();
-    each(xml, |event| {
-        if let Event::Start(tag) | Event::Empty(tag) = event
-            && is(tag, "Relationship")
-        {
-            targets.insert(attribute(tag, "Id"), attribute(tag, "Target"));
+    let mut targets = Vec::new();
+    each(xml, |event| match event {
+        Event::Start(tag) | Event::Empty(tag) if is(tag, "Relationship") => {
+            push(&mut targets, (attribute(tag, "Id"), attribute(tag, "Target")), PARTS_MAX)
         }
+        _ => Ok(()),
     })?;
-    Ok(targets)
+    Ok(targets.into_iter().collect())
 }
 
 #[derive(Default)]
@@ -242,24 +344,27 @@ struct Book {
 
 fn book(xml: &str) -> Result<Book, &'static str> {
     let mut book = Book::default();
-    each(xml, |event| {
-        if let Event::Start(tag) | Event::Empty(tag) = event {
-            if is(tag, "sheet") {
-                book.sheets.push((attribute(tag, "name"), attribute(tag, "id")));
-            } else if is(tag, "workbookPr") {
-                book.since_1904 = matches!(attribute(tag, "date1904").as_str(), "1" | "true");
-            }
+    each(xml, |event| match event {
+        Event::Start(tag) | Event::Empty(tag) if is(tag, "sheet") => {
+            push(&mut book.sheets, (attribute(tag, "name"), attribute(tag, "id")), PARTS_MAX)
         }
+        Event::Start(tag) | Event::Empty(tag) if is(tag, "workbookPr") => {
+            book.since_1904 = matches!(attribute(tag, "date1904").as_str(), "1" | "true");
+            Ok(())
+        }
+        _ => Ok(()),
     })?;
-    Ok(book)
+    if book.sheets.is_empty() { Err(NOT_ONE) } else { Ok(book) }
 }
 
 struct Sheet<'w> {
     strings: &'w [String],
     formats: &'w [Format],
     since_1904: bool,
-    rows: Vec<Vec<String>>,
+    rows: Vec<Row>,
     cells: usize,
+    /// Bytes all further cells may have.
+    room: usize,
     cut_off: bool,
 }
 
@@ -269,76 +374,129 @@ struct Cell {
     column: usize,
     kind: String,
     style: usize,
+    /// Its value is computed.
+    formula: bool,
     text: String,
 }
 
 impl Sheet<'_> {
     fn read(&mut self, xml: &str) -> Result<(), &'static str> {
-        let before = self.rows.len();
+        let before = self.last();
         let (mut cell, mut inside): (Option<Cell>, bool) = (None, false);
-        let mut next_column = 0;
-        each(xml, |event| match event {
-            Event::Start(tag) | Event::Empty(tag) if is(tag, "row") => {
-                // Blank rows are left out of the file; they end what stands above them.
-                let number: usize = attribute(tag, "r").parse().unwrap_or(0);
-                let wanted = before + number.saturating_sub(1);
-                let blank = wanted.saturating_sub(self.rows.len()).min(2);
-                self.rows.extend(std::iter::repeat_n(Vec::new(), if number == 0 { 0 } else { blank }));
-                self.rows.push(Vec::new());
-                next_column = 0;
-            }
-            Event::Start(tag) | Event::Empty(tag) if is(tag, "c") => {
-                let column = column(&attribute(tag, "r")).unwrap_or(next_column);
-                next_column = column + 1;
-                let style = attribute(tag, "s").parse().unwrap_or(0);
-                cell = Some(Cell { column, kind: attribute(tag, "t"), style, text: String::new() });
-            }
-            Event::Start(tag) if is(tag, "v") || is(tag, "t") => inside = true,
-            Event::End(tag) if matches!(tag.local_name().into_inner(), "v" | "t") => inside = false,
-            Event::End(tag) if tag.local_name().into_inner() == "c" => {
-                if let Some(done) = cell.take() {
-                    self.put(done);
+        // Whether the row has room, once there is one.
+        let mut has_room = Err(NOT_ONE);
+        let mut next_column = 0usize;
+        each(xml, |event| {
+            match event {
+                Event::Start(tag) | Event::Empty(tag) if is(tag, "row") => {
+                    let number: u32 = attribute(tag, "r").parse().unwrap_or(0);
+                    has_room = Ok(self.begin(before.saturating_add(number), Vec::new()));
+                    next_column = 0;
                 }
-            }
-            other if inside => {
-                if let (Some(cell), Some(text)) = (&mut cell, said(other)) {
-                    cell.text.push_str(&text);
+                Event::Start(tag) | Event::Empty(tag) if is(tag, "c") => {
+                    let column = column(&attribute(tag, "r")).unwrap_or(next_column);
+                    next_column = column.saturating_add(1);
+                    let style = attribute(tag, "s");
+                    let style = if style.is_empty() { 0 } else { style.parse().unwrap_or(usize::MAX) };
+                    let kind = attribute(tag, "t");
+                    let has_content = matches!(event, Event::Start(_));
+                    cell = has_content.then(|| Cell { column, kind, style, ..Cell::default() });
                 }
+                Event::Start(tag) | Event::Empty(tag) if is(tag, "f") => {
+                    if let Some(cell) = &mut cell {
+                        cell.formula = true;
+                    }
+                }
+                Event::Start(tag) if is(tag, "v") || is(tag, "t") => inside = true,
+                Event::End(tag) if matches!(tag.local_name().into_inner(), "v" | "t") => inside = false,
+                Event::End(tag) if tag.local_name().into_inner() == "c" => {
+                    if let Some(done) = cell.take()
+                        && has_room?
+                    {
+                        self.put(done)?;
+                    }
+                }
+                other if inside => {
+                    if let Some(cell) = &mut cell {
+                        cell.text.push_str(&said(other)?);
+                    }
+                }
+                _ => {}
             }
-            _ => {}
+            Ok(())
         })
     }
 
-    fn put(&mut self, cell: Cell) {
-        if self.rows.len() > ROWS_MAX || self.cells >= CELLS_MAX || cell.column >= COLUMNS_MAX {
-            self.cut_off = true;
-            return;
-        }
-        let text = match cell.kind.as_str() {
-            "s" => {
-                cell.text.trim().parse().ok().and_then(|at: usize| self.strings.get(at)).cloned().unwrap_or_default()
-            }
-            "str" | "inlineStr" | "e" | "b" | "d" => cell.text,
-            _ => self.number(&cell),
-        };
-        let Some(row) = self.rows.last_mut() else { return };
-        if row.len() <= cell.column {
-            row.resize(cell.column + 1, String::new());
-        }
-        if let Some(place) = row.get_mut(cell.column) {
-            *place = text;
-        }
-        self.cells += 1;
+    /// Number of the last row, 0 before the first.
+    fn last(&self) -> u32 {
+        self.rows.last().map_or(0, |row| row.number)
     }
 
-    fn number(&self, cell: &Cell) -> String {
-        let text = cell.text.trim();
-        let Some(plain) = shown(text) else { return text.to_string() };
-        match self.formats.get(cell.style).copied().unwrap_or(Format::Plain) {
-            Format::Plain => plain,
-            Format::Decimals(wanted) => padded(plain, wanted),
-            Format::Date => date(&plain, self.since_1904).unwrap_or(plain),
+    /// Begins a row of this number, or the next one when that stands already; false when there is no room.
+    fn begin(&mut self, number: u32, cells: Vec<String>) -> bool {
+        let next = self.last().saturating_add(1);
+        let number = number.max(next);
+        if usize::try_from(number).is_ok_and(|number| number > ROWS_MAX) {
+            self.cut_off = true;
+            return false;
         }
+        // Blank rows are left out of the file; they end what stands above them.
+        if number > next {
+            self.rows.push(Row { number: next, cells: Vec::new(), damaged: false });
+        }
+        self.rows.push(Row { number, cells, damaged: false });
+        true
+    }
+
+    fn put(&mut self, cell: Cell) -> Result<(), &'static str> {
+        let format = match self.formats.get(cell.style) {
+            Some(format) => *format,
+            None if cell.style == 0 => PLAIN,
+            None => Format::OtherText,
+        };
+        let trimmed = cell.text.trim();
+        let strings = self.strings;
+        let (text, is_read) = match cell.kind.as_str() {
+            "s" => {
+                let text = trimmed.parse().ok().and_then(|at: usize| strings.get(at)).ok_or(NOT_ONE)?;
+                (Cow::from(text), format != Format::OtherText)
+            }
+            "str" | "inlineStr" | "d" => (Cow::from(&cell.text), format != Format::OtherText),
+            "b" if matches!(trimmed, "1" | "true") => ("TRUE".into(), true),
+            "b" if matches!(trimmed, "0" | "false") => ("FALSE".into(), true),
+            "" | "n" if trimmed.is_empty() && cell.formula => ("=".into(), false),
+            "" | "n" if trimmed.is_empty() => return Ok(()),
+            "" | "n" => match number(trimmed, format, self.since_1904) {
+                Some(text) => (text.into(), true),
+                None => (trimmed.into(), false),
+            },
+            _ => (trimmed.into(), false),
+        };
+        let Some(row) = self.rows.last_mut() else { return Err(NOT_ONE) };
+        let made = cell.column.saturating_add(1).saturating_sub(row.cells.len());
+        if cell.column >= COLUMNS_MAX || made > CELLS_MAX - self.cells || text.len() > self.room {
+            self.cut_off = true;
+            return Ok(());
+        }
+        (self.cells, self.room) = (self.cells + made, self.room - text.len());
+        row.cells.resize(row.cells.len() + made, String::new());
+        row.damaged |= !is_read;
+        if let Some(place) = row.cells.get_mut(cell.column) {
+            // Two cells in one place: neither is known to be the one.
+            row.damaged |= !place.is_empty();
+            *place = text.into_owned();
+        }
+        Ok(())
+    }
+}
+
+/// A number as its format shows it; `None` when that is not known.
+fn number(text: &str, format: Format, since_1904: bool) -> Option<String> {
+    let plain = shown(text)?;
+    match format {
+        Format::Number { whole, decimals, percent } => placed(&plain, whole, decimals, percent),
+        Format::Date => date(&plain, since_1904),
+        Format::Other | Format::OtherText => None,
     }
 }
 
@@ -351,7 +509,8 @@ fn column(reference: &str) -> Option<usize> {
     number.checked_sub(1)
 }
 
-/// A number as a spreadsheet shows it: fifteen digits, no exponent. In decimal text throughout (invariant I11).
+/// A number as a spreadsheet shows it: fifteen digits, no exponent. A longer whole number is an identifier that was written as
+/// such and keeps its digits. In decimal text throughout (invariant I11).
 fn shown(text: &str) -> Option<String> {
     let (mantissa, exponent) = match text.split_once(['e', 'E']) {
         Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok().filter(|e| (-400..400).contains(e))?),
@@ -366,7 +525,7 @@ fn shown(text: &str) -> Option<String> {
     let mut point = i32::try_from(whole.len()).ok()? + exponent;
     let zeros = digits.iter().take_while(|d| **d == 0).count();
     let long = digits.len() - zeros > DIGITS_SHOWN;
-    if !long && exponent == 0 {
+    if exponent == 0 && (!long || whole.trim_start_matches('0').len() > DIGITS_SHOWN) {
         return Some(text.to_string());
     }
     digits.drain(..zeros);
@@ -399,21 +558,41 @@ fn shown(text: &str) -> Option<String> {
     Some(format!("{sign}{shown}"))
 }
 
-fn padded(number: String, decimals: usize) -> String {
-    let there = number.split_once('.').map_or(0, |(_, fraction)| fraction.len());
-    let point = if there == 0 { "." } else { "" };
-    format!("{number}{point}{}", "0".repeat(decimals.saturating_sub(there))).trim_end_matches('.').to_string()
+/// With so many digits at least before and behind the point. In percent, and with leading zeros, a number is not known to be
+/// shown as it is when it has more decimals.
+fn placed(number: &str, whole: usize, decimals: usize, percent: bool) -> Option<String> {
+    let (sign, number) = number.strip_prefix('-').map_or(("", number), |rest| ("-", rest));
+    let (before, after) = number.split_once('.').unwrap_or((number, ""));
+    let (mut before, mut after) = (before.to_string(), after.to_string());
+    if percent {
+        let digits = format!("{before}{after:0<2}");
+        let (shifted, rest) = digits.split_at_checked(before.len() + 2)?;
+        after = rest.to_string();
+        before = format!("{:0>1}", shifted.trim_start_matches('0'));
+    }
+    if percent || whole > 1 {
+        after.truncate(after.trim_end_matches('0').len());
+        if after.len() > decimals {
+            return None;
+        }
+    }
+    let point = if after.is_empty() && decimals == 0 { "" } else { "." };
+    let sign_of_percent = if percent { "%" } else { "" };
+    Some(format!("{sign}{before:0>whole$}{point}{after:0<decimals$}{sign_of_percent}"))
 }
 
-/// Days since the end of 1899 (or the beginning of 1904), and the part of the day.
+/// Days since the end of 1899 (or the beginning of 1904), and the part of the day; without a day that part alone.
 fn date(number: &str, since_1904: bool) -> Option<String> {
     let (days, part) = number.split_once('.').unwrap_or((number, ""));
     let days: i64 = days.parse().ok().filter(|days| (0..2_958_466).contains(days))?;
     let part: String = part.chars().chain("000000000".chars()).take(9).collect();
     let seconds = (part.parse::<u64>().ok()? * 86_400 + 500_000_000) / 1_000_000_000;
     let clock = format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
-    if days == 0 && !since_1904 {
-        return Some(clock);
+    match days {
+        0 => return (seconds < 86_400).then_some(clock),
+        // Spreadsheets count a 29th of February that 1900 never had.
+        1..=60 if !since_1904 => return None,
+        _ => {}
     }
     let (days, clock) = if seconds == 86_400 { (days + 1, "00:00:00".to_string()) } else { (days, clock) };
     let first = if since_1904 { jiff::civil::date(1904, 1, 1) } else { jiff::civil::date(1899, 12, 30) };
@@ -423,119 +602,4 @@ fn date(number: &str, since_1904: bool) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A workbook of stored parts, as the smallest writers make them.
-    pub(super) fn workbook(sheet: &str, styles: &str, strings: &str) -> Vec<u8> {
-        let rels = "<Relationships><Relationship Id=\"r1\" Target=\"worksheets/sheet1.xml\"/></Relationships>";
-        let book = "<workbook><sheets><sheet name=\"Results\" sheetId=\"1\" r:id=\"r1\"/></sheets></workbook>";
-        let parts = [
-            ("xl/workbook.xml", book),
-            ("xl/_rels/workbook.xml.rels", rels),
-            ("xl/styles.xml", styles),
-            ("xl/sharedStrings.xml", strings),
-            ("xl/worksheets/sheet1.xml", sheet),
-        ];
-        let (mut file, mut directory) = (Vec::new(), Vec::new());
-        for (at, (name, text)) in parts.iter().enumerate() {
-            // Half of them packed, as a spreadsheet does.
-            let (method, packed) = match at % 2 {
-                0 => (8u16, miniz_oxide::deflate::compress_to_vec(text.as_bytes(), 6)),
-                _ => (0u16, text.as_bytes().to_vec()),
-            };
-            let sizes = [(packed.len() as u32).to_le_bytes(), (text.len() as u32).to_le_bytes()].concat();
-            let offset = (file.len() as u32).to_le_bytes();
-            let common =
-                [&method.to_le_bytes()[..], &[0; 8], &sizes, &(name.len() as u16).to_le_bytes(), &[0, 0]].concat();
-            file.extend([b"PK\x03\x04\x14\0\0\0".as_slice(), &common, name.as_bytes(), &packed].concat());
-            directory.extend(
-                [b"PK\x01\x02\x14\0\x14\0\0\0".as_slice(), &common, &[0; 10], &offset, name.as_bytes()].concat(),
-            );
-        }
-        let (count, size, at) = (parts.len() as u16, directory.len() as u32, file.len() as u32);
-        file.extend(directory);
-        file.extend(
-            [b"PK\x05\x06\0\0\0\0".as_slice(), &count.to_le_bytes(), &count.to_le_bytes(), &size.to_le_bytes()]
-                .concat(),
-        );
-        file.extend([&at.to_le_bytes()[..], &[0, 0]].concat());
-        file
-    }
-
-    const STYLES: &str = "<styleSheet><numFmts><numFmt numFmtId=\"164\" formatCode=\"yyyy\\-mm\\-dd\\ hh:mm\"/></numFmts>\
-        <cellStyleXfs><xf numFmtId=\"9\"/></cellStyleXfs>\
-        <cellXfs><xf numFmtId=\"0\"/><xf numFmtId=\"2\"/><xf numFmtId=\"164\"/></cellXfs></styleSheet>";
-    const STRINGS: &str =
-        "<sst><si><t>Sample ID</t></si><si><r><t>Re</t></r><r><t>sult &amp; so</t></r></si><si><t>S1</t></si></sst>";
-    const SHEET: &str = "<worksheet><sheetData><row r=\"1\"><c r=\"A1\" t=\"s\"><v>0</v></c><c r=\"B1\" t=\"s\"><v>1</v></c>\
-        <c r=\"D1\" t=\"inlineStr\"><is><t>Date</t></is></c></row><row r=\"3\"><c r=\"A3\" t=\"s\"><v>2</v></c>\
-        <c r=\"B3\" s=\"1\"><v>5.0999999999999996</v></c><c r=\"C3\"><v>1.2E-2</v></c><c r=\"D3\" s=\"2\"><v>46329.5</v></c></row>\
-        </sheetData></worksheet>";
-
-    #[test]
-    fn a_workbook_is_read_as_people_see_it() {
-        let raw = workbook(SHEET, STYLES, STRINGS);
-        assert!(looks_like(&raw));
-        let (rows, cut_off) = rows(&raw).unwrap();
-        let expected: [&[&str]; 3] =
-            [&["Sample ID", "Result & so", "", "Date"], &[], &["S1", "5.10", "0.012", "2026-11-03 12:00:00"]];
-        assert_eq!(
-            (rows, cut_off),
-            (expected.map(|row| row.iter().map(ToString::to_string).collect()).to_vec(), false)
-        );
-        let reading = super::super::read(&raw, None, None);
-        assert_eq!(reading.rows[2].cells[1], "5.10");
-    }
-
-    #[test]
-    fn i11_numbers_keep_the_digits_a_spreadsheet_shows() {
-        for (held, seen) in [
-            ("5.1", "5.1"),
-            ("8", "8"),
-            ("5.0999999999999996", "5.1"),
-            ("0.30000000000000004", "0.3"),
-            ("99.999999999999999", "100"),
-            ("1E+3", "1000"),
-            ("-1.25E-7", "-0.000000125"),
-            ("123456789012345678", "123456789012346000"),
-        ] {
-            assert_eq!(shown(held).as_deref(), Some(seen), "{held}");
-        }
-        assert_eq!(shown("n/a"), None);
-        assert_eq!(
-            (padded("5.1".into(), 2), padded("5".into(), 0), padded("5.123".into(), 2)),
-            ("5.10".into(), "5".into(), "5.123".into())
-        );
-    }
-
-    #[test]
-    fn dates_are_days_and_times_parts_of_them() {
-        for (number, since_1904, text) in [
-            ("46329", false, "2026-11-03"),
-            ("46329.7118055556", false, "2026-11-03 17:05:00"),
-            ("0.5", false, "12:00:00"),
-            ("46328.9999999999", false, "2026-11-03"),
-            ("44867", true, "2026-11-03"),
-        ] {
-            let read = date(number, since_1904).unwrap();
-            assert_eq!(read.trim_end_matches(" 00:00:00"), text, "{number}");
-        }
-        assert_eq!(
-            (of_code("General"), of_code("0.000"), of_code("[Red]0.0\" s\"")),
-            (Format::Plain, Format::Decimals(3), Format::Decimals(1))
-        );
-    }
-
-    #[test]
-    fn i10_what_is_no_workbook_or_a_broken_one_is_survived() {
-        let whole = workbook(SHEET, STYLES, STRINGS);
-        for cut in 0..whole.len() {
-            let _ = rows(&whole[..cut]);
-            let mut spoilt = whole.clone();
-            spoilt[cut] ^= 0xFF;
-            let _ = rows(&spoilt);
-        }
-        assert!(!looks_like(b"PK\x03\x04 a zip of something else"));
-    }
-}
+mod tests;

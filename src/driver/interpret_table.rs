@@ -36,7 +36,10 @@ pub(super) fn interpret(driver: &Driver, raw: &[u8], context: &Context, trace: b
     }
     let names = Names::of(&driver.schema);
     let layout = names.lay_out(&reading.rows, &driver.schema);
-    let mut walk = Walk { reader: &mut reader, reading: &reading, names: &names, results: 0, open: None };
+    let mut walk =
+        Walk { reader: &mut reader, reading: &reading, names: &names, results: 0, open: None, spoilt: false };
+    let data: HashSet<u32> = layout.tables.iter().flat_map(|table| &table.rows).map(|row| row.number).collect();
+    walk.spoilt = reading.rows.iter().any(|row| row.damaged && !data.contains(&row.number));
     for table in &layout.tables {
         walk.table(&layout, table);
     }
@@ -219,6 +222,8 @@ struct Walk<'w, 'r, 'm> {
     names: &'w Names,
     results: usize,
     open: Option<Open>,
+    /// A damaged row stands above or beside the data: a key, a header or what is filled down may be wrong.
+    spoilt: bool,
 }
 
 /// A report that rows still add to.
@@ -262,10 +267,17 @@ impl<'m> Walk<'_, '_, 'm> {
         only_columns(&mut found, schema, !tests.is_empty());
         let fill_down: HashSet<usize> = settings.fill_down.iter().filter_map(|name| table.column(name)).collect();
         let mut above = HashMap::new();
+        let mut damaged_above = HashSet::new();
+        let spoilt = self.spoilt;
         for row in &table.rows {
             for at in fill_down.iter().filter(|at| !row.cell(**at).is_empty()) {
                 above.insert(*at, row.cell(*at));
+                damaged_above.remove(at);
+                if row.damaged {
+                    damaged_above.insert(*at);
+                }
             }
+            self.spoilt = spoilt || !damaged_above.is_empty();
             let scope = Scope { found: &found, above: &above, table, row, test: None };
             if settings.footer.iter().any(|pattern| wildcard(pattern, row.cell(0))) {
                 self.reader.note(row.number, "a footer");
@@ -283,6 +295,7 @@ impl<'m> Walk<'_, '_, 'm> {
                 |at: usize| columns.contains(&at) || tests.contains(&at) || belongs_to_test(table, &tests, at);
             self.unread_in(table, row, belongs);
         }
+        self.spoilt = spoilt;
         self.close();
     }
 
@@ -320,7 +333,7 @@ impl<'m> Walk<'_, '_, 'm> {
             observation.doubts.push(Doubt::Incomplete);
             self.reader.note(scope.row.number, "the last line has no line end; see `last_line_open` in [table]");
         }
-        if scope.row.damaged {
+        if scope.row.damaged || self.spoilt {
             observation.doubts.push(Doubt::Unreadable);
         }
         let comment = self.reader.text("comment", &fields.comment, scope);
@@ -383,7 +396,10 @@ impl<'m> Walk<'_, '_, 'm> {
             }
             let rules = self.reader.rules(code, "", unit);
             let sent = Sent::bare(number, code.to_string(), value::text(text, rules));
-            let observation = self.reader.observation(Sent { unit: unit.to_string(), ..sent });
+            let mut observation = self.reader.observation(Sent { unit: unit.to_string(), ..sent });
+            if self.spoilt {
+                observation.doubts.push(Doubt::Unreadable);
+            }
             self.add(observation);
             self.unread(row, |at| at < 3);
         }

@@ -474,3 +474,21 @@ fn i13_a_word_the_driver_does_not_know_is_held() {
     }
     assert_eq!(doubts("ERREUR"), [Doubt::UnreadableValue]);
 }
+
+#[test]
+fn h2_what_a_damaged_row_says_of_other_rows_of_a_table_holds_them() {
+    let driver = "[identity]\nvendor = \"V\"\nmodel = \"M\"\nprotocol = \"table\"\n[table]\nfill_down = [\"Sample ID\"]\n\
+        [fields]\nspecimen_id = \"[Sample ID]\"\ntest_code = \"[Test]\"\nvalue = \"[Value]\"\n";
+    let driver = Driver::parse("test", driver).unwrap();
+    for (raw, held) in [
+        ("Sample ID,\"S1\"\n\nTest,Value,Unit\nGLU,5.0,mmol/L\nK,4.1,mmol/L\n", [false, false]),
+        ("Sample ID,\"S1\"x\n\nTest,Value,Unit\nGLU,5.0,mmol/L\nK,4.1,mmol/L\n", [true, true]),
+        ("Sample ID,Test,Value\n\"S1\"x,GLU,5.0\n,K,4.1\n", [true, true]),
+        ("Sample ID,Test,Value\nS1,\"GLU\"x,5.0\nS2,K,4.1\n", [true, false]),
+        ("Sample ID,Test,Value\nS1,GLU,5.0\nS2,\"K\"x,4.1\n", [false, true]),
+    ] {
+        let read = interpret(&driver, raw.as_bytes(), &context());
+        let doubtful: Vec<bool> = observations(&read).iter().map(|o| o.doubts.contains(&Doubt::Unreadable)).collect();
+        assert_eq!(doubtful, held, "{raw}");
+    }
+}

@@ -9,10 +9,10 @@
 //! 4. Only then it is moved to the archive, deleted or left, as the link says.
 //!
 //! A crash between any two of them loses nothing and doubles nothing: the file is found again, and the journal knows
-//! name and bytes (invariant I4). Therefore nothing has to be durable but the entry, and what is known of files that stay
-//! where they are ([`memory`]): those outlive the journal's entries. Files that grow are read in pieces ([`growing`]). A file that cannot be taken at
-//! all (too large) goes to the folder for refused ones, with the reason beside it. Names are never logged: instruments
-//! put patients into them (invariant I8).
+//! name and bytes (invariant I4). What has to be durable beside the entry is what is known of files that stay where they
+//! are (`memory.rs`): that outlives the journal's entries. Files that grow are read in pieces (`growing.rs`). A file that
+//! cannot be taken at all (too large) goes to the folder for refused ones, with the reason beside it. Names are never
+//! logged: instruments put patients into them (invariant I8).
 //!
 //! All of it runs on one thread of its own: a share that hangs holds up nothing else, not even the end of the process.
 
@@ -53,6 +53,9 @@ const WATCHED_MAX: usize = 64;
 const COLLISIONS_MAX: u32 = 100_000;
 /// What the name of a file ends in that says why another one was refused.
 const REASON_ENDING: &str = ".reason.txt";
+/// What is said when the memory is full.
+const FULL: &str =
+    "more files are remembered of the folder than fit: those gone longest are forgotten, new ones may wait";
 /// Largest `size_max_kb`: what one entry of the journal may hold.
 pub const SIZE_MAX_KB: u32 = 16 * 1024;
 
@@ -64,7 +67,8 @@ pub struct Files {
     pub take: Vec<String>,
     /// Names to leave alone, such as those under which the instrument is still writing.
     pub ignore: Vec<String>,
-    /// A file is taken once size and time of change have stayed the same for so long, in milliseconds.
+    /// A file is taken once size and time of change have stayed the same for so long, in milliseconds. One that grows is
+    /// begun then, or after twenty times so long.
     pub stable_ms: u64,
     /// Pause between two looks at the folder, in milliseconds.
     pub poll_ms: u64,
@@ -74,7 +78,7 @@ pub struct Files {
     /// What becomes of a file once the journal has it: "archive" moves it, "delete" deletes it, "leave" leaves it (for
     /// shares that can only be read; the instrument then has to clean up).
     pub then: Then,
-    /// The instrument appends to its files: each complete new line is taken once, and the files stay (`then`, `stable_ms` and
+    /// The instrument appends to its files: each complete new line is taken once, and the files stay (`then` and
     /// `trigger` mean nothing).
     pub grows: bool,
     /// Lines at the top of a growing file that are put before what is new, so that it can be read by itself: the names of
@@ -139,9 +143,11 @@ pub async fn serve(shell: Arc<Shell>, directory: PathBuf) {
     let (stop, stopped) = channel();
     let (ended, mut end) = tokio::sync::oneshot::channel::<()>();
     let runtime = tokio::runtime::Handle::current();
-    let folder = Folder::new(shell.clone(), directory, runtime);
+    let of_thread = shell.clone();
     let thread = std::thread::Builder::new().name("directory".to_string()).spawn(move || {
-        folder.run(&stopped);
+        if let Some(memory) = remembered(&of_thread, &stopped) {
+            Folder::new(of_thread, directory, runtime, memory).run(&stopped);
+        }
         drop(ended);
     });
     if let Err(error) = thread {
@@ -155,16 +161,43 @@ pub async fn serve(shell: Arc<Shell>, directory: PathBuf) {
     }
 }
 
+/// What is known of the folder from before. While that cannot be read, nothing is taken: files would be taken twice.
+fn remembered(shell: &Shell, stop: &Receiver<()>) -> Option<Memory> {
+    const WHY: &str = "what is known of the folder cannot be read and nothing is taken: restore the file (without it, files \
+                       that were left or grow are taken again)";
+    let mut backoff = shell.backoff();
+    loop {
+        match Memory::open(shell.custodian.data(), &shell.config.name) {
+            Ok(memory) => return Some(memory),
+            Err(error) => shell.counters.down(WHY, &error),
+        }
+        if !matches!(stop.recv_timeout(backoff.failed()), Err(RecvTimeoutError::Timeout)) {
+            return None;
+        }
+    }
+}
+
 /// What is known of one file.
 #[derive(Debug, Clone, Copy)]
 struct Seen {
     stamp: Stamp,
+    /// When it was first seen, and in which listing.
+    first: (Instant, u64),
+    /// That it waits was told.
+    told: bool,
     /// Since when it is like this.
     since: Instant,
     /// The journal has it, or it was refused: only its way out is left.
     done: Option<Done>,
     /// The listing in which it was last there.
     listing: u64,
+}
+
+impl Seen {
+    fn now(stamp: Stamp, listing: u64) -> Self {
+        let now = Instant::now();
+        Seen { stamp, first: (now, listing), told: false, since: now, done: None, listing }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -209,9 +242,9 @@ struct Folder {
 }
 
 impl Folder {
-    fn new(shell: Arc<Shell>, path: PathBuf, runtime: tokio::runtime::Handle) -> Self {
+    fn new(shell: Arc<Shell>, path: PathBuf, runtime: tokio::runtime::Handle, memory: Memory) -> Self {
         Folder {
-            memory: Memory::open(shell.custodian.data(), &shell.config.name),
+            memory,
             files: shell.config.files.clone(),
             connection: shell.next_connection(),
             shell,
@@ -256,7 +289,8 @@ impl Folder {
         for name in self.names()? {
             let Some(stamp) = self.stamp_of(&name) else { continue };
             let is_ready = match self.files.grows {
-                true => stamp.size > 0,
+                // A known one that is empty is another one now.
+                true => stamp.size > 0 || self.memory.of(&name).is_some(),
                 false => self.is_ready(&name, stamp),
             };
             if is_ready {
@@ -264,6 +298,10 @@ impl Folder {
             }
         }
         ready.sort_by(|(a, a_name), (b, b_name)| (a.changed, a_name).cmp(&(b.changed, b_name)));
+        if self.files.grows {
+            // Known names first: what has gone from under one of them may be found again under another.
+            ready.sort_by_key(|(_, name)| self.memory.of(name).is_none());
+        }
         for (stamp, name) in ready {
             if !matches!(stop.try_recv(), Err(std::sync::mpsc::TryRecvError::Empty)) {
                 break;
@@ -284,11 +322,11 @@ impl Folder {
 
     /// The next names of the listing; at its end, what has gone is forgotten.
     fn names(&mut self) -> io::Result<Vec<OsString>> {
-        let in_one_go = self.listing.is_none();
         let listing = match &mut self.listing {
             Some(listing) => listing,
             none => {
                 self.listings += 1;
+                self.memory.list();
                 none.insert(std::fs::read_dir(&self.path)?)
             }
         };
@@ -304,6 +342,7 @@ impl Folder {
             }
         }
         for name in &names {
+            self.memory.listed(name);
             if let Some(seen) = self.seen.get_mut(name) {
                 seen.listing = self.listings;
             }
@@ -312,8 +351,8 @@ impl Folder {
             self.listing = None;
             let current = self.listings;
             self.seen.retain(|_, seen| seen.listing >= current);
-            if in_one_go {
-                self.memory.keep(names.iter());
+            if self.memory.end_listing(jiff::Timestamp::now().as_second()) {
+                self.shell.counters.trouble(FULL, &"clear the folder up, or give the instrument another one");
             }
         }
         Ok(names)
@@ -327,34 +366,37 @@ impl Folder {
 
     /// Notes how the file is now; true when something is to be done with it.
     fn is_ready(&mut self, name: &OsStr, stamp: Stamp) -> bool {
-        let now = Instant::now();
-        let room = self.seen.len() < NAMES_MAX;
+        let leaves = self.files.then == Then::Leave;
+        let remembered = !leaves || self.memory.of(name).is_some() || self.memory.has_room();
+        let room = self.seen.len() < NAMES_MAX && remembered;
         match self.seen.get_mut(name) {
             Some(seen) if seen.stamp == stamp => {
-                let left = seen.done.is_some() && self.files.then == Then::Leave;
-                let stable = now.duration_since(seen.since) >= Duration::from_millis(self.files.stable_ms);
-                stable && !left && stamp.size > 0 && self.is_triggered(name)
+                let left = seen.done.is_some() && leaves;
+                let stable = seen.since.elapsed() >= Duration::from_millis(self.files.stable_ms);
+                stable && remembered && !left && stamp.size > 0 && self.is_triggered(name)
             }
             Some(seen) => {
                 if seen.done.is_some() {
                     self.shell.counters.event(&Event::Odd("a file changed after it was taken: it is taken again"));
                 }
-                *seen = Seen { stamp, since: now, done: None, listing: self.listings };
+                *seen = Seen::now(stamp, self.listings);
                 false
             }
             None if room => {
                 let was_taken = |known: &&Known| known.size == stamp.size && known.changed == stamp.changed;
-                let left = self.files.then == Then::Leave;
-                let done = self.memory.of(name).filter(|_| left).filter(was_taken).map(|_| Done::Taken);
-                let seen = Seen { stamp, since: now, done, listing: self.listings };
-                self.seen.insert(name.to_os_string(), seen);
+                let done = self.memory.of(name).filter(|_| leaves).filter(was_taken).map(|_| Done::Taken);
+                self.seen.insert(name.to_os_string(), Seen { done, ..Seen::now(stamp, self.listings) });
                 false
             }
             None => {
-                self.shell.counters.event(&Event::Odd("more files in the folder than are remembered: some wait"));
+                self.no_room();
                 false
             }
         }
+    }
+
+    fn no_room(&self) {
+        self.shell.counters.event(&Event::Odd("more files in the folder than are remembered: some wait"));
     }
 
     fn is_triggered(&self, name: &OsStr) -> bool {

@@ -298,6 +298,117 @@ async fn a_file_that_grows_is_read_on_where_it_was_left_and_anew_when_it_is_anot
     gateway.stop().await;
 }
 
+fn rows(numbers: std::ops::RangeInclusive<usize>) -> String {
+    HEADING.to_string() + &numbers.map(row).collect::<String>()
+}
+
+#[tokio::test]
+async fn another_growing_file_with_the_same_heading_is_read_from_its_beginning() {
+    let rig = Rig::new().await;
+    let drop = rig.path("drop");
+    let links = folder(&drop, "table", "grows = true\n");
+    std::fs::write(drop.join("log.csv"), rows(1..=2)).unwrap();
+    let gateway = rig.gateway(&links).await;
+    until("the first day arrives", || arrived(&rig, "G-2") == 1).await;
+    gateway.stop().await;
+    // Longer than what was read, and none of its rows ends where those did.
+    let second = rows(11..=15);
+    std::fs::write(drop.join("log.csv"), &second).unwrap();
+    let gateway = rig.gateway(&links).await;
+    until("every row of the second day arrives", || (11..=15).all(|n| arrived(&rig, &format!("G-{n}")) == 1)).await;
+    assert_eq!(rig.chart().iter().map(|arrival| arrival.results).sum::<usize>(), 7, "and no piece of a row");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn i4_growing_files_that_are_renamed_are_not_taken_again() {
+    let rig = Rig::new().await;
+    let drop = rig.path("drop");
+    let links = folder(&drop, "table", "grows = true\n");
+    let file = |name: &str| drop.join(name);
+    std::fs::write(file("log.csv"), rows(1..=2)).unwrap();
+    let gateway = rig.gateway(&links).await;
+    until("the first rows arrive", || arrived(&rig, "G-2") == 1).await;
+    // The new file is empty at first.
+    std::fs::rename(file("log.csv"), file("log.1.csv")).unwrap();
+    std::fs::write(file("log.csv"), "").unwrap();
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    std::fs::write(file("log.csv"), rows(3..=4)).unwrap();
+    until("the new file arrives", || arrived(&rig, "G-4") == 1).await;
+    gateway.stop().await;
+    // Once more while nobody looks, with a last row.
+    std::fs::rename(file("log.1.csv"), file("log.2.csv")).unwrap();
+    std::fs::write(file("log.1.csv"), rows(3..=5)).unwrap();
+    std::fs::write(file("log.csv"), rows(6..=6)).unwrap();
+    let gateway = rig.gateway(&links).await;
+    until("what is new arrives", || arrived(&rig, "G-5") == 1 && arrived(&rig, "G-6") == 1).await;
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    assert_eq!((1..=6).map(|n| arrived(&rig, &format!("G-{n}"))).collect::<Vec<_>>(), [1; 6]);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn i4_a_growing_file_that_is_seen_half_written_over_is_not_taken_again() {
+    let rig = Rig::new().await;
+    let drop = rig.path("drop");
+    let links = folder(&drop, "table", "grows = true\n").replace("stable_ms = 100", "stable_ms = 2000");
+    let log = drop.join("log.csv");
+    std::fs::write(&log, rows(1..=3)).unwrap();
+    let gateway = rig.gateway(&links).await;
+    until("the rows arrive", || arrived(&rig, "G-3") == 1).await;
+    std::fs::write(&log, rows(1..=1)).unwrap();
+    let seen = || health(&gateway, "folder").reasons.keys().any(|reason| reason.contains("begun anew"));
+    until("the half of it is seen", seen).await;
+    std::fs::write(&log, rows(1..=4)).unwrap();
+    until("the new row arrives", || arrived(&rig, "G-4") == 1).await;
+    assert_eq!((1..=4).map(|n| arrived(&rig, &format!("G-{n}"))).collect::<Vec<_>>(), [1; 4]);
+    assert_eq!(health(&gateway, "folder").messages, 2);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn i4_an_empty_mount_point_and_a_broken_memory_take_nothing_twice() {
+    let rig = Rig::new().await;
+    let drop = rig.path("drop");
+    let links = folder(&drop, "table", "grows = true\n");
+    std::fs::write(drop.join("log.csv"), rows(1..=1)).unwrap();
+    let gateway = rig.gateway(&links).await;
+    until("the row arrives", || arrived(&rig, "G-1") == 1).await;
+    let away = rig.path("away");
+    std::fs::rename(&drop, &away).unwrap();
+    std::fs::create_dir(&drop).unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    std::fs::remove_dir(&drop).unwrap();
+    std::fs::rename(&away, &drop).unwrap();
+    std::fs::write(drop.join("log.csv"), rows(1..=2)).unwrap();
+    until("the next row arrives", || arrived(&rig, "G-2") == 1).await;
+    assert_eq!((arrived(&rig, "G-1"), health(&gateway, "folder").messages), (1, 2));
+    gateway.stop().await;
+
+    let memory = rig.path("data/folders/folder.json");
+    let good = std::fs::read(&memory).unwrap();
+    std::fs::write(&memory, "{").unwrap();
+    let gateway = rig.gateway(&links).await;
+    let told = || health(&gateway, "folder").reasons.keys().any(|reason| reason.contains("restore the file"));
+    until("it is told", told).await;
+    assert!(!health(&gateway, "folder").up);
+    std::fs::write(&memory, good).unwrap();
+    until("the link goes on", || health(&gateway, "folder").up).await;
+    assert_eq!(health(&gateway, "folder").messages, 0);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_growing_file_without_line_ends_is_told() {
+    let rig = Rig::new().await;
+    let drop = rig.path("drop");
+    let gateway = rig.gateway(&folder(&drop, "table", "grows = true\n")).await;
+    std::fs::write(drop.join("log.csv"), rows(1..=2000).replace('\n', "\r")).unwrap();
+    let told = || health(&gateway, "folder").reasons.keys().any(|reason| reason.contains("carriage return alone"));
+    until("it is told", told).await;
+    gateway.stop().await;
+}
+
 #[tokio::test]
 async fn i4_a_gateway_that_dies_with_lines_of_a_growing_file_takes_none_twice() {
     use std::io::Write;

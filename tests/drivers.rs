@@ -43,6 +43,8 @@ fn every_driver_folder_is_compiled_in_and_complete() {
             continue;
         }
         let driver = Registry::builtin().get(&id).unwrap().clone();
+        let model = &driver.schema.identity.model;
+        assert!(model.chars().count() <= 20, "{id}: OBX-18 has room for 20 characters of a name: {model}");
         assert!(!driver.schema.identity.evidence.is_empty(), "{id} names no evidence");
         let identity = &driver.schema.identity;
         let known = !identity.header.is_empty() || !identity.conditions.is_empty();

@@ -31,7 +31,7 @@ const RATE: f64 = 40.0;
 /// The standard's 15 s are 150 ms: who waits for a reply that is never coming still gets something done in a round.
 const TIME_SCALE: f64 = 0.01;
 /// Everything that is left must arrive within this time.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(300);
 /// A gateway that does not come to the wanted place by itself within this time never will.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(20);
 

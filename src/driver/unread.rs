@@ -55,7 +55,9 @@ pub(super) fn poct1a(trace: &mut Trace, documents: &[poct1a::Document]) {
 
 fn object(trace: &mut Trace, read: &Read, document: &poct1a::Document, element: &poct1a::Element) {
     for child in &element.children {
-        if !child.name.starts_with(&format!("{}.", element.name)) {
+        // A field of a vendor's own bears another name than what it stands in, and its value alike.
+        let is_field = child.name.starts_with(&format!("{}.", element.name)) || !child.attribute("V").is_empty();
+        if !is_field {
             object(trace, read, document, child);
             continue;
         }

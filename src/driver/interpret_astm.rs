@@ -219,10 +219,7 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
         if !self.reader.has_room(count, record.number, kind) {
             return;
         }
-        let measured = match self.reader.measured(&self.scope) {
-            Ok(measured) => measured,
-            Err(reason) => return self.reader.refuse(record.number, kind, reason),
-        };
+        let Some(measured) = self.reader.measured(record.number, kind, &self.scope) else { return };
         let values = self.values(record, &measured);
         let sent = self.sent(record, measured);
         for (number, (code, value)) in values.into_iter().enumerate() {

@@ -264,10 +264,7 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
         if !self.reader.has_room(count, segment.number, "OBX") {
             return;
         }
-        let mut measured = match self.reader.measured(&self.scope) {
-            Ok(measured) => measured,
-            Err(reason) => return self.reader.refuse(segment.number, "OBX", reason),
-        };
+        let Some(mut measured) = self.reader.measured(segment.number, "OBX", &self.scope) else { return };
         if measured.unit == "10" && segment.components_filled(6) > 1 {
             // `10^3/uL` with its separator left unescaped: no unit is just "10".
             measured.unit = segment.whole(6);

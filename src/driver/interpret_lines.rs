@@ -251,13 +251,7 @@ impl<'w, 'r> Walk<'w, 'r> {
     }
 
     fn observation(&mut self, number: u32, scope: &Scope<'_>) -> Option<Observation> {
-        let measured = match self.reader.measured(scope) {
-            Ok(measured) => measured,
-            Err(reason) => {
-                self.reader.refuse(number, KIND, reason);
-                return None;
-            }
-        };
+        let measured = self.reader.measured(number, KIND, scope)?;
         let value = value::text(&measured.text, self.reader.rules_for(&measured));
         let fields = &self.reader.driver.schema.fields;
         let flags = self.reader.text("flag", &fields.flag, scope);

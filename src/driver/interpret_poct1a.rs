@@ -213,13 +213,7 @@ impl<'w, 'r, 'm> Walk<'w, 'r, 'm> {
         if !self.reader.has_room(count, record, RESULT) {
             return None;
         }
-        let measured = match self.reader.measured(scope) {
-            Ok(measured) => measured,
-            Err(reason) => {
-                self.reader.refuse(record, RESULT, reason);
-                return None;
-            }
-        };
+        let measured = self.reader.measured(record, RESULT, scope)?;
         let value = value::text(&measured.text, self.reader.rules_for(&measured));
         let fields = &self.reader.driver.schema.fields;
         let sent = Sent {

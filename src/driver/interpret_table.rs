@@ -319,10 +319,7 @@ impl<'m> Walk<'_, '_, 'm> {
         if !self.reader.has_room(self.results, record, ROW) {
             return;
         }
-        let measured = match self.reader.measured(scope) {
-            Ok(measured) => measured,
-            Err(reason) => return self.reader.refuse(record, ROW, reason),
-        };
+        let Some(measured) = self.reader.measured(record, ROW, scope) else { return };
         let value = value::text(&measured.text, self.reader.rules_for(&measured));
         let fields = &self.reader.driver.schema.fields;
         let flag = first(&fields.flag, scope, true, "flag", &mut self.reader.trace).1;

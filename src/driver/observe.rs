@@ -280,20 +280,21 @@ impl<'r> Reader<'r> {
         code.trim_end_matches(trim.as_slice()).trim().to_string()
     }
 
-    /// What a record measures, or why it makes no observation.
-    pub fn measured(&mut self, source: &impl Source) -> Result<Measured<'r>, &'static str> {
+    /// What a record of this kind measures; one that makes no observation is refused, with the reason.
+    pub fn measured(&mut self, record: u32, kind: &str, source: &impl Source) -> Option<Measured<'r>> {
         let driver = self.driver;
         let fields = &driver.schema.fields;
         let code = self.code("test_code", &fields.test_code, source);
         let (path, text) = first(&fields.value, source, true, "value", &mut self.trace);
         if let Some(reason) = self.no_result(&code, &text, source) {
-            return Err(reason);
+            self.refuse(record, kind, reason);
+            return None;
         }
         // Whole in LIS02-A2, because `10^3/uL` is often sent without escaping its separator.
         let whole = driver.protocol() == Protocol::Astm;
         let unit = first(&fields.unit, source, whole, "unit", &mut self.trace).1.trim().to_string();
         let specimen = self.text("specimen_type", &fields.specimen_type, source);
-        Ok(Measured { code, path, text, specimen, unit })
+        Some(Measured { code, path, text, specimen, unit })
     }
 
     /// What every protocol says alike of a result. Flags, a LOINC of its own and the status of an order are left to the

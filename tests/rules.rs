@@ -3,6 +3,9 @@
 //!
 //! `UPDATE_GOLDEN=1 cargo test --test rules` rewrites `decisions.txt`; the diff is the review.
 
+#[path = "support/golden.rs"]
+mod golden;
+
 use afferent::clinical::{Control, Decimal, Observation, Value};
 use afferent::config::load::rules_file;
 use afferent::driver::{Context, Driver, interpret};
@@ -121,18 +124,10 @@ fn said(observation: &Observation) -> String {
 fn every_story_is_decided_as_expected_with_rule_and_version() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/rules");
     let driver = Driver::parse("acme-rules", &read(&root.join("driver.toml"))).unwrap();
-    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
     let (mut wrong, mut kinds) = (String::new(), BTreeSet::new());
     for folder in stories() {
         let made = decisions(&folder, &driver, &mut kinds);
-        let file = folder.join("decisions.txt");
-        if update {
-            std::fs::write(&file, &made).unwrap();
-        }
-        let expected = std::fs::read_to_string(&file).unwrap_or_default();
-        if made != expected {
-            wrong.push_str(&format!("\n{}\nexpected\n{expected}\nmade\n{made}", folder.display()));
-        }
+        wrong.push_str(&golden::difference(&folder.join("decisions.txt"), &made));
     }
     assert!(wrong.is_empty(), "{wrong}\nUPDATE_GOLDEN=1 rewrites the expected files");
     // A repeat covers what the journal holds; tests/cli/rules.rs has it.

@@ -4,6 +4,9 @@
 //!
 //! `UPDATE_GOLDEN=1 cargo test --test strangers` rewrites each `readable.txt`; the diff is the review.
 
+#[path = "support/golden.rs"]
+mod golden;
+
 use afferent::clinical::{Observation, Value};
 use afferent::driver::{Context, Interpretation, Origin, Protocol, Registry, explain, guess_protocol};
 use afferent::sim::transcript::{Step, parse};
@@ -103,21 +106,13 @@ fn result(o: &Observation) -> String {
 #[test]
 fn i7_everything_a_stranger_says_can_be_read() {
     let registry = Registry::builtin();
-    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
     let (mut wrong, mut protocols, strangers) = (String::new(), BTreeSet::new(), strangers());
     for (folder, raw) in &strangers {
         let protocol = guess_protocol(raw);
         protocols.insert(format!("{protocol:?}"));
         let (interpretation, origins) = read(&registry, protocol, raw, true);
         let made = format!("{protocol:?}\n{}", readable(&interpretation, &origins));
-        let file = folder.join("readable.txt");
-        if update {
-            std::fs::write(&file, &made).unwrap();
-        }
-        let expected = std::fs::read_to_string(&file).unwrap_or_default();
-        if made != expected {
-            wrong.push_str(&format!("\n{}\nexpected\n{expected}\nmade\n{made}", folder.display()));
-        }
+        wrong.push_str(&golden::difference(&folder.join("readable.txt"), &made));
     }
     assert!(wrong.is_empty(), "{wrong}\nUPDATE_GOLDEN=1 rewrites the expected files");
     assert!(strangers.len() >= 45 && protocols.len() >= 4, "{} of {protocols:?}", strangers.len());

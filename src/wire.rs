@@ -23,6 +23,7 @@
 //! is an output"). A machine acknowledges data only when it is handed a [`Custody`] (invariant I1).
 
 pub mod astm;
+pub mod dimse;
 pub mod line;
 pub mod mllp;
 pub mod poct1a;

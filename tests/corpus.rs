@@ -23,7 +23,7 @@ mod probe;
 mod readable;
 
 fn folder() -> Option<PathBuf> {
-    let found = corpus::analyzers();
+    let found = corpus::folder("analyzers");
     if found.is_none() {
         assert!(std::env::var_os("AFFERENT_CORPUS_REQUIRED").is_none(), "the corpus is required and not there");
         eprintln!("left out: no captures on this machine (set AFFERENT_CORPUS)");

@@ -3,5 +3,7 @@
 
 #[path = "dicom/commands.rs"]
 mod commands;
+#[path = "dicom/pdus.rs"]
+mod pdus;
 #[path = "support/corpus.rs"]
 mod corpus;

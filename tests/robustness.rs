@@ -3,9 +3,12 @@
 
 #[path = "fuzz/entry_points.rs"]
 mod entry_points;
+#[path = "support/corpus.rs"]
+mod corpus;
 
 use afferent::driver::builtin::DRIVERS;
 use afferent::sim::transcript::Step;
+use afferent::wire::dimse::{Command, pdu, uid};
 use proptest::prelude::*;
 use std::path::Path;
 use std::sync::LazyLock;
@@ -28,6 +31,26 @@ static SESSIONS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
         }
     }
     assert!(found.len() > 20, "the drivers' cases are gone");
+    found
+});
+
+/// What modalities say: a conversation with everything in it, and the PDUs of the corpus.
+static ASSOCIATIONS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+    let ct = "1.2.840.10008.5.1.4.1.1.2";
+    let messages = [
+        pdu::message(1, &Command::echo_request(1), None, 64),
+        pdu::message(3, &Command::store_request(2, ct, "1.2.3"), Some(&[7; 2000]), 512),
+        pdu::message(5, &Command::find_request(3, uid::MODALITY_WORKLIST), Some(b"keys"), 64),
+        pdu::message(5, &Command::cancel_request(3), None, 64),
+        pdu::message(3, &Command::store_request(4, ct, "1.2.4"), Some(&[8; 300]), 0),
+        pdu::release_rq(),
+    ];
+    let mut found = vec![messages.concat()];
+    for folder in ["valid", "malformed"].iter().filter_map(|f| Some(corpus::folder("dicom")?.join("pdu").join(f))) {
+        let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
+        files.sort();
+        found.extend(files.into_iter().map(|file| std::fs::read(file).unwrap()));
+    }
     found
 });
 
@@ -95,6 +118,16 @@ fn session() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// PDUs on a bad line: half of the time the conversation, on an association that is open.
+fn association() -> impl Strategy<Value = Vec<u8>> {
+    (any::<u8>(), any::<bool>(), any::<prop::sample::Index>(), damages()).prop_map(|(plan, whole, which, damages)| {
+        let mut input = vec![if whole { plan | 0x40 } else { plan }];
+        let bytes = if whole { &ASSOCIATIONS[0] } else { which.get(&ASSOCIATIONS) };
+        input.extend(damaged(bytes.clone(), &damages));
+        input
+    })
+}
+
 fn anything() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(any::<u8>(), 0..600)
 }
@@ -113,6 +146,7 @@ proptest! {
         entry_points::mllp_link(&input);
         entry_points::poct1a_link(&input);
         entry_points::lines_link(&input);
+        entry_points::dicom_link(&input);
         entry_points::astm_records(&input);
         entry_points::hl7(&input);
         entry_points::poct1a(&input);
@@ -147,5 +181,14 @@ proptest! {
     #[test]
     fn a_damaged_configuration_is_told_what_is_wrong(input in text(afferent::config::sample::SAMPLE)) {
         entry_points::configuration(&input);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn i10_damaged_pdus_are_borne_and_cost_no_more_than_they_bring(input in association()) {
+        entry_points::dicom_link(&input);
     }
 }

@@ -1,14 +1,22 @@
 //! DICOM on the network: the upper layer (PS3.8) and the DIMSE messages on it (PS3.7), in both roles.
 //!
+//! - [`Association`] is the machine: accept or request an association, converse on it.
+//! - [`negotiation`] reads and writes what is proposed and answered; [`pdu`] finds PDUs in bytes and writes them.
 //! - [`command`] reads and writes command sets; [`uid`] knows the UIDs that matter on the wire.
 //!
 //! Instances are streamed, never held: their bytes leave a machine as [`Output::Data`] as they come in, whatever the
 //! size. Questions ([`Request`]) are short and leave whole. Nothing is parsed that need not be: data sets are opaque.
 
+pub mod association;
 pub mod command;
+pub mod negotiation;
+pub mod pdu;
 pub mod uid;
 
+pub use association::{Association, Proposal, Settings};
 pub use command::{Command, CommandFault};
+pub use negotiation::{Context, Role};
+pub use pdu::Rejection;
 
 use super::{Event, Token};
 
@@ -82,6 +90,10 @@ pub struct Caller {
     pub calling_ae_title: String,
     /// Called AE title, without padding.
     pub called_ae_title: String,
+    /// True when an instance could be stored on one of the proposed contexts.
+    pub wants_to_store: bool,
+    /// True when the request names a user, by password or ticket. Who it is, is not looked at.
+    pub names_user: bool,
 }
 
 /// What the command of a C-STORE says of the instance that follows.
@@ -198,6 +210,18 @@ pub struct Response {
     pub data_set: Vec<u8>,
     /// Negotiated transfer syntax of the data set.
     pub transfer_syntax_uid: String,
+}
+
+impl Reply {
+    /// A reply that refuses, with the reason the person at the modality reads.
+    pub fn refusing(status: u16, why: &str) -> Reply {
+        Reply { status, error_comment: Some(why.to_string()), ..Reply::default() }
+    }
+
+    /// One of several answers to a C-FIND, with its data set.
+    pub fn pending(status: u16, data_set: Vec<u8>) -> Reply {
+        Reply { status, data_set: Some(data_set), more: true, ..Reply::default() }
+    }
 }
 
 impl std::fmt::Debug for Reply {

@@ -3,6 +3,7 @@
 
 use afferent::config::{self, LoadError};
 use afferent::driver::{self, Context, Driver, Registry};
+use afferent::wire::dimse::{self, Association};
 use afferent::wire::{Custody, Output, Persist, Protocol, Refusal, Refused, Token, astm, line, mllp, poct1a};
 use jiff::tz::TimeZone;
 use std::sync::LazyLock;
@@ -107,6 +108,54 @@ pub fn poct1a_link(input: &[u8]) {
     }
     machine.handle_disconnect(now);
     while machine.poll_output().is_some() {}
+}
+
+/// A DICOM listener under this input; with bit 6 of the plan the association is open already.
+pub fn dicom_link(input: &[u8]) {
+    let Some((&plan, bytes)) = input.split_first() else { return };
+    let mut now = Instant::now();
+    let mut machine = Association::accept(now, dimse::Settings::default());
+    if plan & 0x40 != 0 {
+        let services = [dimse::uid::VERIFICATION, "1.2.840.10008.5.1.4.1.1.2", dimse::uid::MODALITY_WORKLIST];
+        let syntaxes = vec![dimse::uid::IMPLICIT_VR_LITTLE_ENDIAN.to_string()];
+        let contexts = services.map(|class| (class.to_string(), syntaxes.clone())).to_vec();
+        let proposal = dimse::Proposal { contexts, ..Default::default() };
+        let mut requestor = Association::request(now, dimse::Settings::default(), &proposal);
+        if let Some(dimse::Output::Send(request)) = requestor.poll_output() {
+            machine.handle_bytes(now, &request);
+        }
+    }
+    let (mut outputs, mut kept) = (0, 0);
+    for (index, part) in split(bytes, plan).enumerate() {
+        now += Duration::from_millis(u64::from(plan) * 40);
+        machine.handle_bytes(now, part);
+        while let Some(output) = machine.poll_output() {
+            outputs += 1;
+            assert!(outputs <= OUTPUTS_PER_BYTE_MAX * (bytes.len() + 2), "the machine talks to itself");
+            match output {
+                dimse::Output::Associate(_) => machine.handle_admission(now, Ok(())),
+                dimse::Output::Data { bytes: data, .. } => {
+                    kept += data.len();
+                    assert!(kept <= bytes.len(), "more is kept than came in");
+                }
+                dimse::Output::Commit { token } if plan & 0x10 != 0 => {
+                    machine.handle_custody(now, Err::<&Kept, _>(Refused { token, reason: Refusal::Full }));
+                }
+                dimse::Output::Commit { token } => machine.handle_custody(now, Ok(&Kept(token))),
+                dimse::Output::Ask { token, .. } if index % 3 != 2 => {
+                    machine.handle_reply(now, token, dimse::Reply::default());
+                }
+                _ => {}
+            }
+        }
+        if let Some(deadline) = machine.poll_timeout().filter(|_| plan & 0x20 != 0 && index % 7 == 6) {
+            now = now.max(deadline);
+            machine.handle_timeout(now);
+        }
+    }
+    machine.handle_disconnect(now);
+    while machine.poll_output().is_some() {}
+    assert!(machine.poll_timeout().is_none(), "nothing is waited for on a lost connection");
 }
 
 /// A receiver of foreign lines under this input. The first bytes choose how they are framed.

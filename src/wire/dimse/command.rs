@@ -388,6 +388,11 @@ impl Command {
         response
     }
 
+    /// The same, under this Message ID (0000,0110).
+    pub fn with_message_id(self, message_id: u16) -> Command {
+        self.set(element::MESSAGE_ID, message_id)
+    }
+
     /// The same, with a data set behind it.
     pub fn with_data_set(self) -> Command {
         self.set(element::DATA_SET_TYPE, DATA_SET)

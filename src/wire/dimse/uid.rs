@@ -6,6 +6,12 @@ pub const UID_MAX: usize = 64;
 /// The DICOM application context.
 pub const APPLICATION_CONTEXT: &str = "1.2.840.10008.3.1.1.1";
 
+/// Names this program in associations and file headers (PS3.7 Annex D.3.3.2). It was made once from a random UUID
+/// (PS3.5 Annex B.2) and stays.
+pub const IMPLEMENTATION_CLASS: &str = "2.25.3691820866174569340971497439241513733";
+/// The same for people; at most 16 characters.
+pub const IMPLEMENTATION_VERSION_NAME: &str = concat!("AFFERENT_", env!("CARGO_PKG_VERSION"));
+
 /// Verification SOP class.
 pub const VERIFICATION: &str = "1.2.840.10008.1.1";
 /// Modality Worklist Information Model, FIND.

@@ -366,7 +366,7 @@ fn no_wrong_speed_makes_sense_of_any_capture() {
 }
 
 fn captures() -> Vec<(String, Vec<u8>)> {
-    let Some(root) = corpus::analyzers() else { return Vec::new() };
+    let Some(root) = corpus::folder("analyzers") else { return Vec::new() };
     let mut open = vec![root.clone()];
     let mut found = Vec::new();
     while let Some(folder) = open.pop() {

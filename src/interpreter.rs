@@ -16,6 +16,7 @@ pub mod register;
 use crate::clinical::{Doubt, Observation, Phi, Report};
 use crate::delivery;
 use crate::driver::{Interpretation, Registry};
+use crate::imaging;
 use crate::journal::{
     Entry, EntryId, Filing, HoldId, Journal, JournalError, Lookup, OperatorAction, Reader, ReleaseFiling, Released,
     ReportId,
@@ -132,6 +133,10 @@ impl Interpreter {
         let entries = self.reader.pending_entries(BATCH)?;
         let mut ready = Batch::default();
         for entry in &entries {
+            if let Some(instance) = &entry.instance {
+                ready.filings.push(imaging::file(entry, instance));
+                continue;
+            }
             let (rules, interpretation) = self.reading.read(entry);
             // What is decided about a specimen or a patient depends on what was filed about it before.
             if ready.mentions(self.subjects(&interpretation.reports)) {
@@ -296,6 +301,7 @@ impl Interpreter {
             refused: interpretation.refused.iter().map(|r| (r.record, r.reason.to_string())).collect(),
             reports,
             covers,
+            placement: None,
         })
     }
 

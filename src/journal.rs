@@ -11,11 +11,18 @@
 //! ## Order of writes
 //!
 //! 1. `persist`: part (and entry) rows, commit, receipt, acknowledgement to the instrument.
+//!
+//!    `persist_instance`: before that, the image's file: written under an unfinished name, `fdatasync`, renamed, `fsync`
+//!    of the spool's directory (which several associations share). Then entry and instance rows, commit, receipt,
+//!    C-STORE-RSP 0000. A crash before the commit leaves a file without a row: it was never acknowledged and is removed
+//!    at the next start, as unfinished ones are. A row without a file is never written; where a file is lost later,
+//!    `verify` names it and its entry is damaged.
 //! 2. `file`: the entry's reports, holds and outgoing bytes, in one commit. A crash before it interprets again, with the
 //!    same outcome; a crash after it never does.
 //! 3. `claim`: bytes are handed out as they were filed; nothing is written.
 //! 4. `settle`: the outcome of an attempt. It may lag behind the destination's answer: a crash in between sends the
 //!    same bytes with the same id once more (invariant I5).
+//! 5. Retention: rows first, commit, then their files. A crash in between leaves files without rows, see 1.
 //!
 //! ## Rows
 //!
@@ -23,6 +30,8 @@
 //! |---|---|---|
 //! | `entry` | a message, or a session that ended early: link, state, keyed digest | |
 //! | `part` | one acknowledged frame or message, verbatim | bytes |
+//! | `instance` | a DICOM instance, whose bytes are a file of the spool (`spool.rs`) | SOP Instance UID |
+//! | `series`, `study` | what instances belong to | what they say of themselves |
 //! | `report` | a canonical report made from an entry | JSON, identifiers |
 //! | `hold` | one result that waits for a person | |
 //! | `dispatch` | the results of a report that went out together | |
@@ -34,7 +43,8 @@
 //! | `answer` | what became of an EHR message's changes | |
 //! | `data_key` | a key, wrapped | key |
 //!
-//! What is sealed and how: `seal.rs`. Schema: `schema.rs`.
+//! What is sealed and how: `seal.rs`. Files of the spool are not: they are private to the gateway's user (0600).
+//! Schema: `schema.rs`.
 //!
 //! ## Recovery
 //!
@@ -69,6 +79,7 @@ mod export;
 mod filing;
 mod history;
 mod inbox;
+mod instances;
 mod log;
 mod operate;
 mod orders;
@@ -83,6 +94,8 @@ mod seal;
 mod shared;
 mod signals;
 mod space;
+mod spool;
+mod studies;
 mod types;
 mod verify;
 mod view;
@@ -92,6 +105,7 @@ pub use account::Account;
 pub use config::Config;
 pub use error::{JournalError, OpenError};
 pub use history::{Locked, Past};
+pub use instances::{Instance, KeptInstance, NewInstance};
 pub use operate::{Operated, OperatorAction};
 pub use orders::{
     LinkMark, LinkState, LinkTask, ORDERS_FOUND_MAX, OrderChange, OrderOutcome, StoredOrder, StoredOrders,
@@ -102,9 +116,11 @@ pub use search::{Found, Query, Shown, ShownHold, ShownMessage, ShownReport};
 pub use shared::SharedReader;
 pub use signals::Condition;
 pub use space::free_bytes;
+pub use spool::{Spool, SpoolFile, Spooled, refusal};
+pub use studies::{Grown, ListedStudy, Placement, SeriesInstance, StoredSeries, StoredStudy, StudyFiling};
 pub use types::{
     Answered, Entry, EntryId, Filed, FiledReport, Filing, Grounds, HoldId, Latest, Lookup, NewHold, NewOutbound,
-    Outbound, OutboxId, ReleaseFiling, Released, ReportId, Settlement, WorkOrderId, qc_run_key,
+    Outbound, OutboxId, ReleaseFiling, Released, ReportId, Settlement, StudyId, WorkOrderId, qc_run_key,
 };
 pub use verify::Verified;
 pub use view::{DestinationStats, HoldRow, ParkedRow, Stats};
@@ -122,7 +138,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, Semaphore, oneshot};
-use writer::{Kind, Message, Request, Writer};
+use writer::{Kind, Message, Request, Store, Writer};
 
 /// Data that may wait for the writer, in KiB; callers wait beyond it.
 const WAITING_KIB: u32 = 64 << 10;
@@ -137,6 +153,7 @@ pub struct Journal {
     signals: Arc<Signals>,
     seal: Arc<Seal>,
     data: PathBuf,
+    spool: Spool,
 }
 
 /// The way to the writer thread, which ends when the last of these goes.
@@ -162,10 +179,12 @@ impl Journal {
         schema::migrate(&mut conn, &outer, wall_clock_ms())?;
         let seal = Arc::new(Seal::load(&conn, &outer)?);
         let memory = recover(&conn, &seal).map_err(|error| OpenError::Unsafe(error.to_string()))?;
+        let spool = Spool::open(data, space::spool_limits(data, config), &conn)?;
         sync_directory(data)?;
         let signals = Arc::new(Signals::default());
         let inbox = Arc::new(Inbox::default());
-        let writer = Writer::new(data, config, conn, seal.clone(), memory, signals.clone(), lock);
+        let store = Store { conn, spool: spool.clone(), lock };
+        let writer = Writer::new(data, config, store, seal.clone(), memory, signals.clone());
         std::thread::Builder::new()
             .name("journal".to_string())
             .spawn({
@@ -179,6 +198,7 @@ impl Journal {
             signals,
             seal,
             data: data.to_path_buf(),
+            spool,
         })
     }
 
@@ -197,6 +217,45 @@ impl Journal {
         let bytes = new.bytes.len();
         let work = move |desk: &mut Desk<'_>| custody::persist(desk, &new).map(drop);
         self.take_custody(token, bytes, work).await.map(|((), receipt)| receipt)
+    }
+
+    /// Where images are written before they are given into custody.
+    pub fn spool(&self) -> &Spool {
+        &self.spool
+    }
+
+    /// True when there is room for another image: when there is not, a sender should be told to come back before it
+    /// begins (A-ASSOCIATE-RJ, transient, local limit exceeded; PS3.8 9.3.4).
+    pub fn instance_room(&self) -> bool {
+        matches!(self.condition(), Condition::Good | Condition::Tight) && self.spool.has_room()
+    }
+
+    /// Takes custody of an image whose file is durable already. Resolves once its rows are on stable storage, or it is
+    /// refused, and then its file is gone.
+    ///
+    /// The very same image again, by SOP Instance UID and bytes, changes nothing; its second file is removed. Other
+    /// bytes under the same UID are kept as well, marked as a conflict (invariant I4). Dropping the future does not
+    /// take the request back.
+    pub async fn persist_instance(
+        &self,
+        link: &str,
+        token: Token,
+        instance: NewInstance,
+    ) -> Result<(KeptInstance, Receipt), Refused> {
+        let (link, instance) = (link.to_string(), Arc::new(instance));
+        let work = {
+            let instance = instance.clone();
+            move |desk: &mut Desk<'_>| instances::persist(desk, &link, &instance)
+        };
+        let settle = move |outcome: &Result<KeptInstance, JournalError>| {
+            instance.spooled.settle(match outcome {
+                Ok(kept) => kept.is_new,
+                // After a failed commit the log may still hold the rows for a while: the next start knows.
+                Err(JournalError::Storage(_)) => true,
+                Err(_) => false,
+            });
+        };
+        taken(token, self.ask_and_tell(Kind::Custody, 0, work, settle).await)
     }
 
     /// Makes a message of the EHR durable together with everything it changes, in one commit. The very same message
@@ -263,6 +322,19 @@ impl Journal {
         self.commands.ask(Kind::Work, move |desk| filing::file_release(desk, &filing))
     }
 
+    /// Files what is said of a study in one transaction, unless it has grown since it was read. Blocks until it is
+    /// committed.
+    pub fn file_study(&self, filing: StudyFiling) -> Result<Filed, JournalError> {
+        self.commands.ask(Kind::Work, move |desk| studies::file(desk, &filing))
+    }
+
+    /// A study is complete as far as its modality says (MPPS, commitment): it is told of at once and not after it was
+    /// quiet for a while. A study that is not known, or was told of, is left alone.
+    pub async fn study_is_complete(&self, study_instance_uid: &str) -> Result<(), JournalError> {
+        let uid = study_instance_uid.to_string();
+        self.ask(Kind::Draining, 0, move |desk| studies::complete(desk, &uid)).await
+    }
+
     /// Due messages of a destination, at most `limit`: heads of lanes in order, each followed by the next of its lane.
     /// They are the caller's until it settles them; a message behind another of its lane must wait for that one.
     pub async fn claim(&self, destination: &str, limit: usize) -> Result<Vec<Outbound>, JournalError> {
@@ -323,11 +395,7 @@ impl Journal {
         bytes: usize,
         work: impl FnMut(&mut Desk<'_>) -> Result<T, JournalError> + Send + 'static,
     ) -> Result<(T, Receipt), Refused> {
-        match self.ask(Kind::Custody, bytes, work).await {
-            Ok(done) => Ok((done, Receipt::after_commit(token))),
-            Err(JournalError::Full) => Err(Refused { token, reason: Refusal::Full }),
-            Err(_) => Err(Refused { token, reason: Refusal::Storage }),
-        }
+        taken(token, self.ask(Kind::Custody, bytes, work).await)
     }
 
     async fn ask<T: Send + 'static>(
@@ -336,10 +404,22 @@ impl Journal {
         bytes: usize,
         work: impl FnMut(&mut Desk<'_>) -> Result<T, JournalError> + Send + 'static,
     ) -> Result<T, JournalError> {
+        self.ask_and_tell(kind, bytes, work, |_| {}).await
+    }
+
+    /// Asks, and has the writer tell the outcome to `tell` too, also when nobody waits for the answer any more.
+    async fn ask_and_tell<T: Send + 'static>(
+        &self,
+        kind: Kind,
+        bytes: usize,
+        work: impl FnMut(&mut Desk<'_>) -> Result<T, JournalError> + Send + 'static,
+        tell: impl FnOnce(&Result<T, JournalError>) + Send + 'static,
+    ) -> Result<T, JournalError> {
         let kib = u32::try_from(bytes / 1024).unwrap_or(u32::MAX).saturating_add(1).min(WAITING_KIB);
         let permit = self.room.clone().acquire_many_owned(kib).await.map_err(|_| JournalError::Closed)?;
         let (sender, receiver) = oneshot::channel();
         self.commands.send(kind, bytes, work, move |outcome| {
+            tell(&outcome);
             drop(permit);
             let _ = sender.send(outcome);
         });
@@ -392,6 +472,15 @@ impl Commands {
     ) {
         // When the writer is gone the reply is dropped with the command, and the caller sees `Closed`.
         self.0.0.push(Message::Command(Box::new(Request { kind, bytes, work, outcome: None, reply })));
+    }
+}
+
+/// The outcome of a request for custody. Called with what the writer said after the commit.
+fn taken<T>(token: Token, outcome: Result<T, JournalError>) -> Result<(T, Receipt), Refused> {
+    match outcome {
+        Ok(done) => Ok((done, Receipt::after_commit(token))),
+        Err(JournalError::Full) => Err(Refused { token, reason: Refusal::Full }),
+        Err(_) => Err(Refused { token, reason: Refusal::Storage }),
     }
 }
 

@@ -57,6 +57,7 @@ pub mod tls;
 pub mod link;
 pub mod journal;
 pub mod interpreter;
+pub mod imaging;
 pub mod orders;
 pub mod delivery;
 pub mod gateway;

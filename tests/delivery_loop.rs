@@ -80,6 +80,7 @@ impl Bench {
             refused: Vec::new(),
             reports: vec![report],
             covers: Vec::new(),
+            placement: None,
         };
         self.journal.file(filing).unwrap();
     }

@@ -252,6 +252,7 @@ fn file(journal: &Journal, entry: &journal::Entry) -> anyhow::Result<()> {
         refused: Vec::new(),
         reports: vec![report],
         covers: Vec::new(),
+        placement: None,
     })?;
     Ok(())
 }

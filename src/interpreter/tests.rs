@@ -103,6 +103,7 @@ impl Bench {
             refused: Vec::new(),
             reports: vec![report],
             covers: Vec::new(),
+            placement: None,
         };
         self.journal.file_all(vec![filing]).into_iter().for_each(|filed| drop(filed.unwrap()));
     }

@@ -162,6 +162,9 @@ pub(super) fn raw(conn: &Connection, seal: &Seal, entry: i64) -> Result<Vec<u8>,
         .query_row([entry], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))
         .optional()?
         .ok_or(JournalError::NotFound("entry"))?;
+    if parts == 0 {
+        return Err(JournalError::Refused("the entry is a DICOM file and not a message"));
+    }
     let mut raw = Vec::new();
     let mut statement = conn.prepare_cached("SELECT id, sealed FROM part WHERE id >= ?1 AND id < ?2 ORDER BY id")?;
     let mut rows = statement.query(part_range(entry))?;
@@ -198,13 +201,13 @@ fn end(desk: &Desk<'_>, entry: &OpenEntry, complete: bool, waiting: i64) -> Resu
     Ok(())
 }
 
-enum Known {
+pub(super) enum Known {
     No,
     Same(i64),
     OtherBytes,
 }
 
-fn same_message(conn: &Connection, identity: i64, digest: &[u8; 32]) -> Result<Known, JournalError> {
+pub(super) fn same_message(conn: &Connection, identity: i64, digest: &[u8; 32]) -> Result<Known, JournalError> {
     let mut statement = conn.prepare_cached("SELECT id, digest FROM entry WHERE identity = ?1")?;
     let mut rows = statement.query([identity])?;
     let mut known = Known::No;

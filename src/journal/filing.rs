@@ -8,7 +8,7 @@ use super::seal::Place;
 use super::types::{
     Answered, Filed, FiledReport, Filing, Grounds, HoldId, Lookup, NewOutbound, ReleaseFiling, ReleaseOutcome, ReportId,
 };
-use super::{orders, outbox};
+use super::{orders, outbox, studies};
 use rusqlite::OptionalExtension;
 
 /// `hold.state`.
@@ -55,6 +55,9 @@ pub(super) fn file(desk: &mut Desk<'_>, filing: &Filing) -> Result<Filed, Journa
     for report in &filing.reports {
         let id = file_report(desk, filing.entry.0, &link, received_ms, day, report, &mut filed)?;
         filed.reports.push(id);
+    }
+    if let Some(placement) = &filing.placement {
+        studies::place(desk, filing.entry, placement)?;
     }
     Ok(filed)
 }
@@ -182,7 +185,7 @@ fn cover_earlier(desk: &mut Desk<'_>, entry: i64) -> Result<(), JournalError> {
     close_holds(desk, &holds, COVERED, "interpreted again").map(drop)
 }
 
-fn file_report(
+pub(super) fn file_report(
     desk: &mut Desk<'_>,
     entry: i64,
     link: &str,

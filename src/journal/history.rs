@@ -121,8 +121,8 @@ impl Reader {
         Ok(found)
     }
 
-    /// Interpreted entries received in a span of time, in the order in which they came, behind `after`. Their bytes
-    /// are read; what cannot be opened any more is left out.
+    /// Interpreted messages received in a span of time, in the order in which they came, behind `after`. Their bytes
+    /// are read; what cannot be opened any more is left out, and so are images.
     pub fn interpreted(
         &self,
         (from_ms, to_ms): (i64, i64),
@@ -131,7 +131,7 @@ impl Reader {
     ) -> Result<Vec<Entry>, JournalError> {
         let mut statement = self.conn.prepare_cached(
             "SELECT id, link, received_ms, complete, replays FROM entry
-             WHERE id > ?1 AND received_ms >= ?2 AND received_ms < ?3 AND state = 2 ORDER BY id LIMIT ?4",
+             WHERE id > ?1 AND received_ms >= ?2 AND received_ms < ?3 AND state = 2 AND parts > 0 ORDER BY id LIMIT ?4",
         )?;
         let mut rows = statement.query((after, from_ms, to_ms, limit as i64))?;
         let mut found = Vec::new();
@@ -149,6 +149,7 @@ impl Reader {
                 complete: row.get(3)?,
                 replays: row.get(4)?,
                 raw,
+                instance: None,
             });
         }
         Ok(found)
@@ -158,7 +159,9 @@ impl Reader {
     pub fn interpreted_count(&self, (from_ms, to_ms): (i64, i64)) -> Result<u64, JournalError> {
         let count: i64 = self
             .conn
-            .prepare_cached("SELECT count(*) FROM entry WHERE received_ms >= ?1 AND received_ms < ?2 AND state = 2")?
+            .prepare_cached(
+                "SELECT count(*) FROM entry WHERE received_ms >= ?1 AND received_ms < ?2 AND state = 2 AND parts > 0",
+            )?
             .query_row((from_ms, to_ms), |r| r.get(0))?;
         Ok(u64::try_from(count).unwrap_or(0))
     }

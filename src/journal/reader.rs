@@ -7,7 +7,7 @@ use super::seal::{OuterKey, Place, Seal};
 use super::types::{Entry, EntryId, HoldId, Latest, Lookup, Released, ReportId};
 use super::{Commands, Config, schema};
 use rusqlite::{Connection, OptionalExtension};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Most bytes of raw entries read at once, besides the entry that exceeds it.
@@ -15,6 +15,7 @@ const PENDING_BYTES: usize = 16 << 20;
 
 /// Reads the journal. Not for sharing between threads; open one for each.
 pub struct Reader {
+    pub(super) data: PathBuf,
     pub(super) conn: Connection,
     pub(super) seal: Arc<Seal>,
     /// Tells the writer about damage; a reader beside another process's writer can only report it.
@@ -27,18 +28,18 @@ impl Reader {
         let conn = schema::open_reader(data)?;
         let outer = OuterKey::find(data, config.key_file.as_deref(), false)?;
         let seal = Arc::new(Seal::load(&conn, &outer)?);
-        Ok(Reader { conn, seal, writer: None })
+        Ok(Reader { data: data.to_path_buf(), conn, seal, writer: None })
     }
 
     pub(super) fn beside(data: &Path, seal: Arc<Seal>, writer: Commands) -> Result<Reader, OpenError> {
-        Ok(Reader { conn: schema::open_reader(data)?, seal, writer: Some(writer) })
+        Ok(Reader { data: data.to_path_buf(), conn: schema::open_reader(data)?, seal, writer: Some(writer) })
     }
 
     /// Entries that wait to be interpreted, in order of completion. An entry whose bytes are damaged is not among
     /// them: it is reported and set aside.
     pub fn pending_entries(&self, limit: usize) -> Result<Vec<Entry>, JournalError> {
         let mut statement = self.conn.prepare_cached(
-            "SELECT id, link, received_ms, complete, replays FROM entry WHERE waiting > 0 ORDER BY waiting LIMIT ?1",
+            "SELECT id, link, received_ms, complete, replays, parts FROM entry WHERE waiting > 0 ORDER BY waiting LIMIT ?1",
         )?;
         let mut rows = statement.query([limit as i64])?;
         let (mut entries, mut bytes) = (Vec::new(), 0);
@@ -50,13 +51,17 @@ impl Reader {
                 complete: row.get(3)?,
                 replays: row.get(4)?,
                 raw: Vec::new(),
+                instance: None,
             };
-            match self.raw(entry.id) {
-                Ok(raw) => entry.raw = raw,
+            let is_instance = row.get::<_, i64>(5)? == 0;
+            let read = match is_instance {
+                true => self.instance(entry.id).map(|instance| entry.instance = instance),
+                false => self.raw(entry.id).map(|raw| entry.raw = raw),
+            };
+            match read {
+                Ok(()) => {}
                 Err(JournalError::Damaged) => {
-                    if let Some(writer) = &self.writer {
-                        writer.report_damaged_entry(entry.id);
-                    }
+                    self.set_damaged(entry.id);
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -71,6 +76,9 @@ impl Reader {
     }
 
     /// All bytes of an entry, verbatim and checked.
+    ///
+    /// # Errors
+    /// `Refused` when it is a DICOM instance: [`Reader::open_instance`].
     pub fn raw(&self, entry: EntryId) -> Result<Vec<u8>, JournalError> {
         custody::raw(&self.conn, &self.seal, entry.0)
     }
@@ -162,6 +170,13 @@ impl Reader {
             .ok_or(JournalError::NotFound("report"))?;
         let plain = self.seal.open(&self.conn, Place::Ids, report.0, &sealed)?;
         serde_json::from_slice(&plain).map_err(|_| JournalError::Damaged)
+    }
+
+    /// An entry whose bytes are lost is set aside, so that the next one is read.
+    pub fn set_damaged(&self, entry: EntryId) {
+        if let Some(writer) = &self.writer {
+            writer.report_damaged_entry(entry);
+        }
     }
 
     fn released_holds(&self, report: ReportId, rematch: bool) -> Result<Vec<(HoldId, u32, String)>, JournalError> {

@@ -8,8 +8,9 @@ use super::custody::{INTERPRETED, ORDERS, part_range};
 use super::desk::Desk;
 use super::error::JournalError;
 use super::filing::RELEASED;
-use super::orders;
 use super::space::Level;
+use super::spool::Spool;
+use super::{crash, instances, orders};
 
 /// Entries looked at in one slice.
 const SLICE: usize = 100;
@@ -33,8 +34,8 @@ impl Sweep {
         }
     }
 
-    /// One slice in its own transaction; true when anything was changed.
-    pub(super) fn slice(&mut self, desk: &mut Desk<'_>, level: Level) -> Result<bool, JournalError> {
+    /// One slice in its own transaction; true when anything was changed. Files go once their rows are gone for good.
+    pub(super) fn slice(&mut self, desk: &mut Desk<'_>, spool: &Spool, level: Level) -> Result<bool, JournalError> {
         let before = match level {
             Level::Ample => desk.now_ms.saturating_sub(self.keep_ms),
             Level::Tight | Level::Full => i64::MAX,
@@ -49,8 +50,9 @@ impl Sweep {
         }
         desk.conn.execute_batch("BEGIN IMMEDIATE")?;
         orders::sweep(desk, orders_before)?;
+        let mut files = Vec::new();
         for entry in &entries {
-            remove(desk, *entry)?;
+            files.extend(remove(desk, *entry)?);
         }
         if let Some(last) = entries.last() {
             desk.conn.execute("UPDATE meta SET entry_floor = max(entry_floor, ?1)", [last])?;
@@ -60,6 +62,8 @@ impl Sweep {
             drop_unused_keys(desk)?;
         }
         desk.conn.execute_batch("COMMIT")?;
+        crash::point("rows-removed");
+        files.iter().for_each(|file| spool.remove(file));
         if rotate {
             desk.seal.reload(desk.conn)?;
         }
@@ -76,6 +80,8 @@ impl Sweep {
                                WHERE r.entry = e.id AND h.state <= ?4)
                AND NOT EXISTS (SELECT 1 FROM report r JOIN dispatch d ON d.report = r.id
                                WHERE r.entry = e.id AND (d.pending > 0 OR d.parked > 0))
+               AND NOT EXISTS (SELECT 1 FROM instance i JOIN series s ON s.id = i.series JOIN study t ON t.id = s.study
+                               WHERE i.entry = e.id AND (t.state = 0 OR t.changed_ms >= ?2))
              FROM entry e WHERE e.id > ?1 ORDER BY e.id LIMIT ?5",
         )?;
         let rows = statement.query_map((self.after, before_ms, INTERPRETED, RELEASED, SLICE as i64, ORDERS), |r| {
@@ -105,8 +111,9 @@ impl Sweep {
     }
 }
 
-/// Removes one entry and everything made from it.
-fn remove(desk: &Desk<'_>, entry: i64) -> Result<(), JournalError> {
+/// Removes one entry and everything made from it; names the file that is left, if it is one.
+fn remove(desk: &Desk<'_>, entry: i64) -> Result<Option<String>, JournalError> {
+    let file = instances::remove(desk, entry)?;
     let of_reports = "SELECT id FROM report WHERE entry = ?1";
     let of_dispatches = "SELECT d.id FROM dispatch d JOIN report r ON r.id = d.report WHERE r.entry = ?1";
     let of_outbox = format!("SELECT id FROM outbox WHERE dispatch IN ({of_dispatches})");
@@ -123,7 +130,7 @@ fn remove(desk: &Desk<'_>, entry: i64) -> Result<(), JournalError> {
         desk.conn.prepare_cached(&sql)?.execute([entry])?;
     }
     desk.conn.prepare_cached("DELETE FROM part WHERE id >= ?1 AND id < ?2")?.execute(part_range(entry))?;
-    Ok(())
+    Ok(file)
 }
 
 /// Drops data keys that no row can be sealed with: every entry left was taken in after the next key came into use.

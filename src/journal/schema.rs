@@ -23,7 +23,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
 const STATEMENTS: usize = 64;
 
 /// The schema changes in order; the first makes the schema number 1.
-const MIGRATIONS: [&str; 5] = [CUSTODY, FILING, LATENCY, ORDERS, RULES];
+const MIGRATIONS: [&str; 6] = [CUSTODY, FILING, LATENCY, ORDERS, RULES, IMAGING];
 
 /// 1: keys, entries and their parts.
 const CUSTODY: &str = "
@@ -162,6 +162,40 @@ ALTER TABLE hold ADD COLUMN why TEXT;                              -- in plain w
 CREATE INDEX hold_locked ON hold(id) WHERE state = 0 AND reason = 'qc-lock';
 ";
 
+/// 6: DICOM instances, whose bytes are files of the spool, and the studies they belong to.
+const IMAGING: &str = "
+CREATE TABLE study(
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  hash INTEGER NOT NULL,             -- keyed hash of the Study Instance UID
+  state INTEGER NOT NULL,            -- 0 growing: an instance came that the EHR was not told of; 1 stable
+  changed_ms INTEGER NOT NULL,       -- when its last instance was filed; 0 when its modality is done with it
+  version INTEGER NOT NULL,          -- grows with every instance
+  sealed BLOB                        -- what it is about
+);
+CREATE UNIQUE INDEX study_hash ON study(hash);
+CREATE INDEX study_growing ON study(changed_ms) WHERE state = 0;
+CREATE TABLE series(
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  study INTEGER NOT NULL REFERENCES study(id),
+  hash INTEGER NOT NULL,             -- keyed hash of study and Series Instance UID
+  modality TEXT NOT NULL,
+  sealed BLOB
+);
+CREATE UNIQUE INDEX series_hash ON series(hash);
+CREATE INDEX series_study ON series(study);
+CREATE TABLE instance(               -- an entry without parts
+  entry INTEGER PRIMARY KEY REFERENCES entry(id),
+  spool TEXT NOT NULL,               -- name of its file
+  header INTEGER NOT NULL,           -- bytes in it before the data set
+  sop_class TEXT NOT NULL, transfer_syntax TEXT NOT NULL, calling TEXT NOT NULL, called TEXT NOT NULL,
+  series INTEGER REFERENCES series(id),   -- NULL until its head is read, or when it names none
+  number INTEGER,                    -- Instance Number
+  sealed BLOB NOT NULL               -- SOP Instance UID
+);
+CREATE UNIQUE INDEX instance_spool ON instance(spool);
+CREATE INDEX instance_series ON instance(series) WHERE series IS NOT NULL;
+";
+
 /// Opens the one write connection and asserts every setting that durability rests on (invariant I3).
 pub(super) fn open_writer(data: &Path) -> Result<Connection, OpenError> {
     let version = rusqlite::version_number();
@@ -297,6 +331,32 @@ mod tests {
         assert_eq!(rematch, 0);
         let orders: i64 = conn.query_row("SELECT count(*) FROM work_order", [], |r| r.get(0)).unwrap();
         assert_eq!(orders, 0);
+    }
+
+    #[test]
+    fn entries_of_a_journal_without_images_are_messages_as_before() {
+        let data = tempfile::tempdir().unwrap();
+        let key = outer(data.path());
+        let mut conn = open_writer(data.path()).unwrap();
+        migrate_to(&mut conn, &key, 0, 5).unwrap();
+        conn.execute_batch(
+            "INSERT INTO entry(id, link, received_ms, state, complete, parts, bytes) VALUES (1, 'chemistry', 5, 2, 1, 1, 3);",
+        )
+        .unwrap();
+        migrate(&mut conn, &key, 0).unwrap();
+        let images: i64 = conn
+            .query_row("SELECT count(*) FROM entry JOIN instance ON instance.entry = entry.id", [], |r| r.get(0))
+            .unwrap();
+        assert_eq!(images, 0);
+        assert!(
+            conn.execute(
+                "INSERT INTO instance(entry, spool, header, sop_class, transfer_syntax, calling, called, sealed)
+                              VALUES (2, 'x', 0, '', '', '', '', x'00')",
+                []
+            )
+            .is_err(),
+            "no instance without its entry"
+        );
     }
 
     #[test]

@@ -51,6 +51,12 @@ pub(super) enum Place {
     WorkOrder = 6,
     /// `patient.json`, by the keyed hash of the patient id.
     Patient = 7,
+    /// `instance.sealed`, by entry.
+    Instance = 8,
+    /// `study.sealed`, by study.
+    Study = 9,
+    /// `series.sealed`, by series.
+    Series = 10,
 }
 
 /// All keys of one open journal. Shared by the writer and its readers.

@@ -6,6 +6,7 @@
 
 use super::config::Config;
 use super::error::JournalError;
+use super::spool::Spool;
 use rusqlite::Connection;
 use std::ffi::CString;
 use std::fs::OpenOptions;
@@ -49,6 +50,7 @@ pub fn free_bytes(path: &Path) -> u64 {
 /// The view of the disk below the data directory.
 pub(super) struct Space {
     data: PathBuf,
+    spool: Spool,
     quota: u64,
     free_min: u64,
     level: Level,
@@ -63,12 +65,13 @@ struct Disk {
 }
 
 impl Space {
-    pub(super) fn new(data: &Path, config: &Config) -> Self {
+    pub(super) fn new(data: &Path, config: &Config, spool: Spool) -> Self {
         let disk = Disk::of(data);
         Space {
             data: data.to_path_buf(),
+            spool,
             quota: config.quota_mb.saturating_mul(MIB),
-            free_min: config.free_min_mb.saturating_mul(MIB).min(disk.total / 20),
+            free_min: free_min(config, &disk),
             level: Level::Ample,
             measured: None,
             disk,
@@ -89,7 +92,7 @@ impl Space {
         self.disk = Disk::of(&self.data);
         let pragma = |name: &str| conn.pragma_query_value(None, name, |r| r.get::<_, i64>(0)).map(i64::unsigned_abs);
         let (page, pages, reusable) = (pragma("page_size")?, pragma("page_count")?, pragma("freelist_count")?);
-        let used = pages.saturating_sub(reusable).saturating_mul(page);
+        let used = pages.saturating_sub(reusable).saturating_mul(page).saturating_add(self.spool.bytes());
         let free = self.disk.free.saturating_add(reusable.saturating_mul(page));
         let level = judge(used, self.quota, free, self.free_min);
         if level > self.level {
@@ -160,6 +163,16 @@ impl Disk {
     }
 }
 
+/// Bytes that must stay free on the disk of the data directory, and how much more a sender of images should find.
+pub(super) fn spool_limits(data: &Path, config: &Config) -> (u64, u64) {
+    let disk = Disk::of(data);
+    (free_min(config, &disk), disk.total / 16)
+}
+
+fn free_min(config: &Config, disk: &Disk) -> u64 {
+    config.free_min_mb.saturating_mul(MIB).min(disk.total / 20)
+}
+
 /// The stricter of what quota and free space say; a zero limit says nothing.
 fn judge(used: u64, quota: u64, free: u64, free_min: u64) -> Level {
     let share = |percent: u64| quota / 100 * percent;
@@ -195,7 +208,9 @@ mod tests {
     #[test]
     fn the_reserve_takes_real_room_and_is_given_up_once() {
         let data = tempfile::tempdir().unwrap();
-        let space = Space::new(data.path(), &Config::default());
+        let conn = Connection::open_in_memory().unwrap();
+        let spool = Spool::open(data.path(), (0, 0), &conn).unwrap();
+        let space = Space::new(data.path(), &Config::default(), spool);
         space.keep_reserve();
         assert_eq!(std::fs::metadata(space.reserve()).unwrap().len(), RESERVE_BYTES.min(space.disk.total / 16));
         assert!(space.release_reserve());

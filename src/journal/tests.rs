@@ -2,10 +2,12 @@
 
 mod child;
 mod custody;
+mod instances;
 mod lanes;
 mod model;
 mod orders;
 mod storage;
+mod studies;
 
 use super::*;
 use crate::wire::{Custody, Token};
@@ -131,6 +133,7 @@ pub(super) fn filing(entry: EntryId, lanes: &[&str], held: u32) -> Filing {
         refused: Vec::new(),
         reports,
         covers: Vec::new(),
+        placement: None,
     }
 }
 

@@ -1,6 +1,8 @@
 //! What goes in and out of the journal.
 
+use super::instances::Instance;
 use super::seal::Seal;
+use super::studies::Placement;
 use crate::clinical::OrderStatus;
 use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use serde::{Deserialize, Serialize};
@@ -55,6 +57,11 @@ row_id! {
     WorkOrderId
 }
 
+row_id! {
+    /// One imaging study. Grows in the order in which they began.
+    StudyId
+}
+
 /// An entry that waits to be interpreted, in order of completion.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -64,8 +71,10 @@ pub struct Entry {
     pub link: String,
     /// False when the session ended before its message was complete.
     pub complete: bool,
-    /// All its parts in order, verbatim (invariant I2).
+    /// All its parts in order, verbatim (invariant I2); none when it is an instance.
     pub raw: Vec<u8>,
+    /// The DICOM instance it is, when it is one.
+    pub instance: Option<Instance>,
     /// When its first part was taken into custody, Unix milliseconds.
     pub received_at_ms: i64,
     /// How often a person asked for it to be interpreted again.
@@ -100,6 +109,12 @@ pub enum Lookup {
     Message,
     /// A control run: link and test code (see [`qc_run_key`]).
     QcRun,
+    /// Accession Number of an imaging study.
+    Accession,
+    /// Study Instance UID.
+    Study,
+    /// SOP Instance UID.
+    Instance,
 }
 
 /// What [`Lookup::QcRun`] finds the control runs of a test on a link by.
@@ -116,6 +131,9 @@ impl Lookup {
             Lookup::Control => "control",
             Lookup::Message => "message",
             Lookup::QcRun => "qc-run",
+            Lookup::Accession => "accession",
+            Lookup::Study => "study",
+            Lookup::Instance => "sop-instance",
         }
     }
 }
@@ -134,6 +152,8 @@ pub struct Filing {
     pub reports: Vec<FiledReport>,
     /// Results held before that this entry has come to cover, and how: nobody needs to look at them any more.
     pub covers: Vec<(HoldId, String)>,
+    /// The series and study it belongs to, when it is an instance that says so and is filed for the first time.
+    pub placement: Option<Placement>,
 }
 
 /// One report of an entry and what becomes of its results.

@@ -17,6 +17,8 @@ const NAMED_MAX: usize = 1000;
 pub struct Verified {
     /// Entries whose bytes were read and compared with their digest.
     pub entries: u64,
+    /// DICOM instances whose files were read and compared with their digest.
+    pub instances: u64,
     /// Reports that were opened.
     pub reports: u64,
     /// Outgoing messages that were opened.
@@ -68,9 +70,15 @@ impl Reader {
                 Err(error) => Err(error),
             }
         };
-        self.each("SELECT id, NULL, NULL FROM entry WHERE id > ?1 ORDER BY id LIMIT ?2", |id, _, _| {
+        self.each("SELECT id, NULL, NULL FROM entry WHERE id > ?1 AND parts > 0 ORDER BY id LIMIT ?2", |id, _, _| {
             verified.entries += 1;
             step(&mut verified.damaged, "entry", id, self.raw(EntryId(id)).map(drop))
+        })?;
+        self.each("SELECT entry, NULL, NULL FROM instance WHERE entry > ?1 ORDER BY entry LIMIT ?2", |id, _, _| {
+            verified.instances += 1;
+            let instance = self.instance(EntryId(id));
+            let checked = instance.and_then(|found| found.map_or(Ok(()), |found| self.check_instance(&found)));
+            step(&mut verified.damaged, "instance", id, checked)
         })?;
         self.each("SELECT id, json, ids FROM report WHERE id > ?1 ORDER BY id LIMIT ?2", |id, json, ids| {
             verified.reports += 1;

@@ -23,6 +23,7 @@ use super::schema;
 use super::seal::Seal;
 use super::signals::{Condition, Signals};
 use super::space::{Level, Space};
+use super::spool::Spool;
 use rusqlite::Connection;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -141,6 +142,7 @@ pub(super) struct Writer {
     seal: Arc<Seal>,
     memory: Memory,
     space: Space,
+    spool: Spool,
     sweep: Sweep,
     signals: Arc<Signals>,
     failed: Option<Failed>,
@@ -159,6 +161,13 @@ pub(super) struct Writer {
     _lock: File,
 }
 
+/// What the writer has on disk.
+pub(super) struct Store {
+    pub conn: Connection,
+    pub spool: Spool,
+    pub lock: File,
+}
+
 /// Since when, and until when, nothing is tried.
 struct Failed {
     since: Instant,
@@ -170,18 +179,19 @@ impl Writer {
     pub(super) fn new(
         data: &Path,
         config: &Config,
-        conn: Connection,
+        store: Store,
         seal: Arc<Seal>,
         memory: Memory,
         signals: Arc<Signals>,
-        lock: File,
     ) -> Self {
+        let Store { conn, spool, lock } = store;
         Writer {
             data: data.to_path_buf(),
             conn: Some(conn),
             seal,
             memory,
-            space: Space::new(data, config),
+            space: Space::new(data, config, spool.clone()),
+            spool,
             sweep: Sweep::new(config),
             signals,
             failed: None,
@@ -499,7 +509,7 @@ impl Writer {
         }
         let Some(conn) = &self.conn else { return };
         let mut desk = Desk::now(conn, &self.seal, &mut self.memory);
-        let swept = self.sweep.slice(&mut desk, level);
+        let swept = self.sweep.slice(&mut desk, &self.spool, level);
         if swept.is_err() && !conn.is_autocommit() {
             let _ = conn.execute_batch("ROLLBACK");
         }

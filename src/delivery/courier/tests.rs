@@ -128,6 +128,7 @@ async fn queue(journal: &Journal, n: usize) {
         refused: Vec::new(),
         reports: (0..LANES).map(report).collect(),
         covers: Vec::new(),
+        placement: None,
     };
     journal.file(filing).unwrap();
 }

@@ -2,6 +2,7 @@
 //!
 //! The child is this test program again, told by an environment variable to run one scene.
 
+use super::instances::{instance, spool_files};
 use super::*;
 use std::io::Write;
 use std::process::Command;
@@ -37,6 +38,8 @@ fn stage() {
     match scene.as_str() {
         "persist" => persist_until_the_end(Path::new(&data)),
         "broken-disk" => lose_the_disk(Path::new(&data)),
+        "store" => store_until_the_end(Path::new(&data)),
+        "sweep" => sweep_until_the_end(Path::new(&data)),
         other => panic!("no scene {other}"),
     }
 }
@@ -63,6 +66,28 @@ fn persist_until_the_end(data: &Path) {
     }
 }
 
+/// Stores images one by one and tells of each that was acknowledged.
+fn store_until_the_end(data: &Path) {
+    let (journal, runtime) = open(data);
+    for n in 1..=MESSAGES {
+        let instance = instance(&journal, &format!("1.2.{n}"), format!("image {n}").as_bytes());
+        if runtime.block_on(journal.persist_instance(LINK, Token(n), instance)).is_ok() {
+            tell(&n.to_string());
+        }
+    }
+}
+
+/// Works on what is there with a retention of no time at all, until nothing is left.
+fn sweep_until_the_end(data: &Path) {
+    let config = Config { free_min_mb: 0, retention_days: 0, ..Config::default() };
+    let journal = Journal::open(data, &config).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while Instant::now() < deadline && journal.reader().unwrap().stats(0).unwrap().entries > 0 {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    journal.close();
+}
+
 /// Files may not grow for a while: every write beyond the limit fails, as on a disk with an error.
 fn lose_the_disk(data: &Path) {
     let (journal, runtime) = open(data);
@@ -86,6 +111,49 @@ fn lose_the_disk(data: &Path) {
     }
     tell(&format!("{:?}", journal.condition()));
     journal.close();
+}
+
+/// SOP Instance UIDs of the images in custody, whose files are exactly those in the spool, and whole.
+fn stored(data: &Path) -> Vec<String> {
+    let (journal, _runtime) = open(data);
+    let reader = journal.reader().unwrap();
+    assert!(reader.verify(|_, _| {}).unwrap().is_sound());
+    let mut stored: Vec<_> =
+        reader.pending_entries(100).unwrap().into_iter().map(|entry| entry.instance.unwrap()).collect();
+    let mut spooled: Vec<&str> = stored.iter().map(|instance| instance.spool.as_str()).collect();
+    spooled.sort_unstable();
+    assert_eq!(spool_files(data), spooled, "no file without a row, no row without a file");
+    stored.drain(..).map(|instance| instance.sop_instance_uid).collect()
+}
+
+#[test]
+fn i1_every_acknowledged_image_is_there_and_whole_after_a_crash_at_every_point() {
+    let points = ["spool-written", "spool-renamed", "spool-durable", "before-commit", "after-commit", "after-answer"];
+    for point in points {
+        for nth in [1, 7] {
+            let data = tempfile::tempdir().unwrap();
+            let told = play("store", data.path(), &format!("{point}:{nth}"));
+            let stored = stored(data.path());
+            assert!(told.len() < MESSAGES as usize, "{point}:{nth} is never passed");
+            let told: Vec<String> = told.iter().map(|n| format!("1.2.{n}")).collect();
+            assert!(stored.starts_with(&told), "{point}:{nth}: told {told:?}, stored {stored:?}");
+            assert!(stored.len() <= told.len() + 1, "{point}:{nth}: told {told:?}, stored {stored:?}");
+        }
+    }
+}
+
+#[test]
+fn a_crash_between_removing_rows_and_their_files_leaves_no_file_behind() {
+    let data = tempfile::tempdir().unwrap();
+    let (journal, runtime) = open(data.path());
+    let image = instance(&journal, "1.2.3", b"image");
+    runtime.block_on(journal.persist_instance(LINK, Token(1), image)).unwrap();
+    let entry = journal.reader().unwrap().pending_entries(1).unwrap()[0].id;
+    journal.file(filing(entry, &[], 0)).unwrap();
+    journal.close();
+    play("sweep", data.path(), "rows-removed:1");
+    assert_eq!(spool_files(data.path()).len(), 1, "the file outlives its row");
+    assert!(stored(data.path()).is_empty(), "and the next start removes it");
 }
 
 fn kept(data: &Path) -> Vec<u64> {

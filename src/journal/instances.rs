@@ -1,0 +1,226 @@
+//! DICOM instances: entries whose bytes are a file of the spool.
+
+use super::custody::{Known, WAITING, same_message};
+use super::desk::Desk;
+use super::error::JournalError;
+use super::reader::Reader;
+use super::seal::{Place, Seal};
+use super::spool::{self, Spooled};
+use super::types::EntryId;
+use crate::wire::dimse::Arrival;
+use rusqlite::{OptionalExtension, Row};
+use std::fs::File;
+use std::path::PathBuf;
+
+/// An instance that is in the spool and wants custody.
+pub struct NewInstance {
+    /// What its sender said of it.
+    pub arrival: Arrival,
+    /// Its bytes.
+    pub spooled: Spooled,
+}
+
+/// What became of an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeptInstance {
+    /// The entry it is, or was already.
+    pub entry: EntryId,
+    /// False when the very same instance was there already.
+    pub is_new: bool,
+    /// Its SOP Instance UID came before with other bytes. Both are kept.
+    pub conflict: bool,
+}
+
+/// An instance in custody.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Instance {
+    /// Name of its file in the spool.
+    pub spool: String,
+    /// Bytes of the file before the data set.
+    pub header_bytes: u64,
+    /// Bytes of the data set.
+    pub bytes: u64,
+    /// SOP Class UID, as its sender said.
+    pub sop_class_uid: String,
+    /// SOP Instance UID, as its sender said.
+    pub sop_instance_uid: String,
+    /// Transfer syntax of the data set.
+    pub transfer_syntax_uid: String,
+    /// Who sent it.
+    pub calling_ae_title: String,
+    /// Whom it called.
+    pub called_ae_title: String,
+    /// An earlier one has the same SOP Instance UID and other bytes.
+    pub conflict: bool,
+    /// Keyed hash of the bytes: equal for equal ones.
+    pub digest: [u8; 32],
+}
+
+impl std::fmt::Debug for Instance {
+    /// Never prints its UID, which leads to a patient (invariant I8).
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Instance({}, {}, {} bytes)", self.sop_class_uid, self.transfer_syntax_uid, self.bytes)
+    }
+}
+
+/// What an instance is known by among all of this journal: its SOP Instance UID, whoever sent it.
+fn identity(seal: &Seal, sop_instance_uid: &str) -> i64 {
+    seal.hash("sop-instance", &[sop_instance_uid.as_bytes()])
+}
+
+/// Makes the rows of an instance whose file is durable. The same instance again makes no second row (invariant I4).
+pub(super) fn persist(desk: &mut Desk<'_>, link: &str, new: &NewInstance) -> Result<KeptInstance, JournalError> {
+    let Arrival { sop_class_uid, sop_instance_uid, transfer_syntax_uid, calling_ae_title, called_ae_title, .. } =
+        &new.arrival;
+    let identity = identity(desk.seal, sop_instance_uid);
+    let digest = desk.seal.digest("instance", &[&new.spooled.digest]);
+    let conflict = match same_message(desk.conn, identity, &digest)? {
+        Known::Same(entry) if is_whole(desk, entry, &new.spooled)? => {
+            return Ok(KeptInstance { entry: EntryId(entry), is_new: false, conflict: false });
+        }
+        // Its file is lost: this one takes its place.
+        Known::Same(_) | Known::No => false,
+        Known::OtherBytes => true,
+    };
+    let (entry, waiting) = (desk.memory.take_entry(), desk.memory.take_waiting());
+    desk.conn
+        .prepare_cached(
+            "INSERT INTO entry(id, link, received_ms, state, complete, waiting, parts, bytes, identity, digest, conflict)
+             VALUES (?1, ?2, ?3, ?4, 1, ?5, 0, ?6, ?7, ?8, ?9)",
+        )?
+        .execute((
+            entry,
+            link,
+            desk.now_ms,
+            WAITING,
+            waiting,
+            new.spooled.bytes as i64,
+            identity,
+            digest,
+            conflict,
+        ))?;
+    let sealed = desk.seal.seal(Place::Instance, entry, sop_instance_uid.as_bytes())?;
+    desk.conn
+        .prepare_cached(
+            "INSERT INTO instance(entry, spool, header, sop_class, transfer_syntax, calling, called, sealed)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute((
+            entry,
+            &new.spooled.name,
+            new.spooled.header_bytes as i64,
+            sop_class_uid,
+            transfer_syntax_uid,
+            calling_ae_title,
+            called_ae_title,
+            sealed,
+        ))?;
+    if conflict {
+        tracing::warn!(link, entry, "a SOP Instance UID came again with other bytes: both are kept");
+    }
+    desk.memory.wake_interpreter();
+    Ok(KeptInstance { entry: EntryId(entry), is_new: true, conflict })
+}
+
+/// Removes an instance's rows, with its series and study when it is the last of them. The file is removed by name once
+/// that is committed.
+pub(super) fn remove(desk: &Desk<'_>, entry: i64) -> Result<Option<String>, JournalError> {
+    let found: Option<(String, Option<i64>)> = desk
+        .conn
+        .prepare_cached("DELETE FROM instance WHERE entry = ?1 RETURNING spool, series")?
+        .query_row([entry], |r| Ok((r.get(0)?, r.get(1)?)))
+        .optional()?;
+    let Some((spool, series)) = found else { return Ok(None) };
+    let study: Option<i64> = desk
+        .conn
+        .prepare_cached(
+            "DELETE FROM series WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM instance WHERE series = ?1)
+             RETURNING study",
+        )?
+        .query_row([series], |r| r.get(0))
+        .optional()?;
+    desk.conn
+        .prepare_cached("DELETE FROM study WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM series WHERE study = ?1)")?
+        .execute([study])?;
+    Ok(Some(spool))
+}
+
+/// True when the file of an instance that is on record is there with all its bytes.
+fn is_whole(desk: &Desk<'_>, entry: i64, like: &Spooled) -> Result<bool, JournalError> {
+    let found: Option<(String, i64)> = desk
+        .conn
+        .prepare_cached(
+            "SELECT spool, header + bytes FROM instance JOIN entry ON entry.id = instance.entry WHERE entry = ?1",
+        )?
+        .query_row([entry], |r| Ok((r.get(0)?, r.get(1)?)))
+        .optional()?;
+    Ok(found.is_some_and(|(name, bytes)| like.is_beside(&name, bytes.unsigned_abs())))
+}
+
+/// Columns of an [`Instance`] in order, before the sealed one.
+const COLUMNS: &str = "i.entry, i.spool, i.header, e.bytes, i.sop_class, i.transfer_syntax, i.calling, i.called,
+  e.conflict, e.digest, i.sealed";
+
+impl Reader {
+    /// The instance an entry is; `None` when it is anything else.
+    pub fn instance(&self, entry: EntryId) -> Result<Option<Instance>, JournalError> {
+        let sql = format!("SELECT {COLUMNS} FROM instance i JOIN entry e ON e.id = i.entry WHERE i.entry = ?1");
+        let mut statement = self.conn.prepare_cached(&sql)?;
+        let mut rows = statement.query([entry])?;
+        rows.next()?.map(|row| self.read_instance(row).map(|(_, instance)| instance)).transpose()
+    }
+
+    /// Every instance with this SOP Instance UID, oldest first. There are several when they differ.
+    pub fn instances_of(&self, sop_instance_uid: &str) -> Result<Vec<(EntryId, Instance)>, JournalError> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM entry e JOIN instance i ON i.entry = e.id WHERE e.identity = ?1 ORDER BY e.id"
+        );
+        let mut statement = self.conn.prepare_cached(&sql)?;
+        let mut rows = statement.query([identity(&self.seal, sop_instance_uid)])?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            found.push(self.read_instance(row)?);
+        }
+        Ok(found)
+    }
+
+    /// Opens the file of an instance: preamble, group 2 and data set (PS3.10).
+    ///
+    /// # Errors
+    /// `Damaged` when it is not there.
+    pub fn open_instance(&self, instance: &Instance) -> Result<File, JournalError> {
+        File::open(self.instance_path(instance)).map_err(|error| spool::lost(&error))
+    }
+
+    /// Checks that the file of an instance is there and has the bytes its sender was acknowledged. Reads all of it.
+    ///
+    /// # Errors
+    /// `Damaged` when it is not so.
+    pub(super) fn check_instance(&self, instance: &Instance) -> Result<(), JournalError> {
+        let (digest, bytes) = spool::read_digest(&self.instance_path(instance), instance.header_bytes)?;
+        let same = self.seal.digest("instance", &[&digest]) == instance.digest && bytes == instance.bytes;
+        if same { Ok(()) } else { Err(JournalError::Damaged) }
+    }
+
+    fn instance_path(&self, instance: &Instance) -> PathBuf {
+        spool::path_in(&self.data, &instance.spool)
+    }
+
+    fn read_instance(&self, row: &Row<'_>) -> Result<(EntryId, Instance), JournalError> {
+        let entry: EntryId = row.get(0)?;
+        let uid = self.seal.open(&self.conn, Place::Instance, entry.0, &row.get::<_, Vec<u8>>(10)?)?;
+        let instance = Instance {
+            spool: row.get(1)?,
+            header_bytes: row.get::<_, i64>(2)?.unsigned_abs(),
+            bytes: row.get::<_, i64>(3)?.unsigned_abs(),
+            sop_class_uid: row.get(4)?,
+            sop_instance_uid: String::from_utf8(uid).map_err(|_| JournalError::Damaged)?,
+            transfer_syntax_uid: row.get(5)?,
+            calling_ae_title: row.get(6)?,
+            called_ae_title: row.get(7)?,
+            conflict: row.get(8)?,
+            digest: row.get(9)?,
+        };
+        Ok((entry, instance))
+    }
+}

@@ -1,0 +1,491 @@
+//! The spool: DICOM instances as files, too large for rows.
+//!
+//! One file an instance in `spool/` of the data directory, named by an own id, which is the time it began and chance:
+//! nothing a peer sends ever becomes a file name. A file is `<id>.part` while it is written and `<id>.dcm` once it is whole and durable, so a cut
+//! file is never taken for an instance. Which file is whose is in the `instance` table alone.
+//!
+//! The order of writes is part of the journal's contract: see [`crate::journal`].
+//!
+//! Nothing here holds an object in memory: bytes go through to the file as they come, and the digest is made on the
+//! way. The kernel is asked to begin writing early, so that the final `fdatasync` of a large object has little left to
+//! wait for.
+
+use super::crash;
+use super::error::{JournalError, OpenError};
+use super::space::free_bytes;
+use super::{file_error, wall_clock_ms};
+use crate::wire::Refusal;
+use ring::digest;
+use ring::rand::{SecureRandom, SystemRandom};
+use rusqlite::Connection;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// Name of the folder in the data directory.
+const FOLDER: &str = "spool";
+/// How a whole file's name ends.
+const WHOLE: &str = ".dcm";
+/// How the name of one that is being written ends.
+const UNFINISHED: &str = ".part";
+/// Bytes of randomness in a name. The time before them keeps the index of names growing at its end.
+const NAME_BYTES: usize = 8;
+/// After so many bytes the disk is asked again whether there is room.
+const LOOK_EVERY: u64 = 1 << 20;
+/// After so many bytes the kernel is asked to start writing them.
+const WRITE_OUT_EVERY: u64 = 8 << 20;
+/// Room there should be beyond what must stay free before a sender may begin, in bytes: most objects fit into it.
+const HEADROOM: u64 = 64 << 20;
+
+/// The folder and what is known of it. Cheap to clone.
+#[derive(Clone)]
+pub struct Spool(Arc<Shelf>);
+
+struct Shelf {
+    folder: PathBuf,
+    directory: File,
+    /// Bytes always left free on the disk, and how much room a new sender should find.
+    free_min: u64,
+    headroom: u64,
+    /// Bytes of all files, the unfinished ones too.
+    bytes: AtomicU64,
+    random: SystemRandom,
+    syncs: Syncs,
+}
+
+/// A file that is being written. Dropped unfinished, it is removed.
+pub struct SpoolFile {
+    spool: Spool,
+    id: String,
+    file: File,
+    header_bytes: u64,
+    /// Bytes in the file, and how many of them were there at the last look at the disk and the last call to write out.
+    written: u64,
+    looked_at: u64,
+    written_out: u64,
+    digest: digest::Context,
+    is_finished: bool,
+}
+
+/// A whole, durable file that is not in custody yet. Dropped like that, it is removed.
+pub struct Spooled {
+    /// Name of the file in the spool.
+    pub name: String,
+    /// Bytes before the data set: preamble, `DICM` and group 2.
+    pub header_bytes: u64,
+    /// Bytes of the data set.
+    pub bytes: u64,
+    /// SHA-256 of the data set.
+    pub digest: [u8; 32],
+    spool: Spool,
+    is_settled: AtomicBool,
+}
+
+impl Spool {
+    /// Opens, or makes, the folder and removes what no row speaks of: unfinished files, and whole ones whose custody
+    /// was never committed or whose row is gone.
+    pub(super) fn open(data: &Path, (free_min, headroom): (u64, u64), conn: &Connection) -> Result<Spool, OpenError> {
+        let folder = data.join(FOLDER);
+        let failed = |source| file_error("cannot use the spool", &folder, source);
+        DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(failed)?;
+        let directory = File::open(&folder).map_err(failed)?;
+        let (mut bytes, mut removed) = (0, 0);
+        for entry in std::fs::read_dir(&folder).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if name.ends_with(WHOLE) && is_spoken_of(conn, &name)? {
+                bytes += entry.metadata().map_err(failed)?.len();
+            } else if name.ends_with(WHOLE) || name.ends_with(UNFINISHED) {
+                std::fs::remove_file(entry.path()).map_err(failed)?;
+                removed += 1;
+            }
+        }
+        if removed > 0 {
+            directory.sync_all().map_err(failed)?;
+            tracing::info!(files = removed, "removed images that were never acknowledged, or not needed any more");
+        }
+        Ok(Spool(Arc::new(Shelf {
+            folder,
+            directory,
+            free_min,
+            headroom: headroom.min(HEADROOM),
+            bytes: AtomicU64::new(bytes),
+            random: SystemRandom::new(),
+            syncs: Syncs::default(),
+        })))
+    }
+
+    /// Begins a file with this header: preamble, `DICM` and group 2 (PS3.10 7.1).
+    ///
+    /// # Errors
+    /// `StorageFull` when the disk has no room but what must stay free; what the system says otherwise.
+    pub fn create(&self, header: &[u8]) -> io::Result<SpoolFile> {
+        self.look_for_room()?;
+        let mut name = [0; NAME_BYTES];
+        self.0.random.fill(&mut name).map_err(|_| io::Error::other("the system gives no random numbers"))?;
+        let id = format!("{:012x}{:016x}", wall_clock_ms(), u64::from_be_bytes(name));
+        let path = self.path(&format!("{id}{UNFINISHED}"));
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        let mut begun = SpoolFile {
+            spool: self.clone(),
+            id,
+            file,
+            header_bytes: 0,
+            written: 0,
+            looked_at: 0,
+            written_out: 0,
+            digest: digest::Context::new(&digest::SHA256),
+            is_finished: false,
+        };
+        begun.append(header)?;
+        begun.header_bytes = begun.written;
+        Ok(begun)
+    }
+
+    /// Where a file of this name lies.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.folder.join(name)
+    }
+
+    /// True when there is room for what must stay free and for an object besides.
+    pub fn has_room(&self) -> bool {
+        free_bytes(&self.0.folder) >= self.0.free_min.saturating_add(self.0.headroom)
+    }
+
+    /// Bytes of all files.
+    pub(super) fn bytes(&self) -> u64 {
+        self.0.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Removes a file whose row is gone. One that cannot be removed now is removed at the next start.
+    pub(super) fn remove(&self, name: &str) {
+        let path = self.path(name);
+        let bytes = std::fs::metadata(&path).map_or(0, |file| file.len());
+        match std::fs::remove_file(&path) {
+            Ok(()) => self.less(bytes),
+            Err(error) => tracing::warn!("an image that is not needed any more cannot be removed: {error}"),
+        }
+    }
+
+    fn look_for_room(&self) -> io::Result<()> {
+        match free_bytes(&self.0.folder) >= self.0.free_min {
+            true => Ok(()),
+            false => Err(io::ErrorKind::StorageFull.into()),
+        }
+    }
+
+    fn less(&self, bytes: u64) {
+        self.0.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        self.0.syncs.join(|| self.0.directory.sync_all())
+    }
+}
+
+impl SpoolFile {
+    /// Appends bytes of the data set, exactly as they came (invariant I2).
+    ///
+    /// # Errors
+    /// As those of [`Spool::create`]. The file is then of no use; drop it.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.append(bytes)?;
+        self.digest.update(bytes);
+        if self.written - self.looked_at >= LOOK_EVERY {
+            self.looked_at = self.written;
+            self.spool.look_for_room()?;
+        }
+        if self.written - self.written_out >= WRITE_OUT_EVERY {
+            self.write_out();
+        }
+        Ok(())
+    }
+
+    /// The data set is complete: makes the file durable under its final name. Blocks for as long as the disk takes.
+    ///
+    /// # Errors
+    /// What the system says; the file is gone then.
+    pub fn finish(mut self) -> io::Result<Spooled> {
+        self.file.sync_data()?;
+        crash::point("spool-written");
+        let name = format!("{}{WHOLE}", self.id);
+        std::fs::rename(self.unfinished(), self.spool.path(&name))?;
+        self.is_finished = true;
+        let mut digest = [0; 32];
+        digest.copy_from_slice(self.digest.clone().finish().as_ref());
+        let spooled = Spooled {
+            name,
+            header_bytes: self.header_bytes,
+            bytes: self.written - self.header_bytes,
+            digest,
+            spool: self.spool.clone(),
+            is_settled: AtomicBool::new(false),
+        };
+        crash::point("spool-renamed");
+        self.spool.sync_directory()?;
+        crash::point("spool-durable");
+        Ok(spooled)
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)?;
+        self.written += bytes.len() as u64;
+        self.spool.0.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Starts writing what is in the cache, without waiting for it. A hint; durability is [`SpoolFile::finish`]'s.
+    fn write_out(&mut self) {
+        let (from, bytes) = (self.written_out as libc::off64_t, (self.written - self.written_out) as libc::off64_t);
+        // SAFETY: the descriptor is open for as long as the call lasts; the call changes no memory.
+        unsafe { libc::sync_file_range(self.file.as_raw_fd(), from, bytes, libc::SYNC_FILE_RANGE_WRITE) };
+        self.written_out = self.written;
+    }
+
+    fn unfinished(&self) -> PathBuf {
+        self.spool.path(&format!("{}{UNFINISHED}", self.id))
+    }
+}
+
+impl Drop for SpoolFile {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            // What cannot be removed now is removed at the next start.
+            let _ = std::fs::remove_file(self.unfinished());
+            self.spool.less(self.written);
+        }
+    }
+}
+
+impl Spooled {
+    /// True when a file of this name and size lies in the same spool.
+    pub(super) fn is_beside(&self, name: &str, bytes: u64) -> bool {
+        std::fs::metadata(self.spool.path(name)).is_ok_and(|file| file.len() == bytes)
+    }
+
+    /// A row speaks of it now, or may do so; or none does, and it is removed.
+    pub(super) fn settle(&self, is_kept: bool) {
+        if !self.is_settled.swap(true, Ordering::Relaxed) && !is_kept {
+            self.spool.remove(&self.name);
+        }
+    }
+}
+
+impl Drop for Spooled {
+    fn drop(&mut self) {
+        self.settle(false);
+    }
+}
+
+/// What a peer is told when its bytes cannot be spooled.
+pub fn refusal(error: &io::Error) -> Refusal {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Refusal::Full,
+        _ => Refusal::Storage,
+    }
+}
+
+fn is_spoken_of(conn: &Connection, name: &str) -> Result<bool, OpenError> {
+    let mut statement = conn.prepare_cached("SELECT 1 FROM instance WHERE spool = ?1")?;
+    Ok(statement.exists([name])?)
+}
+
+/// Where a file lies in the spool of a data directory.
+pub(super) fn path_in(data: &Path, name: &str) -> PathBuf {
+    data.join(FOLDER).join(name)
+}
+
+/// What it means that a file of the spool cannot be read: one that is not there is damage.
+pub(super) fn lost(error: &io::Error) -> JournalError {
+    match error.kind() {
+        io::ErrorKind::NotFound => JournalError::Damaged,
+        _ => JournalError::Storage(error.to_string()),
+    }
+}
+
+/// SHA-256 of the data set of a file, and how many bytes it has.
+pub(super) fn read_digest(path: &Path, header_bytes: u64) -> Result<([u8; 32], u64), JournalError> {
+    let mut file = File::open(path).map_err(|error| lost(&error))?;
+    file.seek(SeekFrom::Start(header_bytes)).map_err(|error| lost(&error))?;
+    let mut context = digest::Context::new(&digest::SHA256);
+    let (mut piece, mut bytes) = (vec![0; 128 << 10], 0);
+    loop {
+        let count = file.read(&mut piece).map_err(|error| lost(&error))?;
+        if count == 0 {
+            break;
+        }
+        context.update(piece.get(..count).unwrap_or_default());
+        bytes += count as u64;
+    }
+    let mut digest = [0; 32];
+    digest.copy_from_slice(context.finish().as_ref());
+    Ok((digest, bytes))
+}
+
+/// Syncs of the directory that several associations share: whoever comes while one runs is served by the next one,
+/// together with all others who came meanwhile. A lone one never waits.
+#[derive(Default)]
+struct Syncs {
+    state: Mutex<Gathering>,
+    ended: Condvar,
+}
+
+#[derive(Default)]
+struct Gathering {
+    /// The next sync, which whoever comes now waits for.
+    next: Arc<Round>,
+    is_running: bool,
+}
+
+/// How one sync ended: the system's error number when it failed.
+#[derive(Default)]
+struct Round(OnceLock<Result<(), i32>>);
+
+impl Syncs {
+    /// Returns once a sync that began after this call has ended.
+    fn join(&self, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        let mut state = self.lock();
+        let round = state.next.clone();
+        loop {
+            if let Some(outcome) = round.0.get() {
+                return outcome.map_err(io::Error::from_raw_os_error);
+            }
+            if !state.is_running {
+                break;
+            }
+            state = self.ended.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.is_running = true;
+        state.next = Arc::default();
+        drop(state);
+        let outcome = sync().map_err(|error| error.raw_os_error().unwrap_or(libc::EIO));
+        let _ = round.0.set(outcome);
+        self.lock().is_running = false;
+        self.ended.notify_all();
+        outcome.map_err(io::Error::from_raw_os_error)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Gathering> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn spool(data: &Path) -> Spool {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch("CREATE TABLE instance(spool TEXT)").unwrap();
+        Spool::open(data, (0, 0), &conn).unwrap()
+    }
+
+    fn files(spool: &Spool) -> Vec<String> {
+        let entries = std::fs::read_dir(&spool.0.folder).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_file_is_private_and_visible_only_when_it_is_whole() {
+        let data = tempfile::tempdir().unwrap();
+        let spool = spool(data.path());
+        let mut file = spool.create(b"header").unwrap();
+        file.write(b"data ").unwrap();
+        file.write(b"set").unwrap();
+        assert!(files(&spool).iter().all(|name| name.ends_with(UNFINISHED)));
+        let spooled = file.finish().unwrap();
+        assert_eq!((spooled.header_bytes, spooled.bytes, spool.bytes()), (6, 8, 14));
+        assert_eq!(spooled.digest, digest::digest(&digest::SHA256, b"data set").as_ref());
+        assert_eq!(read_digest(&spool.path(&spooled.name), 6).unwrap(), (spooled.digest, 8));
+        assert_eq!(files(&spool), [spooled.name.as_str()]);
+        assert_eq!(std::fs::read(spool.path(&spooled.name)).unwrap(), b"headerdata set");
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&spool.0.folder), mode(&spool.path(&spooled.name))), (0o700, 0o600));
+    }
+
+    #[test]
+    fn what_is_not_finished_or_not_kept_is_gone() {
+        let data = tempfile::tempdir().unwrap();
+        let spool = spool(data.path());
+        spool.create(b"header").unwrap().write(b"cut short").unwrap();
+        drop(spool.create(b"header").unwrap().finish().unwrap());
+        assert_eq!((files(&spool), spool.bytes()), (vec![], 0));
+        let kept = spool.create(b"header").unwrap().finish().unwrap();
+        kept.settle(true);
+        let name = kept.name.clone();
+        drop(kept);
+        assert_eq!((files(&spool), spool.bytes()), (vec![name], 6));
+    }
+
+    #[test]
+    fn at_start_a_file_without_a_row_is_removed_and_one_with_a_row_stays() {
+        let data = tempfile::tempdir().unwrap();
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch("CREATE TABLE instance(spool TEXT); INSERT INTO instance VALUES ('a.dcm')").unwrap();
+        let folder = data.path().join(FOLDER);
+        std::fs::create_dir(&folder).unwrap();
+        for name in ["a.dcm", "b.dcm", "c.part"] {
+            std::fs::write(folder.join(name), "12345").unwrap();
+        }
+        let spool = Spool::open(data.path(), (0, 0), &conn).unwrap();
+        assert_eq!((files(&spool), spool.bytes()), (vec!["a.dcm".to_string()], 5));
+    }
+
+    #[test]
+    fn i7_without_room_nothing_begins_and_what_has_begun_ends() {
+        let data = tempfile::tempdir().unwrap();
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch("CREATE TABLE instance(spool TEXT)").unwrap();
+        let full = Spool::open(data.path(), (u64::MAX, 0), &conn).unwrap();
+        assert_eq!(refusal(&full.create(b"header").err().unwrap()), Refusal::Full);
+        assert!(!full.has_room());
+        let mut begun = spool(data.path()).create(b"header").unwrap();
+        begun.spool = full;
+        let error = begun.write(&vec![0; LOOK_EVERY as usize]).unwrap_err();
+        assert_eq!(refusal(&error), Refusal::Full);
+    }
+
+    #[test]
+    fn who_comes_while_the_directory_is_synced_is_served_by_the_next_sync_with_all_others() {
+        let syncs = Arc::new(Syncs::default());
+        let (began, begun) = std::sync::mpsc::channel();
+        let (end, ends) = std::sync::mpsc::channel::<()>();
+        let first = std::thread::spawn({
+            let syncs = syncs.clone();
+            move || {
+                syncs.join(|| {
+                    began.send(()).unwrap();
+                    ends.recv().unwrap();
+                    Ok(())
+                })
+            }
+        });
+        begun.recv().unwrap();
+        let ran = Arc::new(AtomicU64::new(0));
+        let later: Vec<_> = (0..4)
+            .map(|_| {
+                let (syncs, ran) = (syncs.clone(), ran.clone());
+                std::thread::spawn(move || {
+                    syncs.join(|| {
+                        ran.fetch_add(1, Ordering::Relaxed);
+                        Err(io::Error::from_raw_os_error(libc::EIO))
+                    })
+                })
+            })
+            .collect();
+        // The four hold the next round, and the gathering itself does.
+        while Arc::strong_count(&syncs.lock().next) < 5 {
+            std::thread::yield_now();
+        }
+        end.send(()).unwrap();
+        assert!(first.join().unwrap().is_ok());
+        assert!(later.into_iter().all(|thread| thread.join().unwrap().is_err()), "all of them hear of the failure");
+        assert_eq!(ran.load(Ordering::Relaxed), 1);
+    }
+}

@@ -1,0 +1,318 @@
+//! Studies and series: what instances belong to, and when a study is told of.
+//!
+//! A study **grows** while instances come in that nobody was told of, and is **stable** once it was told of
+//! ([`super::Journal::file_study`]). One more instance makes it grow again. When a growing one is due is for
+//! [`crate::imaging`] to say: the journal only knows when it last grew.
+
+use super::account::{self, Bucket};
+use super::desk::Desk;
+use super::error::JournalError;
+use super::filing;
+use super::reader::Reader;
+use super::seal::{Place, Seal};
+use super::types::{EntryId, Filed, FiledReport, Lookup, StudyId};
+use rusqlite::{OptionalExtension, Row};
+use serde::{Deserialize, Serialize};
+
+/// `study.state`.
+const GROWING: i64 = 0;
+const STABLE: i64 = 1;
+/// Most instances of a study that are read at once; a study has thousands at most.
+pub const INSTANCES_MAX: usize = 50_000;
+/// Most studies under one accession number.
+const STUDIES_FOUND_MAX: usize = 100;
+
+/// Where an instance belongs, as its head says.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Placement {
+    /// Study Instance UID.
+    pub study_instance_uid: String,
+    /// What is kept of the study, as JSON. That of its first instance stays.
+    pub study: Vec<u8>,
+    /// Series Instance UID.
+    pub series_instance_uid: String,
+    /// What is kept of the series, likewise.
+    pub series: Vec<u8>,
+    /// Modality of the series.
+    pub modality: String,
+    /// Instance Number, when it is one.
+    pub number: Option<i64>,
+}
+
+/// A study that grew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grown {
+    /// Which.
+    pub study: StudyId,
+    /// Grows with every instance.
+    pub version: i64,
+}
+
+/// A study with everything in it that is still kept.
+#[derive(Clone, PartialEq, Eq)]
+pub struct StoredStudy {
+    /// Its number.
+    pub id: StudyId,
+    /// See [`Grown`].
+    pub version: i64,
+    /// True when nothing came since it was told of.
+    pub is_stable: bool,
+    /// What is kept of it, as it was placed.
+    pub json: Vec<u8>,
+    /// Its series, in the order in which they began.
+    pub series: Vec<StoredSeries>,
+}
+
+/// A series of a study.
+#[derive(Clone, PartialEq, Eq)]
+pub struct StoredSeries {
+    /// Modality.
+    pub modality: String,
+    /// What is kept of it, as it was placed.
+    pub json: Vec<u8>,
+    /// Its instances in the order in which they came. Of several with one UID the newest counts.
+    pub instances: Vec<SeriesInstance>,
+}
+
+/// An instance of a series.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SeriesInstance {
+    /// Its entry.
+    pub entry: EntryId,
+    /// SOP Class UID.
+    pub sop_class_uid: String,
+    /// SOP Instance UID.
+    pub sop_instance_uid: String,
+    /// Instance Number.
+    pub number: Option<i64>,
+}
+
+/// A study in a list, without patient data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedStudy {
+    /// Its number.
+    pub study: StudyId,
+    /// `growing` or `stable`.
+    pub state: String,
+    /// When its last instance was filed, Unix milliseconds.
+    pub changed_ms: i64,
+    /// Modalities of its series, separated by `,`.
+    pub modalities: String,
+    /// Series in it.
+    pub series: i64,
+    /// Instances in it, each SOP Instance UID once.
+    pub instances: i64,
+    /// Messages about it and its instances that are on the way.
+    pub queued: i64,
+    /// The same that arrived.
+    pub delivered: i64,
+    /// The same that a destination refused for good.
+    pub parked: i64,
+    /// Instances and study reports that wait for a person.
+    pub held: i64,
+}
+
+/// What is said of a stable study.
+pub struct StudyFiling {
+    /// The study as it was read.
+    pub grown: Grown,
+    /// Its newest instance, under which the report is filed.
+    pub entry: EntryId,
+    /// What is said of it; none when nobody wants to hear of it.
+    pub report: Option<FiledReport>,
+}
+
+/// Places an instance in its series and study, which grows by it.
+pub(super) fn place(desk: &mut Desk<'_>, entry: EntryId, placement: &Placement) -> Result<(), JournalError> {
+    let hash = study_hash(desk.seal, &placement.study_instance_uid);
+    let (study, is_new): (i64, bool) = desk
+        .conn
+        .prepare_cached(
+            "INSERT INTO study(hash, state, changed_ms, version) VALUES (?1, ?2, ?3, 1)
+             ON CONFLICT(hash) DO UPDATE SET state = ?2, changed_ms = ?3, version = version + 1
+             RETURNING id, sealed IS NULL",
+        )?
+        .query_row((hash, GROWING, desk.now_ms), |r| Ok((r.get(0)?, r.get(1)?)))?;
+    if is_new {
+        let sealed = desk.seal.seal(Place::Study, study, &placement.study)?;
+        desk.conn.prepare_cached("UPDATE study SET sealed = ?2 WHERE id = ?1")?.execute((study, sealed))?;
+    }
+    let hash =
+        desk.seal.hash("series", &[placement.study_instance_uid.as_bytes(), placement.series_instance_uid.as_bytes()]);
+    let (series, is_new): (i64, bool) = desk
+        .conn
+        .prepare_cached(
+            "INSERT INTO series(study, hash, modality) VALUES (?1, ?2, ?3)
+             ON CONFLICT(hash) DO UPDATE SET hash = hash RETURNING id, sealed IS NULL",
+        )?
+        .query_row((study, hash, &placement.modality), |r| Ok((r.get(0)?, r.get(1)?)))?;
+    if is_new {
+        let sealed = desk.seal.seal(Place::Series, series, &placement.series)?;
+        desk.conn.prepare_cached("UPDATE series SET sealed = ?2 WHERE id = ?1")?.execute((series, sealed))?;
+    }
+    desk.conn.prepare_cached("UPDATE instance SET series = ?2, number = ?3 WHERE entry = ?1")?.execute((
+        entry,
+        series,
+        placement.number,
+    ))?;
+    Ok(())
+}
+
+/// Files what is said of a study, unless it has grown since it was read.
+pub(super) fn file(desk: &mut Desk<'_>, study: &StudyFiling) -> Result<Filed, JournalError> {
+    let changed = desk
+        .conn
+        .prepare_cached("UPDATE study SET state = ?3 WHERE id = ?1 AND version = ?2 AND state = ?4")?
+        .execute((study.grown.study, study.grown.version, STABLE, GROWING))?;
+    let mut filed = Filed::default();
+    let Some(report) = study.report.as_ref().filter(|_| changed > 0) else { return Ok(filed) };
+    let (received_ms, link): (i64, String) = desk
+        .conn
+        .prepare_cached("UPDATE entry SET inbound = inbound + ?2 WHERE id = ?1 RETURNING received_ms, link")?
+        .query_row((study.entry, report.results), |r| Ok((r.get(0)?, r.get(1)?)))
+        .optional()?
+        .ok_or(JournalError::NotFound("entry"))?;
+    let day = account::day(received_ms);
+    account::add(desk, day, Bucket::Received, report.results.into())?;
+    filing::file_report(desk, study.entry.0, &link, received_ms, day, report, &mut filed)?;
+    Ok(filed)
+}
+
+/// A growing study is complete as far as its modality says: it need not stay quiet any longer.
+pub(super) fn complete(desk: &mut Desk<'_>, study_instance_uid: &str) -> Result<(), JournalError> {
+    desk.conn
+        .prepare_cached("UPDATE study SET changed_ms = 0 WHERE hash = ?1 AND state = ?2")?
+        .execute((study_hash(desk.seal, study_instance_uid), GROWING))?;
+    desk.memory.wake_interpreter();
+    Ok(())
+}
+
+fn study_hash(seal: &Seal, study_instance_uid: &str) -> i64 {
+    seal.hash("study", &[study_instance_uid.as_bytes()])
+}
+
+/// Columns of a [`ListedStudy`] in order.
+const LISTED: &str = "t.id, t.state, t.changed_ms,
+  (SELECT group_concat(DISTINCT s.modality) FROM series s WHERE s.study = t.id),
+  (SELECT count(*) FROM series s WHERE s.study = t.id),
+  (SELECT count(DISTINCT e.identity) FROM series s JOIN instance i ON i.series = s.id JOIN entry e ON e.id = i.entry
+   WHERE s.study = t.id),
+  (SELECT json_array(coalesce(sum(o.state = 0), 0), coalesce(sum(o.state = 1), 0), coalesce(sum(o.state = 2), 0))
+   FROM series s JOIN instance i ON i.series = s.id JOIN report r ON r.entry = i.entry
+   JOIN dispatch d ON d.report = r.id JOIN outbox o ON o.dispatch = d.id WHERE s.study = t.id),
+  (SELECT count(*) FROM series s JOIN instance i ON i.series = s.id JOIN report r ON r.entry = i.entry
+   JOIN hold h ON h.report = r.id WHERE s.study = t.id AND h.state = 0)";
+
+impl Reader {
+    /// Growing studies whose last instance was filed before `before_ms`, or, by a clock that was wrong, after `now_ms`;
+    /// both Unix milliseconds.
+    pub fn grown_studies(&self, before_ms: i64, now_ms: i64, limit: usize) -> Result<Vec<Grown>, JournalError> {
+        let mut statement = self.conn.prepare_cached(
+            "SELECT id, version FROM study WHERE state = 0 AND (changed_ms < ?1 OR changed_ms > ?2)
+             ORDER BY changed_ms LIMIT ?3",
+        )?;
+        let rows = statement
+            .query_map((before_ms, now_ms, limit as i64), |r| Ok(Grown { study: r.get(0)?, version: r.get(1)? }))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// A study with its series and instances; `None` when it is not kept any more.
+    ///
+    /// # Errors
+    /// `Damaged` when something of it does not open.
+    pub fn study(&self, id: StudyId) -> Result<Option<StoredStudy>, JournalError> {
+        let found: Option<(i64, i64, Vec<u8>)> = self
+            .conn
+            .prepare_cached("SELECT version, state, sealed FROM study WHERE id = ?1")?
+            .query_row([id], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))
+            .optional()?;
+        let Some((version, state, sealed)) = found else { return Ok(None) };
+        let json = self.seal.open(&self.conn, Place::Study, id.0, &sealed)?;
+        let mut series = Vec::new();
+        let mut statement =
+            self.conn.prepare_cached("SELECT id, modality, sealed FROM series WHERE study = ?1 ORDER BY id")?;
+        let mut rows = statement.query([id])?;
+        let mut room = INSTANCES_MAX;
+        while let Some(row) = rows.next()? {
+            let number: i64 = row.get(0)?;
+            let instances = self.series_instances(number, room)?;
+            room = room.saturating_sub(instances.len());
+            series.push(StoredSeries {
+                modality: row.get(1)?,
+                json: self.seal.open(&self.conn, Place::Series, number, &row.get::<_, Vec<u8>>(2)?)?,
+                instances,
+            });
+        }
+        Ok(Some(StoredStudy { id, version, is_stable: state == STABLE, json, series }))
+    }
+
+    /// The studies under a Study Instance UID, an accession number or a patient id, newest first.
+    pub fn studies_of(&self, kind: Lookup, id: &str) -> Result<Vec<StudyId>, JournalError> {
+        if kind == Lookup::Study {
+            let hash = study_hash(&self.seal, id);
+            let found =
+                self.conn.prepare_cached("SELECT id FROM study WHERE hash = ?1")?.query_row([hash], |r| r.get(0));
+            return Ok(found.optional()?.into_iter().collect());
+        }
+        let hash = self.seal.hash(kind.domain(), &[id.as_bytes()]);
+        let mut statement = self.conn.prepare_cached(
+            "SELECT DISTINCT s.study FROM lookup l JOIN instance i ON i.entry = l.entry JOIN series s ON s.id = i.series
+             WHERE l.hash = ?1 ORDER BY s.study DESC LIMIT ?2",
+        )?;
+        let rows = statement.query_map((hash, STUDIES_FOUND_MAX as i64), |r| r.get(0))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// The studies that grew last, newest first.
+    pub fn studies(&self, limit: usize) -> Result<Vec<ListedStudy>, JournalError> {
+        let sql = format!("SELECT {LISTED} FROM study t ORDER BY t.id DESC LIMIT ?1");
+        let mut statement = self.conn.prepare_cached(&sql)?;
+        let rows = statement.query_map([limit as i64], listed)?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// The same for one study.
+    pub fn listed_study(&self, id: StudyId) -> Result<Option<ListedStudy>, JournalError> {
+        let sql = format!("SELECT {LISTED} FROM study t WHERE t.id = ?1");
+        Ok(self.conn.prepare_cached(&sql)?.query_row([id], listed).optional()?)
+    }
+
+    fn series_instances(&self, series: i64, limit: usize) -> Result<Vec<SeriesInstance>, JournalError> {
+        let mut statement = self.conn.prepare_cached(
+            "SELECT i.entry, i.sop_class, i.number, i.sealed FROM instance i JOIN entry e ON e.id = i.entry
+             WHERE i.series = ?1 AND NOT EXISTS (
+               SELECT 1 FROM entry later JOIN instance li ON li.entry = later.id
+               WHERE later.identity = e.identity AND later.id > e.id AND li.series = ?1)
+             ORDER BY i.entry LIMIT ?2",
+        )?;
+        let mut rows = statement.query((series, limit as i64))?;
+        let mut instances = Vec::new();
+        while let Some(row) = rows.next()? {
+            let entry: EntryId = row.get(0)?;
+            let uid = self.seal.open(&self.conn, Place::Instance, entry.0, &row.get::<_, Vec<u8>>(3)?)?;
+            instances.push(SeriesInstance {
+                entry,
+                sop_class_uid: row.get(1)?,
+                number: row.get(2)?,
+                sop_instance_uid: String::from_utf8(uid).map_err(|_| JournalError::Damaged)?,
+            });
+        }
+        Ok(instances)
+    }
+}
+
+fn listed(row: &Row<'_>) -> rusqlite::Result<ListedStudy> {
+    let [queued, delivered, parked] = serde_json::from_str(&row.get::<_, String>(6)?).unwrap_or_default();
+    Ok(ListedStudy {
+        study: row.get(0)?,
+        state: if row.get::<_, i64>(1)? == STABLE { "stable" } else { "growing" }.to_string(),
+        changed_ms: row.get(2)?,
+        modalities: row.get::<_, Option<String>>(3)?.unwrap_or_default(),
+        series: row.get(4)?,
+        instances: row.get(5)?,
+        queued,
+        delivered,
+        parked,
+        held: row.get(7)?,
+    })
+}

@@ -7,6 +7,7 @@
 mod change;
 mod copy;
 mod look;
+mod studies;
 
 pub(super) use change::carry_out;
 
@@ -58,6 +59,8 @@ enum Verb {
     Search(look::Search),
     /// Show one entry and what became of it.
     Show(look::Show),
+    /// List imaging studies, or show one with its series and instances and where each went.
+    Studies(studies::Studies),
     /// List held results and parked messages.
     Hold(look::Hold),
     /// Send held results on.
@@ -68,7 +71,7 @@ enum Verb {
     Replay(change::Replay),
     /// Give held results or parked messages up, with a reason.
     Discard(change::Discard),
-    /// Write an entry's raw bytes, a report, or all reports as JSON lines.
+    /// Write an entry's raw bytes or image, a report, or all reports as JSON lines.
     Export(copy::Export),
     /// Check every row, every digest and the loss account.
     Verify(copy::Verify),
@@ -83,6 +86,7 @@ impl Journal {
             Verb::Stats(verb) => verb.execute(&place),
             Verb::Search(verb) => verb.execute(&place),
             Verb::Show(verb) => verb.execute(&place),
+            Verb::Studies(verb) => verb.execute(&place),
             Verb::Hold(verb) => verb.execute(&place),
             Verb::Release(verb) => verb.execute(&place),
             Verb::Requeue(verb) => verb.execute(&place),

@@ -139,7 +139,7 @@ fn look_at_everything(site: &Site) {
 
     // verify
     let verified = site.told(&["verify"]);
-    assert_eq!(verified, "4 entries, 4 reports, 7 messages read\neverything is whole and adds up\n");
+    assert_eq!(verified, "4 entries, 0 images, 4 reports, 7 messages read\neverything is whole and adds up\n");
     let verified = site.json(&["verify"]);
     assert_eq!((&verified["entries"], &verified["damaged"]), (&4.into(), &json!([])));
 }
@@ -302,7 +302,10 @@ fn a_backup_is_whole_and_opens_only_with_the_key() {
         assert!(err(&locked).contains("key") && err(&locked).contains("is missing"), "{}", err(&locked));
         let verified = verb(&["--key-file", &key, "verify"]);
         assert_eq!(verified.status.code(), Some(0), "{}", err(&verified));
-        assert_eq!(out(&verified), "4 entries, 4 reports, 7 messages read\neverything is whole and adds up\n");
+        assert_eq!(
+            out(&verified),
+            "4 entries, 0 images, 4 reports, 7 messages read\neverything is whole and adds up\n"
+        );
         let released = verb(&["--key-file", &key, "release", "1"]);
         assert_eq!(out(&released), "1 released\n", "a restored journal can be worked on: {}", err(&released));
     }

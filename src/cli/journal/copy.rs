@@ -9,13 +9,14 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Write an entry's raw bytes, a report, or all reports as JSON lines.
+/// Write an entry's raw bytes or image, a report, or all reports as JSON lines.
 ///
 /// What comes out is patient data, unsealed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   afferent journal export --entry 4711 > message.astm
+  afferent journal export --entry 4712 > image.dcm
   afferent journal export --report 17
   afferent journal export --all > reports.jsonl")]
 pub(super) struct Export {
@@ -45,6 +46,8 @@ struct What {
 pub(super) struct Verify {}
 
 /// Copy the journal to a file. It stays sealed: keep the key as well.
+///
+/// Images are not in it: they are the files in `spool` of the data directory.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  afferent journal backup /mnt/backup/journal.db")]
 pub(super) struct Backup {
@@ -57,7 +60,10 @@ impl Export {
         let reader = place.reader()?;
         let mut out = std::io::stdout().lock();
         match self.what {
-            What { entry: Some(entry), .. } => out.write_all(&reader.raw(EntryId(entry))?)?,
+            What { entry: Some(entry), .. } => match reader.instance(EntryId(entry))? {
+                Some(instance) => drop(std::io::copy(&mut reader.open_instance(&instance)?, &mut out)?),
+                None => out.write_all(&reader.raw(EntryId(entry))?)?,
+            },
             What { report: Some(report), .. } => {
                 out.write_all(&reader.report(ReportId(report))?)?;
                 out.write_all(b"\n")?;
@@ -102,7 +108,10 @@ impl Verify {
             println!("{}", serde_json::to_string(&verified)?);
             return Ok(ExitCode::from(u8::from(!sound)));
         }
-        println!("{} entries, {} reports, {} messages read", verified.entries, verified.reports, verified.messages);
+        println!(
+            "{} entries, {} images, {} reports, {} messages read",
+            verified.entries, verified.instances, verified.reports, verified.messages
+        );
         for fault in &verified.file {
             println!("file: {fault}");
         }

@@ -1,7 +1,7 @@
 //! The verbs that show.
 
 use super::{Place, now_ms, print_table, shown_age, shown_time};
-use crate::journal::{EntryId, Found, JournalError, Lookup, Query, Reader, Shown};
+use crate::journal::{EntryId, Found, Instance, JournalError, Lookup, Query, Reader, Shown};
 use crate::rules::{Decision, Outcome};
 use serde_json::json;
 use std::process::ExitCode;
@@ -68,6 +68,7 @@ impl Stats {
 #[command(after_help = "\
 Examples:
   afferent journal search --specimen 4711
+  afferent journal search --accession A4711
   afferent journal search --control 20260101-17
   afferent journal search --since 2026-01-01T08:00:00Z --limit 10")]
 pub(super) struct Search {
@@ -96,21 +97,29 @@ struct By {
     /// Placer or filler order number
     #[arg(long, value_name = "ID")]
     order: Option<String>,
+    /// Accession number of an imaging study
+    #[arg(long, value_name = "ID")]
+    accession: Option<String>,
+    /// Study Instance UID
+    #[arg(long, value_name = "UID")]
+    study: Option<String>,
     /// Control id the instrument gave its message (MSH-10)
     #[arg(long, value_name = "ID")]
     control: Option<String>,
-    /// Message id this gateway gave an outgoing message
+    /// Message id this gateway gave an outgoing message; of an image, its SOP Instance UID
     #[arg(long, value_name = "ID")]
     message: Option<String>,
 }
 
 impl Search {
     pub(super) fn execute(self, place: &Place) -> anyhow::Result<ExitCode> {
-        let By { specimen, patient, order, control, message } = self.by;
+        let By { specimen, patient, order, accession, study, control, message } = self.by;
         let id = [
             (Lookup::Specimen, specimen),
             (Lookup::Patient, patient),
             (Lookup::Order, order),
+            (Lookup::Accession, accession),
+            (Lookup::Study, study),
             (Lookup::Control, control),
             (Lookup::Message, message),
         ]
@@ -153,16 +162,22 @@ impl Show {
         if place.json {
             let mut value = serde_json::to_value(&shown)?;
             if let Some(object) = value.as_object_mut().filter(|_| self.reveal) {
-                let raw = String::from_utf8_lossy(&reader.raw(shown.entry.entry)?).into_owned();
-                object.insert("raw".to_string(), json!(raw));
+                if reader.instance(shown.entry.entry)?.is_none() {
+                    let raw = String::from_utf8_lossy(&reader.raw(shown.entry.entry)?).into_owned();
+                    object.insert("raw".to_string(), json!(raw));
+                }
                 object.insert("contents".to_string(), json!(contents(&reader, &shown)?));
             }
             println!("{value}");
             return Ok(ExitCode::SUCCESS);
         }
-        self.print(&shown);
+        let instance = reader.instance(shown.entry.entry)?;
+        Self::print(&shown, instance.as_ref());
         if self.reveal {
-            println!("\nmessage:\n{}", visible(&reader.raw(shown.entry.entry)?));
+            match instance {
+                Some(_) => println!("\nits bytes are an image: afferent journal export --entry {}", shown.entry.entry),
+                None => println!("\nmessage:\n{}", visible(&reader.raw(shown.entry.entry)?)),
+            }
             for content in contents(&reader, &shown)? {
                 println!("{}", serde_json::to_string_pretty(&content)?);
             }
@@ -170,7 +185,7 @@ impl Show {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn print(&self, shown: &Shown) {
+    fn print(shown: &Shown, instance: Option<&Instance>) {
         let e = &shown.entry;
         let complete = if e.complete { "complete" } else { "incomplete" };
         println!("entry {} on {}, {}", e.entry, e.link, shown_time(e.received_ms));
@@ -182,6 +197,12 @@ impl Show {
         );
         if shown.identity_conflict {
             println!("  its message id came before with other content");
+        }
+        if let Some(instance) = &instance {
+            println!(
+                "  an image from {}: SOP class {}, transfer syntax {}",
+                instance.calling_ae_title, instance.sop_class_uid, instance.transfer_syntax_uid
+            );
         }
         for (record, reason) in &shown.refused {
             println!("  record {record} is no result: {reason}");

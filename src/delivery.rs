@@ -9,30 +9,42 @@
 //! | the receiver says it has exactly this message | [`Outcome::Delivered`]: done |
 //! | no answer, a broken one, one for another message | connection dropped, the same bytes again after the destination's back-off |
 //! | "not now" (AE, 207, 429, 503 ...) | the same bytes again after the lane's back-off, at most `attempts_max` times |
+//! | "never", which in this protocol is not always meant (C-STORE C000, 0110) | [`Outcome::Doubted`]: a few tries, then the same |
 //! | "never" (AR 202, 422 ...) | [`Outcome::Refused`]: parked for a person, or the lane is held (`on_reject`) |
 //!
-//! Rooms: [`ack`] reads HL7 acknowledgements (pure), [`mllp`] and [`fhir`] are the two destinations, [`oauth`] gets
-//! tokens (SMART Backend Services), [`crate::backoff`] says when to try again, `lanes` is the order and `courier` the
-//! loop.
+//! Images travel the same way; what the outbox holds of one is a reference to its file ([`instance`]).
+//!
+//! Rooms: [`mllp`] and [`fhir`] are the destinations of results, [`dicom`] and [`stow`] those of images. [`ack`] reads
+//! HL7 acknowledgements (pure), [`oauth`] gets tokens (SMART Backend Services), [`window`] says when and how fast images
+//! may go, [`crate::backoff`] when to try again; `dial` connects, `lanes` is the order and `courier` the loop.
 
 pub mod ack;
 pub mod config;
 mod courier;
+mod dial;
+pub mod dicom;
 pub mod fhir;
+pub mod instance;
 mod lanes;
 pub mod mllp;
 pub mod oauth;
+pub mod stow;
+pub mod window;
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::journal::Journal;
 
 pub use config::{Config, Lane, Protocol};
+
+/// Where the journal keeps the files that outbox messages refer to, below its directory.
+const SPOOL: &str = "spool";
 
 /// How one attempt to deliver one message ended.
 ///
@@ -53,6 +65,12 @@ pub enum Outcome {
         after: Option<Duration>,
         /// Who waits.
         scope: Scope,
+    },
+    /// The receiver says it will never take these bytes, but such answers have been seen to pass: sent again a few
+    /// times, then refused.
+    Doubted {
+        /// Why.
+        reason: String,
     },
     /// The receiver will never take these bytes.
     Refused {
@@ -101,7 +119,7 @@ pub enum DeliveryError {
 }
 
 /// Starts the loop of one destination. It runs until `stopped` becomes true, then lets answers that are under way be
-/// noted for a few seconds.
+/// noted for a few seconds. `zone` is the clock of its windows.
 ///
 /// Certificates and keys are read when they are needed, and a file that cannot be read counts as an outage: results
 /// keep coming in and wait.
@@ -114,20 +132,31 @@ pub enum DeliveryError {
 pub fn start(
     config: Config,
     journal: Journal,
+    zone: TimeZone,
     stopped: watch::Receiver<bool>,
 ) -> Result<JoinHandle<()>, DeliveryError> {
     if let Some(problem) = config.problems().into_iter().next() {
         return Err(DeliveryError::Setting { destination: config.name, key: problem.key, text: problem.text });
     }
     let config = Arc::new(config);
+    let spool = journal.data().join(SPOOL);
     Ok(match config.protocol {
         config::Protocol::Mllp => {
             let settings = Arc::clone(&config);
-            tokio::spawn(courier::run(config, journal, stopped, move || mllp::Mllp::new(Arc::clone(&settings))))
+            tokio::spawn(courier::run(config, journal, zone, stopped, move || mllp::Mllp::new(Arc::clone(&settings))))
         }
         config::Protocol::Fhir => {
             let server = fhir::Fhir::new(Arc::clone(&config));
-            tokio::spawn(courier::run(config, journal, stopped, move || server.clone()))
+            tokio::spawn(courier::run(config, journal, zone, stopped, move || server.clone()))
+        }
+        config::Protocol::Dicom => {
+            let (settings, pace) = (Arc::clone(&config), window::Pace::new(config.bandwidth_kb_s));
+            let connect = move || dicom::Dicom::new(Arc::clone(&settings), spool.clone(), pace.clone());
+            tokio::spawn(courier::run(config, journal, zone, stopped, connect))
+        }
+        config::Protocol::Stow => {
+            let server = stow::Stow::new(Arc::clone(&config), spool, window::Pace::new(config.bandwidth_kb_s));
+            tokio::spawn(courier::run(config, journal, zone, stopped, move || server.clone()))
         }
     })
 }

@@ -109,7 +109,7 @@ impl Gateway {
 
         let mut rest_tasks = Vec::new();
         for destination in &config.destinations {
-            rest_tasks.push(delivery::start(destination.clone(), journal.clone(), rest_stopped.clone())?);
+            rest_tasks.push(delivery::start(destination.clone(), journal.clone(), zone.clone(), rest_stopped.clone())?);
         }
 
         let connections = Arc::new(AtomicU64::new(0));

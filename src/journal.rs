@@ -347,6 +347,11 @@ impl Journal {
         self.ask(Kind::Draining, 0, move |desk| outbox::settle(desk, id, &how)).await
     }
 
+    /// An attempt that takes long is still under way: the message is not taken for lost.
+    pub fn keep_flying(&self, id: OutboxId) {
+        self.commands.tell(Kind::Ending, move |desk| outbox::keep_flying(desk, id));
+    }
+
     /// How long until the next paused lane of a destination is due; `None` when no lane is paused. The destination's
     /// signal also comes when a pause ends.
     pub async fn next_due(&self, destination: &str) -> Result<Option<Duration>, JournalError> {

@@ -39,7 +39,7 @@ fn kind(outcome: &Outcome) -> Kind {
         Outcome::Delivered { .. } => Kind::Delivered,
         Outcome::Retry { scope: Scope::Lane, .. } => Kind::RetryLane,
         Outcome::Retry { scope: Scope::Destination | Scope::Unclear, .. } => Kind::RetryDestination,
-        Outcome::Refused { .. } => Kind::Refused,
+        Outcome::Doubted { .. } | Outcome::Refused { .. } => Kind::Refused,
     }
 }
 

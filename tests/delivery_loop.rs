@@ -9,6 +9,7 @@ use afferent::delivery::{self};
 use afferent::journal::{self, FiledReport, Filing, Journal, NewOutbound};
 use afferent::sim::ehr::{Arrival, Behaviour, Ehr, EhrOptions};
 use afferent::wire::{Persist, Token};
+use jiff::tz::TimeZone;
 use tokio::sync::watch;
 
 const EHR: &str = "ehr";
@@ -37,7 +38,7 @@ impl Bench {
     }
 
     fn start(&self) -> tokio::task::JoinHandle<()> {
-        delivery::start(self.config.clone(), self.journal.clone(), self.stop.subscribe()).unwrap()
+        delivery::start(self.config.clone(), self.journal.clone(), TimeZone::UTC, self.stop.subscribe()).unwrap()
     }
 
     /// Takes a message into custody and files it for the EHR, in this lane.

@@ -179,12 +179,12 @@ async fn connect(destination: &delivery::Config) -> Result<bool, String> {
 fn endpoint(destination: &delivery::Config) -> Result<(String, u16, bool), String> {
     let unusable = || format!("the address of {} is not usable", destination.name);
     match destination.protocol {
-        Protocol::Mllp => {
+        Protocol::Mllp | Protocol::Dicom => {
             let address = destination.address.as_deref().ok_or_else(unusable)?;
             let (host, port) = address.rsplit_once(':').ok_or_else(unusable)?;
             Ok((host.to_string(), port.parse().map_err(|_| unusable())?, destination.tls.is_some()))
         }
-        Protocol::Fhir => {
+        Protocol::Fhir | Protocol::Stow => {
             let url = destination.url.as_deref().and_then(|url| reqwest::Url::parse(url).ok()).ok_or_else(unusable)?;
             let host = url.host_str().ok_or_else(unusable)?.to_string();
             Ok((host, url.port_or_known_default().ok_or_else(unusable)?, url.scheme() == "https"))

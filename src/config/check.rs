@@ -542,7 +542,10 @@ impl Checks<'_> {
     fn destination_links(&mut self, destination: &delivery::Config, links: &[link::Config], path: &str) {
         // The name of a link that did not fit may be the one.
         let spoilt = |index: usize| self.scene.places.is_spoilt(&format!("link[{index}]"));
-        if links.is_empty() || links.iter().enumerate().any(|(index, link)| link.name.is_empty() && spoilt(index)) {
+        if destination.protocol.takes_images()
+            || links.is_empty()
+            || links.iter().enumerate().any(|(index, link)| link.name.is_empty() && spoilt(index))
+        {
             return;
         }
         for (index, named) in destination.links.iter().enumerate() {

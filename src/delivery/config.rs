@@ -1,5 +1,7 @@
 //! What a site writes about a destination: `[[destination]]`.
 
+pub mod imaging;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,6 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::mapping::{Charset, FhirProfile, Format, Hl7Version, Target};
 use crate::tls::ClientTls;
+
+pub use imaging::{Order, Routed};
 
 /// More connections than this to one receiver would look like an attack and gain nothing.
 const CONNECTIONS_MAX: usize = 16;
@@ -31,15 +35,17 @@ pub struct Config {
     /// Name of the destination, unique in this file. Messages wait under this name: renaming one leaves its backlog
     /// behind.
     pub name: String,
-    /// How the receiver is spoken to: `mllp` (HL7 v2) or `fhir` (FHIR R4 over HTTPS).
+    /// How the receiver is spoken to: `mllp` (HL7 v2) or `fhir` (FHIR R4 over HTTPS) for results, `dicom` (C-STORE) or
+    /// `stow` (DICOMweb over HTTPS) for images.
     pub protocol: Protocol,
-    /// Host and port of an MLLP receiver, such as `ehr.example:2575`.
+    /// Host and port of an MLLP receiver or a PACS, such as `ehr.example:2575`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
-    /// Base URL of a FHIR server, such as `https://ehr.example/fhir`.
+    /// Base URL of a FHIR server, such as `https://ehr.example/fhir`, or of a DICOMweb server, such as
+    /// `https://pacs.example/dicom-web`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
-    /// Names of the links whose results go here; all of them when the list is empty.
+    /// Names of the links and modalities whose results or images go here; all of them when the list is empty.
     pub links: Vec<String>,
     /// Must be true to send patient data without TLS to another machine. Only for a fenced network.
     pub plain: bool,
@@ -63,13 +69,36 @@ pub struct Config {
     pub receiving_facility: String,
     /// Who assigns the patient identifiers that instruments send without saying so (PID-3 component 4).
     pub patient_authority: String,
+    /// What the PACS is called (dicom).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub called_ae_title: Option<String>,
+    /// What we call ourselves (dicom); left out, the AE title of this gateway.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calling_ae_title: Option<String>,
+    /// AE titles of the modalities whose images go here; all of them when the list is empty (dicom, stow).
+    pub calling_ae_titles: Vec<String>,
+    /// Modalities (0008,0060) whose images go here, such as "US"; all of them when the list is empty (dicom, stow).
+    pub modalities: Vec<String>,
+    /// Body parts (0018,0015) whose images go here; all of them when the list is empty (dicom, stow).
+    pub body_parts: Vec<String>,
+    /// Only images whose study description (0008,1030) holds one of these, whatever the case, go here; all of them when
+    /// the list is empty (dicom, stow).
+    pub study_descriptions: Vec<String>,
+    /// Whether the images of a study are sent in the order in which they came: "any" or "study" (dicom, stow). In order
+    /// a study takes one connection at a time, and an image that has to wait holds up its study.
+    pub order: Order,
+    /// Most that is sent to it, in kB a second over all connections (dicom, stow); 0 is no limit.
+    pub bandwidth_kb_s: u64,
+    /// When images may be sent, by the gateway's clock, such as "18:00-06:00" or "sat-sun 00:00-24:00"; at any time when
+    /// the list is empty (dicom, stow). What is under way at the end of a window is sent to its end.
+    pub windows: Vec<String>,
     /// What the FHIR server takes and how it names things (fhir).
     pub fhir: FhirProfile,
-    /// Log-in for FHIR servers (SMART Backend Services).
+    /// Log-in for FHIR and DICOMweb servers (SMART Backend Services).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oauth: Option<OAuth>,
     /// What is sent strictly in order: all results of one `specimen`, of one `patient`, or of one `link`. A message
-    /// that has to wait holds up only its own lane.
+    /// that has to wait holds up only its own lane (mllp, fhir).
     pub lane: Lane,
     /// How many lanes are delivered at the same time, each over a connection of its own (1 to 16).
     pub connections: usize,
@@ -102,6 +131,17 @@ pub enum Protocol {
     Mllp,
     /// FHIR R4 over HTTP.
     Fhir,
+    /// DICOM: images as they came, by C-STORE (PS3.4 Annex B).
+    Dicom,
+    /// DICOMweb: images as they came, by STOW-RS (PS3.18 10.5).
+    Stow,
+}
+
+impl Protocol {
+    /// True for receivers of images; the others receive results.
+    pub fn takes_images(self) -> bool {
+        matches!(self, Protocol::Dicom | Protocol::Stow)
+    }
 }
 
 /// How FHIR resources are written.
@@ -195,7 +235,10 @@ impl Config {
         match self.protocol {
             Protocol::Mllp => self.check_mllp(&mut wrong),
             Protocol::Fhir => self.check_fhir(&mut wrong),
+            Protocol::Dicom => self.check_dicom(&mut wrong),
+            Protocol::Stow => self.check_stow(&mut wrong),
         }
+        self.check_routing(&mut wrong);
         if let Some(tls) = &self.tls
             && tls.cert.is_some() != tls.key.is_some()
         {
@@ -228,7 +271,7 @@ impl Config {
 
     /// True when the results of this link go here.
     pub fn takes(&self, link: &str) -> bool {
-        self.links.is_empty() || self.links.iter().any(|l| l == link)
+        !self.protocol.takes_images() && self.names(link)
     }
 
     /// The destination as the mapping sees it.
@@ -237,6 +280,8 @@ impl Config {
             (Protocol::Mllp, _) => Format::Hl7V2(self.version),
             (Protocol::Fhir, Write::Transaction) => Format::FhirTransaction,
             (Protocol::Fhir, Write::Single) => Format::FhirWrites,
+            // Nothing is ever mapped for these: images go as they came, and `takes` is false for results.
+            (Protocol::Dicom | Protocol::Stow, _) => Format::FhirTransaction,
         };
         Target {
             format,
@@ -271,8 +316,18 @@ impl Config {
     }
 
     fn check_mllp(&self, wrong: &mut impl FnMut(&'static str, String)) {
+        self.check_address("such as \"ehr.example:2575\"", wrong);
+        if self.url.is_some() {
+            wrong("url", "belongs to protocol = \"fhir\" or \"stow\"; an MLLP receiver has an `address`".to_owned());
+        }
+        if self.oauth.is_some() {
+            wrong("oauth", "belongs to protocol = \"fhir\"".to_owned());
+        }
+    }
+
+    fn check_address(&self, example: &str, wrong: &mut impl FnMut(&'static str, String)) {
         match self.host_and_port() {
-            None => wrong("address", "give host and port of the receiver, such as \"ehr.example:2575\"".to_owned()),
+            None => wrong("address", format!("give host and port of the receiver, {example}")),
             Some((host, _)) => {
                 if self.tls.is_none() && !self.plain && !is_loopback(&host) {
                     wrong("address", PLAIN_REMEDY.to_owned());
@@ -282,15 +337,17 @@ impl Config {
                 }
             }
         }
-        if self.url.is_some() {
-            wrong("url", "belongs to protocol = \"fhir\"; an MLLP receiver has an `address`".to_owned());
-        }
-        if self.oauth.is_some() {
-            wrong("oauth", "belongs to protocol = \"fhir\"".to_owned());
-        }
     }
 
     fn check_fhir(&self, wrong: &mut impl FnMut(&'static str, String)) {
+        self.check_url("give the FHIR server's base URL, such as \"https://ehr.example/fhir\"", wrong);
+        if self.address.is_some() {
+            wrong("address", "belongs to protocol = \"mllp\" or \"dicom\"; a FHIR server has a `url`".to_owned());
+        }
+    }
+
+    /// What servers reached by HTTP have in common.
+    fn check_url(&self, remedy: &str, wrong: &mut impl FnMut(&'static str, String)) {
         let url = self.url.as_deref().map(reqwest::Url::parse);
         match url {
             Some(Ok(url)) if matches!(url.scheme(), "http" | "https") && url.host_str().is_some() => {
@@ -304,13 +361,10 @@ impl Config {
                     wrong("url", PLAIN_REMEDY.replace("[destination.tls]", "https"));
                 }
                 if self.tls.as_ref().is_some_and(|tls| tls.server_name.is_some()) {
-                    wrong("tls", "`server_name` cannot differ from the host of the url for FHIR".to_owned());
+                    wrong("tls", "`server_name` cannot differ from the host of the url".to_owned());
                 }
             }
-            _ => wrong("url", "give the FHIR server's base URL, such as \"https://ehr.example/fhir\"".to_owned()),
-        }
-        if self.address.is_some() {
-            wrong("address", "belongs to protocol = \"mllp\"; a FHIR server has a `url`".to_owned());
+            _ => wrong("url", remedy.to_owned()),
         }
         if let Some(oauth) = &self.oauth {
             if oauth.client_id.is_empty() || oauth.kid.is_empty() {
@@ -340,6 +394,15 @@ impl Default for Config {
             receiving_application: String::new(),
             receiving_facility: String::new(),
             patient_authority: String::new(),
+            called_ae_title: None,
+            calling_ae_title: None,
+            calling_ae_titles: Vec::new(),
+            modalities: Vec::new(),
+            body_parts: Vec::new(),
+            study_descriptions: Vec::new(),
+            order: Order::default(),
+            bandwidth_kb_s: 0,
+            windows: Vec::new(),
             fhir: FhirProfile::default(),
             tls: None,
             oauth: None,

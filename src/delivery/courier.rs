@@ -9,12 +9,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::Zoned;
+use jiff::tz::TimeZone;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until};
 
 use super::config::OnReject;
 use super::lanes::Lanes;
+use super::window::Windows;
 use super::{Config, Destination, Outcome, Scope};
 use crate::backoff::Backoff;
 use crate::journal::{Journal, JournalError, Outbound, OutboxId, Settlement};
@@ -23,8 +26,12 @@ use crate::journal::{Journal, JournalError, Outbound, OutboxId, Settlement};
 const HELD_MAX: usize = 64;
 /// What is held longer goes back to the journal, well before the journal takes it for lost (600 s).
 const HELD_AGE_MAX: Duration = Duration::from_secs(120);
+/// A message whose refusal is doubted is sent so often in all.
+const DOUBTED_TRIES: u32 = 3;
 /// A lost wake-up costs this much latency.
 const LOOK_AGAIN: Duration = Duration::from_millis(1000);
+/// While no window is open, the clock is looked at this often: somebody may set it.
+const LOOK_AT_CLOCK: Duration = Duration::from_secs(60);
 /// Pause before the journal is asked again after it failed.
 const JOURNAL_PAUSE: Duration = Duration::from_millis(200);
 /// How long a stop waits for answers that are under way. What comes later is sent again after the restart.
@@ -45,6 +52,9 @@ struct Courier<D> {
     /// The destination's back-off, and when it is over.
     backoff: Backoff,
     not_before: Option<Instant>,
+    /// When anything may be sent, by the clock of this zone.
+    windows: Windows,
+    zone: TimeZone,
     /// Counts the failures of the destination, so that one failure that hits several connections counts once.
     outage: u64,
     /// Jitter for the pauses of lanes.
@@ -74,12 +84,13 @@ enum Done<D> {
 pub(super) async fn run<D: Destination + 'static>(
     config: Arc<Config>,
     journal: Journal,
+    zone: TimeZone,
     stopped: watch::Receiver<bool>,
     connect: impl Fn() -> D,
 ) {
     loop {
         let connections = (0..config.connections).map(|_| connect()).collect();
-        let courier = Courier::new(Arc::clone(&config), journal.clone(), connections);
+        let courier = Courier::new(Arc::clone(&config), journal.clone(), zone.clone(), connections);
         if courier.run(stopped.clone()).await.is_ok() {
             return;
         }
@@ -93,7 +104,7 @@ pub(super) async fn run<D: Destination + 'static>(
 struct Panicked;
 
 impl<D: Destination + 'static> Courier<D> {
-    fn new(config: Arc<Config>, journal: Journal, connections: Vec<D>) -> Self {
+    fn new(config: Arc<Config>, journal: Journal, zone: TimeZone, connections: Vec<D>) -> Self {
         let min = Duration::from_millis(config.retry_min_ms);
         let max = Duration::from_millis(config.retry_max_ms);
         Courier {
@@ -106,6 +117,9 @@ impl<D: Destination + 'static> Courier<D> {
             look: true,
             backoff: Backoff::new(min, max),
             not_before: None,
+            // What is no window was told when the destination was started.
+            windows: Windows::parse(&config.windows).unwrap_or_default(),
+            zone,
             outage: 0,
             lane_backoff: Backoff::new(min, max),
             deliveries: 0,
@@ -145,6 +159,10 @@ impl<D: Destination + 'static> Courier<D> {
             return;
         }
         self.not_before = None;
+        if let Some(closed) = self.windows.closed_for(&Zoned::now().with_time_zone(self.zone.clone())) {
+            self.not_before = Some(now + closed.min(LOOK_AT_CLOCK));
+            return;
+        }
         // While the destination is in trouble one message at a time finds out whether it is well again.
         let limit = if self.backoff.failures() > 0 { 1 } else { self.config.connections };
         while self.attempts_under_way < limit
@@ -154,10 +172,20 @@ impl<D: Destination + 'static> Courier<D> {
                 self.free.push(destination);
                 break;
             };
-            let outage = self.outage;
+            let (outage, journal) = (self.outage, self.journal.clone());
             self.attempts_under_way += 1;
             self.chores.spawn(async move {
-                let outcome = destination.deliver(&row.message_id, &row.body).await;
+                let outcome = {
+                    let delivery = destination.deliver(&row.message_id, &row.body);
+                    tokio::pin!(delivery);
+                    loop {
+                        tokio::select! {
+                            outcome = &mut delivery => break outcome,
+                            // A large image on a slow line is not lost.
+                            () = sleep(HELD_AGE_MAX) => journal.keep_flying(row.id),
+                        }
+                    }
+                };
                 Done::Attempted { destination, row, outcome, outage }
             });
         }
@@ -208,14 +236,18 @@ impl<D: Destination + 'static> Courier<D> {
                 self.recovered();
                 self.refuse(&row, reason);
             }
+            Outcome::Doubted { reason } => {
+                self.recovered();
+                self.turn_down(&row, reason, None, DOUBTED_TRIES.min(self.config.attempts_max));
+            }
             Outcome::Retry { reason, after, scope: Scope::Lane } => {
                 self.recovered();
-                self.turn_down(&row, reason, after);
+                self.turn_down(&row, reason, after, self.config.attempts_max);
             }
             Outcome::Retry { reason, after, scope: Scope::Unclear } => {
                 let others_get_through = self.lanes.failed_at(row.lane).is_some_and(|then| then < self.deliveries);
                 if others_get_through {
-                    return self.turn_down(&row, reason, after);
+                    return self.turn_down(&row, reason, after, self.config.attempts_max);
                 }
                 let pause = self.troubled(&reason, after, outage);
                 let until = now() + pause.min(HELD_AGE_MAX / 2);
@@ -230,10 +262,10 @@ impl<D: Destination + 'static> Courier<D> {
         }
     }
 
-    /// The receiver looked at this message and did not take it now.
-    fn turn_down(&mut self, row: &Outbound, reason: String, after: Option<Duration>) {
+    /// The receiver looked at this message and did not take it now. After so many attempts it is refused.
+    fn turn_down(&mut self, row: &Outbound, reason: String, after: Option<Duration>, attempts_max: u32) {
         let attempts = row.attempts + 1;
-        if attempts >= self.config.attempts_max {
+        if attempts >= attempts_max {
             return self.refuse(row, format!("turned down {attempts} times, last: {reason}"));
         }
         let pause = self.lane_backoff.after(row.attempts).max(after.unwrap_or_default());

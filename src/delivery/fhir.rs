@@ -188,25 +188,7 @@ impl Destination for Fhir {
 
 impl Link {
     fn new(config: &Config) -> Result<Self, String> {
-        let base = config.url.as_deref().and_then(|u| Url::parse(u).ok()).ok_or("url is not a URL")?;
-        let tls = match (&config.tls, base.scheme()) {
-            (Some(tls), _) => tls::client(tls).map_err(|e| e.to_string())?,
-            (None, "https") => tls::client(&tls::ClientTls::default()).map_err(|e| e.to_string())?,
-            (None, _) => tls::trusting_nobody().map_err(|e| e.to_string())?,
-        };
-        let client = Client::builder()
-            .tls_backend_preconfigured(rustls::ClientConfig::clone(&tls))
-            .https_only(base.scheme() == "https")
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .http1_only()
-            .connect_timeout(config.connect_timeout())
-            .timeout(config.ack_timeout())
-            .pool_idle_timeout(config.idle_close())
-            .pool_max_idle_per_host(1)
-            .user_agent(concat!("afferent/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|e| transport_reason(&e))?;
+        let (client, base) = client(config, Some(config.ack_timeout()))?;
         Ok(Link { client, base })
     }
 
@@ -347,7 +329,7 @@ fn unreadable() -> Outcome {
 }
 
 /// `Retry-After` of RFC 9110 10.2.3: seconds, or a date.
-fn pause(value: &str, now: Timestamp) -> Option<Duration> {
+pub(super) fn pause(value: &str, now: Timestamp) -> Option<Duration> {
     let value = value.trim();
     let wish = match value.parse::<u64>() {
         Ok(seconds) => Duration::from_secs(seconds),
@@ -362,7 +344,32 @@ pub(super) fn http_date(text: &str) -> Option<Timestamp> {
     zoned.ok()
 }
 
-fn authorize(request: reqwest::RequestBuilder, bearer: Option<&Bearer>) -> reqwest::RequestBuilder {
+/// A client for the server at `url` of a destination, and that address. `timeout` bounds a whole request with its answer.
+pub(super) fn client(config: &Config, timeout: Option<Duration>) -> Result<(Client, Url), String> {
+    let base = config.url.as_deref().and_then(|u| Url::parse(u).ok()).ok_or("url is not a URL")?;
+    let tls = match (&config.tls, base.scheme()) {
+        (Some(tls), _) => tls::client(tls).map_err(|e| e.to_string())?,
+        (None, "https") => tls::client(&tls::ClientTls::default()).map_err(|e| e.to_string())?,
+        (None, _) => tls::trusting_nobody().map_err(|e| e.to_string())?,
+    };
+    let builder = Client::builder()
+        .tls_backend_preconfigured(rustls::ClientConfig::clone(&tls))
+        .https_only(base.scheme() == "https")
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .http1_only()
+        .connect_timeout(config.connect_timeout())
+        .pool_idle_timeout(config.idle_close())
+        .pool_max_idle_per_host(1)
+        .user_agent(concat!("afferent/", env!("CARGO_PKG_VERSION")));
+    let builder = match timeout {
+        Some(timeout) => builder.timeout(timeout),
+        None => builder,
+    };
+    Ok((builder.build().map_err(|e| transport_reason(&e))?, base))
+}
+
+pub(super) fn authorize(request: reqwest::RequestBuilder, bearer: Option<&Bearer>) -> reqwest::RequestBuilder {
     match bearer {
         Some(bearer) => request.header(AUTHORIZATION, bearer.header()),
         None => request,
@@ -381,7 +388,7 @@ pub(super) async fn body_within(mut response: Response, max: usize) -> Result<Ve
     Ok(body)
 }
 
-fn transport_failure(error: &reqwest::Error) -> Outcome {
+pub(super) fn transport_failure(error: &reqwest::Error) -> Outcome {
     let reason = transport_reason(error);
     // Without a connection nothing was sent; after that nobody knows.
     if error.is_connect() || error.is_builder() { Outcome::unreachable(reason) } else { Outcome::unclear(reason) }

@@ -11,20 +11,17 @@
 
 use std::collections::VecDeque;
 use std::io::ErrorKind;
-use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, timeout, timeout_at};
-use tokio_rustls::TlsConnector;
 
 use super::ack::{Sent, Verdict};
+use super::dial::{Dialled, Stream, dial};
 use super::{Config, Destination, Outcome, Scope};
-use crate::tls;
 use crate::wire::mllp::{FS, Framer, Item, VT, frame};
 
 /// An acknowledgement larger than this is refused. With a long list of ERR segments a real one has a few kilobytes.
@@ -47,9 +44,6 @@ struct Connection {
     probe: std::net::TcpStream,
     last_used: Instant,
 }
-
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 /// How an exchange over a connection ended.
 enum Exchange {
@@ -127,20 +121,8 @@ fn outcome(verdict: Verdict) -> Outcome {
 impl Connection {
     async fn open(config: &Config) -> Result<Connection, String> {
         let Some((host, port)) = config.host_and_port() else { return Err("address is not host:port".to_owned()) };
-        let tcp =
-            TcpStream::connect((host.as_str(), port)).await.map_err(|e| format!("cannot connect: {}", e.kind()))?;
-        tcp.set_nodelay(true).map_err(|e| format!("cannot connect: {}", e.kind()))?;
-        let probe =
-            tcp.as_fd().try_clone_to_owned().map_err(|e| format!("cannot watch the connection: {}", e.kind()))?;
-        let stream: Box<dyn Stream> = match &config.tls {
-            None => Box::new(tcp),
-            Some(tls) => {
-                let name = tls.name_for(&host).map_err(|e| e.to_string())?;
-                let connector = TlsConnector::from(tls::client(tls).map_err(|e| e.to_string())?);
-                Box::new(connector.connect(name, tcp).await.map_err(|e| format!("TLS: {}", tls_reason(&e)))?)
-            }
-        };
-        Ok(Connection { stream, probe: std::net::TcpStream::from(probe), last_used: Instant::now() })
+        let Dialled { stream, probe } = dial(&host, port, config.tls.as_ref()).await?;
+        Ok(Connection { stream, probe, last_used: Instant::now() })
     }
 
     /// True when nothing is waiting on the line and the peer has not closed it.
@@ -258,14 +240,6 @@ impl Answers {
     /// True when nothing came after the answer that was just taken.
     fn silent_after(&self) -> bool {
         self.whole.is_empty() && self.framer.unfinished().is_none() && self.ended
-    }
-}
-
-/// rustls says what it holds against a certificate; an ordinary error has a kind.
-fn tls_reason(error: &std::io::Error) -> String {
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(inner) => inner.to_string(),
-        None => error.kind().to_string(),
     }
 }
 

@@ -155,5 +155,6 @@ pub fn name_of(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Mllp => "HL7 over MLLP/TLS",
         Protocol::Fhir => "FHIR over HTTPS",
+        Protocol::Dicom | Protocol::Stow => "images over DICOM",
     }
 }

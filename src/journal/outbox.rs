@@ -100,6 +100,15 @@ pub(super) fn claim(desk: &mut Desk<'_>, destination: &str, limit: usize) -> Res
     Ok(claimed)
 }
 
+/// A row that was handed out is still being sent.
+pub(super) fn keep_flying(desk: &mut Desk<'_>, id: OutboxId) -> Result<(), JournalError> {
+    if let Some(flight) = desk.memory.flight(id.0) {
+        let lane = flight.lane;
+        desk.memory.set_flight(id.0, Some(Flight { lane, since: desk.now }));
+    }
+    Ok(())
+}
+
 /// Notes how an attempt ended. A row that is not pending any more is left alone.
 pub(super) fn settle(desk: &mut Desk<'_>, id: OutboxId, how: &Settlement) -> Result<(), JournalError> {
     let id = id.0;

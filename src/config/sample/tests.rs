@@ -61,6 +61,8 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("destination.receiving_application", r#""EHR""#),
     ("destination.receiving_facility", r#""HOSPITAL""#),
     ("destination.patient_authority", r#""HOSPITAL""#),
+    ("destination.called_ae_title", r#""PACS""#),
+    ("destination.calling_ae_title", r#""AFFERENT""#),
     ("destination.fhir.patient_system", r#""urn:oid:2.16.840.1.113883.19.5""#),
     ("destination.fhir.specimen_system", r#""urn:oid:2.16.840.1.113883.19.6""#),
     ("destination.fhir.order_system", r#""https://ehr.example/orders""#),

@@ -74,7 +74,7 @@ async fn run_until_drained(step: Duration, is_there: fn(Duration) -> bool) -> (S
         let fickle = fickle.clone();
         move || fickle.clone()
     };
-    let running = tokio::spawn(run(Arc::new(config), journal.clone(), stopped, connect));
+    let running = tokio::spawn(run(Arc::new(config), journal.clone(), TimeZone::UTC, stopped, connect));
     let reader = journal.reader().unwrap();
     while fickle.seen.lock().unwrap().delivered.len() < LANES * EACH {
         tokio::time::advance(step).await;

@@ -1,0 +1,233 @@
+//! A PACS as a destination: C-STORE as SCU (PS3.4 Annex B), one spool file a message.
+//!
+//! The association stays open between messages. Each SOP class is proposed with exactly the transfer syntax its objects
+//! have, in a context of its own: an object goes as it came or not at all, and nothing is ever transcoded. A pair that is
+//! new leads to a new association that proposes all pairs seen before as well.
+//!
+//! | answer | meaning |
+//! |---|---|
+//! | 0000, Bxxx and the other warnings, 0111 (already there) | delivered |
+//! | A7xx, 0213; no answer, an abort, a broken line while sending | not now, and perhaps because of this object |
+//! | no connection, a rejected association | not now: everything waits |
+//! | A9xx, Cxxx, 0110, 0122 and the other failures, a refused context | a few tries, then a person |
+//!
+//! After any failure on the way the association is aborted and never used again: the peer would glue two objects
+//! together.
+
+pub mod association;
+pub mod object;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use self::association::{Association, ContextRefusal, Failure, Peer, Proposed};
+use self::object::{Chunks, Header};
+use super::instance::Stored;
+use super::window::Pace;
+use super::{Config, Destination, Outcome};
+use crate::wire::dimse::command::Command;
+
+/// Pairs of SOP class and transfer syntax that are proposed at once. The one not seen for longest makes room.
+const PAIRS_MAX: usize = 120;
+
+/// A PACS as a destination.
+pub struct Dicom {
+    config: Arc<Config>,
+    spool: PathBuf,
+    pace: Pace,
+    /// Pairs that were to be sent, the last one last.
+    pairs: Vec<Pair>,
+    idle: Option<Idle>,
+}
+
+/// A SOP class and the transfer syntax of its objects.
+type Pair = (String, String);
+
+/// An association without anything in flight. It ends by itself when it is not wanted for a while.
+struct Idle {
+    want: oneshot::Sender<()>,
+    held: JoinHandle<Option<Association>>,
+}
+
+impl Dicom {
+    /// A destination that connects when it has the first object to deliver. `spool` is the directory of the spool
+    /// files; `pace` is shared by all connections of the destination.
+    pub fn new(config: Arc<Config>, spool: PathBuf, pace: Pace) -> Self {
+        Dicom { config, spool, pace, pairs: Vec::new(), idle: None }
+    }
+
+    /// The association of the last message when it can carry this pair, else a new one. Says whether it was used
+    /// before.
+    async fn ready(&mut self, pair: &Pair) -> Result<(Association, bool), Failure> {
+        if let Some(idle) = self.idle.take()
+            && let Some(association) = idle.end().await
+        {
+            let proposed = |a: &Association| a.refusal(&pair.0, &pair.1).is_some();
+            if association.context(&pair.0, &pair.1).is_some() || proposed(&association) {
+                return Ok((association, true));
+            }
+            association.release().await;
+        }
+        self.want(pair.clone());
+        let peer = peer(&self.config).ok_or_else(|| Failure::Unreachable("address is not host:port".to_owned()))?;
+        let proposed: Vec<Proposed> = self.pairs.iter().map(propose).collect();
+        Ok((Association::open(&peer, &proposed).await?, false))
+    }
+
+    fn want(&mut self, pair: Pair) {
+        self.pairs.retain(|known| *known != pair);
+        self.pairs.push(pair);
+        let surplus = self.pairs.len().saturating_sub(PAIRS_MAX);
+        self.pairs.drain(..surplus);
+    }
+
+    /// Proposes these pairs of SOP class and transfer syntax with the first association, because they will be sent.
+    pub fn expect(&mut self, pairs: impl IntoIterator<Item = (String, String)>) {
+        for pair in pairs {
+            self.want(pair);
+        }
+    }
+
+    /// Ends the association in order.
+    pub async fn close(mut self) {
+        if let Some(idle) = self.idle.take()
+            && let Some(association) = idle.end().await
+        {
+            association.release().await;
+        }
+    }
+
+    /// Tries once to send a Part 10 file with this header.
+    pub async fn store(&mut self, path: &Path, header: &Header) -> Outcome {
+        let pair = (header.sop_class_uid.clone(), header.transfer_syntax_uid.clone());
+        loop {
+            let (mut association, used) = match self.ready(&pair).await {
+                Ok(ready) => ready,
+                Err(failure) => return Outcome::unreachable(failure.to_string()),
+            };
+            let Some(context) = association.context(&pair.0, &pair.1) else {
+                let refusal = association.refusal(&pair.0, &pair.1).unwrap_or(ContextRefusal::Missing);
+                // The next try negotiates anew: somebody may have changed a setting there.
+                association.release().await;
+                return Outcome::Doubted { reason: refused_context(refusal, &pair) };
+            };
+            let room = Association::piece_room();
+            let opened = Chunks::open(path, header.data_set_at, association.piece_max(), room);
+            let object = match opened {
+                Ok((object, _)) => object,
+                Err(e) => return Outcome::Refused { reason: format!("the stored image cannot be read: {}", e.kind()) },
+            };
+            let id = association.next_message_id();
+            let command = Command::store_request(id, &header.sop_class_uid, &header.sop_instance_uid);
+            match association.store(context, &command, object, &self.pace).await {
+                Ok(answer) => {
+                    self.idle = Some(Idle::begin(association, self.config.idle_close()));
+                    return outcome(answer.command.status());
+                }
+                Err(failure) => {
+                    association.abort().await;
+                    match failure {
+                        Failure::Damaged(reason) => return Outcome::Refused { reason },
+                        // The peer had given the association up in the meantime; nothing is wrong with the object.
+                        Failure::Lost(_) | Failure::Aborted(_) if used => {}
+                        failure => return Outcome::unclear(failure.to_string()),
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Destination for Dicom {
+    async fn deliver(&mut self, _message_id: &str, body: &[u8]) -> Outcome {
+        match Stored::find(&self.spool, body) {
+            Ok(stored) => self.store(&stored.path, &stored.header).await,
+            Err(outcome) => outcome,
+        }
+    }
+}
+
+impl Idle {
+    fn begin(mut association: Association, limit: std::time::Duration) -> Self {
+        let (want, wanted) = oneshot::channel();
+        let held = tokio::spawn(async move {
+            tokio::select! {
+                wanted = wanted => if wanted.is_ok() {
+                    return Some(association);
+                },
+                () = association.disturbed() => return None,
+                () = sleep(limit) => {}
+            }
+            association.release().await;
+            None
+        });
+        Idle { want, held }
+    }
+
+    /// The association, when it is still good.
+    async fn end(self) -> Option<Association> {
+        // When this fails the association has ended, which the task says as well.
+        let _ = self.want.send(());
+        self.held.await.ok().flatten().filter(Association::is_silent)
+    }
+}
+
+/// Who is called. `None` when the address is not usable.
+pub fn peer(config: &Config) -> Option<Peer> {
+    let (host, port) = config.host_and_port()?;
+    Some(Peer {
+        host,
+        port,
+        tls: config.tls.clone(),
+        called_ae_title: config.called_ae_title().to_owned(),
+        calling_ae_title: config.calling_ae_title().to_owned(),
+        connect_timeout: config.connect_timeout(),
+        answer_timeout: config.ack_timeout(),
+    })
+}
+
+fn propose((sop_class, transfer_syntax): &Pair) -> Proposed {
+    Proposed { abstract_syntax: sop_class.clone(), transfer_syntaxes: vec![transfer_syntax.clone()], as_scp: false }
+}
+
+/// What the status of a C-STORE response means (PS3.7 Annex C, PS3.4 B.2.3).
+pub fn outcome(status: Option<u16>) -> Outcome {
+    let Some(status) = status else { return Outcome::unclear("the answer has no status") };
+    let told = |what: &str| format!("{status:04X} {what}");
+    match status {
+        0x0000 => Outcome::Delivered { answer: "0000".to_owned() },
+        0x0111 => Outcome::Delivered { answer: told("already there") },
+        0x0001 | 0x0107 | 0x0116 | 0xB000..=0xBFFF => Outcome::Delivered { answer: told("with a warning") },
+        0xA700..=0xA7FF | 0x0213 => Outcome::unclear(told("out of resources")),
+        0x0122 => Outcome::Doubted { reason: told("SOP class not supported") },
+        0x0110 => Outcome::Doubted { reason: told("processing failure") },
+        0x0124 => Outcome::Doubted { reason: told("not authorised") },
+        0xA900..=0xA9FF => Outcome::Doubted { reason: told("data set does not match SOP class") },
+        0xC000..=0xCFFF => Outcome::Doubted { reason: told("cannot understand") },
+        _ => Outcome::Doubted { reason: told("refused") },
+    }
+}
+
+/// In words for the person who has to change a setting of the PACS.
+fn refused_context(refusal: ContextRefusal, (sop_class, transfer_syntax): &Pair) -> String {
+    match refusal {
+        ContextRefusal::AbstractSyntax => {
+            format!("the PACS does not take SOP class {sop_class}; have it enabled there")
+        }
+        ContextRefusal::TransferSyntaxes => {
+            format!(
+                "the PACS does not take transfer syntax {transfer_syntax} for SOP class {sop_class}; have it enabled there"
+            )
+        }
+        ContextRefusal::Unspecified | ContextRefusal::Missing => {
+            format!("the PACS refused SOP class {sop_class} in transfer syntax {transfer_syntax} without a reason")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

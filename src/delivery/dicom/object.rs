@@ -1,0 +1,142 @@
+//! An object on disk, read piece by piece on its way out: a Part 10 file (PS3.10), of which the header stays here.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use tokio::sync::mpsc;
+
+use crate::wire::dimse::uid;
+
+/// Preamble and prefix of a Part 10 file.
+const PREAMBLE: usize = 128;
+const PREFIX: &[u8] = b"DICM";
+/// A file meta group longer than this is no header of a file somebody sends.
+const META_MAX: usize = 64 * 1024;
+/// Pieces read ahead of the network.
+const PIECES_AHEAD: usize = 2;
+
+/// What the header of a file says.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Header {
+    /// Media Storage SOP Class UID (0002,0002).
+    pub sop_class_uid: String,
+    /// Media Storage SOP Instance UID (0002,0003).
+    pub sop_instance_uid: String,
+    /// Transfer Syntax UID (0002,0010).
+    pub transfer_syntax_uid: String,
+    /// Where the data set begins, in bytes.
+    pub data_set_at: u64,
+}
+
+/// Why a file is not sent. The text names no patient.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Damaged(pub String);
+
+/// A piece of a data set.
+pub struct Piece {
+    /// Its bytes, behind the room that was asked for.
+    pub bytes: Vec<u8>,
+    /// Nothing comes after it.
+    pub is_last: bool,
+}
+
+/// The pieces of a data set, read by a thread of their own.
+pub struct Chunks {
+    pieces: mpsc::Receiver<io::Result<Piece>>,
+}
+
+impl Header {
+    /// Reads the header of a Part 10 file.
+    ///
+    /// # Errors
+    /// [`Damaged`]: it has none, or one that does not say what is sent.
+    pub fn read(file: &mut File) -> Result<Header, Damaged> {
+        let unreadable = |e: io::Error| Damaged(format!("the file cannot be read: {}", e.kind()));
+        let no_header = || Damaged("the file has no DICOM header (PS3.10)".to_owned());
+        file.seek(SeekFrom::Start(0)).map_err(unreadable)?;
+        // Preamble, prefix and the group length, which is always the first element: (0002,0000) UL 4.
+        let mut start = [0; PREAMBLE + 16];
+        file.read_exact(&mut start).map_err(|_| no_header())?;
+        let (prefix, element) = start.get(PREAMBLE..).and_then(|s| s.split_at_checked(4)).ok_or_else(no_header)?;
+        if prefix != PREFIX || element.get(..8) != Some(&[2, 0, 0, 0, b'U', b'L', 4, 0][..]) {
+            return Err(no_header());
+        }
+        let length = element.get(8..12).and_then(|l| l.try_into().ok()).map_or(0, u32::from_le_bytes) as usize;
+        if length > META_MAX {
+            return Err(no_header());
+        }
+        let mut meta = vec![0; length];
+        file.read_exact(&mut meta).map_err(|_| no_header())?;
+        let text = |element| value(&meta, element).ok_or_else(no_header);
+        Ok(Header {
+            sop_class_uid: text(0x0002)?,
+            sop_instance_uid: text(0x0003)?,
+            transfer_syntax_uid: text(0x0010)?,
+            data_set_at: (PREAMBLE + 16 + length) as u64,
+        })
+    }
+}
+
+/// The UID in an element of group 2, which is in Explicit VR Little Endian.
+fn value(mut meta: &[u8], wanted: u16) -> Option<String> {
+    while let Some((header, rest)) = meta.split_first_chunk::<8>() {
+        let [2, 0, e0, e1, v0, v1, l0, l1] = *header else { return None };
+        let long = matches!(&[v0, v1], b"OB" | b"OW" | b"UN" | b"UT" | b"SQ" | b"UC" | b"UR" | b"OD" | b"OF" | b"OL");
+        let (length, rest) = match long {
+            true => rest.split_first_chunk::<4>().map(|(l, rest)| (u32::from_le_bytes(*l) as usize, rest))?,
+            false => (usize::from(u16::from_le_bytes([l0, l1])), rest),
+        };
+        let (value, rest) = rest.split_at_checked(length)?;
+        if u16::from_le_bytes([e0, e1]) == wanted {
+            let text = std::str::from_utf8(value).ok()?.trim_end_matches(['\0', ' ']).to_owned();
+            return uid::is_uid(&text).then_some(text);
+        }
+        meta = rest;
+    }
+    None
+}
+
+impl Chunks {
+    /// Opens a file and reads from `at` to its end, in pieces of at most `piece_max` bytes behind `room` zero bytes.
+    ///
+    /// # Errors
+    /// The file cannot be opened, or is shorter than that.
+    pub fn open(path: &Path, at: u64, piece_max: usize, room: usize) -> io::Result<(Chunks, u64)> {
+        let mut file = File::open(path)?;
+        let length = file.metadata()?.len();
+        let rest = length.checked_sub(at).ok_or(io::ErrorKind::UnexpectedEof)?;
+        file.seek(SeekFrom::Start(at))?;
+        let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
+        tokio::task::spawn_blocking(move || read(&mut file, rest, piece_max.max(1), room, &sender));
+        Ok((Chunks { pieces }, rest))
+    }
+
+    /// The next piece; `None` behind the last one.
+    ///
+    /// # Errors
+    /// [`Damaged`]: the file could not be read to its end.
+    pub async fn next(&mut self) -> Result<Option<Piece>, Damaged> {
+        match self.pieces.recv().await {
+            None => Ok(None),
+            Some(Ok(piece)) => Ok(Some(piece)),
+            Some(Err(e)) => Err(Damaged(format!("the stored object cannot be read: {}", e.kind()))),
+        }
+    }
+}
+
+/// Hands the pieces on until the receiver is gone.
+fn read(file: &mut File, mut rest: u64, piece_max: usize, room: usize, to: &mpsc::Sender<io::Result<Piece>>) {
+    while rest > 0 {
+        let size = usize::try_from(rest).unwrap_or(usize::MAX).min(piece_max);
+        let mut bytes = vec![0; room + size];
+        let read = bytes.get_mut(room..).map_or(Ok(()), |to| file.read_exact(to));
+        rest -= size as u64;
+        let piece = read.map(|()| Piece { bytes, is_last: rest == 0 });
+        let failed = piece.is_err();
+        if to.blocking_send(piece).is_err() || failed {
+            return;
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! Simulators: instruments and an EHR that misbehave on request.
+//! Simulators: instruments, modalities, a PACS and an EHR that misbehave on request.
 //!
 //! They run the machines of [`crate::wire`] from the other side of the line, so that a fault in the gateway is not
 //! matched by the same fault in its judge, and they keep their own ledger of what was sent and what was acknowledged.
@@ -6,6 +6,8 @@
 pub mod ehr;
 pub mod files;
 pub mod instrument;
+pub mod modality;
+pub mod pacs;
 pub mod random;
 pub mod replay;
 pub mod transcript;

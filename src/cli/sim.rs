@@ -1,6 +1,8 @@
-//! `afferent sim instrument`, `afferent sim files` and `afferent sim ehr`.
+//! `afferent sim`: instruments, modalities, folders and an EHR.
 
 mod ask;
+mod modality;
+mod pacs;
 
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
@@ -12,6 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 
 use crate::driver::{self, Registry};
@@ -28,7 +31,7 @@ use crate::wire::{Protocol, astm};
 /// Ledger lines that may wait for the disk.
 const LEDGER_QUEUE: usize = 1024;
 
-/// Run an instrument or an EHR that misbehaves on request.
+/// Run an instrument, a modality or an EHR that misbehaves on request.
 #[derive(Debug, Args)]
 pub struct Sim {
     /// Which.
@@ -40,6 +43,8 @@ pub struct Sim {
 enum Peer {
     Instrument(Box<Instrument>),
     Files(Files),
+    Modality(Box<modality::Modality>),
+    Pacs(Box<pacs::Pacs>),
     Ehr(Box<Ehr>),
 }
 
@@ -311,6 +316,8 @@ impl Sim {
         match self.peer {
             Peer::Instrument(instrument) => runtime.block_on(instrument.execute()),
             Peer::Files(files) => files.execute(),
+            Peer::Modality(modality) => runtime.block_on(modality.execute()),
+            Peer::Pacs(pacs) => runtime.block_on(pacs.execute()),
             Peer::Ehr(ehr) => runtime.block_on(ehr.execute()),
         }
     }
@@ -345,7 +352,9 @@ impl Instrument {
         let (stopper, stop) = watch::channel(false);
         let (sender, lines) = mpsc::channel(LEDGER_QUEUE);
         let bar = progress(self.count, self.json);
-        let writer = tokio::spawn(keep_ledger(lines, self.ledger.clone(), bar));
+        let writer = tokio::spawn(keep_ledger(lines, self.ledger.clone(), bar, |line| {
+            matches!(line, Ledger::Acknowledged { .. })
+        }));
         let running = instrument::run(settings, Some(sender), stop);
         tokio::pin!(running);
         let summary = tokio::select! {
@@ -445,20 +454,7 @@ impl Ehr {
             seed: self.seed,
             ..EhrOptions::default()
         };
-        let time = self.seconds.map(Duration::from_secs);
-        let account = ehr::run(options, async move {
-            let over = async {
-                match time {
-                    Some(time) => tokio::time::sleep(time).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = over => {}
-                _ = tokio::signal::ctrl_c() => {}
-            }
-        })
-        .await?;
+        let account = ehr::run(options, over(self.seconds)).await?;
         if self.json {
             println!("{}", serde_json::to_string(&account)?);
         } else {
@@ -471,8 +467,27 @@ impl Ehr {
     }
 }
 
-/// Writes the ledger as it comes and moves the bar.
-async fn keep_ledger(mut lines: mpsc::Receiver<Ledger>, file: Option<PathBuf>, bar: ProgressBar) -> anyhow::Result<()> {
+/// Completes when a simulator has run for so many seconds, or when somebody stops it.
+async fn over(seconds: Option<u64>) {
+    let time = async {
+        match seconds {
+            Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = time => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}
+
+/// Writes the ledger as it comes and moves the bar for each line that counts.
+async fn keep_ledger<L: Serialize>(
+    mut lines: mpsc::Receiver<L>,
+    file: Option<PathBuf>,
+    bar: ProgressBar,
+    counts: impl Fn(&L) -> bool,
+) -> anyhow::Result<()> {
     let mut file = match file {
         Some(path) => Some(BufWriter::new(append(&path)?)),
         None => None,
@@ -482,7 +497,7 @@ async fn keep_ledger(mut lines: mpsc::Receiver<Ledger>, file: Option<PathBuf>, b
             serde_json::to_writer(&mut *file, &line)?;
             file.write_all(b"\n")?;
         }
-        if let Ledger::Acknowledged { .. } = line {
+        if counts(&line) {
             bar.inc(1);
             // A killed simulator must not know less than the gateway.
             file.as_mut().map_or(Ok(()), BufWriter::flush)?;

@@ -8,6 +8,7 @@ pub mod check;
 pub mod completions;
 pub mod config;
 pub mod demo;
+pub mod dicom;
 pub mod doctor;
 pub mod driver;
 pub mod journal;
@@ -86,6 +87,8 @@ pub enum Command {
     Check(check::Check),
     /// Print a sample configuration, its JSON Schema, or what to register with a FHIR server.
     Config(config::Config),
+    /// Speak DICOM to a PACS or a modality: echo, send images, ask for a worklist.
+    Dicom(dicom::Dicom),
     /// Run a simulated instrument or EHR that misbehaves on request.
     Sim(sim::Sim),
     /// Tell what is wrong between the instruments and the EHR, and what to do next.
@@ -125,6 +128,7 @@ pub fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Bench(bench) => bench.execute(),
         Command::Check(check) => check.execute(),
         Command::Config(config) => config.execute(),
+        Command::Dicom(dicom) => dicom.execute(),
         Command::Sim(sim) => sim.execute(),
         Command::Doctor(doctor) => doctor.execute(),
         Command::Tap(tap) => tap.execute(),

@@ -1,0 +1,199 @@
+//! `afferent dicom echo|send|find`: speak to a PACS or modality by hand, as the gateway would.
+
+mod find;
+mod send;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use crate::config;
+use crate::delivery::config::{Config, Protocol};
+use crate::delivery::dicom::association::{Association, Failure, Peer, Proposed};
+use crate::delivery::dicom::peer;
+use crate::tls::ClientTls;
+use crate::wire::dimse::command::{Command, status};
+use crate::wire::dimse::uid;
+
+/// Speak DICOM to a PACS or a modality: echo, send images, ask for a worklist.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  afferent dicom echo 10.0.0.9:11112 --called PACS     does it answer, and let this box in?
+  afferent dicom echo pacs                             a destination of the configuration
+  afferent dicom send pacs images/
+  afferent dicom find pacs --worklist -k ScheduledStationAETitle=VIVID")]
+pub struct Dicom {
+    /// What to do.
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Echo(Echo),
+    Send(send::Send),
+    Find(find::Find),
+}
+
+/// Ask whether a DICOM peer is there and lets this box in (C-ECHO).
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  afferent dicom echo 10.0.0.9:11112 --called PACS --calling AFFERENT
+  afferent dicom echo pacs --json
+  afferent dicom echo pacs.example:2762 --called PACS --tls-ca ca.pem --tls-cert me.pem --tls-key me.key
+
+Exit codes: 0 it answered, 1 it did not; the reason says which setting to change.")]
+struct Echo {
+    #[command(flatten)]
+    target: Target,
+    /// Print one JSON object: peer, called, calling, answered, ms, why
+    #[arg(long)]
+    json: bool,
+}
+
+/// Whom to call.
+#[derive(Debug, Args)]
+struct Target {
+    /// HOST:PORT, or the name of a destination of the configuration
+    target: String,
+    /// AE title of the peer [default: that of the destination, else ANY-SCP]
+    #[arg(long, value_name = "TITLE")]
+    called: Option<String>,
+    /// Our AE title [default: that of the destination, else AFFERENT]
+    #[arg(long, value_name = "TITLE")]
+    calling: Option<String>,
+    /// Speak TLS and trust the authorities in this PEM file
+    #[arg(long, value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
+    /// Name the peer's certificate must carry; left out, the host called
+    #[arg(long, value_name = "NAME", requires = "tls_ca")]
+    tls_name: Option<String>,
+    /// Our certificate, for peers that ask for one
+    #[arg(long, value_name = "FILE", requires_all = ["tls_ca", "tls_key"])]
+    tls_cert: Option<PathBuf>,
+    /// Its key
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Seconds to wait for an answer
+    #[arg(long, value_name = "N", default_value_t = 30)]
+    timeout: u64,
+    /// The configuration file that names destinations
+    #[arg(long, value_name = "FILE", default_value = super::CONFIG_DEFAULT)]
+    config: PathBuf,
+}
+
+impl Dicom {
+    pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            match self.verb {
+                Verb::Echo(echo) => echo.execute().await,
+                Verb::Send(send) => send.execute().await,
+                Verb::Find(find) => find.execute().await,
+            }
+        })
+    }
+}
+
+impl Echo {
+    async fn execute(self) -> anyhow::Result<ExitCode> {
+        let peer = self.target.peer()?;
+        let began = Instant::now();
+        let answered = echo(&peer).await;
+        let ms = began.elapsed().as_millis();
+        let place = format!("{}:{}", peer.host, peer.port);
+        if self.json {
+            println!(
+                "{}",
+                json!({
+                    "peer": place,
+                    "called": peer.called_ae_title,
+                    "calling": peer.calling_ae_title,
+                    "answered": answered.is_ok(),
+                    "ms": ms,
+                    "why": answered.as_ref().err().map(ToString::to_string),
+                })
+            );
+            return Ok(ExitCode::from(u8::from(answered.is_err())));
+        }
+        answered.with_context(|| format!("{} at {place} does not answer", peer.called_ae_title))?;
+        println!("{} at {place} answers within {ms} ms and lets {} in", peer.called_ae_title, peer.calling_ae_title);
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+async fn echo(peer: &Peer) -> Result<(), Failure> {
+    let proposed = Proposed {
+        abstract_syntax: uid::VERIFICATION.to_owned(),
+        transfer_syntaxes: vec![uid::IMPLICIT_VR_LITTLE_ENDIAN.to_owned()],
+        as_scp: false,
+    };
+    let mut association = Association::open(peer, &[proposed]).await?;
+    let Some((context, _)) = association.context_of(uid::VERIFICATION) else {
+        association.release().await;
+        return Err(Failure::Protocol("the peer lets this box in, but refuses the Verification SOP class"));
+    };
+    let request = Command::echo_request(association.next_message_id());
+    association.send(context, &request, None).await?;
+    let answer = association.answer_to(&request).await?;
+    association.release().await;
+    match answer.command.status() {
+        Some(status::SUCCESS) => Ok(()),
+        _ => Err(Failure::Protocol("the peer answers the echo with a failure")),
+    }
+}
+
+impl Target {
+    /// Who is called: an address with what the options say, or a destination of the configuration.
+    fn peer(&self) -> anyhow::Result<Peer> {
+        let destination = self.destination()?;
+        peer(&destination).with_context(|| format!("{} is no HOST:PORT", self.target))
+    }
+
+    /// The destination as the configuration has it, or as the options make it.
+    fn destination(&self) -> anyhow::Result<Config> {
+        let mut destination = match self.target.contains(':') {
+            true => Config {
+                address: Some(self.target.clone()),
+                called_ae_title: Some("ANY-SCP".to_owned()),
+                // Whoever types the address knows the network.
+                plain: true,
+                ..Config::new("peer", Protocol::Dicom)
+            },
+            false => self.configured()?,
+        };
+        if let Some(ca) = &self.tls_ca {
+            let (server_name, cert, key) = (self.tls_name.clone(), self.tls_cert.clone(), self.tls_key.clone());
+            destination.tls = Some(ClientTls { ca: Some(ca.clone()), server_name, cert, key });
+        }
+        destination.called_ae_title = self.called.clone().or(destination.called_ae_title);
+        destination.calling_ae_title = self.calling.clone().or(destination.calling_ae_title);
+        let limit = Duration::from_secs(self.timeout).as_millis().try_into().unwrap_or(u64::MAX);
+        (destination.connect_timeout_ms, destination.ack_timeout_ms) = (limit, limit);
+        match destination.problems().into_iter().next() {
+            None => Ok(destination),
+            Some(problem) => bail!("{}: {}", problem.key, problem.text),
+        }
+    }
+
+    fn configured(&self) -> anyhow::Result<Config> {
+        let config = config::load(&self.config)?.config;
+        let known: Vec<&str> =
+            config.destinations.iter().filter(|d| d.protocol == Protocol::Dicom).map(|d| d.name.as_str()).collect();
+        match config.destinations.iter().find(|d| d.name == self.target && d.protocol == Protocol::Dicom) {
+            Some(destination) => Ok(destination.clone()),
+            None if known.is_empty() => bail!(
+                "`{}` is no HOST:PORT, and {} has no destination with protocol = \"dicom\"",
+                self.target,
+                self.config.display()
+            ),
+            None => bail!("`{}` is no HOST:PORT, and no destination; there are: {}", self.target, known.join(", ")),
+        }
+    }
+}

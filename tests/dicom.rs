@@ -1,9 +1,15 @@
 //! Promises of the imaging side, by part: what modalities, archives and their tools say on the wire and what becomes of
 //! it.
 
+#[path = "dicom/by_hand.rs"]
+mod by_hand;
 #[path = "dicom/commands.rs"]
 mod commands;
-#[path = "dicom/pdus.rs"]
-mod pdus;
 #[path = "support/corpus.rs"]
 mod corpus;
+#[path = "dicom/forward.rs"]
+mod forward;
+#[path = "dicom/pdus.rs"]
+mod pdus;
+#[path = "dicom/peers.rs"]
+mod peers;

@@ -1,0 +1,228 @@
+//! Real peers: Orthanc as a PACS whose REST API is the witness, and DCMTK's tools. A test whose peer is not installed says
+//! `left out:` and passes.
+
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// Nothing here takes longer, however busy the machine is.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+const ORTHANC_DICOMWEB: [&str; 2] =
+    ["/usr/share/orthanc/plugins/libOrthancDicomWeb.so", "/usr/lib/orthanc/libOrthancDicomWeb.so"];
+
+/// The program of the system; what a Python environment calls by the same name is another one.
+pub fn program(name: &str) -> Option<PathBuf> {
+    ["/usr/bin", "/usr/sbin", "/usr/local/bin"].iter().map(|dir| Path::new(dir).join(name)).find(|path| path.exists())
+}
+
+/// As [`program`]; says what is left out when it is not there.
+pub fn needed(name: &str, what: &str) -> Option<PathBuf> {
+    let found = program(name);
+    if found.is_none() {
+        println!("left out: {what} (no {name} here)");
+    }
+    found
+}
+
+/// Runs the binary to its end.
+pub fn afferent(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_afferent"));
+    command.args(arguments).env_remove("AFFERENT_LOG").env_remove("RUST_LOG").env_remove("JOURNAL_STREAM");
+    command.stdin(Stdio::null()).output().unwrap()
+}
+
+pub fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+}
+
+/// Waits for something that takes as long as the machine is busy.
+#[track_caller]
+pub fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !done() {
+        assert!(began.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The same, while others of this thread go on.
+pub async fn until_async<F: Future<Output = bool>>(what: &str, mut done: impl FnMut() -> F) {
+    let began = Instant::now();
+    while !done().await {
+        assert!(began.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// A child process that ends with the test.
+pub struct Running(Child);
+
+impl Running {
+    pub fn start(command: &mut Command) -> Running {
+        Running(command.stdin(Stdio::null()).spawn().unwrap())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Orthanc with a storage of its own, which outlives a stop.
+pub struct Orthanc {
+    dir: tempfile::TempDir,
+    http: u16,
+    pub dicom: u16,
+    running: Option<Running>,
+    client: reqwest::Client,
+}
+
+/// One instance as Orthanc lists it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Held {
+    pub sop_instance_uid: String,
+    pub id: String,
+}
+
+impl Orthanc {
+    /// Its AE title.
+    pub const AE_TITLE: &str = "ORTHANC";
+
+    /// Starts one, unless it is not installed: then `what` is left out.
+    pub async fn start(what: &str) -> Option<Orthanc> {
+        needed("Orthanc", what)?;
+        let tls = afferent::tls::trusting_nobody().unwrap();
+        let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(rustls::ClientConfig::clone(&tls))
+            .no_proxy()
+            .build()
+            .unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let mut orthanc = Orthanc { dir, http: free_port(), dicom: free_port(), running: None, client };
+        orthanc.go_on().await;
+        Some(orthanc)
+    }
+
+    /// Starts it, with what it stored before and at the same ports.
+    pub async fn go_on(&mut self) {
+        let storage = self.dir.path().join("storage");
+        let plugins: Vec<&str> = ORTHANC_DICOMWEB.into_iter().filter(|p| Path::new(p).exists()).take(1).collect();
+        let config = serde_json::json!({
+            "Name": "witness",
+            "StorageDirectory": storage,
+            "IndexDirectory": storage,
+            "HttpPort": self.http,
+            "RemoteAccessAllowed": false,
+            "AuthenticationEnabled": false,
+            "DicomAet": Orthanc::AE_TITLE,
+            "DicomCheckCalledAet": true,
+            "DicomPort": self.dicom,
+            "DicomAlwaysAllowFind": true,
+            "DicomAlwaysAllowStore": true,
+            "UnknownSopClassAccepted": true,
+            "Plugins": plugins,
+            "DicomWeb": { "Enable": true, "Root": "/dicom-web/" },
+        });
+        let file = self.dir.path().join("orthanc.json");
+        std::fs::write(&file, config.to_string()).unwrap();
+        let log = std::fs::File::options().create(true).append(true).open(self.dir.path().join("log")).unwrap();
+        let mut command = Command::new(program("Orthanc").unwrap());
+        // Its answers would wait for the sender's delayed acknowledgements otherwise.
+        command.arg(file).env("TCP_NODELAY", "1").stdout(log.try_clone().unwrap()).stderr(log);
+        self.running = Some(Running::start(&mut command));
+        until_async("Orthanc answers", || async { self.get("system").await.is_some() }).await;
+        until("Orthanc takes images", || TcpStream::connect((Ipv4Addr::LOCALHOST, self.dicom)).is_ok());
+    }
+
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.dicom)
+    }
+
+    /// Its DICOMweb service; `None`, said, when the plugin is not installed.
+    pub async fn dicom_web(&self, what: &str) -> Option<String> {
+        let found = self.get("dicom-web/studies").await.is_some();
+        if !found {
+            println!("left out: {what} (no orthanc-dicomweb here)");
+        }
+        found.then(|| format!("http://127.0.0.1:{}/dicom-web", self.http))
+    }
+
+    /// Every instance it holds.
+    pub async fn held(&self) -> Vec<Held> {
+        let listed = self.get("instances?expand").await.unwrap_or(Value::Null);
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let instance = |listed: &Value| Held {
+            sop_instance_uid: text(&listed["MainDicomTags"]["SOPInstanceUID"]),
+            id: text(&listed["ID"]),
+        };
+        let mut held: Vec<Held> = listed.as_array().into_iter().flatten().map(instance).collect();
+        held.sort();
+        held
+    }
+
+    /// How many instances it holds.
+    pub async fn count(&self) -> u64 {
+        self.get("statistics").await.and_then(|s| s["CountInstances"].as_u64()).unwrap_or_default()
+    }
+
+    /// The file of an instance, as it stored it.
+    pub async fn file(&self, held: &Held) -> Vec<u8> {
+        self.read(&format!("instances/{}/file", held.id)).await.unwrap()
+    }
+
+    async fn get(&self, path: &str) -> Option<Value> {
+        serde_json::from_slice(&self.read(path).await?).ok()
+    }
+
+    async fn read(&self, path: &str) -> Option<Vec<u8>> {
+        let url = format!("http://127.0.0.1:{}/{path}", self.http);
+        let answer = self.client.get(url).send().await.ok()?;
+        if !answer.status().is_success() {
+            return None;
+        }
+        Some(answer.bytes().await.ok()?.to_vec())
+    }
+}
+
+/// DCMTK's storescp, which keeps what it gets bit for bit.
+pub struct StoreScp {
+    dir: tempfile::TempDir,
+    pub port: u16,
+    _running: Running,
+}
+
+impl StoreScp {
+    /// Its AE title.
+    pub const AE_TITLE: &str = "STORESCP";
+
+    /// Starts one with these further options, unless it is not installed: then `what` is left out.
+    pub fn start(options: &[&str], what: &str) -> Option<StoreScp> {
+        let storescp = needed("storescp", what)?;
+        let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
+        let mut command = Command::new(storescp);
+        command.args(["--fork", "--bit-preserving", "--accept-all", "-aet", StoreScp::AE_TITLE, "-od"]);
+        command.arg(dir.path()).args(options).arg(port.to_string());
+        command.env("TCP_NODELAY", "1").stdout(Stdio::null()).stderr(Stdio::null());
+        let running = Running::start(&mut command);
+        until("storescp listens", || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok());
+        Some(StoreScp { dir, port, _running: running })
+    }
+
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The files it wrote.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let mut files: Vec<PathBuf> =
+            std::fs::read_dir(self.dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        files
+    }
+}

@@ -7,6 +7,8 @@
 pub mod code;
 pub mod decimal;
 pub mod exact;
+pub mod imaging_order;
+pub mod performed_step;
 pub mod phi;
 pub mod time;
 pub mod ucum;
@@ -15,6 +17,8 @@ pub mod work_order;
 pub use code::{Coding, CodingSystem};
 pub use decimal::Decimal;
 pub use exact::Exact;
+pub use imaging_order::{ImagingOrder, RequestedProcedure, ScheduledStep};
+pub use performed_step::{PerformedStatus, PerformedStep};
 pub use phi::Phi;
 pub use time::Timestamp;
 pub use ucum::Unit;

@@ -41,6 +41,8 @@
 //! | `work_order` | an order of the EHR; `work_order_lookup`, `work_order_link`: found by, for which links | JSON |
 //! | `patient` | what the EHR last said of a patient id | JSON |
 //! | `answer` | what became of an EHR message's changes | |
+//! | `performed_step` | what a modality says it did; `work_order_step`: scheduled steps that are done | JSON |
+//! | `commitment` | what a modality asked to be answered for | JSON |
 //! | `data_key` | a key, wrapped | key |
 //!
 //! What is sealed and how: `seal.rs`. Files of the spool are not: they are private to the gateway's user (0600).
@@ -70,6 +72,7 @@
 //! | any, with another key | any | refused |
 
 mod account;
+mod commitments;
 mod config;
 pub(crate) mod crash;
 mod custody;
@@ -84,6 +87,7 @@ mod log;
 mod operate;
 mod orders;
 mod outbox;
+mod performed;
 mod queue;
 mod reader;
 mod receipt;
@@ -95,6 +99,7 @@ mod shared;
 mod signals;
 mod space;
 mod spool;
+mod standing;
 mod studies;
 mod types;
 mod verify;
@@ -102,6 +107,7 @@ mod view;
 mod writer;
 
 pub use account::Account;
+pub use commitments::{CommitmentStep, DueCommitment};
 pub use config::Config;
 pub use error::{JournalError, OpenError};
 pub use history::{Locked, Past};
@@ -110,21 +116,24 @@ pub use operate::{Operated, OperatorAction};
 pub use orders::{
     LinkMark, LinkState, LinkTask, ORDERS_FOUND_MAX, OrderChange, OrderOutcome, StoredOrder, StoredOrders,
 };
+pub use performed::StoredStep;
 pub use reader::Reader;
 pub use receipt::Receipt;
 pub use search::{Found, Query, Shown, ShownHold, ShownMessage, ShownReport};
 pub use shared::SharedReader;
-pub use signals::Condition;
+pub use signals::{Condition, OrderChanges};
 pub use space::free_bytes;
 pub use spool::{Spool, SpoolFile, Spooled, refusal};
+pub use standing::InstanceStanding;
 pub use studies::{Grown, ListedStudy, Placement, SeriesInstance, StoredSeries, StoredStudy, StudyFiling};
 pub use types::{
-    Answered, Entry, EntryId, Filed, FiledReport, Filing, Grounds, HoldId, Latest, Lookup, NewHold, NewOutbound,
-    Outbound, OutboxId, ReleaseFiling, Released, ReportId, Settlement, StudyId, WorkOrderId, qc_run_key,
+    Answered, CommitmentId, Entry, EntryId, Filed, FiledReport, Filing, Grounds, HoldId, Latest, Lookup, NewHold,
+    NewOutbound, Outbound, OutboxId, ReleaseFiling, Released, ReportId, Settlement, StudyId, WorkOrderId, qc_run_key,
 };
 pub use verify::Verified;
 pub use view::{DestinationStats, HoldRow, ParkedRow, Stats};
 
+use crate::clinical::PerformedStep;
 use crate::wire::{Persist, Refusal, Refused, Token};
 use custody::NewPart;
 use desk::{Desk, Memory, SessionKey};
@@ -278,6 +287,62 @@ impl Journal {
         self.take_custody(token, bytes, work).await
     }
 
+    /// A UID that nobody else has (PS3.5 B.2).
+    pub fn make_uid(&self) -> Result<String, JournalError> {
+        self.seal.make_uid()
+    }
+
+    /// Makes a modality's message about a performed step durable together with what `decide` makes of it and where the
+    /// orders it answers stand then, in one commit. `decide` is told the step as it is.
+    pub async fn persist_step<E: std::fmt::Display + Send + 'static>(
+        &self,
+        link: &str,
+        connection: u64,
+        part: Persist,
+        sop_instance_uid: &str,
+        decide: impl Fn(Option<&PerformedStep>) -> Result<PerformedStep, E> + Send + 'static,
+    ) -> Result<(StoredStep<E>, Receipt), Refused> {
+        let (token, bytes, uid) = (part.token, part.bytes.len(), sop_instance_uid.to_string());
+        let new = NewPart::of(link, connection, part);
+        self.take_custody(token, bytes, move |desk| performed::store(desk, &new, &uid, &decide)).await
+    }
+
+    /// Makes a request for storage commitment durable. `content` makes what [`DueCommitment::content`] will be; it is
+    /// told whether the transaction UID stands for another request of this modality already.
+    pub async fn persist_commitment(
+        &self,
+        link: &str,
+        connection: u64,
+        part: Persist,
+        transaction_uid: &str,
+        content: impl Fn(bool) -> Vec<u8> + Send + 'static,
+    ) -> Result<(CommitmentId, Receipt), Refused> {
+        let (token, bytes, uid) = (part.token, part.bytes.len(), transaction_uid.to_string());
+        let new = NewPart::of(link, connection, part);
+        self.take_custody(token, bytes, move |desk| commitments::store(desk, &new, &uid, &content)).await
+    }
+
+    /// Notes how an attempt to answer for a commitment ended, with its content when that changed.
+    pub async fn settle_commitment(
+        &self,
+        id: CommitmentId,
+        how: CommitmentStep,
+        content: Option<Vec<u8>>,
+    ) -> Result<(), JournalError> {
+        self.ask(Kind::Draining, 0, move |desk| commitments::settle(desk, id, how, content.as_deref())).await
+    }
+
+    /// The modality came by: what is due to it is tried at once.
+    pub async fn hasten_commitments(&self, link: &str) -> Result<(), JournalError> {
+        let link = link.to_string();
+        self.ask(Kind::Draining, 0, move |desk| commitments::hasten(desk, &link)).await
+    }
+
+    /// Signalled when a commitment may be due. A hint: look once before waiting for it.
+    pub fn commitments_changed(&self) -> Arc<Notify> {
+        self.signals.destination(commitments::COMMITMENTS_SIGNAL)
+    }
+
     /// Notes what a link did about an order. Resolves once it is committed: an instrument that was told of an order
     /// is told again after a crash in between, so tell it in a way that it may hear twice.
     pub async fn mark_order(&self, order: WorkOrderId, link: &str, mark: LinkMark) -> Result<(), JournalError> {
@@ -288,6 +353,12 @@ impl Journal {
     /// Signalled when a link may have a new task. A hint: look once before waiting for it.
     pub fn orders_changed(&self, link: &str) -> Arc<Notify> {
         self.signals.destination(&orders_signal(link))
+    }
+
+    /// What changed of orders and patients since this was asked last; everything the first time. For the one who keeps
+    /// a list of them.
+    pub fn take_order_changes(&self) -> OrderChanges {
+        self.signals.take_order_changes()
     }
 
     /// The session ended before its message was complete. What was persisted becomes an incomplete entry.

@@ -3,14 +3,14 @@
 //! One [`WorkOrder`] is one placer order number: an ORC with its OBR (HL7 v2 chapter 4). A tube that several orders ask
 //! for has several of them. The numbers of an order are echoed with its results exactly as they came.
 
-use super::{Coding, Patient, Phi, Specimen, Timestamp};
+use super::{Coding, ImagingOrder, Patient, Phi, Specimen, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// One order on one specimen.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct WorkOrder {
-    /// The EHR's number (ORC-2, OBR-2). Never empty in an order the box accepted.
+    /// The EHR's number (ORC-2, OBR-2). Empty only in imaging orders that are known by their filler's number.
     pub placer_order_number: OrderNumber,
     /// The laboratory's number, when the EHR knows it already (ORC-3, OBR-3).
     #[serde(skip_serializing_if = "OrderNumber::is_empty")]
@@ -37,9 +37,20 @@ pub struct WorkOrder {
     /// Comments of the orderer (NTE-3), in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub comments: Vec<String>,
+    /// Present when it is for imaging: modalities are asked for it instead of instruments.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub imaging: Option<ImagingOrder>,
 }
 
 impl WorkOrder {
+    /// The number it is known by: the placer's, else the filler's.
+    pub fn number(&self) -> &OrderNumber {
+        match self.placer_order_number.is_empty() {
+            true => &self.filler_order_number,
+            false => &self.placer_order_number,
+        }
+    }
+
     /// Every name of its specimen; none when the message named no specimen.
     pub fn specimen_ids(&self) -> impl Iterator<Item = &Phi> {
         std::iter::once(&self.specimen.id).chain(&self.other_specimen_ids).filter(|id| !id.is_empty())

@@ -15,7 +15,7 @@ pub(super) const OPEN: i64 = 0;
 pub(super) const WAITING: i64 = 1;
 pub(super) const INTERPRETED: i64 = 2;
 pub(super) const DAMAGED: i64 = 3;
-/// Orders or patients from the EHR, which were read when they came.
+/// What needs no interpreting: orders or patients from the EHR, requests of modalities. They were read when they came.
 pub(super) const ORDERS: i64 = 4;
 
 /// What the writer needs of a `wire::Persist`.
@@ -117,6 +117,16 @@ pub(super) fn persist(desk: &mut Desk<'_>, part: &NewPart) -> Result<Kept, Journ
         desk.memory.set_open(part.session.clone(), Some(entry));
     }
     Ok(kept)
+}
+
+/// The entry was read when it came and waits for nobody. `refused` is why it changes nothing, for the record.
+pub(super) fn settle(desk: &Desk<'_>, entry: i64, reader: &str, refused: Option<&str>) -> Result<(), JournalError> {
+    let refused: Vec<(u32, &str)> = refused.map(|reason| (1, reason)).into_iter().collect();
+    let refused = serde_json::to_string(&refused).map_err(|_| JournalError::Damaged)?;
+    desk.conn
+        .prepare_cached("UPDATE entry SET state = ?2, waiting = NULL, driver = ?3, refused = ?4 WHERE id = ?1")?
+        .execute((entry, ORDERS, reader, refused))?;
+    Ok(())
 }
 
 /// The session ended early: what came of it is shown, and never taken for a result by itself (hazard H6).

@@ -5,6 +5,7 @@
 //! when the transaction is.
 
 use super::seal::Seal;
+use super::types::WorkOrderId;
 use ring::hmac;
 use rusqlite::Connection;
 use std::collections::{BTreeSet, HashMap};
@@ -79,6 +80,10 @@ pub(super) struct Memory {
 pub(super) struct Hints {
     pub entries: bool,
     pub destinations: BTreeSet<String>,
+    /// Orders that came or stand elsewhere now.
+    pub orders: Vec<WorkOrderId>,
+    /// Keyed hashes of the ids of patients of whom something else is known now.
+    pub patients: Vec<i64>,
 }
 
 enum Undo {
@@ -155,6 +160,14 @@ impl Memory {
         if !self.hints.destinations.contains(destination) {
             self.hints.destinations.insert(destination.to_string());
         }
+    }
+
+    pub(super) fn order_changed(&mut self, order: WorkOrderId) {
+        self.hints.orders.push(order);
+    }
+
+    pub(super) fn patient_changed(&mut self, hash: i64) {
+        self.hints.patients.push(hash);
     }
 
     /// The point to go back to.

@@ -242,7 +242,7 @@ pub(super) fn file_report(
     Ok(id)
 }
 
-fn answer_orders(desk: &Desk<'_>, answered: &[Answered]) -> Result<(), JournalError> {
+fn answer_orders(desk: &mut Desk<'_>, answered: &[Answered]) -> Result<(), JournalError> {
     answered.iter().try_for_each(|Answered { order, status }| orders::answer(desk, *order, *status))
 }
 

@@ -6,8 +6,8 @@
 //!
 //! | order | changes to | by |
 //! |---|---|---|
-//! | requested | in progress | a link has it, or a preliminary result went out |
-//! | requested, in progress | done | its results went out |
+//! | requested | in progress | a link has it, a preliminary result went out, a modality began a step of it |
+//! | requested, in progress | done | its results went out, or modalities completed all its steps |
 //! | requested, in progress | cancelled, replaced | the EHR, or a person (cancelled) |
 //!
 //! Each link an order is for has a task of its own: first to be told of it, and, when it was told and the order is then
@@ -18,9 +18,11 @@
 
 mod find;
 mod patients;
+mod perform;
 mod store;
 mod sweep;
 
+pub(super) use perform::perform;
 pub(super) use store::{answer, cancel, mark, match_overtaken, store};
 pub(super) use sweep::{are_due, sweep};
 
@@ -45,6 +47,13 @@ pub enum OrderChange {
         /// The specimen, when the message names it: one number may stand on several.
         specimen: Phi,
         /// [`OrderStatus::Cancelled`] or [`OrderStatus::Replaced`].
+        becomes: OrderStatus,
+    },
+    /// The EHR tells where the order under this number stands (ORC-1 SC).
+    Status {
+        /// The placer's number, else the filler's.
+        number: OrderNumber,
+        /// Where it stands; [`OrderStatus::Requested`] says nothing new.
         becomes: OrderStatus,
     },
     /// What is known of a patient (ADT^A01, A04, A08).
@@ -98,6 +107,8 @@ pub struct StoredOrder {
     pub placed_ms: i64,
     /// When it changed last, Unix milliseconds.
     pub changed_ms: i64,
+    /// The patient id it came with.
+    pub ordered_for: Phi,
     /// The order, for the patient as the EHR last described them: merged ids are followed, corrections applied.
     pub order: WorkOrder,
 }

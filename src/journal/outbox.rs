@@ -23,7 +23,7 @@ const CLAIM_BYTES: usize = 4 << 20;
 const FLIGHT_MAX: Duration = Duration::from_secs(600);
 
 /// `outbox.state`.
-const PENDING: i64 = 0;
+pub(super) const PENDING: i64 = 0;
 pub(super) const DELIVERED: i64 = 1;
 const PARKED: i64 = 2;
 const DISCARDED: i64 = 3;

@@ -76,6 +76,8 @@ impl Sweep {
             "SELECT e.id, e.state IN (?3, ?6) AND e.received_ms < ?2
                AND NOT EXISTS (SELECT 1 FROM work_order w WHERE w.entry = e.id)
                AND NOT EXISTS (SELECT 1 FROM patient p WHERE p.entry = e.id)
+               AND NOT EXISTS (SELECT 1 FROM performed_step s WHERE s.entry = e.id)
+               AND NOT EXISTS (SELECT 1 FROM commitment c WHERE c.entry = e.id)
                AND NOT EXISTS (SELECT 1 FROM report r JOIN hold h ON h.report = r.id
                                WHERE r.entry = e.id AND h.state <= ?4)
                AND NOT EXISTS (SELECT 1 FROM report r JOIN dispatch d ON d.report = r.id

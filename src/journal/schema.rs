@@ -23,7 +23,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
 const STATEMENTS: usize = 64;
 
 /// The schema changes in order; the first makes the schema number 1.
-const MIGRATIONS: [&str; 6] = [CUSTODY, FILING, LATENCY, ORDERS, RULES, IMAGING];
+const MIGRATIONS: [&str; 7] = [CUSTODY, FILING, LATENCY, ORDERS, RULES, IMAGING, WORKLIST];
 
 /// 1: keys, entries and their parts.
 const CUSTODY: &str = "
@@ -194,6 +194,42 @@ CREATE TABLE instance(               -- an entry without parts
 );
 CREATE UNIQUE INDEX instance_spool ON instance(spool);
 CREATE INDEX instance_series ON instance(series) WHERE series IS NOT NULL;
+";
+
+/// 7: what modalities are asked to do, what they say they did, and what they ask to be answered for.
+const WORKLIST: &str = "
+ALTER TABLE work_order ADD COLUMN imaging INTEGER NOT NULL DEFAULT 0;   -- 1 when modalities do it
+CREATE INDEX work_order_imaging ON work_order(id) WHERE imaging = 1 AND status <= 1;
+CREATE TABLE work_order_step(        -- scheduled steps that were done
+  work_order INTEGER NOT NULL,
+  procedure INTEGER NOT NULL, step INTEGER NOT NULL,   -- its place in the order
+  PRIMARY KEY (work_order, procedure, step)
+) WITHOUT ROWID;
+CREATE TABLE performed_step(
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  hash INTEGER NOT NULL,             -- keyed hash of its SOP Instance UID
+  entry INTEGER NOT NULL REFERENCES entry(id),   -- the N-CREATE
+  state INTEGER NOT NULL,            -- 0 in progress, 1 completed, 2 discontinued
+  changed_ms INTEGER NOT NULL,
+  json BLOB                          -- sealed
+);
+CREATE UNIQUE INDEX performed_step_hash ON performed_step(hash);
+CREATE INDEX performed_step_entry ON performed_step(entry);
+CREATE INDEX performed_step_changed ON performed_step(changed_ms);
+CREATE TABLE commitment(
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  hash INTEGER NOT NULL,             -- keyed hash of link and transaction UID
+  entry INTEGER NOT NULL REFERENCES entry(id),   -- the N-ACTION
+  link TEXT NOT NULL,
+  state INTEGER NOT NULL,            -- 0 due, 1 reported, 2 given up
+  attempts INTEGER NOT NULL DEFAULT 0,
+  asked_ms INTEGER NOT NULL, due_ms INTEGER NOT NULL, changed_ms INTEGER NOT NULL,
+  json BLOB                          -- sealed
+);
+CREATE INDEX commitment_hash ON commitment(hash);
+CREATE INDEX commitment_entry ON commitment(entry);
+CREATE INDEX commitment_due ON commitment(due_ms) WHERE state = 0;
+CREATE INDEX commitment_changed ON commitment(changed_ms) WHERE state > 0;
 ";
 
 /// Opens the one write connection and asserts every setting that durability rests on (invariant I3).

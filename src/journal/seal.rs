@@ -57,6 +57,10 @@ pub(super) enum Place {
     Study = 9,
     /// `series.sealed`, by series.
     Series = 10,
+    /// `performed_step.json`, by its id.
+    PerformedStep = 11,
+    /// `commitment.json`, by its id.
+    Commitment = 12,
 }
 
 /// All keys of one open journal. Shared by the writer and its readers.
@@ -146,6 +150,14 @@ impl OuterKey {
 }
 
 impl Seal {
+    /// A UID that nobody else has: a random UUID under 2.25 (PS3.5 B.2).
+    pub(super) fn make_uid(&self) -> Result<String, JournalError> {
+        let mut bytes = [0; 16];
+        self.random.fill(&mut bytes).map_err(|_| JournalError::Storage("the system has no random numbers".into()))?;
+        let version_4 = (u128::from_be_bytes(bytes) & !(0xF << 76 | 0x3 << 62)) | 0x4 << 76 | 0x2 << 62;
+        Ok(format!("2.25.{version_4}"))
+    }
+
     /// Makes the keys of a new journal. Runs inside the transaction that creates it.
     pub(super) fn create(conn: &Connection, outer: &OuterKey, now_ms: i64) -> Result<(), OpenError> {
         let random = SystemRandom::new();

@@ -2,8 +2,9 @@
 
 use super::desk::{Hints, Memory};
 use super::space::Level;
+use super::types::WorkOrderId;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -23,9 +24,34 @@ pub enum Condition {
     Failed,
 }
 
+/// Most changes kept for a worklist that is not asked for; beyond it everything is read again.
+const CHANGES_MAX: usize = 4096;
+
+/// What changed of orders and patients since the last time somebody looked.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OrderChanges {
+    /// True when too much changed to tell, or nobody looked before.
+    pub everything: bool,
+    /// Orders that came or stand elsewhere.
+    pub orders: BTreeSet<WorkOrderId>,
+    /// Patients of whom something else is known, by [`super::Reader::patient_key`].
+    pub patients: BTreeSet<i64>,
+}
+
+impl OrderChanges {
+    fn add(&mut self, orders: Vec<WorkOrderId>, patients: Vec<i64>) {
+        self.orders.extend(orders);
+        self.patients.extend(patients);
+        if self.orders.len() + self.patients.len() > CHANGES_MAX {
+            *self = OrderChanges { everything: true, ..OrderChanges::default() };
+        }
+    }
+}
+
 /// See the module docs.
 #[derive(Default)]
 pub(super) struct Signals {
+    order_changes: Mutex<Option<OrderChanges>>,
     entries: Mutex<bool>,
     entries_changed: Condvar,
     destinations: Mutex<HashMap<String, Arc<Notify>>>,
@@ -55,7 +81,20 @@ impl Signals {
         }
     }
 
+    /// What changed since this was asked last; everything the first time.
+    pub(super) fn take_order_changes(&self) -> OrderChanges {
+        let mut changes = self.order_changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = || OrderChanges { everything: true, ..OrderChanges::default() };
+        changes.replace(OrderChanges::default()).unwrap_or_else(first)
+    }
+
     pub(super) fn wake(&self, hints: Hints) {
+        if !hints.orders.is_empty() || !hints.patients.is_empty() {
+            let mut changes = self.order_changes.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(changes) = changes.as_mut().filter(|changes| !changes.everything) {
+                changes.add(hints.orders, hints.patients);
+            }
+        }
         if hints.entries {
             self.wake_interpreter();
         }

@@ -62,6 +62,11 @@ row_id! {
     StudyId
 }
 
+row_id! {
+    /// One storage commitment a modality asked for.
+    CommitmentId
+}
+
 /// An entry that waits to be interpreted, in order of completion.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Entry {

@@ -24,6 +24,7 @@ pub fn answer(raw: &[u8], msh: &Msh<'_>, asked: &Result<Asked, Fault>, stored: &
     let kind: [&[u8]; 3] = match (msh.component(9, 1), msh.component(9, 2)) {
         (b"OML", b"O21") => [b"ORL", b"O22", b"ORL_O22"],
         (b"OML", b"O33") => [b"ORL", b"O34", b"ORL_O34"],
+        (b"OMI", _) => [b"ORI", b"O24", b"ORI_O24"],
         (b"ORM", _) => [b"ORR", b"O02", b"ORR_O02"],
         (_, event) => [b"ACK", event, b"ACK"],
     };
@@ -90,6 +91,10 @@ fn echo(raw: &[u8], msh: &Msh<'_>, with_specimens: bool, told: &[(&Request, Opti
                 if let Some(obr) = obr {
                     let [number, placer, filler, service] = [1, 2, 3, 4].map(|n| field(obr, n));
                     answer.segment(&[b"OBR", &number, &placer, &filler, &service]);
+                    // ORI^O24 names the steps again; no other answer has an IPC.
+                    let behind = lines().skip_while(|line| !std::ptr::eq(*line, obr)).skip(1);
+                    let own = behind.take_while(|line| !is(line, b"ORC") && !is(line, b"OBR"));
+                    own.filter(|line| is(line, b"IPC")).for_each(|ipc| answer.echo(ipc));
                 }
             }
         }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `OML^O21`, `ORM^O01` | patient, then orders; a specimen stands behind its order (SPM, SAC) |
 //! | `OML^O33` | patient, then specimens; their orders stand behind each |
+//! | `OMI^O23` | patient, then orders for imaging ([`imaging`] says what else is one) |
 //! | `ADT` of [`UPDATES`] | what is known of a patient |
 //! | `ADT` of [`MERGES`] | patients that turned out to be one (PID stays, MRG goes) |
 //!
@@ -13,6 +14,9 @@
 //!
 //! Before HL7 2.5, and in `OML^O21` without SPM, a message need not name its specimen. Such an order is kept; results
 //! find it by its placer or filler number only.
+
+mod imaging;
+pub mod service_request;
 
 use super::fault::{self, Fault};
 use crate::clinical::{
@@ -100,11 +104,11 @@ pub fn read(raw: &[u8], context: &Context) -> Result<Asked, Fault> {
     }
     let (kind, event) = (msh.component(9, 1, None), msh.component(9, 2, None));
     match (kind.as_str(), event.as_str()) {
-        ("OML", "O21") | ("ORM", "O01" | "") => Orders::new(context, false).read(message),
-        ("OML", "O33") => Orders::new(context, true).read(message),
+        ("OML", "O21") | ("OMI", "O23") | ("ORM", "O01" | "") => Orders::new(context, message, false).read(),
+        ("OML", "O33") => Orders::new(context, message, true).read(),
         ("ADT", event) if UPDATES.contains(&event) => Ok(Asked { requests: vec![update(message)?] }),
         ("ADT", event) if MERGES.contains(&event) => merges(message),
-        ("OML" | "ORM" | "ADT", _) => Err(fault::unknown_event()),
+        ("OML" | "OMI" | "ORM" | "ADT", _) => Err(fault::unknown_event()),
         _ => Err(fault::unknown_type()),
     }
 }
@@ -178,6 +182,7 @@ fn patient(pid: &Segment, visit: Option<&Segment>) -> Option<OrderedPatient> {
 /// The orders of a message while it is read.
 struct Orders<'m> {
     context: &'m Context,
+    message: &'m Message,
     /// Specimens stand before their orders.
     by_specimen: bool,
     patient: Option<(&'m Segment, Option<&'m Segment>)>,
@@ -205,12 +210,14 @@ struct Draft<'m> {
     priority: String,
     comments: Vec<String>,
     tubes: Vec<Tube<'m>>,
+    imaging: imaging::Draft<'m>,
 }
 
 impl<'m> Orders<'m> {
-    fn new(context: &'m Context, by_specimen: bool) -> Self {
+    fn new(context: &'m Context, message: &'m Message, by_specimen: bool) -> Self {
         Orders {
             context,
+            message,
             by_specimen,
             patient: None,
             foreign: false,
@@ -222,8 +229,8 @@ impl<'m> Orders<'m> {
         }
     }
 
-    fn read(mut self, message: &'m Message) -> Result<Asked, Fault> {
-        for segment in &message.segments {
+    fn read(mut self) -> Result<Asked, Fault> {
+        for segment in &self.message.segments {
             self.segment(segment)?;
         }
         self.finish()?;
@@ -258,12 +265,14 @@ impl<'m> Orders<'m> {
                     priority,
                     comments,
                     tubes,
+                    imaging: imaging::Draft::default(),
                 });
             }
             "OBR" => self.obr(segment)?,
             "TQ1" => {
                 if let Some(draft) = &mut self.draft {
                     draft.priority = segment.component(9, 1, None);
+                    draft.imaging.start = segment.component(7, 1, None);
                 }
             }
             "NTE" => {
@@ -281,6 +290,11 @@ impl<'m> Orders<'m> {
                 }
             }
             "SAC" => self.container(segment),
+            "IPC" | "OBX" => {
+                if let Some(draft) = &mut self.draft {
+                    draft.imaging.take(segment);
+                }
+            }
             _ => {}
         }
         Ok(())
@@ -294,7 +308,7 @@ impl<'m> Orders<'m> {
             return if self.foreign || reported || self.orcs > 0 { Ok(()) } else { Err(fault::missing("ORC", 1, 0)) };
         };
         if draft.obrs.is_empty() {
-            draft.obrs.push((obr, self.obrs));
+            draft.add(obr, self.obrs);
             return Ok(());
         }
         if reported {
@@ -304,17 +318,19 @@ impl<'m> Orders<'m> {
         let own = obr.component(2, 1, None);
         let first = draft.obrs.first().map(|(first, _)| first.component(2, 1, None)).unwrap_or_default();
         if own.is_empty() || own == first {
-            draft.obrs.push((obr, self.obrs));
+            draft.add(obr, self.obrs);
             return Ok(());
         }
-        let next = Draft {
+        let mut next = Draft {
             orc: draft.orc,
             number: draft.number,
-            obrs: vec![(obr, self.obrs)],
+            obrs: Vec::new(),
             priority: draft.priority.clone(),
             comments: Vec::new(),
             tubes: self.specimen.iter().filter(|_| self.by_specimen).cloned().collect(),
+            imaging: imaging::Draft { start: draft.imaging.start.clone(), ..imaging::Draft::default() },
         };
+        next.add(obr, self.obrs);
         self.finish()?;
         self.draft = Some(next);
         Ok(())
@@ -345,16 +361,19 @@ impl<'m> Orders<'m> {
         Ok(())
     }
 
-    /// A further test of an order that this message placed already joins it.
+    /// A further test or step of an order that this message placed or changed already joins it.
     fn join(&mut self, change: OrderChange) -> Option<OrderChange> {
-        let OrderChange::New(order) = &change else { return Some(change) };
+        let (OrderChange::New(order) | OrderChange::Change(order)) = &change else { return Some(change) };
         let earlier = self.asked.requests.iter_mut().filter_map(|r| r.changes.as_mut().ok()).flatten();
         for placed in earlier {
             if let OrderChange::New(placed) | OrderChange::Change(placed) = placed
-                && placed.placer_order_number == order.placer_order_number
+                && placed.number() == order.number()
                 && placed.specimen.id == order.specimen.id
             {
                 placed.tests.extend(order.tests.iter().cloned());
+                if let (Some(placed), Some(more)) = (&mut placed.imaging, &order.imaging) {
+                    placed.join(more.clone());
+                }
                 return None;
             }
         }
@@ -366,29 +385,42 @@ impl<'m> Orders<'m> {
             "NW" | "RO" | "XO" => return self.placed(control, draft),
             "CA" | "OC" | "DC" | "OD" => OrderStatus::Cancelled,
             "RP" => OrderStatus::Replaced,
+            "SC" => return self.status(draft),
             "" => return Err(fault::missing("ORC", draft.number, 1)),
             _ => return Err(fault::unknown_control(draft.number)),
         };
-        let placer = placer(draft)?;
-        let number = if placer.is_empty() { filler(draft) } else { placer };
-        if number.is_empty() {
-            return Err(fault::missing("ORC", draft.number, 2));
-        }
+        let number = known_by(draft)?;
         let named = draft.tubes.first().filter(|_| self.by_specimen).and_then(|tube| tube.ids().into_iter().next());
         Ok(vec![OrderChange::TakeBack { number, specimen: named.unwrap_or_default(), becomes }])
+    }
+
+    /// The EHR tells where an order stands (ORC-5, table 0038). What says nothing of an end leaves it as it is.
+    fn status(&self, draft: &Draft<'m>) -> Result<Vec<OrderChange>, Fault> {
+        let number = known_by(draft)?;
+        let becomes = match draft.orc.component(5, 1, None).as_str() {
+            "CM" => OrderStatus::Done,
+            "CA" | "DC" => OrderStatus::Cancelled,
+            "IP" => OrderStatus::InProgress,
+            _ => OrderStatus::Requested,
+        };
+        Ok(vec![OrderChange::Status { number, becomes }])
     }
 
     /// The order, once for each of its specimens.
     fn placed(&self, control: &str, draft: &Draft<'m>) -> Result<Vec<OrderChange>, Fault> {
         let placer_order_number = placer(draft)?;
-        if placer_order_number.is_empty() {
-            return Err(fault::missing("ORC", draft.number, 2));
-        }
+        let filler_order_number = filler(draft);
         let (pid, visit) = self.patient.ok_or_else(|| fault::missing("PID", 1, 0))?;
         let patient = patient(pid, visit).ok_or_else(|| fault::missing("PID", 1, 3))?;
         let Some((first, number)) = draft.obrs.first().copied() else {
             return Err(fault::missing("OBR", draft.number, 0));
         };
+        let around = imaging::Around { message: self.message, pid, visit, zone: &self.context.zone };
+        let imaging = imaging::read(around, draft.orc, &draft.imaging, &filler_order_number, &draft.comments);
+        // Radiology systems schedule under their own number alone (IHE RAD-4).
+        if placer_order_number.is_empty() && (imaging.is_none() || filler_order_number.is_empty()) {
+            return Err(fault::missing("ORC", draft.number, 2));
+        }
         let tests: Vec<OrderedTest> = draft.obrs.iter().map(|(obr, _)| test(obr)).collect();
         if let Some(at) = tests.iter().position(|test| test.codings().next().is_none()) {
             let number = draft.obrs.get(at).map_or(number, |(_, number)| *number);
@@ -398,13 +430,14 @@ impl<'m> Orders<'m> {
         let priority = [draft.priority.clone(), orc_priority, obr_priority].into_iter().find(|p| !p.is_empty());
         let order = WorkOrder {
             placer_order_number,
-            filler_order_number: filler(draft),
+            filler_order_number,
             placer_group_number: number_of(draft.orc, 4),
             patient,
             tests,
             priority: priority.unwrap_or_default(),
             ordered: Timestamp::parse(&draft.orc.component(9, 1, None), &self.context.zone),
             comments: draft.comments.clone(),
+            imaging,
             ..WorkOrder::default()
         };
         let mut orders = Vec::new();
@@ -453,6 +486,13 @@ impl<'m> Orders<'m> {
     }
 }
 
+impl<'m> Draft<'m> {
+    fn add(&mut self, obr: &'m Segment, number: usize) {
+        self.obrs.push((obr, number));
+        self.imaging.groups.push((obr, Vec::new()));
+    }
+}
+
 impl Tube<'_> {
     /// Every name of the specimen: the placer's, the filler's, those of its containers.
     fn ids(&self) -> Vec<Phi> {
@@ -466,6 +506,16 @@ impl Tube<'_> {
             }
         }
         ids
+    }
+}
+
+/// The number an order is known by: the placer's, else the filler's.
+fn known_by(draft: &Draft<'_>) -> Result<OrderNumber, Fault> {
+    let placer = placer(draft)?;
+    let number = if placer.is_empty() { filler(draft) } else { placer };
+    match number.is_empty() {
+        true => Err(fault::missing("ORC", draft.number, 2)),
+        false => Ok(number),
     }
 }
 

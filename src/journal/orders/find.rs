@@ -18,6 +18,8 @@ pub(super) enum By {
     Specimen,
     /// Its placer or filler order number.
     Number,
+    /// The study of one of its requested procedures.
+    Study,
 }
 
 impl By {
@@ -25,6 +27,7 @@ impl By {
         let domain = match self {
             By::Specimen => "work order specimen",
             By::Number => "work order number",
+            By::Study => "work order study",
         };
         seal.hash(domain, &[id.expose().as_bytes()])
     }
@@ -33,6 +36,10 @@ impl By {
         match self {
             By::Specimen => order.specimen_ids().any(|own| own == id),
             By::Number => order.placer_order_number.id == *id || order.filler_order_number.id == *id,
+            By::Study => {
+                let mut procedures = order.imaging.iter().flat_map(|imaging| &imaging.procedures);
+                procedures.any(|procedure| procedure.study_instance_uid == id.expose())
+            }
         }
     }
 }
@@ -108,6 +115,38 @@ impl Reader {
         self.list(&format!("SELECT {COLUMNS} FROM work_order w {wanted} ORDER BY w.id DESC LIMIT ?1"), [limit as i64])
     }
 
+    /// Calls `each` with every open order for imaging, oldest first.
+    pub fn for_each_imaging_order(&self, mut each: impl FnMut(StoredOrder)) -> Result<(), JournalError> {
+        let sql = format!("SELECT {COLUMNS} FROM work_order w WHERE w.imaging = 1 AND w.status <= 1 ORDER BY w.id");
+        let mut statement = self.conn.prepare_cached(&sql)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            open(&self.conn, &self.seal, row)?.into_iter().for_each(&mut each);
+        }
+        Ok(())
+    }
+
+    /// An order for imaging while it is open, with the keys of its patient as [`super::super::OrderChanges`] names them.
+    pub fn open_imaging_order(&self, id: WorkOrderId) -> Result<Option<StoredOrder>, JournalError> {
+        let sql = format!("SELECT {COLUMNS} FROM work_order w WHERE w.id = ?1 AND w.imaging = 1 AND w.status <= 1");
+        Ok(self.list(&sql, [id])?.pop())
+    }
+
+    /// Imaging orders with a requested procedure of this study, whatever their status, oldest first.
+    pub fn imaging_orders_of(&self, study_instance_uid: &str) -> Result<Vec<StoredOrder>, JournalError> {
+        by(&self.conn, &self.seal, By::Study, &Phi::new(study_instance_uid))
+    }
+
+    /// The scheduled steps of an order that were done: place of the procedure, and of the step in it.
+    pub fn steps_done(&self, id: WorkOrderId) -> Result<Vec<(usize, usize)>, JournalError> {
+        steps_done(&self.conn, id)
+    }
+
+    /// What [`super::super::OrderChanges`] calls a patient id.
+    pub fn patient_key(&self, id: &Phi) -> i64 {
+        patients::hash(&self.seal, id)
+    }
+
     /// The person this patient id stands for now, as the EHR last described them; merges are followed. `None` when the
     /// EHR never spoke of it.
     pub fn patient(&self, id: &Phi) -> Result<Option<OrderedPatient>, JournalError> {
@@ -142,6 +181,13 @@ impl Reader {
         }
         Ok(found)
     }
+}
+
+pub(super) fn steps_done(conn: &Connection, id: WorkOrderId) -> Result<Vec<(usize, usize)>, JournalError> {
+    let sql = "SELECT procedure, step FROM work_order_step WHERE work_order = ?1 ORDER BY procedure, step";
+    let mut statement = conn.prepare_cached(sql)?;
+    let place = |row: &Row<'_>| Ok((row.get::<_, u32>(0)? as usize, row.get::<_, u32>(1)? as usize));
+    Ok(statement.query_map([id], place)?.collect::<Result<_, _>>()?)
 }
 
 pub(super) fn as_of(conn: &Connection) -> Result<i64, JournalError> {
@@ -187,6 +233,7 @@ fn open(conn: &Connection, seal: &Seal, row: &Row<'_>) -> Result<Option<StoredOr
         }
         (Err(error), _) => return Err(error),
     };
+    let ordered_for = order.patient.patient.id.clone();
     // What was learned under the same number of another authority is about somebody else (I13).
     if let Some(now) = patients::current(conn, seal, &order.patient.patient.id)?
         && order.patient.patient.may_share_authority_with(&now.patient)
@@ -194,5 +241,5 @@ fn open(conn: &Connection, seal: &Seal, row: &Row<'_>) -> Result<Option<StoredOr
         order.patient = now;
     }
     let [placed_ms, changed_ms] = [row.get(3)?, row.get(4)?];
-    Ok(Some(StoredOrder { id, source: row.get(1)?, status, placed_ms, changed_ms, order }))
+    Ok(Some(StoredOrder { id, source: row.get(1)?, status, placed_ms, changed_ms, ordered_for, order }))
 }

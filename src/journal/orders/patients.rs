@@ -109,7 +109,7 @@ fn complete(said: &mut OrderedPatient, before: &OrderedPatient) {
     }
 }
 
-fn hash(seal: &Seal, id: &Phi) -> i64 {
+pub(super) fn hash(seal: &Seal, id: &Phi) -> i64 {
     seal.hash("patient of an order", &[id.expose().as_bytes()])
 }
 
@@ -140,5 +140,6 @@ fn keep(desk: &mut Desk<'_>, entry: i64, id: &Phi, known: &Known) -> Result<(), 
     desk.conn
         .prepare_cached("INSERT OR REPLACE INTO patient(hash, entry, changed_ms, json) VALUES (?1, ?2, ?3, ?4)")?
         .execute((hash, entry, desk.now_ms, sealed))?;
+    desk.memory.patient_changed(hash);
     Ok(())
 }

@@ -8,7 +8,7 @@ use super::super::seal::Place;
 use super::super::types::{EntryId, Lookup, ReportId, WorkOrderId};
 use super::find::{self, By};
 use super::{LinkMark, OrderChange, OrderOutcome, StoredOrder, StoredOrders, patients};
-use crate::clinical::{Doubt, OrderNumber, OrderStatus, Phi, WorkOrder};
+use crate::clinical::{Doubt, ImagingOrder, OrderNumber, OrderStatus, Phi, WorkOrder};
 use rusqlite::OptionalExtension;
 
 /// `work_order_link.state`.
@@ -47,23 +47,24 @@ pub(in super::super) fn store(
     for change in changes {
         stored.outcomes.push(carry_out(desk, entry, source, change, links)?);
     }
-    let refused: Vec<(u32, &str)> = refused.map(|reason| (1, reason)).into_iter().collect();
-    let refused = serde_json::to_string(&refused).map_err(|_| JournalError::Damaged)?;
-    desk.conn
-        .prepare_cached("UPDATE entry SET state = ?2, waiting = NULL, driver = ?3, refused = ?4 WHERE id = ?1")?
-        .execute((entry, custody::ORDERS, READER, refused))?;
+    custody::settle(desk, entry, READER, refused)?;
     let outcomes = serde_json::to_string(&stored.outcomes).map_err(|_| JournalError::Damaged)?;
     desk.conn.prepare_cached("INSERT INTO answer(entry, outcomes) VALUES (?1, ?2)")?.execute((entry, outcomes))?;
     Ok(stored)
 }
 
 /// Results went out for an order. One that was taken back meanwhile stays so.
-pub(in super::super) fn answer(desk: &Desk<'_>, order: WorkOrderId, status: OrderStatus) -> Result<(), JournalError> {
+pub(in super::super) fn answer(
+    desk: &mut Desk<'_>,
+    order: WorkOrderId,
+    status: OrderStatus,
+) -> Result<(), JournalError> {
     desk.conn
         .prepare_cached(
             "UPDATE work_order SET status = max(status, ?2), changed_ms = ?3 WHERE id = ?1 AND status <= ?4",
         )?
         .execute((order, number(status), desk.now_ms, number(OrderStatus::Done)))?;
+    desk.memory.order_changed(order);
     Ok(())
 }
 
@@ -114,16 +115,21 @@ fn carry_out(
     match change {
         OrderChange::New(order) => place(desk, entry, source, order, links),
         OrderChange::Change(order) => {
-            let before = known(desk, source, &order.placer_order_number, &Phi::default())?;
+            let before = known(desk, source, order.number(), &Phi::default())?;
             let outcome = take_all_back(desk, &before, OrderStatus::Replaced)?;
             if outcome == OrderOutcome::Accepted {
-                insert(desk, entry, source, order, links)?;
+                let replaced = before.last().and_then(|before| before.order.imaging.as_ref());
+                insert(desk, entry, source, order, replaced, links)?;
             }
             Ok(outcome)
         }
         OrderChange::TakeBack { number, specimen, becomes } => {
             let before = known(desk, source, number, specimen)?;
             take_all_back(desk, &before, *becomes)
+        }
+        OrderChange::Status { number, becomes } => {
+            let before = known(desk, source, number, &Phi::default())?;
+            tell_status(desk, &before, *becomes)
         }
         OrderChange::Patient(patient) => {
             patients::learn(desk, entry, patient)?;
@@ -148,18 +154,31 @@ fn place(
     order: &WorkOrder,
     links: &[String],
 ) -> Result<OrderOutcome, JournalError> {
-    let before = known(desk, source, &order.placer_order_number, &Phi::default())?;
+    let before = known(desk, source, order.number(), &Phi::default())?;
     let valid = || before.iter().filter(|b| b.status.is_valid());
     if valid().any(|b| b.order.patient.patient.id != order.patient.patient.id) {
         return Ok(OrderOutcome::Duplicate);
     }
     match valid().find(|b| b.order.specimen.id == order.specimen.id) {
-        Some(same) if same.order.tests == order.tests => return Ok(OrderOutcome::Accepted),
+        Some(same) if same.order.tests == order.tests && says_the_same(&same.order, order) => {
+            return Ok(OrderOutcome::Accepted);
+        }
         Some(_) => return Ok(OrderOutcome::Duplicate),
         None => {}
     }
-    insert(desk, entry, source, order, links)?;
+    insert(desk, entry, source, order, None, links)?;
     Ok(OrderOutcome::Accepted)
+}
+
+/// True when the imaging part of an order that came again asks for nothing that is not known: what it leaves out the
+/// box gave it.
+fn says_the_same(known: &WorkOrder, again: &WorkOrder) -> bool {
+    let (Some(known), Some(again)) = (&known.imaging, &again.imaging) else {
+        return known.imaging.is_none() && again.imaging.is_none();
+    };
+    let mut again = again.clone();
+    again.complete(Some(known), 0, String::new);
+    again == *known
 }
 
 fn insert(
@@ -167,19 +186,39 @@ fn insert(
     entry: i64,
     source: &str,
     order: &WorkOrder,
+    replaced: Option<&ImagingOrder>,
     links: &[String],
 ) -> Result<(), JournalError> {
     desk.conn
         .prepare_cached(
-            "INSERT INTO work_order(entry, source, status, placed_ms, changed_ms) VALUES (?1, ?2, ?3, ?4, ?4)",
+            "INSERT INTO work_order(entry, source, status, placed_ms, changed_ms, imaging) VALUES (?1, ?2, ?3, ?4, ?4, ?5)",
         )?
-        .execute((entry, source, number(OrderStatus::Requested), desk.now_ms))?;
+        .execute((entry, source, number(OrderStatus::Requested), desk.now_ms, order.imaging.is_some()))?;
     let id = desk.conn.last_insert_rowid();
+    desk.memory.order_changed(WorkOrderId(id));
+    let mut order = order.clone();
+    if let Some(imaging) = &mut order.imaging {
+        let mut made = Vec::new();
+        for _ in &imaging.procedures {
+            made.push(desk.seal.make_uid()?);
+        }
+        let mut made = made.into_iter();
+        imaging.complete(replaced, id, || made.next().unwrap_or_default());
+    }
+    // Instruments do not do imaging; modalities ask for their worklist.
+    let links = if order.imaging.is_some() { &[] } else { links };
+    let order = &order;
     let json = serde_json::to_vec(order).map_err(|_| JournalError::Damaged)?;
     let json = desk.seal.seal(Place::WorkOrder, id, &json)?;
     desk.conn.prepare_cached("UPDATE work_order SET json = ?2 WHERE id = ?1")?.execute((id, json))?;
     let numbers = [&order.placer_order_number, &order.filler_order_number];
     let numbers = numbers.into_iter().map(|n| &n.id).filter(|id| !id.is_empty());
+    for study in order.imaging.iter().flat_map(|imaging| &imaging.procedures) {
+        let study = Phi::new(study.study_instance_uid.as_str());
+        desk.conn
+            .prepare_cached("INSERT OR IGNORE INTO work_order_lookup(hash, work_order) VALUES (?1, ?2)")?
+            .execute((By::Study.hash(desk.seal, &study), id))?;
+    }
     for (by, kind, name) in numbers
         .map(|id| (By::Number, Lookup::Order, id))
         .chain(order.specimen_ids().map(|id| (By::Specimen, Lookup::Specimen, id)))
@@ -240,12 +279,31 @@ fn take_all_back(
     })
 }
 
+/// Notes what the EHR says of an order's standing. One that is taken back or done stays so.
+fn tell_status(
+    desk: &mut Desk<'_>,
+    orders: &[StoredOrder],
+    becomes: OrderStatus,
+) -> Result<OrderOutcome, JournalError> {
+    match becomes {
+        OrderStatus::Cancelled | OrderStatus::Replaced => return take_all_back(desk, orders, becomes),
+        OrderStatus::InProgress | OrderStatus::Done => {
+            for order in orders {
+                answer(desk, order.id, becomes)?;
+            }
+        }
+        OrderStatus::Requested => {}
+    }
+    Ok(if orders.is_empty() { OrderOutcome::Unknown } else { OrderOutcome::Accepted })
+}
+
 fn take_back(desk: &mut Desk<'_>, stored: &StoredOrder, becomes: OrderStatus) -> Result<(), JournalError> {
     desk.conn.prepare_cached("UPDATE work_order SET status = ?2, changed_ms = ?3 WHERE id = ?1")?.execute((
         stored.id,
         number(becomes),
         desk.now_ms,
     ))?;
+    desk.memory.order_changed(stored.id);
     let links: Vec<String> = desk
         .conn
         .prepare_cached("SELECT link FROM work_order_link WHERE work_order = ?1")?

@@ -8,6 +8,7 @@ fn order(id: i64, number: &str, of: &str, tests: &[&str]) -> StoredOrder {
     let test = |code: &&str| OrderedTest { universal_service_id: Coding::local(*code, ""), alternate: None };
     StoredOrder {
         id: WorkOrderId(id),
+        ordered_for: Phi::new(of),
         source: "hospital".into(),
         status: OrderStatus::Requested,
         placed_ms: 0,

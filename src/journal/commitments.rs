@@ -1,0 +1,176 @@
+//! Storage commitments: what modalities asked to be answered for, until they have the answer.
+//!
+//! A request and its row are one commit, before it is answered (invariant I1). The row is due until the modality took
+//! the report, through restarts; then it stays, like orders, for `orders_days`.
+
+use super::custody::{self, NewPart};
+use super::desk::Desk;
+use super::error::JournalError;
+use super::reader::Reader;
+use super::seal::Place;
+use super::types::CommitmentId;
+use rusqlite::OptionalExtension;
+use std::time::Duration;
+
+/// Name that stands for a driver in entries that ask for commitment.
+const READER: &str = "storage-commitment@1";
+
+/// `commitment.state`.
+const DUE: i64 = 0;
+const REPORTED: i64 = 1;
+const GIVEN_UP: i64 = 2;
+
+/// A commitment that is due.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DueCommitment {
+    /// Its number.
+    pub id: CommitmentId,
+    /// The modality that asked.
+    pub link: String,
+    /// When it asked, Unix milliseconds.
+    pub asked_ms: i64,
+    /// Reports that failed so far.
+    pub attempts: u32,
+    /// What was asked, as the caller stored it.
+    pub content: Vec<u8>,
+}
+
+impl std::fmt::Debug for DueCommitment {
+    /// Never prints what was asked (invariant I8).
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "DueCommitment({}, {}, {} attempts)", self.id, self.link, self.attempts)
+    }
+}
+
+/// How an attempt to answer for a commitment ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommitmentStep {
+    /// The modality took the report.
+    Reported,
+    /// Not yet: look again after this.
+    Wait {
+        /// How long.
+        after: Duration,
+        /// True when a report failed.
+        failed: bool,
+    },
+    /// It was tried for long enough.
+    GivenUp,
+}
+
+/// Keeps a request. `content` makes what is stored; it is told whether the transaction UID stands for another request
+/// already. The very same request again is due again and no second row.
+pub(super) fn store(
+    desk: &mut Desk<'_>,
+    part: &NewPart,
+    transaction_uid: &str,
+    content: &(dyn Fn(bool) -> Vec<u8> + Send),
+) -> Result<CommitmentId, JournalError> {
+    let hash = desk.seal.hash("commitment", &[part.session.link.as_bytes(), transaction_uid.as_bytes()]);
+    let kept = custody::persist(desk, part)?;
+    let same: Option<i64> = desk
+        .conn
+        .prepare_cached("SELECT id FROM commitment WHERE entry = ?1")?
+        .query_row([kept.entry], |r| r.get(0))
+        .optional()?;
+    let id = match same {
+        Some(id) => id,
+        None => {
+            let is_taken: bool = desk
+                .conn
+                .prepare_cached("SELECT EXISTS (SELECT 1 FROM commitment WHERE hash = ?1)")?
+                .query_row([hash], |r| r.get(0))?;
+            custody::settle(desk, kept.entry, READER, None)?;
+            desk.conn
+                .prepare_cached(
+                    "INSERT INTO commitment(hash, entry, link, state, asked_ms, due_ms, changed_ms)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?5)",
+                )?
+                .execute((hash, kept.entry, &*part.session.link, DUE, desk.now_ms))?;
+            let id = desk.conn.last_insert_rowid();
+            let sealed = desk.seal.seal(Place::Commitment, id, &content(is_taken))?;
+            desk.conn.prepare_cached("UPDATE commitment SET json = ?2 WHERE id = ?1")?.execute((id, sealed))?;
+            id
+        }
+    };
+    desk.conn
+        .prepare_cached("UPDATE commitment SET state = ?2, due_ms = ?3, changed_ms = ?3 WHERE id = ?1")?
+        .execute((id, DUE, desk.now_ms))?;
+    desk.memory.wake_destination(COMMITMENTS_SIGNAL);
+    Ok(CommitmentId(id))
+}
+
+/// The signal that something may be due. No destination may be named so.
+pub(super) const COMMITMENTS_SIGNAL: &str = "\u{1f}commitments";
+
+/// Notes how an attempt ended, with what is stored from now on when that changed.
+pub(super) fn settle(
+    desk: &mut Desk<'_>,
+    id: CommitmentId,
+    how: CommitmentStep,
+    content: Option<&[u8]>,
+) -> Result<(), JournalError> {
+    let (state, after, failed) = match how {
+        CommitmentStep::Reported => (REPORTED, Duration::ZERO, false),
+        CommitmentStep::GivenUp => (GIVEN_UP, Duration::ZERO, false),
+        CommitmentStep::Wait { after, failed } => (DUE, after, failed),
+    };
+    let due_ms = desk.now_ms.saturating_add(i64::try_from(after.as_millis()).unwrap_or(i64::MAX));
+    desk.conn
+        .prepare_cached(
+            "UPDATE commitment SET state = ?2, due_ms = ?3, changed_ms = ?4, attempts = attempts + ?5 WHERE id = ?1",
+        )?
+        .execute((id, state, due_ms, desk.now_ms, failed))?;
+    if let Some(content) = content {
+        let sealed = desk.seal.seal(Place::Commitment, id.0, content)?;
+        desk.conn.prepare_cached("UPDATE commitment SET json = ?2 WHERE id = ?1")?.execute((id, sealed))?;
+    }
+    Ok(())
+}
+
+/// Makes everything due of a modality look again at once: it just came by.
+pub(super) fn hasten(desk: &mut Desk<'_>, link: &str) -> Result<(), JournalError> {
+    let hastened = desk
+        .conn
+        .prepare_cached("UPDATE commitment SET due_ms = ?2 WHERE link = ?1 AND state = ?3 AND due_ms > ?2")?
+        .execute((link, desk.now_ms, DUE))?;
+    if hastened > 0 {
+        desk.memory.wake_destination(COMMITMENTS_SIGNAL);
+    }
+    Ok(())
+}
+
+/// Removes commitments that were answered or given up before `before_ms`. Called in an open transaction.
+pub(super) fn sweep(desk: &Desk<'_>, before_ms: i64, limit: i64) -> Result<(), JournalError> {
+    desk.conn
+        .prepare_cached(
+            "DELETE FROM commitment WHERE id IN
+               (SELECT id FROM commitment WHERE state <> ?3 AND changed_ms < ?1 LIMIT ?2)",
+        )?
+        .execute((before_ms, limit, DUE))?;
+    Ok(())
+}
+
+impl Reader {
+    /// Commitments that are due at this moment (Unix milliseconds), the longest due first, at most `limit`.
+    pub fn due_commitments(&self, now_ms: i64, limit: usize) -> Result<Vec<DueCommitment>, JournalError> {
+        let mut statement = self.conn.prepare_cached(
+            "SELECT id, link, asked_ms, attempts, json FROM commitment
+             WHERE state = 0 AND due_ms <= ?1 ORDER BY due_ms, id LIMIT ?2",
+        )?;
+        let mut rows = statement.query((now_ms, limit as i64))?;
+        let mut due = Vec::new();
+        while let Some(row) = rows.next()? {
+            let id = CommitmentId(row.get(0)?);
+            let content = self.seal.open(&self.conn, Place::Commitment, id.0, &row.get::<_, Vec<u8>>(4)?)?;
+            due.push(DueCommitment { id, link: row.get(1)?, asked_ms: row.get(2)?, attempts: row.get(3)?, content });
+        }
+        Ok(due)
+    }
+
+    /// When the next commitment is due, Unix milliseconds.
+    pub fn next_commitment_ms(&self) -> Result<Option<i64>, JournalError> {
+        let sql = "SELECT min(due_ms) FROM commitment WHERE state = 0";
+        Ok(self.conn.prepare_cached(sql)?.query_row([], |r| r.get(0))?)
+    }
+}

@@ -1,0 +1,106 @@
+//! Performed procedure steps: what modalities say they did, kept with the message that said it.
+//!
+//! The message, what it makes of the step and where the orders stand then are one commit, before it is answered
+//! (invariant I1). One that may not be is kept all the same, with its reason. Steps go with the orders, after
+//! `orders_days`.
+
+use super::custody::{self, NewPart};
+use super::desk::Desk;
+use super::error::JournalError;
+use super::orders;
+use super::reader::Reader;
+use super::seal::{Place, Seal};
+use super::studies;
+use super::types::EntryId;
+use crate::clinical::{PerformedStatus, PerformedStep};
+use rusqlite::{Connection, OptionalExtension};
+use std::fmt::Display;
+
+/// Name that stands for a driver in entries that tell of a step.
+const READER: &str = "mpps@1";
+
+/// What became of a message about a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredStep<E> {
+    /// Its entry.
+    pub entry: EntryId,
+    /// The step as it is now, or why the message changes nothing.
+    pub step: Result<PerformedStep, E>,
+}
+
+/// Keeps a message about the step of this UID and what `decide` makes of it.
+pub(super) fn store<E: Display>(
+    desk: &mut Desk<'_>,
+    part: &NewPart,
+    sop_instance_uid: &str,
+    decide: &(dyn Fn(Option<&PerformedStep>) -> Result<PerformedStep, E> + Send),
+) -> Result<StoredStep<E>, JournalError> {
+    let kept = custody::persist(desk, part)?;
+    let entry = EntryId(kept.entry);
+    let known = by_uid(desk.conn, desk.seal, sop_instance_uid)?;
+    let step = match decide(known.as_ref().map(|(_, step)| step)) {
+        Ok(step) => step,
+        Err(fault) => {
+            custody::settle(desk, kept.entry, READER, Some(&fault.to_string()))?;
+            return Ok(StoredStep { entry, step: Err(fault) });
+        }
+    };
+    let json = serde_json::to_vec(&step).map_err(|_| JournalError::Damaged)?;
+    let id = match known {
+        Some((id, _)) => id,
+        None => {
+            desk.conn
+                .prepare_cached("INSERT INTO performed_step(hash, entry, state, changed_ms) VALUES (?1, ?2, 0, ?3)")?
+                .execute((hash(desk.seal, sop_instance_uid), kept.entry, desk.now_ms))?;
+            desk.conn.last_insert_rowid()
+        }
+    };
+    let json = desk.seal.seal(Place::PerformedStep, id, &json)?;
+    desk.conn
+        .prepare_cached("UPDATE performed_step SET state = ?2, changed_ms = ?3, json = ?4 WHERE id = ?1")?
+        .execute((id, number(step.status), desk.now_ms, json))?;
+    orders::perform(desk, &step)?;
+    if step.status.is_final() {
+        // Better than any timer: the modality says that nothing more comes.
+        for answered in step.scheduled.iter().filter(|answered| !answered.study_instance_uid.is_empty()) {
+            studies::complete(desk, &answered.study_instance_uid)?;
+        }
+    }
+    Ok(StoredStep { entry, step: Ok(step) })
+}
+
+/// Removes steps that have not changed since `before_ms`. Called in an open transaction.
+pub(super) fn sweep(desk: &Desk<'_>, before_ms: i64, limit: i64) -> Result<(), JournalError> {
+    desk.conn
+        .prepare_cached(
+            "DELETE FROM performed_step WHERE id IN (SELECT id FROM performed_step WHERE changed_ms < ?1 LIMIT ?2)",
+        )?
+        .execute((before_ms, limit))?;
+    Ok(())
+}
+
+impl Reader {
+    /// The performed step with this SOP Instance UID.
+    pub fn performed_step(&self, sop_instance_uid: &str) -> Result<Option<PerformedStep>, JournalError> {
+        Ok(by_uid(&self.conn, &self.seal, sop_instance_uid)?.map(|(_, step)| step))
+    }
+}
+
+fn by_uid(conn: &Connection, seal: &Seal, uid: &str) -> Result<Option<(i64, PerformedStep)>, JournalError> {
+    let found: Option<(i64, Vec<u8>)> = conn
+        .prepare_cached("SELECT id, json FROM performed_step WHERE hash = ?1")?
+        .query_row([hash(seal, uid)], |r| Ok((r.get(0)?, r.get(1)?)))
+        .optional()?;
+    let Some((id, sealed)) = found else { return Ok(None) };
+    let plain = seal.open(conn, Place::PerformedStep, id, &sealed)?;
+    let step: PerformedStep = serde_json::from_slice(&plain).map_err(|_| JournalError::Damaged)?;
+    Ok((step.sop_instance_uid == uid).then_some((id, step)))
+}
+
+fn hash(seal: &Seal, uid: &str) -> i64 {
+    seal.hash("performed step", &[uid.as_bytes()])
+}
+
+fn number(status: PerformedStatus) -> i64 {
+    PerformedStatus::ALL.iter().position(|s| *s == status).map_or(0, |at| at as i64)
+}

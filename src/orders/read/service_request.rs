@@ -1,0 +1,301 @@
+//! FHIR R4 ServiceRequest as an order for imaging. Pure.
+//!
+//! | read | from |
+//! |---|---|
+//! | placer, filler, accession number | identifier of type PLAC, FILL, ACSN; an identifier without a type is the placer's |
+//! | study instance UID | identifier of system `urn:dicom:uid` |
+//! | patient | subject: contained, in the Bundle, or by its identifier |
+//! | requested procedure | code; priority |
+//! | modality | orderDetail or category of the DICOM code system |
+//! | start, room | occurrenceDateTime or occurrencePeriod.start; locationReference.display, locationCode.text |
+//!
+//! `active` orders, `revoked` and `entered-in-error` take back, `completed` is done. What else a request may be (a draft,
+//! a plan) orders nothing.
+
+use crate::clinical::{
+    Coding, CodingSystem, ImagingOrder, OrderNumber, OrderStatus, OrderedPatient, OrderedTest, Patient, Phi,
+    RequestedProcedure, ScheduledStep, Specimen, Timestamp, WorkOrder,
+};
+use crate::journal::OrderChange;
+use jiff::tz::TimeZone;
+use serde_json::Value;
+
+/// Most requests one Bundle may hold.
+pub const REQUESTS_MAX: usize = super::ORDERS_MAX;
+/// Code system of modalities (PS3.16 CID 29).
+const DICOM: &str = "http://dicom.nema.org/resources/ontology/DCM";
+/// Identifier system of UIDs.
+const UIDS: &str = "urn:dicom:uid";
+
+/// Why a resource orders nothing. Holds no text of it (invariant I8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RequestFault {
+    /// No JSON, or no ServiceRequest in it.
+    #[error("there is no ServiceRequest in it")]
+    NoRequest,
+    /// More than [`REQUESTS_MAX`].
+    #[error("the Bundle holds too many requests")]
+    TooMany,
+    /// A draft, a plan, or a status that is not known.
+    #[error("its status or intent orders nothing")]
+    OrdersNothing,
+    /// It has no identifier by which it could be changed.
+    #[error("it has no identifier")]
+    NoNumber,
+    /// Its subject is not there or has no identifier.
+    #[error("its patient has no identifier")]
+    NoPatient,
+    /// Its code has neither a coding nor a text.
+    #[error("it does not say what is ordered")]
+    NoCode,
+}
+
+/// Reads a ServiceRequest or a Bundle of them, each by itself.
+pub fn read(json: &[u8], zone: &TimeZone) -> Result<Vec<Result<OrderChange, RequestFault>>, RequestFault> {
+    let document: Value = serde_json::from_slice(json).map_err(|_| RequestFault::NoRequest)?;
+    let entries: Vec<&Value> = list(&document, "entry").collect();
+    let resources: Vec<&Value> = match kind(&document) {
+        "Bundle" => entries.iter().map(|entry| &entry["resource"]).collect(),
+        _ => vec![&document],
+    };
+    let requests: Vec<&Value> = resources.into_iter().filter(|resource| kind(resource) == "ServiceRequest").collect();
+    match requests.len() {
+        0 => Err(RequestFault::NoRequest),
+        many if many > REQUESTS_MAX => Err(RequestFault::TooMany),
+        _ => Ok(requests.into_iter().map(|request| Request { request, entries: &entries, zone }.change()).collect()),
+    }
+}
+
+struct Request<'a> {
+    request: &'a Value,
+    entries: &'a [&'a Value],
+    zone: &'a TimeZone,
+}
+
+impl Request<'_> {
+    fn change(&self) -> Result<OrderChange, RequestFault> {
+        let [placer, filler] = [self.number("PLAC"), self.number("FILL")];
+        let untyped = || {
+            let mut all = list(self.request, "identifier");
+            all.find(|i| type_of(i).is_empty() && text(i, "system") != UIDS).map(number).unwrap_or_default()
+        };
+        let placer = if placer.is_empty() && filler.is_empty() { untyped() } else { placer };
+        let number = if placer.is_empty() { filler.clone() } else { placer.clone() };
+        if number.is_empty() {
+            return Err(RequestFault::NoNumber);
+        }
+        let becomes = match (text(self.request, "status"), text(self.request, "intent")) {
+            ("revoked" | "entered-in-error", _) => OrderStatus::Cancelled,
+            ("completed", _) => OrderStatus::Done,
+            ("active", "order" | "original-order" | "reflex-order" | "filler-order" | "instance-order") => {
+                return self.order(placer, filler).map(|order| OrderChange::New(Box::new(order)));
+            }
+            _ => return Err(RequestFault::OrdersNothing),
+        };
+        Ok(match becomes {
+            OrderStatus::Cancelled => OrderChange::TakeBack { number, specimen: Phi::default(), becomes },
+            _ => OrderChange::Status { number, becomes },
+        })
+    }
+
+    fn order(&self, placer: OrderNumber, filler: OrderNumber) -> Result<WorkOrder, RequestFault> {
+        let request = self.request;
+        let code = codings(&request["code"]).into_iter().next().unwrap_or_default();
+        if code.code.is_empty() && code.text.is_empty() {
+            return Err(RequestFault::NoCode);
+        }
+        let named = list(request, "orderDetail").chain(list(request, "category"));
+        let modality = named.flat_map(|concept| list(concept, "coding")).find(|coding| text(coding, "system") == DICOM);
+        let uid = list(request, "identifier").find(|identifier| text(identifier, "system") == UIDS);
+        let uid = uid.map(|i| text(i, "value").trim_start_matches("urn:oid:").to_string()).unwrap_or_default();
+        let start = [text(request, "occurrenceDateTime"), text(&request["occurrencePeriod"], "start")];
+        let start = start.into_iter().find(|start| !start.is_empty()).unwrap_or_default();
+        let room = list(request, "locationReference").map(|r| text(r, "display"));
+        let room = room.chain(list(request, "locationCode").map(|c| text(c, "text"))).find(|room| !room.is_empty());
+        let step = ScheduledStep {
+            modality: modality.map(|m| text(m, "code").to_string()).unwrap_or_default(),
+            location: room.unwrap_or_default().to_string(),
+            start: self.time(start),
+            protocols: vec![code.clone()],
+            comments: list(request, "note").map(|note| text(note, "text").to_string()).collect(),
+            ..ScheduledStep::default()
+        };
+        let reasons: Vec<&str> = list(request, "reasonCode").map(|reason| text(reason, "text")).collect();
+        let imaging = ImagingOrder {
+            accession_number: self.number("ACSN").id,
+            reason: Phi::new(reasons.join(", ")),
+            procedures: vec![RequestedProcedure {
+                study_instance_uid: if super::imaging::is_uid(&uid) { uid } else { String::new() },
+                code: code.clone(),
+                steps: vec![step],
+                ..RequestedProcedure::default()
+            }],
+            ..ImagingOrder::default()
+        };
+        Ok(WorkOrder {
+            placer_order_number: placer,
+            filler_order_number: filler,
+            patient: self.patient()?,
+            specimen: Specimen::default(),
+            tests: vec![OrderedTest { universal_service_id: code, alternate: None }],
+            priority: priority(text(request, "priority")).to_string(),
+            ordered: self.time(text(request, "authoredOn")),
+            imaging: Some(imaging),
+            ..WorkOrder::default()
+        })
+    }
+
+    fn number(&self, kind: &str) -> OrderNumber {
+        list(self.request, "identifier").find(|i| type_of(i) == kind).map(number).unwrap_or_default()
+    }
+
+    fn patient(&self) -> Result<OrderedPatient, RequestFault> {
+        let subject = &self.request["subject"];
+        let reference = text(subject, "reference");
+        let contained = list(self.request, "contained").find(|r| reference.strip_prefix('#') == Some(text(r, "id")));
+        let in_bundle = || {
+            let is_meant = |entry: &&&Value| {
+                let (url, resource) = (text(entry, "fullUrl"), &entry["resource"]);
+                let relative = format!("{}/{}", kind(resource), text(resource, "id"));
+                !reference.is_empty() && (url == reference || relative == reference)
+            };
+            self.entries.iter().find(is_meant).map(|entry| &entry["resource"])
+        };
+        let patient = contained.or_else(in_bundle).unwrap_or(&Value::Null);
+        let mut identifiers: Vec<&Value> = list(patient, "identifier").collect();
+        identifiers.extend(Some(&subject["identifier"]).filter(|i| i.is_object()));
+        identifiers.retain(|i| !text(i, "value").is_empty());
+        identifiers.sort_by_key(|i| type_of(i) != "MR");
+        let first = identifiers.first().ok_or(RequestFault::NoPatient)?;
+        let name = list(patient, "name").find(|n| text(n, "use") != "old").unwrap_or(&Value::Null);
+        let given = list(name, "given").next().and_then(Value::as_str).unwrap_or_default();
+        let patient = Patient {
+            id: Phi::new(text(first, "value")),
+            id_authority: text(&first["assigner"], "display").to_string(),
+            family: Phi::new(text(name, "family")),
+            given: Phi::new(given),
+            birth_date: Phi::new(text(patient, "birthDate").replace('-', "")),
+            sex: match text(patient, "gender") {
+                "male" => "M",
+                "female" => "F",
+                "other" => "O",
+                _ => "",
+            }
+            .to_string(),
+            ..Patient::default()
+        };
+        let other_ids = identifiers.iter().skip(1).map(|i| Phi::new(text(i, "value"))).collect();
+        Ok(OrderedPatient { patient, other_ids })
+    }
+
+    /// A FHIR dateTime as HL7 writes it.
+    fn time(&self, text: &str) -> Option<Timestamp> {
+        let (date, time) = text.split_once('T').unwrap_or((text, ""));
+        let at = time.find(['+', '-', 'Z']).unwrap_or(time.len());
+        let (clock, offset) = time.split_at(at);
+        let offset = if offset == "Z" { "+0000".to_string() } else { offset.replace(':', "") };
+        let local = date.replace('-', "") + &clock.replace(':', "");
+        Timestamp::parse(&(local + &offset), self.zone)
+    }
+}
+
+/// R4 RequestPriority to HL7 table 0485.
+fn priority(code: &str) -> &'static str {
+    match code {
+        "stat" => "S",
+        "asap" | "urgent" => "A",
+        "routine" => "R",
+        _ => "",
+    }
+}
+
+fn codings(concept: &Value) -> Vec<Coding> {
+    let fallback = text(concept, "text");
+    let read = |coding: &Value| {
+        let display = text(coding, "display");
+        let system = match text(coding, "system") {
+            "http://loinc.org" => CodingSystem::Loinc,
+            "http://snomed.info/sct" => CodingSystem::Snomed,
+            _ => CodingSystem::Local,
+        };
+        let words = if display.is_empty() { fallback } else { display };
+        Coding { code: text(coding, "code").to_string(), text: words.to_string(), system }
+    };
+    let mut all: Vec<Coding> = list(concept, "coding").map(read).filter(|coding| !coding.code.is_empty()).collect();
+    if all.is_empty() && !fallback.is_empty() {
+        all.push(Coding::local(fallback, fallback));
+    }
+    all
+}
+
+fn number(identifier: &Value) -> OrderNumber {
+    OrderNumber { id: Phi::new(text(identifier, "value")), namespace: String::new() }
+}
+
+fn type_of(identifier: &Value) -> &str {
+    list(&identifier["type"], "coding").map(|coding| text(coding, "code")).find(|code| !code.is_empty()).unwrap_or("")
+}
+
+fn kind(resource: &Value) -> &str {
+    text(resource, "resourceType")
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn list<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
+    value.get(key).and_then(Value::as_array).into_iter().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BUNDLE: &str = r#"{"resourceType":"Bundle","type":"message","entry":[
+      {"fullUrl":"urn:uuid:p","resource":{"resourceType":"Patient","identifier":[
+        {"type":{"coding":[{"code":"SS"}]},"value":"SS-9"},{"type":{"coding":[{"code":"MR"}]},"value":"4711"}],
+        "name":[{"family":"SYNTHETIC","given":["PAT","A"]}],"gender":"female","birthDate":"1970-01-02"}},
+      {"resource":{"resourceType":"ServiceRequest","status":"active","intent":"order","priority":"stat",
+        "identifier":[{"type":{"coding":[{"code":"PLAC"}]},"value":"P-1"},
+          {"type":{"coding":[{"code":"ACSN"}]},"value":"ACC-1"},{"system":"urn:dicom:uid","value":"urn:oid:1.2.840.99.7"}],
+        "code":{"coding":[{"system":"http://loinc.org","code":"34552-0","display":"Echo"}]},
+        "orderDetail":[{"coding":[{"system":"http://dicom.nema.org/resources/ontology/DCM","code":"US"}]}],
+        "subject":{"reference":"urn:uuid:p"},"occurrenceDateTime":"2026-03-02T14:30:00+01:00",
+        "locationReference":[{"display":"ROOM 3"}]}}]}"#;
+
+    fn only(json: &str) -> Result<OrderChange, RequestFault> {
+        read(json.as_bytes(), &TimeZone::UTC)?.remove(0)
+    }
+
+    #[test]
+    fn a_service_request_is_an_order_for_imaging_with_its_patient() {
+        let Ok(OrderChange::New(order)) = only(BUNDLE) else { panic!("an order") };
+        assert_eq!((order.placer_order_number.id.expose(), order.priority.as_str()), ("P-1", "S"));
+        let patient = &order.patient.patient;
+        assert_eq!((patient.id.expose(), patient.family.expose(), patient.sex.as_str()), ("4711", "SYNTHETIC", "F"));
+        let imaging = order.imaging.unwrap();
+        assert_eq!(imaging.accession_number.expose(), "ACC-1");
+        let (procedure, step) = imaging.steps().next().unwrap();
+        assert_eq!(procedure.study_instance_uid, "1.2.840.99.7");
+        assert_eq!((step.modality.as_str(), step.location.as_str()), ("US", "ROOM 3"));
+        assert_eq!(step.start.as_ref().unwrap().hl7(), "20260302143000+0100");
+    }
+
+    #[test]
+    fn its_status_takes_it_back_or_ends_it_and_a_draft_orders_nothing() {
+        let with = |status: &str| only(&BUNDLE.replace("\"active\"", &format!("\"{status}\"")));
+        assert!(matches!(with("revoked"), Ok(OrderChange::TakeBack { becomes: OrderStatus::Cancelled, .. })));
+        assert!(matches!(with("completed"), Ok(OrderChange::Status { becomes: OrderStatus::Done, .. })));
+        assert_eq!(with("draft").unwrap_err(), RequestFault::OrdersNothing);
+        assert_eq!(only(&BUNDLE.replace("\"order\"", "\"plan\"")).unwrap_err(), RequestFault::OrdersNothing);
+    }
+
+    #[test]
+    fn what_is_missing_is_said() {
+        assert_eq!(only("no json").unwrap_err(), RequestFault::NoRequest);
+        assert_eq!(only("{\"resourceType\":\"Patient\"}").unwrap_err(), RequestFault::NoRequest);
+        assert_eq!(only(&BUNDLE.replace("urn:uuid:p\"}", "urn:uuid:q\"}")).unwrap_err(), RequestFault::NoPatient);
+        assert_eq!(only(&BUNDLE.replace("P-1", "").replace("\"PLAC\"", "\"X\"")).unwrap_err(), RequestFault::NoNumber);
+    }
+}

@@ -178,7 +178,7 @@ impl Association {
 
     /// The shell answers a question.
     pub fn handle_reply(&mut self, now: Time, token: Token, reply: Reply) {
-        self.conversation.handle_reply(token, reply, &mut self.outputs);
+        self.conversation.handle_reply(now, token, reply, &mut self.outputs);
         self.resume(now);
     }
 

@@ -173,10 +173,10 @@ impl Conversation {
     }
 
     /// The shell answers.
-    pub fn handle_reply(&mut self, token: Token, reply: Reply, outputs: &mut VecDeque<Output>) {
-        if !self.asked.as_ref().is_some_and(|asked| asked.token == token && asked.wants != Wants::Custody) {
-            return;
-        }
+    pub fn handle_reply(&mut self, now: Time, token: Token, reply: Reply, outputs: &mut VecDeque<Output>) {
+        let is_asked = |asked: &&mut Asked| asked.token == token && asked.wants != Wants::Custody;
+        let Some(asked) = self.asked.as_mut().filter(is_asked) else { return };
+        asked.wants = Wants::Reply { since: now };
         let more = reply.more;
         self.answer(reply, outputs);
         if !more {
@@ -238,7 +238,7 @@ impl Conversation {
             None => Ok(()),
             Some(Step::Data { bytes, last }) => self.data(now, bytes, last, more, outputs),
             Some(Step::Command(command)) if command.is_response() => {
-                self.response(context, command, outputs);
+                self.response(now, context, command, outputs);
                 Ok(())
             }
             Some(Step::Command(command)) => {
@@ -366,11 +366,12 @@ impl Conversation {
         outputs.push_back(Output::Ask { token, request: asking });
     }
 
-    fn response(&mut self, at: usize, response: Command, outputs: &mut VecDeque<Output>) {
+    fn response(&mut self, now: Time, at: usize, response: Command, outputs: &mut VecDeque<Output>) {
         let named = response.message_id_responded_to();
-        let Some(sent) = self.sent.as_ref().filter(|sent| Some(sent.message_id) == named) else {
+        let Some(sent) = self.sent.as_mut().filter(|sent| Some(sent.message_id) == named) else {
             return outputs.push_back(Output::Event(Event::Odd("an answer to nothing that was asked")));
         };
+        sent.since = now;
         let token = sent.token;
         let transfer_syntax_uid = self.contexts[at].transfer_syntax.clone();
         if !response.status().is_some_and(status::is_pending) {

@@ -40,6 +40,11 @@ pub struct Config {
     /// Connections to instruments, one table each.
     #[serde(rename = "link")]
     pub links: Vec<link::Config>,
+    /// Where modalities store images and ask for their worklist; left out, none can.
+    pub dicom: Option<link::dicom::Config>,
+    /// Modalities that are known by name, one table each.
+    #[serde(rename = "modality")]
+    pub modalities: Vec<link::dicom::Modality>,
     /// Connections over which the EHR sends orders, one table each.
     pub orders: Vec<orders::Config>,
     /// Where results go, one table each.

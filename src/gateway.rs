@@ -113,7 +113,7 @@ impl Gateway {
         }
 
         let connections = Arc::new(AtomicU64::new(0));
-        let lines = config.links.len() + config.orders.len();
+        let lines = config.links.len() + config.orders.len() + usize::from(config.dicom.is_some());
         let share = descriptors.saturating_sub(DESCRIPTORS_RESERVED) / (lines as u64).max(1);
         let share = share.max(CONNECTIONS_MIN) as usize;
         let (mut links, mut link_tasks, mut listeners) = (Vec::new(), Vec::new(), Vec::new());
@@ -131,6 +131,20 @@ impl Gateway {
             let told = settings.told(&config.links);
             let desk = orders::Desk::new(journal, &settings.name, settings.context(&zone), told);
             open(&settings.line(), &Custodian::Orders(journal.clone(), Arc::new(desk)))?;
+        }
+        if let Some(settings) = &config.dicom {
+            let services = link::dicom::services::Services::default();
+            let (counters, tasks) = link::dicom::open(
+                settings,
+                &config.modalities,
+                journal,
+                services,
+                &links_stopped,
+                &connections,
+                share,
+            )?;
+            links.extend(counters);
+            link_tasks.extend(tasks);
         }
         link_tasks.extend(listeners.into_iter().map(|listener| tokio::spawn(listener.serve())));
         rest_tasks.push(tokio::spawn(control::serve(

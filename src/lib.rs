@@ -21,6 +21,10 @@
 //! `journal/writer.rs` commits it (SQLite, WAL, `synchronous=FULL`: the commit is the fsync) and only then makes the
 //! `Receipt` without which no machine acknowledges anything.
 //!
+//! **The same for an image:** [`link::dicom`] runs [`wire::dimse::Association`] and writes what a modality stores to a
+//! file of the spool as it comes in; when it is whole the file is made durable (fdatasync, rename, fsync of the folder),
+//! its row is committed, and only then the C-STORE is answered 0x0000. Nothing of it is read before that.
+//!
 //! ## Invariants
 //!
 //! Cited by number in code and in test names.

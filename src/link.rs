@@ -6,6 +6,7 @@
 //! - [`peers`] tells apart links that share a port.
 //! - [`instrument`] tells apart several instruments on one link: which of them a message is from ([`listed`]) and how it
 //!   is read ([`speakers`]).
+//! - [`dicom`] lets modalities in; what they store goes to the spool of the journal.
 //! - [`directory`] takes files from a folder; it runs no machine.
 //! - [`seats`] keeps idle and hostile connections from crowding out instruments (invariant I10).
 //! - [`host`] looks up what an instrument asks and tells it of its orders.
@@ -18,6 +19,7 @@
 pub mod config;
 pub mod counters;
 pub mod custodian;
+pub mod dicom;
 pub mod host;
 pub mod instrument;
 pub mod directory;

@@ -3,6 +3,8 @@
 
 #[path = "dicom/by_hand.rs"]
 mod by_hand;
+#[path = "dicom/caller.rs"]
+mod caller;
 #[path = "dicom/commands.rs"]
 mod commands;
 #[path = "support/corpus.rs"]
@@ -13,3 +15,7 @@ mod forward;
 mod pdus;
 #[path = "dicom/peers.rs"]
 mod peers;
+#[path = "dicom/rig.rs"]
+mod rig;
+#[path = "dicom/storage.rs"]
+mod storage;

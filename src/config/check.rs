@@ -1,5 +1,6 @@
 //! What the settings mean together: what serde cannot see, because each value alone is well-formed.
 
+mod dicom;
 pub mod serial;
 
 use super::diagnose::{Fault, nearest};
@@ -45,8 +46,10 @@ pub fn check(config: &Config, scene: &Scene<'_>) -> Vec<Fault> {
     let mut checks = Checks { scene, faults: Vec::new() };
     checks.gateway(config);
     checks.journal(config);
-    if config.links.is_empty() && !scene.places.has("link") && !scene.places.is_spoilt("") {
-        checks.say("", "there is no [[link]]: nothing can come in", "add a [[link]] for each instrument");
+    let has_source = !config.links.is_empty() || config.dicom.is_some();
+    if !has_source && !scene.places.has("link") && !scene.places.has("dicom") && !scene.places.is_spoilt("") {
+        let hint = "add a [[link]] for each instrument, or [dicom] for modalities";
+        checks.say("", "there is no [[link]]: nothing can come in", hint);
     }
     if config.destinations.is_empty() && !scene.places.has("destination") && !scene.places.is_spoilt("") {
         checks.say("", "there is no [[destination]]: results could go nowhere", "add a [[destination]], the EHR");
@@ -66,8 +69,9 @@ pub fn check(config: &Config, scene: &Scene<'_>) -> Vec<Fault> {
     checks.clashes(&links.chain(orders).collect::<Vec<_>>());
     for (index, destination) in config.destinations.iter().enumerate() {
         checks.destination(destination, &format!("destination[{index}]"));
-        checks.destination_links(destination, &config.links, &format!("destination[{index}]"));
+        checks.destination_links(destination, config, &format!("destination[{index}]"));
     }
+    checks.dicom(config);
     checks.rules(config);
     checks.faults
 }
@@ -539,20 +543,19 @@ impl Checks<'_> {
     }
 
     /// A name in `links` that is no link's: the results meant to go here would go nowhere.
-    fn destination_links(&mut self, destination: &delivery::Config, links: &[link::Config], path: &str) {
+    fn destination_links(&mut self, destination: &delivery::Config, config: &Config, path: &str) {
         // The name of a link that did not fit may be the one.
         let spoilt = |index: usize| self.scene.places.is_spoilt(&format!("link[{index}]"));
-        if destination.protocol.takes_images()
-            || links.is_empty()
-            || links.iter().enumerate().any(|(index, link)| link.name.is_empty() && spoilt(index))
-        {
+        let links = || config.links.iter().enumerate();
+        let names = link_names(config);
+        if names.is_empty() || links().any(|(index, link)| link.name.is_empty() && spoilt(index)) {
             return;
         }
         for (index, named) in destination.links.iter().enumerate() {
-            if links.iter().all(|link| link.name != *named) {
+            if !names.contains(&named.as_str()) {
                 let place = self.value(&format!("{path}.links[{index}]"));
                 let fault = Fault::setting(place, format!("`links` names `{named}`, and there is no such link"));
-                self.faults.push(fault.suggest(named, links.iter().map(|link| link.name.as_str())));
+                self.faults.push(fault.suggest(named, names.iter().copied()));
             }
         }
     }
@@ -646,10 +649,11 @@ impl Checks<'_> {
                 let message = format!("the name `{}` is taken by a rule of this file", rule.name);
                 self.faults.push(Fault::setting(place("name"), message).hint("decisions are recorded under names"));
             }
-            for named in rule.links.iter().filter(|named| config.links.iter().all(|link| link.name != **named)) {
+            let names = link_names(config);
+            for named in rule.links.iter().filter(|named| !names.contains(&named.as_str())) {
                 let message = format!("rule `{}` is for the link `{named}`, and there is no such link", rule.name);
                 let fault = Fault::setting(place("links"), message);
-                self.faults.push(fault.suggest(named, config.links.iter().map(|link| link.name.as_str())));
+                self.faults.push(fault.suggest(named, names.iter().copied()));
             }
             let kept_days = config.journal.retention_days;
             if rule.within_days.is_some_and(|days| days > kept_days) {
@@ -735,6 +739,13 @@ impl Checks<'_> {
     fn value(&self, path: &str) -> Range<usize> {
         self.scene.places.value(path)
     }
+}
+
+/// Every name under which results come in.
+fn link_names(config: &Config) -> Vec<&str> {
+    let images = config.dicom.iter().map(|_| link::dicom::LINK);
+    let modalities = config.modalities.iter().map(|modality| modality.name.as_str());
+    config.links.iter().map(|link| link.name.as_str()).chain(modalities).chain(images).collect()
 }
 
 /// Where a link listens.

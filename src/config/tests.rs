@@ -311,3 +311,83 @@ fn what_is_wrong_with_rules_is_told_at_its_line_in_the_file_they_stand_in() {
     let text = format!("[gateway]\nrules = {rules:?}\n[journal]\nretention_days = 40\n{base}");
     assert_eq!(parse("afferent.toml", &text).unwrap().config.rulebook().rules().count(), 1);
 }
+
+const IMAGES: &str = r#"
+[dicom]
+ae_title = "AFFERENT"
+listen = "0.0.0.0:11112"
+[[modality]]
+name = "echo-1"
+ae_title = "VIVID"
+[[destination]]
+name = "ehr"
+address = "127.0.0.1:2575"
+links = ["echo-1", "dicom"]
+"#;
+
+#[test]
+fn modalities_need_no_link_and_are_links_by_name() {
+    assert_eq!(faults(IMAGES), []);
+    let config = parse("test.toml", IMAGES).unwrap().config;
+    assert_eq!(config.dicom.unwrap().associations_max, 64);
+    assert_eq!(config.modalities[0].name, "echo-1");
+    one(faults(&IMAGES.replace("\"dicom\"]", "\"echo-2\"]")), 11, &["no such link", "echo-1"]);
+}
+
+#[test]
+fn everything_that_is_wrong_with_modalities_is_told_at_once() {
+    let text = r#"
+[dicom]
+ae_title = "MORE-THAN-SIXTEEN-CHARACTERS"
+listen = "11112"
+listen_tls = "0.0.0.0:4001"
+associations_max = 0
+idle_timeout_s = 0
+[[modality]]
+name = "chemistry"
+ae_title = ""
+peers = ["10.0.0.x"]
+address = "10.0.0.7"
+[[modality]]
+name = "dicom"
+ae_title = "CT"
+[[modality]]
+name = "ct-2"
+ae_title = "CT"
+[[link]]
+name = "chemistry"
+listen = "0.0.0.0:4001"
+[[destination]]
+name = "ehr"
+address = "127.0.0.1:2575"
+"#;
+    let found = faults(text);
+    let wanted = [
+        (3, "is no AE title"),
+        (4, "no address to listen on"),
+        (5, "port 4001 is taken by `chemistry`"),
+        (5, "needs certificates"),
+        (6, "must be at least 1"),
+        (7, "from 1 to"),
+        (9, "is taken by a link"),
+        (10, "is no AE title"),
+        (11, "is no address"),
+        (12, "no address to dial"),
+        (14, "is taken by a link"),
+        (18, "the same AE title"),
+    ];
+    assert_eq!(found.iter().map(|(line, _)| *line).collect::<Vec<_>>(), wanted.map(|(line, _)| line), "{found:#?}");
+    for ((_, told), (_, part)) in found.iter().zip(wanted) {
+        assert!(told.contains(part), "{part} is not in {told}");
+    }
+}
+
+#[test]
+fn modalities_without_a_port_are_told_so() {
+    one(faults(&IMAGES.replace("listen = \"0.0.0.0:11112\"\n", "")), 2, &["where modalities reach the box"]);
+    let plain_and_tls = IMAGES.replace("listen =", "listen_tls =");
+    one(faults(&plain_and_tls), 4, &["needs certificates", "[dicom.tls]"]);
+    let without = IMAGES.replace("[dicom]\nae_title = \"AFFERENT\"\nlisten = \"0.0.0.0:11112\"\n", "");
+    let found = faults(&without.replace(", \"dicom\"", ""));
+    assert!(found.iter().any(|(_, told)| told.contains("there is no [dicom]")), "{found:#?}");
+}

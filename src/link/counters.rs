@@ -62,6 +62,12 @@ impl LinkCounters {
         LinkCounters { name: name.to_string(), taps: Taps::new(name, protocol), inner: Mutex::default() }
     }
 
+    /// Counters for a link that images come over. What listens in hears events alone: no bytes are ever told.
+    pub fn of_images(name: &str) -> Self {
+        // The protocol only says how bytes are shown.
+        LinkCounters::new(name, Protocol::Lines)
+    }
+
     /// Who listens in on the link.
     pub fn taps(&self) -> &Taps {
         &self.taps

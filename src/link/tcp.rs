@@ -20,9 +20,9 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 /// A dialled peer must answer within this time.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A TLS handshake must be over within this time.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// What is counted when it is not.
-const HANDSHAKE_LATE: &str = "TLS: the handshake took too long";
+pub(super) const HANDSHAKE_LATE: &str = "TLS: the handshake took too long";
 /// What is counted when somebody dials in whom no link of the port names.
 const STRANGER: &str = "a connection from an address that no link of this port names: closed";
 /// Pending connections the kernel keeps for us.
@@ -63,19 +63,19 @@ impl Door {
 }
 
 /// A listener's TLS settings, read again when a file changes: a renewed certificate is used from the next connection.
-struct Doorkeeper {
+pub(super) struct Doorkeeper {
     settings: ServerTls,
     files: tls::Files,
     acceptor: TlsAcceptor,
 }
 
 impl Doorkeeper {
-    fn new(settings: ServerTls) -> Result<Self, TlsError> {
+    pub(super) fn new(settings: ServerTls) -> Result<Self, TlsError> {
         Ok(Doorkeeper { files: settings.files(), acceptor: tls::server(&settings)?.into(), settings })
     }
 
     /// The acceptor for the next connection. Files that do not work leave the old ones in use.
-    fn acceptor(&mut self, counters: &LinkCounters) -> TlsAcceptor {
+    pub(super) fn acceptor(&mut self, counters: &LinkCounters) -> TlsAcceptor {
         if self.files.changed() {
             match tls::server(&self.settings) {
                 Ok(config) => self.acceptor = config.into(),
@@ -93,17 +93,7 @@ impl Listener {
             None => None,
             Some(settings) => Some(Doorkeeper::new(settings.listening()?)?),
         };
-        let bind = || -> std::io::Result<TcpListener> {
-            let address: std::net::SocketAddr = std::net::ToSocketAddrs::to_socket_addrs(address)?
-                .next()
-                .ok_or_else(|| std::io::Error::other("the name has no address"))?;
-            let socket =
-                if address.is_ipv4() { tokio::net::TcpSocket::new_v4()? } else { tokio::net::TcpSocket::new_v6()? };
-            socket.set_reuseaddr(true)?;
-            socket.bind(address)?;
-            socket.listen(BACKLOG)
-        };
-        let socket = bind().map_err(|source| LinkError::Listen {
+        let socket = bind(address).map_err(|source| LinkError::Listen {
             link: config.name.clone(),
             address: address.to_string(),
             source,
@@ -274,8 +264,19 @@ impl Dialler {
     }
 }
 
+/// Takes an address to listen on.
+pub(super) fn bind(address: &str) -> std::io::Result<TcpListener> {
+    let address: std::net::SocketAddr = std::net::ToSocketAddrs::to_socket_addrs(address)?
+        .next()
+        .ok_or_else(|| std::io::Error::other("the name has no address"))?;
+    let socket = if address.is_ipv4() { tokio::net::TcpSocket::new_v4()? } else { tokio::net::TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 /// Half-open lines are noticed by TCP keep-alive; small replies leave at once.
-fn keep_alive(stream: &TcpStream) {
+pub(super) fn keep_alive(stream: &TcpStream) {
     let keepalive = socket2::TcpKeepalive::new()
         .with_time(KEEPALIVE_IDLE)
         .with_interval(KEEPALIVE_INTERVAL)

@@ -47,6 +47,14 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("link.tls.cert", r#""/etc/afferent/link.pem""#),
     ("link.tls.key", r#""/etc/afferent/link.key""#),
     ("link.tls.client_ca", r#""/etc/afferent/instruments.pem""#),
+    ("dicom.listen", r#""0.0.0.0:11112""#),
+    ("dicom.listen_tls", r#""0.0.0.0:2762""#),
+    ("dicom.tls.cert", r#""/etc/afferent/link.pem""#),
+    ("dicom.tls.key", r#""/etc/afferent/link.key""#),
+    ("dicom.tls.client_ca", r#""/etc/afferent/modalities.pem""#),
+    ("modality.name", r#""echo-1""#),
+    ("modality.ae_title", r#""VIVID""#),
+    ("modality.address", r#""10.0.0.7:104""#),
     ("orders.name", r#""hospital""#),
     ("orders.listen", r#""0.0.0.0:4100""#),
     ("orders.specimen_field", r#""OBR-3.1""#),
@@ -176,6 +184,11 @@ fn write_sample() -> String {
     let check = serde_json::to_value(Check::default()).unwrap();
     page.table::<Check>("link.framing.check", "#[link.framing.check]", &check);
     page.table::<link::config::Tls>("link.tls", "#[link.tls]", &Value::Null);
+    let dicom = serde_json::to_value(link::dicom::Config::default()).unwrap();
+    page.table::<link::dicom::Config>("dicom", "#[dicom]", &dicom);
+    page.table::<tls::ServerTls>("dicom.tls", "#[dicom.tls]", &Value::Null);
+    let modality = serde_json::to_value(link::dicom::Modality::default()).unwrap();
+    page.table::<link::dicom::Modality>("modality", "#[[modality]]", &modality);
     let orders = serde_json::to_value(orders::Config::default()).unwrap();
     page.table::<orders::Config>("orders", "#[[orders]]", &orders);
     page.table::<link::config::Tls>("orders.tls", "#[orders.tls]", &Value::Null);

@@ -1,0 +1,61 @@
+//! What modalities ask: their worklist, that their steps are noted, that their images are safe.
+//!
+//! A question is answered on a task of its own, reply by reply through a short queue, so that a long worklist costs no
+//! memory and a modality that cancels stops it.
+
+use crate::wire::dimse::command::status;
+use crate::wire::dimse::{Reply, Request};
+use std::net::IpAddr;
+use std::sync::Arc;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::oneshot;
+
+/// Replies that wait for the line.
+const REPLIES_WAITING: usize = 16;
+
+/// A question of a modality.
+#[derive(Debug)]
+pub struct Asking {
+    /// Name of the link: that of the modality, or "dicom".
+    pub link: Arc<str>,
+    /// Where it called from.
+    pub from: IpAddr,
+    /// The question.
+    pub request: Request,
+    /// Where an N-EVENT-REPORT for the same association can be left, as long as it is open.
+    pub reports: Sender<EventReport>,
+}
+
+/// An N-EVENT-REPORT for a modality.
+#[derive(Debug)]
+pub struct EventReport {
+    /// SOP class; one of its presentation contexts must be open.
+    pub sop_class_uid: String,
+    /// SOP instance.
+    pub sop_instance_uid: String,
+    /// Event Type ID.
+    pub event_type_id: u16,
+    /// The event's information, in the transfer syntax in which the modality asked.
+    pub data_set: Vec<u8>,
+    /// Hears the status of the modality's answer; dropped when none came.
+    pub answered: oneshot::Sender<u16>,
+}
+
+/// Who answers.
+#[derive(Clone, Default)]
+pub struct Services {}
+
+impl Services {
+    /// The answers to a question, the last one without `more`.
+    pub fn ask(&self, asking: Asking) -> Receiver<Reply> {
+        let (replies, receiver) = channel(REPLIES_WAITING);
+        let services = self.clone();
+        tokio::spawn(async move { services.answer(asking, replies).await });
+        receiver
+    }
+
+    async fn answer(&self, asking: Asking, replies: Sender<Reply>) {
+        let _ = &asking;
+        let _ = replies.send(Reply::refusing(status::CLASS_NOT_SUPPORTED, "this service is not offered")).await;
+    }
+}

@@ -1,0 +1,105 @@
+//! The gateway, the real program, with its DICOM listener on a port of its own.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A gateway that has not started within this time never will.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+
+pub struct Rig {
+    pub dir: tempfile::TempDir,
+    pub port: u16,
+    pub tls_port: u16,
+    gateway: Option<Child>,
+}
+
+impl Rig {
+    /// A gateway whose PACS is away, with these settings of [journal] and of [dicom], behind which more tables may stand. `{tls_port}` and
+    /// `{dir}` are filled in.
+    pub fn start(journal: &str, dicom: &str) -> Rig {
+        let dir = tempfile::Builder::new().prefix("afferent-dicom-").tempdir().unwrap();
+        let (port, tls_port) = (free_port(), free_port());
+        let text = format!(
+            "[gateway]\nname = \"bench\"\ndata = \"{{dir}}/data\"\ntime_zone = \"UTC\"\n\
+             [[destination]]\nname = \"pacs\"\nprotocol = \"dicom\"\naddress = \"127.0.0.1:9\"\n\
+             called_ae_title = \"PACS\"\n\
+             [journal]\nfree_min_mb = 0\n{journal}\
+             [dicom]\nlisten = \"127.0.0.1:{port}\"\n{dicom}"
+        );
+        let text = text.replace("{dir}", dir.path().to_str().unwrap()).replace("{tls_port}", &tls_port.to_string());
+        std::fs::write(dir.path().join("gateway.toml"), text).unwrap();
+        let mut rig = Rig { dir, port, tls_port, gateway: None };
+        rig.restart();
+        rig
+    }
+
+    /// Starts the gateway, again after it ended.
+    pub fn restart(&mut self) {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log()).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_afferent"))
+            .args(["run", "--config"])
+            .arg(self.dir.path().join("gateway.toml"))
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.gateway = Some(child);
+        let deadline = Instant::now() + START_TIMEOUT;
+        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            let ended = self.gateway.as_mut().unwrap().try_wait().unwrap();
+            assert!(ended.is_none() && Instant::now() < deadline, "{}", std::fs::read_to_string(self.log()).unwrap());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Kills the gateway without warning.
+    pub fn kill(&mut self) {
+        if let Some(mut gateway) = self.gateway.take() {
+            gateway.kill().unwrap();
+            gateway.wait().unwrap();
+        }
+    }
+
+    /// Stops the gateway as its service manager would.
+    pub fn stop(&mut self) {
+        let mut gateway = self.gateway.take().unwrap();
+        // SAFETY: the call only sends a signal to a child of ours that was not waited for.
+        assert_eq!(unsafe { libc::kill(gateway.id() as i32, libc::SIGTERM) }, 0);
+        assert!(gateway.wait().unwrap().success());
+    }
+
+    pub fn spool(&self) -> PathBuf {
+        self.dir.path().join("data").join("spool")
+    }
+
+    pub fn log(&self) -> PathBuf {
+        self.dir.path().join("log")
+    }
+
+    /// Names of the files in the spool.
+    pub fn spooled(&self) -> Vec<String> {
+        let files = std::fs::read_dir(self.spool()).unwrap();
+        files.map(|file| file.unwrap().file_name().to_string_lossy().into_owned()).collect()
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The DICOM tools beside the repository; `None` on a machine that has none, or no Python to run them.
+pub fn tools() -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python = Command::new("python3").arg("--version").stdout(Stdio::null()).status();
+    python.ok().filter(|status| status.success())?;
+    let places = ["../shared/tools/dicom", "../../shared/tools/dicom"].map(|place| root.join(place));
+    places.into_iter().find(|place| place.is_dir())
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}

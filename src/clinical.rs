@@ -7,6 +7,7 @@
 pub mod code;
 pub mod decimal;
 pub mod exact;
+pub mod imaging;
 pub mod imaging_order;
 pub mod performed_step;
 pub mod phi;

@@ -5,6 +5,7 @@
 
 pub mod astm;
 pub mod charset;
+pub mod dicom;
 pub mod hl7;
 pub mod lines;
 pub mod poct1a;

@@ -19,3 +19,5 @@ mod peers;
 mod rig;
 #[path = "dicom/storage.rs"]
 mod storage;
+#[path = "dicom/meaning.rs"]
+mod meaning;

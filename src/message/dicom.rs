@@ -10,6 +10,7 @@
 //! | `walker` | explicit, implicit, big endian, deflated; undefined and wrong lengths; bounded size and depth |
 //! | `charset` | Specific Character Set with ISO 2022 |
 //! | `head` | what a data set says of patient, study, series and instance |
+//! | `structured_report` | the measurements of a structured report |
 //! | `file_meta` | the head of a DICOM file |
 //! | `write` | data sets out |
 //!
@@ -20,6 +21,7 @@ mod charset;
 mod dictionary;
 mod file_meta;
 mod head;
+mod structured_report;
 mod walker;
 mod write;
 #[cfg(test)]
@@ -33,6 +35,7 @@ pub use dicom_dictionary_std::tags;
 pub use dictionary::value_representation;
 pub use file_meta::{FileMeta, IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME};
 pub use head::{Head, coding, first_coding, read_head};
+pub use structured_report::measurement_report;
 pub use walker::{End, Limits, Walked, read_data_set, walk};
 
 /// Most bytes of a data set that are read for its head.

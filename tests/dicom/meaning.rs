@@ -1,7 +1,10 @@
 //! What data sets mean: the heads of real objects.
 
 use crate::corpus;
-use afferent::message::dicom::{End, Head, read_head, tags};
+use afferent::clinical::Coding;
+use afferent::clinical::imaging::Measurement;
+use afferent::message::dicom::{End, Head, measurement_report, read_head, tags};
+use serde_json::{Value, json};
 use std::path::PathBuf;
 
 /// The objects of the corpus, by name.
@@ -94,4 +97,66 @@ fn odd_files_are_read_and_noted() {
         let item = &head.data_set.elements()[0];
         assert!(format!("{item:?}").contains("(0008,1115) SQ"), "{item:?}");
     }
+}
+
+#[test]
+fn the_measurements_of_structured_reports_are_as_expected() {
+    let Some(folder) = corpus::folder("dicom/sr") else { return };
+    for name in ["echo-a", "echo-b", "vasc-a", "meas-a"] {
+        let file = std::fs::File::open(folder.join(format!("{name}.dcm"))).unwrap();
+        let head = read_head(file, "");
+        let report = measurement_report(&head.data_set).unwrap();
+        let text = std::fs::read_to_string(folder.join(format!("{name}.expected.json"))).unwrap();
+        let expected: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(expected["accession"], head.study.accession_number.expose());
+        assert_eq!(expected["patient_id"], head.patient.id.expose());
+        assert_eq!(expected["template"], report.template.as_str());
+        assert_eq!(expected["sop_instance"], report.sop_instance_uid.as_str());
+        let title = json!([report.title.code, report.title.system.hl7(), report.title.text]);
+        assert_eq!(expected["title"], title);
+        let measured: Vec<Value> = report.measurements.iter().map(as_expected).collect();
+        let mut wanted = expected["measurements"].as_array().unwrap().clone();
+        for measurement in &mut wanted {
+            // `null` says the same as nothing.
+            measurement.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+        }
+        assert_eq!(measured, wanted, "{name}");
+    }
+    let whole = std::fs::File::open(folder.join("dcmqi-tid1500.dcm")).unwrap();
+    let report = measurement_report(&read_head(whole, "").data_set).unwrap();
+    assert!(!report.measurements.is_empty() && report.measurements.iter().all(|m| !m.tracking_uid.is_empty()));
+    assert!(report.measurements.iter().all(|m| !m.value.is_empty() && !m.ucum.is_empty()), "{report:#?}");
+}
+
+/// A measurement in the words of the expected files.
+fn as_expected(m: &Measurement) -> Value {
+    let mut out = serde_json::Map::new();
+    let mut put = |key: &str, value: &str| {
+        if !value.is_empty() {
+            out.insert(key.to_string(), value.into());
+        }
+    };
+    let text = |coding: &Option<Coding>| coding.as_ref().map(|c| c.text.clone()).unwrap_or_default();
+    put("code", &m.code.code);
+    put("scheme", m.code.system.hl7());
+    put("display", &m.code.text);
+    put("value", &m.value);
+    put("unit", &m.ucum);
+    for (key, coding) in [
+        ("site", &m.site),
+        ("laterality", &m.laterality),
+        ("mode", &m.mode),
+        ("method", &m.method),
+        ("cycle", &m.cycle_point),
+        ("direction", &m.direction),
+        ("derivation", &m.derivation),
+    ] {
+        put(key, &text(coding));
+    }
+    put("tracking", &m.tracking);
+    put("tracking_uid", &m.tracking_uid);
+    if m.selection.is_some() {
+        out.insert("selected".to_string(), true.into());
+    }
+    Value::Object(out)
 }

@@ -6,6 +6,8 @@
 //! (abnormal flags), `identity` (the names under which an EHR finds a result again, so that a correction replaces
 //! what it corrects).
 //!
+//! What modalities made goes the same two ways (`mapping/imaging.rs`).
+//!
 //! Nothing is repaired, rounded, shortened or replaced by `?` on the way (invariants I11, I13). What cannot be said in
 //! the target's format is a [`MapError`], and the result is held.
 
@@ -14,6 +16,7 @@ mod fhir;
 mod flag;
 pub mod hl7;
 mod identity;
+pub mod imaging;
 mod status;
 
 pub use charset::Charset;
@@ -208,6 +211,12 @@ pub enum MapError {
     /// A document, for a server that takes no DiagnosticReport to carry it.
     #[error("result {0} is a document, which only a DiagnosticReport can carry")]
     Attachment(usize),
+    /// A study of nobody: an EHR files it under a patient.
+    #[error("the study names no patient")]
+    NoPatient,
+    /// A study without a UID.
+    #[error("the study has no Study Instance UID")]
+    NoStudy,
     /// JSON could not be written; never seen.
     #[error("JSON could not be written")]
     Json,
@@ -227,6 +236,8 @@ impl MapError {
             MapError::Status(_) => "unknown-status",
             MapError::Time(_) => "unsendable-time",
             MapError::Attachment(_) => "unsendable-attachment",
+            MapError::NoPatient => "no-patient",
+            MapError::NoStudy => "no-study",
             MapError::Json => "unsendable-json",
         }
     }

@@ -19,5 +19,11 @@ mod peers;
 mod rig;
 #[path = "dicom/storage.rs"]
 mod storage;
+#[path = "dicom/documents.rs"]
+mod documents;
+#[path = "support/golden.rs"]
+mod golden;
+#[path = "dicom/mapping.rs"]
+mod mapping;
 #[path = "dicom/meaning.rs"]
 mod meaning;

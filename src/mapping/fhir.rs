@@ -10,6 +10,7 @@
 //! safe. No condition stands twice in one Bundle, which servers leave undefined. In a transaction resources refer to
 //! each other by `urn:uuid`; in single writes, where no server id is known yet, by identifier.
 
+pub(super) mod imaging;
 mod observation;
 mod resource;
 mod value;
@@ -26,14 +27,27 @@ const LOINC: &str = "http://loinc.org";
 const SNOMED: &str = "http://snomed.info/sct";
 const IDENTIFIER_TYPES: &str = "http://terminology.hl7.org/CodeSystem/v2-0203";
 const DIAGNOSTIC_SERVICES: &str = "http://terminology.hl7.org/CodeSystem/v2-0074";
+/// Coding scheme designators of PS3.16 chapter 8 that have a URI of their own.
+const DICOM_SCHEMES: [(&str, &str); 6] = [
+    ("DCM", "http://dicom.nema.org/resources/ontology/DCM"),
+    ("SRT", "http://snomed.info/srt"),
+    ("SNM3", "http://snomed.info/srt"),
+    ("99SDM", "http://snomed.info/srt"),
+    ("RADLEX", "http://www.radlex.org"),
+    ("UCUM", "http://unitsofmeasure.org"),
+];
 const PROVENANCE_AGENTS: &str = "http://terminology.hl7.org/CodeSystem/provenance-participant-type";
 
 /// One transaction Bundle.
 pub(super) fn transaction(parcel: &Parcel) -> Result<Vec<u8>, MapError> {
-    let paper = Paper { parcel, whole: true };
+    bundle(parcel, Paper { parcel, whole: true }.writes()?)
+}
+
+/// Writes as one transaction, none of them twice.
+fn bundle(parcel: &Parcel, writes: Vec<Write>) -> Result<Vec<u8>, MapError> {
     let mut seen = HashSet::new();
     let mut entry = Vec::new();
-    for write in paper.writes()? {
+    for write in writes {
         if seen.insert((write.kind, write.key.clone())) {
             let request = Request { method: write.method, url: write.url, if_none_exist: write.if_none_exist };
             entry.push(Entry { full_url: urn(&write.key), resource: write.resource, request });
@@ -79,7 +93,11 @@ impl Paper<'_> {
             writes.push(self.put("DiagnosticReport", self.report_key(), &self.diagnostic_report()?)?);
         }
         if self.has(Optional::Provenance) {
-            writes.push(self.provenance()?);
+            let mut target = self.results();
+            if self.has(Optional::DiagnosticReport) {
+                target.push(self.reference("DiagnosticReport", self.report_key(), true, None));
+            }
+            writes.push(self.provenance(target)?);
         }
         Ok(writes)
     }
@@ -266,6 +284,7 @@ impl Paper<'_> {
             issued: made(self.parcel),
             specimen: self.specimen_reference().into_iter().collect(),
             result: self.results(),
+            imaging_study: Vec::new(),
             presented_form: self.parcel.results.iter().filter_map(value::attachment).collect(),
         })
     }
@@ -275,13 +294,9 @@ impl Paper<'_> {
     }
 
     /// Who made these resources, from which message.
-    fn provenance(&self) -> Result<Write, MapError> {
+    fn provenance(&self, target: Vec<Reference>) -> Result<Write, MapError> {
         let (origin, identity) = (self.parcel.origin, &self.parcel.identity);
         let system = self.system("message");
-        let mut target = self.results();
-        if self.has(Optional::DiagnosticReport) {
-            target.push(self.reference("DiagnosticReport", self.report_key(), true, None));
-        }
         let gateway = Reference {
             kind: Some("Device"),
             identifier: Some(identifier(self.system(""), &origin.gateway)),
@@ -328,6 +343,9 @@ impl Paper<'_> {
     }
 
     fn code_system(&self, system: &CodingSystem) -> Option<String> {
+        if let Some((_, uri)) = DICOM_SCHEMES.iter().find(|(scheme, _)| *scheme == system.hl7()) {
+            return Some((*uri).to_string());
+        }
         Some(match system {
             CodingSystem::Loinc => LOINC.to_string(),
             CodingSystem::Snomed => SNOMED.to_string(),

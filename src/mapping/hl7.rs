@@ -16,6 +16,7 @@
 
 pub mod dialogue;
 mod escape;
+pub(super) mod imaging;
 pub mod host;
 mod segment;
 

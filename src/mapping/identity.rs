@@ -119,6 +119,16 @@ impl Identity {
         self.uuid("report", &[&self.link], &[&self.subject, &self.order, &members])
     }
 
+    /// A thing that DICOM names by its UIDs, such as a number of a structured report by that and its place in the tree.
+    pub fn imaging(&self, kind: &str, names: &[&str]) -> String {
+        self.uuid(kind, names, &[])
+    }
+
+    /// OBR-3 of a study nobody gave a number.
+    pub fn study_filler(&self, study_instance_uid: &str) -> String {
+        hex(&self.sha1("study", &[study_instance_uid], &[])).to_ascii_uppercase().chars().take(FILLER_CHARS).collect()
+    }
+
     /// What belongs to one message.
     pub fn of_message(&self, kind: &str, message_id: &str) -> String {
         self.uuid(kind, &[message_id], &[])

@@ -5,14 +5,15 @@
 
 What no standard has is judged segment by segment: the GeneXpert's RSP^Z02 and Mindray's ORR^O02 with OBX. Segments that
 repeat what the instrument wrote (QPD, QRD, QRF outside of LAW) are the instrument's and not judged. hl7apy 1.3.5 takes
-a second order of OML_O33 for a prior one: each order is judged with the specimen, by itself.
+a second order of OML_O33 for a prior one: each order is judged with the specimen, by itself. Of the choice in ORM_O01
+(an OBR or a diet or a drug) it wants all: what is sent of it is judged segment by segment.
 """
 import sys
 
 from hl7apy.parser import parse_message, parse_segment
 from hl7apy_judge import STRICT, judge_files, segments_of
 
-VENDORS_OWN = {"RSP^Z02", "ORR^O02"}
+VENDORS_OWN = {"RSP^Z02", "ORR^O02", "ORM^O01^ORM_O01"}
 ECHOED = {"QPD", "QRD", "QRF"}
 
 

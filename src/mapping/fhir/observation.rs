@@ -61,6 +61,7 @@ impl Paper<'_> {
             specimen: self.specimen_reference(),
             device: self.device_reference(),
             reference_range: value::reference_range(sent).into_iter().collect(),
+            ..Observation::default()
         })
     }
 

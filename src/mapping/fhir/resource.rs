@@ -94,7 +94,7 @@ pub(super) struct Collection {
     pub collected_date_time: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Default)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Observation {
     pub resource_type: &'static str,
@@ -120,10 +120,28 @@ pub(super) struct Observation {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub note: Vec<Annotation>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub body_site: Option<CodeableConcept>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<CodeableConcept>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub specimen: Option<Reference>,
     pub device: Reference,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub reference_range: Vec<ReferenceRange>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub has_member: Vec<Reference>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub derived_from: Vec<Reference>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub component: Vec<Component>,
+}
+
+/// Something said about an observation: a code with its value.
+#[derive(Serialize)]
+pub(super) struct Component {
+    pub code: CodeableConcept,
+    #[serde(flatten)]
+    pub value: Value,
 }
 
 /// `Observation.value[x]`.
@@ -188,6 +206,8 @@ pub(super) struct DiagnosticReport {
     pub specimen: Vec<Reference>,
     pub result: Vec<Reference>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub imaging_study: Vec<Reference>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub presented_form: Vec<Attachment>,
 }
 
@@ -246,7 +266,7 @@ pub(super) struct Coding {
     pub display: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Clone)]
 pub(super) struct Identifier {
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<CodeableConcept>,
@@ -257,7 +277,7 @@ pub(super) struct Identifier {
     pub assigner: Option<Box<Reference>>,
 }
 
-#[derive(Serialize, Default)]
+#[derive(Serialize, Default, Clone)]
 pub(super) struct Reference {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
@@ -267,4 +287,124 @@ pub(super) struct Reference {
     pub identifier: Option<Identifier>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub display: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ImagingStudy {
+    pub resource_type: &'static str,
+    pub identifier: Vec<Identifier>,
+    pub status: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub modality: Vec<Coding>,
+    pub subject: Reference,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub based_on: Vec<Reference>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub referrer: Option<Reference>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub endpoint: Vec<Reference>,
+    pub number_of_series: usize,
+    pub number_of_instances: usize,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub procedure_code: Vec<CodeableConcept>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub series: Vec<StudySeries>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct StudySeries {
+    pub uid: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub number: Option<u32>,
+    pub modality: Coding,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    pub number_of_instances: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body_site: Option<SeriesCoding>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub laterality: Option<SeriesCoding>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub instance: Vec<SeriesInstance>,
+}
+
+/// A Coding that may have nothing but words.
+#[derive(Serialize)]
+pub(super) struct SeriesCoding {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub display: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct SeriesInstance {
+    pub uid: String,
+    pub sop_class: Coding,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub number: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Endpoint {
+    pub resource_type: &'static str,
+    pub identifier: Vec<Identifier>,
+    pub status: &'static str,
+    pub connection_type: Coding,
+    pub payload_type: Vec<CodeableConcept>,
+    pub address: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct DocumentReference {
+    pub resource_type: &'static str,
+    pub master_identifier: Identifier,
+    pub identifier: Vec<Identifier>,
+    pub status: &'static str,
+    pub doc_status: &'static str,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<CodeableConcept>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Reference>,
+    pub date: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    pub content: Vec<DocumentContent>,
+    pub context: DocumentContext,
+}
+
+#[derive(Serialize)]
+pub(super) struct DocumentContent {
+    pub attachment: DocumentAttachment,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct DocumentAttachment {
+    pub content_type: String,
+    pub data: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub creation: Option<String>,
+}
+
+#[derive(Serialize)]
+pub(super) struct DocumentContext {
+    pub related: Vec<Reference>,
 }

@@ -6,7 +6,7 @@ use super::{Paper, some};
 use crate::clinical::{Decimal, Observation, Value as Sent};
 use serde_json::value::RawValue;
 
-const UCUM: &str = "http://unitsofmeasure.org";
+pub(super) const UCUM: &str = "http://unitsofmeasure.org";
 
 impl Paper<'_> {
     /// The value. A numeral that is no JSON number as it was sent (`065.88`, `1.`, `.5`, `+3`) goes as text; it is

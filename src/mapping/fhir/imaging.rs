@@ -1,0 +1,465 @@
+//! Imaging in FHIR R4: ImagingStudy with its Endpoint, an Observation a number, DiagnosticReport, DocumentReference.
+//!
+//! | resource | found again by |
+//! |---|---|
+//! | ImagingStudy | `urn:dicom:uid`, the Study Instance UID |
+//! | Observation | our name, from the report's SOP Instance UID and the number's place in its tree |
+//! | Observation, panel of a group | the same, of the container |
+//! | DiagnosticReport, DocumentReference | `urn:dicom:uid`, the SOP Instance UID |
+//! | Endpoint | our name, from the address |
+
+use super::super::imaging::{Document, Sending, accession};
+use super::resource::*;
+use super::value::UCUM;
+use super::{
+    Paper, bundle, coded_concept, date_time, finished, identifier, identifier_type, made, percent_encoded, some,
+};
+use crate::clinical::imaging::{Instance, Measurement, MeasurementReport, ModifierValue, Series, snomed_ct_twin};
+use crate::clinical::{Coding as Code, CodingSystem};
+use crate::mapping::{Format, MapError, Optional};
+use base64::Engine;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+const DICOM_UID: &str = "urn:dicom:uid";
+const URI: &str = "urn:ietf:rfc:3986";
+const DICOM: &str = "http://dicom.nema.org/resources/ontology/DCM";
+const CATEGORIES: &str = "http://terminology.hl7.org/CodeSystem/observation-category";
+const ABSENT_REASONS: &str = "http://terminology.hl7.org/CodeSystem/data-absent-reason";
+const CONNECTION_TYPES: &str = "http://terminology.hl7.org/CodeSystem/endpoint-connection-type";
+
+/// The study, and the endpoint where its images are.
+pub(in crate::mapping) fn study(sending: &Sending) -> Result<Vec<u8>, MapError> {
+    let paper = paper(sending);
+    let facts = sending.facts;
+    let mut writes = Vec::new();
+    let mut endpoints = Vec::new();
+    if let Some(address) = some(&sending.profile.wado_rs) {
+        let key = sending.parcel.identity.imaging("endpoint", &[&address]);
+        endpoints.push(paper.imaging_reference("Endpoint", "endpoint", &key, true));
+        let endpoint = Endpoint {
+            resource_type: "Endpoint",
+            identifier: vec![identifier(paper.system("endpoint"), &key)],
+            status: "active",
+            connection_type: Coding {
+                system: Some(CONNECTION_TYPES.into()),
+                code: "dicom-wado-rs".into(),
+                display: Some("DICOM WADO-RS".into()),
+            },
+            payload_type: vec![CodeableConcept { coding: Vec::new(), text: Some("DICOM".into()) }],
+            address,
+        };
+        writes.push(paper.put_as("Endpoint", &paper.system("endpoint"), key.clone(), key, &endpoint)?);
+    }
+    let procedures = facts.study.procedures.iter().filter_map(|code| paper.concept(&[code]));
+    let key = sending.parcel.identity.imaging("study", &[&facts.study.instance_uid]);
+    let study = ImagingStudy {
+        resource_type: "ImagingStudy",
+        identifier: [Some(dicom_uid(&facts.study.instance_uid)), paper.accession(sending)]
+            .into_iter()
+            .flatten()
+            .collect(),
+        status: "available",
+        modality: sending.modalities().into_iter().map(modality).collect(),
+        subject: paper.subject().ok_or(MapError::NoPatient)?,
+        started: date_time(sending.started().as_ref(), "ImagingStudy.started")?,
+        based_on: paper.based_on(),
+        referrer: some(&person(facts.study.referring_physician.expose()))
+            .map(|display| Reference { display: Some(display), ..Reference::default() }),
+        endpoint: endpoints,
+        number_of_series: facts.series.len(),
+        number_of_instances: facts.series.iter().map(|(_, instances)| instances.len()).sum(),
+        procedure_code: procedures.collect(),
+        description: some(&facts.study.description),
+        series: facts
+            .series
+            .iter()
+            .map(|(series, all)| paper.series(sending, series, all))
+            .collect::<Result<_, _>>()?,
+    };
+    let target = vec![paper.study_reference(sending)];
+    writes.push(paper.put_as("ImagingStudy", DICOM_UID, urn_oid(&facts.study.instance_uid), key, &study)?);
+    paper.finish(writes, target)
+}
+
+/// The numbers of a report, their groups and the report.
+pub(in crate::mapping) fn measurements(
+    sending: &Sending,
+    report: &MeasurementReport,
+    part: &[&Measurement],
+) -> Result<Vec<u8>, MapError> {
+    let paper = paper(sending);
+    let status = if Sending::is_final(&report.completion, &report.verification) { "final" } else { "preliminary" };
+    let name = |path: &str| sending.parcel.identity.imaging("measurement", &[&report.sop_instance_uid, path]);
+    let reference =
+        |path: &str, is_written| paper.imaging_reference("Observation", "observation", &name(path), is_written);
+    let mut writes = Vec::new();
+    if paper.has(Optional::Device) {
+        writes.push(paper.put("Device", sending.parcel.identity.device(), &paper.device())?);
+    }
+    for measurement in part {
+        let observation = paper.measurement(sending, report, measurement, status)?;
+        writes.push(paper.put("Observation", name(&measurement.path), &observation)?);
+    }
+    // A part that goes out later replaces panels and report: they always list all there is.
+    let listed: Vec<&Measurement> =
+        report.measurements.iter().filter(|m| sending.profile.raw_values || !m.is_raw).collect();
+    let is_written = |of: &dyn Fn(&Measurement) -> bool| part.iter().any(|m| of(m));
+    let mut results = Vec::new();
+    let mut groups: Vec<&str> = Vec::new();
+    for first in &listed {
+        // Every group but the root of the report is a panel, in the order of the tree.
+        let Some(group_name) = first.group_name.as_ref().filter(|_| first.group != "1") else {
+            results.push(reference(&first.path, is_written(&|m| m.path == first.path)));
+            continue;
+        };
+        if groups.contains(&first.group.as_str()) {
+            continue;
+        }
+        groups.push(&first.group);
+        let is_sent = is_written(&|m| m.group == first.group);
+        results.push(reference(&first.group, is_sent));
+        if !is_sent {
+            continue;
+        }
+        let members: Vec<&&Measurement> = listed.iter().filter(|m| m.group == first.group).collect();
+        let shared = |of: fn(&Measurement) -> &Option<Code>| {
+            let all_same = members.iter().all(|m| of(m) == of(first));
+            of(first).as_ref().filter(|_| all_same)
+        };
+        let panel = Observation {
+            resource_type: "Observation",
+            identifier: vec![identifier(paper.system("observation"), &name(&first.group))],
+            based_on: paper.based_on(),
+            status,
+            category: vec![category()],
+            code: paper.imaging_concept(group_name).unwrap_or_default(),
+            subject: paper.subject(),
+            effective_date_time: date_time(sending.effective(report, None).as_ref(), "effectiveDateTime")?,
+            issued: made(&sending.parcel),
+            body_site: shared(|m| &m.site).and_then(|site| paper.body_site(site, shared(|m| &m.laterality))),
+            device: paper.device_reference(),
+            has_member: members.iter().map(|m| reference(&m.path, is_written(&|p| p.path == m.path))).collect(),
+            derived_from: vec![paper.study_reference(sending)],
+            ..Observation::default()
+        };
+        writes.push(paper.put("Observation", name(&first.group), &panel)?);
+    }
+    let mut target = results.clone();
+    if paper.has(Optional::DiagnosticReport) {
+        let key = sending.parcel.identity.imaging("report", &[&report.sop_instance_uid]);
+        let (section, section_name) = sending.section(Some(&report.title));
+        let ordered = sending.parcel.report.order.universal_service_id.as_ref();
+        let resource = DiagnosticReport {
+            resource_type: "DiagnosticReport",
+            identifier: [Some(dicom_uid(&report.sop_instance_uid)), paper.accession(sending)]
+                .into_iter()
+                .flatten()
+                .collect(),
+            based_on: paper.based_on(),
+            status,
+            category: vec![coded_concept(super::DIAGNOSTIC_SERVICES, section, section_name)],
+            code: paper.imaging_concept(&report.title).or_else(|| paper.concept(&[ordered?])).unwrap_or_default(),
+            subject: paper.subject(),
+            effective_date_time: date_time(sending.effective(report, None).as_ref(), "effectiveDateTime")?,
+            issued: made(&sending.parcel),
+            specimen: Vec::new(),
+            result: results,
+            imaging_study: vec![paper.study_reference(sending)],
+            presented_form: Vec::new(),
+        };
+        let uid = urn_oid(&report.sop_instance_uid);
+        target.push(paper.whole_or_logical("DiagnosticReport", &key, dicom_uid(&report.sop_instance_uid)));
+        writes.push(paper.put_as("DiagnosticReport", DICOM_UID, uid, key, &resource)?);
+    }
+    paper.finish(writes, target)
+}
+
+/// A document.
+pub(in crate::mapping) fn document(sending: &Sending, document: &Document) -> Result<Vec<u8>, MapError> {
+    let paper = paper(sending);
+    let instance = document.instance;
+    let made_at = instance.made.timestamp(sending.facts.zone).or_else(|| sending.started());
+    let key = sending.parcel.identity.imaging("document", &[&instance.sop_instance_uid]);
+    let is_final = Sending::is_final(&instance.completion, &instance.verification);
+    let media_type = some(&instance.media_type).unwrap_or_else(|| "application/pdf".into());
+    let resource = DocumentReference {
+        resource_type: "DocumentReference",
+        master_identifier: Identifier { system: Some(URI.into()), ..dicom_uid(&instance.sop_instance_uid) },
+        identifier: vec![dicom_uid(&instance.sop_instance_uid)],
+        status: "current",
+        doc_status: if is_final { "final" } else { "preliminary" },
+        kind: document.code.and_then(|c| paper.imaging_concept(c)),
+        subject: paper.subject(),
+        date: made(&sending.parcel),
+        description: some(&instance.title),
+        content: vec![DocumentContent {
+            attachment: DocumentAttachment {
+                content_type: media_type,
+                data: base64::engine::general_purpose::STANDARD.encode(document.bytes),
+                title: some(&instance.title),
+                creation: date_time(made_at.as_ref(), "Attachment.creation")?,
+            },
+        }],
+        context: DocumentContext {
+            related: vec![paper.study_reference(sending)].into_iter().chain(paper.based_on()).collect(),
+        },
+    };
+    let target = vec![paper.whole_or_logical("DocumentReference", &key, dicom_uid(&instance.sop_instance_uid))];
+    let uid = urn_oid(&instance.sop_instance_uid);
+    let writes = vec![paper.put_as("DocumentReference", DICOM_UID, uid, key, &resource)?];
+    paper.finish(writes, target)
+}
+
+fn paper<'s>(sending: &'s Sending) -> Paper<'s> {
+    Paper { parcel: &sending.parcel, whole: sending.parcel.target.format == Format::FhirTransaction }
+}
+
+impl Paper<'_> {
+    fn finish(&self, mut writes: Vec<Write>, target: Vec<Reference>) -> Result<Vec<u8>, MapError> {
+        if self.has(Optional::Provenance) {
+            writes.push(self.provenance(target)?);
+        }
+        if self.whole { bundle(self.parcel, writes) } else { finished(&writes) }
+    }
+
+    /// A conditional update by an identifier of any system.
+    fn put_as(
+        &self,
+        kind: &'static str,
+        system: &str,
+        value: String,
+        key: String,
+        resource: &impl Serialize,
+    ) -> Result<Write, MapError> {
+        let url = format!("{kind}?identifier={}", percent_encoded(&format!("{system}|{value}")));
+        Ok(Write { kind, key, method: "PUT", url, if_none_exist: None, resource: super::raw(resource)? })
+    }
+
+    /// A reference to a resource of ours with an identifier below our own system.
+    fn imaging_reference(&self, kind: &'static str, system: &str, key: &str, is_written: bool) -> Reference {
+        match self.whole && is_written {
+            true => Reference { reference: Some(super::urn(key)), ..Reference::default() },
+            false => {
+                let identifier = Some(identifier(self.system(system), key));
+                Reference { kind: Some(kind), identifier, ..Reference::default() }
+            }
+        }
+    }
+
+    fn whole_or_logical(&self, kind: &'static str, key: &str, identifier: Identifier) -> Reference {
+        match self.whole {
+            true => Reference { reference: Some(super::urn(key)), ..Reference::default() },
+            false => Reference { kind: Some(kind), identifier: Some(identifier), ..Reference::default() },
+        }
+    }
+
+    /// The study by its UID: it may be written before or after, by us or by the PACS.
+    fn study_reference(&self, sending: &Sending) -> Reference {
+        let identifier = Some(dicom_uid(&sending.facts.study.instance_uid));
+        Reference { kind: Some("ImagingStudy"), identifier, ..Reference::default() }
+    }
+
+    fn accession(&self, sending: &Sending) -> Option<Identifier> {
+        let (number, authority) = accession(sending.facts);
+        let system = match authority {
+            "" => some(&sending.profile.accession_system),
+            authority => self.order_system(authority),
+        };
+        let value = some(number.expose())?;
+        Some(Identifier { kind: identifier_type("ACSN"), system, value, assigner: None })
+    }
+
+    fn series(&self, sending: &Sending, series: &Series, instances: &[&Instance]) -> Result<StudySeries, MapError> {
+        let site = series.body_site.as_ref().map(|site| SeriesCoding {
+            system: self.code_system(&site.system),
+            code: some(&site.code),
+            display: some(&site.text),
+        });
+        let part =
+            || some(&series.body_part).map(|part| SeriesCoding { system: None, code: None, display: Some(part) });
+        let (code, display) = match series.laterality.as_str() {
+            "L" => (Some("7771000"), "Left"),
+            "R" => (Some("24028007"), "Right"),
+            _ => (None, ""),
+        };
+        let laterality = code.map(|code| SeriesCoding {
+            system: Some(super::SNOMED.into()),
+            code: Some(code.into()),
+            display: some(display),
+        });
+        let started = series.started.timestamp(sending.facts.zone);
+        Ok(StudySeries {
+            uid: series.instance_uid.clone(),
+            number: unsigned(&series.number),
+            modality: modality(if series.modality.is_empty() { "OT" } else { &series.modality }),
+            description: some(&series.description),
+            number_of_instances: instances.len(),
+            body_site: site.or_else(part),
+            laterality,
+            started: date_time(started.as_ref(), "ImagingStudy.series.started")?,
+            instance: instances
+                .iter()
+                .map(|instance| SeriesInstance {
+                    uid: instance.sop_instance_uid.clone(),
+                    sop_class: Coding {
+                        system: Some(URI.into()),
+                        code: urn_oid(&instance.sop_class_uid),
+                        display: None,
+                    },
+                    number: unsigned(&instance.number),
+                    title: some(&instance.title),
+                })
+                .collect(),
+        })
+    }
+
+    fn measurement(
+        &self,
+        sending: &Sending,
+        report: &MeasurementReport,
+        m: &Measurement,
+        status: &'static str,
+    ) -> Result<Observation, MapError> {
+        let value = quantity(m);
+        let key = sending.parcel.identity.imaging("measurement", &[&report.sop_instance_uid, &m.path]);
+        let images = m.images.iter().map(|uid| Reference {
+            kind: Some("Media"),
+            identifier: Some(dicom_uid(uid)),
+            ..Reference::default()
+        });
+        let mut component = Vec::new();
+        let mut say = |name: Code, value: Option<Value>| {
+            if let (Some(code), Some(value)) = (self.imaging_concept(&name), value) {
+                component.push(Component { code, value });
+            }
+        };
+        let coded = |c: &Option<Code>| c.as_ref().and_then(|c| self.imaging_concept(c)).map(Value::Concept);
+        let words = |text: &str| some(text).map(Value::Text);
+        say(snomed("272741003", "Laterality"), coded(&m.laterality));
+        say(snomed("399264008", "Image Mode"), coded(&m.mode));
+        say(dcm("121401", "Derivation"), coded(&m.derivation));
+        say(snomed("272518008", "Cardiac Cycle Point"), coded(&m.cycle_point));
+        say(snomed("260674002", "Direction of Flow"), coded(&m.direction));
+        say(dcm("121404", "Selection Status"), coded(&m.selection));
+        say(Code::loinc("11951-1", "Fetus ID"), words(&m.fetus));
+        say(dcm("112039", "Tracking Identifier"), words(&m.tracking));
+        say(dcm("112040", "Tracking Unique Identifier"), words(&m.tracking_uid));
+        for modifier in &m.modifiers {
+            let value = match &modifier.value {
+                ModifierValue::Coded(coding) => self.imaging_concept(coding).map(Value::Concept),
+                ModifierValue::Text(text) => words(text),
+                ModifierValue::Number { value, unit } => words(format!("{value} {unit}").trim()),
+            };
+            say(modifier.name.clone(), value);
+        }
+        Ok(Observation {
+            resource_type: "Observation",
+            identifier: vec![identifier(self.system("observation"), &key)],
+            based_on: self.based_on(),
+            status,
+            category: vec![category()],
+            code: self.imaging_concept(&m.code).unwrap_or_default(),
+            subject: self.subject(),
+            effective_date_time: date_time(sending.effective(report, Some(m)).as_ref(), "effectiveDateTime")?,
+            issued: made(&sending.parcel),
+            data_absent_reason: value.is_none().then(|| self.absent(m)),
+            value,
+            body_site: m.site.as_ref().and_then(|site| self.body_site(site, m.laterality.as_ref())),
+            method: m.method.as_ref().and_then(|c| self.imaging_concept(c)),
+            device: self.device_reference(),
+            derived_from: std::iter::once(self.study_reference(sending)).chain(images).collect(),
+            component,
+            ..Observation::default()
+        })
+    }
+
+    /// Why a number has no value (CID 42).
+    fn absent(&self, m: &Measurement) -> CodeableConcept {
+        let code = m.qualifier.as_ref().map_or("", |q| q.code.as_str());
+        let (code, display) = match code {
+            "114000" => ("not-a-number", "Not a Number (NaN)"),
+            "114001" => ("negative-infinity", "Negative Infinity (NINF)"),
+            "114002" => ("positive-infinity", "Positive Infinity (PINF)"),
+            "114003" | "114004" | "114005" | "114006" | "114008" | "114009" => ("error", "Error"),
+            "114007" => ("not-performed", "Not Performed"),
+            _ => ("unknown", "Unknown"),
+        };
+        let mut concept = coded_concept(ABSENT_REASONS, code, display);
+        concept.text = m.qualifier.as_ref().and_then(|q| some(&q.text));
+        concept
+    }
+
+    /// The site; its text names the side too, for readers that show nothing else.
+    fn body_site(&self, site: &Code, laterality: Option<&Code>) -> Option<CodeableConcept> {
+        let mut concept = self.imaging_concept(site)?;
+        if let (Some(side), Some(text)) = (laterality.and_then(|side| some(&side.text)), &concept.text) {
+            concept.text = Some(format!("{side} {text}"));
+        }
+        Some(concept)
+    }
+
+    /// A code as the report has it; one of SNOMED RT with its twin of SNOMED CT, where that is sure.
+    fn imaging_concept(&self, code: &Code) -> Option<CodeableConcept> {
+        let is_retired = matches!(self.code_system(&code.system).as_deref(), Some("http://snomed.info/srt"));
+        let twin = snomed_ct_twin(&code.code).filter(|_| is_retired);
+        match twin.map(|twin| Code { code: twin.into(), text: code.text.clone(), system: CodingSystem::Snomed }) {
+            Some(twin) => self.concept(&[&twin, code]),
+            None => self.concept(&[code]),
+        }
+    }
+}
+
+/// The number with its unit. One that is no JSON number as it was written goes as text; it is never made into one.
+fn quantity(m: &Measurement) -> Option<Value> {
+    let text = some(&m.value)?;
+    let Some(value) = json_number(&text) else { return Some(Value::Text(text)) };
+    let unit = m.unit.as_ref().and_then(|u| some(&u.text).or_else(|| some(&u.code)));
+    let code = some(&m.ucum);
+    Some(Value::Quantity(Quantity { value, comparator: None, unit, system: code.is_some().then_some(UCUM), code }))
+}
+
+/// A numeral that is a FHIR decimal letter for letter, exponents included.
+fn json_number(text: &str) -> Option<Box<RawValue>> {
+    let number = text.strip_prefix('-').unwrap_or(text);
+    // serde_json reads exactly the grammar of JSON, and keeps the digits.
+    let is_number = number.starts_with(|c: char| c.is_ascii_digit());
+    is_number.then(|| RawValue::from_string(text.to_string()).ok()).flatten()
+}
+
+fn category() -> CodeableConcept {
+    coded_concept(CATEGORIES, "imaging", "Imaging")
+}
+
+fn modality(code: &str) -> Coding {
+    Coding { system: Some(DICOM.into()), code: code.to_string(), display: None }
+}
+
+fn dicom_uid(uid: &str) -> Identifier {
+    identifier(DICOM_UID.to_string(), &urn_oid(uid))
+}
+
+fn urn_oid(uid: &str) -> String {
+    format!("urn:oid:{uid}")
+}
+
+fn snomed(code: &str, text: &str) -> Code {
+    Code { code: code.into(), text: text.into(), system: CodingSystem::Snomed }
+}
+
+fn dcm(code: &str, text: &str) -> Code {
+    Code { code: code.into(), text: text.into(), system: CodingSystem::Other("DCM".into()) }
+}
+
+/// FHIR unsignedInt; a number that is none is left out.
+fn unsigned(text: &str) -> Option<u32> {
+    text.trim().parse().ok().filter(|n| *n <= i32::MAX as u32)
+}
+
+/// A person name (PN) for people: given before family.
+fn person(name: &str) -> String {
+    let group = name.split('=').next().unwrap_or_default();
+    let mut parts = group.split('^').map(str::trim);
+    let (family, given) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    [given, family].into_iter().filter(|p| !p.is_empty()).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,263 @@
+//! Imaging in HL7 v2: ORU^R01 for studies, measurements and documents, and the status of an order.
+//!
+//! | | |
+//! |---|---|
+//! | OBX-3 | the code as the report has it, `18043-0^...^LN` |
+//! | OBX-4 | site, side and fetus of a measurement, `T-45100-L`; the same code of two vessels differs in it |
+//! | OBX-11 | F for a verified report, else P |
+//! | OBX-17 | measurement method; OBX-20 from 2.8 on: the site |
+//! | NTE | everything else said about the number, in words |
+
+use super::super::imaging::{Document, ImagingOrderStatus, Sending, accession};
+use super::segment::{Message, Segment};
+use super::{Hl7Version, MapError, comments, made, msh, obr, obx, pid, time};
+use crate::clinical::imaging::{Measurement, MeasurementReport, ModifierValue};
+use crate::clinical::{Coding, CodingSystem, Decimal, Observation, Value};
+use crate::mapping::Outgoing;
+use base64::Engine;
+use std::collections::HashMap;
+
+/// OBX-4 is ST(20) up to HL7 2.6.
+const SUB_ID_CHARS_MAX: usize = 20;
+/// DICOM's own code for the UID of a study.
+const DICOM_STUDY: (&str, &str) = ("113014", "DICOM Study");
+/// LOINC of a document that does not say what it is.
+const IMAGING_DOCUMENT: (&str, &str) = ("18748-4", "Diagnostic imaging study");
+
+/// The study: its UID, and how much of it there is.
+pub fn study(sending: &Sending, version: Hl7Version) -> Result<Vec<u8>, MapError> {
+    let facts = sending.facts;
+    let uid = Observation {
+        code: Some(Coding { code: DICOM_STUDY.0.into(), text: DICOM_STUDY.1.into(), system: dicom() }),
+        value: Value::Text(facts.study.instance_uid.clone()),
+        status: "F".into(),
+        completed: sending.started(),
+        ..Observation::default()
+    };
+    let instances: usize = facts.series.iter().map(|(_, instances)| instances.len()).sum();
+    let mut count = vec![format!("Series: {}, instances: {instances}", facts.series.len())];
+    let modalities = sending.modalities().join(", ");
+    if !modalities.is_empty() {
+        count.push(format!("Modalities: {modalities}"));
+    }
+    let mut message = head(sending, version, None, "R");
+    push(&mut message, sending, version, 1, &uid, "1");
+    comments(&mut message, &count);
+    message.encode(sending.parcel.target.charset)
+}
+
+/// Measurements, an OBX each.
+pub fn measurements(
+    sending: &Sending,
+    report: &MeasurementReport,
+    part: &[&Measurement],
+    version: Hl7Version,
+) -> Result<Vec<u8>, MapError> {
+    let is_final = Sending::is_final(&report.completion, &report.verification);
+    let mut message = head(sending, version, Some(&report.title), if is_final { "F" } else { "P" });
+    // Numbered over the whole report, so that a part sent later takes no other's place.
+    let sub_ids = sub_ids(&report.measurements);
+    for (at, measurement) in part.iter().enumerate() {
+        let value = match Decimal::parse(&measurement.value) {
+            _ if measurement.value.is_empty() => Value::Absent,
+            Some(number) => Value::Number(number),
+            None => Value::Text(measurement.value.clone()),
+        };
+        let unit = measurement.unit.clone().unwrap_or_default();
+        let status = match (&value, is_final) {
+            (Value::Absent, _) => "X",
+            (_, true) => "F",
+            (_, false) => "P",
+        };
+        let observation = Observation {
+            code: Some(measurement.code.clone()),
+            value,
+            unit: if unit.text.is_empty() { unit.code } else { unit.text },
+            ucum: measurement.ucum.clone(),
+            status: status.into(),
+            completed: sending.effective(report, Some(measurement)),
+            ..Observation::default()
+        };
+        let sub_id = sub_ids.get(measurement.path.as_str()).map_or("", String::as_str);
+        let mut segment = segment(sending, version, at + 1, &observation, sub_id);
+        if let Some(method) = &measurement.method {
+            segment = segment.written(17, super::coded(method));
+        }
+        if let Some(site) = measurement.site.as_ref().filter(|_| version >= Hl7Version::V28) {
+            segment = segment.written(20, super::coded(site));
+        }
+        message.push(segment);
+        comments(&mut message, &[words(measurement)]);
+    }
+    message.encode(sending.parcel.target.charset)
+}
+
+/// A document as OBX ED.
+pub fn document(sending: &Sending, document: &Document, version: Hl7Version) -> Result<Vec<u8>, MapError> {
+    let instance = document.instance;
+    let is_final = Sending::is_final(&instance.completion, &instance.verification);
+    let observation = Observation {
+        code: Some(document.code.cloned().unwrap_or_else(|| Coding::loinc(IMAGING_DOCUMENT.0, IMAGING_DOCUMENT.1))),
+        value: Value::Data {
+            media_type: if instance.media_type.is_empty() { "application/pdf" } else { &instance.media_type }.into(),
+            base64: base64::engine::general_purpose::STANDARD.encode(document.bytes),
+        },
+        status: if is_final { "F" } else { "P" }.into(),
+        completed: instance.made.timestamp(sending.facts.zone).or_else(|| sending.started()),
+        ..Observation::default()
+    };
+    let mut message = head(sending, version, None, if is_final { "F" } else { "P" });
+    push(&mut message, sending, version, 1, &observation, "1");
+    let title = Some(instance.title.clone()).filter(|t| !t.is_empty());
+    comments(&mut message, &title.into_iter().collect::<Vec<_>>());
+    message.encode(sending.parcel.target.charset)
+}
+
+/// The status of an order. From 2.5.1 on an order with everything IPC asks for goes as OMI, another as OMG.
+pub fn order_status(sending: &Sending, status: ImagingOrderStatus, version: Hl7Version) -> Result<Vec<u8>, MapError> {
+    let parcel = &sending.parcel;
+    let (order_status, step_status) = match status {
+        ImagingOrderStatus::InProgress => ("IP", "I"),
+        ImagingOrderStatus::Completed => ("CM", "R"),
+        ImagingOrderStatus::Discontinued => ("DC", "X"),
+    };
+    let request = sending.facts.request;
+    let (accession, _) = accession(sending.facts);
+    let ipc = request.filter(|r| {
+        !r.requested_procedure_id.is_empty() && !r.scheduled_procedure_step_id.is_empty() && !accession.is_empty()
+    });
+    let kind = match (version < Hl7Version::V251, ipc) {
+        (true, _) => ["ORM", "O01", "ORM_O01"],
+        (false, Some(_)) => ["OMI", "O23", "OMI_O23"],
+        (false, None) => ["OMG", "O19", "OMG_O19"],
+    };
+    let mut message = Message::default();
+    message.push(msh(parcel, version).components(9, &kind));
+    message.push(pid(parcel));
+    let (placer, filler) = (super::placer(parcel), super::filler(parcel));
+    message.push(
+        Segment::new("ORC")
+            .text(1, "SC")
+            .written(2, placer.clone())
+            .written(3, filler.clone())
+            .text(5, order_status)
+            .text(9, &made(parcel)),
+    );
+    message.push(observation_request(sending, version, None, step_status));
+    if let Some(request) = ipc.filter(|_| kind[0] == "OMI") {
+        let modality = sending.modalities().first().map_or("", |m| *m);
+        message.push(
+            Segment::new("IPC")
+                .components(1, &[accession.expose()])
+                .components(2, &[request.requested_procedure_id.expose()])
+                .components(3, &[&sending.facts.study.instance_uid])
+                .components(4, &[request.scheduled_procedure_step_id.expose()])
+                .components(5, &[modality]),
+        );
+    }
+    message.encode(parcel.target.charset)
+}
+
+/// MSH, PID, ORC, OBR.
+fn head(sending: &Sending, version: Hl7Version, title: Option<&Coding>, status: &str) -> Message {
+    let parcel = &sending.parcel;
+    let mut message = Message::default();
+    message.push(msh(parcel, version));
+    message.push(pid(parcel));
+    let (placer, filler) = (super::placer(parcel), super::filler(parcel));
+    message.push(Segment::new("ORC").text(1, "RE").written(2, placer).written(3, filler));
+    message.push(observation_request(sending, version, title, status));
+    message
+}
+
+fn observation_request(sending: &Sending, version: Hl7Version, title: Option<&Coding>, status: &str) -> Segment {
+    let parcel = &sending.parcel;
+    let service = parcel.report.order.universal_service_id.as_ref().or(title).cloned();
+    let service = service.unwrap_or_else(|| Coding::loinc(IMAGING_DOCUMENT.0, IMAGING_DOCUMENT.1));
+    obr(parcel, version, super::placer(parcel), super::filler(parcel))
+        .written(4, super::coded(&service))
+        .text(7, &time(sending.started().as_ref()))
+        .text(24, sending.section(title).0)
+        .text(25, status)
+}
+
+fn push(message: &mut Message, sending: &Sending, version: Hl7Version, at: usize, of: &Observation, sub_id: &str) {
+    message.push(segment(sending, version, at, of, sub_id));
+}
+
+fn segment(sending: &Sending, version: Hl7Version, at: usize, of: &Observation, sub_id: &str) -> Segment {
+    let outgoing = Outgoing { observation: of, index: at - 1, name: String::new(), sub_id: 1 };
+    obx(&sending.parcel, version, at, &outgoing).text(4, sub_id)
+}
+
+/// OBX-4 of every measurement, by its path: site, side and fetus, and a count where these and the code are the same.
+fn sub_ids(measurements: &[Measurement]) -> HashMap<&str, String> {
+    let mut counts: HashMap<(&str, String), usize> = HashMap::new();
+    let mut ids = HashMap::new();
+    // Raw values come last, so that whether a site takes them moves no other.
+    let (raw, results): (Vec<&Measurement>, Vec<&Measurement>) = measurements.iter().partition(|m| m.is_raw);
+    for measurement in results.into_iter().chain(raw) {
+        let code = |coding: &Option<Coding>| coding.as_ref().map(|c| c.code.clone()).unwrap_or_default();
+        let side = side(&code(&measurement.laterality)).to_string();
+        let fetus = Some(&measurement.fetus).filter(|f| !f.is_empty()).map(|f| format!("F{f}")).unwrap_or_default();
+        let parts: Vec<String> = [code(&measurement.site), side, fetus].into_iter().filter(|p| !p.is_empty()).collect();
+        let place = parts.join("-");
+        // Room for the count; what does not fit is told apart by the count alone.
+        let place = if place.chars().count() > SUB_ID_CHARS_MAX - 4 { String::new() } else { place };
+        let count = counts.entry((&measurement.code.code, place.clone())).or_default();
+        *count += 1;
+        let id = match (place.is_empty(), *count) {
+            (true, n) => n.to_string(),
+            (false, 1) => place,
+            (false, n) => format!("{place}.{n}"),
+        };
+        ids.insert(measurement.path.as_str(), id);
+    }
+    ids
+}
+
+/// Sides in SNOMED RT and CT; another code stands for itself.
+fn side(code: &str) -> &str {
+    match code {
+        "G-A101" | "7771000" => "L",
+        "G-A100" | "24028007" => "R",
+        "G-A102" | "51440002" => "B",
+        other => other,
+    }
+}
+
+/// What is said about a measurement, in words.
+fn words(m: &Measurement) -> String {
+    let text = |c: &Coding| if c.text.is_empty() { c.code.clone() } else { c.text.clone() };
+    let named = [
+        ("Site", &m.site),
+        ("Laterality", &m.laterality),
+        ("Mode", &m.mode),
+        ("Method", &m.method),
+        ("Derivation", &m.derivation),
+        ("Cardiac cycle point", &m.cycle_point),
+        ("Direction of flow", &m.direction),
+        ("Selection", &m.selection),
+        ("Qualifier", &m.qualifier),
+    ];
+    let mut words: Vec<String> =
+        named.into_iter().filter_map(|(name, coding)| Some(format!("{name}: {}", text(coding.as_ref()?)))).collect();
+    for (name, value) in [("Fetus", &m.fetus), ("Tracking id", &m.tracking)] {
+        if !value.is_empty() {
+            words.push(format!("{name}: {value}"));
+        }
+    }
+    words.extend(m.modifiers.iter().map(|modifier| {
+        let value = match &modifier.value {
+            ModifierValue::Coded(coding) => text(coding),
+            ModifierValue::Text(text) => text.clone(),
+            ModifierValue::Number { value, unit } => format!("{value} {unit}"),
+        };
+        format!("{}: {value}", text(&modifier.name))
+    }));
+    words.join("; ")
+}
+
+fn dicom() -> CodingSystem {
+    CodingSystem::Other("DCM".into())
+}

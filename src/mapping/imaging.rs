@@ -1,0 +1,277 @@
+//! Imaging for the EHR: a study, the measurements of a structured report, an encapsulated document, the status of an
+//! order. Pure, like the rest of the mapping: the same facts give the same bytes (invariant I5).
+//!
+//! | | FHIR R4 | HL7 v2 |
+//! |---|---|---|
+//! | [`study`] | ImagingStudy, Endpoint | ORU^R01 with the Study Instance UID |
+//! | [`measurements`] | an Observation a number, a panel a group, DiagnosticReport | ORU^R01, an OBX NM a number |
+//! | [`document`] | DocumentReference | ORU^R01, OBX ED |
+//! | [`order_status`] | nothing: the EHR owns the ServiceRequest | ORM^O01, from 2.5.1 on OMG^O19 or OMI^O23 |
+
+use super::fhir::imaging as fhir;
+use super::hl7::imaging as hl7;
+use super::{Format, Identity, MESSAGE_ID_CHARS_MAX, MapError, Origin, Parcel, Target};
+use crate::clinical::imaging::{ImagingRequest, Instance, Measurement, MeasurementReport, Series, Study};
+use crate::clinical::{Coding, Instrument, Order, Patient, Phi, Report, Timestamp};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What an EHR wants of imaging, besides [`Target`].
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ImagingProfile {
+    /// Base address of the PACS' WADO-RS, such as `https://pacs.example/dicom-web`: named in ImagingStudy as Endpoint.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub wado_rs: String,
+    /// Identifier system (URI) of accession numbers whose issuer the modality does not name.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub accession_system: String,
+    /// Send the single values too where the report chose one or took their mean.
+    pub raw_values: bool,
+}
+
+/// What is known of a study.
+#[derive(Debug, Clone)]
+pub struct StudyFacts<'a> {
+    /// Whose it is: of the order where there is one, else of the objects.
+    pub patient: &'a Patient,
+    /// The study.
+    pub study: &'a Study,
+    /// The request it answers, with the numbers the EHR gave it.
+    pub request: Option<&'a ImagingRequest>,
+    /// Every series that is in custody, with its instances.
+    pub series: Vec<(&'a Series, Vec<&'a Instance>)>,
+    /// Zone of the site, for objects that name no offset of their own.
+    pub zone: &'a jiff::tz::TimeZone,
+}
+
+/// A document that came as an instance (PS3.3 A.45).
+#[derive(Debug, Clone, Copy)]
+pub struct Document<'a> {
+    /// The instance: its UID, title, media type and flags.
+    pub instance: &'a Instance,
+    /// What kind of document it is, (0040,A043).
+    pub code: Option<&'a Coding>,
+    /// The document, without padding.
+    pub bytes: &'a [u8],
+}
+
+/// Where an imaging order stands (HL7 table 0038).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImagingOrderStatus {
+    /// The modality began: MPPS IN PROGRESS.
+    InProgress,
+    /// Done: MPPS COMPLETED, or the study is stable.
+    Completed,
+    /// Broken off: MPPS DISCONTINUED.
+    Discontinued,
+}
+
+/// The study itself. Sent again whenever something was added; it replaces what was sent before.
+pub fn study(
+    facts: &StudyFacts,
+    target: &Target,
+    profile: &ImagingProfile,
+    origin: &Origin,
+) -> Result<Vec<u8>, MapError> {
+    send(facts, target, profile, origin, |sending| match target.format {
+        Format::Hl7V2(version) => hl7::study(sending, version),
+        Format::FhirTransaction | Format::FhirWrites => fhir::study(sending),
+    })
+}
+
+/// Some measurements of a report, named by their index: those without doubts now, others when they are released.
+/// Raw values among them go out only where the profile wants them.
+pub fn measurements(
+    facts: &StudyFacts,
+    report: &MeasurementReport,
+    part: &[usize],
+    target: &Target,
+    profile: &ImagingProfile,
+    origin: &Origin,
+) -> Result<Vec<u8>, MapError> {
+    let wanted = |m: &&Measurement| profile.raw_values || !m.is_raw;
+    let part: Vec<&Measurement> = part.iter().filter_map(|at| report.measurements.get(*at)).filter(wanted).collect();
+    if part.is_empty() {
+        return Err(MapError::Empty);
+    }
+    if let Some(at) = part.iter().position(|m| m.code.code.is_empty() && m.code.text.is_empty()) {
+        return Err(MapError::NoCode(at + 1));
+    }
+    send(facts, target, profile, origin, |sending| match target.format {
+        Format::Hl7V2(version) => hl7::measurements(sending, report, &part, version),
+        Format::FhirTransaction | Format::FhirWrites => fhir::measurements(sending, report, &part),
+    })
+}
+
+/// An encapsulated document.
+pub fn document(
+    facts: &StudyFacts,
+    document: Document,
+    target: &Target,
+    profile: &ImagingProfile,
+    origin: &Origin,
+) -> Result<Vec<u8>, MapError> {
+    if document.bytes.is_empty() {
+        return Err(MapError::Empty);
+    }
+    send(facts, target, profile, origin, |sending| match target.format {
+        Format::Hl7V2(version) => hl7::document(sending, &document, version),
+        Format::FhirTransaction | Format::FhirWrites => fhir::document(sending, &document),
+    })
+}
+
+/// Where an order stands, for the EHR that placed it. `None` for a study nobody ordered, and in FHIR, where the EHR
+/// owns its ServiceRequest.
+pub fn order_status(
+    facts: &StudyFacts,
+    status: ImagingOrderStatus,
+    target: &Target,
+    origin: &Origin,
+) -> Result<Option<Vec<u8>>, MapError> {
+    let is_ordered = facts.request.is_some_and(|r| !r.placer_order_number.is_empty());
+    let Format::Hl7V2(version) = target.format else { return Ok(None) };
+    if !is_ordered {
+        return Ok(None);
+    }
+    send(facts, target, &ImagingProfile::default(), origin, |sending| hl7::order_status(sending, status, version))
+        .map(Some)
+}
+
+/// Everything one message about a study is made from.
+pub(super) struct Sending<'a> {
+    pub facts: &'a StudyFacts<'a>,
+    pub profile: &'a ImagingProfile,
+    /// Patient, order and equipment, as results of analyzers have them.
+    pub parcel: Parcel<'a>,
+}
+
+impl Sending<'_> {
+    /// When the study began.
+    pub fn started(&self) -> Option<Timestamp> {
+        self.facts.study.started.timestamp(self.facts.zone)
+    }
+
+    /// When a number was true of the patient: observed, else when the report was made, else when the study began.
+    pub fn effective(&self, report: &MeasurementReport, measurement: Option<&Measurement>) -> Option<Timestamp> {
+        let observed = measurement.and_then(|m| m.observed.timestamp(self.facts.zone));
+        observed.or_else(|| report.made.timestamp(self.facts.zone)).or_else(|| self.started())
+    }
+
+    /// The modalities of the study, each once.
+    pub fn modalities(&self) -> Vec<&str> {
+        let mut modalities: Vec<&str> = Vec::new();
+        for (series, _) in &self.facts.series {
+            if !series.modality.is_empty() && !modalities.contains(&series.modality.as_str()) {
+                modalities.push(&series.modality);
+            }
+        }
+        modalities
+    }
+
+    /// HL7 table 0074: the section that makes such studies, with its name.
+    pub fn section(&self, title: Option<&Coding>) -> (&'static str, &'static str) {
+        match title.map(|t| t.code.as_str()) {
+            Some("125200") => return ("CUS", "Cardiac Ultrasound"),
+            Some("125100") => return ("VUS", "Vascular Ultrasound"),
+            Some("125000") => return ("OUS", "OB Ultrasound"),
+            _ => {}
+        }
+        let known = self.modalities().into_iter().find_map(|modality| match modality {
+            "US" => Some(("RUS", "Radiology Ultrasound")),
+            "CT" => Some(("CT", "CAT Scan")),
+            "MR" => Some(("NMR", "Nuclear Magnetic Resonance")),
+            "NM" | "PT" => Some(("NMS", "Nuclear Medicine Scan")),
+            "CR" | "DX" | "MG" => Some(("RX", "Radiograph")),
+            "ECG" => Some(("EC", "Electrocardiac (e.g., EKG, EEC, Holter)")),
+            _ => None,
+        });
+        known.unwrap_or(("RAD", "Radiology"))
+    }
+
+    /// True when a report says that somebody answers for it.
+    pub fn is_final(completion: &str, verification: &str) -> bool {
+        verification == "VERIFIED" && completion != "PARTIAL"
+    }
+}
+
+/// Makes the parcel and hands it to one of the formats.
+fn send(
+    facts: &StudyFacts,
+    target: &Target,
+    profile: &ImagingProfile,
+    origin: &Origin,
+    write: impl FnOnce(&Sending) -> Result<Vec<u8>, MapError>,
+) -> Result<Vec<u8>, MapError> {
+    if !(1..=MESSAGE_ID_CHARS_MAX).contains(&origin.message_id.chars().count()) {
+        return Err(MapError::MessageId);
+    }
+    if facts.patient.id.is_empty() {
+        return Err(MapError::NoPatient);
+    }
+    if facts.study.instance_uid.is_empty() {
+        return Err(MapError::NoStudy);
+    }
+    let mut report = Report { instrument: instrument(facts), patient: facts.patient.clone(), ..Report::default() };
+    let mut identity = Identity::new(&report, &report.order, origin, &target.fhir.gateway_system);
+    report.order = order(facts, &identity, origin);
+    identity = Identity::new(&report, &report.order, origin, &target.fhir.gateway_system);
+    write(&Sending {
+        facts,
+        profile,
+        parcel: Parcel { report: &report, results: Vec::new(), target, origin, identity },
+    })
+}
+
+/// The equipment of the first series that names any.
+fn instrument(facts: &StudyFacts) -> Instrument {
+    let named =
+        facts.series.iter().map(|(series, _)| *series).find(|s| !s.manufacturer.is_empty() || !s.model.is_empty());
+    let Some(series) = named else { return Instrument::default() };
+    Instrument {
+        vendor: series.manufacturer.clone(),
+        model: series.model.clone(),
+        name: series.station.clone(),
+        sender: String::new(),
+        serial_number: series.serial_number.clone(),
+        software_version: series.software_version.clone(),
+    }
+}
+
+/// The numbers of the order: the EHR's as they came, and as the filler's the accession number, as IHE has it.
+fn order(facts: &StudyFacts, identity: &Identity, origin: &Origin) -> Order {
+    let nothing = ImagingRequest::default();
+    let request = facts.request.unwrap_or(&nothing);
+    let (accession, accession_authority) = accession(facts);
+    let (filler, namespace) = if !request.filler_order_number.is_empty() {
+        (request.filler_order_number.clone(), request.filler_authority.clone())
+    } else if !accession.is_empty() {
+        (accession.clone(), accession_authority.to_string())
+    } else {
+        (Phi::new(identity.study_filler(&facts.study.instance_uid)), origin.gateway.clone())
+    };
+    let performed = || facts.study.procedures.first().cloned();
+    let described = || {
+        let text = [&request.description, &facts.study.description].into_iter().find(|d| !d.is_empty());
+        text.map(|text| Coding::local("", text.as_str()))
+    };
+    Order {
+        placer_order_number: request.placer_order_number.clone(),
+        placer_namespace: Some(request.placer_authority.clone()),
+        filler_order_number: filler,
+        filler_namespace: Some(namespace),
+        universal_service_id: request.procedure.clone().or_else(performed).or_else(described),
+        ..Order::default()
+    }
+}
+
+/// The accession number with who gave it: of the request, else of the study.
+pub(super) fn accession<'a>(facts: &StudyFacts<'a>) -> (&'a Phi, &'a str) {
+    match facts.request {
+        Some(request) if !request.accession_number.is_empty() => {
+            (&request.accession_number, &request.accession_authority)
+        }
+        _ => (&facts.study.accession_number, &facts.study.accession_authority),
+    }
+}

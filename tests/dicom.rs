@@ -27,3 +27,5 @@ mod golden;
 mod mapping;
 #[path = "dicom/meaning.rs"]
 mod meaning;
+#[path = "dicom/mutated.rs"]
+mod mutated;

@@ -13,14 +13,17 @@
 //! | `structured_report` | the measurements of a structured report |
 //! | `file_meta` | the head of a DICOM file |
 //! | `write` | data sets out |
+//! | `rewrite`, `deidentify` | what one destination gets other than it came |
 //!
 //! `dicom-object` is not used to read: it opens neither sequences of VR UN and undefined length nor files without a
 //! group length, and reads text by the first of several character sets only.
 
 mod charset;
+pub mod deidentify;
 mod dictionary;
 mod file_meta;
 mod head;
+pub mod rewrite;
 mod structured_report;
 mod walker;
 mod write;

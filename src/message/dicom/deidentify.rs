@@ -1,0 +1,317 @@
+//! The Basic Application Level Confidentiality Profile (PS3.15 annex E), as a table: attribute, action.
+//!
+//! A subset: the attributes that modalities and structured reports write. What the table does not name is treated by
+//! what it is: private attributes, overlays, curves and group lengths go, names of persons are emptied, a UID that is
+//! not one of the Standard's is replaced. Pixels are not looked at: objects that say they have text burned in, and
+//! encapsulated documents, are refused by the rewriter.
+
+use super::{Tag, VR, tags};
+use ring::hmac;
+
+/// What is written to (0012,0063) of a data set that was treated.
+pub const METHOD: &str = "PS3.15 Basic Profile, subset of afferent";
+
+/// What becomes of an attribute (PS3.15 table E.1-1a).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// D: a value of the same kind that says nothing.
+    Dummy,
+    /// Z: no value.
+    Empty,
+    /// X: gone.
+    Remove,
+    /// U: a UID derived from the old one by a keyed hash, the same wherever the old one stands.
+    NewUid,
+    /// D, derived by a keyed hash: the objects of one patient stay together and lead back to nobody.
+    Pseudonym,
+    /// K: kept; the items of a sequence are treated each.
+    Keep,
+}
+
+/// What the basic profile does to an attribute.
+pub fn basic(tag: Tag, vr: VR) -> Action {
+    match tag {
+        Tag(_, 0) => Action::Remove,
+        Tag(group, _) if group % 2 == 1 => Action::Remove,
+        // Curves and overlays may hold drawn names; overlay planes are kept as little as private data.
+        Tag(0x5000..=0x50ff | 0x6000..=0x60ff, _) => Action::Remove,
+        tags::PATIENT_NAME | tags::PATIENT_ID => Action::Pseudonym,
+        _ if EMPTIED.contains(&tag) => Action::Empty,
+        _ if REPLACED.contains(&tag) => Action::Dummy,
+        _ if REMOVED.contains(&tag) => Action::Remove,
+        _ => match vr {
+            VR::UI => Action::NewUid,
+            VR::PN => Action::Empty,
+            _ => Action::Keep,
+        },
+    }
+}
+
+/// A value that says nothing, for attributes that must have one.
+pub fn dummy(vr: VR) -> &'static str {
+    match vr {
+        VR::DA => "19000101",
+        VR::TM => "000000",
+        VR::DT => "19000101000000",
+        VR::AS => "000Y",
+        VR::DS | VR::IS => "0",
+        VR::PN => "REMOVED^",
+        _ => "REMOVED",
+    }
+}
+
+/// Makes names from names, with a key that only the site has.
+pub struct Pseudonyms(hmac::Key);
+
+impl Pseudonyms {
+    /// With a secret of the destination, of any length.
+    pub fn new(secret: &[u8]) -> Pseudonyms {
+        Pseudonyms(hmac::Key::new(hmac::HMAC_SHA256, secret))
+    }
+
+    /// The UID that stands for another: `2.25.` and a UUID (PS3.5 B.2). One of the Standard's own stays as it is.
+    pub fn uid(&self, uid: &str) -> String {
+        if uid.is_empty() || uid.starts_with("1.2.840.10008.") {
+            return uid.to_string();
+        }
+        let digest = self.digest("uid", uid);
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&digest.as_ref()[..16]);
+        // Version 8, "custom" (RFC 9562), and its variant.
+        bytes[6] = bytes[6] & 0x0f | 0x80;
+        bytes[8] = bytes[8] & 0x3f | 0x80;
+        format!("2.25.{}", u128::from_be_bytes(bytes))
+    }
+
+    /// What stands for a patient id or name.
+    pub fn name(&self, kind: &str, text: &str) -> String {
+        if text.is_empty() {
+            return String::new();
+        }
+        let digest = self.digest(kind, text);
+        let digits: String = digest.as_ref()[..8].iter().map(|b| format!("{b:02X}")).collect();
+        format!("ANON{digits}")
+    }
+
+    fn digest(&self, kind: &str, text: &str) -> hmac::Tag {
+        hmac::sign(&self.0, format!("{kind}:{text}").as_bytes())
+    }
+}
+
+/// Z of the table.
+const EMPTIED: [Tag; 13] = [
+    tags::STUDY_DATE,
+    tags::STUDY_TIME,
+    tags::STUDY_ID,
+    tags::CONTENT_DATE,
+    tags::CONTENT_TIME,
+    tags::ACCESSION_NUMBER,
+    tags::REFERRING_PHYSICIAN_NAME,
+    tags::PATIENT_BIRTH_DATE,
+    tags::PATIENT_SEX,
+    tags::CONTENT_CREATOR_NAME,
+    tags::CONTRAST_BOLUS_AGENT,
+    tags::PLACER_ORDER_NUMBER_IMAGING_SERVICE_REQUEST,
+    tags::FILLER_ORDER_NUMBER_IMAGING_SERVICE_REQUEST,
+];
+
+/// D of the table: required where they stand, so they cannot be emptied.
+const REPLACED: [Tag; 8] = [
+    tags::VERIFYING_OBSERVER_NAME,
+    tags::VERIFYING_ORGANIZATION,
+    tags::VERIFICATION_DATE_TIME,
+    tags::PERSON_NAME,
+    tags::DATE_TIME,
+    tags::DATE,
+    tags::TIME,
+    tags::TEXT_VALUE,
+];
+
+/// X of the table. Old modalities still write what is retired by now.
+#[expect(deprecated)]
+const REMOVED: &[Tag] = &[
+    tags::ADMITTING_DATE,
+    tags::ADMITTING_TIME,
+    tags::ADMITTING_DIAGNOSES_DESCRIPTION,
+    tags::ADMITTING_DIAGNOSES_CODE_SEQUENCE,
+    tags::ADMISSION_ID,
+    tags::ADDITIONAL_PATIENT_HISTORY,
+    tags::ALLERGIES,
+    tags::ACQUISITION_COMMENTS,
+    tags::ACQUISITION_DEVICE_PROCESSING_DESCRIPTION,
+    tags::ACQUISITION_PROTOCOL_DESCRIPTION,
+    tags::AUTHOR_OBSERVER_SEQUENCE,
+    tags::BRANCH_OF_SERVICE,
+    tags::CASSETTE_ID,
+    tags::CLINICAL_TRIAL_SPONSOR_NAME,
+    tags::COMMENTS_ON_THE_PERFORMED_PROCEDURE_STEP,
+    tags::CONFIDENTIALITY_CONSTRAINT_ON_PATIENT_DATA_DESCRIPTION,
+    tags::CONTENT_CREATOR_IDENTIFICATION_CODE_SEQUENCE,
+    tags::CONTRIBUTING_EQUIPMENT_SEQUENCE,
+    tags::CONTRIBUTION_DESCRIPTION,
+    tags::COUNTRY_OF_RESIDENCE,
+    tags::CURRENT_PATIENT_LOCATION,
+    tags::CUSTODIAL_ORGANIZATION_SEQUENCE,
+    tags::DERIVATION_DESCRIPTION,
+    tags::DETECTOR_ID,
+    tags::DEVICE_SERIAL_NUMBER,
+    tags::DISCHARGE_DIAGNOSIS_DESCRIPTION,
+    tags::ETHNIC_GROUP,
+    tags::FRAME_COMMENTS,
+    tags::GANTRY_ID,
+    tags::GENERATOR_ID,
+    tags::IMAGE_COMMENTS,
+    tags::IMAGE_PRESENTATION_COMMENTS,
+    tags::IMAGING_SERVICE_REQUEST_COMMENTS,
+    tags::IMPRESSIONS,
+    tags::INSTITUTION_ADDRESS,
+    tags::INSTITUTION_CODE_SEQUENCE,
+    tags::INSTITUTION_NAME,
+    tags::INSTITUTIONAL_DEPARTMENT_NAME,
+    tags::INSURANCE_PLAN_IDENTIFICATION,
+    tags::ISSUER_OF_ACCESSION_NUMBER_SEQUENCE,
+    tags::ISSUER_OF_ADMISSION_ID,
+    tags::ISSUER_OF_ADMISSION_ID_SEQUENCE,
+    tags::ISSUER_OF_PATIENT_ID,
+    tags::ISSUER_OF_PATIENT_ID_QUALIFIERS_SEQUENCE,
+    tags::LAST_MENSTRUAL_DATE,
+    tags::MEDICAL_ALERTS,
+    tags::MEDICAL_RECORD_LOCATOR,
+    tags::MILITARY_RANK,
+    tags::MODIFIED_ATTRIBUTES_SEQUENCE,
+    tags::NAME_OF_PHYSICIANS_READING_STUDY,
+    tags::PHYSICIANS_READING_STUDY_IDENTIFICATION_SEQUENCE,
+    tags::PHYSICIANS_OF_RECORD,
+    tags::PHYSICIANS_OF_RECORD_IDENTIFICATION_SEQUENCE,
+    tags::OCCUPATION,
+    tags::OPERATOR_IDENTIFICATION_SEQUENCE,
+    tags::OPERATORS_NAME,
+    tags::ORIGINAL_ATTRIBUTES_SEQUENCE,
+    tags::ORDER_CALLBACK_PHONE_NUMBER,
+    tags::ORDER_ENTERED_BY,
+    tags::ORDER_ENTERER_LOCATION,
+    tags::OTHER_PATIENT_I_DS,
+    tags::OTHER_PATIENT_I_DS_SEQUENCE,
+    tags::OTHER_PATIENT_NAMES,
+    tags::PARTICIPANT_SEQUENCE,
+    tags::PATIENT_ADDRESS,
+    tags::PATIENT_AGE,
+    tags::PATIENT_BIRTH_NAME,
+    tags::PATIENT_BIRTH_TIME,
+    tags::PATIENT_COMMENTS,
+    tags::PATIENT_INSTITUTION_RESIDENCE,
+    tags::PATIENT_INSURANCE_PLAN_CODE_SEQUENCE,
+    tags::PATIENT_MOTHER_BIRTH_NAME,
+    tags::PATIENT_PRIMARY_LANGUAGE_CODE_SEQUENCE,
+    tags::PATIENT_RELIGIOUS_PREFERENCE,
+    tags::PATIENT_SIZE,
+    tags::PATIENT_STATE,
+    tags::PATIENT_TELECOM_INFORMATION,
+    tags::PATIENT_TELEPHONE_NUMBERS,
+    tags::PATIENT_TRANSPORT_ARRANGEMENTS,
+    tags::PATIENT_WEIGHT,
+    tags::PERFORMED_LOCATION,
+    tags::PERFORMED_PROCEDURE_STEP_DESCRIPTION,
+    tags::PERFORMED_PROCEDURE_STEP_ID,
+    tags::PERFORMED_PROCEDURE_STEP_START_DATE,
+    tags::PERFORMED_PROCEDURE_STEP_START_TIME,
+    tags::PERFORMED_PROCEDURE_STEP_END_DATE,
+    tags::PERFORMED_PROCEDURE_STEP_END_TIME,
+    tags::PERFORMED_STATION_AE_TITLE,
+    tags::PERFORMED_STATION_NAME,
+    tags::PERFORMED_STATION_NAME_CODE_SEQUENCE,
+    tags::PERFORMING_PHYSICIAN_NAME,
+    tags::PERFORMING_PHYSICIAN_IDENTIFICATION_SEQUENCE,
+    tags::PERSON_ADDRESS,
+    tags::PERSON_IDENTIFICATION_CODE_SEQUENCE,
+    tags::PERSON_TELEPHONE_NUMBERS,
+    tags::PLATE_ID,
+    tags::PREGNANCY_STATUS,
+    tags::PRE_MEDICATION,
+    tags::PROTOCOL_NAME,
+    tags::REASON_FOR_STUDY,
+    tags::REASON_FOR_THE_REQUESTED_PROCEDURE,
+    tags::REFERENCED_PATIENT_SEQUENCE,
+    tags::REFERENCED_PERFORMED_PROCEDURE_STEP_SEQUENCE,
+    tags::REFERENCED_REQUEST_SEQUENCE,
+    tags::REFERENCED_STUDY_SEQUENCE,
+    tags::REFERENCED_VISIT_SEQUENCE,
+    tags::REFERRING_PHYSICIAN_ADDRESS,
+    tags::REFERRING_PHYSICIAN_IDENTIFICATION_SEQUENCE,
+    tags::REFERRING_PHYSICIAN_TELEPHONE_NUMBERS,
+    tags::REGION_OF_RESIDENCE,
+    tags::REQUEST_ATTRIBUTES_SEQUENCE,
+    tags::REQUESTED_PROCEDURE_COMMENTS,
+    tags::REQUESTED_PROCEDURE_DESCRIPTION,
+    tags::REQUESTED_PROCEDURE_ID,
+    tags::REQUESTED_PROCEDURE_LOCATION,
+    tags::REQUESTING_PHYSICIAN,
+    tags::REQUESTING_SERVICE,
+    tags::RESPONSIBLE_ORGANIZATION,
+    tags::RESPONSIBLE_PERSON,
+    tags::RETRIEVE_AE_TITLE,
+    tags::REVIEWER_NAME,
+    tags::SCHEDULED_PERFORMING_PHYSICIAN_NAME,
+    tags::SCHEDULED_PROCEDURE_STEP_ID,
+    tags::SCHEDULED_PROCEDURE_STEP_LOCATION,
+    tags::SCHEDULED_STATION_AE_TITLE,
+    tags::SCHEDULED_STATION_NAME,
+    tags::SERIES_DATE,
+    tags::SERIES_TIME,
+    tags::SERIES_DESCRIPTION,
+    tags::SERVICE_EPISODE_DESCRIPTION,
+    tags::SERVICE_EPISODE_ID,
+    tags::SMOKING_STATUS,
+    tags::SPECIAL_NEEDS,
+    tags::STATION_NAME,
+    tags::STUDY_COMMENTS,
+    tags::STUDY_DESCRIPTION,
+    tags::TEXT_COMMENTS,
+    tags::TEXT_STRING,
+    tags::TIMEZONE_OFFSET_FROM_UTC,
+    tags::VISIT_COMMENTS,
+    tags::ACQUISITION_DATE,
+    tags::ACQUISITION_TIME,
+    tags::ACQUISITION_DATE_TIME,
+    tags::DATE_OF_LAST_CALIBRATION,
+    tags::TIME_OF_LAST_CALIBRATION,
+    tags::DATE_OF_SECONDARY_CAPTURE,
+    tags::TIME_OF_SECONDARY_CAPTURE,
+    tags::FRAME_ACQUISITION_DATE_TIME,
+    tags::FRAME_REFERENCE_DATE_TIME,
+    tags::INSTANCE_CREATION_DATE,
+    tags::INSTANCE_CREATION_TIME,
+    tags::ICON_IMAGE_SEQUENCE,
+    tags::DIGITAL_SIGNATURES_SEQUENCE,
+    tags::ENCRYPTED_ATTRIBUTES_SEQUENCE,
+    tags::CURVE_DATE,
+    tags::OVERLAY_DATE,
+    tags::CURVE_TIME,
+    tags::OVERLAY_TIME,
+    tags::OBSERVATION_DATE_TIME,
+    tags::RADIOPHARMACEUTICAL_START_DATE_TIME,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uid_is_replaced_the_same_way_everywhere_and_only_with_the_key() {
+        let (ours, theirs) = (Pseudonyms::new(b"ours"), Pseudonyms::new(b"theirs"));
+        assert_eq!(ours.uid("1.2.3"), ours.uid("1.2.3"));
+        assert_ne!(ours.uid("1.2.3"), theirs.uid("1.2.3"));
+        assert_ne!(ours.uid("1.2.3"), ours.uid("1.2.4"));
+        assert!(super::super::is_uid(&ours.uid("1.2.3")));
+        assert_eq!(ours.uid("1.2.840.10008.5.1.4.1.1.2"), "1.2.840.10008.5.1.4.1.1.2");
+    }
+
+    #[test]
+    fn no_attribute_stands_in_two_lists() {
+        let mut all: Vec<Tag> = EMPTIED.iter().chain(&REPLACED).chain(REMOVED).copied().collect();
+        let count = all.len();
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), count);
+    }
+}

@@ -47,6 +47,8 @@ pub struct Config {
     pub modalities: Vec<link::dicom::Modality>,
     /// Connections over which the EHR sends orders, one table each.
     pub orders: Vec<orders::Config>,
+    /// What modalities that ask for their worklist are told.
+    pub worklist: orders::worklist::Config,
     /// Where results go, one table each.
     #[serde(rename = "destination")]
     pub destinations: Vec<delivery::Config>,

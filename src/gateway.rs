@@ -133,7 +133,7 @@ impl Gateway {
             open(&settings.line(), &Custodian::Orders(journal.clone(), Arc::new(desk)))?;
         }
         if let Some(settings) = &config.dicom {
-            let services = link::dicom::services::Services::default();
+            let services = link::dicom::services::Services::new(journal, config.worklist.clone());
             let (counters, tasks) = link::dicom::open(
                 settings,
                 &config.modalities,

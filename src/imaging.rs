@@ -1,5 +1,7 @@
 //! Images: what becomes of the DICOM instances that modalities store.
 
+pub mod mpps;
+
 use crate::journal::{Entry, FiledReport, Filing, Instance, Lookup};
 
 /// What reads instances, and its version.

@@ -1,7 +1,8 @@
-//! Orders from the EHR: how they come in, and which results answer them.
+//! Orders from the EHR: how they come in, which results answer them, and what modalities are told of them.
 //!
 //! ```text
 //! OML, ORM, ADT -> read -> COMMIT (message, orders, patients, outcomes), then ORL, ORR or ACK
+//! C-FIND of a modality -> worklist -> the scheduled steps that fit
 //! result on a specimen -> matching -> placer number and patient of its order, or held
 //! ```
 //!
@@ -23,6 +24,8 @@ pub mod desk;
 pub mod fault;
 pub mod matching;
 pub mod read;
+pub mod worklist;
 
 pub use config::Config;
 pub use desk::{Desk, Taken};
+pub use worklist::Worklist;

@@ -29,3 +29,5 @@ mod mapping;
 mod meaning;
 #[path = "dicom/mutated.rs"]
 mod mutated;
+#[path = "dicom/worklist.rs"]
+mod worklist;

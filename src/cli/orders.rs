@@ -2,6 +2,7 @@
 //!
 //! Patient data and order numbers are shown only when asked for (`--reveal`), as in `afferent journal`.
 
+mod imaging;
 mod links;
 
 use super::journal::{Place, carry_out, now_ms, print_table, shown_age, shown_time};
@@ -153,6 +154,9 @@ impl Show {
             let mut value = shown(&stored, self.reveal);
             if let Some(object) = value.as_object_mut() {
                 object.insert("links".to_string(), serde_json::to_value(&links)?);
+                if let Some(steps) = imaging::shown(&reader, &stored)? {
+                    object.insert("steps".to_string(), steps);
+                }
             }
             println!("{value}");
             return Ok(ExitCode::SUCCESS);
@@ -162,6 +166,9 @@ impl Show {
         for test in &stored.order.tests {
             let coding = &test.universal_service_id;
             println!("  {} {} ({})", coding.code, coding.text, coding.system.hl7());
+        }
+        for line in imaging::lines(&reader, &stored)? {
+            println!("{line}");
         }
         links::lines(&links).iter().for_each(|line| println!("{line}"));
         match self.reveal {

@@ -45,6 +45,7 @@ pub(super) fn store<E: Display>(
             return Ok(StoredStep { entry, step: Err(fault) });
         }
     };
+    custody::settle(desk, kept.entry, READER, None)?;
     let json = serde_json::to_vec(&step).map_err(|_| JournalError::Damaged)?;
     let id = match known {
         Some((id, _)) => id,

@@ -12,6 +12,7 @@
 //! | `head` | what a data set says of patient, study, series and instance |
 //! | `structured_report` | the measurements of a structured report |
 //! | `file_meta` | the head of a DICOM file |
+//! | `matching`, `performed_step`, `commitment` | what modalities ask and say |
 //! | `write` | data sets out |
 //! | `rewrite`, `deidentify` | what one destination gets other than it came |
 //!
@@ -19,10 +20,13 @@
 //! group length, and reads text by the first of several character sets only.
 
 mod charset;
+pub mod commitment;
 pub mod deidentify;
 mod dictionary;
 mod file_meta;
 mod head;
+pub mod matching;
+pub mod performed_step;
 pub mod rewrite;
 mod structured_report;
 mod walker;

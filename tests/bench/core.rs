@@ -1,5 +1,8 @@
 //! What one result costs on its way through the pure core: receive, interpret, verify, map. Run with `cargo bench`.
 
+#[path = "worklist.rs"]
+mod worklist;
+
 use afferent::bench::rules;
 use afferent::driver::{Context, Protocol, Registry, interpret};
 use afferent::mapping::{self, Charset, FhirProfile, Format, Hl7Version, Origin, Target};
@@ -99,5 +102,5 @@ fn core(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, core);
+criterion_group!(benches, core, worklist::worklist);
 criterion_main!(benches);

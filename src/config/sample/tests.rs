@@ -63,6 +63,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("orders.tls.cert", r#""/etc/afferent/link.pem""#),
     ("orders.tls.key", r#""/etc/afferent/link.key""#),
     ("orders.tls.client_ca", r#""/etc/afferent/ehr.pem""#),
+    ("worklist.character_set", r#""ISO_IR 100""#),
     ("destination.url", r#""https://ehr.example/fhir""#),
     ("destination.sending_application", r#""AFFERENT""#),
     ("destination.sending_facility", r#""LAB""#),
@@ -192,6 +193,7 @@ fn write_sample() -> String {
     let orders = serde_json::to_value(orders::Config::default()).unwrap();
     page.table::<orders::Config>("orders", "#[[orders]]", &orders);
     page.table::<link::config::Tls>("orders.tls", "#[orders.tls]", &Value::Null);
+    page.table::<orders::worklist::Config>("worklist", "[worklist]", &defaults["worklist"]);
     page.table::<delivery::Config>("destination", "[[destination]]", &defaults["destination"][0]);
     page.table::<tls::ClientTls>("destination.tls", "[destination.tls]", &Value::Null);
     let fhir = &defaults["destination"][0]["fhir"];

@@ -3,8 +3,11 @@
 //! A question is answered on a task of its own, reply by reply through a short queue, so that a long worklist costs no
 //! memory and a modality that cancels stops it.
 
+use crate::imaging::mpps;
+use crate::journal::Journal;
+use crate::orders::{self, Worklist};
 use crate::wire::dimse::command::status;
-use crate::wire::dimse::{Reply, Request};
+use crate::wire::dimse::{Reply, Request, uid};
 use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
@@ -42,10 +45,18 @@ pub struct EventReport {
 }
 
 /// Who answers.
-#[derive(Clone, Default)]
-pub struct Services {}
+#[derive(Clone)]
+pub struct Services {
+    journal: Journal,
+    worklist: Arc<Worklist>,
+}
 
 impl Services {
+    /// Answers from this journal.
+    pub fn new(journal: &Journal, worklist: orders::worklist::Config) -> Services {
+        Services { journal: journal.clone(), worklist: Arc::new(Worklist::new(journal, worklist)) }
+    }
+
     /// The answers to a question, the last one without `more`.
     pub fn ask(&self, asking: Asking) -> Receiver<Reply> {
         let (replies, receiver) = channel(REPLIES_WAITING);
@@ -55,7 +66,23 @@ impl Services {
     }
 
     async fn answer(&self, asking: Asking, replies: Sender<Reply>) {
-        let _ = &asking;
-        let _ = replies.send(Reply::refusing(status::CLASS_NOT_SUPPORTED, "this service is not offered")).await;
+        let link = &*asking.link;
+        let only = match asking.request {
+            Request::Find(question) if question.sop_class_uid == uid::MODALITY_WORKLIST => {
+                let worklist = self.worklist.clone();
+                let found = move || worklist.answer(&question.data_set, &question.transfer_syntax_uid);
+                // A modality that cancels, or whose line waits for nobody, ends this.
+                for reply in tokio::task::spawn_blocking(found).await.unwrap_or_default() {
+                    if replies.send(reply).await.is_err() {
+                        return;
+                    }
+                }
+                return;
+            }
+            Request::Create(question) => mpps::take(&self.journal, link, mpps::Kind::Create, &question).await,
+            Request::Set(question) => mpps::take(&self.journal, link, mpps::Kind::Set, &question).await,
+            _ => Reply::refusing(status::CLASS_NOT_SUPPORTED, "this service is not offered"),
+        };
+        let _ = replies.send(only).await;
     }
 }

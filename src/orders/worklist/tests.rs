@@ -1,0 +1,168 @@
+//! The worklist over a journal: from the HL7 order to the C-FIND answer.
+
+use super::*;
+use crate::orders::{Desk, read};
+use crate::wire::{Persist, Token};
+
+const IMPLICIT: &str = "1.2.840.10008.1.2";
+
+struct Bench {
+    _data: tempfile::TempDir,
+    runtime: tokio::runtime::Runtime,
+    journal: Journal,
+    worklist: Worklist,
+    sent: u64,
+}
+
+impl Bench {
+    fn new(config: Config) -> Bench {
+        let data = tempfile::tempdir().unwrap();
+        let journal = Journal::open(data.path(), &crate::journal::Config::default()).unwrap();
+        let worklist = Worklist::new(&journal, config);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        Bench { _data: data, runtime, journal, worklist, sent: 0 }
+    }
+
+    /// The EHR sends a message of these segments behind a header and patient `id`.
+    fn send(&mut self, kind: &str, patient: &str, segments: &[&str]) {
+        self.sent += 1;
+        let header = format!("MSH|^~\\&|RIS|H|BOX|L|20260301||{kind}|M-{}|P|2.5.1|||||||UNICODE UTF-8", self.sent);
+        let raw = [&[header.as_str(), patient], segments].concat().join("\r");
+        let context = read::Context { zone: jiff::tz::TimeZone::UTC, charset: None, specimen_field: None };
+        let desk = Desk::new(&self.journal, "ris", context, vec!["chemistry".into()]);
+        let part = Persist {
+            token: Token(self.sent),
+            session: self.sent,
+            bytes: raw.into_bytes(),
+            completes: true,
+            identity: Some(format!("RIS|H|M-{}", self.sent).into_bytes()),
+        };
+        let taken = self.runtime.block_on(desk.take(1, part)).map_err(|_| "refused").unwrap();
+        assert_eq!(taken.refused, None);
+    }
+
+    /// Asks for name, study and station, each with this key, and tells the names, in order.
+    fn names(&self, keys: &[(Tag, VR, &str)], step_keys: &[(Tag, VR, &str)]) -> Vec<String> {
+        self.ask(keys, step_keys).iter().map(|entry| entry.text(tags::PATIENT_NAME)).collect()
+    }
+
+    fn ask(&self, keys: &[(Tag, VR, &str)], step_keys: &[(Tag, VR, &str)]) -> Vec<DataSet> {
+        let mut step = DataSet::default();
+        for (tag, vr, text) in
+            [(tags::MODALITY, VR::CS, ""), (tags::SCHEDULED_STATION_AE_TITLE, VR::AE, "")].iter().chain(step_keys)
+        {
+            step.put_text(*tag, *vr, text);
+        }
+        let mut query = DataSet::new(CharacterSets::utf8());
+        for (tag, vr, text) in
+            [(tags::PATIENT_NAME, VR::PN, ""), (tags::STUDY_INSTANCE_UID, VR::UI, "")].iter().chain(keys)
+        {
+            query.put_text(*tag, *vr, text);
+        }
+        query.put_items(tags::SCHEDULED_PROCEDURE_STEP_SEQUENCE, vec![step]);
+        let replies = self.worklist.answer(&query.write(Layout::ImplicitLittle), IMPLICIT);
+        let (last, pending) = replies.split_last().unwrap();
+        assert_eq!((last.status, last.more, last.data_set.is_none()), (SUCCESS, false, true));
+        let read = |reply: &Reply| {
+            assert!(reply.more && matches!(reply.status, PENDING | PENDING_KEYS_IGNORED));
+            read_data_set(reply.data_set.as_deref().unwrap(), IMPLICIT).data_set
+        };
+        pending.iter().map(read).collect()
+    }
+}
+
+const HAYDN: &str = "PID|1||4711^^^HOSP^MR||HAYDN^FRANZ^JOSEPH||17320331|M";
+const MOZART: &str = "PID|1||4712^^^HOSP^MR||MOZART^WOLFGANG||17560127|M";
+
+fn order(number: &str, start: &str, ipc: &str) -> [String; 4] {
+    [
+        format!("ORC|NW|{number}"),
+        format!("TQ1|1||||||{start}||R"),
+        format!("OBR|1|{number}||ECHO^Echocardiogram^L"),
+        format!("IPC|{ipc}"),
+    ]
+}
+
+fn slices(segments: &[String; 4]) -> [&str; 4] {
+    segments.each_ref().map(String::as_str)
+}
+
+#[test]
+fn an_order_is_on_the_worklist_until_it_is_taken_back_and_changes_with_it() {
+    let mut bench = Bench::new(Config::default());
+    assert!(bench.names(&[], &[]).is_empty());
+    bench.send("OMI^O23", MOZART, &slices(&order("P-2", "202603020900", "A2|R2||S2|US|||ROOM 3|VIVID")));
+    bench.send("OMI^O23", HAYDN, &slices(&order("P-1", "202603020800", "A1|R1||S1|CT|||ROOM 4|SCANNER")));
+    assert_eq!(bench.names(&[], &[]), ["HAYDN^FRANZ^JOSEPH", "MOZART^WOLFGANG"], "by their start");
+    assert_eq!(bench.names(&[], &[(tags::MODALITY, VR::CS, "US")]), ["MOZART^WOLFGANG"]);
+    let station = |ae| [(tags::SCHEDULED_STATION_AE_TITLE, VR::AE, ae)];
+    assert_eq!(bench.names(&[], &station("SCANNER")), ["HAYDN^FRANZ^JOSEPH"]);
+    let study = bench.ask(&[], &station("SCANNER"))[0].text(tags::STUDY_INSTANCE_UID);
+    assert!(study.starts_with("2.25."), "made by the box: {study}");
+
+    let mut moved = order("P-1", "202603021000", "A1|R1||S1|CT|||ROOM 4|SCANNER2");
+    moved[0] = moved[0].replace("NW", "XO");
+    bench.send("OMI^O23", HAYDN, &slices(&moved));
+    assert!(bench.names(&[], &station("SCANNER")).is_empty());
+    let after = bench.ask(&[], &station("SCANNER2"));
+    assert_eq!(after[0].text(tags::STUDY_INSTANCE_UID), study, "a modality may have it already");
+    assert_eq!(bench.names(&[], &[]), ["MOZART^WOLFGANG", "HAYDN^FRANZ^JOSEPH"]);
+
+    bench.send("ADT^A08", "PID|1||4711^^^HOSP^MR||HAYDN^JOSEPH||17320331|M", &[]);
+    assert_eq!(bench.names(&[], &station("SCANNER2")), ["HAYDN^JOSEPH"], "as the EHR calls the patient now");
+    bench.send("OMI^O23", HAYDN, &["ORC|CA|P-1", "OBR|1|P-1||ECHO", "IPC|A1|R1||S1|CT"]);
+    bench.send("ORM^O01", MOZART, &["ORC|SC|P-2|||CM", "OBR|1|P-2||ECHO"]);
+    assert!(bench.names(&[], &[]).is_empty());
+}
+
+#[test]
+fn a_patient_who_was_merged_or_corrected_since_is_told_as_now() {
+    let mut bench = Bench::new(Config::default());
+    bench.send("OMI^O23", HAYDN, &slices(&order("P-1", "202603020800", "A1|R1||S1|CT|||R|AE")));
+    assert_eq!(bench.names(&[], &[]).len(), 1);
+    bench.send("ADT^A40", "PID|1||9000^^^HOSP^MR||HAYDN^FJ", &["MRG|4711"]);
+    let merged = bench.ask(&[(tags::PATIENT_ID, VR::LO, "9000")], &[]);
+    assert_eq!(merged.iter().map(|e| e.text(tags::PATIENT_NAME)).collect::<Vec<_>>(), ["HAYDN^FJ"]);
+    bench.send("ADT^A08", "PID|1||9000^^^HOSP^MR||HAYDN^PAPA", &[]);
+    assert_eq!(bench.names(&[(tags::PATIENT_ID, VR::LO, "9000")], &[]), ["HAYDN^PAPA"]);
+}
+
+#[test]
+fn a_room_stands_for_its_station_where_orders_name_rooms_only() {
+    let room = config::Room { location: "ROOM 3".into(), ae_title: "VIVID".into(), modality: Some("US".into()) };
+    let mut bench = Bench::new(Config { rooms: vec![room], ..Config::default() });
+    bench.send("OMI^O23", HAYDN, &slices(&order("P-1", "202603020800", "A1|R1||S1||||ROOM 3")));
+    let keys = [(tags::SCHEDULED_STATION_AE_TITLE, VR::AE, "VIVID"), (tags::MODALITY, VR::CS, "US")];
+    assert_eq!(bench.names(&[], &keys), ["HAYDN^FRANZ^JOSEPH"]);
+}
+
+#[test]
+fn no_more_than_the_site_allows_are_told_the_earliest_first() {
+    let mut bench = Bench::new(Config { answers_max: 2, ..Config::default() });
+    for (number, hour) in [("P-3", "11"), ("P-1", "09"), ("P-2", "10")] {
+        let start = format!("20260302{hour}00");
+        bench.send("OMI^O23", HAYDN, &slices(&order(number, &start, &format!("{number}|R||S|CT"))));
+    }
+    let asked = bench.ask(&[(tags::ACCESSION_NUMBER, VR::SH, "")], &[]);
+    assert_eq!(asked.iter().map(|e| e.text(tags::ACCESSION_NUMBER)).collect::<Vec<_>>(), ["P-1", "P-2"]);
+}
+
+#[test]
+fn a_laboratory_order_is_no_entry_and_an_imaging_order_no_task_of_an_instrument() {
+    let mut bench = Bench::new(Config::default());
+    bench.send("ORM^O01", HAYDN, &["ORC|NW|L-1", "OBR|1|L-1||GLU"]);
+    bench.send("OMI^O23", HAYDN, &slices(&order("P-1", "202603020800", "A1|R1||S1|CT")));
+    assert_eq!(bench.names(&[], &[]).len(), 1);
+    let tasks = bench.journal.reader().unwrap().link_tasks("chemistry", 0, 10).unwrap();
+    let numbers: Vec<&str> = tasks.iter().map(|t| t.order.order.placer_order_number.id.expose()).collect();
+    assert_eq!(numbers, ["L-1"]);
+}
+
+#[test]
+fn bytes_that_are_no_query_are_refused_and_nothing_panics() {
+    let bench = Bench::new(Config::default());
+    for raw in [&b"\x08\x00\x05"[..], b"\x10\x00\x10\x00PN\xff\xff"] {
+        let replies = bench.worklist.answer(raw, "1.2.840.10008.1.2.1");
+        assert_eq!(replies.last().map(|r| r.status), Some(CANNOT_UNDERSTAND));
+    }
+}

@@ -54,6 +54,7 @@ pub struct Interpreter {
     links: Vec<String>,
     register: Register,
     desk: Desk,
+    imaging: imaging::Desk,
     /// State of the orders when what they released was last sent.
     orders_as_of: Cell<i64>,
 }
@@ -91,6 +92,7 @@ impl Interpreter {
             links: links.iter().map(|config| config.name.clone()).collect(),
             register: Register::open(None),
             desk: Desk::new(gateway, destinations),
+            imaging: imaging::Desk::new(destinations),
             orders_as_of: Cell::new(0),
         })
     }
@@ -134,7 +136,7 @@ impl Interpreter {
         let mut ready = Batch::default();
         for entry in &entries {
             if let Some(instance) = &entry.instance {
-                ready.filings.push(imaging::file(entry, instance));
+                ready.filings.extend(self.imaging.file(&self.reader, entry, instance)?);
                 continue;
             }
             let (rules, interpretation) = self.reading.read(entry);

@@ -109,7 +109,11 @@ impl Gateway {
 
         let mut rest_tasks = Vec::new();
         for destination in &config.destinations {
-            rest_tasks.push(delivery::start(destination.clone(), journal.clone(), zone.clone(), rest_stopped.clone())?);
+            let destination = match &config.dicom {
+                Some(dicom) => destination.clone().of_gateway(&dicom.ae_title),
+                None => destination.clone(),
+            };
+            rest_tasks.push(delivery::start(destination, journal.clone(), zone.clone(), rest_stopped.clone())?);
         }
 
         let connections = Arc::new(AtomicU64::new(0));

@@ -60,6 +60,15 @@ impl Config {
         self.links.is_empty() || self.links.iter().any(|l| l == link)
     }
 
+    /// The same for a gateway that modalities call by this AE title: a PACS knows it by that as well, unless the
+    /// destination says otherwise.
+    pub fn of_gateway(mut self, ae_title: &str) -> Config {
+        if self.protocol == Protocol::Dicom {
+            self.calling_ae_title.get_or_insert_with(|| ae_title.to_owned());
+        }
+        self
+    }
+
     /// What we call ourselves.
     pub fn calling_ae_title(&self) -> &str {
         self.calling_ae_title.as_deref().unwrap_or(AE_TITLE_DEFAULT)

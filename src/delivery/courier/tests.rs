@@ -165,3 +165,42 @@ async fn an_ehr_that_comes_and_goes_gets_everything_once_and_in_order() {
     assert!(!seen.failed.is_empty());
     assert!(took < Duration::from_secs(2 * 3600), "{took:?} for a queue that is short");
 }
+
+/// Refuses everything, in a way that is not believed at once.
+#[derive(Clone)]
+struct Doubtful(Arc<std::sync::atomic::AtomicUsize>);
+
+impl Destination for Doubtful {
+    async fn deliver(&mut self, _message_id: &str, _body: &[u8]) -> Outcome {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        Outcome::Doubted { reason: "C000 cannot understand".to_owned() }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_doubted_refusal_is_tried_three_times_and_then_parked() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = journal::Config { free_min_mb: 0, ..journal::Config::default() };
+    let journal = Journal::open(dir.path(), &settings).unwrap();
+    queue(&journal, 0).await;
+    let config = Config { retry_min_ms: 10, retry_max_ms: 20, ..Config::new(EHR, Protocol::Mllp) };
+    let tries = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let (stop, stopped) = watch::channel(false);
+    let doubtful = Doubtful(Arc::clone(&tries));
+    let running =
+        tokio::spawn(run(Arc::new(config), journal.clone(), TimeZone::UTC, stopped, move || doubtful.clone()));
+    let reader = journal.reader().unwrap();
+    let began = std::time::Instant::now();
+    while reader.account().unwrap().parked < LANES as i64 {
+        assert!(began.elapsed() < Duration::from_secs(60), "not parked: {:?}", reader.account().unwrap());
+        // Pauses of lanes run on the journal's own clock.
+        std::thread::sleep(Duration::from_millis(5));
+        tokio::time::advance(Duration::from_millis(1100)).await;
+        journal.next_due(EHR).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    stop.send_replace(true);
+    running.await.unwrap();
+    assert_eq!(tries.load(std::sync::atomic::Ordering::SeqCst), LANES * DOUBTED_TRIES as usize);
+    journal.close();
+}

@@ -9,6 +9,8 @@ mod caller;
 mod commands;
 #[path = "support/corpus.rs"]
 mod corpus;
+#[path = "dicom/end_to_end.rs"]
+mod end_to_end;
 #[path = "dicom/forward.rs"]
 mod forward;
 #[path = "dicom/pdus.rs"]
@@ -17,6 +19,8 @@ mod pdus;
 mod peers;
 #[path = "dicom/rig.rs"]
 mod rig;
+#[path = "dicom/site.rs"]
+mod site;
 #[path = "dicom/storage.rs"]
 mod storage;
 #[path = "dicom/documents.rs"]

@@ -109,6 +109,11 @@ impl Orthanc {
         Some(orthanc)
     }
 
+    /// Ends it as a power cut would.
+    pub fn stop(&mut self) {
+        self.running = None;
+    }
+
     /// Starts it, with what it stored before and at the same ports.
     pub async fn go_on(&mut self) {
         let storage = self.dir.path().join("storage");

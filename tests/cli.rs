@@ -231,6 +231,7 @@ fn the_configuration_of_the_fault_harness_passes_once_its_certificates_are_there
         ("@mllp_port@", "4002".to_owned()),
         ("@ehr_port@", "4003".to_owned()),
         ("@fhir_port@", "4004".to_owned()),
+        ("@dicom_port@", "4005".to_owned()),
     ] {
         text = text.replace(place, &value);
     }

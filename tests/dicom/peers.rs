@@ -4,12 +4,17 @@
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 /// Nothing here takes longer, however busy the machine is.
 pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Where [`free_port`] looks, and how many ports each test has before it meets the next one's.
+const PORTS: std::ops::Range<u16> = 12_000..32_000;
+const PORTS_EACH: u32 = 16;
 
 const ORTHANC_DICOMWEB: [&str; 2] =
     ["/usr/share/orthanc/plugins/libOrthancDicomWeb.so", "/usr/lib/orthanc/libOrthancDicomWeb.so"];
@@ -35,8 +40,15 @@ pub fn afferent(arguments: &[&str]) -> Output {
     command.stdin(Stdio::null()).output().unwrap()
 }
 
+/// A port that nobody listens on, below those the system gives to connections, and for each test from a place of its own:
+/// a server that is started a moment later still finds it free.
 pub fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let mut candidates = std::iter::repeat_with(|| {
+        let place = std::process::id().wrapping_mul(PORTS_EACH) + NEXT.fetch_add(1, Ordering::Relaxed);
+        PORTS.start + (place % u32::from(PORTS.end - PORTS.start)) as u16
+    });
+    candidates.find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()).unwrap()
 }
 
 /// Waits for something that takes as long as the machine is busy.
@@ -64,6 +76,11 @@ pub struct Running(Child);
 impl Running {
     pub fn start(command: &mut Command) -> Running {
         Running(command.stdin(Stdio::null()).spawn().unwrap())
+    }
+
+    /// True when it ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_some()
     }
 }
 
@@ -105,7 +122,10 @@ impl Orthanc {
             .unwrap();
         let dir = tempfile::tempdir().unwrap();
         let mut orthanc = Orthanc { dir, http: free_port(), dicom: free_port(), running: None, client };
-        orthanc.go_on().await;
+        // A port that was free a moment ago may be another test's by now.
+        while !orthanc.begin().await {
+            (orthanc.http, orthanc.dicom) = (free_port(), free_port());
+        }
         Some(orthanc)
     }
 
@@ -116,6 +136,15 @@ impl Orthanc {
 
     /// Starts it, with what it stored before and at the same ports.
     pub async fn go_on(&mut self) {
+        until_async("the ports are free again", || async {
+            TcpListener::bind((Ipv4Addr::LOCALHOST, self.dicom)).is_ok()
+        })
+        .await;
+        assert!(self.begin().await, "Orthanc does not start again");
+    }
+
+    /// False when it ended at once.
+    async fn begin(&mut self) -> bool {
         let storage = self.dir.path().join("storage");
         let plugins: Vec<&str> = ORTHANC_DICOMWEB.into_iter().filter(|p| Path::new(p).exists()).take(1).collect();
         let config = serde_json::json!({
@@ -140,9 +169,17 @@ impl Orthanc {
         let mut command = Command::new(program("Orthanc").unwrap());
         // Its answers would wait for the sender's delayed acknowledgements otherwise.
         command.arg(file).env("TCP_NODELAY", "1").stdout(log.try_clone().unwrap()).stderr(log);
-        self.running = Some(Running::start(&mut command));
-        until_async("Orthanc answers", || async { self.get("system").await.is_some() }).await;
-        until("Orthanc takes images", || TcpStream::connect((Ipv4Addr::LOCALHOST, self.dicom)).is_ok());
+        let mut running = Running::start(&mut command);
+        let began = Instant::now();
+        while self.get("system").await.is_none() || TcpStream::connect((Ipv4Addr::LOCALHOST, self.dicom)).is_err() {
+            if running.has_ended() {
+                return false;
+            }
+            assert!(began.elapsed() < PATIENCE, "Orthanc does not answer within {PATIENCE:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        self.running = Some(running);
+        true
     }
 
     pub fn address(&self) -> String {

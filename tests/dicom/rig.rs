@@ -1,6 +1,6 @@
 //! The gateway, the real program, with its DICOM listener on a port of its own.
 
-use std::net::TcpListener;
+use crate::peers::free_port;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -16,8 +16,8 @@ pub struct Rig {
 }
 
 impl Rig {
-    /// A gateway whose PACS is away, with these settings of [journal] and of [dicom], behind which more tables may stand. `{tls_port}` and
-    /// `{dir}` are filled in.
+    /// A gateway whose PACS is away, with these settings of [journal] and of [dicom], behind which more tables may
+    /// stand. `{tls_port}` and `{dir}` are filled in.
     pub fn start(journal: &str, dicom: &str) -> Rig {
         let dir = tempfile::Builder::new().prefix("afferent-dicom-").tempdir().unwrap();
         let (port, tls_port) = (free_port(), free_port());
@@ -98,8 +98,4 @@ pub fn tools() -> Option<PathBuf> {
     python.ok().filter(|status| status.success())?;
     let places = ["../shared/tools/dicom", "../../shared/tools/dicom"].map(|place| root.join(place));
     places.into_iter().find(|place| place.is_dir())
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

@@ -184,7 +184,9 @@ fn i7_a_full_disk_is_said_and_costs_nothing() {
     });
     assert!(turned_away && stored > 10, "who would store is told to come back later: {stored}, {refused}");
     assert_eq!(caller.echo().unwrap(), status::SUCCESS, "the association stays");
-    assert!(rig.spooled().iter().all(|name| name.ends_with(".dcm")), "what was refused left nothing");
+    let spooled = rig.spooled();
+    assert!(spooled.iter().all(|name| name.ends_with(".dcm")), "what was refused left nothing");
+    assert_eq!(spooled.len(), stored, "what was taken waits for the PACS, all of it");
     assert!(std::fs::read_to_string(rig.log()).unwrap().contains("no room"));
 }
 

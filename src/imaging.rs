@@ -13,12 +13,19 @@ pub mod mpps;
 use crate::delivery;
 use crate::delivery::config::Routed;
 use crate::delivery::instance::Reference;
-use crate::journal::{Entry, FiledReport, Filing, Instance, JournalError, Lookup, NewOutbound, Placement, Reader};
+use crate::journal::{
+    Entry, EntryId, FiledReport, Filing, Instance, Journal, JournalError, Latest, Lookup, NewOutbound, Placement,
+    Reader, StudyFiling,
+};
 use crate::message::dicom::{Head, read_head};
 use serde_json::json;
 
 /// What reads instances, and its version.
 const READER: &str = "dicom@1";
+/// A study to which nothing came for so long is stable, in milliseconds.
+const STUDY_IDLE_MS: i64 = 60_000;
+/// Studies looked at in one round.
+const STUDIES: usize = 16;
 
 /// Where images are made ready for the destinations.
 pub struct Desk {
@@ -48,7 +55,9 @@ impl Desk {
         let subject_key = subject.map(String::as_str).join("\u{1f}").into_bytes();
         let content_key = instance.digest.to_vec();
         let latest = reader.latest_of(&entry.link, &subject_key)?;
-        let repeat_of = latest.filter(|latest| latest.same_content(&content_key)).map(|latest| latest.report);
+        // Who has an image filed again wants it sent as the routes are now.
+        let is_repeat = |latest: &Latest| latest.same_content(&content_key) && !latest.is_of(entry.id);
+        let repeat_of = latest.filter(is_repeat).map(|latest| latest.report);
         let kept = json!({ "study": head.study.instance_uid, "series": head.series.instance_uid,
                            "instance": instance.sop_instance_uid, "modality": head.series.modality });
         let report = FiledReport {
@@ -74,6 +83,19 @@ impl Desk {
             covers: Vec::new(),
             placement: if repeat_of.is_some() { None } else { placement(&head) },
         }))
+    }
+
+    /// Makes studies stable to which nothing came for a while, after which retention may have their images once they are
+    /// delivered. Tells how many there were.
+    ///
+    /// # Errors
+    /// Those of the journal.
+    pub fn settle_studies(&self, journal: &Journal, reader: &Reader, now_ms: i64) -> Result<usize, JournalError> {
+        let grown = reader.grown_studies(now_ms - STUDY_IDLE_MS, now_ms, STUDIES)?;
+        for &grown in &grown {
+            journal.file_study(StudyFiling { grown, entry: EntryId(0), report: None })?;
+        }
+        Ok(grown.len())
     }
 
     /// The outbox rows of an instance. Its bytes are those that came, so it keeps its UID as message id (invariant I5).

@@ -128,7 +128,9 @@ impl Interpreter {
     fn round(&mut self) -> Result<usize, JournalError> {
         // What was released before a crash goes out before what came after it (invariant I6).
         let sent = self.send_released()?;
-        Ok(sent + self.interpret_waiting()?)
+        let interpreted = self.interpret_waiting()?;
+        let now_ms = jiff::Timestamp::now().as_millisecond();
+        Ok(sent + interpreted + self.imaging.settle_studies(&self.journal, &self.reader, now_ms)?)
     }
 
     fn interpret_waiting(&mut self) -> Result<usize, JournalError> {

@@ -264,6 +264,11 @@ impl Latest {
         self.entry == entry && self.held
     }
 
+    /// True when it was made of this very entry, which is interpreted again.
+    pub fn is_of(&self, entry: EntryId) -> bool {
+        self.entry == entry
+    }
+
     /// True when that report said the same as one with this content key.
     pub fn same_content(&self, content_key: &[u8]) -> bool {
         self.content == self.seal.digest("content", &[content_key])

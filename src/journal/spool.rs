@@ -40,6 +40,8 @@ const LOOK_EVERY: u64 = 1 << 20;
 const WRITE_OUT_EVERY: u64 = 8 << 20;
 /// Room there should be beyond what must stay free before a sender may begin, in bytes: most objects fit into it.
 const HEADROOM: u64 = 64 << 20;
+/// Longest file, in bytes: far longer than any object modalities make.
+const FILE_BYTES_MAX: u64 = 16 << 30;
 
 /// The folder and what is known of it. Cheap to clone.
 #[derive(Clone)]
@@ -196,6 +198,9 @@ impl SpoolFile {
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.append(bytes)?;
         self.digest.update(bytes);
+        if self.written > FILE_BYTES_MAX {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
         if self.written - self.looked_at >= LOOK_EVERY {
             self.looked_at = self.written;
             self.spool.look_for_room()?;
@@ -285,7 +290,7 @@ impl Drop for Spooled {
 /// What a peer is told when its bytes cannot be spooled.
 pub fn refusal(error: &io::Error) -> Refusal {
     match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Refusal::Full,
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => Refusal::Full,
         _ => Refusal::Storage,
     }
 }
@@ -300,11 +305,12 @@ pub(super) fn path_in(data: &Path, name: &str) -> PathBuf {
     data.join(FOLDER).join(name)
 }
 
-/// What it means that a file of the spool cannot be read: one that is not there is damage.
+/// What it means that a file of the spool cannot be read: damage, which sets that one aside and stops nobody, unless it
+/// is the process that lacks something.
 pub(super) fn lost(error: &io::Error) -> JournalError {
-    match error.kind() {
-        io::ErrorKind::NotFound => JournalError::Damaged,
-        _ => JournalError::Storage(error.to_string()),
+    match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM) => JournalError::Storage(error.to_string()),
+        _ => JournalError::Damaged,
     }
 }
 

@@ -238,7 +238,9 @@ impl<D: Destination + 'static> Courier<D> {
             }
             Outcome::Doubted { reason } => {
                 self.recovered();
-                self.turn_down(&row, reason, None, DOUBTED_TRIES.min(self.config.attempts_max));
+                // Somebody may have to change a setting there meanwhile.
+                let pause = Duration::from_millis(self.config.retry_max_ms);
+                self.turn_down(&row, reason, Some(pause), DOUBTED_TRIES.min(self.config.attempts_max));
             }
             Outcome::Retry { reason, after, scope: Scope::Lane } => {
                 self.recovered();

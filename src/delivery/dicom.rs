@@ -26,7 +26,7 @@ use tokio::time::sleep;
 
 use self::association::{Association, ContextRefusal, Failure, Peer, Proposed};
 use self::object::{Chunks, Header};
-use super::instance::Stored;
+use super::instance::{Stored, unreadable};
 use super::window::Pace;
 use super::{Config, Destination, Outcome};
 use crate::wire::dimse::command::Command;
@@ -119,7 +119,7 @@ impl Dicom {
             let opened = Chunks::open(path, header.data_set_at, association.piece_max(), room);
             let object = match opened {
                 Ok((object, _)) => object,
-                Err(e) => return Outcome::Refused { reason: format!("the stored image cannot be read: {}", e.kind()) },
+                Err(e) => return unreadable(&e),
             };
             let id = association.next_message_id();
             let command = Command::store_request(id, &header.sop_class_uid, &header.sop_instance_uid);

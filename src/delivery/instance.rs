@@ -2,6 +2,7 @@
 //! network as they are (invariant I5).
 
 use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -55,6 +56,16 @@ impl Reference {
     }
 }
 
+/// What it means that a stored image cannot be opened: a person has to look where it is gone; anything else, such as
+/// too many open files, passes.
+pub(super) fn unreadable(error: &io::Error) -> Outcome {
+    let reason = format!("the stored image cannot be read: {}", error.kind());
+    match error.kind() {
+        io::ErrorKind::NotFound => Outcome::Refused { reason },
+        _ => Outcome::unreachable(reason),
+    }
+}
+
 impl Stored {
     /// Finds what an outbox body refers to.
     ///
@@ -69,8 +80,10 @@ impl Stored {
             return Err(refused("the stored message names no spool file".to_owned()));
         }
         let path = spool.join(&reference.spool);
-        let mut file =
-            File::open(&path).map_err(|e| refused(format!("the stored image cannot be read: {}", e.kind())))?;
+        let mut file = File::open(&path).map_err(|e| unreadable(&e))?;
+        if file.metadata().map_or(0, |found| found.len()) != reference.bytes {
+            return Err(refused("the stored image has not the length it came with".to_owned()));
+        }
         let header = Header::read(&mut file).map_err(|Damaged(why)| refused(why))?;
         Ok(Stored { path, header })
     }

@@ -6,11 +6,11 @@
 //! | answer | meaning |
 //! |---|---|
 //! | 200, 202, 409 that name the object as stored; failure reason 45070 (already there) | delivered |
-//! | failure reasons A9xx, C000, 0110 and the like; 400, 406, 409, 415 without one | a few tries, then a person |
-//! | failure reasons A7xx; 500; no answer | not now, and perhaps because of this object |
+//! | failure reasons A9xx, C000, 0110 and the like; 400, 405, 406, 409, 411, 415, 422, 424 without one | a few tries, then a person |
+//! | failure reasons A7xx; 500, 502, 504; no answer | not now, and perhaps because of this object |
 //! | 413 | never |
 //! | 401 | one new token and one more try, then like the rest |
-//! | the rest: 3xx, 403, 404, 429, 502, 503, 504 (`Retry-After` is kept) | not now: everything waits |
+//! | the rest: 3xx, 403, 404, 429, 503 (`Retry-After` is kept) | not now: everything waits |
 
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -29,7 +29,7 @@ use tokio::time::{sleep, timeout};
 use super::dicom;
 use super::dicom::object::{Chunks, Damaged};
 use super::fhir::{authorize, body_within, client, pause, transport_failure};
-use super::instance::Stored;
+use super::instance::{Stored, unreadable};
 use super::oauth::{Bearer, Tokens};
 use super::window::Pace;
 use super::{Config, Destination, Outcome, Scope};
@@ -111,8 +111,7 @@ impl Stow {
         let limit = self.config.ack_timeout();
         let base = self.config.url.as_deref().unwrap_or_default().trim_end_matches('/');
         let opened = Chunks::open(&stored.path, 0, PIECE_MAX, 0);
-        let (object, length) = opened
-            .map_err(|e| Outcome::Refused { reason: format!("the stored image cannot be read: {}", e.kind()) })?;
+        let (object, length) = opened.map_err(|e| unreadable(&e))?;
         // The file names its transfer syntax itself; a parameter that says so too makes some servers pass the part over.
         let head = format!("--{BOUNDARY}\r\nContent-Type: application/dicom\r\n\r\n");
         let tail = format!("\r\n--{BOUNDARY}--\r\n");
@@ -291,13 +290,14 @@ fn outcome(status: StatusCode, after: Option<Duration>, body: &[u8], sop_instanc
     match code {
         // A page of another service says 200 as well.
         200..=299 => Outcome::unclear(format!("{code}, but without a word about the image")),
-        400 | 406 | 409 | 415 => Outcome::Doubted { reason: code.to_string() },
+        400 | 405 | 406 | 409 | 411 | 415 | 422 | 424 => Outcome::Doubted { reason: code.to_string() },
         413 => {
             Outcome::Refused { reason: "413: the image is too large for the server or a proxy before it".to_owned() }
         }
         300..=399 => Outcome::unreachable(format!("{code}: redirects are not followed; is the url right?")),
         404 => Outcome::unreachable("404: is the url right?"),
-        500 => Outcome::Retry { reason: code.to_string(), after, scope: Scope::Unclear },
+        // A proxy may give up on one image while the server takes others.
+        500 | 502 | 504 => Outcome::Retry { reason: code.to_string(), after, scope: Scope::Unclear },
         _ => Outcome::Retry { reason: code.to_string(), after, scope: Scope::Destination },
     }
 }
@@ -361,12 +361,14 @@ mod tests {
     #[test]
     fn a_status_alone_says_who_waits() {
         assert!(matches!(answered(413, ""), Outcome::Refused { .. }));
-        for code in [400, 406, 409, 415] {
+        for code in [400, 405, 406, 409, 411, 415, 422, 424] {
             assert!(matches!(answered(code, ""), Outcome::Doubted { .. }), "{code}");
         }
-        for code in [301, 401, 403, 404, 429, 502, 503, 504] {
+        for code in [301, 401, 403, 404, 429, 503] {
             assert!(matches!(answered(code, ""), Outcome::Retry { scope: Scope::Destination, .. }), "{code}");
         }
-        assert!(matches!(answered(500, ""), Outcome::Retry { scope: Scope::Unclear, .. }));
+        for code in [500, 502, 504] {
+            assert!(matches!(answered(code, ""), Outcome::Retry { scope: Scope::Unclear, .. }), "{code}");
+        }
     }
 }

@@ -292,10 +292,16 @@ async fn i10_an_object_of_any_size_passes_in_constant_memory() {
     let pacs = Pacs::start(Options { listen: "127.0.0.1:0".into(), ..Options::default() }).await.unwrap();
     let spool = Spool::new();
     let object = Exam::new(Kind::Ct, 1, 0, 1).object(0);
-    let body = spool.keep(&object);
+    let mut reference: Reference = serde_json::from_slice(&spool.keep(&object)).unwrap();
+    reference.bytes = (MEBIBYTES << 20) as u64;
+    let body = reference.body();
     let path = spool.path().join(format!("{}.dcm", object.sop_instance_uid));
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    // Cut short or longer than it came, it is not sent.
+    let outcome = dicom(&spool, config(pacs.address().port(), "PACS")).deliver(&object.sop_instance_uid, &body).await;
+    assert!(matches!(outcome, Outcome::Refused { .. }), "{outcome:?}");
     // A file with a hole: as long as it says, without the disk for it.
-    std::fs::File::options().write(true).open(path).unwrap().set_len((MEBIBYTES << 20) as u64).unwrap();
+    file.set_len(reference.bytes).unwrap();
     let mut to = dicom(&spool, config(pacs.address().port(), "PACS"));
     let before = peak_kb();
     assert_delivered(&to.deliver(&object.sop_instance_uid, &body).await);

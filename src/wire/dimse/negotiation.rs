@@ -254,8 +254,9 @@ impl ProposedContext {
     fn choose(&self) -> (u8, &str) {
         let first = || self.transfer_syntaxes.first().map_or(uid::IMPLICIT_VR_LITTLE_ENDIAN, String::as_str);
         if self.abstract_syntax == uid::VERIFICATION || is_storage_class(&self.abstract_syntax) {
-            let living = self.transfer_syntaxes.iter().find(|syntax| *syntax != uid::EXPLICIT_VR_BIG_ENDIAN);
-            return match living.or(self.transfer_syntaxes.first()) {
+            let real = || self.transfer_syntaxes.iter().filter(|syntax| uid::is_uid(syntax));
+            let living = real().find(|syntax| *syntax != uid::EXPLICIT_VR_BIG_ENDIAN);
+            return match living.or_else(|| real().next()) {
                 Some(syntax) => (ACCEPTED, syntax),
                 None => (TRANSFER_SYNTAXES_NOT_SUPPORTED, first()),
             };

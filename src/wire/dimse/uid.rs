@@ -62,8 +62,11 @@ pub fn is_uid(text: &str) -> bool {
 /// True for a SOP class whose instances are stored: the standard's, also those of a later edition, and every private
 /// one, for what else would a private class be for.
 pub fn is_storage_class(uid: &str) -> bool {
+    if !is_uid(uid) {
+        return false;
+    }
     if !uid.starts_with(STANDARD) {
-        return is_uid(uid);
+        return true;
     }
     let below_a_root = STORAGE_ROOTS.iter().any(|root| uid.starts_with(root));
     (below_a_root && (uid == INVENTORY || !uid.starts_with(NOT_STORAGE))) || STORAGE_ELSEWHERE.contains(&uid)
@@ -88,7 +91,7 @@ mod tests {
             assert!(is_storage_class(class), "{class}");
         }
         let services = ["1.2.840.10008.5.1.4.1.2.2.1", "1.2.840.10008.5.1.4.1.1.201.2", "1.2.840.10008.5.1.1.9", ""];
-        for class in services.into_iter().chain([VERIFICATION, MODALITY_WORKLIST, STORAGE_COMMITMENT]) {
+        for class in services.into_iter().chain([VERIFICATION, MODALITY_WORKLIST, "1.2.840.10008.5.1.4.1.1.x"]) {
             assert!(!is_storage_class(class), "{class}");
         }
     }

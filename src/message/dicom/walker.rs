@@ -16,6 +16,8 @@ use super::{
 };
 use std::io::Read;
 
+/// Most elements that may come out of the order of their tags; real objects have a few.
+const DISORDER_MAX: usize = 256;
 /// Bytes asked of the reader at once.
 const CHUNK_BYTES: usize = 1 << 15;
 const UNDEFINED: u32 = u32::MAX;
@@ -143,6 +145,8 @@ struct Walker<R> {
     at: usize,
     /// Elements and items read so far.
     count: usize,
+    /// Elements that did not come in the order of their tags.
+    disorder: usize,
     end: Option<End>,
     oddities: Vec<Oddity>,
 }
@@ -150,7 +154,7 @@ struct Walker<R> {
 impl<R: Read> Walker<R> {
     fn new(reader: R, limits: Limits) -> Walker<R> {
         let (buffer, oddities) = (Vec::new(), Vec::new());
-        Walker { reader, buffer, is_drained: false, limits, at: 0, count: 0, end: None, oddities }
+        Walker { reader, buffer, is_drained: false, limits, at: 0, count: 0, disorder: 0, end: None, oddities }
     }
 
     /// True when the bytes before `end` can be had.
@@ -335,7 +339,13 @@ impl<R: Read> Walker<R> {
                 None => self.note(tag, "none of the character sets is known"),
             }
         }
-        match set.elements.last().is_none_or(|last| last.tag < tag) {
+        let is_in_order = set.elements.last().is_none_or(|last| last.tag < tag);
+        self.disorder += usize::from(!is_in_order);
+        if self.disorder > DISORDER_MAX {
+            // Each is looked for among all before it.
+            return self.stop(End::Limit);
+        }
+        match is_in_order {
             true => set.elements.push(element),
             false if set.get(tag).is_some() => self.note(tag, "an element stands twice"),
             false => {

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `OML^O21`, `ORM^O01` | patient, then orders; a specimen stands behind its order (SPM, SAC) |
 //! | `OML^O33` | patient, then specimens; their orders stand behind each |
-//! | `OMI^O23` | patient, then orders for imaging ([`imaging`] says what else is one) |
+//! | `OMI^O23` | patient, then orders for imaging (`imaging` says what else is one) |
 //! | `ADT` of [`UPDATES`] | what is known of a patient |
 //! | `ADT` of [`MERGES`] | patients that turned out to be one (PID stays, MRG goes) |
 //!

@@ -10,7 +10,8 @@
 //! | station, location, AE title | IPC-7, IPC-8, IPC-9 |
 //! | start | TQ1-7, else OBR-27.4, ORC-7.4, OBR-36 |
 //!
-//! An order is for imaging when its message is `OMI^O23`, holds an IPC or ZDS, or its OBR-24 names a modality.
+//! An order is for imaging when its message is `OMI^O23`, holds an IPC or ZDS, or its OBR-24 names a modality
+//! and it names no specimen.
 
 use crate::clinical::imaging_order::SHORT_STRING_MAX;
 use crate::clinical::{ImagingOrder, OrderNumber, Phi, RequestedProcedure, ScheduledStep, Timestamp};
@@ -114,7 +115,9 @@ pub(super) fn read(
     comments: &[String],
 ) -> Option<ImagingOrder> {
     let section = |obr: &Segment| obr.component(24, 1, None);
-    let named = draft.groups.iter().any(|(obr, _)| is_section(&section(obr)));
+    // A laboratory may have sections that are called like modalities; its orders name specimens.
+    let has_specimen = around.message.segments.iter().any(|s| s.name == "SPM");
+    let named = !has_specimen && draft.groups.iter().any(|(obr, _)| is_section(&section(obr)));
     let (first, _) = draft.groups.first().filter(|_| named || is_imaging(around.message))?;
     let physician = |segment: &Segment, field| Phi::new(name(segment, field, 2));
     let ipcs = || draft.groups.iter().flat_map(|(_, ipcs)| ipcs.iter());
@@ -156,7 +159,7 @@ fn procedure(
     let or =
         |field, other: u16| some(of_ipc(field)).unwrap_or_else(|| obr.component(other, 1, None).trim().to_string());
     let study = some(of_ipc(3)).or_else(|| {
-        let zds = around.message.segments.iter().rfind(|s| s.name == "ZDS")?;
+        let zds = zds_of(&around.message.segments, obr)?;
         Some(zds.component(1, 1, None).trim().to_string())
     });
     let section = obr.component(24, 1, None);
@@ -196,6 +199,15 @@ fn procedure(
 /// True for the text of a UID (PS3.5 9.1): at most 64 digits and dots.
 pub(super) fn is_uid(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit() || b == b'.')
+}
+
+/// The ZDS behind an OBR and before the next order; a single one of the message is of all its orders.
+fn zds_of<'m>(segments: &'m [Segment], obr: &Segment) -> Option<&'m Segment> {
+    let is_zds = |s: &&Segment| s.name == "ZDS";
+    let behind = segments.iter().skip_while(|s| !std::ptr::eq(*s, obr)).skip(1);
+    let own = behind.take_while(|s| !matches!(s.name.as_str(), "ORC" | "OBR")).find(is_zds);
+    let mut all = segments.iter().filter(is_zds);
+    own.or_else(|| all.next().filter(|_| all.next().is_none()))
 }
 
 fn is_section(code: &str) -> bool {

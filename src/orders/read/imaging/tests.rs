@@ -177,3 +177,29 @@ fn every_script_of_a_name_is_kept() {
     let name = orders(&asked)[0].imaging.as_ref().unwrap().patient_name.expose().to_string();
     assert_eq!(name, "Yamada^Tarou=山田^太郎=やまだ^たろう");
 }
+
+#[test]
+fn each_order_has_the_zds_that_stands_behind_it() {
+    let one = |id: &str, uid: &str| {
+        let orc = format!("ORC|NW|{id}^EHR|F-{id}^RIS");
+        let obr = obr(&[(2, &format!("{id}^EHR")), (4, "CHEST^Chest^L"), (18, id), (24, "CR")]);
+        [orc, obr, format!("ZDS|{uid}^RIS^Application^DICOM")]
+    };
+    let segments: Vec<String> = [one("P-1", "1.2.1"), one("P-2", "1.2.2")].concat();
+    let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+    let studies: Vec<String> = orders(&asked("ORM^O01", &segments))
+        .iter()
+        .map(|order| order.imaging.as_ref().unwrap().procedures[0].study_instance_uid.clone())
+        .collect();
+    assert_eq!(studies, ["1.2.1", "1.2.2"]);
+}
+
+#[test]
+fn a_laboratory_section_that_is_called_like_a_modality_is_no_imaging() {
+    let obr = obr(&[(2, "P-1^EHR"), (4, "2345-7^Glucose^LN"), (24, "BI")]);
+    let segments = ["ORC|NW|P-1^EHR", obr.as_str(), "SPM|1|S-1^EHR||SER"];
+    for kind in ["OML^O21", "ORM^O01"] {
+        let [order] = orders(&asked(kind, &segments)).try_into().unwrap();
+        assert!(order.imaging.is_none(), "{kind}");
+    }
+}

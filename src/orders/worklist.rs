@@ -18,6 +18,7 @@ use crate::wire::dimse::command::status::{
     CANNOT_UNDERSTAND, OUT_OF_RESOURCES, PENDING, PENDING_KEYS_IGNORED, SUCCESS,
 };
 use entry::Scheduled;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// The worklist of this gateway.
@@ -26,6 +27,8 @@ pub struct Worklist {
     reader: SharedReader,
     config: Config,
     entries: Mutex<Vec<Kept>>,
+    /// Changes were taken that the entries do not show, because reading them failed.
+    is_stale: AtomicBool,
 }
 
 /// One scheduled step, as far as it is kept in memory.
@@ -68,7 +71,13 @@ impl Worklist {
     /// The worklist of this journal's orders.
     pub fn new(journal: &Journal, config: Config) -> Worklist {
         let reader = SharedReader::new(journal);
-        Worklist { journal: journal.clone(), reader, config, entries: Mutex::default() }
+        Worklist {
+            journal: journal.clone(),
+            reader,
+            config,
+            entries: Mutex::default(),
+            is_stale: AtomicBool::new(false),
+        }
     }
 
     /// Answers a C-FIND, the last reply included. Blocks on the database.
@@ -130,8 +139,10 @@ impl Worklist {
 
     /// Takes in what changed since the last query.
     fn refresh(&self, reader: &Reader, entries: &mut Vec<Kept>) -> Result<(), JournalError> {
+        // A failure on the way leaves it set: the changes that were taken would be forgotten otherwise.
+        let was_stale = self.is_stale.swap(true, Ordering::Relaxed);
         let changes = self.journal.take_order_changes();
-        if changes.everything {
+        if changes.everything || was_stale {
             entries.clear();
             let mut open = Vec::new();
             reader.for_each_imaging_order(|order| open.push(self.keep(reader, &order)))?;
@@ -142,17 +153,19 @@ impl Worklist {
             let concerns = |entry: &Kept| entry.patient_keys.iter().any(|key| changes.patients.contains(key));
             let mut orders = changes.orders.clone();
             orders.extend(entries.iter().filter(|entry| concerns(entry)).map(|entry| entry.order));
-            if orders.is_empty() {
-                return Ok(());
-            }
             entries.retain(|entry| !orders.contains(&entry.order));
-            for id in orders {
-                if let Some(order) = reader.open_imaging_order(id)? {
+            for id in &orders {
+                if let Some(order) = reader.open_imaging_order(*id)? {
                     entries.extend(self.keep(reader, &order)?);
                 }
             }
+            if orders.is_empty() {
+                self.is_stale.store(false, Ordering::Relaxed);
+                return Ok(());
+            }
         }
         entries.sort_by(|a, b| a.position().cmp(&b.position()));
+        self.is_stale.store(false, Ordering::Relaxed);
         Ok(())
     }
 

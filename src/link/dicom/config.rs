@@ -20,7 +20,7 @@ pub struct Config {
     pub listen: Option<String>,
     /// Address to listen on with TLS, for example "0.0.0.0:2762"; needs [dicom.tls].
     pub listen_tls: Option<String>,
-    /// Take associations only from callers that a [[modality]] names, and only for `ae_title`. Otherwise everybody is
+    /// Take associations only from callers that a `[[modality]]` names, and only for `ae_title`. Otherwise everybody is
     /// let in, and each caller that is not known is warned of once.
     pub only_known: bool,
     /// Most associations open at once; a caller beyond them is told to come back later.

@@ -1,6 +1,7 @@
 //! # afferent
 //!
-//! A small Linux box on the lab bench that carries what analyzers found to the hospital EHR. This page is the map.
+//! A small Linux box on the lab bench that carries what analyzers and modalities found to the hospital EHR and its
+//! archive. This page is the map.
 //!
 //! ## How a result flows
 //!
@@ -12,6 +13,13 @@
 //! Orders come down a link of their own: message of the EHR -> read -> COMMIT, then answer ([`orders`]). The interpreter
 //! matches results with them.
 //!
+//! An image is an entry as well, whose bytes are a file instead of rows ([`imaging`]):
+//!
+//! ```text
+//! C-STORE -> file, fsynced, renamed -> COMMIT, then C-STORE-RSP -> its head is read -> OUTBOX COMMIT (where the file
+//!         is) -> C-STORE or STOW-RS -> the archive's answer -> done
+//! ```
+//!
 //! Three loops, ingest ([`link`]), interpret ([`interpreter`]) and deliver ([`delivery`]), share no memory, only the
 //! [`journal`]. Wake-up signals between them are hints: losing one costs latency, never data. Restart is the recovery
 //! plan, so it is the most tested path.
@@ -19,7 +27,8 @@
 //! **From here to the fsync:** [`link`] runs a machine of [`wire`]; the machine asks for custody
 //! ([`wire::Output::Persist`]); the pump hands that to `journal::Journal::persist`; the writer thread in
 //! `journal/writer.rs` commits it (SQLite, WAL, `synchronous=FULL`: the commit is the fsync) and only then makes the
-//! `Receipt` without which no machine acknowledges anything.
+//! `Receipt` without which no machine acknowledges anything. An image's file is synced before that, in
+//! `journal/spool.rs`.
 //!
 //! **The same for an image:** [`link::dicom`] runs [`wire::dimse::Association`] and writes what a modality stores to a
 //! file of the spool as it comes in; when it is whole the file is made durable (fdatasync, rename, fsync of the folder),

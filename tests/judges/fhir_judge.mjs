@@ -40,7 +40,10 @@ function faults(document) {
       if (['error', 'fatal'].includes(m.severity)) found.push(`${m.location ?? resource.resourceType}: ${m.message}`);
     }
     const value = Object.keys(resource).find((k) => k.startsWith('value'));
-    if (resource.resourceType === 'Observation' && !value === !resource.dataAbsentReason) {
+    // A panel has members instead of a value.
+    const panel = Boolean(resource.hasMember);
+    const count = [value, resource.dataAbsentReason].filter(Boolean).length;
+    if (resource.resourceType === 'Observation' && count !== 1 && !(panel && count === 0)) {
       found.push('Observation: a value or a reason why there is none, not both (obs-6)');
     }
   };

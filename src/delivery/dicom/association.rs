@@ -41,9 +41,6 @@ pub const CONTEXTS_MAX: usize = 128;
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Read at once.
 const READ_BYTES: usize = 16 * 1024;
-/// Registered for nobody: made from a UUID as PS3.5 B.2 allows.
-const IMPLEMENTATION_CLASS_UID: &str = "2.25.227398120584930258170233041905487812067";
-const IMPLEMENTATION_VERSION_NAME: &str = concat!("AFFERENT_", env!("CARGO_PKG_VERSION"));
 
 /// Who is called, by whom, and how patient to be.
 #[derive(Debug, Clone)]
@@ -496,8 +493,8 @@ fn head(pdu: &mut [u8], context: u8, is_command: bool, is_last: bool) {
 fn request(peer: &Peer, proposed: &[Proposed]) -> Pdu {
     let mut user_variables = vec![
         UserVariableItem::MaxLength(RECEIVE_MAX),
-        UserVariableItem::ImplementationClassUID(IMPLEMENTATION_CLASS_UID.to_owned()),
-        UserVariableItem::ImplementationVersionName(IMPLEMENTATION_VERSION_NAME.to_owned()),
+        UserVariableItem::ImplementationClassUID(uid::IMPLEMENTATION_CLASS.to_owned()),
+        UserVariableItem::ImplementationVersionName(uid::IMPLEMENTATION_VERSION_NAME.to_owned()),
     ];
     for one in proposed.iter().filter(|p| p.as_scp) {
         let roles = RequestorRoles { scu: false, scp: true };

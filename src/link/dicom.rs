@@ -10,7 +10,6 @@
 pub mod admission;
 pub mod association;
 pub mod config;
-mod header;
 pub mod services;
 pub mod storing;
 

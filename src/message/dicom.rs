@@ -40,7 +40,7 @@ pub use charset::CharacterSets;
 pub use dicom_core::{Tag, VR};
 pub use dicom_dictionary_std::tags;
 pub use dictionary::value_representation;
-pub use file_meta::{FileMeta, IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME};
+pub use file_meta::FileMeta;
 pub use head::{Head, coding, first_coding, read_head};
 pub use structured_report::measurement_report;
 pub use walker::{End, Limits, Walked, read_data_set, walk};

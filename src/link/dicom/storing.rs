@@ -4,9 +4,9 @@
 //! fills, nothing more is read from the connection, and TCP slows the modality down; so memory stays bounded whatever
 //! the size of the instance (invariant I10).
 
-use super::header::header;
 use crate::journal::{Journal, NewInstance, Receipt, Spool, Spooled, refusal};
 use crate::link::counters::LinkCounters;
+use crate::message::dicom::FileMeta;
 use crate::wire::dimse::Arrival;
 use crate::wire::{Event, Refusal, Refused, Token};
 use std::io;
@@ -35,7 +35,13 @@ impl Storing {
     /// Begins to write an instance.
     pub fn begin(spool: &Spool, token: Token, arrival: Arrival) -> Storing {
         let (to_writer, work) = channel(PIECES_WAITING);
-        let header = header(&arrival);
+        let header = FileMeta {
+            sop_class_uid: &arrival.sop_class_uid,
+            sop_instance_uid: &arrival.sop_instance_uid,
+            transfer_syntax_uid: &arrival.transfer_syntax_uid,
+            source_ae_title: &arrival.calling_ae_title,
+        };
+        let header = header.write();
         let spool = spool.clone();
         let writer = tokio::task::spawn_blocking(move || write(&spool, &header, work));
         Storing { token, arrival, to_writer, writer }

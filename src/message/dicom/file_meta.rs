@@ -1,13 +1,10 @@
 //! The head of a DICOM file (PS3.10 clause 7.1): preamble, prefix, and file meta information in Explicit VR Little
 //! Endian.
 
+use crate::wire::dimse::uid;
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
 
-/// Names this implementation in associations and files; a UID derived from a UUID (PS3.5 B.2).
-pub const IMPLEMENTATION_CLASS_UID: &str = "2.25.3691820866174569340971497439241513733";
-/// The version that goes with it: SH, at most 16 characters.
-pub const IMPLEMENTATION_VERSION_NAME: &str = concat!("AFFERENT_", env!("CARGO_PKG_VERSION"));
 /// Bytes before the prefix.
 pub const PREAMBLE_BYTES: usize = 128;
 /// What tells a DICOM file.
@@ -34,8 +31,8 @@ impl FileMeta<'_> {
         element(&mut group, tags::MEDIA_STORAGE_SOP_CLASS_UID, VR::UI, self.sop_class_uid.as_bytes());
         element(&mut group, tags::MEDIA_STORAGE_SOP_INSTANCE_UID, VR::UI, self.sop_instance_uid.as_bytes());
         element(&mut group, tags::TRANSFER_SYNTAX_UID, VR::UI, self.transfer_syntax_uid.as_bytes());
-        element(&mut group, tags::IMPLEMENTATION_CLASS_UID, VR::UI, IMPLEMENTATION_CLASS_UID.as_bytes());
-        element(&mut group, tags::IMPLEMENTATION_VERSION_NAME, VR::SH, IMPLEMENTATION_VERSION_NAME.as_bytes());
+        element(&mut group, tags::IMPLEMENTATION_CLASS_UID, VR::UI, uid::IMPLEMENTATION_CLASS.as_bytes());
+        element(&mut group, tags::IMPLEMENTATION_VERSION_NAME, VR::SH, uid::IMPLEMENTATION_VERSION_NAME.as_bytes());
         let source = self.source_ae_title.trim();
         if !source.is_empty() {
             element(&mut group, tags::SOURCE_APPLICATION_ENTITY_TITLE, VR::AE, source.as_bytes());
@@ -77,11 +74,13 @@ mod tests {
             prop_assert_eq!(read.media_storage_sop_class_uid().trim_end_matches('\0'), &class);
             prop_assert_eq!(read.media_storage_sop_instance_uid().trim_end_matches('\0'), &instance);
             prop_assert_eq!(read.transfer_syntax().trim_end_matches('\0'), "1.2.840.10008.1.2");
+            let source = read.source_application_entity_title.as_deref().map(str::trim).unwrap_or_default();
+            prop_assert_eq!(source, ae.trim());
         }
     }
 
     #[test]
     fn the_names_fit_their_places() {
-        assert!(IMPLEMENTATION_VERSION_NAME.len() <= 16 && IMPLEMENTATION_CLASS_UID.len() <= 64);
+        assert!(uid::IMPLEMENTATION_VERSION_NAME.len() <= 16 && uid::IMPLEMENTATION_CLASS.len() <= 64);
     }
 }

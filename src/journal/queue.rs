@@ -93,6 +93,11 @@ impl Queue {
         }
     }
 
+    /// True when the last commit served a single link, whose next frame is about to come.
+    pub(super) fn is_alone(&self) -> bool {
+        self.company == 1
+    }
+
     fn perform(&mut self, command: Box<dyn Command>) -> Next {
         match command.kind() {
             Kind::Custody => self.group.custody += 1,

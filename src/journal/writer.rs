@@ -34,6 +34,8 @@ use std::time::{Duration, Instant};
 const IDLE_BEFORE_CHECKPOINT: Duration = Duration::from_millis(200);
 /// Without commands for this long, a log file that should be shorter is cut.
 const IDLE_BEFORE_CUT: Duration = Duration::from_secs(30);
+/// A lone link that was answered sends its next frame within this time, or takes a pause.
+const LINGER: Duration = Duration::from_micros(200);
 /// How late the thread may be woken, in nanoseconds: its waits are fractions of a millisecond, and the kernel would add
 /// 50 us to each.
 const TIMER_SLACK_NS: libc::c_ulong = 1_000;
@@ -243,6 +245,7 @@ impl Writer {
                     self.close();
                     return drop(open);
                 }
+                Next::Nothing if self.queue.is_alone() && inbox.linger(idle_since + LINGER) => {}
                 Next::Nothing => {
                     if !inbox.wait(1, self.next_wait(idle_since)) {
                         self.idle(idle_since);

@@ -1,14 +1,18 @@
 //! The loop of one destination: claim, deliver, settle.
 //!
-//! Everything slow (an attempt, a claim, a settlement) runs as a task of its own; the loop only decides. It keeps no
-//! state that a restart would miss: what was claimed and not settled is claimed again.
+//! Everything slow (an attempt, a claim, a settlement) is a chore beside the loop, which only decides. Chores run in the
+//! loop's own task: handing each to another thread would cost more than what it does. The loop keeps no state that a
+//! restart would miss: what was claimed and not settled is claimed again.
 //!
 //! Three clocks, all monotonic: the destination's back-off while nothing can be delivered, each lane's pause in the
 //! journal after it was turned down, and the age of what is held in memory.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use jiff::Zoned;
 use jiff::tz::TimeZone;
 use tokio::sync::watch;
@@ -44,7 +48,7 @@ struct Courier<D> {
     lanes: Lanes,
     /// Connections without a message.
     free: Vec<D>,
-    chores: JoinSet<Done<D>>,
+    chores: FuturesUnordered<Chore<D>>,
     attempts_under_way: usize,
     claiming: bool,
     /// Set when the journal may have something for us.
@@ -61,6 +65,8 @@ struct Courier<D> {
     lane_backoff: Backoff,
     deliveries: u64,
 }
+
+type Chore<D> = Pin<Box<dyn Future<Output = Done<D>> + Send>>;
 
 /// What a chore has done.
 enum Done<D> {
@@ -91,17 +97,18 @@ pub(super) async fn run<D: Destination + 'static>(
     loop {
         let connections = (0..config.connections).map(|_| connect()).collect();
         let courier = Courier::new(Arc::clone(&config), journal.clone(), zone.clone(), connections);
-        if courier.run(stopped.clone()).await.is_ok() {
-            return;
+        // A loop that panicked takes its messages with it. The journal hands them out again.
+        let mut looping = JoinSet::new();
+        looping.spawn(courier.run(stopped.clone()));
+        match looping.join_next().await {
+            Some(Err(error)) if error.is_panic() => {
+                tracing::error!(destination = config.name, "a delivery panicked; the destination starts over");
+            }
+            _ => return,
         }
-        // A task that panicked took its message with it. The journal hands it out again.
-        tracing::error!(destination = config.name, "a delivery task panicked; the destination starts over");
         sleep(JOURNAL_PAUSE).await;
     }
 }
-
-/// A task of the loop panicked.
-struct Panicked;
 
 impl<D: Destination + 'static> Courier<D> {
     fn new(config: Arc<Config>, journal: Journal, zone: TimeZone, connections: Vec<D>) -> Self {
@@ -111,7 +118,7 @@ impl<D: Destination + 'static> Courier<D> {
             journal,
             lanes: Lanes::default(),
             free: connections,
-            chores: JoinSet::new(),
+            chores: FuturesUnordered::new(),
             attempts_under_way: 0,
             claiming: false,
             look: true,
@@ -127,26 +134,25 @@ impl<D: Destination + 'static> Courier<D> {
         }
     }
 
-    async fn run(mut self, mut stopped: watch::Receiver<bool>) -> Result<(), Panicked> {
+    async fn run(mut self, mut stopped: watch::Receiver<bool>) {
         let hint = self.journal.outbox_changed(&self.config.name);
         loop {
             self.act();
             let wake = sleep_until(self.wake_at().into());
             tokio::select! {
                 () = hint.notified() => self.look = true,
-                Some(done) = self.chores.join_next() => self.finish(done.map_err(|_| Panicked)?),
+                Some(done) = self.chores.next() => self.finish(done),
                 () = wake => self.look = true,
                 _ = stopped.wait_for(|stop| *stop) => break,
             }
         }
         let settle_the_rest = async {
-            while let Some(Ok(done)) = self.chores.join_next().await {
+            while let Some(done) = self.chores.next().await {
                 self.finish(done);
             }
         };
         // What does not end in time is dropped and its message sent again after the restart, under the same id.
         let _ = tokio::time::timeout(STOP_GRACE, settle_the_rest).await;
-        Ok(())
     }
 
     /// Starts whatever can be started now.
@@ -174,7 +180,7 @@ impl<D: Destination + 'static> Courier<D> {
             };
             let (outage, journal) = (self.outage, self.journal.clone());
             self.attempts_under_way += 1;
-            self.chores.spawn(async move {
+            self.chores.push(Box::pin(async move {
                 let outcome = {
                     let delivery = destination.deliver(&row.message_id, &row.body);
                     tokio::pin!(delivery);
@@ -187,14 +193,14 @@ impl<D: Destination + 'static> Courier<D> {
                     }
                 };
                 Done::Attempted { destination, row, outcome, outage }
-            });
+            }));
         }
         let room = HELD_MAX.saturating_sub(self.lanes.held());
         if self.look && !self.claiming && room >= HELD_MAX / 2 {
             self.look = false;
             self.claiming = true;
             let (journal, config) = (self.journal.clone(), Arc::clone(&self.config));
-            self.chores.spawn(async move { Done::Claimed(journal.claim(&config.name, room).await) });
+            self.chores.push(Box::pin(async move { Done::Claimed(journal.claim(&config.name, room).await) }));
         }
     }
 
@@ -214,10 +220,10 @@ impl<D: Destination + 'static> Courier<D> {
             Done::Claimed(Err(error)) => {
                 self.claiming = false;
                 tracing::debug!(destination = self.config.name, "cannot read the outbox: {error}");
-                self.chores.spawn(async {
+                self.chores.push(Box::pin(async {
                     sleep(JOURNAL_PAUSE).await;
                     Done::Returned
-                });
+                }));
             }
             Done::Settled { lane } => self.lanes.go_on(lane),
             Done::Returned => self.look = true,
@@ -302,27 +308,27 @@ impl<D: Destination + 'static> Courier<D> {
     fn give_up_for(&mut self, row: &Outbound, pause: Duration, reason: String) {
         self.lanes.forget(row.lane);
         let (journal, id) = (self.journal.clone(), row.id);
-        self.chores.spawn(async move {
+        self.chores.push(Box::pin(async move {
             note(&journal, id, Settlement::Retry { after: pause, reason }).await;
             Done::Returned
-        });
+        }));
     }
 
     /// Notes the end of a message; its lane goes on when that is on disk.
     fn settle(&mut self, row: &Outbound, how: Settlement) {
         let (journal, id, lane) = (self.journal.clone(), row.id, row.lane);
-        self.chores.spawn(async move {
+        self.chores.push(Box::pin(async move {
             note(&journal, id, how).await;
             Done::Settled { lane }
-        });
+        }));
     }
 
     fn give_back(&mut self, first: OutboxId) {
         let journal = self.journal.clone();
-        self.chores.spawn(async move {
+        self.chores.push(Box::pin(async move {
             note(&journal, first, Settlement::Return).await;
             Done::Returned
-        });
+        }));
     }
 
     /// The destination failed: everything waits. Returns the pause.

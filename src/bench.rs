@@ -30,6 +30,9 @@ const ROUNDS: usize = 5;
 /// Messages sent one at a time to measure latency.
 const LATENCY_MESSAGES: usize = 300;
 
+/// How long a quick EHR takes for an answer.
+const THINKING: Duration = Duration::from_millis(1);
+
 /// A port where no EHR listens.
 const NOBODY: u16 = 1;
 
@@ -83,6 +86,8 @@ pub struct Figures {
     pub peer_per_s: f64,
     /// The two above, divided: 1 means that the peer alone limits the drain.
     pub drain_ratio: f64,
+    /// The same with an EHR that takes a millisecond for an answer, as quick ones do.
+    pub drain_thinking_ratio: f64,
     /// Resident memory of the idle gateway in MiB. Under 20 is wanted.
     pub idle_rss_mib: f64,
     /// Peak resident memory under the throughput load in MiB. Under 64 is wanted.
@@ -133,7 +138,7 @@ fn measure(options: &Options, dir: &Path, say: &dyn Fn(&str)) -> anyhow::Result<
     let binary_mib = mib(std::fs::metadata(std::env::current_exe()?)?.len());
     let mut figures = Figures { binary_mib, ..Figures::default() };
 
-    let sink = sink::Sink::start()?;
+    let sink = sink::Sink::start(Duration::ZERO)?;
     let gateway = Child::start(&dir.join("calm"), LINKS, sink.port())?;
     std::thread::sleep(Duration::from_millis(500));
     figures.idle_rss_mib = mib(gateway.rss()?);
@@ -219,18 +224,29 @@ fn backlog(
     figures.search_ms = gateway.search_ms(&Child::filled_specimen(filled as u64 / 2))?;
     gateway.stop()?;
 
+    let half = filled as u64 / 2;
     say("backlog: drain");
-    figures.peer_per_s = sink.direct_rate(Duration::from_secs(2))?;
+    (figures.peer_per_s, figures.drain_per_s) = drain(&data, sink, half.min(20_000))?;
+    figures.drain_ratio = figures.drain_per_s / figures.peer_per_s;
+    say("backlog: drain to an EHR that thinks");
+    let thinking = sink::Sink::start(THINKING)?;
+    let (direct, drained) = drain(&data, &thinking, half.min(4_000))?;
+    figures.drain_thinking_ratio = drained / direct;
+    Ok(())
+}
+
+/// Messages a second that an EHR takes directly, and out of this backlog.
+fn drain(data: &Path, sink: &sink::Sink, enough: u64) -> anyhow::Result<(f64, f64)> {
+    let direct = sink.direct_rate(Duration::from_secs(2))?;
     let before = sink.received();
-    let gateway = Child::start(&data, 1, sink.port())?;
+    let gateway = Child::start(data, 1, sink.port())?;
     let began = Instant::now();
-    let enough = (filled as u64).min(20_000);
     while sink.received() - before < enough && began.elapsed() < Duration::from_secs(120) {
         std::thread::sleep(Duration::from_millis(5));
     }
-    figures.drain_per_s = (sink.received() - before) as f64 / began.elapsed().as_secs_f64();
-    figures.drain_ratio = figures.drain_per_s / figures.peer_per_s;
-    gateway.stop()
+    let drained = (sink.received() - before) as f64 / began.elapsed().as_secs_f64();
+    gateway.stop()?;
+    Ok((direct, drained))
 }
 
 /// Milliseconds of each frame's acknowledgement while one instrument sends message after message.

@@ -1,4 +1,4 @@
-//! The bench's EHR: an MLLP receiver that answers at once and notes when each specimen arrived.
+//! The bench's EHR: an MLLP receiver that answers at once or after a while, and notes when each specimen arrived.
 
 use crate::wire::mllp;
 use anyhow::{Context, bail};
@@ -24,8 +24,8 @@ struct Seen {
 }
 
 impl Sink {
-    /// Listens on a port of its own.
-    pub fn start() -> anyhow::Result<Self> {
+    /// Listens on a port of its own and takes this long for an answer.
+    pub fn start(thinks: Duration) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let port = listener.local_addr()?.port();
         let seen = Arc::new((Mutex::new(Seen::default()), Condvar::new()));
@@ -33,7 +33,7 @@ impl Sink {
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let seen = shared.clone();
-                std::thread::spawn(move || serve(stream, &seen));
+                std::thread::spawn(move || serve(stream, &seen, thinks));
             }
         });
         Ok(Sink { port, seen })
@@ -84,7 +84,7 @@ impl Sink {
     }
 }
 
-fn serve(mut stream: TcpStream, seen: &(Mutex<Seen>, Condvar)) {
+fn serve(mut stream: TcpStream, seen: &(Mutex<Seen>, Condvar), thinks: Duration) {
     let _ = stream.set_nodelay(true);
     let (mut pending, mut buffer) = (Vec::new(), [0; 64 * 1024]);
     loop {
@@ -111,6 +111,9 @@ fn serve(mut stream: TcpStream, seen: &(Mutex<Seen>, Condvar)) {
                     }
                 }
                 seen.1.notify_all();
+            }
+            if !thinks.is_zero() {
+                std::thread::sleep(thinks);
             }
             let answer = format!("MSH|^~\\&|EHR||AFFERENT||20260301120000||ACK^R01^ACK|A{id}|P|2.5.1\rMSA|AA|{id}\r");
             if stream.write_all(&mllp::frame(answer.as_bytes())).is_err() {

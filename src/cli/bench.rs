@@ -101,6 +101,7 @@ fn print_figures(f: &Figures) {
         );
         row("  drained per second", format!("{:.0}", f.drain_per_s), "", None);
         row("  over what the EHR takes directly", format!("{:.2}", f.drain_ratio), "", None);
+        row("  the same, an EHR that thinks for 1 ms", format!("{:.2}", f.drain_thinking_ratio), "", None);
     }
     row(
         "memory a link, 500 links",

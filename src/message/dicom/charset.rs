@@ -73,7 +73,11 @@ impl CharacterSets {
         if value.is_empty() {
             return Some(CharacterSets::default());
         }
-        let sets: Vec<Repertoire> = value.split('\\').take(SETS_MAX).filter_map(repertoire).collect();
+        let mut sets: Vec<Repertoire> = value.split('\\').take(SETS_MAX).filter_map(repertoire).collect();
+        // A set of two bytes cannot be the first (PS3.3 C.12.1.1.2): text begins in ASCII, whatever the sender left out.
+        if sets.first().is_some_and(|set| matches!(set, Kanji | SupplementaryKanji | Korean | Chinese)) {
+            sets.insert(0, Ascii);
+        }
         (!sets.is_empty()).then(|| CharacterSets(sets.into()))
     }
 
@@ -206,7 +210,7 @@ impl CharacterSets {
     }
 
     fn at_start(&self) -> Switched {
-        let g1 = self.0.first().copied().filter(|set| matches!(set, Single(..) | Katakana | Korean | Chinese));
+        let g1 = self.0.first().copied().filter(|set| matches!(set, Single(..) | Katakana));
         Switched { g0: Ascii, g1 }
     }
 
@@ -353,6 +357,23 @@ mod tests {
             assert_eq!(read.text, text, "{declared}");
             assert_eq!(sets(declared).encode(text, true), (bytes.to_vec(), true), "{declared}");
         }
+    }
+
+    #[test]
+    fn a_lone_set_of_two_bytes_is_declared_and_written_with_code_extensions() {
+        for (declared, text, bytes) in [
+            ("ISO 2022 IR 149", "홍^길동", &b"\x1b$)C\xc8\xab^\x1b$)C\xb1\xe6\xb5\xbf"[..]),
+            ("ISO_IR 87", "山田", b"\x1b$B;3ED\x1b(B"),
+            ("ISO 2022 IR 58", "王", b"\x1b$)A\xcd\xf5"),
+        ] {
+            let lone = sets(declared);
+            let number = declared.rsplit(' ').next().unwrap();
+            assert_eq!(lone.value(), format!("\\ISO 2022 IR {number}"), "PS3.3 C.12.1.1.2");
+            assert_eq!(lone.encode(text, true), (bytes.to_vec(), true), "{declared}");
+            assert_eq!(lone.decode(bytes, true).text, text);
+        }
+        let careless = sets("ISO 2022 IR 149").decode(b"\xc8\xab^\xb1\xe6\xb5\xbf", true);
+        assert_eq!((careless.text.as_str(), careless.clean), ("홍^길동", true), "a sender that writes no escapes");
     }
 
     #[test]

@@ -136,10 +136,12 @@ impl ImagingOrder {
 }
 
 impl RequestedProcedure {
+    /// Without an id, what is asked for tells procedures apart.
     fn is_same(&self, other: &RequestedProcedure) -> bool {
         let same_study = self.study_instance_uid == other.study_instance_uid;
         let unsaid = self.study_instance_uid.is_empty() || other.study_instance_uid.is_empty();
-        self.id == other.id && (same_study || unsaid)
+        let same = self.id == other.id && (!self.id.is_empty() || self.code == other.code);
+        same && (same_study || unsaid)
     }
 
     fn join(&mut self, other: RequestedProcedure) {
@@ -206,5 +208,19 @@ mod tests {
         }
         let steps: Vec<(&str, &str)> = all.steps().map(|(p, s)| (p.id.as_str(), s.id.as_str())).collect();
         assert_eq!(steps, [("P1", "S1"), ("P1", "S2"), ("P2", "S3")]);
+    }
+
+    #[test]
+    fn procedures_without_ids_join_only_when_the_same_is_asked_for() {
+        let coded = |code: &str| {
+            let mut order = order("", "");
+            order.procedures[0].code = Coding::local(code, code);
+            order
+        };
+        let mut all = coded("ECHO");
+        all.join(coded("CT"));
+        all.join(coded("ECHO"));
+        let steps: Vec<usize> = all.procedures.iter().map(|procedure| procedure.steps.len()).collect();
+        assert_eq!(steps, [2, 1], "two steps of the echo, one of the CT");
     }
 }

@@ -5,7 +5,8 @@
 
 use crate::imaging::mpps;
 use crate::journal::Journal;
-use crate::orders::{self, Worklist};
+use crate::message::dicom::performed_step::request::Kind;
+use crate::orders::Worklist;
 use crate::wire::dimse::command::status;
 use crate::wire::dimse::{Reply, Request, uid};
 use std::net::IpAddr;
@@ -79,8 +80,8 @@ impl Services {
                 }
                 return;
             }
-            Request::Create(question) => mpps::take(&self.journal, link, mpps::Kind::Create, &question).await,
-            Request::Set(question) => mpps::take(&self.journal, link, mpps::Kind::Set, &question).await,
+            Request::Create(question) => mpps::take(&self.journal, link, Kind::Create, &question).await,
+            Request::Set(question) => mpps::take(&self.journal, link, Kind::Set, &question).await,
             _ => Reply::refusing(status::CLASS_NOT_SUPPORTED, "this service is not offered"),
         };
         let _ = replies.send(only).await;

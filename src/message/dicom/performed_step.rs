@@ -6,6 +6,8 @@
 //!
 //! Liberal in what comes: only what the state rests on is required. Everything else is kept in the raw data set.
 
+pub mod request;
+
 use super::{DataSet, Tag, Value, tags};
 use crate::clinical::performed_step::{AnsweredStep, PerformedSeries, PerformedStatus, PerformedStep};
 use crate::clinical::{Coding, CodingSystem, Phi};

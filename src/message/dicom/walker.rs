@@ -57,6 +57,8 @@ pub enum End {
 pub struct Walked {
     /// The data set, without the file meta information.
     pub data_set: DataSet,
+    /// The file meta information; the outer one where a file lies in another, empty without.
+    pub file_meta: DataSet,
     /// The transfer syntax the file meta information names; empty without.
     pub transfer_syntax_uid: String,
     /// How the data set is really laid out.
@@ -74,7 +76,7 @@ pub struct Walked {
 /// Walks a file or a bare data set up to its pixel data. A transfer syntax that the file itself names counts more.
 pub fn walk(reader: impl Read, transfer_syntax_uid: &str, limits: Limits) -> Walked {
     let mut walker = Walker::new(reader, limits);
-    let mut named = String::new();
+    let (mut named, mut file_meta) = (String::new(), DataSet::default());
     // Some senders put a whole file where the data set belongs; ours then stands around theirs.
     for layer in 0..2 {
         if let Some(meta) = walker.file_meta() {
@@ -84,6 +86,9 @@ pub fn walk(reader: impl Read, transfer_syntax_uid: &str, limits: Limits) -> Wal
             let uid = meta.uid(tags::TRANSFER_SYNTAX_UID);
             if !uid.is_empty() {
                 named = uid;
+            }
+            if layer == 0 {
+                file_meta = meta;
             }
         }
     }
@@ -107,6 +112,7 @@ pub fn walk(reader: impl Read, transfer_syntax_uid: &str, limits: Limits) -> Wal
     }
     Walked {
         data_set,
+        file_meta,
         transfer_syntax_uid: named,
         layout,
         begins_at,

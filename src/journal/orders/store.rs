@@ -7,7 +7,7 @@ use super::super::filing::{self, HELD, RELEASED};
 use super::super::seal::Place;
 use super::super::types::{EntryId, Lookup, ReportId, WorkOrderId};
 use super::find::{self, By};
-use super::{LinkMark, OrderChange, OrderOutcome, StoredOrder, StoredOrders, patients};
+use super::{LinkMark, OrderChange, OrderOutcome, StoredOrder, StoredOrders, patients, perform};
 use crate::clinical::{Doubt, ImagingOrder, OrderNumber, OrderStatus, Phi, WorkOrder};
 use rusqlite::OptionalExtension;
 
@@ -118,8 +118,12 @@ fn carry_out(
             let before = known(desk, source, order.number(), &Phi::default())?;
             let outcome = take_all_back(desk, &before, OrderStatus::Replaced)?;
             if outcome == OrderOutcome::Accepted {
-                let replaced = before.last().and_then(|before| before.order.imaging.as_ref());
-                insert(desk, entry, source, order, replaced, links)?;
+                let replaced = before.last();
+                let imaging = replaced.and_then(|before| before.order.imaging.as_ref());
+                let id = insert(desk, entry, source, order, imaging, links)?;
+                if let Some(replaced) = replaced {
+                    perform::carry_over(desk, replaced, id)?;
+                }
             }
             Ok(outcome)
         }
@@ -188,7 +192,7 @@ fn insert(
     order: &WorkOrder,
     replaced: Option<&ImagingOrder>,
     links: &[String],
-) -> Result<(), JournalError> {
+) -> Result<WorkOrderId, JournalError> {
     desk.conn
         .prepare_cached(
             "INSERT INTO work_order(entry, source, status, placed_ms, changed_ms, imaging) VALUES (?1, ?2, ?3, ?4, ?4, ?5)",
@@ -237,7 +241,7 @@ fn insert(
             .execute((id, link, DUE))?;
         desk.memory.wake_destination(&super::super::orders_signal(link));
     }
-    Ok(())
+    Ok(WorkOrderId(id))
 }
 
 /// Orders of this source under this number; of one specimen when it is given.

@@ -137,7 +137,8 @@ impl Gateway {
             open(&settings.line(), &Custodian::Orders(journal.clone(), Arc::new(desk)))?;
         }
         if let Some(settings) = &config.dicom {
-            let services = link::dicom::services::Services::new(journal, config.worklist.clone());
+            let worklist = orders::Worklist::new(journal, config.worklist.clone(), zone.clone());
+            let services = link::dicom::services::Services::new(journal, worklist);
             let (counters, tasks) = link::dicom::open(
                 settings,
                 &config.modalities,

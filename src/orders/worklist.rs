@@ -4,6 +4,9 @@
 //! (station, start, modality, patient, numbers) is kept in memory, a few hundred bytes an entry, and brought up to date
 //! by what the journal says changed; the order itself is opened only for entries that fit so far. Everything else is
 //! matched on the whole entry ([`crate::message::dicom::matching`]).
+//!
+//! Where more fit than one query is answered, those nearest to today are told: what was never done, or will be done next
+//! year, does not crowd out today's. An entry without a start counts from the day it was ordered.
 
 pub mod config;
 pub mod entry;
@@ -18,6 +21,9 @@ use crate::wire::dimse::command::status::{
     CANNOT_UNDERSTAND, OUT_OF_RESOURCES, PENDING, PENDING_KEYS_IGNORED, SUCCESS,
 };
 use entry::Scheduled;
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -26,6 +32,7 @@ pub struct Worklist {
     journal: Journal,
     reader: SharedReader,
     config: Config,
+    zone: TimeZone,
     entries: Mutex<Vec<Kept>>,
     /// Changes were taken that the entries do not show, because reading them failed.
     is_stale: AtomicBool,
@@ -38,6 +45,8 @@ struct Kept {
     place: (usize, usize),
     /// `YYYYMMDD`, then `HHMMSS`, as far as they are known.
     start: (Box<str>, Box<str>),
+    /// The day of its start, else the one it was ordered on.
+    day: Date,
     modality: Box<str>,
     station_ae_titles: Box<str>,
     patient_name: Box<str>,
@@ -48,8 +57,15 @@ struct Kept {
     patient_keys: [i64; 2],
 }
 
-/// An entry by its order and its place there.
-type Candidate = (WorkOrderId, (usize, usize));
+/// An entry that fits so far.
+struct Candidate {
+    /// Where it stands among the others.
+    at: usize,
+    day: Date,
+    order: WorkOrderId,
+    place: (usize, usize),
+}
+
 /// An attribute that is kept in memory.
 type Field = (Tag, VR, fn(&Kept) -> &str);
 
@@ -68,13 +84,14 @@ impl Kept {
 }
 
 impl Worklist {
-    /// The worklist of this journal's orders.
-    pub fn new(journal: &Journal, config: Config) -> Worklist {
+    /// The worklist of this journal's orders. `zone` says which day it is.
+    pub fn new(journal: &Journal, config: Config, zone: TimeZone) -> Worklist {
         let reader = SharedReader::new(journal);
         Worklist {
             journal: journal.clone(),
             reader,
             config,
+            zone,
             entries: Mutex::default(),
             is_stale: AtomicBool::new(false),
         }
@@ -82,12 +99,17 @@ impl Worklist {
 
     /// Answers a C-FIND, the last reply included. Blocks on the database.
     pub fn answer(&self, identifier: &[u8], transfer_syntax_uid: &str) -> Vec<Reply> {
+        self.answer_on(Timestamp::now().to_zoned(self.zone.clone()).date(), identifier, transfer_syntax_uid)
+    }
+
+    /// The same on another day than today.
+    pub fn answer_on(&self, today: Date, identifier: &[u8], transfer_syntax_uid: &str) -> Vec<Reply> {
         let read = read_data_set(identifier, transfer_syntax_uid);
         if is_deflated(transfer_syntax_uid) || read.end != End::Whole {
             return vec![Reply::refusing(CANNOT_UNDERSTAND, "the identifier cannot be read")];
         }
         let keys = read.data_set;
-        let found = match self.find(&keys) {
+        let found = match self.find(&keys, today) {
             Ok(found) => found,
             Err(error) => {
                 tracing::warn!("a worklist query cannot be answered: {error}");
@@ -106,12 +128,13 @@ impl Worklist {
     }
 
     /// The entries that fit every key, by their start; those without one last.
-    fn find(&self, keys: &DataSet) -> Result<Vec<DataSet>, JournalError> {
+    fn find(&self, keys: &DataSet, today: Date) -> Result<Vec<DataSet>, JournalError> {
         self.reader.read(|reader| {
-            let candidates = self.candidates(reader, &quick_keys(keys))?;
+            let mut candidates = self.candidates(reader, &quick_keys(keys))?;
+            candidates.sort_by_key(|candidate| candidate.day.duration_since(today).abs());
             let mut found = Vec::new();
             let mut open: Option<StoredOrder> = None;
-            for (id, place) in candidates {
+            for Candidate { at, order: id, place, .. } in candidates {
                 if open.as_ref().is_none_or(|order| order.id != id) {
                     open = reader.open_imaging_order(id)?;
                 }
@@ -120,12 +143,16 @@ impl Worklist {
                     continue;
                 }
                 if found.len() >= usize::from(self.config.answers_max) {
-                    tracing::warn!(answers = found.len(), "a worklist query finds more: only the first are told");
+                    tracing::warn!(
+                        answers = found.len(),
+                        "a worklist query finds more: those nearest to today are told"
+                    );
                     break;
                 }
-                found.push(entry);
+                found.push((at, entry));
             }
-            Ok(found)
+            found.sort_by_key(|(at, _)| *at);
+            Ok(found.into_iter().map(|(_, entry)| entry).collect())
         })
     }
 
@@ -133,8 +160,11 @@ impl Worklist {
     fn candidates(&self, reader: &Reader, keys: &[Key]) -> Result<Vec<Candidate>, JournalError> {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         self.refresh(reader, &mut entries)?;
-        let fits = |entry: &&Kept| keys.iter().all(|key| matching::fits(&key.wanted, key.vr, (key.of)(entry)));
-        Ok(entries.iter().filter(fits).map(|entry| (entry.order, entry.place)).collect())
+        let fits = |entry: &Kept| keys.iter().all(|key| matching::fits(&key.wanted, key.vr, (key.of)(entry)));
+        let fitting = entries.iter().enumerate().filter(|(_, entry)| fits(entry));
+        let candidate =
+            |(at, entry): (usize, &Kept)| Candidate { at, day: entry.day, order: entry.order, place: entry.place };
+        Ok(fitting.map(candidate).collect())
     }
 
     /// Takes in what changed since the last query.
@@ -176,6 +206,8 @@ impl Worklist {
         let done = reader.steps_done(stored.id)?;
         let mut entries = Vec::new();
         let patient = &order.patient.patient;
+        let ordered = Timestamp::from_millisecond(stored.placed_ms).unwrap_or_default();
+        let ordered = ordered.to_zoned(self.zone.clone()).date();
         for (at, procedure) in imaging.procedures.iter().enumerate() {
             for (number, step) in
                 procedure.steps.iter().enumerate().filter(|(number, _)| !done.contains(&(at, *number)))
@@ -185,6 +217,7 @@ impl Worklist {
                 entries.push(Kept {
                     order: stored.id,
                     place: (at, number),
+                    day: date.parse().unwrap_or(ordered),
                     start: (date.into(), time.into()),
                     modality: scheduled.step.modality.as_str().into(),
                     station_ae_titles: scheduled.step.station_ae_titles.join("\\").into(),

@@ -89,7 +89,7 @@ fn query(keys: &[(Tag, VR, &str)], step_keys: &[(Tag, VR, &str)]) -> Vec<u8> {
 pub fn worklist(criterion: &mut Criterion) {
     let data = tempfile::tempdir().unwrap();
     let journal = place(data.path());
-    let worklist = Worklist::new(&journal, Config::default());
+    let worklist = Worklist::new(&journal, Config::default(), jiff::tz::TimeZone::UTC);
     let mut group = criterion.benchmark_group("a worklist of ten thousand entries");
     for (name, query, answers) in [
         (

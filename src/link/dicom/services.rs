@@ -54,8 +54,8 @@ pub struct Services {
 
 impl Services {
     /// Answers from this journal.
-    pub fn new(journal: &Journal, worklist: orders::worklist::Config) -> Services {
-        Services { journal: journal.clone(), worklist: Arc::new(Worklist::new(journal, worklist)) }
+    pub fn new(journal: &Journal, worklist: Worklist) -> Services {
+        Services { journal: journal.clone(), worklist: Arc::new(worklist) }
     }
 
     /// The answers to a question, the last one without `more`.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Most entries one query is answered; the earliest are told.
+    /// Most entries one query is answered; those nearest to today are told.
     pub answers_max: u16,
     /// Character set of answers with characters that the query's own does not have, for example "ISO_IR 100"; left out,
     /// Latin-1 where it has them all, else UTF-8.

@@ -1,10 +1,15 @@
 //! The worklist over a journal: from the HL7 order to the C-FIND answer.
 
 use super::*;
+use crate::clinical::OrderStatus;
+use crate::imaging::mpps;
+use crate::message::dicom::performed_step::request::Kind;
 use crate::orders::{Desk, read};
+use crate::wire::dimse::{Question, uid};
 use crate::wire::{Persist, Token};
 
 const IMPLICIT: &str = "1.2.840.10008.1.2";
+const TODAY: Date = Date::constant(2026, 3, 2);
 
 struct Bench {
     _data: tempfile::TempDir,
@@ -18,7 +23,7 @@ impl Bench {
     fn new(config: Config) -> Bench {
         let data = tempfile::tempdir().unwrap();
         let journal = Journal::open(data.path(), &crate::journal::Config::default()).unwrap();
-        let worklist = Worklist::new(&journal, config);
+        let worklist = Worklist::new(&journal, config, TimeZone::UTC);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         Bench { _data: data, runtime, journal, worklist, sent: 0 }
     }
@@ -41,6 +46,27 @@ impl Bench {
         assert_eq!(taken.refused, None);
     }
 
+    /// A modality does scheduled step `id` of a study.
+    fn perform(&self, study: &str, id: &str) {
+        let mut answered = DataSet::default();
+        answered.put_text(tags::STUDY_INSTANCE_UID, VR::UI, study);
+        answered.put_text(tags::SCHEDULED_PROCEDURE_STEP_ID, VR::SH, id);
+        for (kind, status) in [(Kind::Create, "IN PROGRESS"), (Kind::Set, "COMPLETED")] {
+            let mut said = DataSet::default();
+            said.put_text(tags::PERFORMED_PROCEDURE_STEP_STATUS, VR::CS, status);
+            said.put_items(tags::SCHEDULED_STEP_ATTRIBUTES_SEQUENCE, vec![answered.clone()]);
+            let question = Question {
+                sop_class_uid: uid::PERFORMED_PROCEDURE_STEP.into(),
+                sop_instance_uid: Some(format!("{study}.9")),
+                transfer_syntax_uid: IMPLICIT.into(),
+                data_set: said.write(Layout::ImplicitLittle),
+                calling_ae_title: "VIVID".into(),
+            };
+            let reply = self.runtime.block_on(mpps::take(&self.journal, "echo-1", kind, &question));
+            assert_eq!(reply.status, SUCCESS);
+        }
+    }
+
     /// Asks for name, study and station, each with this key, and tells the names, in order.
     fn names(&self, keys: &[(Tag, VR, &str)], step_keys: &[(Tag, VR, &str)]) -> Vec<String> {
         self.ask(keys, step_keys).iter().map(|entry| entry.text(tags::PATIENT_NAME)).collect()
@@ -60,7 +86,7 @@ impl Bench {
             query.put_text(*tag, *vr, text);
         }
         query.put_items(tags::SCHEDULED_PROCEDURE_STEP_SEQUENCE, vec![step]);
-        let replies = self.worklist.answer(&query.write(Layout::ImplicitLittle), IMPLICIT);
+        let replies = self.worklist.answer_on(TODAY, &query.write(Layout::ImplicitLittle), IMPLICIT);
         let (last, pending) = replies.split_last().unwrap();
         assert_eq!((last.status, last.more, last.data_set.is_none()), (SUCCESS, false, true));
         let read = |reply: &Reply| {
@@ -116,6 +142,37 @@ fn an_order_is_on_the_worklist_until_it_is_taken_back_and_changes_with_it() {
 }
 
 #[test]
+fn a_step_that_was_done_stays_done_when_the_order_changes() {
+    let mut bench = Bench::new(Config::default());
+    let of_two = |control: &str, start: &str| {
+        let mut segments = order("P-1", start, "A1|R1|2.25.7|S1|CT|||R|AE").to_vec();
+        segments[0] = segments[0].replace("NW", control);
+        segments.push("IPC|A1|R1|2.25.7|S2|CT|||R|AE".into());
+        segments
+    };
+    let send = |bench: &mut Bench, segments: Vec<String>| {
+        bench.send("OMI^O23", HAYDN, &segments.iter().map(String::as_str).collect::<Vec<_>>());
+    };
+    let ids = |bench: &Bench| -> Vec<String> {
+        let step = tags::SCHEDULED_PROCEDURE_STEP_ID;
+        let asked = bench.ask(&[], &[(step, VR::SH, "")]);
+        asked.iter().map(|e| e.item(tags::SCHEDULED_PROCEDURE_STEP_SEQUENCE).unwrap().text(step)).collect()
+    };
+    send(&mut bench, of_two("NW", "202603020800"));
+    bench.perform("2.25.7", "S1");
+    assert_eq!(ids(&bench), ["S2"]);
+    send(&mut bench, of_two("XO", "202603021000"));
+    assert_eq!(ids(&bench), ["S2"], "what was done is not offered again");
+    let orders = bench.journal.reader().unwrap().work_orders(true, 9).unwrap();
+    assert_eq!(orders.iter().map(|o| o.status).collect::<Vec<_>>(), [OrderStatus::InProgress]);
+    let mut alone = order("P-1", "202603021000", "A1|R1|2.25.7|S1|CT|||R|AE").to_vec();
+    alone[0] = alone[0].replace("NW", "XO");
+    send(&mut bench, alone);
+    assert!(ids(&bench).is_empty(), "what is left of it was done");
+    assert!(bench.journal.reader().unwrap().work_orders(true, 9).unwrap().is_empty());
+}
+
+#[test]
 fn a_patient_who_was_merged_or_corrected_since_is_told_as_now() {
     let mut bench = Bench::new(Config::default());
     bench.send("OMI^O23", HAYDN, &slices(&order("P-1", "202603020800", "A1|R1||S1|CT|||R|AE")));
@@ -137,14 +194,29 @@ fn a_room_stands_for_its_station_where_orders_name_rooms_only() {
 }
 
 #[test]
-fn no_more_than_the_site_allows_are_told_the_earliest_first() {
-    let mut bench = Bench::new(Config { answers_max: 2, ..Config::default() });
-    for (number, hour) in [("P-3", "11"), ("P-1", "09"), ("P-2", "10")] {
-        let start = format!("20260302{hour}00");
-        bench.send("OMI^O23", HAYDN, &slices(&order(number, &start, &format!("{number}|R||S|CT"))));
+fn no_more_than_the_site_allows_are_told_and_those_nearest_to_today() {
+    let mut bench = Bench::new(Config { answers_max: 3, ..Config::default() });
+    let starts = [
+        "202603021100",
+        "202602010900",
+        "202603020900",
+        "202509010900",
+        "202603030900",
+        "202703020900",
+        "202604010900",
+    ];
+    for (number, start) in starts.into_iter().enumerate() {
+        bench.send("OMI^O23", HAYDN, &slices(&order(&format!("P-{number}"), start, &format!("P-{number}|R||S|CT"))));
     }
-    let asked = bench.ask(&[(tags::ACCESSION_NUMBER, VR::SH, "")], &[]);
-    assert_eq!(asked.iter().map(|e| e.text(tags::ACCESSION_NUMBER)).collect::<Vec<_>>(), ["P-1", "P-2"]);
+    let accessions = |step: &[(Tag, VR, &str)]| -> Vec<String> {
+        let asked = bench.ask(&[(tags::ACCESSION_NUMBER, VR::SH, "")], step);
+        asked.iter().map(|e| e.text(tags::ACCESSION_NUMBER)).collect()
+    };
+    assert_eq!(accessions(&[]), ["P-2", "P-0", "P-4"], "what was never done does not crowd out today; by their start");
+    let since_march = [(tags::SCHEDULED_PROCEDURE_STEP_START_DATE, VR::DA, "20260301-20270101")];
+    assert_eq!(accessions(&since_march), ["P-2", "P-0", "P-4"]);
+    let before = [(tags::SCHEDULED_PROCEDURE_STEP_START_DATE, VR::DA, "-20260228")];
+    assert_eq!(accessions(&before), ["P-3", "P-1"], "who asks for what is old gets it");
 }
 
 #[test]

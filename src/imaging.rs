@@ -13,9 +13,11 @@
 //! | `instance` | where one instance belongs and where it goes |
 //! | `study` | when a study is stable |
 //! | `mpps` | performed procedure steps as a service |
+//! | `steps` | whom else a performed step concerns: EHR and PACS |
 
 mod instance;
 pub mod mpps;
+pub mod steps;
 mod study;
 
 use crate::delivery;

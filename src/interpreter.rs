@@ -55,6 +55,7 @@ pub struct Interpreter {
     register: Register,
     desk: Desk,
     imaging: imaging::Desk,
+    steps: imaging::steps::Desk,
     /// State of the orders when what they released was last sent.
     orders_as_of: Cell<i64>,
 }
@@ -93,6 +94,7 @@ impl Interpreter {
             register: Register::open(None),
             desk: Desk::new(gateway, destinations),
             imaging: imaging::Desk::new(destinations),
+            steps: imaging::steps::Desk::new(gateway, zone, destinations),
             orders_as_of: Cell::new(0),
         })
     }
@@ -139,6 +141,14 @@ impl Interpreter {
         for entry in &entries {
             if let Some(instance) = &entry.instance {
                 ready.filings.extend(self.imaging.file(&self.reader, entry, instance)?);
+                continue;
+            }
+            // An instrument that sends the same bytes is read by its driver.
+            let request = self.steps.request(entry).filter(|_| !self.links.contains(&entry.link));
+            if let Some(request) = request {
+                // What the EHR is told depends on what it was told before.
+                self.file(std::mem::take(&mut ready))?;
+                ready.filings.push(self.steps.file(&self.reader, entry, &request)?);
                 continue;
             }
             let (rules, interpretation) = self.reading.read(entry);

@@ -10,8 +10,9 @@
 //!       -> OUTBOX COMMIT (mapped bytes) -> delivery -> EHR ack -> done
 //! ```
 //!
-//! Orders come down a link of their own: message of the EHR -> read -> COMMIT, then answer ([`orders`]). The interpreter
-//! matches results with them.
+//! Orders come down a link of their own: message of the EHR -> read -> COMMIT, then answer ([`orders`]); where the EHR
+//! cannot dial the box, the box asks it. The interpreter matches results with them; imaging orders are the worklist of the
+//! modalities, and what these say of their steps goes back to the EHR and on to the PACS ([`imaging::steps`]).
 //!
 //! An image is an entry as well, whose bytes are a file instead of rows ([`imaging`]):
 //!

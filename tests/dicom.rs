@@ -15,6 +15,8 @@ mod end_to_end;
 mod forward;
 #[path = "dicom/pdus.rs"]
 mod pdus;
+#[path = "dicom/orders.rs"]
+mod orders;
 #[path = "dicom/peers.rs"]
 mod peers;
 #[path = "dicom/rig.rs"]
@@ -25,6 +27,8 @@ mod site;
 mod storage;
 #[path = "dicom/documents.rs"]
 mod documents;
+#[path = "dicom/steps.rs"]
+mod steps;
 #[path = "support/golden.rs"]
 mod golden;
 #[path = "dicom/mapping.rs"]

@@ -7,7 +7,7 @@ mod measurement;
 
 pub use measurement::{Measurement, MeasurementReport, Modifier, ModifierValue, snomed_ct_twin};
 
-use super::{Coding, Phi, Timestamp};
+use super::{Coding, Phi, Timestamp, WorkOrder};
 use serde::{Deserialize, Serialize};
 
 /// A study: what one request for imaging led to.
@@ -153,6 +153,25 @@ pub struct ImagingRequest {
 }
 
 impl ImagingRequest {
+    /// The request an order makes for a study; `None` when it asks for no such study.
+    pub fn of(order: &WorkOrder, study_instance_uid: &str) -> Option<ImagingRequest> {
+        let imaging = order.imaging.as_ref()?;
+        let procedure = imaging.procedures.iter().find(|p| p.study_instance_uid == study_instance_uid)?;
+        let step = procedure.steps.first();
+        Some(ImagingRequest {
+            accession_number: imaging.accession_number.clone(),
+            accession_authority: String::new(),
+            placer_order_number: order.placer_order_number.id.clone(),
+            placer_authority: order.placer_order_number.namespace.clone(),
+            filler_order_number: order.filler_order_number.id.clone(),
+            filler_authority: order.filler_order_number.namespace.clone(),
+            requested_procedure_id: Phi::new(procedure.id.as_str()),
+            scheduled_procedure_step_id: Phi::new(step.map(|step| step.id.clone()).unwrap_or_default()),
+            description: procedure.code.text.clone(),
+            procedure: Some(procedure.code.clone()).filter(|code| !code.code.is_empty()),
+        })
+    }
+
     /// True when it names nothing.
     pub fn is_empty(&self) -> bool {
         *self == ImagingRequest::default()

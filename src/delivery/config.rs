@@ -84,6 +84,12 @@ pub struct Config {
     /// Only images whose study description (0008,1030) holds one of these, whatever the case, go here; all of them when
     /// the list is empty (dicom, stow).
     pub study_descriptions: Vec<String>,
+    /// Whether it is also told what modalities say of their performed steps (MPPS: N-CREATE, N-SET), of those modalities
+    /// whose images go here (dicom).
+    pub mpps: bool,
+    /// Whether it is told where its imaging orders stand when modalities begin, complete or discontinue them (MPPS): an
+    /// ORM, or from version 2.5.1 on an OMI or OMG, with ORC-1 SC (mllp).
+    pub order_status: bool,
     /// Whether the images of a study are sent in the order in which they came: "any" or "study" (dicom, stow). In order
     /// a study takes one connection at a time, and an image that has to wait holds up its study.
     pub order: Order,
@@ -400,6 +406,8 @@ impl Default for Config {
             modalities: Vec::new(),
             body_parts: Vec::new(),
             study_descriptions: Vec::new(),
+            mpps: false,
+            order_status: true,
             order: Order::default(),
             bandwidth_kb_s: 0,
             windows: Vec::new(),

@@ -11,11 +11,14 @@
 //! | no connection, a rejected association | not now: everything waits |
 //! | A9xx, Cxxx, 0110, 0122 and the other failures, a refused context | a few tries, then a person |
 //!
+//! Performed steps go the same way ([`step`]).
+//!
 //! After any failure on the way the association is aborted and never used again: the peer would glue two objects
 //! together.
 
 pub mod association;
 pub mod object;
+pub mod step;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,6 +32,7 @@ use self::object::{Chunks, Header};
 use super::instance::{Stored, unreadable};
 use super::window::Pace;
 use super::{Config, Destination, Outcome};
+use crate::message::dicom::performed_step::request;
 use crate::wire::dimse::command::Command;
 
 /// Pairs of SOP class and transfer syntax that are proposed at once. The one not seen for longest makes room.
@@ -144,6 +148,9 @@ impl Dicom {
 
 impl Destination for Dicom {
     async fn deliver(&mut self, _message_id: &str, body: &[u8]) -> Outcome {
+        if let Some(request) = request::read(body) {
+            return self.tell(&request, body.get(request.begins_at..).unwrap_or_default()).await;
+        }
         match Stored::find(&self.spool, body) {
             Ok(stored) => self.store(&stored.path, &stored.header).await,
             Err(outcome) => outcome,

@@ -1,8 +1,8 @@
 //! Performed procedure steps: what modalities say they did, kept with the message that said it.
 //!
 //! The message, what it makes of the step and where the orders stand then are one commit, before it is answered
-//! (invariant I1). One that may not be is kept all the same, with its reason. Steps go with the orders, after
-//! `orders_days`.
+//! (invariant I1). The message then waits for the interpreter, which says whom else it concerns. One that may not be is
+//! kept all the same, with its reason. Steps go with the orders, after `orders_days`.
 
 use super::custody::{self, NewPart};
 use super::desk::Desk;
@@ -45,7 +45,6 @@ pub(super) fn store<E: Display>(
             return Ok(StoredStep { entry, step: Err(fault) });
         }
     };
-    custody::settle(desk, kept.entry, READER, None)?;
     let json = serde_json::to_vec(&step).map_err(|_| JournalError::Damaged)?;
     let id = match known {
         Some((id, _)) => id,

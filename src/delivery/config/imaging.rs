@@ -40,19 +40,30 @@ pub struct Routed<'a> {
 impl Config {
     /// True when this image goes here: each list that is not empty must name it.
     pub fn takes_image(&self, image: &Routed<'_>) -> bool {
-        let named = |list: &[String], value: &str| {
-            list.is_empty() || list.iter().any(|l| l.trim().eq_ignore_ascii_case(value.trim()))
-        };
         let description = image.study_description.to_lowercase();
         self.protocol.takes_images()
-            && self.names(image.link)
-            // AE titles tell capitals from small letters (PS3.5 6.2).
-            && (self.calling_ae_titles.is_empty()
-                || self.calling_ae_titles.iter().any(|title| title.trim() == image.calling_ae_title.trim()))
-            && named(&self.modalities, image.modality)
+            && self.takes_modality(image)
             && named(&self.body_parts, image.body_part)
             && (self.study_descriptions.is_empty()
                 || self.study_descriptions.iter().any(|part| description.contains(&part.to_lowercase())))
+    }
+
+    /// True when the performed steps of this modality go here.
+    pub fn takes_steps(&self, of: &Routed<'_>) -> bool {
+        self.protocol == Protocol::Dicom && self.mpps && self.takes_modality(of)
+    }
+
+    /// True when it is told where the orders stand that modalities of this link do.
+    pub fn takes_order_status(&self, link: &str) -> bool {
+        self.protocol == Protocol::Mllp && self.order_status && self.names(link)
+    }
+
+    fn takes_modality(&self, of: &Routed<'_>) -> bool {
+        self.names(of.link)
+            // AE titles tell capitals from small letters (PS3.5 6.2).
+            && (self.calling_ae_titles.is_empty()
+                || self.calling_ae_titles.iter().any(|title| title.trim() == of.calling_ae_title.trim()))
+            && named(&self.modalities, of.modality)
     }
 
     /// True when `links` is empty or holds this name.
@@ -121,6 +132,7 @@ impl Config {
         let of_dicom = [
             ("called_ae_title", self.called_ae_title.is_some()),
             ("calling_ae_title", self.calling_ae_title.is_some()),
+            ("mpps", self.mpps),
         ];
         for (key, _) in of_images.into_iter().filter(|(_, given)| *given && !self.protocol.takes_images()) {
             wrong(key, "is for images; it belongs to protocol = \"dicom\" or \"stow\"".to_owned());
@@ -132,6 +144,11 @@ impl Config {
             wrong("windows", format!("`{window}` is no window; write \"18:00-06:00\" or \"sat-sun 00:00-24:00\""));
         }
     }
+}
+
+/// True when the list is empty or names the value, whatever the case.
+fn named(list: &[String], value: &str) -> bool {
+    list.is_empty() || list.iter().any(|l| l.trim().eq_ignore_ascii_case(value.trim()))
 }
 
 /// VR AE: the default repertoire without `\` and control characters, not only spaces.
@@ -186,6 +203,24 @@ mod tests {
         let unknown = Routed { link: "echo-1", ..Routed::default() };
         assert!(pacs().takes_image(&unknown));
         assert!(!Config { modalities: list("US"), ..pacs() }.takes_image(&unknown));
+    }
+
+    #[test]
+    fn performed_steps_go_where_it_is_asked_for_and_order_status_where_results_go() {
+        let step = Routed { body_part: "", study_description: "", ..ECHO };
+        assert!(!pacs().takes_steps(&step), "many a PACS does not take them");
+        let told = Config { mpps: true, body_parts: vec!["CHEST".into()], ..pacs() };
+        assert!(told.takes_steps(&step), "a step names no body part");
+        assert!(!Config { modalities: vec!["CT".into()], ..told.clone() }.takes_steps(&step));
+        assert!(!told.takes_order_status("echo-1"));
+        let ehr = Config::new("ehr", Protocol::Mllp);
+        assert!(ehr.takes_order_status("echo-1") && !ehr.takes_steps(&step));
+        assert!(!Config { order_status: false, ..ehr.clone() }.takes_order_status("echo-1"));
+        assert!(!Config { links: vec!["chemistry".into()], ..ehr }.takes_order_status("echo-1"));
+        assert_eq!(
+            keys(&Config { mpps: true, address: Some("[::1]:1".into()), ..Config::default() }),
+            ["name", "mpps"]
+        );
     }
 
     #[test]

@@ -47,6 +47,9 @@ pub struct Config {
     pub modalities: Vec<link::dicom::Modality>,
     /// Connections over which the EHR sends orders, one table each.
     pub orders: Vec<orders::Config>,
+    /// FHIR servers that are asked for imaging orders, one table each.
+    #[serde(rename = "order_feed")]
+    pub order_feeds: Vec<orders::feed::Config>,
     /// What modalities that ask for their worklist are told.
     pub worklist: orders::worklist::Config,
     /// Where results go, one table each.

@@ -151,6 +151,10 @@ impl Gateway {
             links.extend(counters);
             link_tasks.extend(tasks);
         }
+        for settings in &config.order_feeds {
+            let feed = orders::Feed::new(settings, journal, &zone, &config.gateway.data);
+            link_tasks.push(tokio::spawn(feed.run(links_stopped.clone())));
+        }
         link_tasks.extend(listeners.into_iter().map(|listener| tokio::spawn(listener.serve())));
         rest_tasks.push(tokio::spawn(control::serve(
             config.gateway.data.clone(),

@@ -2,9 +2,12 @@
 //!
 //! ```text
 //! OML, ORM, ADT -> read -> COMMIT (message, orders, patients, outcomes), then ORL, ORR or ACK
+//! ServiceRequest of a FHIR server that is asked -> read -> COMMIT
 //! C-FIND of a modality -> worklist -> the scheduled steps that fit
 //! result on a specimen -> matching -> placer number and patient of its order, or held
 //! ```
+//!
+//! Where the EHR cannot dial the box, the box asks it ([`feed`]): imaging orders only.
 //!
 //! The line is a listening link like an instrument's ([`crate::link`]); only who takes custody differs ([`desk`]). What
 //! is [`read`], how it is answered ([`answer`]) and which order a result answers ([`matching`]) is pure. Where orders
@@ -22,10 +25,12 @@ pub mod answer;
 pub mod config;
 pub mod desk;
 pub mod fault;
+pub mod feed;
 pub mod matching;
 pub mod read;
 pub mod worklist;
 
 pub use config::Config;
 pub use desk::{Desk, Taken};
+pub use feed::Feed;
 pub use worklist::Worklist;

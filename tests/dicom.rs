@@ -11,6 +11,8 @@ mod commands;
 mod corpus;
 #[path = "dicom/end_to_end.rs"]
 mod end_to_end;
+#[path = "dicom/feed.rs"]
+mod feed;
 #[path = "dicom/forward.rs"]
 mod forward;
 #[path = "dicom/pdus.rs"]

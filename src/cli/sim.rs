@@ -268,12 +268,13 @@ enum PackingArg {
     Packed,
 }
 
-/// Receive results as an EHR would.
+/// Receive results as an EHR would, and be asked for orders.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   afferent sim ehr --mllp 127.0.0.1:2575
-  afferent sim ehr --mllp 127.0.0.1:2575 --script 0:ok,10:down,20:ok --mix ae=5,reset=2 --json")]
+  afferent sim ehr --mllp 127.0.0.1:2575 --script 0:ok,10:down,20:ok --mix ae=5,reset=2 --json
+  afferent sim ehr --fhir 127.0.0.1:8080 --orders service-requests/")]
 struct Ehr {
     /// Receive HL7 v2 over MLLP at HOST:PORT
     #[arg(long, value_name = "ADDRESS", required_unless_present = "fhir")]
@@ -281,6 +282,9 @@ struct Ehr {
     /// Receive FHIR R4 over HTTP at HOST:PORT
     #[arg(long, value_name = "ADDRESS")]
     fhir: Option<String>,
+    /// Folder with ServiceRequests and Patients it can be searched for, one JSON file each; they may change at any time
+    #[arg(long, value_name = "FOLDER", requires = "fhir")]
+    orders: Option<PathBuf>,
     /// Serve TLS with this certificate
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
@@ -447,6 +451,7 @@ impl Ehr {
         let options = EhrOptions {
             mllp: self.mllp,
             fhir: self.fhir,
+            orders: self.orders,
             tls,
             ledger: self.ledger,
             script: self.script,

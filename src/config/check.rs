@@ -1,6 +1,7 @@
 //! What the settings mean together: what serde cannot see, because each value alone is well-formed.
 
 mod dicom;
+mod feed;
 pub mod serial;
 
 use super::diagnose::{Fault, nearest};
@@ -63,6 +64,9 @@ pub fn check(config: &Config, scene: &Scene<'_>) -> Vec<Fault> {
     checks.serial_ports(&config.links);
     for (index, orders) in config.orders.iter().enumerate() {
         checks.orders_in(orders, &config.links, &format!("orders[{index}]"));
+    }
+    for (index, feed) in config.order_feeds.iter().enumerate() {
+        checks.order_feed(feed, config, &format!("order_feed[{index}]"));
     }
     checks.worklist(&config.worklist);
     let links = config.links.iter().enumerate().map(|(index, link)| (format!("link[{index}]"), link.clone()));
@@ -504,7 +508,19 @@ impl Checks<'_> {
         if !destination.name.is_empty() || !spoilt {
             self.name(&destination.name, path);
         }
-        for problem in destination.problems() {
+        self.server(destination.problems(), destination.tls.as_ref(), destination.oauth.as_ref(), path);
+    }
+
+    /// What is wrong with the settings of a peer that is dialled, and with the files they name.
+    fn server(
+        &mut self,
+        problems: Vec<delivery::config::Problem>,
+        tls: Option<&tls::ClientTls>,
+        oauth: Option<&delivery::config::OAuth>,
+        path: &str,
+    ) {
+        let spoilt = self.scene.places.is_spoilt(path);
+        for problem in problems {
             let here = format!("{path}.{}", problem.key);
             // What seems to be missing may only be misspelt, and an empty name has been told.
             if problem.key == "name" || (spoilt && !self.scene.places.has(&here)) {
@@ -517,7 +533,7 @@ impl Checks<'_> {
                 }
             }
         }
-        if let Some(tls) = &destination.tls {
+        if let Some(tls) = tls {
             let before = self.faults.len();
             for (key, file) in [("ca", &tls.ca), ("cert", &tls.cert), ("key", &tls.key)] {
                 self.file(file.as_deref(), &format!("{path}.tls.{key}"));
@@ -526,7 +542,7 @@ impl Checks<'_> {
                 self.tls_works(tls::client(tls).map(drop), &format!("{path}.tls"));
             }
         }
-        if let Some(oauth) = &destination.oauth {
+        if let Some(oauth) = oauth {
             self.signing_key(oauth, &format!("{path}.oauth.key_file"));
         }
     }

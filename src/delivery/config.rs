@@ -432,7 +432,7 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-fn default_scope() -> String {
+pub(crate) fn default_scope() -> String {
     "system/*.cud".to_owned()
 }
 

@@ -17,6 +17,8 @@
 //! Redirects are not followed: patient data goes to the host that is configured or nowhere. A time-out after sending
 //! is ambiguous; conditional writes make sending again safe.
 
+mod read;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

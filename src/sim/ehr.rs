@@ -11,6 +11,7 @@ pub mod behaviour;
 mod fhir;
 mod mllp;
 pub mod record;
+mod search;
 mod token;
 
 use std::collections::HashMap;
@@ -57,6 +58,9 @@ pub struct EhrOptions {
     pub seed: u64,
     /// Log-in demanded by the FHIR server.
     pub log_in: Option<LogIn>,
+    /// Folder with ServiceRequests and Patients the FHIR server is searched for, one JSON file each, read anew for every
+    /// question.
+    pub orders: Option<PathBuf>,
     /// Keep the messages themselves, for tests that look inside.
     pub keep_bodies: bool,
 }
@@ -107,6 +111,7 @@ struct State {
     connections: AtomicU64,
     acceptor: Option<TlsAcceptor>,
     log_in: Option<token::Issuer>,
+    orders: Option<PathBuf>,
 }
 
 /// Which of the two servers a listener feeds.
@@ -150,6 +155,7 @@ impl Ehr {
             connections: AtomicU64::new(0),
             acceptor,
             log_in,
+            orders: options.orders,
         });
         let mut ehr = Ehr { mllp: None, fhir: None, state, tasks: JoinSet::new() };
         if let Some(address) = &options.mllp {

@@ -63,6 +63,15 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("orders.tls.cert", r#""/etc/afferent/link.pem""#),
     ("orders.tls.key", r#""/etc/afferent/link.key""#),
     ("orders.tls.client_ca", r#""/etc/afferent/ehr.pem""#),
+    ("order_feed.name", r#""ehr-orders""#),
+    ("order_feed.url", r#""https://ehr.example/fhir""#),
+    ("order_feed.tls.cert", r#""/etc/afferent/gateway.pem""#),
+    ("order_feed.tls.key", r#""/etc/afferent/gateway.key""#),
+    ("order_feed.oauth.token_url", r#""https://ehr.example/token""#),
+    ("order_feed.oauth.client_id", r#""bench-1""#),
+    ("order_feed.oauth.key_file", r#""/etc/afferent/oauth.key""#),
+    ("order_feed.oauth.kid", r#""2026-01""#),
+    ("order_feed.oauth.scope", r#""system/ServiceRequest.rs system/Patient.rs""#),
     ("worklist.character_set", r#""ISO_IR 100""#),
     ("destination.url", r#""https://ehr.example/fhir""#),
     ("destination.sending_application", r#""AFFERENT""#),
@@ -193,12 +202,16 @@ fn write_sample() -> String {
     let orders = serde_json::to_value(orders::Config::default()).unwrap();
     page.table::<orders::Config>("orders", "#[[orders]]", &orders);
     page.table::<link::config::Tls>("orders.tls", "#[orders.tls]", &Value::Null);
+    let feed = serde_json::to_value(orders::feed::Config::default()).unwrap();
+    page.table::<orders::feed::Config>("order_feed", "#[[order_feed]]", &feed);
+    page.table::<tls::ClientTls>("order_feed.tls", "#[order_feed.tls]", &Value::Null);
+    let oauth = serde_json::to_value(delivery::config::OAuth::default()).unwrap();
+    page.table::<delivery::config::OAuth>("order_feed.oauth", "#[order_feed.oauth]", &oauth);
     page.table::<orders::worklist::Config>("worklist", "[worklist]", &defaults["worklist"]);
     page.table::<delivery::Config>("destination", "[[destination]]", &defaults["destination"][0]);
     page.table::<tls::ClientTls>("destination.tls", "[destination.tls]", &Value::Null);
     let fhir = &defaults["destination"][0]["fhir"];
     page.table::<mapping::FhirProfile>("destination.fhir", "[destination.fhir]", fhir);
-    let oauth = serde_json::to_value(delivery::config::OAuth::default()).unwrap();
     page.table::<delivery::config::OAuth>("destination.oauth", "#[destination.oauth]", &oauth);
     page.table::<Rule>("rule", "#[[rule]]", &Value::Null);
     assert_eq!(page.announced, Vec::<String>::new(), "tables that have no page.table line above");

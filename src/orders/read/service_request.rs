@@ -28,26 +28,34 @@ const DICOM: &str = "http://dicom.nema.org/resources/ontology/DCM";
 const UIDS: &str = "urn:dicom:uid";
 
 /// Why a resource orders nothing. Holds no text of it (invariant I8).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestFault {
     /// No JSON, or no ServiceRequest in it.
-    #[error("there is no ServiceRequest in it")]
     NoRequest,
     /// More than [`REQUESTS_MAX`].
-    #[error("the Bundle holds too many requests")]
     TooMany,
     /// A draft, a plan, or a status that is not known.
-    #[error("its status or intent orders nothing")]
     OrdersNothing,
     /// It has no identifier by which it could be changed.
-    #[error("it has no identifier")]
     NoNumber,
     /// Its subject is not there or has no identifier.
-    #[error("its patient has no identifier")]
     NoPatient,
     /// Its code has neither a coding nor a text.
-    #[error("it does not say what is ordered")]
     NoCode,
+}
+
+impl RequestFault {
+    /// For the record and for people.
+    pub fn text(self) -> &'static str {
+        match self {
+            RequestFault::NoRequest => "there is no ServiceRequest in it",
+            RequestFault::TooMany => "the Bundle holds too many requests",
+            RequestFault::OrdersNothing => "its status or intent orders nothing",
+            RequestFault::NoNumber => "it has no identifier",
+            RequestFault::NoPatient => "its patient has no identifier",
+            RequestFault::NoCode => "it does not say what is ordered",
+        }
+    }
 }
 
 /// Reads a ServiceRequest or a Bundle of them, each by itself.

@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio::time::sleep;
 
 use super::record::Message;
-use super::{Behaviour, Breaker, State};
+use super::{Behaviour, Breaker, State, search};
 use crate::delivery::config::Protocol;
 
 /// Largest request that is read.
@@ -93,6 +93,13 @@ async fn answer(request: Request<Incoming>, state: &State, breaker: &Breaker) ->
     if path.ends_with("/metadata") {
         return Ok(plain(StatusCode::OK, &capabilities()));
     }
+    if let (&Method::GET, Some(folder)) = (&head.method, &state.orders) {
+        let authorization = head.headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok());
+        let logged_in = state.log_in.as_ref().is_none_or(|issuer| issuer.knows(authorization.unwrap_or_default()));
+        let behaviour = if logged_in { *state.behaviour.borrow() } else { Behaviour::Status(401) };
+        let (status, body) = search::answer(folder, &head.uri, &head.headers, state.acceptor.is_some());
+        return respond(over_http(behaviour), Answer { status, body, location: None }, breaker).await;
+    }
     let resource: Option<Value> = serde_json::from_slice(&body).ok();
     let condition = head.headers.get("if-none-exist").and_then(|v| v.to_str().ok());
     let message = message(&head.method, &head.uri, condition, resource.as_ref(), &body);
@@ -102,11 +109,7 @@ async fn answer(request: Request<Incoming>, state: &State, breaker: &Breaker) ->
     let treat = |number, id: &str| match state.behaviour_for(number, id) {
         _ if !logged_in => Behaviour::Status(401),
         Behaviour::Ok if !readable => Behaviour::Status(400),
-        Behaviour::Ae(_) => Behaviour::Status(503),
-        Behaviour::Ar(_) => Behaviour::Status(422),
-        Behaviour::WrongId | Behaviour::StaleId | Behaviour::NoMsa => Behaviour::Stored500,
-        Behaviour::Garbage | Behaviour::Noise => Behaviour::Html,
-        behaviour => behaviour,
+        behaviour => over_http(behaviour),
     };
     let (behaviour, _) = state.record.arrived(message, treat);
     let stored = match &resource {
@@ -114,6 +117,17 @@ async fn answer(request: Request<Incoming>, state: &State, breaker: &Breaker) ->
         _ => Answer { status: 500, body: outcome("exception"), location: None },
     };
     respond(behaviour, stored, breaker).await
+}
+
+/// What stands for a behaviour of HL7 v2.
+fn over_http(behaviour: Behaviour) -> Behaviour {
+    match behaviour {
+        Behaviour::Ae(_) => Behaviour::Status(503),
+        Behaviour::Ar(_) => Behaviour::Status(422),
+        Behaviour::WrongId | Behaviour::StaleId | Behaviour::NoMsa => Behaviour::Stored500,
+        Behaviour::Garbage | Behaviour::Noise => Behaviour::Html,
+        behaviour => behaviour,
+    }
 }
 
 async fn respond(behaviour: Behaviour, stored: Answer, breaker: &Breaker) -> Result<Response<Payload>, Closed> {

@@ -1,0 +1,204 @@
+//! A feed: a FHIR server that is asked for ServiceRequests again and again, where no EHR dials the box.
+//!
+//! ```text
+//! GET ServiceRequest?<query>&_lastUpdated=ge<since> -> page after page
+//!   -> each request with its patient -> COMMIT (as they came, and the order they make) -> `since` moves on
+//! ```
+//!
+//! How far the server was read is on disk only after everything before it is in custody (invariant I1), and the next
+//! round looks a minute further back: servers show what was written a little late. What comes again, by its bytes,
+//! changes nothing (I4). A request that changes while its order is open changes the order, as an XO would.
+
+pub mod config;
+mod cursor;
+mod page;
+
+pub use config::Config;
+
+use super::read::service_request::{self, RequestFault};
+use crate::backoff::Backoff;
+use crate::delivery::fhir::Fhir;
+use crate::journal::{Journal, JournalError, OrderChange, OrderOutcome, SharedReader};
+use crate::wire::{Persist, Token};
+use cursor::Cursor;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use page::{Asked, Page};
+use ring::digest::{SHA256, digest};
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Requests the server is to put in one page.
+const PAGE_REQUESTS: usize = 100;
+/// Most pages of one round.
+const PAGES_MAX: usize = 2_000;
+/// How much further back the next round looks.
+const OVERLAP: SignedDuration = SignedDuration::from_secs(60);
+/// First and longest pause after a round that failed.
+const RETRY_MIN: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(300);
+
+/// Numbers custody requests: each is whole and ends its own session.
+static REQUESTS: AtomicU64 = AtomicU64::new(1);
+
+/// A feed of orders.
+pub struct Feed {
+    config: Config,
+    journal: Journal,
+    reader: Arc<SharedReader>,
+    zone: TimeZone,
+    server: Fhir,
+    cursor: Cursor,
+    /// What the last round found, by its digest.
+    seen: HashSet<[u8; 32]>,
+}
+
+impl Feed {
+    /// A feed that asks when it runs. `zone` is that of times without one; how far it came is kept below `data`.
+    pub fn new(config: &Config, journal: &Journal, zone: &TimeZone, data: &Path) -> Feed {
+        let first = SignedDuration::from_hours(24 * i64::from(config.first_days));
+        Feed {
+            journal: journal.clone(),
+            reader: Arc::new(SharedReader::new(journal)),
+            zone: zone.clone(),
+            server: Fhir::new(Arc::new(config.server())),
+            cursor: Cursor::open(data, &config.name, Timestamp::now() - first),
+            seen: HashSet::new(),
+            config: config.clone(),
+        }
+    }
+
+    /// Asks until `stopped` becomes true.
+    pub async fn run(mut self, mut stopped: watch::Receiver<bool>) {
+        let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX);
+        let feed = self.config.name.clone();
+        loop {
+            let round = tokio::select! {
+                round = self.round() => round,
+                _ = stopped.wait_for(|stop| *stop) => return,
+            };
+            let pause = match round {
+                Ok(orders) => {
+                    if orders > 0 {
+                        tracing::info!(feed, orders, "orders came");
+                    }
+                    if backoff.failures() > 0 {
+                        tracing::info!(feed, failures = backoff.failures(), "the server answers again");
+                        backoff.succeeded();
+                    }
+                    Duration::from_secs(self.config.poll_s.into())
+                }
+                Err(reason) => {
+                    if backoff.failures() == 0 {
+                        tracing::warn!(feed, reason, "no orders can be fetched");
+                    }
+                    backoff.failed()
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                _ = stopped.wait_for(|stop| *stop) => return,
+            }
+        }
+    }
+
+    /// Asks for everything since the last time; tells how many requests were new.
+    async fn round(&mut self) -> Result<usize, String> {
+        let (mut new, mut newest, mut seen) = (0, self.cursor.since(), HashSet::new());
+        let mut address = Some(self.first_page());
+        for _ in 0..PAGES_MAX {
+            let Some(here) = address.take() else { break };
+            let raw = self.server.read(&here).await?.ok_or("404: is the url right?")?;
+            let page = Page::read(&raw).ok_or("the answer is no Bundle of search results")?;
+            for asked in page.requests() {
+                let asked = self.with_patient(asked).await?;
+                let bytes = asked.bundle();
+                let digest = digest_of(&bytes);
+                if !self.seen.contains(&digest) && self.take(bytes, digest).await? {
+                    new += 1;
+                }
+                seen.insert(digest);
+                newest = newest.max(asked.last_updated.unwrap_or(newest));
+            }
+            address = page.next();
+        }
+        if address.is_some() {
+            return Err(format!("there are more than {PAGES_MAX} pages: narrow the `query`"));
+        }
+        self.cursor.advance(newest).map_err(|error| format!("how far the server was read cannot be kept: {error}"))?;
+        self.seen = seen;
+        Ok(new)
+    }
+
+    fn first_page(&self) -> String {
+        let since = (self.cursor.since() - OVERLAP).strftime("%Y-%m-%dT%H:%M:%SZ");
+        let query = Some(self.config.query.as_str()).filter(|query| !query.is_empty());
+        let query = query.map(|query| format!("{query}&")).unwrap_or_default();
+        format!(
+            "ServiceRequest?{query}_lastUpdated=ge{since}&_sort=_lastUpdated&_include=ServiceRequest:subject\
+             &_count={PAGE_REQUESTS}"
+        )
+    }
+
+    /// The request with its patient, who is asked for when the page does not hold them.
+    async fn with_patient(&mut self, mut asked: Asked) -> Result<Asked, String> {
+        if asked.patient.is_none() && asked.names_a_patient() {
+            let found = self.server.read(&asked.subject).await?;
+            asked.patient = found.and_then(|raw| String::from_utf8(raw).ok()).filter(|text| page::is_patient(text));
+        }
+        Ok(asked)
+    }
+
+    /// Makes a request durable with the order it makes; tells whether it is new.
+    async fn take(&self, bytes: Vec<u8>, digest: [u8; 32]) -> Result<bool, String> {
+        let read = service_request::read(&bytes, &self.zone)
+            .and_then(|mut all| all.pop().unwrap_or(Err(RequestFault::NoRequest)));
+        let (changes, refused) = match read {
+            Ok(change) => (vec![self.against_known(change).await.map_err(|e| e.to_string())?], None),
+            Err(fault) => (Vec::new(), Some(fault.text())),
+        };
+        let number = REQUESTS.fetch_add(1, Ordering::Relaxed);
+        let identity = Some(digest.to_vec());
+        let part = Persist { token: Token(number), session: number, bytes, completes: true, identity };
+        let kept = self.journal.persist_orders(&self.config.name, 0, part, changes, refused, Arc::from([])).await;
+        let (stored, _receipt) = kept.map_err(|_| "the journal cannot keep orders now".to_owned())?;
+        if stored.is_new {
+            let (feed, entry) = (&self.config.name, stored.entry.0);
+            if let Some(reason) = refused {
+                tracing::warn!(feed, entry, reason, "a ServiceRequest makes no order");
+            }
+            for outcome in stored.outcomes.iter().filter(|outcome| **outcome != OrderOutcome::Accepted) {
+                tracing::warn!(feed, entry, ?outcome, "a ServiceRequest changes no order");
+            }
+        }
+        Ok(stored.is_new)
+    }
+
+    /// FHIR says what is so now, not what is to be done: a request whose order is open here changes it. Only this task
+    /// brings orders under its name, so nothing comes in between.
+    async fn against_known(&self, change: OrderChange) -> Result<OrderChange, JournalError> {
+        let OrderChange::New(order) = change else { return Ok(change) };
+        let (reader, source) = (self.reader.clone(), self.config.name.clone());
+        let known = move || {
+            let number = order.number().clone();
+            let known = reader.read(|reader| reader.work_orders_numbered(&number.id))?;
+            let is_open = known.iter().any(|stored| {
+                stored.source == source
+                    && stored.status.is_open()
+                    && stored.order.number().namespace == number.namespace
+            });
+            Ok(if is_open { OrderChange::Change(order) } else { OrderChange::New(order) })
+        };
+        tokio::task::spawn_blocking(known).await.unwrap_or(Err(JournalError::Closed))
+    }
+}
+
+fn digest_of(bytes: &[u8]) -> [u8; 32] {
+    let mut own = [0; 32];
+    own.iter_mut().zip(digest(&SHA256, bytes).as_ref()).for_each(|(own, byte)| *own = *byte);
+    own
+}

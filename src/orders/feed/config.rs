@@ -1,0 +1,106 @@
+//! `[[order_feed]]`: a FHIR server that is asked for imaging orders.
+
+use crate::delivery::config::{OAuth, Problem, Protocol};
+use crate::delivery::{self};
+use crate::tls::ClientTls;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Shortest and longest pause between two questions, in seconds.
+const POLL_S: std::ops::RangeInclusive<u32> = 1..=86_400;
+/// What is asked for at log-in unless the site says otherwise.
+const SCOPE: &str = "system/ServiceRequest.rs system/Patient.rs";
+
+/// A FHIR R4 server that is asked for ServiceRequests, which are orders for imaging.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Name of the feed, unique among these, `[[orders]]` and the links; it appears in logs and commands.
+    pub name: String,
+    /// Base URL of the FHIR server, for example "https://ehr.example/fhir". The box dials the EHR.
+    pub url: String,
+    /// Which ServiceRequests are for imaging, as the server's search parameters.
+    pub query: String,
+    /// Seconds between two questions, from 1 to 86400.
+    pub poll_s: u32,
+    /// How many days back the first question looks.
+    pub first_days: u32,
+    /// Must be true to fetch patient data without TLS from another machine. Only for a fenced network.
+    pub plain: bool,
+    /// How to check the server and how to show who we are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ClientTls>,
+    /// Log-in at the server (SMART Backend Services).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oauth: Option<OAuth>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            name: String::new(),
+            url: String::new(),
+            query: "category=http://snomed.info/sct|363679005".to_owned(),
+            poll_s: 30,
+            first_days: 30,
+            plain: false,
+            tls: None,
+            oauth: None,
+        }
+    }
+}
+
+impl Config {
+    /// The server as the FHIR client knows it.
+    pub fn server(&self) -> delivery::Config {
+        // Where the site names no scope the right to write would be asked for, and many servers would not give it.
+        let oauth = self.oauth.clone().map(|oauth| match oauth.scope == delivery::config::default_scope() {
+            true => OAuth { scope: SCOPE.to_owned(), ..oauth },
+            false => oauth,
+        });
+        delivery::Config {
+            url: Some(self.url.clone()),
+            plain: self.plain,
+            tls: self.tls.clone(),
+            oauth,
+            ..delivery::Config::new(&self.name, Protocol::Fhir)
+        }
+    }
+
+    /// Everything that is wrong with these settings, without looking at any file or network.
+    pub fn problems(&self) -> Vec<Problem> {
+        let mut problems = self.server().problems();
+        let mut wrong = |key, text: String| problems.push(Problem { key, text });
+        if !POLL_S.contains(&self.poll_s) {
+            wrong("poll_s", format!("must be between {} and {} seconds", POLL_S.start(), POLL_S.end()));
+        }
+        if self.query.contains(['?', '#', ' ']) || self.query.contains("_lastUpdated") {
+            wrong("query", "write search parameters, such as \"category=imaging&status=active\"".to_owned());
+        }
+        problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_feed_needs_a_protected_server_and_search_parameters() {
+        let feed = |url: &str, query: &str| Config {
+            name: "ehr".into(),
+            url: url.into(),
+            query: query.into(),
+            ..Config::default()
+        };
+        let keys = |config: Config| config.problems().into_iter().map(|p| p.key).collect::<Vec<_>>();
+        assert!(keys(feed("https://ehr.example/fhir", "")).is_empty());
+        assert_eq!(keys(feed("http://ehr.example/fhir", "a b")), ["url", "query"]);
+        assert_eq!(keys(feed("", "category=x&_lastUpdated=gt2026")), ["url", "query"]);
+        assert_eq!(keys(Config { poll_s: 0, ..feed("https://ehr.example/fhir", "") }), ["poll_s"]);
+        let given =
+            OAuth { client_id: "box".into(), kid: "1".into(), scope: "system/*.cud".into(), ..OAuth::default() };
+        let logged_in = Config { oauth: Some(given), ..feed("https://ehr.example/fhir", "") };
+        assert_eq!(logged_in.server().oauth.unwrap().scope, SCOPE, "no right to write is asked for");
+    }
+}

@@ -1,0 +1,175 @@
+//! A page of search results (FHIR R4 Bundle of type searchset). Pure. Resources keep their bytes (invariant I2).
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// A page.
+#[derive(Deserialize)]
+pub struct Page<'a> {
+    #[serde(rename = "resourceType")]
+    resource_type: String,
+    #[serde(default)]
+    link: Vec<Link>,
+    #[serde(default, borrow)]
+    entry: Vec<Entry<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Link {
+    #[serde(default)]
+    relation: String,
+    #[serde(default)]
+    url: String,
+}
+
+#[derive(Deserialize)]
+struct Entry<'a> {
+    #[serde(rename = "fullUrl", default)]
+    full_url: String,
+    #[serde(default, borrow)]
+    resource: Option<&'a RawValue>,
+}
+
+/// What is looked at of a resource.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Head {
+    #[serde(rename = "resourceType")]
+    resource_type: String,
+    id: String,
+    meta: Meta,
+    subject: Subject,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Meta {
+    #[serde(rename = "lastUpdated")]
+    last_updated: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Subject {
+    reference: String,
+}
+
+/// A ServiceRequest of a page.
+pub struct Asked {
+    request: String,
+    /// `subject.reference`.
+    pub subject: String,
+    /// The patient it leads to, when the page holds them.
+    pub patient: Option<String>,
+    /// `meta.lastUpdated`.
+    pub last_updated: Option<Timestamp>,
+}
+
+impl<'a> Page<'a> {
+    /// Reads a page; `None` when these bytes are none.
+    pub fn read(raw: &'a [u8]) -> Option<Page<'a>> {
+        let page: Page<'a> = serde_json::from_slice(raw).ok()?;
+        (page.resource_type == "Bundle").then_some(page)
+    }
+
+    /// Its ServiceRequests, in order.
+    pub fn requests(&self) -> Vec<Asked> {
+        let resources =
+            || self.entry.iter().filter_map(|entry| Some((entry, entry.resource?, head(entry.resource?.get())?)));
+        let requests = resources().filter(|(_, _, head)| head.resource_type == "ServiceRequest");
+        let asked = requests.map(|(_, resource, head)| {
+            let is_meant = |entry: &Entry<'_>, of: &Head| {
+                let relative = format!("Patient/{}", of.id);
+                of.resource_type == "Patient"
+                    && [entry.full_url.as_str(), &relative].contains(&head.subject.reference.as_str())
+            };
+            let patient = resources().find(|(entry, _, of)| is_meant(entry, of)).map(|(_, patient, _)| patient.get());
+            Asked {
+                request: resource.get().to_owned(),
+                patient: patient.map(str::to_owned),
+                last_updated: head.meta.last_updated.parse().ok(),
+                subject: head.subject.reference,
+            }
+        });
+        asked.collect()
+    }
+
+    /// Address of the page behind it.
+    pub fn next(&self) -> Option<String> {
+        self.link.iter().find(|link| link.relation == "next" && !link.url.is_empty()).map(|link| link.url.clone())
+    }
+}
+
+impl Asked {
+    /// True when its subject is a patient of the same server, who can be asked for.
+    pub fn names_a_patient(&self) -> bool {
+        let mut parts = self.subject.rsplit('/');
+        let id = parts.next().unwrap_or_default();
+        let is_id = !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'));
+        is_id && parts.next() == Some("Patient")
+    }
+
+    /// The request and its patient in one Bundle, each as it came.
+    pub fn bundle(&self) -> Vec<u8> {
+        let mut entries = format!("{{\"resource\":{}}}", self.request);
+        if let Some(patient) = &self.patient {
+            let subject = serde_json::Value::from(self.subject.as_str());
+            entries += &format!(",{{\"fullUrl\":{subject},\"resource\":{patient}}}");
+        }
+        format!("{{\"resourceType\":\"Bundle\",\"type\":\"collection\",\"entry\":[{entries}]}}").into_bytes()
+    }
+}
+
+/// True when the text is a Patient.
+pub fn is_patient(text: &str) -> bool {
+    head(text).is_some_and(|head| head.resource_type == "Patient")
+}
+
+fn head(resource: &str) -> Option<Head> {
+    serde_json::from_str(resource).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::OrderChange;
+    use crate::orders::read::service_request;
+
+    const PAGE: &str = r#"{"resourceType":"Bundle","type":"searchset",
+      "link":[{"relation":"self","url":"https://e/x"},{"relation":"next","url":"https://e/fhir?page=2"}],
+      "entry":[
+        {"fullUrl":"https://e/fhir/ServiceRequest/1","resource":{"resourceType":"ServiceRequest","id":"1",
+          "meta":{"lastUpdated":"2026-03-01T08:00:00.5+01:00"},"status":"active","intent":"order",
+          "identifier":[{"value":"P-1"}],"code":{"text":"Echo"},"subject":{"reference":"Patient/7"}}},
+        {"resource":{"resourceType":"ServiceRequest","id":"2","subject":{"reference":"https://e/fhir/Patient/8"}}},
+        {"fullUrl":"https://e/fhir/Patient/7","resource":{"resourceType":"Patient","id":"7",
+          "identifier":[{"value":"4711"}],"name":[{"family":"SYNTHETIC"}] , "weight": 70.0}},
+        {"search":{"mode":"outcome"}}]}"#;
+
+    #[test]
+    fn a_page_gives_each_request_with_its_patient_as_they_came() {
+        let page = Page::read(PAGE.as_bytes()).unwrap();
+        let requests = page.requests();
+        assert_eq!((requests.len(), page.next().as_deref()), (2, Some("https://e/fhir?page=2")));
+        assert_eq!(requests[0].last_updated, "2026-03-01T07:00:00.5Z".parse().ok());
+        let bundle = String::from_utf8(requests[0].bundle()).unwrap();
+        assert!(bundle.contains("[{\"family\":\"SYNTHETIC\"}] , \"weight\": 70.0}"), "byte for byte: {bundle}");
+        let read = service_request::read(bundle.as_bytes(), &jiff::tz::TimeZone::UTC).unwrap().remove(0);
+        let Ok(OrderChange::New(order)) = read else { panic!("an order") };
+        assert_eq!(order.patient.patient.id.expose(), "4711");
+        assert!(requests[1].patient.is_none() && requests[1].names_a_patient(), "to be asked for");
+    }
+
+    #[test]
+    fn what_is_no_page_is_none_and_only_patients_are_asked_for() {
+        for bad in ["", "<html>", "[]", "{\"resourceType\":\"OperationOutcome\"}"] {
+            assert!(Page::read(bad.as_bytes()).is_none(), "{bad}");
+        }
+        for subject in ["#p", "Group/7", "Patient/", "Patient/7?x=1", "urn:uuid:7"] {
+            let asked = Asked { request: "{}".into(), subject: subject.into(), patient: None, last_updated: None };
+            assert!(!asked.names_a_patient(), "{subject}");
+        }
+        assert!(is_patient("{\"resourceType\":\"Patient\"}") && !is_patient("{\"resourceType\":\"Group\"}"));
+    }
+}

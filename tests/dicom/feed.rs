@@ -1,0 +1,144 @@
+//! Imaging orders from a FHIR server that the box asks: from the ServiceRequest to what findscu is told.
+
+use crate::peers::{free_port, needed, until};
+use crate::site::{AE_TITLE, Site};
+use afferent::clinical::OrderStatus;
+use afferent::journal::{self, Reader};
+use afferent::message::dicom::{DataSet, Limits, tags, walk};
+use afferent::sim::ehr::{Behaviour, Ehr, EhrOptions};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The EHR's folder of orders.
+struct Orders {
+    folder: tempfile::TempDir,
+    port: u16,
+}
+
+impl Orders {
+    fn new(port: u16) -> Orders {
+        let orders = Orders { folder: tempfile::tempdir().unwrap(), port };
+        for (id, family) in [("p1", "SYNTHETIC"), ("p2", "BEISPIEL")] {
+            let identifier = json!([{ "type": { "coding": [{ "code": "MR" }] }, "value": format!("MR-{id}") }]);
+            orders.put(
+                id,
+                &json!({ "resourceType": "Patient", "id": id, "identifier": identifier,
+                         "name": [{ "family": family, "given": ["PAT"] }], "gender": "female" }),
+            );
+        }
+        orders
+    }
+
+    /// The EHR writes a request for an echocardiogram at an hour of the second of March.
+    fn request(&self, number: u32, status: &str, hour: u32, written: &str) {
+        // Half of them name their patient in a way that the server's search does not follow.
+        let subject = match number % 2 {
+            0 => "Patient/p1".to_owned(),
+            _ => format!("http://127.0.0.1:{}/fhir/Patient/p2", self.port),
+        };
+        self.put(
+            &format!("sr-{number}"),
+            &json!({ "resourceType": "ServiceRequest", "id": format!("sr-{number}"),
+                     "meta": { "lastUpdated": written }, "status": status, "intent": "order",
+                     "identifier": [{ "value": format!("ORDER-{number}") }],
+                     "code": { "coding": [{ "system": "http://loinc.org", "code": "34552-0", "display": "Echo" }] },
+                     "orderDetail": [{ "coding": [{ "system": "http://dicom.nema.org/resources/ontology/DCM",
+                                                    "code": "US" }] }],
+                     "subject": { "reference": subject },
+                     "occurrenceDateTime": format!("2026-03-02T{hour:02}:00:00Z") }),
+        );
+    }
+
+    fn put(&self, name: &str, resource: &serde_json::Value) {
+        // The server must never see half a file.
+        let new = self.folder.path().join("new");
+        std::fs::write(&new, resource.to_string()).unwrap();
+        std::fs::rename(new, self.folder.path().join(format!("{name}.json"))).unwrap();
+    }
+}
+
+/// What findscu is told when it asks for everything: patient name, placer number, start and study of each entry.
+fn told(findscu: &Path, port: u16) -> Vec<[String; 4]> {
+    let into = tempfile::tempdir().unwrap();
+    let asked = Command::new(findscu)
+        .args(["-W", "-X", "-od"])
+        .arg(into.path())
+        .args(["-aec", AE_TITLE, "-aet", "VIVID", "127.0.0.1", &port.to_string()])
+        .args(["-k", "0010,0010", "-k", "0040,2016", "-k", "0020,000d"])
+        .args(["-k", "(0040,0100)[0].Modality=US", "-k", "(0040,0100)[0].ScheduledProcedureStepStartTime"])
+        .output()
+        .unwrap();
+    assert!(asked.status.success(), "{asked:?}");
+    let mut files: Vec<PathBuf> = std::fs::read_dir(into.path()).unwrap().map(|file| file.unwrap().path()).collect();
+    files.sort();
+    let read = |file: PathBuf| -> DataSet {
+        let raw = std::fs::read(file).unwrap();
+        walk(&raw[..], "", Limits { bytes: raw.len(), value_bytes: raw.len() }).data_set
+    };
+    let entry = |file: PathBuf| {
+        let entry = read(file);
+        let step = entry.item(tags::SCHEDULED_PROCEDURE_STEP_SEQUENCE).unwrap();
+        [
+            entry.text(tags::PATIENT_NAME),
+            entry.text(tags::PLACER_ORDER_NUMBER_IMAGING_SERVICE_REQUEST),
+            step.text(tags::SCHEDULED_PROCEDURE_STEP_START_TIME),
+            entry.text(tags::STUDY_INSTANCE_UID),
+        ]
+    };
+    files.into_iter().map(entry).collect()
+}
+
+fn of<'t>(told: &'t [[String; 4]], number: &str) -> Option<&'t [String; 4]> {
+    told.iter().find(|entry| entry[1] == number)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_request_of_the_ehr_is_on_the_worklist_once_through_changes_outages_and_a_kill() {
+    let Some(findscu) = needed("findscu", "ServiceRequests to findscu") else { return };
+    let ehr_port = free_port();
+    let orders = Orders::new(ehr_port);
+    for number in 0..45 {
+        orders.request(number, "active", 8 + number / 10, &format!("2026-03-01T08:00:{number:02}Z"));
+    }
+    let options = EhrOptions {
+        fhir: Some(format!("127.0.0.1:{ehr_port}")),
+        orders: Some(orders.folder.path().to_owned()),
+        ..EhrOptions::default()
+    };
+    let ehr = Ehr::start(options).await.unwrap();
+    let mut site = Site::new(&format!(
+        "[[destination]]\nname = \"away\"\naddress = \"127.0.0.1:9\"\n\
+         [[order_feed]]\nname = \"ehr-orders\"\nurl = \"http://127.0.0.1:{ehr_port}/fhir\"\npoll_s = 1\n\
+         first_days = 36500\n"
+    ));
+    site.start();
+    until("every request is on the worklist", || told(&findscu, site.port).len() == 45);
+    let before = told(&findscu, site.port);
+    assert_eq!(of(&before, "ORDER-0").unwrap()[0], "SYNTHETIC^PAT");
+    assert_eq!(of(&before, "ORDER-1").unwrap()[0], "BEISPIEL^PAT", "the patient was asked for");
+
+    // The box is away while the EHR changes its mind, and the EHR while the box comes back.
+    site.kill();
+    orders.request(0, "active", 17, "2026-03-01T09:00:00Z");
+    orders.request(1, "revoked", 8, "2026-03-01T09:00:01Z");
+    orders.request(45, "active", 9, "2026-03-01T09:00:02Z");
+    orders.request(46, "draft", 9, "2026-03-01T09:00:03Z");
+    ehr.behave(Behaviour::Status(503));
+    site.start();
+    assert_eq!(told(&findscu, site.port).len(), 45, "what was known stays known");
+    ehr.behave(Behaviour::Ok);
+    until("the changes are on the worklist", || of(&told(&findscu, site.port), "ORDER-45").is_some());
+    let after = told(&findscu, site.port);
+    assert_eq!((after.len(), of(&after, "ORDER-1"), of(&after, "ORDER-46")), (45, None, None));
+    let (was, is) = (of(&before, "ORDER-0").unwrap(), of(&after, "ORDER-0").unwrap());
+    assert_eq!((was[2].as_str(), is[2].as_str()), ("080000", "170000"));
+    assert_eq!(was[3], is[3], "a modality may have the study already");
+
+    let reader = Reader::open(&site.data(), &journal::Config::default()).unwrap();
+    let kept: Vec<OrderStatus> =
+        reader.work_orders(false, 100).unwrap().into_iter().map(|order| order.status).collect();
+    let count = |status| kept.iter().filter(|kept| **kept == status).count();
+    let counts = [OrderStatus::Requested, OrderStatus::Replaced, OrderStatus::Cancelled].map(count);
+    assert_eq!((counts, kept.len()), ([45, 1, 1], 47), "asked for again and again, each change came once");
+}

@@ -1,5 +1,7 @@
 //! `afferent check FILE`.
 
+mod lines;
+
 use super::EXIT_WRONG;
 use crate::config::{self, Config, LoadError, Loaded};
 use crate::link::settled::{Settled, settled};
@@ -13,7 +15,8 @@ use std::process::ExitCode;
 /// Nothing is started, opened or dialled. What is wrong in the text, or there and unusable, is an error: exit code 2.
 /// Files and serial ports that this machine lacks are warnings: a configuration is often written on another machine
 /// than the one it is for, so the exit code stays 0. On the box itself, --strict makes them errors too. For each link it
-/// tells what the line runs with, and whether link, driver or default said so.
+/// tells what the line runs with, and whether link, driver or default said so; then who else talks to the box, and to whom
+/// it talks.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -28,7 +31,8 @@ pub struct Check {
     /// Everything the file names must be on this machine: warnings count as errors
     #[arg(long)]
     pub strict: bool,
-    /// Print one JSON object: ok, faults (level, kind, line, column, message, hint), links (name, driver, settings)
+    /// Print one JSON object: ok, faults (level, kind, line, column, message, hint), links (name, driver, settings),
+    /// lines (kind, name, says)
     #[arg(long)]
     pub json: bool,
 }
@@ -53,7 +57,8 @@ impl Check {
         let passes = errors == 0;
         if self.json {
             let links = loaded.as_ref().map(|loaded| links(&loaded.config)).transpose()?.unwrap_or_default();
-            println!("{}", json!({ "ok": passes, "faults": faults.to_json(), "links": links }));
+            let lines = loaded.as_ref().map(|loaded| lines::lines(&loaded.config)).unwrap_or_default();
+            println!("{}", json!({ "ok": passes, "faults": faults.to_json(), "links": links, "lines": lines }));
         } else {
             if !faults.is_empty() {
                 eprintln!("{}\n", faults.render(super::colour(&std::io::stderr())));
@@ -79,9 +84,8 @@ impl Check {
                 println!("    {}", told.join(", "));
             }
         }
-        for destination in &config.destinations {
-            let to = destination.address.as_deref().or(destination.url.as_deref()).unwrap_or_default();
-            println!("  destination {:13} {to}", destination.name);
+        for lines::Line { kind, name, says } in lines::lines(config) {
+            println!("  {:25} {says}", format!("{kind} {name}"));
         }
         Ok(())
     }

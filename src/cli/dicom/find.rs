@@ -15,6 +15,7 @@ use dicom_transfer_syntax_registry::{TransferSyntax, TransferSyntaxRegistry};
 use serde_json::json;
 
 use super::Target;
+use crate::cli::journal::print_table;
 use crate::delivery::dicom::association::{Association, Failure, Message, Proposed};
 use crate::wire::dimse::command::{Command, status};
 use crate::wire::dimse::uid;
@@ -62,18 +63,21 @@ const STUDY_KEYS: [&str; 9] = [
     "StudyInstanceUID",
     "NumberOfStudyRelatedInstances",
 ];
-/// What a person sees of an answer, in this order.
-const SHOWN: [&str; 10] = [
-    "ScheduledProcedureStepStartDate",
-    "ScheduledProcedureStepStartTime",
-    "StudyDate",
-    "Modality",
-    "ModalitiesInStudy",
-    "ScheduledStationAETitle",
-    "AccessionNumber",
-    "PatientID",
-    "PatientName",
-    "NumberOfStudyRelatedInstances",
+/// What a person sees of an answer, in this order, and what stands above it.
+const SHOWN: [(&str, &str); 13] = [
+    ("ScheduledProcedureStepStartDate", "date"),
+    ("ScheduledProcedureStepStartTime", "time"),
+    ("StudyDate", "date"),
+    ("StudyTime", "time"),
+    ("Modality", "modality"),
+    ("ModalitiesInStudy", "modality"),
+    ("ScheduledStationAETitle", "station"),
+    ("PatientName", "patient"),
+    ("PatientID", "patient id"),
+    ("AccessionNumber", "accession"),
+    ("RequestedProcedureDescription", "procedure"),
+    ("StudyDescription", "study"),
+    ("NumberOfStudyRelatedInstances", "images"),
 ];
 
 /// Ask a peer for its worklist or its studies (C-FIND). What it answers holds patient data.
@@ -161,15 +165,11 @@ impl Find {
         if self.json {
             return println!("{}", json!({ "status": format!("{last:04X}"), "answers": answers }));
         }
-        let columns: Vec<&str> = SHOWN
-            .into_iter()
-            .filter(|keyword| answers.iter().any(|answer| answer.get(*keyword).is_some_and(|value| !value.is_empty())))
-            .collect();
-        for answer in answers {
-            let value = |keyword: &&str| answer.get(*keyword).map_or("-", |v| if v.is_empty() { "-" } else { v });
-            println!("{}", columns.iter().map(value).collect::<Vec<_>>().join("  "));
+        let (head, rows) = table(answers);
+        if !rows.is_empty() {
+            print_table(&head, &rows);
         }
-        println!("{} answers", answers.len());
+        println!("{} {}", answers.len(), if answers.len() == 1 { "answer" } else { "answers" });
     }
 
     /// The identifier: every key that is asked for, empty, and those that must match.
@@ -200,6 +200,29 @@ impl Find {
             }
         }
         Ok(query)
+    }
+}
+
+/// The columns in which any answer has something, and their cells.
+fn table(answers: &[Answer]) -> (Vec<&'static str>, Vec<Vec<String>>) {
+    let told = |keyword: &str| answers.iter().any(|answer| answer.get(keyword).is_some_and(|value| !value.is_empty()));
+    let columns: Vec<(&str, &str)> = SHOWN.into_iter().filter(|(keyword, _)| told(keyword)).collect();
+    let row = |answer: &Answer| {
+        let cell = |(keyword, _): &(&str, &str)| shown(keyword, answer.get(*keyword).map_or("", String::as_str));
+        columns.iter().map(cell).collect()
+    };
+    (columns.iter().map(|(_, head)| *head).collect(), answers.iter().map(row).collect())
+}
+
+/// A value for a person: `2026-03-02`, `08:15`, several separated by commas.
+fn shown(keyword: &str, value: &str) -> String {
+    let part = |from: usize, to: usize| value.get(from..to).unwrap_or_default();
+    let digits = value.bytes().take_while(u8::is_ascii_digit).count();
+    match (keyword, digits) {
+        (_, 0) if value.is_empty() => "-".to_owned(),
+        (date, 8) if date.ends_with("Date") => format!("{}-{}-{}", part(0, 4), part(4, 6), part(6, 8)),
+        (time, 4 | 6) if time.ends_with("Time") => format!("{}:{}", part(0, 2), part(2, 4)),
+        _ => value.replace('\\', ", "),
     }
 }
 
@@ -262,6 +285,25 @@ mod tests {
         let step = query.element_by_name(STEP).unwrap().items().unwrap();
         assert_eq!(step.len(), 1);
         assert!(step[0].element_by_name("Modality").is_ok() && query.element_by_name("Modality").is_err());
+    }
+
+    #[test]
+    fn answers_are_a_table_that_a_person_reads() {
+        let answer = |values: &[(&str, &str)]| -> Answer {
+            values.iter().map(|(keyword, value)| (keyword.to_string(), value.to_string())).collect()
+        };
+        let first = answer(&[
+            ("ScheduledProcedureStepStartDate", "20260302"),
+            ("ScheduledProcedureStepStartTime", "081500.00"),
+            ("ScheduledStationAETitle", "VIVID\\VIVID2"),
+            ("PatientName", "HAYDN^FRANZ"),
+            ("StudyInstanceUID", "1.2.3"),
+        ]);
+        let second = answer(&[("ScheduledProcedureStepStartTime", "9"), ("PatientName", "")]);
+        let (head, rows) = table(&[first, second]);
+        assert_eq!(head, ["date", "time", "station", "patient"]);
+        assert_eq!(rows[0], ["2026-03-02", "08:15", "VIVID, VIVID2", "HAYDN^FRANZ"]);
+        assert_eq!(rows[1], ["-", "9", "-", "-"]);
     }
 
     #[test]

@@ -15,22 +15,24 @@ mod end_to_end;
 mod feed;
 #[path = "dicom/forward.rs"]
 mod forward;
-#[path = "dicom/pdus.rs"]
-mod pdus;
 #[path = "dicom/orders.rs"]
 mod orders;
+#[path = "dicom/pdus.rs"]
+mod pdus;
 #[path = "dicom/peers.rs"]
 mod peers;
+#[path = "support/receiver.rs"]
+mod receiver;
 #[path = "dicom/rig.rs"]
 mod rig;
 #[path = "dicom/site.rs"]
 mod site;
+#[path = "dicom/steps.rs"]
+mod steps;
 #[path = "dicom/storage.rs"]
 mod storage;
 #[path = "dicom/documents.rs"]
 mod documents;
-#[path = "dicom/steps.rs"]
-mod steps;
 #[path = "support/golden.rs"]
 mod golden;
 #[path = "dicom/mapping.rs"]

@@ -5,48 +5,28 @@
 //! `UPDATE_GOLDEN=1 cargo test --test mapping` rewrites them; the diff is the review. The judges in `tests/judges` read
 //! the same files.
 
+#[path = "support/receiver.rs"]
+mod receiver;
+
 use afferent::clinical::{Coding, Decimal, Observation, Phi, Report, Timestamp, Value};
 use afferent::mapping::{
-    AuthoritySystem, Charset, FhirProfile, Format, Hl7Version, MapError, Optional, Origin, PatientReference, Target,
-    map, map_part,
+    Charset, FhirProfile, Format, Hl7Version, MapError, Optional, Origin, PatientReference, Target, map, map_part,
 };
+use receiver::{VERSIONS, formats};
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-const VERSIONS: [Hl7Version; 4] = [Hl7Version::V231, Hl7Version::V24, Hl7Version::V251, Hl7Version::V28];
-
-fn formats() -> Vec<(String, Format)> {
-    let hl7 = VERSIONS.into_iter().map(|v| (format!("{}.hl7", v.name()), Format::Hl7V2(v)));
-    let fhir = [("fhir.json", Format::FhirTransaction), ("writes.json", Format::FhirWrites)];
-    hl7.chain(fhir.map(|(name, format)| (name.to_string(), format))).collect()
-}
-
 fn target(format: Format) -> Target {
-    let system = |authority: &str, system: &str| AuthoritySystem { authority: authority.into(), system: system.into() };
-    Target {
+    receiver::target(
         format,
-        sending_application: "AFFERENT".into(),
-        sending_facility: "LAB^2.16.840.1.113883.19.4^ISO".into(),
-        receiving_application: "EHR".into(),
-        receiving_facility: "HOSP".into(),
-        patient_authority: "CLINIC".into(),
-        charset: Charset::Utf8,
-        fhir: FhirProfile {
-            systems: vec![system("HOSP", "urn:oid:2.16.840.1.113883.19.5")],
-            specimen_system: "https://lab.example/specimens".into(),
-            ..FhirProfile::default()
-        },
-    }
+        "LAB",
+        FhirProfile { specimen_system: "https://lab.example/specimens".into(), ..FhirProfile::default() },
+    )
 }
 
 fn origin() -> Origin {
-    Origin {
-        message_id: "A0000000000000000001".into(),
-        gateway: "bench-1".into(),
-        link: "chemistry".into(),
-        made: "2026-11-03T09:20:00+01:00[Europe/Berlin]".parse().unwrap(),
-    }
+    receiver::origin("chemistry")
 }
 
 fn folder() -> PathBuf {

@@ -1,18 +1,18 @@
 //! What an EHR gets of imaging, against goldens in `tests/imaging`: `results` and `orders`, as the judges read them.
 //! `UPDATE_GOLDEN=1` rewrites them; the diff is the review.
 
+use crate::receiver::{self, VERSIONS, formats};
 use crate::{documents, golden};
 use afferent::clinical::imaging::{ImagingRequest, Instance, MeasurementReport, Series, Study};
 use afferent::clinical::{Coding, Patient, Phi};
 use afferent::mapping::imaging::{
     Document, ImagingOrderStatus, ImagingProfile, StudyFacts, document, measurements, order_status, study,
 };
-use afferent::mapping::{AuthoritySystem, Charset, FhirProfile, Format, Hl7Version, MapError, Origin, Target};
+use afferent::mapping::{FhirProfile, Format, Hl7Version, MapError, Origin, Target};
 use afferent::message::dicom::{DataSet, Layout, measurement_report, read_data_set};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
-const VERSIONS: [Hl7Version; 4] = [Hl7Version::V231, Hl7Version::V24, Hl7Version::V251, Hl7Version::V28];
 /// A document as its cart writes it.
 type Tree = fn() -> DataSet;
 
@@ -23,28 +23,12 @@ const TREES: [(&str, Tree); 4] = [
     ("lesion", documents::lesion),
 ];
 
-fn formats() -> Vec<(String, Format)> {
-    let hl7 = VERSIONS.into_iter().map(|v| (format!("{}.hl7", v.name()), Format::Hl7V2(v)));
-    let fhir = [("fhir.json", Format::FhirTransaction), ("writes.json", Format::FhirWrites)];
-    hl7.chain(fhir.map(|(name, format)| (name.to_string(), format))).collect()
-}
-
 fn target(format: Format) -> Target {
-    let system = |authority: &str, system: &str| AuthoritySystem { authority: authority.into(), system: system.into() };
-    Target {
+    receiver::target(
         format,
-        sending_application: "AFFERENT".into(),
-        sending_facility: "RAD^2.16.840.1.113883.19.4^ISO".into(),
-        receiving_application: "EHR".into(),
-        receiving_facility: "HOSP".into(),
-        patient_authority: "CLINIC".into(),
-        charset: Charset::Utf8,
-        fhir: FhirProfile {
-            systems: vec![system("HOSP", "urn:oid:2.16.840.1.113883.19.5")],
-            order_system: "https://ehr.example/orders".into(),
-            ..FhirProfile::default()
-        },
-    }
+        "RAD",
+        FhirProfile { order_system: "https://ehr.example/orders".into(), ..FhirProfile::default() },
+    )
 }
 
 fn profile() -> ImagingProfile {
@@ -56,12 +40,7 @@ fn profile() -> ImagingProfile {
 }
 
 fn origin() -> Origin {
-    Origin {
-        message_id: "A0000000000000000001".into(),
-        gateway: "bench-1".into(),
-        link: "echo-1".into(),
-        made: "2026-11-03T09:20:00+01:00[Europe/Berlin]".parse().unwrap(),
-    }
+    receiver::origin("echo-1")
 }
 
 /// A study of two series, as the index knows it.

@@ -25,39 +25,50 @@ impl Custody for Kept {
     }
 }
 
+/// Feeds a machine part by part, with time between them, and has everything it says taken; then the line is cut. The
+/// machines have the same verbs and no trait. With bit 5 of the plan some deadlines pass.
+macro_rules! drive {
+    ($machine:ident, $bytes:expr, $plan:expr, $(holds: $held_max:expr,)? |$now:ident, $index:ident, $output:ident| $take:block) => {
+        let mut $now = Instant::now();
+        let mut outputs = 0;
+        for ($index, part) in split($bytes, $plan).enumerate() {
+            $now += Duration::from_millis(u64::from($plan) * 40);
+            $machine.handle_bytes($now, part);
+            $(assert!($machine.bytes_held() <= $held_max, "too much is held");)?
+            while let Some($output) = $machine.poll_output() {
+                outputs += 1;
+                assert!(outputs <= OUTPUTS_PER_BYTE_MAX * ($bytes.len() + 2), "the machine talks to itself");
+                $take
+            }
+            if let Some(deadline) = $machine.poll_timeout().filter(|_| $plan & 0x20 != 0 && $index % 7 == 6) {
+                $now = $now.max(deadline);
+                $machine.handle_timeout($now);
+            }
+        }
+        $machine.handle_disconnect($now);
+        while $machine.poll_output().is_some() {}
+    };
+}
+
 /// A receiver of ASTM under this input: the first byte says how the rest is split and when custody is refused.
 pub fn astm_link(input: &[u8]) {
     let Some((&plan, bytes)) = input.split_first() else { return };
     let mut machine = astm::Receiver::new(astm::ReceiverConfig::default(), 1);
-    let mut now = Instant::now();
-    let mut outputs = 0;
-    for (index, part) in split(bytes, plan).enumerate() {
-        now += Duration::from_millis(u64::from(plan) * 40);
-        machine.handle_bytes(now, part);
-        while let Some(output) = machine.poll_output() {
-            outputs += 1;
-            assert!(outputs <= OUTPUTS_PER_BYTE_MAX * (bytes.len() + 2), "the machine talks to itself");
-            match output {
-                Output::Persist(part) if plan & 0x10 != 0 && index % 5 == 4 => {
-                    verbatim(&part, bytes);
-                    machine.handle_custody(now, Err::<&Kept, _>(Refused { token: part.token, reason: Refusal::Full }));
-                    // I1: what is not kept is not acknowledged.
-                    assert!(!matches!(machine.poll_output(), Some(Output::Send(reply)) if reply == [astm::ACK]));
-                }
-                Output::Persist(part) => {
-                    verbatim(&part, bytes);
-                    machine.handle_custody(now, Ok(&Kept(part.token)));
-                }
-                _ => {}
+    drive!(machine, bytes, plan, |now, index, output| {
+        match output {
+            Output::Persist(part) if plan & 0x10 != 0 && index % 5 == 4 => {
+                verbatim(&part, bytes);
+                machine.handle_custody(now, Err::<&Kept, _>(Refused { token: part.token, reason: Refusal::Full }));
+                // I1: what is not kept is not acknowledged.
+                assert!(!matches!(machine.poll_output(), Some(Output::Send(reply)) if reply == [astm::ACK]));
             }
+            Output::Persist(part) => {
+                verbatim(&part, bytes);
+                machine.handle_custody(now, Ok(&Kept(part.token)));
+            }
+            _ => {}
         }
-        if let Some(deadline) = machine.poll_timeout().filter(|_| plan & 0x20 != 0 && index % 7 == 6) {
-            now = now.max(deadline);
-            machine.handle_timeout(now);
-        }
-    }
-    machine.handle_disconnect(now);
-    while machine.poll_output().is_some() {}
+    });
 }
 
 /// A receiver of MLLP under this input.
@@ -65,23 +76,13 @@ pub fn mllp_link(input: &[u8]) {
     let Some((&plan, bytes)) = input.split_first() else { return };
     let config = mllp::ReceiverConfig { message_max: MESSAGE_MAX, ..Default::default() };
     let mut machine = mllp::Receiver::new(config, 1);
-    let mut now = Instant::now();
-    let mut outputs = 0;
-    for part in split(bytes, plan) {
-        now += Duration::from_millis(u64::from(plan) * 40);
-        machine.handle_bytes(now, part);
-        while let Some(output) = machine.poll_output() {
-            outputs += 1;
-            assert!(outputs <= OUTPUTS_PER_BYTE_MAX * (bytes.len() + 2), "the machine talks to itself");
-            if let Output::Persist(part) = output {
-                verbatim(&part, bytes);
-                assert!(part.bytes.len() <= MESSAGE_MAX);
-                machine.handle_custody(now, Ok(&Kept(part.token)));
-            }
+    drive!(machine, bytes, plan, |now, index, output| {
+        if let Output::Persist(part) = output {
+            verbatim(&part, bytes);
+            assert!(part.bytes.len() <= MESSAGE_MAX);
+            machine.handle_custody(now, Ok(&Kept(part.token)));
         }
-    }
-    machine.handle_disconnect(now);
-    while machine.poll_output().is_some() {}
+    });
     framer_does_not_care_about_splits(bytes, plan);
 }
 
@@ -90,30 +91,19 @@ pub fn poct1a_link(input: &[u8]) {
     let Some((&plan, bytes)) = input.split_first() else { return };
     let config = poct1a::ReceiverConfig { document_max: MESSAGE_MAX, set_time: true, ..Default::default() };
     let mut machine = poct1a::Receiver::new(config, 1);
-    let mut now = Instant::now();
-    let mut outputs = 0;
-    for part in split(bytes, plan) {
-        now += Duration::from_millis(u64::from(plan) * 40);
-        machine.handle_bytes(now, part);
-        assert!(machine.bytes_held() <= 3 * MESSAGE_MAX);
-        while let Some(output) = machine.poll_output() {
-            outputs += 1;
-            assert!(outputs <= OUTPUTS_PER_BYTE_MAX * (bytes.len() + 2), "the machine talks to itself");
-            if let Output::Persist(part) = output {
-                verbatim(&part, bytes);
-                assert!(part.bytes.len() <= MESSAGE_MAX);
-                machine.handle_custody(now, Ok(&Kept(part.token)));
-            }
+    drive!(machine, bytes, plan, holds: 3 * MESSAGE_MAX, |now, index, output| {
+        if let Output::Persist(part) = output {
+            verbatim(&part, bytes);
+            assert!(part.bytes.len() <= MESSAGE_MAX);
+            machine.handle_custody(now, Ok(&Kept(part.token)));
         }
-    }
-    machine.handle_disconnect(now);
-    while machine.poll_output().is_some() {}
+    });
 }
 
 /// A DICOM listener under this input; with bit 6 of the plan the association is open already.
 pub fn dicom_link(input: &[u8]) {
     let Some((&plan, bytes)) = input.split_first() else { return };
-    let mut now = Instant::now();
+    let now = Instant::now();
     let mut machine = Association::accept(now, dimse::Settings::default());
     if plan & 0x40 != 0 {
         let services = [dimse::uid::VERIFICATION, "1.2.840.10008.5.1.4.1.1.2", dimse::uid::MODALITY_WORKLIST];
@@ -125,36 +115,24 @@ pub fn dicom_link(input: &[u8]) {
             machine.handle_bytes(now, &request);
         }
     }
-    let (mut outputs, mut kept) = (0, 0);
-    for (index, part) in split(bytes, plan).enumerate() {
-        now += Duration::from_millis(u64::from(plan) * 40);
-        machine.handle_bytes(now, part);
-        while let Some(output) = machine.poll_output() {
-            outputs += 1;
-            assert!(outputs <= OUTPUTS_PER_BYTE_MAX * (bytes.len() + 2), "the machine talks to itself");
-            match output {
-                dimse::Output::Associate(_) => machine.handle_admission(now, Ok(())),
-                dimse::Output::Data { bytes: data, .. } => {
-                    kept += data.len();
-                    assert!(kept <= bytes.len(), "more is kept than came in");
-                }
-                dimse::Output::Commit { token } if plan & 0x10 != 0 => {
-                    machine.handle_custody(now, Err::<&Kept, _>(Refused { token, reason: Refusal::Full }));
-                }
-                dimse::Output::Commit { token } => machine.handle_custody(now, Ok(&Kept(token))),
-                dimse::Output::Ask { token, .. } if index % 3 != 2 => {
-                    machine.handle_reply(now, token, dimse::Reply::default());
-                }
-                _ => {}
+    let mut kept = 0;
+    drive!(machine, bytes, plan, |now, index, output| {
+        match output {
+            dimse::Output::Associate(_) => machine.handle_admission(now, Ok(())),
+            dimse::Output::Data { bytes: data, .. } => {
+                kept += data.len();
+                assert!(kept <= bytes.len(), "more is kept than came in");
             }
+            dimse::Output::Commit { token } if plan & 0x10 != 0 => {
+                machine.handle_custody(now, Err::<&Kept, _>(Refused { token, reason: Refusal::Full }));
+            }
+            dimse::Output::Commit { token } => machine.handle_custody(now, Ok(&Kept(token))),
+            dimse::Output::Ask { token, .. } if index % 3 != 2 => {
+                machine.handle_reply(now, token, dimse::Reply::default());
+            }
+            _ => {}
         }
-        if let Some(deadline) = machine.poll_timeout().filter(|_| plan & 0x20 != 0 && index % 7 == 6) {
-            now = now.max(deadline);
-            machine.handle_timeout(now);
-        }
-    }
-    machine.handle_disconnect(now);
-    while machine.poll_output().is_some() {}
+    });
     assert!(machine.poll_timeout().is_none(), "nothing is waited for on a lost connection");
 }
 
@@ -178,22 +156,12 @@ pub fn lines_link(input: &[u8]) {
     };
     let config = line::ReceiverConfig { framing, message_max: MESSAGE_MAX, ..Default::default() };
     let mut machine = line::Receiver::new(config, 1);
-    let mut now = Instant::now();
-    let mut outputs = 0;
-    for part in split(bytes, *plan) {
-        now += Duration::from_millis(u64::from(*plan) * 40);
-        machine.handle_bytes(now, part);
-        while let Some(output) = machine.poll_output() {
-            outputs += 1;
-            assert!(outputs <= OUTPUTS_PER_BYTE_MAX * (bytes.len() + 2), "the machine talks to itself");
-            if let Output::Persist(part) = output {
-                assert!(part.bytes.len() <= MESSAGE_MAX);
-                machine.handle_custody(now, Ok(&Kept(part.token)));
-            }
+    drive!(machine, bytes, *plan, |now, index, output| {
+        if let Output::Persist(part) = output {
+            assert!(part.bytes.len() <= MESSAGE_MAX);
+            machine.handle_custody(now, Ok(&Kept(part.token)));
         }
-    }
-    machine.handle_disconnect(now);
-    while machine.poll_output().is_some() {}
+    });
 }
 
 /// ASTM records, framed or not.

@@ -15,6 +15,8 @@ mod end_to_end;
 mod feed;
 #[path = "dicom/forward.rs"]
 mod forward;
+#[path = "dicom/listing.rs"]
+mod listing;
 #[path = "dicom/orders.rs"]
 mod orders;
 #[path = "dicom/pdus.rs"]

@@ -3,18 +3,23 @@
 use super::{Place, print_table, shown_time};
 use crate::journal::{ListedStudy, Lookup, Reader, SeriesInstance, ShownMessage, StudyId};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 /// Studies listed unless told otherwise.
 const LIMIT_DEFAULT: usize = 50;
+/// Images of a series that are named one by one unless all are asked for.
+const IMAGES_NAMED: usize = 10;
 
-/// List imaging studies, or show one with its series and instances and where each went.
+/// List imaging studies, or show one with its series and how many of their images are where.
 ///
+/// Images that are not delivered everywhere are named one by one, the first ten of a series; with --images all are.
 /// UIDs, numbers and names are patient data: they are shown only with --reveal.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   afferent journal studies
+  afferent journal studies 17 --images
   afferent journal studies --accession A4711
   afferent journal studies --study 1.2.840.113619.2.1 --json")]
 pub(super) struct Studies {
@@ -23,6 +28,9 @@ pub(super) struct Studies {
     /// Most studies to list, the newest first
     #[arg(long, value_name = "N", default_value_t = LIMIT_DEFAULT)]
     limit: usize,
+    /// Name every image with where it went
+    #[arg(long)]
+    images: bool,
     /// Show UIDs and what the modality said of patient and study as well: patient data
     #[arg(long)]
     reveal: bool,
@@ -52,6 +60,8 @@ struct Detail {
     listed: ListedStudy,
     #[serde(skip_serializing_if = "Option::is_none")]
     content: Option<serde_json::Value>,
+    /// Images by destination and state.
+    went: Counts,
     contents: Vec<Series>,
     /// What EHRs were told, and what waits.
     told: Vec<Went>,
@@ -74,6 +84,9 @@ struct Instance {
     sop_instance_uid: Option<String>,
     went: Vec<Went>,
 }
+
+/// How many images are in which state, by destination.
+type Counts = BTreeMap<String, BTreeMap<String, usize>>;
 
 /// Where something went, or why it did not.
 #[derive(Serialize)]
@@ -104,7 +117,7 @@ impl Studies {
         } else if details.is_empty() {
             println!("nothing found");
         } else {
-            details.iter().for_each(print);
+            details.iter().for_each(|detail| print(detail, self.images));
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -149,7 +162,8 @@ impl Studies {
             }
             contents.push(Series { modality: series.modality.clone(), content: content(&series.json), instances });
         }
-        Ok(Some(Detail { listed, content: content(&study.json), contents, told }))
+        let went = counted(contents.iter().flat_map(|series: &Series| &series.instances));
+        Ok(Some(Detail { listed, content: content(&study.json), went, contents, told }))
     }
 
     /// What carries the instance itself has its UID as message id; anything else is about its study.
@@ -183,28 +197,59 @@ fn message_went(message: &ShownMessage) -> Went {
     Went { to: message.destination.clone(), state: message.state.clone(), note }
 }
 
-fn print(detail: &Detail) {
-    let Detail { listed, content, contents, told } = detail;
+fn counted<'i>(instances: impl Iterator<Item = &'i Instance>) -> Counts {
+    let mut counts = Counts::new();
+    for went in instances.flat_map(|instance| &instance.went) {
+        *counts.entry(went.to.clone()).or_default().entry(went.state.clone()).or_default() += 1;
+    }
+    counts
+}
+
+/// `pacs: 5 delivered, 1 pending`, a line each.
+fn print_counts(counts: &Counts) {
+    for (to, states) in counts {
+        let states: Vec<String> = states.iter().map(|(state, count)| format!("{count} {state}")).collect();
+        println!("  {to}: {}", states.join(", "));
+    }
+}
+
+/// `1 image`, `2 images`.
+fn images(count: usize) -> String {
+    format!("{count} image{}", if count == 1 { "" } else { "s" })
+}
+
+fn print(detail: &Detail, all: bool) {
+    let Detail { listed, content, went: counts, contents, told } = detail;
     println!(
-        "study {}, {}: {} series, {} images, the last one {}",
+        "study {}, {}: {} series, {}, the last one {}",
         listed.study,
         listed.state,
         listed.series,
-        listed.instances,
+        images(usize::try_from(listed.instances).unwrap_or_default()),
         shown_time(listed.changed_ms)
     );
+    print_counts(counts);
     if let Some(content) = content {
         println!("  {content}");
     }
     for series in contents {
-        println!("series of {}", if series.modality.is_empty() { "no modality" } else { &series.modality });
+        let modality = if series.modality.is_empty() { "no modality" } else { &series.modality };
+        println!("series of {modality}, {}", images(series.instances.len()));
         if let Some(content) = &series.content {
             println!("  {content}");
         }
-        for instance in &series.instances {
+        let is_done = |instance: &Instance| {
+            !instance.went.is_empty() && instance.went.iter().all(|went| went.state == "delivered")
+        };
+        let wanted: Vec<&Instance> = series.instances.iter().filter(|instance| all || !is_done(instance)).collect();
+        let named = if all { wanted.len() } else { IMAGES_NAMED };
+        for instance in wanted.iter().take(named) {
             let number = instance.number.map(|n| format!(" {n}")).unwrap_or_default();
             let uid = instance.sop_instance_uid.as_deref().map(|uid| format!(" {uid}")).unwrap_or_default();
             println!("  image{number}, entry {}{uid}: {}", instance.entry, went(&instance.went));
+        }
+        if wanted.len() > named {
+            println!("  and {} more that are not delivered everywhere: --images names all", wanted.len() - named);
         }
     }
     if !told.is_empty() {

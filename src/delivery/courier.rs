@@ -7,6 +7,7 @@
 //! Three clocks, all monotonic: the destination's back-off while nothing can be delivered, each lane's pause in the
 //! journal after it was turned down, and the age of what is held in memory.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,6 +33,8 @@ const HELD_MAX: usize = 64;
 const HELD_AGE_MAX: Duration = Duration::from_secs(120);
 /// A message whose refusal is doubted is sent so often in all.
 const DOUBTED_TRIES: u32 = 3;
+/// So many messages whose refusal is doubted are remembered; the oldest beyond them are tried anew.
+const DOUBTED_MAX: usize = 4096;
 /// A lost wake-up costs this much latency.
 const LOOK_AGAIN: Duration = Duration::from_millis(1000);
 /// While no window is open, the clock is looked at this often: somebody may set it.
@@ -64,6 +67,8 @@ struct Courier<D> {
     /// Jitter for the pauses of lanes.
     lane_backoff: Backoff,
     deliveries: u64,
+    /// How often the refusal of a message was doubted since the start.
+    doubted: BTreeMap<OutboxId, u32>,
 }
 
 type Chore<D> = Pin<Box<dyn Future<Output = Done<D>> + Send>>;
@@ -130,6 +135,7 @@ impl<D: Destination + 'static> Courier<D> {
             outage: 0,
             lane_backoff: Backoff::new(min, max),
             deliveries: 0,
+            doubted: BTreeMap::new(),
             config,
         }
     }
@@ -244,9 +250,17 @@ impl<D: Destination + 'static> Courier<D> {
             }
             Outcome::Doubted { reason } => {
                 self.recovered();
+                let tries = self.doubted.get(&row.id).copied().unwrap_or_default() + 1;
+                if tries >= DOUBTED_TRIES {
+                    return self.refuse(&row, format!("refused {tries} times, last: {reason}"));
+                }
+                self.doubted.insert(row.id, tries);
+                if self.doubted.len() > DOUBTED_MAX {
+                    self.doubted.pop_first();
+                }
                 // Somebody may have to change a setting there meanwhile.
                 let pause = Duration::from_millis(self.config.retry_max_ms);
-                self.turn_down(&row, reason, Some(pause), DOUBTED_TRIES.min(self.config.attempts_max));
+                self.turn_down(&row, reason, Some(pause), self.config.attempts_max);
             }
             Outcome::Retry { reason, after, scope: Scope::Lane } => {
                 self.recovered();
@@ -316,6 +330,7 @@ impl<D: Destination + 'static> Courier<D> {
 
     /// Notes the end of a message; its lane goes on when that is on disk.
     fn settle(&mut self, row: &Outbound, how: Settlement) {
+        self.doubted.remove(&row.id);
         let (journal, id, lane) = (self.journal.clone(), row.id, row.lane);
         self.chores.push(Box::pin(async move {
             note(&journal, id, how).await;

@@ -31,7 +31,7 @@ use self::association::{Association, ContextRefusal, Failure, Peer, Proposed};
 use self::object::{Chunks, Header};
 use super::instance::{Stored, unreadable};
 use super::window::Pace;
-use super::{Config, Destination, Outcome};
+use super::{Config, Destination, Outcome, Scope};
 use crate::message::dicom::performed_step::request;
 use crate::wire::dimse::command::Command;
 
@@ -212,7 +212,8 @@ pub fn outcome(status: Option<u16>) -> Outcome {
         0xA700..=0xA7FF | 0x0213 => Outcome::unclear(told("out of resources")),
         0x0122 => Outcome::Doubted { reason: told("SOP class not supported") },
         0x0110 => Outcome::Doubted { reason: told("processing failure") },
-        0x0124 => Outcome::Doubted { reason: told("not authorised") },
+        // It is the PACS that does not want us, not this image.
+        0x0124 => Outcome::Retry { reason: told("not authorised"), after: None, scope: Scope::Destination },
         0xA900..=0xA9FF => Outcome::Doubted { reason: told("data set does not match SOP class") },
         0xC000..=0xCFFF => Outcome::Doubted { reason: told("cannot understand") },
         _ => Outcome::Doubted { reason: told("refused") },

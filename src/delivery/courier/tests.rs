@@ -166,14 +166,22 @@ async fn an_ehr_that_comes_and_goes_gets_everything_once_and_in_order() {
     assert!(took < Duration::from_secs(2 * 3600), "{took:?} for a queue that is short");
 }
 
-/// Refuses everything, in a way that is not believed at once.
-#[derive(Clone)]
-struct Doubtful(Arc<std::sync::atomic::AtomicUsize>);
+/// Has no room for a message at first, and then refuses it, in a way that is not believed at once.
+#[derive(Clone, Default)]
+struct Doubtful(Arc<Mutex<BTreeMap<String, u32>>>);
+
+/// So often there is no room for a message.
+const SHORT_OF_ROOM: u32 = 5;
 
 impl Destination for Doubtful {
-    async fn deliver(&mut self, _message_id: &str, _body: &[u8]) -> Outcome {
-        self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-        Outcome::Doubted { reason: "C000 cannot understand".to_owned() }
+    async fn deliver(&mut self, message_id: &str, _body: &[u8]) -> Outcome {
+        let mut tries = self.0.lock().unwrap();
+        let tries = tries.entry(message_id.to_string()).or_default();
+        *tries += 1;
+        match *tries <= SHORT_OF_ROOM {
+            true => Outcome::Retry { reason: "A700 out of resources".to_owned(), after: None, scope: Scope::Lane },
+            false => Outcome::Doubted { reason: "C000 cannot understand".to_owned() },
+        }
     }
 }
 
@@ -184,9 +192,9 @@ async fn a_doubted_refusal_is_tried_three_times_and_then_parked() {
     let journal = Journal::open(dir.path(), &settings).unwrap();
     queue(&journal, 0).await;
     let config = Config { retry_min_ms: 10, retry_max_ms: 20, ..Config::new(EHR, Protocol::Mllp) };
-    let tries = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let tries = Doubtful::default();
     let (stop, stopped) = watch::channel(false);
-    let doubtful = Doubtful(Arc::clone(&tries));
+    let doubtful = tries.clone();
     let running =
         tokio::spawn(run(Arc::new(config), journal.clone(), TimeZone::UTC, stopped, move || doubtful.clone()));
     let reader = journal.reader().unwrap();
@@ -201,6 +209,8 @@ async fn a_doubted_refusal_is_tried_three_times_and_then_parked() {
     }
     stop.send_replace(true);
     running.await.unwrap();
-    assert_eq!(tries.load(std::sync::atomic::Ordering::SeqCst), LANES * DOUBTED_TRIES as usize);
+    let tries = tries.0.lock().unwrap();
+    assert_eq!(tries.len(), LANES);
+    assert!(tries.values().all(|tries| *tries == SHORT_OF_ROOM + DOUBTED_TRIES), "{tries:?}");
     journal.close();
 }

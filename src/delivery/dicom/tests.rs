@@ -4,7 +4,6 @@ use std::io::Write as _;
 
 use super::object::{Chunks, Header};
 use super::*;
-use crate::delivery::Scope;
 
 /// A Part 10 file with this group 2 behind its group length, and this data set.
 fn part10(meta: &[u8], data_set: &[u8]) -> tempfile::NamedTempFile {
@@ -94,8 +93,9 @@ fn a_status_says_whether_the_object_is_stored_whether_to_wait_or_to_ask_a_person
     for later in [0xA700, 0xA701, 0xA7FF, 0x0213] {
         assert!(matches!(outcome(Some(later)), Outcome::Retry { scope: Scope::Unclear, .. }), "{later:04X}");
     }
-    for doubted in [0xA900, 0xC000, 0xCFFF, 0x0110, 0x0122, 0x0124, 0x0117, 0xFE00, 0xFF00, 0x1234] {
+    for doubted in [0xA900, 0xC000, 0xCFFF, 0x0110, 0x0122, 0x0117, 0xFE00, 0xFF00, 0x1234] {
         assert!(matches!(outcome(Some(doubted)), Outcome::Doubted { .. }), "{doubted:04X}");
     }
+    assert!(matches!(outcome(Some(0x0124)), Outcome::Retry { scope: Scope::Destination, .. }), "nothing is lost by it");
     assert!(matches!(outcome(None), Outcome::Retry { .. }));
 }

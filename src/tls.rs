@@ -12,7 +12,10 @@
 //!
 //! Errors name the setting, the file and what to do about it, and never hold key material.
 
+mod fingerprint;
 pub mod throwaway;
+
+pub use fingerprint::Fingerprint;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -221,6 +224,11 @@ pub fn trusting_nobody() -> Result<Arc<ClientConfig>, TlsError> {
     let builder = ClientConfig::builder_with_provider(provider());
     let builder = builder.with_protocol_versions(rustls::ALL_VERSIONS).map_err(TlsError::Versions)?;
     Ok(Arc::new(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth()))
+}
+
+/// The fingerprint of the certificate that the peer of a connection has shown, if it has shown one.
+pub fn shown(connection: &rustls::CommonState) -> Option<Fingerprint> {
+    connection.peer_certificates()?.first().map(Fingerprint::of)
 }
 
 /// Why a TLS connection failed, in words that are constant: safe to log, and few enough to count by.

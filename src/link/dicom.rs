@@ -23,7 +23,7 @@ use crate::journal::Journal;
 use crate::tls;
 use crate::wire::Event;
 use crate::wire::dimse::Settings;
-use admission::Callers;
+use admission::{Callers, Way};
 use association::Line;
 use services::Services;
 use std::net::SocketAddr;
@@ -143,11 +143,16 @@ async fn converse(
     tcp::keep_alive(&stream);
     let counters = shared.callers.strangers();
     let run = async {
+        let from = from.ip();
         let Some(acceptor) = acceptor else {
-            return run(&shared, stream, |stream| stream, from, number, &seat, false).await;
+            let way = Way { from, is_secured: false, certificate: None };
+            return run(&shared, stream, |stream| stream, way, number, &seat).await;
         };
         match tokio::time::timeout(tcp::HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => run(&shared, stream, |stream| stream.get_ref().0, from, number, &seat, true).await,
+            Ok(Ok(stream)) => {
+                let way = Way { from, is_secured: true, certificate: tls::shown(stream.get_ref().1) };
+                run(&shared, stream, |stream| stream.get_ref().0, way, number, &seat).await;
+            }
             Ok(Err(error)) => counters.event(&Event::Refused(tls::failure(&error))),
             Err(_) => counters.event(&Event::Refused(tcp::HANDSHAKE_LATE)),
         }
@@ -163,10 +168,9 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     shared: &Arc<Shared>,
     stream: S,
     socket: fn(&S) -> &TcpStream,
-    from: SocketAddr,
+    way: Way,
     number: u64,
     seat: &Seat,
-    is_secured: bool,
 ) {
-    Line::new(shared.clone(), from.ip(), number, is_secured).run(stream, socket, || shared.seats.completed(seat)).await;
+    Line::new(shared.clone(), way, number).run(stream, socket, || shared.seats.completed(seat)).await;
 }

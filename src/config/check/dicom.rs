@@ -105,6 +105,20 @@ impl Checks<'_> {
                     self.say(&format!("{path}.peers[{place}]"), why, hint);
                 }
             }
+            let shows_certificates = config.dicom.as_ref().and_then(|dicom| dicom.tls.as_ref()?.client_ca.as_ref());
+            if !modality.certificates.is_empty()
+                && shows_certificates.is_none()
+                && !self.scene.places.is_spoilt("dicom")
+            {
+                let hint = "give `listen_tls` and [dicom.tls] with `client_ca`";
+                self.say(&at("certificates"), "no modality is asked for its certificate", hint);
+            }
+            for (place, certificate) in modality.certificates.iter().enumerate() {
+                if let Err(why) = certificate.parse::<tls::Fingerprint>() {
+                    let hint = "write what `openssl x509 -noout -fingerprint -sha256 -in FILE` prints behind `=`";
+                    self.say(&format!("{path}.certificates[{place}]"), why, hint);
+                }
+            }
             if let Some(address) = modality.address.as_ref().filter(|address| !is_host_and_port(address)) {
                 let hint = "write host and port, such as \"10.0.0.7:104\"";
                 self.say(&at("address"), format!("`{address}` is no address to dial"), hint);

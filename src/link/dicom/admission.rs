@@ -7,6 +7,7 @@
 use super::config::{Config, Modality};
 use super::{LINK, LinkCounters};
 use crate::link::peers::Peers;
+use crate::tls::Fingerprint;
 use crate::wire::Event;
 use crate::wire::dimse::{Caller, Rejection};
 use std::collections::BTreeSet;
@@ -35,7 +36,20 @@ struct Known {
     link: Arc<str>,
     ae_title: String,
     peers: Vec<Peers>,
+    /// Of its certificates; without any, it may show whatever one it has.
+    certificates: Vec<Fingerprint>,
     counters: Arc<LinkCounters>,
+}
+
+/// How a caller reached the box.
+#[derive(Debug, Clone, Copy)]
+pub struct Way {
+    /// From where.
+    pub from: IpAddr,
+    /// Over TLS.
+    pub is_secured: bool,
+    /// With this certificate.
+    pub certificate: Option<Fingerprint>,
 }
 
 /// A caller that was let in. Its place is free again when this is dropped.
@@ -56,6 +70,7 @@ impl Callers {
             ae_title: modality.ae_title.trim().to_string(),
             // An address that is none fits nobody; `afferent check` refuses it.
             peers: modality.peers.iter().filter_map(|text| text.parse().ok()).collect(),
+            certificates: modality.certificates.iter().filter_map(|text| text.parse().ok()).collect(),
             counters: Arc::new(LinkCounters::of_images(&modality.name)),
         };
         Callers {
@@ -86,10 +101,11 @@ impl Callers {
     pub fn admit(
         &self,
         caller: &Caller,
-        from: IpAddr,
+        way: Way,
         now: Instant,
         has_room: impl FnOnce() -> bool,
     ) -> Result<Admitted, Rejection> {
+        let from = way.from;
         let known = self.known(&caller.calling_ae_title, from);
         let (link, counters) = match known {
             Some(known) => (known.link.clone(), known.counters.clone()),
@@ -102,6 +118,11 @@ impl Callers {
         if known.is_none() && self.only_known {
             self.warn(&caller.calling_ae_title, from, "refused: add a [[modality]] with this ae_title to let it in");
             return refuse("a caller that no [[modality]] names", Rejection::CALLING_AE_TITLE);
+        }
+        if let Some(known) = known.filter(|known| !known.may_show(way.certificate)) {
+            self.warn_of_certificate(known, way);
+            let why = "a caller without the certificate of the modality whose AE title it gives";
+            return refuse(why, Rejection::CALLING_AE_TITLE);
         }
         if caller.called_ae_title != self.ae_title {
             if self.only_known {
@@ -134,10 +155,30 @@ impl Callers {
 
     /// Warns once of each caller.
     fn warn(&self, ae_title: &str, from: IpAddr, what: &'static str) {
-        let mut warned = lock(&self.warned);
-        if warned.len() < WARNED_MAX && warned.insert(format!("{from} {ae_title}")) {
+        if self.is_first(format!("{from} {ae_title}")) {
             tracing::warn!(link = LINK, calling_ae_title = ?ae_title, %from, "an unknown modality is {what}");
         }
+    }
+
+    /// Warns once of each certificate, which a person may have to add.
+    fn warn_of_certificate(&self, known: &Known, way: Way) {
+        let shown = way.certificate.map_or("none".to_string(), |certificate| certificate.to_string());
+        if self.is_first(format!("{} {} {shown}", way.from, known.link)) {
+            let (link, from) = (&*known.link, way.from);
+            tracing::warn!(link, %from, shown, "refused: the certificate is not among `certificates` of this modality");
+        }
+    }
+
+    fn is_first(&self, caller: String) -> bool {
+        let mut warned = lock(&self.warned);
+        warned.len() < WARNED_MAX && warned.insert(caller)
+    }
+}
+
+impl Known {
+    /// True when somebody with this certificate may call by its title.
+    fn may_show(&self, certificate: Option<Fingerprint>) -> bool {
+        self.certificates.is_empty() || certificate.is_some_and(|shown| self.certificates.contains(&shown))
     }
 }
 
@@ -228,7 +269,11 @@ mod tests {
 
     fn modality(name: &str, peers: &[&str]) -> Modality {
         let peers = peers.iter().map(|peers| peers.to_string()).collect();
-        Modality { name: name.to_string(), ae_title: "VIVID".to_string(), peers, address: None }
+        Modality { name: name.to_string(), ae_title: "VIVID".to_string(), peers, ..Modality::default() }
+    }
+
+    fn way(from: IpAddr) -> Way {
+        Way { from, is_secured: false, certificate: None }
     }
 
     fn callers(only_known: bool, modalities: &[Modality]) -> Callers {
@@ -239,7 +284,7 @@ mod tests {
     fn a_modality_is_known_by_title_and_address() {
         let all = [modality("any", &[]), modality("net", &["10.0.0.0/24"]), modality("one", &["10.0.0.7"])];
         let link = |modalities: &[Modality], from: IpAddr| {
-            let admitted = callers(false, modalities).admit(&caller("VIVID"), from, Instant::now(), || true);
+            let admitted = callers(false, modalities).admit(&caller("VIVID"), way(from), Instant::now(), || true);
             admitted.unwrap().link.to_string()
         };
         assert_eq!(link(&all, HERE), "one");
@@ -249,9 +294,28 @@ mod tests {
     }
 
     #[test]
+    fn a_title_is_bound_to_the_certificates_that_are_named_for_it() {
+        let of = |byte: u8| Fingerprint::of(&rustls_pki_types::CertificateDer::from(vec![byte]));
+        let mut bound = modality("echo-1", &[]);
+        bound.certificates = vec![of(1).to_string(), of(2).to_string()];
+        let callers = callers(false, &[bound]);
+        let admit = |title: &str, certificate| {
+            let way = Way { from: HERE, is_secured: true, certificate };
+            callers.admit(&caller(title), way, Instant::now(), || true).map(|admitted| admitted.link.to_string())
+        };
+        for certificate in [of(1), of(2)] {
+            assert_eq!(admit("VIVID", Some(certificate)), Ok("echo-1".to_string()));
+        }
+        for certificate in [None, Some(of(3))] {
+            assert_eq!(admit("VIVID", certificate), Err(Rejection::CALLING_AE_TITLE));
+        }
+        assert_eq!(admit("CT", Some(of(3))), Ok(LINK.to_string()), "other titles are open as before");
+    }
+
+    #[test]
     fn strangers_are_let_in_unless_only_known_ones_are() {
         let now = Instant::now();
-        let refused = |callers: &Callers, caller: &Caller| callers.admit(caller, HERE, now, || true).err();
+        let refused = |callers: &Callers, caller: &Caller| callers.admit(caller, way(HERE), now, || true).err();
         let mut of_another = caller("VIVID");
         of_another.called_ae_title = "PACS".to_string();
         for modalities in [&[][..], &[modality("echo-1", &[])]] {
@@ -269,16 +333,16 @@ mod tests {
     fn without_room_only_those_who_would_store_come_back_later() {
         let callers = callers(false, &[]);
         let now = Instant::now();
-        assert_eq!(callers.admit(&caller("CT"), HERE, now, || false).err(), Some(Rejection::LOCAL_LIMIT));
+        assert_eq!(callers.admit(&caller("CT"), way(HERE), now, || false).err(), Some(Rejection::LOCAL_LIMIT));
         let asks = Caller { wants_to_store: false, ..caller("CT") };
-        assert!(callers.admit(&asks, HERE, now, || false).is_ok(), "a worklist needs no room");
+        assert!(callers.admit(&asks, way(HERE), now, || false).is_ok(), "a worklist needs no room");
     }
 
     #[test]
     fn i10_places_are_few_and_a_silent_association_keeps_nobody_out() {
         let callers = callers(false, &[]);
         let now = Instant::now();
-        let admit = |now| callers.admit(&caller("CT"), HERE, now, || true);
+        let admit = |now| callers.admit(&caller("CT"), way(HERE), now, || true);
         let (first, second) = (admit(now).unwrap(), admit(now).unwrap());
         assert_eq!(admit(now).err(), Some(Rejection::CONGESTION));
         let later = now + SILENT_FOR;

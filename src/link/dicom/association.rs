@@ -2,14 +2,13 @@
 //! into a message.
 
 use super::Shared;
-use super::admission::Admitted;
+use super::admission::{Admitted, Way};
 use super::services::{Asking, EventReport};
 use super::storing::Storing;
 use crate::journal::Receipt;
 use crate::link::counters::LinkCounters;
 use crate::wire::dimse::{Association, Caller, Command, Output, Rejection, Reply, Response};
 use crate::wire::{Event, Refused, Token};
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,8 +27,7 @@ const REPORTS_WAITING: usize = 4;
 /// One connection.
 pub struct Line {
     shared: Arc<Shared>,
-    from: IpAddr,
-    is_secured: bool,
+    way: Way,
     /// Who calls, once it is let in.
     admitted: Option<Admitted>,
     counters: Arc<LinkCounters>,
@@ -48,13 +46,12 @@ type PendingCustody = Pin<Box<dyn Future<Output = Result<Receipt, Refused>> + Se
 
 impl Line {
     /// A connection that was accepted.
-    pub fn new(shared: Arc<Shared>, from: IpAddr, connection: u64, is_secured: bool) -> Line {
+    pub fn new(shared: Arc<Shared>, way: Way, connection: u64) -> Line {
         let counters = shared.callers.strangers().clone();
         counters.connected();
         Line {
             shared,
-            from,
-            is_secured,
+            way,
             admitted: None,
             counters,
             storing: None,
@@ -183,12 +180,12 @@ impl Line {
 
     fn admit(&mut self, caller: &Caller) -> Result<(), Rejection> {
         let journal = &self.shared.journal;
-        let admitted = self.shared.callers.admit(caller, self.from, Instant::now(), || journal.instance_room())?;
+        let admitted = self.shared.callers.admit(caller, self.way, Instant::now(), || journal.instance_room())?;
         // From here on the connection is counted under its own name.
         self.counters.disconnected();
         self.counters = admitted.counters.clone();
         self.counters.connected();
-        if caller.names_user && !self.is_secured {
+        if caller.names_user && !self.way.is_secured {
             self.counters.event(&Event::Odd("a user's name or password came in clear: use TLS"));
         }
         self.admitted = Some(admitted);
@@ -217,7 +214,7 @@ impl Line {
                 self.counters.heard();
                 if let Some(admitted) = &self.admitted {
                     let (link, reports) = (admitted.link.clone(), self.reports.0.clone());
-                    let replies = self.shared.services.ask(Asking { link, from: self.from, request, reports });
+                    let replies = self.shared.services.ask(Asking { link, from: self.way.from, request, reports });
                     self.asked = Some((token, replies));
                 }
             }

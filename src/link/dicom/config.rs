@@ -56,6 +56,10 @@ pub struct Modality {
     /// Addresses it dials from, for example ["10.0.0.7", "10.0.1.0/24"], where the title alone is not enough; left out,
     /// all.
     pub peers: Vec<String>,
+    /// SHA-256 fingerprints of its certificates, as `openssl x509 -noout -fingerprint -sha256` prints them: nobody else
+    /// may call by its title, and not without TLS. Give the next one too before a certificate is renewed. Left out,
+    /// every certificate that `client_ca` vouches for will do.
+    pub certificates: Vec<String>,
     /// Its own host and port, for example "10.0.0.7:104", where it is told of commitments.
     pub address: Option<String>,
 }

@@ -231,6 +231,12 @@ impl Seal {
             .ok_or_else(|| JournalError::Storage("no random numbers".to_string()))
     }
 
+    /// True for what was sealed with the key in use.
+    pub(super) fn is_current(&self, sealed: &[u8]) -> bool {
+        let keys = self.data.read().unwrap_or_else(PoisonError::into_inner);
+        key_number(sealed) == Some(keys.current)
+    }
+
     /// Opens what was sealed for exactly this place. `conn` is asked for a key that is not known yet.
     pub(super) fn open(
         &self,
@@ -239,7 +245,7 @@ impl Seal {
         row: i64,
         sealed: &[u8],
     ) -> Result<Vec<u8>, JournalError> {
-        let number = sealed.first_chunk::<4>().map(|n| u32::from_be_bytes(*n)).ok_or(JournalError::Damaged)?;
+        let number = key_number(sealed).ok_or(JournalError::Damaged)?;
         let open = || {
             let keys = self.data.read().unwrap_or_else(PoisonError::into_inner);
             keys.by_number.get(&number).map(|key| open_with(key, place, row, sealed).ok_or(JournalError::Damaged))
@@ -283,6 +289,10 @@ pub(super) fn finish(context: hmac::Context) -> [u8; 32] {
         *to = *from;
     }
     digest
+}
+
+fn key_number(sealed: &[u8]) -> Option<u32> {
+    sealed.first_chunk::<4>().map(|number| u32::from_be_bytes(*number))
 }
 
 fn new_key(random: &SystemRandom) -> Option<Zeroizing<[u8; KEY_BYTES]>> {

@@ -125,29 +125,27 @@ pub struct StudyFiling {
 /// Places an instance in its series and study, which grows by it.
 pub(super) fn place(desk: &mut Desk<'_>, entry: EntryId, placement: &Placement) -> Result<(), JournalError> {
     let hash = study_hash(desk.seal, &placement.study_instance_uid);
-    let (study, is_new): (i64, bool) = desk
+    let (study, sealed): (i64, Option<Vec<u8>>) = desk
         .conn
         .prepare_cached(
             "INSERT INTO study(hash, state, changed_ms, version) VALUES (?1, ?2, ?3, 1)
              ON CONFLICT(hash) DO UPDATE SET state = ?2, changed_ms = ?3, version = version + 1
-             RETURNING id, sealed IS NULL",
+             RETURNING id, sealed",
         )?
         .query_row((hash, GROWING, desk.now_ms), |r| Ok((r.get(0)?, r.get(1)?)))?;
-    if is_new {
-        let sealed = desk.seal.seal(Place::Study, study, &placement.study)?;
+    if let Some(sealed) = resealed(desk, Place::Study, study, sealed, &placement.study)? {
         desk.conn.prepare_cached("UPDATE study SET sealed = ?2 WHERE id = ?1")?.execute((study, sealed))?;
     }
     let hash =
         desk.seal.hash("series", &[placement.study_instance_uid.as_bytes(), placement.series_instance_uid.as_bytes()]);
-    let (series, is_new): (i64, bool) = desk
+    let (series, sealed): (i64, Option<Vec<u8>>) = desk
         .conn
         .prepare_cached(
             "INSERT INTO series(study, hash, modality) VALUES (?1, ?2, ?3)
-             ON CONFLICT(hash) DO UPDATE SET hash = hash RETURNING id, sealed IS NULL",
+             ON CONFLICT(hash) DO UPDATE SET hash = hash RETURNING id, sealed",
         )?
         .query_row((study, hash, &placement.modality), |r| Ok((r.get(0)?, r.get(1)?)))?;
-    if is_new {
-        let sealed = desk.seal.seal(Place::Series, series, &placement.series)?;
+    if let Some(sealed) = resealed(desk, Place::Series, series, sealed, &placement.series)? {
         desk.conn.prepare_cached("UPDATE series SET sealed = ?2 WHERE id = ?1")?.execute((series, sealed))?;
     }
     desk.conn.prepare_cached("UPDATE instance SET series = ?2, number = ?3 WHERE entry = ?1")?.execute((
@@ -156,6 +154,23 @@ pub(super) fn place(desk: &mut Desk<'_>, entry: EntryId, placement: &Placement) 
         placement.number,
     ))?;
     Ok(())
+}
+
+/// What is kept of a study or series sealed with the key in use, unless it is so already: a key goes when the last entry
+/// of its time does, and what that entry belonged to may live on in later ones.
+fn resealed(
+    desk: &Desk<'_>,
+    place: Place,
+    row: i64,
+    sealed: Option<Vec<u8>>,
+    of_new: &[u8],
+) -> Result<Option<Vec<u8>>, JournalError> {
+    let opened = match &sealed {
+        Some(sealed) if desk.seal.is_current(sealed) => return Ok(None),
+        Some(sealed) => desk.seal.open(desk.conn, place, row, sealed).ok(),
+        None => None,
+    };
+    desk.seal.seal(place, row, opened.as_deref().unwrap_or(of_new)).map(Some)
 }
 
 /// Files what is said of a study, unless it has grown since it was read.

@@ -52,7 +52,9 @@ impl Reader {
         let snapshot = self.conn.unchecked_transaction()?;
         let one = |sql: &str| -> Result<i64, JournalError> { Ok(self.conn.query_row(sql, [], |r| r.get(0))?) };
         let all = one("SELECT (SELECT count(*) FROM entry) + (SELECT count(*) FROM report)
-                              + (SELECT count(*) FROM outgoing)")?
+                              + (SELECT count(*) FROM outgoing) + (SELECT count(*) FROM study)
+                              + (SELECT count(*) FROM series) + (SELECT count(*) FROM performed_step)
+                              + (SELECT count(*) FROM commitment) + (SELECT count(*) FROM work_order)")?
         .unsigned_abs();
         let mut verified = Verified { file: self.integrity()?, ..Verified::default() };
         let mut done = 0;
@@ -91,6 +93,19 @@ impl Reader {
             let body = self.seal.open(&self.conn, Place::Body, id, &body);
             step(&mut verified.damaged, "message", id, body.map(drop))
         })?;
+        for (table, column, place) in [
+            ("study", "sealed", Place::Study),
+            ("series", "sealed", Place::Series),
+            ("performed_step", "json", Place::PerformedStep),
+            ("commitment", "json", Place::Commitment),
+            ("work_order", "json", Place::WorkOrder),
+        ] {
+            let sql = format!("SELECT id, {column}, NULL FROM {table} WHERE id > ?1 ORDER BY id LIMIT ?2");
+            self.each(&sql, |id, sealed, _| {
+                let opened = self.seal.open(&self.conn, place, id, &sealed);
+                step(&mut verified.damaged, table, id, opened.map(drop))
+            })?;
+        }
         verified.broken_lanes =
             one("SELECT (SELECT count(*) FROM (SELECT min(id) AS oldest FROM outbox WHERE state = 0
                                            GROUP BY destination, lane)

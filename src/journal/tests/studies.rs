@@ -113,3 +113,35 @@ fn what_is_kept_of_a_study_goes_with_its_last_image_and_not_while_it_grows() {
     assert_eq!(kept, reader.studies_of(Lookup::Study, "1.2").unwrap());
     assert!(reader.show(told).is_err() && reader.show(growing).is_ok());
 }
+
+#[test]
+fn a_study_outlives_the_key_its_first_instance_was_sealed_with() {
+    let mut bench = Bench::new();
+    let keys = |bench: &Bench| -> Vec<i64> {
+        let conn = bench.sabotage();
+        let mut statement = conn.prepare("SELECT id FROM data_key WHERE purpose = 'data' ORDER BY id").unwrap();
+        statement.query_map([], |r| r.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+    };
+    let rotate = |bench: &Bench, wanted: &[i64]| {
+        bench.sabotage().execute("UPDATE data_key SET created_ms = 0", []).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while keys(bench) != wanted {
+            assert!(Instant::now() < deadline, "{:?}", keys(bench));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    bench.place("1.1", "1.1.1", "1.1.1.1");
+    bench.config.key_rotation_days = 1;
+    bench.config.retention_days = 0;
+    let bench = bench.restart();
+    rotate(&bench, &[2, 3]);
+    let later = bench.place("1.1", "1.1.1", "1.1.1.2");
+    bench.tell(bench.grown()[0], later, false);
+    bench.deliver(bench.claim(1)[0].id);
+    // The first entry goes, and with it everything of its time.
+    rotate(&bench, &[3, 4]);
+    let reader = bench.journal.reader().unwrap();
+    let study = reader.study(reader.studies_of(Lookup::Study, "1.1").unwrap()[0]).unwrap().unwrap();
+    assert_eq!((study.json.as_slice(), study.series[0].instances.len()), (&b"1.1 by 1.1.1.1"[..], 1));
+    assert!(reader.verify(|_, _| {}).unwrap().is_sound());
+}

@@ -6,21 +6,22 @@
 //!
 //! The order of writes is part of the journal's contract: see [`crate::journal`].
 //!
-//! Nothing here holds an object in memory: bytes go through to the file as they come, and the digest is made on the
-//! way. The kernel is asked to begin writing early, so that the final `fdatasync` of a large object has little left to
-//! wait for.
+//! Nothing here holds an object in memory: bytes go through to the file as they come ([`blocks`]), and the digest is made
+//! on the way.
+
+mod blocks;
 
 use super::crash;
 use super::error::{JournalError, OpenError};
 use super::space::free_bytes;
 use super::{file_error, wall_clock_ms};
 use crate::wire::Refusal;
+use blocks::BlockFile;
 use ring::digest;
 use ring::rand::{SecureRandom, SystemRandom};
 use rusqlite::Connection;
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::fd::AsRawFd;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -36,8 +37,6 @@ const UNFINISHED: &str = ".part";
 const NAME_BYTES: usize = 8;
 /// After so many bytes the disk is asked again whether there is room.
 const LOOK_EVERY: u64 = 1 << 20;
-/// After so many bytes the kernel is asked to start writing them.
-const WRITE_OUT_EVERY: u64 = 8 << 20;
 /// Room there should be beyond what must stay free before a sender may begin, in bytes: most objects fit into it.
 const HEADROOM: u64 = 64 << 20;
 /// Longest file, in bytes: far longer than any object modalities make.
@@ -63,12 +62,11 @@ struct Shelf {
 pub struct SpoolFile {
     spool: Spool,
     id: String,
-    file: File,
+    file: BlockFile,
     header_bytes: u64,
-    /// Bytes in the file, and how many of them were there at the last look at the disk and the last call to write out.
+    /// Bytes in the file, and how many of them were there at the last look for room.
     written: u64,
     looked_at: u64,
-    written_out: u64,
     digest: digest::Context,
     is_finished: bool,
 }
@@ -136,11 +134,10 @@ impl Spool {
         let mut begun = SpoolFile {
             spool: self.clone(),
             id,
-            file,
+            file: BlockFile::new(file),
             header_bytes: 0,
             written: 0,
             looked_at: 0,
-            written_out: 0,
             digest: digest::Context::new(&digest::SHA256),
             is_finished: false,
         };
@@ -205,9 +202,6 @@ impl SpoolFile {
             self.looked_at = self.written;
             self.spool.look_for_room()?;
         }
-        if self.written - self.written_out >= WRITE_OUT_EVERY {
-            self.write_out();
-        }
         Ok(())
     }
 
@@ -216,7 +210,7 @@ impl SpoolFile {
     /// # Errors
     /// What the system says; the file is gone then.
     pub fn finish(mut self) -> io::Result<Spooled> {
-        self.file.sync_data()?;
+        self.file.finish()?;
         crash::point("spool-written");
         let name = format!("{}{WHOLE}", self.id);
         std::fs::rename(self.unfinished(), self.spool.path(&name))?;
@@ -238,18 +232,10 @@ impl SpoolFile {
     }
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)?;
+        self.file.write(bytes)?;
         self.written += bytes.len() as u64;
         self.spool.0.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         Ok(())
-    }
-
-    /// Starts writing what is in the cache, without waiting for it. A hint; durability is [`SpoolFile::finish`]'s.
-    fn write_out(&mut self) {
-        let (from, bytes) = (self.written_out as libc::off64_t, (self.written - self.written_out) as libc::off64_t);
-        // SAFETY: the descriptor is open for as long as the call lasts; the call changes no memory.
-        unsafe { libc::sync_file_range(self.file.as_raw_fd(), from, bytes, libc::SYNC_FILE_RANGE_WRITE) };
-        self.written_out = self.written;
     }
 
     fn unfinished(&self) -> PathBuf {

@@ -1,0 +1,214 @@
+//! Writes a file from its front to its end, in large blocks.
+//!
+//! Small files are one write. From the first full block on, a thread of the file's own writes blocks past the page cache
+//! (`O_DIRECT`) while the next one is filled, digested and brought by the network: nothing is copied twice, the final
+//! `fdatasync` has little left to wait for, and a large object does not drive everything else out of a small box's
+//! memory. Where the file system does not do that, blocks go through the cache and the kernel is asked to begin
+//! writing early.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+/// Bytes of a block. Disks are slower with less; an association that stores a large object has two, which adds up.
+const BLOCK: usize = 512 << 10;
+/// What `O_DIRECT` wants memory and offsets to be a multiple of, at most.
+const ALIGNMENT: usize = 4096;
+/// After so many bytes in the page cache the kernel is asked to start writing them.
+const WRITE_OUT_EVERY: u64 = 4 << 20;
+
+/// A file that is being written.
+pub(super) struct BlockFile {
+    file: Arc<File>,
+    block: Block,
+    writer: Option<BlockWriter>,
+    /// Bytes in the blocks that were handed to the writer.
+    handed_over: u64,
+}
+
+impl BlockFile {
+    /// Writes to this file, which is new.
+    pub(super) fn new(file: File) -> BlockFile {
+        BlockFile { file: Arc::new(file), block: Block::new(), writer: None, handed_over: 0 }
+    }
+
+    /// Appends.
+    ///
+    /// # Errors
+    /// What the system says, of these bytes or of earlier ones. The file is then of no use.
+    pub(super) fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        loop {
+            bytes = self.block.fill(bytes);
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            let writer = match &self.writer {
+                Some(writer) => writer,
+                None => self.writer.insert(BlockWriter::start(self.file.clone())?),
+            };
+            if !writer.exchange(&mut self.block) {
+                self.end_writer()?;
+                return Err(io::Error::other("the thread that writes an image ended early"));
+            }
+            self.handed_over += BLOCK as u64;
+        }
+    }
+
+    /// Everything was appended: makes it durable.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(super) fn finish(&mut self) -> io::Result<()> {
+        self.end_writer()?;
+        self.file.write_all_at(self.block.bytes(), self.handed_over)?;
+        self.file.sync_data()
+    }
+
+    fn end_writer(&mut self) -> io::Result<()> {
+        let Some(writer) = self.writer.take() else { return Ok(()) };
+        writer.end()?;
+        // What comes after whole blocks is none.
+        set_direct(&self.file, false)
+    }
+}
+
+/// Memory that begins where `O_DIRECT` wants it to.
+struct Block {
+    /// Never longer than it was made for, so that it stays where it is.
+    memory: Vec<u8>,
+    start: usize,
+}
+
+impl Block {
+    fn new() -> Block {
+        let mut memory: Vec<u8> = Vec::with_capacity(BLOCK + ALIGNMENT);
+        let start = memory.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
+        memory.resize(start, 0);
+        Block { memory, start }
+    }
+
+    /// Takes as much as there is room for; what is left.
+    fn fill<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let room = self.start + BLOCK - self.memory.len();
+        let (taken, left) = bytes.split_at(room.min(bytes.len()));
+        self.memory.extend_from_slice(taken);
+        left
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.memory.get(self.start..).unwrap_or_default()
+    }
+
+    fn clear(&mut self) {
+        self.memory.truncate(self.start);
+    }
+}
+
+/// The thread that writes full blocks.
+struct BlockWriter {
+    full: SyncSender<Block>,
+    empty: Receiver<Block>,
+    thread: JoinHandle<io::Result<()>>,
+}
+
+impl BlockWriter {
+    fn start(file: Arc<File>) -> io::Result<BlockWriter> {
+        let (full, blocks) = sync_channel(1);
+        let (emptied, empty) = sync_channel(2);
+        // The second of the two blocks.
+        let _ = emptied.send(Block::new());
+        let write = move || write_blocks(&file, &blocks, &emptied);
+        let thread = std::thread::Builder::new().name("spool".to_string()).spawn(write)?;
+        Ok(BlockWriter { full, empty, thread })
+    }
+
+    /// Hands a full block over for an empty one; waits while the disk is behind. False when the thread has failed.
+    fn exchange(&self, block: &mut Block) -> bool {
+        let Ok(empty) = self.empty.recv() else { return false };
+        self.full.send(std::mem::replace(block, empty)).is_ok()
+    }
+
+    fn end(self) -> io::Result<()> {
+        drop(self.full);
+        self.thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread that writes an image is gone")))
+    }
+}
+
+fn write_blocks(file: &File, blocks: &Receiver<Block>, emptied: &SyncSender<Block>) -> io::Result<()> {
+    let mut is_direct = set_direct(file, true).is_ok();
+    let (mut at, mut written_out) = (0, 0);
+    while let Ok(mut block) = blocks.recv() {
+        let mut outcome = file.write_all_at(block.bytes(), at);
+        if is_direct && matches!(&outcome, Err(error) if error.raw_os_error() == Some(libc::EINVAL)) {
+            // A file system that takes the flag and not the writes, or wants another alignment.
+            set_direct(file, false)?;
+            is_direct = false;
+            outcome = file.write_all_at(block.bytes(), at);
+        }
+        outcome?;
+        at += block.bytes().len() as u64;
+        if !is_direct && at - written_out >= WRITE_OUT_EVERY {
+            write_out(file, written_out, at);
+            written_out = at;
+        }
+        block.clear();
+        let _ = emptied.send(block);
+    }
+    Ok(())
+}
+
+/// Writes go past the page cache from now on, or through it.
+fn set_direct(file: &File, is_direct: bool) -> io::Result<()> {
+    // SAFETY: the descriptor is open for as long as the calls last; they change no memory.
+    let done = unsafe {
+        let flags = libc::fcntl(file.as_raw_fd(), libc::F_GETFL);
+        let flags = if is_direct { flags | libc::O_DIRECT } else { flags & !libc::O_DIRECT };
+        libc::fcntl(file.as_raw_fd(), libc::F_SETFL, flags)
+    };
+    if done == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Starts writing what is in the page cache, without waiting for it. A hint; durability is [`BlockFile::finish`]'s.
+fn write_out(file: &File, from: u64, to: u64) {
+    let (from, bytes) = (from as libc::off64_t, (to - from) as libc::off64_t);
+    // SAFETY: the descriptor is open for as long as the call lasts; the call changes no memory.
+    unsafe { libc::sync_file_range(file.as_raw_fd(), from, bytes, libc::SYNC_FILE_RANGE_WRITE) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_the_sizes_of_pieces_and_file_what_was_appended_is_there_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        for length in [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK, 3 * BLOCK + 5] {
+            let bytes: Vec<u8> = (0..length).map(|at| (at / 7 + at / BLOCK) as u8).collect();
+            for piece in [4099, 128 << 10, 5 * BLOCK] {
+                let path = folder.path().join("file");
+                let mut file = BlockFile::new(File::create(&path).unwrap());
+                bytes.chunks(piece).for_each(|piece| file.write(piece).unwrap());
+                file.finish().unwrap();
+                assert!(std::fs::read(&path).unwrap() == bytes, "{length} bytes in pieces of {piece}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_error_of_the_disk_is_told_at_the_latest_when_it_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, "").unwrap();
+        // Not open for writing, so that every write fails.
+        let mut file = BlockFile::new(File::open(&path).unwrap());
+        let written = (0..10).try_for_each(|_| file.write(&vec![7; BLOCK]));
+        assert_eq!(written.unwrap_err().raw_os_error(), Some(libc::EBADF));
+        let mut file = BlockFile::new(File::open(&path).unwrap());
+        file.write(&vec![7; 2 * BLOCK]).unwrap();
+        assert_eq!(file.finish().unwrap_err().raw_os_error(), Some(libc::EBADF));
+    }
+}

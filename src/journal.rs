@@ -16,13 +16,15 @@
 //!    of the spool's directory (which several associations share). Then entry and instance rows, commit, receipt,
 //!    C-STORE-RSP 0000. A crash before the commit leaves a file without a row: it was never acknowledged and is removed
 //!    at the next start, as unfinished ones are. A row without a file is never written; where a file is lost later,
-//!    `verify` names it and its entry is damaged.
+//!    `verify` names it and its entry is damaged. The same image again: commit, then its file is renamed onto the one on
+//!    record and the directory synced, then the receipt.
 //! 2. `file`: the entry's reports, holds and outgoing bytes, in one commit. A crash before it interprets again, with the
 //!    same outcome; a crash after it never does.
 //! 3. `claim`: bytes are handed out as they were filed; nothing is written.
 //! 4. `settle`: the outcome of an attempt. It may lag behind the destination's answer: a crash in between sends the
 //!    same bytes with the same id once more (invariant I5).
-//! 5. Retention: rows first, commit, then their files. A crash in between leaves files without rows, see 1.
+//! 5. Retention: rows first, commit, then their files, on a thread of its own. A crash in between leaves files without
+//!    rows, see 1.
 //!
 //! ## Rows
 //!
@@ -61,7 +63,7 @@
 //! | data waiting for the writer | 64 MiB, then callers wait |
 //! | one commit | 64 commands of custody and 16 others, or 4 MiB |
 //! | write-ahead log | copied into the database when idle or over 16 MiB (a 32nd of a small disk); see `log.rs` |
-//! | disk | `quota_mb`, `free_min_mb`; custody is refused at 95 %, deliveries go on from a reserve |
+//! | disk | `quota_mb`, `free_min_mb`; images are refused at 90 %, all custody at 95 %, deliveries go on from a reserve |
 //!
 //! ## Old and new
 //!
@@ -111,6 +113,7 @@ pub use commitments::{CommitmentStep, DueCommitment};
 pub use config::Config;
 pub use error::{JournalError, OpenError};
 pub use history::{Locked, Past};
+use instances::Persisted;
 pub use instances::{Instance, KeptInstance, NewInstance};
 pub use operate::{Operated, OperatorAction};
 pub use orders::{
@@ -242,9 +245,9 @@ impl Journal {
     /// Takes custody of an image whose file is durable already. Resolves once its rows are on stable storage, or it is
     /// refused, and then its file is gone.
     ///
-    /// The very same image again, by SOP Instance UID and bytes, changes nothing; its second file is removed. Other
-    /// bytes under the same UID are kept as well, marked as a conflict (invariant I4). Dropping the future does not
-    /// take the request back.
+    /// The very same image again, by SOP Instance UID and bytes, adds nothing: its file takes the place of the one on
+    /// record, which may have been damaged or lost meanwhile. Other bytes under the same UID are kept as well, marked as
+    /// a conflict (invariant I4). Dropping the future does not take the request back.
     pub async fn persist_instance(
         &self,
         link: &str,
@@ -256,15 +259,27 @@ impl Journal {
             let instance = instance.clone();
             move |desk: &mut Desk<'_>| instances::persist(desk, &link, &instance)
         };
-        let settle = move |outcome: &Result<KeptInstance, JournalError>| {
-            instance.spooled.settle(match outcome {
-                Ok(kept) => kept.is_new,
-                // After a failed commit the log may still hold the rows for a while: the next start knows.
-                Err(JournalError::Storage(_)) => true,
-                Err(_) => false,
-            });
+        let settle = {
+            let instance = instance.clone();
+            move |outcome: &Result<Persisted, JournalError>| match outcome {
+                Ok(Persisted { replaces: Some(_), .. }) => {}
+                Ok(Persisted { kept, .. }) => instance.spooled.settle(kept.is_new),
+                // After a failed commit the log may still hold the rows for a while.
+                Err(JournalError::Storage(_)) => instance.spooled.doubt(),
+                Err(_) => instance.spooled.settle(false),
+            }
         };
-        taken(token, self.ask_and_tell(Kind::Custody, 0, work, settle).await)
+        let (persisted, receipt) = taken(token, self.ask_and_tell(Kind::Custody, 0, work, settle).await)?;
+        if let Some(name) = persisted.replaces {
+            let replaced = tokio::task::spawn_blocking(move || instance.spooled.replace(&name)).await;
+            if !matches!(replaced, Ok(Ok(()))) {
+                return Err(Refused { token, reason: Refusal::Storage });
+            }
+        }
+        if persisted.was_damaged {
+            self.commands.tell(Kind::Work, move |desk| instances::revive(desk, persisted.kept.entry));
+        }
+        Ok((persisted.kept, receipt))
     }
 
     /// Makes a message of the EHR durable together with everything it changes, in one commit. The very same message

@@ -11,8 +11,8 @@ pub struct Config {
     /// File with the 32-byte key that protects patient data at rest, as 64 hexadecimal digits. The systemd credential
     /// `afferent-journal-key` wins over it. Without either a key is made at first start and kept beside the data.
     pub key_file: Option<PathBuf>,
-    /// Most disk space the journal may use, in megabytes. A warning comes at 80 %, and at 95 % instruments are told
-    /// to keep their results. 0 means no limit.
+    /// Most disk space the journal may use, in megabytes. A warning comes at 80 %; at 90 % modalities are told to keep
+    /// their images, and at 95 % instruments to keep their results. 0 means no limit.
     pub quota_mb: u64,
     /// Space always left free on the disk, in megabytes; counted as a twentieth of the disk where that is less.
     /// 0 means none.

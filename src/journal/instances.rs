@@ -1,6 +1,6 @@
 //! DICOM instances: entries whose bytes are a file of the spool.
 
-use super::custody::{Known, WAITING, same_message};
+use super::custody::{DAMAGED, Known, WAITING, same_message};
 use super::desk::Desk;
 use super::error::JournalError;
 use super::reader::Reader;
@@ -63,25 +63,35 @@ impl std::fmt::Debug for Instance {
     }
 }
 
+/// What the rows say of an instance that wants custody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Persisted {
+    /// What became of it.
+    pub kept: KeptInstance,
+    /// The file on record whose place it is to take: the very same image, which may be damaged or gone.
+    pub replaces: Option<String>,
+    /// The entry was set aside because of its file.
+    pub was_damaged: bool,
+}
+
 /// What an instance is known by among all of this journal: its SOP Instance UID, whoever sent it.
 fn identity(seal: &Seal, sop_instance_uid: &str) -> i64 {
     seal.hash("sop-instance", &[sop_instance_uid.as_bytes()])
 }
 
 /// Makes the rows of an instance whose file is durable. The same instance again makes no second row (invariant I4).
-pub(super) fn persist(desk: &mut Desk<'_>, link: &str, new: &NewInstance) -> Result<KeptInstance, JournalError> {
+pub(super) fn persist(desk: &mut Desk<'_>, link: &str, new: &NewInstance) -> Result<Persisted, JournalError> {
     let Arrival { sop_class_uid, sop_instance_uid, transfer_syntax_uid, calling_ae_title, called_ae_title, .. } =
         &new.arrival;
     let identity = identity(desk.seal, sop_instance_uid);
     let digest = desk.seal.digest("instance", &[&new.spooled.digest]);
-    let conflict = match same_message(desk.conn, identity, &digest)? {
-        Known::Same(entry) if is_whole(desk, entry, &new.spooled)? => {
-            return Ok(KeptInstance { entry: EntryId(entry), is_new: false, conflict: false });
-        }
-        // Its file is lost: this one takes its place.
-        Known::Same(_) | Known::No => false,
-        Known::OtherBytes => true,
-    };
+    let known = same_message(desk.conn, identity, &digest)?;
+    if let Known::Same(entry) = known
+        && let Some(again) = repeated(desk, entry, &new.spooled)?
+    {
+        return Ok(again);
+    }
+    let conflict = matches!(known, Known::OtherBytes);
     let (entry, waiting) = (desk.memory.take_entry(), desk.memory.take_waiting());
     desk.conn
         .prepare_cached(
@@ -119,7 +129,21 @@ pub(super) fn persist(desk: &mut Desk<'_>, link: &str, new: &NewInstance) -> Res
         tracing::warn!(link, entry, "a SOP Instance UID came again with other bytes: both are kept");
     }
     desk.memory.wake_interpreter();
-    Ok(KeptInstance { entry: EntryId(entry), is_new: true, conflict })
+    let kept = KeptInstance { entry: EntryId(entry), is_new: true, conflict };
+    Ok(Persisted { kept, replaces: None, was_damaged: false })
+}
+
+/// The file of an entry that was set aside is whole again: it is read anew.
+pub(super) fn revive(desk: &mut Desk<'_>, entry: EntryId) -> Result<(), JournalError> {
+    let waiting = desk.memory.take_waiting();
+    desk.conn
+        .prepare_cached(
+            "UPDATE entry SET state = ?2, waiting = ?3, replays = replays + 1 WHERE id = ?1 AND state = ?4",
+        )?
+        .execute((entry, WAITING, waiting, DAMAGED))?;
+    tracing::info!(entry = entry.0, "an image that was damaged is whole again: it was sent once more");
+    desk.memory.wake_interpreter();
+    Ok(())
 }
 
 /// Removes an instance's rows, with its series and study when it is the last of them. The file is removed by name once
@@ -145,16 +169,27 @@ pub(super) fn remove(desk: &Desk<'_>, entry: i64) -> Result<Option<String>, Jour
     Ok(Some(spool))
 }
 
-/// True when the file of an instance that is on record is there with all its bytes.
-fn is_whole(desk: &Desk<'_>, entry: i64, like: &Spooled) -> Result<bool, JournalError> {
-    let found: Option<(String, i64)> = desk
+/// What to do with an instance that is on record as this entry. `None` when its file is lost and this one does not fit
+/// into its place, which takes another head: then it is one more.
+///
+/// Whether the file on record is still what it was is not looked at, which takes as long as it is large: what came is
+/// known to be whole.
+fn repeated(desk: &Desk<'_>, entry: i64, spooled: &Spooled) -> Result<Option<Persisted>, JournalError> {
+    let found: Option<(String, i64, i64, i64)> = desk
         .conn
         .prepare_cached(
-            "SELECT spool, header + bytes FROM instance JOIN entry ON entry.id = instance.entry WHERE entry = ?1",
+            "SELECT spool, header, bytes, state FROM instance JOIN entry ON entry.id = instance.entry WHERE entry = ?1",
         )?
-        .query_row([entry], |r| Ok((r.get(0)?, r.get(1)?)))
+        .query_row([entry], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?)))
         .optional()?;
-    Ok(found.is_some_and(|(name, bytes)| like.is_beside(&name, bytes.unsigned_abs())))
+    let Some((name, header_bytes, bytes, state)) = found else { return Ok(None) };
+    let (header_bytes, bytes) = (header_bytes.unsigned_abs(), bytes.unsigned_abs());
+    let fits = spooled.fits(header_bytes, bytes);
+    if !fits && !spooled.is_beside(&name, header_bytes + bytes) {
+        return Ok(None);
+    }
+    let kept = KeptInstance { entry: EntryId(entry), is_new: false, conflict: false };
+    Ok(Some(Persisted { kept, replaces: fits.then_some(name), was_damaged: fits && state == DAMAGED }))
 }
 
 /// Columns of an [`Instance`] in order, before the sealed one.

@@ -11,6 +11,7 @@ use super::filing::RELEASED;
 use super::space::Level;
 use super::spool::Spool;
 use super::{crash, instances, orders};
+use std::thread::JoinHandle;
 
 /// Entries looked at in one slice.
 const SLICE: usize = 100;
@@ -22,6 +23,8 @@ pub(super) struct Sweep {
     orders_ms: i64,
     rotate_ms: i64,
     after: i64,
+    /// Removes files of the last slice. That takes long on some disks, and nobody's acknowledgement is to wait for it.
+    remover: Option<JoinHandle<()>>,
 }
 
 impl Sweep {
@@ -31,11 +34,22 @@ impl Sweep {
             orders_ms: i64::from(config.orders_days) * DAY_MS,
             rotate_ms: i64::from(config.key_rotation_days) * DAY_MS,
             after: 0,
+            remover: None,
+        }
+    }
+
+    /// Waits until the files of the last slice are gone.
+    pub(super) fn finish(&mut self) {
+        if let Some(remover) = self.remover.take() {
+            let _ = remover.join();
         }
     }
 
     /// One slice in its own transaction; true when anything was changed. Files go once their rows are gone for good.
     pub(super) fn slice(&mut self, desk: &mut Desk<'_>, spool: &Spool, level: Level) -> Result<bool, JournalError> {
+        if self.remover.as_ref().is_some_and(|remover| !remover.is_finished()) {
+            return Ok(false);
+        }
         let before = match level {
             Level::Ample => desk.now_ms.saturating_sub(self.keep_ms),
             Level::Tight | Level::Full => i64::MAX,
@@ -63,11 +77,21 @@ impl Sweep {
         }
         desk.conn.execute_batch("COMMIT")?;
         crash::point("rows-removed");
-        files.iter().for_each(|file| spool.remove(file));
+        self.remove(files, spool);
         if rotate {
             desk.seal.reload(desk.conn)?;
         }
         Ok(true)
+    }
+
+    fn remove(&mut self, files: Vec<String>, spool: &Spool) {
+        if files.is_empty() {
+            return;
+        }
+        let spool = spool.clone();
+        let remove = move || files.iter().for_each(|file| spool.remove(file));
+        // Without a thread the files stay until the next start.
+        self.remover = std::thread::Builder::new().name("retention".to_string()).spawn(remove).ok();
     }
 
     /// Entries of the next slice that nothing needs any more, and where the slice after it starts.

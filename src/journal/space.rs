@@ -27,6 +27,10 @@ const MEASURE_EVERY: Duration = Duration::from_millis(50);
 const TIGHT_PERCENT: u64 = 80;
 /// Share of the quota at which new custody is refused, in percent.
 const FULL_PERCENT: u64 = 95;
+/// Share of the quota at which images are refused, in percent: results of the laboratory are small and still find room.
+const FULL_OF_IMAGES_PERCENT: u64 = 90;
+/// So many parts of four of what must stay free on the disk must be there for images, for the same reason.
+const FREE_FOR_IMAGES: u64 = 5;
 const MIB: u64 = 1 << 20;
 
 /// How full it is.
@@ -92,7 +96,11 @@ impl Space {
         self.disk = Disk::of(&self.data);
         let pragma = |name: &str| conn.pragma_query_value(None, name, |r| r.get::<_, i64>(0)).map(i64::unsigned_abs);
         let (page, pages, reusable) = (pragma("page_size")?, pragma("page_count")?, pragma("freelist_count")?);
-        let used = pages.saturating_sub(reusable).saturating_mul(page).saturating_add(self.spool.bytes());
+        let rows = pages.saturating_sub(reusable).saturating_mul(page);
+        if self.quota > 0 {
+            self.spool.allow((self.quota / 100 * FULL_OF_IMAGES_PERCENT).saturating_sub(rows));
+        }
+        let used = rows.saturating_add(self.spool.bytes());
         let free = self.disk.free.saturating_add(reusable.saturating_mul(page));
         let level = judge(used, self.quota, free, self.free_min);
         if level > self.level {
@@ -163,10 +171,12 @@ impl Disk {
     }
 }
 
-/// Bytes that must stay free on the disk of the data directory, and how much more a sender of images should find.
+/// Bytes that images leave free on the disk of the data directory, and how much more a sender of them should find.
 pub(super) fn spool_limits(data: &Path, config: &Config) -> (u64, u64) {
     let disk = Disk::of(data);
-    (free_min(config, &disk), disk.total / 16)
+    let quota = config.quota_mb.saturating_mul(MIB);
+    let room = if quota == 0 { disk.total } else { disk.total.min(quota) };
+    (free_min(config, &disk) / 4 * FREE_FOR_IMAGES, room / 16)
 }
 
 fn free_min(config: &Config, disk: &Disk) -> u64 {

@@ -54,6 +54,10 @@ struct Shelf {
     headroom: u64,
     /// Bytes of all files, the unfinished ones too.
     bytes: AtomicU64,
+    /// Bytes all files may have before the journal counts as full; set by whoever knows what else there is.
+    allowed: AtomicU64,
+    /// Whole files of which it is not known whether a row speaks of them: their commit failed.
+    doubted: Mutex<Vec<String>>,
     random: SystemRandom,
     syncs: Syncs,
 }
@@ -115,6 +119,8 @@ impl Spool {
             free_min,
             headroom: headroom.min(HEADROOM),
             bytes: AtomicU64::new(bytes),
+            allowed: AtomicU64::new(u64::MAX),
+            doubted: Mutex::default(),
             random: SystemRandom::new(),
             syncs: Syncs::default(),
         })))
@@ -153,12 +159,30 @@ impl Spool {
 
     /// True when there is room for what must stay free and for an object besides.
     pub fn has_room(&self) -> bool {
-        free_bytes(&self.0.folder) >= self.0.free_min.saturating_add(self.0.headroom)
+        self.has_room_for(self.0.headroom)
     }
 
     /// Bytes of all files.
     pub(super) fn bytes(&self) -> u64 {
         self.0.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Says how many bytes all files may have.
+    pub(super) fn allow(&self, bytes: u64) {
+        self.0.allowed.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Removes files whose commit failed, unless a row speaks of them after all. To be called once the database was
+    /// recovered.
+    pub(super) fn settle_doubted(&self, conn: &Connection) -> Result<(), JournalError> {
+        let mut doubted = lock(&self.0.doubted);
+        while let Some(name) = doubted.last() {
+            if !is_spoken_of(conn, name)? {
+                self.remove(name);
+            }
+            doubted.pop();
+        }
+        Ok(())
     }
 
     /// Removes a file whose row is gone. One that cannot be removed now is removed at the next start.
@@ -171,11 +195,17 @@ impl Spool {
         }
     }
 
+    /// What is being written counts: many large objects at once must not fill the disk before the first is whole.
     fn look_for_room(&self) -> io::Result<()> {
-        match free_bytes(&self.0.folder) >= self.0.free_min {
+        match self.has_room_for(0) {
             true => Ok(()),
             false => Err(io::ErrorKind::StorageFull.into()),
         }
+    }
+
+    fn has_room_for(&self, bytes: u64) -> bool {
+        self.bytes().saturating_add(bytes) < self.0.allowed.load(Ordering::Relaxed)
+            && free_bytes(&self.0.folder) >= self.0.free_min.saturating_add(bytes)
     }
 
     fn less(&self, bytes: u64) {
@@ -254,15 +284,39 @@ impl Drop for SpoolFile {
 }
 
 impl Spooled {
+    /// True when this can take the place of a file with so many bytes of header and data set.
+    pub(super) fn fits(&self, header_bytes: u64, bytes: u64) -> bool {
+        (self.header_bytes, self.bytes) == (header_bytes, bytes)
+    }
+
     /// True when a file of this name and size lies in the same spool.
     pub(super) fn is_beside(&self, name: &str, bytes: u64) -> bool {
         std::fs::metadata(self.spool.path(name)).is_ok_and(|file| file.len() == bytes)
     }
 
-    /// A row speaks of it now, or may do so; or none does, and it is removed.
+    /// Takes the place of the file of this name, whether that is whole, damaged or gone: durable when it returns.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(super) fn replace(&self, name: &str) -> io::Result<()> {
+        let there = std::fs::metadata(self.spool.path(name)).map_or(0, |file| file.len());
+        std::fs::rename(self.spool.path(&self.name), self.spool.path(name))?;
+        self.is_settled.store(true, Ordering::Relaxed);
+        self.spool.less(there);
+        self.spool.sync_directory()
+    }
+
+    /// A row speaks of it now, or none does, and it is removed.
     pub(super) fn settle(&self, is_kept: bool) {
         if !self.is_settled.swap(true, Ordering::Relaxed) && !is_kept {
             self.spool.remove(&self.name);
+        }
+    }
+
+    /// A row may speak of it: that will be known when the database was recovered.
+    pub(super) fn doubt(&self) {
+        if !self.is_settled.swap(true, Ordering::Relaxed) {
+            lock(&self.spool.0.doubted).push(self.name.clone());
         }
     }
 }
@@ -281,9 +335,12 @@ pub fn refusal(error: &io::Error) -> Refusal {
     }
 }
 
-fn is_spoken_of(conn: &Connection, name: &str) -> Result<bool, OpenError> {
-    let mut statement = conn.prepare_cached("SELECT 1 FROM instance WHERE spool = ?1")?;
-    Ok(statement.exists([name])?)
+fn is_spoken_of(conn: &Connection, name: &str) -> rusqlite::Result<bool> {
+    conn.prepare_cached("SELECT 1 FROM instance WHERE spool = ?1")?.exists([name])
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Where a file lies in the spool of a data directory.
@@ -341,7 +398,7 @@ struct Round(OnceLock<Result<(), i32>>);
 impl Syncs {
     /// Returns once a sync that began after this call has ended.
     fn join(&self, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         let round = state.next.clone();
         loop {
             if let Some(outcome) = round.0.get() {
@@ -357,13 +414,9 @@ impl Syncs {
         drop(state);
         let outcome = sync().map_err(|error| error.raw_os_error().unwrap_or(libc::EIO));
         let _ = round.0.set(outcome);
-        self.lock().is_running = false;
+        lock(&self.state).is_running = false;
         self.ended.notify_all();
         outcome.map_err(io::Error::from_raw_os_error)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Gathering> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -472,7 +525,7 @@ mod tests {
             })
             .collect();
         // The four hold the next round, and the gathering itself does.
-        while Arc::strong_count(&syncs.lock().next) < 5 {
+        while Arc::strong_count(&lock(&syncs.state).next) < 5 {
             std::thread::yield_now();
         }
         end.send(()).unwrap();

@@ -214,6 +214,7 @@ impl Writer {
         unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, TIMER_SLACK_NS) };
         let open = inbox.open();
         self.space.keep_reserve();
+        self.level();
         self.conn.iter_mut().for_each(|conn| self.log.watch(conn));
         let mut idle_since = Instant::now();
         loop {
@@ -511,6 +512,9 @@ impl Writer {
             self.space.keep_reserve();
         }
         let Some(conn) = &self.conn else { return };
+        if let Err(error) = self.spool.settle_doubted(conn) {
+            tracing::error!("images whose commit failed cannot be looked up: {error}");
+        }
         let mut desk = Desk::now(conn, &self.seal, &mut self.memory);
         let swept = self.sweep.slice(&mut desk, &self.spool, level);
         if swept.is_err() && !conn.is_autocommit() {
@@ -541,6 +545,7 @@ impl Writer {
 
     /// Empties the log and lets go of every file before it says so: whoever waits may be about to unmount the disk.
     fn close(mut self) {
+        self.sweep.finish();
         self.tidy_log("TRUNCATE");
         self.conn = None;
         // A child between fork and exec may still have the descriptor; the lock itself must be gone.

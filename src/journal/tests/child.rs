@@ -70,7 +70,7 @@ fn persist_until_the_end(data: &Path) {
 fn store_until_the_end(data: &Path) {
     let (journal, runtime) = open(data);
     for n in 1..=MESSAGES {
-        let instance = instance(&journal, &format!("1.2.{n}"), format!("image {n}").as_bytes());
+        let instance = instance(&journal, &format!("1.2.{n}"), format!("image {n}").as_bytes()).unwrap();
         if runtime.block_on(journal.persist_instance(LINK, Token(n), instance)).is_ok() {
             tell(&n.to_string());
         }
@@ -146,7 +146,7 @@ fn i1_every_acknowledged_image_is_there_and_whole_after_a_crash_at_every_point()
 fn a_crash_between_removing_rows_and_their_files_leaves_no_file_behind() {
     let data = tempfile::tempdir().unwrap();
     let (journal, runtime) = open(data.path());
-    let image = instance(&journal, "1.2.3", b"image");
+    let image = instance(&journal, "1.2.3", b"image").unwrap();
     runtime.block_on(journal.persist_instance(LINK, Token(1), image)).unwrap();
     let entry = journal.reader().unwrap().pending_entries(1).unwrap()[0].id;
     journal.file(filing(entry, &[], 0)).unwrap();

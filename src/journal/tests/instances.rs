@@ -4,10 +4,10 @@ use super::*;
 use crate::wire::dimse::Arrival;
 use std::collections::BTreeMap;
 
-/// An image of these bytes, in the spool.
-pub(super) fn instance(journal: &Journal, sop_instance_uid: &str, data_set: &[u8]) -> NewInstance {
-    let mut file = journal.spool().create(b"DICM").unwrap();
-    file.write(data_set).unwrap();
+/// An image of these bytes, in the spool, if there is room for it.
+pub(super) fn instance(journal: &Journal, sop_instance_uid: &str, data_set: &[u8]) -> std::io::Result<NewInstance> {
+    let mut file = journal.spool().create(b"DICM")?;
+    file.write(data_set)?;
     let arrival = Arrival {
         sop_class_uid: "1.2.840.10008.5.1.4.1.1.6.1".to_string(),
         sop_instance_uid: sop_instance_uid.to_string(),
@@ -16,7 +16,7 @@ pub(super) fn instance(journal: &Journal, sop_instance_uid: &str, data_set: &[u8
         called_ae_title: "AFFERENT".to_string(),
         message_id: 1,
     };
-    NewInstance { arrival, spooled: file.finish().unwrap() }
+    Ok(NewInstance { arrival, spooled: file.finish()? })
 }
 
 /// Names of the files in the spool, sorted.
@@ -33,7 +33,8 @@ impl Bench {
     }
 
     fn store_on(&self, link: &str, sop_instance_uid: &str, data_set: &[u8]) -> Result<KeptInstance, Refused> {
-        let instance = instance(&self.journal, sop_instance_uid, data_set);
+        let instance = instance(&self.journal, sop_instance_uid, data_set)
+            .map_err(|error| Refused { token: Token(1), reason: refusal(&error) })?;
         let kept = self.runtime.block_on(self.journal.persist_instance(link, Token(1), instance));
         kept.map(|(kept, receipt)| {
             assert_eq!(receipt.token(), Token(1));
@@ -87,18 +88,88 @@ fn i4_other_bytes_under_the_same_uid_are_kept_and_counted() {
 }
 
 #[test]
-fn i7_an_image_whose_file_is_lost_is_named_and_takes_its_place_when_it_is_sent_again() {
+fn i4_an_image_whose_file_was_damaged_or_lost_is_whole_again_when_it_is_sent_again() {
     let bench = Bench::new();
-    let lost = bench.store("1.2.3", b"data set").unwrap().entry;
-    let bent = bench.store("1.2.4", b"data set").unwrap().entry;
+    let [lost, bent, cut] = ["1.2.3", "1.2.4", "1.2.5"].map(|uid| bench.store(uid, b"data set").unwrap().entry);
     let reader = bench.journal.reader().unwrap();
-    let path = |uid: &str| bench.data.path().join("spool").join(&reader.instances_of(uid).unwrap()[0].1.spool);
+    let found = |uid: &str| reader.instances_of(uid).unwrap().remove(0).1;
+    let path = |uid: &str| bench.data.path().join("spool").join(found(uid).spool);
     std::fs::remove_file(path("1.2.3")).unwrap();
     std::fs::write(path("1.2.4"), b"DICMdata sex").unwrap();
+    std::fs::write(path("1.2.5"), b"DICMdata").unwrap();
     let verified = reader.verify(|_, _| {}).unwrap();
-    assert_eq!(verified.damaged, [format!("instance {lost}"), format!("instance {bent}")]);
-    let again = bench.store("1.2.3", b"data set").unwrap();
+    assert_eq!(verified.damaged, [lost, bent, cut].map(|entry| format!("instance {entry}")));
+    // What the interpreter could not read was set aside.
+    reader.set_damaged(lost);
+    while bench.pending().len() == 3 {
+        std::thread::yield_now();
+    }
+    for (uid, entry) in [("1.2.3", lost), ("1.2.4", bent), ("1.2.5", cut)] {
+        let named = found(uid).spool;
+        let again = bench.store(uid, b"data set").unwrap();
+        assert_eq!(again, KeptInstance { entry, is_new: false, conflict: false });
+        assert_eq!(found(uid).spool, named, "what is on its way goes by this name");
+    }
+    assert!(reader.verify(|_, _| {}).unwrap().is_sound());
+    assert_eq!(spool_files(bench.data.path()).len(), 3);
+    bench.journal.file(filing(bent, &["lane"], 0)).unwrap();
+    let waiting: Vec<EntryId> = bench.pending().iter().map(|entry| entry.id).collect();
+    assert_eq!(waiting, [cut, lost], "what was set aside is read again");
+}
+
+#[test]
+fn i4_a_lost_image_that_does_not_fit_into_its_place_is_one_more() {
+    let bench = Bench::new();
+    bench.store("1.2.3", b"data set").unwrap();
+    std::fs::remove_file(bench.data.path().join("spool").join(&spool_files(bench.data.path())[0])).unwrap();
+    let mut other_head = instance(&bench.journal, "1.2.3", b"data set").unwrap();
+    let mut file = bench.journal.spool().create(b"DICM and more").unwrap();
+    file.write(b"data set").unwrap();
+    other_head.spooled = file.finish().unwrap();
+    let (again, _) = bench.runtime.block_on(bench.journal.persist_instance(LINK, Token(1), other_head)).unwrap();
     assert!(again.is_new && !again.conflict, "{again:?}");
+}
+
+#[test]
+fn i7_what_is_being_written_counts_as_much_as_what_is_whole() {
+    let mut bench = Bench::new();
+    bench.journal.clone().close();
+    bench.config.quota_mb = 20;
+    let mut bench = bench.restart();
+    let mut begun = Vec::new();
+    let mut refused = false;
+    for _ in 0..40 {
+        let mut file = match bench.journal.spool().create(b"DICM") {
+            Ok(file) => file,
+            Err(error) => {
+                assert_eq!(refusal(&error), Refusal::Full);
+                refused = true;
+                break;
+            }
+        };
+        refused |= file.write(&vec![7; 2 << 20]).is_err();
+        begun.push(file);
+    }
+    assert!(refused && begun.len() < 10, "half-sent images do not fill the disk: {}", begun.len());
+    assert!(!bench.journal.instance_room());
+    assert!(bench.persist(1, b"result", true).is_ok(), "a result is small and still finds room");
+    begun.clear();
+    assert!(bench.journal.instance_room());
+    assert_eq!(spool_files(bench.data.path()), Vec::<String>::new());
+}
+
+#[test]
+fn what_a_failed_commit_left_in_the_spool_is_removed_without_a_restart() {
+    let bench = Bench::new();
+    bench.store("1.2.3", b"kept").unwrap();
+    let kept = spool_files(bench.data.path());
+    let left = instance(&bench.journal, "1.2.4", b"not kept").unwrap();
+    left.spooled.doubt();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while spool_files(bench.data.path()) != kept {
+        assert!(Instant::now() < deadline, "{:?}", spool_files(bench.data.path()));
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 #[test]

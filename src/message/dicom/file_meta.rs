@@ -9,6 +9,8 @@ use dicom_dictionary_std::tags;
 pub const PREAMBLE_BYTES: usize = 128;
 /// What tells a DICOM file.
 pub const PREFIX: &[u8; 4] = b"DICM";
+/// Longest AE title (PS3.5 table 6.2-1). Trailing blanks mean nothing.
+const AE_TITLE_BYTES: usize = 16;
 
 /// What the head of a file says of the data set that follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +37,8 @@ impl FileMeta<'_> {
         element(&mut group, tags::IMPLEMENTATION_VERSION_NAME, VR::SH, uid::IMPLEMENTATION_VERSION_NAME.as_bytes());
         let source = self.source_ae_title.trim();
         if !source.is_empty() {
+            // As long whoever sent it, so that an image that comes again fits into the place of a lost one.
+            let source = format!("{source:AE_TITLE_BYTES$}");
             element(&mut group, tags::SOURCE_APPLICATION_ENTITY_TITLE, VR::AE, source.as_bytes());
         }
         let mut file = vec![0; PREAMBLE_BYTES];

@@ -23,6 +23,10 @@ mod orders;
 mod pdus;
 #[path = "dicom/peers.rs"]
 mod peers;
+#[path = "dicom/mutated_pdus.rs"]
+mod mutated_pdus;
+#[path = "dicom/power_cut.rs"]
+mod power_cut;
 #[path = "support/receiver.rs"]
 mod receiver;
 #[path = "dicom/rig.rs"]

@@ -12,25 +12,35 @@ pub struct Rig {
     pub dir: tempfile::TempDir,
     pub port: u16,
     pub tls_port: u16,
+    data: PathBuf,
+    environment: Vec<(&'static str, PathBuf)>,
     gateway: Option<Child>,
 }
+
+/// Where nobody answers.
+const NO_PACS: &str = "address = \"127.0.0.1:9\"\ncalled_ae_title = \"PACS\"\n";
 
 impl Rig {
     /// A gateway whose PACS is away, with these settings of [journal] and of [dicom], behind which more tables may
     /// stand. `{tls_port}` and `{dir}` are filled in.
     pub fn start(journal: &str, dicom: &str) -> Rig {
+        Rig::before(NO_PACS, journal, dicom)
+    }
+
+    /// A gateway before a PACS with these settings.
+    pub fn before(pacs: &str, journal: &str, dicom: &str) -> Rig {
         let dir = tempfile::Builder::new().prefix("afferent-dicom-").tempdir().unwrap();
         let (port, tls_port) = (free_port(), free_port());
         let text = format!(
             "[gateway]\nname = \"bench\"\ndata = \"{{dir}}/data\"\ntime_zone = \"UTC\"\n\
-             [[destination]]\nname = \"pacs\"\nprotocol = \"dicom\"\naddress = \"127.0.0.1:9\"\n\
-             called_ae_title = \"PACS\"\n\
+             [[destination]]\nname = \"pacs\"\nprotocol = \"dicom\"\n{pacs}\
              [journal]\nfree_min_mb = 0\n{journal}\
              [dicom]\nlisten = \"127.0.0.1:{port}\"\n{dicom}"
         );
         let text = text.replace("{dir}", dir.path().to_str().unwrap()).replace("{tls_port}", &tls_port.to_string());
         std::fs::write(dir.path().join("gateway.toml"), text).unwrap();
-        let mut rig = Rig { dir, port, tls_port, gateway: None };
+        let data = dir.path().join("data");
+        let mut rig = Rig { dir, port, tls_port, data, environment: Vec::new(), gateway: None };
         rig.restart();
         rig
     }
@@ -41,6 +51,7 @@ impl Rig {
         let child = Command::new(env!("CARGO_BIN_EXE_afferent"))
             .args(["run", "--config"])
             .arg(self.dir.path().join("gateway.toml"))
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
@@ -70,8 +81,41 @@ impl Rig {
         assert!(gateway.wait().unwrap().success());
     }
 
+    /// Starts it again under the power-cut layer, which writes down every change of its data.
+    pub fn preload(&mut self, shim: &Path, root: &Path, log: &Path) {
+        let environment = [("LD_PRELOAD", shim), ("PC_ROOT", root), ("PC_LOG", log)];
+        self.environment = environment.map(|(name, path)| (name, path.to_path_buf())).to_vec();
+        self.restart();
+    }
+
+    /// From the next start on there is no layer.
+    pub fn preload_nothing(&mut self) {
+        self.environment.clear();
+    }
+
+    /// From the next start on its data is here.
+    pub fn use_data(&mut self, data: &Path) {
+        let config = self.dir.path().join("gateway.toml");
+        let text = std::fs::read_to_string(&config).unwrap();
+        let quoted = |path: &Path| format!("{:?}", path.to_str().unwrap());
+        std::fs::write(&config, text.replace(&quoted(&self.data), &quoted(data))).unwrap();
+        self.data = data.to_path_buf();
+    }
+
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
     pub fn spool(&self) -> PathBuf {
-        self.dir.path().join("data").join("spool")
+        self.data.join("spool")
+    }
+
+    /// Resident memory of the running gateway.
+    pub fn resident_kb(&self) -> u64 {
+        let pid = self.gateway.as_ref().unwrap().id();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
     pub fn log(&self) -> PathBuf {

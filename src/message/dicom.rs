@@ -118,6 +118,14 @@ impl Layout {
     fn is_big(self) -> bool {
         self == Layout::ExplicitBig
     }
+
+    fn u16(self, bytes: [u8; 2]) -> u16 {
+        if self.is_big() { u16::from_be_bytes(bytes) } else { u16::from_le_bytes(bytes) }
+    }
+
+    fn u32(self, bytes: [u8; 4]) -> u32 {
+        if self.is_big() { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) }
+    }
 }
 
 /// True when the bytes after the file meta information are a deflate stream (PS3.5 A.5).

@@ -2,7 +2,7 @@
 
 use crate::{corpus, documents};
 use afferent::message::ODDITIES_MAX;
-use afferent::message::dicom::rewrite::{Changes, Profile, rewrite};
+use afferent::message::dicom::rewrite::{Changes, Profile, Rule, rewrite};
 use afferent::message::dicom::{
     DEPTH_MAX, DataSet, ELEMENTS_MAX, HEAD_BYTES_MAX, Layout, Value, measurement_report, read_head,
 };
@@ -104,6 +104,8 @@ fn i10_ten_thousand_damaged_data_sets_are_read_within_bounds() {
     let mut draw = Draw(SEED);
     let whole = whole();
     let basic = Changes { deidentify: Some(Profile::Basic), coerce: Vec::new() };
+    let rule = Rule { tag: "0008,0080".into(), remove: true, ..Rule::default() };
+    let coerce = Changes { deidentify: None, coerce: vec![rule] };
     let (mut read, mut rewritten) = (0, 0);
     for _ in 0..COUNT {
         let (syntax, bytes) = &whole[draw.below(whole.len())];
@@ -115,10 +117,13 @@ fn i10_ten_thousand_damaged_data_sets_are_read_within_bounds() {
         assert!(head.oddities.len() <= ODDITIES_MAX && head.ended_at <= HEAD_BYTES_MAX + (1 << 32));
         read += usize::from(elements > 0);
         measurement_report(&head.data_set);
-        if let Ok(changed) = rewrite(&bytes[..], syntax, &basic, b"key") {
-            // What was changed once can be read again.
-            read_head(&changed.head[..], syntax);
-            rewritten += 1;
+        for changes in [&basic, &coerce] {
+            if let Ok(changed) = rewrite(std::io::Cursor::new(&bytes), syntax, changes, b"key") {
+                // What was changed once can be read again.
+                read_head(&changed.head[..], syntax);
+                assert!(changed.resume_at <= changed.end_at && changed.end_at <= bytes.len() as u64);
+                rewritten += 1;
+            }
         }
     }
     assert!(read > COUNT / 2 && rewritten > COUNT / 20, "{read} read, {rewritten} rewritten: nothing was tested");

@@ -1,9 +1,9 @@
 //! The Basic Application Level Confidentiality Profile (PS3.15 annex E), as a table: attribute, action.
 //!
 //! A subset: the attributes that modalities and structured reports write. What the table does not name is treated by
-//! what it is: private attributes, overlays, curves and group lengths go, names of persons are emptied, a UID that is
-//! not one of the Standard's is replaced. Pixels are not looked at: objects that say they have text burned in, and
-//! encapsulated documents, are refused by the rewriter.
+//! what it is: private attributes, overlays, curves and group lengths go, and so do dates, times, free text and what no
+//! dictionary knows; names of persons are emptied, a UID that is not one of the Standard's is replaced. Pixels are not
+//! looked at: objects that have, or may have, text burned in, and encapsulated documents, are refused by the rewriter.
 
 use super::{Tag, VR, tags};
 use ring::hmac;
@@ -39,9 +39,11 @@ pub fn basic(tag: Tag, vr: VR) -> Action {
         _ if EMPTIED.contains(&tag) => Action::Empty,
         _ if REPLACED.contains(&tag) => Action::Dummy,
         _ if REMOVED.contains(&tag) => Action::Remove,
+        _ if KINDS.contains(&tag) => Action::Keep,
         _ => match vr {
             VR::UI => Action::NewUid,
             VR::PN => Action::Empty,
+            VR::DA | VR::TM | VR::DT | VR::LT | VR::ST | VR::UT | VR::UN => Action::Remove,
             _ => Action::Keep,
         },
     }
@@ -98,6 +100,17 @@ impl Pseudonyms {
     }
 }
 
+/// UIDs of kinds of things, not of a thing. A maker's own would lose its meaning.
+const KINDS: [Tag; 7] = [
+    tags::SOP_CLASS_UID,
+    tags::RELATED_GENERAL_SOP_CLASS_UID,
+    tags::ORIGINAL_SPECIALIZED_SOP_CLASS_UID,
+    tags::REFERENCED_SOP_CLASS_UID,
+    tags::CODING_SCHEME_UID,
+    tags::CONTEXT_UID,
+    tags::MAPPING_RESOURCE_UID,
+];
+
 /// Z of the table.
 const EMPTIED: [Tag; 13] = [
     tags::STUDY_DATE,
@@ -116,7 +129,7 @@ const EMPTIED: [Tag; 13] = [
 ];
 
 /// D of the table: required where they stand, so they cannot be emptied.
-const REPLACED: [Tag; 8] = [
+const REPLACED: [Tag; 9] = [
     tags::VERIFYING_OBSERVER_NAME,
     tags::VERIFYING_ORGANIZATION,
     tags::VERIFICATION_DATE_TIME,
@@ -125,6 +138,7 @@ const REPLACED: [Tag; 8] = [
     tags::DATE,
     tags::TIME,
     tags::TEXT_VALUE,
+    tags::UNFORMATTED_TEXT_VALUE,
 ];
 
 /// X of the table. Old modalities still write what is retired by now.
@@ -308,7 +322,7 @@ mod tests {
 
     #[test]
     fn no_attribute_stands_in_two_lists() {
-        let mut all: Vec<Tag> = EMPTIED.iter().chain(&REPLACED).chain(REMOVED).copied().collect();
+        let mut all: Vec<Tag> = EMPTIED.iter().chain(&REPLACED).chain(REMOVED).chain(&KINDS).copied().collect();
         let count = all.len();
         all.sort();
         all.dedup();

@@ -1,18 +1,43 @@
 //! Changing a data set on its way to one destination: a profile that takes the patient out, and the site's own rules.
 //!
 //! The original is only read. What stands before the pixel data is read, changed and written anew; the pixel data is
-//! passed on as it is, from [`Rewritten::resume_at`], without being held. A data set that cannot be read to its pixel
-//! data, or that must not leave without its patient being taken out of the pixels too, is refused and parked: nothing
-//! goes out half changed.
+//! passed on as it is, from [`Rewritten::resume_at`] to [`Rewritten::end_at`], without being held.
+//!
+//! What stands behind the pixel data is left out where the patient is taken out: in a lawful object that is private
+//! groups, digital signatures and padding, none of which the profile keeps. Where only single attributes are changed it
+//! goes as it is.
+//!
+//! | not changed, and so not sent | why |
+//! |---|---|
+//! | deflated; not readable up to its pixel data, or the pixel data cut short; of more than 32 MB without the pixels | nobody can say what would be left in it |
+//! | under a profile: Burned In Annotation (0028,0301) is YES | the pixels show the patient |
+//! | under a profile: it is not NO, and the object is an ultrasound, secondary capture or visible light image, was converted from film, paper or video (0008,0064), or is a saved screen (0008,0008) | such pixels often show the patient |
+//! | under a profile: an encapsulated document | it may name the patient anywhere |
 
 use super::deidentify::{self, Action, Pseudonyms};
 use super::{
-    CharacterSets, DOCUMENT_BYTES_MAX, DataSet, Element, End, Limits, Tag, VR, Value, is_deflated, tags,
-    value_representation, walk,
+    CharacterSets, DOCUMENT_BYTES_MAX, DataSet, ELEMENTS_MAX, Element, End, Layout, Limits, Tag, VR, Value,
+    is_deflated, tags, value_representation, walk, write,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::io::Read;
+use std::io::{self, Read, Seek, SeekFrom};
+
+/// Kinds of objects whose pixels often hold text: ultrasound, the same with many frames, secondary capture, visible light.
+/// Each with the kinds below it.
+const TEXT_IN_PIXELS: [&str; 4] = [
+    "1.2.840.10008.5.1.4.1.1.6",
+    "1.2.840.10008.5.1.4.1.1.3",
+    "1.2.840.10008.5.1.4.1.1.7",
+    "1.2.840.10008.5.1.4.1.1.77.1",
+];
+/// Image Type (0008,0008) of a picture of a screen.
+const SAVED_SCREEN: [&str; 2] = ["SCREEN SAVE", "SCREENSAVE"];
+/// The group of pixel data in all its forms.
+const PIXEL_GROUP: u16 = 0x7fe0;
+const ITEM: Tag = Tag(0xfffe, 0xe000);
+const SEQUENCE_END: Tag = Tag(0xfffe, 0xe0dd);
+const UNDEFINED: u32 = u32::MAX;
 
 /// What a destination gets other than it came.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -60,8 +85,10 @@ pub struct Rule {
 pub struct Rewritten {
     /// What goes out in place of the bytes before `resume_at`, without file meta information.
     pub head: Vec<u8>,
-    /// Byte of the original from which it goes on as it is; its length when nothing more follows.
+    /// Byte of the original from which it goes on as it is.
     pub resume_at: u64,
+    /// Byte of the original before which it ends; the same when nothing more follows.
+    pub end_at: u64,
     /// The SOP Instance UID it now has.
     pub sop_instance_uid: String,
     /// The Study Instance UID it now has.
@@ -76,12 +103,17 @@ pub enum NotRewritable {
         "a deflated data set cannot be changed on its way; send it without changes, or have the modality send it plain"
     )]
     Deflated,
-    /// What stands before the pixel data cannot all be read.
-    #[error("the data set cannot be read up to its pixel data, so it cannot be said what is left in it")]
+    /// What stands around the pixel data cannot all be read.
+    #[error("the data set cannot all be read, so it cannot be said what would be left in it")]
     Unreadable,
     /// The pixels show the patient.
     #[error("the object says that text is burned into its pixels (0028,0301), which no profile takes out")]
     BurnedIn,
+    /// The pixels may show the patient.
+    #[error(
+        "images of its kind often show the patient, and it does not say that its pixels are free of text (0028,0301)"
+    )]
+    PerhapsBurnedIn,
     /// A document that may name the patient anywhere.
     #[error("an encapsulated document may name the patient anywhere in it, and is not opened")]
     Document,
@@ -97,6 +129,7 @@ impl NotRewritable {
             NotRewritable::Deflated => "rewrite-deflated",
             NotRewritable::Unreadable => "rewrite-unreadable",
             NotRewritable::BurnedIn => "rewrite-burned-in",
+            NotRewritable::PerhapsBurnedIn => "rewrite-perhaps-burned-in",
             NotRewritable::Document => "rewrite-document",
             NotRewritable::Charset => "rewrite-charset",
         }
@@ -136,32 +169,39 @@ impl Rule {
 
 /// Changes a file or a bare data set. `secret` is the destination's key, from which new UIDs and pseudonyms are made.
 pub fn rewrite(
-    original: impl Read,
+    mut original: impl Read + Seek,
     transfer_syntax_uid: &str,
     changes: &Changes,
     secret: &[u8],
 ) -> Result<Rewritten, NotRewritable> {
     let limits = Limits { bytes: DOCUMENT_BYTES_MAX, value_bytes: DOCUMENT_BYTES_MAX };
-    let walked = walk(original, transfer_syntax_uid, limits);
+    let unreadable = |_| NotRewritable::Unreadable;
+    original.seek(SeekFrom::Start(0)).map_err(unreadable)?;
+    let walked = walk(&mut original, transfer_syntax_uid, limits);
     let syntax = if walked.transfer_syntax_uid.is_empty() { transfer_syntax_uid } else { &walked.transfer_syntax_uid };
-    if is_deflated(syntax) {
+    if is_deflated(syntax) || is_deflated(transfer_syntax_uid) {
         return Err(NotRewritable::Deflated);
     }
-    if !matches!(walked.end, End::PixelData | End::Whole) {
+    let resume_at = walked.ended_at as u64;
+    let pixels_end_at = match walked.end {
+        End::Whole => resume_at,
+        End::PixelData => pixels_end(&mut original, walked.layout, resume_at).map_err(unreadable)?,
+        End::Cut | End::Limit | End::Depth => return Err(NotRewritable::Unreadable),
+    };
+    let mut set = walked.data_set;
+    if syntax != transfer_syntax_uid || set.uid(tags::SOP_INSTANCE_UID).is_empty() || !is_all_kept(&set) {
         return Err(NotRewritable::Unreadable);
     }
-    let mut set = walked.data_set;
+    let mut end_at = original.seek(SeekFrom::End(0)).map_err(unreadable)?;
     if changes.deidentify.is_some() {
-        if set.first(tags::BURNED_IN_ANNOTATION) == "YES" {
-            return Err(NotRewritable::BurnedIn);
-        }
-        if set.get(tags::ENCAPSULATED_DOCUMENT).is_some() {
-            return Err(NotRewritable::Document);
-        }
+        look_at_pixels(&set)?;
         treat(&mut set, &Pseudonyms::new(secret));
         set.put_text(tags::PATIENT_IDENTITY_REMOVED, VR::CS, "YES");
         set.put_text(tags::DEIDENTIFICATION_METHOD, VR::LO, deidentify::METHOD);
         set.put_text(tags::LONGITUDINAL_TEMPORAL_INFORMATION_MODIFIED, VR::CS, "REMOVED");
+        end_at = pixels_end_at;
+    } else if !is_lawful_behind_pixels(&mut original, walked.layout, pixels_end_at).map_err(unreadable)? {
+        return Err(NotRewritable::Unreadable);
     }
     // Group lengths would be wrong now; they are retired outside of group 2.
     set.elements.retain(|e| e.tag.1 != 0);
@@ -170,10 +210,98 @@ pub fn rewrite(
     }
     Ok(Rewritten {
         head: set.write(walked.layout),
-        resume_at: walked.ended_at as u64,
+        resume_at,
+        end_at,
         sop_instance_uid: set.uid(tags::SOP_INSTANCE_UID),
         study_instance_uid: set.uid(tags::STUDY_INSTANCE_UID),
     })
+}
+
+/// False when something was passed over, which would be missing from what is written.
+fn is_all_kept(set: &DataSet) -> bool {
+    set.elements.iter().all(|element| match &element.value {
+        Value::PassedOver(_) => false,
+        Value::Items(items) => items.iter().all(is_all_kept),
+        Value::Bytes(_) | Value::Fragments(_) => true,
+    })
+}
+
+/// Whether the pixels may leave under a profile.
+fn look_at_pixels(set: &DataSet) -> Result<(), NotRewritable> {
+    if set.get(tags::ENCAPSULATED_DOCUMENT).is_some() {
+        return Err(NotRewritable::Document);
+    }
+    match set.first(tags::BURNED_IN_ANNOTATION).as_str() {
+        "YES" => return Err(NotRewritable::BurnedIn),
+        "NO" => return Ok(()),
+        _ => {}
+    }
+    let class = set.uid(tags::SOP_CLASS_UID);
+    let is_below = |kind: &&str| class.strip_prefix(*kind).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    let is_converted = !set.first(tags::CONVERSION_TYPE).is_empty();
+    let is_screen = set.texts(tags::IMAGE_TYPE).iter().any(|value| SAVED_SCREEN.contains(&value.as_str()));
+    match TEXT_IN_PIXELS.iter().any(is_below) || is_converted || is_screen {
+        true => Err(NotRewritable::PerhapsBurnedIn),
+        false => Ok(()),
+    }
+}
+
+/// The byte behind the group of the pixel data that begins at `at`. Only heads of elements and fragments are read.
+fn pixels_end(original: &mut (impl Read + Seek), layout: Layout, mut at: u64) -> io::Result<u64> {
+    let end = original.seek(SeekFrom::End(0))?;
+    let cut = || io::Error::from(io::ErrorKind::UnexpectedEof);
+    let mut looked_at = 0;
+    while let Some((Tag(PIXEL_GROUP, _), head_bytes, length)) = element_at(original, layout, at)? {
+        at += head_bytes;
+        if length != UNDEFINED {
+            at += u64::from(length);
+        } else {
+            loop {
+                // Fragments stand in Implicit VR whatever is around them (PS3.5 A.4).
+                let Some((tag, head_bytes, length)) = element_at(original, Layout::ImplicitLittle, at)? else {
+                    return Err(cut());
+                };
+                at += head_bytes;
+                looked_at += 1;
+                match tag {
+                    SEQUENCE_END => break,
+                    ITEM if length != UNDEFINED && looked_at < ELEMENTS_MAX => at += u64::from(length),
+                    _ => return Err(cut()),
+                }
+            }
+        }
+    }
+    if at <= end { Ok(at) } else { Err(cut()) }
+}
+
+/// False when attributes stand behind the pixel data that belong before it: a rule may be about them.
+fn is_lawful_behind_pixels(original: &mut (impl Read + Seek), layout: Layout, at: u64) -> io::Result<bool> {
+    Ok(element_at(original, layout, at)?.is_none_or(|(tag, ..)| tag.0 > PIXEL_GROUP))
+}
+
+/// Tag, bytes of the head and length of the element that begins at `at`; `None` at the end.
+fn element_at(original: &mut (impl Read + Seek), layout: Layout, at: u64) -> io::Result<Option<(Tag, u64, u32)>> {
+    original.seek(SeekFrom::Start(at))?;
+    let mut head = Vec::new();
+    original.take(12).read_to_end(&mut head)?;
+    if head.is_empty() {
+        return Ok(None);
+    }
+    let cut = || io::Error::from(io::ErrorKind::UnexpectedEof);
+    let u16_at =
+        |at: usize| head.get(at..at + 2).and_then(|b| b.try_into().ok()).map(|b| layout.u16(b)).ok_or_else(cut);
+    let u32_at =
+        |at: usize| head.get(at..at + 4).and_then(|b| b.try_into().ok()).map(|b| layout.u32(b)).ok_or_else(cut);
+    let tag = Tag(u16_at(0)?, u16_at(2)?);
+    let vr = match head.get(4..6) {
+        Some(&[a, b]) if layout.is_explicit() => VR::from_binary([a, b]),
+        _ => None,
+    };
+    Ok(Some(match vr {
+        Some(vr) if write::is_long(vr) => (tag, 12, u32_at(8)?),
+        Some(_) => (tag, 8, u32::from(u16_at(6)?)),
+        None => (tag, 8, u32_at(4)?),
+    }))
 }
 
 /// Does what the basic profile says to every attribute, sequences included.

@@ -200,13 +200,11 @@ impl<R: Read> Walker<R> {
     }
 
     fn u16_at(&self, at: usize, layout: Layout) -> u16 {
-        let bytes = [0, 1].map(|n| self.buffer.get(at + n).copied().unwrap_or_default());
-        if layout.is_big() { u16::from_be_bytes(bytes) } else { u16::from_le_bytes(bytes) }
+        layout.u16([0, 1].map(|n| self.buffer.get(at + n).copied().unwrap_or_default()))
     }
 
     fn u32_at(&self, at: usize, layout: Layout) -> u32 {
-        let bytes = [0, 1, 2, 3].map(|n| self.buffer.get(at + n).copied().unwrap_or_default());
-        if layout.is_big() { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) }
+        layout.u32([0, 1, 2, 3].map(|n| self.buffer.get(at + n).copied().unwrap_or_default()))
     }
 
     fn tag_at(&self, at: usize, layout: Layout) -> Tag {

@@ -2,17 +2,21 @@
 
 use super::*;
 use crate::message::dicom::{Layout, read_head};
+use std::io::Cursor;
 
 fn original(layout: Layout) -> Vec<u8> {
     let mut set = DataSet::new(CharacterSets::declared("ISO_IR 100").unwrap());
     for (tag, vr, text) in [
         (tags::SOP_CLASS_UID, VR::UI, "1.2.840.10008.5.1.4.1.1.6.1"),
+        (tags::BURNED_IN_ANNOTATION, VR::CS, "NO"),
         (tags::SOP_INSTANCE_UID, VR::UI, "1.2.3.4"),
         (tags::STUDY_INSTANCE_UID, VR::UI, "1.2.3"),
         (tags::PATIENT_NAME, VR::PN, "Müller^Änne"),
         (tags::PATIENT_ID, VR::LO, "P-1"),
         (tags::OTHER_PATIENT_I_DS, VR::LO, "P-2"),
         (tags::INSTITUTION_NAME, VR::LO, "Haus 1"),
+        (tags::STUDY_DATE, VR::DA, "20260301"),
+        (Tag(0x0018, 0x9999), VR::UN, "P-1 by a later standard"),
         (tags::MODALITY, VR::CS, "US"),
         (Tag(0x0009, 0x0010), VR::LO, "MAKER"),
         (Tag(0x0009, 0x1001), VR::LO, "Müller was here"),
@@ -32,13 +36,18 @@ fn original(layout: Layout) -> Vec<u8> {
 
 fn changed(changes: &Changes, layout: Layout, syntax: &str) -> (DataSet, Vec<u8>) {
     let bytes = original(layout);
-    let rewritten = rewrite(&bytes[..], syntax, changes, b"secret").unwrap();
-    let out = [rewritten.head, bytes[rewritten.resume_at as usize..].to_vec()].concat();
+    let rewritten = rewrite(Cursor::new(&bytes), syntax, changes, b"secret").unwrap();
+    assert_eq!(rewritten.end_at, bytes.len() as u64);
+    let out = out(&rewritten, &bytes);
     let head = read_head(&out[..], syntax);
     assert_eq!((head.end, &head.oddities[..]), (End::PixelData, &[][..]));
     assert_eq!(out[head.ended_at..], bytes[rewritten.resume_at as usize..], "the pixel data is as it was");
     assert_eq!(rewritten.sop_instance_uid, head.instance.sop_instance_uid);
     (head.data_set, out)
+}
+
+fn out(rewritten: &Rewritten, original: &[u8]) -> Vec<u8> {
+    [&rewritten.head, &original[rewritten.resume_at as usize..rewritten.end_at as usize]].concat()
 }
 
 const SYNTAXES: [(&str, Layout); 3] = [
@@ -52,7 +61,7 @@ fn the_basic_profile_leaves_nobody_in_the_head() {
     let basic = Changes { deidentify: Some(Profile::Basic), coerce: Vec::new() };
     for (syntax, layout) in SYNTAXES {
         let (set, out) = changed(&basic, layout, syntax);
-        for said in ["M\u{fc}ller", "P-1", "P-2", "Haus 1", "Doctor", "MAKER", "1.2.3"] {
+        for said in ["M\u{fc}ller", "P-1", "P-2", "Haus 1", "Doctor", "MAKER", "1.2.3", "20260301"] {
             let latin: Vec<u8> = said.chars().map(|c| c as u8).collect();
             assert!(!out.windows(latin.len()).any(|w| w == latin), "{said} is left in {layout:?}");
         }
@@ -93,15 +102,19 @@ fn the_sites_rules_set_remove_and_replace() {
 fn nothing_goes_out_half_changed() {
     let basic = Changes { deidentify: Some(Profile::Basic), coerce: Vec::new() };
     let explicit = "1.2.840.10008.1.2.1";
-    let refused = |bytes: &[u8], syntax: &str, changes: &Changes| rewrite(bytes, syntax, changes, b"").unwrap_err();
+    let refused =
+        |bytes: &[u8], syntax: &str, changes: &Changes| rewrite(Cursor::new(bytes), syntax, changes, b"").unwrap_err();
     let whole = original(Layout::ExplicitLittle);
     assert_eq!(refused(&whole, "1.2.840.10008.1.2.1.99", &basic), NotRewritable::Deflated);
     assert_eq!(refused(&whole[..200], explicit, &basic), NotRewritable::Unreadable);
     let with = |tag: Tag, vr: VR, text: &str| {
         let mut set = DataSet::default();
+        set.put_text(tags::SOP_INSTANCE_UID, VR::UI, "1.2.3.4");
         set.put_text(tag, vr, text);
         set.write(Layout::ExplicitLittle)
     };
+    let pixels_cut = &whole[..whole.len() - 1];
+    assert_eq!(refused(pixels_cut, explicit, &basic), NotRewritable::Unreadable);
     assert_eq!(refused(&with(tags::BURNED_IN_ANNOTATION, VR::CS, "YES"), explicit, &basic), NotRewritable::BurnedIn);
     assert_eq!(refused(&with(tags::ENCAPSULATED_DOCUMENT, VR::OB, "%PDF"), explicit, &basic), NotRewritable::Document);
     let kanji = Rule { tag: "0008,0080".into(), set: Some("山田".into()), ..Rule::default() };
@@ -120,4 +133,89 @@ fn rules_that_cannot_be_meant_are_said_before_they_run() {
     assert!(fault(Rule { set: Some("x".into()), ..rule("0008,1030") }).is_some());
     assert!(fault(Rule { remove: false, replace: Some("x".into()), ..rule("0008,1030") }).is_some());
     assert!(fault(Rule { remove: false, set: Some("x".into()), ..rule("0099,1030") }).is_some());
+}
+
+#[test]
+fn pixels_that_may_show_the_patient_stay_here() {
+    let basic = Changes { deidentify: Some(Profile::Basic), coerce: Vec::new() };
+    let said = |class: &str, more: &[(Tag, &str)]| {
+        let mut set = DataSet::default();
+        set.put_text(tags::SOP_CLASS_UID, VR::UI, class);
+        set.put_text(tags::SOP_INSTANCE_UID, VR::UI, "1.2.3.4");
+        assert!(more.iter().all(|(tag, text)| set.put_text(*tag, VR::CS, text)));
+        let bytes = set.write(Layout::ExplicitLittle);
+        rewrite(Cursor::new(&bytes), "1.2.840.10008.1.2.1", &basic, b"secret").map(drop)
+    };
+    let (ct, perhaps) = ("1.2.840.10008.5.1.4.1.1.2", Err(NotRewritable::PerhapsBurnedIn));
+    let kinds = ["3", "3.1", "6", "6.1", "6.2", "7", "7.1", "7.4", "77.1.1", "77.1.5.1"];
+    for class in kinds.map(|kind| format!("1.2.840.10008.5.1.4.1.1.{kind}")) {
+        assert_eq!(said(&class, &[]), perhaps, "{class}");
+        assert_eq!(said(&class, &[(tags::BURNED_IN_ANNOTATION, "UNKNOWN")]), perhaps, "{class}");
+        assert_eq!(said(&class, &[(tags::BURNED_IN_ANNOTATION, "NO")]), Ok(()), "{class}");
+        assert_eq!(said(&class, &[(tags::BURNED_IN_ANNOTATION, "YES")]), Err(NotRewritable::BurnedIn), "{class}");
+    }
+    for class in [ct, "1.2.840.10008.5.1.4.1.1.66", "1.2.840.10008.5.1.4.1.1.88.33", "1.2.840.10008.5.1.4.1.1.30"] {
+        assert_eq!(said(class, &[]), Ok(()), "{class}");
+    }
+    assert_eq!(said(ct, &[(tags::IMAGE_TYPE, "DERIVED\\SECONDARY\\SCREEN SAVE")]), perhaps);
+    assert_eq!(said(ct, &[(tags::CONVERSION_TYPE, "DF")]), perhaps);
+    assert_eq!(said(ct, &[(tags::BURNED_IN_ANNOTATION, "YES")]), Err(NotRewritable::BurnedIn));
+}
+
+#[test]
+fn what_stands_behind_the_pixel_data_leaves_only_where_the_patient_may() {
+    let explicit = "1.2.840.10008.1.2.1";
+    let basic = Changes { deidentify: Some(Profile::Basic), coerce: Vec::new() };
+    let rule = Rule { tag: "0008,0080".into(), remove: true, ..Rule::default() };
+    let coerce = Changes { deidentify: None, coerce: vec![rule] };
+    let element = |tag: Tag, vr: VR, value: &[u8]| {
+        let mut bytes = Vec::new();
+        super::super::write::element(&mut bytes, Layout::ExplicitLittle, tag, vr, value);
+        bytes
+    };
+    let mut fragments = vec![0xe0, 0x7f, 0x10, 0, b'O', b'B', 0, 0, 255, 255, 255, 255];
+    fragments.extend([0xfe, 0xff, 0x00, 0xe0, 0, 0, 0, 0, 0xfe, 0xff, 0x00, 0xe0, 4, 0, 0, 0, 1, 2, 3, 4]);
+    fragments.extend([0xfe, 0xff, 0xdd, 0xe0, 0, 0, 0, 0]);
+    let head = {
+        let whole = original(Layout::ExplicitLittle);
+        whole[..whole.len() - 112].to_vec()
+    };
+    let pixels = [element(Tag(0x7fe0, 0x0010), VR::OW, &[7; 100]), fragments.clone()];
+    let tails = [
+        element(Tag(0x7fe1, 0x0010), VR::LO, b"Patient^Private "),
+        element(Tag(0xfffa, 0xfffa), VR::SQ, b""),
+        element(Tag(0xfffc, 0xfffc), VR::OB, &[0; 20]),
+    ];
+    for pixels in pixels {
+        let image = [&head[..], &pixels].concat();
+        for tail in &tails {
+            let bytes = [&image[..], tail].concat();
+            let treated = rewrite(Cursor::new(&bytes), explicit, &basic, b"secret").unwrap();
+            assert_eq!((treated.end_at, treated.resume_at), (image.len() as u64, head.len() as u64));
+            let coerced = rewrite(Cursor::new(&bytes), explicit, &coerce, b"secret").unwrap();
+            assert_eq!(coerced.end_at, bytes.len() as u64);
+            assert!(out(&coerced, &bytes).ends_with(&[&pixels[..], tail].concat()));
+        }
+        // What belongs before the pixel data is not looked for behind it.
+        let bytes = [&image[..], &element(tags::INSTITUTION_NAME, VR::LO, b"Haus 2")].concat();
+        assert_eq!(rewrite(Cursor::new(&bytes), explicit, &coerce, b""), Err(NotRewritable::Unreadable));
+        assert_eq!(rewrite(Cursor::new(&bytes), explicit, &basic, b"").unwrap().end_at, image.len() as u64);
+    }
+    for cut in 1..fragments.len() {
+        let bytes = [&head[..], &fragments[..cut]].concat();
+        assert_eq!(rewrite(Cursor::new(&bytes), explicit, &basic, b""), Err(NotRewritable::Unreadable), "{cut}");
+    }
+}
+
+#[test]
+fn a_makers_own_class_stays_what_it_is_and_its_objects_get_new_names() {
+    let mut set = DataSet::default();
+    set.put_text(tags::SOP_CLASS_UID, VR::UI, "1.2.840.113619.4.27");
+    set.put_text(tags::SOP_INSTANCE_UID, VR::UI, "1.2.3.4");
+    let bytes = set.write(Layout::ExplicitLittle);
+    let basic = Changes { deidentify: Some(Profile::Basic), coerce: Vec::new() };
+    let rewritten = rewrite(Cursor::new(&bytes), "1.2.840.10008.1.2.1", &basic, b"secret").unwrap();
+    let set = read_head(&rewritten.head[..], "1.2.840.10008.1.2.1").data_set;
+    assert_eq!(set.uid(tags::SOP_CLASS_UID), "1.2.840.113619.4.27");
+    assert_eq!(set.uid(tags::SOP_INSTANCE_UID), Pseudonyms::new(b"secret").uid("1.2.3.4"));
 }

@@ -9,7 +9,7 @@
 //! | the receiver says it has exactly this message | [`Outcome::Delivered`]: done |
 //! | no answer, a broken one, one for another message | connection dropped, the same bytes again after the destination's back-off |
 //! | "not now" (AE, 207, 429, 503 ...) | the same bytes again after the lane's back-off, at most `attempts_max` times |
-//! | "never", which in this protocol is not always meant (C-STORE C000, 0110) | [`Outcome::Doubted`]: a few tries, then the same |
+//! | "never", which in this protocol is not always meant (C-STORE A900, C000) | [`Outcome::Doubted`]: a few tries, then the same |
 //! | "never" (AR 202, 422 ...) | [`Outcome::Refused`]: parked for a person, or the lane is held (`on_reject`) |
 //!
 //! Images travel the same way; what the outbox holds of one is a reference to its file ([`instance`]).
@@ -42,9 +42,6 @@ use tokio::task::JoinHandle;
 use crate::journal::Journal;
 
 pub use config::{Config, Lane, Protocol};
-
-/// Where the journal keeps the files that outbox messages refer to, below its directory.
-const SPOOL: &str = "spool";
 
 /// How one attempt to deliver one message ended.
 ///
@@ -139,7 +136,7 @@ pub fn start(
         return Err(DeliveryError::Setting { destination: config.name, key: problem.key, text: problem.text });
     }
     let config = Arc::new(config);
-    let spool = journal.data().join(SPOOL);
+    let images = instance::Images::new(&config, &journal);
     Ok(match config.protocol {
         config::Protocol::Mllp => {
             let settings = Arc::clone(&config);
@@ -151,11 +148,11 @@ pub fn start(
         }
         config::Protocol::Dicom => {
             let (settings, pace) = (Arc::clone(&config), window::Pace::new(config.bandwidth_kb_s));
-            let connect = move || dicom::Dicom::new(Arc::clone(&settings), spool.clone(), pace.clone());
+            let connect = move || dicom::Dicom::new(Arc::clone(&settings), images.clone(), pace.clone());
             tokio::spawn(courier::run(config, journal, zone, stopped, connect))
         }
         config::Protocol::Stow => {
-            let server = stow::Stow::new(Arc::clone(&config), spool, window::Pace::new(config.bandwidth_kb_s));
+            let server = stow::Stow::new(Arc::clone(&config), images, window::Pace::new(config.bandwidth_kb_s));
             tokio::spawn(courier::run(config, journal, zone, stopped, move || server.clone()))
         }
     })

@@ -307,6 +307,11 @@ impl Journal {
         self.seal.make_uid()
     }
 
+    /// A key that only this journal has, for pseudonyms at one destination. The same as long as the journal lives.
+    pub fn pseudonym_key(&self, destination: &str) -> [u8; 32] {
+        self.seal.digest("pseudonyms", &[destination.as_bytes()])
+    }
+
     /// Makes a modality's message about a performed step durable together with what `decide` makes of it and where the
     /// orders it answers stand then, in one commit. `decide` is told the step as it is.
     pub async fn persist_step<E: std::fmt::Display + Send + 'static>(

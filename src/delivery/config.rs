@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::mapping::{Charset, FhirProfile, Format, Hl7Version, Target};
+use crate::message::dicom::rewrite::{Profile, Rule};
 use crate::tls::ClientTls;
 
 pub use imaging::{Order, Routed};
@@ -98,6 +99,15 @@ pub struct Config {
     /// When images may be sent, by the gateway's clock, such as "18:00-06:00" or "sat-sun 00:00-24:00"; at any time when
     /// the list is empty (dicom, stow). What is under way at the end of a window is sent to its end.
     pub windows: Vec<String>,
+    /// Takes out who the patient is, by the profile of this name: "basic" (PS3.15 annex E) (dicom, stow). Images get UIDs
+    /// of their own, the same for all of a study. What cannot be freed of the patient, such as an ultrasound image that
+    /// does not say that no text is burned into it (0028,0301), is parked, never sent as it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deidentify: Option<Profile>,
+    /// Attributes that this destination gets other than they came, after `deidentify` (dicom, stow). Each has a `tag` and
+    /// one of: `set`, the value it gets; `remove = true`; `replace`, a value, and `with`, what stands for it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub coerce: Vec<Rule>,
     /// What the FHIR server takes and how it names things (fhir).
     pub fhir: FhirProfile,
     /// Log-in for FHIR and DICOMweb servers (SMART Backend Services).
@@ -411,6 +421,8 @@ impl Default for Config {
             order: Order::default(),
             bandwidth_kb_s: 0,
             windows: Vec::new(),
+            deidentify: None,
+            coerce: Vec::new(),
             fhir: FhirProfile::default(),
             tls: None,
             oauth: None,

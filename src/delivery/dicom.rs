@@ -2,14 +2,16 @@
 //!
 //! The association stays open between messages. Each SOP class is proposed with exactly the transfer syntax its objects
 //! have, in a context of its own: an object goes as it came or not at all, and nothing is ever transcoded. A pair that is
-//! new leads to a new association that proposes all pairs seen before as well.
+//! new leads to a new association that proposes all pairs seen before as well. A peer that ends an association because
+//! of what is proposed is asked again without the new pair, so that one private class stops no other.
 //!
 //! | answer | meaning |
 //! |---|---|
 //! | 0000, Bxxx and the other warnings, 0111 (already there) | delivered |
-//! | A7xx, 0213; no answer, an abort, a broken line while sending | not now, and perhaps because of this object |
-//! | no connection, a rejected association | not now: everything waits |
-//! | A9xx, Cxxx, 0110, 0122 and the other failures, a refused context | a few tries, then a person |
+//! | A7xx, 0110, 0213; no answer, an abort, a broken line while sending | not now, and perhaps because of this object |
+//! | no connection, a rejected association, 0124 | not now: everything waits |
+//! | A9xx, Cxxx, 0122 and the other failures, a refused context | a few tries, then a person |
+//! | 0111 for the second of two images of one UID | a person |
 //!
 //! Performed steps go the same way ([`step`]).
 //!
@@ -18,9 +20,9 @@
 
 pub mod association;
 pub mod object;
+pub mod status;
 pub mod step;
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -28,10 +30,10 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use self::association::{Association, ContextRefusal, Failure, Peer, Proposed};
-use self::object::{Chunks, Header};
-use super::instance::{Stored, unreadable};
+use self::object::Chunks;
+use super::instance::{Images, Stored, unreadable};
 use super::window::Pace;
-use super::{Config, Destination, Outcome, Scope};
+use super::{Config, Destination, Outcome};
 use crate::message::dicom::performed_step::request;
 use crate::wire::dimse::command::Command;
 
@@ -41,9 +43,9 @@ const PAIRS_MAX: usize = 120;
 /// A PACS as a destination.
 pub struct Dicom {
     config: Arc<Config>,
-    spool: PathBuf,
+    images: Images,
     pace: Pace,
-    /// Pairs that were to be sent, the last one last.
+    /// Pairs that were or will be sent, the last one last.
     pairs: Vec<Pair>,
     idle: Option<Idle>,
 }
@@ -58,15 +60,15 @@ struct Idle {
 }
 
 impl Dicom {
-    /// A destination that connects when it has the first object to deliver. `spool` is the directory of the spool
-    /// files; `pace` is shared by all connections of the destination.
-    pub fn new(config: Arc<Config>, spool: PathBuf, pace: Pace) -> Self {
-        Dicom { config, spool, pace, pairs: Vec::new(), idle: None }
+    /// A destination that connects when it has the first object to deliver. `pace` is shared by all connections of the
+    /// destination.
+    pub fn new(config: Arc<Config>, images: Images, pace: Pace) -> Self {
+        Dicom { config, images, pace, pairs: Vec::new(), idle: None }
     }
 
     /// The association of the last message when it can carry this pair, else a new one. Says whether it was used
     /// before.
-    async fn ready(&mut self, pair: &Pair) -> Result<(Association, bool), Failure> {
+    async fn ready(&mut self, pair: &Pair) -> Result<(Association, bool), Outcome> {
         if let Some(idle) = self.idle.take()
             && let Some(association) = idle.end().await
         {
@@ -77,9 +79,37 @@ impl Dicom {
             association.release().await;
         }
         self.want(pair.clone());
+        let failure = match self.open().await {
+            Ok(association) => return Ok((association, false)),
+            Err(failure) => failure,
+        };
+        if !matches!(failure, Failure::Aborted(_) | Failure::Lost(_) | Failure::Protocol(_)) {
+            return Err(Outcome::unreachable(failure.to_string()));
+        }
+        // It was there and gave up when it heard what was proposed. Whether that is for the pair that is new, the next
+        // association tells; it serves the messages after this one.
+        self.pairs.pop();
+        if self.pairs.is_empty() {
+            return Err(Outcome::unclear(failure.to_string()));
+        }
+        match self.open().await {
+            Ok(association) => {
+                self.idle = Some(Idle::begin(association, self.config.idle_close()));
+                Err(Outcome::Doubted { reason: ends_association(pair) })
+            }
+            // Each pair is tried by itself from now on.
+            Err(_) => {
+                self.pairs.clear();
+                Err(Outcome::unclear(failure.to_string()))
+            }
+        }
+    }
+
+    /// A new association that proposes all pairs.
+    async fn open(&self) -> Result<Association, Failure> {
         let peer = peer(&self.config).ok_or_else(|| Failure::Unreachable("address is not host:port".to_owned()))?;
         let proposed: Vec<Proposed> = self.pairs.iter().map(propose).collect();
-        Ok((Association::open(&peer, &proposed).await?, false))
+        Association::open(&peer, &proposed).await
     }
 
     fn want(&mut self, pair: Pair) {
@@ -105,13 +135,14 @@ impl Dicom {
         }
     }
 
-    /// Tries once to send a Part 10 file with this header.
-    pub async fn store(&mut self, path: &Path, header: &Header) -> Outcome {
+    /// Tries once to send an object.
+    pub async fn store(&mut self, stored: &Stored) -> Outcome {
+        let header = &stored.header;
         let pair = (header.sop_class_uid.clone(), header.transfer_syntax_uid.clone());
         loop {
             let (mut association, used) = match self.ready(&pair).await {
                 Ok(ready) => ready,
-                Err(failure) => return Outcome::unreachable(failure.to_string()),
+                Err(outcome) => return outcome,
             };
             let Some(context) = association.context(&pair.0, &pair.1) else {
                 let refusal = association.refusal(&pair.0, &pair.1).unwrap_or(ContextRefusal::Missing);
@@ -119,10 +150,9 @@ impl Dicom {
                 association.release().await;
                 return Outcome::Doubted { reason: refused_context(refusal, &pair) };
             };
-            let room = Association::piece_room();
-            let opened = Chunks::open(path, header.data_set_at, association.piece_max(), room);
+            let opened = Chunks::open(&stored.data_set(), association.piece_max(), Association::piece_room());
             let object = match opened {
-                Ok((object, _)) => object,
+                Ok(object) => object,
                 Err(e) => return unreadable(&e),
             };
             let id = association.next_message_id();
@@ -130,7 +160,7 @@ impl Dicom {
             match association.store(context, &command, object, &self.pace).await {
                 Ok(answer) => {
                     self.idle = Some(Idle::begin(association, self.config.idle_close()));
-                    return outcome(answer.command.status());
+                    return status::outcome(answer.command.status(), stored.conflict);
                 }
                 Err(failure) => {
                     association.abort().await;
@@ -151,8 +181,8 @@ impl Destination for Dicom {
         if let Some(request) = request::read(body) {
             return self.tell(&request, body.get(request.begins_at..).unwrap_or_default()).await;
         }
-        match Stored::find(&self.spool, body) {
-            Ok(stored) => self.store(&stored.path, &stored.header).await,
+        match self.images.find(body).await {
+            Ok(stored) => self.store(&stored).await,
             Err(outcome) => outcome,
         }
     }
@@ -201,25 +231,6 @@ fn propose((sop_class, transfer_syntax): &Pair) -> Proposed {
     Proposed { abstract_syntax: sop_class.clone(), transfer_syntaxes: vec![transfer_syntax.clone()], as_scp: false }
 }
 
-/// What the status of a C-STORE response means (PS3.7 Annex C, PS3.4 B.2.3).
-pub fn outcome(status: Option<u16>) -> Outcome {
-    let Some(status) = status else { return Outcome::unclear("the answer has no status") };
-    let told = |what: &str| format!("{status:04X} {what}");
-    match status {
-        0x0000 => Outcome::Delivered { answer: "0000".to_owned() },
-        0x0111 => Outcome::Delivered { answer: told("already there") },
-        0x0001 | 0x0107 | 0x0116 | 0xB000..=0xBFFF => Outcome::Delivered { answer: told("with a warning") },
-        0xA700..=0xA7FF | 0x0213 => Outcome::unclear(told("out of resources")),
-        0x0122 => Outcome::Doubted { reason: told("SOP class not supported") },
-        0x0110 => Outcome::Doubted { reason: told("processing failure") },
-        // It is the PACS that does not want us, not this image.
-        0x0124 => Outcome::Retry { reason: told("not authorised"), after: None, scope: Scope::Destination },
-        0xA900..=0xA9FF => Outcome::Doubted { reason: told("data set does not match SOP class") },
-        0xC000..=0xCFFF => Outcome::Doubted { reason: told("cannot understand") },
-        _ => Outcome::Doubted { reason: told("refused") },
-    }
-}
-
 /// In words for the person who has to change a setting of the PACS.
 fn refused_context(refusal: ContextRefusal, (sop_class, transfer_syntax): &Pair) -> String {
     match refusal {
@@ -235,6 +246,14 @@ fn refused_context(refusal: ContextRefusal, (sop_class, transfer_syntax): &Pair)
             format!("the PACS refused SOP class {sop_class} in transfer syntax {transfer_syntax} without a reason")
         }
     }
+}
+
+/// As [`refused_context`], of a peer that does not even say no.
+fn ends_association((sop_class, transfer_syntax): &Pair) -> String {
+    format!(
+        "the PACS ends the association when SOP class {sop_class} in transfer syntax {transfer_syntax} is proposed; \
+         have it enabled there, or send this class elsewhere"
+    )
 }
 
 #[cfg(test)]

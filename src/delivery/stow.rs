@@ -6,13 +6,12 @@
 //! | answer | meaning |
 //! |---|---|
 //! | 200, 202, 409 that name the object as stored; failure reason 45070 (already there) | delivered |
-//! | failure reasons A9xx, C000, 0110 and the like; 400, 405, 406, 409, 411, 415, 422, 424 without one | a few tries, then a person |
-//! | failure reasons A7xx; 500, 502, 504; no answer | not now, and perhaps because of this object |
+//! | failure reasons A9xx, C000 and the like; 400, 405, 406, 409, 411, 415, 422, 424 without one | a few tries, then a person |
+//! | failure reasons A7xx, 0110; 500, 502, 504; no answer | not now, and perhaps because of this object |
 //! | 413 | never |
 //! | 401 | one new token and one more try, then like the rest |
 //! | the rest: 3xx, 403, 404, 429, 503 (`Retry-After` is kept) | not now: everything waits |
 
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -26,10 +25,10 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use super::dicom;
 use super::dicom::object::{Chunks, Damaged};
+use super::dicom::status;
 use super::fhir::{authorize, body_within, client, pause, transport_failure};
-use super::instance::{Stored, unreadable};
+use super::instance::{Images, Stored, unreadable};
 use super::oauth::{Bearer, Tokens};
 use super::window::Pace;
 use super::{Config, Destination, Outcome, Scope};
@@ -45,12 +44,14 @@ const PIECES_AHEAD: usize = 2;
 const BOUNDARY: &str = "afferent-7c9e1f0c4f7b4a0b9d5b4f1c2f3e6a58";
 /// Failure reason "already there" of servers that tell (0xB00E).
 const ALREADY_THERE: u16 = 45070;
+/// The same as a status of C-STORE.
+const ALREADY_THERE_DIMSE: u16 = 0x0111;
 
 /// A DICOMweb server as a destination. A clone is another connection to the same server, with the same log-in.
 #[derive(Clone)]
 pub struct Stow {
     config: Arc<Config>,
-    spool: PathBuf,
+    images: Images,
     pace: Pace,
     tokens: Option<Arc<Tokens>>,
     files: tls::Files,
@@ -58,13 +59,13 @@ pub struct Stow {
 }
 
 impl Stow {
-    /// A destination that connects when it has the first object to deliver. `spool` is the directory of the spool
-    /// files; `pace` is shared by all connections of the destination.
-    pub fn new(config: Arc<Config>, spool: PathBuf, pace: Pace) -> Self {
+    /// A destination that connects when it has the first object to deliver. `pace` is shared by all connections of the
+    /// destination.
+    pub fn new(config: Arc<Config>, images: Images, pace: Pace) -> Self {
         let files = config.tls.as_ref().map(tls::ClientTls::files).unwrap_or_default();
         let base = config.url.as_deref().and_then(|u| Url::parse(u).ok());
         let tokens = base.zip(config.oauth.clone()).map(|(base, oauth)| Arc::new(Tokens::new(oauth, base)));
-        Stow { config, spool, pace, tokens, files, client: None }
+        Stow { config, images, pace, tokens, files, client: None }
     }
 
     async fn attempt(&mut self, stored: &Stored) -> Outcome {
@@ -97,7 +98,7 @@ impl Stow {
                     tokens.refused(&bearer).await;
                     renewed = true;
                 }
-                _ => return outcome(status, retry_after, &body, &stored.header.sop_instance_uid),
+                _ => return outcome(status, retry_after, &body, stored),
             }
         }
     }
@@ -110,13 +111,12 @@ impl Stow {
     ) -> Result<(StatusCode, Option<Duration>, Vec<u8>), Outcome> {
         let limit = self.config.ack_timeout();
         let base = self.config.url.as_deref().unwrap_or_default().trim_end_matches('/');
-        let opened = Chunks::open(&stored.path, 0, PIECE_MAX, 0);
-        let (object, length) = opened.map_err(|e| unreadable(&e))?;
+        let object = Chunks::open(&stored.file, PIECE_MAX, 0).map_err(|e| unreadable(&e))?;
         // The file names its transfer syntax itself; a parameter that says so too makes some servers pass the part over.
         let head = format!("--{BOUNDARY}\r\nContent-Type: application/dicom\r\n\r\n");
         let tail = format!("\r\n--{BOUNDARY}--\r\n");
         let (pieces, coming) = mpsc::channel(PIECES_AHEAD);
-        let body = Streamed { coming, rest: length + (head.len() + tail.len()) as u64 };
+        let body = Streamed { coming, rest: stored.file.bytes() + (head.len() + tail.len()) as u64 };
         let kind = format!("multipart/related; type=\"application/dicom\"; boundary={BOUNDARY}");
         let request = authorize(client.post(format!("{base}/studies")), bearer)
             .header(ACCEPT, "application/dicom+json")
@@ -152,7 +152,7 @@ impl Stow {
 
 impl Destination for Stow {
     async fn deliver(&mut self, _message_id: &str, body: &[u8]) -> Outcome {
-        match Stored::find(&self.spool, body) {
+        match self.images.find(body).await {
             Ok(stored) => self.attempt(&stored).await,
             Err(outcome) => outcome,
         }
@@ -275,13 +275,14 @@ impl<T> Default for Values<T> {
 }
 
 /// What an answer says about this object.
-fn outcome(status: StatusCode, after: Option<Duration>, body: &[u8], sop_instance_uid: &str) -> Outcome {
+fn outcome(status: StatusCode, after: Option<Duration>, body: &[u8], stored: &Stored) -> Outcome {
     let code = status.as_u16();
     let answer: Option<Answer> = serde_json::from_slice(body).ok();
-    let is_ours = |item: &&Item| item.sop_instance_uid.values.iter().any(|uid| uid.trim_end() == sop_instance_uid);
+    let ours = stored.header.sop_instance_uid.as_str();
+    let is_ours = |item: &&Item| item.sop_instance_uid.values.iter().any(|uid| uid.trim_end() == ours);
     if let Some(answer) = answer.filter(|_| matches!(code, 200..=299 | 400 | 409)) {
         if let Some(failed) = answer.failed.items.iter().find(is_ours) {
-            return refused(code, failed.failure_reason.values.first().copied());
+            return refused(code, failed.failure_reason.values.first().copied(), stored.conflict);
         }
         if answer.stored.items.iter().any(|item| is_ours(&item)) {
             return Outcome::Delivered { answer: code.to_string() };
@@ -303,27 +304,41 @@ fn outcome(status: StatusCode, after: Option<Duration>, body: &[u8], sop_instanc
 }
 
 /// Failure reasons are statuses of C-STORE (PS3.18 table 10.5.3-2), and then some.
-fn refused(code: u16, reason: Option<u16>) -> Outcome {
-    match reason {
-        Some(ALREADY_THERE) => Outcome::Delivered { answer: format!("{code} already there") },
-        None | Some(0) => Outcome::Doubted { reason: format!("{code}, without a failure reason") },
-        Some(reason) => match dicom::outcome(Some(reason)) {
-            // Warnings and the like have no place among failures.
-            Outcome::Delivered { answer } if reason == 0x0111 => Outcome::Delivered { answer },
-            Outcome::Delivered { .. } => Outcome::Doubted { reason: format!("{code}, failure reason {reason:04X}") },
-            other => other,
-        },
+fn refused(code: u16, reason: Option<u16>, conflict: bool) -> Outcome {
+    let reason = match reason {
+        None | Some(0) => return Outcome::Doubted { reason: format!("{code}, without a failure reason") },
+        // One of servers' own.
+        Some(ALREADY_THERE) => ALREADY_THERE_DIMSE,
+        Some(reason) => reason,
+    };
+    match status::outcome(Some(reason), conflict) {
+        // Warnings and the like have no place among failures.
+        Outcome::Delivered { .. } if reason != ALREADY_THERE_DIMSE => {
+            Outcome::Doubted { reason: format!("{code}, failure reason {reason:04X}") }
+        }
+        other => other,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::delivery::dicom::object::{Content, Header};
 
     const UID: &str = "1.2.3.4";
 
     fn answered(code: u16, body: &str) -> Outcome {
-        outcome(StatusCode::from_u16(code).unwrap(), None, body.as_bytes(), UID)
+        outcome(StatusCode::from_u16(code).unwrap(), None, body.as_bytes(), &stored(false))
+    }
+
+    fn stored(conflict: bool) -> Stored {
+        let header = Header {
+            sop_class_uid: "1.2".into(),
+            sop_instance_uid: UID.into(),
+            transfer_syntax_uid: "1.2.840.10008.1.2.1".into(),
+            data_set_at: 0,
+        };
+        Stored { header, file: Content { made: Bytes::new(), path: "".into(), stretch: 0..0 }, conflict }
     }
 
     fn failed(uid: &str, reason: u16) -> String {
@@ -347,13 +362,17 @@ mod tests {
 
     #[test]
     fn a_failure_reason_says_whether_it_may_pass() {
-        assert_eq!(answered(409, &failed(UID, 45070)), Outcome::Delivered { answer: "409 already there".into() });
+        assert_eq!(answered(409, &failed(UID, 45070)), Outcome::Delivered { answer: "0111 already there".into() });
         assert_eq!(answered(409, &failed(UID, 0x0111)), Outcome::Delivered { answer: "0111 already there".into() });
-        for reason in [43264, 49152, 272, 0, 0xB000] {
+        for reason in [43264, 49152, 0, 0xB000] {
             assert!(matches!(answered(409, &failed(UID, reason)), Outcome::Doubted { .. }), "{reason}");
         }
-        let full = answered(202, &failed(UID, 0xA700));
-        assert!(matches!(full, Outcome::Retry { scope: Scope::Unclear, .. }), "{full:?}");
+        for reason in [0xA700, 272] {
+            let later = answered(202, &failed(UID, reason));
+            assert!(matches!(later, Outcome::Retry { scope: Scope::Unclear, .. }), "{later:?}");
+        }
+        let other = outcome(StatusCode::CONFLICT, None, failed(UID, 45070).as_bytes(), &stored(true));
+        assert!(matches!(other, Outcome::Refused { .. }), "another image of this UID is there: {other:?}");
         // A failure of another image says nothing about this one.
         assert!(matches!(answered(200, &failed("1.2.3.5", 272)), Outcome::Retry { .. }));
     }

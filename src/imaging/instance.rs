@@ -72,6 +72,7 @@ fn references(destinations: &[delivery::Config], link: &str, instance: &Instance
         sop_instance_uid: instance.sop_instance_uid.clone(),
         transfer_syntax_uid: instance.transfer_syntax_uid.clone(),
         bytes: instance.header_bytes + instance.bytes,
+        conflict: instance.conflict,
     };
     // Objects of no known study are kept in the order in which one modality sent them.
     let study = if head.study.instance_uid.is_empty() { link } else { &head.study.instance_uid };

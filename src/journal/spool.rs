@@ -126,6 +126,11 @@ impl Spool {
         })))
     }
 
+    /// Where the files are.
+    pub fn folder(&self) -> &Path {
+        &self.0.folder
+    }
+
     /// Begins a file with this header: preamble, `DICM` and group 2 (PS3.10 7.1).
     ///
     /// # Errors

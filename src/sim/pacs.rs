@@ -94,6 +94,8 @@ pub struct Options {
     pub rejects: Vec<Rejection>,
     /// SOP classes and transfer syntaxes it does not take.
     pub refuses: Vec<String>,
+    /// SOP classes and transfer syntaxes whose mere proposal it answers with A-ABORT.
+    pub aborts_on: Vec<String>,
     /// Longest PDU it says it takes; 0 is any.
     pub pdu_max: u32,
     /// What it does with the first objects.
@@ -357,6 +359,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
         };
         if let Some(rejection) = rejection {
             return self.send(&rejected(rejection)).await;
+        }
+        let aborts_on = |uid: &String| state.options.aborts_on.contains(uid);
+        if request
+            .presentation_contexts
+            .iter()
+            .any(|c| aborts_on(&c.abstract_syntax) || c.transfer_syntaxes.iter().any(aborts_on))
+        {
+            return self.send(&Pdu::AbortRQ { source: AbortRQSource::ServiceUser }).await;
         }
         let accepted = accept(&request, &state.options);
         let syntaxes: BTreeMap<u8, String> =

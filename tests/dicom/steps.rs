@@ -7,6 +7,7 @@ use afferent::clinical::{PerformedStatus, PerformedStep};
 use afferent::delivery::Outcome;
 use afferent::delivery::config::{Config, Protocol};
 use afferent::delivery::dicom::Dicom;
+use afferent::delivery::instance::Images;
 use afferent::delivery::window::Pace;
 use afferent::journal::{self, Reader};
 use afferent::message::dicom::performed_step::request::{self, Kind};
@@ -26,7 +27,7 @@ impl Modality {
             calling_ae_title: Some("VIVID".to_owned()),
             ..Config::new("box", Protocol::Dicom)
         };
-        Modality(Dicom::new(Arc::new(config), std::env::temp_dir(), Pace::new(0)))
+        Modality(Dicom::new(Arc::new(config), Images::unchanged(std::env::temp_dir()), Pace::new(0)))
     }
 
     async fn says(&mut self, kind: Kind, step: &str, said: &DataSet) {

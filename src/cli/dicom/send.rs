@@ -9,13 +9,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context as _;
+use bytes::Bytes;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::Target;
 use crate::delivery::dicom::Dicom;
-use crate::delivery::dicom::object::Header;
+use crate::delivery::dicom::object::{Content, Header};
+use crate::delivery::instance::{Images, Stored};
 use crate::delivery::window::Pace;
 use crate::delivery::{Outcome, Scope};
 
@@ -45,32 +47,31 @@ pub(super) struct Send {
     json: bool,
 }
 
-/// A file that is to be sent.
-struct Letter {
-    path: PathBuf,
-    header: Header,
-    bytes: u64,
-}
-
 impl Send {
     pub(super) async fn execute(self) -> anyhow::Result<ExitCode> {
         let destination = self.target.destination()?;
+        anyhow::ensure!(
+            destination.changes().is_empty(),
+            "images are changed on their way to `{}` (deidentify, coerce), which only the running gateway does; to send \
+             these files as they are, give HOST:PORT",
+            destination.name
+        );
         let mut failed: BTreeMap<PathBuf, String> = BTreeMap::new();
         let letters = self.letters(&mut failed)?;
         anyhow::ensure!(!letters.is_empty() || !failed.is_empty(), "there is no file to send");
         let files = letters.len() + failed.len();
-        let bar = self.bar(letters.iter().map(|letter| letter.bytes).sum());
+        let bar = self.bar(letters.iter().map(|letter| letter.file.bytes()).sum());
         let began = Instant::now();
-        let mut pacs = Dicom::new(Arc::new(destination), PathBuf::new(), Pace::new(self.bandwidth));
-        let pair = |letter: &Letter| (letter.header.sop_class_uid.clone(), letter.header.transfer_syntax_uid.clone());
+        let mut pacs = Dicom::new(Arc::new(destination), Images::unchanged(PathBuf::new()), Pace::new(self.bandwidth));
+        let pair = |letter: &Stored| (letter.header.sop_class_uid.clone(), letter.header.transfer_syntax_uid.clone());
         pacs.expect(letters.iter().map(pair));
         let (mut stored, mut bytes) = (0_usize, 0_u64);
         let mut unreachable = None;
         for letter in letters {
-            let why = match (&unreachable, pacs.store(&letter.path, &letter.header).await) {
+            let why = match (&unreachable, pacs.store(&letter).await) {
                 (_, Outcome::Delivered { .. }) => {
                     stored += 1;
-                    bytes += letter.bytes;
+                    bytes += letter.file.bytes();
                     None
                 }
                 (_, Outcome::Retry { reason, scope, .. }) => {
@@ -81,9 +82,9 @@ impl Send {
                 }
                 (_, Outcome::Doubted { reason } | Outcome::Refused { reason }) => Some(reason),
             };
-            bar.inc(letter.bytes);
+            bar.inc(letter.file.bytes());
             if let Some(why) = why {
-                failed.insert(letter.path, why);
+                failed.insert(letter.file.path, why);
             }
             if unreachable.is_some() {
                 break;
@@ -110,7 +111,7 @@ impl Send {
     }
 
     /// The files there are; what is no DICOM file goes to `failed`.
-    fn letters(&self, failed: &mut BTreeMap<PathBuf, String>) -> anyhow::Result<Vec<Letter>> {
+    fn letters(&self, failed: &mut BTreeMap<PathBuf, String>) -> anyhow::Result<Vec<Stored>> {
         let mut letters = Vec::new();
         let mut open: Vec<PathBuf> = self.paths.iter().rev().cloned().collect();
         while let Some(path) = open.pop() {
@@ -146,9 +147,11 @@ impl Send {
     }
 }
 
-fn letter(path: &Path) -> Result<Letter, String> {
+/// A file that is to be sent.
+fn letter(path: &Path) -> Result<Stored, String> {
     let mut file = File::open(path).map_err(|e| e.to_string())?;
     let bytes = file.metadata().map_err(|e| e.to_string())?.len();
     let header = Header::read(&mut file).map_err(|e| e.to_string())?;
-    Ok(Letter { path: path.to_owned(), header, bytes })
+    let file = Content { made: Bytes::new(), path: path.to_owned(), stretch: 0..bytes };
+    Ok(Stored { header, file, conflict: false })
 }

@@ -81,6 +81,8 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("destination.patient_authority", r#""HOSPITAL""#),
     ("destination.called_ae_title", r#""PACS""#),
     ("destination.calling_ae_title", r#""AFFERENT""#),
+    ("destination.deidentify", r#""basic""#),
+    ("destination.coerce", r#"[{ tag = "0008,0080", set = "HOSPITAL" }, { tag = "0010,1040", remove = true }]"#),
     ("destination.fhir.patient_system", r#""urn:oid:2.16.840.1.113883.19.5""#),
     ("destination.fhir.specimen_system", r#""urn:oid:2.16.840.1.113883.19.6""#),
     ("destination.fhir.order_system", r#""https://ehr.example/orders""#),

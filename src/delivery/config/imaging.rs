@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Config, Protocol};
 use crate::delivery::window::Windows;
+use crate::message::dicom::rewrite::Changes;
 
 /// Longest AE title, in bytes (PS3.5 6.2, VR AE).
 const AE_TITLE_MAX: usize = 16;
@@ -90,6 +91,11 @@ impl Config {
         self.called_ae_title.as_deref().unwrap_or_default()
     }
 
+    /// What it gets other than it came.
+    pub fn changes(&self) -> Changes {
+        Changes { deidentify: self.deidentify, coerce: self.coerce.clone() }
+    }
+
     pub(super) fn check_dicom(&self, wrong: &mut impl FnMut(&'static str, String)) {
         self.check_address("such as \"pacs.example:11112\"", wrong);
         if self.url.is_some() {
@@ -128,6 +134,8 @@ impl Config {
             ("order", self.order != Order::Any),
             ("bandwidth_kb_s", self.bandwidth_kb_s != 0),
             ("windows", !self.windows.is_empty()),
+            ("deidentify", self.deidentify.is_some()),
+            ("coerce", !self.coerce.is_empty()),
         ];
         let of_dicom = [
             ("called_ae_title", self.called_ae_title.is_some()),
@@ -139,6 +147,16 @@ impl Config {
         }
         for (key, _) in of_dicom.into_iter().filter(|(_, given)| *given && self.protocol != Protocol::Dicom) {
             wrong(key, "belongs to protocol = \"dicom\"".to_owned());
+        }
+        if self.mpps && !self.changes().is_empty() {
+            wrong(
+                "mpps",
+                "what modalities say of their steps goes on as it came, patient and all; not where images are changed"
+                    .to_owned(),
+            );
+        }
+        if let Some(fault) = self.changes().fault() {
+            wrong("coerce", fault);
         }
         if let Err(window) = Windows::parse(&self.windows) {
             wrong("windows", format!("`{window}` is no window; write \"18:00-06:00\" or \"sat-sun 00:00-24:00\""));
@@ -160,6 +178,7 @@ pub fn is_ae_title(title: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::dicom::rewrite::{Profile, Rule};
 
     fn pacs() -> Config {
         Config {
@@ -231,6 +250,10 @@ mod tests {
         assert_eq!(keys(&Config { calling_ae_title: Some("A\\B".into()), ..pacs() }), ["calling_ae_title"]);
         assert_eq!(keys(&Config { address: Some("10.0.0.9:104".into()), ..pacs() }), ["address"]);
         assert_eq!(keys(&Config { windows: vec!["at night".into()], ..pacs() }), ["windows"]);
+        let rule = |tag: &str| vec![Rule { tag: tag.into(), remove: true, ..Rule::default() }];
+        assert_eq!(keys(&Config { coerce: rule("0008,0080"), ..pacs() }), Vec::<&str>::new());
+        assert_eq!(keys(&Config { coerce: rule("0008,0018"), ..pacs() }), ["coerce"]);
+        assert_eq!(keys(&Config { mpps: true, deidentify: Some(Profile::Basic), ..pacs() }), ["mpps"]);
     }
 
     #[test]
@@ -239,6 +262,8 @@ mod tests {
         let wrong =
             Config { modalities: vec!["US".into()], bandwidth_kb_s: 5, called_ae_title: Some("X".into()), ..ehr };
         assert_eq!(keys(&wrong), ["modalities", "bandwidth_kb_s", "called_ae_title"]);
+        let ehr = Config { address: Some("[::1]:2575".into()), ..Config::new("ehr", Protocol::Mllp) };
+        assert_eq!(keys(&Config { deidentify: Some(Profile::Basic), ..ehr }), ["deidentify"]);
         let web = Config { url: Some("https://pacs.example/dicom-web".into()), ..Config::new("web", Protocol::Stow) };
         assert_eq!(keys(&web), Vec::<&str>::new());
         assert_eq!(keys(&Config { called_ae_title: Some("X".into()), ..web }), ["called_ae_title"]);

@@ -1,9 +1,11 @@
 //! An object on disk, read piece by piece on its way out: a Part 10 file (PS3.10), of which the header stays here.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::path::Path;
+use std::io::{self, Cursor, Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::path::PathBuf;
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::wire::dimse::uid;
@@ -33,6 +35,18 @@ pub struct Header {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Damaged(pub String);
+
+/// The bytes of an object: some that were made here, then a stretch of a file. An object that goes as it came has none of
+/// the former.
+#[derive(Clone)]
+pub struct Content {
+    /// What comes first.
+    pub made: Bytes,
+    /// The file behind it.
+    pub path: PathBuf,
+    /// Which of its bytes.
+    pub stretch: Range<u64>,
+}
 
 /// A piece of a data set.
 pub struct Piece {
@@ -98,19 +112,35 @@ fn value(mut meta: &[u8], wanted: u16) -> Option<String> {
     None
 }
 
+impl Content {
+    /// Bytes in all.
+    pub fn bytes(&self) -> u64 {
+        self.made.len() as u64 + (self.stretch.end - self.stretch.start)
+    }
+
+    /// What is behind the first `bytes`, all of which were made here when any were: a file's header is never half of it.
+    pub fn behind(&self, bytes: u64) -> Content {
+        let made = usize::try_from(bytes).unwrap_or(usize::MAX).min(self.made.len());
+        let start = (self.stretch.start + bytes - made as u64).min(self.stretch.end);
+        Content { made: self.made.slice(made..), path: self.path.clone(), stretch: start..self.stretch.end }
+    }
+}
+
 impl Chunks {
-    /// Opens a file and reads from `at` to its end, in pieces of at most `piece_max` bytes behind `room` zero bytes.
+    /// Opens an object to be read in pieces of at most `piece_max` bytes behind `room` zero bytes.
     ///
     /// # Errors
     /// The file cannot be opened, or is shorter than that.
-    pub fn open(path: &Path, at: u64, piece_max: usize, room: usize) -> io::Result<(Chunks, u64)> {
-        let mut file = File::open(path)?;
-        let length = file.metadata()?.len();
-        let rest = length.checked_sub(at).ok_or(io::ErrorKind::UnexpectedEof)?;
-        file.seek(SeekFrom::Start(at))?;
+    pub fn open(content: &Content, piece_max: usize, room: usize) -> io::Result<Chunks> {
+        let mut file = File::open(&content.path)?;
+        if file.metadata()?.len() < content.stretch.end {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        file.seek(SeekFrom::Start(content.stretch.start))?;
         let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
-        tokio::task::spawn_blocking(move || read(&mut file, rest, piece_max.max(1), room, &sender));
-        Ok((Chunks { pieces }, rest))
+        let (rest, mut from) = (content.bytes(), Cursor::new(content.made.clone()).chain(file));
+        tokio::task::spawn_blocking(move || read(&mut from, rest, piece_max.max(1), room, &sender));
+        Ok(Chunks { pieces })
     }
 
     /// The next piece; `None` behind the last one.
@@ -127,11 +157,11 @@ impl Chunks {
 }
 
 /// Hands the pieces on until the receiver is gone.
-fn read(file: &mut File, mut rest: u64, piece_max: usize, room: usize, to: &mpsc::Sender<io::Result<Piece>>) {
+fn read(from: &mut impl Read, mut rest: u64, piece_max: usize, room: usize, to: &mpsc::Sender<io::Result<Piece>>) {
     while rest > 0 {
         let size = usize::try_from(rest).unwrap_or(usize::MAX).min(piece_max);
         let mut bytes = vec![0; room + size];
-        let read = bytes.get_mut(room..).map_or(Ok(()), |to| file.read_exact(to));
+        let read = bytes.get_mut(room..).map_or(Ok(()), |to| from.read_exact(to));
         rest -= size as u64;
         let piece = read.map(|()| Piece { bytes, is_last: rest == 0 });
         let failed = piece.is_err();

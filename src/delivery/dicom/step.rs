@@ -25,7 +25,7 @@ impl Dicom {
         loop {
             let (mut association, used) = match self.ready(&pair).await {
                 Ok(ready) => ready,
-                Err(failure) => return Outcome::unreachable(failure.to_string()),
+                Err(outcome) => return outcome,
             };
             let Some(context) = association.context(&pair.0, &pair.1) else {
                 let refusal = association.refusal(&pair.0, &pair.1).unwrap_or(ContextRefusal::Missing);

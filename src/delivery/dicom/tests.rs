@@ -1,9 +1,8 @@
-//! What statuses mean, and what a file's header says.
+//! What a file's header says, and its bytes piece by piece.
 
 use std::io::Write as _;
 
-use super::object::{Chunks, Header};
-use super::*;
+use super::object::{Chunks, Content, Header};
 
 /// A Part 10 file with this group 2 behind its group length, and this data set.
 fn part10(meta: &[u8], data_set: &[u8]) -> tempfile::NamedTempFile {
@@ -69,9 +68,15 @@ async fn a_data_set_comes_in_pieces_of_which_only_the_last_says_so() {
     let data: Vec<u8> = (0..=255).cycle().take(1000).collect();
     let file = part10(&meta(), &data);
     let at = 144 + meta().len() as u64;
-    for piece_max in [1, 7, 128, 999, 1000, 1001] {
-        let (mut chunks, rest) = Chunks::open(file.path(), at, piece_max, 12).unwrap();
-        assert_eq!(rest, 1000);
+    let content = |made: &[u8], stretch| Content { made: made.to_vec().into(), path: file.path().to_owned(), stretch };
+    // As it lies in the file, and with a beginning of its own; either way behind a header.
+    let came = content(b"", 0..at + 1000).behind(at);
+    let made = content(&[&[7; 50], &data[..300]].concat(), at + 300..at + 1000).behind(50);
+    for (piece_max, content) in
+        [1, 7, 128, 299, 300, 999, 1000, 1001].into_iter().flat_map(|n| [(n, &came), (n, &made)])
+    {
+        assert_eq!(content.bytes(), 1000);
+        let mut chunks = Chunks::open(content, piece_max, 12).unwrap();
         let (mut read, mut lasts) = (Vec::new(), Vec::new());
         while let Some(piece) = chunks.next().await.unwrap() {
             assert!(piece.bytes.len() <= piece_max + 12 && piece.bytes[..12] == [0; 12]);
@@ -82,20 +87,5 @@ async fn a_data_set_comes_in_pieces_of_which_only_the_last_says_so() {
         assert_eq!(lasts.iter().filter(|last| **last).count(), 1);
         assert_eq!(lasts.last(), Some(&true));
     }
-    assert!(Chunks::open(file.path(), 1_000_000, 10, 0).is_err(), "the file is shorter than that");
-}
-
-#[test]
-fn a_status_says_whether_the_object_is_stored_whether_to_wait_or_to_ask_a_person() {
-    for stored in [0x0000, 0x0001, 0x0107, 0x0111, 0xB000, 0xB006, 0xB007] {
-        assert!(matches!(outcome(Some(stored)), Outcome::Delivered { .. }), "{stored:04X}");
-    }
-    for later in [0xA700, 0xA701, 0xA7FF, 0x0213] {
-        assert!(matches!(outcome(Some(later)), Outcome::Retry { scope: Scope::Unclear, .. }), "{later:04X}");
-    }
-    for doubted in [0xA900, 0xC000, 0xCFFF, 0x0110, 0x0122, 0x0117, 0xFE00, 0xFF00, 0x1234] {
-        assert!(matches!(outcome(Some(doubted)), Outcome::Doubted { .. }), "{doubted:04X}");
-    }
-    assert!(matches!(outcome(Some(0x0124)), Outcome::Retry { scope: Scope::Destination, .. }), "nothing is lost by it");
-    assert!(matches!(outcome(None), Outcome::Retry { .. }));
+    assert!(Chunks::open(&content(b"", 0..1_000_000), 10, 0).is_err(), "the file is shorter than that");
 }

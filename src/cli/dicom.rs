@@ -11,11 +11,11 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::tls::TlsCalling;
 use crate::config;
 use crate::delivery::config::{Config, Protocol};
 use crate::delivery::dicom::association::{Association, Failure, Peer, Proposed};
 use crate::delivery::dicom::peer;
-use crate::tls::ClientTls;
 use crate::wire::dimse::command::{Command, status};
 use crate::wire::dimse::uid;
 
@@ -68,18 +68,8 @@ struct Target {
     /// Our AE title [default: that of the destination, else AFFERENT]
     #[arg(long, value_name = "TITLE")]
     calling: Option<String>,
-    /// Speak TLS and trust the authorities in this PEM file
-    #[arg(long, value_name = "FILE")]
-    tls_ca: Option<PathBuf>,
-    /// Name the peer's certificate must carry; left out, the host called
-    #[arg(long, value_name = "NAME", requires = "tls_ca")]
-    tls_name: Option<String>,
-    /// Our certificate, for peers that ask for one
-    #[arg(long, value_name = "FILE", requires_all = ["tls_ca", "tls_key"])]
-    tls_cert: Option<PathBuf>,
-    /// Its key
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
-    tls_key: Option<PathBuf>,
+    #[command(flatten)]
+    tls: TlsCalling,
     /// Seconds to wait for an answer
     #[arg(long, value_name = "N", default_value_t = 30)]
     timeout: u64,
@@ -168,10 +158,7 @@ impl Target {
             },
             false => self.configured()?,
         };
-        if let Some(ca) = &self.tls_ca {
-            let (server_name, cert, key) = (self.tls_name.clone(), self.tls_cert.clone(), self.tls_key.clone());
-            destination.tls = Some(ClientTls { ca: Some(ca.clone()), server_name, cert, key });
-        }
+        destination.tls = self.tls.client().or(destination.tls);
         destination.called_ae_title = self.called.clone().or(destination.called_ae_title);
         destination.calling_ae_title = self.calling.clone().or(destination.calling_ae_title);
         let limit = Duration::from_secs(self.timeout).as_millis().try_into().unwrap_or(u64::MAX);

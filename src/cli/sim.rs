@@ -17,6 +17,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 
+use super::tls::{TlsCalling, TlsServing};
 use crate::driver::{self, Registry};
 use crate::sim::ehr::{self, EhrOptions, Mix, Script};
 use crate::sim::files;
@@ -25,7 +26,7 @@ use crate::sim::instrument::line::Line;
 use crate::sim::instrument::results::Shape;
 use crate::sim::instrument::{self, Ledger, Settings, Summary};
 use crate::sim::transcript;
-use crate::tls::{self, ClientTls, ServerTls};
+use crate::tls;
 use crate::wire::{Protocol, astm};
 
 /// Ledger lines that may wait for the disk.
@@ -221,18 +222,8 @@ struct LineArgs {
     /// Speed of the serial device
     #[arg(long, value_name = "BAUD", default_value_t = 9600)]
     baud: u32,
-    /// Dial with TLS and trust the authorities in this PEM file
-    #[arg(long, value_name = "FILE", requires = "connect")]
-    tls_ca: Option<PathBuf>,
-    /// Name the gateway's certificate must carry; left out, the host dialled
-    #[arg(long, value_name = "NAME", requires = "tls_ca")]
-    tls_name: Option<String>,
-    /// Our certificate, for gateways that ask for one
-    #[arg(long, value_name = "FILE", requires_all = ["tls_ca", "tls_key"])]
-    tls_cert: Option<PathBuf>,
-    /// Its key
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
-    tls_key: Option<PathBuf>,
+    #[command(flatten)]
+    tls: TlsCalling,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -285,15 +276,8 @@ struct Ehr {
     /// Folder with ServiceRequests and Patients it can be searched for, one JSON file each; they may change at any time
     #[arg(long, value_name = "FOLDER", requires = "fhir")]
     orders: Option<PathBuf>,
-    /// Serve TLS with this certificate
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
-    tls_cert: Option<PathBuf>,
-    /// Its key
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
-    tls_key: Option<PathBuf>,
-    /// Demand client certificates of these authorities
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
-    tls_client_ca: Option<PathBuf>,
+    #[command(flatten)]
+    tls: TlsServing,
     /// How it behaves over time, such as "0:ok,5:down,12:ok" (seconds after the start)
     #[arg(long, value_name = "SCRIPT", default_value = "")]
     script: Script,
@@ -417,6 +401,9 @@ impl Instrument {
 impl LineArgs {
     fn line(&self) -> anyhow::Result<Line> {
         let Plugs { connect, listen, device, pty } = &self.plugs;
+        if connect.is_none() && self.tls.client().is_some() {
+            bail!("--tls-ca needs --connect");
+        }
         match (connect, listen, device, pty) {
             (Some(address), ..) => self.dial(address),
             (_, Some(address), ..) => Ok(Line::Listen(address.clone())),
@@ -428,15 +415,7 @@ impl LineArgs {
 
     fn dial(&self, address: &str) -> anyhow::Result<Line> {
         let address = address.to_owned();
-        if self.tls_ca.is_none() {
-            return Ok(Line::Connect(address));
-        }
-        let config = ClientTls {
-            ca: self.tls_ca.clone(),
-            server_name: self.tls_name.clone(),
-            cert: self.tls_cert.clone(),
-            key: self.tls_key.clone(),
-        };
+        let Some(config) = self.tls.client() else { return Ok(Line::Connect(address)) };
         let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
         let name = config.name_for(host)?;
         let tls = Arc::clone(&tls::client(&config)?);
@@ -446,13 +425,11 @@ impl LineArgs {
 
 impl Ehr {
     async fn execute(self) -> anyhow::Result<ExitCode> {
-        let tls =
-            self.tls_cert.zip(self.tls_key).map(|(cert, key)| ServerTls { cert, key, client_ca: self.tls_client_ca });
         let options = EhrOptions {
             mllp: self.mllp,
             fhir: self.fhir,
             orders: self.orders,
-            tls,
+            tls: self.tls.server(),
             ledger: self.ledger,
             script: self.script,
             mix: self.mix,

@@ -8,12 +8,12 @@ use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use tokio::sync::{mpsc, watch};
 
+use super::super::tls::TlsCalling;
 use super::{LEDGER_QUEUE, keep_ledger, progress};
 use crate::delivery::dicom::association::Peer;
 use crate::sim::modality::exam::{EDGE_DEFAULT, Kind};
 use crate::sim::modality::fault::Faults;
 use crate::sim::modality::{self, Settings, Stored, Summary};
-use crate::tls::ClientTls;
 
 /// Send examinations as an ultrasound machine or a CT would, over DICOM.
 ///
@@ -69,15 +69,8 @@ pub(super) struct Modality {
     /// Seconds to wait for an answer
     #[arg(long, value_name = "N", default_value_t = 30)]
     timeout: u64,
-    /// Speak TLS and trust the authorities in this PEM file
-    #[arg(long, value_name = "FILE")]
-    tls_ca: Option<PathBuf>,
-    /// Our certificate, for gateways that ask for one
-    #[arg(long, value_name = "FILE", requires_all = ["tls_ca", "tls_key"])]
-    tls_cert: Option<PathBuf>,
-    /// Its key
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
-    tls_key: Option<PathBuf>,
+    #[command(flatten)]
+    tls: TlsCalling,
     /// Append one JSON line for each object that was stored
     #[arg(long, value_name = "FILE")]
     ledger: Option<PathBuf>,
@@ -127,18 +120,12 @@ impl Modality {
         }
         let (host, port) =
             self.address.rsplit_once(':').with_context(|| format!("{} is no HOST:PORT", self.address))?;
-        let tls = self.tls_ca.clone().map(|ca| ClientTls {
-            ca: Some(ca),
-            server_name: None,
-            cert: self.tls_cert.clone(),
-            key: self.tls_key.clone(),
-        });
         let limit = Duration::from_secs(self.timeout);
         Ok(Settings {
             peer: Peer {
                 host: host.trim_matches(['[', ']']).to_owned(),
                 port: port.parse().with_context(|| format!("{} is no HOST:PORT", self.address))?,
-                tls,
+                tls: self.tls.client(),
                 called_ae_title: self.called.clone(),
                 calling_ae_title: self.calling.clone(),
                 connect_timeout: limit,

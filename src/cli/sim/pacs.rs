@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
+use super::super::tls::TlsServing;
 use crate::sim::pacs::{self, Commitment, Mix, Options, Rejection};
-use crate::tls::ServerTls;
 
 /// Receive images as a PACS would, over DICOM, and misbehave on request.
 #[derive(Debug, Args)]
@@ -29,6 +29,9 @@ pub(super) struct Pacs {
     /// Refuse this SOP class or transfer syntax (may be given several times)
     #[arg(long, value_name = "UID")]
     refuse: Vec<String>,
+    /// Abort associations that propose this SOP class or transfer syntax (may be given several times)
+    #[arg(long, value_name = "UID")]
+    abort_on: Vec<String>,
     /// Reject so many associations first, as busy
     #[arg(long, value_name = "N", default_value_t = 0)]
     reject: usize,
@@ -47,15 +50,8 @@ pub(super) struct Pacs {
     /// Same seed, same misbehaviour
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// Speak TLS with this certificate
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
-    tls_cert: Option<PathBuf>,
-    /// Its key
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
-    tls_key: Option<PathBuf>,
-    /// Insist on certificates of this authority
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
-    tls_client_ca: Option<PathBuf>,
+    #[command(flatten)]
+    tls: TlsServing,
     /// Stop after so many seconds
     #[arg(long, value_name = "N")]
     seconds: Option<u64>,
@@ -79,14 +75,13 @@ impl Pacs {
         if let Some(store) = &self.store {
             std::fs::create_dir_all(store).with_context(|| format!("cannot use {}", store.display()))?;
         }
-        let tls =
-            self.tls_cert.zip(self.tls_key).map(|(cert, key)| ServerTls { cert, key, client_ca: self.tls_client_ca });
         let options = Options {
             listen: self.address,
-            tls,
+            tls: self.tls.server(),
             store: self.store,
             rejects: vec![Rejection::Congestion; self.reject],
             refuses: self.refuse,
+            aborts_on: self.abort_on,
             pdu_max: self.pdu_max,
             mix: self.mix,
             seed: self.seed,

@@ -4,9 +4,9 @@
 //! instance in custody -> its head -> where it belongs, where it goes -> COMMIT (rows, outbox references) -> delivery
 //! ```
 //!
-//! Images go to every destination whose routing takes them, as they came: the outbox holds a reference to the file. One
-//! whose head cannot be read is kept, and goes where no routing rule asks for what it does not say. In the loss account
-//! an instance is one result.
+//! Images go to every destination whose routing takes them: the outbox holds a reference to the file, and what a
+//! destination gets other than it came is changed on its way there. One whose head cannot be read is kept, and goes where
+//! no routing rule asks for what it does not say. In the loss account an instance is one result.
 //!
 //! | file | what |
 //! |---|---|
@@ -22,16 +22,20 @@ mod study;
 
 use crate::delivery;
 use crate::journal::{Entry, Filing, Instance, Journal, JournalError, Reader};
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 
 /// Where images and studies are made ready for the destinations.
 pub struct Desk {
     destinations: Vec<delivery::Config>,
+    /// Links of which it was told that an image of theirs goes nowhere.
+    unrouted: RefCell<BTreeSet<String>>,
 }
 
 impl Desk {
     /// A desk for these destinations.
     pub fn new(destinations: &[delivery::Config]) -> Self {
-        Desk { destinations: destinations.to_vec() }
+        Desk { destinations: destinations.to_vec(), unrouted: RefCell::default() }
     }
 
     /// The outcome of an entry that is an instance; `None` when its file is lost, which sets the entry aside.
@@ -44,7 +48,24 @@ impl Desk {
                 reader.set_damaged(entry.id);
                 Ok(None)
             }
-            filing => filing.map(Some),
+            filing => {
+                let filing = filing?;
+                self.tell_unrouted(entry, &filing);
+                Ok(Some(filing))
+            }
+        }
+    }
+
+    /// Warns of the first image of each link that no destination takes.
+    fn tell_unrouted(&self, entry: &Entry, filing: &Filing) {
+        let is_unrouted = filing.reports.iter().all(|r| r.outbox.is_empty() && r.repeat_of.is_none());
+        if is_unrouted && self.unrouted.borrow_mut().insert(entry.link.clone()) {
+            tracing::warn!(
+                link = entry.link,
+                entry = entry.id.0,
+                "no destination takes this image, and perhaps others: they are kept for retention_days and then removed; \
+                 see what [[destination]] says of links, modalities, body_parts and study_descriptions"
+            );
         }
     }
 

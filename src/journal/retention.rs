@@ -1,5 +1,8 @@
 //! Retention: what is delivered goes, first by age and sooner when space is short; what is not delivered never goes.
 //!
+//! An image that no destination takes is as old as any other before it goes, however short space is: nobody else may have
+//! it, and a route that was forgotten can still be added. Until then a person is told (`imaging`).
+//!
 //! Works in small slices between other commands, so that an acknowledgement never waits for it. Freed pages are
 //! overwritten (`secure_delete`) and reused; the file itself does not shrink.
 
@@ -50,11 +53,12 @@ impl Sweep {
         if self.remover.as_ref().is_some_and(|remover| !remover.is_finished()) {
             return Ok(false);
         }
+        let old = desk.now_ms.saturating_sub(self.keep_ms);
         let before = match level {
-            Level::Ample => desk.now_ms.saturating_sub(self.keep_ms),
+            Level::Ample => old,
             Level::Tight | Level::Full => i64::MAX,
         };
-        let (entries, last) = self.removable(desk, before)?;
+        let (entries, last) = self.removable(desk, before, old)?;
         self.after = last;
         let rotate = self.rotation_due(desk)?;
         let orders_before = desk.now_ms.saturating_sub(self.orders_ms);
@@ -94,8 +98,9 @@ impl Sweep {
         self.remover = std::thread::Builder::new().name("retention".to_string()).spawn(remove).ok();
     }
 
-    /// Entries of the next slice that nothing needs any more, and where the slice after it starts.
-    fn removable(&self, desk: &Desk<'_>, before_ms: i64) -> Result<(Vec<i64>, i64), JournalError> {
+    /// Entries of the next slice from before this time that nothing needs any more, and where the slice after it starts.
+    /// Images that went nowhere must be from before `old_ms`.
+    fn removable(&self, desk: &Desk<'_>, before_ms: i64, old_ms: i64) -> Result<(Vec<i64>, i64), JournalError> {
         let mut statement = desk.conn.prepare_cached(
             "SELECT e.id, e.state IN (?3, ?6) AND e.received_ms < ?2
                AND NOT EXISTS (SELECT 1 FROM work_order w WHERE w.entry = e.id)
@@ -108,11 +113,16 @@ impl Sweep {
                                WHERE r.entry = e.id AND (d.pending > 0 OR d.parked > 0))
                AND NOT EXISTS (SELECT 1 FROM instance i JOIN series s ON s.id = i.series JOIN study t ON t.id = s.study
                                WHERE i.entry = e.id AND (t.state = 0 OR t.changed_ms >= ?2))
+               AND NOT (e.received_ms >= ?7
+                        AND EXISTS (SELECT 1 FROM instance i WHERE i.entry = e.id)
+                        AND EXISTS (SELECT 1 FROM report r
+                                    WHERE r.id = (SELECT min(id) FROM report WHERE entry = e.id)
+                                      AND r.repeat_of IS NULL
+                                      AND NOT EXISTS (SELECT 1 FROM dispatch d WHERE d.report = r.id)))
              FROM entry e WHERE e.id > ?1 ORDER BY e.id LIMIT ?5",
         )?;
-        let rows = statement.query_map((self.after, before_ms, INTERPRETED, RELEASED, SLICE as i64, ORDERS), |r| {
-            Ok((r.get::<_, i64>(0)?, r.get::<_, bool>(1)?))
-        })?;
+        let bounds = (self.after, before_ms, INTERPRETED, RELEASED, SLICE as i64, ORDERS, old_ms);
+        let rows = statement.query_map(bounds, |r| Ok((r.get::<_, i64>(0)?, r.get::<_, bool>(1)?)))?;
         let (mut removable, mut last, mut seen) = (Vec::new(), 0, 0);
         for row in rows {
             let (id, free) = row?;

@@ -211,6 +211,35 @@ fn a_delivered_image_goes_with_its_file_when_it_is_old_and_a_waiting_one_stays()
     assert!(reader.verify(|_, _| {}).unwrap().is_sound());
 }
 
+#[test]
+fn i7_an_image_that_went_nowhere_stays_its_time_however_short_space_is() {
+    let mut bench = Bench::new();
+    for (uid, is_routed) in [("1.2.1", false), ("1.2.2", true)] {
+        let entry = bench.store(uid, &vec![b'x'; 450_000]).unwrap().entry;
+        let mut filing = filing(entry, &["lane"], 0);
+        if !is_routed {
+            filing.reports[0].outbox.clear();
+        }
+        bench.journal.file(filing).unwrap();
+    }
+    let row = bench.claim(1).remove(0);
+    bench.deliver(row.id);
+    let there = |bench: &Bench| {
+        let reader = bench.journal.reader().unwrap();
+        ["1.2.1", "1.2.2"].map(|uid| reader.instances_of(uid).unwrap().len())
+    };
+    for (quota_mb, retention_days, left) in [(1, 7, [1, 0]), (0, 0, [0, 0])] {
+        bench.journal.clone().close();
+        (bench.config.quota_mb, bench.config.retention_days) = (quota_mb, retention_days);
+        bench = bench.restart();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while there(&bench) != left && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(there(&bench), left, "kept for {retention_days} days in {quota_mb} MB");
+    }
+}
+
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig { cases: 20, ..Default::default() })]
 

@@ -23,6 +23,7 @@ pub mod rules;
 pub mod run;
 pub mod sim;
 pub mod tap;
+mod tls;
 
 use crate::config::LoadError;
 use clap::builder::Styles;

@@ -15,6 +15,8 @@ mod end_to_end;
 mod feed;
 #[path = "dicom/forward.rs"]
 mod forward;
+#[path = "dicom/forwarding.rs"]
+mod forwarding;
 #[path = "dicom/listing.rs"]
 mod listing;
 #[path = "dicom/orders.rs"]
@@ -47,5 +49,7 @@ mod mapping;
 mod meaning;
 #[path = "dicom/mutated.rs"]
 mod mutated;
+#[path = "dicom/web.rs"]
+mod web;
 #[path = "dicom/worklist.rs"]
 mod worklist;

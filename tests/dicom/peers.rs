@@ -78,6 +78,13 @@ impl Running {
         Running(command.stdin(Stdio::null()).spawn().unwrap())
     }
 
+    /// The most memory it ever had, in kB.
+    pub fn peak_kb(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
     /// True when it ended by itself.
     pub fn has_ended(&mut self) -> bool {
         self.0.try_wait().unwrap().is_some()
@@ -192,7 +199,7 @@ impl Orthanc {
         if !found {
             println!("left out: {what} (no orthanc-dicomweb here)");
         }
-        found.then(|| format!("http://127.0.0.1:{}/dicom-web", self.http))
+        found.then(|| self.url("dicom-web"))
     }
 
     /// Every instance it holds.
@@ -218,13 +225,25 @@ impl Orthanc {
         self.read(&format!("instances/{}/file", held.id)).await.unwrap()
     }
 
+    /// SOP Instance UIDs in the order in which it took them.
+    pub async fn in_order_of_arrival(&self) -> Vec<String> {
+        let changes = self.get("changes?limit=1000").await.unwrap();
+        let held = self.held().await;
+        let new = changes["Changes"].as_array().unwrap().iter().filter(|c| c["ChangeType"] == "NewInstance");
+        let uid = |id: &Value| held.iter().find(|h| id == h.id.as_str()).unwrap().sop_instance_uid.clone();
+        new.map(|change| uid(&change["ID"])).collect()
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}/{path}", self.http)
+    }
+
     async fn get(&self, path: &str) -> Option<Value> {
         serde_json::from_slice(&self.read(path).await?).ok()
     }
 
     async fn read(&self, path: &str) -> Option<Vec<u8>> {
-        let url = format!("http://127.0.0.1:{}/{path}", self.http);
-        let answer = self.client.get(url).send().await.ok()?;
+        let answer = self.client.get(self.url(path)).send().await.ok()?;
         if !answer.status().is_success() {
             return None;
         }
@@ -243,12 +262,16 @@ impl StoreScp {
     /// Its AE title.
     pub const AE_TITLE: &str = "STORESCP";
 
-    /// Starts one with these further options, unless it is not installed: then `what` is left out.
+    /// Starts one with these further options, unless it is not installed: then `what` is left out. It takes everything,
+    /// unless an option says what it prefers.
     pub fn start(options: &[&str], what: &str) -> Option<StoreScp> {
         let storescp = needed("storescp", what)?;
         let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
         let mut command = Command::new(storescp);
-        command.args(["--fork", "--bit-preserving", "--accept-all", "-aet", StoreScp::AE_TITLE, "-od"]);
+        if !options.iter().any(|option| option.starts_with("--prefer")) {
+            command.arg("--accept-all");
+        }
+        command.args(["--fork", "--bit-preserving", "-aet", StoreScp::AE_TITLE, "-od"]);
         command.arg(dir.path()).args(options).arg(port.to_string());
         command.env("TCP_NODELAY", "1").stdout(Stdio::null()).stderr(Stdio::null());
         let running = Running::start(&mut command);
@@ -258,6 +281,11 @@ impl StoreScp {
 
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Removes what it wrote.
+    pub fn forget(&self) {
+        self.files().iter().for_each(|file| std::fs::remove_file(file).unwrap());
     }
 
     /// The files it wrote.

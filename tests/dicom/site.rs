@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::peers::{Running, free_port, until};
+use crate::peers::{Running, afferent, free_port, until};
 use afferent::control;
+use serde_json::Value;
 
 /// The AE title of the gateway.
 pub const AE_TITLE: &str = "AFFERENT";
@@ -53,6 +54,30 @@ impl Site {
         command.env_remove("AFFERENT_LOG").env_remove("RUST_LOG").env_remove("JOURNAL_STREAM");
         self.gateway = Some(Running::start(&mut command));
         until("the gateway answers", || control::request(&self.data(), &control::Request::Health).is_ok());
+    }
+
+    /// The most memory the gateway ever had since it was started, in kB.
+    pub fn peak_kb(&self) -> u64 {
+        self.gateway.as_ref().unwrap().peak_kb()
+    }
+
+    /// These `[[destination]]` tables from the next start on.
+    pub fn reconfigure(&mut self, destinations: &str) {
+        self.destinations = destinations.to_owned();
+    }
+
+    /// The loss account.
+    pub fn account(&self) -> Value {
+        let told = afferent(&["journal", "--data", self.data().to_str().unwrap(), "--json", "stats"]);
+        serde_json::from_slice::<Value>(&told.stdout).unwrap()["account"].take()
+    }
+
+    /// Waits until nothing is on the way or waits for a person.
+    pub fn everything_is_delivered(&self) {
+        until("everything is delivered", || {
+            let account = self.account();
+            account["received"] != 0 && account["received"] == account["delivered"]
+        });
     }
 
     /// Ends the gateway as a power cut would.

@@ -75,6 +75,7 @@ pub fn check(config: &Config, scene: &Scene<'_>) -> Vec<Fault> {
     for (index, destination) in config.destinations.iter().enumerate() {
         checks.destination(destination, &format!("destination[{index}]"));
         checks.destination_links(destination, config, &format!("destination[{index}]"));
+        checks.order_status(destination, config, &format!("destination[{index}]"));
     }
     checks.dicom(config);
     checks.rules(config);

@@ -332,6 +332,9 @@ fn modalities_need_no_link_and_are_links_by_name() {
     assert_eq!(config.dicom.unwrap().associations_max, 64);
     assert_eq!(config.modalities[0].name, "echo-1");
     one(faults(&IMAGES.replace("\"dicom\"]", "\"echo-2\"]")), 11, &["no such link", "echo-1"]);
+    let told = format!("{IMAGES}order_status = [\"ris\"]\n");
+    one(faults(&told), 12, &["no orders come from there"]);
+    assert_eq!(faults(&format!("{told}[[orders]]\nname = \"ris\"\nlisten = \"127.0.0.1:4100\"\n")), []);
 }
 
 #[test]

@@ -88,9 +88,10 @@ pub struct Config {
     /// Whether it is also told what modalities say of their performed steps (MPPS: N-CREATE, N-SET), of those modalities
     /// whose images go here (dicom).
     pub mpps: bool,
-    /// Whether it is told where its imaging orders stand when modalities begin, complete or discontinue them (MPPS): an
-    /// ORM, or from version 2.5.1 on an OMI or OMG, with ORC-1 SC (mllp).
-    pub order_status: bool,
+    /// Names of the `[[orders]]` and `[[order_feed]]` whose imaging orders are its own: it is told where they stand when
+    /// modalities begin, complete or discontinue them (MPPS), with an ORM, or from version 2.5.1 on an OMI or OMG, with
+    /// ORC-1 SC (mllp).
+    pub order_status: Vec<String>,
     /// Whether the images of a study are sent in the order in which they came: "any" or "study" (dicom, stow). In order
     /// a study takes one connection at a time, and an image that has to wait holds up its study.
     pub order: Order,
@@ -417,7 +418,7 @@ impl Default for Config {
             body_parts: Vec::new(),
             study_descriptions: Vec::new(),
             mpps: false,
-            order_status: true,
+            order_status: Vec::new(),
             order: Order::default(),
             bandwidth_kb_s: 0,
             windows: Vec::new(),

@@ -3,17 +3,18 @@
 //! | | EHR (`order_status`) | PACS (`mpps = true`) |
 //! |---|---|---|
 //! | N-CREATE IN PROGRESS | order IP | N-CREATE, as it came |
-//! | N-SET COMPLETED | order CM once all its steps are done | N-SET, as it came |
-//! | N-SET DISCONTINUED | order DC | N-SET, as it came |
+//! | N-SET COMPLETED | order CM once all its steps are done, IP before | N-SET, as it came |
+//! | N-SET DISCONTINUED | order DC when nothing of it is done and no other step of the study runs, else IP | N-SET, as it came |
 //! | any other N-SET | nothing | N-SET, as it came |
 //!
-//! Both go through the outbox. What is told of one order is a lane, and so is a step (invariant I6): no N-SET overtakes
-//! its N-CREATE. The EHR is not told twice in a row where an order stands. In FHIR it owns its ServiceRequest and is told
+//! Once an order is complete nothing takes that back: more may be done for its study. Both go through the outbox. What is
+//! told of one order is a lane, whichever modalities do it, and so is a step (invariant I6): no N-SET overtakes its
+//! N-CREATE. The EHR is not told twice in a row where an order stands. In FHIR it owns its ServiceRequest and is told
 //! nothing.
 
 use crate::clinical::imaging::{DicomTime, ImagingRequest, Series, Study};
 use crate::clinical::performed_step::AnsweredStep;
-use crate::clinical::{PerformedStatus, PerformedStep};
+use crate::clinical::{OrderStatus, PerformedStatus, PerformedStep, Phi};
 use crate::delivery;
 use crate::delivery::config::{Lane, Routed};
 use crate::journal::{Entry, FiledReport, Filing, JournalError, Lookup, NewOutbound, Reader, StoredOrder, WorkOrderId};
@@ -25,6 +26,9 @@ use serde_json::json;
 
 /// What reads the requests, and its version.
 const READER: &str = "mpps@1";
+
+/// A destination that cannot be told, and why.
+type Uncarried = (String, MapError);
 
 /// Where requests about performed steps are made ready for the destinations.
 pub struct Desk {
@@ -51,25 +55,37 @@ impl Desk {
     pub fn file(&self, reader: &Reader, entry: &Entry, request: &Kept) -> Result<Filing, JournalError> {
         let (mut reports, mut refused) = (Vec::new(), Vec::new());
         // One that is not there any more went with its orders.
-        if let Some(step) = reader.performed_step(&request.sop_instance_uid)? {
-            reports.push(self.forward(entry, request, &step));
-            let mut told: Vec<WorkOrderId> = Vec::new();
-            for (order, answered) in orders_of(reader, &step)? {
-                let Some(status) = status(entry, request, &step, &order) else { break };
-                if !told.contains(&order.id) {
-                    told.push(order.id);
-                    match self.tell(reader, entry, &step, &order, answered, status)? {
-                        Ok(report) => reports.push(report),
-                        Err(error) => {
+        match reader.performed_step(&request.sop_instance_uid) {
+            Ok(None) => {}
+            Ok(Some(step)) => {
+                reports.push(self.forward(entry, request, &step));
+                let mut told: Vec<WorkOrderId> = Vec::new();
+                for (order, answered) in orders_of(reader, &step)? {
+                    let Some(status) = status(reader, entry, request, &step, &order)? else { break };
+                    if !told.contains(&order.id) {
+                        told.push(order.id);
+                        let (report, uncarried) = self.tell(reader, entry, &step, &order, answered, status)?;
+                        reports.push(report);
+                        for (destination, error) in uncarried {
                             tracing::error!(
                                 entry = entry.id.0,
-                                "the EHR cannot be told where an order stands: {error}"
+                                destination,
+                                "cannot be told where an order stands: {error}"
                             );
-                            refused.push((1, format!("the EHR cannot be told where its order stands: {error}")));
+                            refused.push((1, format!("{destination} cannot be told where its order stands: {error}")));
                         }
                     }
                 }
             }
+            // What else waits goes on.
+            Err(JournalError::Damaged) => {
+                tracing::error!(
+                    entry = entry.id.0,
+                    "nobody is told of a performed step: what is kept of it is damaged"
+                );
+                refused.push((1, "what is kept of the performed step is damaged".to_string()));
+            }
+            Err(error) => return Err(error),
         }
         Ok(Filing {
             entry: entry.id,
@@ -113,7 +129,7 @@ impl Desk {
         report(entry, subject, entry.raw.clone(), kept.to_string(), lookups, outbox)
     }
 
-    /// Tells the EHR where an order stands.
+    /// Tells the EHRs where an order stands; and which of them cannot be told, and why.
     fn tell(
         &self,
         reader: &Reader,
@@ -122,24 +138,25 @@ impl Desk {
         order: &StoredOrder,
         answered: &AnsweredStep,
         status: ImagingOrderStatus,
-    ) -> Result<Result<FiledReport, MapError>, JournalError> {
+    ) -> Result<(FiledReport, Vec<Uncarried>), JournalError> {
         let number = order.order.number();
-        let named = [number.id.expose(), &number.namespace, &answered.study_instance_uid].join("\u{1f}");
-        let subject = format!("order status\u{1f}{named}").into_bytes();
-        let content = format!("{status:?}").into_bytes();
-        let latest = reader.latest_of(&entry.link, &subject)?;
-        let repeat_of = latest.filter(|latest| latest.same_content(&content) && !latest.is_of(entry.id));
-        let outbox = match &repeat_of {
-            Some(_) => Vec::new(),
-            None => match self.messages(entry, step, order, answered, status, &named) {
-                Ok(outbox) => outbox,
-                Err(error) => return Ok(Err(error)),
-            },
+        let named = [&order.source, number.id.expose(), &number.namespace].join("\u{1f}");
+        let subject = [FiledReport::OF_EVERY_LINK, b"order status\x1f", named.as_bytes()].concat();
+        let content = content_of(status);
+        let is_complete = order.status == OrderStatus::Done;
+        let latest = reader.latest_of(&entry.link, &subject)?.filter(|latest| !latest.is_of(entry.id));
+        let repeat_of = latest.filter(|latest| {
+            let is_told = |status| latest.same_content(&content_of(status));
+            is_told(status) || is_complete && is_told(ImagingOrderStatus::Completed)
+        });
+        let (outbox, uncarried) = match &repeat_of {
+            Some(_) => (Vec::new(), Vec::new()),
+            None => self.messages(entry, step, order, answered, status, &named),
         };
         let kept = json!({ "step": step.sop_instance_uid, "study": answered.study_instance_uid, "order": status });
         let mut filed = report(entry, subject, content, kept.to_string(), Vec::new(), outbox);
         filed.repeat_of = repeat_of.map(|latest| latest.report);
-        Ok(Ok(filed))
+        Ok((filed, uncarried))
     }
 
     fn messages(
@@ -150,8 +167,11 @@ impl Desk {
         answered: &AnsweredStep,
         status: ImagingOrderStatus,
         named: &str,
-    ) -> Result<Vec<NewOutbound>, MapError> {
-        let request = ImagingRequest::of(&order.order, &answered.study_instance_uid);
+    ) -> (Vec<NewOutbound>, Vec<Uncarried>) {
+        let mut request = ImagingRequest::of(&order.order, &answered.study_instance_uid);
+        if let Some(request) = request.as_mut().filter(|_| !answered.step_id.is_empty()) {
+            request.scheduled_procedure_step_id = Phi::new(answered.step_id.as_str());
+        }
         let study = Study {
             instance_uid: answered.study_instance_uid.clone(),
             started: DicomTime::from_date_time(&step.start),
@@ -168,8 +188,8 @@ impl Desk {
             zone: &self.zone,
         };
         let made = jiff::Timestamp::from_millisecond(entry.received_at_ms).unwrap_or_default();
-        let mut rows = Vec::new();
-        for destination in self.destinations.iter().filter(|d| d.takes_order_status(&entry.link)) {
+        let (mut rows, mut uncarried) = (Vec::new(), Vec::new());
+        for destination in self.destinations.iter().filter(|d| d.takes_order_status(&entry.link, &order.source)) {
             let message_id = message_id(&[
                 self.gateway.as_bytes(),
                 destination.name.as_bytes(),
@@ -185,8 +205,13 @@ impl Desk {
                 link: entry.link.clone(),
                 made: made.to_zoned(jiff::tz::TimeZone::UTC),
             };
-            let Some(body) = order_status(&facts, status, &destination.target(&self.gateway), &origin)? else {
-                continue;
+            let body = match order_status(&facts, status, &destination.target(&self.gateway), &origin) {
+                Ok(Some(body)) => body,
+                Ok(None) => continue,
+                Err(error) => {
+                    uncarried.push((destination.name.clone(), error));
+                    continue;
+                }
             };
             let lane = match destination.lane {
                 Lane::Specimen => named,
@@ -196,7 +221,7 @@ impl Desk {
             let (destination, lane) = (destination.name.clone(), lane.to_string());
             rows.push(NewOutbound { destination, lane, message_id, body, results: 0 });
         }
-        Ok(rows)
+        (rows, uncarried)
     }
 }
 
@@ -221,14 +246,29 @@ fn orders_of<'s>(
 
 /// Where an order stands after a request; `None` when the request says nothing about it. Who has an entry interpreted
 /// again wants what is true now.
-fn status(entry: &Entry, request: &Kept, step: &PerformedStep, order: &StoredOrder) -> Option<ImagingOrderStatus> {
+fn status(
+    reader: &Reader,
+    entry: &Entry,
+    request: &Kept,
+    step: &PerformedStep,
+    order: &StoredOrder,
+) -> Result<Option<ImagingOrderStatus>, JournalError> {
     let said = || PerformedStatus::from_dicom(&request.data_set.first(tags::PERFORMED_PROCEDURE_STEP_STATUS));
-    let status = if entry.replays > 0 { Some(step.status) } else { said() };
-    Some(match status? {
+    let said = if entry.replays > 0 { Some(step.status) } else { said() };
+    let Some(said) = said else { return Ok(None) };
+    Ok(Some(match said {
         PerformedStatus::Completed if !order.status.is_open() => ImagingOrderStatus::Completed,
+        PerformedStatus::Discontinued if order.status == OrderStatus::Done => ImagingOrderStatus::Completed,
         PerformedStatus::InProgress | PerformedStatus::Completed => ImagingOrderStatus::InProgress,
-        PerformedStatus::Discontinued => ImagingOrderStatus::Discontinued,
-    })
+        PerformedStatus::Discontinued => {
+            let goes_on = !reader.steps_done(order.id)?.is_empty() || reader.other_step_runs(step)?;
+            if goes_on { ImagingOrderStatus::InProgress } else { ImagingOrderStatus::Discontinued }
+        }
+    }))
+}
+
+fn content_of(status: ImagingOrderStatus) -> Vec<u8> {
+    format!("{status:?}").into_bytes()
 }
 
 /// What is filed of a request. It carries no result, so the loss account does not know it.

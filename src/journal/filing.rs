@@ -4,7 +4,7 @@ use super::account::{self, Bucket};
 use super::custody::{DAMAGED, INTERPRETED, WAITING};
 use super::desk::Desk;
 use super::error::JournalError;
-use super::seal::Place;
+use super::seal::{Place, Seal};
 use super::types::{
     Answered, Filed, FiledReport, Filing, Grounds, HoldId, Lookup, NewOutbound, ReleaseFiling, ReleaseOutcome, ReportId,
 };
@@ -185,6 +185,12 @@ fn cover_earlier(desk: &mut Desk<'_>, entry: i64) -> Result<(), JournalError> {
     close_holds(desk, &holds, COVERED, "interpreted again").map(drop)
 }
 
+/// What a report is about, as it is stored: the key within its link, or within the box.
+pub(super) fn subject(seal: &Seal, link: &str, key: &[u8]) -> i64 {
+    let link = if key.starts_with(FiledReport::OF_EVERY_LINK) { "" } else { link };
+    seal.hash("subject", &[link.as_bytes(), key])
+}
+
 pub(super) fn file_report(
     desk: &mut Desk<'_>,
     entry: i64,
@@ -194,7 +200,7 @@ pub(super) fn file_report(
     report: &FiledReport,
     filed: &mut Filed,
 ) -> Result<ReportId, JournalError> {
-    let subject = desk.seal.hash("subject", &[link.as_bytes(), &report.subject_key]);
+    let subject = subject(desk.seal, link, &report.subject_key);
     let content = desk.seal.digest("content", &[&report.content_key]);
     desk.conn
         .prepare_cached(

@@ -2,6 +2,7 @@
 //! opened only here, kept as long as the journal keeps entries.
 
 use super::error::JournalError;
+use super::filing;
 use super::reader::Reader;
 use super::seal::Place;
 use super::types::{Entry, EntryId, HoldId, Lookup, ReportId};
@@ -95,7 +96,7 @@ impl Reader {
     /// True when results of a newer entry about the same subject were sent: what is older may not follow them
     /// (invariant I6). Also true when entries that came later are removed already: nobody knows whose they were.
     pub fn was_overtaken(&self, entry: EntryId, link: &str, subject_key: &[u8]) -> Result<bool, JournalError> {
-        let subject = self.seal.hash("subject", &[link.as_bytes(), subject_key]);
+        let subject = filing::subject(&self.seal, link, subject_key);
         let found = self
             .conn
             .prepare_cached(

@@ -84,6 +84,33 @@ impl Reader {
     pub fn performed_step(&self, sop_instance_uid: &str) -> Result<Option<PerformedStep>, JournalError> {
         Ok(by_uid(&self.conn, &self.seal, sop_instance_uid)?.map(|(_, step)| step))
     }
+
+    /// True while another step of one of its studies is in progress. Reads the steps that are; one that cannot be read
+    /// counts for none.
+    pub fn other_step_runs(&self, of: &PerformedStep) -> Result<bool, JournalError> {
+        let studies = |step: &PerformedStep| {
+            step.scheduled
+                .iter()
+                .map(|s| s.study_instance_uid.clone())
+                .filter(|uid| !uid.is_empty())
+                .collect::<Vec<_>>()
+        };
+        let asked = studies(of);
+        let mut statement = self.conn.prepare_cached("SELECT id, json FROM performed_step WHERE state = ?1")?;
+        let mut rows = statement.query([number(PerformedStatus::InProgress)])?;
+        while let Some(row) = rows.next()? {
+            let (id, sealed): (i64, Vec<u8>) = (row.get(0)?, row.get(1)?);
+            let plain = match self.seal.open(&self.conn, Place::PerformedStep, id, &sealed) {
+                Err(JournalError::Damaged) => continue,
+                opened => opened?,
+            };
+            let Ok(step) = serde_json::from_slice::<PerformedStep>(&plain) else { continue };
+            if step.sop_instance_uid != of.sop_instance_uid && studies(&step).iter().any(|uid| asked.contains(uid)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
 }
 
 fn by_uid(conn: &Connection, seal: &Seal, uid: &str) -> Result<Option<(i64, PerformedStep)>, JournalError> {

@@ -1,11 +1,10 @@
 //! Reading beside the writer: a connection of its own that can change nothing.
 
-use super::custody;
 use super::error::{JournalError, OpenError};
 use super::filing::RELEASED;
 use super::seal::{OuterKey, Place, Seal};
 use super::types::{Entry, EntryId, HoldId, Latest, Lookup, Released, ReportId};
-use super::{Commands, Config, schema};
+use super::{Commands, Config, custody, filing, schema};
 use rusqlite::{Connection, OptionalExtension};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -85,7 +84,7 @@ impl Reader {
 
     /// The report last filed about a subject of a link, repeats not counted.
     pub fn latest_of(&self, link: &str, subject_key: &[u8]) -> Result<Option<Latest>, JournalError> {
-        let subject = self.seal.hash("subject", &[link.as_bytes(), subject_key]);
+        let subject = filing::subject(&self.seal, link, subject_key);
         let latest = self
             .conn
             .prepare_cached(

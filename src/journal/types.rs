@@ -163,7 +163,8 @@ pub struct Filing {
 
 /// One report of an entry and what becomes of its results.
 pub struct FiledReport {
-    /// What it is about: link, specimen and tests.
+    /// What it is about: specimen and tests. It is so within its link, unless it begins with
+    /// [`FiledReport::OF_EVERY_LINK`].
     pub subject_key: Vec<u8>,
     /// What it says: values, units, flags, status, but no times.
     pub content_key: Vec<u8>,
@@ -187,6 +188,11 @@ pub struct FiledReport {
     pub answered: Vec<Answered>,
     /// State of the orders this was decided by ([`super::Reader::orders_as_of`]).
     pub orders_as_of: i64,
+}
+
+impl FiledReport {
+    /// A subject key that begins so is about the same thing whatever link tells of it.
+    pub const OF_EVERY_LINK: &[u8] = b"\0box\0";
 }
 
 /// An order that results go out for.

@@ -94,10 +94,10 @@ fn pairs<'t>(told: &'t [(String, String)], number: &str) -> Vec<&'t str> {
 async fn i6_a_step_reaches_the_ehr_and_the_pacs_in_order_and_once_through_outages_and_a_kill() {
     let (ehr_port, orders_port) = (free_port(), free_port());
     // The PACS is another box: it is as strict about performed steps as the Standard.
-    let mut pacs = Site::new("[[destination]]\nname = \"away\"\naddress = \"127.0.0.1:9\"\norder_status = false\n");
+    let mut pacs = Site::new("[[destination]]\nname = \"away\"\naddress = \"127.0.0.1:9\"\n");
     let retry = "retry_min_ms = 50\nretry_max_ms = 500\n";
     let mut site = Site::new(&format!(
-        "[[destination]]\nname = \"ehr\"\naddress = \"127.0.0.1:{ehr_port}\"\n{retry}\
+        "[[destination]]\nname = \"ehr\"\naddress = \"127.0.0.1:{ehr_port}\"\norder_status = [\"ris\"]\n{retry}\
          [[destination]]\nname = \"pacs\"\nprotocol = \"dicom\"\naddress = \"{}\"\ncalled_ae_title = \"{AE_TITLE}\"\n\
          mpps = true\nconnections = 4\n{retry}\
          [[orders]]\nname = \"ris\"\nlisten = \"127.0.0.1:{orders_port}\"\n",

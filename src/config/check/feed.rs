@@ -1,7 +1,8 @@
-//! `[[order_feed]]`: what the settings mean beside the others.
+//! `[[order_feed]]`, and who is told of its orders: what the settings mean beside the others.
 
 use super::Checks;
-use crate::config::Config;
+use crate::config::{Config, Fault};
+use crate::delivery;
 use crate::orders::feed;
 
 impl Checks<'_> {
@@ -18,5 +19,18 @@ impl Checks<'_> {
             self.say(&format!("{path}.name"), message, "orders are known by the name they came under");
         }
         self.server(feed.problems(), feed.tls.as_ref(), feed.oauth.as_ref(), path);
+    }
+
+    /// A name in `order_status` from which no orders come: nobody would be told.
+    pub(super) fn order_status(&mut self, destination: &delivery::Config, config: &Config, path: &str) {
+        let orders = config.orders.iter().map(|orders| orders.name.as_str());
+        let sources: Vec<&str> = orders.chain(config.order_feeds.iter().map(|feed| feed.name.as_str())).collect();
+        for (index, named) in destination.order_status.iter().enumerate() {
+            if !sources.contains(&named.as_str()) {
+                let place = self.value(&format!("{path}.order_status[{index}]"));
+                let message = format!("`order_status` names `{named}`, and no orders come from there");
+                self.faults.push(Fault::setting(place, message).suggest(named, sources.iter().copied()));
+            }
+        }
     }
 }

@@ -54,9 +54,9 @@ impl Config {
         self.protocol == Protocol::Dicom && self.mpps && self.takes_modality(of)
     }
 
-    /// True when it is told where the orders stand that modalities of this link do.
-    pub fn takes_order_status(&self, link: &str) -> bool {
-        self.protocol == Protocol::Mllp && self.order_status && self.names(link)
+    /// True when it is told where the orders of this source stand that modalities of this link do.
+    pub fn takes_order_status(&self, link: &str, source: &str) -> bool {
+        self.protocol == Protocol::Mllp && self.order_status.iter().any(|of| of == source) && self.names(link)
     }
 
     fn takes_modality(&self, of: &Routed<'_>) -> bool {
@@ -225,17 +225,18 @@ mod tests {
     }
 
     #[test]
-    fn performed_steps_go_where_it_is_asked_for_and_order_status_where_results_go() {
+    fn performed_steps_go_where_it_is_asked_for_and_order_status_to_who_ordered() {
         let step = Routed { body_part: "", study_description: "", ..ECHO };
         assert!(!pacs().takes_steps(&step), "many a PACS does not take them");
         let told = Config { mpps: true, body_parts: vec!["CHEST".into()], ..pacs() };
         assert!(told.takes_steps(&step), "a step names no body part");
         assert!(!Config { modalities: vec!["CT".into()], ..told.clone() }.takes_steps(&step));
-        assert!(!told.takes_order_status("echo-1"));
-        let ehr = Config::new("ehr", Protocol::Mllp);
-        assert!(ehr.takes_order_status("echo-1") && !ehr.takes_steps(&step));
-        assert!(!Config { order_status: false, ..ehr.clone() }.takes_order_status("echo-1"));
-        assert!(!Config { links: vec!["chemistry".into()], ..ehr }.takes_order_status("echo-1"));
+        assert!(!told.takes_order_status("echo-1", "ris"));
+        let ehr = Config { order_status: vec!["ris".into()], ..Config::new("ehr", Protocol::Mllp) };
+        assert!(ehr.takes_order_status("echo-1", "ris") && !ehr.takes_steps(&step));
+        assert!(!ehr.takes_order_status("echo-1", "lis"), "another system's order is none of its business");
+        assert!(!Config::new("ehr", Protocol::Mllp).takes_order_status("echo-1", "ris"));
+        assert!(!Config { links: vec!["chemistry".into()], ..ehr }.takes_order_status("echo-1", "ris"));
         assert_eq!(
             keys(&Config { mpps: true, address: Some("[::1]:1".into()), ..Config::default() }),
             ["name", "mpps"]

@@ -30,7 +30,11 @@ impl Bench {
         let journal = Journal::open(data.path(), &crate::journal::Config::default()).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let pacs = delivery::Config { mpps: true, ..delivery::Config::new("pacs", Protocol::Dicom) };
-        let others = [delivery::Config::new("ehr", Protocol::Mllp), delivery::Config::new("fhir", Protocol::Fhir)];
+        let told = |name: &str, of: &str| delivery::Config {
+            order_status: vec![of.to_string()],
+            ..delivery::Config::new(name, Protocol::Mllp)
+        };
+        let others = [told("ehr", "ris"), told("lis", "lis"), delivery::Config::new("fhir", Protocol::Fhir)];
         let destinations = [&[pacs][..], &others].concat();
         let desk = Desk::new("box", &jiff::tz::TimeZone::UTC, &destinations);
         let bytes = b"an order".to_vec();
@@ -42,6 +46,10 @@ impl Bench {
 
     /// A modality says something of the step `name`, which answers this scheduled step.
     fn says(&self, kind: Kind, name: &str, status: &str, scheduled: Option<&str>) {
+        self.says_on("echo-1", kind, name, status, scheduled);
+    }
+
+    fn says_on(&self, link: &str, kind: Kind, name: &str, status: &str, scheduled: Option<&str>) {
         let mut said = DataSet::default();
         if !status.is_empty() {
             said.put_text(tags::PERFORMED_PROCEDURE_STEP_STATUS, VR::CS, status);
@@ -59,7 +67,7 @@ impl Bench {
             calling_ae_title: "VIVID".into(),
             data_set: said.write(Layout::ImplicitLittle),
         };
-        let reply = self.runtime.block_on(mpps::take(&self.journal, "echo-1", kind, &question));
+        let reply = self.runtime.block_on(mpps::take(&self.journal, link, kind, &question));
         assert_eq!(reply.status, SUCCESS);
     }
 
@@ -129,6 +137,48 @@ fn an_order_is_complete_when_all_its_steps_are_and_nothing_is_told_twice() {
     bench.says(Kind::Set, "2.25.2", "COMPLETED", None);
     assert_eq!(bench.told(), ["pacs 2.25.2", "ehr CM"]);
     assert_eq!(bench.told(), Vec::<String>::new(), "filed once");
+}
+
+#[test]
+fn an_order_is_broken_off_when_nobody_goes_on_with_it_and_complete_for_good() {
+    let bench = Bench::new();
+    bench.begins("2.25.1", Some("S-1"));
+    bench.says_on("ct-1", Kind::Create, "2.25.2", "IN PROGRESS", Some("S-2"));
+    assert_eq!(bench.told(), ["pacs 2.25.1", "ehr IP", "pacs 2.25.2"], "once, whichever modality says so");
+    bench.says(Kind::Set, "2.25.1", "DISCONTINUED", None);
+    assert_eq!(bench.told(), ["pacs 2.25.1"], "the other step is under way");
+    bench.says_on("ct-1", Kind::Set, "2.25.2", "DISCONTINUED", None);
+    assert_eq!(bench.told(), ["pacs 2.25.2", "ehr DC"]);
+    bench.begins("2.25.3", Some("S-1"));
+    bench.says(Kind::Set, "2.25.3", "COMPLETED", None);
+    bench.says_on("ct-1", Kind::Create, "2.25.4", "IN PROGRESS", Some("S-2"));
+    bench.says_on("ct-1", Kind::Set, "2.25.4", "DISCONTINUED", None);
+    let pacs = |step: &str| format!("pacs {step}");
+    let told = bench.told();
+    assert_eq!(
+        told.iter().filter(|told| told.starts_with("ehr")).collect::<Vec<_>>(),
+        ["ehr IP"],
+        "one of two is done"
+    );
+    bench.begins("2.25.5", Some("S-2"));
+    bench.says(Kind::Set, "2.25.5", "COMPLETED", None);
+    assert_eq!(bench.told(), [pacs("2.25.5"), pacs("2.25.5"), "ehr CM".to_string()]);
+    bench.begins("2.25.6", Some("S-1"));
+    bench.says(Kind::Set, "2.25.6", "DISCONTINUED", None);
+    assert_eq!(bench.told(), [pacs("2.25.6"), pacs("2.25.6")], "more images do not take it back");
+}
+
+#[test]
+fn the_step_that_was_done_is_the_one_that_is_named() {
+    let bench = Bench::new();
+    bench.begins("2.25.1", Some("S-2"));
+    let reader = bench.journal.reader().unwrap();
+    let entry = reader.pending_entries(1).unwrap().remove(0);
+    let filing = bench.desk.file(&reader, &entry, &bench.desk.request(&entry).unwrap()).unwrap();
+    let row = filing.reports.iter().flat_map(|report| &report.outbox).find(|row| row.destination == "ehr").unwrap();
+    let message = String::from_utf8(row.body.clone()).unwrap();
+    let ipc: Vec<&str> = message.split('\r').find(|line| line.starts_with("IPC")).unwrap().split('|').collect();
+    assert_eq!((ipc[1], ipc[2], ipc[3], ipc[4]), ("A-1", "R-1", STUDY, "S-2"));
 }
 
 #[test]

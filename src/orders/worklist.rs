@@ -97,6 +97,15 @@ impl Worklist {
         }
     }
 
+    /// Reads the orders before anybody asks for them, which takes a moment where there are thousands. Blocks on the
+    /// database.
+    pub fn warm(&self) {
+        let warmed = self.reader.read(|reader| self.candidates(reader, &[]).map(drop));
+        if let Err(error) = warmed {
+            tracing::debug!("the worklist is read when it is asked for: {error}");
+        }
+    }
+
     /// Answers a C-FIND, the last reply included. Blocks on the database.
     pub fn answer(&self, identifier: &[u8], transfer_syntax_uid: &str) -> Vec<Reply> {
         self.answer_on(Timestamp::now().to_zoned(self.zone.clone()).date(), identifier, transfer_syntax_uid)

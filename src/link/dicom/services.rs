@@ -55,7 +55,10 @@ pub struct Services {
 impl Services {
     /// Answers from this journal.
     pub fn new(journal: &Journal, worklist: Worklist) -> Services {
-        Services { journal: journal.clone(), worklist: Arc::new(worklist) }
+        let worklist = Arc::new(worklist);
+        let cold = worklist.clone();
+        tokio::task::spawn_blocking(move || cold.warm());
+        Services { journal: journal.clone(), worklist }
     }
 
     /// The answers to a question, the last one without `more`.

@@ -153,6 +153,7 @@ impl Gateway {
         }
         for settings in &config.order_feeds {
             let feed = orders::Feed::new(settings, journal, &zone, &config.gateway.data);
+            links.push(feed.counters());
             link_tasks.push(tokio::spawn(feed.run(links_stopped.clone())));
         }
         link_tasks.extend(listeners.into_iter().map(|listener| tokio::spawn(listener.serve())));

@@ -81,6 +81,7 @@ impl Doctor {
         let facts = Facts {
             links: config.links.iter().map(|link| (link, of_link(&link.name))).collect(),
             orders: config.orders.iter().map(|orders| (orders, of_link(&orders.name))).collect(),
+            order_feeds: config.order_feeds.iter().map(|feed| (feed, of_link(&feed.name))).collect(),
             destinations: config.destinations.iter().zip(reached).collect(),
             condition,
             free_bytes: journal::free_bytes(data),

@@ -19,7 +19,8 @@ use super::read::service_request::{self, RequestFault};
 use crate::backoff::Backoff;
 use crate::delivery::fhir::Fhir;
 use crate::journal::{Journal, JournalError, OrderChange, OrderOutcome, SharedReader};
-use crate::wire::{Persist, Token};
+use crate::link::LinkCounters;
+use crate::wire::{Event, Persist, Protocol, Token};
 use cursor::Cursor;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -55,6 +56,7 @@ pub struct Feed {
     cursor: Cursor,
     /// What the last round found, by its digest.
     seen: HashSet<[u8; 32]>,
+    counters: Arc<LinkCounters>,
 }
 
 impl Feed {
@@ -68,14 +70,20 @@ impl Feed {
             server: Fhir::new(Arc::new(config.server())),
             cursor: Cursor::open(data, &config.name, Timestamp::now() - first),
             seen: HashSet::new(),
+            // The protocol only says how bytes are shown, and none are.
+            counters: Arc::new(LinkCounters::new(&config.name, Protocol::Lines)),
             config: config.clone(),
         }
+    }
+
+    /// What it counts, for health and people.
+    pub fn counters(&self) -> Arc<LinkCounters> {
+        self.counters.clone()
     }
 
     /// Asks until `stopped` becomes true.
     pub async fn run(mut self, mut stopped: watch::Receiver<bool>) {
         let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX);
-        let feed = self.config.name.clone();
         loop {
             let round = tokio::select! {
                 round = self.round() => round,
@@ -83,19 +91,15 @@ impl Feed {
             };
             let pause = match round {
                 Ok(orders) => {
+                    self.counters.up("the server answers");
                     if orders > 0 {
-                        tracing::info!(feed, orders, "orders came");
+                        tracing::info!(link = self.config.name, orders, "orders came");
                     }
-                    if backoff.failures() > 0 {
-                        tracing::info!(feed, failures = backoff.failures(), "the server answers again");
-                        backoff.succeeded();
-                    }
+                    backoff.succeeded();
                     Duration::from_secs(self.config.poll_s.into())
                 }
                 Err(reason) => {
-                    if backoff.failures() == 0 {
-                        tracing::warn!(feed, reason, "no orders can be fetched");
-                    }
+                    self.counters.down("no orders can be fetched", &reason);
                     backoff.failed()
                 }
             };
@@ -167,12 +171,22 @@ impl Feed {
         let kept = self.journal.persist_orders(&self.config.name, 0, part, changes, refused, Arc::from([])).await;
         let (stored, _receipt) = kept.map_err(|_| "the journal cannot keep orders now".to_owned())?;
         if stored.is_new {
-            let (feed, entry) = (&self.config.name, stored.entry.0);
-            if let Some(reason) = refused {
-                tracing::warn!(feed, entry, reason, "a ServiceRequest makes no order");
-            }
-            for outcome in stored.outcomes.iter().filter(|outcome| **outcome != OrderOutcome::Accepted) {
-                tracing::warn!(feed, entry, ?outcome, "a ServiceRequest changes no order");
+            self.counters.heard();
+            self.counters.completed();
+            let refusal = stored.outcomes.iter().find_map(|outcome| match outcome {
+                OrderOutcome::Accepted => None,
+                OrderOutcome::Unknown => Some("a ServiceRequest takes back what was never ordered"),
+                OrderOutcome::Duplicate => Some("a ServiceRequest has the number of another order"),
+                OrderOutcome::TooLate => Some("a ServiceRequest comes after its order was done or taken back"),
+            });
+            if let Some(reason) = refused.or(refusal) {
+                tracing::info!(
+                    link = self.config.name,
+                    entry = stored.entry.0,
+                    reason,
+                    "a ServiceRequest orders nothing"
+                );
+                self.counters.event(&Event::Refused(reason));
             }
         }
         Ok(stored.is_new)

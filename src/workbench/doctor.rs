@@ -29,6 +29,8 @@ pub struct Facts<'a> {
     pub links: Vec<(&'a link::Config, Option<LinkHealth>)>,
     /// Where the EHR sends orders, and how these connections are; none when the gateway does not run.
     pub orders: Vec<(&'a orders::Config, Option<LinkHealth>)>,
+    /// FHIR servers that are asked for orders, and how that goes; none when the gateway does not run.
+    pub order_feeds: Vec<(&'a orders::feed::Config, Option<LinkHealth>)>,
     /// Its destinations, and what came of dialling them.
     pub destinations: Vec<(&'a delivery::Config, Reached)>,
     /// The gateway's own view of its disk; none when it does not run.
@@ -109,6 +111,9 @@ pub fn diagnose(facts: &Facts<'_>) -> Vec<Finding> {
     }
     for (config, health) in &facts.orders {
         found.extend(health.as_ref().map(|health| orders(config, health)));
+    }
+    for (config, health) in &facts.order_feeds {
+        found.extend(health.as_ref().map(|health| order_feed(config, health)));
     }
     for (config, reached) in &facts.destinations {
         found.extend(destination(config, reached, facts));
@@ -385,7 +390,6 @@ fn twin(config: &link::Config, ports: &[Port]) -> Option<Finding> {
 fn orders(config: &orders::Config, health: &LinkHealth) -> Finding {
     let (name, address) = (&config.name, &config.listen);
     let say = |state, says: String, next: &str| finding("orders", name, state, says, next);
-    let refused: u64 = health.reasons.values().sum();
     match (health.up, health.messages, health.open_connections) {
         (false, ..) => say(State::Bad, "the connection is not open".to_string(), "look at the log of the start"),
         (true, 0, 0) => say(
@@ -397,12 +401,37 @@ fn orders(config: &orders::Config, health: &LinkHealth) -> Finding {
             let next = format!("let the EHR send one, and watch: afferent tap {name}");
             say(State::Look, "the EHR is connected, and no order has come yet".to_string(), &next)
         }
-        (true, messages, _) if refused > 0 => {
-            let reasons: Vec<String> = health.reasons.iter().map(|(reason, n)| format!("{reason} ({n})")).collect();
-            let next = "the EHR was told which message and which field; its log has the ERR segments";
-            say(State::Look, format!("{messages} messages taken; {}", reasons.join(", ")), next)
+        (true, ..) => {
+            taken(name, health, "the EHR was told which message and which field; its log has the ERR segments")
         }
-        (true, messages, _) => say(State::Good, format!("{messages} messages taken since the start"), ""),
+    }
+}
+
+/// Whether a FHIR server is asked for orders with success.
+fn order_feed(config: &orders::feed::Config, health: &LinkHealth) -> Finding {
+    let (name, url) = (&config.name, &config.url);
+    match (health.up, health.messages) {
+        (false, _) => {
+            let next = "does the server let this box in, and is the url right? the log says what it answered";
+            finding("orders", name, State::Bad, format!("no orders can be fetched from {url}"), next)
+        }
+        (true, 0) => {
+            let says = "the server answers, and no ServiceRequest has come since the start";
+            finding("orders", name, State::Look, says, format!("ask by hand: {url}/ServiceRequest?{}", config.query))
+        }
+        (true, _) => taken(name, health, "the log names the entries: afferent journal show ENTRY"),
+    }
+}
+
+/// What came for orders, and what of it could not be done.
+fn taken(name: &str, health: &LinkHealth, next: &str) -> Finding {
+    let messages = health.messages;
+    match health.reasons.is_empty() {
+        true => finding("orders", name, State::Good, format!("{messages} messages taken since the start"), ""),
+        false => {
+            let reasons: Vec<String> = health.reasons.iter().map(|(reason, n)| format!("{reason} ({n})")).collect();
+            finding("orders", name, State::Look, format!("{messages} messages taken; {}", reasons.join(", ")), next)
+        }
     }
 }
 

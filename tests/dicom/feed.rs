@@ -1,12 +1,12 @@
 //! Imaging orders from a FHIR server that the box asks: from the ServiceRequest to what findscu is told.
 
-use crate::peers::{free_port, needed, until};
+use crate::peers::{afferent, free_port, needed, until};
 use crate::site::{AE_TITLE, Site};
 use afferent::clinical::OrderStatus;
 use afferent::journal::{self, Reader};
 use afferent::message::dicom::{DataSet, Limits, tags, walk};
 use afferent::sim::ehr::{Behaviour, Ehr, EhrOptions};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -89,6 +89,15 @@ fn told(findscu: &Path, port: u16) -> Vec<[String; 4]> {
     files.into_iter().map(entry).collect()
 }
 
+/// What the doctor says of the orders.
+fn doctor(site: &Site) -> String {
+    let config = site.path("box.toml").display().to_string();
+    let told: Value = serde_json::from_slice(&afferent(&["doctor", "--json", "--config", &config]).stdout).unwrap();
+    let findings = told["findings"].as_array().unwrap();
+    let of_feed = findings.iter().find(|f| f["layer"] == "orders" && f["subject"] == "ehr-orders");
+    of_feed.map_or_else(String::new, |finding| finding["state"].as_str().unwrap().to_owned())
+}
+
 fn of<'t>(told: &'t [[String; 4]], number: &str) -> Option<&'t [String; 4]> {
     told.iter().find(|entry| entry[1] == number)
 }
@@ -127,6 +136,7 @@ async fn a_service_request_of_the_ehr_is_on_the_worklist_once_through_changes_ou
     ehr.behave(Behaviour::Status(503));
     site.start();
     assert_eq!(told(&findscu, site.port).len(), 45, "what was known stays known");
+    until("the doctor names the trouble", || doctor(&site) == "bad");
     ehr.behave(Behaviour::Ok);
     until("the changes are on the worklist", || of(&told(&findscu, site.port), "ORDER-45").is_some());
     let after = told(&findscu, site.port);
@@ -134,6 +144,9 @@ async fn a_service_request_of_the_ehr_is_on_the_worklist_once_through_changes_ou
     let (was, is) = (of(&before, "ORDER-0").unwrap(), of(&after, "ORDER-0").unwrap());
     assert_eq!((was[2].as_str(), is[2].as_str()), ("080000", "170000"));
     assert_eq!(was[3], is[3], "a modality may have the study already");
+
+    // The draft was kept, and is worth a look.
+    assert_eq!(doctor(&site), "look");
 
     let reader = Reader::open(&site.data(), &journal::Config::default()).unwrap();
     let kept: Vec<OrderStatus> =

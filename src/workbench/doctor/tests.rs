@@ -25,6 +25,7 @@ fn facts<'a>(links: Vec<(&'a link::Config, Option<LinkHealth>)>) -> Facts<'a> {
     Facts {
         links,
         orders: Vec::new(),
+        order_feeds: Vec::new(),
         destinations: Vec::new(),
         condition: Some(Condition::Good),
         free_bytes: 5 << 30,
@@ -167,4 +168,20 @@ fn a_connection_for_orders_is_told_apart_by_what_came_over_it() {
     let silent = say(LinkHealth { open_connections: 0, ..health(0, 0, &[]) });
     assert!(silent.says.contains("0.0.0.0:4100"), "{silent:?}");
     assert_eq!(say(LinkHealth { up: false, ..health(0, 0, &[]) }).state, State::Bad);
+}
+
+#[test]
+fn a_feed_of_orders_is_told_apart_by_what_the_server_gives() {
+    let feed = crate::orders::feed::Config {
+        name: "ehr".into(),
+        url: "https://ehr.example/fhir".into(),
+        ..Default::default()
+    };
+    let say =
+        |health: LinkHealth| found(&Facts { order_feeds: vec![(&feed, Some(health))], ..facts(Vec::new()) }, "orders");
+    assert_eq!(say(health(3, 3, &[])).state, State::Good);
+    assert_eq!(say(LinkHealth { up: false, ..health(3, 3, &[]) }).state, State::Bad);
+    let empty = say(health(0, 0, &[]));
+    assert!(empty.next.contains("https://ehr.example/fhir/ServiceRequest?category="), "{empty:?}");
+    assert!(say(health(3, 3, &[("it has no identifier", 2)])).says.contains("it has no identifier (2)"));
 }

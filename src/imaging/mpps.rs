@@ -33,9 +33,10 @@ pub async fn take(journal: &Journal, link: &str, kind: Kind, question: &Question
             Err(error) => return unkept(&error),
         },
     };
-    let said = read_data_set(&question.data_set, &question.transfer_syntax_uid);
-    let is_readable = said.end == End::Whole;
-    let said = said.data_set;
+    // One may list thousands of images.
+    let (data_set, syntax) = (question.data_set.clone(), question.transfer_syntax_uid.clone());
+    let said = tokio::task::spawn_blocking(move || read_data_set(&data_set, &syntax)).await;
+    let (is_readable, said) = said.map_or_else(|_| Default::default(), |said| (said.end == End::Whole, said.data_set));
     let decide = move |uid: &str, known: Option<&PerformedStep>| match kind {
         _ if !is_readable => Err(StepFault::Unreadable),
         Kind::Create => performed_step::create(uid, &said, known),

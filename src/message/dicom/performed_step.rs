@@ -68,32 +68,40 @@ impl std::fmt::Display for StepFault {
     }
 }
 
-/// What an N-CREATE makes, when nothing is under its UID.
+/// What an N-CREATE makes, when nothing is under its UID. The very same one again makes the same again: its sender did
+/// not hear the answer (invariant I4).
 pub fn create(
     sop_instance_uid: &str,
     said: &DataSet,
     known: Option<&PerformedStep>,
 ) -> Result<PerformedStep, StepFault> {
-    if known.is_some() {
-        return Err(StepFault::Duplicate);
+    let begun = begin(sop_instance_uid, said);
+    match known {
+        Some(known) => begun.ok().filter(|step| step == known).ok_or(StepFault::Duplicate),
+        None => begun,
     }
+}
+
+/// What an N-SET makes of the step under its UID: attributes it names take the place of those before. The very one that
+/// ended the step may come again and changes nothing (invariant I4).
+pub fn set(said: &DataSet, known: Option<&PerformedStep>) -> Result<PerformedStep, StepFault> {
+    let known = known.ok_or(StepFault::Unknown)?;
+    let (was, is) = (known.status, status(said)?);
+    let mut step = PerformedStep { status: is.unwrap_or(was), ..known.clone() };
+    tell(&mut step, said);
+    match was.is_final() && (is.is_none() || step != *known) {
+        true => Err(StepFault::Final),
+        false => Ok(step),
+    }
+}
+
+fn begin(sop_instance_uid: &str, said: &DataSet) -> Result<PerformedStep, StepFault> {
     match status(said)? {
         None => return Err(StepFault::NoStatus),
         Some(PerformedStatus::InProgress) => {}
         Some(_) => return Err(StepFault::WrongStatus),
     }
     let mut step = PerformedStep { sop_instance_uid: sop_instance_uid.to_string(), ..PerformedStep::default() };
-    tell(&mut step, said);
-    Ok(step)
-}
-
-/// What an N-SET makes of the step under its UID: attributes it names take the place of those before.
-pub fn set(said: &DataSet, known: Option<&PerformedStep>) -> Result<PerformedStep, StepFault> {
-    let mut step = known.cloned().ok_or(StepFault::Unknown)?;
-    if step.status.is_final() {
-        return Err(StepFault::Final);
-    }
-    step.status = status(said)?.unwrap_or(step.status);
     tell(&mut step, said);
     Ok(step)
 }

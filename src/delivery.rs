@@ -14,12 +14,14 @@
 //!
 //! Images travel the same way; what the outbox holds of one is a reference to its file ([`instance`]).
 //!
-//! Rooms: [`mllp`] and [`fhir`] are the destinations of results, [`dicom`] and [`stow`] those of images. [`ack`] reads
+//! Rooms: [`mllp`] and [`fhir`] are the destinations of results, [`dicom`] and [`stow`] those of images, [`commitment`]
+//! asks a PACS to commit to what it took. [`ack`] reads
 //! HL7 acknowledgements (pure), [`oauth`] gets tokens (SMART Backend Services), [`window`] says when and how fast images
 //! may go, [`crate::backoff`] when to try again; `dial` connects, `lanes` is the order and `courier` the loop.
 
 pub mod ack;
 pub mod config;
+pub mod commitment;
 mod courier;
 mod dial;
 pub mod dicom;

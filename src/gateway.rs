@@ -7,8 +7,10 @@
 use crate::config::Config;
 use crate::control;
 use crate::delivery;
+use crate::imaging::commitment::Commitments;
 use crate::interpreter::Interpreter;
 use crate::journal::{self, Journal};
+use crate::link::dicom::admission::Callers;
 use crate::link::host::Host;
 use crate::link::{self, Custodian, LinkCounters};
 use crate::orders;
@@ -107,12 +109,18 @@ impl Gateway {
             })
             .map_err(|source| GatewayError::System { what: "cannot start the interpreter".to_string(), source })?;
 
+        let asked = config.destinations.iter().filter(|to| to.commitment).map(|to| to.name.clone());
+        journal.ask_only(asked.collect())?;
         let mut rest_tasks = Vec::new();
         for destination in &config.destinations {
             let destination = match &config.dicom {
                 Some(dicom) => destination.clone().of_gateway(&dicom.ae_title),
                 None => destination.clone(),
             };
+            if destination.commitment {
+                let asked = (Arc::new(destination.clone()), journal.clone(), rest_stopped.clone());
+                rest_tasks.push(tokio::spawn(delivery::commitment::run(asked.0, asked.1, asked.2)));
+            }
             rest_tasks.push(delivery::start(destination, journal.clone(), zone.clone(), rest_stopped.clone())?);
         }
 
@@ -137,17 +145,17 @@ impl Gateway {
             open(&settings.line(), &Custodian::Orders(journal.clone(), Arc::new(desk)))?;
         }
         if let Some(settings) = &config.dicom {
+            let archives = config.destinations.iter().filter(|to| to.protocol.takes_images());
+            let archives = archives.map(|to| to.name.clone()).collect();
+            let commitments = Commitments::new(journal, &settings.ae_title, &config.modalities, archives);
+            rest_tasks.push(tokio::spawn(commitments.clone().run(rest_stopped.clone())));
             let worklist = orders::Worklist::new(journal, config.worklist.clone(), zone.clone());
-            let services = link::dicom::services::Services::new(journal, worklist);
-            let (counters, tasks) = link::dicom::open(
-                settings,
-                &config.modalities,
-                journal,
-                services,
-                &links_stopped,
-                &connections,
-                share,
-            )?;
+            let services = link::dicom::services::Services::new(journal, worklist, commitments);
+            let archives = config.destinations.iter().filter(|to| to.commitment);
+            let archives = archives.map(|to| to.called_ae_title().trim().to_string()).collect();
+            let callers = Callers::new(settings, &config.modalities, archives, share);
+            let (counters, tasks) =
+                link::dicom::open(settings, callers, journal, services, &links_stopped, &connections)?;
             links.extend(counters);
             link_tasks.extend(tasks);
         }

@@ -14,7 +14,9 @@
 //! | `study` | when a study is stable |
 //! | `mpps` | performed procedure steps as a service |
 //! | `steps` | whom else a performed step concerns: EHR and PACS |
+//! | `commitment` | storage commitment as a service |
 
+pub mod commitment;
 mod instance;
 pub mod mpps;
 pub mod steps;

@@ -45,6 +45,7 @@
 //! | `answer` | what became of an EHR message's changes | |
 //! | `performed_step` | what a modality says it did; `work_order_step`: scheduled steps that are done | JSON |
 //! | `commitment` | what a modality asked to be answered for | JSON |
+//! | `entrusted` | an image that an archive took and is to commit to | |
 //! | `data_key` | a key, wrapped | key |
 //!
 //! What is sealed and how: `seal.rs`. Files of the spool are not: they are private to the gateway's user (0600).
@@ -79,6 +80,7 @@ mod config;
 pub(crate) mod crash;
 mod custody;
 mod desk;
+mod entrusted;
 mod error;
 mod export;
 mod filing;
@@ -111,6 +113,7 @@ mod writer;
 pub use account::Account;
 pub use commitments::{CommitmentStep, DueCommitment};
 pub use config::Config;
+pub use entrusted::{Entrusted, Noted};
 pub use error::{JournalError, OpenError};
 pub use history::{Locked, Past};
 use instances::Persisted;
@@ -127,7 +130,7 @@ pub use shared::SharedReader;
 pub use signals::{Condition, OrderChanges};
 pub use space::free_bytes;
 pub use spool::{Spool, SpoolFile, Spooled, refusal};
-pub use standing::InstanceStanding;
+pub use standing::{Archives, InstanceStanding};
 pub use studies::{Grown, ListedStudy, Placement, SeriesInstance, StoredSeries, StoredStudy, StudyFiling};
 pub use types::{
     Answered, CommitmentId, Entry, EntryId, Filed, FiledReport, Filing, Grounds, HoldId, Latest, Lookup, NewHold,
@@ -352,10 +355,44 @@ impl Journal {
         self.ask(Kind::Draining, 0, move |desk| commitments::settle(desk, id, how, content.as_deref())).await
     }
 
-    /// The modality came by: what is due to it is tried at once.
-    pub async fn hasten_commitments(&self, link: &str) -> Result<(), JournalError> {
-        let link = link.to_string();
-        self.ask(Kind::Draining, 0, move |desk| commitments::hasten(desk, &link)).await
+    /// These images are asked about under this transaction UID, each under the SOP Instance UID by which the archive
+    /// knows it. Resolves once that is committed. Without a report they are due again after `patience`, which doubles
+    /// each time.
+    pub async fn ask_for_commitment(
+        &self,
+        transaction_uid: &str,
+        instances: Vec<(OutboxId, String)>,
+        patience: Duration,
+    ) -> Result<(), JournalError> {
+        let uid = transaction_uid.to_string();
+        self.ask(Kind::Draining, 0, move |desk| entrusted::ask(desk, &uid, &instances, patience)).await
+    }
+
+    /// The archive could not be asked: what was to be asked about is due again after this.
+    pub async fn put_off_commitment(&self, transaction_uid: &str, after: Duration) -> Result<(), JournalError> {
+        let uid = transaction_uid.to_string();
+        self.ask(Kind::Draining, 0, move |desk| entrusted::put_off(desk, &uid, after)).await
+    }
+
+    /// Notes what an archive reports of a request: by SOP Instance UID, the failure reason where it does not commit.
+    /// What it does not commit to is sent again a few times, then parked.
+    pub async fn note_report(
+        &self,
+        transaction_uid: &str,
+        outcomes: Vec<(String, Option<u16>)>,
+    ) -> Result<Noted, JournalError> {
+        let uid = transaction_uid.to_string();
+        self.ask(Kind::Draining, 0, move |desk| entrusted::note(desk, &uid, &outcomes)).await
+    }
+
+    /// Only these destinations are asked to commit to images: nothing waits for others any more.
+    pub fn ask_only(&self, destinations: Vec<String>) -> Result<(), JournalError> {
+        self.commands.ask(Kind::Draining, move |desk| entrusted::keep_only(desk, &destinations))
+    }
+
+    /// Signalled when a destination may be to be asked, or has reported. A hint: look once before waiting for it.
+    pub fn entrusted_changed(&self, destination: &str) -> Arc<Notify> {
+        self.signals.destination(&entrusted::signal(destination))
     }
 
     /// Signalled when a commitment may be due. A hint: look once before waiting for it.
@@ -424,6 +461,11 @@ impl Journal {
     pub async fn study_is_complete(&self, study_instance_uid: &str) -> Result<(), JournalError> {
         let uid = study_instance_uid.to_string();
         self.ask(Kind::Draining, 0, move |desk| studies::complete(desk, &uid)).await
+    }
+
+    /// The same for the studies of these instances.
+    pub async fn studies_are_complete(&self, instances: Vec<EntryId>) -> Result<(), JournalError> {
+        self.ask(Kind::Draining, 0, move |desk| studies::complete_of(desk, &instances)).await
     }
 
     /// Due messages of a destination, at most `limit`: heads of lanes in order, each followed by the next of its lane.

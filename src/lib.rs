@@ -33,7 +33,9 @@
 //!
 //! **The same for an image:** [`link::dicom`] runs [`wire::dimse::Association`] and writes what a modality stores to a
 //! file of the spool as it comes in; when it is whole the file is made durable (fdatasync, rename, fsync of the folder),
-//! its row is committed, and only then the C-STORE is answered 0x0000. Nothing of it is read before that.
+//! its row is committed, and only then the C-STORE is answered 0x0000. Nothing of it is read before that. A request for
+//! storage commitment is a row before it is answered, and until its report was taken ([`imaging::commitment`]); so is
+//! what an archive is asked to commit to ([`delivery::commitment`]).
 //!
 //! ## Invariants
 //!

@@ -7,6 +7,8 @@ mod by_hand;
 mod caller;
 #[path = "dicom/commands.rs"]
 mod commands;
+#[path = "dicom/commitment.rs"]
+mod commitment;
 #[path = "support/corpus.rs"]
 mod corpus;
 #[path = "dicom/end_to_end.rs"]

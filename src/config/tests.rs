@@ -394,3 +394,17 @@ fn modalities_without_a_port_are_told_so() {
     let found = faults(&without.replace(", \"dicom\"", ""));
     assert!(found.iter().any(|(_, told)| told.contains("there is no [dicom]")), "{found:#?}");
 }
+
+#[test]
+fn a_modality_that_waits_for_an_archive_needs_one_that_answers() {
+    let committed = |destination: &str| {
+        faults(&format!(
+            "[dicom]\nlisten = \"0.0.0.0:11112\"\n[[modality]]\nname = \"echo-1\"\nae_title = \"VIVID\"\n\
+             commitment = \"committed\"\n[[destination]]\nname = \"to\"\naddress = \"127.0.0.1:104\"\n{destination}"
+        ))
+    };
+    let pacs = "protocol = \"dicom\"\ncalled_ae_title = \"PACS\"\n";
+    one(committed(""), 6, &["no archive takes images"]);
+    one(committed(pacs), 6, &["no archive is asked to commit", "commitment = true"]);
+    assert_eq!(committed(&format!("{pacs}commitment = true\n")), []);
+}

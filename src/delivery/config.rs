@@ -21,6 +21,8 @@ const CONNECTIONS_MAX: usize = 16;
 const RETRY_MIN_MS: u64 = 10;
 /// The longest pause that can be configured: a day.
 const PAUSE_MAX_MS: u64 = 86_400_000;
+/// The longest a PACS may take to report a commitment, in seconds: a day.
+const COMMITMENT_WAIT_MAX_S: u32 = 86_400;
 /// The longest that connecting or waiting for an answer may be allowed to take. The journal takes a message for lost
 /// when it hears nothing of it for ten minutes.
 const TIMEOUT_MAX_MS: u64 = 120_000;
@@ -109,6 +111,12 @@ pub struct Config {
     /// one of: `set`, the value it gets; `remove = true`; `replace`, a value, and `with`, what stands for it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub coerce: Vec<Rule>,
+    /// Ask the PACS to commit to keep each image it took (storage commitment), and send again what it does not commit to
+    /// (dicom). It reports on the same association, or to `listen` of `[dicom]`: give it address and AE title of this
+    /// box.
+    pub commitment: bool,
+    /// Seconds after which a PACS that has not reported is asked again; twice as long each time, up to a day (dicom).
+    pub commitment_wait_s: u32,
     /// What the FHIR server takes and how it names things (fhir).
     pub fhir: FhirProfile,
     /// Log-in for FHIR and DICOMweb servers (SMART Backend Services).
@@ -264,6 +272,9 @@ impl Config {
         if !(1..=CONNECTIONS_MAX).contains(&self.connections) {
             wrong("connections", format!("must be between 1 and {CONNECTIONS_MAX}"));
         }
+        if !(1..=COMMITMENT_WAIT_MAX_S).contains(&self.commitment_wait_s) {
+            wrong("commitment_wait_s", format!("must be between 1 and {COMMITMENT_WAIT_MAX_S} s"));
+        }
         if self.attempts_max == 0 {
             wrong("attempts_max", "must be at least 1".to_owned());
         }
@@ -318,6 +329,14 @@ impl Config {
         let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
         let port = port.parse().ok().filter(|p| *p != 0)?;
         (!host.is_empty()).then(|| (host.to_owned(), port))
+    }
+
+    pub(super) fn retry_min(&self) -> Duration {
+        Duration::from_millis(self.retry_min_ms)
+    }
+
+    pub(super) fn retry_max(&self) -> Duration {
+        Duration::from_millis(self.retry_max_ms)
     }
 
     pub(super) fn connect_timeout(&self) -> Duration {
@@ -424,6 +443,8 @@ impl Default for Config {
             windows: Vec::new(),
             deidentify: None,
             coerce: Vec::new(),
+            commitment: false,
+            commitment_wait_s: 3600,
             fhir: FhirProfile::default(),
             tls: None,
             oauth: None,

@@ -242,7 +242,11 @@ impl<D: Destination + 'static> Courier<D> {
             Outcome::Delivered { answer } => {
                 self.recovered();
                 self.deliveries += 1;
-                self.settle(&row, Settlement::Delivered { answer });
+                let how = match self.config.commitment {
+                    true => Settlement::Entrusted { answer },
+                    false => Settlement::Delivered { answer },
+                };
+                self.settle(&row, how);
             }
             Outcome::Refused { reason } => {
                 self.recovered();

@@ -31,7 +31,7 @@ pub struct DueCommitment {
     pub asked_ms: i64,
     /// Reports that failed so far.
     pub attempts: u32,
-    /// What was asked, as the caller stored it.
+    /// What was asked, as the caller stored it; nothing when it is damaged.
     pub content: Vec<u8>,
 }
 
@@ -96,6 +96,10 @@ pub(super) fn store(
     desk.conn
         .prepare_cached("UPDATE commitment SET state = ?2, due_ms = ?3, changed_ms = ?3 WHERE id = ?1")?
         .execute((id, DUE, desk.now_ms))?;
+    // The modality is there: what could not be reported to it may be tried again.
+    desk.conn
+        .prepare_cached("UPDATE commitment SET due_ms = ?2 WHERE link = ?1 AND state = ?3 AND due_ms > ?2")?
+        .execute((&*part.session.link, desk.now_ms, DUE))?;
     desk.memory.wake_destination(COMMITMENTS_SIGNAL);
     Ok(CommitmentId(id))
 }
@@ -128,18 +132,6 @@ pub(super) fn settle(
     Ok(())
 }
 
-/// Makes everything due of a modality look again at once: it just came by.
-pub(super) fn hasten(desk: &mut Desk<'_>, link: &str) -> Result<(), JournalError> {
-    let hastened = desk
-        .conn
-        .prepare_cached("UPDATE commitment SET due_ms = ?2 WHERE link = ?1 AND state = ?3 AND due_ms > ?2")?
-        .execute((link, desk.now_ms, DUE))?;
-    if hastened > 0 {
-        desk.memory.wake_destination(COMMITMENTS_SIGNAL);
-    }
-    Ok(())
-}
-
 /// Removes commitments that were answered or given up before `before_ms`. Called in an open transaction.
 pub(super) fn sweep(desk: &Desk<'_>, before_ms: i64, limit: i64) -> Result<(), JournalError> {
     desk.conn
@@ -152,25 +144,30 @@ pub(super) fn sweep(desk: &Desk<'_>, before_ms: i64, limit: i64) -> Result<(), J
 }
 
 impl Reader {
-    /// Commitments that are due at this moment (Unix milliseconds), the longest due first, at most `limit`.
-    pub fn due_commitments(&self, now_ms: i64, limit: usize) -> Result<Vec<DueCommitment>, JournalError> {
+    /// Of each modality the oldest commitment that is due at this moment (Unix milliseconds). One that is to wait by a
+    /// clock that was ahead is due.
+    pub fn due_commitments(&self, now_ms: i64) -> Result<Vec<DueCommitment>, JournalError> {
         let mut statement = self.conn.prepare_cached(
-            "SELECT id, link, asked_ms, attempts, json FROM commitment
-             WHERE state = 0 AND due_ms <= ?1 ORDER BY due_ms, id LIMIT ?2",
+            "SELECT id, link, asked_ms, attempts, json FROM commitment WHERE id IN (
+               SELECT min(id) FROM commitment WHERE state = 0 AND (due_ms <= ?1 OR changed_ms > ?1) GROUP BY link)",
         )?;
-        let mut rows = statement.query((now_ms, limit as i64))?;
+        let mut rows = statement.query([now_ms])?;
         let mut due = Vec::new();
         while let Some(row) = rows.next()? {
             let id = CommitmentId(row.get(0)?);
-            let content = self.seal.open(&self.conn, Place::Commitment, id.0, &row.get::<_, Vec<u8>>(4)?)?;
+            let content = match self.seal.open(&self.conn, Place::Commitment, id.0, &row.get::<_, Vec<u8>>(4)?) {
+                // One that does not open must not keep the others waiting.
+                Err(JournalError::Damaged) => Vec::new(),
+                opened => opened?,
+            };
             due.push(DueCommitment { id, link: row.get(1)?, asked_ms: row.get(2)?, attempts: row.get(3)?, content });
         }
         Ok(due)
     }
 
-    /// When the next commitment is due, Unix milliseconds.
-    pub fn next_commitment_ms(&self) -> Result<Option<i64>, JournalError> {
-        let sql = "SELECT min(due_ms) FROM commitment WHERE state = 0";
-        Ok(self.conn.prepare_cached(sql)?.query_row([], |r| r.get(0))?)
+    /// When the next commitment is due that is not yet due at this moment, Unix milliseconds.
+    pub fn next_commitment_ms(&self, now_ms: i64) -> Result<Option<i64>, JournalError> {
+        let sql = "SELECT min(due_ms) FROM commitment WHERE state = 0 AND due_ms > ?1";
+        Ok(self.conn.prepare_cached(sql)?.query_row([now_ms], |r| r.get(0))?)
     }
 }

@@ -8,6 +8,7 @@
 
 use super::account::{self, Bucket};
 use super::desk::{Desk, Flight, Pause};
+use super::entrusted;
 use super::error::JournalError;
 use super::seal::Place;
 use super::types::{NewOutbound, Outbound, OutboxId, Settlement};
@@ -118,6 +119,10 @@ pub(super) fn settle(desk: &mut Desk<'_>, id: OutboxId, how: &Settlement) -> Res
     };
     match how {
         Settlement::Delivered { answer } => leave(desk, id, &row, DELIVERED, answer, 1)?,
+        Settlement::Entrusted { answer } => {
+            leave(desk, id, &row, DELIVERED, answer, 1)?;
+            entrusted::begin(desk, id, &row.destination)?;
+        }
         Settlement::Park { reason } => park(desk, id, reason)?,
         Settlement::Return => land(desk, id, row.lane),
         Settlement::Retry { after, reason } => {
@@ -148,18 +153,47 @@ pub(super) fn next_due(desk: &Desk<'_>, destination: &str) -> Option<Instant> {
 pub(super) fn requeue(desk: &mut Desk<'_>, id: OutboxId) -> Result<(), JournalError> {
     let id = id.0;
     let row = Row::parked(desk.conn, id)?;
-    let superseded: bool = desk
-        .conn
+    if is_superseded(desk.conn, row.dispatch)? {
+        return Err(JournalError::Refused("a newer report about the same specimen and tests was filed since"));
+    }
+    entrusted::forget(desk, id)?;
+    put_back(desk, id, &row)?;
+    count(desk, row.dispatch, 1, -1, 0)
+}
+
+/// A row that was delivered is not there after all: it is sent again as it was, or parked. One about which something
+/// newer was filed since stays as it is.
+pub(super) fn take_back(desk: &mut Desk<'_>, id: i64, why: &str, again: bool) -> Result<(), JournalError> {
+    let Some(row) = Row::in_state(desk.conn, id, DELIVERED)? else { return Ok(()) };
+    if is_superseded(desk.conn, row.dispatch)? {
+        return Ok(());
+    }
+    desk.conn.prepare_cached("UPDATE outbox SET note = ?2 WHERE id = ?1")?.execute((id, why))?;
+    if again {
+        put_back(desk, id, &row)?;
+        tracing::warn!(destination = row.destination, outbox = id, "an image is sent again: {why}");
+        return count(desk, row.dispatch, 1, 0, 0);
+    }
+    desk.conn.prepare_cached("UPDATE outbox SET state = ?2 WHERE id = ?1")?.execute((id, PARKED))?;
+    tracing::error!(destination = row.destination, outbox = id, "an image is parked and waits for a person: {why}");
+    count(desk, row.dispatch, 0, 1, 0)
+}
+
+/// True when something newer was filed about the same subject: sent now, the older would arrive after it.
+fn is_superseded(conn: &Connection, dispatch: i64) -> Result<bool, JournalError> {
+    let superseded = conn
         .prepare_cached(
             "SELECT EXISTS (
                SELECT 1 FROM dispatch d JOIN report r ON r.id = d.report JOIN report n
                  ON n.subject = r.subject AND n.id > r.id AND n.repeat_of IS NULL
                WHERE d.id = ?1)",
         )?
-        .query_row([row.dispatch], |r| r.get(0))?;
-    if superseded {
-        return Err(JournalError::Refused("a newer report about the same specimen and tests was filed since"));
-    }
+        .query_row([dispatch], |r| r.get(0))?;
+    Ok(superseded)
+}
+
+/// A settled row is pending again, first in its lane by its age.
+fn put_back(desk: &mut Desk<'_>, id: i64, row: &Row) -> Result<(), JournalError> {
     let mut head = Some(READY);
     if let Some((first, first_head)) = oldest_pending(desk.conn, &row.destination, row.lane)? {
         if first < id || is_flying(desk, first) {
@@ -172,7 +206,6 @@ pub(super) fn requeue(desk: &mut Desk<'_>, id: OutboxId) -> Result<(), JournalEr
     desk.conn
         .prepare_cached("UPDATE outbox SET state = ?2, head = ?3, settled_ms = NULL, attempts = 0 WHERE id = ?1")?
         .execute((id, PENDING, head))?;
-    count(desk, row.dispatch, 1, -1, 0)?;
     desk.memory.wake_destination(&row.destination);
     Ok(())
 }

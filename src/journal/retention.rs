@@ -111,6 +111,8 @@ impl Sweep {
                                WHERE r.entry = e.id AND h.state <= ?4)
                AND NOT EXISTS (SELECT 1 FROM report r JOIN dispatch d ON d.report = r.id
                                WHERE r.entry = e.id AND (d.pending > 0 OR d.parked > 0))
+               AND NOT EXISTS (SELECT 1 FROM report r JOIN dispatch d ON d.report = r.id JOIN outbox o ON o.dispatch = d.id
+                               JOIN entrusted n ON n.outbox = o.id WHERE r.entry = e.id AND n.state = 0)
                AND NOT EXISTS (SELECT 1 FROM instance i JOIN series s ON s.id = i.series JOIN study t ON t.id = s.study
                                WHERE i.entry = e.id AND (t.state = 0 OR t.changed_ms >= ?2))
                AND NOT (e.received_ms >= ?7
@@ -155,6 +157,7 @@ fn remove(desk: &Desk<'_>, entry: i64) -> Result<Option<String>, JournalError> {
     let of_outbox = format!("SELECT id FROM outbox WHERE dispatch IN ({of_dispatches})");
     for sql in [
         format!("DELETE FROM outgoing WHERE id IN ({of_outbox})"),
+        format!("DELETE FROM entrusted WHERE outbox IN ({of_outbox})"),
         format!("DELETE FROM outbox WHERE dispatch IN ({of_dispatches})"),
         format!("DELETE FROM dispatch WHERE report IN ({of_reports})"),
         format!("DELETE FROM hold WHERE report IN ({of_reports})"),

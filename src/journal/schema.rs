@@ -23,7 +23,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
 const STATEMENTS: usize = 64;
 
 /// The schema changes in order; the first makes the schema number 1.
-const MIGRATIONS: [&str; 7] = [CUSTODY, FILING, LATENCY, ORDERS, RULES, IMAGING, WORKLIST];
+const MIGRATIONS: [&str; 8] = [CUSTODY, FILING, LATENCY, ORDERS, RULES, IMAGING, WORKLIST, ENTRUSTED];
 
 /// 1: keys, entries and their parts.
 const CUSTODY: &str = "
@@ -230,6 +230,22 @@ CREATE INDEX commitment_hash ON commitment(hash);
 CREATE INDEX commitment_entry ON commitment(entry);
 CREATE INDEX commitment_due ON commitment(due_ms) WHERE state = 0;
 CREATE INDEX commitment_changed ON commitment(changed_ms) WHERE state > 0;
+";
+
+/// 8: images that archives took and are to commit to keep.
+const ENTRUSTED: &str = "
+CREATE TABLE entrusted(
+  outbox INTEGER PRIMARY KEY REFERENCES outbox(id),
+  destination TEXT NOT NULL,
+  state INTEGER NOT NULL,            -- 0 to be asked about, or asked; 1 committed; 2 not committed
+  request INTEGER,                   -- keyed hash of the transaction UID under which it was asked about last
+  sent_as INTEGER,                   -- keyed hash of the SOP Instance UID by which the archive knows it
+  due_ms INTEGER NOT NULL,           -- when it is asked about, or again
+  asked INTEGER NOT NULL DEFAULT 0,  -- requests since it was delivered
+  failed INTEGER NOT NULL DEFAULT 0  -- reports that said it is not committed
+);
+CREATE INDEX entrusted_due ON entrusted(destination, due_ms) WHERE state = 0;
+CREATE INDEX entrusted_request ON entrusted(request) WHERE request IS NOT NULL;
 ";
 
 /// Opens the one write connection and asserts every setting that durability rests on (invariant I3).

@@ -1,5 +1,6 @@
 //! Whether an instance is safe: what a storage commitment answers for.
 
+use super::entrusted;
 use super::error::JournalError;
 use super::outbox::{DELIVERED, PENDING};
 use super::reader::Reader;
@@ -12,19 +13,52 @@ pub enum InstanceStanding {
     Unknown,
     /// It came, as an instance of another class.
     OtherClass,
-    /// Its bytes are not what its sender was acknowledged, and no archive has it.
-    Damaged,
-    /// It is here with every byte, or an archive took it.
-    Safe {
-        /// An archive is still to take it.
-        pending: bool,
-        /// Every archive it went to took it, and there is one.
-        delivered: bool,
+    /// It came.
+    Kept {
+        /// The newest entry that holds it.
+        entry: EntryId,
+        /// What its archives did.
+        archives: Archives,
     },
 }
 
+/// What the archives an instance goes to did: how many there are of each kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Archives {
+    /// Where it goes is not decided yet.
+    undecided: i64,
+    /// All of them.
+    all: i64,
+    /// Still to take it.
+    pending: i64,
+    /// Took it.
+    delivered: i64,
+    /// Took it and were asked to commit to it.
+    asked: i64,
+    /// Committed to it.
+    committed: i64,
+}
+
+impl Archives {
+    /// True when there is an archive and all of them took it.
+    pub fn is_delivered(&self) -> bool {
+        self.undecided == 0 && self.all > 0 && self.delivered == self.all
+    }
+
+    /// True when they took it and those that were asked to commit to it did so.
+    pub fn is_committed(&self) -> bool {
+        self.is_delivered() && self.asked > 0 && self.committed == self.asked
+    }
+
+    /// True when it may still come true.
+    pub fn is_pending(&self) -> bool {
+        self.undecided + self.pending > 0
+    }
+}
+
 impl Reader {
-    /// How the newest instance with this SOP Instance UID and class stands with these destinations. Reads all its bytes.
+    /// How the newest instance with this SOP Instance UID and class stands with these destinations. Whether its bytes
+    /// are whole is not looked at.
     pub fn instance_standing(
         &self,
         sop_instance_uid: &str,
@@ -35,35 +69,44 @@ impl Reader {
         if found.is_empty() {
             return Ok(InstanceStanding::Unknown);
         }
-        let of_class = found.iter().rev().find(|(_, instance)| instance.sop_class_uid == sop_class_uid);
-        let Some((entry, instance)) = of_class else { return Ok(InstanceStanding::OtherClass) };
-        let (pending, delivered) = self.taken_by(*entry, archives)?;
-        match self.check_instance(instance) {
-            Ok(()) => Ok(InstanceStanding::Safe { pending, delivered }),
-            Err(JournalError::Damaged) if delivered => Ok(InstanceStanding::Safe { pending, delivered }),
-            Err(JournalError::Damaged) => Ok(InstanceStanding::Damaged),
+        let newest = found.iter().rev().find(|(_, instance)| instance.sop_class_uid == sop_class_uid);
+        let Some((entry, newest)) = newest else { return Ok(InstanceStanding::OtherClass) };
+        let mut stands = Archives::default();
+        // One that came again because its file was lost went out when it came first.
+        for (entry, _) in found.iter().filter(|(_, instance)| instance.digest == newest.digest) {
+            self.count_archives(*entry, archives, &mut stands)?;
+        }
+        Ok(InstanceStanding::Kept { entry: *entry, archives: stands })
+    }
+
+    /// True when every byte of an instance is what its sender was acknowledged. Reads all of them.
+    pub fn is_whole(&self, instance: EntryId) -> Result<bool, JournalError> {
+        let Some(instance) = self.instance(instance)? else { return Ok(false) };
+        match self.check_instance(&instance) {
+            Ok(()) => Ok(true),
+            Err(JournalError::Damaged) => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    /// Whether a destination of these is still to take an entry, and whether all it went to took it.
-    fn taken_by(&self, entry: EntryId, archives: &[String]) -> Result<(bool, bool), JournalError> {
+    fn count_archives(&self, entry: EntryId, archives: &[String], stands: &mut Archives) -> Result<(), JournalError> {
         let waiting = "SELECT waiting IS NOT NULL FROM entry WHERE id = ?1";
-        let mut pending: bool = self.conn.prepare_cached(waiting)?.query_row([entry], |r| r.get(0))?;
+        stands.undecided += self.conn.prepare_cached(waiting)?.query_row([entry], |r| r.get::<_, i64>(0))?;
         let mut statement = self.conn.prepare_cached(
-            "SELECT o.destination, o.state FROM report r JOIN dispatch d ON d.report = r.id
-             JOIN outbox o ON o.dispatch = d.id WHERE r.entry = ?1",
+            "SELECT o.destination, o.state, n.state FROM report r JOIN dispatch d ON d.report = r.id
+             JOIN outbox o ON o.dispatch = d.id LEFT JOIN entrusted n ON n.outbox = o.id WHERE r.entry = ?1",
         )?;
         let mut rows = statement.query([entry])?;
-        let (mut taken, mut all) = (0, 0);
         while let Some(row) = rows.next()? {
-            let (destination, state): (String, i64) = (row.get(0)?, row.get(1)?);
+            let (destination, state, entrusted): (String, i64, Option<i64>) = (row.get(0)?, row.get(1)?, row.get(2)?);
             if archives.contains(&destination) {
-                all += 1;
-                pending |= state == PENDING;
-                taken += i64::from(state == DELIVERED);
+                stands.all += 1;
+                stands.pending += i64::from(state == PENDING || entrusted == Some(entrusted::OPEN));
+                stands.delivered += i64::from(state == DELIVERED);
+                stands.asked += i64::from(entrusted.is_some());
+                stands.committed += i64::from(entrusted == Some(entrusted::COMMITTED));
             }
         }
-        Ok((pending, all > 0 && taken == all))
+        Ok(())
     }
 }

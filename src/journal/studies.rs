@@ -202,6 +202,22 @@ pub(super) fn complete(desk: &mut Desk<'_>, study_instance_uid: &str) -> Result<
     Ok(())
 }
 
+/// The same for the studies of these instances.
+pub(super) fn complete_of(desk: &mut Desk<'_>, instances: &[EntryId]) -> Result<(), JournalError> {
+    let mut statement = desk.conn.prepare_cached(
+        "UPDATE study SET changed_ms = 0 WHERE state = ?2 AND changed_ms <> 0 AND id =
+           (SELECT s.study FROM instance i JOIN series s ON s.id = i.series WHERE i.entry = ?1)",
+    )?;
+    let mut changed = 0;
+    for entry in instances {
+        changed += statement.execute((entry, GROWING))?;
+    }
+    if changed > 0 {
+        desk.memory.wake_interpreter();
+    }
+    Ok(())
+}
+
 fn study_hash(seal: &Seal, study_instance_uid: &str) -> i64 {
     seal.hash("study", &[study_instance_uid.as_bytes()])
 }

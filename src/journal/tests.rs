@@ -2,6 +2,7 @@
 
 mod child;
 mod custody;
+mod entrusted;
 mod instances;
 mod lanes;
 mod model;

@@ -430,6 +430,11 @@ pub enum Settlement {
         /// What it answered, in short.
         answer: String,
     },
+    /// The same, and it is to be asked to commit to keep it (storage commitment).
+    Entrusted {
+        /// What it answered, in short.
+        answer: String,
+    },
     /// This message failed: it and its lane wait. Counts as an attempt.
     Retry {
         /// At least this long.

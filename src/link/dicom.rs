@@ -56,28 +56,26 @@ pub struct Shared {
 }
 
 /// Binds the addresses and serves them on tasks of its own until `shutdown` turns true. `connections` numbers
-/// connections across all links; `descriptors` is this listener's share of the descriptors the process may open.
+/// connections across all links.
 ///
 /// # Errors
 /// An address or the certificates do not work.
 pub fn open(
     config: &Config,
-    modalities: &[Modality],
+    callers: Callers,
     journal: &Journal,
     services: Services,
     shutdown: &watch::Receiver<bool>,
     connections: &Arc<AtomicU64>,
-    descriptors: usize,
 ) -> Result<Opened, LinkError> {
-    let associations_max = usize::from(config.associations_max).min(descriptors).max(1);
-    let callers = Callers::new(config, modalities, associations_max);
     let counters = callers.counters();
+    let seats = Seats::new(callers.places() + CONNECTIONS_SPARE);
     let shared = Arc::new(Shared {
         journal: journal.clone(),
         callers,
         services,
         settings: Settings { idle: Duration::from_secs(config.idle_timeout_s.into()), ..Settings::default() },
-        seats: Seats::new(associations_max + CONNECTIONS_SPARE),
+        seats,
         connections: connections.clone(),
         shutdown: shutdown.clone(),
     });

@@ -33,6 +33,21 @@ pub fn needed(name: &str, what: &str) -> Option<PathBuf> {
     found
 }
 
+/// A script of this folder that speaks pynetdicom, ready to be run; says what is left out when that is not installed.
+pub fn pynetdicom(script: &str, arguments: &[&str], what: &str) -> Option<Command> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let peers = std::env::var_os("AFFERENT_PEERS").map_or_else(|| root.join("target/peers"), PathBuf::from);
+    let python = peers.join("venv/bin/python");
+    let there = Command::new(&python).args(["-c", "import pynetdicom"]).output();
+    if !there.is_ok_and(|output| output.status.success()) {
+        println!("left out: {what} (no pynetdicom here)");
+        return None;
+    }
+    let mut command = Command::new(python);
+    command.arg(root.join("tests/dicom").join(script)).args(arguments).stdin(Stdio::null());
+    Some(command)
+}
+
 /// Runs the binary to its end.
 pub fn afferent(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_afferent"));
@@ -85,6 +100,12 @@ impl Running {
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
+    /// Asks it to end, as a person at the keyboard does.
+    pub fn interrupt(&self) {
+        // SAFETY: the call only sends a signal to a child of ours that was not waited for.
+        assert_eq!(unsafe { libc::kill(self.0.id() as i32, libc::SIGINT) }, 0);
+    }
+
     /// True when it ended by itself.
     pub fn has_ended(&mut self) -> bool {
         self.0.try_wait().unwrap().is_some()
@@ -103,6 +124,8 @@ pub struct Orthanc {
     dir: tempfile::TempDir,
     http: u16,
     pub dicom: u16,
+    /// Where it looks for the gateway, which has to listen there to hear of commitments.
+    pub gateway: u16,
     running: Option<Running>,
     client: reqwest::Client,
 }
@@ -128,7 +151,8 @@ impl Orthanc {
             .build()
             .unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let mut orthanc = Orthanc { dir, http: free_port(), dicom: free_port(), running: None, client };
+        let (http, dicom, gateway) = (free_port(), free_port(), free_port());
+        let mut orthanc = Orthanc { dir, http, dicom, gateway, running: None, client };
         // A port that was free a moment ago may be another test's by now.
         while !orthanc.begin().await {
             (orthanc.http, orthanc.dicom) = (free_port(), free_port());
@@ -167,6 +191,7 @@ impl Orthanc {
             "DicomAlwaysAllowFind": true,
             "DicomAlwaysAllowStore": true,
             "UnknownSopClassAccepted": true,
+            "DicomModalities": { "gateway": { "AET": "AFFERENT", "Host": "127.0.0.1", "Port": self.gateway } },
             "Plugins": plugins,
             "DicomWeb": { "Enable": true, "Root": "/dicom-web/" },
         });

@@ -3,13 +3,15 @@
 use super::{Checks, address, is_host_and_port};
 use crate::config::{Config, Fault};
 use crate::link::dicom::LINK;
-use crate::link::dicom::config::{AE_TITLE_MAX, is_ae_title};
+use crate::link::dicom::config::{AE_TITLE_MAX, Safe, is_ae_title};
 use crate::link::peers::Peers;
 use crate::{link, tls};
 use std::net::SocketAddr;
 
 /// Longest an association may be silent, in seconds: a day.
 const IDLE_MAX_S: u32 = 24 * 60 * 60;
+/// Longest that images may be waited for before a modality is told that they never came, in seconds: a day.
+const COMMITMENT_WAIT_MAX_S: u32 = 24 * 60 * 60;
 
 impl Checks<'_> {
     pub(super) fn dicom(&mut self, config: &Config) {
@@ -122,6 +124,23 @@ impl Checks<'_> {
             if let Some(address) = modality.address.as_ref().filter(|address| !is_host_and_port(address)) {
                 let hint = "write host and port, such as \"10.0.0.7:104\"";
                 self.say(&at("address"), format!("`{address}` is no address to dial"), hint);
+            }
+            let archives = || config.destinations.iter().filter(|to| to.protocol.takes_images());
+            if modality.commitment != Safe::Custody && archives().next().is_none() {
+                let hint =
+                    "add a [[destination]] with protocol = \"dicom\" or \"stow\", or leave it out for \"custody\"";
+                self.say(&at("commitment"), "no archive takes images: nothing would ever be safe", hint);
+            }
+            if modality.commitment == Safe::Committed
+                && archives().next().is_some()
+                && !archives().any(|to| to.commitment)
+            {
+                let hint = "set commitment = true in the [[destination]] that keeps images, or use \"delivered\"";
+                self.say(&at("commitment"), "no archive is asked to commit: nothing would ever be safe", hint);
+            }
+            if modality.commitment_wait_s > COMMITMENT_WAIT_MAX_S {
+                let message = format!("`commitment_wait_s` must be at most {COMMITMENT_WAIT_MAX_S}");
+                self.say(&at("commitment_wait_s"), message, "leave it out for the default");
             }
             let twin = config.modalities.iter().take(index).find(|other| {
                 let parsed =

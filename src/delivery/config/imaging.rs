@@ -141,6 +141,7 @@ impl Config {
             ("called_ae_title", self.called_ae_title.is_some()),
             ("calling_ae_title", self.calling_ae_title.is_some()),
             ("mpps", self.mpps),
+            ("commitment", self.commitment),
         ];
         for (key, _) in of_images.into_iter().filter(|(_, given)| *given && !self.protocol.takes_images()) {
             wrong(key, "is for images; it belongs to protocol = \"dicom\" or \"stow\"".to_owned());

@@ -27,6 +27,8 @@ pub struct Callers {
     ae_title: String,
     only_known: bool,
     modalities: Vec<Known>,
+    /// AE titles of archives that report what they commit to.
+    archives: Vec<String>,
     strangers: Arc<LinkCounters>,
     warned: Mutex<BTreeSet<String>>,
     places: Places,
@@ -63,8 +65,10 @@ pub struct Admitted {
 }
 
 impl Callers {
-    /// The modalities of these settings.
-    pub fn new(config: &Config, modalities: &[Modality], associations_max: usize) -> Callers {
+    /// The modalities of these settings, and the AE titles of archives that call to report what they commit to.
+    /// `descriptors` is how many associations there may be at most, whatever the settings say.
+    pub fn new(config: &Config, modalities: &[Modality], archives: Vec<String>, descriptors: usize) -> Callers {
+        let associations_max = usize::from(config.associations_max).min(descriptors).max(1);
         let known = |modality: &Modality| Known {
             link: modality.name.as_str().into(),
             ae_title: modality.ae_title.trim().to_string(),
@@ -77,6 +81,7 @@ impl Callers {
             ae_title: config.ae_title.trim().to_string(),
             only_known: config.only_known,
             modalities: modalities.iter().map(known).collect(),
+            archives,
             strangers: Arc::new(LinkCounters::of_images(LINK)),
             warned: Mutex::default(),
             places: Places::new(associations_max),
@@ -86,6 +91,11 @@ impl Callers {
     /// Counters of everybody who is not known, or not yet.
     pub fn strangers(&self) -> &Arc<LinkCounters> {
         &self.strangers
+    }
+
+    /// Most associations open at once.
+    pub fn places(&self) -> usize {
+        self.places.max
     }
 
     /// All counters: of strangers, then of each modality.
@@ -115,7 +125,9 @@ impl Callers {
             counters.event(&Event::Refused(why));
             Err(rejection)
         };
-        if known.is_none() && self.only_known {
+        // An archive is let in to report, and to store like everybody else.
+        let reports = !caller.wants_to_store && self.archives.contains(&caller.calling_ae_title);
+        if known.is_none() && self.only_known && !reports {
             self.warn(&caller.calling_ae_title, from, "refused: add a [[modality]] with this ae_title to let it in");
             return refuse("a caller that no [[modality]] names", Rejection::CALLING_AE_TITLE);
         }
@@ -137,7 +149,7 @@ impl Callers {
         let Some(place) = self.places.take(now) else {
             return refuse("too many associations: told to come back later", Rejection::CONGESTION);
         };
-        if known.is_none() {
+        if known.is_none() && !reports {
             self.warn(&caller.calling_ae_title, from, "let in: add a [[modality]] for it, or set only_known");
         }
         Ok(Admitted { link, counters, place })
@@ -277,7 +289,7 @@ mod tests {
     }
 
     fn callers(only_known: bool, modalities: &[Modality]) -> Callers {
-        Callers::new(&Config { only_known, ..Config::default() }, modalities, 2)
+        Callers::new(&Config { only_known, ..Config::default() }, modalities, vec!["PACS".to_string()], 2)
     }
 
     #[test]
@@ -327,6 +339,9 @@ mod tests {
         assert_eq!(refused(&closed, &caller("VIVID")), None);
         assert_eq!(refused(&closed, &caller("OTHER")), Some(Rejection::CALLING_AE_TITLE));
         assert_eq!(refused(&closed, &of_another), Some(Rejection::CALLED_AE_TITLE));
+        let archive = Caller { wants_to_store: false, ..caller("PACS") };
+        assert_eq!(refused(&closed, &archive), None, "it reports what it commits to");
+        assert_eq!(refused(&closed, &caller("PACS")), Some(Rejection::CALLING_AE_TITLE), "it is no modality");
     }
 
     #[test]

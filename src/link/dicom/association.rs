@@ -7,7 +7,7 @@ use super::services::{Asking, EventReport};
 use super::storing::Storing;
 use crate::journal::Receipt;
 use crate::link::counters::LinkCounters;
-use crate::wire::dimse::{Association, Caller, Command, Output, Rejection, Reply, Response};
+use crate::wire::dimse::{Association, Caller, Command, Context, Output, Rejection, Reply, Response, uid};
 use crate::wire::{Event, Refused, Token};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -237,10 +237,12 @@ impl Line {
     }
 
     fn report(&mut self, machine: &mut Association, report: EventReport) {
-        let EventReport { sop_class_uid, sop_instance_uid, event_type_id, data_set, answered } = report;
-        let context = machine.contexts().iter().find(|context| context.abstract_syntax == sop_class_uid);
-        let Some(context) = context.map(|context| context.id) else { return };
-        let command = Command::event_report_request(0, &sop_class_uid, &sop_instance_uid, event_type_id);
+        let EventReport { event_type_id, data_set, transfer_syntax_uid, answered } = report;
+        let (class, instance) = (uid::STORAGE_COMMITMENT, uid::STORAGE_COMMITMENT_INSTANCE);
+        let fits =
+            |context: &&Context| context.abstract_syntax == class && context.transfer_syntax == transfer_syntax_uid;
+        let Some(context) = machine.contexts().iter().find(fits).map(|context| context.id) else { return };
+        let command = Command::event_report_request(0, class, instance, event_type_id);
         let token = Token(self.connection);
         if machine.send(Instant::now(), token, context, command, Some(&data_set)) {
             self.reported = Some((token, answered));

@@ -46,7 +46,7 @@ impl Default for Config {
 }
 
 /// A modality that stores images here. Unlisted ones are let in too, unless `only_known` is set, under the name "dicom".
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Modality {
     /// Name of the modality, unique on the box; it appears in logs, counters and commands.
@@ -60,8 +60,42 @@ pub struct Modality {
     /// may call by its title, and not without TLS. Give the next one too before a certificate is renewed. Left out,
     /// every certificate that `client_ca` vouches for will do.
     pub certificates: Vec<String>,
-    /// Its own host and port, for example "10.0.0.7:104", where it is told of commitments.
+    /// Its own host and port, for example "10.0.0.7:104", where it is told of commitments once the association on which
+    /// it asked is over.
     pub address: Option<String>,
+    /// When it is told that an image is safe (storage commitment): in "custody", when it is whole on this box's disk;
+    /// "delivered", when every archive it goes to took it; "committed", when those that are asked to commit to it
+    /// (`commitment` of their `[[destination]]`) did so too. Modalities delete what is safe.
+    pub commitment: Safe,
+    /// Seconds for which images that it asks to have committed and that have not come yet are waited for.
+    pub commitment_wait_s: u32,
+}
+
+/// When an image is safe, as far as its modality is told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Safe {
+    /// Every byte is on this box's disk.
+    #[default]
+    Custody,
+    /// Every archive it goes to took it.
+    Delivered,
+    /// Every archive that is asked for commitment gave it, and the others took it.
+    Committed,
+}
+
+impl Default for Modality {
+    fn default() -> Self {
+        Modality {
+            name: String::new(),
+            ae_title: String::new(),
+            peers: Vec::new(),
+            certificates: Vec::new(),
+            address: None,
+            commitment: Safe::default(),
+            commitment_wait_s: 60,
+        }
+    }
 }
 
 /// True for text that may stand as an AE title: printable ASCII without a backslash, not only blanks.

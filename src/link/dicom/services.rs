@@ -3,12 +3,14 @@
 //! A question is answered on a task of its own, reply by reply through a short queue, so that a long worklist costs no
 //! memory and a modality that cancels stops it.
 
+use crate::delivery::commitment::take_report;
+use crate::imaging::commitment::Commitments;
 use crate::imaging::mpps;
 use crate::journal::Journal;
 use crate::message::dicom::performed_step::request::Kind;
 use crate::orders::Worklist;
 use crate::wire::dimse::command::status;
-use crate::wire::dimse::{Reply, Request, uid};
+use crate::wire::dimse::{Question, Reply, Request, uid};
 use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
@@ -30,17 +32,15 @@ pub struct Asking {
     pub reports: Sender<EventReport>,
 }
 
-/// An N-EVENT-REPORT for a modality.
+/// An N-EVENT-REPORT of storage commitment for a modality.
 #[derive(Debug)]
 pub struct EventReport {
-    /// SOP class; one of its presentation contexts must be open.
-    pub sop_class_uid: String,
-    /// SOP instance.
-    pub sop_instance_uid: String,
     /// Event Type ID.
     pub event_type_id: u16,
-    /// The event's information, in the transfer syntax in which the modality asked.
+    /// The event's information.
     pub data_set: Vec<u8>,
+    /// The transfer syntax it is in, which is that in which the modality asked.
+    pub transfer_syntax_uid: String,
     /// Hears the status of the modality's answer; dropped when none came.
     pub answered: oneshot::Sender<u16>,
 }
@@ -50,15 +50,16 @@ pub struct EventReport {
 pub struct Services {
     journal: Journal,
     worklist: Arc<Worklist>,
+    commitments: Arc<Commitments>,
 }
 
 impl Services {
     /// Answers from this journal.
-    pub fn new(journal: &Journal, worklist: Worklist) -> Services {
+    pub fn new(journal: &Journal, worklist: Worklist, commitments: Arc<Commitments>) -> Services {
         let worklist = Arc::new(worklist);
         let cold = worklist.clone();
         tokio::task::spawn_blocking(move || cold.warm());
-        Services { journal: journal.clone(), worklist }
+        Services { journal: journal.clone(), worklist, commitments }
     }
 
     /// The answers to a question, the last one without `more`.
@@ -67,6 +68,19 @@ impl Services {
         let services = self.clone();
         tokio::spawn(async move { services.answer(asking, replies).await });
         receiver
+    }
+
+    /// An archive reports what it commits to.
+    async fn report(&self, link: &str, event_type_id: u16, question: Question) -> Reply {
+        if question.sop_class_uid != uid::STORAGE_COMMITMENT {
+            return Reply::refusing(status::CLASS_NOT_SUPPORTED, "of all events only storage commitment is known here");
+        }
+        let Question { data_set, transfer_syntax_uid, .. } = question;
+        let taken = take_report(&self.journal, link, event_type_id, data_set, &transfer_syntax_uid).await;
+        match taken {
+            Ok(()) => Reply { status: status::SUCCESS, ..Reply::default() },
+            Err((status, why)) => Reply::refusing(status, why),
+        }
     }
 
     async fn answer(&self, asking: Asking, replies: Sender<Reply>) {
@@ -85,6 +99,10 @@ impl Services {
             }
             Request::Create(question) => mpps::take(&self.journal, link, Kind::Create, &question).await,
             Request::Set(question) => mpps::take(&self.journal, link, Kind::Set, &question).await,
+            Request::Action { action_type_id, question } => {
+                self.commitments.take(link, action_type_id, question, asking.reports).await
+            }
+            Request::EventReport { event_type_id, question } => self.report(link, event_type_id, question).await,
             _ => Reply::refusing(status::CLASS_NOT_SUPPORTED, "this service is not offered"),
         };
         let _ = replies.send(only).await;

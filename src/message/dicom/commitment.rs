@@ -163,8 +163,88 @@ pub fn report(request: &Request, outcomes: &[Option<Failure>], retrieve_ae_title
     (event, said)
 }
 
+/// The information of an N-ACTION.
+pub fn action(request: &Request) -> DataSet {
+    let item = |instance: &Reference| {
+        let mut item = DataSet::default();
+        item.put_text(tags::REFERENCED_SOP_CLASS_UID, VR::UI, &instance.sop_class_uid);
+        item.put_text(tags::REFERENCED_SOP_INSTANCE_UID, VR::UI, &instance.sop_instance_uid);
+        item
+    };
+    let mut said = DataSet::default();
+    said.put_text(tags::TRANSACTION_UID, VR::UI, &request.transaction_uid);
+    said.put_items(tags::REFERENCED_SOP_SEQUENCE, request.instances.iter().map(item).collect());
+    said
+}
+
+/// What an archive reports.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Report {
+    /// (0008,1195).
+    pub transaction_uid: String,
+    /// By SOP Instance UID, the reason (0008,1197) where it does not commit.
+    pub outcomes: Vec<(String, Option<u16>)>,
+}
+
+impl std::fmt::Debug for Report {
+    /// Never prints UIDs (invariant I8).
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Report({} instances)", self.outcomes.len())
+    }
+}
+
+/// Why a report is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReportFault {
+    /// The event type is none of storage commitment's.
+    NoSuchEvent,
+    /// The transaction UID is missing or no UID.
+    NoTransaction,
+}
+
+impl ReportFault {
+    /// The DIMSE status (PS3.7 annex C).
+    pub fn status(self) -> u16 {
+        match self {
+            ReportFault::NoSuchEvent => 0x0113,
+            ReportFault::NoTransaction => 0x0115,
+        }
+    }
+
+    /// What the person at the archive reads.
+    pub fn comment(self) -> &'static str {
+        match self {
+            ReportFault::NoSuchEvent => "Event Type ID is neither 1 nor 2",
+            ReportFault::NoTransaction => "Transaction UID is missing",
+        }
+    }
+}
+
+/// Reads the information of an N-EVENT-REPORT. Only what it names is said to be committed, whatever the event's type; an
+/// instance it names on both sides is not.
+pub fn read_report(event_type_id: u16, said: &DataSet) -> Result<Report, ReportFault> {
+    if ![ALL_COMMITTED, FAILURES_EXIST].contains(&event_type_id) {
+        return Err(ReportFault::NoSuchEvent);
+    }
+    let transaction_uid = said.uid(tags::TRANSACTION_UID);
+    if transaction_uid.is_empty() {
+        return Err(ReportFault::NoTransaction);
+    }
+    let reason = |item: &DataSet| item.number(tags::FAILURE_REASON).and_then(|reason| u16::try_from(reason).ok());
+    let failed = said.items(tags::FAILED_SOP_SEQUENCE).iter().map(|item| {
+        let reason = reason(item).unwrap_or(Failure::Processing.reason());
+        (item.uid(tags::REFERENCED_SOP_INSTANCE_UID), Some(reason))
+    });
+    let committed = said.items(tags::REFERENCED_SOP_SEQUENCE).iter();
+    let committed = committed.map(|item| (item.uid(tags::REFERENCED_SOP_INSTANCE_UID), None));
+    // The failed come first: who is noted as such is not committed afterwards.
+    let outcomes = failed.chain(committed).filter(|(uid, _)| !uid.is_empty()).take(INSTANCES_MAX).collect();
+    Ok(Report { transaction_uid, outcomes })
+}
+
 #[cfg(test)]
 mod tests {
+    use super::action as action_of;
     use super::*;
     use proptest::prelude::*;
 
@@ -212,6 +292,18 @@ mod tests {
         let (event, said) = report(&named(&["1.3"]), &[None], "");
         assert_eq!(event, ALL_COMMITTED);
         assert!(said.get(tags::FAILED_SOP_SEQUENCE).is_none());
+    }
+
+    #[test]
+    fn a_report_that_is_written_is_read_as_it_was_meant() {
+        let asked = named(&["1.3", "1.4"]);
+        assert_eq!(request(&action_of(&asked)).unwrap(), asked);
+        let (event, said) = report(&asked, &[None, Some(Failure::NoSuchInstance)], "");
+        let read = read_report(event, &said).unwrap();
+        let expected = [("1.4".to_string(), Some(0x0112)), ("1.3".to_string(), None)];
+        assert_eq!((read.transaction_uid.as_str(), read.outcomes.as_slice()), ("1.9", &expected[..]));
+        assert_eq!(read_report(3, &said), Err(ReportFault::NoSuchEvent));
+        assert_eq!(read_report(1, &DataSet::default()), Err(ReportFault::NoTransaction));
     }
 
     proptest! {

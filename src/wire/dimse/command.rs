@@ -61,6 +61,12 @@ pub mod status {
     pub const INVALID_INSTANCE: u16 = 0x0117;
     /// SOP class not supported.
     pub const CLASS_NOT_SUPPORTED: u16 = 0x0122;
+    /// There is no such event type.
+    pub const NO_SUCH_EVENT: u16 = 0x0113;
+    /// An argument of the request is wrong.
+    pub const INVALID_ARGUMENT: u16 = 0x0115;
+    /// There is no such action type.
+    pub const NO_SUCH_ACTION: u16 = 0x0123;
     /// Refused: not authorised.
     pub const NOT_AUTHORISED: u16 = 0x0124;
     /// Unrecognised operation.

@@ -1,0 +1,429 @@
+//! Storage commitment as a service (PS3.4 annex J): what a modality asks to be answered for, and the answer it gets.
+//!
+//! ```text
+//! N-ACTION -> COMMIT (request) -> answer
+//!          -> each instance is looked at: whole in the spool, or the archives have it
+//!          -> N-EVENT-REPORT on the same association while it is open, else on one of our own, until it is taken
+//! ```
+//!
+//! Modalities delete what they are told is committed, so nothing is said of an instance whose bytes were not checked.
+//! What it takes to be safe is the site's to say ([`Safe`]). Instances that have not come yet are waited for, for some
+//! sending side by side ask before the last one is in.
+
+use crate::backoff::Backoff;
+use crate::delivery::dicom::association::{Association, Peer, Proposed};
+use crate::journal::{CommitmentStep, DueCommitment, EntryId, InstanceStanding, Journal, JournalError, Reader};
+use crate::link::dicom::config::{Modality, Safe};
+use crate::link::dicom::services::EventReport;
+use crate::message::dicom::commitment::{self, Failure, Request};
+use crate::message::dicom::{End, FileMeta, Layout, read_data_set};
+use crate::wire::dimse::command::{Command, status};
+use crate::wire::dimse::{Question, Reply, uid};
+use crate::wire::{Persist, Token};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::mpsc::Sender;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
+
+/// How long a modality may take to answer a report.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long connecting to a modality may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// Pauses between reports that fail.
+const RETRY_MIN: Duration = Duration::from_secs(10);
+const RETRY_MAX: Duration = Duration::from_secs(15 * 60);
+/// Pauses between looks at instances and archives that are waited for: an eighth of the wait so far, within these.
+const LOOK_MIN: Duration = Duration::from_millis(500);
+const LOOK_MAX: Duration = Duration::from_secs(5 * 60);
+/// An archive that has not taken an instance for this long never will, as far as its modality is told: a week.
+const ARCHIVE_PATIENCE_MS: i64 = 7 * 86_400_000;
+/// A report that could not be given for this long is given up, and a person is told: two weeks.
+const GIVE_UP_AFTER_MS: i64 = 14 * 86_400_000;
+/// Without a signal it is looked at least this often.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// Pause after the journal failed.
+const JOURNAL_PAUSE: Duration = Duration::from_secs(1);
+
+/// Numbers custody requests: each is whole and ends its own session.
+static REQUESTS: AtomicU64 = AtomicU64::new(1);
+
+/// The service: takes requests, and answers for them on a task of its own.
+pub struct Commitments {
+    journal: Journal,
+    ae_title: String,
+    modalities: Vec<Modality>,
+    /// Names of the destinations that take images.
+    archives: Vec<String>,
+    lines: Mutex<HashMap<Name, Line>>,
+}
+
+/// Link and transaction UID of a request.
+type Name = (String, String);
+
+/// The association on which a request came, while it may be open.
+struct Line {
+    reports: Sender<EventReport>,
+    transfer_syntax_uid: String,
+}
+
+/// What is kept of a request.
+#[derive(Clone, Serialize, Deserialize)]
+struct Content {
+    request: Request,
+    calling_ae_title: String,
+    /// The transaction UID stood for another request already.
+    is_duplicate: bool,
+    /// What became of each instance, once it is decided.
+    outcomes: Option<Vec<Option<Failure>>>,
+}
+
+/// A commitment that was looked at.
+struct Looked {
+    due: DueCommitment,
+    /// `None` when it is damaged.
+    content: Option<Content>,
+    /// It was decided just now, and these instances are safe.
+    decided: Option<Vec<EntryId>>,
+}
+
+impl Commitments {
+    /// For these modalities and destinations of images; `ae_title` is ours.
+    pub fn new(journal: &Journal, ae_title: &str, modalities: &[Modality], archives: Vec<String>) -> Arc<Commitments> {
+        Arc::new(Commitments {
+            journal: journal.clone(),
+            ae_title: ae_title.to_string(),
+            modalities: modalities.to_vec(),
+            archives,
+            lines: Mutex::default(),
+        })
+    }
+
+    /// Answers an N-ACTION: once this resolves with success, the request is on stable storage. The report follows. The
+    /// very same request again is answered the same, and reported again.
+    pub async fn take(
+        &self,
+        link: &str,
+        action_type_id: u16,
+        question: Question,
+        reports: Sender<EventReport>,
+    ) -> Reply {
+        let asked = tokio::task::spawn_blocking(move || read(action_type_id, &question).map(|asked| (asked, question)));
+        let (request, question) = match asked.await {
+            Ok(Ok(asked)) => asked,
+            Ok(Err((status, why))) => {
+                tracing::warn!(link, "a request for storage commitment was refused: {why}");
+                return Reply::refusing(status, why);
+            }
+            Err(_) => return Reply::refusing(status::PROCESSING_FAILURE, "the gateway cannot answer this now"),
+        };
+        let (transaction_uid, instances) = (request.transaction_uid.clone(), request.instances.len());
+        let part = part(&question, &transaction_uid);
+        let content =
+            Content { request, calling_ae_title: question.calling_ae_title, is_duplicate: false, outcomes: None };
+        // Before it is committed: the report may come at once.
+        let name = (link.to_string(), transaction_uid.clone());
+        self.keep_line(name.clone(), Line { reports, transfer_syntax_uid: question.transfer_syntax_uid });
+        let kept = move |is_duplicate| Content { is_duplicate, ..content.clone() }.write();
+        match self.journal.persist_commitment(link, 0, part, &transaction_uid, kept).await {
+            Ok((id, _receipt)) => {
+                tracing::info!(link, commitment = id.0, instances, "storage commitment was asked for");
+                Reply { status: status::SUCCESS, ..Reply::default() }
+            }
+            Err(_) => {
+                self.lines().remove(&name);
+                Reply::refusing(status::RESOURCE_LIMITATION, "the gateway cannot keep it now: try again")
+            }
+        }
+    }
+
+    /// Answers for what is due until `stopped` turns true.
+    pub async fn run(self: Arc<Self>, mut stopped: watch::Receiver<bool>) {
+        let changed = self.journal.commitments_changed();
+        let mut reports: JoinSet<String> = JoinSet::new();
+        // A modality takes one report at a time; one that does not answer keeps no other waiting.
+        let mut busy: BTreeSet<String> = BTreeSet::new();
+        while !*stopped.borrow() {
+            let service = self.clone();
+            let occupied = busy.clone();
+            let looked = tokio::task::spawn_blocking(move || service.look(&occupied)).await;
+            let pause = match looked.unwrap_or(Err(JournalError::Closed)) {
+                Ok((looked, pause)) => {
+                    for looked in looked {
+                        busy.insert(looked.due.link.clone());
+                        let service = self.clone();
+                        reports.spawn(async move {
+                            let link = looked.due.link.clone();
+                            if let Err(error) = service.conclude(looked).await {
+                                tracing::debug!(link, "a storage commitment waits for the journal: {error}");
+                                tokio::time::sleep(JOURNAL_PAUSE).await;
+                            }
+                            link
+                        });
+                    }
+                    pause
+                }
+                Err(error) => {
+                    tracing::debug!("storage commitments wait for the journal: {error}");
+                    JOURNAL_PAUSE
+                }
+            };
+            tokio::select! {
+                _ = stopped.changed() => {}
+                () = changed.notified() => {}
+                Some(done) = reports.join_next() => match done {
+                    Ok(link) => { busy.remove(&link); }
+                    // Whose task it was is not known any more.
+                    Err(_) => busy.clear(),
+                },
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// What is due of modalities that are not busy, one of each, with what is decided of it; and how long until the next
+    /// is. Blocks on the database and on the spool.
+    fn look(&self, busy: &BTreeSet<String>) -> Result<(Vec<Looked>, Duration), JournalError> {
+        let reader = self.journal.reader()?;
+        let now_ms = now_ms();
+        let mut looked = Vec::new();
+        for due in reader.due_commitments(now_ms)?.into_iter().filter(|due| !busy.contains(&due.link)) {
+            let mut content: Option<Content> = serde_json::from_slice(&due.content).ok();
+            let mut decided = None;
+            if let Some(content) = content.as_mut().filter(|content| content.outcomes.is_none())
+                && let Some((outcomes, safe)) = self.decide(&reader, &due, content, now_ms)?
+            {
+                content.outcomes = Some(outcomes);
+                decided = Some(safe);
+            }
+            looked.push(Looked { due, content, decided });
+        }
+        let next = reader.next_commitment_ms(now_ms)?.map_or(LOOK_AGAIN, |at| {
+            Duration::from_millis(u64::try_from(at.saturating_sub(now_ms)).unwrap_or_default())
+        });
+        Ok((looked, next.min(LOOK_AGAIN)))
+    }
+
+    /// What becomes of each instance, and the entries of those that are safe; `None` while something is waited for.
+    #[allow(clippy::type_complexity, reason = "a name for this would say less")]
+    fn decide(
+        &self,
+        reader: &Reader,
+        due: &DueCommitment,
+        content: &Content,
+        now_ms: i64,
+    ) -> Result<Option<(Vec<Option<Failure>>, Vec<EntryId>)>, JournalError> {
+        let asked = &content.request.instances;
+        if content.is_duplicate {
+            return Ok(Some((vec![Some(Failure::DuplicateTransaction); asked.len()], Vec::new())));
+        }
+        let modality = self.modality(&due.link);
+        let (safe, wait_s) = (modality.commitment, modality.commitment_wait_s);
+        let age_ms = now_ms.saturating_sub(due.asked_ms);
+        let mut outcomes: Vec<Result<EntryId, Failure>> = Vec::new();
+        for instance in asked {
+            let standing =
+                reader.instance_standing(&instance.sop_instance_uid, &instance.sop_class_uid, &self.archives)?;
+            outcomes.push(match standing {
+                InstanceStanding::Unknown if age_ms < i64::from(wait_s) * 1000 => return Ok(None),
+                InstanceStanding::Unknown => Err(Failure::NoSuchInstance),
+                InstanceStanding::OtherClass => Err(Failure::ClassConflict),
+                InstanceStanding::Kept { entry, archives } => match safe {
+                    Safe::Custody => Ok(entry),
+                    Safe::Delivered if archives.is_delivered() => Ok(entry),
+                    Safe::Committed if archives.is_committed() => Ok(entry),
+                    _ if archives.is_pending() && age_ms < ARCHIVE_PATIENCE_MS => return Ok(None),
+                    _ => Err(Failure::Processing),
+                },
+            });
+        }
+        // Only now, for it reads every byte.
+        let (mut decided, mut entries) = (Vec::new(), Vec::new());
+        for outcome in outcomes {
+            decided.push(match outcome {
+                Ok(entry) if safe != Safe::Custody || reader.is_whole(entry)? => {
+                    entries.push(entry);
+                    None
+                }
+                Ok(_) => Some(Failure::Processing),
+                Err(failure) => Some(failure),
+            });
+        }
+        Ok(Some((decided, entries)))
+    }
+
+    /// Reports what is decided and notes how that went.
+    async fn conclude(&self, looked: Looked) -> Result<(), JournalError> {
+        let Looked { due, content, decided } = looked;
+        let (id, link) = (due.id, due.link.as_str());
+        let age_ms = now_ms().saturating_sub(due.asked_ms);
+        let Some(content) = content else {
+            tracing::error!(
+                link,
+                commitment = id.0,
+                "a request for storage commitment is damaged: nothing is reported"
+            );
+            return self.journal.settle_commitment(id, CommitmentStep::GivenUp, None).await;
+        };
+        let Some(outcomes) = &content.outcomes else {
+            let after = Duration::from_millis(age_ms.unsigned_abs() / 8).clamp(LOOK_MIN, LOOK_MAX);
+            return self.journal.settle_commitment(id, CommitmentStep::Wait { after, failed: false }, None).await;
+        };
+        if let Some(safe) = decided {
+            // The modality is done with what it has committed: nothing more comes.
+            self.journal.studies_are_complete(safe).await?;
+        }
+        let (instances, failed) = (outcomes.len(), outcomes.iter().flatten().count());
+        let how = match self.report(&due, &content, outcomes).await {
+            Ok(()) => {
+                tracing::info!(link, commitment = id.0, instances, failed, "storage commitment was reported");
+                CommitmentStep::Reported
+            }
+            Err(why) if age_ms > GIVE_UP_AFTER_MS => {
+                tracing::error!(link, commitment = id.0, "a storage commitment could not be reported: {why}");
+                CommitmentStep::GivenUp
+            }
+            Err(why) => {
+                tracing::warn!(link, commitment = id.0, "a storage commitment cannot be reported yet: {why}");
+                CommitmentStep::Wait { after: Backoff::new(RETRY_MIN, RETRY_MAX).after(due.attempts), failed: true }
+            }
+        };
+        self.journal.settle_commitment(id, how, Some(content.write())).await
+    }
+
+    /// N-EVENT-REPORT, on the association on which it was asked while that is open, else on one of our own.
+    async fn report(&self, due: &DueCommitment, content: &Content, outcomes: &[Option<Failure>]) -> Result<(), String> {
+        let (event_type_id, said) = commitment::report(&content.request, outcomes, "");
+        let line = self.lines().remove(&(due.link.clone(), content.request.transaction_uid.clone()));
+        if let Some(Line { reports, transfer_syntax_uid }) = line {
+            let (answered, answer) = oneshot::channel();
+            let report = EventReport {
+                event_type_id,
+                data_set: said.write(Layout::of(&transfer_syntax_uid)),
+                transfer_syntax_uid,
+                answered,
+            };
+            let told = async {
+                reports.send(report).await.ok()?;
+                answer.await.ok()
+            };
+            if let Ok(Some(status)) = tokio::time::timeout(ANSWER_TIMEOUT, told).await {
+                return accepted(status);
+            }
+            // It ended, or its modality does not listen there.
+        }
+        let peer = self.peer(&due.link, &content.calling_ae_title)?;
+        let syntaxes = [uid::EXPLICIT_VR_LITTLE_ENDIAN, uid::IMPLICIT_VR_LITTLE_ENDIAN];
+        let proposed = Proposed {
+            abstract_syntax: uid::STORAGE_COMMITMENT.to_string(),
+            transfer_syntaxes: syntaxes.map(str::to_string).to_vec(),
+            as_scp: true,
+        };
+        let mut line = Association::open(&peer, &[proposed]).await.map_err(|failure| failure.to_string())?;
+        let Some((context, syntax)) = line.context_of(uid::STORAGE_COMMITMENT) else {
+            line.release().await;
+            return Err("it takes no storage commitment reports on an association of ours".to_string());
+        };
+        let data_set = said.write(Layout::of(syntax));
+        let (class, instance) = (uid::STORAGE_COMMITMENT, uid::STORAGE_COMMITMENT_INSTANCE);
+        let command = Command::event_report_request(line.next_message_id(), class, instance, event_type_id);
+        let answered = async {
+            line.send(context, &command.clone().with_data_set(), Some(&data_set)).await?;
+            line.answer_to(&command).await
+        };
+        match answered.await {
+            Ok(answer) => {
+                line.release().await;
+                accepted(answer.command.status().unwrap_or(status::PROCESSING_FAILURE))
+            }
+            Err(failure) => {
+                line.abort().await;
+                Err(failure.to_string())
+            }
+        }
+    }
+
+    fn peer(&self, link: &str, called_ae_title: &str) -> Result<Peer, String> {
+        let modality = self.modality(link);
+        let address = modality.address.as_deref().and_then(|address| address.rsplit_once(':'));
+        let (host, port) = address.ok_or("set `address` of its [[modality]], where it takes reports")?;
+        Ok(Peer {
+            host: host.trim_matches(['[', ']']).to_string(),
+            port: port.parse().map_err(|_| "`address` of its [[modality]] has no port".to_string())?,
+            tls: None,
+            called_ae_title: called_ae_title.to_string(),
+            calling_ae_title: self.ae_title.clone(),
+            connect_timeout: CONNECT_TIMEOUT,
+            answer_timeout: ANSWER_TIMEOUT,
+        })
+    }
+
+    /// The settings of a link; those of a modality that nobody named are the defaults.
+    fn modality(&self, link: &str) -> Modality {
+        self.modalities.iter().find(|modality| modality.name == link).cloned().unwrap_or_default()
+    }
+
+    fn keep_line(&self, name: Name, line: Line) {
+        let mut lines = self.lines();
+        lines.retain(|_, line| !line.reports.is_closed());
+        lines.insert(name, line);
+    }
+
+    fn lines(&self) -> MutexGuard<'_, HashMap<Name, Line>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Content {
+    fn write(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+}
+
+/// What an N-ACTION asks for, or the status and the reason that refuse it.
+fn read(action_type_id: u16, question: &Question) -> Result<Request, (u16, &'static str)> {
+    let instance = question.sop_instance_uid.as_deref().unwrap_or(uid::STORAGE_COMMITMENT_INSTANCE);
+    if question.sop_class_uid != uid::STORAGE_COMMITMENT {
+        return Err((status::CLASS_NOT_SUPPORTED, "of all actions only storage commitment is offered"));
+    }
+    if instance != uid::STORAGE_COMMITMENT_INSTANCE {
+        return Err((status::NO_SUCH_INSTANCE, "storage commitment has another SOP Instance UID"));
+    }
+    if action_type_id != commitment::ACTION_TYPE {
+        return Err((status::NO_SUCH_ACTION, "Action Type ID 1 alone is offered"));
+    }
+    let said = read_data_set(&question.data_set, &question.transfer_syntax_uid);
+    if said.end != End::Whole {
+        return Err((status::PROCESSING_FAILURE, "the data set cannot be read"));
+    }
+    commitment::request(&said.data_set).map_err(|fault| (fault.status(), fault.comment()))
+}
+
+/// By the wall clock, as the journal has it.
+fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
+
+fn accepted(status: u16) -> Result<(), String> {
+    match status {
+        status::SUCCESS => Ok(()),
+        other => Err(format!("it refuses the report with status {other:04X}")),
+    }
+}
+
+fn part(question: &Question, transaction_uid: &str) -> Persist {
+    let mut bytes = FileMeta {
+        sop_class_uid: &question.sop_class_uid,
+        sop_instance_uid: uid::STORAGE_COMMITMENT_INSTANCE,
+        transfer_syntax_uid: &question.transfer_syntax_uid,
+        source_ae_title: &question.calling_ae_title,
+    }
+    .write();
+    bytes.extend_from_slice(&question.data_set);
+    let number = REQUESTS.fetch_add(1, Ordering::Relaxed);
+    let identity = Some(format!("storage commitment|{transaction_uid}").into_bytes());
+    Persist { token: Token(number), session: number, bytes, completes: true, identity }
+}

@@ -27,6 +27,8 @@ mod orders;
 mod pdus;
 #[path = "dicom/peers.rs"]
 mod peers;
+#[path = "dicom/questions.rs"]
+mod questions;
 #[path = "dicom/mutated_pdus.rs"]
 mod mutated_pdus;
 #[path = "dicom/power_cut.rs"]

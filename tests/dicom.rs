@@ -37,6 +37,8 @@ mod power_cut;
 mod receiver;
 #[path = "dicom/rig.rs"]
 mod rig;
+#[path = "dicom/simulators.rs"]
+mod simulators;
 #[path = "dicom/site.rs"]
 mod site;
 #[path = "dicom/steps.rs"]

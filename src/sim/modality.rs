@@ -11,6 +11,7 @@ pub mod fault;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use dicom_object::InMemDicomObject;
 use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -28,6 +29,8 @@ use crate::wire::dimse::uid;
 const RETRY_PAUSE: Duration = Duration::from_millis(300);
 /// How long the halves of a PDU are apart.
 const HALF_PAUSE: Duration = Duration::from_millis(5);
+/// Its text is UTF-8.
+const CHARACTER_SET: &str = "ISO_IR 192";
 /// Bytes of an object in one PDU, as many old machines have it.
 const FRAGMENT: usize = 16 * 1024;
 
@@ -280,24 +283,34 @@ impl Machine {
         let mut step = DataSet::default();
         step.text(0x0008_0060, "CS", exam.modality());
         step.text(0x0040_0001, "AE", &self.settings.peer.calling_ae_title);
+        step.text(0x0040_0002, "DA", "");
+        step.text(0x0040_0003, "TM", "");
+        step.text(0x0040_0009, "SH", "");
         let mut query = DataSet::default();
+        query.text(0x0008_0005, "CS", CHARACTER_SET);
         query.text(0x0008_0050, "SH", "");
         query.text(0x0010_0010, "PN", "");
         query.text(0x0010_0020, "LO", "");
         query.text(0x0020_000D, "UI", "");
         query.items(0x0040_0100, &[step]);
+        query.text(0x0040_1001, "SH", "");
         match first_answer(&mut association, &query.into_bytes()).await {
             Ok(Some(entry)) => {
                 self.summary.scheduled += 1;
-                let text = |name: &str| {
-                    let value = entry.element_by_name(name).ok()?.to_str().ok()?;
-                    Some(value.trim_end_matches(['\0', ' ']).to_owned()).filter(|value| !value.is_empty())
-                };
-                let take = |to: &mut String, name: &str| *to = text(name).unwrap_or_else(|| std::mem::take(to));
-                take(&mut exam.accession_number, "AccessionNumber");
-                take(&mut exam.patient_name, "PatientName");
-                take(&mut exam.patient_id, "PatientID");
-                take(&mut exam.study_instance_uid, "StudyInstanceUID");
+                let step =
+                    entry.element_by_name("ScheduledProcedureStepSequence").ok().and_then(|e| e.items()?.first());
+                for (to, from, name) in [
+                    (&mut exam.accession_number, Some(&entry), "AccessionNumber"),
+                    (&mut exam.patient_name, Some(&entry), "PatientName"),
+                    (&mut exam.patient_id, Some(&entry), "PatientID"),
+                    (&mut exam.study_instance_uid, Some(&entry), "StudyInstanceUID"),
+                    (&mut exam.requested_procedure_id, Some(&entry), "RequestedProcedureID"),
+                    (&mut exam.scheduled_step_id, step, "ScheduledProcedureStepID"),
+                ] {
+                    if let Some(value) = from.and_then(|from| text(from, name)).filter(|value| !value.is_empty()) {
+                        *to = value;
+                    }
+                }
                 association.release().await;
             }
             Ok(None) => association.release().await,
@@ -313,7 +326,10 @@ impl Machine {
         let mut scheduled = DataSet::default();
         scheduled.text(0x0008_0050, "SH", &exam.accession_number);
         scheduled.text(0x0020_000D, "UI", &exam.study_instance_uid);
+        scheduled.text(0x0040_0009, "SH", &exam.scheduled_step_id);
+        scheduled.text(0x0040_1001, "SH", &exam.requested_procedure_id);
         let mut set = DataSet::default();
+        set.text(0x0008_0005, "CS", CHARACTER_SET);
         set.text(0x0008_0060, "CS", exam.modality());
         set.text(0x0010_0010, "PN", &exam.patient_name);
         set.text(0x0010_0020, "LO", &exam.patient_id);
@@ -364,13 +380,12 @@ impl Machine {
     /// Asks whether the gateway commits to keep the examination, and waits for the report.
     async fn commit(&mut self, to: &mut Association, exam: &Exam, patience: Duration) {
         let objects = exam.objects as u64;
-        let report = match timeout(patience, ask_for_commitment(to, exam)).await {
-            Ok(Ok(report)) => report,
-            _ => return self.summary.uncommitted += objects,
+        let committed = match timeout(patience, ask_for_commitment(to, exam)).await {
+            Ok(Ok(committed)) => committed.min(objects),
+            _ => 0,
         };
-        let failed = if report == Some(1) { 0 } else { objects };
-        self.summary.committed += objects - failed;
-        self.summary.uncommitted += failed;
+        self.summary.committed += committed;
+        self.summary.uncommitted += objects - committed;
     }
 
     async fn associate(&mut self, proposed: &[Proposed]) -> Option<Association> {
@@ -480,8 +495,19 @@ fn is_stored(answer: &Message) -> bool {
     answer.command.status().is_some_and(|status| status == 0 || status & 0xF000 == 0xB000)
 }
 
+/// A data set that came, by another reader than the gateway's.
+fn read(data_set: &[u8]) -> Option<InMemDicomObject> {
+    let syntax = &dicom_transfer_syntax_registry::entries::EXPLICIT_VR_LITTLE_ENDIAN.erased();
+    InMemDicomObject::read_dataset_with_ts(data_set, syntax).ok()
+}
+
+fn text(of: &InMemDicomObject, name: &str) -> Option<String> {
+    let value = of.element_by_name(name).ok()?.to_str().ok()?;
+    Some(value.trim_end_matches(['\0', ' ']).to_owned())
+}
+
 /// The first entry of a worklist.
-async fn first_answer(to: &mut Association, query: &[u8]) -> Result<Option<dicom_object::InMemDicomObject>, Failure> {
+async fn first_answer(to: &mut Association, query: &[u8]) -> Result<Option<InMemDicomObject>, Failure> {
     let (context, _) = to.context_of(uid::MODALITY_WORKLIST).ok_or(Failure::Protocol("no context"))?;
     let request = Command::find_request(to.next_message_id(), uid::MODALITY_WORKLIST);
     to.send(context, &request, Some(query)).await?;
@@ -491,14 +517,12 @@ async fn first_answer(to: &mut Association, query: &[u8]) -> Result<Option<dicom
         if !answer.command.status().is_some_and(status::is_pending) {
             return Ok(first);
         }
-        let syntax = &dicom_transfer_syntax_registry::entries::EXPLICIT_VR_LITTLE_ENDIAN.erased();
-        let read = dicom_object::InMemDicomObject::read_dataset_with_ts(answer.data_set.as_slice(), syntax);
-        first = first.or(read.ok());
+        first = first.or(read(&answer.data_set));
     }
 }
 
-/// The type of the N-EVENT-REPORT: 1 is success, 2 that something failed. `None` when the request was refused.
-async fn ask_for_commitment(to: &mut Association, exam: &Exam) -> Result<Option<u16>, Failure> {
+/// How many objects the gateway commits to by its N-EVENT-REPORT; none when it refuses the request.
+async fn ask_for_commitment(to: &mut Association, exam: &Exam) -> Result<u64, Failure> {
     let (context, _) = to.context_of(uid::STORAGE_COMMITMENT).ok_or(Failure::Protocol("no context"))?;
     let referenced = |number| {
         let object = exam.object(number);
@@ -507,22 +531,26 @@ async fn ask_for_commitment(to: &mut Association, exam: &Exam) -> Result<Option<
         item.text(0x0008_1155, "UI", &object.sop_instance_uid);
         item
     };
+    let transaction_uid = format!("{}.8", exam.series_instance_uid);
     let mut set = DataSet::default();
-    set.text(0x0008_1195, "UI", &format!("{}.8", exam.study_instance_uid));
+    set.text(0x0008_1195, "UI", &transaction_uid);
     set.items(0x0008_1199, &(0..exam.objects).map(referenced).collect::<Vec<_>>());
     let id = to.next_message_id();
     let request = Command::action_request(id, uid::STORAGE_COMMITMENT, uid::STORAGE_COMMITMENT_INSTANCE, 1);
     to.send(context, &request, Some(&set.into_bytes())).await?;
     if to.answer_to(&request).await?.command.status() != Some(status::SUCCESS) {
-        return Ok(None);
+        return Ok(0);
     }
     loop {
         let report = to.message().await?;
         let is_report = report.command.field() == field::N_EVENT_REPORT_RQ;
         let answered = if is_report { status::SUCCESS } else { status::UNRECOGNISED_OPERATION };
         to.send(report.context, &Command::response(&report.command, answered), None).await?;
-        if is_report {
-            return Ok(report.command.event_type_id());
+        let Some(said) = read(&report.data_set).filter(|_| is_report) else { continue };
+        // One that is reported once more, for an earlier request, is not what is waited for.
+        if text(&said, "TransactionUID").is_some_and(|uid| uid == transaction_uid) {
+            let committed = said.element_by_name("ReferencedSOPSequence").ok().and_then(|e| Some(e.items()?.len()));
+            return Ok(committed.unwrap_or_default() as u64);
         }
     }
 }

@@ -153,6 +153,10 @@ pub struct Account {
     pub repeated: u64,
     /// Objects that came again with other bytes.
     pub conflicting: u64,
+    /// Objects it was asked to commit to, as often as it was asked.
+    pub asked: u64,
+    /// The same to which it committed.
+    pub committed: u64,
 }
 
 /// Why it could not start.
@@ -490,6 +494,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
             Commitment::Fails | Commitment::Silent => false,
         };
         let (held, failed): (Vec<_>, Vec<_>) = asked.into_iter().partition(|(_, instance)| has(instance));
+        {
+            let account = &mut state.books().account;
+            account.asked += (held.len() + failed.len()) as u64;
+            account.committed += held.len() as u64;
+        }
         if state.options.commitment == Commitment::Silent {
             return Some(());
         }
@@ -576,7 +585,11 @@ impl Object {
 fn accept(request: &AssociationRQ, options: &Options) -> AssociationAC {
     let refuses = |uid: &String| options.refuses.contains(uid);
     let answer = |proposed: &PresentationContextProposed| {
-        let taken = proposed.transfer_syntaxes.iter().find(|syntax| !refuses(syntax));
+        // Requests for commitment are read in one transfer syntax only.
+        let is_read = |syntax: &&String| {
+            proposed.abstract_syntax != uid::STORAGE_COMMITMENT || *syntax == uid::EXPLICIT_VR_LITTLE_ENDIAN
+        };
+        let taken = proposed.transfer_syntaxes.iter().filter(is_read).find(|syntax| !refuses(syntax));
         let reason = if refuses(&proposed.abstract_syntax) {
             PresentationContextResultReason::AbstractSyntaxNotSupported
         } else if taken.is_none() {
@@ -652,7 +665,7 @@ mod tests {
             let uid = "1.2.3".to_owned();
             books.note(Arrival { sop_instance_uid: uid, status, bytes: 1, data_set: Vec::new() }, vec![digest]);
         }
-        let expected = Account { associations: 0, arrived: 4, stored: 1, repeated: 1, conflicting: 1 };
+        let expected = Account { arrived: 4, stored: 1, repeated: 1, conflicting: 1, ..Account::default() };
         assert_eq!(books.account, expected);
     }
 }

@@ -105,6 +105,7 @@ impl Pacs {
             println!("stored        {}", account.stored);
             println!("repeated      {}", account.repeated);
             println!("conflicts     {}", account.conflicting);
+            println!("committed     {}, asked {}", account.committed, account.asked);
         }
         Ok(if account.conflicting == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }

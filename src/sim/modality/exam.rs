@@ -33,6 +33,10 @@ pub struct Exam {
     pub series_instance_uid: String,
     /// Accession Number (0008,0050).
     pub accession_number: String,
+    /// Requested Procedure ID (0040,1001), when it was on the worklist.
+    pub requested_procedure_id: String,
+    /// Scheduled Procedure Step ID (0040,0009), likewise.
+    pub scheduled_step_id: String,
     /// Patient ID (0010,0020).
     pub patient_id: String,
     /// Patient's Name (0010,0010).
@@ -68,6 +72,8 @@ impl Exam {
             study_instance_uid: format!("2.25.{root}.1"),
             series_instance_uid: format!("2.25.{root}.1.1"),
             accession_number: format!("A{:09}", random.below(1_000_000_000)),
+            requested_procedure_id: String::new(),
+            scheduled_step_id: String::new(),
             patient_id: format!("SIM{:06}", random.below(1_000_000)),
             patient_name: format!("SIM^PATIENT {}", number + 1),
             edge: EDGE_DEFAULT,

@@ -57,6 +57,17 @@ impl Timestamp {
         offset.to_timestamp(civil(&self.local)?).ok()
     }
 
+    /// The same instant on the clock of `zone`, for those who read no offset: a worklist's start. As it is when no
+    /// instant is known or the clock there shows the same.
+    pub fn on_clock_of(self, zone: &jiff::tz::TimeZone) -> Self {
+        let Some(there) = self.instant().map(|instant| instant.to_zoned(zone.clone())) else { return self };
+        let offset = there.strftime("%z").to_string();
+        if offset == self.offset {
+            return self;
+        }
+        Timestamp { local: there.strftime("%Y%m%d%H%M%S").to_string(), offset }
+    }
+
     /// HL7 DTM with the offset.
     pub fn hl7(&self) -> String {
         format!("{}{}", self.local, self.offset)

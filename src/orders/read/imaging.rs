@@ -179,7 +179,11 @@ fn procedure(
         station_ae_titles: ipc.map(|ipc| ipc.repeats(9, 1, None)).unwrap_or_default(),
         station_name: of_ipc(7),
         location: of_ipc(8),
-        start: starts.iter().filter(|text| !text.is_empty()).find_map(|text| Timestamp::parse(text, around.zone)),
+        start: starts
+            .iter()
+            .filter(|text| !text.is_empty())
+            .find_map(|text| Timestamp::parse(text, around.zone))
+            .map(|start| start.on_clock_of(around.zone)),
         performing_physician: Phi::new(performer(obr)),
         protocols: protocol.into_iter().collect(),
         comments: comments.to_vec(),

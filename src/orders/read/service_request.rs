@@ -7,7 +7,7 @@
 //! | patient | subject: contained, in the Bundle, or by its identifier |
 //! | requested procedure | code; priority |
 //! | modality | orderDetail or category of the DICOM code system |
-//! | start, room | occurrenceDateTime or occurrencePeriod.start; locationReference.display, locationCode.text |
+//! | start, room | occurrenceDateTime or occurrencePeriod.start, on the clock of the site; locationReference.display, locationCode.text |
 //!
 //! `active` orders, `revoked` and `entered-in-error` take back, `completed` is done. What else a request may be (a draft,
 //! a plan) orders nothing.
@@ -123,7 +123,7 @@ impl Request<'_> {
         let step = ScheduledStep {
             modality: modality.map(|m| text(m, "code").to_string()).unwrap_or_default(),
             location: room.unwrap_or_default().to_string(),
-            start: self.time(start),
+            start: self.time(start).map(|start| start.on_clock_of(self.zone)),
             protocols: vec![code.clone()],
             comments: list(request, "note").map(|note| text(note, "text").to_string()).collect(),
             ..ScheduledStep::default()
@@ -237,7 +237,11 @@ fn codings(concept: &Value) -> Vec<Coding> {
 }
 
 fn number(identifier: &Value) -> OrderNumber {
-    OrderNumber { id: Phi::new(text(identifier, "value")), namespace: String::new() }
+    // A universal id (EI.3) of type URI: two systems may give the same number.
+    let system = text(identifier, "system");
+    let namespace =
+        if system.is_empty() { String::new() } else { format!("^{}^URI", system.replace(['^', '\u{1f}'], "")) };
+    OrderNumber { id: Phi::new(text(identifier, "value")), namespace }
 }
 
 fn type_of(identifier: &Value) -> &str {
@@ -287,7 +291,30 @@ mod tests {
         let (procedure, step) = imaging.steps().next().unwrap();
         assert_eq!(procedure.study_instance_uid, "1.2.840.99.7");
         assert_eq!((step.modality.as_str(), step.location.as_str()), ("US", "ROOM 3"));
-        assert_eq!(step.start.as_ref().unwrap().hl7(), "20260302143000+0100");
+        assert_eq!(step.start.as_ref().unwrap().hl7(), "20260302133000+0000");
+    }
+
+    #[test]
+    fn it_begins_when_the_clock_on_the_wall_says_so() {
+        let zone = TimeZone::get("America/Los_Angeles").unwrap();
+        let utc = BUNDLE.replace("2026-03-02T14:30:00+01:00", "2026-03-03T01:00:00Z");
+        let Ok(OrderChange::New(order)) = read(utc.as_bytes(), &zone).unwrap().remove(0) else { panic!("an order") };
+        let start = |order: WorkOrder| order.imaging.unwrap().steps().next().unwrap().1.start.clone().unwrap().hl7();
+        assert_eq!(start(*order), "20260302170000-0800");
+        let day = BUNDLE.replace("2026-03-02T14:30:00+01:00", "2026-03-03");
+        let Ok(OrderChange::New(order)) = read(day.as_bytes(), &zone).unwrap().remove(0) else { panic!("an order") };
+        assert_eq!(start(*order), "20260303", "a day is a day everywhere");
+    }
+
+    #[test]
+    fn numbers_of_two_systems_are_two() {
+        let of = |system: &str| {
+            let json = BUNDLE.replace("\"value\":\"P-1\"", &format!("\"system\":\"{system}\",\"value\":\"P-1\""));
+            let Ok(OrderChange::New(order)) = only(&json) else { panic!("an order") };
+            order.placer_order_number
+        };
+        assert_eq!(of("http://x").namespace, "^http://x^URI");
+        assert_ne!(of("http://x"), of("http://y"));
     }
 
     #[test]

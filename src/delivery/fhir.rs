@@ -19,6 +19,8 @@
 
 mod read;
 
+pub use read::Unread;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

@@ -7,7 +7,8 @@
 //!
 //! How far the server was read is on disk only after everything before it is in custody (invariant I1), and the next
 //! round looks a minute further back: servers show what was written a little late. What comes again, by its bytes,
-//! changes nothing (I4). A request that changes while its order is open changes the order, as an XO would.
+//! changes nothing (I4). A request that changes while its order is open changes the order, as an XO would. A request that
+//! is put `on-hold`, or is gone from the server without having been revoked, leaves its order as it is.
 
 pub mod config;
 mod cursor;
@@ -35,8 +36,10 @@ use tokio::sync::watch;
 
 /// Requests the server is to put in one page.
 const PAGE_REQUESTS: usize = 100;
-/// Most pages of one round.
+/// Most pages of one pass.
 const PAGES_MAX: usize = 2_000;
+/// Most passes of one round.
+const PASSES_MAX: usize = 10;
 /// How much further back the next round looks.
 const OVERLAP: SignedDuration = SignedDuration::from_secs(60);
 /// First and longest pause after a round that failed.
@@ -54,7 +57,7 @@ pub struct Feed {
     zone: TimeZone,
     server: Fhir,
     cursor: Cursor,
-    /// What the last round found, by its digest.
+    /// Digests of the requests that the last pass found.
     seen: HashSet<[u8; 32]>,
     counters: Arc<LinkCounters>,
 }
@@ -68,7 +71,7 @@ impl Feed {
             reader: Arc::new(SharedReader::new(journal)),
             zone: zone.clone(),
             server: Fhir::new(Arc::new(config.server())),
-            cursor: Cursor::open(data, &config.name, Timestamp::now() - first),
+            cursor: Cursor::open(data, &config.name, &[&config.url, &config.query], Timestamp::now() - first),
             seen: HashSet::new(),
             // The protocol only says how bytes are shown, and none are.
             counters: Arc::new(LinkCounters::new(&config.name, Protocol::Lines)),
@@ -112,53 +115,77 @@ impl Feed {
 
     /// Asks for everything since the last time; tells how many requests were new.
     async fn round(&mut self) -> Result<usize, String> {
-        let (mut new, mut newest, mut seen) = (0, self.cursor.since(), HashSet::new());
+        let mut all = 0;
+        for _ in 0..PASSES_MAX {
+            let pass = self.pass().await?;
+            all += pass.new;
+            // What changes while pages are turned moves to the end, and what follows it slips onto a page already read.
+            if pass.pages > 1 && pass.new > 0 {
+                continue;
+            }
+            // A time the server gave that is yet to come would hide what comes until then.
+            let until = pass.newest.min(Timestamp::now());
+            self.cursor
+                .advance(until)
+                .map_err(|error| format!("how far the server was read cannot be kept: {error}"))?;
+            break;
+        }
+        Ok(all)
+    }
+
+    async fn pass(&mut self) -> Result<Pass, String> {
+        let (mut pass, mut seen) = (Pass { new: 0, pages: 0, newest: self.cursor.since() }, HashSet::new());
         let mut address = Some(self.first_page());
-        for _ in 0..PAGES_MAX {
-            let Some(here) = address.take() else { break };
-            let raw = self.server.read(&here).await?.ok_or("404: is the url right?")?;
-            let page = Page::read(&raw).ok_or("the answer is no Bundle of search results")?;
+        while let Some(here) = address.take() {
+            if pass.pages == PAGES_MAX {
+                return Err(format!("there are more than {PAGES_MAX} pages: narrow the `query`"));
+            }
+            pass.pages += 1;
+            let read = self.server.read(&here).await.map_err(|unread| unread.reason)?;
+            let page = read.ok_or("404: is the url right?")?;
+            let page = Page::read(&page).ok_or("the answer is no Bundle of search results")?;
             for asked in page.requests() {
-                let asked = self.with_patient(asked).await?;
-                let bytes = asked.bundle();
-                let digest = digest_of(&bytes);
-                if !self.seen.contains(&digest) && self.take(bytes, digest).await? {
-                    new += 1;
+                let digest = digest_of(asked.request.as_bytes());
+                if !self.seen.contains(&digest) && !seen.contains(&digest) {
+                    let asked = self.with_patient(asked.clone()).await?;
+                    pass.new += usize::from(self.take(asked.bundle()).await?);
                 }
                 seen.insert(digest);
-                newest = newest.max(asked.last_updated.unwrap_or(newest));
+                pass.newest = pass.newest.max(asked.last_updated.unwrap_or(pass.newest));
             }
             address = page.next();
         }
-        if address.is_some() {
-            return Err(format!("there are more than {PAGES_MAX} pages: narrow the `query`"));
-        }
-        self.cursor.advance(newest).map_err(|error| format!("how far the server was read cannot be kept: {error}"))?;
         self.seen = seen;
-        Ok(new)
+        Ok(pass)
     }
 
     fn first_page(&self) -> String {
         let since = (self.cursor.since() - OVERLAP).strftime("%Y-%m-%dT%H:%M:%SZ");
         let query = Some(self.config.query.as_str()).filter(|query| !query.is_empty());
-        let query = query.map(|query| format!("{query}&")).unwrap_or_default();
+        // A bar is no character of an address, and some servers refuse it.
+        let query = query.map(|query| format!("{}&", query.replace('|', "%7C"))).unwrap_or_default();
         format!(
             "ServiceRequest?{query}_lastUpdated=ge{since}&_sort=_lastUpdated&_include=ServiceRequest:subject\
              &_count={PAGE_REQUESTS}"
         )
     }
 
-    /// The request with its patient, who is asked for when the page does not hold them.
+    /// The request with its patient, who is asked for when the page does not hold them. Without a patient whom the server
+    /// does not give: the request is then kept and orders nothing, and those behind it go on.
     async fn with_patient(&mut self, mut asked: Asked) -> Result<Asked, String> {
         if asked.patient.is_none() && asked.names_a_patient() {
-            let found = self.server.read(&asked.subject).await?;
+            let found = match self.server.read(&asked.subject).await {
+                Err(unread) if unread.may_pass => return Err(unread.reason),
+                found => found.ok().flatten(),
+            };
             asked.patient = found.and_then(|raw| String::from_utf8(raw).ok()).filter(|text| page::is_patient(text));
         }
         Ok(asked)
     }
 
     /// Makes a request durable with the order it makes; tells whether it is new.
-    async fn take(&self, bytes: Vec<u8>, digest: [u8; 32]) -> Result<bool, String> {
+    async fn take(&self, bytes: Vec<u8>) -> Result<bool, String> {
+        let digest = digest_of(&bytes);
         let read = service_request::read(&bytes, &self.zone)
             .and_then(|mut all| all.pop().unwrap_or(Err(RequestFault::NoRequest)));
         let (changes, refused) = match read {
@@ -209,6 +236,15 @@ impl Feed {
         };
         tokio::task::spawn_blocking(known).await.unwrap_or(Err(JournalError::Closed))
     }
+}
+
+/// What a pass over all pages found.
+struct Pass {
+    /// Requests that were new.
+    new: usize,
+    pages: usize,
+    /// `meta.lastUpdated` of the newest.
+    newest: Timestamp,
 }
 
 fn digest_of(bytes: &[u8]) -> [u8; 32] {

@@ -4,20 +4,33 @@ use super::{Fhir, failure};
 use crate::delivery::Outcome;
 use reqwest::{Method, StatusCode, Url};
 
+/// Nothing was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unread {
+    /// Why, for a log: made of codes and constants, never of the server's text (invariant I8).
+    pub reason: String,
+    /// True when it may be read later; false when the server will not give it, or the address is none of its own.
+    pub may_pass: bool,
+}
+
 impl Fhir {
     /// What is at an address: one below the server's base, such as `Patient/7` or `ServiceRequest?status=active`, or a
     /// whole one, as a Bundle names its next page. Of 8 MB at most; `None` when there is nothing (404, 410).
     ///
     /// # Errors
-    /// Why nothing is known, for a log: made of codes and constants, never of the server's text (invariant I8).
-    pub async fn read(&mut self, address: &str) -> Result<Option<Vec<u8>>, String> {
-        let link = self.link()?;
-        let url = within(&link.base, address).ok_or("the address leads to another server")?;
-        let answer = self.request(&link, Method::GET, url, None, Vec::new()).await.map_err(|failed| reason(&failed))?;
+    /// Why nothing is known.
+    pub async fn read(&mut self, address: &str) -> Result<Option<Vec<u8>>, Unread> {
+        let link = self.link().map_err(|reason| Unread { reason, may_pass: true })?;
+        let Some(url) = within(&link.base, address) else {
+            return Err(Unread { reason: "the address leads to another server".to_owned(), may_pass: false });
+        };
+        let answer = self.request(&link, Method::GET, url, None, Vec::new()).await.map_err(|failed| unread(&failed))?;
         match answer.status {
             StatusCode::NOT_FOUND | StatusCode::GONE => Ok(None),
             status if status.is_success() => Ok(Some(answer.body)),
-            _ => Err(reason(&failure(&answer))),
+            // A chart that this log-in may not see.
+            StatusCode::FORBIDDEN => Err(Unread { may_pass: false, ..unread(&failure(&answer)) }),
+            _ => Err(unread(&failure(&answer))),
         }
     }
 }
@@ -33,10 +46,12 @@ fn within(base: &Url, address: &str) -> Option<Url> {
     stays.then_some(whole)
 }
 
-fn reason(failed: &Outcome) -> String {
+fn unread(failed: &Outcome) -> Unread {
     match failed {
-        Outcome::Delivered { answer } => answer.clone(),
-        Outcome::Retry { reason, .. } | Outcome::Doubted { reason } | Outcome::Refused { reason } => reason.clone(),
+        Outcome::Retry { reason, .. } => Unread { reason: reason.clone(), may_pass: true },
+        Outcome::Delivered { answer: reason } | Outcome::Doubted { reason } | Outcome::Refused { reason } => {
+            Unread { reason: reason.clone(), may_pass: false }
+        }
     }
 }
 

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 /// Shortest and longest pause between two questions, in seconds.
 const POLL_S: std::ops::RangeInclusive<u32> = 1..=86_400;
+/// The longest look back: a century.
+const FIRST_DAYS_MAX: u32 = 36_525;
 /// What is asked for at log-in unless the site says otherwise.
 const SCOPE: &str = "system/ServiceRequest.rs system/Patient.rs";
 
@@ -19,7 +21,8 @@ pub struct Config {
     pub name: String,
     /// Base URL of the FHIR server, for example "https://ehr.example/fhir". The box dials the EHR.
     pub url: String,
-    /// Which ServiceRequests are for imaging, as the server's search parameters.
+    /// Which ServiceRequests are for imaging, as the server's search parameters. Without `status`: what is revoked or
+    /// completed must be seen. One that is deleted instead is not seen and stays open.
     pub query: String,
     /// Seconds between two questions, from 1 to 86400.
     pub poll_s: u32,
@@ -74,8 +77,15 @@ impl Config {
         if !POLL_S.contains(&self.poll_s) {
             wrong("poll_s", format!("must be between {} and {} seconds", POLL_S.start(), POLL_S.end()));
         }
+        if self.first_days > FIRST_DAYS_MAX {
+            wrong("first_days", format!("must be at most {FIRST_DAYS_MAX}"));
+        }
         if self.query.contains(['?', '#', ' ']) || self.query.contains("_lastUpdated") {
-            wrong("query", "write search parameters, such as \"category=imaging&status=active\"".to_owned());
+            wrong("query", "write search parameters, such as \"category=imaging\"".to_owned());
+        }
+        if self.query.split('&').any(|parameter| parameter.starts_with("status")) {
+            let why = "leave the status out: what is revoked or completed must be seen to leave the worklist";
+            wrong("query", why.to_owned());
         }
         problems
     }
@@ -97,7 +107,9 @@ mod tests {
         assert!(keys(feed("https://ehr.example/fhir", "")).is_empty());
         assert_eq!(keys(feed("http://ehr.example/fhir", "a b")), ["url", "query"]);
         assert_eq!(keys(feed("", "category=x&_lastUpdated=gt2026")), ["url", "query"]);
-        assert_eq!(keys(Config { poll_s: 0, ..feed("https://ehr.example/fhir", "") }), ["poll_s"]);
+        assert_eq!(keys(feed("https://ehr.example/fhir", "category=imaging&status=active")), ["query"]);
+        let out_of_bounds = Config { poll_s: 0, first_days: u32::MAX, ..feed("https://ehr.example/fhir", "") };
+        assert_eq!(keys(out_of_bounds), ["poll_s", "first_days"]);
         let given =
             OAuth { client_id: "box".into(), kid: "1".into(), scope: "system/*.cud".into(), ..OAuth::default() };
         let logged_in = Config { oauth: Some(given), ..feed("https://ehr.example/fhir", "") };

@@ -1,12 +1,16 @@
 //! How far a server was read: a time of its own clock, in a file of the data directory.
 
 use jiff::Timestamp;
+use ring::digest::{SHA256, digest};
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// Where the files are, below the data directory.
 const FOLDER: &str = "order-feeds";
+
+/// Bytes by which a file says what was asked for.
+const DIGEST_BYTES: usize = 8;
 
 /// How far a server was read.
 pub struct Cursor {
@@ -15,9 +19,11 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// That of the feed of this name; `first` when there is none that can be read.
-    pub fn open(data: &Path, name: &str, first: Timestamp) -> Cursor {
-        let file = data.join(FOLDER).join(name);
+    /// That of the feed of this name while it asks for the same; `first` when there is none that can be read.
+    pub fn open(data: &Path, name: &str, asked: &[&str], first: Timestamp) -> Cursor {
+        let digest = digest(&SHA256, asked.join("\n").as_bytes());
+        let digest: String = digest.as_ref().iter().take(DIGEST_BYTES).map(|byte| format!("{byte:02x}")).collect();
+        let file = data.join(FOLDER).join(format!("{name}.{digest}"));
         let since = match std::fs::read_to_string(&file) {
             Ok(text) => text.trim().parse().ok(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Cursor { file, since: first },
@@ -65,12 +71,14 @@ mod tests {
     fn a_cursor_moves_forward_only_and_outlives_a_restart() {
         let data = tempfile::tempdir().unwrap();
         let at = |second: i64| Timestamp::from_second(second).unwrap();
-        let mut cursor = Cursor::open(data.path(), "ehr", at(5));
+        let open = |name: &str, query: &str| Cursor::open(data.path(), name, &["https://e", query], at(5));
+        let mut cursor = open("ehr", "a=b");
         cursor.advance(at(9)).unwrap();
         cursor.advance(at(7)).unwrap();
-        assert_eq!(Cursor::open(data.path(), "ehr", at(5)).since(), at(9));
-        assert_eq!(Cursor::open(data.path(), "other", at(5)).since(), at(5));
-        std::fs::write(data.path().join(FOLDER).join("ehr"), "damaged").unwrap();
-        assert_eq!(Cursor::open(data.path(), "ehr", at(5)).since(), at(5), "read once more, which changes nothing");
+        assert_eq!(open("ehr", "a=b").since(), at(9));
+        assert_eq!(open("other", "a=b").since(), at(5));
+        assert_eq!(open("ehr", "").since(), at(5), "who asks for more has its history to read");
+        std::fs::write(&cursor.file, "damaged").unwrap();
+        assert_eq!(open("ehr", "a=b").since(), at(5), "read once more, which changes nothing");
     }
 }

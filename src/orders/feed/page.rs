@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use std::collections::HashMap;
 
 /// A page.
 #[derive(Deserialize)]
@@ -56,8 +57,10 @@ struct Subject {
 }
 
 /// A ServiceRequest of a page.
+#[derive(Clone)]
 pub struct Asked {
-    request: String,
+    /// As it came.
+    pub request: String,
     /// `subject.reference`.
     pub subject: String,
     /// The patient it leads to, when the page holds them.
@@ -75,22 +78,20 @@ impl<'a> Page<'a> {
 
     /// Its ServiceRequests, in order.
     pub fn requests(&self) -> Vec<Asked> {
-        let resources =
-            || self.entry.iter().filter_map(|entry| Some((entry, entry.resource?, head(entry.resource?.get())?)));
-        let requests = resources().filter(|(_, _, head)| head.resource_type == "ServiceRequest");
-        let asked = requests.map(|(_, resource, head)| {
-            let is_meant = |entry: &Entry<'_>, of: &Head| {
-                let relative = format!("Patient/{}", of.id);
-                of.resource_type == "Patient"
-                    && [entry.full_url.as_str(), &relative].contains(&head.subject.reference.as_str())
-            };
-            let patient = resources().find(|(entry, _, of)| is_meant(entry, of)).map(|(_, patient, _)| patient.get());
-            Asked {
-                request: resource.get().to_owned(),
-                patient: patient.map(str::to_owned),
-                last_updated: head.meta.last_updated.parse().ok(),
-                subject: head.subject.reference,
-            }
+        let resources = self.entry.iter().filter_map(|entry| Some((entry, entry.resource?)));
+        let resources: Vec<_> =
+            resources.filter_map(|(entry, resource)| Some((entry, resource, head(resource.get())?))).collect();
+        let mut patients = HashMap::new();
+        for (entry, resource, head) in resources.iter().filter(|(_, _, head)| head.resource_type == "Patient") {
+            patients.insert(format!("Patient/{}", head.id), resource.get());
+            patients.insert(entry.full_url.clone(), resource.get());
+        }
+        let requests = resources.iter().filter(|(_, _, head)| head.resource_type == "ServiceRequest");
+        let asked = requests.map(|(_, resource, head)| Asked {
+            request: resource.get().to_owned(),
+            patient: patients.get(&head.subject.reference).map(|patient| (*patient).to_owned()),
+            last_updated: head.meta.last_updated.parse().ok(),
+            subject: head.subject.reference.clone(),
         });
         asked.collect()
     }
@@ -126,8 +127,15 @@ pub fn is_patient(text: &str) -> bool {
     head(text).is_some_and(|head| head.resource_type == "Patient")
 }
 
+/// What a resource is; of one whose subject or dates cannot be read only that, so that it is kept with its reason.
 fn head(resource: &str) -> Option<Head> {
-    serde_json::from_str(resource).ok()
+    #[derive(Deserialize)]
+    struct Kind {
+        #[serde(rename = "resourceType")]
+        resource_type: String,
+    }
+    let only_kind = |kind: Kind| Head { resource_type: kind.resource_type, ..Head::default() };
+    serde_json::from_str(resource).ok().or_else(|| serde_json::from_str(resource).ok().map(only_kind))
 }
 
 #[cfg(test)]
@@ -159,6 +167,15 @@ mod tests {
         let Ok(OrderChange::New(order)) = read else { panic!("an order") };
         assert_eq!(order.patient.patient.id.expose(), "4711");
         assert!(requests[1].patient.is_none() && requests[1].names_a_patient(), "to be asked for");
+    }
+
+    #[test]
+    fn a_request_that_cannot_be_read_is_there_all_the_same() {
+        let page = PAGE.replace("{\"reference\":\"Patient/7\"}", "7");
+        let requests = Page::read(page.as_bytes()).unwrap().requests();
+        assert_eq!(requests.len(), 2);
+        let read = service_request::read(&requests[0].bundle(), &jiff::tz::TimeZone::UTC).unwrap().remove(0);
+        assert_eq!(read.unwrap_err(), service_request::RequestFault::NoPatient);
     }
 
     #[test]

@@ -3,8 +3,10 @@
 //! UIDs name things and no person. Everything that names or describes a patient, or the order made for one, sits in a
 //! [`Phi`] (invariant I8).
 
+mod doubt;
 mod measurement;
 
+pub use doubt::StudyDoubt;
 pub use measurement::{Measurement, MeasurementReport, Modifier, ModifierValue, snomed_ct_twin};
 
 use super::{Coding, Phi, Timestamp, WorkOrder};

@@ -186,6 +186,7 @@ impl Desk {
             request: request.as_ref(),
             series: vec![(&series, Vec::new())],
             zone: &self.zone,
+            is_correction: false,
         };
         let made = jiff::Timestamp::from_millisecond(entry.received_at_ms).unwrap_or_default();
         let (mut rows, mut uncarried) = (Vec::new(), Vec::new());

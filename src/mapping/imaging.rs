@@ -21,13 +21,32 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields, default)]
 pub struct ImagingProfile {
     /// Base address of the PACS' WADO-RS, such as `https://pacs.example/dicom-web`: named in ImagingStudy as Endpoint.
-    #[serde(skip_serializing_if = "String::is_empty")]
     pub wado_rs: String,
     /// Identifier system (URI) of accession numbers whose issuer the modality does not name.
-    #[serde(skip_serializing_if = "String::is_empty")]
     pub accession_system: String,
-    /// Send the single values too where the report chose one or took their mean.
+    /// Send the single values too where a report chose one of them or took their mean.
     pub raw_values: bool,
+    /// What this EHR is not told of: "studies", "measurements" (of structured reports) or "documents" (PDF).
+    pub leave_out: Vec<ImagingMessage>,
+}
+
+/// What an EHR is told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImagingMessage {
+    /// That a study is there, and where.
+    Studies,
+    /// The numbers of structured reports.
+    Measurements,
+    /// Encapsulated PDF.
+    Documents,
+}
+
+impl ImagingProfile {
+    /// True when the EHR is told of these.
+    pub fn takes(&self, what: ImagingMessage) -> bool {
+        !self.leave_out.contains(&what)
+    }
 }
 
 /// What is known of a study.
@@ -43,6 +62,8 @@ pub struct StudyFacts<'a> {
     pub series: Vec<(&'a Series, Vec<&'a Instance>)>,
     /// Zone of the site, for objects that name no offset of their own.
     pub zone: &'a jiff::tz::TimeZone,
+    /// True when the same was told before and this takes its place.
+    pub is_correction: bool,
 }
 
 /// A document that came as an instance (PS3.3 A.45).
@@ -54,6 +75,8 @@ pub struct Document<'a> {
     pub code: Option<&'a Coding>,
     /// The document, without padding.
     pub bytes: &'a [u8],
+    /// The first document of the line it belongs to, under whose name all of them are kept; itself without corrections.
+    pub first_uid: &'a str,
 }
 
 /// Where an imaging order stands (HL7 table 0038).
@@ -188,6 +211,15 @@ impl Sending<'_> {
             _ => None,
         });
         known.unwrap_or(("RAD", "Radiology"))
+    }
+
+    /// HL7 table 0085 and 0123: a preliminary result, a final one, or one that takes the place of a final one.
+    pub fn status(&self, is_final: bool) -> &'static str {
+        match (is_final, self.facts.is_correction) {
+            (false, _) => "P",
+            (true, false) => "F",
+            (true, true) => "C",
+        }
     }
 
     /// True when a report says that somebody answers for it.

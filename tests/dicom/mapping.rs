@@ -36,6 +36,7 @@ fn profile() -> ImagingProfile {
         wado_rs: "https://pacs.example/dicom-web".into(),
         accession_system: "https://ris.example/accessions".into(),
         raw_values: false,
+        leave_out: Vec::new(),
     }
 }
 
@@ -128,6 +129,7 @@ impl Known {
             request: Some(&self.request),
             series: self.series.iter().map(|(series, all)| (series, all.iter().collect())).collect(),
             zone: &self.zone,
+            is_correction: false,
         }
     }
 }
@@ -189,7 +191,12 @@ fn imaging_is_written_as_its_goldens_say() {
             ..Instance::default()
         };
         let code = Coding::loinc("18842-5", "Discharge summary");
-        let pdf = Document { instance: &instance, code: Some(&code), bytes: b"%PDF-1.4 not much of one" };
+        let pdf = Document {
+            instance: &instance,
+            code: Some(&code),
+            bytes: b"%PDF-1.4 not much of one",
+            first_uid: &instance.sop_instance_uid,
+        };
         check("document", document(&facts, pdf, &target, &profile(), &origin()));
     }
     for (name, tree) in TREES {

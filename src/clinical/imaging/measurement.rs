@@ -17,6 +17,12 @@ pub struct MeasurementReport {
     pub sop_class_uid: String,
     /// (0008,0018).
     pub sop_instance_uid: String,
+    /// SOP Instance UIDs of the documents it takes the place of, (0040,A360).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub predecessors: Vec<String>,
+    /// The first document of the line it belongs to, under whose name all of them are kept; empty when that is itself.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub first_uid: String,
     /// (0040,A491): PARTIAL or COMPLETE.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub completion: String,
@@ -134,6 +140,11 @@ pub enum ModifierValue {
 }
 
 impl MeasurementReport {
+    /// The SOP Instance UID its numbers are known under at the EHR, through all corrections.
+    pub fn identity_uid(&self) -> &str {
+        if self.first_uid.is_empty() { &self.sop_instance_uid } else { &self.first_uid }
+    }
+
     /// Those that go out unless the site asks for raw values too.
     pub fn results(&self) -> impl Iterator<Item = &Measurement> {
         self.measurements.iter().filter(|m| !m.is_raw)

@@ -3,9 +3,9 @@
 //! | resource | found again by |
 //! |---|---|
 //! | ImagingStudy | `urn:dicom:uid`, the Study Instance UID |
-//! | Observation | our name, from the report's SOP Instance UID and the number's place in its tree |
+//! | Observation | our name, from the UID of the first report of its line and the number's place in the tree |
 //! | Observation, panel of a group | the same, of the container |
-//! | DiagnosticReport, DocumentReference | `urn:dicom:uid`, the SOP Instance UID |
+//! | DiagnosticReport, DocumentReference | `urn:dicom:uid`, the SOP Instance UID of the first document of its line |
 //! | Endpoint | our name, from the address |
 
 use super::super::imaging::{Document, Sending, accession};
@@ -89,8 +89,12 @@ pub(in crate::mapping) fn measurements(
     part: &[&Measurement],
 ) -> Result<Vec<u8>, MapError> {
     let paper = paper(sending);
-    let status = if Sending::is_final(&report.completion, &report.verification) { "final" } else { "preliminary" };
-    let name = |path: &str| sending.parcel.identity.imaging("measurement", &[&report.sop_instance_uid, path]);
+    let status = match sending.status(Sending::is_final(&report.completion, &report.verification)) {
+        "C" => "corrected",
+        "F" => "final",
+        _ => "preliminary",
+    };
+    let name = |path: &str| sending.parcel.identity.imaging("measurement", &[report.identity_uid(), path]);
     let reference =
         |path: &str, is_written| paper.imaging_reference("Observation", "observation", &name(path), is_written);
     let mut writes = Vec::new();
@@ -147,14 +151,14 @@ pub(in crate::mapping) fn measurements(
     }
     let mut target = results.clone();
     if paper.has(Optional::DiagnosticReport) {
-        let key = sending.parcel.identity.imaging("report", &[&report.sop_instance_uid]);
+        let key = sending.parcel.identity.imaging("report", &[report.identity_uid()]);
         let (section, section_name) = sending.section(Some(&report.title));
         let ordered = sending.parcel.report.order.universal_service_id.as_ref();
         let resource = DiagnosticReport {
             resource_type: "DiagnosticReport",
-            identifier: [Some(dicom_uid(&report.sop_instance_uid)), paper.accession(sending)]
+            identifier: line_of(&report.sop_instance_uid, report.identity_uid())
                 .into_iter()
-                .flatten()
+                .chain(paper.accession(sending))
                 .collect(),
             based_on: paper.based_on(),
             status,
@@ -168,8 +172,8 @@ pub(in crate::mapping) fn measurements(
             imaging_study: vec![paper.study_reference(sending)],
             presented_form: Vec::new(),
         };
-        let uid = urn_oid(&report.sop_instance_uid);
-        target.push(paper.whole_or_logical("DiagnosticReport", &key, dicom_uid(&report.sop_instance_uid)));
+        let uid = urn_oid(report.identity_uid());
+        target.push(paper.whole_or_logical("DiagnosticReport", &key, dicom_uid(report.identity_uid())));
         writes.push(paper.put_as("DiagnosticReport", DICOM_UID, uid, key, &resource)?);
     }
     paper.finish(writes, target)
@@ -180,15 +184,19 @@ pub(in crate::mapping) fn document(sending: &Sending, document: &Document) -> Re
     let paper = paper(sending);
     let instance = document.instance;
     let made_at = instance.made.timestamp(sending.facts.zone).or_else(|| sending.started());
-    let key = sending.parcel.identity.imaging("document", &[&instance.sop_instance_uid]);
+    let key = sending.parcel.identity.imaging("document", &[document.first_uid]);
     let is_final = Sending::is_final(&instance.completion, &instance.verification);
     let media_type = some(&instance.media_type).unwrap_or_else(|| "application/pdf".into());
     let resource = DocumentReference {
         resource_type: "DocumentReference",
         master_identifier: Identifier { system: Some(URI.into()), ..dicom_uid(&instance.sop_instance_uid) },
-        identifier: vec![dicom_uid(&instance.sop_instance_uid)],
+        identifier: line_of(&instance.sop_instance_uid, document.first_uid),
         status: "current",
-        doc_status: if is_final { "final" } else { "preliminary" },
+        doc_status: match sending.status(is_final) {
+            "C" => "amended",
+            "F" => "final",
+            _ => "preliminary",
+        },
         kind: document.code.and_then(|c| paper.imaging_concept(c)),
         subject: paper.subject(),
         date: made(&sending.parcel),
@@ -205,8 +213,8 @@ pub(in crate::mapping) fn document(sending: &Sending, document: &Document) -> Re
             related: vec![paper.study_reference(sending)].into_iter().chain(paper.based_on()).collect(),
         },
     };
-    let target = vec![paper.whole_or_logical("DocumentReference", &key, dicom_uid(&instance.sop_instance_uid))];
-    let uid = urn_oid(&instance.sop_instance_uid);
+    let target = vec![paper.whole_or_logical("DocumentReference", &key, dicom_uid(document.first_uid))];
+    let uid = urn_oid(document.first_uid);
     let writes = vec![paper.put_as("DocumentReference", DICOM_UID, uid, key, &resource)?];
     paper.finish(writes, target)
 }
@@ -322,7 +330,7 @@ impl Paper<'_> {
         status: &'static str,
     ) -> Result<Observation, MapError> {
         let value = quantity(m);
-        let key = sending.parcel.identity.imaging("measurement", &[&report.sop_instance_uid, &m.path]);
+        let key = sending.parcel.identity.imaging("measurement", &[report.identity_uid(), &m.path]);
         let images = m.images.iter().map(|uid| Reference {
             kind: Some("Media"),
             identifier: Some(dicom_uid(uid)),
@@ -437,6 +445,12 @@ fn modality(code: &str) -> Coding {
 
 fn dicom_uid(uid: &str) -> Identifier {
     identifier(DICOM_UID.to_string(), &urn_oid(uid))
+}
+
+/// The identifiers of a document: its own UID, and that of the first of its line, by which it is found again.
+fn line_of(uid: &str, first_uid: &str) -> Vec<Identifier> {
+    let first = Some(first_uid).filter(|first| *first != uid);
+    std::iter::once(uid).chain(first).map(dicom_uid).collect()
 }
 
 fn urn_oid(uid: &str) -> String {

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | OBX-3 | the code as the report has it, `18043-0^...^LN` |
 //! | OBX-4 | site, side and fetus of a measurement, `T-45100-L`; the same code of two vessels differs in it |
-//! | OBX-11 | F for a verified report, else P |
+//! | OBX-11 | F for a verified report, C for one that corrects what was sent, else P |
 //! | OBX-17 | measurement method; OBX-20 from 2.8 on: the site |
 //! | NTE | everything else said about the number, in words |
 
@@ -30,7 +30,7 @@ pub fn study(sending: &Sending, version: Hl7Version) -> Result<Vec<u8>, MapError
     let uid = Observation {
         code: Some(Coding { code: DICOM_STUDY.0.into(), text: DICOM_STUDY.1.into(), system: dicom() }),
         value: Value::Text(facts.study.instance_uid.clone()),
-        status: "F".into(),
+        status: sending.status(true).into(),
         completed: sending.started(),
         ..Observation::default()
     };
@@ -40,7 +40,7 @@ pub fn study(sending: &Sending, version: Hl7Version) -> Result<Vec<u8>, MapError
     if !modalities.is_empty() {
         count.push(format!("Modalities: {modalities}"));
     }
-    let mut message = head(sending, version, None, "R");
+    let mut message = head(sending, version, None, if facts.is_correction { "C" } else { "R" });
     push(&mut message, sending, version, 1, &uid, "1");
     comments(&mut message, &count);
     message.encode(sending.parcel.target.charset)
@@ -54,7 +54,7 @@ pub fn measurements(
     version: Hl7Version,
 ) -> Result<Vec<u8>, MapError> {
     let is_final = Sending::is_final(&report.completion, &report.verification);
-    let mut message = head(sending, version, Some(&report.title), if is_final { "F" } else { "P" });
+    let mut message = head(sending, version, Some(&report.title), sending.status(is_final));
     // Numbered over the whole report, so that a part sent later takes no other's place.
     let sub_ids = sub_ids(&report.measurements);
     for (at, measurement) in part.iter().enumerate() {
@@ -64,11 +64,7 @@ pub fn measurements(
             None => Value::Text(measurement.value.clone()),
         };
         let unit = measurement.unit.clone().unwrap_or_default();
-        let status = match (&value, is_final) {
-            (Value::Absent, _) => "X",
-            (_, true) => "F",
-            (_, false) => "P",
-        };
+        let status = if value == Value::Absent { "X" } else { sending.status(is_final) };
         let observation = Observation {
             code: Some(measurement.code.clone()),
             value,
@@ -102,11 +98,11 @@ pub fn document(sending: &Sending, document: &Document, version: Hl7Version) -> 
             media_type: if instance.media_type.is_empty() { "application/pdf" } else { &instance.media_type }.into(),
             base64: base64::engine::general_purpose::STANDARD.encode(document.bytes),
         },
-        status: if is_final { "F" } else { "P" }.into(),
+        status: sending.status(is_final).into(),
         completed: instance.made.timestamp(sending.facts.zone).or_else(|| sending.started()),
         ..Observation::default()
     };
-    let mut message = head(sending, version, None, if is_final { "F" } else { "P" });
+    let mut message = head(sending, version, None, sending.status(is_final));
     push(&mut message, sending, version, 1, &observation, "1");
     let title = Some(instance.title.clone()).filter(|t| !t.is_empty());
     comments(&mut message, &title.into_iter().collect::<Vec<_>>());

@@ -14,6 +14,8 @@ use std::collections::{HashMap, HashSet};
 
 /// Most measurements taken of one report.
 pub const MEASUREMENTS_MAX: usize = 10_000;
+/// Most predecessors read of one document.
+const PREDECESSORS_MAX: usize = 64;
 /// Most modifiers kept of one measurement.
 const MODIFIERS_MAX: usize = 64;
 /// Root of a vascular ultrasound report (TID 5100): its containers are named after vessels.
@@ -69,6 +71,8 @@ pub fn measurement_report(set: &DataSet) -> Option<MeasurementReport> {
         title,
         sop_class_uid: set.uid(tags::SOP_CLASS_UID),
         sop_instance_uid: set.uid(tags::SOP_INSTANCE_UID),
+        predecessors: predecessors(set),
+        first_uid: String::new(),
         completion: set.first(tags::COMPLETION_FLAG),
         verification: set.first(tags::VERIFICATION_FLAG),
         made: DicomTime {
@@ -79,6 +83,14 @@ pub fn measurement_report(set: &DataSet) -> Option<MeasurementReport> {
         measurements,
         repeats,
     })
+}
+
+/// The documents that a document takes the place of (PS3.3 C.17.2).
+pub fn predecessors(set: &DataSet) -> Vec<String> {
+    let studies = set.items(tags::PREDECESSOR_DOCUMENTS_SEQUENCE).iter().take(PREDECESSORS_MAX);
+    let series = studies.flat_map(|study| study.items(tags::REFERENCED_SERIES_SEQUENCE)).take(PREDECESSORS_MAX);
+    let documents = series.flat_map(|series| series.items(tags::REFERENCED_SOP_SEQUENCE)).take(PREDECESSORS_MAX);
+    documents.map(|document| document.uid(tags::REFERENCED_SOP_INSTANCE_UID)).filter(|uid| !uid.is_empty()).collect()
 }
 
 /// A container: first what it says of all that is in it, then what is in it.

@@ -344,10 +344,16 @@ impl Machine {
     }
 
     async fn end_step(&mut self, exam: &Exam, step: &str) -> Result<(), Failure> {
+        let made = |wanted: bool| {
+            let all = (0..exam.objects).filter(move |number| exam.is_report(*number) == wanted);
+            all.map(|number| exam.reference(number)).collect::<Vec<_>>()
+        };
         let mut series = DataSet::default();
+        series.text(0x0008_0054, "AE", "");
+        series.items(0x0008_1140, &made(false));
         series.text(0x0018_1030, "LO", "protocol");
         series.text(0x0020_000E, "UI", &exam.series_instance_uid);
-        series.items(0x0040_A001, &[]);
+        series.items(0x0040_0220, &made(true));
         let mut set = DataSet::default();
         set.text(0x0040_0250, "DA", "20260302");
         set.text(0x0040_0251, "TM", "103000");

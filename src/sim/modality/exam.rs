@@ -90,10 +90,27 @@ impl Exam {
         }
     }
 
+    /// True when the `number`-th object is the report.
+    pub(super) fn is_report(&self, number: usize) -> bool {
+        self.kind == Kind::Echo && number + 1 == self.objects && self.objects > 1
+    }
+
+    /// The `number`-th object as a performed step lists it.
+    pub(super) fn reference(&self, number: usize) -> DataSet {
+        let class = match (self.kind, self.is_report(number)) {
+            (Kind::Echo, true) => COMPREHENSIVE_SR,
+            (Kind::Echo, false) => US_IMAGE,
+            (Kind::Ct, _) => CT_IMAGE,
+        };
+        let mut item = DataSet::default();
+        item.text(0x0008_1150, "UI", class);
+        item.text(0x0008_1155, "UI", &self.sop_instance_uid(number));
+        item
+    }
+
     /// The `number`-th object, counted from 0.
     pub fn object(&self, number: usize) -> Object {
-        let is_report = self.kind == Kind::Echo && number + 1 == self.objects && self.objects > 1;
-        match (self.kind, is_report) {
+        match (self.kind, self.is_report(number)) {
             (Kind::Echo, true) => self.report(number),
             (Kind::Echo, false) => self.image(number, US_IMAGE, 8, number % 3 == 2),
             (Kind::Ct, _) => self.image(number, CT_IMAGE, 16, false),

@@ -15,7 +15,7 @@ pub mod schema;
 
 use crate::driver::{DriverError, Registry};
 use crate::rules::{Rule, Rulebook};
-use crate::{delivery, journal, link, orders};
+use crate::{delivery, imaging, journal, link, orders};
 use jiff::tz::TimeZone;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -52,6 +52,8 @@ pub struct Config {
     pub order_feeds: Vec<orders::feed::Config>,
     /// What modalities that ask for their worklist are told.
     pub worklist: orders::worklist::Config,
+    /// When EHRs are told of imaging studies, and what is held.
+    pub imaging: imaging::Config,
     /// Where results go, one table each.
     #[serde(rename = "destination")]
     pub destinations: Vec<delivery::Config>,

@@ -100,7 +100,8 @@ impl Gateway {
         let rulebook = config.rulebook();
         let interpreter =
             Interpreter::new(journal, registry, &name, &zone, &config.links, rulebook, &config.destinations)?
-                .registering(&config.gateway.data);
+                .registering(&config.gateway.data)
+                .imaging(&config.imaging);
         let interpreter = std::thread::Builder::new()
             .name("interpreter".to_string())
             .spawn({

@@ -93,7 +93,7 @@ impl Interpreter {
             links: links.iter().map(|config| config.name.clone()).collect(),
             register: Register::open(None),
             desk: Desk::new(gateway, destinations),
-            imaging: imaging::Desk::new(destinations),
+            imaging: imaging::Desk::new(gateway, zone, destinations),
             steps: imaging::steps::Desk::new(gateway, zone, destinations),
             orders_as_of: Cell::new(0),
         })
@@ -102,6 +102,11 @@ impl Interpreter {
     /// Keeps its register of instruments in this data directory.
     pub fn registering(self, data: &Path) -> Self {
         Interpreter { register: Register::open(Some(data)), ..self }
+    }
+
+    /// With these settings of imaging studies.
+    pub fn imaging(self, config: &imaging::Config) -> Self {
+        Interpreter { imaging: self.imaging.with(config), ..self }
     }
 
     /// Runs until `stop` turns true; the journal's change signal wakes it.
@@ -390,6 +395,9 @@ impl Interpreter {
     }
 
     fn release(&self, item: &Released) -> Result<Vec<ReleaseFiling>, JournalError> {
+        if imaging::Desk::is_its_own(item) {
+            return self.imaging.release(&self.journal, &self.reader, item);
+        }
         let Ok(report) = serde_json::from_slice::<Report>(&item.json) else {
             self.reader.set_unreadable(item.report);
             return Ok(Vec::new());

@@ -131,7 +131,7 @@ pub use signals::{Condition, OrderChanges};
 pub use space::free_bytes;
 pub use spool::{Spool, SpoolFile, Spooled, refusal};
 pub use standing::{Archives, InstanceStanding};
-pub use studies::{Grown, ListedStudy, Placement, SeriesInstance, StoredSeries, StoredStudy, StudyFiling};
+pub use studies::{Grown, ListedStudy, Placement, SeriesInstance, StoredSeries, StoredStudy, StudyFiling, Told};
 pub use types::{
     Answered, CommitmentId, Entry, EntryId, Filed, FiledReport, Filing, Grounds, HoldId, Latest, Lookup, NewHold,
     NewOutbound, Outbound, OutboxId, ReleaseFiling, Released, ReportId, Settlement, StudyId, WorkOrderId, qc_run_key,
@@ -456,16 +456,15 @@ impl Journal {
         self.commands.ask(Kind::Work, move |desk| studies::file(desk, &filing))
     }
 
-    /// A study is complete as far as its modality says (MPPS, commitment): it is told of at once and not after it was
-    /// quiet for a while. A study that is not known, or was told of, is left alone.
-    pub async fn study_is_complete(&self, study_instance_uid: &str) -> Result<(), JournalError> {
-        let uid = study_instance_uid.to_string();
-        self.ask(Kind::Draining, 0, move |desk| studies::complete(desk, &uid)).await
+    /// Files what EHRs are told of a document of a study in one transaction. Blocks until it is committed.
+    pub fn file_told(&self, told: Told) -> Result<Filed, JournalError> {
+        self.commands.ask(Kind::Work, move |desk| studies::tell(desk, &told))
     }
 
-    /// The same for the studies of these instances.
+    /// The modality is done with these instances (storage commitment): a study that has no others is told of at once and
+    /// not after it was quiet for a while.
     pub async fn studies_are_complete(&self, instances: Vec<EntryId>) -> Result<(), JournalError> {
-        self.ask(Kind::Draining, 0, move |desk| studies::complete_of(desk, &instances)).await
+        self.ask(Kind::Draining, 0, move |desk| studies::complete(desk, &instances)).await
     }
 
     /// Due messages of a destination, at most `limit`: heads of lanes in order, each followed by the next of its lane.

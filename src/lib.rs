@@ -19,6 +19,7 @@
 //! ```text
 //! C-STORE -> file, fsynced, renamed -> COMMIT, then C-STORE-RSP -> its head is read -> OUTBOX COMMIT (where the file
 //!         is) -> C-STORE or STOW-RS -> the archive's answer -> done
+//! study that is stable -> whose it is, its reports -> mapped as results are, or held -> OUTBOX COMMIT -> EHR -> done
 //! ```
 //!
 //! Three loops, ingest ([`link`]), interpret ([`interpreter`]) and deliver ([`delivery`]), share no memory, only the

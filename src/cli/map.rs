@@ -297,9 +297,11 @@ fn rows(config: &Config) -> anyhow::Result<Vec<Row>> {
     let mut last: Option<(crate::journal::ReportId, Report)> = None;
     for hold in reader.holds(HOLDS_MAX)? {
         if last.as_ref().is_none_or(|(id, _)| *id != hold.report) {
-            // A damaged one is told by `afferent journal verify`; the others can still be mapped.
+            // A damaged one is told by `afferent journal verify`; the others can still be mapped. The codes of a
+            // structured report are no driver's, and no mapping of a driver makes them known.
             let Ok(json) = reader.report(hold.report) else { continue };
-            last = Some((hold.report, serde_json::from_slice(&json).context("a stored report")?));
+            let Ok(report) = serde_json::from_slice(&json) else { continue };
+            last = Some((hold.report, report));
         }
         let observation = last.as_ref().and_then(|(_, report)| report.observations.get(hold.observation as usize));
         let Some(observation) = observation else { continue };

@@ -9,6 +9,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::mapping::imaging::ImagingProfile;
 use crate::mapping::{Charset, FhirProfile, Format, Hl7Version, Target};
 use crate::message::dicom::rewrite::{Profile, Rule};
 use crate::tls::ClientTls;
@@ -119,6 +120,8 @@ pub struct Config {
     pub commitment_wait_s: u32,
     /// What the FHIR server takes and how it names things (fhir).
     pub fhir: FhirProfile,
+    /// What the receiver is told of imaging, and how (mllp, fhir).
+    pub imaging: ImagingProfile,
     /// Log-in for FHIR and DICOMweb servers (SMART Backend Services).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oauth: Option<OAuth>,
@@ -446,6 +449,7 @@ impl Default for Config {
             commitment: false,
             commitment_wait_s: 3600,
             fhir: FhirProfile::default(),
+            imaging: ImagingProfile::default(),
             tls: None,
             oauth: None,
             lane: Lane::Specimen,

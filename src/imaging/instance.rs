@@ -1,5 +1,7 @@
 //! One instance: where it belongs and where it goes.
 
+use crate::clinical::Patient;
+use crate::clinical::imaging::{ImagingRequest, Series};
 use crate::delivery;
 use crate::delivery::config::Routed;
 use crate::delivery::instance::Reference;
@@ -7,10 +9,19 @@ use crate::journal::{
     Entry, FiledReport, Filing, Instance, JournalError, Latest, Lookup, NewOutbound, Placement, Reader,
 };
 use crate::message::dicom::{Head, read_head};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 /// What reads instances, and its version.
 pub(super) const READER: &str = "dicom@1";
+
+/// What is kept of a series: its own words, and whose it is.
+#[derive(Serialize, Deserialize)]
+pub(super) struct KeptSeries {
+    pub series: Series,
+    pub patient: Patient,
+    pub requests: Vec<ImagingRequest>,
+}
 
 /// The outcome of an entry that is an instance.
 ///
@@ -95,11 +106,14 @@ fn placement(head: &Head) -> Option<Placement> {
     if head.study.instance_uid.is_empty() || head.series.instance_uid.is_empty() {
         return None;
     }
+    let series =
+        KeptSeries { series: head.series.clone(), patient: head.patient.clone(), requests: head.requests.clone() };
     Some(Placement {
         study_instance_uid: head.study.instance_uid.clone(),
         study: serde_json::to_vec(&head.study).ok()?,
         series_instance_uid: head.series.instance_uid.clone(),
-        series: serde_json::to_vec(&head.series).ok()?,
+        series: serde_json::to_vec(&series).ok()?,
+        patient_id: head.patient.id.expose().to_string(),
         modality: head.series.modality.clone(),
         number: head.instance.number.parse().ok(),
     })

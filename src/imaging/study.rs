@@ -1,17 +1,441 @@
-//! When a study is stable.
+//! When a study is stable, whose it is, and what EHRs are told of it: then, and again when it grew.
 
-use crate::journal::{EntryId, Journal, JournalError, Reader, StudyFiling};
+use super::instance::KeptSeries;
+use super::{Desk, document};
+use crate::clinical::imaging::{ImagingRequest, Instance as Object, Series, Study, StudyDoubt};
+use crate::clinical::{Patient, Phi, WorkOrder};
+use crate::delivery::{self, Lane};
+use crate::journal::{
+    EntryId, FiledReport, Grounds, Grown, Journal, JournalError, Lookup, NewHold, NewOutbound, Reader, ReleaseFiling,
+    Released, StoredOrder, StudyFiling, StudyId, Told,
+};
+use crate::mapping::imaging::{ImagingMessage, ImagingProfile, StudyFacts};
+use crate::mapping::{MapError, Origin, Target, imaging, message_id};
+use serde::{Deserialize, Serialize};
 
-/// A study to which nothing came for so long is stable, in milliseconds.
-const STUDY_IDLE_MS: i64 = 60_000;
 /// Studies looked at in one round.
 const STUDIES: usize = 16;
 
-/// Makes stable what has been quiet for a while; tells how much it was.
-pub(super) fn settle(journal: &Journal, reader: &Reader, now_ms: i64) -> Result<usize, JournalError> {
-    let grown = reader.grown_studies(now_ms - STUDY_IDLE_MS, now_ms, STUDIES)?;
-    for &grown in &grown {
-        journal.file_study(StudyFiling { grown, entry: EntryId(0), report: None })?;
+/// What is kept of what EHRs are told of a study.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Kept {
+    /// The study's number in the journal.
+    study: StudyId,
+}
+
+/// A study as it is on record, with the order it answers.
+pub(super) struct Known {
+    pub number: StudyId,
+    pub study: Study,
+    /// Each Series Instance UID once, in the order in which they began.
+    pub series: Vec<(Series, Vec<Member>)>,
+    /// Whose it is, as its objects say.
+    named: Vec<Patient>,
+    requests: Vec<ImagingRequest>,
+    order: Ordered,
+    /// State of the orders when this was read.
+    pub orders_as_of: i64,
+}
+
+/// An instance of a study.
+pub(super) struct Member {
+    pub entry: EntryId,
+    pub link: String,
+    pub received_ms: i64,
+    pub object: Object,
+}
+
+/// What the orders say about a study.
+enum Ordered {
+    /// Nothing: none is known.
+    Unknown {
+        /// Whom the patient id stands for by now, where the EHR said so.
+        patient: Option<Patient>,
+    },
+    /// It answers this one.
+    By(Box<StoredOrder>),
+    /// One of them is for another patient.
+    ForAnother,
+    /// Several, and nothing says which.
+    Several,
+}
+
+/// Tells of what is stable; says how much it was.
+pub(super) fn settle(desk: &Desk, journal: &Journal, reader: &Reader, now_ms: i64) -> Result<usize, JournalError> {
+    let idle_ms = i64::from(desk.config.study_idle_s) * 1000;
+    let mut stable = reader.grown_studies(now_ms - idle_ms, now_ms, STUDIES)?;
+    let performed = reader.performed_studies()?;
+    stable.extend(performed.into_iter().filter(|grown| !stable.contains(grown)).take(STUDIES).collect::<Vec<_>>());
+    for &grown in &stable {
+        let told = tell(desk, journal, reader, grown)?;
+        journal.file_study(StudyFiling { grown, told })?;
     }
-    Ok(grown.len())
+    Ok(stable.len())
+}
+
+/// Tells of the documents of a study, and says what is to be told of the study itself, if anything.
+fn tell(desk: &Desk, journal: &Journal, reader: &Reader, grown: Grown) -> Result<Option<Told>, JournalError> {
+    let known = match Known::read(reader, grown.study) {
+        Ok(Some(known)) => known,
+        Ok(None) => return Ok(None),
+        Err(JournalError::Damaged) => {
+            tracing::error!(study = grown.study.0, "no EHR is told of a study: what is kept of it is damaged");
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    let doubt = known.doubt(&desk.config.hold);
+    if doubt.is_none() {
+        document::tell(desk, journal, reader, &known)?;
+    }
+    let Some(newest) = known.newest().filter(|newest| desk.hear_of(ImagingMessage::Studies, &newest.link)) else {
+        return Ok(None);
+    };
+    let (subject_key, content_key) = (known.subject_key(), known.content_key());
+    let before = reader.last_told(&subject_key)?;
+    if before.is_some_and(|before| before.same_content(&content_key) && !before.is_undone()) {
+        return Ok(None);
+    }
+    let is_correction = reader.was_told(&subject_key)?;
+    let mut report = FiledReport {
+        completed_at_s: Some(newest.received_ms / 1000),
+        repeat_of: None,
+        lookups: known.lookups(None),
+        json: kept(super::Kept::Study(Kept { study: known.number }))?,
+        results: 1,
+        decisions: String::new(),
+        holds: Vec::new(),
+        outbox: Vec::new(),
+        answered: Vec::new(),
+        orders_as_of: known.orders_as_of,
+        content_key,
+        subject_key,
+    };
+    let name = [report.content_key.as_slice(), &grown.version.to_be_bytes()].concat();
+    let outcome = match doubt {
+        Some(doubt) => Err(doubted(doubt)),
+        None => known.outbound(desk, &name, is_correction).map_err(|error| uncarried(newest.entry, &error)),
+    };
+    match outcome {
+        Ok(outbox) => report.outbox = outbox,
+        Err(grounds) => report.holds = vec![NewHold { observation: 0, grounds }],
+    }
+    let covers = reader.held_of(&report.subject_key)?;
+    Ok(Some(Told { entry: newest.entry, report, covers }))
+}
+
+/// What becomes of a study that was held. Once it goes out, its documents do too.
+pub(super) fn release(
+    desk: &Desk,
+    journal: &Journal,
+    reader: &Reader,
+    item: &Released,
+    kept: &Kept,
+) -> Result<Vec<ReleaseFiling>, JournalError> {
+    let Some(mut known) = Known::read(reader, kept.study)? else {
+        reader.set_unreadable(item.report);
+        return Ok(Vec::new());
+    };
+    let as_of = known.orders_as_of;
+    if let Some(doubt) = known.doubt(&desk.config.hold) {
+        if item.rematch || doubt == StudyDoubt::NoPatient {
+            return Ok(vec![ReleaseFiling::held_again(item, doubted(doubt)).orders_as_of(as_of)]);
+        }
+        // A person has seen that the orders do not settle it: then the study is only what its objects say.
+        known.order = Ordered::Unknown { patient: None };
+    }
+    document::tell(desk, journal, reader, &known)?;
+    let is_correction = reader.was_told(&known.subject_key())?;
+    let filing = match known.outbound(desk, &released(item), is_correction) {
+        Ok(outbox) => ReleaseFiling::sent(item, outbox, Vec::new()).lookups(known.lookups(None)),
+        Err(error) => ReleaseFiling::held_again(item, uncarried(item.entry, &error)),
+    };
+    Ok(vec![filing.orders_as_of(as_of)])
+}
+
+impl Known {
+    /// `None` when nothing of it is kept any more.
+    ///
+    /// # Errors
+    /// `Damaged` when what is kept of it cannot be read.
+    pub fn read(reader: &Reader, number: StudyId) -> Result<Option<Known>, JournalError> {
+        let Some(stored) = reader.study(number)? else { return Ok(None) };
+        let orders_as_of = reader.orders_as_of()?;
+        let study: Study = serde_json::from_slice(&stored.json).map_err(|_| JournalError::Damaged)?;
+        let (mut series, mut named): (Vec<(Series, Vec<Member>)>, Vec<Patient>) = (Vec::new(), Vec::new());
+        let mut requests: Vec<ImagingRequest> = Vec::new();
+        for of in stored.series {
+            let kept: KeptSeries = serde_json::from_slice(&of.json).map_err(|_| JournalError::Damaged)?;
+            let members = of.instances.into_iter().map(|instance| Member {
+                entry: instance.entry,
+                link: instance.link,
+                received_ms: instance.received_ms,
+                object: Object {
+                    sop_class_uid: instance.sop_class_uid,
+                    sop_instance_uid: instance.sop_instance_uid,
+                    number: instance.number.map(|number| number.to_string()).unwrap_or_default(),
+                    ..Object::default()
+                },
+            });
+            match series.iter_mut().find(|(known, _)| known.instance_uid == kept.series.instance_uid) {
+                Some((_, known)) => known.extend(members),
+                None => series.push((kept.series, members.collect())),
+            }
+            named.push(kept.patient);
+            requests
+                .extend(kept.requests.into_iter().filter(|request| !requests.contains(request)).collect::<Vec<_>>());
+        }
+        let patient = named.first().cloned().unwrap_or_default();
+        let order = ordered(reader, &study, &requests, &patient)?;
+        Ok(Some(Known { number, study, series, named, requests, order, orders_as_of }))
+    }
+
+    /// What came last.
+    pub fn newest(&self) -> Option<&Member> {
+        self.series.iter().flat_map(|(_, members)| members).max_by_key(|member| member.entry)
+    }
+
+    /// The instance of this entry.
+    pub fn member(&self, entry: EntryId) -> Option<&Member> {
+        self.series.iter().flat_map(|(_, members)| members).find(|member| member.entry == entry)
+    }
+
+    /// Whose it is: the order's where there is one, else as its first series says.
+    pub fn patient(&self) -> &Patient {
+        static NOBODY: std::sync::LazyLock<Patient> = std::sync::LazyLock::new(Patient::default);
+        match &self.order {
+            Ordered::By(stored) => &stored.order.patient.patient,
+            Ordered::Unknown { patient: Some(patient) } => patient,
+            _ => self.named.first().unwrap_or(&NOBODY),
+        }
+    }
+
+    /// Why no EHR may be told of it, by the rules the site has.
+    fn doubt(&self, rules: &[StudyDoubt]) -> Option<StudyDoubt> {
+        if self.named.iter().all(|patient| patient.id.is_empty()) {
+            return Some(StudyDoubt::NoPatient);
+        }
+        let of_order = match &self.order {
+            Ordered::By(_) => [None, None],
+            Ordered::ForAnother => [Some(StudyDoubt::OrderMismatch), None],
+            Ordered::Several => [Some(StudyDoubt::AmbiguousOrder), None],
+            Ordered::Unknown { .. } => {
+                let is_numbered = !self.study.accession_number.is_empty()
+                    || self.requests.iter().any(|request| !request.accession_number.is_empty());
+                [Some(StudyDoubt::NoOrder), (!is_numbered).then_some(StudyDoubt::NoAccession)]
+            }
+        };
+        let several = (!Patient::are_one(self.named.iter())).then_some(StudyDoubt::SeveralPatients);
+        std::iter::once(several).chain(of_order).flatten().find(|doubt| rules.contains(doubt))
+    }
+
+    /// Makes what is said about it, from what is known of it.
+    pub fn with_facts<T>(&self, desk: &Desk, is_correction: bool, say: impl FnOnce(&StudyFacts) -> T) -> T {
+        let request = match &self.order {
+            Ordered::By(stored) => Some(requested(&stored.order, &self.study.instance_uid)),
+            _ => self.requests.first().cloned(),
+        };
+        say(&StudyFacts {
+            patient: self.patient(),
+            study: &self.study,
+            request: request.as_ref(),
+            series: self.series.iter().map(|(series, all)| (series, all.iter().map(|m| &m.object).collect())).collect(),
+            zone: &desk.zone,
+            is_correction,
+        })
+    }
+
+    fn outbound(&self, desk: &Desk, name: &[u8], is_correction: bool) -> Result<Vec<NewOutbound>, MapError> {
+        let Some(newest) = self.newest() else { return Ok(Vec::new()) };
+        self.with_facts(desk, is_correction, |facts| {
+            desk.outbound(ImagingMessage::Studies, self, newest, name, 1, |target, profile, origin| {
+                imaging::study(facts, target, profile, origin)
+            })
+        })
+    }
+
+    fn subject_key(&self) -> Vec<u8> {
+        format!("study\u{1f}{}", self.study.instance_uid).into_bytes()
+    }
+
+    /// Everything that is said.
+    fn content_key(&self) -> Vec<u8> {
+        let series: Vec<(&Series, Vec<&Object>)> =
+            self.series.iter().map(|(series, all)| (series, all.iter().map(|m| &m.object).collect())).collect();
+        let order = match &self.order {
+            Ordered::By(stored) => Some(requested(&stored.order, &self.study.instance_uid)),
+            _ => None,
+        };
+        serde_json::to_vec(&(&self.study, series, self.patient(), &self.requests, order)).unwrap_or_default()
+    }
+
+    /// What a person may search it by, or an object of it.
+    pub fn lookups(&self, sop_instance_uid: Option<&str>) -> Vec<(Lookup, String)> {
+        let number = |request: &ImagingRequest| {
+            [
+                (Lookup::Accession, request.accession_number.clone()),
+                (Lookup::Order, request.placer_order_number.clone()),
+                (Lookup::Order, request.filler_order_number.clone()),
+            ]
+        };
+        let of_order = match &self.order {
+            Ordered::By(stored) => Some(requested(&stored.order, &self.study.instance_uid)),
+            _ => None,
+        };
+        let mut ids = vec![
+            (Lookup::Study, Phi::new(self.study.instance_uid.as_str())),
+            (Lookup::Instance, Phi::new(sop_instance_uid.unwrap_or_default())),
+            (Lookup::Accession, self.study.accession_number.clone()),
+            (Lookup::Patient, self.patient().id.clone()),
+        ];
+        ids.extend(self.named.iter().map(|patient| (Lookup::Patient, patient.id.clone())));
+        ids.extend(self.requests.iter().chain(&of_order).flat_map(number));
+        let mut found: Vec<(Lookup, String)> = Vec::new();
+        for (kind, id) in ids.into_iter().filter(|(_, id)| !id.is_empty()) {
+            let lookup = (kind, id.expose().to_string());
+            if !found.contains(&lookup) {
+                found.push(lookup);
+            }
+        }
+        found
+    }
+
+    /// The ordering key: what is said of a study later never overtakes what was said before (invariant I6).
+    fn lane(&self, destination: &delivery::Config, link: &str) -> String {
+        match destination.lane {
+            Lane::Patient => self.patient().id.expose().to_string(),
+            Lane::Link => link.to_string(),
+            Lane::Specimen => self.study.instance_uid.clone(),
+        }
+    }
+}
+
+impl Desk {
+    /// True when any EHR hears of these from this link.
+    pub(super) fn hear_of(&self, what: ImagingMessage, link: &str) -> bool {
+        self.hearing(what, link).next().is_some()
+    }
+
+    /// The EHRs that hear of these.
+    pub(super) fn hearing(&self, what: ImagingMessage, link: &str) -> impl Iterator<Item = &delivery::Config> {
+        self.destinations.iter().filter(move |to| to.takes(link) && to.imaging.takes(what))
+    }
+
+    /// A message for each EHR that hears of these. `name` tells it from all other messages about the study.
+    pub(super) fn outbound(
+        &self,
+        what: ImagingMessage,
+        known: &Known,
+        about: &Member,
+        name: &[u8],
+        results: u32,
+        map: impl Fn(&Target, &ImagingProfile, &Origin) -> Result<Vec<u8>, MapError>,
+    ) -> Result<Vec<NewOutbound>, MapError> {
+        let made = jiff::Timestamp::from_millisecond(about.received_ms).unwrap_or_default();
+        let mut rows = Vec::new();
+        for to in self.hearing(what, &about.link) {
+            let kind = format!("{what:?}\u{1f}{}", known.study.instance_uid);
+            let message_id = message_id(&[self.gateway.as_bytes(), to.name.as_bytes(), kind.as_bytes(), name]);
+            let origin = Origin {
+                message_id: message_id.clone(),
+                gateway: self.gateway.clone(),
+                link: about.link.clone(),
+                made: made.to_zoned(jiff::tz::TimeZone::UTC),
+            };
+            let body = match map(&to.target(&self.gateway), &to.imaging, &origin) {
+                // What it does not want of this.
+                Err(MapError::Empty) => continue,
+                body => body?,
+            };
+            let lane = known.lane(to, &about.link);
+            rows.push(NewOutbound { destination: to.name.clone(), lane, message_id, body, results });
+        }
+        Ok(rows)
+    }
+}
+
+/// Which order a study answers: one found by its UID, its accession number, or a number its objects name. All that are
+/// found must be for its patient; of several, the one whose placer number it names, else whose study it is, else whose
+/// accession number it has.
+fn ordered(
+    reader: &Reader,
+    study: &Study,
+    requests: &[ImagingRequest],
+    patient: &Patient,
+) -> Result<Ordered, JournalError> {
+    let current = reader.patient(&patient.id)?.filter(|now| now.patient.may_share_authority_with(patient));
+    let accessions: Vec<&Phi> =
+        std::iter::once(&study.accession_number).chain(requests.iter().map(|r| &r.accession_number)).collect();
+    let placers: Vec<&Phi> =
+        requests.iter().map(|r| &r.placer_order_number).filter(|number| !number.is_empty()).collect();
+    let fillers = requests.iter().map(|r| &r.filler_order_number);
+    let mut found = reader.imaging_orders_of(&study.instance_uid)?;
+    for accession in &accessions {
+        found.extend(reader.imaging_orders_under(accession)?);
+    }
+    for number in placers.iter().copied().chain(fillers) {
+        found.extend(reader.work_orders_numbered(number)?);
+    }
+    found.retain(|stored| stored.status.is_valid() && stored.order.imaging.is_some());
+    found.sort_by_key(|stored| stored.id);
+    found.dedup_by_key(|stored| stored.id);
+    let is_of = |stored: &StoredOrder| {
+        let ordered = &stored.order.patient;
+        let goes_by = ordered.patient.shares_id_with(patient) || ordered.other_ids.contains(&patient.id);
+        goes_by || current.as_ref().is_some_and(|now| now.patient.shares_id_with(&ordered.patient))
+    };
+    if !found.iter().all(is_of) {
+        return Ok(Ordered::ForAnother);
+    }
+    let is_named = |order: &WorkOrder| placers.contains(&&order.placer_order_number.id);
+    let is_study = |order: &WorkOrder| ImagingRequest::of(order, &study.instance_uid).is_some();
+    let is_numbered =
+        |order: &WorkOrder| order.imaging.as_ref().is_some_and(|i| accessions.contains(&&i.accession_number));
+    let tests: [&dyn Fn(&WorkOrder) -> bool; 3] = [&is_named, &is_study, &is_numbered];
+    for fits in tests {
+        if found.iter().any(|stored| fits(&stored.order)) {
+            found.retain(|stored| fits(&stored.order));
+        }
+    }
+    Ok(match found.pop() {
+        None => Ordered::Unknown { patient: current.map(|now| now.patient) },
+        Some(only) if found.is_empty() => Ordered::By(Box::new(only)),
+        Some(_) => Ordered::Several,
+    })
+}
+
+/// The request as the EHR knows it: for this study, else for the only one the order asks for, whose UID the modality did
+/// not take over.
+fn requested(order: &WorkOrder, study_instance_uid: &str) -> ImagingRequest {
+    let only = || match order.imaging.as_ref()?.procedures.as_slice() {
+        [only] => ImagingRequest::of(order, &only.study_instance_uid),
+        _ => None,
+    };
+    let numbers = || ImagingRequest {
+        accession_number: order.imaging.as_ref().map(|i| i.accession_number.clone()).unwrap_or_default(),
+        placer_order_number: order.placer_order_number.id.clone(),
+        placer_authority: order.placer_order_number.namespace.clone(),
+        filler_order_number: order.filler_order_number.id.clone(),
+        filler_authority: order.filler_order_number.namespace.clone(),
+        ..ImagingRequest::default()
+    };
+    ImagingRequest::of(order, study_instance_uid).or_else(only).unwrap_or_else(numbers)
+}
+
+/// The name of what goes out by a release: the same until it is filed.
+pub(super) fn released(item: &Released) -> Vec<u8> {
+    [&b"release"[..], &item.report.0.to_be_bytes(), &item.serial.to_be_bytes()].concat()
+}
+
+pub(super) fn kept(kept: super::Kept) -> Result<Vec<u8>, JournalError> {
+    serde_json::to_vec(&kept).map_err(|_| JournalError::Damaged)
+}
+
+pub(super) fn uncarried(entry: EntryId, error: &MapError) -> Grounds {
+    tracing::error!(entry = entry.0, "held: {error}");
+    Grounds { reason: error.reason(), rule: None, why: "a destination cannot carry it as it is".to_string() }
+}
+
+fn doubted(doubt: StudyDoubt) -> Grounds {
+    Grounds { reason: doubt.name(), rule: None, why: doubt.words().to_string() }
 }

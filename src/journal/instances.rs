@@ -75,7 +75,7 @@ pub(super) struct Persisted {
 }
 
 /// What an instance is known by among all of this journal: its SOP Instance UID, whoever sent it.
-fn identity(seal: &Seal, sop_instance_uid: &str) -> i64 {
+pub(super) fn identity(seal: &Seal, sop_instance_uid: &str) -> i64 {
     seal.hash("sop-instance", &[sop_instance_uid.as_bytes()])
 }
 

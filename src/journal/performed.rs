@@ -54,6 +54,10 @@ pub(super) fn store<E: Display>(
     let id = match known {
         Some((id, _)) => id,
         None => {
+            for answered in step.scheduled.iter().filter(|answered| !answered.study_instance_uid.is_empty()) {
+                // The study is stable once all its steps ended and everything they list is here.
+                studies::add_step(desk, &answered.study_instance_uid, kept.entry)?;
+            }
             desk.conn
                 .prepare_cached("INSERT INTO performed_step(hash, entry, state, changed_ms) VALUES (?1, ?2, 0, ?3)")?
                 .execute((hash(desk.seal, sop_instance_uid), kept.entry, desk.now_ms))?;
@@ -66,10 +70,7 @@ pub(super) fn store<E: Display>(
         .execute((id, number(step.status), desk.now_ms, json))?;
     orders::perform(desk, &step)?;
     if step.status.is_final() {
-        // Better than any timer: the modality says that nothing more comes.
-        for answered in step.scheduled.iter().filter(|answered| !answered.study_instance_uid.is_empty()) {
-            studies::complete(desk, &answered.study_instance_uid)?;
-        }
+        desk.memory.wake_interpreter();
     }
     Ok(StoredStep { entry, step: Ok(step) })
 }

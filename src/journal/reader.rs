@@ -89,7 +89,8 @@ impl Reader {
             .conn
             .prepare_cached(
                 "SELECT id, completed_s, content, entry,
-                        EXISTS (SELECT 1 FROM hold WHERE hold.report = report.id AND state <= 1)
+                        EXISTS (SELECT 1 FROM hold WHERE hold.report = report.id AND state <= 1),
+                        EXISTS (SELECT 1 FROM hold WHERE hold.report = report.id AND state = 4)
                  FROM report WHERE subject = ?1 AND repeat_of IS NULL ORDER BY id DESC LIMIT 1",
             )?
             .query_row([subject], |r| {
@@ -99,6 +100,7 @@ impl Reader {
                     content: r.get(2)?,
                     entry: r.get(3)?,
                     held: r.get(4)?,
+                    covered: r.get(5)?,
                     seal: self.seal.clone(),
                 })
             })

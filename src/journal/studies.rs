@@ -2,21 +2,33 @@
 //!
 //! A study **grows** while instances come in that nobody was told of, and is **stable** once it was told of
 //! ([`super::Journal::file_study`]). One more instance makes it grow again. When a growing one is due is for
-//! [`crate::imaging`] to say: the journal only knows when it last grew.
+//! [`crate::imaging`] to say: the journal only knows when it last grew, and whether its performed steps ended and all
+//! instances they list are here.
+//!
+//! What EHRs are told of a study and of its documents are reports beside those of its images, under the entry of the
+//! object they are about. In the loss account (invariant I7) each is received when it is told: a study and a document as
+//! one result, the measurements of a structured report as one result each.
 
 use super::account::{self, Bucket};
 use super::desk::Desk;
 use super::error::JournalError;
-use super::filing;
+use super::filing::{self, COVERED, RELEASED};
+use super::instances;
 use super::reader::Reader;
 use super::seal::{Place, Seal};
-use super::types::{EntryId, Filed, FiledReport, Lookup, StudyId};
+use super::types::{EntryId, Filed, FiledReport, HoldId, Latest, Lookup, StudyId};
+use crate::clinical::PerformedStep;
 use rusqlite::{OptionalExtension, Row};
 use serde::{Deserialize, Serialize};
+use std::collections::{HashMap, HashSet};
 
 /// `study.state`.
 const GROWING: i64 = 0;
 const STABLE: i64 = 1;
+/// Subjects of reports about studies: not of one link, which may be another for each object of a study.
+const NO_LINK: &str = "";
+/// Growing studies whose performed steps are looked at in one round.
+const GROWING_MAX: i64 = 256;
 /// Most instances of a study that are read at once; a study has thousands at most.
 pub const INSTANCES_MAX: usize = 50_000;
 /// Most studies under one accession number.
@@ -33,6 +45,8 @@ pub struct Placement {
     pub series_instance_uid: String,
     /// What is kept of the series, likewise.
     pub series: Vec<u8>,
+    /// Whose it is: objects of one series that name different patients are kept as several series.
+    pub patient_id: String,
     /// Modality of the series.
     pub modality: String,
     /// Instance Number, when it is one.
@@ -79,6 +93,10 @@ pub struct StoredSeries {
 pub struct SeriesInstance {
     /// Its entry.
     pub entry: EntryId,
+    /// The link it came in on.
+    pub link: String,
+    /// When it came, Unix milliseconds.
+    pub received_ms: i64,
     /// SOP Class UID.
     pub sop_class_uid: String,
     /// SOP Instance UID.
@@ -112,14 +130,22 @@ pub struct ListedStudy {
     pub held: i64,
 }
 
+/// What EHRs are told of a study or a document.
+pub struct Told {
+    /// The object it is about, under which the report is filed.
+    pub entry: EntryId,
+    /// What they are told.
+    pub report: FiledReport,
+    /// What was held of the same before: this takes its place.
+    pub covers: Vec<HoldId>,
+}
+
 /// What is said of a stable study.
 pub struct StudyFiling {
     /// The study as it was read.
     pub grown: Grown,
-    /// Its newest instance, under which the report is filed.
-    pub entry: EntryId,
-    /// What is said of it; none when nobody wants to hear of it.
-    pub report: Option<FiledReport>,
+    /// What is said of it; none when nobody wants to hear of it, or it was said before.
+    pub told: Option<Told>,
 }
 
 /// Places an instance in its series and study, which grows by it.
@@ -136,8 +162,10 @@ pub(super) fn place(desk: &mut Desk<'_>, entry: EntryId, placement: &Placement) 
     if let Some(sealed) = resealed(desk, Place::Study, study, sealed, &placement.study)? {
         desk.conn.prepare_cached("UPDATE study SET sealed = ?2 WHERE id = ?1")?.execute((study, sealed))?;
     }
-    let hash =
-        desk.seal.hash("series", &[placement.study_instance_uid.as_bytes(), placement.series_instance_uid.as_bytes()]);
+    let hash = desk.seal.hash(
+        "series",
+        &[&placement.study_instance_uid, &placement.series_instance_uid, &placement.patient_id].map(|id| id.as_bytes()),
+    );
     let (series, sealed): (i64, Option<Vec<u8>>) = desk
         .conn
         .prepare_cached(
@@ -179,43 +207,70 @@ pub(super) fn file(desk: &mut Desk<'_>, study: &StudyFiling) -> Result<Filed, Jo
         .conn
         .prepare_cached("UPDATE study SET state = ?3 WHERE id = ?1 AND version = ?2 AND state = ?4")?
         .execute((study.grown.study, study.grown.version, STABLE, GROWING))?;
-    let mut filed = Filed::default();
-    let Some(report) = study.report.as_ref().filter(|_| changed > 0) else { return Ok(filed) };
-    let (received_ms, link): (i64, String) = desk
+    match study.told.as_ref().filter(|_| changed > 0) {
+        Some(told) => tell(desk, told),
+        None => Ok(Filed::default()),
+    }
+}
+
+/// Files what EHRs are told, in place of what was held of the same.
+pub(super) fn tell(desk: &mut Desk<'_>, told: &Told) -> Result<Filed, JournalError> {
+    let report = &told.report;
+    let received_ms: i64 = desk
         .conn
-        .prepare_cached("UPDATE entry SET inbound = inbound + ?2 WHERE id = ?1 RETURNING received_ms, link")?
-        .query_row((study.entry, report.results), |r| Ok((r.get(0)?, r.get(1)?)))
+        .prepare_cached("UPDATE entry SET inbound = inbound + ?2 WHERE id = ?1 RETURNING received_ms")?
+        .query_row((told.entry, report.results), |r| r.get(0))
         .optional()?
         .ok_or(JournalError::NotFound("entry"))?;
+    filing::close_holds(desk, &told.covers, COVERED, "what came since says it all")?;
     let day = account::day(received_ms);
     account::add(desk, day, Bucket::Received, report.results.into())?;
-    filing::file_report(desk, study.entry.0, &link, received_ms, day, report, &mut filed)?;
+    let mut filed = Filed::default();
+    let id = filing::file_report(desk, told.entry.0, NO_LINK, received_ms, day, report, &mut filed)?;
+    filed.reports.push(id);
     Ok(filed)
 }
 
-/// A growing study is complete as far as its modality says: it need not stay quiet any longer.
-pub(super) fn complete(desk: &mut Desk<'_>, study_instance_uid: &str) -> Result<(), JournalError> {
-    desk.conn
-        .prepare_cached("UPDATE study SET changed_ms = 0 WHERE hash = ?1 AND state = ?2")?
-        .execute((study_hash(desk.seal, study_instance_uid), GROWING))?;
-    desk.memory.wake_interpreter();
+/// These instances are all there is as far as their modality says: a growing study without any other need not stay quiet
+/// any longer.
+pub(super) fn complete(desk: &mut Desk<'_>, instances: &[EntryId]) -> Result<(), JournalError> {
+    let mut growing: HashMap<StudyId, HashSet<EntryId>> = HashMap::new();
+    for &entry in instances {
+        let study = desk
+            .conn
+            .prepare_cached(
+                "SELECT t.id FROM instance i JOIN series s ON s.id = i.series JOIN study t ON t.id = s.study
+                 WHERE i.entry = ?1 AND t.state = ?2",
+            )?
+            .query_row((entry, GROWING), |r| r.get(0))
+            .optional()?;
+        if let Some(study) = study {
+            growing.entry(study).or_default().insert(entry);
+        }
+    }
+    for (study, complete) in growing {
+        let mut statement = desk
+            .conn
+            .prepare_cached("SELECT i.entry FROM series s JOIN instance i ON i.series = s.id WHERE s.study = ?1")?;
+        let mut all = statement.query_map([study], |r| r.get(0))?;
+        if all.all(|entry| entry.is_ok_and(|entry| complete.contains(&entry))) {
+            desk.conn.prepare_cached("UPDATE study SET changed_ms = 0 WHERE id = ?1")?.execute([study])?;
+            desk.memory.wake_interpreter();
+        }
+    }
     Ok(())
 }
 
-/// The same for the studies of these instances.
-pub(super) fn complete_of(desk: &mut Desk<'_>, instances: &[EntryId]) -> Result<(), JournalError> {
-    let mut statement = desk.conn.prepare_cached(
-        "UPDATE study SET changed_ms = 0 WHERE state = ?2 AND changed_ms <> 0 AND id =
-           (SELECT s.study FROM instance i JOIN series s ON s.id = i.series WHERE i.entry = ?1)",
-    )?;
-    let mut changed = 0;
-    for entry in instances {
-        changed += statement.execute((entry, GROWING))?;
-    }
-    if changed > 0 {
-        desk.memory.wake_interpreter();
-    }
+/// The performed step of this entry is one of this study.
+pub(super) fn add_step(desk: &Desk<'_>, study_instance_uid: &str, entry: i64) -> Result<(), JournalError> {
+    let hash = steps_hash(desk.seal, study_hash(desk.seal, study_instance_uid));
+    desk.conn.prepare_cached("INSERT OR IGNORE INTO lookup(hash, entry) VALUES (?1, ?2)")?.execute((hash, entry))?;
     Ok(())
+}
+
+/// What the entries of a study's performed steps are found by.
+fn steps_hash(seal: &Seal, study_hash: i64) -> i64 {
+    seal.hash("steps of a study", &[&study_hash.to_be_bytes()])
 }
 
 fn study_hash(seal: &Seal, study_instance_uid: &str) -> i64 {
@@ -244,6 +299,47 @@ impl Reader {
         )?;
         let rows = statement
             .query_map((before_ms, now_ms, limit as i64), |r| Ok(Grown { study: r.get(0)?, version: r.get(1)? }))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Growing studies whose performed steps all ended, and all instances these list are here.
+    pub fn performed_studies(&self) -> Result<Vec<Grown>, JournalError> {
+        let mut statement = self
+            .conn
+            .prepare_cached("SELECT id, version, hash FROM study WHERE state = 0 ORDER BY changed_ms LIMIT ?1")?;
+        let rows = statement
+            .query_map([GROWING_MAX], |r| Ok((Grown { study: r.get(0)?, version: r.get(1)? }, r.get::<_, i64>(2)?)))?;
+        let mut performed = Vec::new();
+        for row in rows {
+            let (grown, hash) = row?;
+            if self.is_performed(hash)? {
+                performed.push(grown);
+            }
+        }
+        Ok(performed)
+    }
+
+    /// What was last filed about this study or document, repeats not counted.
+    pub fn last_told(&self, subject_key: &[u8]) -> Result<Option<Latest>, JournalError> {
+        self.latest_of(NO_LINK, subject_key)
+    }
+
+    /// True when any message about this study or document went out, or is on the way.
+    pub fn was_told(&self, subject_key: &[u8]) -> Result<bool, JournalError> {
+        Ok(self
+            .conn
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM report r JOIN dispatch d ON d.report = r.id WHERE r.subject = ?1)",
+            )?
+            .query_row([self.subject(subject_key)], |r| r.get(0))?)
+    }
+
+    /// What is held of this study or document.
+    pub fn held_of(&self, subject_key: &[u8]) -> Result<Vec<HoldId>, JournalError> {
+        let mut statement = self.conn.prepare_cached(
+            "SELECT h.id FROM report r JOIN hold h ON h.report = r.id WHERE r.subject = ?1 AND h.state <= ?2",
+        )?;
+        let rows = statement.query_map((self.subject(subject_key), RELEASED), |r| r.get(0))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
@@ -308,9 +404,49 @@ impl Reader {
         Ok(self.conn.prepare_cached(&sql)?.query_row([id], listed).optional()?)
     }
 
+    fn subject(&self, subject_key: &[u8]) -> i64 {
+        self.seal.hash("subject", &[NO_LINK.as_bytes(), subject_key])
+    }
+
+    /// True when all performed steps of a study ended and all instances they list are filed. Steps that list none say
+    /// nothing of what is still to come.
+    fn is_performed(&self, study_hash: i64) -> Result<bool, JournalError> {
+        let mut statement = self.conn.prepare_cached(
+            "SELECT p.id, p.json FROM lookup l JOIN performed_step p ON p.entry = l.entry WHERE l.hash = ?1",
+        )?;
+        let mut rows = statement.query([steps_hash(&self.seal, study_hash)])?;
+        let mut is_here = self.conn.prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM entry e JOIN instance i ON i.entry = e.id
+                            WHERE e.identity = ?1 AND i.series IS NOT NULL)",
+        )?;
+        let mut lists_any = false;
+        while let Some(row) = rows.next()? {
+            let plain = self.seal.open(&self.conn, Place::PerformedStep, row.get(0)?, &row.get::<_, Vec<u8>>(1)?);
+            let step = plain.and_then(|plain| serde_json::from_slice(&plain).map_err(|_| JournalError::Damaged));
+            let step: PerformedStep = match step {
+                Ok(step) => step,
+                // Then it stays quiet for a while first.
+                Err(JournalError::Damaged) => return Ok(false),
+                Err(error) => return Err(error),
+            };
+            if !step.status.is_final() {
+                return Ok(false);
+            }
+            // The last ones come last.
+            for (_, sop_instance_uid) in step.series.iter().flat_map(|series| &series.instances).rev() {
+                let identity = instances::identity(&self.seal, sop_instance_uid);
+                if !is_here.query_row([identity], |r| r.get::<_, bool>(0))? {
+                    return Ok(false);
+                }
+                lists_any = true;
+            }
+        }
+        Ok(lists_any)
+    }
+
     fn series_instances(&self, series: i64, limit: usize) -> Result<Vec<SeriesInstance>, JournalError> {
         let mut statement = self.conn.prepare_cached(
-            "SELECT i.entry, i.sop_class, i.number, i.sealed FROM instance i JOIN entry e ON e.id = i.entry
+            "SELECT i.entry, i.sop_class, i.number, i.sealed, e.link, e.received_ms FROM instance i JOIN entry e ON e.id = i.entry
              WHERE i.series = ?1 AND NOT EXISTS (
                SELECT 1 FROM entry later JOIN instance li ON li.entry = later.id
                WHERE later.identity = e.identity AND later.id > e.id AND li.series = ?1)
@@ -323,6 +459,8 @@ impl Reader {
             let uid = self.seal.open(&self.conn, Place::Instance, entry.0, &row.get::<_, Vec<u8>>(3)?)?;
             instances.push(SeriesInstance {
                 entry,
+                link: row.get(4)?,
+                received_ms: row.get(5)?,
                 sop_class_uid: row.get(1)?,
                 number: row.get(2)?,
                 sop_instance_uid: String::from_utf8(uid).map_err(|_| JournalError::Damaged)?,

@@ -259,6 +259,7 @@ pub struct Latest {
     pub completed_at_s: Option<i64>,
     pub(super) entry: EntryId,
     pub(super) held: bool,
+    pub(super) covered: bool,
     pub(super) content: [u8; 32],
     pub(super) seal: Arc<Seal>,
 }
@@ -273,6 +274,11 @@ impl Latest {
     /// True when it was made of this very entry, which is interpreted again.
     pub fn is_of(&self, entry: EntryId) -> bool {
         self.entry == entry
+    }
+
+    /// True when something of it was held and its entry was then interpreted again: it is to be decided about anew.
+    pub fn is_undone(&self) -> bool {
+        self.covered
     }
 
     /// True when that report said the same as one with this content key.

@@ -16,6 +16,9 @@ const COMMITMENT_WAIT_MAX_S: u32 = 24 * 60 * 60;
 impl Checks<'_> {
     pub(super) fn dicom(&mut self, config: &Config) {
         self.modalities(config);
+        for (key, problem) in config.imaging.problems() {
+            self.say(&format!("imaging.{key}"), format!("`{key}` {problem}"), "leave it out for the default");
+        }
         let Some(dicom) = &config.dicom else { return };
         self.ae_title(&dicom.ae_title, "dicom.ae_title");
         if dicom.listen.is_none() && dicom.listen_tls.is_none() && !self.scene.places.is_spoilt("dicom") {

@@ -4,7 +4,7 @@ use super::SAMPLE;
 use crate::config::{Config, Gateway, load, schema};
 use crate::rules::Rule;
 use crate::wire::line::framing::{Check, Framing, Length};
-use crate::{delivery, journal, link, mapping, orders, tls};
+use crate::{delivery, imaging, journal, link, mapping, orders, tls};
 use serde::de::{DeserializeOwned, Deserializer, Visitor};
 use serde_json::Value;
 
@@ -87,6 +87,8 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("destination.fhir.specimen_system", r#""urn:oid:2.16.840.1.113883.19.6""#),
     ("destination.fhir.order_system", r#""https://ehr.example/orders""#),
     ("destination.fhir.gateway_system", r#""https://hospital.example/afferent""#),
+    ("destination.imaging.wado_rs", r#""https://pacs.example/dicom-web""#),
+    ("destination.imaging.accession_system", r#""https://ris.example/accessions""#),
     ("destination.tls.cert", r#""/etc/afferent/gateway.pem""#),
     ("destination.tls.key", r#""/etc/afferent/gateway.key""#),
     ("destination.oauth.token_url", r#""https://ehr.example/token""#),
@@ -210,10 +212,13 @@ fn write_sample() -> String {
     let oauth = serde_json::to_value(delivery::config::OAuth::default()).unwrap();
     page.table::<delivery::config::OAuth>("order_feed.oauth", "#[order_feed.oauth]", &oauth);
     page.table::<orders::worklist::Config>("worklist", "[worklist]", &defaults["worklist"]);
+    page.table::<imaging::Config>("imaging", "[imaging]", &defaults["imaging"]);
     page.table::<delivery::Config>("destination", "[[destination]]", &defaults["destination"][0]);
     page.table::<tls::ClientTls>("destination.tls", "[destination.tls]", &Value::Null);
     let fhir = &defaults["destination"][0]["fhir"];
     page.table::<mapping::FhirProfile>("destination.fhir", "[destination.fhir]", fhir);
+    let of_imaging = &defaults["destination"][0]["imaging"];
+    page.table::<mapping::imaging::ImagingProfile>("destination.imaging", "[destination.imaging]", of_imaging);
     page.table::<delivery::config::OAuth>("destination.oauth", "#[destination.oauth]", &oauth);
     page.table::<Rule>("rule", "#[[rule]]", &Value::Null);
     assert_eq!(page.announced, Vec::<String>::new(), "tables that have no page.table line above");

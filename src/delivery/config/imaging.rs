@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Config, Protocol};
 use crate::delivery::window::Windows;
+use crate::mapping::imaging::ImagingProfile;
 use crate::message::dicom::rewrite::Changes;
 
 /// Longest AE title, in bytes (PS3.5 6.2, VR AE).
@@ -158,6 +159,18 @@ impl Config {
         }
         if let Some(fault) = self.changes().fault() {
             wrong("coerce", fault);
+        }
+        let imaging = &self.imaging;
+        if *imaging != ImagingProfile::default() && self.protocol.takes_images() {
+            wrong("imaging", "is for receivers of results; images go as they came".to_owned());
+        }
+        let is_web =
+            |address: &str| reqwest::Url::parse(address).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
+        if !imaging.wado_rs.is_empty() && !is_web(&imaging.wado_rs) {
+            wrong("imaging.wado_rs", "give the base address, such as \"https://pacs.example/dicom-web\"".to_owned());
+        }
+        if !imaging.accession_system.is_empty() && reqwest::Url::parse(&imaging.accession_system).is_err() {
+            wrong("imaging.accession_system", "give a URI, such as \"https://ris.example/accessions\"".to_owned());
         }
         if let Err(window) = Windows::parse(&self.windows) {
             wrong("windows", format!("`{window}` is no window; write \"18:00-06:00\" or \"sat-sun 00:00-24:00\""));

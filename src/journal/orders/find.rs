@@ -20,6 +20,8 @@ pub(super) enum By {
     Number,
     /// The study of one of its requested procedures.
     Study,
+    /// The accession number of its imaging.
+    Accession,
 }
 
 impl By {
@@ -28,6 +30,7 @@ impl By {
             By::Specimen => "work order specimen",
             By::Number => "work order number",
             By::Study => "work order study",
+            By::Accession => "work order accession",
         };
         seal.hash(domain, &[id.expose().as_bytes()])
     }
@@ -35,6 +38,7 @@ impl By {
     fn fits(self, order: &WorkOrder, id: &Phi) -> bool {
         match self {
             By::Specimen => order.specimen_ids().any(|own| own == id),
+            By::Accession => order.imaging.as_ref().is_some_and(|imaging| imaging.accession_number == *id),
             By::Number => order.placer_order_number.id == *id || order.filler_order_number.id == *id,
             By::Study => {
                 let mut procedures = order.imaging.iter().flat_map(|imaging| &imaging.procedures);
@@ -135,6 +139,11 @@ impl Reader {
     /// Imaging orders with a requested procedure of this study, whatever their status, oldest first.
     pub fn imaging_orders_of(&self, study_instance_uid: &str) -> Result<Vec<StoredOrder>, JournalError> {
         by(&self.conn, &self.seal, By::Study, &Phi::new(study_instance_uid))
+    }
+
+    /// Imaging orders under this accession number, whatever their status, oldest first.
+    pub fn imaging_orders_under(&self, accession_number: &Phi) -> Result<Vec<StoredOrder>, JournalError> {
+        by(&self.conn, &self.seal, By::Accession, accession_number)
     }
 
     /// The scheduled steps of an order that were done: place of the procedure, and of the step in it.

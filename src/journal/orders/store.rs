@@ -8,8 +8,10 @@ use super::super::seal::Place;
 use super::super::types::{EntryId, Lookup, ReportId, WorkOrderId};
 use super::find::{self, By};
 use super::{LinkMark, OrderChange, OrderOutcome, StoredOrder, StoredOrders, patients, perform};
+use crate::clinical::imaging::StudyDoubt;
 use crate::clinical::{Doubt, ImagingOrder, OrderNumber, OrderStatus, Phi, WorkOrder};
 use rusqlite::OptionalExtension;
+use std::collections::BTreeSet;
 
 /// `work_order_link.state`.
 const DUE: i64 = 0;
@@ -217,14 +219,13 @@ fn insert(
     desk.conn.prepare_cached("UPDATE work_order SET json = ?2 WHERE id = ?1")?.execute((id, json))?;
     let numbers = [&order.placer_order_number, &order.filler_order_number];
     let numbers = numbers.into_iter().map(|n| &n.id).filter(|id| !id.is_empty());
-    for study in order.imaging.iter().flat_map(|imaging| &imaging.procedures) {
-        let study = Phi::new(study.study_instance_uid.as_str());
-        desk.conn
-            .prepare_cached("INSERT OR IGNORE INTO work_order_lookup(hash, work_order) VALUES (?1, ?2)")?
-            .execute((By::Study.hash(desk.seal, &study), id))?;
-    }
+    let studies = order.imaging.iter().flat_map(|imaging| &imaging.procedures);
+    let studies: Vec<Phi> = studies.map(|procedure| Phi::new(procedure.study_instance_uid.as_str())).collect();
+    let accession = order.imaging.iter().map(|imaging| &imaging.accession_number).filter(|id| !id.is_empty());
     for (by, kind, name) in numbers
         .map(|id| (By::Number, Lookup::Order, id))
+        .chain(studies.iter().map(|uid| (By::Study, Lookup::Study, uid)))
+        .chain(accession.map(|id| (By::Accession, Lookup::Accession, id)))
         .chain(order.specimen_ids().map(|id| (By::Specimen, Lookup::Specimen, id)))
     {
         desk.conn
@@ -324,23 +325,23 @@ fn take_back(desk: &mut Desk<'_>, stored: &StoredOrder, becomes: OrderStatus) ->
     for id in stored.order.specimen_ids() {
         match_again(desk, Lookup::Specimen, id)?;
     }
+    if let Some(imaging) = &stored.order.imaging {
+        match_again(desk, Lookup::Accession, &imaging.accession_number)?;
+        for procedure in &imaging.procedures {
+            match_again(desk, Lookup::Study, &Phi::new(procedure.study_instance_uid.as_str()))?;
+        }
+    }
     Ok(())
 }
 
 /// Results that are held for want of an order are decided about again: what the EHR just said may be what they wait for.
 fn match_again(desk: &mut Desk<'_>, kind: Lookup, id: &Phi) -> Result<(), JournalError> {
-    let hash = desk.seal.hash(kind.domain(), &[id.expose().as_bytes()]);
-    let released = desk
-        .conn
-        .prepare_cached(
-            "UPDATE hold SET state = ?2, rematch = 1, note = 'an order came' WHERE state = ?3 AND reason IN (?4, ?5)
-               AND report IN (SELECT r.id FROM lookup l JOIN report r ON r.entry = l.entry WHERE l.hash = ?1)",
-        )?
-        .execute((hash, RELEASED, HELD, Doubt::NoOrder.name(), Doubt::OrderMismatch.name()))?;
-    if released > 0 {
-        desk.memory.wake_interpreter();
+    if id.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let hash = desk.seal.hash(kind.domain(), &[id.expose().as_bytes()]);
+    let which = "report IN (SELECT r.id FROM lookup l JOIN report r ON r.entry = l.entry WHERE l.hash = ?3)";
+    decide_again(desk, which, hash)
 }
 
 /// An order may have come between the decision to hold a report's results for want of one and its filing: then they are
@@ -349,12 +350,21 @@ pub(in super::super) fn match_overtaken(desk: &mut Desk<'_>, report: ReportId, a
     if find::as_of(desk.conn)? <= as_of {
         return Ok(());
     }
+    decide_again(desk, "report = ?3", report.0)
+}
+
+/// Releases, for one more decision, what is held for a reason that orders settle.
+fn decide_again(desk: &mut Desk<'_>, which: &str, parameter: i64) -> Result<(), JournalError> {
+    let reasons = [Doubt::NoOrder, Doubt::OrderMismatch].map(Doubt::name);
+    let reasons: BTreeSet<&str> = reasons.into_iter().chain(StudyDoubt::OF_ORDERS.map(StudyDoubt::name)).collect();
+    let reasons = reasons.into_iter().map(|reason| format!("'{reason}'")).collect::<Vec<_>>().join(", ");
     let released = desk
         .conn
-        .prepare_cached(
-            "UPDATE hold SET state = ?2, rematch = 1 WHERE report = ?1 AND state = ?3 AND reason IN (?4, ?5)",
-        )?
-        .execute((report, RELEASED, HELD, Doubt::NoOrder.name(), Doubt::OrderMismatch.name()))?;
+        .prepare_cached(&format!(
+            "UPDATE hold SET state = ?1, rematch = 1, note = 'an order came'
+             WHERE state = ?2 AND reason IN ({reasons}) AND {which}"
+        ))?
+        .execute((RELEASED, HELD, parameter))?;
     if released > 0 {
         desk.memory.wake_interpreter();
     }

@@ -11,6 +11,7 @@ impl Bench {
             study: format!("{study} by {uid}").into_bytes(),
             series_instance_uid: series.to_string(),
             series: series.as_bytes().to_vec(),
+            patient_id: "P".to_string(),
             modality: "US".to_string(),
             number: Some(1),
         };
@@ -29,7 +30,8 @@ impl Bench {
     /// Tells of a study: one report with one message, or nothing.
     fn tell(&self, grown: Grown, entry: EntryId, tells: bool) -> Filed {
         let report = tells.then(|| filing(entry, &["study"], 0).reports.remove(0));
-        self.journal.file_study(StudyFiling { grown, entry, report }).unwrap()
+        let told = report.map(|report| Told { entry, report, covers: Vec::new() });
+        self.journal.file_study(StudyFiling { grown, told }).unwrap()
     }
 }
 
@@ -83,15 +85,22 @@ fn a_study_is_told_of_once_and_again_when_it_grew() {
 #[test]
 fn a_study_that_is_quiet_complete_or_from_the_future_is_due() {
     let bench = Bench::new();
-    bench.place("1.1", "1.1.1", "1");
+    let first = bench.place("1.1", "1.1.1", "1");
     let due = |before_ms, now_ms| bench.journal.reader().unwrap().grown_studies(before_ms, now_ms, 9).unwrap().len();
     let now = wall_clock_ms();
     assert_eq!(due(now - 60_000, now + 60_000), 0);
     assert_eq!((due(now + 60_000, i64::MAX), due(0, now - 60_000)), (1, 1));
-    bench.runtime.block_on(bench.journal.study_is_complete("1.1")).unwrap();
+    let complete = |entries: &[EntryId]| {
+        bench.runtime.block_on(bench.journal.studies_are_complete(entries.to_vec())).unwrap();
+    };
+    complete(&[first]);
     assert_eq!(due(now - 60_000, now + 60_000), 1);
-    bench.place("1.1", "1.1.1", "2");
+    let second = bench.place("1.1", "1.1.1", "2");
     assert_eq!(due(now - 60_000, now + 60_000), 0, "it has not, after all");
+    complete(&[second]);
+    assert_eq!(due(now - 60_000, now + 60_000), 0, "part of a study is not all of it");
+    complete(&[first, second]);
+    assert_eq!(due(now - 60_000, now + 60_000), 1);
 }
 
 #[test]

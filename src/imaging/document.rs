@@ -1,0 +1,348 @@
+//! What EHRs are told of the documents of a study: the measurements of structured reports, and encapsulated PDFs.
+//!
+//! A document that takes the place of another (Predecessor Documents Sequence) is told as its correction, under the name
+//! of the first of the line; what was replaced before anybody was told of it is not told at all. Each document is filed
+//! by itself, so that one at a time is in memory; the same one is never told twice.
+//!
+//! | SOP class | what EHRs get |
+//! |---|---|
+//! | Enhanced, Comprehensive, Comprehensive 3D, Extensible SR | its measurements, whatever its template |
+//! | Encapsulated PDF | the document |
+//!
+//! Other documents (dose reports, CAD, key objects, CDA) are for the archive alone.
+
+use super::Desk;
+use super::study::{Known, Member, kept, released, uncarried};
+use crate::clinical::Coding;
+use crate::clinical::imaging::{Instance as Object, MeasurementReport};
+use crate::journal::{
+    EntryId, FiledReport, Grounds, Instance, Journal, JournalError, NewHold, NewOutbound, Reader, ReleaseFiling,
+    Released, StudyId, Told,
+};
+use crate::mapping::imaging::{Document, ImagingMessage};
+use crate::mapping::{MapError, imaging};
+use crate::message::dicom::{
+    End, HEAD_BYTES_MAX, Head, Limits, Value, Walked, first_coding, measurement_report, predecessors, tags, walk,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::{HashMap, HashSet};
+
+/// Structured reports whose numbers are measurements (PS3.4 B.5).
+const MEASUREMENT_REPORTS: [&str; 4] = [
+    "1.2.840.10008.5.1.4.1.1.88.22",
+    "1.2.840.10008.5.1.4.1.1.88.33",
+    "1.2.840.10008.5.1.4.1.1.88.34",
+    "1.2.840.10008.5.1.4.1.1.88.35",
+];
+/// Encapsulated PDF Storage.
+const PDF: &str = "1.2.840.10008.5.1.4.1.1.104.1";
+/// Bytes of a document read to see which one it takes the place of.
+const PREDECESSOR_BYTES_MAX: usize = 1 << 17;
+/// Longest line of corrections that is followed.
+const LINE_MAX: usize = 64;
+
+/// What is kept of what EHRs are told of a document.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Kept {
+    study: StudyId,
+    entry: EntryId,
+    first_uid: String,
+    /// Its measurements; none of a PDF, which is read again where it lies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    measurements: Option<MeasurementReport>,
+}
+
+/// A document, read.
+enum Content {
+    Measurements(MeasurementReport),
+    Pdf { object: Object, code: Option<Coding>, bytes: Vec<u8> },
+}
+
+/// Tells EHRs of every document they do not know as it is now.
+pub(super) fn tell(desk: &Desk, journal: &Journal, reader: &Reader, known: &Known) -> Result<(), JournalError> {
+    let mut documents = Vec::new();
+    for member in known.series.iter().flat_map(|(_, members)| members) {
+        let Some(what) = kind(&member.object.sop_class_uid) else { continue };
+        if desk.hear_of(what, &member.link)
+            && let Some(instance) = reader.instance(member.entry)?
+        {
+            documents.push((what, member, instance));
+        }
+    }
+    let lines = Lines::read(reader, &documents)?;
+    for (what, member, instance) in documents {
+        let Some(first_uid) = lines.first_of(&member.object.sop_instance_uid) else { continue };
+        let subject_key = format!("document\u{1f}{first_uid}").into_bytes();
+        let content_key = [member.object.sop_instance_uid.as_bytes(), &instance.digest].concat();
+        let before = reader.last_told(&subject_key)?;
+        if before.is_some_and(|before| before.same_content(&content_key) && !before.is_undone()) {
+            continue;
+        }
+        let is_correction = reader.was_told(&subject_key)?;
+        let draft = Draft { desk, known, member, first_uid, is_correction };
+        let content = desk.read(reader, &instance, first_uid)?;
+        let Some(report) = draft.report(what, content, (subject_key, content_key))? else { continue };
+        let covers = reader.held_of(&report.subject_key)?;
+        journal.file_told(Told { entry: member.entry, report, covers })?;
+    }
+    Ok(())
+}
+
+/// What becomes of measurements or of a document that a person released.
+pub(super) fn release(
+    desk: &Desk,
+    reader: &Reader,
+    item: &Released,
+    kept: &Kept,
+) -> Result<Vec<ReleaseFiling>, JournalError> {
+    let (known, instance) = (Known::read(reader, kept.study)?, reader.instance(kept.entry)?);
+    let member = known.as_ref().and_then(|known| known.member(kept.entry));
+    let (Some(known), Some(member), Some(instance)) = (&known, member, instance) else {
+        reader.set_unreadable(item.report);
+        return Ok(Vec::new());
+    };
+    let content = match &kept.measurements {
+        Some(report) => Ok(Content::Measurements(report.clone())),
+        None => desk.read(reader, &instance, &kept.first_uid)?,
+    };
+    // What is released now is added to what went out of it before.
+    let draft = Draft { desk, known, member, first_uid: &kept.first_uid, is_correction: false };
+    let going: Vec<usize> = item.observations.iter().map(|&at| at as usize).collect();
+    let outbox = match content {
+        Ok(content) => draft.outbound(&content, &going, &released(item)).map_err(|error| uncarried(item.entry, &error)),
+        Err(grounds) => Err(grounds),
+    };
+    let filing = match outbox {
+        Ok(outbox) => ReleaseFiling::sent(item, outbox, Vec::new()),
+        Err(grounds) => ReleaseFiling::held_again(item, grounds),
+    };
+    Ok(vec![filing])
+}
+
+/// What is about to be told of a document.
+struct Draft<'d> {
+    desk: &'d Desk,
+    known: &'d Known,
+    member: &'d Member,
+    first_uid: &'d str,
+    is_correction: bool,
+}
+
+impl Draft<'_> {
+    /// What is filed; `None` when there is nothing in it for an EHR.
+    fn report(
+        &self,
+        what: ImagingMessage,
+        content: Result<Content, Grounds>,
+        (subject_key, content_key): (Vec<u8>, Vec<u8>),
+    ) -> Result<Option<FiledReport>, JournalError> {
+        let mut report = FiledReport {
+            completed_at_s: Some(self.member.received_ms / 1000),
+            repeat_of: None,
+            lookups: self.known.lookups(Some(&self.member.object.sop_instance_uid)),
+            json: Vec::new(),
+            results: 1,
+            decisions: String::new(),
+            holds: Vec::new(),
+            outbox: Vec::new(),
+            answered: Vec::new(),
+            orders_as_of: i64::MAX,
+            subject_key,
+            content_key,
+        };
+        let hold = |at: usize, grounds: &Grounds| NewHold { observation: at as u32, grounds: grounds.clone() };
+        let mut going = vec![0];
+        match &content {
+            Err(grounds) => report.holds = vec![hold(0, grounds)],
+            Ok(Content::Pdf { .. }) => {}
+            Ok(Content::Measurements(measured)) => {
+                let wanted = self.wanted(what, measured);
+                if wanted.is_empty() {
+                    return Ok(None);
+                }
+                let doubt = |at: &usize| measured.measurements.get(*at).and_then(|m| m.doubts.first());
+                report.holds = wanted
+                    .iter()
+                    .filter_map(|at| {
+                        let doubt = doubt(at)?;
+                        let why = doubt.words().to_string();
+                        Some(hold(*at, &Grounds { reason: doubt.name(), rule: None, why }))
+                    })
+                    .collect();
+                report.results = wanted.len() as u32;
+                going = wanted.into_iter().filter(|at| doubt(at).is_none()).collect();
+            }
+        }
+        let measurements = match &content {
+            Ok(Content::Measurements(measured)) => Some(measured.clone()),
+            _ => None,
+        };
+        report.json = kept(super::Kept::Document(Box::new(Kept {
+            study: self.known.number,
+            entry: self.member.entry,
+            first_uid: self.first_uid.to_string(),
+            measurements,
+        })))?;
+        let Ok(content) = content else { return Ok(Some(report)) };
+        match self.outbound(&content, &going, &report.content_key) {
+            Ok(outbox) => report.outbox = outbox,
+            Err(error) => {
+                let grounds = uncarried(self.member.entry, &error);
+                report.holds.extend(going.iter().map(|at| hold(*at, &grounds)));
+            }
+        }
+        Ok(Some(report))
+    }
+
+    /// The measurements that count: all but raw ones, unless some EHR wants these too.
+    fn wanted(&self, what: ImagingMessage, measured: &MeasurementReport) -> Vec<usize> {
+        let with_raw = self.desk.hearing(what, &self.member.link).any(|to| to.imaging.raw_values);
+        let all = measured.measurements.iter().enumerate();
+        all.filter(|(_, measurement)| with_raw || !measurement.is_raw).map(|(at, _)| at).collect()
+    }
+
+    fn outbound(&self, content: &Content, going: &[usize], name: &[u8]) -> Result<Vec<NewOutbound>, MapError> {
+        let (desk, member) = (self.desk, self.member);
+        if going.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.known.with_facts(desk, self.is_correction, |facts| match content {
+            Content::Measurements(report) => {
+                let results = going.len() as u32;
+                desk.outbound(ImagingMessage::Measurements, self.known, member, name, results, |to, profile, origin| {
+                    imaging::measurements(facts, report, going, to, profile, origin)
+                })
+            }
+            Content::Pdf { object, code, bytes } => {
+                let document = Document { instance: object, code: code.as_ref(), bytes, first_uid: self.first_uid };
+                desk.outbound(ImagingMessage::Documents, self.known, member, name, 1, |to, profile, origin| {
+                    imaging::document(facts, document, to, profile, origin)
+                })
+            }
+        })
+    }
+}
+
+impl Desk {
+    /// A document, or why a person must look at it.
+    fn read(
+        &self,
+        reader: &Reader,
+        instance: &Instance,
+        first_uid: &str,
+    ) -> Result<Result<Content, Grounds>, JournalError> {
+        let max = self.config.document_bytes_max();
+        let held = |reason: &'static str, why: String| Ok(Err(Grounds { reason, rule: None, why }));
+        let too_large = || {
+            let why = format!("the document is larger than document_mb_max = {}", self.config.document_mb_max);
+            held("too-large", why)
+        };
+        if instance.bytes > (max + HEAD_BYTES_MAX) as u64 {
+            return too_large();
+        }
+        let file = match reader.open_instance(instance) {
+            Err(JournalError::Damaged) => return held("damaged", "the file of the document is lost".to_string()),
+            file => file?,
+        };
+        let limits = Limits { bytes: max + HEAD_BYTES_MAX, value_bytes: max };
+        let walked = walk(file, &instance.transfer_syntax_uid, limits);
+        let end = walked.end;
+        if end == End::Limit {
+            return too_large();
+        }
+        if end != End::Whole {
+            return held("unreadable", "the document is cut short or nested too deeply".to_string());
+        }
+        if instance.sop_class_uid == PDF {
+            return match pdf(walked, instance) {
+                Some(pdf) => Ok(Ok(pdf)),
+                None => too_large(),
+            };
+        }
+        match measurement_report(&walked.data_set) {
+            None => held("unreadable", "the structured report has no content tree".to_string()),
+            Some(mut report) => {
+                // The command that brought it says which instance it is.
+                report.sop_instance_uid.clone_from(&instance.sop_instance_uid);
+                if first_uid != instance.sop_instance_uid {
+                    report.first_uid = first_uid.to_string();
+                }
+                Ok(Ok(Content::Measurements(report)))
+            }
+        }
+    }
+}
+
+/// The document in an object, without its padding; `None` when it is longer than may be read.
+fn pdf(walked: Walked, instance: &Instance) -> Option<Content> {
+    let code = first_coding(&walked.data_set, tags::CONCEPT_NAME_CODE_SEQUENCE);
+    let head = Head::of(walked);
+    let element = head.data_set.get(tags::ENCAPSULATED_DOCUMENT);
+    if matches!(element.map(|e| &e.value), Some(Value::PassedOver(_))) {
+        return None;
+    }
+    let mut bytes = element.map(|e| e.bytes().to_vec()).unwrap_or_default();
+    match head.data_set.number(tags::ENCAPSULATED_DOCUMENT_LENGTH) {
+        Some(length) if (length as usize) < bytes.len() => bytes.truncate(length as usize),
+        // A document of odd length is padded with a zero byte (PS3.5 6.2).
+        _ => {
+            if bytes.len().is_multiple_of(2) && bytes.last() == Some(&0) {
+                bytes.pop();
+            }
+        }
+    }
+    let object = Object {
+        sop_class_uid: instance.sop_class_uid.clone(),
+        sop_instance_uid: instance.sop_instance_uid.clone(),
+        ..head.instance
+    };
+    Some(Content::Pdf { object, code, bytes })
+}
+
+/// Which documents take the place of which.
+struct Lines {
+    /// The UIDs each document names as those it takes the place of.
+    predecessors: HashMap<String, Vec<String>>,
+    replaced: HashSet<String>,
+}
+
+impl Lines {
+    fn read(reader: &Reader, documents: &[(ImagingMessage, &Member, Instance)]) -> Result<Lines, JournalError> {
+        let mut lines = Lines { predecessors: HashMap::new(), replaced: HashSet::new() };
+        for (_, member, instance) in documents {
+            let file = match reader.open_instance(instance) {
+                Err(JournalError::Damaged) => continue,
+                file => file?,
+            };
+            let limits = Limits { bytes: PREDECESSOR_BYTES_MAX, value_bytes: 256 };
+            let before = predecessors(&walk(file, &instance.transfer_syntax_uid, limits).data_set);
+            lines.replaced.extend(before.iter().cloned());
+            lines.predecessors.insert(member.object.sop_instance_uid.clone(), before);
+        }
+        Ok(lines)
+    }
+
+    /// The first document of the line that ends with this one; `None` when this one is replaced.
+    fn first_of<'l>(&'l self, uid: &'l str) -> Option<&'l str> {
+        if self.replaced.contains(uid) {
+            return None;
+        }
+        let mut first = uid;
+        for _ in 0..LINE_MAX {
+            match self.predecessors.get(first).and_then(|before| before.first()) {
+                Some(before) => first = before,
+                None => break,
+            }
+        }
+        Some(first)
+    }
+}
+
+/// What a document of this SOP class is for EHRs.
+fn kind(sop_class_uid: &str) -> Option<ImagingMessage> {
+    if MEASUREMENT_REPORTS.contains(&sop_class_uid) {
+        Some(ImagingMessage::Measurements)
+    } else {
+        (sop_class_uid == PDF).then_some(ImagingMessage::Documents)
+    }
+}

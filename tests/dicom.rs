@@ -55,6 +55,8 @@ mod mapping;
 mod meaning;
 #[path = "dicom/mutated.rs"]
 mod mutated;
+#[path = "dicom/to_ehr.rs"]
+mod to_ehr;
 #[path = "dicom/web.rs"]
 mod web;
 #[path = "dicom/worklist.rs"]

@@ -38,7 +38,8 @@ struct Known {
     link: Arc<str>,
     ae_title: String,
     peers: Vec<Peers>,
-    /// Of its certificates; without any, it may show whatever one it has.
+    /// Its title is for those alone who show one of its certificates.
+    is_bound: bool,
     certificates: Vec<Fingerprint>,
     counters: Arc<LinkCounters>,
 }
@@ -74,6 +75,8 @@ impl Callers {
             ae_title: modality.ae_title.trim().to_string(),
             // An address that is none fits nobody; `afferent check` refuses it.
             peers: modality.peers.iter().filter_map(|text| text.parse().ok()).collect(),
+            // A fingerprint that cannot be read is nobody's, and binds the title all the same.
+            is_bound: !modality.certificates.is_empty(),
             certificates: modality.certificates.iter().filter_map(|text| text.parse().ok()).collect(),
             counters: Arc::new(LinkCounters::of_images(&modality.name)),
         };
@@ -131,8 +134,8 @@ impl Callers {
             self.warn(&caller.calling_ae_title, from, "refused: add a [[modality]] with this ae_title to let it in");
             return refuse("a caller that no [[modality]] names", Rejection::CALLING_AE_TITLE);
         }
-        if let Some(known) = known.filter(|known| !known.may_show(way.certificate)) {
-            self.warn_of_certificate(known, way);
+        if let Some(bound) = self.bound_to_others(known, &caller.calling_ae_title, way.certificate) {
+            self.warn_of_certificate(bound, way);
             let why = "a caller without the certificate of the modality whose AE title it gives";
             return refuse(why, Rejection::CALLING_AE_TITLE);
         }
@@ -165,6 +168,17 @@ impl Callers {
         titled.filter_map(|known| Some((fit(known)?, known))).max_by_key(|(bits, _)| *bits).map(|(_, known)| known)
     }
 
+    /// The modality that keeps this title for its own certificates, of which the caller shows none. Calling from
+    /// elsewhere, or in clear, is no way round it.
+    fn bound_to_others(&self, known: Option<&Known>, title: &str, shown: Option<Fingerprint>) -> Option<&Known> {
+        let is_same = |modality: &Known| known.is_some_and(|known| known.link == modality.link);
+        let bound = || self.modalities.iter().filter(|modality| modality.is_bound && modality.ae_title == title);
+        bound().find(|modality| is_same(modality) && !modality.may_show(shown)).or_else(|| {
+            let shows_none = !bound().any(|modality| modality.may_show(shown));
+            bound().next().filter(|_| shows_none)
+        })
+    }
+
     /// Warns once of each caller.
     fn warn(&self, ae_title: &str, from: IpAddr, what: &'static str) {
         if self.is_first(format!("{from} {ae_title}")) {
@@ -190,7 +204,7 @@ impl Callers {
 impl Known {
     /// True when somebody with this certificate may call by its title.
     fn may_show(&self, certificate: Option<Fingerprint>) -> bool {
-        self.certificates.is_empty() || certificate.is_some_and(|shown| self.certificates.contains(&shown))
+        !self.is_bound || certificate.is_some_and(|shown| self.certificates.contains(&shown))
     }
 }
 
@@ -322,6 +336,32 @@ mod tests {
             assert_eq!(admit("VIVID", certificate), Err(Rejection::CALLING_AE_TITLE));
         }
         assert_eq!(admit("CT", Some(of(3))), Ok(LINK.to_string()), "other titles are open as before");
+    }
+
+    #[test]
+    fn a_bound_title_is_bound_wherever_the_call_comes_from() {
+        let of = |byte: u8| Fingerprint::of(&rustls_pki_types::CertificateDer::from(vec![byte]));
+        let mut bound = modality("echo-1", &["10.0.0.7"]);
+        bound.certificates = vec![of(1).to_string()];
+        let mut unreadable = bound.clone();
+        unreadable.certificates = vec!["no fingerprint".to_string()];
+        let without = modality("echo-2", &[]);
+        let away = "192.0.2.1".parse().unwrap();
+        let admit = |modalities: &[Modality], from, certificate: Option<Fingerprint>| {
+            let way = Way { from, is_secured: certificate.is_some(), certificate };
+            let admitted = callers(false, modalities).admit(&caller("VIVID"), way, Instant::now(), || true);
+            admitted.map(|admitted| admitted.link.to_string())
+        };
+        let refused = Err(Rejection::CALLING_AE_TITLE);
+        for from in [HERE, away] {
+            for certificate in [None, Some(of(2))] {
+                assert_eq!(admit(&[bound.clone()], from, certificate), refused);
+                assert_eq!(admit(&[bound.clone(), without.clone()], from, certificate), refused);
+                assert_eq!(admit(&[unreadable.clone()], from, certificate), refused);
+            }
+        }
+        assert_eq!(admit(&[bound.clone()], HERE, Some(of(1))), Ok("echo-1".to_string()));
+        assert_eq!(admit(&[bound], away, Some(of(1))), Ok(LINK.to_string()), "it is the one, elsewhere");
     }
 
     #[test]

@@ -248,41 +248,55 @@ impl Journal {
     /// Takes custody of an image whose file is durable already. Resolves once its rows are on stable storage, or it is
     /// refused, and then its file is gone.
     ///
-    /// The very same image again, by SOP Instance UID and bytes, adds nothing: its file takes the place of the one on
-    /// record, which may have been damaged or lost meanwhile. Other bytes under the same UID are kept as well, marked as
-    /// a conflict (invariant I4). Dropping the future does not take the request back.
+    /// The very same image again adds nothing: its file takes the place of the one on record, which may have been
+    /// damaged or lost meanwhile. From another sender, or with a head of another length, it adds nothing as long as the
+    /// file on record is whole, which is read to find out, and is one more when that is not. Other bytes, another SOP
+    /// class or another transfer syntax under the same UID are kept as well, marked as a conflict (invariant I4).
+    /// Dropping the future does not take the request back.
     pub async fn persist_instance(
         &self,
         link: &str,
         token: Token,
         instance: NewInstance,
     ) -> Result<(KeptInstance, Receipt), Refused> {
-        let (link, instance) = (link.to_string(), Arc::new(instance));
-        let work = {
-            let instance = instance.clone();
-            move |desk: &mut Desk<'_>| instances::persist(desk, &link, &instance)
-        };
-        let settle = {
-            let instance = instance.clone();
-            move |outcome: &Result<Persisted, JournalError>| match outcome {
-                Ok(Persisted { replaces: Some(_), .. }) => {}
-                Ok(Persisted { kept, .. }) => instance.spooled.settle(kept.is_new),
-                // After a failed commit the log may still hold the rows for a while.
-                Err(JournalError::Storage(_)) => instance.spooled.doubt(),
-                Err(_) => instance.spooled.settle(false),
-            }
-        };
-        let (persisted, receipt) = taken(token, self.ask_and_tell(Kind::Custody, 0, work, settle).await)?;
-        if let Some(name) = persisted.replaces {
-            let replaced = tokio::task::spawn_blocking(move || instance.spooled.replace(&name)).await;
-            if !matches!(replaced, Ok(Ok(()))) {
-                return Err(Refused { token, reason: Refusal::Storage });
-            }
+        let (link, instance): (Arc<str>, _) = (link.into(), Arc::new(instance));
+        let mut lost = Vec::new();
+        loop {
+            let work = {
+                let (link, instance, lost) = (link.clone(), instance.clone(), lost.clone());
+                move |desk: &mut Desk<'_>| instances::persist(desk, &link, &instance, &lost)
+            };
+            let settle = {
+                let instance = instance.clone();
+                move |outcome: &Result<Persisted, JournalError>| match outcome {
+                    Ok(Persisted::New(_)) => instance.spooled.settle(true),
+                    Ok(Persisted::Same(_) | Persisted::OtherHead(_)) => {}
+                    // After a failed commit the log may still hold the rows for a while.
+                    Err(JournalError::Storage(_)) => instance.spooled.doubt(),
+                    Err(_) => instance.spooled.settle(false),
+                }
+            };
+            let (persisted, receipt) = taken(token, self.ask_and_tell(Kind::Custody, 0, work, settle).await)?;
+            let kept = match persisted {
+                Persisted::New(kept) => return Ok((kept, receipt)),
+                Persisted::Same(found) => {
+                    let kept = found.kept();
+                    with_file(token, &instance, move |file| file.replace(&found.spool)).await?;
+                    kept
+                }
+                Persisted::OtherHead(found) => {
+                    let kept = found.kept();
+                    let look = move |file: &Spooled| file.is_whole_in(&found.spool, found.header_bytes);
+                    if !with_file(token, &instance, look).await? {
+                        lost.push(kept.entry);
+                        continue;
+                    }
+                    kept
+                }
+            };
+            self.commands.tell(Kind::Work, move |desk| instances::revive(desk, kept.entry));
+            return Ok((kept, receipt));
         }
-        if persisted.was_damaged {
-            self.commands.tell(Kind::Work, move |desk| instances::revive(desk, persisted.kept.entry));
-        }
-        Ok((persisted.kept, receipt))
     }
 
     /// Makes a message of the EHR durable together with everything it changes, in one commit. The very same message
@@ -609,6 +623,19 @@ impl Commands {
     ) {
         // When the writer is gone the reply is dropped with the command, and the caller sees `Closed`.
         self.0.0.push(Message::Command(Box::new(Request { kind, bytes, work, outcome: None, reply })));
+    }
+}
+
+/// Works with an image's file where that may block.
+async fn with_file<T: Send + 'static, E: Send + 'static>(
+    token: Token,
+    instance: &Arc<NewInstance>,
+    work: impl FnOnce(&Spooled) -> Result<T, E> + Send + 'static,
+) -> Result<T, Refused> {
+    let instance = instance.clone();
+    match tokio::task::spawn_blocking(move || work(&instance.spooled)).await {
+        Ok(Ok(done)) => Ok(done),
+        _ => Err(Refused { token, reason: Refusal::Storage }),
     }
 }
 

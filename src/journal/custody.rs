@@ -211,13 +211,13 @@ fn end(desk: &Desk<'_>, entry: &OpenEntry, complete: bool, waiting: i64) -> Resu
     Ok(())
 }
 
-pub(super) enum Known {
+enum Known {
     No,
     Same(i64),
     OtherBytes,
 }
 
-pub(super) fn same_message(conn: &Connection, identity: i64, digest: &[u8; 32]) -> Result<Known, JournalError> {
+fn same_message(conn: &Connection, identity: i64, digest: &[u8; 32]) -> Result<Known, JournalError> {
     let mut statement = conn.prepare_cached("SELECT id, digest FROM entry WHERE identity = ?1")?;
     let mut rows = statement.query([identity])?;
     let mut known = Known::No;

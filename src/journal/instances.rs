@@ -1,6 +1,6 @@
 //! DICOM instances: entries whose bytes are a file of the spool.
 
-use super::custody::{DAMAGED, Known, WAITING, same_message};
+use super::custody::{DAMAGED, WAITING};
 use super::desk::Desk;
 use super::error::JournalError;
 use super::reader::Reader;
@@ -27,7 +27,7 @@ pub struct KeptInstance {
     pub entry: EntryId,
     /// False when the very same instance was there already.
     pub is_new: bool,
-    /// Its SOP Instance UID came before with other bytes. Both are kept.
+    /// Its SOP Instance UID came before with other bytes, or another SOP class or transfer syntax. Both are kept.
     pub conflict: bool,
 }
 
@@ -65,13 +65,32 @@ impl std::fmt::Debug for Instance {
 
 /// What the rows say of an instance that wants custody.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Persisted {
-    /// What became of it.
-    pub kept: KeptInstance,
-    /// The file on record whose place it is to take: the very same image, which may be damaged or gone.
-    pub replaces: Option<String>,
-    /// The entry was set aside because of its file.
-    pub was_damaged: bool,
+pub(super) enum Persisted {
+    /// Its rows are made.
+    New(KeptInstance),
+    /// The very same image is on record, from the same sender: this file is to take the place of that one, which may be
+    /// damaged or gone.
+    Same(OnRecord),
+    /// The same image is on record with another head, into whose place this file does not fit. It is a repeat if that
+    /// one is whole, which takes as long to find out as it is large.
+    OtherHead(OnRecord),
+}
+
+/// An image on record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct OnRecord {
+    pub entry: EntryId,
+    /// Name of its file.
+    pub spool: String,
+    /// Bytes of the file before the data set.
+    pub header_bytes: u64,
+}
+
+impl OnRecord {
+    /// What became of the instance that is the same as this one.
+    pub fn kept(&self) -> KeptInstance {
+        KeptInstance { entry: self.entry, is_new: false, conflict: false }
+    }
 }
 
 /// What an instance is known by among all of this journal: its SOP Instance UID, whoever sent it.
@@ -79,19 +98,27 @@ pub(super) fn identity(seal: &Seal, sop_instance_uid: &str) -> i64 {
     seal.hash("sop-instance", &[sop_instance_uid.as_bytes()])
 }
 
-/// Makes the rows of an instance whose file is durable. The same instance again makes no second row (invariant I4).
-pub(super) fn persist(desk: &mut Desk<'_>, link: &str, new: &NewInstance) -> Result<Persisted, JournalError> {
+/// Makes the rows of an instance whose file is durable. The same instance again makes no second row (invariant I4),
+/// unless it is on record as these entries only, whose files are `lost`.
+pub(super) fn persist(
+    desk: &mut Desk<'_>,
+    link: &str,
+    new: &NewInstance,
+    lost: &[EntryId],
+) -> Result<Persisted, JournalError> {
     let Arrival { sop_class_uid, sop_instance_uid, transfer_syntax_uid, calling_ae_title, called_ae_title, .. } =
         &new.arrival;
     let identity = identity(desk.seal, sop_instance_uid);
     let digest = desk.seal.digest("instance", &[&new.spooled.digest]);
-    let known = same_message(desk.conn, identity, &digest)?;
-    if let Known::Same(entry) = known
-        && let Some(again) = repeated(desk, entry, &new.spooled)?
-    {
-        return Ok(again);
-    }
-    let conflict = matches!(known, Known::OtherBytes);
+    let conflict = match on_record(desk, identity, &digest, new)? {
+        Found::Nothing => false,
+        Found::OtherBytes => true,
+        Found::Same { fitting: Some(found), .. } => return Ok(Persisted::Same(found)),
+        Found::Same { fitting: None, others } => match others.into_iter().find(|found| !lost.contains(&found.entry)) {
+            Some(found) => return Ok(Persisted::OtherHead(found)),
+            None => false,
+        },
+    };
     let (entry, waiting) = (desk.memory.take_entry(), desk.memory.take_waiting());
     desk.conn
         .prepare_cached(
@@ -129,8 +156,7 @@ pub(super) fn persist(desk: &mut Desk<'_>, link: &str, new: &NewInstance) -> Res
         tracing::warn!(link, entry, "a SOP Instance UID came again with other bytes: both are kept");
     }
     desk.memory.wake_interpreter();
-    let kept = KeptInstance { entry: EntryId(entry), is_new: true, conflict };
-    Ok(Persisted { kept, replaces: None, was_damaged: false })
+    Ok(Persisted::New(KeptInstance { entry: EntryId(entry), is_new: true, conflict }))
 }
 
 /// The file of an entry that was set aside is whole again: it is read anew.
@@ -169,27 +195,47 @@ pub(super) fn remove(desk: &Desk<'_>, entry: i64) -> Result<Option<String>, Jour
     Ok(Some(spool))
 }
 
-/// What to do with an instance that is on record as this entry. `None` when its file is lost and this one does not fit
-/// into its place, which takes another head: then it is one more.
-///
-/// Whether the file on record is still what it was is not looked at, which takes as long as it is large: what came is
-/// known to be whole.
-fn repeated(desk: &Desk<'_>, entry: i64, spooled: &Spooled) -> Result<Option<Persisted>, JournalError> {
-    let found: Option<(String, i64, i64, i64)> = desk
-        .conn
-        .prepare_cached(
-            "SELECT spool, header, bytes, state FROM instance JOIN entry ON entry.id = instance.entry WHERE entry = ?1",
-        )?
-        .query_row([entry], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?)))
-        .optional()?;
-    let Some((name, header_bytes, bytes, state)) = found else { return Ok(None) };
-    let (header_bytes, bytes) = (header_bytes.unsigned_abs(), bytes.unsigned_abs());
-    let fits = spooled.fits(header_bytes, bytes);
-    if !fits && !spooled.is_beside(&name, header_bytes + bytes) {
-        return Ok(None);
+/// What is on record under a SOP Instance UID.
+enum Found {
+    Nothing,
+    /// Another image, be it by its SOP class or transfer syntax alone: the same bytes mean something else then.
+    OtherBytes,
+    /// The same image: with the head of the new one, whose place that can take, and with others.
+    Same {
+        fitting: Option<OnRecord>,
+        others: Vec<OnRecord>,
+    },
+}
+
+fn on_record(desk: &Desk<'_>, identity: i64, digest: &[u8; 32], new: &NewInstance) -> Result<Found, JournalError> {
+    let mut statement = desk.conn.prepare_cached(
+        "SELECT e.id, i.spool, i.header, i.calling,
+                coalesce(e.digest = ?2, 0) AND i.sop_class = ?3 AND i.transfer_syntax = ?4
+         FROM entry e JOIN instance i ON i.entry = e.id WHERE e.identity = ?1 ORDER BY e.id",
+    )?;
+    let arrival = &new.arrival;
+    let mut rows = statement.query((identity, digest, &arrival.sop_class_uid, &arrival.transfer_syntax_uid))?;
+    let (mut fitting, mut others, mut differs) = (None, Vec::new(), false);
+    while let Some(row) = rows.next()? {
+        if !row.get::<_, bool>(4)? {
+            differs = true;
+            continue;
+        }
+        let header_bytes = row.get::<_, i64>(2)?.unsigned_abs();
+        let found = OnRecord { entry: row.get(0)?, spool: row.get(1)?, header_bytes };
+        let same_head =
+            header_bytes == new.spooled.header_bytes && row.get::<_, String>(3)? == arrival.calling_ae_title;
+        if same_head && fitting.is_none() {
+            fitting = Some(found);
+        } else {
+            others.push(found);
+        }
     }
-    let kept = KeptInstance { entry: EntryId(entry), is_new: false, conflict: false };
-    Ok(Some(Persisted { kept, replaces: fits.then_some(name), was_damaged: fits && state == DAMAGED }))
+    Ok(match (fitting, others) {
+        (None, others) if others.is_empty() && differs => Found::OtherBytes,
+        (None, others) if others.is_empty() => Found::Nothing,
+        (fitting, others) => Found::Same { fitting, others },
+    })
 }
 
 /// Columns of an [`Instance`] in order, before the sealed one.

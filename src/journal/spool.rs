@@ -289,14 +289,17 @@ impl Drop for SpoolFile {
 }
 
 impl Spooled {
-    /// True when this can take the place of a file with so many bytes of header and data set.
-    pub(super) fn fits(&self, header_bytes: u64, bytes: u64) -> bool {
-        (self.header_bytes, self.bytes) == (header_bytes, bytes)
-    }
-
-    /// True when a file of this name and size lies in the same spool.
-    pub(super) fn is_beside(&self, name: &str, bytes: u64) -> bool {
-        std::fs::metadata(self.spool.path(name)).is_ok_and(|file| file.len() == bytes)
+    /// True when a file of this name in the same spool has the same data set behind so many bytes of header. Reads all
+    /// of it.
+    ///
+    /// # Errors
+    /// When the process lacks what it takes to look. A file that is damaged or gone is none.
+    pub(super) fn is_whole_in(&self, name: &str, header_bytes: u64) -> Result<bool, JournalError> {
+        match read_digest(&self.spool.path(name), header_bytes) {
+            Ok(found) => Ok(found == (self.digest, self.bytes)),
+            Err(JournalError::Damaged) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Takes the place of the file of this name, whether that is whole, damaged or gone: durable when it returns.

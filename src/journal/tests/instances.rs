@@ -35,6 +35,10 @@ impl Bench {
     fn store_on(&self, link: &str, sop_instance_uid: &str, data_set: &[u8]) -> Result<KeptInstance, Refused> {
         let instance = instance(&self.journal, sop_instance_uid, data_set)
             .map_err(|error| Refused { token: Token(1), reason: refusal(&error) })?;
+        self.send(link, instance)
+    }
+
+    fn send(&self, link: &str, instance: NewInstance) -> Result<KeptInstance, Refused> {
         let kept = self.runtime.block_on(self.journal.persist_instance(link, Token(1), instance));
         kept.map(|(kept, receipt)| {
             assert_eq!(receipt.token(), Token(1));
@@ -117,17 +121,67 @@ fn i4_an_image_whose_file_was_damaged_or_lost_is_whole_again_when_it_is_sent_aga
     assert_eq!(waiting, [cut, lost], "what was set aside is read again");
 }
 
+/// The same image with a longer header.
+fn with_other_head(journal: &Journal, sop_instance_uid: &str, data_set: &[u8]) -> NewInstance {
+    let mut image = instance(journal, sop_instance_uid, data_set).unwrap();
+    let mut file = journal.spool().create(b"DICM and more").unwrap();
+    file.write(data_set).unwrap();
+    image.spooled = file.finish().unwrap();
+    image
+}
+
 #[test]
-fn i4_a_lost_image_that_does_not_fit_into_its_place_is_one_more() {
+fn i4_an_image_with_another_head_is_one_more_unless_the_one_on_record_is_whole() {
+    for bent in [None, Some(&b"DICMdata sex"[..]), Some(b"DICMdata")] {
+        let bench = Bench::new();
+        let send = |image| bench.send(LINK, image).unwrap();
+        let first = bench.store("1.2.3", b"data set").unwrap();
+        let again = send(with_other_head(&bench.journal, "1.2.3", b"data set"));
+        assert_eq!(again, KeptInstance { is_new: false, ..first }, "the one on record is whole");
+        let path = bench.data.path().join("spool").join(&spool_files(bench.data.path())[0]);
+        match bent {
+            Some(bytes) => std::fs::write(path, bytes).unwrap(),
+            None => std::fs::remove_file(path).unwrap(),
+        }
+        let again = send(with_other_head(&bench.journal, "1.2.3", b"data set"));
+        assert!(again.is_new && !again.conflict, "{bent:?}: {again:?}");
+        let verified = bench.journal.reader().unwrap().verify(|_, _| {}).unwrap();
+        assert_eq!(verified.damaged, [format!("instance {}", first.entry)], "{bent:?}: the new one is whole");
+        let third = send(with_other_head(&bench.journal, "1.2.3", b"data set"));
+        assert_eq!((third.entry, third.is_new), (again.entry, false), "one more is enough");
+        assert_eq!(bench.store("1.2.3", b"data set").unwrap().entry, first.entry);
+        assert!(bench.journal.reader().unwrap().verify(|_, _| {}).unwrap().is_sound());
+    }
+}
+
+#[test]
+fn i4_the_same_bytes_of_another_class_or_syntax_are_another_image() {
     let bench = Bench::new();
-    bench.store("1.2.3", b"data set").unwrap();
-    std::fs::remove_file(bench.data.path().join("spool").join(&spool_files(bench.data.path())[0])).unwrap();
-    let mut other_head = instance(&bench.journal, "1.2.3", b"data set").unwrap();
-    let mut file = bench.journal.spool().create(b"DICM and more").unwrap();
+    let first = bench.store("1.2.3", b"data set").unwrap().entry;
+    let mut of_other_class = instance(&bench.journal, "1.2.3", b"data set").unwrap();
+    of_other_class.arrival.sop_class_uid = "1.2.840.10008.5.1.4.1.1.7.1".to_string();
+    let mut in_other_syntax = instance(&bench.journal, "1.2.3", b"data set").unwrap();
+    in_other_syntax.arrival.transfer_syntax_uid = "1.2.840.10008.1.2.2".to_string();
+    for other in [of_other_class, in_other_syntax] {
+        let kept = bench.send(LINK, other).unwrap();
+        assert!(kept.is_new && kept.conflict, "{kept:?}");
+    }
+    assert_eq!(bench.store("1.2.3", b"data set").unwrap().entry, first);
+    assert_eq!(spool_files(bench.data.path()).len(), 3);
+}
+
+#[test]
+fn i4_a_repeat_by_another_sender_leaves_a_whole_file_alone() {
+    let bench = Bench::new();
+    let first = bench.store("1.2.3", b"data set").unwrap();
+    let path = bench.data.path().join("spool").join(&spool_files(bench.data.path())[0]);
+    let mut file = bench.journal.spool().create(b"MCID").unwrap();
     file.write(b"data set").unwrap();
-    other_head.spooled = file.finish().unwrap();
-    let (again, _) = bench.runtime.block_on(bench.journal.persist_instance(LINK, Token(1), other_head)).unwrap();
-    assert!(again.is_new && !again.conflict, "{again:?}");
+    let mut again = instance(&bench.journal, "1.2.3", b"data set").unwrap();
+    (again.arrival.calling_ae_title, again.spooled) = ("CARTO".to_string(), file.finish().unwrap());
+    assert_eq!(bench.send(LINK, again).unwrap(), KeptInstance { is_new: false, ..first });
+    assert_eq!(std::fs::read(path).unwrap(), b"DICMdata set");
+    assert_eq!(spool_files(bench.data.path()).len(), 1);
 }
 
 #[test]

@@ -17,7 +17,7 @@
 //!    C-STORE-RSP 0000. A crash before the commit leaves a file without a row: it was never acknowledged and is removed
 //!    at the next start, as unfinished ones are. A row without a file is never written; where a file is lost later,
 //!    `verify` names it and its entry is damaged. The same image again: commit, then its file is renamed onto the one on
-//!    record and the directory synced, then the receipt.
+//!    record and the directory synced, then the entry is to be read again if it was set aside, then the receipt.
 //! 2. `file`: the entry's reports, holds and outgoing bytes, in one commit. A crash before it interprets again, with the
 //!    same outcome; a crash after it never does.
 //! 3. `claim`: bytes are handed out as they were filed; nothing is written.
@@ -294,8 +294,9 @@ impl Journal {
                     kept
                 }
             };
-            self.commands.tell(Kind::Work, move |desk| instances::revive(desk, kept.entry));
-            return Ok((kept, receipt));
+            // It may have been set aside, even since the rows were looked at.
+            let revived = self.ask(Kind::Draining, 0, move |desk| instances::revive(desk, kept.entry)).await;
+            return revived.map(|()| (kept, receipt)).map_err(|_| Refused { token, reason: Refusal::Storage });
         }
     }
 

@@ -159,16 +159,19 @@ pub(super) fn persist(
     Ok(Persisted::New(KeptInstance { entry: EntryId(entry), is_new: true, conflict }))
 }
 
-/// The file of an entry that was set aside is whole again: it is read anew.
+/// The file of an entry is known to be whole: if it was set aside, it is read anew.
 pub(super) fn revive(desk: &mut Desk<'_>, entry: EntryId) -> Result<(), JournalError> {
     let waiting = desk.memory.take_waiting();
-    desk.conn
+    let changed = desk
+        .conn
         .prepare_cached(
             "UPDATE entry SET state = ?2, waiting = ?3, replays = replays + 1 WHERE id = ?1 AND state = ?4",
         )?
         .execute((entry, WAITING, waiting, DAMAGED))?;
-    tracing::info!(entry = entry.0, "an image that was damaged is whole again: it was sent once more");
-    desk.memory.wake_interpreter();
+    if changed > 0 {
+        tracing::info!(entry = entry.0, "an image that was damaged is whole again: it was sent once more");
+        desk.memory.wake_interpreter();
+    }
     Ok(())
 }
 

@@ -311,7 +311,9 @@ impl Spooled {
         std::fs::rename(self.spool.path(&self.name), self.spool.path(name))?;
         self.is_settled.store(true, Ordering::Relaxed);
         self.spool.less(there);
-        self.spool.sync_directory()
+        self.spool.sync_directory()?;
+        crash::point("spool-replaced");
+        Ok(())
     }
 
     /// A row speaks of it now, or none does, and it is removed.

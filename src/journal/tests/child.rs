@@ -39,6 +39,7 @@ fn stage() {
         "persist" => persist_until_the_end(Path::new(&data)),
         "broken-disk" => lose_the_disk(Path::new(&data)),
         "store" => store_until_the_end(Path::new(&data)),
+        "heal" => heal(Path::new(&data)),
         "sweep" => sweep_until_the_end(Path::new(&data)),
         other => panic!("no scene {other}"),
     }
@@ -74,6 +75,15 @@ fn store_until_the_end(data: &Path) {
         if runtime.block_on(journal.persist_instance(LINK, Token(n), instance)).is_ok() {
             tell(&n.to_string());
         }
+    }
+}
+
+/// Sends an image once more.
+fn heal(data: &Path) {
+    let (journal, runtime) = open(data);
+    let image = instance(&journal, "1.2.3", b"image").unwrap();
+    if runtime.block_on(journal.persist_instance(LINK, Token(1), image)).is_ok() {
+        tell("healed");
     }
 }
 
@@ -154,6 +164,29 @@ fn a_crash_between_removing_rows_and_their_files_leaves_no_file_behind() {
     play("sweep", data.path(), "rows-removed:1");
     assert_eq!(spool_files(data.path()).len(), 1, "the file outlives its row");
     assert!(stored(data.path()).is_empty(), "and the next start removes it");
+}
+
+#[test]
+fn i1_an_image_that_was_set_aside_is_acknowledged_only_once_it_is_to_be_read_again() {
+    let data = tempfile::tempdir().unwrap();
+    let (journal, runtime) = open(data.path());
+    let image = instance(&journal, "1.2.3", b"image").unwrap();
+    let path = data.path().join("spool").join(&image.spooled.name);
+    let (kept, _) = runtime.block_on(journal.persist_instance(LINK, Token(1), image)).unwrap();
+    std::fs::write(&path, b"DICMimagf").unwrap();
+    let reader = journal.reader().unwrap();
+    reader.set_damaged(kept.entry);
+    while !reader.pending_entries(1).unwrap().is_empty() {
+        std::thread::yield_now();
+    }
+    drop(reader);
+    journal.close();
+    let pending = || open(data.path()).0.reader().unwrap().pending_entries(1).unwrap().len();
+    assert_eq!(play("heal", data.path(), "spool-replaced:1"), Vec::<String>::new(), "it is not done yet");
+    assert_eq!(std::fs::read(&path).unwrap(), b"DICMimage");
+    assert_eq!(pending(), 0);
+    assert_eq!(play("heal", data.path(), "after-answer:3"), ["healed"]);
+    assert_eq!(pending(), 1);
 }
 
 fn kept(data: &Path) -> Vec<u64> {

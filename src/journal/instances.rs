@@ -176,14 +176,17 @@ pub(super) fn revive(desk: &mut Desk<'_>, entry: EntryId) -> Result<(), JournalE
 }
 
 /// Removes an instance's rows, with its series and study when it is the last of them. The file is removed by name once
-/// that is committed.
-pub(super) fn remove(desk: &Desk<'_>, entry: i64) -> Result<Option<String>, JournalError> {
-    let found: Option<(String, Option<i64>)> = desk
+/// that is committed; how many bytes it counts for is told too.
+pub(super) fn remove(desk: &Desk<'_>, entry: i64) -> Result<Option<(String, u64)>, JournalError> {
+    let found: Option<(String, i64, Option<i64>)> = desk
         .conn
-        .prepare_cached("DELETE FROM instance WHERE entry = ?1 RETURNING spool, series")?
-        .query_row([entry], |r| Ok((r.get(0)?, r.get(1)?)))
+        .prepare_cached(
+            "DELETE FROM instance WHERE entry = ?1
+             RETURNING spool, header + (SELECT bytes FROM entry WHERE id = ?1), series",
+        )?
+        .query_row([entry], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))
         .optional()?;
-    let Some((spool, series)) = found else { return Ok(None) };
+    let Some((spool, bytes, series)) = found else { return Ok(None) };
     let study: Option<i64> = desk
         .conn
         .prepare_cached(
@@ -195,7 +198,7 @@ pub(super) fn remove(desk: &Desk<'_>, entry: i64) -> Result<Option<String>, Jour
     desk.conn
         .prepare_cached("DELETE FROM study WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM series WHERE study = ?1)")?
         .execute([study])?;
-    Ok(Some(spool))
+    Ok(Some((spool, bytes.unsigned_abs())))
 }
 
 /// What is on record under a SOP Instance UID.

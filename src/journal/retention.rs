@@ -88,12 +88,12 @@ impl Sweep {
         Ok(true)
     }
 
-    fn remove(&mut self, files: Vec<String>, spool: &Spool) {
+    fn remove(&mut self, files: Vec<(String, u64)>, spool: &Spool) {
         if files.is_empty() {
             return;
         }
         let spool = spool.clone();
-        let remove = move || files.iter().for_each(|file| spool.remove(file));
+        let remove = move || files.iter().for_each(|(file, bytes)| spool.remove(file, *bytes));
         // Without a thread the files stay until the next start.
         self.remover = std::thread::Builder::new().name("retention".to_string()).spawn(remove).ok();
     }
@@ -150,7 +150,7 @@ impl Sweep {
 }
 
 /// Removes one entry and everything made from it; names the file that is left, if it is one.
-fn remove(desk: &Desk<'_>, entry: i64) -> Result<Option<String>, JournalError> {
+fn remove(desk: &Desk<'_>, entry: i64) -> Result<Option<(String, u64)>, JournalError> {
     let file = instances::remove(desk, entry)?;
     let of_reports = "SELECT id FROM report WHERE entry = ?1";
     let of_dispatches = "SELECT d.id FROM dispatch d JOIN report r ON r.id = d.report WHERE r.entry = ?1";

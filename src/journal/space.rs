@@ -219,6 +219,7 @@ mod tests {
     fn the_reserve_takes_real_room_and_is_given_up_once() {
         let data = tempfile::tempdir().unwrap();
         let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch("CREATE TABLE entry(id, bytes); CREATE TABLE instance(entry, spool, header)").unwrap();
         let spool = Spool::open(data.path(), (0, 0), &conn).unwrap();
         let space = Space::new(data.path(), &Config::default(), spool);
         space.keep_reserve();

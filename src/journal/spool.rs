@@ -52,12 +52,14 @@ struct Shelf {
     /// Bytes always left free on the disk, and how much room a new sender should find.
     free_min: u64,
     headroom: u64,
-    /// Bytes of all files, the unfinished ones too.
+    /// Bytes of all files, the unfinished ones too. One on record counts as what it was when it came, also when it was
+    /// cut or lost meanwhile.
     bytes: AtomicU64,
     /// Bytes all files may have before the journal counts as full; set by whoever knows what else there is.
     allowed: AtomicU64,
-    /// Whole files of which it is not known whether a row speaks of them: their commit failed.
-    doubted: Mutex<Vec<String>>,
+    /// Whole files of which it is not known whether a row speaks of them, with their bytes: their commit failed, or
+    /// their row may have gone while they were replaced.
+    doubted: Mutex<Vec<(String, u64)>>,
     random: SystemRandom,
     syncs: Syncs,
 }
@@ -97,14 +99,12 @@ impl Spool {
         let failed = |source| file_error("cannot use the spool", &folder, source);
         DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(failed)?;
         let directory = File::open(&folder).map_err(failed)?;
-        let (mut bytes, mut removed) = (0, 0);
+        let mut removed = 0;
         for entry in std::fs::read_dir(&folder).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name();
             let name = name.to_string_lossy();
-            if name.ends_with(WHOLE) && is_spoken_of(conn, &name)? {
-                bytes += entry.metadata().map_err(failed)?.len();
-            } else if name.ends_with(WHOLE) || name.ends_with(UNFINISHED) {
+            if name.ends_with(UNFINISHED) || name.ends_with(WHOLE) && !is_spoken_of(conn, &name)? {
                 std::fs::remove_file(entry.path()).map_err(failed)?;
                 removed += 1;
             }
@@ -118,7 +118,7 @@ impl Spool {
             directory,
             free_min,
             headroom: headroom.min(HEADROOM),
-            bytes: AtomicU64::new(bytes),
+            bytes: AtomicU64::new(bytes_on_record(conn)?),
             allowed: AtomicU64::new(u64::MAX),
             doubted: Mutex::default(),
             random: SystemRandom::new(),
@@ -177,25 +177,25 @@ impl Spool {
         self.0.allowed.store(bytes, Ordering::Relaxed);
     }
 
-    /// Removes files whose commit failed, unless a row speaks of them after all. To be called once the database was
+    /// Removes files in doubt, unless a row speaks of them after all. To be called once the database was
     /// recovered.
     pub(super) fn settle_doubted(&self, conn: &Connection) -> Result<(), JournalError> {
         let mut doubted = lock(&self.0.doubted);
-        while let Some(name) = doubted.last() {
+        while let Some((name, bytes)) = doubted.last() {
             if !is_spoken_of(conn, name)? {
-                self.remove(name);
+                self.remove(name, *bytes);
             }
             doubted.pop();
         }
         Ok(())
     }
 
-    /// Removes a file whose row is gone. One that cannot be removed now is removed at the next start.
-    pub(super) fn remove(&self, name: &str) {
-        let path = self.path(name);
-        let bytes = std::fs::metadata(&path).map_or(0, |file| file.len());
-        match std::fs::remove_file(&path) {
+    /// Removes a file whose row is gone, which counted for so many bytes. One that cannot be removed now is removed at
+    /// the next start.
+    pub(super) fn remove(&self, name: &str, bytes: u64) {
+        match std::fs::remove_file(self.path(name)) {
             Ok(()) => self.less(bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.less(bytes),
             Err(error) => tracing::warn!("an image that is not needed any more cannot be removed: {error}"),
         }
     }
@@ -302,15 +302,16 @@ impl Spooled {
         }
     }
 
-    /// Takes the place of the file of this name, whether that is whole, damaged or gone: durable when it returns.
+    /// Takes the place of the file of this name, which counts for as many bytes, whether that is whole, damaged or gone: durable when it returns.
     ///
     /// # Errors
     /// What the system says.
     pub(super) fn replace(&self, name: &str) -> io::Result<()> {
-        let there = std::fs::metadata(self.spool.path(name)).map_or(0, |file| file.len());
         std::fs::rename(self.spool.path(&self.name), self.spool.path(name))?;
         self.is_settled.store(true, Ordering::Relaxed);
-        self.spool.less(there);
+        self.spool.less(self.length());
+        // Its row may be gone meanwhile, and the bytes that row counted with it.
+        lock(&self.spool.0.doubted).push((name.to_string(), 0));
         self.spool.sync_directory()?;
         crash::point("spool-replaced");
         Ok(())
@@ -319,15 +320,19 @@ impl Spooled {
     /// A row speaks of it now, or none does, and it is removed.
     pub(super) fn settle(&self, is_kept: bool) {
         if !self.is_settled.swap(true, Ordering::Relaxed) && !is_kept {
-            self.spool.remove(&self.name);
+            self.spool.remove(&self.name, self.length());
         }
     }
 
     /// A row may speak of it: that will be known when the database was recovered.
     pub(super) fn doubt(&self) {
         if !self.is_settled.swap(true, Ordering::Relaxed) {
-            lock(&self.spool.0.doubted).push(self.name.clone());
+            lock(&self.spool.0.doubted).push((self.name.clone(), self.length()));
         }
+    }
+
+    fn length(&self) -> u64 {
+        self.header_bytes + self.bytes
     }
 }
 
@@ -347,6 +352,11 @@ pub fn refusal(error: &io::Error) -> Refusal {
 
 fn is_spoken_of(conn: &Connection, name: &str) -> rusqlite::Result<bool> {
     conn.prepare_cached("SELECT 1 FROM instance WHERE spool = ?1")?.exists([name])
+}
+
+fn bytes_on_record(conn: &Connection) -> rusqlite::Result<u64> {
+    let sql = "SELECT coalesce(sum(i.header + e.bytes), 0) FROM instance i JOIN entry e ON e.id = i.entry";
+    conn.query_row(sql, [], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -435,10 +445,17 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
-    fn spool(data: &Path) -> Spool {
+    /// As much of the tables as the spool looks at.
+    fn rows() -> Connection {
         let conn = Connection::open_in_memory().unwrap();
-        conn.execute_batch("CREATE TABLE instance(spool TEXT)").unwrap();
-        Spool::open(data, (0, 0), &conn).unwrap()
+        let tables = "CREATE TABLE entry(id INTEGER PRIMARY KEY, bytes INTEGER);
+             CREATE TABLE instance(entry INTEGER, spool TEXT, header INTEGER)";
+        conn.execute_batch(tables).unwrap();
+        conn
+    }
+
+    fn spool(data: &Path) -> Spool {
+        Spool::open(data, (0, 0), &rows()).unwrap()
     }
 
     fn files(spool: &Spool) -> Vec<String> {
@@ -481,8 +498,8 @@ mod tests {
     #[test]
     fn at_start_a_file_without_a_row_is_removed_and_one_with_a_row_stays() {
         let data = tempfile::tempdir().unwrap();
-        let conn = Connection::open_in_memory().unwrap();
-        conn.execute_batch("CREATE TABLE instance(spool TEXT); INSERT INTO instance VALUES ('a.dcm')").unwrap();
+        let conn = rows();
+        conn.execute_batch("INSERT INTO entry VALUES (1, 3); INSERT INTO instance VALUES (1, 'a.dcm', 2)").unwrap();
         let folder = data.path().join(FOLDER);
         std::fs::create_dir(&folder).unwrap();
         for name in ["a.dcm", "b.dcm", "c.part"] {
@@ -493,11 +510,34 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_is_replaced_while_its_row_goes_is_gone_in_the_end() {
+        let make = |spool: &Spool| {
+            let mut file = spool.create(b"header").unwrap();
+            file.write(b"data set").unwrap();
+            file.finish().unwrap()
+        };
+        for retention_is_first in [false, true] {
+            let data = tempfile::tempdir().unwrap();
+            let spool = spool(data.path());
+            let (old, new) = (make(&spool), make(&spool));
+            old.settle(true);
+            if retention_is_first {
+                spool.remove(&old.name, 14);
+            }
+            new.replace(&old.name).unwrap();
+            assert_eq!(files(&spool), [old.name.as_str()]);
+            if !retention_is_first {
+                spool.remove(&old.name, 14);
+            }
+            spool.settle_doubted(&rows()).unwrap();
+            assert_eq!((files(&spool), spool.bytes()), (vec![], 0), "retention first: {retention_is_first}");
+        }
+    }
+
+    #[test]
     fn i7_without_room_nothing_begins_and_what_has_begun_ends() {
         let data = tempfile::tempdir().unwrap();
-        let conn = Connection::open_in_memory().unwrap();
-        conn.execute_batch("CREATE TABLE instance(spool TEXT)").unwrap();
-        let full = Spool::open(data.path(), (u64::MAX, 0), &conn).unwrap();
+        let full = Spool::open(data.path(), (u64::MAX, 0), &rows()).unwrap();
         assert_eq!(refusal(&full.create(b"header").err().unwrap()), Refusal::Full);
         assert!(!full.has_room());
         let mut begun = spool(data.path()).create(b"header").unwrap();

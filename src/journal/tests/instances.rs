@@ -116,6 +116,7 @@ fn i4_an_image_whose_file_was_damaged_or_lost_is_whole_again_when_it_is_sent_aga
     }
     assert!(reader.verify(|_, _| {}).unwrap().is_sound());
     assert_eq!(spool_files(bench.data.path()).len(), 3);
+    assert_eq!(bench.journal.spool().bytes(), 3 * 12, "they count as before");
     bench.journal.file(filing(bent, &["lane"], 0)).unwrap();
     let waiting: Vec<EntryId> = bench.pending().iter().map(|entry| entry.id).collect();
     assert_eq!(waiting, [cut, lost], "what was set aside is read again");

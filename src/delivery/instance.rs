@@ -107,13 +107,18 @@ impl Images {
         Images(Arc::new(Shelf { spool, changes, pseudonym_key }))
     }
 
+    /// True when the destination gets other bytes than came.
+    pub(super) fn are_changed(&self) -> bool {
+        !self.0.changes.is_empty()
+    }
+
     /// Finds what an outbox body refers to and makes it ready to be sent.
     ///
     /// # Errors
     /// The outcome of the attempt: a person has to look.
     pub(super) async fn find(&self, body: &[u8]) -> Result<Stored, Outcome> {
         let (stored, original) = self.0.open(body)?;
-        if self.0.changes.is_empty() {
+        if !self.are_changed() {
             return Ok(stored);
         }
         let shelf = Arc::clone(&self.0);

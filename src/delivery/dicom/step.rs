@@ -9,6 +9,7 @@
 //! | N-SET: 0110 with error id A710, never updated any more | delivered, for the same reason: it was ended before |
 //! | 0213; no answer, an abort, a broken line | not now |
 //! | other failures, a refused context | a few tries, then a person |
+//! | none: the destination gets images changed | a person |
 
 use super::association::{Association, Failure, Message};
 use super::{ContextRefusal, Dicom, Idle, refused_context};
@@ -18,9 +19,17 @@ use crate::message::dicom::performed_step::request::{Kept, Kind};
 use crate::wire::dimse::command::{Command, status};
 use crate::wire::dimse::uid;
 
+/// Why a step is parked.
+const NOT_CHANGED: &str = "step-not-changed: a performed step names the patient, and what this destination changes \
+    (`deidentify`, `coerce`) it changes in images only; nothing was sent";
+
 impl Dicom {
     /// Tries once to tell the PACS of a performed step. `data_set` is that of the request, as it came.
     pub async fn tell(&mut self, request: &Kept, data_set: &[u8]) -> Outcome {
+        // The configuration allows no steps then, but one may have been waiting since before.
+        if self.images.are_changed() {
+            return Outcome::Refused { reason: NOT_CHANGED.to_owned() };
+        }
         let pair = (uid::PERFORMED_PROCEDURE_STEP.to_owned(), request.transfer_syntax_uid.clone());
         loop {
             let (mut association, used) = match self.ready(&pair).await {

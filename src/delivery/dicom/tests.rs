@@ -3,6 +3,14 @@
 use std::io::Write as _;
 
 use super::object::{Chunks, Content, Header};
+use super::{Config, Dicom};
+use crate::delivery::instance::Images;
+use crate::delivery::window::Pace;
+use crate::delivery::{Destination, Outcome, Protocol};
+use crate::message::dicom::FileMeta;
+use crate::message::dicom::performed_step::request::{self, Kind};
+use crate::message::dicom::rewrite::{Changes, Profile, Rule};
+use crate::wire::dimse::uid;
 
 /// A Part 10 file with this group 2 behind its group length, and this data set.
 fn part10(meta: &[u8], data_set: &[u8]) -> tempfile::NamedTempFile {
@@ -88,4 +96,27 @@ async fn a_data_set_comes_in_pieces_of_which_only_the_last_says_so() {
         assert_eq!(lasts.last(), Some(&true));
     }
     assert!(Chunks::open(&content(b"", 0..1_000_000), 10, 0).is_err(), "the file is shorter than that");
+}
+
+#[tokio::test]
+async fn a_performed_step_that_waited_never_goes_where_the_patient_must_not() {
+    let meta = FileMeta {
+        sop_class_uid: uid::PERFORMED_PROCEDURE_STEP,
+        sop_instance_uid: "2.25.7",
+        transfer_syntax_uid: uid::IMPLICIT_VR_LITTLE_ENDIAN,
+        source_ae_title: "VIVID",
+    };
+    let basic = Changes { deidentify: Some(Profile::Basic), coerce: Vec::new() };
+    let rule = Rule { tag: "0010,0010".to_owned(), remove: true, ..Rule::default() };
+    let coerce = Changes { deidentify: None, coerce: vec![rule] };
+    for (changes, is_parked) in [(basic, true), (coerce, true), (Changes::default(), false)] {
+        let images = Images::changed("/nowhere".into(), changes, [1; 32]);
+        let config = Config { address: Some("127.0.0.1:1".to_owned()), ..Config::new("PACS", Protocol::Dicom) };
+        let mut to = Dicom::new(config.into(), images, Pace::new(0));
+        for kind in [Kind::Create, Kind::Set] {
+            let said = to.deliver("1", &request::write(kind, &meta, b"")).await;
+            let parked = matches!(&said, Outcome::Refused { reason } if reason.starts_with("step-not-changed: "));
+            assert_eq!(parked, is_parked, "{said:?}");
+        }
+    }
 }

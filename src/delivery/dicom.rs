@@ -8,8 +8,9 @@
 //! | answer | meaning |
 //! |---|---|
 //! | 0000, Bxxx and the other warnings, 0111 (already there) | delivered |
-//! | A7xx, 0110, 0213; no answer, an abort, a broken line while sending | not now, and perhaps because of this object |
-//! | no connection, a rejected association, 0124 | not now: everything waits |
+//! | A7xx, 0124, 0213; no answer, an abort, a broken line while sending | not now, and perhaps because of this object |
+//! | 0110 | this object not now, and only so many times |
+//! | no connection, a rejected association | not now: everything waits |
 //! | A9xx, Cxxx, 0122 and the other failures, a refused context | a few tries, then a person |
 //! | 0111 for the second of two images of one UID | a person |
 //!

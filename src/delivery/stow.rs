@@ -7,7 +7,8 @@
 //! |---|---|
 //! | 200, 202, 409 that name the object as stored; failure reason 45070 (already there) | delivered |
 //! | failure reasons A9xx, C000 and the like; 400, 405, 406, 409, 411, 415, 422, 424 without one | a few tries, then a person |
-//! | failure reasons A7xx, 0110; 500, 502, 504; no answer | not now, and perhaps because of this object |
+//! | failure reasons A7xx, 0124; 500, 502, 504; no answer | not now, and perhaps because of this object |
+//! | failure reason 0110 | this object not now, and only so many times |
 //! | 413 | never |
 //! | 401 | one new token and one more try, then like the rest |
 //! | the rest: 3xx, 403, 404, 429, 503 (`Retry-After` is kept) | not now: everything waits |
@@ -367,9 +368,9 @@ mod tests {
         for reason in [43264, 49152, 0, 0xB000] {
             assert!(matches!(answered(409, &failed(UID, reason)), Outcome::Doubted { .. }), "{reason}");
         }
-        for reason in [0xA700, 272] {
+        for (reason, who_waits) in [(0xA700, Scope::Unclear), (272, Scope::Lane)] {
             let later = answered(202, &failed(UID, reason));
-            assert!(matches!(later, Outcome::Retry { scope: Scope::Unclear, .. }), "{later:?}");
+            assert!(matches!(later, Outcome::Retry { scope, .. } if scope == who_waits), "{later:?}");
         }
         let other = outcome(StatusCode::CONFLICT, None, failed(UID, 45070).as_bytes(), &stored(true));
         assert!(matches!(other, Outcome::Refused { .. }), "another image of this UID is there: {other:?}");

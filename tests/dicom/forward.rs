@@ -205,7 +205,7 @@ async fn fragments_are_as_long_as_the_peer_takes_and_even() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_says_who_waits_and_the_association_stays_open() {
-    let acts = [0xA700, 0x0110, 0xC000, 0xA900, 0x0122, 0xB007, 0x0111].map(Act::Answer).to_vec();
+    let acts = [0xA700, 0x0124, 0x0110, 0xC000, 0xA900, 0x0122, 0xB007, 0x0111].map(Act::Answer).to_vec();
     let pacs = pacs(Options { acts, ..Options::default() }).await;
     let spool = Spool::new();
     let mut to = dicom(&spool, config(pacs.address().port(), "PACS"));
@@ -214,6 +214,8 @@ async fn an_answer_says_who_waits_and_the_association_stays_open() {
         let outcome = send(&mut to, &spool, object).await;
         assert!(matches!(outcome, Outcome::Retry { scope: Scope::Unclear, .. }), "{outcome:?}");
     }
+    let outcome = send(&mut to, &spool, object).await;
+    assert!(matches!(outcome, Outcome::Retry { scope: Scope::Lane, .. }), "{outcome:?}");
     for _ in 0..3 {
         let outcome = send(&mut to, &spool, object).await;
         assert!(matches!(outcome, Outcome::Doubted { .. }), "{outcome:?}");

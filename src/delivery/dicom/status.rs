@@ -1,11 +1,16 @@
 //! What the status of a C-STORE response means for its object (PS3.7 annex C, PS3.4 B.2.3), as a table.
 //!
-//! Some archives answer 0110 while their own database is away: that waits like an outage, and is the object's own fault
-//! only when others get through in between.
+//! 0110 says that the peer failed at this object. Some archives answer it while their own database is away as well, so the
+//! object is tried again after a long pause, and only so often; the others go on meanwhile. 0124 may be about the sender
+//! or about this object: everything waits, until others get through in between.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
-use crate::delivery::Outcome;
+use crate::delivery::{Outcome, Scope};
+
+/// Between two tries of an object at which the peer failed, so that the tries outlast a morning.
+const FAILED_PAUSE: Duration = Duration::from_secs(5 * 60);
 
 /// What becomes of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,13 +21,13 @@ enum Meaning {
     There,
     /// Not now, and perhaps because of this object.
     Later,
-    /// It is the peer that does not want us, not this object: everything waits.
-    Unwanted,
+    /// The peer failed at this object: after a pause again, so many times.
+    Failed,
     /// A few tries, then a person.
     Doubted,
 }
 
-use Meaning::{Doubted, Later, Stored, There, Unwanted};
+use Meaning::{Doubted, Failed, Later, Stored, There};
 
 /// The first line that holds a status says what it means; one in no line is doubted.
 const MEANINGS: [(RangeInclusive<u16>, Meaning, &str); 22] = [
@@ -30,7 +35,7 @@ const MEANINGS: [(RangeInclusive<u16>, Meaning, &str); 22] = [
     (0x0001..=0x0001, Stored, "with a warning"),
     (0x0105..=0x0106, Doubted, "no such attribute, or an invalid value"),
     (0x0107..=0x0107, Stored, "with a warning"),
-    (0x0110..=0x0110, Later, "processing failure"),
+    (0x0110..=0x0110, Failed, "processing failure"),
     (0x0111..=0x0111, There, "already there"),
     (0x0112..=0x0112, Doubted, "no such instance"),
     (0x0116..=0x0116, Stored, "with a warning"),
@@ -38,7 +43,7 @@ const MEANINGS: [(RangeInclusive<u16>, Meaning, &str); 22] = [
     (0x0118..=0x0119, Doubted, "SOP class and instance do not go together"),
     (0x0120..=0x0121, Doubted, "an attribute or its value is missing"),
     (0x0122..=0x0122, Doubted, "SOP class not supported"),
-    (0x0124..=0x0124, Unwanted, "not authorised"),
+    (0x0124..=0x0124, Later, "not authorised"),
     (0x0210..=0x0210, Later, "duplicate invocation"),
     (0x0211..=0x0212, Doubted, "unrecognised operation or mistyped argument"),
     (0x0213..=0x0213, Later, "out of resources"),
@@ -62,7 +67,7 @@ pub fn outcome(status: Option<u16>, conflict: bool) -> Outcome {
         There if conflict => other_there(&told),
         There => Outcome::Delivered { answer: told },
         Later => Outcome::unclear(told),
-        Unwanted => Outcome::unreachable(told),
+        Failed => Outcome::Retry { reason: told, after: Some(FAILED_PAUSE), scope: Scope::Lane },
         Doubted => Outcome::Doubted { reason: told },
     }
 }
@@ -77,23 +82,39 @@ pub fn other_there(told: &str) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delivery::Scope;
 
     #[test]
     fn a_status_says_whether_the_object_is_stored_whether_to_wait_or_to_ask_a_person() {
         for stored in [0x0000, 0x0001, 0x0107, 0x0111, 0x0116, 0xB000, 0xB006, 0xB007] {
             assert!(matches!(outcome(Some(stored), false), Outcome::Delivered { .. }), "{stored:04X}");
         }
-        for later in [0xA700, 0xA701, 0xA7FF, 0x0213, 0x0110, 0xFE00] {
-            let said = outcome(Some(later), false);
-            assert!(matches!(said, Outcome::Retry { scope: Scope::Unclear, .. }), "{later:04X}");
-        }
         for doubted in [0xA900, 0xC000, 0xCFFF, 0x0122, 0x0117, 0xFF00, 0x1234] {
             assert!(matches!(outcome(Some(doubted), false), Outcome::Doubted { .. }), "{doubted:04X}");
         }
-        let unwanted = outcome(Some(0x0124), false);
-        assert!(matches!(unwanted, Outcome::Retry { scope: Scope::Destination, .. }), "nothing is lost by it");
-        assert!(matches!(outcome(None, false), Outcome::Retry { .. }));
+        assert!(matches!(outcome(None, false), Outcome::Retry { scope: Scope::Unclear, .. }));
+    }
+
+    #[test]
+    fn no_status_of_one_object_stops_the_destination_for_good() {
+        for (status, scope, pause) in [
+            (0x0110, Scope::Lane, Some(FAILED_PAUSE)),
+            (0x0124, Scope::Unclear, None),
+            (0x0210, Scope::Unclear, None),
+            (0x0213, Scope::Unclear, None),
+            (0xA700, Scope::Unclear, None),
+            (0xA701, Scope::Unclear, None),
+            (0xA7FF, Scope::Unclear, None),
+            (0xFE00, Scope::Unclear, None),
+        ] {
+            let Outcome::Retry { after, scope: said, .. } = outcome(Some(status), false) else {
+                panic!("{status:04X} is not tried again")
+            };
+            assert_eq!((said, after), (scope, pause), "{status:04X}");
+        }
+        for status in 0..=u16::MAX {
+            let said = outcome(Some(status), false);
+            assert!(!matches!(said, Outcome::Retry { scope: Scope::Destination, .. }), "{status:04X}");
+        }
     }
 
     #[test]

@@ -262,7 +262,7 @@ fn status(
         PerformedStatus::Discontinued if order.status == OrderStatus::Done => ImagingOrderStatus::Completed,
         PerformedStatus::InProgress | PerformedStatus::Completed => ImagingOrderStatus::InProgress,
         PerformedStatus::Discontinued => {
-            let goes_on = !reader.steps_done(order.id)?.is_empty() || reader.other_step_runs(step)?;
+            let goes_on = !reader.steps_done(order.id)?.is_empty() || reader.other_step_runs(step, entry.id)?;
             if goes_on { ImagingOrderStatus::InProgress } else { ImagingOrderStatus::Discontinued }
         }
     }))

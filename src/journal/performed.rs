@@ -91,9 +91,9 @@ impl Reader {
         Ok(by_uid(&self.conn, &self.seal, sop_instance_uid)?.map(|(_, step)| step))
     }
 
-    /// True while another step of one of its studies is in progress. Reads the steps that are; one that cannot be read
-    /// counts for none.
-    pub fn other_step_runs(&self, of: &PerformedStep) -> Result<bool, JournalError> {
+    /// True while another step of one of its studies is in progress that began before this entry. Reads the steps that
+    /// are; one that cannot be read counts for none.
+    pub fn other_step_runs(&self, of: &PerformedStep, before: EntryId) -> Result<bool, JournalError> {
         let studies = |step: &PerformedStep| {
             step.scheduled
                 .iter()
@@ -102,8 +102,9 @@ impl Reader {
                 .collect::<Vec<_>>()
         };
         let asked = studies(of);
-        let mut statement = self.conn.prepare_cached("SELECT id, json FROM performed_step WHERE state = ?1")?;
-        let mut rows = statement.query([number(PerformedStatus::InProgress)])?;
+        let sql = "SELECT id, json FROM performed_step WHERE state = ?1 AND entry < ?2";
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let mut rows = statement.query((number(PerformedStatus::InProgress), before))?;
         while let Some(row) = rows.next()? {
             let (id, sealed): (i64, Vec<u8>) = (row.get(0)?, row.get(1)?);
             let plain = match self.seal.open(&self.conn, Place::PerformedStep, id, &sealed) {

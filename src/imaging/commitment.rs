@@ -193,10 +193,14 @@ impl Commitments {
         for due in reader.due_commitments(now_ms)?.into_iter().filter(|due| !busy.contains(&due.link)) {
             let mut content: Option<Content> = serde_json::from_slice(&due.content).ok();
             let mut decided = None;
-            if let Some(content) = content.as_mut().filter(|content| content.outcomes.is_none())
+            // Anew before each report: days may have passed since the last.
+            if let Some(content) = content.as_mut()
                 && let Some((outcomes, safe)) = self.decide(&reader, &due, content, now_ms)?
             {
-                content.outcomes = Some(outcomes);
+                content.outcomes = Some(match content.outcomes.take() {
+                    Some(before) => before.into_iter().zip(outcomes).map(|(before, now)| before.or(now)).collect(),
+                    None => outcomes,
+                });
                 decided = Some(safe);
             }
             looked.push(Looked { due, content, decided });
@@ -232,6 +236,8 @@ impl Commitments {
                 InstanceStanding::Unknown => Err(Failure::NoSuchInstance),
                 InstanceStanding::OtherClass => Err(Failure::ClassConflict),
                 InstanceStanding::Kept { entry, archives } => match safe {
+                    // The modality would delete what nobody keeps for good.
+                    Safe::Custody if archives.are_none() => Err(Failure::Processing),
                     Safe::Custody => Ok(entry),
                     Safe::Delivered if archives.is_delivered() => Ok(entry),
                     Safe::Committed if archives.is_committed() => Ok(entry),
@@ -240,11 +246,12 @@ impl Commitments {
                 },
             });
         }
-        // Only now, for it reads every byte.
+        // Only now, for it reads every byte; and once.
+        let is_looked_at = safe != Safe::Custody || content.outcomes.is_some();
         let (mut decided, mut entries) = (Vec::new(), Vec::new());
         for outcome in outcomes {
             decided.push(match outcome {
-                Ok(entry) if safe != Safe::Custody || reader.is_whole(entry)? => {
+                Ok(entry) if is_looked_at || reader.is_whole(entry)? => {
                     entries.push(entry);
                     None
                 }

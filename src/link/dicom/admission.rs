@@ -59,6 +59,8 @@ pub struct Way {
 pub struct Admitted {
     /// Name of the link.
     pub link: Arc<str>,
+    /// True for an archive that no [`Modality`] names, where only those are let in: it may report, and nothing else.
+    pub only_reports: bool,
     /// Its counters.
     pub counters: Arc<LinkCounters>,
     /// Its place.
@@ -155,7 +157,8 @@ impl Callers {
         if known.is_none() && !reports {
             self.warn(&caller.calling_ae_title, from, "let in: add a [[modality]] for it, or set only_known");
         }
-        Ok(Admitted { link, counters, place })
+        let only_reports = known.is_none() && self.only_known;
+        Ok(Admitted { link, only_reports, counters, place })
     }
 
     /// The modality of this title whose addresses fit best; one that names none takes whoever none of the others names.
@@ -381,6 +384,9 @@ mod tests {
         assert_eq!(refused(&closed, &of_another), Some(Rejection::CALLED_AE_TITLE));
         let archive = Caller { wants_to_store: false, ..caller("PACS") };
         assert_eq!(refused(&closed, &archive), None, "it reports what it commits to");
+        let only_reports =
+            |caller: &Caller| closed.admit(caller, way(HERE), now, || true).map(|admitted| admitted.only_reports);
+        assert!(matches!((only_reports(&archive), only_reports(&caller("VIVID"))), (Ok(true), Ok(false))));
         assert_eq!(refused(&closed, &caller("PACS")), Some(Rejection::CALLING_AE_TITLE), "it is no modality");
     }
 

@@ -213,8 +213,10 @@ impl Line {
             Output::Ask { token, request } => {
                 self.counters.heard();
                 if let Some(admitted) = &self.admitted {
-                    let (link, reports) = (admitted.link.clone(), self.reports.0.clone());
-                    let replies = self.shared.services.ask(Asking { link, from: self.way.from, request, reports });
+                    let (link, only_reports) = (admitted.link.clone(), admitted.only_reports);
+                    let reports = self.reports.0.clone();
+                    let replies =
+                        self.shared.services.ask(Asking { link, only_reports, from: self.way.from, request, reports });
                     self.asked = Some((token, replies));
                 }
             }

@@ -24,6 +24,8 @@ const REPLIES_WAITING: usize = 16;
 pub struct Asking {
     /// Name of the link: that of the modality, or "dicom".
     pub link: Arc<str>,
+    /// True when nothing but reports is taken from it.
+    pub only_reports: bool,
     /// Where it called from.
     pub from: IpAddr,
     /// The question.
@@ -86,6 +88,11 @@ impl Services {
     async fn answer(&self, asking: Asking, replies: Sender<Reply>) {
         let link = &*asking.link;
         let only = match asking.request {
+            Request::EventReport { event_type_id, question } => self.report(link, event_type_id, question).await,
+            _ if asking.only_reports => {
+                tracing::warn!(link, "an archive asks for more than it may: add a [[modality]] with its ae_title");
+                Reply::refusing(status::NOT_AUTHORISED, "only reports are taken from this AE title")
+            }
             Request::Find(question) if question.sop_class_uid == uid::MODALITY_WORKLIST => {
                 let worklist = self.worklist.clone();
                 let found = move || worklist.answer(&question.data_set, &question.transfer_syntax_uid);
@@ -102,7 +109,6 @@ impl Services {
             Request::Action { action_type_id, question } => {
                 self.commitments.take(link, action_type_id, question, asking.reports).await
             }
-            Request::EventReport { event_type_id, question } => self.report(link, event_type_id, question).await,
             _ => Reply::refusing(status::CLASS_NOT_SUPPORTED, "this service is not offered"),
         };
         let _ = replies.send(only).await;

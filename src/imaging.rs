@@ -55,7 +55,8 @@ pub struct Config {
     pub study_idle_s: u32,
     /// What keeps a study from EHRs until a person has looked or an order came: "several-patients" (its objects name
     /// different ones), "order-mismatch" (the order is for another patient), "ambiguous-order" (several orders fit),
-    /// "no-accession" (no number and no order), "no-order" (none is known). One without a patient id is always held.
+    /// "no-accession" (no number and no order), "no-order" (none is known). One without a patient id is always
+    /// held, and so is one of several patients without an order.
     pub hold: Vec<StudyDoubt>,
     /// Largest structured report or PDF that EHRs are sent, in MB (1 to 32). A larger one is held.
     pub document_mb_max: u32,

@@ -236,8 +236,6 @@ impl Commitments {
                 InstanceStanding::Unknown => Err(Failure::NoSuchInstance),
                 InstanceStanding::OtherClass => Err(Failure::ClassConflict),
                 InstanceStanding::Kept { entry, archives } => match safe {
-                    // The modality would delete what nobody keeps for good.
-                    Safe::Custody if archives.are_none() => Err(Failure::Processing),
                     Safe::Custody => Ok(entry),
                     Safe::Delivered if archives.is_delivered() => Ok(entry),
                     Safe::Committed if archives.is_committed() => Ok(entry),

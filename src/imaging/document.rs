@@ -95,7 +95,12 @@ pub(super) fn release(
     item: &Released,
     kept: &Kept,
 ) -> Result<Vec<ReleaseFiling>, JournalError> {
-    let (known, instance) = (Known::read(reader, kept.study)?, reader.instance(kept.entry)?);
+    let known = match Known::read(reader, kept.study) {
+        // What else was released goes on.
+        Err(JournalError::Damaged) => None,
+        known => known?,
+    };
+    let instance = reader.instance(kept.entry)?;
     let member = known.as_ref().and_then(|known| known.member(kept.entry));
     let (Some(known), Some(member), Some(instance)) = (&known, member, instance) else {
         reader.set_unreadable(item.report);

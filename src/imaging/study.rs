@@ -132,17 +132,26 @@ pub(super) fn release(
     item: &Released,
     kept: &Kept,
 ) -> Result<Vec<ReleaseFiling>, JournalError> {
-    let Some(mut known) = Known::read(reader, kept.study)? else {
-        reader.set_unreadable(item.report);
-        return Ok(Vec::new());
+    let mut known = match Known::read(reader, kept.study) {
+        Ok(Some(known)) => known,
+        // What else was released goes on.
+        Ok(None) | Err(JournalError::Damaged) => {
+            reader.set_unreadable(item.report);
+            return Ok(Vec::new());
+        }
+        Err(error) => return Err(error),
     };
     let as_of = known.orders_as_of;
     if let Some(doubt) = known.doubt(&desk.config.hold) {
-        if item.rematch || doubt == StudyDoubt::NoPatient {
+        let is_ordered = matches!(known.order, Ordered::By(_));
+        let is_nobodys = doubt == StudyDoubt::NoPatient || doubt == StudyDoubt::SeveralPatients && !is_ordered;
+        if item.rematch || is_nobodys {
             return Ok(vec![ReleaseFiling::held_again(item, doubted(doubt)).orders_as_of(as_of)]);
         }
         // A person has seen that the orders do not settle it: then the study is only what its objects say.
-        known.order = Ordered::Unknown { patient: None };
+        if !is_ordered {
+            known.order = Ordered::Unknown { patient: None };
+        }
     }
     document::tell(desk, journal, reader, &known)?;
     let is_correction = reader.was_told(&known.subject_key())?;
@@ -185,7 +194,7 @@ impl Known {
             requests
                 .extend(kept.requests.into_iter().filter(|request| !requests.contains(request)).collect::<Vec<_>>());
         }
-        let patient = named.first().cloned().unwrap_or_default();
+        let patient = named.iter().find(|patient| !patient.id.is_empty()).cloned().unwrap_or_default();
         let order = ordered(reader, &study, &requests, &patient)?;
         Ok(Some(Known { number, study, series, named, requests, order, orders_as_of }))
     }
@@ -200,13 +209,13 @@ impl Known {
         self.series.iter().flat_map(|(_, members)| members).find(|member| member.entry == entry)
     }
 
-    /// Whose it is: the order's where there is one, else as its first series says.
+    /// Whose it is: the order's where there is one, else as its first series says that names somebody.
     pub fn patient(&self) -> &Patient {
         static NOBODY: std::sync::LazyLock<Patient> = std::sync::LazyLock::new(Patient::default);
         match &self.order {
             Ordered::By(stored) => &stored.order.patient.patient,
             Ordered::Unknown { patient: Some(patient) } => patient,
-            _ => self.named.first().unwrap_or(&NOBODY),
+            _ => self.named.iter().find(|patient| !patient.id.is_empty()).unwrap_or(&NOBODY),
         }
     }
 
@@ -226,6 +235,10 @@ impl Known {
             }
         };
         let several = (!Patient::are_one(self.named.iter())).then_some(StudyDoubt::SeveralPatients);
+        // Without an order nobody knows whose it is, whatever the site holds.
+        if several.is_some() && !matches!(self.order, Ordered::By(_)) {
+            return several;
+        }
         std::iter::once(several).chain(of_order).flatten().find(|doubt| rules.contains(doubt))
     }
 

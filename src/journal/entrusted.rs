@@ -55,7 +55,7 @@ pub(super) fn begin(desk: &mut Desk<'_>, id: i64, destination: &str) -> Result<(
             "INSERT INTO entrusted(outbox, destination, state, due_ms)
              SELECT o.id, o.destination, ?2, ?3 FROM outbox o JOIN dispatch d ON d.id = o.dispatch
              JOIN report r ON r.id = d.report JOIN instance i ON i.entry = r.entry WHERE o.id = ?1
-             ON CONFLICT(outbox) DO UPDATE SET state = ?2, due_ms = ?3, asked = 0, request = NULL",
+             ON CONFLICT(outbox) DO UPDATE SET state = ?2, due_ms = ?3, asked = 0",
         )?
         .execute((id, OPEN, desk.now_ms.saturating_add(COLLECT_MS)))?;
     desk.memory.wake_destination(&signal(destination));
@@ -126,7 +126,7 @@ pub(super) fn note(
         let state = if failure.is_none() { COMMITTED } else { FAILED };
         let mut statement = desk.conn.prepare_cached(
             "UPDATE entrusted SET state = ?3, failed = failed + ?4 WHERE request = ?1 AND sent_as = ?2 AND state = 0
-             RETURNING outbox, destination, failed",
+               AND asked > 0 RETURNING outbox, destination, failed",
         )?;
         let sent_as = instance_hash(desk.seal, sop_instance_uid);
         let changed: Vec<(i64, String, i64)> = statement

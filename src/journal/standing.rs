@@ -50,11 +50,6 @@ impl Archives {
         self.is_delivered() && self.asked > 0 && self.committed == self.asked
     }
 
-    /// True when it is known that no archive is to have it: retention lets it go unseen.
-    pub fn are_none(&self) -> bool {
-        self.undecided == 0 && self.all == 0
-    }
-
     /// True when it may still come true.
     pub fn is_pending(&self) -> bool {
         self.undecided + self.pending > 0

@@ -39,7 +39,7 @@ pub use crate::wire::dimse::uid::is_uid;
 pub use charset::CharacterSets;
 pub use dicom_core::{Tag, VR};
 pub use dicom_dictionary_std::tags;
-pub use dictionary::value_representation;
+pub use dictionary::{standard_value_representation, value_representation};
 pub use file_meta::FileMeta;
 pub use head::{Head, coding, first_coding, read_head};
 pub use structured_report::{measurement_report, predecessors};

@@ -5,7 +5,7 @@
 //! dictionary knows; names of persons are emptied, a UID that is not one of the Standard's is replaced. Pixels are not
 //! looked at: objects that have, or may have, text burned in, and encapsulated documents, are refused by the rewriter.
 
-use super::{Tag, VR, tags};
+use super::{Tag, VR, standard_value_representation, tags};
 use ring::hmac;
 
 /// What is written to (0012,0063) of a data set that was treated.
@@ -28,7 +28,15 @@ pub enum Action {
     Keep,
 }
 
-/// What the basic profile does to an attribute.
+/// The value representation of an attribute, looked up where the data set does not spell it (Implicit VR, UN).
+pub fn representation(tag: Tag, spelled: VR) -> VR {
+    match spelled {
+        VR::UN => standard_value_representation(tag).unwrap_or(VR::UN),
+        _ => spelled,
+    }
+}
+
+/// What the basic profile does to an attribute of this [`representation`].
 pub fn basic(tag: Tag, vr: VR) -> Action {
     match tag {
         Tag(_, 0) => Action::Remove,

@@ -1,10 +1,17 @@
 //! The value representations of the attributes that are read, for data sets that do not spell them (Implicit VR).
 //!
-//! Not the whole data dictionary of PS3.6: its five thousand names would weigh half a megabyte on a box with little
-//! flash, and what is not read needs no representation. Sequences of other attributes are known by their first item.
+//! Reading needs no more: what is not read needs no representation, and sequences of other attributes are known by
+//! their first item. Who has to judge every attribute asks the whole data dictionary of PS3.6.
 
+use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry};
 use dicom_core::{Tag, VR};
-use dicom_dictionary_std::tags;
+use dicom_dictionary_std::{StandardDataDictionary, tags};
+
+/// The value representation of any standard attribute, retired ones and repeating groups included, of private creators
+/// and group lengths. Where the Standard allows more than one, the first: US of US or SS, OW of OB or OW.
+pub fn standard_value_representation(tag: Tag) -> Option<VR> {
+    StandardDataDictionary.by_tag(tag).map(|entry| entry.vr().relaxed())
+}
 
 /// The value representation of a standard attribute, when it is one that is read here.
 #[expect(deprecated, reason = "old modalities still write what is retired by now")]

@@ -308,11 +308,11 @@ fn element_at(original: &mut (impl Read + Seek), layout: Layout, at: u64) -> io:
 fn treat(set: &mut DataSet, pseudonyms: &Pseudonyms) {
     let charset = set.charset.clone();
     set.elements.retain_mut(|element| {
-        let action = deidentify::basic(element.tag, element.vr);
-        match action {
+        let vr = deidentify::representation(element.tag, element.vr);
+        match deidentify::basic(element.tag, vr) {
             Action::Remove => return false,
             Action::Empty => element.value = Value::Bytes(Vec::new()),
-            Action::Dummy => write_ascii(element, deidentify::dummy(element.vr)),
+            Action::Dummy => write_ascii(element, deidentify::dummy(vr)),
             Action::NewUid => {
                 let uids = element.text(&charset);
                 let uids: Vec<String> = uids.split('\\').map(|uid| pseudonyms.uid(uid)).collect();
@@ -322,11 +322,12 @@ fn treat(set: &mut DataSet, pseudonyms: &Pseudonyms) {
                 let name = pseudonyms.name(&format!("{:?}", element.tag), &element.text(&charset));
                 write_ascii(element, &name);
             }
-            Action::Keep => {
-                if let Value::Items(items) = &mut element.value {
-                    items.iter_mut().for_each(|item| treat(item, pseudonyms));
-                }
-            }
+            Action::Keep => match &mut element.value {
+                Value::Items(items) => items.iter_mut().for_each(|item| treat(item, pseudonyms)),
+                // Nobody can look into a sequence whose items were not found.
+                Value::Bytes(bytes) if vr == VR::SQ && !bytes.is_empty() => return false,
+                _ => {}
+            },
         }
         true
     });

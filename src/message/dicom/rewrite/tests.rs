@@ -50,6 +50,11 @@ fn out(rewritten: &Rewritten, original: &[u8]) -> Vec<u8> {
     [&rewritten.head, &original[rewritten.resume_at as usize..rewritten.end_at as usize]].concat()
 }
 
+fn holds(bytes: &[u8], said: &str) -> bool {
+    bytes.windows(said.len()).any(|window| window == said.as_bytes())
+}
+
+const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
 const SYNTAXES: [(&str, Layout); 3] = [
     ("1.2.840.10008.1.2", Layout::ImplicitLittle),
     ("1.2.840.10008.1.2.1", Layout::ExplicitLittle),
@@ -218,4 +223,101 @@ fn a_makers_own_class_stays_what_it_is_and_its_objects_get_new_names() {
     let set = read_head(&rewritten.head[..], "1.2.840.10008.1.2.1").data_set;
     assert_eq!(set.uid(tags::SOP_CLASS_UID), "1.2.840.113619.4.27");
     assert_eq!(set.uid(tags::SOP_INSTANCE_UID), Pseudonyms::new(b"secret").uid("1.2.3.4"));
+}
+
+/// What an image is made of, of CT and what other kinds have in these groups, with the representation of the Standard.
+const IMAGE: [(Tag, VR, &[u8]); 57] = [
+    (tags::IMAGE_TYPE, VR::CS, b"ORIGINAL\\PRIMARY\\AXIAL"),
+    (tags::BODY_PART_EXAMINED, VR::CS, b"HEAD"),
+    (tags::SCAN_OPTIONS, VR::CS, b"HELICAL MODE"),
+    (tags::SLICE_THICKNESS, VR::DS, b"1.25"),
+    (tags::KVP, VR::DS, b"120 "),
+    (tags::SPACING_BETWEEN_SLICES, VR::DS, b"1.25"),
+    (tags::DATA_COLLECTION_DIAMETER, VR::DS, b"500 "),
+    (tags::RECONSTRUCTION_DIAMETER, VR::DS, b"250 "),
+    (tags::DISTANCE_SOURCE_TO_DETECTOR, VR::DS, b"1093"),
+    (tags::DISTANCE_SOURCE_TO_PATIENT, VR::DS, b"630 "),
+    (tags::GANTRY_DETECTOR_TILT, VR::DS, b"0 "),
+    (tags::TABLE_HEIGHT, VR::DS, b"150 "),
+    (tags::ROTATION_DIRECTION, VR::CS, b"CW"),
+    (tags::EXPOSURE_TIME, VR::IS, b"1000"),
+    (tags::X_RAY_TUBE_CURRENT, VR::IS, b"200 "),
+    (tags::EXPOSURE, VR::IS, b"200 "),
+    (tags::FILTER_TYPE, VR::SH, b"BODY"),
+    (tags::GENERATOR_POWER, VR::IS, b"24"),
+    (tags::FOCAL_SPOTS, VR::DS, b"0.7 "),
+    (tags::CONVOLUTION_KERNEL, VR::SH, b"STANDARD"),
+    (tags::PATIENT_POSITION, VR::CS, b"HFS "),
+    (tags::REVOLUTION_TIME, VR::FD, &[0, 0, 0, 0, 0, 0, 0xe0, 0x3f]),
+    (tags::SINGLE_COLLIMATION_WIDTH, VR::FD, &[0, 0, 0, 0, 0, 0, 0xe4, 0x3f]),
+    (tags::SPIRAL_PITCH_FACTOR, VR::FD, &[0, 0, 0, 0, 0, 0, 0xf0, 0x3f]),
+    (tags::CTD_IVOL, VR::FD, &[0, 0, 0, 0, 0, 0, 0x24, 0x40]),
+    (tags::SERIES_NUMBER, VR::IS, b"2 "),
+    (tags::ACQUISITION_NUMBER, VR::IS, b"1 "),
+    (tags::INSTANCE_NUMBER, VR::IS, b"7 "),
+    (tags::IMAGE_POSITION_PATIENT, VR::DS, b"-125\\-125\\20"),
+    (tags::IMAGE_ORIENTATION_PATIENT, VR::DS, b"1\\0\\0\\0\\1\\0 "),
+    (tags::LATERALITY, VR::CS, b"L "),
+    (tags::POSITION_REFERENCE_INDICATOR, VR::LO, b"SN"),
+    (tags::SLICE_LOCATION, VR::DS, b"20"),
+    (tags::SAMPLES_PER_PIXEL, VR::US, &[1, 0]),
+    (tags::PHOTOMETRIC_INTERPRETATION, VR::CS, b"MONOCHROME2 "),
+    (tags::PLANAR_CONFIGURATION, VR::US, &[0, 0]),
+    (tags::NUMBER_OF_FRAMES, VR::IS, b"1 "),
+    (tags::ROWS, VR::US, &[0, 2]),
+    (tags::COLUMNS, VR::US, &[0, 2]),
+    (tags::PIXEL_SPACING, VR::DS, b"0.48\\0.48 "),
+    (tags::PIXEL_ASPECT_RATIO, VR::IS, b"1\\1 "),
+    (tags::BITS_ALLOCATED, VR::US, &[16, 0]),
+    (tags::BITS_STORED, VR::US, &[12, 0]),
+    (tags::HIGH_BIT, VR::US, &[11, 0]),
+    (tags::PIXEL_REPRESENTATION, VR::US, &[1, 0]),
+    (tags::SMALLEST_IMAGE_PIXEL_VALUE, VR::SS, &[0, 0xf8]),
+    (tags::LARGEST_IMAGE_PIXEL_VALUE, VR::SS, &[0xff, 0x07]),
+    (tags::PIXEL_PADDING_VALUE, VR::SS, &[0x30, 0xf8]),
+    (tags::WINDOW_CENTER, VR::DS, b"40"),
+    (tags::WINDOW_WIDTH, VR::DS, b"400 "),
+    (tags::RESCALE_INTERCEPT, VR::DS, b"-1024 "),
+    (tags::RESCALE_SLOPE, VR::DS, b"1 "),
+    (tags::RESCALE_TYPE, VR::LO, b"HU"),
+    (tags::RED_PALETTE_COLOR_LOOKUP_TABLE_DESCRIPTOR, VR::US, &[0, 1, 0, 0, 16, 0]),
+    (tags::RED_PALETTE_COLOR_LOOKUP_TABLE_DATA, VR::OW, &[1, 2, 3, 4]),
+    (tags::LOSSY_IMAGE_COMPRESSION, VR::CS, b"00"),
+    (tags::VOILUT_FUNCTION, VR::CS, b"LINEAR"),
+];
+
+#[test]
+fn an_image_stays_an_image_whether_its_representations_are_spelled_or_not() {
+    let basic = Changes { deidentify: Some(Profile::Basic), coerce: Vec::new() };
+    for (syntax, layout) in SYNTAXES {
+        let mut set = DataSet::default();
+        set.put_text(tags::SOP_CLASS_UID, VR::UI, CT);
+        set.put_text(tags::SOP_INSTANCE_UID, VR::UI, "1.2.3.4");
+        set.put_text(tags::FRAME_OF_REFERENCE_UID, VR::UI, "1.2.3.5");
+        // Of these the small table of what is read knows none.
+        set.put_text(tags::IRRADIATION_EVENT_UID, VR::UI, "1.2.3.6");
+        set.put_text(tags::CONSULTING_PHYSICIAN_NAME, VR::PN, "Doe");
+        set.put(Element {
+            tag: tags::DEIDENTIFICATION_ACTION_SEQUENCE,
+            vr: VR::UN,
+            value: Value::Bytes(b"Doe ".into()),
+        });
+        set.put_text(Tag(0x6002, 0x0022), VR::LO, "Doe");
+        for (tag, vr, value) in IMAGE {
+            assert_eq!(deidentify::representation(tag, VR::UN), if vr == VR::SS { VR::US } else { vr }, "{tag}");
+            set.put(Element { tag, vr, value: Value::Bytes(value.to_vec()) });
+        }
+        let mut bytes = set.write(layout);
+        super::super::write::element(&mut bytes, layout, Tag(0x7fe0, 0x0010), VR::OW, &[7; 100]);
+        let out = out(&rewrite(Cursor::new(&bytes), syntax, &basic, b"secret").unwrap(), &bytes);
+        assert!(!holds(&out, "Doe") && !holds(&out, "1.2.3."), "{layout:?}");
+        let set = read_head(&out[..], syntax).data_set;
+        for (tag, vr, value) in IMAGE {
+            let kept = set.get(tag).unwrap_or_else(|| panic!("{tag} is gone in {layout:?}"));
+            assert_eq!(kept.bytes(), value, "{tag} in {layout:?}");
+            assert!(kept.vr == vr || !layout.is_explicit(), "{tag} in {layout:?}");
+        }
+        assert_eq!(set.uid(tags::FRAME_OF_REFERENCE_UID), Pseudonyms::new(b"secret").uid("1.2.3.5"));
+        assert_eq!(set.text(tags::IRRADIATION_EVENT_UID), Pseudonyms::new(b"secret").uid("1.2.3.6"));
+    }
 }

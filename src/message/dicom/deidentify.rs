@@ -1,9 +1,10 @@
 //! The Basic Application Level Confidentiality Profile (PS3.15 annex E), as a table: attribute, action.
 //!
 //! A subset: the attributes that modalities and structured reports write. What the table does not name is treated by
-//! what it is: private attributes, overlays, curves and group lengths go, and so do dates, times, free text and what no
-//! dictionary knows; names of persons are emptied, a UID that is not one of the Standard's is replaced. Pixels are not
-//! looked at: objects that have, or may have, text burned in, and encapsulated documents, are refused by the rewriter.
+//! what it is: private attributes, overlays, curves and group lengths go, and so do dates, times, text short and long,
+//! names of stations, addresses, bytes without a meaning and what no dictionary knows, unless they are listed as
+//! technical; names of persons are emptied, a UID that is not one of the Standard's is replaced. Pixels are not looked
+//! at: objects that have, or may have, text burned in, and encapsulated documents, are refused by the rewriter.
 
 use super::{Tag, VR, standard_value_representation, tags};
 use ring::hmac;
@@ -43,15 +44,18 @@ pub fn basic(tag: Tag, vr: VR) -> Action {
         Tag(group, _) if group % 2 == 1 => Action::Remove,
         // Curves and overlays may hold drawn names; overlay planes are kept as little as private data.
         Tag(0x5000..=0x50ff | 0x6000..=0x60ff, _) => Action::Remove,
+        // What cameras write (Exif), with owner, place and serial numbers.
+        Tag(0x0016, _) => Action::Remove,
         tags::PATIENT_NAME | tags::PATIENT_ID => Action::Pseudonym,
         _ if EMPTIED.contains(&tag) => Action::Empty,
         _ if REPLACED.contains(&tag) => Action::Dummy,
         _ if REMOVED.contains(&tag) => Action::Remove,
-        _ if KINDS.contains(&tag) => Action::Keep,
+        _ if KINDS.contains(&tag) || TECHNICAL.contains(&tag) => Action::Keep,
         _ => match vr {
             VR::UI => Action::NewUid,
             VR::PN => Action::Empty,
-            VR::DA | VR::TM | VR::DT | VR::LT | VR::ST | VR::UT | VR::UN => Action::Remove,
+            VR::DA | VR::TM | VR::DT | VR::LT | VR::ST | VR::UT => Action::Remove,
+            VR::AE | VR::LO | VR::SH | VR::UC | VR::UR | VR::OB | VR::UN => Action::Remove,
             _ => Action::Keep,
         },
     }
@@ -119,8 +123,107 @@ const KINDS: [Tag; 7] = [
     tags::MAPPING_RESOURCE_UID,
 ];
 
+/// K: short text and bytes that say how an image was made and is shown, in the words of makers and of the Standard.
+#[expect(deprecated)]
+const TECHNICAL: &[Tag] = &[
+    tags::MANUFACTURER,
+    tags::MANUFACTURER_MODEL_NAME,
+    tags::MANUFACTURER_RELATED_MODEL_GROUP,
+    tags::SOFTWARE_VERSIONS,
+    tags::CODE_VALUE,
+    tags::LONG_CODE_VALUE,
+    tags::URN_CODE_VALUE,
+    tags::CODE_MEANING,
+    tags::CODING_SCHEME_DESIGNATOR,
+    tags::CODING_SCHEME_VERSION,
+    tags::CODING_SCHEME_REGISTRY,
+    tags::CODING_SCHEME_URL,
+    tags::MAPPING_RESOURCE_NAME,
+    tags::STAGE_NAME,
+    tags::VIEW_NAME,
+    tags::SEQUENCE_NAME,
+    tags::RADIONUCLIDE,
+    tags::RADIOPHARMACEUTICAL,
+    tags::RADIOPHARMACEUTICAL_ROUTE,
+    tags::IMAGED_NUCLEUS,
+    tags::SECONDARY_CAPTURE_DEVICE_MANUFACTURER,
+    tags::SECONDARY_CAPTURE_DEVICE_MANUFACTURER_MODEL_NAME,
+    tags::SECONDARY_CAPTURE_DEVICE_SOFTWARE_VERSIONS,
+    tags::VIDEO_IMAGE_FORMAT_ACQUIRED,
+    tags::DIGITAL_IMAGE_FORMAT_ACQUIRED,
+    tags::CONTRAST_BOLUS_ROUTE,
+    tags::TRIGGER_SOURCE_OR_TYPE,
+    tags::CARDIAC_FRAMING_TYPE,
+    tags::PVC_REJECTION,
+    tags::FILTER_TYPE,
+    tags::TYPE_OF_FILTERS,
+    tags::COLLIMATOR_GRID_NAME,
+    tags::PADDLE_DESCRIPTION,
+    tags::ACQUISITION_MODE,
+    tags::DOSE_MODE_NAME,
+    tags::ACQUISITION_FIELD_OF_VIEW_LABEL,
+    tags::CONVOLUTION_KERNEL,
+    tags::RECEIVE_COIL_NAME,
+    tags::RECEIVE_COIL_MANUFACTURER_NAME,
+    tags::TRANSMIT_COIL_NAME,
+    tags::TRANSMIT_COIL_MANUFACTURER_NAME,
+    tags::MULTI_COIL_CONFIGURATION,
+    tags::MULTI_COIL_ELEMENT_NAME,
+    tags::PLATE_TYPE,
+    tags::PHOSPHOR_TYPE,
+    tags::ACQUISITION_DEVICE_PROCESSING_CODE,
+    tags::FRAME_LABEL_VECTOR,
+    tags::DISPLAY_WINDOW_LABEL_VECTOR,
+    tags::OUTPUT_POWER,
+    tags::TRANSDUCER_DATA,
+    tags::PROCESSING_FUNCTION,
+    tags::POSTPROCESSING_FUNCTION,
+    tags::DETECTOR_MANUFACTURER_NAME,
+    tags::DETECTOR_MANUFACTURER_MODEL_NAME,
+    tags::FIELD_OF_VIEW_DESCRIPTION,
+    tags::PULSE_SEQUENCE_NAME,
+    tags::APPLICABLE_SAFETY_STANDARD_DESCRIPTION,
+    tags::ASL_TECHNIQUE_DESCRIPTION,
+    tags::ASL_CRUSHER_DESCRIPTION,
+    tags::ASL_BOLUS_CUTOFF_TECHNIQUE,
+    tags::IMAGE_FILTER,
+    tags::APPLICATION_NAME,
+    tags::APPLICATION_VERSION,
+    tags::APPLICATION_MANUFACTURER,
+    tags::IMAGE_GEOMETRY_TYPE,
+    tags::TARGET_POSITION_REFERENCE_INDICATOR,
+    tags::POSITION_REFERENCE_INDICATOR,
+    tags::STACK_ID,
+    tags::DIMENSION_INDEX_PRIVATE_CREATOR,
+    tags::FUNCTIONAL_GROUP_PRIVATE_CREATOR,
+    tags::DIMENSION_DESCRIPTION_LABEL,
+    tags::PIXEL_SPACING_CALIBRATION_DESCRIPTION,
+    tags::RESCALE_TYPE,
+    tags::WINDOW_CENTER_WIDTH_EXPLANATION,
+    tags::ICC_PROFILE,
+    tags::LUT_EXPLANATION,
+    tags::MODALITY_LUT_TYPE,
+    tags::LUT_LABEL,
+    tags::MULTIPLEX_GROUP_LABEL,
+    tags::CHANNEL_LABEL,
+    tags::WAVEFORM_DATA,
+    tags::WAVEFORM_PADDING_VALUE,
+    tags::CHANNEL_MINIMUM_VALUE,
+    tags::CHANNEL_MAXIMUM_VALUE,
+    tags::OPTICAL_PATH_IDENTIFIER,
+    tags::REFERENCED_OPTICAL_PATH_IDENTIFIER,
+    tags::ENERGY_WINDOW_NAME,
+    tags::ATTENUATION_CORRECTION_METHOD,
+    tags::RECONSTRUCTION_METHOD,
+    tags::DETECTOR_LINES_OF_RESPONSE_USED,
+    tags::SCATTER_CORRECTION_METHOD,
+    tags::SEGMENT_ALGORITHM_NAME,
+    tags::ALGORITHM_NAME,
+    tags::ALGORITHM_VERSION,
+];
+
 /// Z of the table.
-const EMPTIED: [Tag; 13] = [
+const EMPTIED: [Tag; 15] = [
     tags::STUDY_DATE,
     tags::STUDY_TIME,
     tags::STUDY_ID,
@@ -131,13 +234,15 @@ const EMPTIED: [Tag; 13] = [
     tags::PATIENT_BIRTH_DATE,
     tags::PATIENT_SEX,
     tags::CONTENT_CREATOR_NAME,
+    tags::CONTENT_DESCRIPTION,
     tags::CONTRAST_BOLUS_AGENT,
+    tags::ROI_NAME,
     tags::PLACER_ORDER_NUMBER_IMAGING_SERVICE_REQUEST,
     tags::FILLER_ORDER_NUMBER_IMAGING_SERVICE_REQUEST,
 ];
 
 /// D of the table: required where they stand, so they cannot be emptied.
-const REPLACED: [Tag; 9] = [
+const REPLACED: [Tag; 14] = [
     tags::VERIFYING_OBSERVER_NAME,
     tags::VERIFYING_ORGANIZATION,
     tags::VERIFICATION_DATE_TIME,
@@ -147,6 +252,11 @@ const REPLACED: [Tag; 9] = [
     tags::TIME,
     tags::TEXT_VALUE,
     tags::UNFORMATTED_TEXT_VALUE,
+    tags::CONTAINER_IDENTIFIER,
+    tags::SPECIMEN_IDENTIFIER,
+    tags::SEGMENT_LABEL,
+    tags::STRUCTURE_SET_LABEL,
+    tags::RT_PLAN_LABEL,
 ];
 
 /// X of the table. Old modalities still write what is retired by now.
@@ -330,10 +440,72 @@ mod tests {
 
     #[test]
     fn no_attribute_stands_in_two_lists() {
-        let mut all: Vec<Tag> = EMPTIED.iter().chain(&REPLACED).chain(REMOVED).chain(&KINDS).copied().collect();
+        let mut all: Vec<Tag> =
+            EMPTIED.iter().chain(&REPLACED).chain(REMOVED).chain(&KINDS).chain(TECHNICAL).copied().collect();
         let count = all.len();
         all.sort();
         all.dedup();
         assert_eq!(all.len(), count);
+    }
+
+    #[test]
+    fn identifiers_of_the_standards_table_go_whatever_their_representation() {
+        let identifiers = [
+            // Of clinical trials.
+            (0x0012, 0x0010),
+            (0x0012, 0x0020),
+            (0x0012, 0x0030),
+            (0x0012, 0x0031),
+            (0x0012, 0x0040),
+            (0x0012, 0x0042),
+            (0x0012, 0x0081),
+            // Cameras: owner, serial number, place.
+            (0x0016, 0x0072),
+            (0x0016, 0x004f),
+            (0x0016, 0x0076),
+            // Addresses and stations.
+            (0x0008, 0x0055),
+            (0x0008, 0x1000),
+            (0x0008, 0x1190),
+            (0x0040, 0xe010),
+            // Requests and their reasons.
+            (0x0040, 0x2001),
+            (0x0040, 0x2006),
+            (0x0040, 0x2007),
+            (0x0032, 0x1066),
+            (0x0038, 0x0011),
+            (0x0040, 0x4037),
+            // Topics, labels, keys and signatures.
+            (0x0088, 0x0904),
+            (0x0088, 0x0906),
+            (0x0088, 0x0910),
+            (0x0088, 0x0912),
+            (0x3006, 0x0004),
+            (0x300a, 0x0003),
+            (0x0400, 0x0115),
+            (0x0400, 0x0404),
+        ];
+        for (group, element) in identifiers {
+            let tag = Tag(group, element);
+            assert!(standard_value_representation(tag).is_some(), "{tag} is no attribute");
+            let action = basic(tag, representation(tag, VR::UN));
+            assert!(matches!(action, Action::Remove | Action::Empty), "{tag}: {action:?}");
+        }
+        // An object without one of its own is not valid.
+        for tag in [Tag(0x0040, 0x0512), Tag(0x0040, 0x0551)] {
+            assert_eq!(basic(tag, VR::LO), Action::Dummy, "{tag}");
+        }
+        for vr in [VR::AE, VR::LO, VR::SH, VR::UC, VR::UR, VR::UT, VR::OB, VR::UN] {
+            assert_eq!(basic(Tag(0x0018, 0x9ffe), vr), Action::Remove, "of a later standard, {vr:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_technical_stays_and_would_go_if_it_were_not_listed() {
+        for tag in TECHNICAL {
+            let vr = standard_value_representation(*tag).expect("an attribute");
+            assert!(matches!(vr, VR::LO | VR::SH | VR::UC | VR::UR | VR::OB | VR::OW), "{tag}: {vr:?}");
+            assert_eq!(basic(*tag, vr), Action::Keep, "{tag}");
+        }
     }
 }

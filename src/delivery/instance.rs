@@ -150,7 +150,8 @@ impl Shelf {
     fn change(&self, stored: Stored, mut original: File) -> Result<Stored, Outcome> {
         let Stored { header, file, conflict } = stored;
         let refused = |why: NotRewritable| Outcome::Refused { reason: format!("{}: {why}", why.reason()) };
-        let rewritten = rewrite(&mut original, &header.transfer_syntax_uid, &self.changes, &self.pseudonym_key);
+        let (class, syntax) = (&header.sop_class_uid, &header.transfer_syntax_uid);
+        let rewritten = rewrite(&mut original, class, syntax, &self.changes, &self.pseudonym_key);
         let rewritten = rewritten.map_err(refused)?;
         let mut made = FileMeta {
             sop_class_uid: &header.sop_class_uid,

@@ -117,8 +117,9 @@ fn i10_ten_thousand_damaged_data_sets_are_read_within_bounds() {
         assert!(head.oddities.len() <= ODDITIES_MAX && head.ended_at <= HEAD_BYTES_MAX + (1 << 32));
         read += usize::from(elements > 0);
         measurement_report(&head.data_set);
+        let class = head.data_set.uid(afferent::message::dicom::tags::SOP_CLASS_UID);
         for changes in [&basic, &coerce] {
-            if let Ok(changed) = rewrite(std::io::Cursor::new(&bytes), syntax, changes, b"key") {
+            if let Ok(changed) = rewrite(std::io::Cursor::new(&bytes), &class, syntax, changes, b"key") {
                 // What was changed once can be read again.
                 read_head(&changed.head[..], syntax);
                 assert!(changed.resume_at <= changed.end_at && changed.end_at <= bytes.len() as u64);

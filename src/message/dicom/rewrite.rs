@@ -12,7 +12,9 @@
 //! | deflated; not readable up to its pixel data, or the pixel data cut short; of more than 32 MB without the pixels | nobody can say what would be left in it |
 //! | under a profile: Burned In Annotation (0028,0301) is YES | the pixels show the patient |
 //! | under a profile: it is not NO, and the object is an ultrasound, secondary capture or visible light image, was converted from film, paper or video (0008,0064), or is a saved screen (0008,0008) | such pixels often show the patient |
+//! | under a profile: it is not NO, and the class is a maker's own | nobody knows what such pixels show |
 //! | under a profile: an encapsulated document | it may name the patient anywhere |
+//! | under a profile: no SOP Class UID (0008,0016), or another than it is sent under | nobody can say what it is |
 
 use super::deidentify::{self, Action, Pseudonyms};
 use super::{
@@ -31,6 +33,8 @@ const TEXT_IN_PIXELS: [&str; 4] = [
     "1.2.840.10008.5.1.4.1.1.7",
     "1.2.840.10008.5.1.4.1.1.77.1",
 ];
+/// Above all classes of the Standard (PS3.6 annex A).
+const STANDARD_CLASSES: &str = "1.2.840.10008";
 /// Image Type (0008,0008) of a picture of a screen.
 const SAVED_SCREEN: [&str; 2] = ["SCREEN SAVE", "SCREENSAVE"];
 /// The group of pixel data in all its forms.
@@ -117,6 +121,9 @@ pub enum NotRewritable {
     /// A document that may name the patient anywhere.
     #[error("an encapsulated document may name the patient anywhere in it, and is not opened")]
     Document,
+    /// What it says it is decides what its pixels may show.
+    #[error("the SOP class in the data set (0008,0016) is missing or not the one it was sent under")]
+    Class,
     /// A value that the object's character sets cannot say.
     #[error("a coerced value has characters that the object's character sets lack")]
     Charset,
@@ -131,6 +138,7 @@ impl NotRewritable {
             NotRewritable::BurnedIn => "rewrite-burned-in",
             NotRewritable::PerhapsBurnedIn => "rewrite-perhaps-burned-in",
             NotRewritable::Document => "rewrite-document",
+            NotRewritable::Class => "rewrite-class",
             NotRewritable::Charset => "rewrite-charset",
         }
     }
@@ -167,9 +175,10 @@ impl Rule {
     }
 }
 
-/// Changes a file or a bare data set. `secret` is the destination's key, from which new UIDs and pseudonyms are made.
+/// Changes a file or a bare data set, which is sent under `sop_class_uid`. `secret` is the destination's key, from which new UIDs and pseudonyms are made.
 pub fn rewrite(
     mut original: impl Read + Seek,
+    sop_class_uid: &str,
     transfer_syntax_uid: &str,
     changes: &Changes,
     secret: &[u8],
@@ -194,7 +203,7 @@ pub fn rewrite(
     }
     let mut end_at = original.seek(SeekFrom::End(0)).map_err(unreadable)?;
     if changes.deidentify.is_some() {
-        look_at_pixels(&set)?;
+        look_at_pixels(&set, sop_class_uid)?;
         treat(&mut set, &Pseudonyms::new(secret));
         set.put_text(tags::PATIENT_IDENTITY_REMOVED, VR::CS, "YES");
         set.put_text(tags::DEIDENTIFICATION_METHOD, VR::LO, deidentify::METHOD);
@@ -227,20 +236,23 @@ fn is_all_kept(set: &DataSet) -> bool {
 }
 
 /// Whether the pixels may leave under a profile.
-fn look_at_pixels(set: &DataSet) -> Result<(), NotRewritable> {
+fn look_at_pixels(set: &DataSet, class: &str) -> Result<(), NotRewritable> {
     if set.get(tags::ENCAPSULATED_DOCUMENT).is_some() {
         return Err(NotRewritable::Document);
     }
-    match set.first(tags::BURNED_IN_ANNOTATION).as_str() {
+    if class.is_empty() || set.uid(tags::SOP_CLASS_UID) != class {
+        return Err(NotRewritable::Class);
+    }
+    match set.first(tags::BURNED_IN_ANNOTATION).to_ascii_uppercase().as_str() {
         "YES" => return Err(NotRewritable::BurnedIn),
         "NO" => return Ok(()),
         _ => {}
     }
-    let class = set.uid(tags::SOP_CLASS_UID);
     let is_below = |kind: &&str| class.strip_prefix(*kind).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
     let is_converted = !set.first(tags::CONVERSION_TYPE).is_empty();
-    let is_screen = set.texts(tags::IMAGE_TYPE).iter().any(|value| SAVED_SCREEN.contains(&value.as_str()));
-    match TEXT_IN_PIXELS.iter().any(is_below) || is_converted || is_screen {
+    let is_saved_screen = |value: &String| SAVED_SCREEN.iter().any(|screen| value.eq_ignore_ascii_case(screen));
+    let is_screen = set.texts(tags::IMAGE_TYPE).iter().any(is_saved_screen);
+    match TEXT_IN_PIXELS.iter().any(is_below) || !is_below(&STANDARD_CLASSES) || is_converted || is_screen {
         true => Err(NotRewritable::PerhapsBurnedIn),
         false => Ok(()),
     }

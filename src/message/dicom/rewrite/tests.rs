@@ -7,7 +7,7 @@ use std::io::Cursor;
 fn original(layout: Layout) -> Vec<u8> {
     let mut set = DataSet::new(CharacterSets::declared("ISO_IR 100").unwrap());
     for (tag, vr, text) in [
-        (tags::SOP_CLASS_UID, VR::UI, "1.2.840.10008.5.1.4.1.1.6.1"),
+        (tags::SOP_CLASS_UID, VR::UI, US),
         (tags::BURNED_IN_ANNOTATION, VR::CS, "NO"),
         (tags::SOP_INSTANCE_UID, VR::UI, "1.2.3.4"),
         (tags::STUDY_INSTANCE_UID, VR::UI, "1.2.3"),
@@ -36,7 +36,7 @@ fn original(layout: Layout) -> Vec<u8> {
 
 fn changed(changes: &Changes, layout: Layout, syntax: &str) -> (DataSet, Vec<u8>) {
     let bytes = original(layout);
-    let rewritten = rewrite(Cursor::new(&bytes), syntax, changes, b"secret").unwrap();
+    let rewritten = rewrite(Cursor::new(&bytes), US, syntax, changes, b"secret").unwrap();
     assert_eq!(rewritten.end_at, bytes.len() as u64);
     let out = out(&rewritten, &bytes);
     let head = read_head(&out[..], syntax);
@@ -54,6 +54,7 @@ fn holds(bytes: &[u8], said: &str) -> bool {
     bytes.windows(said.len()).any(|window| window == said.as_bytes())
 }
 
+const US: &str = "1.2.840.10008.5.1.4.1.1.6.1";
 const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
 const SYNTAXES: [(&str, Layout); 3] = [
     ("1.2.840.10008.1.2", Layout::ImplicitLittle),
@@ -107,13 +108,15 @@ fn the_sites_rules_set_remove_and_replace() {
 fn nothing_goes_out_half_changed() {
     let basic = Changes { deidentify: Some(Profile::Basic), coerce: Vec::new() };
     let explicit = "1.2.840.10008.1.2.1";
-    let refused =
-        |bytes: &[u8], syntax: &str, changes: &Changes| rewrite(Cursor::new(bytes), syntax, changes, b"").unwrap_err();
+    let refused = |bytes: &[u8], syntax: &str, changes: &Changes| {
+        rewrite(Cursor::new(bytes), US, syntax, changes, b"").unwrap_err()
+    };
     let whole = original(Layout::ExplicitLittle);
     assert_eq!(refused(&whole, "1.2.840.10008.1.2.1.99", &basic), NotRewritable::Deflated);
     assert_eq!(refused(&whole[..200], explicit, &basic), NotRewritable::Unreadable);
     let with = |tag: Tag, vr: VR, text: &str| {
         let mut set = DataSet::default();
+        set.put_text(tags::SOP_CLASS_UID, VR::UI, US);
         set.put_text(tags::SOP_INSTANCE_UID, VR::UI, "1.2.3.4");
         set.put_text(tag, vr, text);
         set.write(Layout::ExplicitLittle)
@@ -149,7 +152,7 @@ fn pixels_that_may_show_the_patient_stay_here() {
         set.put_text(tags::SOP_INSTANCE_UID, VR::UI, "1.2.3.4");
         assert!(more.iter().all(|(tag, text)| set.put_text(*tag, VR::CS, text)));
         let bytes = set.write(Layout::ExplicitLittle);
-        rewrite(Cursor::new(&bytes), "1.2.840.10008.1.2.1", &basic, b"secret").map(drop)
+        rewrite(Cursor::new(&bytes), class, "1.2.840.10008.1.2.1", &basic, b"secret").map(drop)
     };
     let (ct, perhaps) = ("1.2.840.10008.5.1.4.1.1.2", Err(NotRewritable::PerhapsBurnedIn));
     let kinds = ["3", "3.1", "6", "6.1", "6.2", "7", "7.1", "7.4", "77.1.1", "77.1.5.1"];
@@ -163,7 +166,13 @@ fn pixels_that_may_show_the_patient_stay_here() {
         assert_eq!(said(class, &[]), Ok(()), "{class}");
     }
     assert_eq!(said(ct, &[(tags::IMAGE_TYPE, "DERIVED\\SECONDARY\\SCREEN SAVE")]), perhaps);
+    assert_eq!(said(ct, &[(tags::IMAGE_TYPE, "derived\\secondary\\screen save")]), perhaps);
     assert_eq!(said(ct, &[(tags::CONVERSION_TYPE, "DF")]), perhaps);
+    assert_eq!(said(ct, &[(tags::BURNED_IN_ANNOTATION, "yes")]), Err(NotRewritable::BurnedIn));
+    for makers_own in ["1.2.840.113619.4.27", "1.2.840.100080.1", "1.3.12.2.1107.5.9.1"] {
+        assert_eq!(said(makers_own, &[]), perhaps, "{makers_own}");
+        assert_eq!(said(makers_own, &[(tags::BURNED_IN_ANNOTATION, "no")]), Ok(()), "{makers_own}");
+    }
     assert_eq!(said(ct, &[(tags::BURNED_IN_ANNOTATION, "YES")]), Err(NotRewritable::BurnedIn));
 }
 
@@ -195,31 +204,33 @@ fn what_stands_behind_the_pixel_data_leaves_only_where_the_patient_may() {
         let image = [&head[..], &pixels].concat();
         for tail in &tails {
             let bytes = [&image[..], tail].concat();
-            let treated = rewrite(Cursor::new(&bytes), explicit, &basic, b"secret").unwrap();
+            let treated = rewrite(Cursor::new(&bytes), US, explicit, &basic, b"secret").unwrap();
             assert_eq!((treated.end_at, treated.resume_at), (image.len() as u64, head.len() as u64));
-            let coerced = rewrite(Cursor::new(&bytes), explicit, &coerce, b"secret").unwrap();
+            let coerced = rewrite(Cursor::new(&bytes), US, explicit, &coerce, b"secret").unwrap();
             assert_eq!(coerced.end_at, bytes.len() as u64);
             assert!(out(&coerced, &bytes).ends_with(&[&pixels[..], tail].concat()));
         }
         // What belongs before the pixel data is not looked for behind it.
         let bytes = [&image[..], &element(tags::INSTITUTION_NAME, VR::LO, b"Haus 2")].concat();
-        assert_eq!(rewrite(Cursor::new(&bytes), explicit, &coerce, b""), Err(NotRewritable::Unreadable));
-        assert_eq!(rewrite(Cursor::new(&bytes), explicit, &basic, b"").unwrap().end_at, image.len() as u64);
+        assert_eq!(rewrite(Cursor::new(&bytes), US, explicit, &coerce, b""), Err(NotRewritable::Unreadable));
+        assert_eq!(rewrite(Cursor::new(&bytes), US, explicit, &basic, b"").unwrap().end_at, image.len() as u64);
     }
     for cut in 1..fragments.len() {
         let bytes = [&head[..], &fragments[..cut]].concat();
-        assert_eq!(rewrite(Cursor::new(&bytes), explicit, &basic, b""), Err(NotRewritable::Unreadable), "{cut}");
+        assert_eq!(rewrite(Cursor::new(&bytes), US, explicit, &basic, b""), Err(NotRewritable::Unreadable), "{cut}");
     }
 }
 
 #[test]
 fn a_makers_own_class_stays_what_it_is_and_its_objects_get_new_names() {
     let mut set = DataSet::default();
-    set.put_text(tags::SOP_CLASS_UID, VR::UI, "1.2.840.113619.4.27");
+    let class = "1.2.840.113619.4.27";
+    set.put_text(tags::SOP_CLASS_UID, VR::UI, class);
     set.put_text(tags::SOP_INSTANCE_UID, VR::UI, "1.2.3.4");
+    set.put_text(tags::BURNED_IN_ANNOTATION, VR::CS, "NO");
     let bytes = set.write(Layout::ExplicitLittle);
     let basic = Changes { deidentify: Some(Profile::Basic), coerce: Vec::new() };
-    let rewritten = rewrite(Cursor::new(&bytes), "1.2.840.10008.1.2.1", &basic, b"secret").unwrap();
+    let rewritten = rewrite(Cursor::new(&bytes), class, "1.2.840.10008.1.2.1", &basic, b"secret").unwrap();
     let set = read_head(&rewritten.head[..], "1.2.840.10008.1.2.1").data_set;
     assert_eq!(set.uid(tags::SOP_CLASS_UID), "1.2.840.113619.4.27");
     assert_eq!(set.uid(tags::SOP_INSTANCE_UID), Pseudonyms::new(b"secret").uid("1.2.3.4"));
@@ -309,7 +320,7 @@ fn an_image_stays_an_image_whether_its_representations_are_spelled_or_not() {
         }
         let mut bytes = set.write(layout);
         super::super::write::element(&mut bytes, layout, Tag(0x7fe0, 0x0010), VR::OW, &[7; 100]);
-        let out = out(&rewrite(Cursor::new(&bytes), syntax, &basic, b"secret").unwrap(), &bytes);
+        let out = out(&rewrite(Cursor::new(&bytes), CT, syntax, &basic, b"secret").unwrap(), &bytes);
         assert!(!holds(&out, "Doe") && !holds(&out, "1.2.3."), "{layout:?}");
         let set = read_head(&out[..], syntax).data_set;
         for (tag, vr, value) in IMAGE {
@@ -319,5 +330,24 @@ fn an_image_stays_an_image_whether_its_representations_are_spelled_or_not() {
         }
         assert_eq!(set.uid(tags::FRAME_OF_REFERENCE_UID), Pseudonyms::new(b"secret").uid("1.2.3.5"));
         assert_eq!(set.text(tags::IRRADIATION_EVENT_UID), Pseudonyms::new(b"secret").uid("1.2.3.6"));
+    }
+}
+
+#[test]
+fn what_the_data_set_says_it_is_and_what_it_is_sent_as_must_be_one() {
+    let basic = Changes { deidentify: Some(Profile::Basic), coerce: Vec::new() };
+    let rule = Rule { tag: "0008,0080".into(), remove: true, ..Rule::default() };
+    let coerce = Changes { deidentify: None, coerce: vec![rule] };
+    for (inside, sent, is_one) in [(CT, CT, true), (CT, US, false), (US, CT, false), ("", CT, false), ("", "", false)] {
+        let mut set = DataSet::default();
+        if !inside.is_empty() {
+            set.put_text(tags::SOP_CLASS_UID, VR::UI, inside);
+        }
+        set.put_text(tags::SOP_INSTANCE_UID, VR::UI, "1.2.3.4");
+        set.put_text(tags::BURNED_IN_ANNOTATION, VR::CS, "NO");
+        let bytes = set.write(Layout::ExplicitLittle);
+        let said = |changes| rewrite(Cursor::new(&bytes), sent, "1.2.840.10008.1.2.1", changes, b"").map(drop);
+        assert_eq!(said(&basic), if is_one { Ok(()) } else { Err(NotRewritable::Class) }, "{inside} as {sent}");
+        assert_eq!(said(&coerce), Ok(()), "{inside} as {sent}");
     }
 }

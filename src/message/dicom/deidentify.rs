@@ -97,12 +97,14 @@ impl Pseudonyms {
         format!("2.25.{}", u128::from_be_bytes(bytes))
     }
 
-    /// What stands for a patient id or name.
-    pub fn name(&self, kind: &str, text: &str) -> String {
+    /// What stands for the value of an attribute that names a patient. `issuer`: who gave the name, as two hospitals may
+    /// give the same number to two patients; empty where nobody says it.
+    pub fn name(&self, tag: Tag, issuer: &str, text: &str) -> String {
         if text.is_empty() {
             return String::new();
         }
-        let digest = self.digest(kind, text);
+        // A backslash stands in neither (PS3.5 6.2), so that no two pairs read the same.
+        let digest = self.digest(&format!("{:04X}{:04X}", tag.0, tag.1), &format!("{issuer}\\{text}"));
         let digits: String = digest.as_ref()[..8].iter().map(|b| format!("{b:02X}")).collect();
         format!("ANON{digits}")
     }
@@ -436,6 +438,17 @@ mod tests {
         assert_ne!(ours.uid("1.2.3"), ours.uid("1.2.4"));
         assert!(super::super::is_uid(&ours.uid("1.2.3")));
         assert_eq!(ours.uid("1.2.840.10008.5.1.4.1.1.2"), "1.2.840.10008.5.1.4.1.1.2");
+    }
+
+    #[test]
+    fn the_same_number_of_two_issuers_is_two_patients_and_of_one_the_same_in_every_version() {
+        let names = Pseudonyms::new(b"secret");
+        // HMAC-SHA-256 of `00100020:A\\P-1`, by hand.
+        assert_eq!(names.name(tags::PATIENT_ID, "A", "P-1"), "ANON316DAF300269FEC2");
+        assert_eq!(names.name(tags::PATIENT_ID, "", "P-1"), "ANON4CAA5ECBD0145C8C");
+        assert_ne!(names.name(tags::PATIENT_ID, "B", "P-1"), names.name(tags::PATIENT_ID, "A", "P-1"));
+        assert_ne!(names.name(tags::PATIENT_NAME, "A", "P-1"), names.name(tags::PATIENT_ID, "A", "P-1"));
+        assert_eq!(names.name(tags::PATIENT_ID, "A", ""), "");
     }
 
     #[test]

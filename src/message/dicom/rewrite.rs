@@ -204,7 +204,7 @@ pub fn rewrite(
     let mut end_at = original.seek(SeekFrom::End(0)).map_err(unreadable)?;
     if changes.deidentify.is_some() {
         look_at_pixels(&set, sop_class_uid)?;
-        treat(&mut set, &Pseudonyms::new(secret));
+        treat(&mut set, &Pseudonyms::new(secret), "");
         set.put_text(tags::PATIENT_IDENTITY_REMOVED, VR::CS, "YES");
         set.put_text(tags::DEIDENTIFICATION_METHOD, VR::LO, deidentify::METHOD);
         set.put_text(tags::LONGITUDINAL_TEMPORAL_INFORMATION_MODIFIED, VR::CS, "REMOVED");
@@ -316,9 +316,12 @@ fn element_at(original: &mut (impl Read + Seek), layout: Layout, at: u64) -> io:
     }))
 }
 
-/// Does what the basic profile says to every attribute, sequences included.
-fn treat(set: &mut DataSet, pseudonyms: &Pseudonyms) {
+/// Does what the basic profile says to every attribute, sequences included. `issuer`: of the patient IDs outside, which is
+/// that of the IDs inside where these name none.
+fn treat(set: &mut DataSet, pseudonyms: &Pseudonyms, issuer: &str) {
     let charset = set.charset.clone();
+    let own = set.text(tags::ISSUER_OF_PATIENT_ID);
+    let issuer = if own.is_empty() { issuer } else { own.as_str() };
     set.elements.retain_mut(|element| {
         let vr = deidentify::representation(element.tag, element.vr);
         match deidentify::basic(element.tag, vr) {
@@ -331,11 +334,12 @@ fn treat(set: &mut DataSet, pseudonyms: &Pseudonyms) {
                 write_ascii(element, &uids.join("\\"));
             }
             Action::Pseudonym => {
-                let name = pseudonyms.name(&format!("{:?}", element.tag), &element.text(&charset));
+                let issuer = if element.tag == tags::PATIENT_ID { issuer } else { "" };
+                let name = pseudonyms.name(element.tag, issuer, &element.text(&charset));
                 write_ascii(element, &name);
             }
             Action::Keep => match &mut element.value {
-                Value::Items(items) => items.iter_mut().for_each(|item| treat(item, pseudonyms)),
+                Value::Items(items) => items.iter_mut().for_each(|item| treat(item, pseudonyms, issuer)),
                 // Nobody can look into a sequence whose items were not found.
                 Value::Bytes(bytes) if vr == VR::SQ && !bytes.is_empty() => return false,
                 _ => {}

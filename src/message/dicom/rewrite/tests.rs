@@ -351,3 +351,28 @@ fn what_the_data_set_says_it_is_and_what_it_is_sent_as_must_be_one() {
         assert_eq!(said(&coerce), Ok(()), "{inside} as {sent}");
     }
 }
+
+#[test]
+fn the_same_number_of_two_hospitals_stays_two_patients() {
+    let basic = Changes { deidentify: Some(Profile::Basic), coerce: Vec::new() };
+    let said = |issuer: &str| {
+        let mut set = DataSet::default();
+        set.put_text(tags::SOP_CLASS_UID, VR::UI, CT);
+        set.put_text(tags::SOP_INSTANCE_UID, VR::UI, "1.2.3.4");
+        set.put_text(tags::PATIENT_ID, VR::LO, "P-1");
+        set.put_text(tags::ISSUER_OF_PATIENT_ID, VR::LO, issuer);
+        let mut inside = DataSet::inside(&set.charset);
+        inside.put_text(tags::PATIENT_ID, VR::LO, "P-1");
+        set.put_items(tags::REFERENCED_IMAGE_SEQUENCE, vec![inside]);
+        let bytes = set.write(Layout::ExplicitLittle);
+        let rewritten = rewrite(Cursor::new(&bytes), CT, "1.2.840.10008.1.2.1", &basic, b"secret").unwrap();
+        let set = read_head(&rewritten.head[..], "1.2.840.10008.1.2.1").data_set;
+        assert!(set.get(tags::ISSUER_OF_PATIENT_ID).is_none());
+        let inside = set.item(tags::REFERENCED_IMAGE_SEQUENCE).unwrap().text(tags::PATIENT_ID);
+        assert_eq!(inside, set.text(tags::PATIENT_ID), "the same patient");
+        inside
+    };
+    assert_eq!(said("NORTH"), said("NORTH"));
+    assert_ne!(said("NORTH"), said("SOUTH"));
+    assert_ne!(said("NORTH"), said(""));
+}

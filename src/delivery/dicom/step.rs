@@ -1,6 +1,6 @@
 //! A performed procedure step as SCU (PS3.4 Annex F): what a modality said of it goes on to the PACS as it came.
 //!
-//! The outbox holds the request as it was kept ([`request`]), and a step is a lane: its N-CREATE goes before its N-SET.
+//! The outbox holds the request as it was kept ([`Kept`]), and a step is a lane: its N-CREATE goes before its N-SET.
 //!
 //! | answer | meaning |
 //! |---|---|

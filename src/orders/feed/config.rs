@@ -19,7 +19,7 @@ const SCOPE: &str = "system/ServiceRequest.rs system/Patient.rs";
 pub struct Config {
     /// Name of the feed, unique among these, `[[orders]]` and the links; it appears in logs and commands.
     pub name: String,
-    /// Base URL of the FHIR server, for example "https://ehr.example/fhir". The box dials the EHR.
+    /// Base URL of the FHIR server, for example `https://ehr.example/fhir`. The box dials the EHR.
     pub url: String,
     /// Which ServiceRequests are for imaging, as the server's search parameters. Without `status`: what is revoked or
     /// completed must be seen. One that is deleted instead is not seen and stays open.

@@ -106,6 +106,18 @@ impl Dicom {
         }
     }
 
+    /// The same with the context of the pair.
+    async fn ready_with_context(&mut self, pair: &Pair) -> Result<(Association, u8, bool), Outcome> {
+        let (association, used) = self.ready(pair).await?;
+        if let Some(context) = association.context(&pair.0, &pair.1) {
+            return Ok((association, context, used));
+        }
+        let refusal = association.refusal(&pair.0, &pair.1).unwrap_or(ContextRefusal::Missing);
+        // The next try negotiates anew: somebody may have changed a setting there.
+        association.release().await;
+        Err(Outcome::Doubted { reason: refused_context(refusal, pair) })
+    }
+
     /// A new association that proposes all pairs.
     async fn open(&self) -> Result<Association, Failure> {
         let peer = peer(&self.config).ok_or_else(|| Failure::Unreachable("address is not host:port".to_owned()))?;
@@ -141,15 +153,9 @@ impl Dicom {
         let header = &stored.header;
         let pair = (header.sop_class_uid.clone(), header.transfer_syntax_uid.clone());
         loop {
-            let (mut association, used) = match self.ready(&pair).await {
+            let (mut association, context, used) = match self.ready_with_context(&pair).await {
                 Ok(ready) => ready,
                 Err(outcome) => return outcome,
-            };
-            let Some(context) = association.context(&pair.0, &pair.1) else {
-                let refusal = association.refusal(&pair.0, &pair.1).unwrap_or(ContextRefusal::Missing);
-                // The next try negotiates anew: somebody may have changed a setting there.
-                association.release().await;
-                return Outcome::Doubted { reason: refused_context(refusal, &pair) };
             };
             let opened = Chunks::open(&stored.data_set(), association.piece_max(), Association::piece_room());
             let object = match opened {

@@ -12,7 +12,7 @@
 //! | none: the destination gets images changed | a person |
 
 use super::association::{Association, Failure, Message};
-use super::{ContextRefusal, Dicom, Idle, refused_context};
+use super::{Dicom, Idle};
 use crate::delivery::Outcome;
 use crate::message::dicom::performed_step::StepFault;
 use crate::message::dicom::performed_step::request::{Kept, Kind};
@@ -32,14 +32,9 @@ impl Dicom {
         }
         let pair = (uid::PERFORMED_PROCEDURE_STEP.to_owned(), request.transfer_syntax_uid.clone());
         loop {
-            let (mut association, used) = match self.ready(&pair).await {
+            let (mut association, context, used) = match self.ready_with_context(&pair).await {
                 Ok(ready) => ready,
                 Err(outcome) => return outcome,
-            };
-            let Some(context) = association.context(&pair.0, &pair.1) else {
-                let refusal = association.refusal(&pair.0, &pair.1).unwrap_or(ContextRefusal::Missing);
-                association.release().await;
-                return Outcome::Doubted { reason: refused_context(refusal, &pair) };
             };
             match ask(&mut association, context, request, data_set).await {
                 Ok(answer) => {

@@ -24,9 +24,6 @@ use crate::message::dicom::performed_step::request::{self, Kept};
 use crate::message::dicom::tags;
 use serde_json::json;
 
-/// What reads the requests, and its version.
-const READER: &str = "mpps@1";
-
 /// A destination that cannot be told, and why.
 type Uncarried = (String, MapError);
 
@@ -89,7 +86,7 @@ impl Desk {
         }
         Ok(Filing {
             entry: entry.id,
-            driver: READER.to_string(),
+            driver: request::READER.to_string(),
             inbound_results: refused.len() as u32,
             refused,
             reports,

@@ -13,11 +13,9 @@ use super::seal::{Place, Seal};
 use super::studies;
 use super::types::EntryId;
 use crate::clinical::{PerformedStatus, PerformedStep};
+use crate::message::dicom::performed_step::request::READER;
 use rusqlite::{Connection, OptionalExtension};
 use std::fmt::Display;
-
-/// Name that stands for a driver in entries that tell of a step.
-const READER: &str = "mpps@1";
 
 /// What became of a message about a step.
 #[derive(Debug, Clone, PartialEq, Eq)]

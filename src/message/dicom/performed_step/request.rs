@@ -3,6 +3,9 @@
 
 use crate::message::dicom::{DataSet, FileMeta, Limits, Walked, tags, walk};
 
+/// What reads the requests, and its version.
+pub const READER: &str = "mpps@1";
+
 /// Bytes of the preamble.
 const PREAMBLE_BYTES: usize = 128;
 /// What the preamble says.

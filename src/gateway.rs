@@ -146,9 +146,7 @@ impl Gateway {
             open(&settings.line(), &Custodian::Orders(journal.clone(), Arc::new(desk)))?;
         }
         if let Some(settings) = &config.dicom {
-            // What gets them without the patient keeps no original.
-            let archives =
-                config.destinations.iter().filter(|to| to.protocol.takes_images() && to.deidentify.is_none());
+            let archives = config.destinations.iter().filter(|to| to.is_archive());
             let archives = archives.map(|to| to.name.clone()).collect();
             let commitments = Commitments::new(journal, &settings.ae_title, &config.modalities, archives);
             rest_tasks.push(tokio::spawn(commitments.clone().run(rest_stopped.clone())));

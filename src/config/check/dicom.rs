@@ -128,8 +128,7 @@ impl Checks<'_> {
                 let hint = "write host and port, such as \"10.0.0.7:104\"";
                 self.say(&at("address"), format!("`{address}` is no address to dial"), hint);
             }
-            let archives =
-                || config.destinations.iter().filter(|to| to.protocol.takes_images() && to.deidentify.is_none());
+            let archives = || config.destinations.iter().filter(|to| to.is_archive());
             if modality.commitment != Safe::Custody && archives().next().is_none() {
                 let hint =
                     "add a [[destination]] with protocol = \"dicom\" or \"stow\", or leave it out for \"custody\"";

@@ -40,6 +40,12 @@ pub struct Routed<'a> {
 }
 
 impl Config {
+    /// True when it keeps images as they came, and so may commit to them. What gets them without the patient keeps no
+    /// original.
+    pub fn is_archive(&self) -> bool {
+        self.protocol.takes_images() && self.deidentify.is_none()
+    }
+
     /// True when this image goes here: each list that is not empty must name it.
     pub fn takes_image(&self, image: &Routed<'_>) -> bool {
         let description = image.study_description.to_lowercase();

@@ -150,12 +150,7 @@ impl Asking {
     /// N-ACTION, and the report if it comes soon.
     async fn ask(&self, request: &Request) -> Result<(), String> {
         let peer = peer(&self.config).ok_or("address is not host:port")?;
-        let syntaxes = [uid::EXPLICIT_VR_LITTLE_ENDIAN, uid::IMPLICIT_VR_LITTLE_ENDIAN];
-        let proposed = Proposed {
-            abstract_syntax: uid::STORAGE_COMMITMENT.to_string(),
-            transfer_syntaxes: syntaxes.map(str::to_string).to_vec(),
-            as_scp: false,
-        };
+        let proposed = Proposed::storage_commitment(false);
         let mut line = Association::open(&peer, &[proposed]).await.map_err(|failure| failure.to_string())?;
         let Some((context, syntax)) = line.context_of(uid::STORAGE_COMMITMENT) else {
             line.release().await;

@@ -12,7 +12,9 @@
 
 use crate::backoff::Backoff;
 use crate::delivery::dicom::association::{Association, Peer, Proposed};
-use crate::journal::{CommitmentStep, DueCommitment, EntryId, InstanceStanding, Journal, JournalError, Reader};
+use crate::journal::{
+    CommitmentStep, DueCommitment, EntryId, InstanceStanding, Journal, JournalError, Reader, SharedReader,
+};
 use crate::link::dicom::config::{Modality, Safe};
 use crate::link::dicom::services::EventReport;
 use crate::message::dicom::commitment::{self, Failure, Request};
@@ -54,6 +56,7 @@ static REQUESTS: AtomicU64 = AtomicU64::new(1);
 /// The service: takes requests, and answers for them on a task of its own.
 pub struct Commitments {
     journal: Journal,
+    reader: SharedReader,
     ae_title: String,
     modalities: Vec<Modality>,
     /// Names of the destinations that take images.
@@ -95,6 +98,7 @@ impl Commitments {
     pub fn new(journal: &Journal, ae_title: &str, modalities: &[Modality], archives: Vec<String>) -> Arc<Commitments> {
         Arc::new(Commitments {
             journal: journal.clone(),
+            reader: SharedReader::new(journal),
             ae_title: ae_title.to_string(),
             modalities: modalities.to_vec(),
             archives,
@@ -187,7 +191,10 @@ impl Commitments {
     /// What is due of modalities that are not busy, one of each, with what is decided of it; and how long until the next
     /// is. Blocks on the database and on the spool.
     fn look(&self, busy: &BTreeSet<String>) -> Result<(Vec<Looked>, Duration), JournalError> {
-        let reader = self.journal.reader()?;
+        self.reader.read(|reader| self.look_with(reader, busy))
+    }
+
+    fn look_with(&self, reader: &Reader, busy: &BTreeSet<String>) -> Result<(Vec<Looked>, Duration), JournalError> {
         let now_ms = now_ms();
         let mut looked = Vec::new();
         for due in reader.due_commitments(now_ms)?.into_iter().filter(|due| !busy.contains(&due.link)) {
@@ -195,13 +202,15 @@ impl Commitments {
             let mut decided = None;
             // Anew before each report: days may have passed since the last.
             if let Some(content) = content.as_mut()
-                && let Some((outcomes, safe)) = self.decide(&reader, &due, content, now_ms)?
+                && let Some((outcomes, safe)) = self.decide(reader, &due, content, now_ms)?
             {
                 content.outcomes = Some(match content.outcomes.take() {
                     Some(before) => before.into_iter().zip(outcomes).map(|(before, now)| before.or(now)).collect(),
-                    None => outcomes,
+                    None => {
+                        decided = Some(safe);
+                        outcomes
+                    }
                 });
-                decided = Some(safe);
             }
             looked.push(Looked { due, content, decided });
         }
@@ -321,12 +330,7 @@ impl Commitments {
             // It ended, or its modality does not listen there.
         }
         let peer = self.peer(&due.link, &content.calling_ae_title)?;
-        let syntaxes = [uid::EXPLICIT_VR_LITTLE_ENDIAN, uid::IMPLICIT_VR_LITTLE_ENDIAN];
-        let proposed = Proposed {
-            abstract_syntax: uid::STORAGE_COMMITMENT.to_string(),
-            transfer_syntaxes: syntaxes.map(str::to_string).to_vec(),
-            as_scp: true,
-        };
+        let proposed = Proposed::storage_commitment(true);
         let mut line = Association::open(&peer, &[proposed]).await.map_err(|failure| failure.to_string())?;
         let Some((context, syntax)) = line.context_of(uid::STORAGE_COMMITMENT) else {
             line.release().await;

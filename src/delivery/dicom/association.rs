@@ -72,6 +72,18 @@ pub struct Proposed {
     pub as_scp: bool,
 }
 
+impl Proposed {
+    /// Storage commitment (PS3.4 annex J); `as_scp` to report instead of asking.
+    pub fn storage_commitment(as_scp: bool) -> Proposed {
+        let syntaxes = [uid::EXPLICIT_VR_LITTLE_ENDIAN, uid::IMPLICIT_VR_LITTLE_ENDIAN];
+        Proposed {
+            abstract_syntax: uid::STORAGE_COMMITMENT.to_owned(),
+            transfer_syntaxes: syntaxes.map(str::to_owned).to_vec(),
+            as_scp,
+        }
+    }
+}
+
 /// A presentation context as it was answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Context {

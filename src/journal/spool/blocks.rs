@@ -1,14 +1,12 @@
 //! Writes a file from its front to its end, in large blocks.
 //!
 //! Small files are one write. From the first full block on, a thread of the file's own writes blocks while the next one
-//! is filled, digested and brought by the network, and the kernel is asked to begin writing them out early, so that the
-//! final `fdatasync` of a large object has little left to wait for. Writing past the page cache takes a third less of
-//! the processor and was slower all the same: one block at a time leaves the disk idle whenever the thread waits for its
-//! turn.
+//! is filled, digested and brought by the network, and another one syncs what was written, so that the final `fdatasync`
+//! of a large object has little left to wait for. Writing past the page cache does not help: what takes the time is that
+//! the disk empties its own cache, and only a sync makes it begin.
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -16,9 +14,8 @@ use std::thread::JoinHandle;
 
 /// Bytes of a block. An association that stores a large object has two.
 const BLOCK: usize = 256 << 10;
-/// After so many bytes the kernel is asked to start writing them. With twice as many disks were half as fast: their queue
-/// was full, and the file waited for it.
-const WRITE_OUT_EVERY: u64 = 4 << 20;
+/// After so many bytes they are made durable, while the next ones come.
+const SYNC_EVERY: u64 = 8 << 20;
 
 /// A file that is being written.
 pub(super) struct BlockFile {
@@ -105,26 +102,28 @@ impl BlockWriter {
     }
 }
 
+/// Writes what comes, and meanwhile makes durable what is written: a disk that is asked only at the end keeps the sender
+/// waiting for all of it.
 fn write_blocks(file: &File, blocks: &Receiver<Vec<u8>>, emptied: &SyncSender<Vec<u8>>) -> io::Result<()> {
-    let (mut at, mut written_out) = (0, 0);
-    while let Ok(mut block) = blocks.recv() {
-        file.write_all_at(&block, at)?;
-        at += block.len() as u64;
-        if at - written_out >= WRITE_OUT_EVERY {
-            write_out(file, written_out, at);
-            written_out = at;
+    std::thread::scope(|scope| {
+        // Nobody waits for it: what is asked while it is at work is not heard, and asked again after the next block.
+        let (ask, asked) = sync_channel(0);
+        // An error must be told from here: the system tells it once, and to whoever asks first.
+        let sync = move || asked.iter().try_for_each(|()| file.sync_data());
+        let syncer = std::thread::Builder::new().name("spool-sync".to_string()).spawn_scoped(scope, sync)?;
+        let (mut at, mut synced) = (0, 0);
+        while let Ok(mut block) = blocks.recv() {
+            file.write_all_at(&block, at)?;
+            at += block.len() as u64;
+            if at - synced >= SYNC_EVERY && ask.try_send(()).is_ok() {
+                synced = at;
+            }
+            block.clear();
+            let _ = emptied.send(block);
         }
-        block.clear();
-        let _ = emptied.send(block);
-    }
-    Ok(())
-}
-
-/// Starts writing what is in the page cache, without waiting for it. A hint; durability is [`BlockFile::finish`]'s.
-fn write_out(file: &File, from: u64, to: u64) {
-    let (from, bytes) = (from as libc::off64_t, (to - from) as libc::off64_t);
-    // SAFETY: the descriptor is open for as long as the call lasts; the call changes no memory.
-    unsafe { libc::sync_file_range(file.as_raw_fd(), from, bytes, libc::SYNC_FILE_RANGE_WRITE) };
+        drop(ask);
+        syncer.join().unwrap_or_else(|_| Err(io::Error::other("the thread that syncs an image is gone")))
+    })
 }
 
 #[cfg(test)]

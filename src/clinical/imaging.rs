@@ -3,9 +3,11 @@
 //! UIDs name things and no person. Everything that names or describes a patient, or the order made for one, sits in a
 //! [`Phi`] (invariant I8).
 
+mod charted;
 mod doubt;
 mod measurement;
 
+pub use charted::{Charted, Panel};
 pub use doubt::StudyDoubt;
 pub use measurement::{Measurement, MeasurementReport, Modifier, ModifierValue, snomed_ct_twin};
 

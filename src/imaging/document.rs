@@ -14,10 +14,10 @@
 use super::Desk;
 use super::study::{Known, Member, kept, released, uncarried};
 use crate::clinical::Coding;
-use crate::clinical::imaging::{Instance as Object, MeasurementReport};
+use crate::clinical::imaging::{Charted, Instance as Object, MeasurementReport};
 use crate::journal::{
-    EntryId, FiledReport, Grounds, Instance, Journal, JournalError, NewHold, NewOutbound, Reader, ReleaseFiling,
-    Released, StudyId, Told,
+    EntryId, FiledReport, Grounds, Instance, Journal, JournalError, Latest, NewHold, NewOutbound, Reader,
+    ReleaseFiling, Released, StudyId, Told,
 };
 use crate::mapping::imaging::{Document, ImagingMessage};
 use crate::mapping::{MapError, imaging};
@@ -50,6 +50,17 @@ pub(super) struct Kept {
     /// Its measurements; none of a PDF, which is read again where it lies.
     #[serde(skip_serializing_if = "Option::is_none")]
     measurements: Option<MeasurementReport>,
+    /// What EHRs had of its line before.
+    #[serde(default, skip_serializing_if = "Charted::is_empty")]
+    charted: Charted,
+}
+
+/// What EHRs were told of the line of a document before.
+#[derive(Default)]
+struct Before {
+    charted: Charted,
+    /// Why nobody knows what that was.
+    doubt: Option<Grounds>,
 }
 
 /// A document, read.
@@ -70,18 +81,19 @@ pub(super) fn tell(desk: &Desk, journal: &Journal, reader: &Reader, known: &Know
         }
     }
     let lines = Lines::read(reader, &documents)?;
-    for (what, member, instance) in documents {
+    for (_, member, instance) in documents {
         let Some(first_uid) = lines.first_of(&member.object.sop_instance_uid) else { continue };
         let subject_key = format!("document\u{1f}{first_uid}").into_bytes();
         let content_key = [member.object.sop_instance_uid.as_bytes(), &instance.digest].concat();
         let before = reader.last_told(&subject_key)?;
-        if before.is_some_and(|before| before.same_content(&content_key) && !before.is_undone()) {
+        if before.as_ref().is_some_and(|before| before.same_content(&content_key) && !before.is_undone()) {
             continue;
         }
         let is_correction = reader.was_told(&subject_key)?;
-        let draft = Draft { desk, known, member, first_uid, is_correction };
+        let before = Before::read(desk, reader, &member.link, before.as_ref())?;
+        let draft = Draft { desk, known, member, first_uid, is_correction, before };
         let content = desk.read(reader, &instance, first_uid)?;
-        let Some(report) = draft.report(what, content, (subject_key, content_key))? else { continue };
+        let Some(report) = draft.report(content, (subject_key, content_key))? else { continue };
         let covers = reader.held_of(&report.subject_key)?;
         journal.file_told(Told { entry: member.entry, report, covers })?;
     }
@@ -110,8 +122,10 @@ pub(super) fn release(
         Some(report) => Ok(Content::Measurements(report.clone())),
         None => desk.read(reader, &instance, &kept.first_uid)?,
     };
-    // What is released now is added to what went out of it before.
-    let draft = Draft { desk, known, member, first_uid: &kept.first_uid, is_correction: false };
+    // What is released now is added to what went out of it before, when what it has no more was taken back too.
+    let charted = if reader.was_dispatched(item.report)? { Charted::default() } else { kept.charted.clone() };
+    let before = Before { charted, doubt: None };
+    let draft = Draft { desk, known, member, first_uid: &kept.first_uid, is_correction: false, before };
     let going: Vec<usize> = item.observations.iter().map(|&at| at as usize).collect();
     let outbox = match content {
         Ok(content) => draft.outbound(&content, &going, &released(item)).map_err(|error| uncarried(item.entry, &error)),
@@ -124,6 +138,30 @@ pub(super) fn release(
     Ok(vec![filing])
 }
 
+impl Before {
+    /// What EHRs were told until the newest report of a line.
+    fn read(desk: &Desk, reader: &Reader, link: &str, latest: Option<&Latest>) -> Result<Before, JournalError> {
+        let Some(latest) = latest else { return Ok(Before::default()) };
+        let json = match reader.report(latest.report) {
+            Err(JournalError::Damaged | JournalError::NotFound(_)) => Vec::new(),
+            json => json?,
+        };
+        let Ok(super::Kept::Document(kept)) = serde_json::from_slice(&json) else {
+            let why = "what was told of it before cannot be read: see what the chart has and this one has no more";
+            let doubt = Some(Grounds { reason: "damaged", rule: None, why: why.to_string() });
+            return Ok(Before { doubt, ..Before::default() });
+        };
+        if !reader.was_dispatched(latest.report)? {
+            return Ok(Before { charted: kept.charted, doubt: None });
+        }
+        let Some(measured) = kept.measurements else { return Ok(Before::default()) };
+        let unsent: HashSet<usize> = reader.unsent_of(latest.report)?.into_iter().map(|at| at as usize).collect();
+        let sent = desk.wanted(link, &measured);
+        let sent: Vec<usize> = sent.into_iter().filter(|at| !unsent.contains(at)).collect();
+        Ok(Before { charted: kept.charted.after(&measured, &sent), doubt: None })
+    }
+}
+
 /// What is about to be told of a document.
 struct Draft<'d> {
     desk: &'d Desk,
@@ -131,13 +169,13 @@ struct Draft<'d> {
     member: &'d Member,
     first_uid: &'d str,
     is_correction: bool,
+    before: Before,
 }
 
 impl Draft<'_> {
     /// What is filed; `None` when there is nothing in it for an EHR.
     fn report(
         &self,
-        what: ImagingMessage,
         content: Result<Content, Grounds>,
         (subject_key, content_key): (Vec<u8>, Vec<u8>),
     ) -> Result<Option<FiledReport>, JournalError> {
@@ -155,67 +193,61 @@ impl Draft<'_> {
             subject_key,
             content_key,
         };
-        let hold = |at: usize, grounds: &Grounds| NewHold { observation: at as u32, grounds: grounds.clone() };
-        let mut going = vec![0];
+        let held = |at: &usize, grounds: Grounds| NewHold { observation: *at as u32, grounds };
+        let (mut going, mut measurements) = (vec![0], None);
         match &content {
-            Err(grounds) => report.holds = vec![hold(0, grounds)],
+            Err(grounds) => report.holds = vec![held(&0, grounds.clone())],
             Ok(Content::Pdf { .. }) => {}
             Ok(Content::Measurements(measured)) => {
-                let wanted = self.wanted(what, measured);
-                if wanted.is_empty() {
+                going = self.desk.wanted(&self.member.link, measured);
+                if going.is_empty() && self.before.charted.gone(measured).is_empty() {
                     return Ok(None);
                 }
                 let doubt = |at: &usize| measured.measurements.get(*at).and_then(|m| m.doubts.first());
-                report.holds = wanted
-                    .iter()
-                    .filter_map(|at| {
-                        let doubt = doubt(at)?;
-                        let why = doubt.words().to_string();
-                        Some(hold(*at, &Grounds { reason: doubt.name(), rule: None, why }))
-                    })
-                    .collect();
-                report.results = wanted.len() as u32;
-                going = wanted.into_iter().filter(|at| doubt(at).is_none()).collect();
+                let doubtful = going.iter().filter_map(|at| {
+                    let doubt = doubt(at)?;
+                    Some(held(at, Grounds { reason: doubt.name(), rule: None, why: doubt.words().to_string() }))
+                });
+                report.holds = doubtful.collect();
+                // One that does nothing but take back is one result.
+                report.results = going.len().max(1) as u32;
+                going.retain(|at| doubt(at).is_none());
+                measurements = Some(measured.clone());
             }
         }
-        let measurements = match &content {
-            Ok(Content::Measurements(measured)) => Some(measured.clone()),
-            _ => None,
-        };
         report.json = kept(super::Kept::Document(Box::new(Kept {
             study: self.known.number,
             entry: self.member.entry,
             first_uid: self.first_uid.to_string(),
             measurements,
+            charted: self.before.charted.clone(),
         })))?;
         let Ok(content) = content else { return Ok(Some(report)) };
-        match self.outbound(&content, &going, &report.content_key) {
+        let outbox = match &self.before.doubt {
+            Some(grounds) => Err(grounds.clone()),
+            None => self
+                .outbound(&content, &going, &report.content_key)
+                .map_err(|error| uncarried(self.member.entry, &error)),
+        };
+        match outbox {
             Ok(outbox) => report.outbox = outbox,
-            Err(error) => {
-                let grounds = uncarried(self.member.entry, &error);
-                report.holds.extend(going.iter().map(|at| hold(*at, &grounds)));
+            Err(grounds) => {
+                report.holds.extend(going.iter().map(|at| held(at, grounds.clone())));
+                if report.holds.is_empty() {
+                    report.holds.push(held(&0, grounds));
+                }
             }
         }
         Ok(Some(report))
     }
 
-    /// The measurements that count: all but raw ones, unless some EHR wants these too.
-    fn wanted(&self, what: ImagingMessage, measured: &MeasurementReport) -> Vec<usize> {
-        let with_raw = self.desk.hearing(what, &self.member.link).any(|to| to.imaging.raw_values);
-        let all = measured.measurements.iter().enumerate();
-        all.filter(|(_, measurement)| with_raw || !measurement.is_raw).map(|(at, _)| at).collect()
-    }
-
     fn outbound(&self, content: &Content, going: &[usize], name: &[u8]) -> Result<Vec<NewOutbound>, MapError> {
         let (desk, member) = (self.desk, self.member);
-        if going.is_empty() {
-            return Ok(Vec::new());
-        }
         self.known.with_facts(desk, self.is_correction, |facts| match content {
             Content::Measurements(report) => {
-                let results = going.len() as u32;
-                desk.outbound(ImagingMessage::Measurements, self.known, member, name, results, |to, profile, origin| {
-                    imaging::measurements(facts, report, going, to, profile, origin)
+                let (what, results) = (ImagingMessage::Measurements, going.len() as u32);
+                desk.outbound(what, self.known, member, name, results, |to, profile, origin| {
+                    imaging::measurements(facts, report, going, &self.before.charted, to, profile, origin)
                 })
             }
             Content::Pdf { object, code, bytes } => {
@@ -229,6 +261,13 @@ impl Draft<'_> {
 }
 
 impl Desk {
+    /// The measurements that count: all but raw ones, unless some EHR wants these too.
+    fn wanted(&self, link: &str, measured: &MeasurementReport) -> Vec<usize> {
+        let with_raw = self.hearing(ImagingMessage::Measurements, link).any(|to| to.imaging.raw_values);
+        let all = measured.measurements.iter().enumerate();
+        all.filter(|(_, measurement)| with_raw || !measurement.is_raw).map(|(at, _)| at).collect()
+    }
+
     /// A document, or why a person must look at it.
     fn read(
         &self,

@@ -12,11 +12,11 @@
 use super::account::{self, Bucket};
 use super::desk::Desk;
 use super::error::JournalError;
-use super::filing::{self, COVERED, RELEASED};
+use super::filing::{self, COVERED, RELEASED, SENT};
 use super::instances;
 use super::reader::Reader;
 use super::seal::{Place, Seal};
-use super::types::{EntryId, Filed, FiledReport, HoldId, Latest, Lookup, StudyId};
+use super::types::{EntryId, Filed, FiledReport, HoldId, Latest, Lookup, ReportId, StudyId};
 use crate::clinical::PerformedStep;
 use rusqlite::{OptionalExtension, Row};
 use serde::{Deserialize, Serialize};
@@ -332,6 +332,20 @@ impl Reader {
                 "SELECT EXISTS (SELECT 1 FROM report r JOIN dispatch d ON d.report = r.id WHERE r.subject = ?1)",
             )?
             .query_row([self.subject(subject_key)], |r| r.get(0))?)
+    }
+
+    /// True when any message of this report went out, or is on the way.
+    pub fn was_dispatched(&self, report: ReportId) -> Result<bool, JournalError> {
+        let mut statement = self.conn.prepare_cached("SELECT EXISTS (SELECT 1 FROM dispatch WHERE report = ?1)")?;
+        Ok(statement.query_row([report], |r| r.get(0))?)
+    }
+
+    /// Which results of a report were held and never sent.
+    pub fn unsent_of(&self, report: ReportId) -> Result<Vec<u32>, JournalError> {
+        let mut statement =
+            self.conn.prepare_cached("SELECT observation FROM hold WHERE report = ?1 AND state <> ?2")?;
+        let rows = statement.query_map((report, SENT), |r| r.get(0))?;
+        Ok(rows.collect::<Result<_, _>>()?)
     }
 
     /// What is held of this study or document.

@@ -23,6 +23,9 @@ const NAMESPACE_URL: [u8; 16] =
 /// Hexadecimal digits of a derived filler order number: 80 bits, and EI is at most 22 characters up to HL7 2.5.1.
 const FILLER_CHARS: usize = 20;
 
+/// Characters that tell a result from others of the same code in OBX-4, which has 20 up to HL7 2.6: 40 bits.
+pub(super) const SUB_ID_CHARS: usize = 8;
+
 /// Names for one report.
 pub(super) struct Identity {
     /// URI of this gateway; what it names stands below it.
@@ -119,7 +122,7 @@ impl Identity {
         self.uuid("report", &[&self.link], &[&self.subject, &self.order, &members])
     }
 
-    /// A thing that DICOM names by its UIDs, such as a number of a structured report by that and its place in the tree.
+    /// A thing that DICOM names by its UIDs, such as a number of a structured report by that and what it is a number of.
     pub fn imaging(&self, kind: &str, names: &[&str]) -> String {
         self.uuid(kind, names, &[])
     }
@@ -127,6 +130,12 @@ impl Identity {
     /// OBR-3 of a study nobody gave a number.
     pub fn study_filler(&self, study_instance_uid: &str) -> String {
         hex(&self.sha1("study", &[study_instance_uid], &[])).to_ascii_uppercase().chars().take(FILLER_CHARS).collect()
+    }
+
+    /// The same in a few characters, where there is room for no more.
+    pub fn imaging_sub_id(&self, names: &[&str]) -> String {
+        let bytes = self.sha1("sub-id", names, &[]);
+        bytes.iter().take(SUB_ID_CHARS).map(|byte| char::from(ALPHABET[usize::from(byte & 31)])).collect()
     }
 
     /// What belongs to one message.

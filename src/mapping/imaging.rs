@@ -11,7 +11,7 @@
 use super::fhir::imaging as fhir;
 use super::hl7::imaging as hl7;
 use super::{Format, Identity, MESSAGE_ID_CHARS_MAX, MapError, Origin, Parcel, Target};
-use crate::clinical::imaging::{ImagingRequest, Instance, Measurement, MeasurementReport, Series, Study};
+use crate::clinical::imaging::{Charted, ImagingRequest, Instance, Measurement, MeasurementReport, Series, Study};
 use crate::clinical::{Coding, Instrument, Order, Patient, Phi, Report, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -105,26 +105,37 @@ pub fn study(
 }
 
 /// Some measurements of a report, named by their index: those without doubts now, others when they are released.
-/// Raw values among them go out only where the profile wants them.
+/// Raw values among them go out only where the profile wants them. What is in the chart and the report has no more is
+/// taken back.
 pub fn measurements(
     facts: &StudyFacts,
     report: &MeasurementReport,
     part: &[usize],
+    charted: &Charted,
     target: &Target,
     profile: &ImagingProfile,
     origin: &Origin,
 ) -> Result<Vec<u8>, MapError> {
-    let wanted = |m: &&Measurement| profile.raw_values || !m.is_raw;
-    let part: Vec<&Measurement> = part.iter().filter_map(|at| report.measurements.get(*at)).filter(wanted).collect();
-    if part.is_empty() {
+    let wanted = |m: &Measurement| profile.raw_values || !m.is_raw;
+    let names = report.names();
+    let part: Vec<Named> = part
+        .iter()
+        .filter_map(|at| Some(Named { name: names.get(*at)?, measurement: report.measurements.get(*at)? }))
+        .filter(|named| wanted(named.measurement))
+        .collect();
+    let gone = charted.gone(report).into_iter().filter(|(_, m)| wanted(m));
+    let gone: Vec<Named> = gone.map(|(name, measurement)| Named { name, measurement }).collect();
+    if part.is_empty() && gone.is_empty() {
         return Err(MapError::Empty);
     }
-    if let Some(at) = part.iter().position(|m| m.code.code.is_empty() && m.code.text.is_empty()) {
+    if let Some(at) = part.iter().position(|m| m.measurement.code.code.is_empty() && m.measurement.code.text.is_empty())
+    {
         return Err(MapError::NoCode(at + 1));
     }
+    let numbers = Numbers { report, names: &names, part, gone, charted };
     send(facts, target, profile, origin, |sending| match target.format {
-        Format::Hl7V2(version) => hl7::measurements(sending, report, &part, version),
-        Format::FhirTransaction | Format::FhirWrites => fhir::measurements(sending, report, &part),
+        Format::Hl7V2(version) => hl7::measurements(sending, &numbers, version),
+        Format::FhirTransaction | Format::FhirWrites => fhir::measurements(sending, &numbers),
     })
 }
 
@@ -160,6 +171,26 @@ pub fn order_status(
     }
     send(facts, target, &ImagingProfile::default(), origin, |sending| hl7::order_status(sending, status, version))
         .map(Some)
+}
+
+/// A number with its name ([`MeasurementReport::names`]).
+#[derive(Clone, Copy)]
+pub(super) struct Named<'a> {
+    pub name: &'a str,
+    pub measurement: &'a Measurement,
+}
+
+/// What is said of the numbers of a report.
+pub(super) struct Numbers<'a> {
+    pub report: &'a MeasurementReport,
+    /// The names of all its numbers.
+    pub names: &'a [String],
+    /// Those that go out.
+    pub part: Vec<Named<'a>>,
+    /// Those in the chart that are taken back.
+    pub gone: Vec<Named<'a>>,
+    /// Everything that was in the chart.
+    pub charted: &'a Charted,
 }
 
 /// Everything one message about a study is made from.

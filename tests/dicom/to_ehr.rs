@@ -141,13 +141,19 @@ async fn charted_is(ehr: &Ehr, count: usize) {
     assert_eq!((charted(ehr, "Mllp").len(), charted(ehr, "Fhir").len()), (count, count));
 }
 
-/// OBX-3.1, OBX-4, OBX-5, OBX-6.1 and OBX-11 of every OBX.
+/// OBX-3.1, the readable part of OBX-4, OBX-5, OBX-6.1 and OBX-11 of every OBX.
 fn results(message: &str) -> Vec<[String; 5]> {
     let obx = message.split('\r').filter(|segment| segment.starts_with("OBX|"));
     let first = |field: &str| field.split('^').next().unwrap_or_default().to_owned();
     obx.map(|segment| {
         let fields: Vec<&str> = segment.split('|').collect();
-        [first(fields[3]), fields[4].into(), fields[5].into(), first(fields[6]), fields[11].into()]
+        [
+            first(fields[3]),
+            fields[4].split('.').next().unwrap().to_owned(),
+            fields[5].into(),
+            first(fields[6]),
+            fields[11].into(),
+        ]
     })
     .collect()
 }

@@ -42,13 +42,16 @@ pub struct MeasurementReport {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Measurement {
-    /// Its place in the tree, from `1` (PS3.3 C.17.3.2.5): stable for the document.
+    /// Its place in the tree, from `1` (PS3.3 C.17.3.2.5); in a corrected report it may be that of another.
     pub path: String,
     /// The place of the container it stands in.
     pub group: String,
     /// What that container is called.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group_name: Option<Coding>,
+    /// What the containers around that one are called, from the outermost; its root names the report and is none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sections: Vec<Coding>,
     /// What was measured.
     pub code: Coding,
     /// Decimal text as it was written (DS); empty when there is none.

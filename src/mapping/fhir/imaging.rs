@@ -3,24 +3,29 @@
 //! | resource | found again by |
 //! |---|---|
 //! | ImagingStudy | `urn:dicom:uid`, the Study Instance UID |
-//! | Observation | our name, from the UID of the first report of its line and the number's place in the tree |
-//! | Observation, panel of a group | the same, of the container |
+//! | Observation | our name, from the UID of the first report of its line and what it is a number of |
+//! | Observation, panel of a group | the same, from the numbers in it |
 //! | DiagnosticReport, DocumentReference | `urn:dicom:uid`, the SOP Instance UID of the first document of its line |
 //! | Endpoint | our name, from the address |
 
-use super::super::imaging::{Document, Sending, accession};
+use super::super::imaging::{Document, Named, Numbers, Sending, accession};
 use super::resource::*;
 use super::value::UCUM;
 use super::{
     Paper, bundle, coded_concept, date_time, finished, identifier, identifier_type, made, percent_encoded, some,
 };
-use crate::clinical::imaging::{Instance, Measurement, MeasurementReport, ModifierValue, Series, snomed_ct_twin};
+use crate::clinical::imaging::{
+    Instance, Measurement, MeasurementReport, ModifierValue, Panel, Series, snomed_ct_twin,
+};
 use crate::clinical::{Coding as Code, CodingSystem};
 use crate::mapping::{Format, MapError, Optional};
 use base64::Engine;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use std::collections::{HashMap, HashSet};
 
+/// Observation.status of what a corrected report has no more.
+const TAKEN_BACK: &str = "entered-in-error";
 const DICOM_UID: &str = "urn:dicom:uid";
 const URI: &str = "urn:ietf:rfc:3986";
 const DICOM: &str = "http://dicom.nema.org/resources/ontology/DCM";
@@ -82,72 +87,71 @@ pub(in crate::mapping) fn study(sending: &Sending) -> Result<Vec<u8>, MapError> 
     paper.finish(writes, target)
 }
 
-/// The numbers of a report, their groups and the report.
-pub(in crate::mapping) fn measurements(
-    sending: &Sending,
-    report: &MeasurementReport,
-    part: &[&Measurement],
-) -> Result<Vec<u8>, MapError> {
+/// The numbers of a report, their groups and the report; and what is taken back of those before.
+pub(in crate::mapping) fn measurements(sending: &Sending, numbers: &Numbers) -> Result<Vec<u8>, MapError> {
+    let Numbers { report, names, part, gone, charted } = numbers;
     let paper = paper(sending);
     let status = match sending.status(Sending::is_final(&report.completion, &report.verification)) {
         "C" => "corrected",
         "F" => "final",
         _ => "preliminary",
     };
-    let name = |path: &str| sending.parcel.identity.imaging("measurement", &[report.identity_uid(), path]);
-    let reference =
-        |path: &str, is_written| paper.imaging_reference("Observation", "observation", &name(path), is_written);
+    let key = |of: &str, name: &str| sending.parcel.identity.imaging(of, &[report.identity_uid(), name]);
+    let (number, panel) = (|name: &str| key("measurement", name), |name: &str| key("panel", name));
+    let reference = |key: String, is_written| paper.imaging_reference("Observation", "observation", &key, is_written);
     let mut writes = Vec::new();
     if paper.has(Optional::Device) {
         writes.push(paper.put("Device", sending.parcel.identity.device(), &paper.device())?);
     }
-    for measurement in part {
-        let observation = paper.measurement(sending, report, measurement, status)?;
-        writes.push(paper.put("Observation", name(&measurement.path), &observation)?);
+    for Named { name, measurement } in part {
+        let observation = paper.measurement(sending, report, measurement, number(name), status)?;
+        writes.push(paper.put("Observation", number(name), &observation)?);
     }
     // A part that goes out later replaces panels and report: they always list all there is.
-    let listed: Vec<&Measurement> =
-        report.measurements.iter().filter(|m| sending.profile.raw_values || !m.is_raw).collect();
-    let is_written = |of: &dyn Fn(&Measurement) -> bool| part.iter().any(|m| of(m));
+    let listed: Vec<Named> = names
+        .iter()
+        .zip(&report.measurements)
+        .filter(|(_, m)| sending.profile.raw_values || !m.is_raw)
+        .map(|(name, measurement)| Named { name, measurement })
+        .collect();
+    let panels = report.panels(names);
+    let mut open: HashMap<&str, &Panel> = panels.iter().map(|panel| (panel.group, panel)).collect();
+    let written: HashSet<&str> = part.iter().map(|n| n.name).collect();
+    let written_groups: HashSet<&str> = part.iter().map(|n| n.measurement.group.as_str()).collect();
+    let is_panel: HashSet<&str> = panels.iter().map(|panel| panel.group).collect();
     let mut results = Vec::new();
-    let mut groups: Vec<&str> = Vec::new();
-    for first in &listed {
-        // Every group but the root of the report is a panel, in the order of the tree.
-        let Some(group_name) = first.group_name.as_ref().filter(|_| first.group != "1") else {
-            results.push(reference(&first.path, is_written(&|m| m.path == first.path)));
-            continue;
-        };
-        if groups.contains(&first.group.as_str()) {
+    for Named { name, measurement } in &listed {
+        let group = measurement.group.as_str();
+        if !is_panel.contains(group) {
+            results.push(reference(number(name), written.contains(name)));
             continue;
         }
-        groups.push(&first.group);
-        let is_sent = is_written(&|m| m.group == first.group);
-        results.push(reference(&first.group, is_sent));
+        let Some(first) = open.remove(group) else { continue };
+        let is_sent = written_groups.contains(group);
+        results.push(reference(panel(&first.name), is_sent));
         if !is_sent {
             continue;
         }
-        let members: Vec<&&Measurement> = listed.iter().filter(|m| m.group == first.group).collect();
+        let members: Vec<&Named> = listed.iter().filter(|m| m.measurement.group == group).collect();
         let shared = |of: fn(&Measurement) -> &Option<Code>| {
-            let all_same = members.iter().all(|m| of(m) == of(first));
-            of(first).as_ref().filter(|_| all_same)
+            let all_same = members.iter().all(|m| of(m.measurement) == of(measurement));
+            of(measurement).as_ref().filter(|_| all_same)
         };
-        let panel = Observation {
-            resource_type: "Observation",
-            identifier: vec![identifier(paper.system("observation"), &name(&first.group))],
-            based_on: paper.based_on(),
-            status,
-            category: vec![category()],
-            code: paper.imaging_concept(group_name).unwrap_or_default(),
-            subject: paper.subject(),
-            effective_date_time: date_time(sending.effective(report, None).as_ref(), "effectiveDateTime")?,
-            issued: made(&sending.parcel),
+        let observation = Observation {
             body_site: shared(|m| &m.site).and_then(|site| paper.body_site(site, shared(|m| &m.laterality))),
-            device: paper.device_reference(),
-            has_member: members.iter().map(|m| reference(&m.path, is_written(&|p| p.path == m.path))).collect(),
-            derived_from: vec![paper.study_reference(sending)],
-            ..Observation::default()
+            has_member: members.iter().map(|m| reference(number(m.name), written.contains(m.name))).collect(),
+            ..paper.imaging_observation(sending, report, first.called, panel(&first.name), status)?
         };
-        writes.push(paper.put("Observation", name(&first.group), &panel)?);
+        writes.push(paper.put("Observation", panel(&first.name), &observation)?);
+    }
+    for Named { name, measurement } in gone {
+        let observation = paper.measurement(sending, report, measurement, number(name), TAKEN_BACK)?;
+        writes.push(paper.put("Observation", number(name), &observation)?);
+    }
+    let stay: HashSet<&str> = panels.iter().map(|panel| panel.name.as_str()).collect();
+    for (name, called) in charted.panels.iter().filter(|(name, _)| !stay.contains(name.as_str())) {
+        let observation = paper.imaging_observation(sending, report, called, panel(name), TAKEN_BACK)?;
+        writes.push(paper.put("Observation", panel(name), &observation)?);
     }
     let mut target = results.clone();
     if paper.has(Optional::DiagnosticReport) {
@@ -322,15 +326,40 @@ impl Paper<'_> {
         })
     }
 
+    /// What every Observation of a report says: all there is of a panel but its members.
+    fn imaging_observation(
+        &self,
+        sending: &Sending,
+        report: &MeasurementReport,
+        code: &Code,
+        key: String,
+        status: &'static str,
+    ) -> Result<Observation, MapError> {
+        Ok(Observation {
+            resource_type: "Observation",
+            identifier: vec![identifier(self.system("observation"), &key)],
+            based_on: self.based_on(),
+            status,
+            category: vec![category()],
+            code: self.imaging_concept(code).unwrap_or_default(),
+            subject: self.subject(),
+            effective_date_time: date_time(sending.effective(report, None).as_ref(), "effectiveDateTime")?,
+            issued: made(&sending.parcel),
+            device: self.device_reference(),
+            derived_from: vec![self.study_reference(sending)],
+            ..Observation::default()
+        })
+    }
+
     fn measurement(
         &self,
         sending: &Sending,
         report: &MeasurementReport,
         m: &Measurement,
+        key: String,
         status: &'static str,
     ) -> Result<Observation, MapError> {
         let value = quantity(m);
-        let key = sending.parcel.identity.imaging("measurement", &[report.identity_uid(), &m.path]);
         let images = m.images.iter().map(|uid| Reference {
             kind: Some("Media"),
             identifier: Some(dicom_uid(uid)),
@@ -362,23 +391,14 @@ impl Paper<'_> {
             say(modifier.name.clone(), value);
         }
         Ok(Observation {
-            resource_type: "Observation",
-            identifier: vec![identifier(self.system("observation"), &key)],
-            based_on: self.based_on(),
-            status,
-            category: vec![category()],
-            code: self.imaging_concept(&m.code).unwrap_or_default(),
-            subject: self.subject(),
             effective_date_time: date_time(sending.effective(report, Some(m)).as_ref(), "effectiveDateTime")?,
-            issued: made(&sending.parcel),
             data_absent_reason: value.is_none().then(|| self.absent(m)),
             value,
             body_site: m.site.as_ref().and_then(|site| self.body_site(site, m.laterality.as_ref())),
             method: m.method.as_ref().and_then(|c| self.imaging_concept(c)),
-            device: self.device_reference(),
             derived_from: std::iter::once(self.study_reference(sending)).chain(images).collect(),
             component,
-            ..Observation::default()
+            ..self.imaging_observation(sending, report, &m.code, key, status)?
         })
     }
 

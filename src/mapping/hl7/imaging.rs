@@ -3,19 +3,19 @@
 //! | | |
 //! |---|---|
 //! | OBX-3 | the code as the report has it, `18043-0^...^LN` |
-//! | OBX-4 | site, side and fetus of a measurement, `T-45100-L`; the same code of two vessels differs in it |
-//! | OBX-11 | F for a verified report, C for one that corrects what was sent, else P |
+//! | OBX-4 | site, side and fetus of a measurement, and what tells it from every other: `T-45100-L.7Q2MKC8D` |
+//! | OBX-11 | F for a verified report, C for one that corrects what was sent, else P; D for what it has no more |
 //! | OBX-17 | measurement method; OBX-20 from 2.8 on: the site |
 //! | NTE | everything else said about the number, in words |
 
-use super::super::imaging::{Document, ImagingOrderStatus, Sending, accession};
+use super::super::identity::SUB_ID_CHARS;
+use super::super::imaging::{Document, ImagingOrderStatus, Named, Numbers, Sending, accession};
 use super::segment::{Message, Segment};
 use super::{Hl7Version, MapError, comments, made, msh, obr, obx, pid, time};
 use crate::clinical::imaging::{Measurement, MeasurementReport, ModifierValue};
 use crate::clinical::{Coding, CodingSystem, Decimal, Observation, Value};
 use crate::mapping::Outgoing;
 use base64::Engine;
-use std::collections::HashMap;
 
 /// OBX-4 is ST(20) up to HL7 2.6.
 const SUB_ID_CHARS_MAX: usize = 20;
@@ -46,46 +46,52 @@ pub fn study(sending: &Sending, version: Hl7Version) -> Result<Vec<u8>, MapError
     message.encode(sending.parcel.target.charset)
 }
 
-/// Measurements, an OBX each.
-pub fn measurements(
-    sending: &Sending,
-    report: &MeasurementReport,
-    part: &[&Measurement],
-    version: Hl7Version,
-) -> Result<Vec<u8>, MapError> {
-    let is_final = Sending::is_final(&report.completion, &report.verification);
-    let mut message = head(sending, version, Some(&report.title), sending.status(is_final));
-    // Numbered over the whole report, so that a part sent later takes no other's place.
-    let sub_ids = sub_ids(&report.measurements);
-    for (at, measurement) in part.iter().enumerate() {
-        let value = match Decimal::parse(&measurement.value) {
-            _ if measurement.value.is_empty() => Value::Absent,
-            Some(number) => Value::Number(number),
-            None => Value::Text(measurement.value.clone()),
-        };
-        let unit = measurement.unit.clone().unwrap_or_default();
-        let status = if value == Value::Absent { "X" } else { sending.status(is_final) };
-        let observation = Observation {
-            code: Some(measurement.code.clone()),
-            value,
-            unit: if unit.text.is_empty() { unit.code } else { unit.text },
-            ucum: measurement.ucum.clone(),
-            status: status.into(),
-            completed: sending.effective(report, Some(measurement)),
-            ..Observation::default()
-        };
-        let sub_id = sub_ids.get(measurement.path.as_str()).map_or("", String::as_str);
-        let mut segment = segment(sending, version, at + 1, &observation, sub_id);
-        if let Some(method) = &measurement.method {
-            segment = segment.written(17, super::coded(method));
-        }
-        if let Some(site) = measurement.site.as_ref().filter(|_| version >= Hl7Version::V28) {
-            segment = segment.written(20, super::coded(site));
-        }
-        message.push(segment);
-        comments(&mut message, &[words(measurement)]);
+/// Measurements, an OBX each; then those that are taken back.
+pub fn measurements(sending: &Sending, numbers: &Numbers, version: Hl7Version) -> Result<Vec<u8>, MapError> {
+    let report = numbers.report;
+    let status = sending.status(Sending::is_final(&report.completion, &report.verification));
+    let mut message = head(sending, version, Some(&report.title), status);
+    let part = numbers.part.iter().map(|n| (*n, if n.measurement.value.is_empty() { "X" } else { status }));
+    let gone = numbers.gone.iter().map(|n| (*n, "D"));
+    for (at, (number, status)) in part.chain(gone).enumerate() {
+        message.push(result(sending, version, report, number, (at + 1, status)));
+        comments(&mut message, &[words(number.measurement)]);
     }
     message.encode(sending.parcel.target.charset)
+}
+
+fn result(
+    sending: &Sending,
+    version: Hl7Version,
+    report: &MeasurementReport,
+    number: Named,
+    (at, status): (usize, &str),
+) -> Segment {
+    let measurement = number.measurement;
+    let value = match Decimal::parse(&measurement.value) {
+        _ if measurement.value.is_empty() => Value::Absent,
+        Some(number) => Value::Number(number),
+        None => Value::Text(measurement.value.clone()),
+    };
+    let unit = measurement.unit.clone().unwrap_or_default();
+    let observation = Observation {
+        code: Some(measurement.code.clone()),
+        value,
+        unit: if unit.text.is_empty() { unit.code } else { unit.text },
+        ucum: measurement.ucum.clone(),
+        status: status.into(),
+        completed: sending.effective(report, Some(measurement)),
+        ..Observation::default()
+    };
+    let sub_id = sub_id(sending, report, number);
+    let mut segment = segment(sending, version, at, &observation, &sub_id);
+    if let Some(method) = &measurement.method {
+        segment = segment.written(17, super::coded(method));
+    }
+    if let Some(site) = measurement.site.as_ref().filter(|_| version >= Hl7Version::V28) {
+        segment = segment.written(20, super::coded(site));
+    }
+    segment
 }
 
 /// A document as OBX ED.
@@ -186,30 +192,18 @@ fn segment(sending: &Sending, version: Hl7Version, at: usize, of: &Observation, 
     obx(&sending.parcel, version, at, &outgoing).text(4, sub_id)
 }
 
-/// OBX-4 of every measurement, by its path: site, side and fetus, and a count where these and the code are the same.
-fn sub_ids(measurements: &[Measurement]) -> HashMap<&str, String> {
-    let mut counts: HashMap<(&str, String), usize> = HashMap::new();
-    let mut ids = HashMap::new();
-    // Raw values come last, so that whether a site takes them moves no other.
-    let (raw, results): (Vec<&Measurement>, Vec<&Measurement>) = measurements.iter().partition(|m| m.is_raw);
-    for measurement in results.into_iter().chain(raw) {
-        let code = |coding: &Option<Coding>| coding.as_ref().map(|c| c.code.clone()).unwrap_or_default();
-        let side = side(&code(&measurement.laterality)).to_string();
-        let fetus = Some(&measurement.fetus).filter(|f| !f.is_empty()).map(|f| format!("F{f}")).unwrap_or_default();
-        let parts: Vec<String> = [code(&measurement.site), side, fetus].into_iter().filter(|p| !p.is_empty()).collect();
-        let place = parts.join("-");
-        // Room for the count; what does not fit is told apart by the count alone.
-        let place = if place.chars().count() > SUB_ID_CHARS_MAX - 4 { String::new() } else { place };
-        let count = counts.entry((&measurement.code.code, place.clone())).or_default();
-        *count += 1;
-        let id = match (place.is_empty(), *count) {
-            (true, n) => n.to_string(),
-            (false, 1) => place,
-            (false, n) => format!("{place}.{n}"),
-        };
-        ids.insert(measurement.path.as_str(), id);
-    }
-    ids
+/// OBX-4: site, side and fetus for people where there is room, and then what tells this number from every other, in a
+/// corrected report as well.
+fn sub_id(sending: &Sending, report: &MeasurementReport, number: Named) -> String {
+    let Named { name, measurement } = number;
+    let code = |coding: &Option<Coding>| coding.as_ref().map(|c| c.code.clone()).unwrap_or_default();
+    let side = side(&code(&measurement.laterality)).to_string();
+    let fetus = Some(&measurement.fetus).filter(|f| !f.is_empty()).map(|f| format!("F{f}")).unwrap_or_default();
+    let parts: Vec<String> = [code(&measurement.site), side, fetus].into_iter().filter(|p| !p.is_empty()).collect();
+    let place = parts.join("-");
+    let own = sending.parcel.identity.imaging_sub_id(&[report.identity_uid(), name]);
+    let has_room = !place.is_empty() && place.chars().count() < SUB_ID_CHARS_MAX - SUB_ID_CHARS;
+    if has_room { format!("{place}.{own}") } else { own }
 }
 
 /// Sides in SNOMED RT and CT; another code stands for itself.

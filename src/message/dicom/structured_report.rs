@@ -96,6 +96,8 @@ pub fn predecessors(set: &DataSet) -> Vec<String> {
 /// A container: first what it says of all that is in it, then what is in it.
 fn container(set: &DataSet, mut context: Context, found: &mut Vec<Measurement>) {
     let items = set.items(tags::CONTENT_SEQUENCE);
+    let around = context.said.group_name.take().filter(|_| context.said.group != "1");
+    context.said.sections.extend(around);
     context.said.group = context.said.path.clone();
     context.said.group_name = first_coding(set, tags::CONCEPT_NAME_CODE_SEQUENCE);
     if let Some(name) = context.said.group_name.clone().filter(|name| is_anatomy(name, context.is_vascular)) {

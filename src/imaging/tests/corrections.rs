@@ -1,0 +1,178 @@
+//! Documents that take the place of others: what the chart had of those and these have no more is taken back.
+
+use super::*;
+
+/// Measured in percent, with where it was measured.
+fn at_site(name: [&str; 3], value: &str, site: [&str; 3]) -> DataSet {
+    let (mut number, mut modifier) = (num(name, value), DataSet::default());
+    modifier.put_text(tags::RELATIONSHIP_TYPE, VR::CS, "HAS CONCEPT MOD");
+    modifier.put_text(tags::VALUE_TYPE, VR::CS, "CODE");
+    modifier.put_items(tags::CONCEPT_NAME_CODE_SEQUENCE, vec![code(["363698007", "SCT", "Finding Site"])]);
+    modifier.put_items(tags::CONCEPT_CODE_SEQUENCE, vec![code(site)]);
+    number.put_items(tags::CONTENT_SEQUENCE, vec![modifier]);
+    number
+}
+
+fn stenosis(value: &str, site: [&str; 3]) -> DataSet {
+    at_site(["408714007", "SCT", "Stenosis"], value, site)
+}
+
+fn fraction(value: &str) -> DataSet {
+    num(["18043-0", "LN", "Left Ventricular Ejection Fraction"], value)
+}
+
+fn mass(value: &str) -> DataSet {
+    num(["18087-7", "LN", "Left Ventricular Mass"], value)
+}
+
+const AORTA: [&str; 3] = ["15825003", "SCT", "Aorta"];
+const CAROTID: [&str; 3] = ["69105007", "SCT", "Carotid artery"];
+
+/// A report with these numbers, in a group of their own.
+fn report(number: &str, numbers: Vec<DataSet>, replaces: Option<&str>) -> Made {
+    let mut made = Made::report(number, "1", replaces);
+    let mut group = DataSet::default();
+    group.put_text(tags::RELATIONSHIP_TYPE, VR::CS, "CONTAINS");
+    group.put_text(tags::VALUE_TYPE, VR::CS, "CONTAINER");
+    group.put_items(tags::CONCEPT_NAME_CODE_SEQUENCE, vec![code(["125007", "DCM", "Measurement Group"])]);
+    group.put_items(tags::CONTENT_SEQUENCE, numbers);
+    made.set.put_items(tags::CONTENT_SEQUENCE, vec![group]);
+    made
+}
+
+/// OBX-3.1 with OBX-4, OBX-5 and OBX-11 of a message.
+fn results(message: &str) -> Vec<(String, String, String)> {
+    let obx = message.split('\r').filter(|segment| segment.starts_with("OBX|"));
+    obx.map(|segment| {
+        let fields: Vec<&str> = segment.split('|').collect();
+        let place = format!("{} {}", fields[3].split('^').next().unwrap(), fields[4]);
+        (place, fields[5].to_string(), fields[11].to_string())
+    })
+    .collect()
+}
+
+/// Values and status of a message.
+fn said(message: &str) -> Vec<(String, String)> {
+    results(message).into_iter().map(|(_, value, status)| (value, status)).collect()
+}
+
+fn is(said: &[(String, String)], expected: &[(&str, &str)]) {
+    let expected: Vec<(String, String)> = expected.iter().map(|(v, s)| (v.to_string(), s.to_string())).collect();
+    assert_eq!(said, expected);
+}
+
+impl Bench {
+    /// What went out of structured reports since it was last asked.
+    fn numbers(&self, destination: &str) -> Vec<String> {
+        let is_study = |body: &String| body.contains("|113014^") || body.contains(r#""resourceType":"ImagingStudy""#);
+        self.told(destination).into_iter().filter(|body| !is_study(body)).collect()
+    }
+
+    /// Stores a report, lets a day go by and gives the one message about it.
+    #[track_caller]
+    fn reported(&self, made: Made) -> String {
+        self.store(&[made]);
+        self.settle();
+        let mut numbers = self.numbers("ehr");
+        assert_eq!(numbers.len(), 1, "{numbers:?}");
+        numbers.remove(0)
+    }
+}
+
+/// What a chart holds that keeps a resource by the address it is put to: value and status of every Observation.
+fn chart(bodies: &[String]) -> std::collections::BTreeMap<String, (String, String, String)> {
+    let mut chart = std::collections::BTreeMap::new();
+    for body in bodies {
+        for entry in json(body)["entry"].as_array().unwrap() {
+            let resource = &entry["resource"];
+            if resource["resourceType"] == "Observation" {
+                let site = resource["bodySite"]["text"].as_str().unwrap_or_default().to_string();
+                let value = resource["valueQuantity"]["value"].to_string();
+                let status = resource["status"].as_str().unwrap().to_string();
+                chart.insert(entry["request"]["url"].as_str().unwrap().to_string(), (site, value, status));
+            }
+        }
+    }
+    chart
+}
+
+#[test]
+fn i13_a_number_that_a_corrected_report_has_no_more_is_taken_back() {
+    for replaces in [None, Some("1")] {
+        let destinations =
+            [delivery::Config::new("ehr", Protocol::Mllp), delivery::Config::new("chart", Protocol::Fhir)];
+        let bench = Bench::with(&destinations, Config::default());
+        // The same object with other content, or another that names it.
+        let second = if replaces.is_some() { "2" } else { "1" };
+        let before = results(&bench.reported(report("1", vec![mass("12"), fraction("58.30")], None)));
+        let after = results(&bench.reported(report(second, vec![fraction("61.00")], replaces)));
+        let [(fraction_at, value, status), (mass_at, gone, deleted)] = after.try_into().unwrap();
+        assert_eq!([&value, &status, &gone, &deleted], ["61.00", "C", "12", "D"]);
+        assert_eq!((&mass_at, &fraction_at), (&before[0].0, &before[1].0), "each in the place it had");
+        let observations = chart(&bench.numbers("chart"));
+        let mut status: Vec<(&str, &str)> =
+            observations.values().map(|(_, value, status)| (value.as_str(), status.as_str())).collect();
+        status.sort();
+        let panel = [("null", "corrected"), ("null", "entered-in-error")];
+        assert_eq!(status, [[("12", "entered-in-error"), ("61.00", "corrected")], panel].concat());
+        assert!(bench.settle() == 0 && bench.numbers("ehr").is_empty());
+        bench.account();
+    }
+}
+
+#[test]
+fn i13_a_neighbour_never_moves_into_the_place_of_a_number_that_is_gone() {
+    let destinations = [delivery::Config::new("ehr", Protocol::Mllp), delivery::Config::new("chart", Protocol::Fhir)];
+    let bench = Bench::with(&destinations, Config::default());
+    let before = results(&bench.reported(report("1", vec![stenosis("70", AORTA), stenosis("20", CAROTID)], None)));
+    let charted = chart(&bench.numbers("chart"));
+    assert_eq!(charted.len(), 3, "two numbers and their panel");
+    let after = results(&bench.reported(report("2", vec![stenosis("20", CAROTID)], Some("1"))));
+    let corrected = chart(&bench.numbers("chart"));
+    assert_eq!(after[0], (before[1].0.clone(), "20".into(), "C".into()));
+    assert_eq!(after[1], (before[0].0.clone(), "70".into(), "D".into()));
+    for (url, (site, value, status)) in charted.iter().filter(|(_, (_, value, _))| value != "null") {
+        let now = if site == "Aorta" { "entered-in-error" } else { "corrected" };
+        assert_eq!(status, "final");
+        assert_eq!(corrected[url], (site.clone(), value.clone(), now.to_string()));
+    }
+    // The same in another order is the same.
+    let again = results(&bench.reported(report("3", vec![stenosis("30", AORTA), stenosis("20", CAROTID)], Some("2"))));
+    assert_eq!(again.iter().map(|(place, ..)| place).collect::<Vec<_>>(), [&before[0].0, &before[1].0]);
+    let turned = results(&bench.reported(report("4", vec![stenosis("20", CAROTID), stenosis("30", AORTA)], Some("3"))));
+    assert_eq!(turned.iter().map(|(place, ..)| place).collect::<Vec<_>>(), [&before[1].0, &before[0].0]);
+}
+
+#[test]
+fn i13_what_a_held_number_stands_for_is_taken_back_by_a_later_report() {
+    let bench = Bench::new();
+    let own = |value: &str| {
+        let mut number = mass(value);
+        let mut measured = DataSet::default();
+        measured.put_text(tags::NUMERIC_VALUE, VR::DS, value);
+        measured.put_items(tags::MEASUREMENT_UNITS_CODE_SEQUENCE, vec![code(["stone", "99CART", "stone"])]);
+        number.put_items(tags::MEASURED_VALUE_SEQUENCE, vec![measured]);
+        number
+    };
+    is(&said(&bench.reported(report("1", vec![fraction("58"), mass("12")], None))), &[("58", "F"), ("12", "F")]);
+    is(&said(&bench.reported(report("2", vec![fraction("58"), own("9")], Some("1")))), &[("58", "C")]);
+    assert_eq!(bench.held(), ["unknown-unit"], "the chart has the number of the first");
+    is(&said(&bench.reported(report("3", vec![fraction("58")], Some("2")))), &[("58", "C"), ("12", "D")]);
+    is(&said(&bench.reported(report("4", vec![fraction("57")], Some("3")))), &[("57", "C")]);
+    assert!(bench.held().is_empty());
+    bench.account();
+}
+
+#[test]
+fn i13_a_report_without_any_number_takes_all_of_them_back() {
+    let bench = Bench::new();
+    bench.reported(report("1", vec![fraction("58"), mass("12")], None));
+    let gone = bench.reported(report("2", Vec::new(), Some("1")));
+    let mut gone = said(&gone);
+    gone.sort();
+    is(&gone, &[("12", "D"), ("58", "D")]);
+    bench.store(&[report("3", Vec::new(), Some("2"))]);
+    bench.settle();
+    assert!(bench.numbers("ehr").is_empty() && bench.held().is_empty());
+    bench.account();
+}

@@ -53,12 +53,20 @@ pub(super) struct Kept {
     /// What EHRs had of its line before.
     #[serde(default, skip_serializing_if = "Charted::is_empty")]
     charted: Charted,
+    /// True when any of that was final.
+    #[serde(default)]
+    after_final: bool,
+    /// True when this one is.
+    #[serde(default)]
+    is_final: bool,
 }
 
 /// What EHRs were told of the line of a document before.
 #[derive(Default)]
 struct Before {
     charted: Charted,
+    /// True when any of it was final, so that what comes now corrects it.
+    is_final: bool,
     /// Why nobody knows what that was.
     doubt: Option<Grounds>,
 }
@@ -89,9 +97,8 @@ pub(super) fn tell(desk: &Desk, journal: &Journal, reader: &Reader, known: &Know
         if before.as_ref().is_some_and(|before| before.same_content(&content_key) && !before.is_undone()) {
             continue;
         }
-        let is_correction = reader.was_told(&subject_key)?;
         let before = Before::read(desk, reader, &member.link, before.as_ref())?;
-        let draft = Draft { desk, known, member, first_uid, is_correction, before };
+        let draft = Draft { desk, known, member, first_uid, before };
         let content = desk.read(reader, &instance, first_uid)?;
         let Some(report) = draft.report(content, (subject_key, content_key))? else { continue };
         let covers = reader.held_of(&report.subject_key)?;
@@ -124,8 +131,8 @@ pub(super) fn release(
     };
     // What is released now is added to what went out of it before, when what it has no more was taken back too.
     let charted = if reader.was_dispatched(item.report)? { Charted::default() } else { kept.charted.clone() };
-    let before = Before { charted, doubt: None };
-    let draft = Draft { desk, known, member, first_uid: &kept.first_uid, is_correction: false, before };
+    let before = Before { charted, is_final: kept.after_final, doubt: None };
+    let draft = Draft { desk, known, member, first_uid: &kept.first_uid, before };
     let going: Vec<usize> = item.observations.iter().map(|&at| at as usize).collect();
     let outbox = match content {
         Ok(content) => draft.outbound(&content, &going, &released(item)).map_err(|error| uncarried(item.entry, &error)),
@@ -136,6 +143,15 @@ pub(super) fn release(
         Err(grounds) => ReleaseFiling::held_again(item, grounds),
     };
     Ok(vec![filing])
+}
+
+impl Content {
+    fn is_final(&self) -> bool {
+        match self {
+            Content::Measurements(report) => imaging::is_final(&report.completion, &report.verification),
+            Content::Pdf { object, .. } => imaging::is_final(&object.completion, &object.verification),
+        }
+    }
 }
 
 impl Before {
@@ -149,16 +165,17 @@ impl Before {
         let Ok(super::Kept::Document(kept)) = serde_json::from_slice(&json) else {
             let why = "what was told of it before cannot be read: see what the chart has and this one has no more";
             let doubt = Some(Grounds { reason: "damaged", rule: None, why: why.to_string() });
-            return Ok(Before { doubt, ..Before::default() });
+            return Ok(Before { doubt, is_final: true, ..Before::default() });
         };
         if !reader.was_dispatched(latest.report)? {
-            return Ok(Before { charted: kept.charted, doubt: None });
+            return Ok(Before { charted: kept.charted, is_final: kept.after_final, doubt: None });
         }
-        let Some(measured) = kept.measurements else { return Ok(Before::default()) };
+        let is_final = kept.after_final || kept.is_final;
+        let Some(measured) = kept.measurements else { return Ok(Before { is_final, ..Before::default() }) };
         let unsent: HashSet<usize> = reader.unsent_of(latest.report)?.into_iter().map(|at| at as usize).collect();
         let sent = desk.wanted(link, &measured);
         let sent: Vec<usize> = sent.into_iter().filter(|at| !unsent.contains(at)).collect();
-        Ok(Before { charted: kept.charted.after(&measured, &sent), doubt: None })
+        Ok(Before { charted: kept.charted.after(&measured, &sent), is_final, doubt: None })
     }
 }
 
@@ -168,7 +185,6 @@ struct Draft<'d> {
     known: &'d Known,
     member: &'d Member,
     first_uid: &'d str,
-    is_correction: bool,
     before: Before,
 }
 
@@ -221,6 +237,8 @@ impl Draft<'_> {
             first_uid: self.first_uid.to_string(),
             measurements,
             charted: self.before.charted.clone(),
+            after_final: self.before.is_final,
+            is_final: content.as_ref().is_ok_and(Content::is_final),
         })))?;
         let Ok(content) = content else { return Ok(Some(report)) };
         let outbox = match &self.before.doubt {
@@ -243,7 +261,7 @@ impl Draft<'_> {
 
     fn outbound(&self, content: &Content, going: &[usize], name: &[u8]) -> Result<Vec<NewOutbound>, MapError> {
         let (desk, member) = (self.desk, self.member);
-        self.known.with_facts(desk, self.is_correction, |facts| match content {
+        self.known.with_facts(desk, self.before.is_final, |facts| match content {
             Content::Measurements(report) => {
                 let (what, results) = (ImagingMessage::Measurements, going.len() as u32);
                 desk.outbound(what, self.known, member, name, results, |to, profile, origin| {

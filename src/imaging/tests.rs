@@ -366,7 +366,7 @@ fn a_report_that_takes_the_place_of_another_corrects_it_under_the_same_names() {
 }
 
 #[test]
-fn the_same_report_with_other_bytes_is_a_correction_too() {
+fn what_was_preliminary_becomes_final_and_only_what_was_final_is_corrected() {
     let bench = Bench::new();
     bench.store(&[Made::report("1", "58.30", None).with(tags::VERIFICATION_FLAG, VR::CS, "UNVERIFIED")]);
     bench.settle();
@@ -377,7 +377,7 @@ fn the_same_report_with_other_bytes_is_a_correction_too() {
     let told: Vec<String> = bench.told("ehr").into_iter().filter(|message| message.contains("18043-0")).collect();
     let said: Vec<(String, String)> =
         told.iter().map(|message| (field(message, "OBX", 5), field(message, "OBX", 11))).collect();
-    let expected = [("58.30", "P"), ("58.30", "C"), ("57", "C")];
+    let expected = [("58.30", "P"), ("58.30", "F"), ("57", "C")];
     assert_eq!(said, expected.map(|(value, status)| (value.to_string(), status.to_string())));
     bench.account();
 }

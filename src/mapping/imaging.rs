@@ -49,6 +49,11 @@ impl ImagingProfile {
     }
 }
 
+/// True when a document says that somebody answers for it: by (0040,A491) and (0040,A493).
+pub fn is_final(completion: &str, verification: &str) -> bool {
+    verification == "VERIFIED" && completion != "PARTIAL"
+}
+
 /// What is known of a study.
 #[derive(Debug, Clone)]
 pub struct StudyFacts<'a> {
@@ -62,7 +67,7 @@ pub struct StudyFacts<'a> {
     pub series: Vec<(&'a Series, Vec<&'a Instance>)>,
     /// Zone of the site, for objects that name no offset of their own.
     pub zone: &'a jiff::tz::TimeZone,
-    /// True when the same was told before and this takes its place.
+    /// True when the same was told before as final, and this takes its place.
     pub is_correction: bool,
 }
 
@@ -251,11 +256,6 @@ impl Sending<'_> {
             (true, false) => "F",
             (true, true) => "C",
         }
-    }
-
-    /// True when a report says that somebody answers for it.
-    pub fn is_final(completion: &str, verification: &str) -> bool {
-        verification == "VERIFIED" && completion != "PARTIAL"
     }
 }
 

@@ -176,3 +176,32 @@ fn i13_a_report_without_any_number_takes_all_of_them_back() {
     assert!(bench.numbers("ehr").is_empty() && bench.held().is_empty());
     bench.account();
 }
+
+#[test]
+fn a_held_correction_says_corrected_when_it_is_released() {
+    let bench = Bench::new();
+    let fractions = |made: Made| said(&bench.reported(made)).into_iter().take(1).collect::<Vec<_>>();
+    is(&fractions(Made::report("1", "58", None)), &[("58", "F")]);
+    bench.release();
+    is(&said(&bench.told("ehr")[0]), &[("7", "F")]);
+    is(&fractions(Made::report("2", "57", Some("1"))), &[("57", "C")]);
+    bench.release();
+    is(&said(&bench.told("ehr")[0]), &[("7", "C")]);
+    bench.account();
+}
+
+#[test]
+fn a_document_is_amended_only_when_it_was_final() {
+    let bench = Bench::with(&[delivery::Config::new("chart", Protocol::Fhir)], Config::default());
+    let told = |verification: &str, bytes: usize| {
+        let made = Made::pdf("1", bytes).with(tags::COMPLETION_FLAG, VR::CS, "COMPLETE");
+        bench.store(&[made.with(tags::VERIFICATION_FLAG, VR::CS, verification)]);
+        bench.settle();
+        let told = bench.told("chart").into_iter().find(|body| body.contains("DocumentReference\",")).unwrap();
+        let bundle = json(&told);
+        let mut entries = bundle["entry"].as_array().unwrap().iter().map(|entry| &entry["resource"]);
+        entries.find(|r| r["resourceType"] == "DocumentReference").unwrap()["docStatus"].as_str().unwrap().to_string()
+    };
+    let status = [told("UNVERIFIED", 10), told("VERIFIED", 12), told("VERIFIED", 14)];
+    assert_eq!(status, ["preliminary", "final", "amended"]);
+}

@@ -8,7 +8,7 @@
 //! | DiagnosticReport, DocumentReference | `urn:dicom:uid`, the SOP Instance UID of the first document of its line |
 //! | Endpoint | our name, from the address |
 
-use super::super::imaging::{Document, Named, Numbers, Sending, accession};
+use super::super::imaging::{Document, Named, Numbers, Sending, accession, is_final};
 use super::resource::*;
 use super::value::UCUM;
 use super::{
@@ -91,7 +91,7 @@ pub(in crate::mapping) fn study(sending: &Sending) -> Result<Vec<u8>, MapError> 
 pub(in crate::mapping) fn measurements(sending: &Sending, numbers: &Numbers) -> Result<Vec<u8>, MapError> {
     let Numbers { report, names, part, gone, charted } = numbers;
     let paper = paper(sending);
-    let status = match sending.status(Sending::is_final(&report.completion, &report.verification)) {
+    let status = match sending.status(is_final(&report.completion, &report.verification)) {
         "C" => "corrected",
         "F" => "final",
         _ => "preliminary",
@@ -189,14 +189,13 @@ pub(in crate::mapping) fn document(sending: &Sending, document: &Document) -> Re
     let instance = document.instance;
     let made_at = instance.made.timestamp(sending.facts.zone).or_else(|| sending.started());
     let key = sending.parcel.identity.imaging("document", &[document.first_uid]);
-    let is_final = Sending::is_final(&instance.completion, &instance.verification);
     let media_type = some(&instance.media_type).unwrap_or_else(|| "application/pdf".into());
     let resource = DocumentReference {
         resource_type: "DocumentReference",
         master_identifier: Identifier { system: Some(URI.into()), ..dicom_uid(&instance.sop_instance_uid) },
         identifier: line_of(&instance.sop_instance_uid, document.first_uid),
         status: "current",
-        doc_status: match sending.status(is_final) {
+        doc_status: match sending.status(is_final(&instance.completion, &instance.verification)) {
             "C" => "amended",
             "F" => "final",
             _ => "preliminary",

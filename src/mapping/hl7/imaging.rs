@@ -9,7 +9,7 @@
 //! | NTE | everything else said about the number, in words |
 
 use super::super::identity::SUB_ID_CHARS;
-use super::super::imaging::{Document, ImagingOrderStatus, Named, Numbers, Sending, accession};
+use super::super::imaging::{Document, ImagingOrderStatus, Named, Numbers, Sending, accession, is_final};
 use super::segment::{Message, Segment};
 use super::{Hl7Version, MapError, comments, made, msh, obr, obx, pid, time};
 use crate::clinical::imaging::{Measurement, MeasurementReport, ModifierValue};
@@ -49,7 +49,7 @@ pub fn study(sending: &Sending, version: Hl7Version) -> Result<Vec<u8>, MapError
 /// Measurements, an OBX each; then those that are taken back.
 pub fn measurements(sending: &Sending, numbers: &Numbers, version: Hl7Version) -> Result<Vec<u8>, MapError> {
     let report = numbers.report;
-    let status = sending.status(Sending::is_final(&report.completion, &report.verification));
+    let status = sending.status(is_final(&report.completion, &report.verification));
     let mut message = head(sending, version, Some(&report.title), status);
     let part = numbers.part.iter().map(|n| (*n, if n.measurement.value.is_empty() { "X" } else { status }));
     let gone = numbers.gone.iter().map(|n| (*n, "D"));
@@ -97,18 +97,18 @@ fn result(
 /// A document as OBX ED.
 pub fn document(sending: &Sending, document: &Document, version: Hl7Version) -> Result<Vec<u8>, MapError> {
     let instance = document.instance;
-    let is_final = Sending::is_final(&instance.completion, &instance.verification);
+    let status = sending.status(is_final(&instance.completion, &instance.verification));
     let observation = Observation {
         code: Some(document.code.cloned().unwrap_or_else(|| Coding::loinc(IMAGING_DOCUMENT.0, IMAGING_DOCUMENT.1))),
         value: Value::Data {
             media_type: if instance.media_type.is_empty() { "application/pdf" } else { &instance.media_type }.into(),
             base64: base64::engine::general_purpose::STANDARD.encode(document.bytes),
         },
-        status: sending.status(is_final).into(),
+        status: status.into(),
         completed: instance.made.timestamp(sending.facts.zone).or_else(|| sending.started()),
         ..Observation::default()
     };
-    let mut message = head(sending, version, None, sending.status(is_final));
+    let mut message = head(sending, version, None, status);
     push(&mut message, sending, version, 1, &observation, "1");
     let title = Some(instance.title.clone()).filter(|t| !t.is_empty());
     comments(&mut message, &title.into_iter().collect::<Vec<_>>());

@@ -97,8 +97,11 @@ pub(super) fn tell(desk: &Desk, journal: &Journal, reader: &Reader, known: &Know
         if before.as_ref().is_some_and(|before| before.same_content(&content_key) && !before.is_undone()) {
             continue;
         }
+        // The same content may be told again with another status, which is another message.
+        let number = before.as_ref().map_or(0, |before| before.report.0);
+        let name = [content_key.as_slice(), &number.to_be_bytes()].concat();
         let before = Before::read(desk, reader, &member.link, before.as_ref())?;
-        let draft = Draft { desk, known, member, first_uid, before };
+        let draft = Draft { desk, known, member, first_uid, name, before };
         let content = desk.read(reader, &instance, first_uid)?;
         let Some(report) = draft.report(content, (subject_key, content_key))? else { continue };
         let covers = reader.held_of(&report.subject_key)?;
@@ -132,10 +135,10 @@ pub(super) fn release(
     // What is released now is added to what went out of it before, when what it has no more was taken back too.
     let charted = if reader.was_dispatched(item.report)? { Charted::default() } else { kept.charted.clone() };
     let before = Before { charted, is_final: kept.after_final, doubt: None };
-    let draft = Draft { desk, known, member, first_uid: &kept.first_uid, before };
+    let draft = Draft { desk, known, member, first_uid: &kept.first_uid, name: released(item), before };
     let going: Vec<usize> = item.observations.iter().map(|&at| at as usize).collect();
     let outbox = match content {
-        Ok(content) => draft.outbound(&content, &going, &released(item)).map_err(|error| uncarried(item.entry, &error)),
+        Ok(content) => draft.outbound(&content, &going).map_err(|error| uncarried(item.entry, &error)),
         Err(grounds) => Err(grounds),
     };
     let filing = match outbox {
@@ -185,6 +188,8 @@ struct Draft<'d> {
     known: &'d Known,
     member: &'d Member,
     first_uid: &'d str,
+    /// Tells its messages from all others about the study.
+    name: Vec<u8>,
     before: Before,
 }
 
@@ -243,9 +248,7 @@ impl Draft<'_> {
         let Ok(content) = content else { return Ok(Some(report)) };
         let outbox = match &self.before.doubt {
             Some(grounds) => Err(grounds.clone()),
-            None => self
-                .outbound(&content, &going, &report.content_key)
-                .map_err(|error| uncarried(self.member.entry, &error)),
+            None => self.outbound(&content, &going).map_err(|error| uncarried(self.member.entry, &error)),
         };
         match outbox {
             Ok(outbox) => report.outbox = outbox,
@@ -259,8 +262,8 @@ impl Draft<'_> {
         Ok(Some(report))
     }
 
-    fn outbound(&self, content: &Content, going: &[usize], name: &[u8]) -> Result<Vec<NewOutbound>, MapError> {
-        let (desk, member) = (self.desk, self.member);
+    fn outbound(&self, content: &Content, going: &[usize]) -> Result<Vec<NewOutbound>, MapError> {
+        let (desk, member, name) = (self.desk, self.member, self.name.as_slice());
         self.known.with_facts(desk, self.before.is_final, |facts| match content {
             Content::Measurements(report) => {
                 let (what, results) = (ImagingMessage::Measurements, going.len() as u32);

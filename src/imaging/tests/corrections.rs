@@ -205,3 +205,17 @@ fn a_document_is_amended_only_when_it_was_final() {
     let status = [told("UNVERIFIED", 10), told("VERIFIED", 12), told("VERIFIED", 14)];
     assert_eq!(status, ["preliminary", "final", "amended"]);
 }
+
+#[test]
+fn i5_the_same_content_told_again_is_another_message() {
+    let bench = Bench::new();
+    let first = bench.reported(Made::report("1", "58", None));
+    let entries: Vec<_> = bench.reader.holds(10).unwrap().iter().map(|hold| hold.entry).collect();
+    bench.journal.operate(OperatorAction::Replay { entries }).unwrap();
+    bench.store(&[]);
+    bench.settle();
+    let again = bench.numbers("ehr").remove(0);
+    is(&[said(&first), said(&again)].concat(), &[("58", "F"), ("58", "C")]);
+    assert_ne!(field(&first, "MSH", 10), field(&again, "MSH", 10), "one message id never names two contents");
+    bench.account();
+}

@@ -110,6 +110,12 @@ pub(super) fn tell(desk: &Desk, journal: &Journal, reader: &Reader, known: &Know
     Ok(())
 }
 
+/// True when any EHR hears of a document of this study.
+pub(super) fn are_heard_of(desk: &Desk, known: &Known) -> bool {
+    let mut members = known.series.iter().flat_map(|(_, members)| members);
+    members.any(|member| kind(&member.object.sop_class_uid).is_some_and(|what| desk.hear_of(what, &member.link)))
+}
+
 /// What becomes of measurements or of a document that a person released.
 pub(super) fn release(
     desk: &Desk,
@@ -117,11 +123,17 @@ pub(super) fn release(
     item: &Released,
     kept: &Kept,
 ) -> Result<Vec<ReleaseFiling>, JournalError> {
-    let known = match Known::read(reader, kept.study) {
+    let mut known = match Known::read(reader, kept.study) {
         // What else was released goes on.
         Err(JournalError::Damaged) => None,
         known => known?,
     };
+    if let Some(known) = &mut known {
+        let passed = known.passed(reader)?;
+        if let Some(held) = known.pass(desk, item, passed) {
+            return Ok(vec![held]);
+        }
+    }
     let instance = reader.instance(kept.entry)?;
     let member = known.as_ref().and_then(|known| known.member(kept.entry));
     let (Some(known), Some(member), Some(instance)) = (&known, member, instance) else {

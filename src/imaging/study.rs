@@ -84,14 +84,18 @@ fn tell(desk: &Desk, journal: &Journal, reader: &Reader, grown: Grown) -> Result
         }
         Err(error) => return Err(error),
     };
-    let doubt = known.doubt(&desk.config.hold);
-    if doubt.is_none() {
+    let doubts = known.doubts(&desk.config.hold);
+    if doubts.is_empty() {
         document::tell(desk, journal, reader, &known)?;
     }
-    let Some(newest) = known.newest().filter(|newest| desk.hear_of(ImagingMessage::Studies, &newest.link)) else {
-        return Ok(None);
-    };
+    let Some(newest) = known.newest() else { return Ok(None) };
     let (subject_key, content_key) = (known.subject_key(), known.content_key());
+    let covers = reader.held_of(&subject_key)?;
+    // Documents of a doubtful study wait with it, also where no EHR hears of the study itself.
+    let keeps_any = !doubts.is_empty() && document::are_heard_of(desk, &known) || !covers.is_empty();
+    if !keeps_any && !desk.hear_of(ImagingMessage::Studies, &newest.link) {
+        return Ok(None);
+    }
     let before = reader.last_told(&subject_key)?;
     if before.is_some_and(|before| before.same_content(&content_key) && !before.is_undone()) {
         return Ok(None);
@@ -103,7 +107,7 @@ fn tell(desk: &Desk, journal: &Journal, reader: &Reader, grown: Grown) -> Result
         lookups: known.lookups(None),
         json: kept(super::Kept::Study(Kept { study: known.number }))?,
         results: 1,
-        decisions: String::new(),
+        decisions: seen(&doubts),
         holds: Vec::new(),
         outbox: Vec::new(),
         answered: Vec::new(),
@@ -112,15 +116,14 @@ fn tell(desk: &Desk, journal: &Journal, reader: &Reader, grown: Grown) -> Result
         subject_key,
     };
     let name = [report.content_key.as_slice(), &grown.version.to_be_bytes()].concat();
-    let outcome = match doubt {
-        Some(doubt) => Err(doubted(doubt)),
+    let outcome = match doubts.first() {
+        Some(&doubt) => Err(doubted(doubt, &doubts)),
         None => known.outbound(desk, &name, is_correction).map_err(|error| uncarried(newest.entry, &error)),
     };
     match outcome {
         Ok(outbox) => report.outbox = outbox,
         Err(grounds) => report.holds = vec![NewHold { observation: 0, grounds }],
     }
-    let covers = reader.held_of(&report.subject_key)?;
     Ok(Some(Told { entry: newest.entry, report, covers }))
 }
 
@@ -142,16 +145,8 @@ pub(super) fn release(
         Err(error) => return Err(error),
     };
     let as_of = known.orders_as_of;
-    if let Some(doubt) = known.doubt(&desk.config.hold) {
-        let is_ordered = matches!(known.order, Ordered::By(_));
-        let is_nobodys = doubt == StudyDoubt::NoPatient || doubt == StudyDoubt::SeveralPatients && !is_ordered;
-        if item.rematch || is_nobodys {
-            return Ok(vec![ReleaseFiling::held_again(item, doubted(doubt)).orders_as_of(as_of)]);
-        }
-        // A person has seen that the orders do not settle it: then the study is only what its objects say.
-        if !is_ordered {
-            known.order = Ordered::Unknown { patient: None };
-        }
+    if let Some(held) = known.pass(desk, item, Vec::new()) {
+        return Ok(vec![held]);
     }
     document::tell(desk, journal, reader, &known)?;
     let is_correction = reader.was_told(&known.subject_key())?;
@@ -220,9 +215,9 @@ impl Known {
     }
 
     /// Why no EHR may be told of it, by the rules the site has.
-    fn doubt(&self, rules: &[StudyDoubt]) -> Option<StudyDoubt> {
+    fn doubts(&self, rules: &[StudyDoubt]) -> Vec<StudyDoubt> {
         if self.named.iter().all(|patient| patient.id.is_empty()) {
-            return Some(StudyDoubt::NoPatient);
+            return vec![StudyDoubt::NoPatient];
         }
         let of_order = match &self.order {
             Ordered::By(_) => [None, None],
@@ -236,10 +231,45 @@ impl Known {
         };
         let several = (!Patient::are_one(self.named.iter())).then_some(StudyDoubt::SeveralPatients);
         // Without an order nobody knows whose it is, whatever the site holds.
-        if several.is_some() && !matches!(self.order, Ordered::By(_)) {
-            return several;
+        let is_nobodys = |doubt| doubt == StudyDoubt::SeveralPatients && !self.is_ordered();
+        let all = std::iter::once(several).chain(of_order).flatten();
+        all.filter(|doubt| rules.contains(doubt) || is_nobodys(*doubt)).collect()
+    }
+
+    fn is_ordered(&self) -> bool {
+        matches!(self.order, Ordered::By(_))
+    }
+
+    /// Lets pass what a person released with all its doubts seen, besides those in `more`: then the study is only what
+    /// its objects say, as far as no order settles it. Else it is held once more.
+    pub fn pass(&mut self, desk: &Desk, item: &Released, more: Vec<String>) -> Option<ReleaseFiling> {
+        let doubts = self.doubts(&desk.config.hold);
+        let is_seen = |doubt: &StudyDoubt| {
+            let seen: Vec<String> = serde_json::from_str(&item.decisions).unwrap_or_default();
+            seen.iter().chain(&item.reasons).chain(&more).any(|name| name == doubt.name())
+        };
+        let is_nobodys = |doubt: &StudyDoubt| match doubt {
+            StudyDoubt::NoPatient => true,
+            doubt => *doubt == StudyDoubt::SeveralPatients && !self.is_ordered(),
+        };
+        let kept_back = doubts.iter().find(|doubt| item.rematch || is_nobodys(doubt) || !is_seen(doubt));
+        if let Some(&doubt) = kept_back {
+            let held = ReleaseFiling::held_again(item, doubted(doubt, &doubts)).decisions(seen(&doubts));
+            return Some(held.orders_as_of(self.orders_as_of));
         }
-        std::iter::once(several).chain(of_order).flatten().find(|doubt| rules.contains(doubt))
+        if !doubts.is_empty() && !self.is_ordered() {
+            self.order = Ordered::Unknown { patient: None };
+        }
+        None
+    }
+
+    /// The doubts of the study that a person let pass when it was told.
+    pub fn passed(&self, reader: &Reader) -> Result<Vec<String>, JournalError> {
+        let Some(told) = reader.last_told(&self.subject_key())? else { return Ok(Vec::new()) };
+        if !reader.unsent_of(told.report)?.is_empty() {
+            return Ok(Vec::new());
+        }
+        Ok(serde_json::from_str(&reader.decisions(told.report)?).unwrap_or_default())
     }
 
     /// Makes what is said about it, from what is known of it.
@@ -449,6 +479,14 @@ pub(super) fn uncarried(entry: EntryId, error: &MapError) -> Grounds {
     Grounds { reason: error.reason(), rule: None, why: "a destination cannot carry it as it is".to_string() }
 }
 
-fn doubted(doubt: StudyDoubt) -> Grounds {
-    Grounds { reason: doubt.name(), rule: None, why: doubt.words().to_string() }
+/// Held for one doubt, with everything that is doubtful in words.
+fn doubted(doubt: StudyDoubt, all: &[StudyDoubt]) -> Grounds {
+    let why = all.iter().map(|doubt| doubt.words()).collect::<Vec<_>>().join("; ");
+    Grounds { reason: doubt.name(), rule: None, why }
+}
+
+/// What a person is told of when it is held, as JSON.
+fn seen(doubts: &[StudyDoubt]) -> String {
+    let names: Vec<&str> = doubts.iter().map(|doubt| doubt.name()).collect();
+    if names.is_empty() { String::new() } else { serde_json::json!(names).to_string() }
 }

@@ -1,6 +1,7 @@
 //! What EHRs are told of studies over a journal, in virtual time: from the object to the message, or to the hold.
 
 mod corrections;
+mod doubts;
 
 use super::mpps::take;
 use super::*;

@@ -348,6 +348,12 @@ impl Reader {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
+    /// What was decided about a report, as JSON; empty when nothing had to be.
+    pub fn decisions(&self, report: ReportId) -> Result<String, JournalError> {
+        let mut statement = self.conn.prepare_cached("SELECT coalesce(decisions, '') FROM report WHERE id = ?1")?;
+        Ok(statement.query_row([report], |r| r.get(0)).optional()?.unwrap_or_default())
+    }
+
     /// What is held of this study or document.
     pub fn held_of(&self, subject_key: &[u8]) -> Result<Vec<HoldId>, JournalError> {
         let mut statement = self.conn.prepare_cached(

@@ -1,0 +1,94 @@
+//! A person lets pass what was seen, and nothing that came since.
+
+use super::*;
+
+fn unnumbered(made: Made) -> Made {
+    made.with(tags::ACCESSION_NUMBER, VR::SH, "")
+}
+
+/// An EHR that hears of documents and not of studies.
+fn without_studies() -> delivery::Config {
+    let imaging = ImagingProfile { leave_out: vec![ImagingMessage::Studies], ..ImagingProfile::default() };
+    delivery::Config { imaging, ..delivery::Config::new("ehr", Protocol::Mllp) }
+}
+
+#[test]
+fn i7_documents_of_a_doubtful_study_are_held_also_where_no_ehr_hears_of_studies() {
+    let bench = Bench::with(&[without_studies()], Config::default());
+    bench.store(&[unnumbered(Made::image("1")), unnumbered(Made::pdf("1", 10))]);
+    bench.settle();
+    assert_eq!((bench.held(), bench.told("ehr").len()), (vec!["no-accession".to_string()], 0));
+    bench.release();
+    let told = bench.told("ehr");
+    assert!(told.len() == 1 && told[0].contains("|ED|"), "{told:?}");
+    assert!(bench.held().is_empty());
+    bench.account();
+    let bench = Bench::with(&[without_studies()], Config::default());
+    bench.store(&[unnumbered(Made::image("1"))]);
+    bench.settle();
+    assert!(bench.held().is_empty(), "nobody would hear of this one at all");
+}
+
+#[test]
+fn i7_what_is_held_where_no_ehr_hears_of_studies_is_settled_by_what_comes() {
+    let mut bench = Bench::with(&[without_studies()], Config::default());
+    bench.store(&[unnumbered(Made::pdf("1", 10))]);
+    bench.settle();
+    bench.order("ORD-1", "ACC-1", "P-100", STUDY);
+    assert_eq!((bench.told("ehr").len(), bench.held().len()), (1, 0));
+    bench.account();
+}
+
+#[test]
+fn i13_a_release_for_one_doubt_does_not_pass_another_that_came_since() {
+    let mut bench = Bench::new();
+    bench.store(&[unnumbered(Made::image("1")), unnumbered(Made::pdf("1", 10))]);
+    bench.settle();
+    assert_eq!(bench.held(), ["no-accession"]);
+    let holds = bench.reader.holds(10).unwrap().iter().map(|hold| hold.id).collect();
+    bench.journal.operate(OperatorAction::Release { holds, note: "asked the ward".to_string() }).unwrap();
+    // Before that is worked on, an order comes that is for somebody else.
+    bench.order("ORD-1", "ACC-1", "P-200", STUDY);
+    assert_eq!((bench.held(), bench.told("ehr").len()), (vec!["order-mismatch".to_string()], 0));
+    bench.release();
+    assert_eq!((bench.held().len(), bench.told("ehr").len()), (0, 2), "now it was seen");
+    bench.account();
+}
+
+#[test]
+fn i13_several_doubts_are_seen_together() {
+    let config = Config { hold: vec![StudyDoubt::NoAccession, StudyDoubt::NoOrder], ..Config::default() };
+    let bench = Bench::with(&[delivery::Config::new("ehr", Protocol::Mllp)], config);
+    bench.store(&[unnumbered(Made::image("1"))]);
+    bench.settle();
+    let held = bench.reader.holds(10).unwrap().remove(0);
+    assert!(held.why.contains("no order") && held.why.contains("no accession number"), "{}", held.why);
+    bench.release();
+    assert_eq!((bench.held().len(), bench.told("ehr").len()), (0, 1));
+}
+
+#[test]
+fn i13_a_held_number_does_not_pass_a_doubt_about_its_study() {
+    let mut bench = Bench::new();
+    bench.store(&[Made::report("1", "58.30", None)]);
+    bench.settle();
+    assert_eq!((bench.held(), bench.told("ehr").len()), (vec!["unmapped-code".to_string()], 2));
+    bench.order("ORD-1", "ACC-1", "P-200", STUDY);
+    bench.release();
+    assert_eq!((bench.held(), bench.told("ehr").len()), (vec!["order-mismatch".to_string()], 0));
+    bench.release();
+    assert_eq!((bench.held().len(), bench.told("ehr").len()), (0, 1));
+    bench.account();
+}
+
+#[test]
+fn a_doubt_that_was_seen_of_a_study_is_seen_for_its_numbers() {
+    let bench = Bench::new();
+    bench.store(&[unnumbered(Made::report("1", "58.30", None))]);
+    bench.settle();
+    bench.release();
+    assert_eq!((bench.held(), bench.told("ehr").len()), (vec!["unmapped-code".to_string()], 2));
+    bench.release();
+    assert_eq!((bench.held().len(), bench.told("ehr").len()), (0, 1));
+    bench.account();
+}

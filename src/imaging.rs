@@ -19,6 +19,7 @@
 //! | `instance` | where one instance belongs and where it goes |
 //! | `study` | when a study is stable, whose it is, and what EHRs are told of it |
 //! | `document` | what EHRs are told of structured reports and encapsulated PDFs |
+//! | `line` | which document takes the place of which |
 //! | `mpps` | performed procedure steps as a service |
 //! | `steps` | whom else a performed step concerns: EHR and PACS |
 //! | `commitment` | storage commitment as a service |
@@ -26,6 +27,7 @@
 pub mod commitment;
 mod document;
 mod instance;
+mod line;
 pub mod mpps;
 pub mod steps;
 mod study;

@@ -1,8 +1,8 @@
 //! What EHRs are told of the documents of a study: the measurements of structured reports, and encapsulated PDFs.
 //!
-//! A document that takes the place of another (Predecessor Documents Sequence) is told as its correction, under the name
-//! of the first of the line; what was replaced before anybody was told of it is not told at all. Each document is filed
-//! by itself, so that one at a time is in memory; the same one is never told twice.
+//! A document that takes the place of another is told as its correction, under the name of the first of the line
+//! ([`super::line`]); what was replaced before anybody was told of it is not told at all, and numbers that it has no more
+//! are taken back. Each document is filed by itself, so that one at a time is in memory; the same one is never told twice.
 //!
 //! | SOP class | what EHRs get |
 //! |---|---|
@@ -12,6 +12,7 @@
 //! Other documents (dose reports, CAD, key objects, CDA) are for the archive alone.
 
 use super::Desk;
+use super::line::Lines;
 use super::study::{Known, Member, kept, released, uncarried};
 use crate::clinical::Coding;
 use crate::clinical::imaging::{Charted, Instance as Object, MeasurementReport};
@@ -22,10 +23,10 @@ use crate::journal::{
 use crate::mapping::imaging::{Document, ImagingMessage};
 use crate::mapping::{MapError, imaging};
 use crate::message::dicom::{
-    End, HEAD_BYTES_MAX, Head, Limits, Value, Walked, first_coding, measurement_report, predecessors, tags, walk,
+    End, HEAD_BYTES_MAX, Head, Limits, Value, Walked, first_coding, measurement_report, tags, walk,
 };
 use serde::{Deserialize, Serialize};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 /// Structured reports whose numbers are measurements (PS3.4 B.5).
 const MEASUREMENT_REPORTS: [&str; 4] = [
@@ -36,10 +37,6 @@ const MEASUREMENT_REPORTS: [&str; 4] = [
 ];
 /// Encapsulated PDF Storage.
 const PDF: &str = "1.2.840.10008.5.1.4.1.1.104.1";
-/// Bytes of a document read to see which one it takes the place of.
-const PREDECESSOR_BYTES_MAX: usize = 1 << 17;
-/// Longest line of corrections that is followed.
-const LINE_MAX: usize = 64;
 
 /// What is kept of what EHRs are told of a document.
 #[derive(Serialize, Deserialize)]
@@ -85,14 +82,18 @@ pub(super) fn tell(desk: &Desk, journal: &Journal, reader: &Reader, known: &Know
         if desk.hear_of(what, &member.link)
             && let Some(instance) = reader.instance(member.entry)?
         {
-            documents.push((what, member, instance));
+            documents.push((member, instance));
         }
     }
-    let lines = Lines::read(reader, &documents)?;
-    for (_, member, instance) in documents {
-        let Some(first_uid) = lines.first_of(&member.object.sop_instance_uid) else { continue };
-        let subject_key = format!("document\u{1f}{first_uid}").into_bytes();
-        let content_key = [member.object.sop_instance_uid.as_bytes(), &instance.digest].concat();
+    let lines = Lines::read(desk, reader, documents.iter().map(|(_, instance)| instance))?;
+    for (member, instance) in documents {
+        let was_told = |uid: &str| reader.was_told(&subject_key(uid));
+        let Some(line) = lines.ending_with(&member.object.sop_instance_uid, was_told)? else { continue };
+        let first_uid = line.first_uid.as_str();
+        let subject_key = subject_key(first_uid);
+        // Once it is certain which line it belongs to, it is decided about again.
+        let doubt = line.doubt.as_ref().map_or("", |grounds| grounds.reason);
+        let content_key = [member.object.sop_instance_uid.as_bytes(), &instance.digest, doubt.as_bytes()].concat();
         let before = reader.last_told(&subject_key)?;
         if before.as_ref().is_some_and(|before| before.same_content(&content_key) && !before.is_undone()) {
             continue;
@@ -100,14 +101,23 @@ pub(super) fn tell(desk: &Desk, journal: &Journal, reader: &Reader, known: &Know
         // The same content may be told again with another status, which is another message.
         let number = before.as_ref().map_or(0, |before| before.report.0);
         let name = [content_key.as_slice(), &number.to_be_bytes()].concat();
-        let before = Before::read(desk, reader, &member.link, before.as_ref())?;
+        let mut before = Before::read(desk, reader, &member.link, before.as_ref())?;
+        before.doubt = before.doubt.or(line.doubt);
         let draft = Draft { desk, known, member, first_uid, name, before };
         let content = desk.read(reader, &instance, first_uid)?;
         let Some(report) = draft.report(content, (subject_key, content_key))? else { continue };
-        let covers = reader.held_of(&report.subject_key)?;
+        let mut covers = reader.held_of(&report.subject_key)?;
+        for uid in line.uids.iter().filter(|uid| *uid != first_uid) {
+            covers.extend(reader.held_of(&self::subject_key(uid))?);
+        }
         journal.file_told(Told { entry: member.entry, report, covers })?;
     }
     Ok(())
+}
+
+/// What EHRs are told of a line of documents, by the one under whose name they know it.
+fn subject_key(first_uid: &str) -> Vec<u8> {
+    format!("document\u{1f}{first_uid}").into_bytes()
 }
 
 /// True when any EHR hears of a document of this study.
@@ -237,9 +247,13 @@ impl Draft<'_> {
                     return Ok(None);
                 }
                 let doubt = |at: &usize| measured.measurements.get(*at).and_then(|m| m.doubts.first());
+                // Who releases one sees all that is doubtful about it.
+                let of_line =
+                    self.before.doubt.as_ref().map(|grounds| format!("; {}", grounds.why)).unwrap_or_default();
                 let doubtful = going.iter().filter_map(|at| {
                     let doubt = doubt(at)?;
-                    Some(held(at, Grounds { reason: doubt.name(), rule: None, why: doubt.words().to_string() }))
+                    let why = format!("{}{of_line}", doubt.words());
+                    Some(held(at, Grounds { reason: doubt.name(), rule: None, why }))
                 });
                 report.holds = doubtful.collect();
                 // One that does nothing but take back is one result.
@@ -374,45 +388,6 @@ fn pdf(walked: Walked, instance: &Instance) -> Option<Content> {
         ..head.instance
     };
     Some(Content::Pdf { object, code, bytes })
-}
-
-/// Which documents take the place of which.
-struct Lines {
-    /// The UIDs each document names as those it takes the place of.
-    predecessors: HashMap<String, Vec<String>>,
-    replaced: HashSet<String>,
-}
-
-impl Lines {
-    fn read(reader: &Reader, documents: &[(ImagingMessage, &Member, Instance)]) -> Result<Lines, JournalError> {
-        let mut lines = Lines { predecessors: HashMap::new(), replaced: HashSet::new() };
-        for (_, member, instance) in documents {
-            let file = match reader.open_instance(instance) {
-                Err(JournalError::Damaged) => continue,
-                file => file?,
-            };
-            let limits = Limits { bytes: PREDECESSOR_BYTES_MAX, value_bytes: 256 };
-            let before = predecessors(&walk(file, &instance.transfer_syntax_uid, limits).data_set);
-            lines.replaced.extend(before.iter().cloned());
-            lines.predecessors.insert(member.object.sop_instance_uid.clone(), before);
-        }
-        Ok(lines)
-    }
-
-    /// The first document of the line that ends with this one; `None` when this one is replaced.
-    fn first_of<'l>(&'l self, uid: &'l str) -> Option<&'l str> {
-        if self.replaced.contains(uid) {
-            return None;
-        }
-        let mut first = uid;
-        for _ in 0..LINE_MAX {
-            match self.predecessors.get(first).and_then(|before| before.first()) {
-                Some(before) => first = before,
-                None => break,
-            }
-        }
-        Some(first)
-    }
 }
 
 /// What a document of this SOP class is for EHRs.

@@ -219,3 +219,66 @@ fn i5_the_same_content_told_again_is_another_message() {
     assert_ne!(field(&first, "MSH", 10), field(&again, "MSH", 10), "one message id never names two contents");
     bench.account();
 }
+
+#[test]
+fn i13_a_document_waits_for_the_one_it_takes_the_place_of() {
+    let bench = Bench::new();
+    is(&said(&bench.reported(report("1", vec![fraction("58"), mass("12")], None))), &[("58", "F"), ("12", "F")]);
+    bench.store(&[report("3", vec![fraction("56")], Some("2"))]);
+    bench.settle();
+    assert_eq!((bench.held(), bench.numbers("ehr").len()), (vec!["no-predecessor".to_string()], 0));
+    // With the one between them it is certain whose place it takes.
+    is(&said(&bench.reported(report("2", vec![fraction("57")], Some("1")))), &[("56", "C"), ("12", "D")]);
+    assert!(bench.held().is_empty());
+    bench.account();
+}
+
+#[test]
+fn a_person_may_send_a_document_whose_predecessor_never_comes() {
+    let bench = Bench::new();
+    bench.store(&[report("2", vec![fraction("57")], Some("1"))]);
+    bench.settle();
+    assert_eq!(bench.held(), ["no-predecessor"]);
+    bench.release();
+    is(&said(&bench.numbers("ehr")[0]), &[("57", "F")]);
+    is(&said(&bench.reported(report("3", vec![fraction("56")], Some("2")))), &[("56", "C")]);
+    bench.account();
+}
+
+#[test]
+fn i13_one_that_takes_the_place_of_two_is_not_told_as_one_of_them_unseen() {
+    let bench = Bench::new();
+    bench.reported(report("1", vec![fraction("58")], None));
+    bench.reported(report("2", vec![mass("12")], None));
+    let mut both = report("3", vec![fraction("57"), mass("11")], Some("1"));
+    let second = report("0", Vec::new(), Some("2")).set.items(tags::PREDECESSOR_DOCUMENTS_SEQUENCE).to_vec();
+    let first = both.set.items(tags::PREDECESSOR_DOCUMENTS_SEQUENCE).to_vec();
+    both.set.put_items(tags::PREDECESSOR_DOCUMENTS_SEQUENCE, [first, second].concat());
+    bench.store(&[both]);
+    bench.settle();
+    assert_eq!((bench.held(), bench.numbers("ehr").len()), (vec!["several-predecessors".to_string(); 2], 0));
+    bench.account();
+}
+
+#[test]
+fn a_predecessor_is_found_however_late_it_is_named() {
+    let bench = Bench::new();
+    bench.reported(report("1", vec![fraction("58")], None));
+    let mut late = report("2", vec![fraction("57")], Some("1"));
+    let long =
+        Element { tag: crate::message::dicom::Tag(0x0009, 0x1010), vr: VR::OB, value: Value::Bytes(vec![0; 1 << 18]) };
+    late.set.put(long);
+    is(&said(&bench.reported(late)), &[("57", "C")]);
+    bench.account();
+}
+
+#[test]
+fn documents_that_name_themselves_or_each_other_are_told_all_the_same() {
+    let bench = Bench::new();
+    is(&said(&bench.reported(report("1", vec![fraction("58")], Some("1")))), &[("58", "F")]);
+    let bench = Bench::new();
+    bench.store(&[report("1", vec![fraction("58")], Some("2")), report("2", vec![fraction("57")], Some("1"))]);
+    bench.settle();
+    assert!(!bench.numbers("ehr").is_empty());
+    bench.account();
+}

@@ -129,6 +129,7 @@ pub(super) fn are_heard_of(desk: &Desk, known: &Known) -> bool {
 /// What becomes of measurements or of a document that a person released.
 pub(super) fn release(
     desk: &Desk,
+    journal: &Journal,
     reader: &Reader,
     item: &Released,
     kept: &Kept,
@@ -158,6 +159,16 @@ pub(super) fn release(
     let charted = if reader.was_dispatched(item.report)? { Charted::default() } else { kept.charted.clone() };
     let before = Before { charted, is_final: kept.after_final, doubt: None };
     let draft = Draft { desk, known, member, first_uid: &kept.first_uid, name: released(item), before };
+    // It can be read only now: each of its numbers is decided about by itself.
+    if kept.measurements.is_none() && matches!(content, Ok(Content::Measurements(_))) {
+        let content_key = [instance.sop_instance_uid.as_bytes(), &instance.digest].concat();
+        let Some(report) = draft.report(content, (subject_key(&kept.first_uid), content_key))? else {
+            return Ok(vec![ReleaseFiling::sent(item, Vec::new(), Vec::new())]);
+        };
+        let covers = reader.held_of(&report.subject_key)?;
+        journal.file_told(Told { entry: item.entry, report, covers })?;
+        return Ok(Vec::new());
+    }
     let going: Vec<usize> = item.observations.iter().map(|&at| at as usize).collect();
     let outbox = match content {
         Ok(content) => draft.outbound(&content, &going).map_err(|error| uncarried(item.entry, &error)),

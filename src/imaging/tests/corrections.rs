@@ -282,3 +282,25 @@ fn documents_that_name_themselves_or_each_other_are_told_all_the_same() {
     assert!(!bench.numbers("ehr").is_empty());
     bench.account();
 }
+
+#[test]
+fn i7_a_report_that_is_read_only_when_it_is_released_gives_all_its_numbers() {
+    let small = Config { document_mb_max: 1, ..Config::default() };
+    let bench = Bench::with(&[delivery::Config::new("ehr", Protocol::Mllp)], small);
+    let own = num(["99-7", "99CART", "Cart's own index"], "7");
+    let mut large = report("1", vec![fraction("58"), mass("12"), own], None);
+    let tag = crate::message::dicom::Tag(0x0071, 0x1010);
+    large.set.put(Element { tag, vr: VR::OB, value: Value::Bytes(vec![0; 3 << 20]) });
+    bench.store(&[large]);
+    bench.settle();
+    assert_eq!((bench.held(), bench.numbers("ehr").len()), (vec!["too-large".to_string()], 0));
+    let bench = Bench { desk: bench.desk.with(&Config::default()), ..bench };
+    bench.release();
+    is(&said(&bench.numbers("ehr")[0]), &[("58", "F"), ("12", "F")]);
+    assert_eq!(bench.held(), ["unmapped-code"]);
+    bench.release();
+    is(&said(&bench.numbers("ehr")[0]), &[("7", "F")]);
+    bench.settle();
+    assert!(bench.numbers("ehr").is_empty() && bench.held().is_empty());
+    bench.account();
+}

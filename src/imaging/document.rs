@@ -310,11 +310,34 @@ impl Draft<'_> {
             }
             Content::Pdf { object, code, bytes } => {
                 let document = Document { instance: object, code: code.as_ref(), bytes, first_uid: self.first_uid };
-                desk.outbound(ImagingMessage::Documents, self.known, member, name, 1, |to, profile, origin| {
+                let what = ImagingMessage::Documents;
+                let mut rows = desk.outbound(what, self.known, member, name, 1, |to, profile, origin| {
                     imaging::document(facts, document, to, profile, origin)
-                })
+                })?;
+                if !self.before.charted.is_empty() {
+                    let nothing = without_numbers(object, code.as_ref(), self.first_uid);
+                    let what = ImagingMessage::Measurements;
+                    rows.extend(desk.outbound(what, self.known, member, name, 0, |to, profile, origin| {
+                        imaging::measurements(facts, &nothing, &[], &self.before.charted, to, profile, origin)
+                    })?);
+                }
+                Ok(rows)
             }
         })
+    }
+}
+
+/// A document that takes the place of a structured report, as one that has none of its numbers.
+fn without_numbers(object: &Object, code: Option<&Coding>, first_uid: &str) -> MeasurementReport {
+    MeasurementReport {
+        title: code.cloned().unwrap_or_else(|| Coding::loinc("18748-4", "Diagnostic imaging study")),
+        sop_class_uid: object.sop_class_uid.clone(),
+        sop_instance_uid: object.sop_instance_uid.clone(),
+        first_uid: first_uid.to_string(),
+        completion: object.completion.clone(),
+        verification: object.verification.clone(),
+        made: object.made.clone(),
+        ..MeasurementReport::default()
     }
 }
 

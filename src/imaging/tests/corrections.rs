@@ -284,6 +284,22 @@ fn documents_that_name_themselves_or_each_other_are_told_all_the_same() {
 }
 
 #[test]
+fn i13_a_pdf_that_takes_the_place_of_a_report_takes_its_numbers_back() {
+    let bench = Bench::new();
+    bench.reported(report("1", vec![fraction("58")], None));
+    let mut pdf = Made::pdf("1", 10);
+    let named = report("0", Vec::new(), Some("1")).set.items(tags::PREDECESSOR_DOCUMENTS_SEQUENCE).to_vec();
+    pdf.set.put_items(tags::PREDECESSOR_DOCUMENTS_SEQUENCE, named);
+    bench.store(&[pdf]);
+    bench.settle();
+    let told = bench.numbers("ehr");
+    assert_eq!(told.len(), 2);
+    assert!(told.iter().any(|message| message.contains("|ED|")));
+    is(&said(told.iter().find(|message| message.contains("|18043-0^")).unwrap()), &[("58", "D")]);
+    bench.account();
+}
+
+#[test]
 fn i7_a_report_that_is_read_only_when_it_is_released_gives_all_its_numbers() {
     let small = Config { document_mb_max: 1, ..Config::default() };
     let bench = Bench::with(&[delivery::Config::new("ehr", Protocol::Mllp)], small);

@@ -60,6 +60,12 @@ fn destination_says(destination: &delivery::Config) -> String {
     if destination.mpps {
         says += ", performed steps as well";
     }
+    if destination.deidentify.is_some() {
+        says += ", without their patient";
+    }
+    if !destination.coerce.is_empty() {
+        says += &format!(", {} attributes coerced", destination.coerce.len());
+    }
     let only = [
         ("from", &destination.links),
         ("from", &destination.calling_ae_titles),
@@ -89,7 +95,9 @@ mod tests {
              [[orders]]\nname = \"ris\"\nlisten = \"0.0.0.0:4100\"\n\
              [[order_feed]]\nname = \"ehr-orders\"\nurl = \"https://ehr.example/fhir\"\n\
              [[destination]]\nname = \"pacs\"\nprotocol = \"dicom\"\naddress = \"127.0.0.1:104\"\n\
-             called_ae_title = \"PACS\"\nmpps = true\nmodalities = [\"US\", \"CT\"]\nwindows = [\"18:00-06:00\"]\n",
+             called_ae_title = \"PACS\"\nmpps = true\nmodalities = [\"US\", \"CT\"]\nwindows = [\"18:00-06:00\"]\n\
+             [[destination]]\nname = \"research\"\nprotocol = \"stow\"\nurl = \"https://archive.example/dicom-web\"\n\
+             deidentify = \"basic\"\n",
         );
         let told: Vec<String> =
             lines(&config.unwrap().config).into_iter().map(|l| format!("{} {}: {}", l.kind, l.name, l.says)).collect();
@@ -102,6 +110,7 @@ mod tests {
                 "order feed ehr-orders: ServiceRequests of https://ehr.example/fhir every 30 s",
                 "destination pacs: images by C-STORE to PACS at 127.0.0.1:104, performed steps as well, only of modality \
                  US or CT, 18:00-06:00",
+                "destination research: images by STOW-RS to https://archive.example/dicom-web, without their patient",
             ]
         );
     }

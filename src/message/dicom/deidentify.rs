@@ -4,7 +4,8 @@
 //! what it is: private attributes, overlays, curves and group lengths go, and so do dates, times, text short and long,
 //! names of stations, addresses, bytes without a meaning and what no dictionary knows, unless they are listed as
 //! technical; names of persons are emptied, a UID that is not one of the Standard's is replaced. Pixels are not looked
-//! at: objects that have, or may have, text burned in, and encapsulated documents, are refused by the rewriter.
+//! at: objects that have, or may have, text burned in or drawn over them, and encapsulated documents, are refused by the
+//! rewriter. Bits of the pixels in which neither the image nor an overlay lies are passed on as they are.
 
 use super::{Tag, VR, standard_value_representation, tags};
 use ring::hmac;

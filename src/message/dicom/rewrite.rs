@@ -13,6 +13,7 @@
 //! | under a profile: Burned In Annotation (0028,0301) is YES | the pixels show the patient |
 //! | under a profile: it is not NO, and the object is an ultrasound, secondary capture or visible light image, was converted from film, paper or video (0008,0064), or is a saved screen (0008,0008) | such pixels often show the patient |
 //! | under a profile: it is not NO, and the class is a maker's own | nobody knows what such pixels show |
+//! | under a profile: an overlay lies in bits of the pixels that the image leaves free (PS3.5 8.1.2, retired) | it may name the patient, and pixels are passed on as they are |
 //! | under a profile: an encapsulated document | it may name the patient anywhere |
 //! | under a profile: no SOP Class UID (0008,0016), or another than it is sent under | nobody can say what it is |
 
@@ -24,6 +25,7 @@ use super::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::RangeInclusive;
 
 /// Kinds of objects whose pixels often hold text: ultrasound, the same with many frames, secondary capture, visible light.
 /// Each with the kinds below it.
@@ -37,6 +39,8 @@ const TEXT_IN_PIXELS: [&str; 4] = [
 const STANDARD_CLASSES: &str = "1.2.840.10008";
 /// Image Type (0008,0008) of a picture of a screen.
 const SAVED_SCREEN: [&str; 2] = ["SCREEN SAVE", "SCREENSAVE"];
+/// The groups of overlays.
+const OVERLAYS: RangeInclusive<u16> = 0x6000..=0x60ff;
 /// The group of pixel data in all its forms.
 const PIXEL_GROUP: u16 = 0x7fe0;
 const ITEM: Tag = Tag(0xfffe, 0xe000);
@@ -118,6 +122,9 @@ pub enum NotRewritable {
         "images of its kind often show the patient, and it does not say that its pixels are free of text (0028,0301)"
     )]
     PerhapsBurnedIn,
+    /// What is drawn over the image lies in the pixels.
+    #[error("an overlay (60xx) lies in the pixel data, between the bits of the image, and no profile takes it out")]
+    OverlayInPixels,
     /// A document that may name the patient anywhere.
     #[error("an encapsulated document may name the patient anywhere in it, and is not opened")]
     Document,
@@ -137,6 +144,7 @@ impl NotRewritable {
             NotRewritable::Unreadable => "rewrite-unreadable",
             NotRewritable::BurnedIn => "rewrite-burned-in",
             NotRewritable::PerhapsBurnedIn => "rewrite-perhaps-burned-in",
+            NotRewritable::OverlayInPixels => "rewrite-overlay-in-pixels",
             NotRewritable::Document => "rewrite-document",
             NotRewritable::Class => "rewrite-class",
             NotRewritable::Charset => "rewrite-charset",
@@ -203,7 +211,7 @@ pub fn rewrite(
     }
     let mut end_at = original.seek(SeekFrom::End(0)).map_err(unreadable)?;
     if changes.deidentify.is_some() {
-        look_at_pixels(&set, sop_class_uid)?;
+        look_at_pixels(&set, sop_class_uid, walked.end == End::PixelData)?;
         treat(&mut set, &Pseudonyms::new(secret), "");
         set.put_text(tags::PATIENT_IDENTITY_REMOVED, VR::CS, "YES");
         set.put_text(tags::DEIDENTIFICATION_METHOD, VR::LO, deidentify::METHOD);
@@ -236,12 +244,16 @@ fn is_all_kept(set: &DataSet) -> bool {
 }
 
 /// Whether the pixels may leave under a profile.
-fn look_at_pixels(set: &DataSet, class: &str) -> Result<(), NotRewritable> {
+fn look_at_pixels(set: &DataSet, class: &str, has_pixels: bool) -> Result<(), NotRewritable> {
     if set.get(tags::ENCAPSULATED_DOCUMENT).is_some() {
         return Err(NotRewritable::Document);
     }
     if class.is_empty() || set.uid(tags::SOP_CLASS_UID) != class {
         return Err(NotRewritable::Class);
+    }
+    // An image may say NO of its pixels and still have a name drawn over them.
+    if has_pixels && has_overlay_in_pixels(set) {
+        return Err(NotRewritable::OverlayInPixels);
     }
     match set.first(tags::BURNED_IN_ANNOTATION).to_ascii_uppercase().as_str() {
         "YES" => return Err(NotRewritable::BurnedIn),
@@ -256,6 +268,26 @@ fn look_at_pixels(set: &DataSet, class: &str) -> Result<(), NotRewritable> {
         true => Err(NotRewritable::PerhapsBurnedIn),
         false => Ok(()),
     }
+}
+
+/// Whether the pixels have bits that the image leaves free, and an overlay that does not lie wholly in data of its own:
+/// it has no Overlay Data (60xx,3000), or is said to begin at another bit than the first. What does not say how its
+/// pixels are laid out counts as having room.
+fn has_overlay_in_pixels(set: &DataSet) -> bool {
+    // By its bytes, as Implicit VR does not say that they are a number.
+    let number = |tag| match set.get(tag).map(Element::bytes) {
+        Some(&[low, high, ..]) => Some(u16::from_le_bytes([low, high])),
+        _ => None,
+    };
+    let allocated = number(tags::BITS_ALLOCATED);
+    if allocated.is_some_and(|bits| number(tags::BITS_STORED) == Some(bits)) {
+        return false;
+    }
+    let of_overlays = set.elements.iter().map(|e| e.tag).filter(|tag| OVERLAYS.contains(&tag.0) && tag.0 % 2 == 0);
+    of_overlays.filter(|tag| tag.1 != 0).any(|Tag(group, _)| {
+        let has_data = set.get(Tag(group, 0x3000)).is_some_and(|data| !data.bytes().is_empty());
+        !has_data || number(Tag(group, 0x0102)).is_some_and(|bit| bit != 0)
+    })
 }
 
 /// The byte behind the group of the pixel data that begins at `at`. Only heads of elements and fragments are read.

@@ -177,6 +177,43 @@ fn pixels_that_may_show_the_patient_stay_here() {
 }
 
 #[test]
+fn a_name_drawn_in_the_free_bits_of_the_pixels_stays_here() {
+    let basic = Changes { deidentify: Some(Profile::Basic), coerce: Vec::new() };
+    let said = |layout: Layout, syntax: &str, bits: [u16; 2], overlay: &[(u16, VR, &[u8])]| {
+        let mut set = DataSet::default();
+        set.put_text(tags::SOP_CLASS_UID, VR::UI, CT);
+        set.put_text(tags::SOP_INSTANCE_UID, VR::UI, "1.2.3.4");
+        set.put_text(tags::BURNED_IN_ANNOTATION, VR::CS, "NO");
+        set.put_u16(tags::BITS_ALLOCATED, bits[0]);
+        set.put_u16(tags::BITS_STORED, bits[1]);
+        for (element, vr, value) in overlay {
+            set.put(Element { tag: Tag(0x6002, *element), vr: *vr, value: Value::Bytes(value.to_vec()) });
+        }
+        let head = set.write(layout);
+        let mut image = head.clone();
+        super::super::write::element(&mut image, layout, Tag(0x7fe0, 0x0010), VR::OW, &[0xf7; 100]);
+        let rewritten = |bytes: &[u8]| rewrite(Cursor::new(bytes), CT, syntax, &basic, b"secret").map(drop);
+        assert_eq!(rewritten(&head), Ok(()), "without pixels");
+        rewritten(&image)
+    };
+    let rows = (0x0010, VR::US, &[0, 1][..]);
+    let bit = |bit: &'static [u8]| (0x0102, VR::US, bit);
+    let data = |data: &'static [u8]| (0x3000, VR::OW, data);
+    let drawn = Err(NotRewritable::OverlayInPixels);
+    for (syntax, layout) in SYNTAXES {
+        let said = |bits, overlay: &[_]| said(layout, syntax, bits, overlay);
+        assert_eq!(said([16, 12], &[rows, bit(&[12, 0])]), drawn, "above the image in {layout:?}");
+        assert_eq!(said([16, 12], &[rows, bit(&[0, 0])]), drawn, "below it");
+        assert_eq!(said([16, 12], &[rows]), drawn, "nobody knows where");
+        assert_eq!(said([16, 12], &[rows, bit(&[0, 0]), data(&[])]), drawn, "the data is empty");
+        assert_eq!(said([16, 12], &[rows, bit(&[12, 0]), data(&[1, 2])]), drawn, "both are said");
+        assert_eq!(said([16, 12], &[rows, bit(&[0, 0]), data(&[1, 2])]), Ok(()), "in data of its own, which goes");
+        assert_eq!(said([16, 16], &[rows, bit(&[12, 0])]), Ok(()), "the image leaves no bit free");
+        assert_eq!(said([16, 12], &[]), Ok(()), "no overlay");
+    }
+}
+
+#[test]
 fn what_stands_behind_the_pixel_data_leaves_only_where_the_patient_may() {
     let explicit = "1.2.840.10008.1.2.1";
     let basic = Changes { deidentify: Some(Profile::Basic), coerce: Vec::new() };
@@ -314,6 +351,7 @@ fn an_image_stays_an_image_whether_its_representations_are_spelled_or_not() {
             value: Value::Bytes(b"Doe ".into()),
         });
         set.put_text(Tag(0x6002, 0x0022), VR::LO, "Doe");
+        set.put(Element { tag: Tag(0x6002, 0x3000), vr: VR::OW, value: Value::Bytes(vec![1, 2]) });
         for (tag, vr, value) in IMAGE {
             assert_eq!(deidentify::representation(tag, VR::UN), if vr == VR::SS { VR::US } else { vr }, "{tag}");
             set.put(Element { tag, vr, value: Value::Bytes(value.to_vec()) });

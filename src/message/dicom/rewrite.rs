@@ -1,7 +1,8 @@
 //! Changing a data set on its way to one destination: a profile that takes the patient out, and the site's own rules.
 //!
-//! The original is only read. What stands before the pixel data is read, changed and written anew; the pixel data is
-//! passed on as it is, from [`Rewritten::resume_at`] to [`Rewritten::end_at`], without being held.
+//! The original is only read. Under a profile what stands before the pixel data is read, changed and written anew. Where
+//! only single attributes are changed all others go byte for byte, whatever is odd about them. The pixel data is passed
+//! on as it is, from [`Rewritten::resume_at`] to [`Rewritten::end_at`], without being held.
 //!
 //! What stands behind the pixel data is left out where the patient is taken out: in a lawful object that is private
 //! groups, digital signatures and padding, none of which the profile keeps. Where only single attributes are changed it
@@ -24,8 +25,9 @@ use super::{
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
 /// Kinds of objects whose pixels often hold text: ultrasound, the same with many frames, secondary capture, visible light.
 /// Each with the kinds below it.
@@ -205,33 +207,73 @@ pub fn rewrite(
         End::PixelData => pixels_end(&mut original, walked.layout, resume_at).map_err(unreadable)?,
         End::Cut | End::Limit | End::Depth => return Err(NotRewritable::Unreadable),
     };
-    let mut set = walked.data_set;
+    let (mut set, begins_at) = (walked.data_set, walked.begins_at as u64);
     if syntax != transfer_syntax_uid || set.uid(tags::SOP_INSTANCE_UID).is_empty() || !is_all_kept(&set) {
         return Err(NotRewritable::Unreadable);
     }
-    let mut end_at = original.seek(SeekFrom::End(0)).map_err(unreadable)?;
-    if changes.deidentify.is_some() {
+    let (head, end_at) = if changes.deidentify.is_some() {
         look_at_pixels(&set, sop_class_uid, walked.end == End::PixelData)?;
         treat(&mut set, &Pseudonyms::new(secret), "");
         set.put_text(tags::PATIENT_IDENTITY_REMOVED, VR::CS, "YES");
         set.put_text(tags::DEIDENTIFICATION_METHOD, VR::LO, deidentify::METHOD);
         set.put_text(tags::LONGITUDINAL_TEMPORAL_INFORMATION_MODIFIED, VR::CS, "REMOVED");
-        end_at = pixels_end_at;
-    } else if !is_lawful_behind_pixels(&mut original, walked.layout, pixels_end_at).map_err(unreadable)? {
-        return Err(NotRewritable::Unreadable);
-    }
-    // Group lengths would be wrong now; they are retired outside of group 2.
-    set.elements.retain(|e| e.tag.1 != 0);
-    for rule in &changes.coerce {
-        coerce(&mut set, rule)?;
-    }
+        coerce(&mut set, &changes.coerce)?;
+        (set.write(walked.layout), pixels_end_at)
+    } else {
+        if !is_lawful_behind_pixels(&mut original, walked.layout, pixels_end_at).map_err(unreadable)? {
+            return Err(NotRewritable::Unreadable);
+        }
+        let end_at = original.seek(SeekFrom::End(0)).map_err(unreadable)?;
+        let changed = coerce(&mut set, &changes.coerce)?;
+        let mut came = Vec::new();
+        original.seek(SeekFrom::Start(begins_at)).map_err(unreadable)?;
+        original.by_ref().take(resume_at - begins_at).read_to_end(&mut came).map_err(unreadable)?;
+        let elements_at =
+            walked.elements_at.iter().map(|(tag, at)| (*tag, at.start - walked.begins_at..at.end - walked.begins_at));
+        (spliced(&came, elements_at, &set, changed, walked.layout), end_at)
+    };
     Ok(Rewritten {
-        head: set.write(walked.layout),
+        head,
         resume_at,
         end_at,
         sop_instance_uid: set.uid(tags::SOP_INSTANCE_UID),
         study_instance_uid: set.uid(tags::STUDY_INSTANCE_UID),
     })
+}
+
+/// A head as it came, but for the attributes that are `changed`: they are as `set` has them.
+fn spliced(
+    came: &[u8],
+    elements_at: impl Iterator<Item = (Tag, Range<usize>)>,
+    set: &DataSet,
+    mut changed: BTreeSet<Tag>,
+    layout: Layout,
+) -> Vec<u8> {
+    let groups: BTreeSet<u16> = changed.iter().map(|tag| tag.0).collect();
+    // A group's length would be wrong now; it is retired outside of group 2.
+    let is_left_out: BTreeSet<Tag> = changed.iter().copied().chain(groups.into_iter().map(|g| Tag(g, 0))).collect();
+    let (mut out, mut copied) = (Vec::with_capacity(came.len()), 0);
+    let put = |out: &mut Vec<u8>, tag: Tag| {
+        if let Some(element) = set.get(tag) {
+            write::element(out, layout, tag, element.vr, element.bytes());
+        }
+    };
+    for (tag, at) in elements_at {
+        // What the walk passed over between two elements goes too.
+        out.extend_from_slice(came.get(copied..at.start).unwrap_or_default());
+        while changed.first().is_some_and(|next| *next <= tag)
+            && let Some(next) = changed.pop_first()
+        {
+            put(&mut out, next);
+        }
+        if !is_left_out.contains(&tag) {
+            out.extend_from_slice(came.get(at.clone()).unwrap_or_default());
+        }
+        copied = at.end;
+    }
+    out.extend_from_slice(came.get(copied..).unwrap_or_default());
+    changed.into_iter().for_each(|tag| put(&mut out, tag));
+    out
 }
 
 /// False when something was passed over, which would be missing from what is written.
@@ -385,23 +427,37 @@ fn write_ascii(element: &mut Element, text: &str) {
     element.value = Value::Bytes(text.as_bytes().to_vec());
 }
 
-fn coerce(set: &mut DataSet, rule: &Rule) -> Result<(), NotRewritable> {
-    let Some(tag) = tag(&rule.tag) else { return Ok(()) };
-    if rule.remove {
-        set.remove(tag);
-        return Ok(());
+/// Applies the rules. Which attributes they changed.
+fn coerce(set: &mut DataSet, rules: &[Rule]) -> Result<BTreeSet<Tag>, NotRewritable> {
+    let mut changed = BTreeSet::new();
+    for rule in rules {
+        let Some(tag) = tag(&rule.tag) else { continue };
+        let there = set.get(tag);
+        let value = match (&rule.set, &rule.replace, &rule.with) {
+            (Some(value), ..) => value,
+            (None, Some(_), Some(_)) if there.is_none() => continue,
+            (None, Some(_), Some(new)) => new,
+            _ => {
+                if rule.remove && there.is_some() {
+                    set.remove(tag);
+                    changed.insert(tag);
+                }
+                continue;
+            }
+        };
+        let spelled = there.map(|e| e.vr).filter(|vr| *vr != VR::UN);
+        let known = spelled.or_else(|| value_representation(tag)).filter(|vr| *vr != VR::SQ);
+        let Some(vr) = known else { continue };
+        let said = there.map(|e| e.text(&set.charset));
+        if rule.replace.is_some() && rule.replace != said {
+            continue;
+        }
+        if set.charset == CharacterSets::default() && !value.is_ascii() || !set.put_text(tag, vr, value) {
+            return Err(NotRewritable::Charset);
+        }
+        changed.insert(tag);
     }
-    let spelled = set.get(tag).map(|e| e.vr).filter(|vr| *vr != VR::UN);
-    let Some(vr) = spelled.or_else(|| value_representation(tag)).filter(|vr| *vr != VR::SQ) else { return Ok(()) };
-    let value = match (&rule.set, &rule.replace, &rule.with) {
-        (Some(value), ..) => value,
-        (None, Some(old), Some(new)) if set.get(tag).is_some() && set.text(tag) == *old => new,
-        _ => return Ok(()),
-    };
-    if set.charset == CharacterSets::default() && !value.is_ascii() || !set.put_text(tag, vr, value) {
-        return Err(NotRewritable::Charset);
-    }
-    Ok(())
+    Ok(changed)
 }
 
 /// `0008,0080`, in parentheses or not.

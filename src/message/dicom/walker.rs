@@ -15,6 +15,7 @@ use super::{
     value_representation, write,
 };
 use std::io::Read;
+use std::ops::Range;
 
 /// Most elements that may come out of the order of their tags; real objects have a few.
 const DISORDER_MAX: usize = 256;
@@ -63,6 +64,8 @@ pub struct Walked {
     pub transfer_syntax_uid: String,
     /// How the data set is really laid out.
     pub layout: Layout,
+    /// Where each element of the data set itself lies, in the order in which they came; both of one that stands twice.
+    pub elements_at: Vec<(Tag, Range<usize>)>,
     /// Byte at which the data set begins.
     pub begins_at: usize,
     /// Byte at which the walk ended: of the file, or of the inflated data set.
@@ -115,6 +118,7 @@ pub fn walk(reader: impl Read, transfer_syntax_uid: &str, limits: Limits) -> Wal
         file_meta,
         transfer_syntax_uid: named,
         layout,
+        elements_at: walker.elements_at,
         begins_at,
         ended_at: walker.at,
         end,
@@ -154,13 +158,24 @@ struct Walker<R> {
     /// Elements that did not come in the order of their tags.
     disorder: usize,
     end: Option<End>,
+    elements_at: Vec<(Tag, Range<usize>)>,
     oddities: Vec<Oddity>,
 }
 
 impl<R: Read> Walker<R> {
     fn new(reader: R, limits: Limits) -> Walker<R> {
-        let (buffer, oddities) = (Vec::new(), Vec::new());
-        Walker { reader, buffer, is_drained: false, limits, at: 0, count: 0, disorder: 0, end: None, oddities }
+        Walker {
+            reader,
+            buffer: Vec::new(),
+            is_drained: false,
+            limits,
+            at: 0,
+            count: 0,
+            disorder: 0,
+            end: None,
+            elements_at: Vec::new(),
+            oddities: Vec::new(),
+        }
     }
 
     /// True when the bytes before `end` can be had.
@@ -315,7 +330,13 @@ impl<R: Read> Walker<R> {
                 }
                 TRAILING_PADDING if depth == 0 => return self.stop(End::Whole),
                 Tag(PIXEL_GROUP, _) if depth == 0 => return self.stop(End::PixelData),
-                _ => self.element(set, within, layout, depth),
+                _ => {
+                    let begin = self.at;
+                    self.element(set, within, layout, depth);
+                    if depth == 0 {
+                        self.elements_at.push((tag, begin..self.at));
+                    }
+                }
             }
         }
     }

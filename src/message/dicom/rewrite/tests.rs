@@ -104,6 +104,85 @@ fn the_sites_rules_set_remove_and_replace() {
     }
 }
 
+/// One element in Explicit VR Little Endian, its value as it is.
+fn element(tag: Tag, vr: VR, value: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    super::super::write::element(&mut bytes, Layout::ExplicitLittle, tag, vr, value);
+    bytes
+}
+
+#[test]
+fn what_is_odd_goes_byte_for_byte_beside_what_is_coerced() {
+    let explicit = "1.2.840.10008.1.2.1";
+    let item = |content: &[u8]| [&[0xfe, 0xff, 0, 0xe0][..], &(content.len() as u32).to_le_bytes(), content].concat();
+    let inside = element(tags::PATIENT_ID, VR::LO, b"P-1 ");
+    let no_item = element(Tag(0x0008, 0x0104), VR::LO, b"no item");
+    let undelimited = [
+        &[0x08, 0, 0x40, 0x11, b'S', b'Q', 0, 0, 255, 255, 255, 255, 0xfe, 0xff, 0, 0xe0, 255, 255, 255, 255][..],
+        &inside,
+        &[0xfe, 0xff, 0xdd, 0xe0, 0, 0, 0, 0],
+    ];
+    let odd = [
+        element(tags::REFERENCED_IMAGE_SEQUENCE, VR::SQ, &[item(&inside), no_item].concat()),
+        element(tags::REFERENCED_IMAGE_SEQUENCE, VR::SQ, &[&item(&inside)[..], b"rest"].concat()),
+        element(tags::REFERENCED_IMAGE_SEQUENCE, VR::SQ, &[&item(&inside)[..inside.len() + 2], b"ab"].concat()),
+        undelimited.concat(),
+        [element(tags::STATION_NAME, VR::SH, b"A "), element(tags::STATION_NAME, VR::SH, b"B ")].concat(),
+        [vec![0xfe, 0xff, 0x0d, 0xe0, 0, 0, 0, 0], element(tags::STATION_NAME, VR::SH, b"A ")].concat(),
+        [&[0x08, 0, 0x10, 0x10, b'Q', b'Q', 2, 0][..], b"A "].concat(),
+        [element(tags::STATION_NAME, VR::SH, b"A "), element(tags::STUDY_DATE, VR::DA, b"20260301")].concat(),
+        element(Tag(0x0008, 0x1115), VR::UN, &item(&[0x08, 0, 0x50, 0, 2, 0, 0, 0, b'A', b' '])),
+    ];
+    let length = element(Tag(0x0010, 0), VR::UL, &[99, 0, 0, 0]);
+    let other_length = element(Tag(0x0018, 0), VR::UL, &[8, 0, 0, 0]);
+    let head =
+        [element(tags::SOP_CLASS_UID, VR::UI, CT.as_bytes()), element(tags::SOP_INSTANCE_UID, VR::UI, b"1.2.3.4")]
+            .concat();
+    let pixels = element(Tag(0x7fe0, 0x0010), VR::OW, &[7; 10]);
+    for (case, odd) in odd.iter().enumerate() {
+        let before = [&head[..], odd].concat();
+        let behind = [&other_length[..], &element(tags::KVP, VR::DS, b"120"), &pixels].concat();
+        let (id, other_id) = (element(tags::PATIENT_ID, VR::LO, b"P-1"), element(tags::PATIENT_ID, VR::LO, b"P-2"));
+        let sex = element(tags::PATIENT_SEX, VR::CS, b"O");
+        let bytes = [&before[..], &length, &id, &id, &sex, &behind].concat();
+        let walked = walk(&bytes[..], explicit, Limits { bytes: bytes.len(), value_bytes: bytes.len() });
+        assert!(case == 8 || !walked.oddities.is_empty(), "{case} is not odd");
+        let sent = |rule: Rule| {
+            let changes = Changes { deidentify: None, coerce: vec![Rule { tag: "0010,0020".into(), ..rule }] };
+            let rewritten = rewrite(Cursor::new(&bytes), CT, explicit, &changes, b"").unwrap();
+            out(&rewritten, &bytes)
+        };
+        let removed = sent(Rule { remove: true, ..Rule::default() });
+        assert!(removed == [&before[..], &sex, &behind].concat(), "{case} removed");
+        let set = sent(Rule { set: Some("P-2".into()), ..Rule::default() });
+        assert!(set == [&before[..], &other_id, &sex, &behind].concat(), "{case} set");
+        let replace = |old: &str| Rule { replace: Some(old.into()), with: Some("P-2".into()), ..Rule::default() };
+        assert!(sent(replace("P-1")) == set, "{case} replaced");
+        assert!(sent(replace("P-9")) == bytes, "{case} not changed at all");
+    }
+}
+
+#[test]
+fn a_new_attribute_stands_where_its_tag_belongs() {
+    let explicit = "1.2.840.10008.1.2.1";
+    let (first, middle, last) = (tags::MANUFACTURER, tags::PATIENT_ID, tags::PERFORMED_LOCATION);
+    let uid = element(tags::SOP_INSTANCE_UID, VR::UI, b"1.2.3.4");
+    for tail in [element(Tag(0x7fe0, 0x0010), VR::OW, &[7; 10]), vec![]] {
+        for new in [first, middle, last] {
+            let there = [first, middle, last].into_iter().filter(|tag| *tag != new);
+            let bytes =
+                [uid.clone(), there.flat_map(|tag| element(tag, VR::LO, b"A")).collect(), tail.clone()].concat();
+            let tag = format!("{:04X},{:04X}", new.0, new.1);
+            let coerce = vec![Rule { tag, set: Some("A".into()), ..Rule::default() }];
+            let rewritten = rewrite(Cursor::new(&bytes), CT, explicit, &Changes { deidentify: None, coerce }, b"");
+            let head = read_head(&out(&rewritten.unwrap(), &bytes)[..], explicit);
+            let got: Vec<Tag> = head.data_set.elements().iter().map(|e| e.tag).collect();
+            assert_eq!(got, [tags::SOP_INSTANCE_UID, first, middle, last]);
+            assert_eq!(head.data_set.text(new), "A");
+        }
+    }
+}
+
 #[test]
 fn nothing_goes_out_half_changed() {
     let basic = Changes { deidentify: Some(Profile::Basic), coerce: Vec::new() };
@@ -219,11 +298,6 @@ fn what_stands_behind_the_pixel_data_leaves_only_where_the_patient_may() {
     let basic = Changes { deidentify: Some(Profile::Basic), coerce: Vec::new() };
     let rule = Rule { tag: "0008,0080".into(), remove: true, ..Rule::default() };
     let coerce = Changes { deidentify: None, coerce: vec![rule] };
-    let element = |tag: Tag, vr: VR, value: &[u8]| {
-        let mut bytes = Vec::new();
-        super::super::write::element(&mut bytes, Layout::ExplicitLittle, tag, vr, value);
-        bytes
-    };
     let mut fragments = vec![0xe0, 0x7f, 0x10, 0, b'O', b'B', 0, 0, 255, 255, 255, 255];
     fragments.extend([0xfe, 0xff, 0x00, 0xe0, 0, 0, 0, 0, 0xfe, 0xff, 0x00, 0xe0, 4, 0, 0, 0, 1, 2, 3, 4]);
     fragments.extend([0xfe, 0xff, 0xdd, 0xe0, 0, 0, 0, 0]);

@@ -21,7 +21,7 @@
 use super::deidentify::{self, Action, Pseudonyms};
 use super::{
     CharacterSets, DOCUMENT_BYTES_MAX, DataSet, ELEMENTS_MAX, Element, End, Layout, Limits, Tag, VR, Value,
-    is_deflated, tags, value_representation, walk, write,
+    is_deflated, standard_value_representation, tags, walk, write,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -133,6 +133,12 @@ pub enum NotRewritable {
     /// What it says it is decides what its pixels may show.
     #[error("the SOP class in the data set (0008,0016) is missing or not the one it was sent under")]
     Class,
+    /// A value nobody can read or write as text.
+    #[error(
+        "an attribute to be replaced holds no text, or neither the object nor the Standard says that it does; \
+         remove it instead"
+    )]
+    Representation,
     /// A value that the object's character sets cannot say.
     #[error("a coerced value has characters that the object's character sets lack")]
     Charset,
@@ -149,6 +155,7 @@ impl NotRewritable {
             NotRewritable::OverlayInPixels => "rewrite-overlay-in-pixels",
             NotRewritable::Document => "rewrite-document",
             NotRewritable::Class => "rewrite-class",
+            NotRewritable::Representation => "rewrite-representation",
             NotRewritable::Charset => "rewrite-charset",
         }
     }
@@ -169,6 +176,7 @@ impl Changes {
 impl Rule {
     fn fault(&self) -> Option<&'static str> {
         let Some(tag) = tag(&self.tag) else { return Some("a tag is four hexadecimal digits, a comma and four more") };
+        let standard = standard_value_representation(tag);
         let given = [self.set.is_some(), self.remove, self.replace.is_some()].into_iter().filter(|g| *g).count();
         let fixed = [tags::SPECIFIC_CHARACTER_SET, tags::SOP_CLASS_UID, tags::SOP_INSTANCE_UID];
         if given != 1 {
@@ -177,7 +185,9 @@ impl Rule {
             Some("replace and with belong together")
         } else if fixed.contains(&tag) || tag.0 < 0x0008 || tag.0 >= 0x7fe0 || tag.1 == 0 {
             Some("this attribute says what the object is, and is not changed")
-        } else if self.set.is_some() && value_representation(tag).is_none_or(|vr| vr == VR::SQ) {
+        } else if !self.remove && standard.is_some_and(|vr| !is_text(vr)) {
+            Some("its value is no text; it can only be removed")
+        } else if self.set.is_some() && standard.is_none() {
             Some("its value representation is not known here; it can only be removed or replaced")
         } else {
             None
@@ -445,10 +455,10 @@ fn coerce(set: &mut DataSet, rules: &[Rule]) -> Result<BTreeSet<Tag>, NotRewrita
                 continue;
             }
         };
-        let spelled = there.map(|e| e.vr).filter(|vr| *vr != VR::UN);
-        let known = spelled.or_else(|| value_representation(tag)).filter(|vr| *vr != VR::SQ);
-        let Some(vr) = known else { continue };
-        let said = there.map(|e| e.text(&set.charset));
+        // Implicit VR spells none, and some senders write UN or OB for what they do not know.
+        let known = [there.map(|e| e.vr), standard_value_representation(tag)];
+        let vr = known.into_iter().flatten().find(|vr| is_text(*vr)).ok_or(NotRewritable::Representation)?;
+        let said = there.map(|e| Element { vr, ..e.clone() }.text(&set.charset));
         if rule.replace.is_some() && rule.replace != said {
             continue;
         }
@@ -458,6 +468,12 @@ fn coerce(set: &mut DataSet, rules: &[Rule]) -> Result<BTreeSet<Tag>, NotRewrita
         changed.insert(tag);
     }
     Ok(changed)
+}
+
+/// Value representations whose values are text (PS3.5 6.2).
+fn is_text(vr: VR) -> bool {
+    use VR::*;
+    matches!(vr, AE | AS | CS | DA | DS | DT | IS | LO | LT | PN | SH | ST | TM | UC | UI | UR | UT)
 }
 
 /// `0008,0080`, in parentheses or not.

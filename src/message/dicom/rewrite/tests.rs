@@ -165,7 +165,7 @@ fn what_is_odd_goes_byte_for_byte_beside_what_is_coerced() {
 #[test]
 fn a_new_attribute_stands_where_its_tag_belongs() {
     let explicit = "1.2.840.10008.1.2.1";
-    let (first, middle, last) = (tags::MANUFACTURER, tags::PATIENT_ID, tags::PERFORMED_LOCATION);
+    let (first, middle, last) = (tags::MANUFACTURER, tags::PATIENT_ID, Tag(0x4008, 0x0300));
     let uid = element(tags::SOP_INSTANCE_UID, VR::UI, b"1.2.3.4");
     for tail in [element(Tag(0x7fe0, 0x0010), VR::OW, &[7; 10]), vec![]] {
         for new in [first, middle, last] {
@@ -180,6 +180,56 @@ fn a_new_attribute_stands_where_its_tag_belongs() {
             assert_eq!(got, [tags::SOP_INSTANCE_UID, first, middle, last]);
             assert_eq!(head.data_set.text(new), "A");
         }
+    }
+}
+
+#[test]
+fn what_is_replaced_is_found_whether_its_representation_is_spelled_or_not() {
+    let rule = |tag: &str, old: &str, new: &str| Rule {
+        tag: tag.into(),
+        replace: Some(old.into()),
+        with: Some(new.into()),
+        ..Rule::default()
+    };
+    let changes = |rules: Vec<Rule>| Changes { deidentify: None, coerce: rules };
+    // No table of what is read knows this one.
+    let agent = tags::CONTRAST_BOLUS_AGENT;
+    let object = |tag: Tag, vr: VR, value: &[u8], layout: Layout| {
+        let mut set = DataSet::new(CharacterSets::declared("ISO_IR 100").unwrap());
+        set.put_text(tags::SOP_INSTANCE_UID, VR::UI, "1.2.3.4");
+        set.put(Element { tag, vr, value: Value::Bytes(value.to_vec()) });
+        set.write(layout)
+    };
+    for (syntax, layout) in SYNTAXES {
+        let said = |tag, vr, value: &[u8], rule: Rule| {
+            let changes = changes(vec![rule]);
+            assert_eq!(changes.fault(), None);
+            let bytes = object(tag, vr, value, layout);
+            let rewritten = rewrite(Cursor::new(&bytes), "", syntax, &changes, b"")?;
+            Ok::<DataSet, NotRewritable>(read_head(&rewritten.head[..], syntax).data_set)
+        };
+        for vr in [VR::LO, VR::UN, VR::OB] {
+            let set = said(agent, vr, b"M\xfcller", rule("0018,0010", "Müller", "Größe")).unwrap();
+            assert_eq!(set.text(agent), "Größe", "{vr:?} in {layout:?}");
+            assert_eq!(set.get(agent).unwrap().vr == VR::LO, layout.is_explicit());
+            let set = said(agent, vr, b"Meier ", rule("0018,0010", "Müller", "Größe")).unwrap();
+            assert_eq!(set.text(agent), "Meier", "{vr:?} in {layout:?}");
+        }
+        // What nobody says to be text is not guessed at, and not passed over either.
+        let private = Tag(0x0009, 0x1001);
+        let unknown = said(private, VR::UN, b"M\xfcller", rule("0009,1001", "Müller", "X"));
+        assert_eq!(unknown, Err(NotRewritable::Representation), "{layout:?}");
+        assert!(said(agent, VR::LO, b"A ", rule("0009,1001", "Müller", "X")).is_ok(), "it is not there");
+        let spelled = said(private, VR::LO, b"X1", rule("0009,1001", "X1", "X2"));
+        match layout.is_explicit() {
+            true => assert_eq!(spelled.unwrap().text(private), "X2"),
+            false => assert_eq!(spelled, Err(NotRewritable::Representation)),
+        }
+    }
+    for tag in ["0028,0010", "0008,1140", "0042,0011"] {
+        assert!(changes(vec![rule(tag, "1", "2")]).fault().is_some(), "{tag} is no text");
+        let set = Rule { tag: tag.into(), set: Some("1".into()), ..Rule::default() };
+        assert!(changes(vec![set]).fault().is_some(), "{tag} is no text");
     }
 }
 

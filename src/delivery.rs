@@ -87,7 +87,7 @@ pub enum Scope {
     /// The receiver could not be reached or takes nothing at the moment: everything to it waits. Never counts,
     /// however long the outage: an outage parks nothing.
     Destination,
-    /// The message was sent, but what came back made no sense, or nothing came. Everything waits; but when other
+    /// The message was sent, but what came back made no sense, or nothing came; or it could not be read here. Everything waits; but when other
     /// messages get through in between and this one fails again, it is the message that is to blame, and its lane.
     Unclear,
 }

@@ -12,7 +12,8 @@
 //! | 0110 | this object not now, and only so many times |
 //! | no connection, a rejected association | not now: everything waits |
 //! | A9xx, Cxxx, 0122 and the other failures, a refused context | a few tries, then a person |
-//! | 0111 for the second of two images of one UID | a person |
+//! | 0111 for the second of two images of one UID; a spool file that is gone or cut short | a person |
+//! | a disk that does not give the spool file | not now, and perhaps because of this object |
 //!
 //! Performed steps go the same way ([`step`]).
 //!
@@ -32,7 +33,7 @@ use tokio::time::sleep;
 
 use self::association::{Association, ContextRefusal, Failure, Peer, Proposed};
 use self::object::Chunks;
-use super::instance::{Images, Stored, unreadable};
+use super::instance::{Images, Stored};
 use super::window::Pace;
 use super::{Config, Destination, Outcome};
 use crate::message::dicom::performed_step::request;
@@ -160,7 +161,7 @@ impl Dicom {
             let opened = Chunks::open(&stored.data_set(), association.piece_max(), Association::piece_room());
             let object = match opened {
                 Ok(object) => object,
-                Err(e) => return unreadable(&e),
+                Err(fault) => return fault.into(),
             };
             let id = association.next_message_id();
             let command = Command::store_request(id, &header.sop_class_uid, &header.sop_instance_uid);
@@ -172,7 +173,7 @@ impl Dicom {
                 Err(failure) => {
                     association.abort().await;
                     match failure {
-                        Failure::Damaged(reason) => return Outcome::Refused { reason },
+                        Failure::Object(fault) => return fault.into(),
                         // The peer had given the association up in the meantime; nothing is wrong with the object.
                         Failure::Lost(_) | Failure::Aborted(_) if used => {}
                         failure => return Outcome::unclear(failure.to_string()),

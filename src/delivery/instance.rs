@@ -4,7 +4,6 @@
 //! is only read.
 
 use std::fs::File;
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -12,7 +11,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::config::{Order, Routed};
-use super::dicom::object::{Content, Damaged, Header};
+use super::dicom::object::{Content, Header, ObjectFault};
 use super::{Config, Outcome};
 use crate::journal::{Journal, NewOutbound};
 use crate::message::dicom::FileMeta;
@@ -80,16 +79,6 @@ impl Reference {
     }
 }
 
-/// What it means that a stored image cannot be opened: a person has to look where it is gone; anything else, such as
-/// too many open files, passes.
-pub(super) fn unreadable(error: &io::Error) -> Outcome {
-    let reason = format!("the stored image cannot be read: {}", error.kind());
-    match error.kind() {
-        io::ErrorKind::NotFound => Outcome::Refused { reason },
-        _ => Outcome::unreachable(reason),
-    }
-}
-
 impl Images {
     /// Those of a destination of this journal.
     pub fn new(config: &Config, journal: &Journal) -> Images {
@@ -137,11 +126,11 @@ impl Shelf {
             return Err(refused("the stored message names no spool file".to_owned()));
         }
         let path = self.spool.join(&reference.spool);
-        let mut file = File::open(&path).map_err(|e| unreadable(&e))?;
-        if file.metadata().map_or(0, |found| found.len()) != reference.bytes {
+        let mut file = File::open(&path).map_err(ObjectFault::from)?;
+        if file.metadata().map_err(ObjectFault::from)?.len() != reference.bytes {
             return Err(refused("the stored image has not the length it came with".to_owned()));
         }
-        let header = Header::read(&mut file).map_err(|Damaged(why)| refused(why))?;
+        let header = Header::read(&mut file)?;
         let content = Content { made: Bytes::new(), path, stretch: 0..reference.bytes };
         Ok((Stored { header, file: content, conflict: reference.conflict }, file))
     }
@@ -149,7 +138,10 @@ impl Shelf {
     /// The same image as this destination gets it. What cannot be changed is for a person and never goes as it is.
     fn change(&self, stored: Stored, mut original: File) -> Result<Stored, Outcome> {
         let Stored { header, file, conflict } = stored;
-        let refused = |why: NotRewritable| Outcome::Refused { reason: format!("{}: {why}", why.reason()) };
+        let refused = |why: NotRewritable| match why {
+            NotRewritable::Unread(kind) => ObjectFault::Unread(kind).into(),
+            _ => Outcome::Refused { reason: format!("{}: {why}", why.reason()) },
+        };
         let (class, syntax) = (&header.sop_class_uid, &header.transfer_syntax_uid);
         let rewritten = rewrite(&mut original, class, syntax, &self.changes, &self.pseudonym_key);
         let rewritten = rewritten.map_err(refused)?;

@@ -26,10 +26,10 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use super::dicom::object::{Chunks, Damaged};
+use super::dicom::object::{Chunks, ObjectFault};
 use super::dicom::status;
 use super::fhir::{authorize, body_within, client, pause, transport_failure};
-use super::instance::{Images, Stored, unreadable};
+use super::instance::{Images, Stored};
 use super::oauth::{Bearer, Tokens};
 use super::window::Pace;
 use super::{Config, Destination, Outcome, Scope};
@@ -112,7 +112,7 @@ impl Stow {
     ) -> Result<(StatusCode, Option<Duration>, Vec<u8>), Outcome> {
         let limit = self.config.ack_timeout();
         let base = self.config.url.as_deref().unwrap_or_default().trim_end_matches('/');
-        let object = Chunks::open(&stored.file, PIECE_MAX, 0).map_err(|e| unreadable(&e))?;
+        let object = Chunks::open(&stored.file, PIECE_MAX, 0)?;
         // The file names its transfer syntax itself; a parameter that says so too makes some servers pass the part over.
         let head = format!("--{BOUNDARY}\r\nContent-Type: application/dicom\r\n\r\n");
         let tail = format!("\r\n--{BOUNDARY}--\r\n");
@@ -132,7 +132,7 @@ impl Stow {
                 // The answer is on its way, or the reason why there is none.
                 Fed::Unwanted => sleep(limit).await,
                 Fed::Stalled => return Outcome::unclear("the server stopped reading"),
-                Fed::Damaged(reason) => return Outcome::Refused { reason },
+                Fed::Unread(fault) => return fault.into(),
             }
             Outcome::unclear("no answer in time")
         };
@@ -168,7 +168,7 @@ enum Fed {
     /// The connection did not move for too long.
     Stalled,
     /// The file could not be read to its end.
-    Damaged(String),
+    Unread(ObjectFault),
 }
 
 /// Hands the body to the connection, no faster than it may go.
@@ -192,7 +192,7 @@ async fn feed(
         next = match object.next().await {
             Ok(Some(piece)) => Some(Bytes::from(piece.bytes)),
             Ok(None) => tail.take(),
-            Err(Damaged(why)) => return Fed::Damaged(why),
+            Err(fault) => return Fed::Unread(fault),
         };
     }
     Fed::Whole

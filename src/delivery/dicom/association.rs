@@ -18,7 +18,7 @@ use dicom_ul::pdu::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{timeout, timeout_at};
 
-use super::object::{Chunks, Damaged};
+use super::object::{Chunks, ObjectFault};
 use crate::delivery::dial::{Stream, dial};
 use crate::delivery::window::Pace;
 use crate::tls::ClientTls;
@@ -131,13 +131,14 @@ pub enum Failure {
     /// What came is not DICOM, or not what was expected here.
     Protocol(&'static str),
     /// The object cannot be read from disk.
-    Damaged(String),
+    Object(ObjectFault),
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Unreachable(why) | Failure::Lost(why) | Failure::Damaged(why) => f.write_str(why),
+            Failure::Unreachable(why) | Failure::Lost(why) => f.write_str(why),
+            Failure::Object(fault) => fault.fmt(f),
             Failure::Rejected { reason, .. } => write!(f, "association rejected: {reason}"),
             Failure::Aborted(why) => write!(f, "association aborted by the peer: {why}"),
             Failure::TimedOut(what) => f.write_str(what),
@@ -262,7 +263,7 @@ impl Association {
         // The command waits for the first fragment, so that a small object leaves in one segment less.
         let mut pending = self.fragments(context, &command.write(), true);
         loop {
-            let piece = object.next().await.map_err(|Damaged(why)| Failure::Damaged(why))?;
+            let piece = object.next().await.map_err(Failure::Object)?;
             let Some(mut piece) = piece else { break };
             pace.wait(piece.bytes.len()).await;
             head(&mut piece.bytes, context, false, piece.is_last);
@@ -276,7 +277,7 @@ impl Association {
             }
         }
         if !pending.is_empty() {
-            return Err(Failure::Damaged("the object is empty".to_owned()));
+            return Err(Failure::Object(ObjectFault::Damaged("the object is empty".to_owned())));
         }
         self.answer_to(command).await
     }

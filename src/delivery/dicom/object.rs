@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use crate::delivery::Outcome;
 use crate::wire::dimse::uid;
 
 /// Preamble and prefix of a Part 10 file.
@@ -31,10 +32,16 @@ pub struct Header {
     pub data_set_at: u64,
 }
 
-/// Why a file is not sent. The text names no patient.
+/// Why an object is not sent. The text names no patient.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Damaged(pub String);
+pub enum ObjectFault {
+    /// It is gone, cut short or none: a person has to look.
+    #[error("{0}")]
+    Damaged(String),
+    /// The disk did not give it, which may pass.
+    #[error("the stored image cannot be read: {0}")]
+    Unread(io::ErrorKind),
+}
 
 /// The bytes of an object: some that were made here, then a stretch of a file. An object that goes as it came has none of
 /// the former.
@@ -65,14 +72,17 @@ impl Header {
     /// Reads the header of a Part 10 file.
     ///
     /// # Errors
-    /// [`Damaged`]: it has none, or one that does not say what is sent.
-    pub fn read(file: &mut File) -> Result<Header, Damaged> {
-        let unreadable = |e: io::Error| Damaged(format!("the file cannot be read: {}", e.kind()));
-        let no_header = || Damaged("the file has no DICOM header (PS3.10)".to_owned());
-        file.seek(SeekFrom::Start(0)).map_err(unreadable)?;
+    /// [`ObjectFault`]: it has none, or one that does not say what is sent; or it cannot be read.
+    pub fn read(file: &mut File) -> Result<Header, ObjectFault> {
+        let no_header = || ObjectFault::Damaged("the file has no DICOM header (PS3.10)".to_owned());
+        let unread = |e: io::Error| match e.kind() {
+            io::ErrorKind::UnexpectedEof => no_header(),
+            _ => e.into(),
+        };
+        file.seek(SeekFrom::Start(0))?;
         // Preamble, prefix and the group length, which is always the first element: (0002,0000) UL 4.
         let mut start = [0; PREAMBLE + 16];
-        file.read_exact(&mut start).map_err(|_| no_header())?;
+        file.read_exact(&mut start).map_err(unread)?;
         let (prefix, element) = start.get(PREAMBLE..).and_then(|s| s.split_at_checked(4)).ok_or_else(no_header)?;
         if prefix != PREFIX || element.get(..8) != Some(&[2, 0, 0, 0, b'U', b'L', 4, 0][..]) {
             return Err(no_header());
@@ -82,7 +92,7 @@ impl Header {
             return Err(no_header());
         }
         let mut meta = vec![0; length];
-        file.read_exact(&mut meta).map_err(|_| no_header())?;
+        file.read_exact(&mut meta).map_err(unread)?;
         let text = |element| value(&meta, element).ok_or_else(no_header);
         Ok(Header {
             sop_class_uid: text(0x0002)?,
@@ -112,6 +122,26 @@ fn value(mut meta: &[u8], wanted: u16) -> Option<String> {
     None
 }
 
+impl From<io::Error> for ObjectFault {
+    fn from(error: io::Error) -> ObjectFault {
+        match error.kind() {
+            io::ErrorKind::NotFound => ObjectFault::Damaged("the stored image is gone".to_owned()),
+            io::ErrorKind::UnexpectedEof => ObjectFault::Damaged("the stored image is cut short".to_owned()),
+            kind => ObjectFault::Unread(kind),
+        }
+    }
+}
+
+impl From<ObjectFault> for Outcome {
+    fn from(fault: ObjectFault) -> Outcome {
+        match fault {
+            ObjectFault::Damaged(reason) => Outcome::Refused { reason },
+            // Too many open files concern all images, a bad sector this one: whether others get through tells.
+            ObjectFault::Unread(_) => Outcome::unclear(fault.to_string()),
+        }
+    }
+}
+
 impl Content {
     /// Bytes in all.
     pub fn bytes(&self) -> u64 {
@@ -130,11 +160,11 @@ impl Chunks {
     /// Opens an object to be read in pieces of at most `piece_max` bytes behind `room` zero bytes.
     ///
     /// # Errors
-    /// The file cannot be opened, or is shorter than that.
-    pub fn open(content: &Content, piece_max: usize, room: usize) -> io::Result<Chunks> {
+    /// [`ObjectFault`]: the file cannot be opened, or is shorter than that.
+    pub fn open(content: &Content, piece_max: usize, room: usize) -> Result<Chunks, ObjectFault> {
         let mut file = File::open(&content.path)?;
         if file.metadata()?.len() < content.stretch.end {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
         file.seek(SeekFrom::Start(content.stretch.start))?;
         let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
@@ -146,13 +176,9 @@ impl Chunks {
     /// The next piece; `None` behind the last one.
     ///
     /// # Errors
-    /// [`Damaged`]: the file could not be read to its end.
-    pub async fn next(&mut self) -> Result<Option<Piece>, Damaged> {
-        match self.pieces.recv().await {
-            None => Ok(None),
-            Some(Ok(piece)) => Ok(Some(piece)),
-            Some(Err(e)) => Err(Damaged(format!("the stored object cannot be read: {}", e.kind()))),
-        }
+    /// [`ObjectFault`]: the file could not be read to its end.
+    pub async fn next(&mut self) -> Result<Option<Piece>, ObjectFault> {
+        Ok(self.pieces.recv().await.transpose()?)
     }
 }
 

@@ -1,12 +1,13 @@
 //! What a file's header says, and its bytes piece by piece.
 
+use std::fs::File;
 use std::io::Write as _;
 
-use super::object::{Chunks, Content, Header};
+use super::object::{Chunks, Content, Header, ObjectFault};
 use super::{Config, Dicom};
-use crate::delivery::instance::Images;
+use crate::delivery::instance::{Images, Reference};
 use crate::delivery::window::Pace;
-use crate::delivery::{Destination, Outcome, Protocol};
+use crate::delivery::{Destination, Outcome, Protocol, Scope};
 use crate::message::dicom::FileMeta;
 use crate::message::dicom::performed_step::request::{self, Kind};
 use crate::message::dicom::rewrite::{Changes, Profile, Rule};
@@ -95,7 +96,45 @@ async fn a_data_set_comes_in_pieces_of_which_only_the_last_says_so() {
         assert_eq!(lasts.iter().filter(|last| **last).count(), 1);
         assert_eq!(lasts.last(), Some(&true));
     }
-    assert!(Chunks::open(&content(b"", 0..1_000_000), 10, 0).is_err(), "the file is shorter than that");
+    let longer = Chunks::open(&content(b"", 0..1_000_000), 10, 0).err();
+    assert!(matches!(longer, Some(ObjectFault::Damaged(_))), "the file is shorter than that");
+}
+
+#[tokio::test]
+async fn a_file_the_disk_does_not_give_is_tried_again_and_one_that_is_bent_is_for_a_person() {
+    let fault = |of: Result<(), ObjectFault>| Outcome::from(of.expect_err("a fault"));
+    let again = |outcome: Outcome| matches!(outcome, Outcome::Retry { scope: Scope::Unclear, .. });
+    // A directory can be opened, and gives nothing.
+    let folder = tempfile::tempdir().unwrap();
+    assert!(again(fault(Header::read(&mut File::open(folder.path()).unwrap()).map(drop))));
+    let content = Content { made: Vec::new().into(), path: folder.path().to_owned(), stretch: 0..10 };
+    assert!(again(fault(Chunks::open(&content, 10, 0).unwrap().next().await.map(drop))));
+    let reference = Reference {
+        spool: "folder".to_owned(),
+        sop_class_uid: "1.2".to_owned(),
+        sop_instance_uid: "2.25.1".to_owned(),
+        transfer_syntax_uid: uid::EXPLICIT_VR_LITTLE_ENDIAN.to_owned(),
+        bytes: 0,
+        conflict: false,
+    };
+    std::fs::create_dir(folder.path().join("folder")).unwrap();
+    let bytes = folder.path().join("folder").metadata().unwrap().len();
+    let images = Images::unchanged(folder.path().to_owned());
+    assert!(again(images.find(&Reference { bytes, ..reference.clone() }.body()).await.err().unwrap()));
+    let gone = images.find(&Reference { spool: "gone".to_owned(), ..reference }.body()).await.err().unwrap();
+    assert!(matches!(&gone, Outcome::Refused { reason } if reason.contains("gone")), "{gone:?}");
+    // Cut while it is sent: more than is read ahead is missing then.
+    let file = part10(&meta(), &[7; 1000]);
+    let stretch = 0..file.path().metadata().unwrap().len();
+    let content = Content { made: Vec::new().into(), path: file.path().to_owned(), stretch };
+    let mut chunks = Chunks::open(&content, 10, 0).unwrap();
+    file.as_file().set_len(0).unwrap();
+    let fault = loop {
+        if let Err(fault) = chunks.next().await {
+            break Outcome::from(fault);
+        }
+    };
+    assert!(matches!(&fault, Outcome::Refused { reason } if reason.contains("cut short")), "{fault:?}");
 }
 
 #[tokio::test]

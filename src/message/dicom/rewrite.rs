@@ -116,6 +116,9 @@ pub enum NotRewritable {
     /// What stands around the pixel data cannot all be read.
     #[error("the data set cannot all be read, so it cannot be said what would be left in it")]
     Unreadable,
+    /// The disk did not give it, which may pass.
+    #[error("the data set cannot be read: {0}")]
+    Unread(io::ErrorKind),
     /// The pixels show the patient.
     #[error("the object says that text is burned into its pixels (0028,0301), which no profile takes out")]
     BurnedIn,
@@ -150,6 +153,7 @@ impl NotRewritable {
         match self {
             NotRewritable::Deflated => "rewrite-deflated",
             NotRewritable::Unreadable => "rewrite-unreadable",
+            NotRewritable::Unread(_) => "rewrite-unread",
             NotRewritable::BurnedIn => "rewrite-burned-in",
             NotRewritable::PerhapsBurnedIn => "rewrite-perhaps-burned-in",
             NotRewritable::OverlayInPixels => "rewrite-overlay-in-pixels",
@@ -204,7 +208,10 @@ pub fn rewrite(
     secret: &[u8],
 ) -> Result<Rewritten, NotRewritable> {
     let limits = Limits { bytes: DOCUMENT_BYTES_MAX, value_bytes: DOCUMENT_BYTES_MAX };
-    let unreadable = |_| NotRewritable::Unreadable;
+    let unreadable = |e: io::Error| match e.kind() {
+        io::ErrorKind::UnexpectedEof => NotRewritable::Unreadable,
+        kind => NotRewritable::Unread(kind),
+    };
     original.seek(SeekFrom::Start(0)).map_err(unreadable)?;
     let walked = walk(&mut original, transfer_syntax_uid, limits);
     let syntax = if walked.transfer_syntax_uid.is_empty() { transfer_syntax_uid } else { &walked.transfer_syntax_uid };
@@ -216,6 +223,7 @@ pub fn rewrite(
         End::Whole => resume_at,
         End::PixelData => pixels_end(&mut original, walked.layout, resume_at).map_err(unreadable)?,
         End::Cut | End::Limit | End::Depth => return Err(NotRewritable::Unreadable),
+        End::Unread(kind) => return Err(NotRewritable::Unread(kind)),
     };
     let (mut set, begins_at) = (walked.data_set, walked.begins_at as u64);
     if syntax != transfer_syntax_uid || set.uid(tags::SOP_INSTANCE_UID).is_empty() || !is_all_kept(&set) {

@@ -14,7 +14,7 @@ use super::{
     CharacterSets, DEPTH_MAX, DataSet, ELEMENTS_MAX, Element, Layout, Oddity, Tag, VR, Value, is_deflated, tags,
     value_representation, write,
 };
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::ops::Range;
 
 /// Most elements that may come out of the order of their tags; real objects have a few.
@@ -51,6 +51,8 @@ pub enum End {
     Limit,
     /// Nested deeper than is read.
     Depth,
+    /// The reader failed there; what it would have given is not known.
+    Unread(ErrorKind),
 }
 
 /// What a walk found.
@@ -151,6 +153,8 @@ struct Walker<R> {
     reader: R,
     buffer: Vec<u8>,
     is_drained: bool,
+    /// Why the reader gave no more.
+    failed: Option<ErrorKind>,
     limits: Limits,
     at: usize,
     /// Elements and items read so far.
@@ -168,6 +172,7 @@ impl<R: Read> Walker<R> {
             reader,
             buffer: Vec::new(),
             is_drained: false,
+            failed: None,
             limits,
             at: 0,
             count: 0,
@@ -186,9 +191,13 @@ impl<R: Read> Walker<R> {
             let wanted = CHUNK_BYTES.min(self.limits.bytes - before);
             self.buffer.resize(before + wanted, 0);
             let read = loop {
-                match self.reader.read(&mut self.buffer[before..]) {
-                    Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                    read => break read.unwrap_or(0),
+                match self.reader.read(&mut self.buffer[before..]).map_err(|e| e.kind()) {
+                    Err(ErrorKind::Interrupted) => {}
+                    Err(kind) => {
+                        self.failed = Some(kind);
+                        break 0;
+                    }
+                    Ok(read) => break read,
                 }
             };
             self.buffer.truncate(before + read);
@@ -207,10 +216,11 @@ impl<R: Read> Walker<R> {
 
     /// The bytes end or are not read on.
     fn run_dry(&mut self, is_whole: bool) {
-        self.stop(match (self.is_drained, is_whole) {
-            (false, _) => End::Limit,
-            (true, true) => End::Whole,
-            (true, false) => End::Cut,
+        self.stop(match (self.failed, self.is_drained, is_whole) {
+            (Some(kind), ..) => End::Unread(kind),
+            (None, false, _) => End::Limit,
+            (None, true, true) => End::Whole,
+            (None, true, false) => End::Cut,
         });
     }
 

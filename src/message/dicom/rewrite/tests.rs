@@ -259,6 +259,49 @@ fn nothing_goes_out_half_changed() {
     assert_eq!(refused(&whole, explicit, &changes), NotRewritable::Charset);
 }
 
+/// A file of which the disk gives only so many bytes.
+struct Failing(Cursor<Vec<u8>>, u64);
+
+impl Read for Failing {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let rest = self.1.saturating_sub(self.0.position());
+        match self.0.by_ref().take(rest).read(to)? {
+            0 if !to.is_empty() && self.0.position() < self.0.get_ref().len() as u64 => {
+                Err(io::ErrorKind::Other.into())
+            }
+            read => Ok(read),
+        }
+    }
+}
+
+impl Seek for Failing {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.0.seek(to)
+    }
+}
+
+#[test]
+fn what_the_disk_does_not_give_is_not_taken_for_cut() {
+    let basic = Changes { deidentify: Some(Profile::Basic), coerce: Vec::new() };
+    let rule = Rule { tag: "0008,0080".into(), remove: true, ..Rule::default() };
+    let coerce = Changes { deidentify: None, coerce: vec![rule] };
+    let explicit = "1.2.840.10008.1.2.1";
+    let bytes = original(Layout::ExplicitLittle);
+    for changes in [basic, coerce] {
+        let given = |all: u64| rewrite(Failing(Cursor::new(bytes.clone()), all), US, explicit, &changes, b"").map(drop);
+        // The head of the pixel data is the last that is looked at.
+        let looked_at = bytes.len() as u64 - 100;
+        for all in 0..looked_at {
+            assert_eq!(given(all), Err(NotRewritable::Unread(io::ErrorKind::Other)), "{all} bytes");
+        }
+        assert_eq!(given(looked_at), Ok(()));
+        for all in 0..bytes.len() - 100 {
+            let cut = rewrite(Cursor::new(&bytes[..all]), US, explicit, &changes, b"").map(drop);
+            assert!(!matches!(cut, Err(NotRewritable::Unread(_))), "{all} bytes");
+        }
+    }
+}
+
 #[test]
 fn rules_that_cannot_be_meant_are_said_before_they_run() {
     let fault = |rule: Rule| Changes { deidentify: None, coerce: vec![rule] }.fault();

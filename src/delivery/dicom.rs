@@ -2,8 +2,9 @@
 //!
 //! The association stays open between messages. Each SOP class is proposed with exactly the transfer syntax its objects
 //! have, in a context of its own: an object goes as it came or not at all, and nothing is ever transcoded. A pair that is
-//! new leads to a new association that proposes all pairs seen before as well. A peer that ends an association because
-//! of what is proposed is asked again without the new pair, so that one private class stops no other.
+//! new leads to a new association that proposes all pairs seen before as well. A peer that aborts more than once because
+//! of what is proposed is asked again without the new pair, so that one private class stops no other. A connection that
+//! is lost meanwhile is nobody's fault.
 //!
 //! | answer | meaning |
 //! |---|---|
@@ -41,6 +42,8 @@ use crate::wire::dimse::command::Command;
 
 /// Pairs of SOP class and transfer syntax that are proposed at once. The one not seen for longest makes room.
 const PAIRS_MAX: usize = 120;
+/// A-ABORTs of a peer that hears the same proposal, after which something proposed is to blame.
+const ABORTS_BLAMED: u32 = 2;
 
 /// A PACS as a destination.
 pub struct Dicom {
@@ -81,14 +84,26 @@ impl Dicom {
             association.release().await;
         }
         self.want(pair.clone());
-        let failure = match self.open().await {
-            Ok(association) => return Ok((association, false)),
-            Err(failure) => failure,
+        let mut aborts = 1;
+        let failure = loop {
+            match self.open().await {
+                Ok(association) => return Ok((association, false)),
+                // Once may be chance.
+                Err(Failure::Aborted(_)) if aborts < ABORTS_BLAMED => aborts += 1,
+                Err(failure) => break failure,
+            }
         };
-        if !matches!(failure, Failure::Aborted(_) | Failure::Lost(_) | Failure::Protocol(_)) {
-            return Err(Outcome::unreachable(failure.to_string()));
+        match failure {
+            Failure::Aborted(_) => {}
+            // A line that broke says nothing of what was proposed. Peers that hang up on a pair without a word are not
+            // asked for it together with others: each is proposed anew as its objects come.
+            Failure::Lost(_) | Failure::Protocol(_) => {
+                self.pairs.clear();
+                return Err(Outcome::unclear(failure.to_string()));
+            }
+            _ => return Err(Outcome::unreachable(failure.to_string())),
         }
-        // It was there and gave up when it heard what was proposed. Whether that is for the pair that is new, the next
+        // It aborts again and again when it hears what is proposed. Whether that is for the pair that is new, the next
         // association tells; it serves the messages after this one.
         self.pairs.pop();
         if self.pairs.is_empty() {

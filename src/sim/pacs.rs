@@ -58,7 +58,7 @@ pub enum Act {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Mix(Vec<(Act, f64)>);
 
-/// Why it does not let somebody in.
+/// How it does not let somebody in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rejection {
     /// Called AE title not recognised (1,1,7).
@@ -67,6 +67,10 @@ pub enum Rejection {
     CallingAeTitle,
     /// Temporary congestion (2,3,1).
     Congestion,
+    /// A-ABORT.
+    Abort,
+    /// Closes the connection without a word.
+    Close,
 }
 
 /// What it answers when it is asked to commit.
@@ -362,7 +366,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
             (!books.rejects.is_empty()).then(|| books.rejects.remove(0))
         };
         if let Some(rejection) = rejection {
-            return self.send(&rejected(rejection)).await;
+            return self.send(&rejected(rejection)?).await;
         }
         let aborts_on = |uid: &String| state.options.aborts_on.contains(uid);
         if request
@@ -610,7 +614,8 @@ fn accept(request: &AssociationRQ, options: &Options) -> AssociationAC {
     }
 }
 
-fn rejected(rejection: Rejection) -> Pdu {
+/// What it says; nothing when it closes the connection.
+fn rejected(rejection: Rejection) -> Option<Pdu> {
     use AssociationRJServiceUserReason::{CalledAETitleNotRecognized, CallingAETitleNotRecognized};
     let (result, source) = match rejection {
         Rejection::CalledAeTitle => {
@@ -623,8 +628,10 @@ fn rejected(rejection: Rejection) -> Pdu {
             let reason = AssociationRJServiceProviderPresentationReason::TemporaryCongestion;
             (AssociationRJResult::Transient, AssociationRJSource::ServiceProviderPresentation(reason))
         }
+        Rejection::Abort => return Some(Pdu::AbortRQ { source: AbortRQSource::ServiceUser }),
+        Rejection::Close => return None,
     };
-    Pdu::AssociationRJ(AssociationRJ { result, source })
+    Some(Pdu::AssociationRJ(AssociationRJ { result, source }))
 }
 
 /// Transaction UID, and SOP class and instance of each object that is asked about.

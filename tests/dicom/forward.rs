@@ -308,6 +308,37 @@ async fn a_class_at_which_the_pacs_aborts_stops_no_other_and_is_for_a_person() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_line_lost_or_one_abort_while_a_new_class_is_proposed_is_not_its_fault() {
+    let objects = objects();
+    let rle = objects.iter().find(|o| o.transfer_syntax_uid.ends_with(".2.5")).unwrap();
+    let known = objects.iter().find(|o| o.transfer_syntax_uid != rle.transfer_syntax_uid).unwrap();
+    for (how, tries) in [(Rejection::Close, 2), (Rejection::Abort, 1)] {
+        let pacs = pacs(Options { rejects: vec![how], ..Options::default() }).await;
+        let spool = Spool::new();
+        let mut to = dicom(&spool, config(pacs.address().port(), "PACS"));
+        to.expect([(known.sop_class_uid.clone(), known.transfer_syntax_uid.clone())]);
+        for _ in 1..tries {
+            let outcome = send(&mut to, &spool, rle).await;
+            assert!(matches!(outcome, Outcome::Retry { scope: Scope::Unclear, .. }), "{how:?}: {outcome:?}");
+        }
+        assert_delivered(&send(&mut to, &spool, rle).await);
+        assert_delivered(&send(&mut to, &spool, known).await);
+    }
+    // Who always hangs up on one class gets the others all the same.
+    let pacs = pacs(Options { rejects: vec![Rejection::Close; 2], ..Options::default() }).await;
+    let spool = Spool::new();
+    let mut to = dicom(&spool, config(pacs.address().port(), "PACS"));
+    to.expect([rle, known].map(|o| (o.sop_class_uid.clone(), o.transfer_syntax_uid.clone())));
+    for _ in 0..2 {
+        let outcome = send(&mut to, &spool, rle).await;
+        assert!(matches!(outcome, Outcome::Retry { scope: Scope::Unclear, .. }), "{outcome:?}");
+    }
+    assert_delivered(&send(&mut to, &spool, known).await);
+    let proposed: Vec<usize> = pacs.heard().proposed.iter().map(Vec::len).collect();
+    assert_eq!(proposed, [2, 1, 1], "the class is not proposed with the others any more");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn i4_already_there_is_delivered_unless_another_image_of_that_uid_came_here() {
     let acts = [0x0111, 0x0111, 0x0000].map(Act::Answer).to_vec();
     let pacs = pacs(Options { acts, ..Options::default() }).await;

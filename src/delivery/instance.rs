@@ -2,6 +2,10 @@
 //! network as they are (invariant I5), or with a head that is made anew for this destination: always the same from the
 //! same file, the same settings and the same journal, so that a retry carries the same bytes here too. The file itself
 //! is only read.
+//!
+//! Heads that are made anew are in memory until they are sent. All connections to all destinations together have room for
+//! [`HEADS_BYTES_MAX`] of them; who finds none waits for another's image to be sent or to fail, first come, first served.
+//! Most heads are far below 1 MB, so that a wait means several of the largest at once.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -9,13 +13,21 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::config::{Order, Routed};
 use super::dicom::object::{Content, Header, ObjectFault};
 use super::{Config, Outcome};
 use crate::journal::{Journal, NewOutbound};
-use crate::message::dicom::FileMeta;
-use crate::message::dicom::rewrite::{Changes, NotRewritable, rewrite};
+use crate::message::dicom::rewrite::{COPIES, Changes, NotRewritable, rewrite};
+use crate::message::dicom::{DOCUMENT_BYTES_MAX, FileMeta, HEAD_BYTES_MAX};
+
+/// Most bytes of heads in memory, over all connections. While a head is changed it counts [`COPIES`] times.
+const HEADS_BYTES_MAX: usize = 128 << 20;
+const _: () = assert!(COPIES * DOCUMENT_BYTES_MAX < HEADS_BYTES_MAX);
+
+/// The bytes that are left of [`HEADS_BYTES_MAX`].
+static ROOM: Semaphore = Semaphore::const_new(HEADS_BYTES_MAX);
 
 /// The body of an outbox message that is an image.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,13 +118,24 @@ impl Images {
     /// # Errors
     /// The outcome of the attempt: a person has to look.
     pub(super) async fn find(&self, body: &[u8]) -> Result<Stored, Outcome> {
-        let (stored, original) = self.0.open(body)?;
+        let (mut stored, original) = self.0.open(body)?;
         if !self.are_changed() {
             return Ok(stored);
         }
-        let shelf = Arc::clone(&self.0);
-        let changing = tokio::task::spawn_blocking(move || shelf.change(stored, original));
-        changing.await.unwrap_or_else(|_| Err(Outcome::unclear("changing the image failed")))
+        let original = Arc::new(original);
+        // Room for the longest head is asked for only where there is one.
+        for bytes_max in [HEAD_BYTES_MAX, DOCUMENT_BYTES_MAX] {
+            let bytes = usize::try_from(stored.file.bytes()).unwrap_or(bytes_max).min(bytes_max);
+            let room = u32::try_from(bytes * COPIES).unwrap_or(u32::MAX);
+            let room = ROOM.acquire_many(room).await.map_err(|_| Outcome::unclear("the gateway stops"))?;
+            let (shelf, original) = (Arc::clone(&self.0), Arc::clone(&original));
+            let changing = tokio::task::spawn_blocking(move || shelf.change(stored, &original, bytes_max, room));
+            match changing.await.unwrap_or_else(|_| Err(Outcome::unclear("changing the image failed")))? {
+                Changed::Ready(changed) => return Ok(changed),
+                Changed::Longer(unchanged) => stored = unchanged,
+            }
+        }
+        Err(refused(NotRewritable::TooLong))
     }
 }
 
@@ -135,16 +158,21 @@ impl Shelf {
         Ok((Stored { header, file: content, conflict: reference.conflict }, file))
     }
 
-    /// The same image as this destination gets it. What cannot be changed is for a person and never goes as it is.
-    fn change(&self, stored: Stored, mut original: File) -> Result<Stored, Outcome> {
-        let Stored { header, file, conflict } = stored;
-        let refused = |why: NotRewritable| match why {
-            NotRewritable::Unread(kind) => ObjectFault::Unread(kind).into(),
-            _ => Outcome::Refused { reason: format!("{}: {why}", why.reason()) },
+    /// The same image as this destination gets it. What cannot be changed is for a person and never goes as it is. The
+    /// room that was had for changing it shrinks to that of the new head, and is free again when that was sent.
+    fn change(
+        &self,
+        stored: Stored,
+        original: &File,
+        bytes_max: usize,
+        mut room: SemaphorePermit<'static>,
+    ) -> Result<Changed, Outcome> {
+        let (class, syntax) = (&stored.header.sop_class_uid, &stored.header.transfer_syntax_uid);
+        let rewritten = match rewrite(original, class, syntax, &self.changes, &self.pseudonym_key, bytes_max) {
+            Err(NotRewritable::TooLong) if bytes_max < DOCUMENT_BYTES_MAX => return Ok(Changed::Longer(stored)),
+            rewritten => rewritten.map_err(refused)?,
         };
-        let (class, syntax) = (&header.sop_class_uid, &header.transfer_syntax_uid);
-        let rewritten = rewrite(&mut original, class, syntax, &self.changes, &self.pseudonym_key);
-        let rewritten = rewritten.map_err(refused)?;
+        let Stored { header, file, conflict } = stored;
         let mut made = FileMeta {
             sop_class_uid: &header.sop_class_uid,
             sop_instance_uid: &rewritten.sop_instance_uid,
@@ -155,8 +183,37 @@ impl Shelf {
         .write();
         let header = Header { sop_instance_uid: rewritten.sop_instance_uid, data_set_at: made.len() as u64, ..header };
         made.extend(rewritten.head);
+        drop(room.split(room.num_permits().saturating_sub(made.len())));
+        let made = Bytes::from_owner(Made { bytes: made, _room: room });
         let stretch = rewritten.resume_at..rewritten.end_at;
-        Ok(Stored { header, file: Content { made: made.into(), path: file.path, stretch }, conflict })
+        Ok(Changed::Ready(Stored { header, file: Content { made, path: file.path, stretch }, conflict }))
+    }
+}
+
+/// The outcome for an image that cannot be changed.
+fn refused(why: NotRewritable) -> Outcome {
+    match why {
+        NotRewritable::Unread(kind) => ObjectFault::Unread(kind).into(),
+        _ => Outcome::Refused { reason: format!("{}: {why}", why.reason()) },
+    }
+}
+
+/// What came of an attempt to change an image.
+enum Changed {
+    Ready(Stored),
+    /// Its head is longer than there was room for.
+    Longer(Stored),
+}
+
+/// A head made anew, with the room it takes.
+struct Made {
+    bytes: Vec<u8>,
+    _room: SemaphorePermit<'static>,
+}
+
+impl AsRef<[u8]> for Made {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 
@@ -171,6 +228,61 @@ impl Stored {
 mod tests {
     use super::*;
     use crate::delivery::Protocol;
+    use crate::message::dicom::rewrite::Rule;
+    use crate::message::dicom::{CharacterSets, DataSet, Layout, VR, tags};
+    use std::time::Duration;
+
+    #[tokio::test(start_paused = true)]
+    async fn i10_heads_of_all_connections_together_have_a_bound_and_the_next_waits_for_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, comment: usize| {
+            let (class, instance) = ("1.2.840.10008.5.1.4.1.1.7", "1.2.3.4");
+            let syntax = "1.2.840.10008.1.2.1";
+            let meta = FileMeta {
+                sop_class_uid: class,
+                sop_instance_uid: instance,
+                transfer_syntax_uid: syntax,
+                source_ae_title: "",
+            };
+            let mut set = DataSet::new(CharacterSets::default());
+            set.put_text(tags::SOP_INSTANCE_UID, VR::UI, instance);
+            set.put_text(tags::TEXT_VALUE, VR::UT, &"x".repeat(comment));
+            let bytes = [meta.write(), set.write(Layout::ExplicitLittle)].concat();
+            std::fs::write(folder.path().join(name), &bytes).unwrap();
+            Reference {
+                spool: name.into(),
+                sop_class_uid: class.into(),
+                sop_instance_uid: instance.into(),
+                transfer_syntax_uid: syntax.into(),
+                bytes: bytes.len() as u64,
+                conflict: false,
+            }
+            .body()
+        };
+        let (small, large, longer) = (file("small", 10), file("large", 30 << 20), file("longer", 33 << 20));
+        let rule = Rule { tag: "0008,0080".into(), set: Some("HAUS 1".into()), ..Rule::default() };
+        let changes = Changes { deidentify: None, coerce: vec![rule] };
+        let [ours, theirs] = [(); 2].map(|()| Images::changed(folder.path().into(), changes.clone(), [0; 32]));
+        let held = || HEADS_BYTES_MAX - ROOM.available_permits();
+        let first = ours.find(&large).await.ok().unwrap();
+        assert_eq!(held(), first.file.made.len(), "what was had for changing it is given back");
+        let second = theirs.find(&large).await.ok().unwrap();
+        // Nothing else happens here: the clock goes on only while everybody waits.
+        assert!(tokio::time::timeout(Duration::from_secs(3600), ours.find(&large)).await.is_err());
+        let third = ours.find(&small).await.ok().unwrap();
+        assert_eq!(held(), [&first, &second, &third].map(|one| one.file.made.len()).iter().sum::<usize>());
+        let (bytes, sent) = (second.file.made.len(), second.data_set());
+        drop((first, second, third));
+        assert_eq!(held(), bytes, "it is still being sent");
+        drop(sent);
+        let refused = theirs.find(&longer).await.err().unwrap();
+        assert!(
+            matches!(&refused, Outcome::Refused { reason } if reason.starts_with("rewrite-too-long")),
+            "{refused:?}"
+        );
+        assert!(ours.find(&large).await.is_ok());
+        assert_eq!(held(), 0);
+    }
 
     #[test]
     fn i6_a_study_is_a_lane_only_where_order_is_asked_for() {

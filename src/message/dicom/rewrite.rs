@@ -20,8 +20,8 @@
 
 use super::deidentify::{self, Action, Pseudonyms};
 use super::{
-    CharacterSets, DOCUMENT_BYTES_MAX, DataSet, ELEMENTS_MAX, Element, End, Layout, Limits, Tag, VR, Value,
-    is_deflated, standard_value_representation, tags, walk, write,
+    CharacterSets, DataSet, ELEMENTS_MAX, Element, End, Layout, Limits, Tag, VR, Value, is_deflated,
+    standard_value_representation, tags, walk, write,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -41,6 +41,8 @@ const TEXT_IN_PIXELS: [&str; 4] = [
 const STANDARD_CLASSES: &str = "1.2.840.10008";
 /// Image Type (0008,0008) of a picture of a screen.
 const SAVED_SCREEN: [&str; 2] = ["SCREEN SAVE", "SCREENSAVE"];
+/// How often the bytes before the pixel data are in memory while they are changed: read, understood, written.
+pub const COPIES: usize = 3;
 /// The groups of overlays.
 const OVERLAYS: RangeInclusive<u16> = 0x6000..=0x60ff;
 /// The group of pixel data in all its forms.
@@ -116,6 +118,9 @@ pub enum NotRewritable {
     /// What stands around the pixel data cannot all be read.
     #[error("the data set cannot all be read, so it cannot be said what would be left in it")]
     Unreadable,
+    /// More before the pixel data than is read.
+    #[error("it has more before its pixel data than is read of one object (32 MB, 200,000 elements)")]
+    TooLong,
     /// The disk did not give it, which may pass.
     #[error("the data set cannot be read: {0}")]
     Unread(io::ErrorKind),
@@ -153,6 +158,7 @@ impl NotRewritable {
         match self {
             NotRewritable::Deflated => "rewrite-deflated",
             NotRewritable::Unreadable => "rewrite-unreadable",
+            NotRewritable::TooLong => "rewrite-too-long",
             NotRewritable::Unread(_) => "rewrite-unread",
             NotRewritable::BurnedIn => "rewrite-burned-in",
             NotRewritable::PerhapsBurnedIn => "rewrite-perhaps-burned-in",
@@ -199,15 +205,18 @@ impl Rule {
     }
 }
 
-/// Changes a file or a bare data set, which is sent under `sop_class_uid`. `secret` is the destination's key, from which new UIDs and pseudonyms are made.
+/// Changes a file or a bare data set, which is sent under `sop_class_uid`. `secret` is the destination's key, from which
+/// new UIDs and pseudonyms are made. What stands before the pixel data is in memory meanwhile, up to [`COPIES`] times, and
+/// may have `bytes_max` bytes.
 pub fn rewrite(
     mut original: impl Read + Seek,
     sop_class_uid: &str,
     transfer_syntax_uid: &str,
     changes: &Changes,
     secret: &[u8],
+    bytes_max: usize,
 ) -> Result<Rewritten, NotRewritable> {
-    let limits = Limits { bytes: DOCUMENT_BYTES_MAX, value_bytes: DOCUMENT_BYTES_MAX };
+    let limits = Limits { bytes: bytes_max, value_bytes: bytes_max };
     let unreadable = |e: io::Error| match e.kind() {
         io::ErrorKind::UnexpectedEof => NotRewritable::Unreadable,
         kind => NotRewritable::Unread(kind),
@@ -222,7 +231,8 @@ pub fn rewrite(
     let pixels_end_at = match walked.end {
         End::Whole => resume_at,
         End::PixelData => pixels_end(&mut original, walked.layout, resume_at).map_err(unreadable)?,
-        End::Cut | End::Limit | End::Depth => return Err(NotRewritable::Unreadable),
+        End::Cut | End::Depth => return Err(NotRewritable::Unreadable),
+        End::Limit => return Err(NotRewritable::TooLong),
         End::Unread(kind) => return Err(NotRewritable::Unread(kind)),
     };
     let (mut set, begins_at) = (walked.data_set, walked.begins_at as u64);

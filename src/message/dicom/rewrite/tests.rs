@@ -1,8 +1,20 @@
 #![expect(deprecated)]
 
 use super::*;
+use crate::message::dicom::DOCUMENT_BYTES_MAX;
 use crate::message::dicom::{Layout, read_head};
 use std::io::Cursor;
+
+/// As [`super::rewrite`], however much there is.
+fn rewrite(
+    original: impl Read + Seek,
+    sop_class_uid: &str,
+    transfer_syntax_uid: &str,
+    changes: &Changes,
+    secret: &[u8],
+) -> Result<Rewritten, NotRewritable> {
+    super::rewrite(original, sop_class_uid, transfer_syntax_uid, changes, secret, DOCUMENT_BYTES_MAX)
+}
 
 fn original(layout: Layout) -> Vec<u8> {
     let mut set = DataSet::new(CharacterSets::declared("ISO_IR 100").unwrap());

@@ -3,6 +3,12 @@
 //! One object a request: then the answer is about exactly this object, and the next one goes on the same connection. The
 //! file is streamed as it is, with the length told beforehand, because some proxies refuse what they cannot measure.
 //!
+//! Many objects of a study in one request were measured with Orthanc, in objects of half a megabyte a second. On a fast
+//! line ten or fifty at once are no faster than one: 103 and 90 against 100. Over a round trip of 30 ms ten at once are,
+//! 100 against 24 by one connection; but sixteen `connections` with one object each reach 167, and with ten each no
+//! more. So connections gain what batches would, and each answer settles one object: no 413, and no answer that is lost,
+//! is about fifty. Only a study sent in order over a long line, which has one connection at a time, would be faster.
+//!
 //! | answer | meaning |
 //! |---|---|
 //! | 200, 202, 409 that name the object as stored; failure reason 45070 (already there) | delivered |

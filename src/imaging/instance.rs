@@ -8,7 +8,7 @@ use crate::delivery::instance::Reference;
 use crate::journal::{
     Entry, FiledReport, Filing, Instance, JournalError, Latest, Lookup, NewOutbound, Placement, Reader,
 };
-use crate::message::dicom::{Head, read_head};
+use crate::message::dicom::{End, Head, read_head};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -26,7 +26,7 @@ pub(super) struct KeptSeries {
 /// The outcome of an entry that is an instance.
 ///
 /// # Errors
-/// Those of the reader; `Damaged` when its file is lost.
+/// Those of the reader; `Damaged` when its file is lost, or the disk does not give it.
 pub(super) fn file(
     destinations: &[delivery::Config],
     reader: &Reader,
@@ -34,6 +34,10 @@ pub(super) fn file(
     instance: &Instance,
 ) -> Result<Filing, JournalError> {
     let head = read_head(reader.open_instance(instance)?, &instance.transfer_syntax_uid);
+    // Half a head would decide where the image goes.
+    if let End::Unread(_) = head.end {
+        return Err(JournalError::Damaged);
+    }
     let subject = [&head.study.instance_uid, &head.series.instance_uid, &instance.sop_instance_uid];
     let subject_key = subject.map(String::as_str).join("\u{1f}").into_bytes();
     let content_key = instance.digest.to_vec();

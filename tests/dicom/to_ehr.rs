@@ -266,6 +266,33 @@ async fn a_study_with_its_report_and_document_is_in_the_chart_as_it_was_stored()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn i13_what_a_corrected_report_has_no_more_is_taken_back_from_the_chart() {
+    let ehr = ehr().await;
+    let mut site = Site::new(&settings(&ehr, "study_idle_s = 1"));
+    site.start();
+    send(&site, &[report(documents::echo(), 1)]);
+    charted_is(&ehr, 2).await;
+    // The same without what was measured at the aortic valve.
+    let mut corrected = documents::echo();
+    let mut content = corrected.items(tags::CONTENT_SEQUENCE).to_vec();
+    content.pop();
+    corrected.put_items(tags::CONTENT_SEQUENCE, content);
+    send(&site, &[report(corrected, 1)]);
+    charted_is(&ehr, 3).await;
+    let (messages, bundles) = (charted(&ehr, "Mllp"), charted(&ehr, "Fhir"));
+    judged(&messages, &bundles);
+    let last = results(messages.last().unwrap());
+    let status: Vec<(&str, &str)> = last.iter().map(|[code, .., status]| (code.as_str(), status.as_str())).collect();
+    let expected = [("29436-3", "C"), ("18026-5", "C"), ("18043-0", "C"), ("18087-7", "X"), ("11726-7", "D")];
+    assert_eq!(status, expected);
+    let observations = resources(&bundles[bundles.len() - 1..], "Observation");
+    let gone = observations.iter().filter(|observation| observation["status"] == "entered-in-error");
+    let gone: Vec<&str> = gone.map(|observation| observation["code"]["coding"][0]["code"].as_str().unwrap()).collect();
+    assert_eq!(gone, ["11726-7", "125007"], "the velocity and its group");
+    assert_eq!(reader(&site).account().unwrap().missing(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn i5_an_ehr_that_is_away_is_told_once_after_a_kill_and_again_of_what_grew() {
     let ehr = ehr().await;
     let mut site = Site::new(&settings(&ehr, "study_idle_s = 1"));

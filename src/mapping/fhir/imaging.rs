@@ -150,7 +150,11 @@ pub(in crate::mapping) fn measurements(sending: &Sending, numbers: &Numbers) -> 
     }
     let stay: HashSet<&str> = panels.iter().map(|panel| panel.name.as_str()).collect();
     for (name, called) in charted.panels.iter().filter(|(name, _)| !stay.contains(name.as_str())) {
-        let observation = paper.imaging_observation(sending, report, called, panel(name), TAKEN_BACK)?;
+        // Without members it says why it has no value (obs-6).
+        let observation = Observation {
+            data_absent_reason: Some(coded_concept(ABSENT_REASONS, "not-applicable", "Not Applicable")),
+            ..paper.imaging_observation(sending, report, called, panel(name), TAKEN_BACK)?
+        };
         writes.push(paper.put("Observation", panel(name), &observation)?);
     }
     let mut target = results.clone();

@@ -386,6 +386,10 @@ impl Desk {
         }
         match measurement_report(&walked.data_set) {
             None => held("unreadable", "the structured report has no content tree".to_string()),
+            Some(report) if report.is_cut => held(
+                "too-large",
+                "the structured report has more measurements, or longer words, than are read".to_string(),
+            ),
             Some(mut report) => {
                 // The command that brought it says which instance it is.
                 report.sop_instance_uid.clone_from(&instance.sop_instance_uid);

@@ -36,6 +36,9 @@ pub struct MeasurementReport {
     pub measurements: Vec<Measurement>,
     /// Numbers of the tree that say again what a chosen one says, and stand for nothing of their own.
     pub repeats: u32,
+    /// True when it has more numbers, or more is said about them, than is read of one report.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_cut: bool,
 }
 
 /// One number of a structured report, with everything that says what it is a number of.

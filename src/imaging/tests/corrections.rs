@@ -320,3 +320,24 @@ fn i7_a_report_that_is_read_only_when_it_is_released_gives_all_its_numbers() {
     assert!(bench.numbers("ehr").is_empty() && bench.held().is_empty());
     bench.account();
 }
+
+#[test]
+fn i10_a_report_with_more_numbers_than_are_read_is_held_and_takes_nothing_back() {
+    let bench = Bench::new();
+    bench.reported(report("1", vec![fraction("58"), mass("12")], None));
+    let mut numbers = vec![fraction("57"); 10_000];
+    numbers.push(mass("11"));
+    bench.store(&[report("2", numbers, Some("1"))]);
+    bench.settle();
+    assert_eq!((bench.held(), bench.numbers("ehr").len()), (vec!["too-large".to_string()], 0));
+    // Words that every number inherits.
+    let mut words = DataSet::default();
+    words.put_text(tags::RELATIONSHIP_TYPE, VR::CS, "HAS CONCEPT MOD");
+    words.put_text(tags::VALUE_TYPE, VR::CS, "TEXT");
+    words.put_items(tags::CONCEPT_NAME_CODE_SEQUENCE, vec![code(["121106", "DCM", "Comment"])]);
+    words.put_text(tags::TEXT_VALUE, VR::UT, &"x".repeat(1 << 17));
+    bench.store(&[report("3", [vec![words], vec![fraction("57"); 5_000]].concat(), Some("2"))]);
+    bench.settle();
+    assert_eq!((bench.held(), bench.numbers("ehr").len()), (vec!["too-large".to_string()], 0));
+    bench.account();
+}

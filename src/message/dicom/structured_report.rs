@@ -14,6 +14,10 @@ use std::collections::{HashMap, HashSet};
 
 /// Most measurements taken of one report.
 pub const MEASUREMENTS_MAX: usize = 10_000;
+/// Longest words kept of all measurements of one report, in bytes: what numbers inherit is kept once for each.
+const WORDS_BYTES_MAX: usize = 32 << 20;
+/// Longest words that the numbers in a container inherit, in bytes.
+const INHERITED_BYTES_MAX: usize = 64 << 10;
 /// Most predecessors read of one document.
 const PREDECESSORS_MAX: usize = 64;
 /// Most modifiers kept of one measurement.
@@ -52,6 +56,14 @@ struct Context {
     is_vascular: bool,
 }
 
+/// The measurements found, and whether they are all there are.
+#[derive(Default)]
+struct Found {
+    measurements: Vec<Measurement>,
+    words_bytes: usize,
+    is_cut: bool,
+}
+
 /// The measurements of a data set that is a structured report; `None` when it is none.
 pub fn measurement_report(set: &DataSet) -> Option<MeasurementReport> {
     if set.first(tags::VALUE_TYPE) != "CONTAINER" {
@@ -60,8 +72,9 @@ pub fn measurement_report(set: &DataSet) -> Option<MeasurementReport> {
     let title = first_coding(set, tags::CONCEPT_NAME_CODE_SEQUENCE).unwrap_or_default();
     let mut context = Context { is_vascular: title.code == VASCULAR_ROOT, ..Context::default() };
     context.said.path = "1".to_string();
-    let mut measurements = Vec::new();
-    container(set, context, &mut measurements);
+    let mut found = Found::default();
+    container(set, context, &mut found);
+    let Found { mut measurements, is_cut, .. } = found;
     let repeats = tell_apart(&mut measurements);
     Some(MeasurementReport {
         template: set
@@ -82,6 +95,7 @@ pub fn measurement_report(set: &DataSet) -> Option<MeasurementReport> {
         },
         measurements,
         repeats,
+        is_cut,
     })
 }
 
@@ -94,7 +108,7 @@ pub fn predecessors(set: &DataSet) -> Vec<String> {
 }
 
 /// A container: first what it says of all that is in it, then what is in it.
-fn container(set: &DataSet, mut context: Context, found: &mut Vec<Measurement>) {
+fn container(set: &DataSet, mut context: Context, found: &mut Found) {
     let items = set.items(tags::CONTENT_SEQUENCE);
     let around = context.said.group_name.take().filter(|_| context.said.group != "1");
     context.said.sections.extend(around);
@@ -105,6 +119,10 @@ fn container(set: &DataSet, mut context: Context, found: &mut Vec<Measurement>) 
     }
     for item in items.iter().filter(|item| is_context(item)) {
         context.take(item);
+    }
+    found.is_cut |= words_bytes(&context.said) > INHERITED_BYTES_MAX;
+    if found.is_cut {
+        return;
     }
     for (at, item) in items.iter().enumerate().filter(|(_, item)| !is_context(item)) {
         let mut inner = context.clone();
@@ -118,8 +136,9 @@ fn container(set: &DataSet, mut context: Context, found: &mut Vec<Measurement>) 
 }
 
 /// A number: what it says of itself, and those it was inferred from.
-fn number(item: &DataSet, mut context: Context, found: &mut Vec<Measurement>, is_raw: bool) {
-    if found.len() >= MEASUREMENTS_MAX {
+fn number(item: &DataSet, mut context: Context, found: &mut Found, is_raw: bool) {
+    found.is_cut |= found.measurements.len() >= MEASUREMENTS_MAX || found.words_bytes > WORDS_BYTES_MAX;
+    if found.is_cut {
         return;
     }
     let inherited = context.clone();
@@ -145,12 +164,31 @@ fn number(item: &DataSet, mut context: Context, found: &mut Vec<Measurement>, is
     measurement.ucum = unit.map(|u| u.code.clone()).filter(|code| is_ucum(code)).unwrap_or_default();
     measurement.doubts = doubts(&measurement);
     let path = measurement.path.clone();
-    found.push(measurement);
+    found.words_bytes += words_bytes(&measurement);
+    found.measurements.push(measurement);
     for (at, child) in raw {
         let mut inner = inherited.clone();
         inner.said.path = format!("{path}.{}", at + 1);
         number(child, inner, found, true);
     }
+}
+
+/// How long everything is that is said about a number.
+fn words_bytes(m: &Measurement) -> usize {
+    let of = |coding: &Coding| coding.code.len() + coding.text.len();
+    let codes = [&m.site, &m.laterality, &m.mode, &m.method, &m.derivation, &m.cycle_point, &m.direction, &m.selection];
+    let codes = codes.into_iter().chain([&m.group_name, &m.unit, &m.qualifier]).flatten().chain(&m.sections);
+    let texts =
+        [&m.path, &m.value, &m.fetus, &m.tracking, &m.tracking_uid].into_iter().chain(&m.images).map(String::len);
+    let modifiers = m.modifiers.iter().map(|modifier| {
+        let value = match &modifier.value {
+            ModifierValue::Coded(coding) => of(coding),
+            ModifierValue::Text(text) => text.len(),
+            ModifierValue::Number { value, unit } => value.len() + unit.len(),
+        };
+        of(&modifier.name) + value
+    });
+    of(&m.code) + codes.map(of).chain(texts).chain(modifiers).sum::<usize>()
 }
 
 fn doubts(measurement: &Measurement) -> Vec<Doubt> {

@@ -341,3 +341,16 @@ fn i10_a_report_with_more_numbers_than_are_read_is_held_and_takes_nothing_back()
     assert_eq!((bench.held(), bench.numbers("ehr").len()), (vec!["too-large".to_string()], 0));
     bench.account();
 }
+
+#[test]
+fn i13_two_documents_of_a_study_never_take_one_place_in_the_chart() {
+    let bench = Bench::new();
+    let places = |objects: &[Made]| -> Vec<String> {
+        bench.store(objects);
+        bench.settle();
+        bench.numbers("ehr").iter().map(|message| results(message).remove(0).0).collect()
+    };
+    let both = places(&[Made::pdf("1", 10), Made::pdf("2", 10)]);
+    assert_ne!(both[0], both[1]);
+    assert_eq!(places(&[Made::pdf("2", 12)]), [both[1].as_str()], "a correction takes that of its first");
+}

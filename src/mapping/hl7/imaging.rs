@@ -3,7 +3,7 @@
 //! | | |
 //! |---|---|
 //! | OBX-3 | the code as the report has it, `18043-0^...^LN` |
-//! | OBX-4 | site, side and fetus of a measurement, and what tells it from every other: `T-45100-L.7Q2MKC8D` |
+//! | OBX-4 | site, side and fetus of a measurement, and what tells it from every other: `T-45100-L.7Q2MKC8D`; of a document the latter |
 //! | OBX-11 | F for a verified report, C for one that corrects what was sent, else P; D for what it has no more |
 //! | OBX-17 | measurement method; OBX-20 from 2.8 on: the site |
 //! | NTE | everything else said about the number, in words |
@@ -109,7 +109,8 @@ pub fn document(sending: &Sending, document: &Document, version: Hl7Version) -> 
         ..Observation::default()
     };
     let mut message = head(sending, version, None, status);
-    push(&mut message, sending, version, 1, &observation, "1");
+    let sub_id = sending.parcel.identity.imaging_sub_id(&[document.first_uid]);
+    push(&mut message, sending, version, 1, &observation, &sub_id);
     let title = Some(instance.title.clone()).filter(|t| !t.is_empty());
     comments(&mut message, &title.into_iter().collect::<Vec<_>>());
     message.encode(sending.parcel.target.charset)

@@ -7,6 +7,7 @@
 use crate::config::Config;
 use crate::control;
 use crate::delivery;
+use crate::delivery::commitment::Archives;
 use crate::imaging::commitment::Commitments;
 use crate::interpreter::Interpreter;
 use crate::journal::{self, Journal};
@@ -151,10 +152,9 @@ impl Gateway {
             let commitments = Commitments::new(journal, &settings.ae_title, &config.modalities, archives);
             rest_tasks.push(tokio::spawn(commitments.clone().run(rest_stopped.clone())));
             let worklist = orders::Worklist::new(journal, config.worklist.clone(), zone.clone());
-            let services = link::dicom::services::Services::new(journal, worklist, commitments);
-            let archives = config.destinations.iter().filter(|to| to.commitment);
-            let archives = archives.map(|to| to.called_ae_title().trim().to_string()).collect();
-            let callers = Callers::new(settings, &config.modalities, archives, share);
+            let archives = Archives::new(&config.destinations, settings.listen_tls.is_some());
+            let callers = Callers::new(settings, &config.modalities, archives.ae_titles(), share);
+            let services = link::dicom::services::Services::new(journal, worklist, commitments, archives);
             let (counters, tasks) =
                 link::dicom::open(settings, callers, journal, services, &links_stopped, &connections)?;
             links.extend(counters);

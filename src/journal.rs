@@ -113,7 +113,7 @@ mod writer;
 pub use account::Account;
 pub use commitments::{CommitmentStep, DueCommitment};
 pub use config::Config;
-pub use entrusted::{Entrusted, Noted};
+pub use entrusted::{Entrusted, Noted, Terms, Verdict};
 pub use error::{JournalError, OpenError};
 pub use history::{Locked, Past};
 use instances::Persisted;
@@ -371,33 +371,44 @@ impl Journal {
     }
 
     /// These images are asked about under this transaction UID, each under the SOP Instance UID by which the archive
-    /// knows it. Resolves once that is committed. Without a report they are due again after `patience`, which doubles
-    /// each time.
+    /// knows it. Resolves once that is committed: from then on a report to it is believed. Without one they are due
+    /// again.
     pub async fn ask_for_commitment(
         &self,
         transaction_uid: &str,
         instances: Vec<(OutboxId, String)>,
-        patience: Duration,
+        terms: Terms,
     ) -> Result<(), JournalError> {
         let uid = transaction_uid.to_string();
-        self.ask(Kind::Draining, 0, move |desk| entrusted::ask(desk, &uid, &instances, patience)).await
+        self.ask(Kind::Draining, 0, move |desk| entrusted::ask(desk, &uid, &instances, &terms)).await
     }
 
-    /// The archive could not be asked: what was to be asked about is due again after this.
-    pub async fn put_off_commitment(&self, transaction_uid: &str, after: Duration) -> Result<(), JournalError> {
+    /// A request could not be made: what was to be asked about is due again after this. Where the archive was `away` that
+    /// counts as not asked.
+    pub async fn put_off_commitment(
+        &self,
+        transaction_uid: &str,
+        after: Duration,
+        away: bool,
+    ) -> Result<(), JournalError> {
         let uid = transaction_uid.to_string();
-        self.ask(Kind::Draining, 0, move |desk| entrusted::put_off(desk, &uid, after)).await
+        self.ask(Kind::Draining, 0, move |desk| entrusted::put_off(desk, &uid, after, away)).await
     }
 
-    /// Notes what an archive reports of a request: by SOP Instance UID, the failure reason where it does not commit.
-    /// What it does not commit to is sent again a few times, then parked.
+    /// Parks images that were asked about for the last time, in vain.
+    pub async fn give_up_commitment(&self, ids: Vec<OutboxId>) -> Result<(), JournalError> {
+        self.ask(Kind::Draining, 0, move |desk| entrusted::give_up(desk, &ids)).await
+    }
+
+    /// Notes what an archive, which is one of `reporters`, says in a report of a request: by SOP Instance UID.
     pub async fn note_report(
         &self,
         transaction_uid: &str,
-        outcomes: Vec<(String, Option<u16>)>,
+        reporters: Vec<Terms>,
+        outcomes: Vec<(String, Verdict)>,
     ) -> Result<Noted, JournalError> {
         let uid = transaction_uid.to_string();
-        self.ask(Kind::Draining, 0, move |desk| entrusted::note(desk, &uid, &outcomes)).await
+        self.ask(Kind::Draining, 0, move |desk| entrusted::note(desk, &uid, &reporters, &outcomes)).await
     }
 
     /// Only these destinations are asked to commit to images: nothing waits for others any more.

@@ -5,14 +5,15 @@
 //!                     that the PACS opens to us -> COMMIT -> answered
 //! ```
 //!
-//! What it does not commit to is sent again, a few times, then parked for a person; what it does not report of is asked
-//! about again. Through restarts: everything is in the journal before it is said.
+//! What it has not got is sent again, a few times, then parked for a person; what it does not report of, or cannot commit
+//! to at that time, is asked about again, for some days. Through restarts: everything is in the journal before it is
+//! said.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::Config;
 use super::dicom::association::{Association, Failure, Message, Proposed};
@@ -20,7 +21,7 @@ use super::dicom::object::Header;
 use super::dicom::peer;
 use super::instance::Images;
 use crate::backoff::Backoff;
-use crate::journal::{Journal, JournalError, Noted, OutboxId, SharedReader};
+use crate::journal::{Journal, JournalError, Noted, OutboxId, SharedReader, Terms, Verdict};
 use crate::message::dicom::commitment::{self, Report, Request};
 use crate::message::dicom::{End, Layout, read_data_set};
 use crate::wire::dimse::command::{Command, field, status};
@@ -58,14 +59,68 @@ pub async fn run(config: Arc<Config>, journal: Journal, mut stopped: watch::Rece
     }
 }
 
-/// Takes an N-EVENT-REPORT of an archive; the status that answers it, and why it is refused.
+/// The archives that are asked to commit, as they call to report.
+#[derive(Debug, Clone, Default)]
+pub struct Archives(Vec<Archive>);
+
+#[derive(Debug, Clone)]
+struct Archive {
+    ae_title: String,
+    /// It is to call over TLS, as it is called.
+    must_be_secured: bool,
+    terms: Terms,
+}
+
+impl Archives {
+    /// Those among these destinations. `has_tls` says whether they can call over TLS.
+    pub fn new(destinations: &[Config], has_tls: bool) -> Archives {
+        let archive = |to: &Config| Archive {
+            ae_title: to.called_ae_title().trim().to_string(),
+            must_be_secured: has_tls && to.tls.is_some(),
+            terms: terms(to),
+        };
+        Archives(destinations.iter().filter(|to| to.commitment).map(archive).collect())
+    }
+
+    /// The AE titles by which they call.
+    pub fn ae_titles(&self) -> Vec<String> {
+        self.0.iter().map(|archive| archive.ae_title.clone()).collect()
+    }
+
+    /// Those that somebody who calls by this AE title, over TLS or not, may speak for.
+    pub fn spoken_for(&self, ae_title: &str, is_secured: bool) -> Vec<Terms> {
+        let may = |a: &&Archive| a.ae_title == ae_title.trim() && (is_secured || !a.must_be_secured);
+        self.0.iter().filter(may).map(|archive| archive.terms.clone()).collect()
+    }
+}
+
+/// How a destination is asked.
+fn terms(config: &Config) -> Terms {
+    Terms {
+        destination: config.name.clone(),
+        wait: Duration::from_secs(config.commitment_wait_s.into()),
+        resend_after: config.retry_max(),
+        give_up_after: Duration::from_secs(u64::from(config.commitment_days) * 86_400),
+    }
+}
+
+/// Takes an N-EVENT-REPORT of an archive, which is one of `reporters`; the status that answers it, and why it is refused.
 pub async fn take_report(
     journal: &Journal,
     link: &str,
+    reporters: Vec<Terms>,
     event_type_id: u16,
     data_set: Vec<u8>,
     transfer_syntax_uid: &str,
 ) -> Result<(), (u16, &'static str)> {
+    if reporters.is_empty() {
+        tracing::warn!(
+            link,
+            "a storage commitment report of somebody who is not asked: what is asked calls by its called_ae_title, and \
+             over TLS where it is called over TLS"
+        );
+        return Err((status::NOT_AUTHORISED, "this AE title is not asked to commit to anything"));
+    }
     let syntax = transfer_syntax_uid.to_string();
     let read = tokio::task::spawn_blocking(move || {
         let said = read_data_set(&data_set, &syntax);
@@ -76,9 +131,10 @@ pub async fn take_report(
     });
     let Report { transaction_uid, outcomes } =
         read.await.unwrap_or(Err((status::PROCESSING_FAILURE, "the report cannot be read")))?;
-    match journal.note_report(&transaction_uid, outcomes).await {
+    let outcomes = outcomes.into_iter().map(|(uid, reason)| (uid, verdict(reason))).collect();
+    match journal.note_report(&transaction_uid, reporters, outcomes).await {
         Ok(Noted { is_known: false, .. }) => {
-            tracing::warn!(link, "a storage commitment report to nothing that is asked");
+            tracing::warn!(link, "a storage commitment report to nothing that it was asked");
             Err((status::INVALID_ARGUMENT, "nothing is asked under this Transaction UID"))
         }
         Ok(Noted { committed, failed, .. }) => {
@@ -87,6 +143,24 @@ pub async fn take_report(
         }
         Err(_) => Err((status::RESOURCE_LIMITATION, "the gateway cannot keep it now: try again")),
     }
+}
+
+/// What the reason for which an image is not committed, if there is one, means.
+fn verdict(reason: Option<u16>) -> Verdict {
+    use commitment::Failure;
+    match reason.map(|reason| (Failure::from_reason(reason), reason)) {
+        None => Verdict::Committed,
+        Some((Failure::NoSuchInstance, reason)) => Verdict::Missing(reason),
+        Some((failure, reason)) if failure.is_passing() => Verdict::NotNow(reason),
+        Some((_, reason)) => Verdict::Never(reason),
+    }
+}
+
+/// Why a request could not be made.
+struct NotAsked {
+    /// Nobody was there to be asked.
+    away: bool,
+    why: String,
 }
 
 struct Asking {
@@ -107,6 +181,12 @@ impl Asking {
                 reader.read(|reader| Ok((reader.entrusted(&name, now_ms, BATCH)?, reader.next_entrusted_ms(&name)?)))
             });
             let (due, next_ms) = looked.await.unwrap_or(Err(JournalError::Closed))?;
+            let (given_up, due): (Vec<_>, Vec<_>) = due.into_iter().partition(|entrusted| entrusted.is_given_up);
+            if !given_up.is_empty() {
+                let ids = given_up.into_iter().map(|entrusted| entrusted.id).collect();
+                self.journal.give_up_commitment(ids).await?;
+                continue;
+            }
             if due.is_empty() {
                 let wait = |at: i64| Duration::from_millis(at.saturating_sub(now_ms).max(1).unsigned_abs());
                 return Ok(next_ms.map_or(LOOK_AGAIN, wait).min(LOOK_AGAIN));
@@ -125,8 +205,7 @@ impl Asking {
                 request.instances.push(commitment::Reference { sop_class_uid, sop_instance_uid });
             }
             let instances = request.instances.len();
-            let patience = Duration::from_secs(self.config.commitment_wait_s.into());
-            self.journal.ask_for_commitment(&request.transaction_uid, asked, patience).await?;
+            self.journal.ask_for_commitment(&request.transaction_uid, asked, terms(&self.config)).await?;
             if request.instances.is_empty() {
                 continue;
             }
@@ -135,47 +214,75 @@ impl Asking {
                     tracing::info!(destination = self.config.name, instances, "asked to commit to images");
                     self.backoff.succeeded();
                 }
-                Err(why) => {
+                Err(NotAsked { away, why }) => {
                     if self.backoff.failures() == 0 {
                         tracing::warn!(destination = self.config.name, "cannot be asked to commit to images: {why}");
                     }
                     let pause = self.backoff.failed();
-                    self.journal.put_off_commitment(&request.transaction_uid, pause).await?;
+                    self.journal.put_off_commitment(&request.transaction_uid, pause, away).await?;
                     return Ok(pause);
                 }
             }
         }
     }
 
-    /// N-ACTION, and the report if it comes soon.
-    async fn ask(&self, request: &Request) -> Result<(), String> {
-        let peer = peer(&self.config).ok_or("address is not host:port")?;
+    /// N-ACTION, and the report if it comes soon. Once it was sent it was asked, whatever becomes of the answer: the
+    /// report alone counts, and it may come before the answer (PS3.4 J.3.3), after it, or instead of it.
+    async fn ask(&self, request: &Request) -> Result<(), NotAsked> {
+        let not_asked = |away, why: &str| NotAsked { away, why: why.to_string() };
+        let peer = peer(&self.config).ok_or_else(|| not_asked(false, "address is not host:port"))?;
         let proposed = Proposed::storage_commitment(false);
-        let mut line = Association::open(&peer, &[proposed]).await.map_err(|failure| failure.to_string())?;
+        let mut line = Association::open(&peer, &[proposed]).await.map_err(|failure| NotAsked {
+            away: matches!(failure, Failure::Unreachable(_) | Failure::TimedOut(_)),
+            why: failure.to_string(),
+        })?;
         let Some((context, syntax)) = line.context_of(uid::STORAGE_COMMITMENT) else {
             line.release().await;
-            return Err("the PACS does not offer storage commitment; have it enabled there, or set commitment = false"
-                .to_string());
+            let why = "the PACS does not offer storage commitment; have it enabled there, or set commitment = false";
+            return Err(not_asked(false, why));
         };
         let (syntax, data_set) = (syntax.to_string(), commitment::action(request).write(Layout::of(syntax)));
         let (class, instance) = (uid::STORAGE_COMMITMENT, uid::STORAGE_COMMITMENT_INSTANCE);
         let command = Command::action_request(line.next_message_id(), class, instance, commitment::ACTION_TYPE);
-        let answered = async {
-            line.send(context, &command, Some(&data_set)).await?;
-            line.answer_to(&command).await
-        };
-        match answered.await.map(|answer| answer.command.status()) {
-            Ok(Some(status::SUCCESS)) => {
-                self.linger(line, &syntax, &request.transaction_uid).await;
-                Ok(())
-            }
+        if let Err(failure) = line.send(context, &command, Some(&data_set)).await {
+            line.abort().await;
+            return Err(NotAsked { away: false, why: failure.to_string() });
+        }
+        let destination = &self.config.name;
+        match self.answer_to(&mut line, &command, &syntax, peer.answer_timeout).await {
+            Ok(Some(status::SUCCESS)) => self.linger(line, &syntax, &request.transaction_uid).await,
             Ok(other) => {
+                let status = other.unwrap_or_default();
+                tracing::warn!(
+                    destination,
+                    "the PACS refuses to be asked to commit to images with status {status:04X}"
+                );
                 line.release().await;
-                Err(format!("the PACS refuses to be asked with status {:04X}", other.unwrap_or_default()))
             }
             Err(failure) => {
+                tracing::warn!(destination, "the PACS does not answer what it is asked to commit to: {failure}");
                 line.abort().await;
-                Err(failure.to_string())
+            }
+        }
+        Ok(())
+    }
+
+    /// The status of the answer to our request. What the archive asks meanwhile, or reports, is answered.
+    async fn answer_to(
+        &self,
+        line: &mut Association,
+        request: &Command,
+        syntax: &str,
+        patience: Duration,
+    ) -> Result<Option<u16>, Failure> {
+        let until = Instant::now() + patience;
+        loop {
+            let late = Failure::TimedOut("no answer in time");
+            let message = timeout_at(until, line.message()).await.map_err(|_| late)??;
+            if !message.command.is_response() {
+                self.answer(line, message, syntax).await?;
+            } else if message.command.message_id_responded_to() == Some(request.message_id()) {
+                return Ok(message.command.status());
             }
         }
     }
@@ -219,7 +326,8 @@ impl Asking {
             _ if command.is_response() => return Ok(()),
             (field::C_ECHO_RQ, _) => Command::response(&command, status::SUCCESS),
             (field::N_EVENT_REPORT_RQ, Some(kind)) => {
-                match take_report(&self.journal, &self.config.name, kind, data_set, syntax).await {
+                let reporters = vec![terms(&self.config)];
+                match take_report(&self.journal, &self.config.name, reporters, kind, data_set, syntax).await {
                     Ok(()) => Command::response(&command, status::SUCCESS),
                     Err((status, why)) => Command::response(&command, status).with_error_comment(why),
                 }
@@ -233,5 +341,50 @@ impl Asking {
         let (reader, uid) = (self.reader.clone(), transaction_uid.to_string());
         let asked = tokio::task::spawn_blocking(move || reader.read(|reader| reader.is_asked(&uid))).await;
         asked.is_ok_and(|asked| asked.unwrap_or(true))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::Protocol;
+    use crate::tls::ClientTls;
+
+    fn pacs(name: &str, title: &str, tls: bool) -> Config {
+        let mut to = Config::new(name, Protocol::Dicom);
+        (to.commitment, to.called_ae_title) = (true, Some(title.to_string()));
+        to.tls = tls.then(ClientTls::default);
+        to
+    }
+
+    #[test]
+    fn an_archive_is_spoken_for_by_its_title_and_over_tls_where_it_is_called_so() {
+        let mut unasked = pacs("unasked", "PACS", false);
+        unasked.commitment = false;
+        let all = [pacs("plain", "PACS", false), pacs("secured", "PACS", true), pacs("other", "OTHER", false), unasked];
+        let of = |has_tls, title, is_secured| {
+            let spoken_for = Archives::new(&all, has_tls).spoken_for(title, is_secured);
+            spoken_for.into_iter().map(|terms| terms.destination).collect::<Vec<_>>()
+        };
+        assert_eq!(of(true, "PACS", true), ["plain", "secured"]);
+        assert_eq!(of(true, "PACS", false), ["plain"]);
+        assert_eq!(of(false, "PACS", false), ["plain", "secured"], "it cannot call over TLS");
+        assert_eq!(of(true, "VIVID", true), [""; 0]);
+    }
+
+    #[test]
+    fn what_passes_is_told_from_what_does_not() {
+        for (reason, expected) in [
+            (None, Verdict::Committed),
+            (Some(0x0112), Verdict::Missing(0x0112)),
+            (Some(0x0110), Verdict::NotNow(0x0110)),
+            (Some(0x0213), Verdict::NotNow(0x0213)),
+            (Some(0x0131), Verdict::NotNow(0x0131)),
+            (Some(0xC123), Verdict::NotNow(0xC123)),
+            (Some(0x0119), Verdict::Never(0x0119)),
+            (Some(0x0122), Verdict::Never(0x0122)),
+        ] {
+            assert_eq!(verdict(reason), expected);
+        }
     }
 }

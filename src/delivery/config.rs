@@ -24,6 +24,8 @@ const RETRY_MIN_MS: u64 = 10;
 const PAUSE_MAX_MS: u64 = 86_400_000;
 /// The longest a PACS may take to report a commitment, in seconds: a day.
 const COMMITMENT_WAIT_MAX_S: u32 = 86_400;
+/// The longest a PACS may be asked about an image.
+const COMMITMENT_DAYS_MAX: u32 = 365;
 /// The longest that connecting or waiting for an answer may be allowed to take. The journal takes a message for lost
 /// when it hears nothing of it for ten minutes.
 const TIMEOUT_MAX_MS: u64 = 120_000;
@@ -112,12 +114,17 @@ pub struct Config {
     /// one of: `set`, the value it gets; `remove = true`; `replace`, a value, and `with`, what stands for it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub coerce: Vec<Rule>,
-    /// Ask the PACS to commit to keep each image it took (storage commitment), and send again what it does not commit to
-    /// (dicom). It reports on the same association, or to `listen` of `[dicom]`: give it address and AE title of this
-    /// box.
+    /// Ask the PACS to commit to keep each image it took (storage commitment), and send again what it says it has not got
+    /// (dicom). It reports on the same association, or to `[dicom]`: give it address and AE title of this box. It must
+    /// call by `called_ae_title`, and over TLS where it is asked over TLS and `[dicom]` listens with TLS; a `[[modality]]`
+    /// with that title and `certificates` keeps others from calling by it.
     pub commitment: bool,
-    /// Seconds after which a PACS that has not reported is asked again; twice as long each time, up to a day (dicom).
+    /// Seconds after which a PACS that has not reported, or could not commit, is asked again; twice as long each time, up
+    /// to a day (dicom).
     pub commitment_wait_s: u32,
+    /// Days after which an image that the PACS took and does not commit to is parked for a person, having been asked about
+    /// once more (dicom).
+    pub commitment_days: u32,
     /// What the FHIR server takes and how it names things (fhir).
     pub fhir: FhirProfile,
     /// What the receiver is told of imaging, and how (mllp, fhir).
@@ -277,6 +284,9 @@ impl Config {
         }
         if !(1..=COMMITMENT_WAIT_MAX_S).contains(&self.commitment_wait_s) {
             wrong("commitment_wait_s", format!("must be between 1 and {COMMITMENT_WAIT_MAX_S} s"));
+        }
+        if !(1..=COMMITMENT_DAYS_MAX).contains(&self.commitment_days) {
+            wrong("commitment_days", format!("must be between 1 and {COMMITMENT_DAYS_MAX}"));
         }
         if self.attempts_max == 0 {
             wrong("attempts_max", "must be at least 1".to_owned());
@@ -448,6 +458,7 @@ impl Default for Config {
             coerce: Vec::new(),
             commitment: false,
             commitment_wait_s: 3600,
+            commitment_days: 7,
             fhir: FhirProfile::default(),
             imaging: ImagingProfile::default(),
             tls: None,

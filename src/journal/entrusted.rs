@@ -2,12 +2,15 @@
 //!
 //! ```text
 //! delivered -> to be asked about -> asked under a transaction UID -> committed
-//!                  ^                        |-> no report in time: asked again
-//!                  |                        |-> not committed: sent again, and after that parked
-//!                  |--- delivered again <---|
+//!                  ^                        |-> no report in time, or it cannot commit now: asked again, and again,
+//!                  |                        |   until it was delivered too long ago; after that parked
+//!                  |                        |-> it has not got it: sent again after a pause, and in the end parked
+//!                  |--- delivered again <---|-> it never will: parked
 //! ```
 //!
-//! While an image is to be asked about retention leaves it alone.
+//! While an image is to be asked about retention leaves it alone. A report is believed whenever it comes and under
+//! whichever transaction UID the image was asked about since it was delivered last, if it comes from the archive that
+//! was asked: not whether the archive answered the request, but that it reports, says that it has the image.
 
 use super::desk::Desk;
 use super::error::JournalError;
@@ -15,6 +18,7 @@ use super::outbox;
 use super::reader::Reader;
 use super::seal::{Place, Seal};
 use super::types::OutboxId;
+use rusqlite::OptionalExtension;
 use std::time::Duration;
 
 /// `entrusted.state`.
@@ -24,8 +28,10 @@ const FAILED: i64 = 2;
 
 /// An image that was delivered is asked about this long after, together with those that follow it.
 const COLLECT_MS: i64 = 2_000;
-/// An image that is not committed is sent so often in all.
-const SENDS_MAX: i64 = 3;
+/// An image that the archive has not got is sent so often in all.
+const SENDS_MAX: u32 = 4;
+/// Each pause before it is sent again is so many times the one before.
+const RESEND_GROWTH: u32 = 4;
 /// The longest wait for a report: a day.
 const WAIT_MAX_MS: i64 = 86_400_000;
 
@@ -35,12 +41,41 @@ pub struct Entrusted {
     pub id: OutboxId,
     /// The message, as it was delivered; nothing when it is damaged.
     pub body: Vec<u8>,
+    /// It was asked about for the last time, in vain: it is to be given up.
+    pub is_given_up: bool,
+}
+
+/// How a destination is asked to commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Terms {
+    /// The destination.
+    pub destination: String,
+    /// How long a report may take, and how long an archive that cannot commit now is left alone. Doubles each time, up to
+    /// a day.
+    pub wait: Duration,
+    /// First pause before an image that it has not got is sent again.
+    pub resend_after: Duration,
+    /// An image that was delivered longer ago is asked about once more and then given up.
+    pub give_up_after: Duration,
+}
+
+/// What an archive says of an image; with its failure reason (0008,1197) where it does not commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It commits to keep it.
+    Committed,
+    /// It has not got it.
+    Missing(u16),
+    /// It cannot say so now.
+    NotNow(u16),
+    /// It never will.
+    Never(u16),
 }
 
 /// What became of the images of a request, by a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Noted {
-    /// False when nothing was asked under this transaction UID, or it was asked anew since.
+    /// False when whoever reports was not asked under this transaction UID.
     pub is_known: bool,
     /// The archive committed to these.
     pub committed: u64,
@@ -55,9 +90,11 @@ pub(super) fn begin(desk: &mut Desk<'_>, id: i64, destination: &str) -> Result<(
             "INSERT INTO entrusted(outbox, destination, state, due_ms)
              SELECT o.id, o.destination, ?2, ?3 FROM outbox o JOIN dispatch d ON d.id = o.dispatch
              JOIN report r ON r.id = d.report JOIN instance i ON i.entry = r.entry WHERE o.id = ?1
-             ON CONFLICT(outbox) DO UPDATE SET state = ?2, due_ms = ?3, asked = 0",
+             ON CONFLICT(outbox) DO UPDATE SET state = ?2, due_ms = ?3, asked = 0, is_last = 0, reason = NULL",
         )?
         .execute((id, OPEN, desk.now_ms.saturating_add(COLLECT_MS)))?;
+    // What was reported of it before speaks of the time before.
+    desk.conn.prepare_cached("UPDATE asked_about SET sent_as = NULL WHERE outbox = ?1")?.execute([id])?;
     desk.memory.wake_destination(&signal(destination));
     Ok(())
 }
@@ -78,73 +115,144 @@ pub(super) fn keep_only(desk: &Desk<'_>, destinations: &[String]) -> Result<(), 
     Ok(())
 }
 
-/// These are asked about now, each under the SOP Instance UID by which the archive knows it. `patience` is how long the
-/// report may take; it doubles each time.
+/// These are asked about now, each under the SOP Instance UID by which the archive knows it.
 pub(super) fn ask(
     desk: &mut Desk<'_>,
     transaction_uid: &str,
     instances: &[(OutboxId, String)],
-    patience: Duration,
+    terms: &Terms,
 ) -> Result<(), JournalError> {
     let request = request_hash(desk.seal, transaction_uid);
-    let patience_ms = i64::try_from(patience.as_millis()).unwrap_or(WAIT_MAX_MS);
-    let mut statement = desk.conn.prepare_cached(
-        "UPDATE entrusted SET request = ?2, sent_as = ?3, due_ms = ?4 + min(?5 << min(asked, 20), ?6), asked = asked + 1
+    let too_long_ago = desk.now_ms.saturating_sub(millis(terms.give_up_after));
+    let mut asked = desk.conn.prepare_cached(
+        "UPDATE entrusted SET due_ms = ?2 + min(?3 << min(asked, 20), ?4), asked = asked + 1,
+           is_last = (SELECT coalesce(settled_ms, 0) < ?5 FROM outbox WHERE id = ?1)
          WHERE outbox = ?1 AND state = 0",
     )?;
+    let mut under =
+        desk.conn.prepare_cached("INSERT INTO asked_about(request, outbox, sent_as) VALUES (?1, ?2, ?3)")?;
+    let wait_ms = millis(terms.wait);
     for (id, sop_instance_uid) in instances {
-        let sent_as = instance_hash(desk.seal, sop_instance_uid);
-        statement.execute((id, request, sent_as, desk.now_ms, patience_ms, WAIT_MAX_MS.max(patience_ms)))?;
+        if asked.execute((id, desk.now_ms, wait_ms, WAIT_MAX_MS.max(wait_ms), too_long_ago))? > 0 {
+            under.execute((request, id, instance_hash(desk.seal, sop_instance_uid)))?;
+        }
     }
     Ok(())
 }
 
-/// The archive did not take the request: everything in it is asked about again after this. It counts as not asked.
-pub(super) fn put_off(desk: &mut Desk<'_>, transaction_uid: &str, after: Duration) -> Result<(), JournalError> {
-    let due_ms = desk.now_ms.saturating_add(i64::try_from(after.as_millis()).unwrap_or(WAIT_MAX_MS));
+/// A request could not be made: everything in it is asked about again after this. Where the archive was `away` that says
+/// nothing of it, and it counts as not asked.
+pub(super) fn put_off(
+    desk: &mut Desk<'_>,
+    transaction_uid: &str,
+    after: Duration,
+    away: bool,
+) -> Result<(), JournalError> {
+    let request = request_hash(desk.seal, transaction_uid);
     desk.conn
-        .prepare_cached("UPDATE entrusted SET due_ms = ?2, asked = max(asked - 1, 0) WHERE request = ?1 AND state = 0")?
-        .execute((request_hash(desk.seal, transaction_uid), due_ms))?;
+        .prepare_cached(
+            "UPDATE entrusted SET due_ms = ?2, asked = max(asked - ?3, 0), is_last = is_last AND NOT ?3
+             WHERE state = 0 AND outbox IN (SELECT outbox FROM asked_about WHERE request = ?1)",
+        )?
+        .execute((request, desk.now_ms.saturating_add(millis(after)), away))?;
+    desk.conn.prepare_cached("DELETE FROM asked_about WHERE request = ?1")?.execute([request])?;
     Ok(())
 }
 
-/// Notes a report: by SOP Instance UID, the reason where the archive does not commit. What it does not name is asked
-/// about again in its time. The same report again changes nothing (invariant I4).
+/// These were asked about for the last time, in vain: a person is told.
+pub(super) fn give_up(desk: &mut Desk<'_>, ids: &[OutboxId]) -> Result<(), JournalError> {
+    for id in ids {
+        let reason: Option<Option<u16>> = {
+            let mut statement = desk.conn.prepare_cached(
+                "UPDATE entrusted SET state = ?2 WHERE outbox = ?1 AND state = 0 AND is_last = 1 RETURNING reason",
+            )?;
+            statement.query_row((id, FAILED), |r| r.get(0)).optional()?
+        };
+        let Some(reason) = reason else { continue };
+        let said = match reason {
+            Some(reason) => format!("says again and again that it cannot (failure reason {reason:04X})"),
+            None => "has not said so, nor that it does not".to_string(),
+        };
+        let why = format!(
+            "the archive was asked for commitment_days to commit to keep it and {said}: have a look whether it is there; \
+             requeue it to have it sent again and asked about anew"
+        );
+        outbox::take_back(desk, id.0, &why, None)?;
+    }
+    Ok(())
+}
+
+/// Notes a report of one of these: by SOP Instance UID what the archive says. What it does not name is asked about again
+/// in its time. The same report again changes nothing (invariant I4).
 pub(super) fn note(
     desk: &mut Desk<'_>,
     transaction_uid: &str,
-    outcomes: &[(String, Option<u16>)],
+    reporters: &[Terms],
+    outcomes: &[(String, Verdict)],
 ) -> Result<Noted, JournalError> {
     let request = request_hash(desk.seal, transaction_uid);
-    let is_known = "SELECT EXISTS (SELECT 1 FROM entrusted WHERE request = ?1)";
-    let is_known: bool = desk.conn.prepare_cached(is_known)?.query_row([request], |r| r.get(0))?;
-    let mut noted = Noted { is_known, ..Noted::default() };
-    if !is_known {
-        return Ok(noted);
-    }
-    for (sop_instance_uid, failure) in outcomes {
-        let state = if failure.is_none() { COMMITTED } else { FAILED };
-        let mut statement = desk.conn.prepare_cached(
-            "UPDATE entrusted SET state = ?3, failed = failed + ?4 WHERE request = ?1 AND sent_as = ?2 AND state = 0
-               AND asked > 0 RETURNING outbox, destination, failed",
-        )?;
+    let asked: Option<String> = desk
+        .conn
+        .prepare_cached(
+            "SELECT n.destination FROM asked_about a JOIN entrusted n ON n.outbox = a.outbox WHERE a.request = ?1",
+        )?
+        .query_row([request], |r| r.get(0))
+        .optional()?;
+    let terms = asked.and_then(|asked| reporters.iter().find(|terms| terms.destination == asked));
+    let Some(terms) = terms else { return Ok(Noted::default()) };
+    let mut noted = Noted { is_known: true, ..Noted::default() };
+    for (sop_instance_uid, verdict) in outcomes {
         let sent_as = instance_hash(desk.seal, sop_instance_uid);
-        let changed: Vec<(i64, String, i64)> = statement
-            .query_map((request, sent_as, state, failure.is_some()), |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))?
-            .collect::<Result<_, _>>()?;
-        drop(statement);
-        for (id, destination, failed) in changed {
-            desk.memory.wake_destination(&signal(&destination));
-            let Some(reason) = failure else {
-                noted.committed += 1;
-                continue;
-            };
-            noted.failed += 1;
-            let why = format!("the archive does not commit to keep it: failure reason {reason:04X}");
-            outbox::take_back(desk, id, &why, failed < SENDS_MAX)?;
+        let about: Vec<i64> = {
+            let mut statement = desk.conn.prepare_cached(
+                "SELECT n.outbox FROM asked_about a JOIN entrusted n ON n.outbox = a.outbox
+                 WHERE a.request = ?1 AND a.sent_as = ?2 AND n.state = 0",
+            )?;
+            statement.query_map((request, sent_as), |r| r.get(0))?.collect::<Result<_, _>>()?
+        };
+        for id in about {
+            match verdict {
+                Verdict::Committed => noted.committed += 1,
+                _ => noted.failed += 1,
+            }
+            conclude(desk, id, request, *verdict, terms)?;
         }
     }
+    desk.memory.wake_destination(&signal(&terms.destination));
     Ok(noted)
+}
+
+/// What a verdict means for one image that is waited for.
+fn conclude(desk: &mut Desk<'_>, id: i64, request: i64, verdict: Verdict, terms: &Terms) -> Result<(), JournalError> {
+    let settle = |desk: &Desk<'_>, state: i64, failed: bool| -> Result<u32, JournalError> {
+        let sql = "UPDATE entrusted SET state = ?2, failed = failed + ?3 WHERE outbox = ?1 RETURNING failed";
+        Ok(desk.conn.prepare_cached(sql)?.query_row((id, state, failed), |r| r.get(0))?)
+    };
+    let why = |reason: u16, what: &str| {
+        format!("the archive does not commit to keep it: {what} (failure reason {reason:04X})")
+    };
+    match verdict {
+        Verdict::Committed => settle(desk, COMMITTED, false).map(drop),
+        Verdict::Missing(reason) => {
+            let failed = settle(desk, FAILED, true)?;
+            let pause = terms.resend_after.saturating_mul(RESEND_GROWTH.saturating_pow(failed.saturating_sub(1)));
+            let again = (failed < SENDS_MAX).then_some(pause);
+            outbox::take_back(desk, id, &why(reason, "it says that it has not got it"), again)
+        }
+        Verdict::Never(reason) => {
+            settle(desk, FAILED, true)?;
+            outbox::take_back(desk, id, &why(reason, "it never will as it is"), None)
+        }
+        Verdict::NotNow(reason) => {
+            // It has spoken; the next time it is asked under another transaction UID.
+            let heard = "UPDATE asked_about SET sent_as = NULL WHERE request = ?1 AND outbox = ?2";
+            desk.conn.prepare_cached(heard)?.execute((request, id))?;
+            // Its wait began when it was asked.
+            let sql = "UPDATE entrusted SET reason = ?2 WHERE outbox = ?1";
+            desk.conn.prepare_cached(sql)?.execute((id, reason))?;
+            Ok(())
+        }
+    }
 }
 
 /// The signal that something may be to be asked of a destination. No destination has a blank in its name.
@@ -153,16 +261,16 @@ pub(super) fn signal(destination: &str) -> String {
 }
 
 impl Reader {
-    /// Images that a destination is to be asked about at this moment (Unix milliseconds), the first delivered first; none
-    /// while the first one waits for others.
+    /// Images that a destination is to be asked about at this moment (Unix milliseconds), and those that will be within a
+    /// moment, the first delivered first; none while the first one waits for others.
     pub fn entrusted(&self, destination: &str, now_ms: i64, limit: usize) -> Result<Vec<Entrusted>, JournalError> {
         let mut statement = self.conn.prepare_cached(
-            "SELECT n.outbox, b.body FROM entrusted n JOIN outgoing b ON b.id = n.outbox
-             WHERE n.state = 0 AND n.destination = ?1 AND (n.request IS NULL OR n.due_ms <= ?2)
+            "SELECT n.outbox, b.body, n.is_last FROM entrusted n JOIN outgoing b ON b.id = n.outbox
+             WHERE n.state = 0 AND n.destination = ?1 AND n.due_ms <= ?2 + ?4
                AND EXISTS (SELECT 1 FROM entrusted d WHERE d.state = 0 AND d.destination = ?1 AND d.due_ms <= ?2)
              ORDER BY n.due_ms LIMIT ?3",
         )?;
-        let mut rows = statement.query((destination, now_ms, limit as i64))?;
+        let mut rows = statement.query((destination, now_ms, limit as i64, COLLECT_MS))?;
         let mut due = Vec::new();
         while let Some(row) = rows.next()? {
             let id: OutboxId = row.get(0)?;
@@ -171,7 +279,7 @@ impl Reader {
                 Err(JournalError::Damaged) => Vec::new(),
                 opened => opened?,
             };
-            due.push(Entrusted { id, body });
+            due.push(Entrusted { id, body, is_given_up: row.get(2)? });
         }
         Ok(due)
     }
@@ -184,7 +292,8 @@ impl Reader {
 
     /// True while images of a request wait for its report.
     pub fn is_asked(&self, transaction_uid: &str) -> Result<bool, JournalError> {
-        let sql = "SELECT EXISTS (SELECT 1 FROM entrusted WHERE request = ?1 AND state = 0 AND asked > 0)";
+        let sql = "SELECT EXISTS (SELECT 1 FROM asked_about a JOIN entrusted n ON n.outbox = a.outbox
+                                  WHERE a.request = ?1 AND a.sent_as IS NOT NULL AND n.state = 0)";
         Ok(self.conn.prepare_cached(sql)?.query_row([request_hash(&self.seal, transaction_uid)], |r| r.get(0))?)
     }
 }
@@ -195,4 +304,8 @@ fn request_hash(seal: &Seal, transaction_uid: &str) -> i64 {
 
 fn instance_hash(seal: &Seal, sop_instance_uid: &str) -> i64 {
     seal.hash("sop-instance", &[sop_instance_uid.as_bytes()])
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

@@ -157,21 +157,21 @@ pub(super) fn requeue(desk: &mut Desk<'_>, id: OutboxId) -> Result<(), JournalEr
         return Err(JournalError::Refused("a newer report about the same specimen and tests was filed since"));
     }
     entrusted::forget(desk, id)?;
-    put_back(desk, id, &row)?;
+    put_back(desk, id, &row, Duration::ZERO)?;
     count(desk, row.dispatch, 1, -1, 0)
 }
 
-/// A row that was delivered is not there after all: it is sent again as it was, or parked. One about which something
-/// newer was filed since stays as it is.
-pub(super) fn take_back(desk: &mut Desk<'_>, id: i64, why: &str, again: bool) -> Result<(), JournalError> {
+/// A row that was delivered is not there after all: it is sent `again` as it was, after this pause, or parked. One about
+/// which something newer was filed since stays as it is.
+pub(super) fn take_back(desk: &mut Desk<'_>, id: i64, why: &str, again: Option<Duration>) -> Result<(), JournalError> {
     let Some(row) = Row::in_state(desk.conn, id, DELIVERED)? else { return Ok(()) };
     if is_superseded(desk.conn, row.dispatch)? {
         return Ok(());
     }
     desk.conn.prepare_cached("UPDATE outbox SET note = ?2 WHERE id = ?1")?.execute((id, why))?;
-    if again {
-        put_back(desk, id, &row)?;
-        tracing::warn!(destination = row.destination, outbox = id, "an image is sent again: {why}");
+    if let Some(pause) = again {
+        put_back(desk, id, &row, pause)?;
+        tracing::warn!(destination = row.destination, outbox = id, ?pause, "an image is sent again: {why}");
         return count(desk, row.dispatch, 1, 0, 0);
     }
     desk.conn.prepare_cached("UPDATE outbox SET state = ?2 WHERE id = ?1")?.execute((id, PARKED))?;
@@ -192,8 +192,8 @@ fn is_superseded(conn: &Connection, dispatch: i64) -> Result<bool, JournalError>
     Ok(superseded)
 }
 
-/// A settled row is pending again, first in its lane by its age.
-fn put_back(desk: &mut Desk<'_>, id: i64, row: &Row) -> Result<(), JournalError> {
+/// A settled row is pending again, first in its lane by its age. As its head it is due after this pause.
+fn put_back(desk: &mut Desk<'_>, id: i64, row: &Row, pause: Duration) -> Result<(), JournalError> {
     let mut head = Some(READY);
     if let Some((first, first_head)) = oldest_pending(desk.conn, &row.destination, row.lane)? {
         if first < id || is_flying(desk, first) {
@@ -202,6 +202,11 @@ fn put_back(desk: &mut Desk<'_>, id: i64, row: &Row) -> Result<(), JournalError>
             desk.conn.prepare_cached("UPDATE outbox SET head = NULL WHERE id = ?1")?.execute([first])?;
             desk.memory.set_pause(first, None);
         }
+    }
+    if head.is_some() && !pause.is_zero() {
+        head = Some(PAUSED);
+        let until = desk.now.checked_add(pause).unwrap_or(desk.now);
+        desk.memory.set_pause(id, Some(Pause { destination: Arc::from(row.destination.as_str()), until }));
     }
     desk.conn
         .prepare_cached("UPDATE outbox SET state = ?2, head = ?3, settled_ms = NULL, attempts = 0 WHERE id = ?1")?

@@ -23,7 +23,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
 const STATEMENTS: usize = 64;
 
 /// The schema changes in order; the first makes the schema number 1.
-const MIGRATIONS: [&str; 8] = [CUSTODY, FILING, LATENCY, ORDERS, RULES, IMAGING, WORKLIST, ENTRUSTED];
+const MIGRATIONS: [&str; 9] = [CUSTODY, FILING, LATENCY, ORDERS, RULES, IMAGING, WORKLIST, ENTRUSTED, COMMITMENTS];
 
 /// 1: keys, entries and their parts.
 const CUSTODY: &str = "
@@ -246,6 +246,24 @@ CREATE TABLE entrusted(
 );
 CREATE INDEX entrusted_due ON entrusted(destination, due_ms) WHERE state = 0;
 CREATE INDEX entrusted_request ON entrusted(request) WHERE request IS NOT NULL;
+";
+
+/// 9: every request for commitment is known as long as its images are.
+const COMMITMENTS: &str = "
+CREATE TABLE asked_about(            -- an image and a request for commitment
+  request INTEGER NOT NULL,          -- keyed hash of its transaction UID
+  outbox INTEGER NOT NULL REFERENCES entrusted(outbox) ON DELETE CASCADE,
+  sent_as INTEGER,                   -- keyed hash of the SOP Instance UID by which the archive knows it; NULL when the
+                                     -- report is of no use any more
+  PRIMARY KEY (request, outbox)
+) WITHOUT ROWID;
+CREATE INDEX asked_about_outbox ON asked_about(outbox);
+INSERT INTO asked_about SELECT request, outbox, iif(asked > 0, sent_as, NULL) FROM entrusted WHERE request IS NOT NULL;
+DROP INDEX entrusted_request;
+ALTER TABLE entrusted DROP COLUMN request;
+ALTER TABLE entrusted DROP COLUMN sent_as;
+ALTER TABLE entrusted ADD COLUMN is_last INTEGER NOT NULL DEFAULT 0;  -- 1 when it was asked about for the last time
+ALTER TABLE entrusted ADD COLUMN reason INTEGER;                      -- why it is not committed, as it was reported last
 ";
 
 /// Opens the one write connection and asserts every setting that durability rests on (invariant I3).

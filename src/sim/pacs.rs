@@ -79,6 +79,8 @@ pub enum Commitment {
     /// It commits to what it has and says of the rest that there is no such instance.
     #[default]
     Honest,
+    /// The same, before it answers the request.
+    Early,
     /// It has nothing, it says.
     Fails,
     /// It takes the request and never reports.
@@ -489,12 +491,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
         self.answer(context, &Command::response(command, status), None).await
     }
 
-    /// Takes the request, then reports on the same association (PS3.4 J.3).
+    /// Takes the request and reports on the same association (PS3.4 J.3).
     async fn commit(&mut self, state: &State, command: &Command, context: u8, data: &[u8]) -> Option<()> {
-        self.answer(context, &Command::response(command, status::SUCCESS), None).await?;
+        let response = Command::response(command, status::SUCCESS);
+        if state.options.commitment == Commitment::Early {
+            self.report(state, context, data).await?;
+            return self.answer(context, &response, None).await;
+        }
+        self.answer(context, &response, None).await?;
+        self.report(state, context, data).await
+    }
+
+    async fn report(&mut self, state: &State, context: u8, data: &[u8]) -> Option<()> {
         let (transaction, asked) = read_request(data)?;
         let has = |instance: &str| match state.options.commitment {
-            Commitment::Honest => state.books().digests.contains_key(instance),
+            Commitment::Honest | Commitment::Early => state.books().digests.contains_key(instance),
             Commitment::Fails | Commitment::Silent => false,
         };
         let (held, failed): (Vec<_>, Vec<_>) = asked.into_iter().partition(|(_, instance)| has(instance));

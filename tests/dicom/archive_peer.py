@@ -4,7 +4,7 @@ archive_peer.py PORT GATEWAY_PORT WHERE REFUSALS COUNT
 
 It reports on the association it is asked on (WHERE = same), or on one of its own to GATEWAY_PORT (WHERE = own). Of each
 image it says REFUSALS times that there is no such instance, and commits after that. Ends when COUNT images are settled:
-committed, or refused three times.
+committed, or refused four times.
 """
 
 import json
@@ -20,7 +20,7 @@ from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPu
 
 TITLE = "ARCHIVE"
 PATIENCE = 120
-SENDS_MAX = 3
+SENDS_MAX = 4
 COMMITMENT = (StorageCommitmentPushModel, StorageCommitmentPushModelInstance)
 
 port, gateway, where, refusals, count = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), int(sys.argv[5])

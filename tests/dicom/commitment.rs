@@ -1,9 +1,9 @@
 //! Storage commitment: what modalities are told is safe, and what archives say of what they were given.
 
-use crate::peers::{Orthanc, afferent, free_port, pynetdicom, until};
+use crate::peers::{Orthanc, Running, afferent, free_port, pynetdicom, until};
 use crate::site::Site;
 use serde_json::{Value, json};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 /// An EHR that is away.
 const EHR: &str = "[[destination]]\nname = \"ehr\"\naddress = \"127.0.0.1:9\"\n";
@@ -161,8 +161,20 @@ async fn a_modality_is_told_what_orthanc_committed_to() {
 }
 
 #[test]
+fn an_archive_that_reports_before_it_answers_is_believed() {
+    let port = free_port();
+    let address = format!("127.0.0.1:{port}");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_afferent"));
+    let _pacs = Running::start(command.args(["sim", "pacs", &address, "--commitment", "early"]));
+    until("the PACS listens", || std::net::TcpStream::connect(&address).is_ok());
+    let site = site(free_port(), "commitment = \"committed\"\n", &pacs(port, "SIMPACS"));
+    let heard = send(&site, &["--commit", "110"]);
+    assert_eq!((&heard["committed"], &heard["uncommitted"]), (&json!(IMAGES), &json!(0)), "{heard}");
+}
+
+#[test]
 fn what_an_archive_does_not_commit_to_is_sent_again_and_parked_in_the_end() {
-    for (refusals, sends, parked) in [(1, 2, 0), (9, 3, IMAGES)] {
+    for (refusals, sends, parked) in [(1, 2, 0), (9, 4, IMAGES)] {
         let what = "an archive of pynetdicom that does not commit";
         let sent = archive("own", refusals, what, |port, gateway| {
             let site = site_of_archive(port, gateway, false);

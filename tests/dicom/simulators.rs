@@ -118,12 +118,12 @@ fn a_pacs_that_refuses_a_transfer_syntax_has_the_objects_in_it_parked_and_gets_t
 }
 
 #[test]
-fn a_pacs_that_commits_to_nothing_has_everything_sent_three_times_and_parked() {
+fn a_pacs_that_commits_to_nothing_has_everything_sent_four_times_and_parked() {
     let (counts, account) =
         behind(&["--commitment", "fails"], "commitment = true\n", |[_, _, parked]| parked == OBJECTS);
     assert_eq!(counts, [0, 0, OBJECTS], "{account}");
-    assert_eq!((&account["stored"], &account["arrived"]), (&json!(OBJECTS), &json!(3 * OBJECTS)), "{account}");
-    assert_eq!((&account["asked"], &account["committed"]), (&json!(3 * OBJECTS), &json!(0)), "{account}");
+    assert_eq!((&account["stored"], &account["arrived"]), (&json!(OBJECTS), &json!(4 * OBJECTS)), "{account}");
+    assert_eq!((&account["asked"], &account["committed"]), (&json!(4 * OBJECTS), &json!(0)), "{account}");
 }
 
 #[test]

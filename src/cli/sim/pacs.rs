@@ -64,6 +64,8 @@ pub(super) struct Pacs {
 enum CommitmentArg {
     /// Commits to what it has
     Honest,
+    /// Commits to what it has, before it answers the request, as it may
+    Early,
     /// Says it has nothing
     Fails,
     /// Never reports
@@ -88,6 +90,7 @@ impl Pacs {
             slow: Some(Duration::from_millis(self.slow_ms)),
             commitment: match self.commitment {
                 CommitmentArg::Honest => Commitment::Honest,
+                CommitmentArg::Early => Commitment::Early,
                 CommitmentArg::Fails => Commitment::Fails,
                 CommitmentArg::Silent => Commitment::Silent,
             },

@@ -5,6 +5,19 @@ use super::*;
 const CLASS: &str = "1.2.840.10008.5.1.4.1.1.6.1";
 const HOUR: Duration = Duration::from_secs(3600);
 
+const MISSING: Verdict = Verdict::Missing(0x0112);
+const NOT_NOW: Verdict = Verdict::NotNow(0x0213);
+
+/// An image that is missing is sent again at once.
+fn terms(destination: &str) -> Terms {
+    Terms {
+        destination: destination.to_string(),
+        wait: HOUR,
+        resend_after: Duration::ZERO,
+        give_up_after: HOUR * 24 * 7,
+    }
+}
+
 impl Bench {
     /// Stores an image, files it for the archive and has it delivered; its entry and its message.
     fn entrust(&self, uid: &str) -> (EntryId, OutboxId) {
@@ -27,13 +40,46 @@ impl Bench {
     }
 
     fn ask_about(&self, transaction: &str, asked: &[(OutboxId, &str)]) {
-        let asked = asked.iter().map(|(id, uid)| (*id, uid.to_string())).collect();
-        self.runtime.block_on(self.journal.ask_for_commitment(transaction, asked, HOUR)).unwrap();
+        self.ask_under(transaction, asked, &terms(EHR));
     }
 
-    fn report(&self, transaction: &str, outcomes: &[(&str, Option<u16>)]) -> Noted {
-        let outcomes = outcomes.iter().map(|(uid, why)| (uid.to_string(), *why)).collect();
-        self.runtime.block_on(self.journal.note_report(transaction, outcomes)).unwrap()
+    fn ask_under(&self, transaction: &str, asked: &[(OutboxId, &str)], terms: &Terms) {
+        let asked = asked.iter().map(|(id, uid)| (*id, uid.to_string())).collect();
+        self.runtime.block_on(self.journal.ask_for_commitment(transaction, asked, terms.clone())).unwrap();
+    }
+
+    /// For the last time.
+    fn ask_last(&self, transaction: &str, asked: &[(OutboxId, &str)]) {
+        // What was delivered in this very millisecond is not older than it.
+        std::thread::sleep(Duration::from_millis(2));
+        self.ask_under(transaction, asked, &Terms { give_up_after: Duration::ZERO, ..terms(EHR) });
+    }
+
+    fn report(&self, transaction: &str, outcomes: &[(&str, Verdict)]) -> Noted {
+        self.report_of(EHR, transaction, outcomes)
+    }
+
+    fn report_of(&self, destination: &str, transaction: &str, outcomes: &[(&str, Verdict)]) -> Noted {
+        let outcomes = outcomes.iter().map(|(uid, verdict)| (uid.to_string(), *verdict)).collect();
+        self.runtime.block_on(self.journal.note_report(transaction, vec![terms(destination)], outcomes)).unwrap()
+    }
+
+    fn put_off(&self, transaction: &str, away: bool) {
+        let second = Duration::from_secs(1);
+        self.runtime.block_on(self.journal.put_off_commitment(transaction, second, away)).unwrap();
+    }
+
+    /// Gives up what is to be given up after this; tells of it.
+    fn give_up(&self, after: Duration) -> Vec<OutboxId> {
+        let at = wall_clock_ms() + after.as_millis() as i64;
+        let due = self.journal.reader().unwrap().entrusted(EHR, at, 10).unwrap();
+        let ids: Vec<OutboxId> = due.into_iter().filter(|due| due.is_given_up).map(|due| due.id).collect();
+        self.runtime.block_on(self.journal.give_up_commitment(ids.clone())).unwrap();
+        ids
+    }
+
+    fn parked(&self) -> Vec<String> {
+        self.journal.reader().unwrap().parked(10).unwrap().into_iter().map(|row| row.reason).collect()
     }
 
     fn standing(&self, uid: &str) -> Archives {
@@ -57,9 +103,10 @@ fn i4_an_image_is_asked_about_until_it_is_committed_and_a_report_counts_once() {
     assert_eq!(bench.due(HOUR * 2), [first, second], "it does not report: it is asked again");
     assert!(bench.standing("1.1").is_delivered() && !bench.standing("1.1").is_committed());
     let known = Noted { is_known: true, ..Noted::default() };
-    assert_eq!(bench.report("2.1", &[("1.1", None)]), Noted { committed: 1, ..known });
-    assert_eq!(bench.report("2.1", &[("1.1", None)]), known);
-    assert_eq!(bench.report("2.2", &[("1.2", None)]), Noted::default(), "nothing was asked under this name");
+    let committed = Verdict::Committed;
+    assert_eq!(bench.report("2.1", &[("1.1", committed)]), Noted { committed: 1, ..known });
+    assert_eq!(bench.report("2.1", &[("1.1", committed)]), known);
+    assert_eq!(bench.report("2.2", &[("1.2", committed)]), Noted::default(), "nothing was asked under this name");
     assert!(bench.standing("1.1").is_committed() && bench.standing("1.2").is_pending());
     assert_eq!(bench.due(HOUR * 2), [second]);
 }
@@ -68,14 +115,15 @@ fn i4_an_image_is_asked_about_until_it_is_committed_and_a_report_counts_once() {
 fn i7_what_is_not_committed_is_sent_again_and_then_waits_for_a_person() {
     let bench = Bench::new();
     let (_, id) = bench.entrust("1.1");
-    for round in 0..3 {
+    for round in 0..4 {
         bench.ask_about(&format!("2.{round}"), &[(id, "1.1")]);
-        assert_eq!(bench.report(&format!("2.{round}"), &[("1.1", Some(0x0112)), ("1.1", None)]).failed, 1);
+        let both = [("1.1", MISSING), ("1.1", Verdict::Committed)];
+        assert_eq!(bench.report(&format!("2.{round}"), &both).failed, 1);
         let account = bench.account();
-        if round < 2 {
+        if round < 3 {
             assert_eq!((account.queued, account.delivered), (1, 0), "it is on the way again");
             assert_eq!(bench.hand_over(), id, "the same message (I5)");
-            let repeated = bench.report(&format!("2.{round}"), &[("1.1", Some(0x0112))]);
+            let repeated = bench.report(&format!("2.{round}"), &[("1.1", MISSING)]);
             assert_eq!(repeated, Noted { is_known: true, ..Noted::default() }, "it speaks of the time before");
         } else {
             assert_eq!((account.queued, account.parked), (0, 1));
@@ -86,8 +134,104 @@ fn i7_what_is_not_committed_is_sent_again_and_then_waits_for_a_person() {
     bench.journal.operate(OperatorAction::Requeue { outbox: vec![id] }).unwrap();
     assert_eq!(bench.hand_over(), id);
     bench.ask_about("3.1", &[(id, "1.1")]);
-    assert_eq!(bench.report("3.1", &[("1.1", Some(0x0112))]).failed, 1);
+    assert_eq!(bench.report("3.1", &[("1.1", MISSING)]).failed, 1);
     assert_eq!(bench.account().queued, 1);
+}
+
+#[test]
+fn i7_what_an_archive_never_commits_to_is_parked_after_it_was_asked_once_more() {
+    let bench = Bench::new();
+    let (entry, id) = bench.entrust("1.1");
+    bench.ask_about("2.1", &[(id, "1.1")]);
+    assert_eq!(bench.give_up(HOUR * 24), [], "it is asked again, for as long as it may take");
+    bench.ask_last("2.2", &[(id, "1.1")]);
+    assert_eq!(bench.give_up(HOUR), [], "the last request has its time too");
+    let bench = bench.restart();
+    assert_eq!(bench.give_up(HOUR * 3), [id]);
+    assert_eq!((bench.account().delivered, bench.account().parked, bench.due(HOUR * 24)), (0, 1, vec![]));
+    assert!(bench.parked()[0].contains("has not said so") && bench.parked()[0].contains("requeue it"));
+    assert!(bench.journal.reader().unwrap().show(entry).is_ok());
+    // A person has it sent anew, and it may take its time again.
+    bench.journal.operate(OperatorAction::Requeue { outbox: vec![id] }).unwrap();
+    assert_eq!(bench.hand_over(), id);
+    bench.ask_about("2.3", &[(id, "1.1")]);
+    assert_eq!(bench.give_up(HOUR * 24), []);
+    assert_eq!(bench.report("2.3", &[("1.1", Verdict::Committed)]).committed, 1);
+}
+
+#[test]
+fn an_archive_that_is_away_is_asked_until_it_is_there_and_one_that_cannot_be_asked_is_not() {
+    for (away, given_up) in [(true, 0), (false, 1)] {
+        let bench = Bench::new();
+        let (_, id) = bench.entrust("1.1");
+        bench.ask_last("2.1", &[(id, "1.1")]);
+        bench.put_off("2.1", away);
+        assert_eq!(bench.give_up(HOUR * 3).len(), given_up, "away: {away}");
+    }
+}
+
+#[test]
+fn i7_an_archive_that_cannot_commit_now_is_asked_later_and_sent_nothing() {
+    let bench = Bench::new();
+    let (_, id) = bench.entrust("1.1");
+    bench.ask_about("2.1", &[(id, "1.1")]);
+    let known = Noted { is_known: true, ..Noted::default() };
+    assert_eq!(bench.report("2.1", &[("1.1", NOT_NOW), ("1.1", Verdict::Committed)]), Noted { failed: 1, ..known });
+    assert_eq!(bench.report("2.1", &[("1.1", NOT_NOW)]), known);
+    assert_eq!((bench.account().queued, bench.account().delivered, bench.account().parked), (0, 1, 0));
+    assert_eq!((bench.due(HOUR / 2), bench.due(HOUR * 2)), (vec![], vec![id]));
+    bench.ask_last("2.2", &[(id, "1.1")]);
+    assert_eq!(bench.report("2.2", &[("1.1", NOT_NOW)]).failed, 1);
+    assert_eq!(bench.give_up(HOUR * 3), [id]);
+    assert!(bench.parked()[0].contains("0213"), "{:?}", bench.parked());
+}
+
+#[test]
+fn i7_what_an_archive_never_takes_waits_for_a_person_at_once() {
+    let bench = Bench::new();
+    let (_, id) = bench.entrust("1.1");
+    bench.ask_about("2.1", &[(id, "1.1")]);
+    assert_eq!(bench.report("2.1", &[("1.1", Verdict::Never(0x0122))]).failed, 1);
+    assert!(bench.parked()[0].contains("0122"), "{:?}", bench.parked());
+}
+
+#[test]
+fn what_an_archive_has_not_got_is_sent_again_after_a_pause_that_grows() {
+    let bench = Bench::new();
+    let (_, id) = bench.entrust("1.1");
+    bench.ask_about("2.1", &[(id, "1.1")]);
+    let late = Terms { resend_after: HOUR, ..terms(EHR) };
+    let outcomes = vec![("1.1".to_string(), MISSING)];
+    bench.runtime.block_on(bench.journal.note_report("2.1", vec![late], outcomes)).unwrap();
+    assert_eq!((bench.claim(1).len(), bench.account().queued), (0, 1), "it is not sent at once");
+    let due = bench.runtime.block_on(bench.journal.next_due(EHR)).unwrap().unwrap();
+    assert!(due > HOUR / 2);
+    assert_eq!(bench.restart().hand_over(), id, "after a restart everything is due");
+}
+
+#[test]
+fn i4_a_report_is_believed_whatever_became_of_the_answer_to_the_request() {
+    let bench = Bench::new();
+    let (_, first) = bench.entrust("1.1");
+    let (_, second) = bench.entrust("1.2");
+    bench.ask_about("2.1", &[(first, "1.1"), (second, "1.2")]);
+    // The answer did not come, nor the report: they are asked about under another name, and the first report comes.
+    bench.ask_about("2.2", &[(first, "1.1"), (second, "1.2")]);
+    let bench = bench.restart();
+    assert_eq!(bench.report("2.1", &[("1.1", Verdict::Committed)]).committed, 1);
+    assert_eq!(bench.report("2.2", &[("1.1", MISSING), ("1.2", Verdict::Committed)]).committed, 1);
+    assert!(bench.standing("1.1").is_committed() && bench.standing("1.2").is_committed());
+    assert_eq!(bench.account().queued, 0, "what is committed is not sent again");
+}
+
+#[test]
+fn only_the_archive_that_was_asked_is_believed() {
+    let bench = Bench::new();
+    let (_, id) = bench.entrust("1.1");
+    bench.ask_about("2.1", &[(id, "1.1")]);
+    assert_eq!(bench.report_of("another", "2.1", &[("1.1", Verdict::Committed)]), Noted::default());
+    assert!(bench.standing("1.1").is_pending());
+    assert_eq!(bench.report("2.1", &[("1.1", Verdict::Committed)]).committed, 1);
 }
 
 #[test]
@@ -95,7 +239,7 @@ fn what_could_not_be_asked_is_due_again_and_what_nobody_asks_any_more_is_not() {
     let bench = Bench::new();
     let (_, id) = bench.entrust("1.1");
     bench.ask_about("2.1", &[(id, "1.1")]);
-    bench.runtime.block_on(bench.journal.put_off_commitment("2.1", Duration::from_secs(1))).unwrap();
+    bench.put_off("2.1", true);
     assert_eq!(bench.due(Duration::from_secs(2)), [id]);
     bench.journal.ask_only(vec![EHR.to_string()]).unwrap();
     assert_eq!(bench.due(HOUR), [id]);
@@ -123,7 +267,7 @@ fn i7_an_image_that_is_to_be_committed_stays_however_old() {
     let mut bench = Bench::new();
     let (committed, id) = bench.entrust("1.1");
     bench.ask_about("2.1", &[(id, "1.1")]);
-    assert_eq!(bench.report("2.1", &[("1.1", None)]).committed, 1);
+    assert_eq!(bench.report("2.1", &[("1.1", Verdict::Committed)]).committed, 1);
     let (asked, _) = bench.entrust("1.2");
     bench.journal.clone().close();
     bench.config.retention_days = 0;

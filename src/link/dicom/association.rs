@@ -215,8 +215,8 @@ impl Line {
                 if let Some(admitted) = &self.admitted {
                     let (link, only_reports) = (admitted.link.clone(), admitted.only_reports);
                     let reports = self.reports.0.clone();
-                    let replies =
-                        self.shared.services.ask(Asking { link, only_reports, from: self.way.from, request, reports });
+                    let asking = Asking { link, only_reports, way: self.way, request, reports };
+                    let replies = self.shared.services.ask(asking);
                     self.asked = Some((token, replies));
                 }
             }

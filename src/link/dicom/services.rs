@@ -3,7 +3,8 @@
 //! A question is answered on a task of its own, reply by reply through a short queue, so that a long worklist costs no
 //! memory and a modality that cancels stops it.
 
-use crate::delivery::commitment::take_report;
+use super::admission::Way;
+use crate::delivery::commitment::{Archives, take_report};
 use crate::imaging::commitment::Commitments;
 use crate::imaging::mpps;
 use crate::journal::Journal;
@@ -11,7 +12,6 @@ use crate::message::dicom::performed_step::request::Kind;
 use crate::orders::Worklist;
 use crate::wire::dimse::command::status;
 use crate::wire::dimse::{Question, Reply, Request, uid};
-use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::oneshot;
@@ -26,8 +26,8 @@ pub struct Asking {
     pub link: Arc<str>,
     /// True when nothing but reports is taken from it.
     pub only_reports: bool,
-    /// Where it called from.
-    pub from: IpAddr,
+    /// How it called.
+    pub way: Way,
     /// The question.
     pub request: Request,
     /// Where an N-EVENT-REPORT for the same association can be left, as long as it is open.
@@ -53,15 +53,16 @@ pub struct Services {
     journal: Journal,
     worklist: Arc<Worklist>,
     commitments: Arc<Commitments>,
+    archives: Archives,
 }
 
 impl Services {
-    /// Answers from this journal.
-    pub fn new(journal: &Journal, worklist: Worklist, commitments: Arc<Commitments>) -> Services {
+    /// Answers from this journal. `archives` are asked to commit, and report here.
+    pub fn new(journal: &Journal, worklist: Worklist, commitments: Arc<Commitments>, archives: Archives) -> Services {
         let worklist = Arc::new(worklist);
         let cold = worklist.clone();
         tokio::task::spawn_blocking(move || cold.warm());
-        Services { journal: journal.clone(), worklist, commitments }
+        Services { journal: journal.clone(), worklist, commitments, archives }
     }
 
     /// The answers to a question, the last one without `more`.
@@ -73,12 +74,13 @@ impl Services {
     }
 
     /// An archive reports what it commits to.
-    async fn report(&self, link: &str, event_type_id: u16, question: Question) -> Reply {
+    async fn report(&self, link: &str, way: Way, event_type_id: u16, question: Question) -> Reply {
         if question.sop_class_uid != uid::STORAGE_COMMITMENT {
             return Reply::refusing(status::CLASS_NOT_SUPPORTED, "of all events only storage commitment is known here");
         }
-        let Question { data_set, transfer_syntax_uid, .. } = question;
-        let taken = take_report(&self.journal, link, event_type_id, data_set, &transfer_syntax_uid).await;
+        let Question { data_set, transfer_syntax_uid: syntax, calling_ae_title, .. } = question;
+        let reporters = self.archives.spoken_for(&calling_ae_title, way.is_secured);
+        let taken = take_report(&self.journal, link, reporters, event_type_id, data_set, &syntax).await;
         match taken {
             Ok(()) => Reply { status: status::SUCCESS, ..Reply::default() },
             Err((status, why)) => Reply::refusing(status, why),
@@ -88,7 +90,9 @@ impl Services {
     async fn answer(&self, asking: Asking, replies: Sender<Reply>) {
         let link = &*asking.link;
         let only = match asking.request {
-            Request::EventReport { event_type_id, question } => self.report(link, event_type_id, question).await,
+            Request::EventReport { event_type_id, question } => {
+                self.report(link, asking.way, event_type_id, question).await
+            }
             _ if asking.only_reports => {
                 tracing::warn!(link, "an archive asks for more than it may: add a [[modality]] with its ae_title");
                 Reply::refusing(status::NOT_AUTHORISED, "only reports are taken from this AE title")

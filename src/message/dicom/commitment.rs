@@ -68,6 +68,11 @@ impl Failure {
         }
     }
 
+    /// True when asking again later, or sending again, may help: it went wrong, or there was no room, at that time.
+    pub fn is_passing(self) -> bool {
+        matches!(self, Failure::Processing | Failure::ResourceLimitation | Failure::DuplicateTransaction)
+    }
+
     /// From what an archive says; what is not in the table is something that went wrong.
     pub fn from_reason(reason: u16) -> Failure {
         use Failure::*;

@@ -360,14 +360,15 @@ impl Journal {
         self.take_custody(token, bytes, move |desk| commitments::store(desk, &new, &uid, &content)).await
     }
 
-    /// Notes how an attempt to answer for a commitment ended, with its content when that changed.
+    /// Notes how an attempt to answer for a commitment ended, with its content when that changed. One that was asked for
+    /// again since this turn of it was looked at stays due.
     pub async fn settle_commitment(
         &self,
-        id: CommitmentId,
+        (id, turn): (CommitmentId, i64),
         how: CommitmentStep,
         content: Option<Vec<u8>>,
     ) -> Result<(), JournalError> {
-        self.ask(Kind::Draining, 0, move |desk| commitments::settle(desk, id, how, content.as_deref())).await
+        self.ask(Kind::Draining, 0, move |desk| commitments::settle(desk, (id, turn), how, content.as_deref())).await
     }
 
     /// These images are asked about under this transaction UID, each under the SOP Instance UID by which the archive

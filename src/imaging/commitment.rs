@@ -10,6 +10,9 @@
 //! What it takes to be safe is the site's to say ([`Safe`]). Instances that have not come yet are waited for, for some
 //! sending side by side ask before the last one is in.
 
+#[cfg(test)]
+mod tests;
+
 use crate::backoff::Backoff;
 use crate::delivery::dicom::association::{Association, Peer, Proposed};
 use crate::journal::{
@@ -18,7 +21,7 @@ use crate::journal::{
 use crate::link::dicom::config::{Modality, Safe};
 use crate::link::dicom::services::EventReport;
 use crate::message::dicom::commitment::{self, Failure, Request};
-use crate::message::dicom::{End, FileMeta, Layout, read_data_set};
+use crate::message::dicom::{DataSet, End, FileMeta, Layout, read_data_set};
 use crate::wire::dimse::command::{Command, status};
 use crate::wire::dimse::{Question, Reply, uid};
 use crate::wire::{Persist, Token};
@@ -53,6 +56,9 @@ const JOURNAL_PAUSE: Duration = Duration::from_secs(1);
 /// Numbers custody requests: each is whole and ends its own session.
 static REQUESTS: AtomicU64 = AtomicU64::new(1);
 
+/// Numbers lines.
+static LINES: AtomicU64 = AtomicU64::new(1);
+
 /// The service: takes requests, and answers for them on a task of its own.
 pub struct Commitments {
     journal: Journal,
@@ -68,7 +74,10 @@ pub struct Commitments {
 type Name = (String, String);
 
 /// The association on which a request came, while it may be open.
+#[derive(Clone)]
 struct Line {
+    /// Of its own, though it be asked twice on one association.
+    number: u64,
     reports: Sender<EventReport>,
     transfer_syntax_uid: String,
 }
@@ -84,13 +93,12 @@ struct Content {
     outcomes: Option<Vec<Option<Failure>>>,
 }
 
-/// A commitment that was looked at.
-struct Looked {
-    due: DueCommitment,
-    /// `None` when it is damaged.
-    content: Option<Content>,
-    /// It was decided just now, and these instances are safe.
-    decided: Option<Vec<EntryId>>,
+/// What is decided of a commitment.
+struct Decision {
+    /// Of each instance.
+    outcomes: Vec<Option<Failure>>,
+    /// Those that are safe.
+    safe: Vec<EntryId>,
 }
 
 impl Commitments {
@@ -130,7 +138,9 @@ impl Commitments {
             Content { request, calling_ae_title: question.calling_ae_title, is_duplicate: false, outcomes: None };
         // Before it is committed: the report may come at once.
         let name = (link.to_string(), transaction_uid.clone());
-        self.keep_line(name.clone(), Line { reports, transfer_syntax_uid: question.transfer_syntax_uid });
+        let number = LINES.fetch_add(1, Ordering::Relaxed);
+        let line = Line { number, reports, transfer_syntax_uid: question.transfer_syntax_uid };
+        self.keep_line(name.clone(), line.clone());
         let kept = move |is_duplicate| Content { is_duplicate, ..content.clone() }.write();
         match self.journal.persist_commitment(link, 0, part, &transaction_uid, kept).await {
             Ok((id, _receipt)) => {
@@ -138,7 +148,7 @@ impl Commitments {
                 Reply { status: status::SUCCESS, ..Reply::default() }
             }
             Err(_) => {
-                self.lines().remove(&name);
+                self.forget_line(&name, &line);
                 Reply::refusing(status::RESOURCE_LIMITATION, "the gateway cannot keep it now: try again")
             }
         }
@@ -147,26 +157,19 @@ impl Commitments {
     /// Answers for what is due until `stopped` turns true.
     pub async fn run(self: Arc<Self>, mut stopped: watch::Receiver<bool>) {
         let changed = self.journal.commitments_changed();
-        let mut reports: JoinSet<String> = JoinSet::new();
-        // A modality takes one report at a time; one that does not answer keeps no other waiting.
+        let mut answers: JoinSet<String> = JoinSet::new();
+        // A modality takes one report at a time. One that does not answer, and one that asks for much, keep no other
+        // waiting.
         let mut busy: BTreeSet<String> = BTreeSet::new();
         while !*stopped.borrow() {
             let service = self.clone();
             let occupied = busy.clone();
-            let looked = tokio::task::spawn_blocking(move || service.look(&occupied)).await;
-            let pause = match looked.unwrap_or(Err(JournalError::Closed)) {
-                Ok((looked, pause)) => {
-                    for looked in looked {
-                        busy.insert(looked.due.link.clone());
-                        let service = self.clone();
-                        reports.spawn(async move {
-                            let link = looked.due.link.clone();
-                            if let Err(error) = service.conclude(looked).await {
-                                tracing::debug!(link, "a storage commitment waits for the journal: {error}");
-                                tokio::time::sleep(JOURNAL_PAUSE).await;
-                            }
-                            link
-                        });
+            let due = tokio::task::spawn_blocking(move || service.due(&occupied)).await;
+            let pause = match due.unwrap_or(Err(JournalError::Closed)) {
+                Ok((due, pause)) => {
+                    for due in due {
+                        busy.insert(due.link.clone());
+                        answers.spawn(self.clone().answer_for(due, stopped.clone()));
                     }
                     pause
                 }
@@ -178,7 +181,7 @@ impl Commitments {
             tokio::select! {
                 _ = stopped.changed() => {}
                 () = changed.notified() => {}
-                Some(done) = reports.join_next() => match done {
+                Some(done) = answers.join_next() => match done {
                     Ok(link) => { busy.remove(&link); }
                     // Whose task it was is not known any more.
                     Err(_) => busy.clear(),
@@ -188,59 +191,101 @@ impl Commitments {
         }
     }
 
-    /// What is due of modalities that are not busy, one of each, with what is decided of it; and how long until the next
-    /// is. Blocks on the database and on the spool.
-    fn look(&self, busy: &BTreeSet<String>) -> Result<(Vec<Looked>, Duration), JournalError> {
-        self.reader.read(|reader| self.look_with(reader, busy))
-    }
-
-    fn look_with(&self, reader: &Reader, busy: &BTreeSet<String>) -> Result<(Vec<Looked>, Duration), JournalError> {
+    /// What is due of modalities that are not busy, one of each; and how long until the next is. Blocks on the database.
+    fn due(&self, busy: &BTreeSet<String>) -> Result<(Vec<DueCommitment>, Duration), JournalError> {
         let now_ms = now_ms();
-        let mut looked = Vec::new();
-        for due in reader.due_commitments(now_ms)?.into_iter().filter(|due| !busy.contains(&due.link)) {
-            let mut content: Option<Content> = serde_json::from_slice(&due.content).ok();
-            let mut decided = None;
-            // Anew before each report: days may have passed since the last.
-            if let Some(content) = content.as_mut()
-                && let Some((outcomes, safe)) = self.decide(reader, &due, content, now_ms)?
-            {
-                content.outcomes = Some(match content.outcomes.take() {
-                    Some(before) => before.into_iter().zip(outcomes).map(|(before, now)| before.or(now)).collect(),
-                    None => {
-                        decided = Some(safe);
-                        outcomes
-                    }
-                });
-            }
-            looked.push(Looked { due, content, decided });
-        }
-        let next = reader.next_commitment_ms(now_ms)?.map_or(LOOK_AGAIN, |at| {
+        let (due, next) = self
+            .reader
+            .read(|reader| Ok((reader.due_commitments(now_ms, busy)?, reader.next_commitment_ms(now_ms)?)))?;
+        let pause = next.map_or(LOOK_AGAIN, |at| {
             Duration::from_millis(u64::try_from(at.saturating_sub(now_ms)).unwrap_or_default())
         });
-        Ok((looked, next.min(LOOK_AGAIN)))
+        Ok((due, pause.min(LOOK_AGAIN)))
     }
 
-    /// What becomes of each instance, and the entries of those that are safe; `None` while something is waited for.
-    #[allow(clippy::type_complexity, reason = "a name for this would say less")]
+    /// Looks at one, and reports it when it is decided; tells whose it was.
+    async fn answer_for(self: Arc<Self>, due: DueCommitment, stopped: watch::Receiver<bool>) -> String {
+        let link = due.link.clone();
+        if let Err(error) = self.try_answer(due, stopped).await {
+            tracing::debug!(link, "a storage commitment waits for the journal: {error}");
+            tokio::time::sleep(JOURNAL_PAUSE).await;
+        }
+        link
+    }
+
+    async fn try_answer(
+        self: Arc<Self>,
+        mut due: DueCommitment,
+        stopped: watch::Receiver<bool>,
+    ) -> Result<(), JournalError> {
+        let content: Option<Content> = serde_json::from_slice(&std::mem::take(&mut due.content)).ok();
+        let (id, link) = ((due.id, due.turn), due.link.clone());
+        let Some(content) = content else {
+            tracing::error!(
+                link,
+                commitment = due.id.0,
+                "a request for storage commitment is damaged: nothing is reported"
+            );
+            return self.journal.settle_commitment(id, CommitmentStep::GivenUp, None).await;
+        };
+        // On a connection of its own: what is asked for may be many, and large.
+        let looking = tokio::task::spawn_blocking(move || {
+            let decided = self.decide(&self.journal.reader()?, &due, &content, &|| !*stopped.borrow())?;
+            Ok::<_, JournalError>((self, due, content, decided))
+        });
+        let (service, due, mut content, decided) = looking.await.unwrap_or(Err(JournalError::Closed))?;
+        let Some(Decision { outcomes, safe }) = decided else {
+            let age_ms = now_ms().saturating_sub(due.asked_ms);
+            let after = Duration::from_millis(age_ms.unsigned_abs() / 8).clamp(LOOK_MIN, LOOK_MAX);
+            return service.journal.settle_commitment(id, CommitmentStep::Wait { after, failed: false }, None).await;
+        };
+        // Decided anew before each report, for days may have passed since the last: what was not safe then stays so.
+        content.outcomes = Some(match content.outcomes.take() {
+            Some(before) => before.into_iter().zip(outcomes).map(|(before, now)| before.or(now)).collect(),
+            None => {
+                // The modality is done with what it has committed: nothing more comes.
+                service.journal.studies_are_complete(safe).await?;
+                outcomes
+            }
+        });
+        let how = service.conclude(&due, &content).await;
+        service.journal.settle_commitment(id, how, Some(content.write())).await
+    }
+
+    /// What becomes of each instance; `None` while something is waited for. Blocks on the database and on the spool.
+    ///
+    /// # Errors
+    /// `Closed` as soon as `is_wanted` says no.
     fn decide(
         &self,
         reader: &Reader,
         due: &DueCommitment,
         content: &Content,
-        now_ms: i64,
-    ) -> Result<Option<(Vec<Option<Failure>>, Vec<EntryId>)>, JournalError> {
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<Option<Decision>, JournalError> {
         let asked = &content.request.instances;
         if content.is_duplicate {
-            return Ok(Some((vec![Some(Failure::DuplicateTransaction); asked.len()], Vec::new())));
+            let outcomes = vec![Some(Failure::DuplicateTransaction); asked.len()];
+            return Ok(Some(Decision { outcomes, safe: Vec::new() }));
         }
         let modality = self.modality(&due.link);
         let (safe, wait_s) = (modality.commitment, modality.commitment_wait_s);
-        let age_ms = now_ms.saturating_sub(due.asked_ms);
-        let mut outcomes: Vec<Result<EntryId, Failure>> = Vec::new();
+        let age_ms = now_ms().saturating_sub(due.asked_ms);
+        let mut found: Vec<Result<EntryId, Failure>> = Vec::new();
         for instance in asked {
+            if !is_wanted() {
+                return Err(JournalError::Closed);
+            }
             let standing =
-                reader.instance_standing(&instance.sop_instance_uid, &instance.sop_class_uid, &self.archives)?;
-            outcomes.push(match standing {
+                match reader.instance_standing(&instance.sop_instance_uid, &instance.sop_class_uid, &self.archives) {
+                    // One damaged row is one instance that is not safe.
+                    Err(JournalError::Damaged) => {
+                        found.push(Err(Failure::Processing));
+                        continue;
+                    }
+                    standing => standing?,
+                };
+            found.push(match standing {
                 InstanceStanding::Unknown if age_ms < i64::from(wait_s) * 1000 => return Ok(None),
                 InstanceStanding::Unknown => Err(Failure::NoSuchInstance),
                 InstanceStanding::OtherClass => Err(Failure::ClassConflict),
@@ -255,48 +300,31 @@ impl Commitments {
         }
         // Only now, for it reads every byte; and once.
         let is_looked_at = safe != Safe::Custody || content.outcomes.is_some();
-        let (mut decided, mut entries) = (Vec::new(), Vec::new());
-        for outcome in outcomes {
-            decided.push(match outcome {
-                Ok(entry) if is_looked_at || reader.is_whole(entry)? => {
-                    entries.push(entry);
+        let mut decision = Decision { outcomes: Vec::new(), safe: Vec::new() };
+        for found in found {
+            decision.outcomes.push(match found {
+                Ok(entry) if is_looked_at || reader.is_whole(entry, is_wanted)? => {
+                    decision.safe.push(entry);
                     None
                 }
                 Ok(_) => Some(Failure::Processing),
                 Err(failure) => Some(failure),
             });
         }
-        Ok(Some((decided, entries)))
+        Ok(Some(decision))
     }
 
-    /// Reports what is decided and notes how that went.
-    async fn conclude(&self, looked: Looked) -> Result<(), JournalError> {
-        let Looked { due, content, decided } = looked;
+    /// Reports what is decided; tells how that went.
+    async fn conclude(&self, due: &DueCommitment, content: &Content) -> CommitmentStep {
         let (id, link) = (due.id, due.link.as_str());
-        let age_ms = now_ms().saturating_sub(due.asked_ms);
-        let Some(content) = content else {
-            tracing::error!(
-                link,
-                commitment = id.0,
-                "a request for storage commitment is damaged: nothing is reported"
-            );
-            return self.journal.settle_commitment(id, CommitmentStep::GivenUp, None).await;
-        };
-        let Some(outcomes) = &content.outcomes else {
-            let after = Duration::from_millis(age_ms.unsigned_abs() / 8).clamp(LOOK_MIN, LOOK_MAX);
-            return self.journal.settle_commitment(id, CommitmentStep::Wait { after, failed: false }, None).await;
-        };
-        if let Some(safe) = decided {
-            // The modality is done with what it has committed: nothing more comes.
-            self.journal.studies_are_complete(safe).await?;
-        }
+        let outcomes = content.outcomes.as_deref().unwrap_or_default();
         let (instances, failed) = (outcomes.len(), outcomes.iter().flatten().count());
-        let how = match self.report(&due, &content, outcomes).await {
+        match self.report(due, content, outcomes).await {
             Ok(()) => {
                 tracing::info!(link, commitment = id.0, instances, failed, "storage commitment was reported");
                 CommitmentStep::Reported
             }
-            Err(why) if age_ms > GIVE_UP_AFTER_MS => {
+            Err(why) if now_ms().saturating_sub(due.asked_ms) > GIVE_UP_AFTER_MS => {
                 tracing::error!(link, commitment = id.0, "a storage commitment could not be reported: {why}");
                 CommitmentStep::GivenUp
             }
@@ -304,30 +332,21 @@ impl Commitments {
                 tracing::warn!(link, commitment = id.0, "a storage commitment cannot be reported yet: {why}");
                 CommitmentStep::Wait { after: Backoff::new(RETRY_MIN, RETRY_MAX).after(due.attempts), failed: true }
             }
-        };
-        self.journal.settle_commitment(id, how, Some(content.write())).await
+        }
     }
 
     /// N-EVENT-REPORT, on the association on which it was asked while that is open, else on one of our own.
     async fn report(&self, due: &DueCommitment, content: &Content, outcomes: &[Option<Failure>]) -> Result<(), String> {
         let (event_type_id, said) = commitment::report(&content.request, outcomes, "");
-        let line = self.lines().remove(&(due.link.clone(), content.request.transaction_uid.clone()));
-        if let Some(Line { reports, transfer_syntax_uid }) = line {
-            let (answered, answer) = oneshot::channel();
-            let report = EventReport {
-                event_type_id,
-                data_set: said.write(Layout::of(&transfer_syntax_uid)),
-                transfer_syntax_uid,
-                answered,
-            };
-            let told = async {
-                reports.send(report).await.ok()?;
-                answer.await.ok()
-            };
-            if let Ok(Some(status)) = tokio::time::timeout(ANSWER_TIMEOUT, told).await {
+        let name = (due.link.clone(), content.request.transaction_uid.clone());
+        let line = self.lines().get(&name).cloned();
+        if let Some(line) = line {
+            let told = tokio::time::timeout(ANSWER_TIMEOUT, tell(&line, event_type_id, &said)).await;
+            if let Ok(Some(status)) = told {
+                self.forget_line(&name, &line);
                 return accepted(status);
             }
-            // It ended, or its modality does not listen there.
+            // It ended, or is at something else, or its modality does not listen there.
         }
         let peer = self.peer(&due.link, &content.calling_ae_title)?;
         let proposed = Proposed::storage_commitment(true);
@@ -381,6 +400,14 @@ impl Commitments {
         lines.insert(name, line);
     }
 
+    /// It is of no use any more, unless it was asked again meanwhile.
+    fn forget_line(&self, name: &Name, line: &Line) {
+        let mut lines = self.lines();
+        if lines.get(name).is_some_and(|known| known.number == line.number) {
+            lines.remove(name);
+        }
+    }
+
     fn lines(&self) -> MutexGuard<'_, HashMap<Name, Line>> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -390,6 +417,15 @@ impl Content {
     fn write(&self) -> Vec<u8> {
         serde_json::to_vec(self).unwrap_or_default()
     }
+}
+
+/// The status with which the modality answers a report on this association; `None` when it does not.
+async fn tell(line: &Line, event_type_id: u16, said: &DataSet) -> Option<u16> {
+    let (answered, answer) = oneshot::channel();
+    let transfer_syntax_uid = line.transfer_syntax_uid.clone();
+    let data_set = said.write(Layout::of(&transfer_syntax_uid));
+    line.reports.send(EventReport { event_type_id, data_set, transfer_syntax_uid, answered }).await.ok()?;
+    answer.await.ok()
 }
 
 /// What an N-ACTION asks for, or the status and the reason that refuse it.

@@ -10,6 +10,7 @@ use super::reader::Reader;
 use super::seal::Place;
 use super::types::CommitmentId;
 use rusqlite::OptionalExtension;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Name that stands for a driver in entries that ask for commitment.
@@ -31,6 +32,8 @@ pub struct DueCommitment {
     pub asked_ms: i64,
     /// Reports that failed so far.
     pub attempts: u32,
+    /// How often it was asked for again: one that is answered meanwhile is due all the same.
+    pub turn: i64,
     /// What was asked, as the caller stored it; nothing when it is damaged.
     pub content: Vec<u8>,
 }
@@ -94,7 +97,9 @@ pub(super) fn store(
         }
     };
     desk.conn
-        .prepare_cached("UPDATE commitment SET state = ?2, due_ms = ?3, changed_ms = ?3 WHERE id = ?1")?
+        .prepare_cached(
+            "UPDATE commitment SET state = ?2, due_ms = ?3, changed_ms = ?3, turn = turn + 1 WHERE id = ?1",
+        )?
         .execute((id, DUE, desk.now_ms))?;
     // The modality is there: what could not be reported to it may be tried again.
     desk.conn
@@ -107,10 +112,11 @@ pub(super) fn store(
 /// The signal that something may be due. No destination may be named so.
 pub(super) const COMMITMENTS_SIGNAL: &str = "\u{1f}commitments";
 
-/// Notes how an attempt ended, with what is stored from now on when that changed.
+/// Notes how an attempt in this turn ended, with what is stored from now on when that changed. One that was asked for
+/// again meanwhile stays due.
 pub(super) fn settle(
     desk: &mut Desk<'_>,
-    id: CommitmentId,
+    (id, turn): (CommitmentId, i64),
     how: CommitmentStep,
     content: Option<&[u8]>,
 ) -> Result<(), JournalError> {
@@ -122,9 +128,10 @@ pub(super) fn settle(
     let due_ms = desk.now_ms.saturating_add(i64::try_from(after.as_millis()).unwrap_or(i64::MAX));
     desk.conn
         .prepare_cached(
-            "UPDATE commitment SET state = ?2, due_ms = ?3, changed_ms = ?4, attempts = attempts + ?5 WHERE id = ?1",
+            "UPDATE commitment SET state = ?2, due_ms = ?3, changed_ms = ?4, attempts = attempts + ?5
+             WHERE id = ?1 AND turn = ?6",
         )?
-        .execute((id, state, due_ms, desk.now_ms, failed))?;
+        .execute((id, state, due_ms, desk.now_ms, failed, turn))?;
     if let Some(content) = content {
         let sealed = desk.seal.seal(Place::Commitment, id.0, content)?;
         desk.conn.prepare_cached("UPDATE commitment SET json = ?2 WHERE id = ?1")?.execute((id, sealed))?;
@@ -144,25 +151,40 @@ pub(super) fn sweep(desk: &Desk<'_>, before_ms: i64, limit: i64) -> Result<(), J
 }
 
 impl Reader {
-    /// Of each modality the oldest commitment that is due at this moment (Unix milliseconds). One that is to wait by a
-    /// clock that was ahead is due.
-    pub fn due_commitments(&self, now_ms: i64) -> Result<Vec<DueCommitment>, JournalError> {
+    /// Of each modality but these the oldest commitment that is due at this moment (Unix milliseconds). One that is to
+    /// wait by a clock that was ahead is due.
+    pub fn due_commitments(&self, now_ms: i64, busy: &BTreeSet<String>) -> Result<Vec<DueCommitment>, JournalError> {
         let mut statement = self.conn.prepare_cached(
-            "SELECT id, link, asked_ms, attempts, json FROM commitment WHERE id IN (
+            "SELECT id, link, asked_ms, attempts, turn FROM commitment WHERE id IN (
                SELECT min(id) FROM commitment WHERE state = 0 AND (due_ms <= ?1 OR changed_ms > ?1) GROUP BY link)",
         )?;
         let mut rows = statement.query([now_ms])?;
         let mut due = Vec::new();
         while let Some(row) = rows.next()? {
-            let id = CommitmentId(row.get(0)?);
-            let content = match self.seal.open(&self.conn, Place::Commitment, id.0, &row.get::<_, Vec<u8>>(4)?) {
-                // One that does not open must not keep the others waiting.
-                Err(JournalError::Damaged) => Vec::new(),
-                opened => opened?,
-            };
-            due.push(DueCommitment { id, link: row.get(1)?, asked_ms: row.get(2)?, attempts: row.get(3)?, content });
+            let (id, link): (_, String) = (CommitmentId(row.get(0)?), row.get(1)?);
+            if !busy.contains(&link) {
+                let content = self.commitment(id)?;
+                due.push(DueCommitment {
+                    id,
+                    link,
+                    asked_ms: row.get(2)?,
+                    attempts: row.get(3)?,
+                    turn: row.get(4)?,
+                    content,
+                });
+            }
         }
         Ok(due)
+    }
+
+    /// What is stored of a commitment; nothing when it does not open, which must not keep the others waiting.
+    fn commitment(&self, id: CommitmentId) -> Result<Vec<u8>, JournalError> {
+        let sql = "SELECT json FROM commitment WHERE id = ?1";
+        let sealed: Option<Vec<u8>> = self.conn.prepare_cached(sql)?.query_row([id], |r| r.get(0))?;
+        match self.seal.open(&self.conn, Place::Commitment, id.0, &sealed.unwrap_or_default()) {
+            Err(JournalError::Damaged) => Ok(Vec::new()),
+            opened => opened,
+        }
     }
 
     /// When the next commitment is due that is not yet due at this moment, Unix milliseconds.

@@ -282,9 +282,9 @@ impl Reader {
     /// Checks that the file of an instance is there and has the bytes its sender was acknowledged. Reads all of it.
     ///
     /// # Errors
-    /// `Damaged` when it is not so.
-    pub(super) fn check_instance(&self, instance: &Instance) -> Result<(), JournalError> {
-        let (digest, bytes) = spool::read_digest(&self.instance_path(instance), instance.header_bytes)?;
+    /// `Damaged` when it is not so; `Closed` when `is_wanted` said so meanwhile.
+    pub(super) fn check_instance(&self, instance: &Instance, is_wanted: &dyn Fn() -> bool) -> Result<(), JournalError> {
+        let (digest, bytes) = spool::read_digest(&self.instance_path(instance), instance.header_bytes, is_wanted)?;
         let same = self.seal.digest("instance", &[&digest]) == instance.digest && bytes == instance.bytes;
         if same { Ok(()) } else { Err(JournalError::Damaged) }
     }

@@ -248,7 +248,7 @@ CREATE INDEX entrusted_due ON entrusted(destination, due_ms) WHERE state = 0;
 CREATE INDEX entrusted_request ON entrusted(request) WHERE request IS NOT NULL;
 ";
 
-/// 9: every request for commitment is known as long as its images are.
+/// 9: every request for commitment is known as long as its images are, and how often it was asked for.
 const COMMITMENTS: &str = "
 CREATE TABLE asked_about(            -- an image and a request for commitment
   request INTEGER NOT NULL,          -- keyed hash of its transaction UID
@@ -264,6 +264,7 @@ ALTER TABLE entrusted DROP COLUMN request;
 ALTER TABLE entrusted DROP COLUMN sent_as;
 ALTER TABLE entrusted ADD COLUMN is_last INTEGER NOT NULL DEFAULT 0;  -- 1 when it was asked about for the last time
 ALTER TABLE entrusted ADD COLUMN reason INTEGER;                      -- why it is not committed, as it was reported last
+ALTER TABLE commitment ADD COLUMN turn INTEGER NOT NULL DEFAULT 0;    -- grows when it is asked for again
 ";
 
 /// Opens the one write connection and asserts every setting that durability rests on (invariant I3).

@@ -295,7 +295,7 @@ impl Spooled {
     /// # Errors
     /// When the process lacks what it takes to look. A file that is damaged or gone is none.
     pub(super) fn is_whole_in(&self, name: &str, header_bytes: u64) -> Result<bool, JournalError> {
-        match read_digest(&self.spool.path(name), header_bytes) {
+        match read_digest(&self.spool.path(name), header_bytes, &|| true) {
             Ok(found) => Ok(found == (self.digest, self.bytes)),
             Err(JournalError::Damaged) => Ok(false),
             Err(error) => Err(error),
@@ -377,13 +377,23 @@ pub(super) fn lost(error: &io::Error) -> JournalError {
     }
 }
 
-/// SHA-256 of the data set of a file, and how many bytes it has.
-pub(super) fn read_digest(path: &Path, header_bytes: u64) -> Result<([u8; 32], u64), JournalError> {
+/// SHA-256 of the data set of a file, and how many bytes it has. Gives up as soon as `is_wanted` says no more.
+///
+/// # Errors
+/// `Closed` when it gave up.
+pub(super) fn read_digest(
+    path: &Path,
+    header_bytes: u64,
+    is_wanted: &dyn Fn() -> bool,
+) -> Result<([u8; 32], u64), JournalError> {
     let mut file = File::open(path).map_err(|error| lost(&error))?;
     file.seek(SeekFrom::Start(header_bytes)).map_err(|error| lost(&error))?;
     let mut context = digest::Context::new(&digest::SHA256);
     let (mut piece, mut bytes) = (vec![0; 128 << 10], 0);
     loop {
+        if !is_wanted() {
+            return Err(JournalError::Closed);
+        }
         let count = file.read(&mut piece).map_err(|error| lost(&error))?;
         if count == 0 {
             break;
@@ -474,7 +484,7 @@ mod tests {
         let spooled = file.finish().unwrap();
         assert_eq!((spooled.header_bytes, spooled.bytes, spool.bytes()), (6, 8, 14));
         assert_eq!(spooled.digest, digest::digest(&digest::SHA256, b"data set").as_ref());
-        assert_eq!(read_digest(&spool.path(&spooled.name), 6).unwrap(), (spooled.digest, 8));
+        assert_eq!(read_digest(&spool.path(&spooled.name), 6, &|| true).unwrap(), (spooled.digest, 8));
         assert_eq!(files(&spool), [spooled.name.as_str()]);
         assert_eq!(std::fs::read(spool.path(&spooled.name)).unwrap(), b"headerdata set");
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;

@@ -79,10 +79,18 @@ impl Reader {
         Ok(InstanceStanding::Kept { entry: *entry, archives: stands })
     }
 
-    /// True when every byte of an instance is what its sender was acknowledged. Reads all of them.
-    pub fn is_whole(&self, instance: EntryId) -> Result<bool, JournalError> {
-        let Some(instance) = self.instance(instance)? else { return Ok(false) };
-        match self.check_instance(&instance) {
+    /// True when every byte of an instance is what its sender was acknowledged. Reads all of them, as long as `is_wanted`
+    /// says so.
+    ///
+    /// # Errors
+    /// `Closed` when it said no.
+    pub fn is_whole(&self, instance: EntryId, is_wanted: &dyn Fn() -> bool) -> Result<bool, JournalError> {
+        let instance = match self.instance(instance) {
+            Ok(Some(instance)) => instance,
+            Ok(None) | Err(JournalError::Damaged) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        match self.check_instance(&instance, is_wanted) {
             Ok(()) => Ok(true),
             Err(JournalError::Damaged) => Ok(false),
             Err(error) => Err(error),

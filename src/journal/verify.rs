@@ -79,7 +79,8 @@ impl Reader {
         self.each("SELECT entry, NULL, NULL FROM instance WHERE entry > ?1 ORDER BY entry LIMIT ?2", |id, _, _| {
             verified.instances += 1;
             let instance = self.instance(EntryId(id));
-            let checked = instance.and_then(|found| found.map_or(Ok(()), |found| self.check_instance(&found)));
+            let checked =
+                instance.and_then(|found| found.map_or(Ok(()), |found| self.check_instance(&found, &|| true)));
             step(&mut verified.damaged, "instance", id, checked)
         })?;
         self.each("SELECT id, json, ids FROM report WHERE id > ?1 ORDER BY id LIMIT ?2", |id, json, ids| {

@@ -256,10 +256,11 @@ fn an_instance_is_known_by_uid_and_class_and_whole_by_its_bytes() {
     assert_eq!(stands("1.2", CLASS), InstanceStanding::Unknown);
     assert_eq!(stands("1.1", "1.2"), InstanceStanding::OtherClass);
     assert!(matches!(stands("1.1", CLASS), InstanceStanding::Kept { entry: e, .. } if e == entry));
-    assert!(reader.is_whole(entry).unwrap());
+    assert!(reader.is_whole(entry, &|| true).unwrap());
     let file = reader.instance(entry).unwrap().unwrap().spool;
     std::fs::write(bench.data.path().join("spool").join(file), b"DICM1.0").unwrap();
-    assert!(!reader.is_whole(entry).unwrap());
+    assert!(!reader.is_whole(entry, &|| true).unwrap());
+    assert_eq!(reader.is_whole(entry, &|| false), Err(JournalError::Closed), "nobody waits for it any more");
 }
 
 #[test]

@@ -240,6 +240,10 @@ impl Line {
 
     fn report(&mut self, machine: &mut Association, report: EventReport) {
         let EventReport { event_type_id, data_set, transfer_syntax_uid, answered } = report;
+        // It waited for too long and goes another way.
+        if answered.is_closed() {
+            return;
+        }
         let (class, instance) = (uid::STORAGE_COMMITMENT, uid::STORAGE_COMMITMENT_INSTANCE);
         let fits =
             |context: &&Context| context.abstract_syntax == class && context.transfer_syntax == transfer_syntax_uid;

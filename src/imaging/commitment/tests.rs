@@ -1,0 +1,141 @@
+//! What modalities are told over a journal: whose rows and files are damaged, who takes long, and who asks again.
+
+use super::*;
+use crate::journal::{Config, NewInstance};
+use crate::message::dicom::commitment::{Reference, action, read_report};
+use crate::wire::dimse::Arrival;
+use tokio::sync::mpsc::{Receiver, channel};
+
+const CLASS: &str = "1.2.840.10008.5.1.4.1.1.6.1";
+const EXPLICIT: &str = uid::EXPLICIT_VR_LITTLE_ENDIAN;
+/// Longer than anything here takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Bench {
+    data: tempfile::TempDir,
+    journal: Journal,
+    service: Arc<Commitments>,
+    stop: watch::Sender<bool>,
+    running: tokio::task::JoinHandle<()>,
+}
+
+/// What a modality is told: what is committed, and what is not and why.
+type Told = (Vec<String>, Vec<(String, u16)>);
+
+impl Bench {
+    fn new() -> Bench {
+        let data = tempfile::tempdir().unwrap();
+        let journal = Journal::open(data.path(), &Config { free_min_mb: 0, ..Config::default() }).unwrap();
+        let service = Commitments::new(&journal, "BOX", &[], Vec::new());
+        let (stop, stopped) = watch::channel(false);
+        let running = tokio::spawn(service.clone().run(stopped));
+        Bench { data, journal, service, stop, running }
+    }
+
+    /// Stores an image; its entry.
+    async fn store(&self, sop_instance_uid: &str) -> EntryId {
+        let mut file = self.journal.spool().create(b"DICM").unwrap();
+        file.write(sop_instance_uid.as_bytes()).unwrap();
+        let arrival = Arrival {
+            sop_class_uid: CLASS.to_string(),
+            sop_instance_uid: sop_instance_uid.to_string(),
+            transfer_syntax_uid: EXPLICIT.to_string(),
+            calling_ae_title: "VIVID".to_string(),
+            called_ae_title: "BOX".to_string(),
+            message_id: 1,
+        };
+        let instance = NewInstance { arrival, spooled: file.finish().unwrap() };
+        self.journal.persist_instance("echo", Token(1), instance).await.unwrap().0.entry
+    }
+
+    fn path(&self, entry: EntryId) -> std::path::PathBuf {
+        let stored = self.journal.reader().unwrap().instance(entry).unwrap().unwrap();
+        self.data.path().join("spool").join(stored.spool)
+    }
+
+    /// A modality asks on an association of its own, on which it hears reports.
+    async fn ask(&self, link: &str, uids: &[&str]) -> Receiver<EventReport> {
+        let (reports, heard) = channel(4);
+        self.ask_on(link, uids, reports).await;
+        heard
+    }
+
+    async fn ask_on(&self, link: &str, uids: &[&str], reports: Sender<EventReport>) {
+        let of = |uid: &&str| Reference { sop_class_uid: CLASS.to_string(), sop_instance_uid: uid.to_string() };
+        let request = Request { transaction_uid: "2.25.1".to_string(), instances: uids.iter().map(of).collect() };
+        let question = Question {
+            sop_class_uid: uid::STORAGE_COMMITMENT.to_string(),
+            sop_instance_uid: None,
+            transfer_syntax_uid: EXPLICIT.to_string(),
+            calling_ae_title: "VIVID".to_string(),
+            data_set: action(&request).write(Layout::of(EXPLICIT)),
+        };
+        assert_eq!(self.service.take(link, 1, question, reports).await.status, status::SUCCESS);
+    }
+
+    async fn stop(&mut self) {
+        self.stop.send(true).unwrap();
+        tokio::time::timeout(PATIENCE, &mut self.running).await.unwrap().unwrap();
+    }
+}
+
+/// The next report, as it came.
+async fn next(heard: &mut Receiver<EventReport>) -> EventReport {
+    tokio::time::timeout(PATIENCE, heard.recv()).await.expect("a report").unwrap()
+}
+
+/// The next report, read and answered.
+async fn told(heard: &mut Receiver<EventReport>) -> Told {
+    let EventReport { event_type_id, data_set, transfer_syntax_uid, answered } = next(heard).await;
+    answered.send(status::SUCCESS).unwrap();
+    let said = read_data_set(&data_set, &transfer_syntax_uid).data_set;
+    let (failed, committed): (Vec<_>, Vec<_>) =
+        read_report(event_type_id, &said).unwrap().outcomes.into_iter().partition(|(_, reason)| reason.is_some());
+    let failed = failed.into_iter().map(|(uid, reason)| (uid, reason.unwrap())).collect();
+    (committed.into_iter().map(|(uid, _)| uid).collect(), failed)
+}
+
+#[tokio::test]
+async fn a_damaged_row_is_one_instance_that_is_not_safe() {
+    let mut bench = Bench::new();
+    let damaged = bench.store("1.1").await;
+    bench.store("1.2").await;
+    let rows = rusqlite::Connection::open(bench.data.path().join("journal.db")).unwrap();
+    rows.execute("UPDATE instance SET sealed = x'00' WHERE entry = ?1", [damaged.0]).unwrap();
+    let mut heard = bench.ask("echo", &["1.1", "1.2"]).await;
+    let mut other = bench.ask("ct", &["1.2"]).await;
+    assert_eq!(told(&mut heard).await, (vec!["1.2".to_string()], vec![("1.1".to_string(), 0x0110)]));
+    assert_eq!(told(&mut other).await, (vec!["1.2".to_string()], vec![]));
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn what_takes_long_to_read_keeps_neither_others_waiting_nor_the_end() {
+    let mut bench = Bench::new();
+    let long = bench.store("1.1").await;
+    bench.store("1.2").await;
+    let path = bench.path(long);
+    // Nobody can open it before somebody writes to it.
+    std::fs::remove_file(&path).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let _heard = bench.ask("echo", &["1.1"]).await;
+    let mut other = bench.ask("ct", &["1.2"]).await;
+    assert_eq!(told(&mut other).await.0, ["1.2"]);
+    bench.stop().await;
+    // Whoever is still at it is let go.
+    drop(std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap());
+}
+
+#[tokio::test]
+async fn what_is_asked_again_while_it_is_told_is_told_again() {
+    let mut bench = Bench::new();
+    bench.store("1.1").await;
+    let (reports, mut heard) = channel(4);
+    bench.ask_on("echo", &["1.1"], reports.clone()).await;
+    let first = next(&mut heard).await;
+    // It asks again before the answer to the report is noted.
+    bench.ask_on("echo", &["1.1"], reports).await;
+    first.answered.send(status::SUCCESS).unwrap();
+    assert_eq!(told(&mut heard).await.0, ["1.1"]);
+    bench.stop().await;
+}

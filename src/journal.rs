@@ -129,7 +129,7 @@ pub use search::{Found, Query, Shown, ShownHold, ShownMessage, ShownReport};
 pub use shared::SharedReader;
 pub use signals::{Condition, OrderChanges};
 pub use space::free_bytes;
-pub use spool::{Spool, SpoolFile, Spooled, refusal};
+pub use spool::{IMAGE_LOST, Spool, SpoolFile, Spooled, refusal};
 pub use standing::{Archives, InstanceStanding};
 pub use studies::{Grown, ListedStudy, Placement, SeriesInstance, StoredSeries, StoredStudy, StudyFiling, Told};
 pub use types::{

@@ -151,7 +151,7 @@ impl Shelf {
         let path = self.spool.join(&reference.spool);
         let mut file = File::open(&path).map_err(ObjectFault::from)?;
         if file.metadata().map_err(ObjectFault::from)?.len() != reference.bytes {
-            return Err(refused("the stored image has not the length it came with".to_owned()));
+            return Err(ObjectFault::Damaged("the stored image has not the length it came with".to_owned()).into());
         }
         let header = Header::read(&mut file)?;
         let content = Content { made: Bytes::new(), path, stretch: 0..reference.bytes };

@@ -3,10 +3,11 @@
 use super::custody::{DAMAGED, WAITING};
 use super::desk::Desk;
 use super::error::JournalError;
+use super::outbox::{self, PARKED};
 use super::reader::Reader;
 use super::seal::{Place, Seal};
-use super::spool::{self, Spooled};
-use super::types::EntryId;
+use super::spool::{self, IMAGE_LOST, Spooled};
+use super::types::{EntryId, OutboxId};
 use crate::wire::dimse::Arrival;
 use rusqlite::{OptionalExtension, Row};
 use std::fs::File;
@@ -159,7 +160,8 @@ pub(super) fn persist(
     Ok(Persisted::New(KeptInstance { entry: EntryId(entry), is_new: true, conflict }))
 }
 
-/// The file of an entry is known to be whole: if it was set aside, it is read anew.
+/// The file of an entry is known to be whole: if it was set aside, it is read anew, and messages that were parked because
+/// it was lost are sent.
 pub(super) fn revive(desk: &mut Desk<'_>, entry: EntryId) -> Result<(), JournalError> {
     let waiting = desk.memory.take_waiting();
     let changed = desk
@@ -171,6 +173,21 @@ pub(super) fn revive(desk: &mut Desk<'_>, entry: EntryId) -> Result<(), JournalE
     if changed > 0 {
         tracing::info!(entry = entry.0, "an image that was damaged is whole again: it was sent once more");
         desk.memory.wake_interpreter();
+    }
+    let parked: Vec<OutboxId> = {
+        let mut statement = desk.conn.prepare_cached(
+            "SELECT o.id FROM report r JOIN dispatch d ON d.report = r.id JOIN outbox o ON o.dispatch = d.id
+             WHERE r.entry = ?1 AND o.state = ?2 AND substr(o.note, 1, length(?3)) = ?3",
+        )?;
+        statement.query_map((entry, PARKED, IMAGE_LOST), |r| r.get(0))?.collect::<Result<_, _>>()?
+    };
+    for id in parked {
+        match outbox::requeue(desk, id) {
+            Ok(()) => tracing::info!(entry = entry.0, outbox = id.0, "a message is sent whose image was lost"),
+            // Something newer went out since.
+            Err(JournalError::Refused(_)) => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(())
 }

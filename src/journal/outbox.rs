@@ -26,7 +26,7 @@ const FLIGHT_MAX: Duration = Duration::from_secs(600);
 /// `outbox.state`.
 pub(super) const PENDING: i64 = 0;
 pub(super) const DELIVERED: i64 = 1;
-const PARKED: i64 = 2;
+pub(super) const PARKED: i64 = 2;
 const DISCARDED: i64 = 3;
 /// `outbox.head`.
 const READY: i64 = 1;

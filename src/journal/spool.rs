@@ -42,6 +42,10 @@ const HEADROOM: u64 = 64 << 20;
 /// Longest file, in bytes: far longer than any object modalities make.
 const FILE_BYTES_MAX: u64 = 16 << 30;
 
+/// How the reason begins for which a message is parked whose image cannot be read from the spool. When the image comes
+/// again, the message is sent.
+pub const IMAGE_LOST: &str = "image-lost";
+
 /// The folder and what is known of it. Cheap to clone.
 #[derive(Clone)]
 pub struct Spool(Arc<Shelf>);
@@ -307,7 +311,9 @@ impl Spooled {
     /// # Errors
     /// What the system says.
     pub(super) fn replace(&self, name: &str) -> io::Result<()> {
+        crash::point("spool-replacing");
         std::fs::rename(self.spool.path(&self.name), self.spool.path(name))?;
+        crash::point("spool-moved");
         self.is_settled.store(true, Ordering::Relaxed);
         self.spool.less(self.length());
         // Its row may be gone meanwhile, and the bytes that row counted with it.

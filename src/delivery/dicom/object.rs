@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::delivery::Outcome;
+use crate::journal::IMAGE_LOST;
 use crate::wire::dimse::uid;
 
 /// Preamble and prefix of a Part 10 file.
@@ -135,7 +136,7 @@ impl From<io::Error> for ObjectFault {
 impl From<ObjectFault> for Outcome {
     fn from(fault: ObjectFault) -> Outcome {
         match fault {
-            ObjectFault::Damaged(reason) => Outcome::Refused { reason },
+            ObjectFault::Damaged(why) => Outcome::Refused { reason: format!("{IMAGE_LOST}: {why}") },
             // Too many open files concern all images, a bad sector this one: whether others get through tells.
             ObjectFault::Unread(_) => Outcome::unclear(fault.to_string()),
         }

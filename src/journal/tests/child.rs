@@ -189,6 +189,35 @@ fn i1_an_image_that_was_set_aside_is_acknowledged_only_once_it_is_to_be_read_aga
     assert_eq!(pending(), 1);
 }
 
+#[test]
+fn i1_kill_an_image_that_comes_again_is_acknowledged_only_once_its_parked_message_is_on_the_way() {
+    let points = ["spool-replacing:1", "spool-moved:1", "spool-replaced:1", "before-commit:2", "after-commit:2"];
+    for point in points {
+        let data = tempfile::tempdir().unwrap();
+        let (journal, runtime) = open(data.path());
+        let image = instance(&journal, "1.2.3", b"image").unwrap();
+        let path = data.path().join("spool").join(&image.spooled.name);
+        let (kept, _) = runtime.block_on(journal.persist_instance(LINK, Token(1), image)).unwrap();
+        journal.file(filing(kept.entry, &["lost", "refused"], 0)).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let rows = runtime.block_on(journal.claim(EHR, 2)).unwrap();
+        for (row, reason) in rows.iter().zip([&format!("{IMAGE_LOST}: entity not found"), "A900"]) {
+            runtime.block_on(journal.settle(row.id, Settlement::Park { reason: reason.to_string() })).unwrap();
+        }
+        journal.close();
+        let account = || {
+            let account = open(data.path()).0.reader().unwrap().account().unwrap();
+            (account.queued, account.parked)
+        };
+        assert_eq!(account(), (0, 2), "{point}");
+        assert_eq!(play("heal", data.path(), point), Vec::<String>::new(), "{point} is passed before the answer");
+        assert_eq!(play("heal", data.path(), ""), ["healed"], "{point}");
+        assert_eq!(account(), (1, 1), "{point}: what was refused for another reason waits for a person");
+        assert_eq!(std::fs::read(&path).unwrap(), b"DICMimage", "{point}");
+        assert_eq!(spool_files(data.path()).len(), 1, "{point}");
+    }
+}
+
 fn kept(data: &Path) -> Vec<u64> {
     let (journal, _runtime) = open(data);
     let entries = journal.reader().unwrap().pending_entries(100).unwrap();

@@ -113,6 +113,7 @@ impl Gateway {
 
         let asked = config.destinations.iter().filter(|to| to.commitment).map(|to| to.name.clone());
         journal.ask_only(asked.collect())?;
+        journal.name_archives(config.destinations.iter().map(|to| (to.name.clone(), to.is_archive())).collect())?;
         let mut rest_tasks = Vec::new();
         for destination in &config.destinations {
             let destination = match &config.dicom {

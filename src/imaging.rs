@@ -157,7 +157,8 @@ impl Desk {
             tracing::warn!(
                 link = entry.link,
                 entry = entry.id.0,
-                "no destination takes this image, and perhaps others: they are kept for retention_days and then removed; \
+                "no destination takes this image, and perhaps others: unless their modality is told that they are safe, \
+                 they are kept for retention_days and then removed; \
                  see what [[destination]] says of links, modalities, body_parts and study_descriptions"
             );
         }

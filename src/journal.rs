@@ -46,6 +46,8 @@
 //! | `performed_step` | what a modality says it did; `work_order_step`: scheduled steps that are done | JSON |
 //! | `commitment` | what a modality asked to be answered for | JSON |
 //! | `entrusted` | an image that an archive took and is to commit to | |
+//! | `asked_about` | an image and a request for commitment | |
+//! | `archive` | a destination that keeps images | |
 //! | `data_key` | a key, wrapped | key |
 //!
 //! What is sealed and how: `seal.rs`. Files of the spool are not: they are private to the gateway's user (0600).
@@ -417,6 +419,11 @@ impl Journal {
         self.commands.ask(Kind::Draining, move |desk| entrusted::keep_only(desk, &destinations))
     }
 
+    /// Says of destinations whether they are archives: what those took need not be kept here.
+    pub fn name_archives(&self, destinations: Vec<(String, bool)>) -> Result<(), JournalError> {
+        self.commands.ask(Kind::Draining, move |desk| standing::name_archives(desk, &destinations))
+    }
+
     /// Signalled when a destination may be to be asked, or has reported. A hint: look once before waiting for it.
     pub fn entrusted_changed(&self, destination: &str) -> Arc<Notify> {
         self.signals.destination(&entrusted::signal(destination))
@@ -486,6 +493,12 @@ impl Journal {
     /// Files what EHRs are told of a document of a study in one transaction. Blocks until it is committed.
     pub fn file_told(&self, told: Told) -> Result<Filed, JournalError> {
         self.commands.ask(Kind::Work, move |desk| studies::tell(desk, &told))
+    }
+
+    /// Their modality is about to be told that these instances are safe, and may delete them: from now on retention leaves
+    /// those alone that no archive took, however old they are. False when one is gone already.
+    pub async fn promise(&self, instances: Vec<EntryId>) -> Result<bool, JournalError> {
+        self.ask(Kind::Draining, 0, move |desk| standing::promise(desk, &instances)).await
     }
 
     /// The modality is done with these instances (storage commitment): a study that has no others is told of at once and

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Modalities delete what they are told is committed, so nothing is said of an instance whose bytes were not checked.
-//! What it takes to be safe is the site's to say ([`Safe`]). Instances that have not come yet are waited for, for some
-//! sending side by side ask before the last one is in.
+//! What it takes to be safe is the site's to say ([`Safe`]), and what is safe here alone is kept for good. Instances that
+//! have not come yet are waited for, for some sending side by side ask before the last one is in.
 
 #[cfg(test)]
 mod tests;
@@ -50,6 +50,8 @@ const ARCHIVE_PATIENCE_MS: i64 = 7 * 86_400_000;
 const GIVE_UP_AFTER_MS: i64 = 14 * 86_400_000;
 /// Without a signal it is looked at least this often.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// Most instances in one commit, which keeps others waiting.
+const PROMISES: usize = 500;
 /// Pause after the journal failed.
 const JOURNAL_PAUSE: Duration = Duration::from_secs(1);
 
@@ -239,6 +241,15 @@ impl Commitments {
             let after = Duration::from_millis(age_ms.unsigned_abs() / 8).clamp(LOOK_MIN, LOOK_MAX);
             return service.journal.settle_commitment(id, CommitmentStep::Wait { after, failed: false }, None).await;
         };
+        // Before it is told, for it may delete them at once.
+        if content.outcomes.is_none() {
+            for some in safe.chunks(PROMISES) {
+                if !service.journal.promise(some.to_vec()).await? {
+                    let again = CommitmentStep::Wait { after: LOOK_MIN, failed: false };
+                    return service.journal.settle_commitment(id, again, None).await;
+                }
+            }
+        }
         // Decided anew before each report, for days may have passed since the last: what was not safe then stays so.
         content.outcomes = Some(match content.outcomes.take() {
             Some(before) => before.into_iter().zip(outcomes).map(|(before, now)| before.or(now)).collect(),

@@ -18,7 +18,8 @@ pub struct Config {
     /// 0 means none.
     pub free_min_mb: u64,
     /// Days for which delivered results and their raw messages stay searchable, or fewer when space is short. What waits
-    /// for a destination or a person is never removed. Images that no destination takes are kept all these days.
+    /// for a destination or a person is never removed. Images that no destination takes are kept all these days, and those
+    /// of which their modality was told that they are safe until an archive took them.
     pub retention_days: u32,
     /// Days for which an order, and what the EHR said of its patient, is kept after its last change: so long results
     /// find it. Shorter than the time after which the laboratory uses a specimen number again.

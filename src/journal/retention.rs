@@ -1,7 +1,8 @@
 //! Retention: what is delivered goes, first by age and sooner when space is short; what is not delivered never goes.
 //!
 //! An image that no destination takes is as old as any other before it goes, however short space is: nobody else may have
-//! it, and a route that was forgotten can still be added. Until then a person is told (`imaging`).
+//! it, and a route that was forgotten can still be added. Until then a person is told (`imaging`). One of which its
+//! modality was told that it is safe (storage commitment) stays until an archive took it.
 //!
 //! Works in small slices between other commands, so that an acknowledgement never waits for it. Freed pages are
 //! overwritten (`secure_delete`) and reused; the file itself does not shrink.
@@ -13,6 +14,7 @@ use super::error::JournalError;
 use super::filing::RELEASED;
 use super::space::Level;
 use super::spool::Spool;
+use super::standing::IS_ONLY_HERE;
 use super::{crash, instances, orders};
 use std::thread::JoinHandle;
 
@@ -101,7 +103,7 @@ impl Sweep {
     /// Entries of the next slice from before this time that nothing needs any more, and where the slice after it starts.
     /// Images that went nowhere must be from before `old_ms`.
     fn removable(&self, desk: &Desk<'_>, before_ms: i64, old_ms: i64) -> Result<(Vec<i64>, i64), JournalError> {
-        let mut statement = desk.conn.prepare_cached(
+        let sql = format!(
             "SELECT e.id, e.state IN (?3, ?6) AND e.received_ms < ?2
                AND NOT EXISTS (SELECT 1 FROM work_order w WHERE w.entry = e.id)
                AND NOT EXISTS (SELECT 1 FROM patient p WHERE p.entry = e.id)
@@ -121,8 +123,10 @@ impl Sweep {
                                     WHERE r.id = (SELECT min(id) FROM report WHERE entry = e.id)
                                       AND r.repeat_of IS NULL
                                       AND NOT EXISTS (SELECT 1 FROM dispatch d WHERE d.report = r.id)))
+               AND NOT ({IS_ONLY_HERE})
              FROM entry e WHERE e.id > ?1 ORDER BY e.id LIMIT ?5",
-        )?;
+        );
+        let mut statement = desk.conn.prepare_cached(&sql)?;
         let bounds = (self.after, before_ms, INTERPRETED, RELEASED, SLICE as i64, ORDERS, old_ms);
         let rows = statement.query_map(bounds, |r| Ok((r.get::<_, i64>(0)?, r.get::<_, bool>(1)?)))?;
         let (mut removable, mut last, mut seen) = (Vec::new(), 0, 0);

@@ -23,7 +23,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
 const STATEMENTS: usize = 64;
 
 /// The schema changes in order; the first makes the schema number 1.
-const MIGRATIONS: [&str; 9] = [CUSTODY, FILING, LATENCY, ORDERS, RULES, IMAGING, WORKLIST, ENTRUSTED, COMMITMENTS];
+const MIGRATIONS: [&str; 10] =
+    [CUSTODY, FILING, LATENCY, ORDERS, RULES, IMAGING, WORKLIST, ENTRUSTED, COMMITMENTS, PROMISED];
 
 /// 1: keys, entries and their parts.
 const CUSTODY: &str = "
@@ -265,6 +266,13 @@ ALTER TABLE entrusted DROP COLUMN sent_as;
 ALTER TABLE entrusted ADD COLUMN is_last INTEGER NOT NULL DEFAULT 0;  -- 1 when it was asked about for the last time
 ALTER TABLE entrusted ADD COLUMN reason INTEGER;                      -- why it is not committed, as it was reported last
 ALTER TABLE commitment ADD COLUMN turn INTEGER NOT NULL DEFAULT 0;    -- grows when it is asked for again
+";
+
+/// 10: images of which a modality was told that they are safe, and who else keeps images.
+const PROMISED: &str = "
+ALTER TABLE instance ADD COLUMN promised INTEGER NOT NULL DEFAULT 0;  -- 1 when its modality was told that it is safe
+CREATE INDEX instance_promised ON instance(entry) WHERE promised = 1;
+CREATE TABLE archive(destination TEXT PRIMARY KEY) WITHOUT ROWID;     -- destinations that are archives, or were last
 ";
 
 /// Opens the one write connection and asserts every setting that durability rests on (invariant I3).

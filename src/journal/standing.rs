@@ -1,10 +1,44 @@
 //! Whether an instance is safe: what a storage commitment answers for.
 
+use super::desk::Desk;
 use super::entrusted;
 use super::error::JournalError;
 use super::outbox::{DELIVERED, PENDING};
 use super::reader::Reader;
 use super::types::EntryId;
+
+/// True of an entry `e` that is an instance which its modality was told is safe, and which no archive took: this box alone
+/// has it, maybe.
+pub(super) const IS_ONLY_HERE: &str = "
+  EXISTS (SELECT 1 FROM instance i WHERE i.entry = e.id AND i.promised = 1)
+  AND NOT EXISTS (
+    SELECT 1 FROM entry same JOIN report first ON first.id = (SELECT min(id) FROM report WHERE entry = same.id)
+    JOIN report r ON r.entry = same.id AND r.subject = first.subject
+    JOIN dispatch d ON d.report = r.id JOIN outbox o ON o.dispatch = d.id
+    WHERE same.identity = e.identity AND same.digest = e.digest AND o.state = 1
+      AND o.destination IN (SELECT destination FROM archive))";
+
+/// Says of destinations whether they are archives. What is not named here any more stays what it was.
+pub(super) fn name_archives(desk: &Desk<'_>, destinations: &[(String, bool)]) -> Result<(), JournalError> {
+    for (destination, is_archive) in destinations {
+        let sql = match is_archive {
+            true => "INSERT OR IGNORE INTO archive(destination) VALUES (?1)",
+            false => "DELETE FROM archive WHERE destination = ?1",
+        };
+        desk.conn.prepare_cached(sql)?.execute([destination])?;
+    }
+    Ok(())
+}
+
+/// Their modality is about to be told that these instances are safe. False when one of them is gone.
+pub(super) fn promise(desk: &Desk<'_>, instances: &[EntryId]) -> Result<bool, JournalError> {
+    let mut statement = desk.conn.prepare_cached("UPDATE instance SET promised = 1 WHERE entry = ?1")?;
+    let mut all = true;
+    for instance in instances {
+        all &= statement.execute([instance])? > 0;
+    }
+    Ok(all)
+}
 
 /// How an instance stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

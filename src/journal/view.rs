@@ -4,6 +4,7 @@ use super::account::{self, Account};
 use super::error::JournalError;
 use super::outbox::DELIVERED;
 use super::reader::Reader;
+use super::standing::IS_ONLY_HERE;
 use super::types::{EntryId, HoldId, Lookup, OutboxId, ReportId};
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,8 @@ pub struct Stats {
     pub damaged: i64,
     /// Entries that came with the id of an earlier one and other bytes.
     pub identity_conflicts: i64,
+    /// Images of which their modality was told that they are safe and that no archive took: kept however old they are.
+    pub only_here: i64,
     /// The loss account, all days.
     pub account: Account,
     /// By destination, in order of name.
@@ -108,6 +111,9 @@ impl Reader {
             waiting: one("SELECT count(*) FROM entry WHERE waiting > 0")?,
             damaged: one("SELECT count(*) FROM entry WHERE state = 3")?,
             identity_conflicts: one("SELECT count(*) FROM entry WHERE conflict = 1")?,
+            only_here: one(&format!(
+                "SELECT count(*) FROM instance p JOIN entry e ON e.id = p.entry WHERE p.promised = 1 AND {IS_ONLY_HERE}"
+            ))?,
             account: self.account()?,
             bytes: page * one("PRAGMA page_count")?,
             reusable_bytes: page * one("PRAGMA freelist_count")?,

@@ -26,6 +26,11 @@ pub(super) fn lines(config: &Config) -> Vec<Line> {
         let certified = dicom.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
         says.extend((dicom.listen_tls.is_some() && certified).then(|| "with client certificates".to_owned()));
         says.push(if dicom.only_known { "only modalities named here" } else { "whoever calls" }.to_owned());
+        if !config.destinations.iter().any(delivery::Config::is_archive) {
+            says.push(
+                "images that are safe as a modality was told are never removed, for no archive takes any".to_owned(),
+            );
+        }
         add("dicom", &dicom.ae_title, says.join(", "));
     }
     for modality in &config.modalities {

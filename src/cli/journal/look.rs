@@ -39,6 +39,12 @@ impl Stats {
                 "\n{} entries, {} waiting, {} damaged, {} with a message id seen before",
                 stats.entries, stats.waiting, stats.damaged, stats.identity_conflicts
             );
+            if stats.only_here > 0 {
+                println!(
+                    "{} images are safe as their modality was told, and no archive took them: kept however old they are",
+                    stats.only_here
+                );
+            }
             let mb = |bytes: i64| bytes / (1 << 20);
             println!("{} MB on disk, {} MB of it free for new rows", mb(stats.bytes), mb(stats.reusable_bytes));
             if let (Some(p50), Some(p99)) = (stats.latency_p50_ms, stats.latency_p99_ms) {

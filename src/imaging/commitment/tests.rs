@@ -106,6 +106,8 @@ async fn a_damaged_row_is_one_instance_that_is_not_safe() {
     let mut other = bench.ask("ct", &["1.2"]).await;
     assert_eq!(told(&mut heard).await, (vec!["1.2".to_string()], vec![("1.1".to_string(), 0x0110)]));
     assert_eq!(told(&mut other).await, (vec!["1.2".to_string()], vec![]));
+    let only_here = bench.journal.reader().unwrap().stats(0).unwrap().only_here;
+    assert_eq!(only_here, 1, "what a modality was told is safe is kept");
     bench.stop().await;
 }
 

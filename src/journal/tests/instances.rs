@@ -295,6 +295,41 @@ fn i7_an_image_that_went_nowhere_stays_its_time_however_short_space_is() {
     }
 }
 
+#[test]
+fn i7_an_image_that_is_safe_as_its_modality_was_told_stays_until_an_archive_took_it() {
+    let mut bench = Bench::new();
+    let mut entries = Vec::new();
+    for (uid, is_routed) in [("1.2.1", true), ("1.2.2", false), ("1.2.3", false)] {
+        let entry = bench.store(uid, b"data set").unwrap().entry;
+        let mut filing = filing(entry, &["lane"], 0);
+        if !is_routed {
+            filing.reports[0].outbox.clear();
+        }
+        bench.journal.file(filing).unwrap();
+        entries.push(entry);
+    }
+    let only_here = || bench.journal.reader().unwrap().stats(0).unwrap().only_here;
+    let promise = |instances: &[EntryId]| bench.runtime.block_on(bench.journal.promise(instances.to_vec())).unwrap();
+    assert!(promise(&entries[..2]) && !promise(&[EntryId(99)]));
+    let row = bench.claim(1).remove(0);
+    bench.deliver(row.id);
+    assert_eq!(only_here(), 2, "who took it is no archive");
+    bench.journal.name_archives(vec![(EHR.to_string(), true)]).unwrap();
+    assert_eq!(only_here(), 1);
+    bench.journal.clone().close();
+    (bench.config.retention_days, bench.config.quota_mb) = (0, 1);
+    let bench = bench.restart();
+    let there = || {
+        let reader = bench.journal.reader().unwrap();
+        ["1.2.1", "1.2.2", "1.2.3"].map(|uid| reader.instances_of(uid).unwrap().len())
+    };
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while there() != [0, 1, 0] && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(there(), [0, 1, 0]);
+}
+
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig { cases: 20, ..Default::default() })]
 

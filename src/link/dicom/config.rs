@@ -63,8 +63,8 @@ pub struct Modality {
     /// Its own host and port, for example "10.0.0.7:104", where it is told of commitments once the association on which
     /// it asked is over.
     pub address: Option<String>,
-    /// When it is told that an image is safe (storage commitment): in "custody", when it is whole on this box's disk;
-    /// "delivered", when every archive it goes to took it; "committed", when those that are asked to commit to it
+    /// When it is told that an image is safe (storage commitment): in "custody", when it is whole on this box's disk, which
+    /// then keeps it until an archive took it, however old it is; "delivered", when every archive it goes to took it; "committed", when those that are asked to commit to it
     /// (`commitment` of their `[[destination]]`) did so too. Modalities delete what is safe.
     pub commitment: Safe,
     /// Seconds for which images that it asks to have committed and that have not come yet are waited for.

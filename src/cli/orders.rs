@@ -120,7 +120,7 @@ impl List {
         let row = |stored: &StoredOrder| {
             let age = shown_age((now - stored.placed_ms).max(0));
             let tests: Vec<&str> = stored.order.tests.iter().map(|t| t.universal_service_id.code.as_str()).collect();
-            let mut row = vec![stored.id.to_string(), stored.status.name().into(), stored.source.clone(), age];
+            let mut row = vec![stored.id.to_string(), standing(stored).into(), stored.source.clone(), age];
             row.push(tests.join(" "));
             if self.reveal {
                 let order = &stored.order;
@@ -161,7 +161,7 @@ impl Show {
             println!("{value}");
             return Ok(ExitCode::SUCCESS);
         }
-        println!("order {} from {}: {}", stored.id, stored.source, stored.status.name());
+        println!("order {} from {}: {}", stored.id, stored.source, standing(&stored));
         println!("came {}, changed {}", shown_time(stored.placed_ms), shown_time(stored.changed_ms));
         for test in &stored.order.tests {
             let coding = &test.universal_service_id;
@@ -179,6 +179,14 @@ impl Show {
     }
 }
 
+/// Where an order stands, for people.
+fn standing(stored: &StoredOrder) -> &'static str {
+    match stored.on_hold && stored.status.is_open() {
+        true => "on-hold",
+        false => stored.status.name(),
+    }
+}
+
 /// An order as JSON. Without `reveal` it holds no patient data and no number that leads to a patient.
 fn shown(stored: &StoredOrder, reveal: bool) -> Value {
     let order = &stored.order;
@@ -186,6 +194,7 @@ fn shown(stored: &StoredOrder, reveal: bool) -> Value {
         "order": stored.id,
         "source": stored.source,
         "status": stored.status,
+        "on_hold": stored.on_hold,
         "placed_ms": stored.placed_ms,
         "changed_ms": stored.changed_ms,
         "priority": order.priority,

@@ -10,6 +10,9 @@
 //! | requested, in progress | done | its results went out, or modalities completed all its steps |
 //! | requested, in progress | cancelled, replaced | the EHR, or a person (cancelled) |
 //!
+//! An order for imaging that the EHR puts on hold stays where it stands and is off the worklist until the EHR sends it
+//! again.
+//!
 //! Each link an order is for has a task of its own: first to be told of it, and, when it was told and the order is then
 //! taken back, to be told that.
 //!
@@ -55,6 +58,12 @@ pub enum OrderChange {
         number: OrderNumber,
         /// Where it stands; [`OrderStatus::Requested`] says nothing new.
         becomes: OrderStatus,
+    },
+    /// The order under this number is for imaging and rests: modalities are not told of it until a [`OrderChange::Change`]
+    /// brings it back (FHIR R4 request status `on-hold`).
+    Hold {
+        /// The placer's number, else the filler's.
+        number: OrderNumber,
     },
     /// What is known of a patient (ADT^A01, A04, A08).
     Patient(Box<OrderedPatient>),
@@ -103,6 +112,10 @@ pub struct StoredOrder {
     pub source: String,
     /// Where it stands.
     pub status: OrderStatus,
+    /// True while it rests: modalities are not told of it.
+    pub on_hold: bool,
+    /// The message that brought it.
+    pub entry: super::EntryId,
     /// When it came, Unix milliseconds.
     pub placed_ms: i64,
     /// When it changed last, Unix milliseconds.

@@ -23,8 +23,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
 const STATEMENTS: usize = 64;
 
 /// The schema changes in order; the first makes the schema number 1.
-const MIGRATIONS: [&str; 10] =
-    [CUSTODY, FILING, LATENCY, ORDERS, RULES, IMAGING, WORKLIST, ENTRUSTED, COMMITMENTS, PROMISED];
+const MIGRATIONS: [&str; 11] =
+    [CUSTODY, FILING, LATENCY, ORDERS, RULES, IMAGING, WORKLIST, ENTRUSTED, COMMITMENTS, PROMISED, ON_HOLD];
 
 /// 1: keys, entries and their parts.
 const CUSTODY: &str = "
@@ -273,6 +273,11 @@ const PROMISED: &str = "
 ALTER TABLE instance ADD COLUMN promised INTEGER NOT NULL DEFAULT 0;  -- 1 when its modality was told that it is safe
 CREATE INDEX instance_promised ON instance(entry) WHERE promised = 1;
 CREATE TABLE archive(destination TEXT PRIMARY KEY) WITHOUT ROWID;     -- destinations that are archives, or were last
+";
+
+/// 11: orders that rest until the EHR says otherwise.
+const ON_HOLD: &str = "
+ALTER TABLE work_order ADD COLUMN on_hold INTEGER NOT NULL DEFAULT 0;  -- 1 while modalities are not told of it
 ";
 
 /// Opens the one write connection and asserts every setting that durability rests on (invariant I3).

@@ -3,35 +3,42 @@
 //! ```text
 //! GET ServiceRequest?<query>&_lastUpdated=ge<since> -> page after page
 //!   -> each request with its patient -> COMMIT (as they came, and the order they make) -> `since` moves on
+//! GET ServiceRequest/<id> of orders that are open here -> COMMIT (what changed, or that it is gone)
 //! ```
 //!
 //! How far the server was read is on disk only after everything before it is in custody (invariant I1), and the next
 //! round looks a minute further back: servers show what was written a little late. What comes again, by its bytes,
-//! changes nothing (I4). A request that changes while its order is open changes the order, as an XO would. A request that
-//! is put `on-hold`, or is gone from the server without having been revoked, leaves its order as it is.
+//! changes nothing (I4). A request that changes while its order is open changes the order, as an XO would. One that is put
+//! `on-hold` takes its order off the worklist until it is active again.
+//!
+//! No search tells what was deleted. So the open orders are looked at one by one, over and over ([`known`]): what the
+//! server does not have twice in a row is taken back.
 
 pub mod config;
 mod cursor;
+mod known;
 mod page;
 
 pub use config::Config;
 
 use super::read::service_request::{self, RequestFault};
 use crate::backoff::Backoff;
+use crate::clinical::{OrderNumber, OrderStatus, Phi};
 use crate::delivery::fhir::Fhir;
-use crate::journal::{Journal, JournalError, OrderChange, OrderOutcome, SharedReader};
+use crate::journal::{Journal, JournalError, OrderChange, OrderOutcome, Reader, SharedReader};
 use crate::link::LinkCounters;
 use crate::wire::{Event, Persist, Protocol, Token};
 use cursor::Cursor;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use known::{Known, Laps};
 use page::{Asked, Page};
 use ring::digest::{SHA256, digest};
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// Requests the server is to put in one page.
@@ -59,6 +66,7 @@ pub struct Feed {
     cursor: Cursor,
     /// Digests of the requests that the last pass found.
     seen: HashSet<[u8; 32]>,
+    laps: Laps,
     counters: Arc<LinkCounters>,
 }
 
@@ -73,6 +81,7 @@ impl Feed {
             server: Fhir::new(Arc::new(config.server())),
             cursor: Cursor::open(data, &config.name, &[&config.url, &config.query], Timestamp::now() - first),
             seen: HashSet::new(),
+            laps: Laps::default(),
             // The protocol only says how bytes are shown, and none are.
             counters: Arc::new(LinkCounters::new(&config.name, Protocol::Lines)),
             config: config.clone(),
@@ -113,8 +122,12 @@ impl Feed {
         }
     }
 
-    /// Asks for everything since the last time; tells how many requests were new.
+    /// Asks for everything since the last time, and for some of what is open; tells how many requests were new.
     async fn round(&mut self) -> Result<usize, String> {
+        Ok(self.search().await? + self.look_at_known().await?)
+    }
+
+    async fn search(&mut self) -> Result<usize, String> {
         let mut all = 0;
         for _ in 0..PASSES_MAX {
             let pass = self.pass().await?;
@@ -144,16 +157,16 @@ impl Feed {
             let read = self.server.read(&here).await.map_err(|unread| unread.reason)?;
             let page = read.ok_or("404: is the url right?")?;
             let page = Page::read(&page).ok_or("the answer is no Bundle of search results")?;
-            for asked in page.requests() {
+            for asked in page.requests {
                 let digest = digest_of(asked.request.as_bytes());
                 if !self.seen.contains(&digest) && !seen.contains(&digest) {
-                    let asked = self.with_patient(asked.clone()).await?;
-                    pass.new += usize::from(self.take(asked.bundle()).await?);
+                    pass.newest = pass.newest.max(asked.last_updated.unwrap_or(pass.newest));
+                    let asked = self.with_patient(asked).await?;
+                    pass.new += usize::from(self.take(asked).await?);
                 }
                 seen.insert(digest);
-                pass.newest = pass.newest.max(asked.last_updated.unwrap_or(pass.newest));
             }
-            address = page.next();
+            address = page.next;
         }
         self.seen = seen;
         Ok(pass)
@@ -183,17 +196,67 @@ impl Feed {
         Ok(asked)
     }
 
+    /// Reads some of the requests whose orders are open here; tells how many had changed.
+    async fn look_at_known(&mut self) -> Result<usize, String> {
+        let (reader, source, mut laps) = (self.reader.clone(), self.config.name.clone(), self.laps.clone());
+        let next = move || reader.read(|reader| laps.next(reader, &source, Instant::now()).map(|next| (next, laps)));
+        let (next, laps) = beside(next).await?.map_err(|error| error.to_string())?;
+        self.laps = laps;
+        let mut changed = 0;
+        for (id, was_missed) in next {
+            let reader = self.reader.clone();
+            let known = beside(move || reader.read(|reader| Known::read(reader, id))).await?;
+            let Some(known) = known.map_err(|error| error.to_string())? else { continue };
+            match self.server.read(&known.address).await {
+                Ok(Some(raw)) => changed += usize::from(self.look_again(known, raw).await?),
+                Ok(None) if was_missed => {
+                    let gone = known.deletion(Timestamp::now());
+                    let identity = digest_of(&gone);
+                    changed += usize::from(self.keep(gone, identity, Decided::taken_back(known.number)).await?);
+                }
+                Ok(None) => self.laps.missed(id),
+                // The search was answered, so this is about one request, or passes. The next lap asks again.
+                Err(unread) => {
+                    tracing::debug!(link = self.config.name, order = id.0, "a request is not shown: {}", unread.reason);
+                    break;
+                }
+            }
+        }
+        Ok(changed)
+    }
+
+    /// Takes what the server says now of a request whose order is open.
+    async fn look_again(&mut self, known: Known, raw: Vec<u8>) -> Result<bool, String> {
+        let Some(changed) = beside(move || known.changed(raw)).await? else { return Ok(false) };
+        let asked = self.with_patient(changed.asked).await?;
+        let mut is_new = false;
+        if let Some(number) = changed.gone {
+            let bytes = asked.bundle();
+            // As a request it may be known already; that it takes back the order before it is not.
+            let identity = digest_of(&[changed.before.to_string().as_bytes(), &bytes[..]].concat());
+            is_new = self.keep(bytes, identity, Decided::taken_back(number)).await?;
+        }
+        Ok(self.take(asked).await? || is_new)
+    }
+
     /// Makes a request durable with the order it makes; tells whether it is new.
-    async fn take(&self, bytes: Vec<u8>) -> Result<bool, String> {
-        let digest = digest_of(&bytes);
-        let read = service_request::read(&bytes, &self.zone)
-            .and_then(|mut all| all.pop().unwrap_or(Err(RequestFault::NoRequest)));
-        let (changes, refused) = match read {
-            Ok(change) => (vec![self.against_known(change).await.map_err(|e| e.to_string())?], None),
-            Err(fault) => (Vec::new(), Some(fault.text())),
+    async fn take(&self, asked: Asked) -> Result<bool, String> {
+        let (reader, source, zone) = (self.reader.clone(), self.config.name.clone(), self.zone.clone());
+        let decide = move || {
+            let bytes = asked.bundle();
+            let read = service_request::read_one(&bytes, &zone);
+            let decided = reader.read(|reader| Decided::about(read, reader, &source))?;
+            Ok::<_, JournalError>((digest_of(&bytes), bytes, decided))
         };
+        let (digest, bytes, decided) = beside(decide).await?.map_err(|error| error.to_string())?;
+        self.keep(bytes, digest, decided).await
+    }
+
+    /// Makes durable what came with what it changes; tells whether it is new.
+    async fn keep(&self, bytes: Vec<u8>, identity: [u8; 32], decided: Decided) -> Result<bool, String> {
+        let Decided { changes, refused } = decided;
         let number = REQUESTS.fetch_add(1, Ordering::Relaxed);
-        let identity = Some(digest.to_vec());
+        let identity = Some(identity.to_vec());
         let part = Persist { token: Token(number), session: number, bytes, completes: true, identity };
         let kept = self.journal.persist_orders(&self.config.name, 0, part, changes, refused, Arc::from([])).await;
         let (stored, _receipt) = kept.map_err(|_| "the journal cannot keep orders now".to_owned())?;
@@ -218,24 +281,47 @@ impl Feed {
         }
         Ok(stored.is_new)
     }
+}
 
-    /// FHIR says what is so now, not what is to be done: a request whose order is open here changes it. Only this task
-    /// brings orders under its name, so nothing comes in between.
-    async fn against_known(&self, change: OrderChange) -> Result<OrderChange, JournalError> {
-        let OrderChange::New(order) = change else { return Ok(change) };
-        let (reader, source) = (self.reader.clone(), self.config.name.clone());
-        let known = move || {
-            let number = order.number().clone();
-            let known = reader.read(|reader| reader.work_orders_numbered(&number.id))?;
-            let is_open = known.iter().any(|stored| {
+/// What becomes of a request.
+struct Decided {
+    changes: Vec<OrderChange>,
+    /// Why it changes nothing.
+    refused: Option<&'static str>,
+}
+
+impl Decided {
+    /// FHIR says what is so now, not what is to be done: a request whose order is open here changes it, or lets it rest.
+    /// Only this task brings orders under its name, so nothing comes in between.
+    fn about(read: Result<OrderChange, RequestFault>, reader: &Reader, source: &str) -> Result<Decided, JournalError> {
+        let is_open = |number: &OrderNumber| {
+            let known = reader.work_orders_numbered(&number.id)?;
+            Ok::<_, JournalError>(known.iter().any(|stored| {
                 stored.source == source
                     && stored.status.is_open()
                     && stored.order.number().namespace == number.namespace
-            });
-            Ok(if is_open { OrderChange::Change(order) } else { OrderChange::New(order) })
+            }))
         };
-        tokio::task::spawn_blocking(known).await.unwrap_or(Err(JournalError::Closed))
+        let change = match read {
+            Ok(OrderChange::New(order)) if is_open(order.number())? => Ok(OrderChange::Change(order)),
+            Ok(OrderChange::Hold { number }) if !is_open(&number)? => Err(RequestFault::OrdersNothing),
+            read => read,
+        };
+        Ok(match change {
+            Ok(change) => Decided { changes: vec![change], refused: None },
+            Err(fault) => Decided { changes: Vec::new(), refused: Some(fault.text()) },
+        })
     }
+
+    fn taken_back(number: OrderNumber) -> Decided {
+        let change = OrderChange::TakeBack { number, specimen: Phi::default(), becomes: OrderStatus::Cancelled };
+        Decided { changes: vec![change], refused: None }
+    }
+}
+
+/// Does what takes long on a thread of its own: links and deliveries go on meanwhile.
+async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| "the work was broken off".to_owned())
 }
 
 /// What a pass over all pages found.

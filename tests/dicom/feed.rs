@@ -7,6 +7,7 @@ use afferent::journal::{self, Reader};
 use afferent::message::dicom::{DataSet, Limits, tags, walk};
 use afferent::sim::ehr::{Behaviour, Ehr, EhrOptions};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -48,6 +49,39 @@ impl Orders {
                      "subject": { "reference": subject },
                      "occurrenceDateTime": format!("2026-03-02T{hour:02}:00:00Z") }),
         );
+    }
+
+    /// The EHR that shows them.
+    async fn served(&self) -> Ehr {
+        let options = EhrOptions {
+            fhir: Some(format!("127.0.0.1:{}", self.port)),
+            orders: Some(self.folder.path().to_owned()),
+            ..EhrOptions::default()
+        };
+        Ehr::start(options).await.unwrap()
+    }
+
+    /// A gateway that asks for them.
+    fn asked_by_a_site(&self) -> Site {
+        Site::new(&format!(
+            "[[destination]]\nname = \"away\"\naddress = \"127.0.0.1:9\"\n\
+             [[order_feed]]\nname = \"ehr-orders\"\nurl = \"http://127.0.0.1:{}/fhir\"\npoll_s = 1\n\
+             first_days = 36500\n",
+            self.port
+        ))
+    }
+
+    /// The EHR changes one key of a request.
+    fn edit(&self, number: u32, key: &str, value: Value, written: &str) {
+        let file = self.folder.path().join(format!("sr-{number}.json"));
+        let mut request: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+        request[key] = value;
+        request["meta"]["lastUpdated"] = written.into();
+        self.put(&format!("sr-{number}"), &request);
+    }
+
+    fn delete(&self, number: u32) {
+        std::fs::remove_file(self.folder.path().join(format!("sr-{number}.json"))).unwrap();
     }
 
     fn put(&self, name: &str, resource: &serde_json::Value) {
@@ -98,6 +132,15 @@ fn doctor(site: &Site) -> String {
     of_feed.map_or_else(String::new, |finding| finding["state"].as_str().unwrap().to_owned())
 }
 
+/// Placer numbers on the worklist.
+fn listed(findscu: &Path, site: &Site) -> BTreeSet<String> {
+    told(findscu, site.port).into_iter().map(|[_, number, ..]| number).collect()
+}
+
+fn numbered(numbers: &[u32]) -> BTreeSet<String> {
+    numbers.iter().map(|number| format!("ORDER-{number}")).collect()
+}
+
 fn of<'t>(told: &'t [[String; 4]], number: &str) -> Option<&'t [String; 4]> {
     told.iter().find(|entry| entry[1] == number)
 }
@@ -110,17 +153,8 @@ async fn a_service_request_of_the_ehr_is_on_the_worklist_once_through_changes_ou
     for number in 0..45 {
         orders.request(number, "active", 8 + number / 10, &format!("2026-03-01T08:00:{number:02}Z"));
     }
-    let options = EhrOptions {
-        fhir: Some(format!("127.0.0.1:{ehr_port}")),
-        orders: Some(orders.folder.path().to_owned()),
-        ..EhrOptions::default()
-    };
-    let ehr = Ehr::start(options).await.unwrap();
-    let mut site = Site::new(&format!(
-        "[[destination]]\nname = \"away\"\naddress = \"127.0.0.1:9\"\n\
-         [[order_feed]]\nname = \"ehr-orders\"\nurl = \"http://127.0.0.1:{ehr_port}/fhir\"\npoll_s = 1\n\
-         first_days = 36500\n"
-    ));
+    let ehr = orders.served().await;
+    let mut site = orders.asked_by_a_site();
     site.start();
     until("every request is on the worklist", || told(&findscu, site.port).len() == 45);
     let before = told(&findscu, site.port);
@@ -154,4 +188,37 @@ async fn a_service_request_of_the_ehr_is_on_the_worklist_once_through_changes_ou
     let count = |status| kept.iter().filter(|kept| **kept == status).count();
     let counts = [OrderStatus::Requested, OrderStatus::Replaced, OrderStatus::Cancelled].map(count);
     assert_eq!((counts, kept.len()), ([45, 1, 1], 47), "asked for again and again, each change came once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_request_that_rests_or_is_gone_is_off_the_worklist() {
+    let Some(findscu) = needed("findscu", "ServiceRequests to findscu") else { return };
+    let orders = Orders::new(free_port());
+    for number in 0..8 {
+        orders.request(number, "active", 8, &format!("2026-03-01T08:00:0{number}Z"));
+    }
+    let _ehr = orders.served().await;
+    let mut site = orders.asked_by_a_site();
+    site.start();
+    until("every request is on the worklist", || listed(&findscu, &site).len() == 8);
+    let before = told(&findscu, site.port);
+
+    site.kill();
+    orders.edit(0, "status", "on-hold".into(), "2026-03-01T09:00:00Z");
+    orders.edit(1, "status", "revoked".into(), "2026-03-01T09:00:01Z");
+    orders.delete(2);
+    // Of what should never have been some servers keep little more than that.
+    orders.edit(3, "identifier", json!([]), "2026-03-01T09:00:02Z");
+    orders.edit(3, "status", "entered-in-error".into(), "2026-03-01T09:00:03Z");
+    orders.edit(4, "identifier", json!([{ "value": "ORDER-40" }]), "2026-03-01T09:00:04Z");
+    orders.edit(5, "status", "draft".into(), "2026-03-01T09:00:05Z");
+    // This one's change is behind what the next search asks for.
+    orders.edit(6, "status", "revoked".into(), "2026-03-01T08:00:06Z");
+    site.start();
+    until("the worklist is what the EHR wants", || listed(&findscu, &site) == numbered(&[7, 40]));
+
+    orders.edit(0, "status", "active".into(), "2026-03-01T10:00:00Z");
+    until("what rested is back", || listed(&findscu, &site) == numbered(&[0, 7, 40]));
+    let after = told(&findscu, site.port);
+    assert_eq!(of(&after, "ORDER-0"), of(&before, "ORDER-0"), "as the same study");
 }

@@ -9,7 +9,10 @@ use crate::clinical::{OrderStatus, OrderedPatient, Phi, WorkOrder};
 use rusqlite::{Connection, Row};
 
 /// Columns of a stored order.
-const COLUMNS: &str = "w.id, w.source, w.status, w.placed_ms, w.changed_ms, w.json";
+const COLUMNS: &str = "w.id, w.source, w.status, w.placed_ms, w.changed_ms, w.json, w.on_hold, w.entry";
+
+/// What modalities are told of.
+const ON_WORKLIST: &str = "w.imaging = 1 AND w.status <= 1 AND w.on_hold = 0";
 
 /// What an order is found by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +87,7 @@ impl Reader {
         let mut rows = statement.query((link, limit as i64, skip as i64))?;
         let mut tasks = Vec::new();
         while let Some(row) = rows.next()? {
-            let is_cancellation = row.get(6)?;
+            let is_cancellation = row.get(8)?;
             tasks.extend(open(&self.conn, &self.seal, row)?.map(|order| LinkTask { order, is_cancellation }));
         }
         Ok(tasks)
@@ -119,9 +122,22 @@ impl Reader {
         self.list(&format!("SELECT {COLUMNS} FROM work_order w {wanted} ORDER BY w.id DESC LIMIT ?1"), [limit as i64])
     }
 
-    /// Calls `each` with every open order for imaging, oldest first.
+    /// Open orders of a source behind `after`, oldest first, at most `limit`, those on hold too.
+    pub fn open_work_orders_from(
+        &self,
+        source: &str,
+        after: Option<WorkOrderId>,
+        limit: usize,
+    ) -> Result<Vec<WorkOrderId>, JournalError> {
+        let sql = "SELECT id FROM work_order WHERE status <= 1 AND id > ?1 AND source = ?2 ORDER BY id LIMIT ?3";
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let rows = statement.query_map((after.unwrap_or(WorkOrderId(0)), source, limit as i64), |row| row.get(0))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Calls `each` with every open order for imaging that is not on hold, oldest first.
     pub fn for_each_imaging_order(&self, mut each: impl FnMut(StoredOrder)) -> Result<(), JournalError> {
-        let sql = format!("SELECT {COLUMNS} FROM work_order w WHERE w.imaging = 1 AND w.status <= 1 ORDER BY w.id");
+        let sql = format!("SELECT {COLUMNS} FROM work_order w WHERE {ON_WORKLIST} ORDER BY w.id");
         let mut statement = self.conn.prepare_cached(&sql)?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
@@ -130,9 +146,9 @@ impl Reader {
         Ok(())
     }
 
-    /// An order for imaging while it is open, with the keys of its patient as [`super::super::OrderChanges`] names them.
+    /// An order for imaging while it is open and not on hold, with the keys of its patient as [`super::super::OrderChanges`] names them.
     pub fn open_imaging_order(&self, id: WorkOrderId) -> Result<Option<StoredOrder>, JournalError> {
-        let sql = format!("SELECT {COLUMNS} FROM work_order w WHERE w.id = ?1 AND w.imaging = 1 AND w.status <= 1");
+        let sql = format!("SELECT {COLUMNS} FROM work_order w WHERE w.id = ?1 AND {ON_WORKLIST}");
         Ok(self.list(&sql, [id])?.pop())
     }
 
@@ -250,5 +266,6 @@ fn open(conn: &Connection, seal: &Seal, row: &Row<'_>) -> Result<Option<StoredOr
         order.patient = now;
     }
     let [placed_ms, changed_ms] = [row.get(3)?, row.get(4)?];
-    Ok(Some(StoredOrder { id, source: row.get(1)?, status, placed_ms, changed_ms, ordered_for, order }))
+    let (on_hold, entry) = (row.get(6)?, row.get(7)?);
+    Ok(Some(StoredOrder { id, source: row.get(1)?, status, on_hold, entry, placed_ms, changed_ms, ordered_for, order }))
 }

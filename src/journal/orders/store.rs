@@ -137,6 +137,10 @@ fn carry_out(
             let before = known(desk, source, number, &Phi::default())?;
             tell_status(desk, &before, *becomes)
         }
+        OrderChange::Hold { number } => {
+            let before = known(desk, source, number, &Phi::default())?;
+            hold(desk, &before)
+        }
         OrderChange::Patient(patient) => {
             patients::learn(desk, entry, patient)?;
             Ok(OrderOutcome::Accepted)
@@ -272,16 +276,37 @@ fn take_all_back(
     orders: &[StoredOrder],
     becomes: OrderStatus,
 ) -> Result<OrderOutcome, JournalError> {
-    let open: Vec<&StoredOrder> = orders.iter().filter(|o| o.status.is_open()).collect();
-    for order in &open {
+    for order in open(orders) {
         take_back(desk, order, becomes)?;
     }
     Ok(match orders.last() {
-        None => OrderOutcome::Unknown,
-        Some(_) if !open.is_empty() => OrderOutcome::Accepted,
         Some(last) if last.status == becomes => OrderOutcome::Accepted,
-        Some(_) => OrderOutcome::TooLate,
+        _ => outcome_for_open(orders),
     })
+}
+
+/// Lets what is open rest. What it is at stays as it is: a modality that has begun tells of it all the same.
+fn hold(desk: &mut Desk<'_>, orders: &[StoredOrder]) -> Result<OrderOutcome, JournalError> {
+    for order in open(orders).filter(|order| !order.on_hold) {
+        desk.conn
+            .prepare_cached("UPDATE work_order SET on_hold = 1, changed_ms = ?2 WHERE id = ?1")?
+            .execute((order.id, desk.now_ms))?;
+        desk.memory.order_changed(order.id);
+    }
+    Ok(outcome_for_open(orders))
+}
+
+fn open(orders: &[StoredOrder]) -> impl Iterator<Item = &StoredOrder> {
+    orders.iter().filter(|order| order.status.is_open())
+}
+
+/// What comes of a change that open orders take.
+fn outcome_for_open(orders: &[StoredOrder]) -> OrderOutcome {
+    match open(orders).next() {
+        Some(_) => OrderOutcome::Accepted,
+        None if orders.is_empty() => OrderOutcome::Unknown,
+        None => OrderOutcome::TooLate,
+    }
 }
 
 /// Notes what the EHR says of an order's standing. One that is taken back or done stays so.

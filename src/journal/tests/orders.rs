@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::clinical::{
-    Coding, OrderNumber, OrderStatus, OrderedPatient, OrderedTest, Patient, Phi, Specimen, WorkOrder,
+    Coding, ImagingOrder, OrderNumber, OrderStatus, OrderedPatient, OrderedTest, Patient, Phi, RequestedProcedure,
+    ScheduledStep, Specimen, WorkOrder,
 };
 
 const SOURCE: &str = "hospital";
@@ -333,4 +334,42 @@ fn a_person_takes_an_order_back() {
     assert_eq!(cancel().done, 0);
     let counts = bench.journal.reader().unwrap().work_order_counts().unwrap();
     assert_eq!(counts, [0, 0, 0, 1, 0]);
+}
+
+#[test]
+fn an_imaging_order_on_hold_is_off_the_worklist_and_comes_back_as_the_same_study() {
+    let mut bench = Bench::new();
+    let imaging = |patient: &str| {
+        let procedure = RequestedProcedure { steps: vec![ScheduledStep::default()], ..RequestedProcedure::default() };
+        let imaging = ImagingOrder { procedures: vec![procedure], ..ImagingOrder::default() };
+        Box::new(WorkOrder { imaging: Some(imaging), ..order("A1", "", patient, &["ECHO"]) })
+    };
+    let hold = |number: &str| OrderChange::Hold { number: OrderNumber::new(number) };
+    let listed = |bench: &Bench| {
+        let mut listed = Vec::new();
+        bench.journal.reader().unwrap().for_each_imaging_order(|stored| listed.push(stored)).unwrap();
+        listed
+    };
+    bench.order("1", vec![OrderChange::New(imaging("P1"))]);
+    let before = listed(&bench).remove(0);
+    assert_eq!(
+        bench.order("2", vec![hold("A1"), hold("ghost")]).outcomes,
+        [OrderOutcome::Accepted, OrderOutcome::Unknown]
+    );
+    let mut bench = bench.restart();
+    assert!(listed(&bench).is_empty());
+    let reader = bench.journal.reader().unwrap();
+    assert_eq!(reader.open_imaging_order(before.id).unwrap(), None);
+    let resting = reader.work_order(before.id).unwrap();
+    assert!(resting.on_hold && resting.status.is_open() && resting.status.is_valid(), "its images are still its own");
+    assert_eq!(reader.open_work_orders_from(SOURCE, None, 9).unwrap(), [before.id]);
+    drop(reader);
+    assert_eq!(bench.order("3", vec![OrderChange::Change(imaging("P1"))]).outcomes, [OrderOutcome::Accepted]);
+    let after = listed(&bench);
+    assert_eq!((after.len(), after[0].on_hold), (1, false));
+    let study = |stored: &StoredOrder| stored.order.imaging.as_ref().unwrap().procedures[0].study_instance_uid.clone();
+    assert_eq!(study(&after[0]), study(&before), "a modality may have the study already");
+    bench.order("4", vec![hold("A1"), take_back("A1", OrderStatus::Cancelled)]);
+    assert_eq!(bench.order("5", vec![hold("A1")]).outcomes, [OrderOutcome::TooLate]);
+    assert!(listed(&bench).is_empty());
 }

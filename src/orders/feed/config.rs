@@ -22,7 +22,8 @@ pub struct Config {
     /// Base URL of the FHIR server, for example `https://ehr.example/fhir`. The box dials the EHR.
     pub url: String,
     /// Which ServiceRequests are for imaging, as the server's search parameters. Without `status`: what is revoked or
-    /// completed must be seen. One that is deleted instead is not seen and stays open.
+    /// completed must be seen. One that is deleted leaves the worklist within minutes: 50 open ones are looked at in
+    /// each round.
     pub query: String,
     /// Seconds between two questions, from 1 to 86400.
     pub poll_s: u32,

@@ -6,8 +6,15 @@ use serde_json::value::RawValue;
 use std::collections::HashMap;
 
 /// A page.
+pub struct Page {
+    /// Its ServiceRequests, in order.
+    pub requests: Vec<Asked>,
+    /// Address of the page behind it.
+    pub next: Option<String>,
+}
+
 #[derive(Deserialize)]
-pub struct Page<'a> {
+struct Bundle<'a> {
     #[serde(rename = "resourceType")]
     resource_type: String,
     #[serde(default)]
@@ -57,8 +64,9 @@ struct Subject {
 }
 
 /// A ServiceRequest of a page.
-#[derive(Clone)]
 pub struct Asked {
+    /// Its id at the server; empty when it has none.
+    pub id: String,
     /// As it came.
     pub request: String,
     /// `subject.reference`.
@@ -69,15 +77,18 @@ pub struct Asked {
     pub last_updated: Option<Timestamp>,
 }
 
-impl<'a> Page<'a> {
+impl Page {
     /// Reads a page; `None` when these bytes are none.
-    pub fn read(raw: &'a [u8]) -> Option<Page<'a>> {
-        let page: Page<'a> = serde_json::from_slice(raw).ok()?;
-        (page.resource_type == "Bundle").then_some(page)
+    pub fn read(raw: &[u8]) -> Option<Page> {
+        let bundle: Bundle<'_> = serde_json::from_slice(raw).ok()?;
+        let next = bundle.link.iter().find(|link| link.relation == "next" && !link.url.is_empty());
+        let next = next.map(|link| link.url.clone());
+        (bundle.resource_type == "Bundle").then(|| Page { requests: bundle.requests(), next })
     }
+}
 
-    /// Its ServiceRequests, in order.
-    pub fn requests(&self) -> Vec<Asked> {
+impl Bundle<'_> {
+    fn requests(&self) -> Vec<Asked> {
         let resources = self.entry.iter().filter_map(|entry| Some((entry, entry.resource?)));
         let resources: Vec<_> =
             resources.filter_map(|(entry, resource)| Some((entry, resource, head(resource.get())?))).collect();
@@ -88,27 +99,46 @@ impl<'a> Page<'a> {
         }
         let requests = resources.iter().filter(|(_, _, head)| head.resource_type == "ServiceRequest");
         let asked = requests.map(|(_, resource, head)| Asked {
-            request: resource.get().to_owned(),
             patient: patients.get(&head.subject.reference).map(|patient| (*patient).to_owned()),
-            last_updated: head.meta.last_updated.parse().ok(),
-            subject: head.subject.reference.clone(),
+            ..Asked::of(resource.get(), head)
         });
         asked.collect()
-    }
-
-    /// Address of the page behind it.
-    pub fn next(&self) -> Option<String> {
-        self.link.iter().find(|link| link.relation == "next" && !link.url.is_empty()).map(|link| link.url.clone())
     }
 }
 
 impl Asked {
+    /// A ServiceRequest by itself; `None` when these bytes are none.
+    pub fn read(raw: Vec<u8>) -> Option<Asked> {
+        let request = String::from_utf8(raw).ok()?;
+        let head = head(&request).filter(|head| head.resource_type == "ServiceRequest")?;
+        Some(Asked::of(&request, &head))
+    }
+
+    fn of(request: &str, head: &Head) -> Asked {
+        Asked {
+            id: head.id.clone(),
+            request: request.to_owned(),
+            subject: head.subject.reference.clone(),
+            patient: None,
+            last_updated: head.meta.last_updated.parse().ok(),
+        }
+    }
+
+    /// True when it says what the other says, however it is written.
+    pub fn says_the_same(&self, other: &Asked) -> bool {
+        let value = |asked: &Asked| serde_json::from_str::<serde_json::Value>(&asked.request).ok();
+        self.request == other.request || value(self) == value(other)
+    }
+
+    /// Where it is below the server's base; `None` when it has no id.
+    pub fn address(&self) -> Option<String> {
+        is_id(&self.id).then(|| format!("ServiceRequest/{}", self.id))
+    }
+
     /// True when its subject is a patient of the same server, who can be asked for.
     pub fn names_a_patient(&self) -> bool {
         let mut parts = self.subject.rsplit('/');
-        let id = parts.next().unwrap_or_default();
-        let is_id = !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'));
-        is_id && parts.next() == Some("Patient")
+        is_id(parts.next().unwrap_or_default()) && parts.next() == Some("Patient")
     }
 
     /// The request and its patient in one Bundle, each as it came.
@@ -125,6 +155,11 @@ impl Asked {
 /// True when the text is a Patient.
 pub fn is_patient(text: &str) -> bool {
     head(text).is_some_and(|head| head.resource_type == "Patient")
+}
+
+/// True for what may be the id of a resource (FHIR R4 2.24.0.1), whatever its length.
+fn is_id(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'))
 }
 
 /// What a resource is; of one whose subject or dates cannot be read only that, so that it is kept with its reason.
@@ -157,9 +192,8 @@ mod tests {
 
     #[test]
     fn a_page_gives_each_request_with_its_patient_as_they_came() {
-        let page = Page::read(PAGE.as_bytes()).unwrap();
-        let requests = page.requests();
-        assert_eq!((requests.len(), page.next().as_deref()), (2, Some("https://e/fhir?page=2")));
+        let Page { requests, next } = Page::read(PAGE.as_bytes()).unwrap();
+        assert_eq!((requests.len(), next.as_deref()), (2, Some("https://e/fhir?page=2")));
         assert_eq!(requests[0].last_updated, "2026-03-01T07:00:00.5Z".parse().ok());
         let bundle = String::from_utf8(requests[0].bundle()).unwrap();
         assert!(bundle.contains("[{\"family\":\"SYNTHETIC\"}] , \"weight\": 70.0}"), "byte for byte: {bundle}");
@@ -172,7 +206,7 @@ mod tests {
     #[test]
     fn a_request_that_cannot_be_read_is_there_all_the_same() {
         let page = PAGE.replace("{\"reference\":\"Patient/7\"}", "7");
-        let requests = Page::read(page.as_bytes()).unwrap().requests();
+        let requests = Page::read(page.as_bytes()).unwrap().requests;
         assert_eq!(requests.len(), 2);
         let read = service_request::read(&requests[0].bundle(), &jiff::tz::TimeZone::UTC).unwrap().remove(0);
         assert_eq!(read.unwrap_err(), service_request::RequestFault::NoPatient);
@@ -184,7 +218,9 @@ mod tests {
             assert!(Page::read(bad.as_bytes()).is_none(), "{bad}");
         }
         for subject in ["#p", "Group/7", "Patient/", "Patient/7?x=1", "urn:uuid:7"] {
-            let asked = Asked { request: "{}".into(), subject: subject.into(), patient: None, last_updated: None };
+            let request =
+                format!("{{\"resourceType\":\"ServiceRequest\",\"subject\":{{\"reference\":\"{subject}\"}}}}");
+            let asked = Asked::read(request.into_bytes()).unwrap();
             assert!(!asked.names_a_patient(), "{subject}");
         }
         assert!(is_patient("{\"resourceType\":\"Patient\"}") && !is_patient("{\"resourceType\":\"Group\"}"));

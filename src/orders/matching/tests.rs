@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::clinical::{Coding, Control, OrderStatus, Specimen, WorkOrder};
-use crate::journal::WorkOrderId;
+use crate::journal::{EntryId, WorkOrderId};
 
 fn order(id: i64, number: &str, of: &str, tests: &[&str]) -> StoredOrder {
     let test = |code: &&str| OrderedTest { universal_service_id: Coding::local(*code, ""), alternate: None };
@@ -11,6 +11,8 @@ fn order(id: i64, number: &str, of: &str, tests: &[&str]) -> StoredOrder {
         ordered_for: Phi::new(of),
         source: "hospital".into(),
         status: OrderStatus::Requested,
+        on_hold: false,
+        entry: EntryId(id),
         placed_ms: 0,
         changed_ms: 0,
         order: WorkOrder {

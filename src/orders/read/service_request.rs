@@ -9,8 +9,8 @@
 //! | modality | orderDetail or category of the DICOM code system |
 //! | start, room | occurrenceDateTime or occurrencePeriod.start, on the clock of the site; locationReference.display, locationCode.text |
 //!
-//! `active` orders, `revoked` and `entered-in-error` take back, `completed` is done. What else a request may be (a draft,
-//! a plan) orders nothing.
+//! `active` orders, `revoked` and `entered-in-error` take back, `completed` is done. `on-hold` and what else a request may
+//! be (a draft, a plan, unknown) let an open order rest, and order nothing.
 
 use crate::clinical::{
     Coding, CodingSystem, ImagingOrder, OrderNumber, OrderStatus, OrderedPatient, OrderedTest, Patient, Phi,
@@ -34,7 +34,7 @@ pub enum RequestFault {
     NoRequest,
     /// More than [`REQUESTS_MAX`].
     TooMany,
-    /// A draft, a plan, or a status that is not known.
+    /// It is on hold, a draft or a plan, or its status is not known, and there is no open order that could rest.
     OrdersNothing,
     /// It has no identifier by which it could be changed.
     NoNumber,
@@ -74,6 +74,17 @@ pub fn read(json: &[u8], zone: &TimeZone) -> Result<Vec<Result<OrderChange, Requ
     }
 }
 
+/// The ServiceRequest that stands alone or with what it refers to.
+pub fn read_one(json: &[u8], zone: &TimeZone) -> Result<OrderChange, RequestFault> {
+    read(json, zone)?.pop().unwrap_or(Err(RequestFault::NoRequest))
+}
+
+/// True when a ServiceRequest goes by this number, whatever else it says.
+pub fn goes_by(json: &str, number: &OrderNumber) -> bool {
+    let Ok(request) = serde_json::from_str(json) else { return false };
+    Request { request: &request, entries: &[], zone: &TimeZone::UTC }.numbers().contains(number)
+}
+
 struct Request<'a> {
     request: &'a Value,
     entries: &'a [&'a Value],
@@ -82,27 +93,20 @@ struct Request<'a> {
 
 impl Request<'_> {
     fn change(&self) -> Result<OrderChange, RequestFault> {
-        let [placer, filler] = [self.number("PLAC"), self.number("FILL")];
-        let untyped = || {
-            let mut all = list(self.request, "identifier");
-            all.find(|i| type_of(i).is_empty() && text(i, "system") != UIDS).map(number).unwrap_or_default()
-        };
-        let placer = if placer.is_empty() && filler.is_empty() { untyped() } else { placer };
+        let [placer, filler] = self.numbers();
         let number = if placer.is_empty() { filler.clone() } else { placer.clone() };
         if number.is_empty() {
             return Err(RequestFault::NoNumber);
         }
-        let becomes = match (text(self.request, "status"), text(self.request, "intent")) {
-            ("revoked" | "entered-in-error", _) => OrderStatus::Cancelled,
-            ("completed", _) => OrderStatus::Done,
-            ("active", "order" | "original-order" | "reflex-order" | "filler-order" | "instance-order") => {
-                return self.order(placer, filler).map(|order| OrderChange::New(Box::new(order)));
+        Ok(match (text(self.request, "status"), text(self.request, "intent")) {
+            ("revoked" | "entered-in-error", _) => {
+                OrderChange::TakeBack { number, specimen: Phi::default(), becomes: OrderStatus::Cancelled }
             }
-            _ => return Err(RequestFault::OrdersNothing),
-        };
-        Ok(match becomes {
-            OrderStatus::Cancelled => OrderChange::TakeBack { number, specimen: Phi::default(), becomes },
-            _ => OrderChange::Status { number, becomes },
+            ("completed", _) => OrderChange::Status { number, becomes: OrderStatus::Done },
+            ("active", "order" | "original-order" | "reflex-order" | "filler-order" | "instance-order") => {
+                OrderChange::New(Box::new(self.order(placer, filler)?))
+            }
+            _ => OrderChange::Hold { number },
         })
     }
 
@@ -151,6 +155,16 @@ impl Request<'_> {
             imaging: Some(imaging),
             ..WorkOrder::default()
         })
+    }
+
+    /// The placer's and the filler's.
+    fn numbers(&self) -> [OrderNumber; 2] {
+        let [placer, filler] = [self.number("PLAC"), self.number("FILL")];
+        let untyped = || {
+            let mut all = list(self.request, "identifier");
+            all.find(|i| type_of(i).is_empty() && text(i, "system") != UIDS).map(number).unwrap_or_default()
+        };
+        [if placer.is_empty() && filler.is_empty() { untyped() } else { placer }, filler]
     }
 
     fn number(&self, kind: &str) -> OrderNumber {
@@ -318,12 +332,14 @@ mod tests {
     }
 
     #[test]
-    fn its_status_takes_it_back_or_ends_it_and_a_draft_orders_nothing() {
+    fn its_status_takes_it_back_ends_it_or_lets_it_rest() {
         let with = |status: &str| only(&BUNDLE.replace("\"active\"", &format!("\"{status}\"")));
         assert!(matches!(with("revoked"), Ok(OrderChange::TakeBack { becomes: OrderStatus::Cancelled, .. })));
         assert!(matches!(with("completed"), Ok(OrderChange::Status { becomes: OrderStatus::Done, .. })));
-        assert_eq!(with("draft").unwrap_err(), RequestFault::OrdersNothing);
-        assert_eq!(only(&BUNDLE.replace("\"order\"", "\"plan\"")).unwrap_err(), RequestFault::OrdersNothing);
+        for rests in ["on-hold", "draft", "unknown", ""] {
+            assert!(matches!(with(rests), Ok(OrderChange::Hold { .. })), "{rests}");
+        }
+        assert!(matches!(only(&BUNDLE.replace("\"order\"", "\"plan\"")), Ok(OrderChange::Hold { .. })));
     }
 
     #[test]

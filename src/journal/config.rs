@@ -22,7 +22,8 @@ pub struct Config {
     /// of which their modality was told that they are safe until an archive took them.
     pub retention_days: u32,
     /// Days for which an order, and what the EHR said of its patient, is kept after its last change: so long results
-    /// find it. Shorter than the time after which the laboratory uses a specimen number again.
+    /// find it. Shorter than the time after which the laboratory uses a specimen number again. An open order for imaging
+    /// is kept as long after its appointment.
     pub orders_days: u32,
     /// Days after which a new data key is used for new rows.
     pub key_rotation_days: u32,

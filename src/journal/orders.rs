@@ -16,7 +16,8 @@
 //! Each link an order is for has a task of its own: first to be told of it, and, when it was told and the order is then
 //! taken back, to be told that.
 //!
-//! Orders and patients go `orders_days` after their last change. The raw message stays as long as anything made from it
+//! Orders and patients go `orders_days` after their last change, open orders not before as many days after their
+//! appointment, and their patients with them. The raw message stays as long as anything made from it
 //! is kept: a data key is dropped when no entry is left that could have used it.
 
 mod find;

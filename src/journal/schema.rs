@@ -23,8 +23,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
 const STATEMENTS: usize = 64;
 
 /// The schema changes in order; the first makes the schema number 1.
-const MIGRATIONS: [&str; 11] =
-    [CUSTODY, FILING, LATENCY, ORDERS, RULES, IMAGING, WORKLIST, ENTRUSTED, COMMITMENTS, PROMISED, ON_HOLD];
+const MIGRATIONS: [&str; 12] =
+    [CUSTODY, FILING, LATENCY, ORDERS, RULES, IMAGING, WORKLIST, ENTRUSTED, COMMITMENTS, PROMISED, ON_HOLD, BOOKED];
 
 /// 1: keys, entries and their parts.
 const CUSTODY: &str = "
@@ -278,6 +278,12 @@ CREATE TABLE archive(destination TEXT PRIMARY KEY) WITHOUT ROWID;     -- destina
 /// 11: orders that rest until the EHR says otherwise.
 const ON_HOLD: &str = "
 ALTER TABLE work_order ADD COLUMN on_hold INTEGER NOT NULL DEFAULT 0;  -- 1 while modalities are not told of it
+";
+
+/// 12: bookings far ahead.
+const BOOKED: &str = "
+ALTER TABLE work_order ADD COLUMN booked_ms INTEGER;  -- end of its last appointment, or 0; NULL until it would go
+ALTER TABLE patient ADD COLUMN booked_ms INTEGER;     -- that of an order the patient is kept for
 ";
 
 /// Opens the one write connection and asserts every setting that durability rests on (invariant I3).

@@ -66,7 +66,31 @@ pub(super) fn merge(
         surviving.other_ids.insert(0, gone.clone());
     }
     keep(desk, entry, &id, &Known::Patient(surviving))?;
-    keep(desk, entry, gone, &Known::Gone { into: id })
+    keep(desk, entry, gone, &Known::Gone { into: id.clone() })?;
+    // What was kept for an appointment of one is needed for it under the other.
+    let hashes = [gone, &id].map(|id| hash(desk.seal, id));
+    desk.conn
+        .prepare_cached(
+            "UPDATE patient SET booked_ms = (SELECT max(booked_ms) FROM patient WHERE hash IN (?1, ?2))
+             WHERE hash IN (?1, ?2)",
+        )?
+        .execute(hashes)?;
+    Ok(())
+}
+
+/// Keeps what is known under this id, and under those it was merged into, until then.
+pub(super) fn keep_until(desk: &Desk<'_>, id: &Phi, booked_ms: i64) -> Result<(), JournalError> {
+    let mut id = id.clone();
+    for _ in 0..MERGES_MAX {
+        desk.conn
+            .prepare_cached("UPDATE patient SET booked_ms = max(coalesce(booked_ms, 0), ?2) WHERE hash = ?1")?
+            .execute((hash(desk.seal, &id), booked_ms))?;
+        match look(desk.conn, desk.seal, &id)? {
+            Some(Known::Gone { into }) => id = into,
+            Some(Known::Patient(_)) | None => break,
+        }
+    }
+    Ok(())
 }
 
 /// The person an id stands for now.
@@ -138,7 +162,10 @@ fn keep(desk: &mut Desk<'_>, entry: i64, id: &Phi, known: &Known) -> Result<(), 
     let plain = serde_json::to_vec(&(id, known)).map_err(|_| JournalError::Damaged)?;
     let sealed = desk.seal.seal(Place::Patient, hash, &plain)?;
     desk.conn
-        .prepare_cached("INSERT OR REPLACE INTO patient(hash, entry, changed_ms, json) VALUES (?1, ?2, ?3, ?4)")?
+        .prepare_cached(
+            "INSERT INTO patient(hash, entry, changed_ms, json) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT(hash) DO UPDATE SET entry = ?2, changed_ms = ?3, json = ?4",
+        )?
         .execute((hash, entry, desk.now_ms, sealed))?;
     desk.memory.patient_changed(hash);
     Ok(())

@@ -3,8 +3,9 @@
 use super::*;
 use crate::clinical::{
     Coding, ImagingOrder, OrderNumber, OrderStatus, OrderedPatient, OrderedTest, Patient, Phi, RequestedProcedure,
-    ScheduledStep, Specimen, WorkOrder,
+    ScheduledStep, Specimen, Timestamp, WorkOrder,
 };
+use jiff::tz::TimeZone;
 
 const SOURCE: &str = "hospital";
 
@@ -320,6 +321,64 @@ fn orders_and_patients_go_when_their_days_are_over_and_their_message_with_them()
     assert!(gone, "the message of the order that went");
     assert_eq!(["work_order", "patient", "answer", "work_order_link"].map(count), [1, 1, 1, 2]);
     assert_eq!(bench.on("S2").len(), 1);
+}
+
+#[test]
+fn a_booking_stays_until_its_appointment_is_as_old_as_orders_may_be_and_its_patient_with_it() {
+    let mut bench = Bench::new();
+    let booked = |number: &str, of: &str, days: i64| {
+        let day = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24 * days);
+        let start = Timestamp::parse(&day.strftime("%Y%m%d").to_string(), &TimeZone::UTC);
+        let steps = vec![ScheduledStep { start, ..ScheduledStep::default() }];
+        let procedures = vec![RequestedProcedure { steps, ..RequestedProcedure::default() }];
+        let imaging = Some(ImagingOrder { procedures, ..ImagingOrder::default() });
+        OrderChange::New(Box::new(WorkOrder { imaging, ..order(number, "", of, &["ECHO"]) }))
+    };
+    let ahead = [("AHEAD", "P1", 90), ("JUST-OVER", "P2", -20), ("OVER", "P3", -60), ("AGES", "P4", 365 * 30)];
+    let mut changes: Vec<OrderChange> = ahead.map(|(number, of, days)| booked(number, of, days)).into();
+    changes.extend([
+        booked("CANCELLED", "P5", 90),
+        take_back("CANCELLED", OrderStatus::Cancelled),
+        new("LAB", "S1", "P6"),
+    ]);
+    bench.order("1", changes);
+    // The id it was ordered for is merged, and what is known of who stays is as old as the order.
+    let renamed = Patient { id: Phi::new("P9"), family: Phi::new("NEUNAME"), ..Patient::default() };
+    let surviving = OrderedPatient { patient: renamed, other_ids: Vec::new() };
+    bench.order("2", vec![OrderChange::Merge { gone: Phi::new("P1"), surviving: Box::new(surviving) }]);
+    let bench = bench.restart();
+    let placed_ago = |days: i64| jiff::Timestamp::now().as_millisecond() - days * 86_400_000;
+    let age = |which: &str, days: i64| {
+        let sql = format!("UPDATE {which} SET changed_ms = ?1");
+        bench.sabotage().execute(&sql, [placed_ago(days)]).unwrap();
+    };
+    // Ordered so long ago that five years ahead of then are over by now.
+    let ages = bench.id_of("AGES");
+    bench.sabotage().execute("UPDATE work_order SET placed_ms = 0 WHERE id = ?1", [ages]).unwrap();
+    age("work_order", 40);
+    age("patient", 40);
+    let left = || {
+        let mut left: Vec<String> = bench
+            .journal
+            .reader()
+            .unwrap()
+            .work_orders(false, 9)
+            .unwrap()
+            .into_iter()
+            .map(|stored| stored.order.placer_order_number.id.expose().to_string())
+            .collect();
+        left.sort();
+        left
+    };
+    let patients = || -> i64 { bench.sabotage().query_row("SELECT count(*) FROM patient", [], |r| r.get(0)).unwrap() };
+    let swept = (0..400).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        left().len() == 2 && patients() == 3
+    });
+    assert!(swept, "{:?} and {} patients are left", left(), patients());
+    assert_eq!(left(), ["AHEAD", "JUST-OVER"]);
+    let kept = bench.journal.reader().unwrap().work_order(bench.id_of("AHEAD")).unwrap();
+    assert_eq!(kept.order.patient.patient.family.expose(), "NEUNAME", "as the EHR last described them");
 }
 
 #[test]

@@ -7,7 +7,8 @@
 //! Three clocks, all monotonic: the destination's back-off while nothing can be delivered, each lane's pause in the
 //! journal after it was turned down, and the age of what is held in memory.
 
-use std::collections::BTreeMap;
+mod doubts;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,6 +27,7 @@ use super::window::Windows;
 use super::{Config, Destination, Outcome, Scope};
 use crate::backoff::Backoff;
 use crate::journal::{Journal, JournalError, Outbound, OutboxId, Settlement};
+use doubts::Doubts;
 
 /// Messages held in memory at most.
 const HELD_MAX: usize = 64;
@@ -33,8 +35,6 @@ const HELD_MAX: usize = 64;
 const HELD_AGE_MAX: Duration = Duration::from_secs(120);
 /// A message whose refusal is doubted is sent so often in all.
 const DOUBTED_TRIES: u32 = 3;
-/// So many messages whose refusal is doubted are remembered; the oldest beyond them are tried anew.
-const DOUBTED_MAX: usize = 4096;
 /// A lost wake-up costs this much latency.
 const LOOK_AGAIN: Duration = Duration::from_millis(1000);
 /// While no window is open, the clock is looked at this often: somebody may set it.
@@ -67,8 +67,7 @@ struct Courier<D> {
     /// Jitter for the pauses of lanes.
     lane_backoff: Backoff,
     deliveries: u64,
-    /// How often the refusal of a message was doubted since the start.
-    doubted: BTreeMap<OutboxId, u32>,
+    doubts: Doubts,
 }
 
 type Chore<D> = Pin<Box<dyn Future<Output = Done<D>> + Send>>;
@@ -135,7 +134,7 @@ impl<D: Destination + 'static> Courier<D> {
             outage: 0,
             lane_backoff: Backoff::new(min, max),
             deliveries: 0,
-            doubted: BTreeMap::new(),
+            doubts: Doubts::default(),
             config,
         }
     }
@@ -254,13 +253,9 @@ impl<D: Destination + 'static> Courier<D> {
             }
             Outcome::Doubted { reason } => {
                 self.recovered();
-                let tries = self.doubted.get(&row.id).copied().unwrap_or_default() + 1;
+                let tries = self.doubts.again(&row);
                 if tries >= DOUBTED_TRIES {
                     return self.refuse(&row, format!("refused {tries} times, last: {reason}"));
-                }
-                self.doubted.insert(row.id, tries);
-                if self.doubted.len() > DOUBTED_MAX {
-                    self.doubted.pop_first();
                 }
                 // Somebody may have to change a setting there meanwhile.
                 let pause = Duration::from_millis(self.config.retry_max_ms);
@@ -334,7 +329,7 @@ impl<D: Destination + 'static> Courier<D> {
 
     /// Notes the end of a message; its lane goes on when that is on disk.
     fn settle(&mut self, row: &Outbound, how: Settlement) {
-        self.doubted.remove(&row.id);
+        self.doubts.forget(row.id);
         let (journal, id, lane) = (self.journal.clone(), row.id, row.lane);
         self.chores.push(Box::pin(async move {
             note(&journal, id, how).await;

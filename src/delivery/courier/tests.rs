@@ -4,6 +4,7 @@ use super::*;
 use crate::delivery::config::Protocol;
 use crate::journal::{self, FiledReport, Filing, NewOutbound};
 use crate::wire::{Persist, Token};
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 const EHR: &str = "ehr";

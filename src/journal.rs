@@ -244,7 +244,8 @@ impl Journal {
     /// True when there is room for another image: when there is not, a sender should be told to come back before it
     /// begins (A-ASSOCIATE-RJ, transient, local limit exceeded; PS3.8 9.3.4).
     pub fn instance_room(&self) -> bool {
-        matches!(self.condition(), Condition::Good | Condition::Tight) && self.spool.has_room()
+        self.spool.expect_images();
+        !matches!(self.condition(), Condition::Full | Condition::Failed) && self.spool.has_room()
     }
 
     /// Takes custody of an image whose file is durable already. Resolves once its rows are on stable storage, or it is

@@ -5,7 +5,7 @@ use super::space::Level;
 use super::types::WorkOrderId;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -18,6 +18,11 @@ pub enum Condition {
     Good,
     /// Filling up: 80 % of the quota, or twice the free space that must stay.
     Tight,
+    /// Images are refused, results are accepted: 90 % of the quota, or little more free than must stay.
+    FullOfImages {
+        /// Since when, Unix milliseconds.
+        since_ms: i64,
+    },
     /// Nothing new is accepted; deliveries go on.
     Full,
     /// The storage failed; nothing is acknowledged until it is recovered.
@@ -56,6 +61,8 @@ pub(super) struct Signals {
     entries_changed: Condvar,
     destinations: Mutex<HashMap<String, Arc<Notify>>>,
     level: AtomicU8,
+    /// Since when images are refused, Unix milliseconds; 0 while they are not.
+    images_refused_ms: AtomicI64,
     failed: AtomicBool,
 }
 
@@ -115,6 +122,10 @@ impl Signals {
         self.level.store(level as u8, Ordering::Relaxed);
     }
 
+    pub(super) fn set_images_refused(&self, since_ms: Option<i64>) {
+        self.images_refused_ms.store(since_ms.unwrap_or_default(), Ordering::Relaxed);
+    }
+
     pub(super) fn set_failed(&self, failed: bool) {
         self.failed.store(failed, Ordering::Relaxed);
     }
@@ -123,8 +134,11 @@ impl Signals {
         match (self.failed.load(Ordering::Relaxed), self.level.load(Ordering::Relaxed)) {
             (true, _) => Condition::Failed,
             (_, level) if level == Level::Full as u8 => Condition::Full,
-            (_, level) if level == Level::Tight as u8 => Condition::Tight,
-            _ => Condition::Good,
+            (_, level) => match (self.images_refused_ms.load(Ordering::Relaxed), level) {
+                (since_ms, _) if since_ms > 0 => Condition::FullOfImages { since_ms },
+                (_, level) if level == Level::Tight as u8 => Condition::Tight,
+                _ => Condition::Good,
+            },
         }
     }
 }

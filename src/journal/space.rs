@@ -7,6 +7,7 @@
 use super::config::Config;
 use super::error::JournalError;
 use super::spool::Spool;
+use jiff::Timestamp;
 use rusqlite::Connection;
 use std::ffi::CString;
 use std::fs::OpenOptions;
@@ -31,6 +32,8 @@ const FULL_PERCENT: u64 = 95;
 const FULL_OF_IMAGES_PERCENT: u64 = 90;
 /// So many parts of four of what must stay free on the disk must be there for images, for the same reason.
 const FREE_FOR_IMAGES: u64 = 5;
+/// Images are said to be refused until there was room for them for so long: what goes lets in one, and no more.
+const ROOM_FOR_IMAGES_FOR: Duration = Duration::from_secs(60);
 const MIB: u64 = 1 << 20;
 
 /// How full it is.
@@ -59,7 +62,16 @@ pub(super) struct Space {
     free_min: u64,
     level: Level,
     measured: Option<Instant>,
+    refusing: Option<Refusing>,
     disk: Disk,
+}
+
+/// Images are refused.
+#[derive(Clone, Copy)]
+struct Refusing {
+    since_ms: i64,
+    /// When there was no room for them last.
+    last: Instant,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -78,6 +90,7 @@ impl Space {
             free_min: free_min(config, &disk),
             level: Level::Ample,
             measured: None,
+            refusing: None,
             disk,
         }
     }
@@ -102,7 +115,10 @@ impl Space {
         }
         let used = rows.saturating_add(self.spool.bytes());
         let free = self.disk.free.saturating_add(reusable.saturating_mul(page));
-        let level = judge(used, self.quota, free, self.free_min);
+        self.look_for_images(now, used, free);
+        // What was delivered goes before its time here as well.
+        let least = if self.refusing.is_some() { Level::Tight } else { Level::Ample };
+        let level = judge(used, self.quota, free, self.free_min).max(least);
         if level > self.level {
             match level {
                 Level::Full => tracing::error!(
@@ -117,6 +133,30 @@ impl Space {
         }
         self.level = level;
         Ok(level)
+    }
+
+    /// Since when images are refused, Unix milliseconds.
+    pub(super) fn images_refused_since(&self) -> Option<i64> {
+        self.refusing.map(|refusing| refusing.since_ms)
+    }
+
+    fn look_for_images(&mut self, now: Instant, used: u64, free: u64) {
+        match (self.spool.refuses(), &mut self.refusing) {
+            (true, Some(refusing)) => refusing.last = now,
+            (true, None) => {
+                self.refusing = Some(Refusing { since_ms: Timestamp::now().as_millisecond(), last: now });
+                tracing::error!(
+                    used_mb = used / MIB,
+                    free_mb = free / MIB,
+                    "images are refused: modalities keep theirs until deliveries make room"
+                );
+            }
+            (false, Some(refusing)) if now.duration_since(refusing.last) >= ROOM_FOR_IMAGES_FOR => {
+                self.refusing = None;
+                tracing::info!(free_mb = free / MIB, "images are taken again");
+            }
+            (false, _) => {}
+        }
     }
 
     /// Forgets the last measurement, so that the next one looks.
@@ -213,6 +253,48 @@ mod tests {
         assert_eq!(judge(9_500, 10_000, 1000, 10), Level::Full);
         assert_eq!(judge(0, 10_000, 9, 10), Level::Full);
         assert_eq!(judge(0, 10_000, 19, 10), Level::Tight);
+    }
+
+    #[test]
+    fn that_images_are_refused_is_known_with_its_hour_until_there_is_room_for_a_while() {
+        let data = tempfile::tempdir().unwrap();
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch("CREATE TABLE entry(id, bytes); CREATE TABLE instance(entry, spool, header)").unwrap();
+        let spool = Spool::open(data.path(), (0, 0), &conn).unwrap();
+        let config = Config { quota_mb: 1, free_min_mb: 0, ..Config::default() };
+        let mut space = Space::new(data.path(), &config, spool.clone());
+        let began = Timestamp::now().as_millisecond();
+        let mut now = Instant::now();
+        let mut look = |space: &mut Space, after: Duration| {
+            now += after;
+            (space.measure(&conn, now).unwrap(), space.images_refused_since())
+        };
+        assert_eq!(look(&mut space, MEASURE_EVERY), (Level::Ample, None));
+        // 92 % of the quota: results still find room.
+        let mut image = spool.create(b"").unwrap();
+        image.write(&vec![0; (MIB / 100 * 92) as usize]).unwrap();
+        let image = image.finish().unwrap();
+        let (level, since) = look(&mut space, MEASURE_EVERY);
+        assert_eq!(level, Level::Tight);
+        assert!(since.is_some_and(|since| since >= began), "{since:?}");
+        assert_eq!(look(&mut space, ROOM_FOR_IMAGES_FOR).1, since, "the hour it began");
+        spool.remove(&image.name, image.bytes);
+        assert_eq!(look(&mut space, MEASURE_EVERY).1, since, "one that goes makes room for one");
+        assert_eq!(look(&mut space, ROOM_FOR_IMAGES_FOR), (Level::Ample, None));
+    }
+
+    #[test]
+    fn where_no_images_come_nobody_is_told_that_they_are_refused() {
+        let data = tempfile::tempdir().unwrap();
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch("CREATE TABLE entry(id, bytes); CREATE TABLE instance(entry, spool, header)").unwrap();
+        let spool = Spool::open(data.path(), (u64::MAX, 0), &conn).unwrap();
+        let mut space = Space::new(data.path(), &Config { free_min_mb: 0, ..Config::default() }, spool.clone());
+        space.measure(&conn, Instant::now()).unwrap();
+        assert_eq!(space.images_refused_since(), None);
+        spool.expect_images();
+        space.measure(&conn, Instant::now() + MEASURE_EVERY).unwrap();
+        assert!(space.images_refused_since().is_some());
     }
 
     #[test]

@@ -61,6 +61,8 @@ struct Shelf {
     bytes: AtomicU64,
     /// Bytes all files may have before the journal counts as full; set by whoever knows what else there is.
     allowed: AtomicU64,
+    /// A sender of images was there.
+    expected: AtomicBool,
     /// Whole files of which it is not known whether a row speaks of them, with their bytes: their commit failed, or
     /// their row may have gone while they were replaced.
     doubted: Mutex<Vec<(String, u64)>>,
@@ -124,6 +126,7 @@ impl Spool {
             headroom: headroom.min(HEADROOM),
             bytes: AtomicU64::new(bytes_on_record(conn)?),
             allowed: AtomicU64::new(u64::MAX),
+            expected: AtomicBool::new(false),
             doubted: Mutex::default(),
             random: SystemRandom::new(),
             syncs: Syncs::default(),
@@ -169,6 +172,17 @@ impl Spool {
     /// True when there is room for what must stay free and for an object besides.
     pub fn has_room(&self) -> bool {
         self.has_room_for(self.0.headroom)
+    }
+
+    /// Notes that a sender of images was there.
+    pub(super) fn expect_images(&self) {
+        self.0.expected.store(true, Ordering::Relaxed);
+    }
+
+    /// True when senders of images are turned away, or would be.
+    pub(super) fn refuses(&self) -> bool {
+        let expects_images = self.0.expected.load(Ordering::Relaxed) || self.bytes() > 0;
+        expects_images && !self.has_room()
     }
 
     /// Bytes of all files.

@@ -445,6 +445,7 @@ impl Writer {
         let Some(conn) = &self.conn else { return Level::Ample };
         let level = self.space.measure(conn, Instant::now()).unwrap_or(Level::Ample);
         self.signals.set_level(level);
+        self.signals.set_images_refused(self.space.images_refused_since());
         level
     }
 

@@ -10,6 +10,7 @@ use crate::link::directory::{Look, Then};
 use crate::link::serial::ports::Port;
 use crate::link::{self, LinkHealth};
 use crate::orders;
+use jiff::Timestamp;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -167,6 +168,17 @@ fn disk(facts: &Facts<'_>) -> Finding {
             State::Bad,
             format!("the journal is full ({free} MB free): instruments keep their results"),
             "get the EHR to take what waits, or raise journal.quota_mb",
+        ),
+        Some(Condition::FullOfImages { since_ms }) => finding(
+            "disk",
+            "",
+            State::Bad,
+            format!(
+                "images are refused since {} ({free} MB free): modalities keep theirs",
+                Timestamp::from_millisecond(since_ms)
+                    .map_or_else(|_| "?".to_owned(), |at| at.strftime("%F %TZ").to_string())
+            ),
+            "get the archives to take what waits (afferent journal stats), or raise journal.quota_mb",
         ),
         Some(Condition::Tight) => finding(
             "disk",

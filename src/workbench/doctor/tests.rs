@@ -95,6 +95,12 @@ fn what_is_not_good_says_what_to_do_next() {
         (facts(vec![(&link, Some(health(9, 0, &[])))]), "records", State::Look, "L record"),
         (Facts { condition: None, ..facts(vec![(&link, None)]) }, "gateway", State::Bad, "start"),
         (Facts { condition: Some(Condition::Full), ..facts(vec![]) }, "disk", State::Bad, "quota_mb"),
+        (
+            Facts { condition: Some(Condition::FullOfImages { since_ms: 1 }), ..facts(vec![]) },
+            "disk",
+            State::Bad,
+            "archives",
+        ),
         (Facts { clock_synchronised: false, ..facts(vec![]) }, "clock", State::Look, "time server"),
     ] {
         let finding = found(&facts, layer);

@@ -145,7 +145,7 @@ impl Fhir {
         Outcome::Delivered { answer: format!("{count} writes") }
     }
 
-    /// One request, with a new token and a second try when the first is not taken.
+    /// One write.
     async fn request(
         &self,
         link: &Link,
@@ -154,6 +154,21 @@ impl Fhir {
         if_none_exist: Option<String>,
         body: Vec<u8>,
     ) -> Result<Answer, Outcome> {
+        let answer = self.ask(link, method, url, "return=minimal", if_none_exist, body).await?;
+        answer.map_err(|fault| Outcome::unclear(fault.to_string()))
+    }
+
+    /// One request, with a new token and a second try when the first is not taken. `prefer` is the header of this name
+    /// (RFC 7240).
+    async fn ask(
+        &self,
+        link: &Link,
+        method: Method,
+        url: Url,
+        prefer: &'static str,
+        if_none_exist: Option<String>,
+        body: Vec<u8>,
+    ) -> Result<Result<Answer, BodyFault>, Outcome> {
         let mut renewed = false;
         loop {
             let bearer = match &self.tokens {
@@ -164,14 +179,15 @@ impl Fhir {
             };
             let mut request = link.client.request(method.clone(), url.clone());
             request = authorize(request, bearer.as_ref()).header(ACCEPT, FHIR_JSON).header(CONTENT_TYPE, FHIR_JSON);
-            request = request.header("Prefer", "return=minimal");
+            request = request.header("Prefer", prefer);
             if let Some(condition) = &if_none_exist {
                 request = request.header("If-None-Exist", condition);
             }
             let response = request.body(body.clone()).send().await.map_err(|e| transport_failure(&e))?;
-            let answer = Answer::read(response).await.map_err(Outcome::unclear)?;
+            let answer = Answer::read(response).await;
+            let is_refused = answer.as_ref().is_ok_and(|answer| answer.status == StatusCode::UNAUTHORIZED);
             match (&self.tokens, bearer) {
-                (Some(tokens), Some(bearer)) if answer.status == StatusCode::UNAUTHORIZED && !renewed => {
+                (Some(tokens), Some(bearer)) if is_refused && !renewed => {
                     tokens.refused(&bearer).await;
                     renewed = true;
                 }
@@ -216,7 +232,7 @@ impl Write<'_> {
 }
 
 impl Answer {
-    async fn read(response: Response) -> Result<Self, String> {
+    async fn read(response: Response) -> Result<Self, BodyFault> {
         let headers = response.headers();
         let retry_after = headers.get(RETRY_AFTER).and_then(|v| v.to_str().ok());
         let retry_after = retry_after.and_then(|v| pause(v, Timestamp::now()));
@@ -224,6 +240,21 @@ impl Answer {
         let status = response.status();
         let body = body_within(response, ANSWER_MAX_BYTES).await?;
         Ok(Answer { status, has_version, retry_after, body })
+    }
+}
+
+/// Why the body of an answer was not read.
+pub(super) enum BodyFault {
+    TooLong,
+    Broken(String),
+}
+
+impl std::fmt::Display for BodyFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            BodyFault::TooLong => f.write_str("the answer is too long"),
+            BodyFault::Broken(reason) => f.write_str(reason),
+        }
     }
 }
 
@@ -381,11 +412,11 @@ pub(super) fn authorize(request: reqwest::RequestBuilder, bearer: Option<&Bearer
 }
 
 /// Reads an answer's body, up to a limit.
-pub(super) async fn body_within(mut response: Response, max: usize) -> Result<Vec<u8>, String> {
+pub(super) async fn body_within(mut response: Response, max: usize) -> Result<Vec<u8>, BodyFault> {
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|e| transport_reason(&e))? {
+    while let Some(chunk) = response.chunk().await.map_err(|e| BodyFault::Broken(transport_reason(&e)))? {
         if body.len() + chunk.len() > max {
-            return Err("the answer is too long".to_owned());
+            return Err(BodyFault::TooLong);
         }
         body.extend_from_slice(&chunk);
     }

@@ -171,7 +171,7 @@ impl Tokens {
         let response = request.header(ACCEPT, "application/json").body(form).send().await.map_err(unreachable)?;
         let status = response.status();
         let date = response.headers().get(DATE).and_then(|d| d.to_str().ok()).map(str::to_owned);
-        let body = body_within(response, ANSWER_MAX_BYTES).await.map_err(TokenError::Unreachable)?;
+        let body = body_within(response, ANSWER_MAX_BYTES).await.map_err(|e| TokenError::Unreachable(e.to_string()))?;
         let answer: TokenAnswer = serde_json::from_slice(&body).unwrap_or_default();
         let refused = || TokenError::Refused {
             status: status.as_u16(),
@@ -300,7 +300,7 @@ async fn discover(client: &Client, base: &Url) -> Result<String, TokenError> {
     if !response.status().is_success() {
         return Err(TokenError::Discovery(response.status().as_u16().to_string()));
     }
-    let body = body_within(response, ANSWER_MAX_BYTES).await.map_err(TokenError::Discovery)?;
+    let body = body_within(response, ANSWER_MAX_BYTES).await.map_err(|e| TokenError::Discovery(e.to_string()))?;
     let not_json = |_| TokenError::Discovery("the answer is not JSON with a token_endpoint".to_owned());
     let found: SmartConfiguration = serde_json::from_slice(&body).map_err(not_json)?;
     // A signed assertion is a log-in: it goes to where the connection is checked, or not at all.

@@ -150,7 +150,7 @@ impl Stow {
         let after = response.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok());
         let after = after.and_then(|v| pause(v, jiff::Timestamp::now()));
         let body = match timeout(limit, body_within(response, ANSWER_MAX_BYTES)).await {
-            Ok(body) => body.map_err(Outcome::unclear)?,
+            Ok(body) => body.map_err(|fault| Outcome::unclear(fault.to_string()))?,
             Err(_) => return Err(Outcome::unclear("no answer in time")),
         };
         Ok((status, after, body))

@@ -11,6 +11,12 @@
 //! changes nothing (I4). A request that changes while its order is open changes the order, as an XO would. One that is put
 //! `on-hold` takes its order off the worklist until it is active again.
 //!
+//! Servers may ignore what they do not know of a search, so the search is strict where they take that, and what it asks
+//! for is looked at in each request ([`wanted`]): another department's is counted and left out, and not kept.
+//!
+//! An answer of more than 8 MB is not read. A page that is too long is asked for as a list of ids, and its requests one
+//! by one; a request that is too long by itself is counted and left out, and those behind it go on.
+//!
 //! No search tells what was deleted. So the open orders are looked at one by one, over and over ([`known`]): what the
 //! server does not have twice in a row is taken back.
 
@@ -18,6 +24,7 @@ pub mod config;
 mod cursor;
 mod known;
 mod page;
+mod wanted;
 
 pub use config::Config;
 
@@ -32,14 +39,14 @@ use cursor::Cursor;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use known::{Known, Laps};
-use page::{Asked, Page};
-use ring::digest::{SHA256, digest};
+use page::{Asked, Page, digest_of};
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
+use wanted::Wanted;
 
 /// Requests the server is to put in one page.
 const PAGE_REQUESTS: usize = 100;
@@ -53,6 +60,9 @@ const OVERLAP: SignedDuration = SignedDuration::from_secs(60);
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(300);
 
+/// Why a request is not kept that the server gave all the same.
+const NOT_ASKED_FOR: &str = "a ServiceRequest is not what the query asks for";
+
 /// Numbers custody requests: each is whole and ends its own session.
 static REQUESTS: AtomicU64 = AtomicU64::new(1);
 
@@ -63,6 +73,9 @@ pub struct Feed {
     reader: Arc<SharedReader>,
     zone: TimeZone,
     server: Fhir,
+    wanted: Arc<Wanted>,
+    /// False once the server refused a search that was strict and answered the same one that was not.
+    is_strict: bool,
     cursor: Cursor,
     /// Digests of the requests that the last pass found.
     seen: HashSet<[u8; 32]>,
@@ -79,6 +92,8 @@ impl Feed {
             reader: Arc::new(SharedReader::new(journal)),
             zone: zone.clone(),
             server: Fhir::new(Arc::new(config.server())),
+            wanted: Arc::new(Wanted::by(&config.query)),
+            is_strict: true,
             cursor: Cursor::open(data, &config.name, &[&config.url, &config.query], Timestamp::now() - first),
             seen: HashSet::new(),
             laps: Laps::default(),
@@ -130,39 +145,44 @@ impl Feed {
     async fn search(&mut self) -> Result<usize, String> {
         let mut all = 0;
         for _ in 0..PASSES_MAX {
-            let pass = self.pass().await?;
+            let pass = match self.pass(Listing::Whole).await {
+                Err(Stopped::TooLong) => self.pass(Listing::Ids).await,
+                pass => pass,
+            };
+            let pass = pass.map_err(|stopped| match stopped {
+                Stopped::TooLong => "a page of ids is larger than 8 MB: does the server know `_elements`?".to_owned(),
+                Stopped::For(reason) => reason,
+            })?;
             all += pass.new;
             // What changes while pages are turned moves to the end, and what follows it slips onto a page already read.
             if pass.pages > 1 && pass.new > 0 {
                 continue;
             }
             // A time the server gave that is yet to come would hide what comes until then.
-            let until = pass.newest.min(Timestamp::now());
-            self.cursor
-                .advance(until)
+            let (mut cursor, until) = (self.cursor.clone(), pass.newest.min(Timestamp::now()));
+            let advance = move || cursor.advance(until).map(|()| cursor);
+            self.cursor = beside(advance)
+                .await?
                 .map_err(|error| format!("how far the server was read cannot be kept: {error}"))?;
             break;
         }
         Ok(all)
     }
 
-    async fn pass(&mut self) -> Result<Pass, String> {
+    async fn pass(&mut self, listing: Listing) -> Result<Pass, Stopped> {
         let (mut pass, mut seen) = (Pass { new: 0, pages: 0, newest: self.cursor.since() }, HashSet::new());
-        let mut address = Some(self.first_page());
+        let mut address = Some(self.first_page(listing));
         while let Some(here) = address.take() {
             if pass.pages == PAGES_MAX {
-                return Err(format!("there are more than {PAGES_MAX} pages: narrow the `query`"));
+                return Err(format!("there are more than {PAGES_MAX} pages: narrow the `query`").into());
             }
             pass.pages += 1;
-            let read = self.server.read(&here).await.map_err(|unread| unread.reason)?;
-            let page = read.ok_or("404: is the url right?")?;
-            let page = Page::read(&page).ok_or("the answer is no Bundle of search results")?;
+            let page = self.page(&here).await?;
             for asked in page.requests {
-                let digest = digest_of(asked.request.as_bytes());
+                pass.newest = pass.newest.max(asked.last_updated.unwrap_or(pass.newest));
+                let digest = asked.digest;
                 if !self.seen.contains(&digest) && !seen.contains(&digest) {
-                    pass.newest = pass.newest.max(asked.last_updated.unwrap_or(pass.newest));
-                    let asked = self.with_patient(asked).await?;
-                    pass.new += usize::from(self.take(asked).await?);
+                    pass.new += usize::from(self.take_listed(asked, listing).await?);
                 }
                 seen.insert(digest);
             }
@@ -172,15 +192,72 @@ impl Feed {
         Ok(pass)
     }
 
-    fn first_page(&self) -> String {
+    fn first_page(&self, listing: Listing) -> String {
         let since = (self.cursor.since() - OVERLAP).strftime("%Y-%m-%dT%H:%M:%SZ");
         let query = Some(self.config.query.as_str()).filter(|query| !query.is_empty());
         // A bar is no character of an address, and some servers refuse it.
         let query = query.map(|query| format!("{}&", query.replace('|', "%7C"))).unwrap_or_default();
-        format!(
-            "ServiceRequest?{query}_lastUpdated=ge{since}&_sort=_lastUpdated&_include=ServiceRequest:subject\
-             &_count={PAGE_REQUESTS}"
-        )
+        let what = match listing {
+            Listing::Whole => "_include=ServiceRequest:subject",
+            Listing::Ids => "_elements=id,meta",
+        };
+        format!("ServiceRequest?{query}_lastUpdated=ge{since}&_sort=_lastUpdated&{what}&_count={PAGE_REQUESTS}")
+    }
+
+    async fn page(&mut self, address: &str) -> Result<Page, Stopped> {
+        let mut read = self.server.search(address, self.is_strict).await;
+        if self.is_strict && read.as_ref().is_err_and(|unread| !unread.may_pass && !unread.is_too_long) {
+            let lenient = self.server.search(address, false).await;
+            if lenient.as_ref().map_or_else(|unread| unread.is_too_long, |_| true) {
+                self.is_strict = false;
+                tracing::warn!(
+                    link = self.config.name,
+                    "the server refuses a strict search, so it may ignore part of the `query`: category and code are \
+                     looked at in each request"
+                );
+                read = lenient;
+            }
+        }
+        let read = read.map_err(|unread| match unread.is_too_long {
+            true => Stopped::TooLong,
+            false => Stopped::For(unread.reason),
+        })?;
+        let raw = read.ok_or_else(|| "404: is the url right?".to_owned())?;
+        let page = beside(move || Page::read(&raw)).await?;
+        Ok(page.ok_or_else(|| "the answer is no Bundle of search results".to_owned())?)
+    }
+
+    /// Takes a request of a page; tells whether it is new.
+    async fn take_listed(&mut self, listed: Asked, listing: Listing) -> Result<bool, String> {
+        let asked = match (listing, listed.address()) {
+            (Listing::Whole, _) => listed,
+            (Listing::Ids, None) => return Ok(false),
+            (Listing::Ids, Some(address)) => match self.server.read(&address).await {
+                Ok(Some(raw)) => match beside(move || Asked::read(raw)).await? {
+                    Some(asked) => asked,
+                    None => return Ok(false),
+                },
+                // It went since the list was made.
+                Ok(None) => return Ok(false),
+                Err(unread) if unread.is_too_long => {
+                    self.leave_out("a ServiceRequest is larger than 8 MB", &address);
+                    return Ok(false);
+                }
+                Err(unread) => return Err(unread.reason),
+            },
+        };
+        if !self.wanted.asks_for(&asked.coded) {
+            self.leave_out(NOT_ASKED_FOR, &asked.address().unwrap_or_default());
+            return Ok(false);
+        }
+        let asked = self.with_patient(asked).await?;
+        self.take(asked).await
+    }
+
+    /// Counts what is not kept. `address` names the resource at the server, which says nothing of the patient.
+    fn leave_out(&self, reason: &'static str, address: &str) {
+        tracing::info!(link = self.config.name, resource = address, reason, "a resource is left out");
+        self.counters.event(&Event::Refused(reason));
     }
 
     /// The request with its patient, who is asked for when the page does not hold them. Without a patient whom the server
@@ -189,6 +266,11 @@ impl Feed {
         if asked.patient.is_none() && asked.names_a_patient() {
             let found = match self.server.read(&asked.subject).await {
                 Err(unread) if unread.may_pass => return Err(unread.reason),
+                Err(unread) if unread.is_too_long => {
+                    let address = asked.address().unwrap_or_default();
+                    self.leave_out("the Patient of a ServiceRequest is larger than 8 MB", &address);
+                    None
+                }
                 found => found.ok().flatten(),
             };
             asked.patient = found.and_then(|raw| String::from_utf8(raw).ok()).filter(|text| page::is_patient(text));
@@ -227,16 +309,19 @@ impl Feed {
 
     /// Takes what the server says now of a request whose order is open.
     async fn look_again(&mut self, known: Known, raw: Vec<u8>) -> Result<bool, String> {
-        let Some(changed) = beside(move || known.changed(raw)).await? else { return Ok(false) };
-        let asked = self.with_patient(changed.asked).await?;
-        let mut is_new = false;
+        let wanted = self.wanted.clone();
+        let Some(changed) = beside(move || known.changed(raw, &wanted)).await? else { return Ok(false) };
+        let (mut asked, mut is_new) = (changed.asked, false);
+        if changed.is_wanted {
+            asked = self.with_patient(asked).await?;
+        }
         if let Some(number) = changed.gone {
             let bytes = asked.bundle();
             // As a request it may be known already; that it takes back the order before it is not.
             let identity = digest_of(&[changed.before.to_string().as_bytes(), &bytes[..]].concat());
             is_new = self.keep(bytes, identity, Decided::taken_back(number)).await?;
         }
-        Ok(self.take(asked).await? || is_new)
+        Ok(changed.is_wanted && self.take(asked).await? || is_new)
     }
 
     /// Makes a request durable with the order it makes; tells whether it is new.
@@ -324,6 +409,28 @@ async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) ->
     tokio::task::spawn_blocking(work).await.map_err(|_| "the work was broken off".to_owned())
 }
 
+/// What a search is answered with.
+#[derive(Clone, Copy)]
+enum Listing {
+    /// Requests with their patients.
+    Whole,
+    /// Ids of requests, each of which is then asked for.
+    Ids,
+}
+
+/// Why a pass came to no end.
+enum Stopped {
+    /// A page is longer than what is read.
+    TooLong,
+    For(String),
+}
+
+impl From<String> for Stopped {
+    fn from(reason: String) -> Stopped {
+        Stopped::For(reason)
+    }
+}
+
 /// What a pass over all pages found.
 struct Pass {
     /// Requests that were new.
@@ -331,10 +438,4 @@ struct Pass {
     pages: usize,
     /// `meta.lastUpdated` of the newest.
     newest: Timestamp,
-}
-
-fn digest_of(bytes: &[u8]) -> [u8; 32] {
-    let mut own = [0; 32];
-    own.iter_mut().zip(digest(&SHA256, bytes).as_ref()).for_each(|(own, byte)| *own = *byte);
-    own
 }

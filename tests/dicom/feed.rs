@@ -3,7 +3,7 @@
 use crate::peers::{afferent, free_port, needed, until};
 use crate::site::{AE_TITLE, Site};
 use afferent::clinical::OrderStatus;
-use afferent::journal::{self, Reader};
+use afferent::journal::{self, Query, Reader};
 use afferent::message::dicom::{DataSet, Limits, tags, walk};
 use afferent::sim::ehr::{Behaviour, Ehr, EhrOptions};
 use serde_json::{Value, json};
@@ -221,4 +221,37 @@ async fn a_service_request_that_rests_or_is_gone_is_off_the_worklist() {
     until("what rested is back", || listed(&findscu, &site) == numbered(&[0, 7, 40]));
     let after = told(&findscu, site.port);
     assert_eq!(of(&after, "ORDER-0"), of(&before, "ORDER-0"), "as the same study");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_for_the_laboratory_or_too_large_is_counted_and_those_behind_it_go_on() {
+    let Some(findscu) = needed("findscu", "ServiceRequests to findscu") else { return };
+    let orders = Orders::new(free_port());
+    for number in 0..8 {
+        orders.request(number, "active", 8, &format!("2026-03-01T08:00:0{number}Z"));
+    }
+    // The server knows no category, and gives what the laboratory was asked for as well.
+    let laboratory = json!([{ "coding": [{ "system": "http://snomed.info/sct", "code": "108252007" }] }]);
+    orders.edit(1, "category", laboratory, "2026-03-01T08:00:01Z");
+    orders.edit(1, "orderDetail", json!([]), "2026-03-01T08:00:01Z");
+    let photo = |megabytes: usize| Value::from("x".repeat(megabytes << 20));
+    orders.edit(2, "note", json!([{ "text": photo(9) }]), "2026-03-01T08:00:02Z");
+    let patient = json!({ "resourceType": "Patient", "id": "p3", "identifier": [{ "value": "MR-p3" }],
+                          "photo": [{ "data": photo(9) }] });
+    orders.put("p3", &patient);
+    orders.edit(4, "subject", json!({ "reference": "Patient/p3" }), "2026-03-01T08:00:04Z");
+    let _ehr = orders.served().await;
+    let mut site = orders.asked_by_a_site();
+    site.start();
+    until("all others are on the worklist", || listed(&findscu, &site) == numbered(&[0, 3, 5, 6, 7]));
+    until("what was left out is counted", || doctor(&site) == "look");
+    let reader = Reader::open(&site.data(), &journal::Config::default()).unwrap();
+    let entries = reader.search(&Query { limit: 99, ..Query::default() }).unwrap();
+    assert_eq!(entries.len(), 6, "five orders and one that has no patient; nothing of the laboratory is kept");
+
+    // An order that turns out to be for somebody else leaves the worklist.
+    site.kill();
+    orders.edit(7, "orderDetail", json!([]), "2026-03-01T08:00:07Z");
+    site.start();
+    until("it is gone", || listed(&findscu, &site) == numbered(&[0, 3, 5, 6]));
 }

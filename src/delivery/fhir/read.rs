@@ -1,6 +1,6 @@
 //! Reading from the same server, with the same log-in: what the EHR is asked for instead of told.
 
-use super::{Fhir, failure};
+use super::{BodyFault, Fhir, failure};
 use crate::delivery::Outcome;
 use reqwest::{Method, StatusCode, Url};
 
@@ -11,20 +11,42 @@ pub struct Unread {
     pub reason: String,
     /// True when it may be read later; false when the server will not give it, or the address is none of its own.
     pub may_pass: bool,
+    /// True when it is there and larger than what is read.
+    pub is_too_long: bool,
 }
 
 impl Fhir {
-    /// What is at an address: one below the server's base, such as `Patient/7` or `ServiceRequest?status=active`, or a
-    /// whole one, as a Bundle names its next page. Of 8 MB at most; `None` when there is nothing (404, 410).
+    /// What is at an address: one below the server's base, such as `Patient/7`, or a whole one. Of 8 MB at most; `None`
+    /// when there is nothing (404, 410).
     ///
     /// # Errors
     /// Why nothing is known.
     pub async fn read(&mut self, address: &str) -> Result<Option<Vec<u8>>, Unread> {
-        let link = self.link().map_err(|reason| Unread { reason, may_pass: true })?;
+        self.get(address, "handling=lenient").await
+    }
+
+    /// The same of a search, such as `ServiceRequest?status=active`, or its next page as a Bundle names it. `is_strict`
+    /// asks the server to refuse what it would ignore otherwise (FHIR R4 3.1.1.3).
+    ///
+    /// # Errors
+    /// As those of [`Fhir::read`].
+    pub async fn search(&mut self, address: &str, is_strict: bool) -> Result<Option<Vec<u8>>, Unread> {
+        self.get(address, if is_strict { "handling=strict" } else { "handling=lenient" }).await
+    }
+
+    async fn get(&mut self, address: &str, prefer: &'static str) -> Result<Option<Vec<u8>>, Unread> {
+        let link = self.link().map_err(|reason| Unread { may_pass: true, ..Unread::of(reason) })?;
         let Some(url) = within(&link.base, address) else {
-            return Err(Unread { reason: "the address leads to another server".to_owned(), may_pass: false });
+            return Err(Unread::of("the address leads to another server".to_owned()));
         };
-        let answer = self.request(&link, Method::GET, url, None, Vec::new()).await.map_err(|failed| unread(&failed))?;
+        let answer = self.ask(&link, Method::GET, url, prefer, None, Vec::new()).await;
+        let answer = match answer.map_err(|failed| unread(&failed))? {
+            Ok(answer) => answer,
+            Err(BodyFault::TooLong) => {
+                return Err(Unread { is_too_long: true, ..Unread::of(BodyFault::TooLong.to_string()) });
+            }
+            Err(fault) => return Err(Unread { may_pass: true, ..Unread::of(fault.to_string()) }),
+        };
         match answer.status {
             StatusCode::NOT_FOUND | StatusCode::GONE => Ok(None),
             status if status.is_success() => Ok(Some(answer.body)),
@@ -32,6 +54,12 @@ impl Fhir {
             StatusCode::FORBIDDEN => Err(Unread { may_pass: false, ..unread(&failure(&answer)) }),
             _ => Err(unread(&failure(&answer))),
         }
+    }
+}
+
+impl Unread {
+    fn of(reason: String) -> Unread {
+        Unread { reason, may_pass: false, is_too_long: false }
     }
 }
 
@@ -48,9 +76,9 @@ fn within(base: &Url, address: &str) -> Option<Url> {
 
 fn unread(failed: &Outcome) -> Unread {
     match failed {
-        Outcome::Retry { reason, .. } => Unread { reason: reason.clone(), may_pass: true },
+        Outcome::Retry { reason, .. } => Unread { may_pass: true, ..Unread::of(reason.clone()) },
         Outcome::Delivered { answer: reason } | Outcome::Doubted { reason } | Outcome::Refused { reason } => {
-            Unread { reason: reason.clone(), may_pass: false }
+            Unread::of(reason.clone())
         }
     }
 }

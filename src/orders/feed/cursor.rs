@@ -13,6 +13,7 @@ const FOLDER: &str = "order-feeds";
 const DIGEST_BYTES: usize = 8;
 
 /// How far a server was read.
+#[derive(Clone)]
 pub struct Cursor {
     file: PathBuf,
     since: Timestamp,

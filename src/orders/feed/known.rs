@@ -4,6 +4,7 @@
 //! round and over and over: that needs nothing of the server but the plain read every one has.
 
 use super::page::{Asked, Page};
+use super::wanted::Wanted;
 use crate::clinical::OrderNumber;
 use crate::journal::{EntryId, JournalError, Reader, WorkOrderId};
 use crate::orders::read::service_request;
@@ -74,6 +75,8 @@ impl Laps {
 pub struct Changed {
     /// The request as it is now.
     pub asked: Asked,
+    /// True when it is what is asked for.
+    pub is_wanted: bool,
     /// The number of the order it made, when it does not speak of that order any more.
     pub gone: Option<OrderNumber>,
     /// The message that brought that order.
@@ -97,11 +100,15 @@ impl Known {
     }
 
     /// What is different in the request as the server shows it now; `None` when nothing is.
-    pub fn changed(self, raw: Vec<u8>) -> Option<Changed> {
-        let asked = Asked::read(raw).filter(|now| !now.says_the_same(&self.asked))?;
+    pub fn changed(self, raw: Vec<u8>, wanted: &Wanted) -> Option<Changed> {
+        let asked = Asked::read(raw)?;
+        let is_wanted = wanted.asks_for(&asked.coded);
+        if is_wanted && asked.says_the_same(&self.asked) {
+            return None;
+        }
         // Of what was entered in error some servers keep no more than that.
-        let goes_by_it = service_request::goes_by(&asked.request, &self.number);
-        Some(Changed { asked, gone: (!goes_by_it).then_some(self.number), before: self.entry })
+        let speaks_of_it = is_wanted && service_request::goes_by(&asked.request, &self.number);
+        Some(Changed { asked, is_wanted, gone: (!speaks_of_it).then_some(self.number), before: self.entry })
     }
 
     /// What is kept of a request that is gone: a Bundle of type history, as a server would tell it (FHIR R4 2.36.4).

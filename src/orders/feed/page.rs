@@ -1,6 +1,8 @@
 //! A page of search results (FHIR R4 Bundle of type searchset). Pure. Resources keep their bytes (invariant I2).
 
+use super::wanted::Coded;
 use jiff::Timestamp;
+use ring::digest::{SHA256, digest};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::collections::HashMap;
@@ -75,6 +77,10 @@ pub struct Asked {
     pub patient: Option<String>,
     /// `meta.lastUpdated`.
     pub last_updated: Option<Timestamp>,
+    /// What it says it is.
+    pub coded: Coded,
+    /// SHA-256 of the request.
+    pub digest: [u8; 32],
 }
 
 impl Page {
@@ -121,6 +127,8 @@ impl Asked {
             subject: head.subject.reference.clone(),
             patient: None,
             last_updated: head.meta.last_updated.parse().ok(),
+            coded: Coded::read(request),
+            digest: digest_of(request.as_bytes()),
         }
     }
 
@@ -150,6 +158,13 @@ impl Asked {
         }
         format!("{{\"resourceType\":\"Bundle\",\"type\":\"collection\",\"entry\":[{entries}]}}").into_bytes()
     }
+}
+
+/// SHA-256.
+pub fn digest_of(bytes: &[u8]) -> [u8; 32] {
+    let mut own = [0; 32];
+    own.iter_mut().zip(digest(&SHA256, bytes).as_ref()).for_each(|(own, byte)| *own = *byte);
+    own
 }
 
 /// True when the text is a Patient.

@@ -1,7 +1,7 @@
 //! Orders the simulated EHR is asked for: ServiceRequests and Patients in a folder.
 //!
-//! Of a search only `_lastUpdated=ge`, `_count`, `_include` and our own `_offset` are heeded: like many a small server it
-//! knows no other parameter.
+//! Of a search only `_lastUpdated=ge`, `_sort=_lastUpdated`, `_count`, `_include`, `_elements` and our own `_offset` are
+//! heeded: like many a small server it knows no other parameter, and refuses a strict search that has one.
 
 use hyper::Uri;
 use hyper::header::{HOST, HeaderMap};
@@ -11,24 +11,32 @@ use std::path::Path;
 /// Most requests in a page, whatever is asked for.
 const PAGE_MAX: usize = 20;
 
+/// What it knows of a search.
+const PARAMETERS: [&str; 6] = ["_lastUpdated", "_sort", "_count", "_include", "_elements", "_offset"];
+
 /// Status and body of the answer to a GET.
 pub(super) fn answer(folder: &Path, uri: &Uri, headers: &HeaderMap, is_tls: bool) -> (u16, Value) {
     let resources = resources(folder);
     let mut parts = uri.path().rsplit('/');
     let (last, before) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     if last == "ServiceRequest" {
+        let is_strict = headers.get("prefer").is_some_and(|prefer| prefer == "handling=strict");
+        let names = uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split('=').next());
+        if is_strict && names.into_iter().any(|name| !PARAMETERS.contains(&name)) {
+            return (400, outcome("not-supported"));
+        }
         let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
         let scheme = if is_tls { "https" } else { "http" };
         return (200, search(&resources, uri, &format!("{scheme}://{host}{}", uri.path())));
     }
     match resources.into_iter().find(|resource| resource["resourceType"] == before && resource["id"] == last) {
         Some(resource) => (200, resource),
-        None => (
-            404,
-            json!({ "resourceType": "OperationOutcome",
-                              "issue": [{ "severity": "error", "code": "not-found" }] }),
-        ),
+        None => (404, outcome("not-found")),
     }
+}
+
+fn outcome(code: &str) -> Value {
+    json!({ "resourceType": "OperationOutcome", "issue": [{ "severity": "error", "code": code }] })
 }
 
 fn search(resources: &[Value], uri: &Uri, own: &str) -> Value {
@@ -47,8 +55,12 @@ fn search(resources: &[Value], uri: &Uri, own: &str) -> Value {
         .collect();
     found.sort_by_key(|(at, _)| *at);
     let page: Vec<&Value> = found.iter().skip(offset).take(count).map(|(_, resource)| *resource).collect();
+    let shown = |resource: &Value| match value("_elements") {
+        "" => resource.clone(),
+        _ => json!({ "resourceType": "ServiceRequest", "id": resource["id"], "meta": resource["meta"] }),
+    };
     let mut entries: Vec<Value> =
-        page.iter().map(|resource| json!({ "resource": resource, "search": { "mode": "match" } })).collect();
+        page.iter().map(|resource| json!({ "resource": shown(resource), "search": { "mode": "match" } })).collect();
     if value("_include") == "ServiceRequest:subject" {
         let named = |patient: &Value| format!("Patient/{}", patient["id"].as_str().unwrap_or_default());
         let patients = resources.iter().filter(|resource| resource["resourceType"] == "Patient");

@@ -138,7 +138,8 @@ impl<'s> Walk<'s> {
                 }
             }
             other => {
-                let (wanted, example) = expected(schema, &choices);
+                let items = resolve(self.root, &schema["items"]);
+                let (wanted, example) = expected(schema, items, &choices);
                 let message = format!("`{path}` must be {wanted}, not {}", article(other.type_str()));
                 let mut fault = Fault::setting(value.span(), message);
                 if let Some(example) = example {
@@ -189,7 +190,7 @@ fn bounds(schema: &Value) -> (i64, i64) {
 }
 
 /// What a value of this schema is called, and what to do about a wrong one.
-fn expected(schema: &Value, choices: &[&str]) -> (&'static str, Option<String>) {
+fn expected(schema: &Value, items: &Value, choices: &[&str]) -> (&'static str, Option<String>) {
     if !choices.is_empty() {
         let listed = choices.iter().map(|c| format!("\"{c}\"")).collect::<Vec<_>>().join(", ");
         return ("a word in quotes", Some(format!("it can be {listed}")));
@@ -200,7 +201,7 @@ fn expected(schema: &Value, choices: &[&str]) -> (&'static str, Option<String>) 
         ("true or false", Some("without quotes".to_owned()))
     } else if is(schema, "integer") {
         ("a whole number", Some("write it without quotes and without a decimal point".to_owned()))
-    } else if is(schema, "array") && is(&schema["items"], "string") {
+    } else if is(schema, "array") && !is(items, "object") {
         ("a list", Some("put it in square brackets".to_owned()))
     } else if is(schema, "array") {
         ("a list", Some("write one [[table]] in double brackets for each".to_owned()))

@@ -1,5 +1,7 @@
 //! What a person is told about a configuration.
 
+mod imaging;
+
 use super::*;
 
 const SOUND: &str = r#"

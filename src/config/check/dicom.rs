@@ -101,6 +101,10 @@ impl Checks<'_> {
                 let message = format!("the name `{}` is taken by a link", modality.name);
                 self.say(&at("name"), message, "counters and commands speak of both by name");
             }
+            if config.order_feeds.iter().any(|feed| feed.name == modality.name && !feed.name.is_empty()) {
+                let message = format!("the name `{}` is taken by an [[order_feed]]", modality.name);
+                self.say(&at("name"), message, "counters and commands speak of both by name");
+            }
             if !modality.ae_title.is_empty() || !self.scene.places.is_spoilt(&path) {
                 self.ae_title(&modality.ae_title, &at("ae_title"));
             }

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 const POLL_S: std::ops::RangeInclusive<u32> = 1..=86_400;
 /// The longest look back: a century.
 const FIRST_DAYS_MAX: u32 = 36_525;
+/// What a feed says of its search by itself.
+const OWN_PARAMETERS: [&str; 5] = ["_lastUpdated", "_sort", "_count", "_elements", "_summary"];
 /// What is asked for at log-in unless the site says otherwise.
 const SCOPE: &str = "system/ServiceRequest.rs system/Patient.rs";
 
@@ -81,14 +83,28 @@ impl Config {
         if self.first_days > FIRST_DAYS_MAX {
             wrong("first_days", format!("must be at most {FIRST_DAYS_MAX}"));
         }
-        if self.query.contains(['?', '#', ' ']) || self.query.contains("_lastUpdated") {
-            wrong("query", "write search parameters, such as \"category=imaging\"".to_owned());
-        }
-        if self.query.split('&').any(|parameter| parameter.starts_with("status")) {
-            let why = "leave the status out: what is revoked or completed must be seen to leave the worklist";
-            wrong("query", why.to_owned());
+        if let Some(problem) = self.query_problem() {
+            wrong("query", problem);
         }
         problems
+    }
+
+    fn query_problem(&self) -> Option<String> {
+        for parameter in self.query.split('&').filter(|_| !self.query.is_empty()) {
+            let (name, value) = parameter.split_once('=').unwrap_or_default();
+            let name = name.split(':').next().unwrap_or_default();
+            if name.is_empty() || value.is_empty() || parameter.contains(['?', '#', ' ']) {
+                return Some("write search parameters, such as \"category=imaging\"".to_owned());
+            }
+            if OWN_PARAMETERS.contains(&name) {
+                return Some(format!("leave `{name}` out: the feed sets it itself"));
+            }
+            if name == "status" {
+                let why = "leave the status out: what is revoked or completed must be seen to leave the worklist";
+                return Some(why.to_owned());
+            }
+        }
+        None
     }
 }
 

@@ -60,8 +60,14 @@ const OVERLAP: SignedDuration = SignedDuration::from_secs(60);
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(300);
 
-/// Why a request is not kept that the server gave all the same.
+/// Reads of open orders that may fail in one round before the rest waits for the next lap.
+const LOOKS_FAILED_MAX: usize = 3;
+
+/// Why a request, or its patient, is left out.
 const NOT_ASKED_FOR: &str = "a ServiceRequest is not what the query asks for";
+const NOT_SHOWN: &str = "a ServiceRequest is listed and not shown";
+const TOO_LARGE: &str = "a ServiceRequest is larger than 8 MB";
+const PATIENT_TOO_LARGE: &str = "the Patient of a ServiceRequest is larger than 8 MB";
 
 /// Numbers custody requests: each is whole and ends its own session.
 static REQUESTS: AtomicU64 = AtomicU64::new(1);
@@ -239,15 +245,15 @@ impl Feed {
                 },
                 // It went since the list was made.
                 Ok(None) => return Ok(false),
-                Err(unread) if unread.is_too_long => {
-                    self.leave_out("a ServiceRequest is larger than 8 MB", &address);
+                Err(unread) if unread.may_pass => return Err(unread.reason),
+                Err(unread) => {
+                    self.leave_out(if unread.is_too_long { TOO_LARGE } else { NOT_SHOWN }, &address);
                     return Ok(false);
                 }
-                Err(unread) => return Err(unread.reason),
             },
         };
         if !self.wanted.asks_for(&asked.coded) {
-            self.leave_out(NOT_ASKED_FOR, &asked.address().unwrap_or_default());
+            self.counters.event(&Event::Refused(NOT_ASKED_FOR));
             return Ok(false);
         }
         let asked = self.with_patient(asked).await?;
@@ -256,7 +262,7 @@ impl Feed {
 
     /// Counts what is not kept. `address` names the resource at the server, which says nothing of the patient.
     fn leave_out(&self, reason: &'static str, address: &str) {
-        tracing::info!(link = self.config.name, resource = address, reason, "a resource is left out");
+        tracing::warn!(link = self.config.name, resource = address, reason, "a resource is left out");
         self.counters.event(&Event::Refused(reason));
     }
 
@@ -268,7 +274,7 @@ impl Feed {
                 Err(unread) if unread.may_pass => return Err(unread.reason),
                 Err(unread) if unread.is_too_long => {
                     let address = asked.address().unwrap_or_default();
-                    self.leave_out("the Patient of a ServiceRequest is larger than 8 MB", &address);
+                    self.leave_out(PATIENT_TOO_LARGE, &address);
                     None
                 }
                 found => found.ok().flatten(),
@@ -284,11 +290,16 @@ impl Feed {
         let next = move || reader.read(|reader| laps.next(reader, &source, Instant::now()).map(|next| (next, laps)));
         let (next, laps) = beside(next).await?.map_err(|error| error.to_string())?;
         self.laps = laps;
-        let mut changed = 0;
+        let (mut changed, mut failed) = (0, 0);
         for (id, was_missed) in next {
             let reader = self.reader.clone();
             let known = beside(move || reader.read(|reader| Known::read(reader, id))).await?;
-            let Some(known) = known.map_err(|error| error.to_string())? else { continue };
+            let known = match known {
+                Ok(Some(known)) => known,
+                // One that is damaged was told when it was opened.
+                Ok(None) | Err(JournalError::Damaged | JournalError::NotFound(_)) => continue,
+                Err(error) => return Err(error.to_string()),
+            };
             match self.server.read(&known.address).await {
                 Ok(Some(raw)) => changed += usize::from(self.look_again(known, raw).await?),
                 Ok(None) if was_missed => {
@@ -300,7 +311,10 @@ impl Feed {
                 // The search was answered, so this is about one request, or passes. The next lap asks again.
                 Err(unread) => {
                     tracing::debug!(link = self.config.name, order = id.0, "a request is not shown: {}", unread.reason);
-                    break;
+                    failed += 1;
+                    if failed == LOOKS_FAILED_MAX {
+                        break;
+                    }
                 }
             }
         }

@@ -4,14 +4,16 @@
 //! have, in a context of its own: an object goes as it came or not at all, and nothing is ever transcoded. A pair that is
 //! new leads to a new association that proposes all pairs seen before as well. A peer that aborts more than once because
 //! of what is proposed is asked again without the new pair, so that one private class stops no other. A connection that
-//! is lost meanwhile is nobody's fault.
+//! is lost meanwhile is nobody's fault. A peer may also reject an association of which it takes nothing (DCMTK's DcmSCP),
+//! and then gives no reason: that says as little about the others.
 //!
 //! | answer | meaning |
 //! |---|---|
 //! | 0000, Bxxx and the other warnings, 0111 (already there) | delivered |
 //! | A7xx, 0124, 0213; no answer, an abort, a broken line while sending | not now, and perhaps because of this object |
 //! | 0110 | this object not now, and only so many times |
-//! | no connection, a rejected association | not now: everything waits |
+//! | no connection, an association rejected for an AE title or for now | not now: everything waits |
+//! | an association rejected for good without a reason | not now, and perhaps because of this class |
 //! | A9xx, Cxxx, 0122 and the other failures, a refused context | a few tries, then a person |
 //! | 0111 for the second of two images of one UID; a spool file that is gone or cut short | a person |
 //! | a disk that does not give the spool file | not now, and perhaps because of this object |
@@ -94,7 +96,7 @@ impl Dicom {
             }
         };
         match failure {
-            Failure::Aborted(_) => {}
+            Failure::Aborted(_) | Failure::Rejected { is_unexplained: true, .. } => {}
             // A line that broke says nothing of what was proposed. Peers that hang up on a pair without a word are not
             // asked for it together with others: each is proposed anew as its objects come.
             Failure::Lost(_) | Failure::Protocol(_) => {
@@ -103,8 +105,8 @@ impl Dicom {
             }
             _ => return Err(Outcome::unreachable(failure.to_string())),
         }
-        // It aborts again and again when it hears what is proposed. Whether that is for the pair that is new, the next
-        // association tells; it serves the messages after this one.
+        // It gives no association when it hears what is proposed. Whether that is for the pair that is new, the next one
+        // tells; it serves the messages after this one.
         self.pairs.pop();
         if self.pairs.is_empty() {
             return Err(Outcome::unclear(failure.to_string()));
@@ -112,7 +114,7 @@ impl Dicom {
         match self.open().await {
             Ok(association) => {
                 self.idle = Some(Idle::begin(association, self.config.idle_close()));
-                Err(Outcome::Doubted { reason: ends_association(pair) })
+                Err(Outcome::Doubted { reason: gives_no_association(pair) })
             }
             // Each pair is tried by itself from now on.
             Err(_) => {
@@ -272,9 +274,9 @@ fn refused_context(refusal: ContextRefusal, (sop_class, transfer_syntax): &Pair)
 }
 
 /// As [`refused_context`], of a peer that does not even say no.
-fn ends_association((sop_class, transfer_syntax): &Pair) -> String {
+fn gives_no_association((sop_class, transfer_syntax): &Pair) -> String {
     format!(
-        "the PACS ends the association when SOP class {sop_class} in transfer syntax {transfer_syntax} is proposed; \
+        "the PACS aborts or rejects the association when SOP class {sop_class} in transfer syntax {transfer_syntax} is proposed; \
          have it enabled there, or send this class elsewhere"
     )
 }

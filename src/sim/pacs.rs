@@ -67,6 +67,8 @@ pub enum Rejection {
     CallingAeTitle,
     /// Temporary congestion (2,3,1).
     Congestion,
+    /// For good, without a reason (1,1,1).
+    NoReason,
     /// A-ABORT.
     Abort,
     /// Closes the connection without a word.
@@ -102,6 +104,8 @@ pub struct Options {
     pub refuses: Vec<String>,
     /// SOP classes and transfer syntaxes whose mere proposal it answers with A-ABORT.
     pub aborts_on: Vec<String>,
+    /// Rejects an association of which it takes no context, for good and without a reason, as DCMTK's DcmSCP does.
+    pub rejects_what_it_refuses: bool,
     /// Longest PDU it says it takes; 0 is any.
     pub pdu_max: u32,
     /// What it does with the first objects.
@@ -379,6 +383,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
             return self.send(&Pdu::AbortRQ { source: AbortRQSource::ServiceUser }).await;
         }
         let accepted = accept(&request, &state.options);
+        let takes = |c: &PresentationContextResult| c.reason == PresentationContextResultReason::Acceptance;
+        if state.options.rejects_what_it_refuses && !accepted.presentation_contexts.iter().any(takes) {
+            return self.send(&rejected(Rejection::NoReason)?).await;
+        }
         let syntaxes: BTreeMap<u8, String> =
             accepted.presentation_contexts.iter().map(|c| (c.id, c.transfer_syntax.clone())).collect();
         self.send(&Pdu::AssociationAC(accepted)).await?;
@@ -627,7 +635,7 @@ fn accept(request: &AssociationRQ, options: &Options) -> AssociationAC {
 
 /// What it says; nothing when it closes the connection.
 fn rejected(rejection: Rejection) -> Option<Pdu> {
-    use AssociationRJServiceUserReason::{CalledAETitleNotRecognized, CallingAETitleNotRecognized};
+    use AssociationRJServiceUserReason::{CalledAETitleNotRecognized, CallingAETitleNotRecognized, NoReasonGiven};
     let (result, source) = match rejection {
         Rejection::CalledAeTitle => {
             (AssociationRJResult::Permanent, AssociationRJSource::ServiceUser(CalledAETitleNotRecognized))
@@ -639,6 +647,7 @@ fn rejected(rejection: Rejection) -> Option<Pdu> {
             let reason = AssociationRJServiceProviderPresentationReason::TemporaryCongestion;
             (AssociationRJResult::Transient, AssociationRJSource::ServiceProviderPresentation(reason))
         }
+        Rejection::NoReason => (AssociationRJResult::Permanent, AssociationRJSource::ServiceUser(NoReasonGiven)),
         Rejection::Abort => return Some(Pdu::AbortRQ { source: AbortRQSource::ServiceUser }),
         Rejection::Close => return None,
     };

@@ -14,8 +14,9 @@ use afferent::message::dicom::rewrite::{Changes, Profile, Rule};
 use afferent::message::dicom::{Tag, read_head};
 use afferent::sim::modality::exam::{Exam, Kind, Object};
 use afferent::sim::pacs::{Act, Options, Pacs, Rejection};
+use afferent::wire::dimse::uid;
 
-use crate::peers::{Orthanc, StoreScp, until};
+use crate::peers::{DcmRecv, Orthanc, StoreScp, until};
 
 /// A spool, and what the outbox says of its files.
 pub(crate) struct Spool(tempfile::TempDir);
@@ -304,6 +305,39 @@ async fn a_class_at_which_the_pacs_aborts_stops_no_other_and_is_for_a_person() {
     to.expect([rle, known].map(|o| (o.sop_class_uid.clone(), o.transfer_syntax_uid.clone())));
     let outcome = send(&mut to, &spool, known).await;
     assert!(matches!(outcome, Outcome::Retry { scope: Scope::Unclear, .. }), "{outcome:?}");
+    assert_delivered(&send(&mut to, &spool, known).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i6_a_class_for_which_the_pacs_rejects_associations_stops_no_other_and_is_for_a_person() {
+    let objects = objects();
+    let rle = objects.iter().find(|o| o.transfer_syntax_uid.ends_with(".2.5")).unwrap();
+    let known = objects.iter().find(|o| o.transfer_syntax_uid == uid::EXPLICIT_VR_LITTLE_ENDIAN).unwrap();
+    let refuses = vec![rle.transfer_syntax_uid.clone()];
+    let simulated = pacs(Options { refuses, rejects_what_it_refuses: true, ..Options::default() }).await;
+    let real = DcmRecv::start(&known.sop_class_uid, &known.transfer_syntax_uid, "how DCMTK's DcmSCP rejects");
+    for port in [Some(simulated.address().port()), real.as_ref().map(|real| real.port)].into_iter().flatten() {
+        let spool = Spool::new();
+        let mut to = dicom(&spool, config(port, "PACS"));
+        // Whether it rejects this class or this gateway, nobody can tell from the very first answer.
+        let outcome = send(&mut to, &spool, rle).await;
+        assert!(matches!(outcome, Outcome::Retry { scope: Scope::Unclear, .. }), "{outcome:?}");
+        assert_delivered(&send(&mut to, &spool, known).await);
+        match send(&mut to, &spool, rle).await {
+            Outcome::Doubted { reason } => assert!(reason.contains(&rle.transfer_syntax_uid), "{reason}"),
+            other => panic!("{other:?}"),
+        }
+        assert_delivered(&send(&mut to, &spool, known).await);
+    }
+    // A gateway that is not known there has nothing parked, however many classes it proposes.
+    let pacs = pacs(Options { rejects: vec![Rejection::NoReason; 4], ..Options::default() }).await;
+    let spool = Spool::new();
+    let mut to = dicom(&spool, config(pacs.address().port(), "PACS"));
+    to.expect([rle, known].map(|o| (o.sop_class_uid.clone(), o.transfer_syntax_uid.clone())));
+    for object in [known, rle, known] {
+        let outcome = send(&mut to, &spool, object).await;
+        assert!(matches!(outcome, Outcome::Retry { scope: Scope::Unclear, .. }), "{outcome:?}");
+    }
     assert_delivered(&send(&mut to, &spool, known).await);
 }
 

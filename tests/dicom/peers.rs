@@ -283,6 +283,35 @@ pub struct StoreScp {
     _running: Running,
 }
 
+/// DCMTK's `dcmrecv`, which unlike `storescp` is made with its DcmSCP.
+pub struct DcmRecv {
+    pub port: u16,
+    _dir: tempfile::TempDir,
+    _running: Running,
+}
+
+impl DcmRecv {
+    /// Starts one that takes this class in this transfer syntax and nothing else, unless it is not installed: then `what`
+    /// is left out.
+    pub fn start(sop_class_uid: &str, transfer_syntax_uid: &str, what: &str) -> Option<DcmRecv> {
+        let dcmrecv = needed("dcmrecv", what)?;
+        let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
+        let taken = format!(
+            "[[TransferSyntaxes]]\n[Taken]\nTransferSyntax1 = {transfer_syntax_uid}\n\
+             [[PresentationContexts]]\n[Taken]\nPresentationContext1 = {sop_class_uid}\\Taken\n\
+             [[Profiles]]\n[Taken]\nPresentationContexts = Taken\n"
+        );
+        let file = dir.path().join("taken.cfg");
+        std::fs::write(&file, taken).unwrap();
+        let mut command = Command::new(dcmrecv);
+        command.arg("-xf").arg(file).arg("Taken").arg("-od").arg(dir.path()).arg(port.to_string());
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let running = Running::start(&mut command);
+        until("dcmrecv listens", || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok());
+        Some(DcmRecv { port, _dir: dir, _running: running })
+    }
+}
+
 impl StoreScp {
     /// Its AE title.
     pub const AE_TITLE: &str = "STORESCP";

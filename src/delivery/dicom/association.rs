@@ -117,8 +117,8 @@ pub enum Failure {
     Unreachable(String),
     /// A-ASSOCIATE-RJ.
     Rejected {
-        /// Coming back later may help.
-        transient: bool,
+        /// It is permanent and has no reason: perhaps none of what was proposed is taken.
+        is_unexplained: bool,
         /// Source and reason in words, and what to do about it.
         reason: String,
     },
@@ -574,7 +574,8 @@ fn rejected(result: &AssociationRJResult, source: &AssociationRJSource, peer: &P
             "the peer does not speak DICOM as of PS3.7".to_owned()
         }
         AssociationRJSource::ServiceUser(_) => {
-            "the peer gives no reason; often it does not know our AE title or address".to_owned()
+            "the peer gives no reason; often it does not know our AE title or address, or takes nothing of what is proposed"
+                .to_owned()
         }
         AssociationRJSource::ServiceProviderASCE(
             AssociationRJServiceProviderASCEReason::ProtocolVersionNotSupported,
@@ -588,7 +589,13 @@ fn rejected(result: &AssociationRJResult, source: &AssociationRJSource, peer: &P
         }
         AssociationRJSource::ServiceProviderPresentation(_) => "the peer gives no reason".to_owned(),
     };
-    Failure::Rejected { transient: *result == AssociationRJResult::Transient, reason }
+    let has_no_reason = matches!(
+        source,
+        AssociationRJSource::ServiceUser(User::NoReasonGiven | User::Reserved(_))
+            | AssociationRJSource::ServiceProviderASCE(AssociationRJServiceProviderASCEReason::NoReasonGiven)
+            | AssociationRJSource::ServiceProviderPresentation(Presentation::Reserved(_))
+    );
+    Failure::Rejected { is_unexplained: has_no_reason && *result == AssociationRJResult::Permanent, reason }
 }
 
 fn abort_source(source: &AbortRQSource) -> &'static str {

@@ -6,11 +6,12 @@
 //!
 //! What stands behind the pixel data is left out where the patient is taken out: in a lawful object that is private
 //! groups, digital signatures and padding, none of which the profile keeps. Where only single attributes are changed it
-//! goes as it is.
+//! goes as it is. An object that has there what belongs before the pixel data is not changed at all: it might say what the
+//! pixels show, or a rule might be about it.
 //!
 //! | not changed, and so not sent | why |
 //! |---|---|
-//! | deflated; not readable up to its pixel data, or the pixel data cut short; of more than 32 MB without the pixels | nobody can say what would be left in it |
+//! | deflated; not readable up to its pixel data or behind it, or the pixel data cut short; attributes behind it that belong before it; of more than 32 MB without the pixels | nobody can say what would be left in it |
 //! | under a profile: Burned In Annotation (0028,0301) is YES | the pixels show the patient |
 //! | under a profile: it is not NO, and the object is an ultrasound, secondary capture or visible light image, was converted from film, paper or video (0008,0064), or is a saved screen (0008,0008) | such pixels often show the patient |
 //! | under a profile: it is not NO, and the class is a maker's own | nobody knows what such pixels show |
@@ -48,6 +49,7 @@ const OVERLAYS: RangeInclusive<u16> = 0x6000..=0x60ff;
 /// The group of pixel data in all its forms.
 const PIXEL_GROUP: u16 = 0x7fe0;
 const ITEM: Tag = Tag(0xfffe, 0xe000);
+const ITEM_END: Tag = Tag(0xfffe, 0xe00d);
 const SEQUENCE_END: Tag = Tag(0xfffe, 0xe0dd);
 const UNDEFINED: u32 = u32::MAX;
 
@@ -235,6 +237,9 @@ pub fn rewrite(
         End::Limit => return Err(NotRewritable::TooLong),
         End::Unread(kind) => return Err(NotRewritable::Unread(kind)),
     };
+    if !is_lawful_behind_pixels(&mut original, walked.layout, pixels_end_at).map_err(unreadable)? {
+        return Err(NotRewritable::Unreadable);
+    }
     let (mut set, begins_at) = (walked.data_set, walked.begins_at as u64);
     if syntax != transfer_syntax_uid || set.uid(tags::SOP_INSTANCE_UID).is_empty() || !is_all_kept(&set) {
         return Err(NotRewritable::Unreadable);
@@ -248,9 +253,6 @@ pub fn rewrite(
         coerce(&mut set, &changes.coerce)?;
         (set.write(walked.layout), pixels_end_at)
     } else {
-        if !is_lawful_behind_pixels(&mut original, walked.layout, pixels_end_at).map_err(unreadable)? {
-            return Err(NotRewritable::Unreadable);
-        }
         let end_at = original.seek(SeekFrom::End(0)).map_err(unreadable)?;
         let changed = coerce(&mut set, &changes.coerce)?;
         let mut came = Vec::new();
@@ -363,19 +365,19 @@ fn has_overlay_in_pixels(set: &DataSet) -> bool {
 /// The byte behind the group of the pixel data that begins at `at`. Only heads of elements and fragments are read.
 fn pixels_end(original: &mut (impl Read + Seek), layout: Layout, mut at: u64) -> io::Result<u64> {
     let end = original.seek(SeekFrom::End(0))?;
-    let cut = || io::Error::from(io::ErrorKind::UnexpectedEof);
     let mut looked_at = 0;
-    while let Some((Tag(PIXEL_GROUP, _), head_bytes, length)) = element_at(original, layout, at)? {
-        at += head_bytes;
+    while let Some(ElementHead { tag: Tag(PIXEL_GROUP, _), bytes, length, .. }) = element_at(original, layout, at)? {
+        at += bytes;
         if length != UNDEFINED {
             at += u64::from(length);
         } else {
             loop {
                 // Fragments stand in Implicit VR whatever is around them (PS3.5 A.4).
-                let Some((tag, head_bytes, length)) = element_at(original, Layout::ImplicitLittle, at)? else {
+                let Some(ElementHead { tag, bytes, length, .. }) = element_at(original, Layout::ImplicitLittle, at)?
+                else {
                     return Err(cut());
                 };
-                at += head_bytes;
+                at += bytes;
                 looked_at += 1;
                 match tag {
                     SEQUENCE_END => break,
@@ -388,34 +390,91 @@ fn pixels_end(original: &mut (impl Read + Seek), layout: Layout, mut at: u64) ->
     if at <= end { Ok(at) } else { Err(cut()) }
 }
 
-/// False when attributes stand behind the pixel data that belong before it: a rule may be about them.
-fn is_lawful_behind_pixels(original: &mut (impl Read + Seek), layout: Layout, at: u64) -> io::Result<bool> {
-    Ok(element_at(original, layout, at)?.is_none_or(|(tag, ..)| tag.0 > PIXEL_GROUP))
+/// False when among the elements behind the pixel data, which begin at `at`, is one that does not belong there. Only heads
+/// of elements are read.
+fn is_lawful_behind_pixels(original: &mut (impl Read + Seek), layout: Layout, mut at: u64) -> io::Result<bool> {
+    let end = original.seek(SeekFrom::End(0))?;
+    let mut looked_at = 0;
+    while let Some(ElementHead { tag, vr, bytes, length }) = element_at(original, layout, at)? {
+        looked_at += 1;
+        if tag.0 <= PIXEL_GROUP || looked_at > ELEMENTS_MAX {
+            return Ok(false);
+        }
+        at += bytes;
+        at = match length {
+            UNDEFINED => items_end(original, inside(vr, layout), at, &mut looked_at)?,
+            _ => at + u64::from(length),
+        };
+    }
+    Ok(at <= end)
 }
 
-/// Tag, bytes of the head and length of the element that begins at `at`; `None` at the end.
-fn element_at(original: &mut (impl Read + Seek), layout: Layout, at: u64) -> io::Result<Option<(Tag, u64, u32)>> {
+/// The byte behind a sequence or fragments of undefined length, whose first item begins at `at`.
+fn items_end(original: &mut (impl Read + Seek), layout: Layout, mut at: u64, looked_at: &mut usize) -> io::Result<u64> {
+    // What holds the next element and has no length either: items, and between them sequences.
+    let mut holders = vec![(SEQUENCE_END, layout)];
+    while let Some(&(end, layout)) = holders.last() {
+        let ElementHead { tag, vr, bytes, length } = element_at(original, layout, at)?.ok_or_else(cut)?;
+        at += bytes;
+        *looked_at += 1;
+        let is_in_place = tag == end || if end == SEQUENCE_END { tag == ITEM } else { tag.0 != ITEM.0 };
+        if !is_in_place || *looked_at > ELEMENTS_MAX {
+            return Err(cut());
+        }
+        match (tag, length) {
+            _ if tag == end => drop(holders.pop()),
+            (ITEM, UNDEFINED) => holders.push((ITEM_END, layout)),
+            (_, UNDEFINED) => holders.push((SEQUENCE_END, inside(vr, layout))),
+            _ => at += u64::from(length),
+        }
+    }
+    Ok(at)
+}
+
+/// The layout inside an element: items of UN are in Implicit VR Little Endian (PS3.5 6.2.2).
+fn inside(vr: Option<VR>, layout: Layout) -> Layout {
+    if vr == Some(VR::UN) { Layout::ImplicitLittle } else { layout }
+}
+
+fn cut() -> io::Error {
+    io::ErrorKind::UnexpectedEof.into()
+}
+
+/// The head of an element.
+struct ElementHead {
+    tag: Tag,
+    /// As it is spelled.
+    vr: Option<VR>,
+    /// Bytes of the head.
+    bytes: u64,
+    /// Bytes of the value.
+    length: u32,
+}
+
+/// The head of the element that begins at `at`; `None` at the end.
+fn element_at(original: &mut (impl Read + Seek), layout: Layout, at: u64) -> io::Result<Option<ElementHead>> {
     original.seek(SeekFrom::Start(at))?;
     let mut head = Vec::new();
     original.take(12).read_to_end(&mut head)?;
     if head.is_empty() {
         return Ok(None);
     }
-    let cut = || io::Error::from(io::ErrorKind::UnexpectedEof);
     let u16_at =
         |at: usize| head.get(at..at + 2).and_then(|b| b.try_into().ok()).map(|b| layout.u16(b)).ok_or_else(cut);
     let u32_at =
         |at: usize| head.get(at..at + 4).and_then(|b| b.try_into().ok()).map(|b| layout.u32(b)).ok_or_else(cut);
     let tag = Tag(u16_at(0)?, u16_at(2)?);
     let vr = match head.get(4..6) {
-        Some(&[a, b]) if layout.is_explicit() => VR::from_binary([a, b]),
+        // Items and their ends have none (PS3.5 7.5).
+        Some(&[a, b]) if layout.is_explicit() && tag.0 != ITEM.0 => VR::from_binary([a, b]),
         _ => None,
     };
-    Ok(Some(match vr {
-        Some(vr) if write::is_long(vr) => (tag, 12, u32_at(8)?),
-        Some(_) => (tag, 8, u32::from(u16_at(6)?)),
-        None => (tag, 8, u32_at(4)?),
-    }))
+    let (bytes, length) = match vr {
+        Some(vr) if write::is_long(vr) => (12, u32_at(8)?),
+        Some(_) => (8, u32::from(u16_at(6)?)),
+        None => (8, u32_at(4)?),
+    };
+    Ok(Some(ElementHead { tag, vr, bytes, length }))
 }
 
 /// Does what the basic profile says to every attribute, sequences included. `issuer`: of the patient IDs outside, which is

@@ -411,7 +411,19 @@ fn what_stands_behind_the_pixel_data_leaves_only_where_the_patient_may() {
         whole[..whole.len() - 112].to_vec()
     };
     let pixels = [element(Tag(0x7fe0, 0x0010), VR::OW, &[7; 100]), fragments.clone()];
+    let undefined = |vr: &[u8; 2], items: &[&[u8]]| {
+        [&[0xe1, 0x7f, 0x01, 0x10][..], vr, &[0, 0, 255, 255, 255, 255], &items.concat()].concat()
+    };
+    let (item, any_item) = (&[0xfe, 0xff, 0, 0xe0][..], &[0xfe, 0xff, 0, 0xe0, 255, 255, 255, 255][..]);
+    let (item_end, end) = (&[0xfe, 0xff, 0x0d, 0xe0, 0, 0, 0, 0][..], &[0xfe, 0xff, 0xdd, 0xe0, 0, 0, 0, 0][..]);
+    let inside = element(tags::PATIENT_ID, VR::LO, b"P-1 ");
+    let nested = undefined(b"SQ", &[any_item, &inside, item_end, end]);
+    // The length reads as a value representation: it is `OB`.
+    let long = [item, &0x424f_u32.to_le_bytes(), &[0; 0x424f]].concat();
     let tails = [
+        undefined(b"SQ", &[any_item, &inside, &nested, &inside, item_end, &long, end]),
+        undefined(b"UN", &[any_item, &[0x10, 0, 0x20, 0, 4, 0, 0, 0], b"P-1 ", item_end, end]),
+        undefined(b"OB", &[item, &[0; 4], item, &[2, 0, 0, 0, 1, 2], end]),
         element(Tag(0x7fe1, 0x0010), VR::LO, b"Patient^Private "),
         element(Tag(0xfffa, 0xfffa), VR::SQ, b""),
         element(Tag(0xfffc, 0xfffc), VR::OB, &[0; 20]),
@@ -426,10 +438,25 @@ fn what_stands_behind_the_pixel_data_leaves_only_where_the_patient_may() {
             assert_eq!(coerced.end_at, bytes.len() as u64);
             assert!(out(&coerced, &bytes).ends_with(&[&pixels[..], tail].concat()));
         }
-        // What belongs before the pixel data is not looked for behind it.
-        let bytes = [&image[..], &element(tags::INSTITUTION_NAME, VR::LO, b"Haus 2")].concat();
-        assert_eq!(rewrite(Cursor::new(&bytes), US, explicit, &coerce, b""), Err(NotRewritable::Unreadable));
-        assert_eq!(rewrite(Cursor::new(&bytes), US, explicit, &basic, b"").unwrap().end_at, image.len() as u64);
+        // What belongs before the pixel data decides what may leave, and is not looked for behind it.
+        let overlay = element(Tag(0x6000, 0x0010), VR::US, &[0, 1]);
+        let burned_in = element(tags::BURNED_IN_ANNOTATION, VR::CS, b"YES ");
+        let misplaced = [element(tags::INSTITUTION_NAME, VR::LO, b"Haus 2"), overlay, burned_in, pixels.clone()];
+        for (tail, misplaced) in tails.iter().flat_map(|tail| misplaced.iter().map(move |one| (tail, one))) {
+            let bytes = [&image[..], tail, misplaced, tail].concat();
+            for changes in [&coerce, &basic] {
+                assert_eq!(rewrite(Cursor::new(&bytes), US, explicit, changes, b""), Err(NotRewritable::Unreadable));
+            }
+        }
+        for tail in tails.iter().filter(|tail| tail.len() > 12) {
+            for cut in 1..tail.len().min(200) {
+                let bytes = [&image[..], &tail[..cut]].concat();
+                for changes in [&coerce, &basic] {
+                    let refused = rewrite(Cursor::new(&bytes), US, explicit, changes, b"");
+                    assert_eq!(refused, Err(NotRewritable::Unreadable), "{cut}");
+                }
+            }
+        }
     }
     for cut in 1..fragments.len() {
         let bytes = [&head[..], &fragments[..cut]].concat();

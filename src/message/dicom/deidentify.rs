@@ -13,33 +13,26 @@ use ring::hmac;
 /// What is written to (0012,0063) of a data set that was treated.
 pub const METHOD: &str = "PS3.15 Basic Profile, subset of afferent";
 
-/// What becomes of an attribute (PS3.15 table E.1-1a).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What becomes of an attribute (PS3.15 table E.1-1a), the stricter the greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Action {
+    /// K: kept; the items of a sequence are treated each.
+    Keep,
+    /// U: a UID derived from the old one by a keyed hash, the same wherever the old one stands.
+    NewUid,
+    /// D, derived by a keyed hash: the objects of one patient stay together and lead back to nobody.
+    Pseudonym,
     /// D: a value of the same kind that says nothing.
     Dummy,
     /// Z: no value.
     Empty,
     /// X: gone.
     Remove,
-    /// U: a UID derived from the old one by a keyed hash, the same wherever the old one stands.
-    NewUid,
-    /// D, derived by a keyed hash: the objects of one patient stay together and lead back to nobody.
-    Pseudonym,
-    /// K: kept; the items of a sequence are treated each.
-    Keep,
 }
 
-/// The value representation of an attribute, looked up where the data set does not spell it (Implicit VR, UN).
-pub fn representation(tag: Tag, spelled: VR) -> VR {
-    match spelled {
-        VR::UN => standard_value_representation(tag).unwrap_or(VR::UN),
-        _ => spelled,
-    }
-}
-
-/// What the basic profile does to an attribute of this [`representation`].
-pub fn basic(tag: Tag, vr: VR) -> Action {
+/// What the basic profile does to an attribute that the data set spells so; UN where it spells none (Implicit VR). Where
+/// the Standard has it otherwise, the stricter of both is done: senders make mistakes, and what is spelled is not checked.
+pub fn basic(tag: Tag, spelled: VR) -> Action {
     match tag {
         Tag(_, 0) => Action::Remove,
         Tag(group, _) if group % 2 == 1 => Action::Remove,
@@ -52,13 +45,22 @@ pub fn basic(tag: Tag, vr: VR) -> Action {
         _ if REPLACED.contains(&tag) => Action::Dummy,
         _ if REMOVED.contains(&tag) => Action::Remove,
         _ if KINDS.contains(&tag) || TECHNICAL.contains(&tag) => Action::Keep,
-        _ => match vr {
-            VR::UI => Action::NewUid,
-            VR::PN => Action::Empty,
-            VR::DA | VR::TM | VR::DT | VR::LT | VR::ST | VR::UT => Action::Remove,
-            VR::AE | VR::LO | VR::SH | VR::UC | VR::UR | VR::OB | VR::UN => Action::Remove,
-            _ => Action::Keep,
+        _ => match (standard_value_representation(tag), spelled) {
+            (None, _) => Action::Remove,
+            (Some(standard), VR::UN) => by_representation(standard),
+            (Some(standard), _) => by_representation(standard).max(by_representation(spelled)),
         },
+    }
+}
+
+/// What is done to an attribute of which only this is known.
+fn by_representation(vr: VR) -> Action {
+    match vr {
+        VR::UI => Action::NewUid,
+        VR::PN => Action::Empty,
+        VR::DA | VR::TM | VR::DT | VR::LT | VR::ST | VR::UT => Action::Remove,
+        VR::AE | VR::LO | VR::SH | VR::UC | VR::UR | VR::OB | VR::UN => Action::Remove,
+        _ => Action::Keep,
     }
 }
 
@@ -431,6 +433,44 @@ const REMOVED: &[Tag] = &[
 mod tests {
     use super::*;
 
+    /// All there are.
+    const SPELLED: [VR; 34] = [
+        VR::AE,
+        VR::AS,
+        VR::AT,
+        VR::CS,
+        VR::DA,
+        VR::DS,
+        VR::DT,
+        VR::FL,
+        VR::FD,
+        VR::IS,
+        VR::LO,
+        VR::LT,
+        VR::OB,
+        VR::OD,
+        VR::OF,
+        VR::OL,
+        VR::OV,
+        VR::OW,
+        VR::PN,
+        VR::SH,
+        VR::SL,
+        VR::SQ,
+        VR::SS,
+        VR::ST,
+        VR::SV,
+        VR::TM,
+        VR::UC,
+        VR::UI,
+        VR::UL,
+        VR::UN,
+        VR::UR,
+        VR::US,
+        VR::UT,
+        VR::UV,
+    ];
+
     #[test]
     fn a_uid_is_replaced_the_same_way_everywhere_and_only_with_the_key() {
         let (ours, theirs) = (Pseudonyms::new(b"ours"), Pseudonyms::new(b"theirs"));
@@ -502,15 +542,31 @@ mod tests {
         for (group, element) in identifiers {
             let tag = Tag(group, element);
             assert!(standard_value_representation(tag).is_some(), "{tag} is no attribute");
-            let action = basic(tag, representation(tag, VR::UN));
-            assert!(matches!(action, Action::Remove | Action::Empty), "{tag}: {action:?}");
+            for spelled in SPELLED {
+                let action = basic(tag, spelled);
+                assert!(matches!(action, Action::Remove | Action::Empty), "{tag} as {spelled:?}: {action:?}");
+            }
         }
         // An object without one of its own is not valid.
         for tag in [Tag(0x0040, 0x0512), Tag(0x0040, 0x0551)] {
             assert_eq!(basic(tag, VR::LO), Action::Dummy, "{tag}");
         }
-        for vr in [VR::AE, VR::LO, VR::SH, VR::UC, VR::UR, VR::UT, VR::OB, VR::UN] {
+        for vr in SPELLED {
             assert_eq!(basic(Tag(0x0018, 0x9ffe), vr), Action::Remove, "of a later standard, {vr:?}");
+        }
+    }
+
+    #[test]
+    fn a_representation_that_is_spelled_wrongly_saves_nothing() {
+        for spelled in SPELLED {
+            let uid = basic(tags::FRAME_OF_REFERENCE_UID, spelled);
+            assert!(uid >= Action::NewUid, "a UID as {spelled:?}: {uid:?}");
+            let person = basic(tags::CONSULTING_PHYSICIAN_NAME, spelled);
+            assert!(person >= Action::Empty, "a person as {spelled:?}: {person:?}");
+            // And the other way round: who spells a technical one as text or time means text or time.
+            let text = matches!(by_representation(spelled), Action::Remove | Action::Empty | Action::NewUid);
+            let rows = basic(tags::ROWS, spelled);
+            assert_eq!(rows != Action::Keep, text && spelled != VR::UN, "rows as {spelled:?}: {rows:?}");
         }
     }
 

@@ -484,8 +484,8 @@ fn treat(set: &mut DataSet, pseudonyms: &Pseudonyms, issuer: &str) {
     let own = set.text(tags::ISSUER_OF_PATIENT_ID);
     let issuer = if own.is_empty() { issuer } else { own.as_str() };
     set.elements.retain_mut(|element| {
-        let vr = deidentify::representation(element.tag, element.vr);
-        match deidentify::basic(element.tag, vr) {
+        let vr = standard_value_representation(element.tag).unwrap_or(element.vr);
+        match deidentify::basic(element.tag, element.vr) {
             Action::Remove => return false,
             Action::Empty => element.value = Value::Bytes(Vec::new()),
             Action::Dummy => write_ascii(element, deidentify::dummy(vr)),
@@ -502,7 +502,7 @@ fn treat(set: &mut DataSet, pseudonyms: &Pseudonyms, issuer: &str) {
             Action::Keep => match &mut element.value {
                 Value::Items(items) => items.iter_mut().for_each(|item| treat(item, pseudonyms, issuer)),
                 // Nobody can look into a sequence whose items were not found.
-                Value::Bytes(bytes) if vr == VR::SQ && !bytes.is_empty() => return false,
+                Value::Bytes(bytes) if [vr, element.vr].contains(&VR::SQ) && !bytes.is_empty() => return false,
                 _ => {}
             },
         }

@@ -465,9 +465,11 @@ fn requested(order: &WorkOrder, study_instance_uid: &str) -> ImagingRequest {
     ImagingRequest::of(order, study_instance_uid).or_else(only).unwrap_or_else(numbers)
 }
 
-/// The name of what goes out by a release: the same until it is filed.
+/// The name of what goes out by a release: the same until it is filed. What an order released of a report and what a
+/// person released of it at the same time are two messages.
 pub(super) fn released(item: &Released) -> Vec<u8> {
-    [&b"release"[..], &item.report.0.to_be_bytes(), &item.serial.to_be_bytes()].concat()
+    let which: Vec<u8> = item.observations.iter().flat_map(|at| at.to_be_bytes()).collect();
+    [&b"release"[..], &item.report.0.to_be_bytes(), &item.serial.to_be_bytes(), &which].concat()
 }
 
 pub(super) fn kept(kept: super::Kept) -> Result<Vec<u8>, JournalError> {

@@ -227,6 +227,20 @@ impl Bench {
         self.send_released();
     }
 
+    /// Releases everything, and works on each result by itself.
+    fn release_in_two(&self) {
+        let holds = self.reader.holds(100).unwrap().iter().map(|hold| hold.id).collect();
+        self.journal.operate(OperatorAction::Release { holds, note: "seen".to_string() }).unwrap();
+        for item in self.reader.released(100).unwrap() {
+            for at in 0..item.observations.len() {
+                let part = item.only(|place| place == at);
+                for filing in self.desk.release(&self.journal, &self.reader, &part).unwrap() {
+                    self.journal.file_release(filing).unwrap();
+                }
+            }
+        }
+    }
+
     fn send_released(&self) {
         for item in self.reader.released(100).unwrap() {
             assert!(Desk::is_its_own(&item));

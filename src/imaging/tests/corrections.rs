@@ -354,3 +354,18 @@ fn i13_two_documents_of_a_study_never_take_one_place_in_the_chart() {
     assert_ne!(both[0], both[1]);
     assert_eq!(places(&[Made::pdf("2", 12)]), [both[1].as_str()], "a correction takes that of its first");
 }
+
+#[test]
+fn i5_what_a_person_and_an_order_release_of_one_report_at_once_are_two_messages() {
+    let bench = Bench::new();
+    let own = |name: &str, value: &str| num([name, "99CART", "Cart's own index"], value);
+    bench.store(&[report("1", vec![own("99-7", "7"), own("99-8", "8")], None)]);
+    bench.settle();
+    bench.numbers("ehr");
+    bench.release_in_two();
+    let told = bench.numbers("ehr");
+    assert_eq!(told.len(), 2);
+    is(&[said(&told[0]), said(&told[1])].concat(), &[("7", "F"), ("8", "F")]);
+    assert_ne!(field(&told[0], "MSH", 10), field(&told[1], "MSH", 10), "one message id never names two contents");
+    bench.account();
+}

@@ -12,7 +12,7 @@
 //! Other documents (dose reports, CAD, key objects, CDA) are for the archive alone.
 
 use super::Desk;
-use super::line::Lines;
+use super::line::{Line, Lines};
 use super::study::{Known, Member, kept, released, uncarried};
 use crate::clinical::Coding;
 use crate::clinical::imaging::{Charted, Instance as Object, MeasurementReport};
@@ -74,30 +74,22 @@ enum Content {
     Pdf { object: Object, code: Option<Coding>, bytes: Vec<u8> },
 }
 
+/// A document that EHRs do not know as it is now.
+struct Change<'k> {
+    member: &'k Member,
+    instance: Instance,
+    line: Line,
+    /// What was filed of its line before.
+    before: Option<Latest>,
+    subject_key: Vec<u8>,
+    content_key: Vec<u8>,
+}
+
 /// Tells EHRs of every document they do not know as it is now.
 pub(super) fn tell(desk: &Desk, journal: &Journal, reader: &Reader, known: &Known) -> Result<(), JournalError> {
-    let mut documents = Vec::new();
-    for member in known.series.iter().flat_map(|(_, members)| members) {
-        let Some(what) = kind(&member.object.sop_class_uid) else { continue };
-        if desk.hear_of(what, &member.link)
-            && let Some(instance) = reader.instance(member.entry)?
-        {
-            documents.push((member, instance));
-        }
-    }
-    let lines = Lines::read(desk, reader, documents.iter().map(|(_, instance)| instance))?;
-    for (member, instance) in documents {
-        let was_told = |uid: &str| reader.was_told(&subject_key(uid));
-        let Some(line) = lines.ending_with(&member.object.sop_instance_uid, was_told)? else { continue };
+    for change in changes(desk, reader, known)? {
+        let Change { member, instance, line, before, subject_key, content_key } = change;
         let first_uid = line.first_uid.as_str();
-        let subject_key = subject_key(first_uid);
-        // Once it is certain which line it belongs to, it is decided about again.
-        let doubt = line.doubt.as_ref().map_or("", |grounds| grounds.reason);
-        let content_key = [member.object.sop_instance_uid.as_bytes(), &instance.digest, doubt.as_bytes()].concat();
-        let before = reader.last_told(&subject_key)?;
-        if before.as_ref().is_some_and(|before| before.same_content(&content_key) && !before.is_undone()) {
-            continue;
-        }
         // The same content may be told again with another status, which is another message.
         let number = before.as_ref().map_or(0, |before| before.report.0);
         let name = [content_key.as_slice(), &number.to_be_bytes()].concat();
@@ -113,6 +105,40 @@ pub(super) fn tell(desk: &Desk, journal: &Journal, reader: &Reader, known: &Know
         journal.file_told(Told { entry: member.entry, report, covers })?;
     }
     Ok(())
+}
+
+/// True when EHRs do not know some document of a study as it is now.
+pub(super) fn is_any_new(desk: &Desk, reader: &Reader, known: &Known) -> Result<bool, JournalError> {
+    Ok(!changes(desk, reader, known)?.is_empty())
+}
+
+/// The documents that EHRs do not know as they are now, of each line the one it ends with.
+fn changes<'k>(desk: &Desk, reader: &Reader, known: &'k Known) -> Result<Vec<Change<'k>>, JournalError> {
+    let mut documents = Vec::new();
+    for member in known.series.iter().flat_map(|(_, members)| members) {
+        let Some(what) = kind(&member.object.sop_class_uid) else { continue };
+        if desk.hear_of(what, &member.link)
+            && let Some(instance) = reader.instance(member.entry)?
+        {
+            documents.push((member, instance));
+        }
+    }
+    let lines = Lines::read(desk, reader, documents.iter().map(|(_, instance)| instance))?;
+    let mut changes = Vec::new();
+    for (member, instance) in documents {
+        let was_told = |uid: &str| reader.was_told(&subject_key(uid));
+        let Some(line) = lines.ending_with(&member.object.sop_instance_uid, was_told)? else { continue };
+        let subject_key = subject_key(&line.first_uid);
+        // Once it is certain which line it belongs to, it is decided about again.
+        let doubt = line.doubt.as_ref().map_or("", |grounds| grounds.reason);
+        let content_key = [member.object.sop_instance_uid.as_bytes(), &instance.digest, doubt.as_bytes()].concat();
+        let before = reader.last_told(&subject_key)?;
+        if before.as_ref().is_some_and(|before| before.same_content(&content_key) && !before.is_undone()) {
+            continue;
+        }
+        changes.push(Change { member, instance, line, before, subject_key, content_key });
+    }
+    Ok(changes)
 }
 
 /// What EHRs are told of a line of documents, by the one under whose name they know it.

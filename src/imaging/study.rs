@@ -98,7 +98,11 @@ fn tell(desk: &Desk, journal: &Journal, reader: &Reader, grown: Grown) -> Result
     }
     let before = reader.last_told(&subject_key)?;
     if before.is_some_and(|before| before.same_content(&content_key) && !before.is_undone()) {
-        return Ok(None);
+        // A person who let a doubt pass saw its documents as they were then. While it is held they wait with it.
+        let is_passed = !doubts.is_empty() && covers.is_empty();
+        if !is_passed || !document::is_any_new(desk, reader, &known)? {
+            return Ok(None);
+        }
     }
     let is_correction = reader.was_told(&subject_key)?;
     let mut report = FiledReport {

@@ -92,3 +92,58 @@ fn a_doubt_that_was_seen_of_a_study_is_seen_for_its_numbers() {
     assert_eq!((bench.held().len(), bench.told("ehr").len()), (0, 1));
     bench.account();
 }
+
+/// A report held with its study, which a person let pass, as far as its numbers are named in codes that are known.
+fn passed() -> Bench {
+    let bench = Bench::new();
+    bench.store(&[unnumbered(Made::image("1")), unnumbered(Made::report("1", "58.30", None))]);
+    bench.settle();
+    assert_eq!(bench.held(), ["no-accession"]);
+    bench.release();
+    assert_eq!((bench.held(), bench.told("ehr").len()), (vec!["unmapped-code".to_string()], 2));
+    bench
+}
+
+#[test]
+fn i7_a_correction_in_a_study_that_a_person_let_pass_is_held_until_it_is_seen() {
+    let bench = passed();
+    bench.store(&[unnumbered(Made::report("1", "61.00", None))]);
+    bench.settle();
+    assert_eq!((bench.held(), bench.told("ehr").len()), (vec!["unmapped-code".into(), "no-accession".into()], 0));
+    bench.release();
+    let told = bench.told("ehr");
+    assert!(told.iter().any(|message| message.contains("|61.00|") && message.contains("|C|")), "{told:?}");
+    bench.release();
+    bench.told("ehr");
+    bench.settle();
+    assert_eq!((bench.held().len(), bench.told("ehr").len()), (0, 0), "once is enough");
+    bench.account();
+}
+
+#[test]
+fn i7_a_held_number_interpreted_again_in_a_study_that_a_person_let_pass_is_not_lost() {
+    let bench = passed();
+    let entries: Vec<_> = bench.reader.holds(10).unwrap().iter().map(|hold| hold.entry).collect();
+    bench.journal.operate(OperatorAction::Replay { entries }).unwrap();
+    bench.store(&[]);
+    bench.settle();
+    assert_eq!(bench.held(), ["no-accession"]);
+    bench.release();
+    assert_eq!(bench.held(), ["unmapped-code"]);
+    bench.account();
+}
+
+#[test]
+fn i7_a_correction_in_a_study_that_became_doubtful_is_held() {
+    let mut bench = Bench::new();
+    bench.store(&[Made::image("1"), Made::pdf("1", 10)]);
+    bench.settle();
+    assert_eq!((bench.held().len(), bench.told("ehr").len()), (0, 2));
+    bench.order("ORD-1", "ACC-1", "P-200", STUDY);
+    bench.store(&[Made::pdf("1", 12)]);
+    bench.settle();
+    assert_eq!((bench.held(), bench.told("ehr").len()), (vec!["order-mismatch".to_string()], 0));
+    bench.release();
+    assert_eq!((bench.held().len(), bench.told("ehr").len()), (0, 2));
+    bench.account();
+}

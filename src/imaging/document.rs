@@ -12,7 +12,7 @@
 //! Other documents (dose reports, CAD, key objects, CDA) are for the archive alone.
 
 use super::Desk;
-use super::line::{Line, Lines};
+use super::line::{DOUBTS, Line, Lines};
 use super::study::{Known, Member, kept, released, uncarried};
 use crate::clinical::Coding;
 use crate::clinical::imaging::{Charted, Instance as Object, MeasurementReport};
@@ -131,10 +131,14 @@ fn changes<'k>(desk: &Desk, reader: &Reader, known: &'k Known) -> Result<Vec<Cha
         let subject_key = subject_key(&line.first_uid);
         // Once it is certain which line it belongs to, it is decided about again.
         let doubt = line.doubt.as_ref().map_or("", |grounds| grounds.reason);
-        let content_key = [member.object.sop_instance_uid.as_bytes(), &instance.digest, doubt.as_bytes()].concat();
+        let content_key = content_key(&instance, doubt);
         let before = reader.last_told(&subject_key)?;
-        if before.as_ref().is_some_and(|before| before.same_content(&content_key) && !before.is_undone()) {
-            continue;
+        if let Some(before) = before.as_ref().filter(|before| !before.is_undone()) {
+            // What a person decided in doubt stays decided when the doubt is gone.
+            let is_same = |doubt: &&str| before.same_content(&self::content_key(&instance, doubt));
+            if is_same(&doubt) || (is_same(&"") || DOUBTS.iter().any(is_same)) && reader.was_decided(before.report)? {
+                continue;
+            }
         }
         changes.push(Change { member, instance, line, before, subject_key, content_key });
     }
@@ -144,6 +148,11 @@ fn changes<'k>(desk: &Desk, reader: &Reader, known: &'k Known) -> Result<Vec<Cha
 /// What EHRs are told of a line of documents, by the one under whose name they know it.
 fn subject_key(first_uid: &str) -> Vec<u8> {
     format!("document\u{1f}{first_uid}").into_bytes()
+}
+
+/// What tells a document from others of its line, and from itself with another doubt about which line that is.
+fn content_key(instance: &Instance, doubt: &str) -> Vec<u8> {
+    [instance.sop_instance_uid.as_bytes(), &instance.digest, doubt.as_bytes()].concat()
 }
 
 /// True when any EHR hears of a document of this study.
@@ -187,7 +196,7 @@ pub(super) fn release(
     let draft = Draft { desk, known, member, first_uid: &kept.first_uid, name: released(item), before };
     // It can be read only now: each of its numbers is decided about by itself.
     if kept.measurements.is_none() && matches!(content, Ok(Content::Measurements(_))) {
-        let content_key = [instance.sop_instance_uid.as_bytes(), &instance.digest].concat();
+        let content_key = content_key(&instance, "");
         let Some(report) = draft.report(content, (subject_key(&kept.first_uid), content_key))? else {
             return Ok(vec![ReleaseFiling::sent(item, Vec::new(), Vec::new())]);
         };

@@ -11,6 +11,8 @@ use std::collections::{HashMap, HashSet};
 
 /// Bytes of a document that mostly say which one it takes the place of.
 const PREDECESSOR_BYTES: usize = 1 << 17;
+/// Why it is not certain which line a document belongs to.
+pub(super) const DOUBTS: [&str; 2] = ["no-predecessor", "several-predecessors"];
 /// Most documents of one line.
 const LINE_MAX: usize = 64;
 
@@ -80,12 +82,12 @@ impl Lines {
         let (first, doubt) = match told[..] {
             [] => {
                 let missing = "it takes the place of a document that is not here, or not readable";
-                (self.first_of(uid), if is_whole { None } else { held("no-predecessor", missing) })
+                (self.first_of(uid), if is_whole { None } else { held(DOUBTS[0], missing) })
             }
             [first] => (first.as_str(), None),
             [first, ..] => {
                 let several = "it takes the place of several documents in the chart, and would be told as one of them";
-                (first.as_str(), held("several-predecessors", several))
+                (first.as_str(), held(DOUBTS[1], several))
             }
         };
         Ok(Some(Line { first_uid: first.to_string(), uids: uids.clone(), doubt }))

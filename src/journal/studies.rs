@@ -12,7 +12,7 @@
 use super::account::{self, Bucket};
 use super::desk::Desk;
 use super::error::JournalError;
-use super::filing::{self, COVERED, RELEASED, SENT};
+use super::filing::{self, COVERED, DISCARDED, RELEASED, SENT};
 use super::instances;
 use super::reader::Reader;
 use super::seal::{Place, Seal};
@@ -338,6 +338,15 @@ impl Reader {
     pub fn was_dispatched(&self, report: ReportId) -> Result<bool, JournalError> {
         let mut statement = self.conn.prepare_cached("SELECT EXISTS (SELECT 1 FROM dispatch WHERE report = ?1)")?;
         Ok(statement.query_row([report], |r| r.get(0))?)
+    }
+
+    /// True when any of a report went out, or is on the way, or a person discarded it.
+    pub fn was_decided(&self, report: ReportId) -> Result<bool, JournalError> {
+        let mut statement = self.conn.prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM dispatch WHERE report = ?1)
+                 OR EXISTS (SELECT 1 FROM hold WHERE report = ?1 AND state IN (?2, ?3))",
+        )?;
+        Ok(statement.query_row((report, SENT, DISCARDED), |r| r.get(0))?)
     }
 
     /// Which results of a report were held and never sent.

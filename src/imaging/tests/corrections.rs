@@ -246,6 +246,29 @@ fn a_person_may_send_a_document_whose_predecessor_never_comes() {
 }
 
 #[test]
+fn i13_what_a_person_sent_or_discarded_of_a_doubtful_document_stays_so() {
+    let bench = Bench::new();
+    bench.store(&[report("2", vec![fraction("57"), mass("12")], Some("1"))]);
+    bench.settle();
+    assert_eq!(bench.held(), ["no-predecessor"; 2]);
+    let holds = bench.reader.holds(10).unwrap();
+    let (sent, gone) = (vec![holds[0].id], vec![holds[1].id]);
+    bench.journal.operate(OperatorAction::Release { holds: sent, note: "seen".to_string() }).unwrap();
+    bench
+        .journal
+        .operate(OperatorAction::Discard { holds: gone, outbox: Vec::new(), reason: "wrong".to_string() })
+        .unwrap();
+    bench.send_released();
+    let sent = said(&bench.numbers("ehr")[0]);
+    assert_eq!(sent.len(), 1);
+    // The study grows: that the name is in the chart by now is no news.
+    bench.store(&[Made::image("9")]);
+    bench.settle();
+    assert!(bench.numbers("ehr").is_empty() && bench.held().is_empty());
+    bench.account();
+}
+
+#[test]
 fn i13_one_that_takes_the_place_of_two_is_not_told_as_one_of_them_unseen() {
     let bench = Bench::new();
     bench.reported(report("1", vec![fraction("58")], None));

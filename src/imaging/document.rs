@@ -26,7 +26,7 @@ use crate::message::dicom::{
     End, HEAD_BYTES_MAX, Head, Limits, Value, Walked, first_coding, measurement_report, tags, walk,
 };
 use serde::{Deserialize, Serialize};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// Structured reports whose numbers are measurements (PS3.4 B.5).
 const MEASUREMENT_REPORTS: [&str; 4] = [
@@ -123,16 +123,45 @@ fn changes<'k>(desk: &Desk, reader: &Reader, known: &'k Known) -> Result<Vec<Cha
             documents.push((member, instance));
         }
     }
+    // Of one that came in two series the newest counts.
+    documents.sort_by_key(|(member, _)| member.entry);
+    let newest: HashMap<String, EntryId> =
+        documents.iter().map(|(member, _)| (member.object.sop_instance_uid.clone(), member.entry)).collect();
+    documents.retain(|(member, _)| newest[&member.object.sop_instance_uid] == member.entry);
     let lines = Lines::read(desk, reader, documents.iter().map(|(_, instance)| instance))?;
-    let mut changes = Vec::new();
+    let mut ends: Vec<(&Member, Instance, Line)> = Vec::new();
     for (member, instance) in documents {
         let was_told = |uid: &str| reader.was_told(&subject_key(uid));
-        let Some(line) = lines.ending_with(&member.object.sop_instance_uid, was_told)? else { continue };
+        if let Some(line) = lines.ending_with(&member.object.sop_instance_uid, was_told)? {
+            ends.push((member, instance, line));
+        }
+    }
+    let mut counts: HashMap<String, usize> = HashMap::new();
+    for (.., line) in &ends {
+        *counts.entry(line.first_uid.clone()).or_default() += 1;
+    }
+    for (.., line) in ends.iter_mut().filter(|(.., line)| counts[&line.first_uid] > 1) {
+        line.fork();
+    }
+    let mut changes = Vec::new();
+    for (member, instance, mut line) in ends {
         let subject_key = subject_key(&line.first_uid);
+        let before = reader.last_told(&subject_key)?;
+        // What was told last is not of this line when it lies in another study, or its file is lost.
+        if let Some(before) = &before
+            && let Some(uid) = told_uid(reader, before)?
+            && !line.uids.contains(&uid)
+        {
+            if before.entry() > member.entry {
+                continue;
+            }
+            if line.doubt.is_none() {
+                line.fork();
+            }
+        }
         // Once it is certain which line it belongs to, it is decided about again.
         let doubt = line.doubt.as_ref().map_or("", |grounds| grounds.reason);
         let content_key = content_key(&instance, doubt);
-        let before = reader.last_told(&subject_key)?;
         if let Some(before) = before.as_ref().filter(|before| !before.is_undone()) {
             // What a person decided in doubt stays decided when the doubt is gone.
             let is_same = |doubt: &&str| before.same_content(&self::content_key(&instance, doubt));
@@ -143,6 +172,14 @@ fn changes<'k>(desk: &Desk, reader: &Reader, known: &'k Known) -> Result<Vec<Cha
         changes.push(Change { member, instance, line, before, subject_key, content_key });
     }
     Ok(changes)
+}
+
+/// Which document was filed last about a line; `None` when that is not kept any more.
+fn told_uid(reader: &Reader, latest: &Latest) -> Result<Option<String>, JournalError> {
+    match reader.instance(latest.entry()) {
+        Err(JournalError::Damaged) => Ok(None),
+        instance => Ok(instance?.map(|instance| instance.sop_instance_uid)),
+    }
 }
 
 /// What EHRs are told of a line of documents, by the one under whose name they know it.

@@ -12,7 +12,9 @@ use std::collections::{HashMap, HashSet};
 /// Bytes of a document that mostly say which one it takes the place of.
 const PREDECESSOR_BYTES: usize = 1 << 17;
 /// Why it is not certain which line a document belongs to.
-pub(super) const DOUBTS: [&str; 2] = ["no-predecessor", "several-predecessors"];
+pub(super) const DOUBTS: [&str; 3] = ["no-predecessor", "several-predecessors", FORK];
+/// Several documents take one place.
+const FORK: &str = "several-successors";
 /// Most documents of one line.
 const LINE_MAX: usize = 64;
 
@@ -30,6 +32,15 @@ pub(super) struct Line {
     pub uids: Vec<String>,
     /// Why that is not certain.
     pub doubt: Option<Grounds>,
+}
+
+impl Line {
+    /// Says that another document takes the same place.
+    pub fn fork(&mut self) {
+        let why = "another document takes the same place: see which of them counts";
+        let more = self.doubt.take().map(|doubt| format!("; {}", doubt.why)).unwrap_or_default();
+        self.doubt = Some(Grounds { reason: FORK, rule: None, why: format!("{why}{more}") });
+    }
 }
 
 impl Lines {
@@ -67,9 +78,10 @@ impl Lines {
         was_told: impl Fn(&str) -> Result<bool, JournalError>,
     ) -> Result<Option<Line>, JournalError> {
         let (uids, is_whole) = self.back_from(uid);
+        let mut replacing = self.predecessors.iter().filter(|(_, named)| named.iter().any(|named| named == uid));
         // Of documents that name each other in a ring, none takes the place of another.
-        let replacing = self.predecessors.iter().filter(|(_, named)| named.iter().any(|named| named == uid));
-        if replacing.into_iter().any(|(by, _)| !uids.contains(by)) {
+        let is_ring = replacing.clone().next().is_some();
+        if replacing.any(|(by, _)| !uids.contains(by)) {
             return Ok(None);
         }
         let mut told = Vec::new();
@@ -79,7 +91,8 @@ impl Lines {
             }
         }
         let held = |reason: &'static str, why: &str| Some(Grounds { reason, rule: None, why: why.to_string() });
-        let (first, doubt) = match told[..] {
+        let (first, mut doubt) = match told[..] {
+            [] if is_ring => (uids.iter().min().map_or(uid, String::as_str), None),
             [] => {
                 let missing = "it takes the place of a document that is not here, or not readable";
                 (self.first_of(uid), if is_whole { None } else { held(DOUBTS[0], missing) })
@@ -90,6 +103,9 @@ impl Lines {
                 (first.as_str(), held(DOUBTS[1], several))
             }
         };
+        if is_ring {
+            doubt = held(FORK, "it and others take the place of each other: see which of them counts");
+        }
         Ok(Some(Line { first_uid: first.to_string(), uids: uids.clone(), doubt }))
     }
 

@@ -271,6 +271,11 @@ impl Latest {
         self.entry == entry && self.held
     }
 
+    /// The entry it was made of.
+    pub fn entry(&self) -> EntryId {
+        self.entry
+    }
+
     /// True when it was made of this very entry, which is interpreted again.
     pub fn is_of(&self, entry: EntryId) -> bool {
         self.entry == entry

@@ -68,6 +68,17 @@ impl Bench {
         self.told(destination).into_iter().filter(|body| !is_study(body)).collect()
     }
 
+    /// The study grows twice by images, and no EHR hears of a document.
+    #[track_caller]
+    fn grows_silently(&self) {
+        for number in 80..82 {
+            self.store(&[Made::image(&(number + self.reader.account().unwrap().received).to_string())]);
+            self.settle();
+            let numbers = self.numbers("ehr");
+            assert!(numbers.is_empty(), "{numbers:?}");
+        }
+    }
+
     /// Stores a report, lets a day go by and gives the one message about it.
     #[track_caller]
     fn reported(&self, made: Made) -> String {
@@ -296,13 +307,82 @@ fn a_predecessor_is_found_however_late_it_is_named() {
 }
 
 #[test]
-fn documents_that_name_themselves_or_each_other_are_told_all_the_same() {
+fn i13_a_document_that_names_itself_is_told_and_of_those_that_name_each_other_the_last_is_held() {
     let bench = Bench::new();
     is(&said(&bench.reported(report("1", vec![fraction("58")], Some("1")))), &[("58", "F")]);
     let bench = Bench::new();
     bench.store(&[report("1", vec![fraction("58")], Some("2")), report("2", vec![fraction("57")], Some("1"))]);
     bench.settle();
-    assert!(!bench.numbers("ehr").is_empty());
+    assert_eq!((bench.held(), bench.numbers("ehr").len()), (vec!["several-successors".to_string()], 0));
+    bench.release();
+    is(&said(&bench.numbers("ehr")[0]), &[("57", "F")]);
+    bench.grows_silently();
+    bench.account();
+}
+
+#[test]
+fn i13_of_two_documents_that_take_one_place_the_last_is_held_and_none_is_told_unseen() {
+    let bench = Bench::new();
+    bench.reported(report("1", vec![fraction("58")], None));
+    bench.store(&[report("2", vec![fraction("57")], Some("1")), report("3", vec![fraction("56")], Some("1"))]);
+    bench.settle();
+    assert_eq!((bench.held(), bench.numbers("ehr").len()), (vec!["several-successors".to_string()], 0));
+    bench.grows_silently();
+    bench.release();
+    is(&said(&bench.numbers("ehr")[0]), &[("56", "C")]);
+    bench.grows_silently();
+    bench.account();
+}
+
+#[test]
+fn i13_a_document_that_takes_a_place_already_taken_is_held() {
+    let bench = Bench::new();
+    bench.reported(report("1", vec![fraction("58")], None));
+    is(&said(&bench.reported(report("2", vec![fraction("57")], Some("1")))), &[("57", "C")]);
+    bench.store(&[report("3", vec![fraction("56")], Some("1"))]);
+    bench.settle();
+    assert_eq!((bench.held(), bench.numbers("ehr").len()), (vec!["several-successors".to_string()], 0));
+    bench.grows_silently();
+    bench.account();
+}
+
+#[test]
+fn i13_an_older_document_is_not_told_over_a_newer_one_whose_file_is_lost() {
+    let bench = Bench::new();
+    let files = || -> Vec<_> {
+        let stored = std::fs::read_dir(bench.journal.spool().folder()).unwrap();
+        stored.map(|file| file.unwrap().path()).filter(|path| path.is_file()).collect()
+    };
+    bench.reported(report("1", vec![fraction("58")], None));
+    let before = files();
+    bench.reported(report("2", vec![fraction("57")], Some("1")));
+    for lost in files().iter().filter(|path| !before.contains(path)) {
+        std::fs::remove_file(lost).unwrap();
+    }
+    bench.grows_silently();
+    bench.account();
+}
+
+#[test]
+fn i13_an_older_document_is_not_told_over_a_newer_one_of_another_study() {
+    let bench = Bench::new();
+    bench.reported(report("1", vec![fraction("58")], None));
+    let elsewhere = |made: Made| {
+        made.with(tags::STUDY_INSTANCE_UID, VR::UI, "1.2.3.4").with(tags::SERIES_INSTANCE_UID, VR::UI, "1.2.3.4.9")
+    };
+    is(&said(&bench.reported(elsewhere(report("2", vec![fraction("57")], Some("1"))))), &[("57", "C")]);
+    bench.grows_silently();
+    assert!(bench.held().is_empty());
+    bench.account();
+}
+
+#[test]
+fn i13_of_one_document_in_two_series_the_newest_is_told() {
+    let bench = Bench::new();
+    bench.reported(report("1", vec![fraction("58")], None));
+    let again = report("1", vec![fraction("57")], None).with(tags::SERIES_INSTANCE_UID, VR::UI, "1.2.3.9");
+    is(&said(&bench.reported(again)), &[("57", "C")]);
+    bench.grows_silently();
     bench.account();
 }
 

@@ -85,7 +85,7 @@ pub struct Patient {
     /// Identifier used for the EHR (PID-3, or P.3 / P.4 as the driver says).
     #[serde(skip_serializing_if = "Phi::is_empty")]
     pub id: Phi,
-    /// Who assigned the identifier (PID-3 CX.4).
+    /// Who assigned the identifier (PID-3 CX.4): a name, or `name^universal id^type`, such as `^http://hospital.example^URI`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub id_authority: String,
     /// Family name.
@@ -112,9 +112,18 @@ impl Patient {
     }
 
     /// True when both have the same identifier of the same authority. The same number of two authorities is two people;
-    /// where one side names no authority, the number alone decides.
+    /// where one side names no authority, the number alone decides. So it does where one side names it by a name and the
+    /// other by a universal id: a modality has its own word for who a FHIR server names by a URI.
     pub fn shares_id_with(&self, other: &Patient) -> bool {
-        self.id == other.id && self.may_share_authority_with(other)
+        let (name, universal) = hierarchic(&self.id_authority);
+        let (other_name, other_universal) = hierarchic(&other.id_authority);
+        let is_one =
+            match (universal.is_empty() || other_universal.is_empty(), name.is_empty() || other_name.is_empty()) {
+                (false, _) => universal == other_universal,
+                (true, false) => name == other_name,
+                (true, true) => true,
+            };
+        self.id == other.id && is_one
     }
 
     /// True when these are one person, each with every other: with orders of two people on one id nobody can tell whose
@@ -131,11 +140,18 @@ impl Patient {
         })
     }
 
-    /// True when the authorities of both identifiers may be one.
+    /// True when the authorities of both identifiers may be one, as far as who orders names them: one that is named in
+    /// another way is another.
     pub fn may_share_authority_with(&self, other: &Patient) -> bool {
         let (ours, theirs) = (&self.id_authority, &other.id_authority);
         ours.is_empty() || theirs.is_empty() || ours == theirs
     }
+}
+
+/// The name of an authority, and its universal id with its type (HL7v2 data type HD).
+fn hierarchic(authority: &str) -> (&str, &str) {
+    let (name, universal) = authority.split_once('^').unwrap_or((authority, ""));
+    (name, universal.trim_matches('^'))
 }
 
 /// The specimen.

@@ -174,17 +174,15 @@ impl Paper<'_> {
             "" => self.parcel.target.patient_authority.as_str(),
             own => own,
         };
-        let listed = self.profile().systems.iter().find(|s| s.authority == authority && !authority.is_empty());
-        let system = match listed {
-            Some(listed) => some(&listed.system),
-            None if authority.is_empty() || patient.id_authority.is_empty() => some(&self.profile().patient_system),
-            None => None,
-        };
+        let own = &self.profile().patient_system;
+        let system =
+            self.authority_system(authority, own).or_else(|| some(own).filter(|_| patient.id_authority.is_empty()));
         if let (Some(system), PatientReference::Conditional, true) = (&system, self.profile().patient, self.whole) {
             let token = percent_encoded(&format!("{system}|{id}"));
             return Some(Reference { reference: Some(format!("Patient?identifier={token}")), ..Reference::default() });
         }
-        let assigner = some(authority).map(|display| Reference { display: Some(display), ..Reference::default() });
+        let name = authority.split('^').next().unwrap_or_default();
+        let assigner = some(name).map(|display| Reference { display: Some(display), ..Reference::default() });
         let identifier =
             Identifier { kind: identifier_type("MR"), system, value: id, assigner: assigner.map(Box::new) };
         Some(Reference { kind: Some("Patient"), identifier: Some(identifier), ..Reference::default() })
@@ -205,12 +203,17 @@ impl Paper<'_> {
 
     /// The identifier system of an order number: as the site names the one who gave it, else what EI.3 and EI.4 say.
     fn order_system(&self, namespace: &str) -> Option<String> {
-        let mut parts = namespace.split('^');
+        self.authority_system(namespace, &self.profile().order_system)
+    }
+
+    /// The system of an authority: as listed by its name, else its universal id; `unnamed` where nobody is named.
+    fn authority_system(&self, authority: &str, unnamed: &str) -> Option<String> {
+        let mut parts = authority.split('^');
         let [name, universal_id, kind] = std::array::from_fn(|_| parts.next().unwrap_or_default());
         let listed = self.profile().systems.iter().find(|s| s.authority == name && !name.is_empty());
         match (listed, universal_id, kind) {
             (Some(listed), ..) => some(&listed.system),
-            (None, "", _) if name.is_empty() => some(&self.profile().order_system),
+            (None, "", _) if name.is_empty() => some(unnamed),
             (None, "", _) => None,
             (None, oid, "ISO") => Some(format!("urn:oid:{oid}")),
             (None, uuid, "UUID" | "GUID") => Some(format!("urn:uuid:{}", uuid.to_ascii_lowercase())),

@@ -91,12 +91,19 @@ fn pid(parcel: &Parcel) -> Segment {
         own => own,
     };
     let named = !(patient.family.is_empty() && patient.given.is_empty());
-    let pid = Segment::new("PID").text(1, "1").components(3, &[patient.id.expose(), "", "", authority, "MR"]);
+    let pid = Segment::new("PID").text(1, "1").written(3, record_number(patient.id.expose(), authority));
     let pid = match named {
         true => pid.components(5, &[patient.family.expose(), patient.given.expose()]),
         false => pid.components(5, &NAME_UNKNOWN),
     };
     pid.text(7, patient.birth_date.expose()).text(8, &patient.sex)
+}
+
+/// A medical record number as CX, with its authority as HD.
+fn record_number(id: &str, authority: &str) -> String {
+    let authority: Vec<&str> = authority.split('^').collect();
+    let [none, kind] = [String::new(), "MR".to_owned()];
+    escape::joined(&[escape::text(id), none.clone(), none, escape::subcomponents(&authority), kind], '^')
 }
 
 fn obr(parcel: &Parcel, version: Hl7Version, placer: String, filler: String) -> Segment {

@@ -365,7 +365,7 @@ fn patient(patient: &OrderedPatient, named: bool) -> Segment {
     let pid = Segment::new("PID").text(1, "1");
     let pid = match person.id.is_empty() {
         true => pid,
-        false => pid.components(3, &[person.id.expose(), "", "", &person.id_authority, "MR"]),
+        false => pid.written(3, super::record_number(person.id.expose(), &person.id_authority)),
     };
     let pid = match named && !(person.family.is_empty() && person.given.is_empty()) {
         true => pid.components(5, &[person.family.expose(), person.given.expose()]),

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | placer, filler, accession number | identifier of type PLAC, FILL, ACSN; an identifier without a type is the placer's |
 //! | study instance UID | identifier of system `urn:dicom:uid` |
-//! | patient | subject: contained, in the Bundle, or by its identifier |
+//! | patient | subject: contained, in the Bundle, or by its identifier; of type MR before others, none of use `old`; its authority is the system, else the name of the assigner |
 //! | requested procedure | code; priority |
 //! | modality | orderDetail or category of the DICOM code system |
 //! | start, room | occurrenceDateTime or occurrencePeriod.start, on the clock of the site; locationReference.display, locationCode.text |
@@ -186,14 +186,18 @@ impl Request<'_> {
         let patient = contained.or_else(in_bundle).unwrap_or(&Value::Null);
         let mut identifiers: Vec<&Value> = list(patient, "identifier").collect();
         identifiers.extend(Some(&subject["identifier"]).filter(|i| i.is_object()));
-        identifiers.retain(|i| !text(i, "value").is_empty());
+        // What was the patient's once may be somebody else's now.
+        identifiers.retain(|i| !text(i, "value").is_empty() && text(i, "use") != "old");
         identifiers.sort_by_key(|i| type_of(i) != "MR");
         let first = identifiers.first().ok_or(RequestFault::NoPatient)?;
         let name = list(patient, "name").find(|n| text(n, "use") != "old").unwrap_or(&Value::Null);
         let given = list(name, "given").next().and_then(Value::as_str).unwrap_or_default();
         let patient = Patient {
             id: Phi::new(text(first, "value")),
-            id_authority: text(&first["assigner"], "display").to_string(),
+            id_authority: match authority(first) {
+                unnamed if unnamed.is_empty() => text(&first["assigner"], "display").to_string(),
+                named => named,
+            },
             family: Phi::new(text(name, "family")),
             given: Phi::new(given),
             birth_date: Phi::new(text(patient, "birthDate").replace('-', "")),
@@ -251,11 +255,15 @@ fn codings(concept: &Value) -> Vec<Coding> {
 }
 
 fn number(identifier: &Value) -> OrderNumber {
-    // A universal id (EI.3) of type URI: two systems may give the same number.
-    let system = text(identifier, "system");
-    let namespace =
-        if system.is_empty() { String::new() } else { format!("^{}^URI", system.replace(['^', '\u{1f}'], "")) };
-    OrderNumber { id: Phi::new(text(identifier, "value")), namespace }
+    OrderNumber { id: Phi::new(text(identifier, "value")), namespace: authority(identifier) }
+}
+
+/// Who gave an identifier, by a universal id (HD.2) of type URI: two systems may give the same one. Empty without a system.
+fn authority(identifier: &Value) -> String {
+    match text(identifier, "system") {
+        "" => String::new(),
+        system => format!("^{}^URI", system.replace(['^', '\u{1f}'], "")),
+    }
 }
 
 fn type_of(identifier: &Value) -> &str {
@@ -329,6 +337,40 @@ mod tests {
         };
         assert_eq!(of("http://x").namespace, "^http://x^URI");
         assert_ne!(of("http://x"), of("http://y"));
+    }
+
+    #[test]
+    fn i13_the_same_patient_number_of_two_systems_is_two_people() {
+        let of = |system: &str| {
+            let json = BUNDLE.replace("\"value\":\"4711\"", &format!("\"system\":\"{system}\",\"value\":\"4711\""));
+            let Ok(OrderChange::New(order)) = only(&json) else { panic!("an order") };
+            order.patient.patient
+        };
+        let (north, south) = (of("http://north"), of("http://south"));
+        assert_eq!(north.id_authority, "^http://north^URI");
+        assert!(!north.may_share_authority_with(&south) && !north.shares_id_with(&south));
+        // An HL7 interface that gives the same number may be another hospital's: it says nothing of this patient here.
+        let named = |id_authority: &str| Patient { id_authority: id_authority.into(), ..north.clone() };
+        assert!(!north.may_share_authority_with(&named("SOUTH")));
+        // A modality that has the study of this very order has its own word for the hospital, or what it was told.
+        for same in ["", "NORTH", "^http://north^URI", "NORTH^http://north^URI"] {
+            assert!(north.shares_id_with(&named(same)), "{same}");
+        }
+        for other in ["^http://south^URI", "NORTH^http://south^URI"] {
+            assert!(!north.shares_id_with(&named(other)), "{other}");
+        }
+        assert!(named("NORTH").shares_id_with(&named("NORTH^1.2.3^ISO")));
+        assert!(!named("NORTH").shares_id_with(&named("SOUTH^1.2.3^ISO")));
+    }
+
+    #[test]
+    fn an_identifier_that_is_old_is_nobodys() {
+        let old = BUNDLE.replace("\"value\":\"4711\"", "\"use\":\"old\",\"value\":\"4711\"");
+        let Ok(OrderChange::New(order)) = only(&old) else { panic!("an order") };
+        assert_eq!(order.patient.patient.id.expose(), "SS-9");
+        assert!(order.patient.other_ids.is_empty());
+        let all = old.replace("\"value\":\"SS-9\"", "\"use\":\"old\",\"value\":\"SS-9\"");
+        assert_eq!(only(&all).unwrap_err(), RequestFault::NoPatient);
     }
 
     #[test]

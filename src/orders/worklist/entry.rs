@@ -30,6 +30,8 @@ impl Scheduled<'_> {
         let Scheduled { order, imaging, procedure, .. } = *self;
         let patient = &order.patient.patient;
         let mut entry = DataSet::new(CharacterSets::utf8());
+        let mut authority = patient.id_authority.split('^');
+        let [issuer, universal, kind] = std::array::from_fn(|_| authority.next().unwrap_or_default());
         let others: Vec<&str> = order.patient.other_ids.iter().map(|id| id.expose()).collect();
         let comments = order.comments.join("\n");
         for (tag, vr, text) in [
@@ -37,7 +39,7 @@ impl Scheduled<'_> {
             (tags::REFERRING_PHYSICIAN_NAME, VR::PN, imaging.referring_physician.expose()),
             (tags::PATIENT_NAME, VR::PN, &self.patient_name()),
             (tags::PATIENT_ID, VR::LO, patient.id.expose()),
-            (tags::ISSUER_OF_PATIENT_ID, VR::LO, &patient.id_authority),
+            (tags::ISSUER_OF_PATIENT_ID, VR::LO, issuer),
             (tags::PATIENT_BIRTH_DATE, VR::DA, patient.birth_date.expose()),
             (tags::PATIENT_SEX, VR::CS, sex(patient)),
             (OTHER_PATIENT_IDS, VR::LO, &others.join("\\")),
@@ -68,6 +70,12 @@ impl Scheduled<'_> {
             (tags::FILLER_ORDER_NUMBER_IMAGING_SERVICE_REQUEST, VR::LO, order.filler_order_number.id.expose()),
         ] {
             entry.put_text(tag, vr, text);
+        }
+        if !universal.is_empty() {
+            let mut qualifiers = item();
+            qualifiers.put_text(tags::UNIVERSAL_ENTITY_ID, VR::UT, universal);
+            qualifiers.put_text(tags::UNIVERSAL_ENTITY_ID_TYPE, VR::CS, kind);
+            entry.put_items(tags::ISSUER_OF_PATIENT_ID_QUALIFIERS_SEQUENCE, vec![qualifiers]);
         }
         for unknown in [tags::REFERENCED_STUDY_SEQUENCE, tags::REFERENCED_PATIENT_SEQUENCE] {
             entry.put_items(unknown, Vec::new());

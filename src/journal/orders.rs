@@ -34,7 +34,7 @@ use super::types::WorkOrderId;
 use crate::clinical::{OrderNumber, OrderStatus, OrderedPatient, Phi, WorkOrder};
 use serde::{Deserialize, Serialize};
 
-/// Most orders one look-up hands out: a specimen with more is not matched by guesswork.
+/// Most orders one look-up hands out, the newest: a specimen with more is not matched by guesswork.
 pub const ORDERS_FOUND_MAX: usize = 200;
 
 /// One change an EHR message asks for.

@@ -52,7 +52,7 @@ impl By {
 }
 
 impl Reader {
-    /// Every order on a specimen that is still kept, whatever its status, oldest first. At most [`ORDERS_FOUND_MAX`].
+    /// Every order on a specimen that is still kept, whatever its status, oldest first. The last [`ORDERS_FOUND_MAX`].
     pub fn work_orders_on(&self, specimen: &Phi) -> Result<Vec<StoredOrder>, JournalError> {
         by(&self.conn, &self.seal, By::Specimen, specimen)
     }
@@ -64,7 +64,7 @@ impl Reader {
         Ok(found)
     }
 
-    /// Orders under a placer or filler order number, whatever their status, oldest first. At most [`ORDERS_FOUND_MAX`].
+    /// Orders under a placer or filler order number, whatever their status, oldest first. The last [`ORDERS_FOUND_MAX`].
     pub fn work_orders_numbered(&self, number: &Phi) -> Result<Vec<StoredOrder>, JournalError> {
         by(&self.conn, &self.seal, By::Number, number)
     }
@@ -232,7 +232,7 @@ pub(super) fn by(conn: &Connection, seal: &Seal, by: By, id: &Phi) -> Result<Vec
     }
     let sql = format!(
         "SELECT {COLUMNS} FROM work_order_lookup l JOIN work_order w ON w.id = l.work_order
-         WHERE l.hash = ?1 ORDER BY w.id LIMIT ?2"
+         WHERE l.hash = ?1 ORDER BY w.id DESC LIMIT ?2"
     );
     let mut statement = conn.prepare_cached(&sql)?;
     let mut rows = statement.query((by.hash(seal, id), ORDERS_FOUND_MAX as i64))?;
@@ -240,6 +240,8 @@ pub(super) fn by(conn: &Connection, seal: &Seal, by: By, id: &Phi) -> Result<Vec
     while let Some(row) = rows.next()? {
         found.extend(open(conn, seal, row)?.filter(|stored| by.fits(&stored.order, id)));
     }
+    // Of more than are looked at, the newest are those that may be open.
+    found.reverse();
     Ok(found)
 }
 

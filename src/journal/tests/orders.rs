@@ -237,6 +237,18 @@ fn i13_the_same_number_of_two_authorities_is_two_people() {
 }
 
 #[test]
+fn an_order_that_changed_ever_so_often_is_one_order_and_can_be_taken_back() {
+    let mut bench = Bench::new();
+    bench.order("1", vec![new("A1", "S1", "P1")]);
+    let change = || OrderChange::Change(Box::new(order("A1", "S1", "P1", &["GLU"])));
+    bench.order("2", (0..ORDERS_FOUND_MAX + 5).map(|_| change()).collect());
+    let open = |bench: &Bench| bench.journal.reader().unwrap().work_orders(true, 999).unwrap().len();
+    assert_eq!(open(&bench), 1);
+    let outcomes = bench.order("3", vec![take_back("A1", OrderStatus::Cancelled)]).outcomes;
+    assert_eq!((outcomes, open(&bench)), (vec![OrderOutcome::Accepted], 0));
+}
+
+#[test]
 fn a_ring_of_merges_ends() {
     let mut bench = Bench::new();
     let merge =

@@ -78,13 +78,21 @@ pub(super) fn merge(
     Ok(())
 }
 
-/// Keeps what is known under this id, and under those it was merged into, until then.
+/// Keeps what is known under this id, and under those it was merged into, until an appointment is over.
 pub(super) fn keep_until(desk: &Desk<'_>, id: &Phi, booked_ms: i64) -> Result<(), JournalError> {
+    each_name(desk, id, "UPDATE patient SET booked_ms = max(coalesce(booked_ms, 0), ?2) WHERE hash = ?1", booked_ms)
+}
+
+/// Keeps the same as long as an order for this id, which changes now.
+pub(super) fn keep_from_now(desk: &Desk<'_>, id: &Phi) -> Result<(), JournalError> {
+    each_name(desk, id, "UPDATE patient SET changed_ms = ?2 WHERE hash = ?1", desk.now_ms)
+}
+
+/// Does this to what is kept under the id and under those it was merged into.
+fn each_name(desk: &Desk<'_>, id: &Phi, sql: &str, ms: i64) -> Result<(), JournalError> {
     let mut id = id.clone();
     for _ in 0..MERGES_MAX {
-        desk.conn
-            .prepare_cached("UPDATE patient SET booked_ms = max(coalesce(booked_ms, 0), ?2) WHERE hash = ?1")?
-            .execute((hash(desk.seal, &id), booked_ms))?;
+        desk.conn.prepare_cached(sql)?.execute((hash(desk.seal, &id), ms))?;
         match look(desk.conn, desk.seal, &id)? {
             Some(Known::Gone { into }) => id = into,
             Some(Known::Patient(_)) | None => break,

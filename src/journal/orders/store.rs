@@ -67,7 +67,12 @@ pub(in super::super) fn answer(
         )?
         .execute((order, number(status), desk.now_ms, number(OrderStatus::Done)))?;
     desk.memory.order_changed(order);
-    Ok(())
+    match find::by_id(desk.conn, desk.seal, order) {
+        Ok(stored) => patients::keep_from_now(desk, &stored.ordered_for),
+        // It went meanwhile, or nobody can be told of it.
+        Err(JournalError::NotFound(_) | JournalError::Damaged) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Notes what a link did about an order.
@@ -240,6 +245,7 @@ fn insert(
     }
     filing::index(desk, Lookup::Patient, order.patient.patient.id.expose().as_bytes(), entry)?;
     patients::learn(desk, entry, &order.patient)?;
+    patients::keep_from_now(desk, &order.patient.patient.id)?;
     for link in links {
         desk.conn
             .prepare_cached("INSERT INTO work_order_link(work_order, link, state) VALUES (?1, ?2, ?3)")?
@@ -291,6 +297,7 @@ fn hold(desk: &mut Desk<'_>, orders: &[StoredOrder]) -> Result<OrderOutcome, Jou
         desk.conn
             .prepare_cached("UPDATE work_order SET on_hold = 1, changed_ms = ?2 WHERE id = ?1")?
             .execute((order.id, desk.now_ms))?;
+        patients::keep_from_now(desk, &order.ordered_for)?;
         desk.memory.order_changed(order.id);
     }
     Ok(outcome_for_open(orders))
@@ -333,6 +340,7 @@ fn take_back(desk: &mut Desk<'_>, stored: &StoredOrder, becomes: OrderStatus) ->
         number(becomes),
         desk.now_ms,
     ))?;
+    patients::keep_from_now(desk, &stored.ordered_for)?;
     desk.memory.order_changed(stored.id);
     let links: Vec<String> = desk
         .conn

@@ -1,7 +1,8 @@
 //! Orders, patients, performed steps and answered commitments go when nothing can need them any more.
 //!
 //! An open order counts from its appointment where that is later than its last change. It is sealed, so the order is
-//! opened for it once, when it would go otherwise; its patient, as the EHR described them since, stays with it.
+//! opened for it once, when it would go otherwise; its patient, as the EHR described them since, stays with it: whatever
+//! changes an order keeps them from then on.
 
 use super::super::desk::Desk;
 use super::super::error::JournalError;

@@ -394,6 +394,34 @@ fn a_booking_stays_until_its_appointment_is_as_old_as_orders_may_be_and_its_pati
 }
 
 #[test]
+fn whatever_changes_an_order_keeps_what_is_known_of_its_patient_as_long_as_it() {
+    let mut bench = Bench::new();
+    let imaging = |number: &str, of: &str| {
+        let procedures = vec![RequestedProcedure { steps: vec![ScheduledStep::default()], ..Default::default() }];
+        let imaging = Some(ImagingOrder { procedures, ..ImagingOrder::default() });
+        Box::new(WorkOrder { imaging, ..order(number, "", of, &["ECHO"]) })
+    };
+    let orders = [("HELD", "P1"), ("TOLD", "P2"), ("CHANGED", "P3"), ("BACK", "P4")];
+    bench.order("1", orders.map(|(number, of)| OrderChange::New(imaging(number, of))).into());
+    let into =
+        |gone: &str| OrderChange::Merge { gone: Phi::new(gone), surviving: Box::new(patient(&format!("{gone}+"))) };
+    bench.order("2", orders.map(|(_, of)| into(of)).into());
+    bench
+        .sabotage()
+        .execute("UPDATE patient SET changed_ms = (SELECT min(changed_ms) - 9 FROM work_order)", [])
+        .unwrap();
+    let kept = |bench: &Bench| -> i64 {
+        let sql = "SELECT count(*) FROM patient WHERE changed_ms >= (SELECT min(changed_ms) FROM work_order)";
+        bench.sabotage().query_row(sql, [], |r| r.get(0)).unwrap()
+    };
+    assert_eq!(kept(&bench), 0);
+    bench.order("3", vec![OrderChange::Hold { number: OrderNumber::new("HELD") }]);
+    bench.mark(bench.id_of("TOLD"), LINK, LinkMark::Sent);
+    bench.order("4", vec![OrderChange::Change(imaging("CHANGED", "P3")), take_back("BACK", OrderStatus::Cancelled)]);
+    assert_eq!(kept(&bench), 8, "each of four, and what their ids were merged into");
+}
+
+#[test]
 fn a_person_takes_an_order_back() {
     let mut bench = Bench::new();
     bench.order("1", vec![new("A1", "S1", "P1")]);

@@ -448,7 +448,7 @@ impl Desk {
             return too_large();
         }
         if end != End::Whole {
-            return held("unreadable", "the document is cut short or nested too deeply".to_string());
+            return held("unreadable", "the document is cut short, nested too deeply or out of order".to_string());
         }
         if instance.sop_class_uid == PDF {
             return match pdf(walked, instance) {

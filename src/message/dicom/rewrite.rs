@@ -233,7 +233,7 @@ pub fn rewrite(
     let pixels_end_at = match walked.end {
         End::Whole => resume_at,
         End::PixelData => pixels_end(&mut original, walked.layout, resume_at).map_err(unreadable)?,
-        End::Cut | End::Depth => return Err(NotRewritable::Unreadable),
+        End::Cut | End::Depth | End::Disorder => return Err(NotRewritable::Unreadable),
         End::Limit => return Err(NotRewritable::TooLong),
         End::Unread(kind) => return Err(NotRewritable::Unread(kind)),
     };

@@ -184,6 +184,6 @@ fn i10_elements_out_of_order_are_read_up_to_a_limit() {
     let element = |number: u16| [&[0x09, 0x00][..], &number.to_le_bytes(), b"LO", &[0, 0]].concat();
     let backwards: Vec<u8> = (0..5000).rev().flat_map(element).collect();
     let head = read_head(backwards.as_slice(), "1.2.840.10008.1.2.1");
-    assert_eq!(head.end, End::Limit);
+    assert_eq!(head.end, End::Disorder);
     assert!((2..1000).contains(&head.data_set.elements().len()), "{}", head.data_set.elements().len());
 }

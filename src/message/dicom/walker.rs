@@ -51,6 +51,8 @@ pub enum End {
     Limit,
     /// Nested deeper than is read.
     Depth,
+    /// With more elements out of the order of their tags than are sorted.
+    Disorder,
     /// The reader failed there; what it would have given is not known.
     Unread(ErrorKind),
 }
@@ -378,7 +380,7 @@ impl<R: Read> Walker<R> {
         self.disorder += usize::from(!is_in_order);
         if self.disorder > DISORDER_MAX {
             // Each is looked for among all before it.
-            return self.stop(End::Limit);
+            return self.stop(End::Disorder);
         }
         match is_in_order {
             true => set.elements.push(element),
@@ -580,7 +582,12 @@ impl<R: Read> Walker<R> {
             false => Value::PassedOver(bytes.len() as u64),
         };
         loop {
-            if !self.has(self.at + 8) || self.at >= within.end {
+            if self.at.saturating_add(8) > within.end {
+                self.note(ITEM, "fragments are longer than what holds them");
+                self.stop(End::Cut);
+                return None;
+            }
+            if !self.has(self.at.saturating_add(8)) {
                 self.run_dry(false);
                 return None;
             }

@@ -262,6 +262,18 @@ fn nothing_goes_out_half_changed() {
         set.put_text(tag, vr, text);
         set.write(Layout::ExplicitLittle)
     };
+    // What cannot be read is one thing, more than is read another.
+    let backwards = (0..600).rev().flat_map(|n| element(Tag(0x0009, n), VR::LO, b"")).collect();
+    let fragments = [0x88, 0, 0, 2, b'O', b'B', 0, 0, 255, 255, 255, 255, 0xfe, 0xff, 0, 0xe0, 100, 0, 0, 0];
+    let overrun =
+        element(tags::ICON_IMAGE_SEQUENCE, VR::SQ, &[&[0xfe, 0xff, 0, 0xe0, 20, 0, 0, 0], &fragments[..]].concat());
+    for odd in [backwards, [overrun, vec![0; 400]].concat()] {
+        let bytes = [with(tags::MODALITY, VR::CS, "US"), odd].concat();
+        assert_eq!(refused(&bytes, explicit, &basic), NotRewritable::Unreadable);
+    }
+    let private = [9, 11, 13, 15].into_iter().flat_map(|group| (1..u16::MAX).map(move |n| Tag(group, n)));
+    let more: Vec<u8> = private.take(ELEMENTS_MAX + 1).flat_map(|tag| element(tag, VR::LO, b"")).collect();
+    assert_eq!(refused(&more, explicit, &basic), NotRewritable::TooLong);
     let pixels_cut = &whole[..whole.len() - 1];
     assert_eq!(refused(pixels_cut, explicit, &basic), NotRewritable::Unreadable);
     assert_eq!(refused(&with(tags::BURNED_IN_ANNOTATION, VR::CS, "YES"), explicit, &basic), NotRewritable::BurnedIn);

@@ -258,6 +258,10 @@ pub fn rewrite(
         let mut came = Vec::new();
         original.seek(SeekFrom::Start(begins_at)).map_err(unreadable)?;
         original.by_ref().take(resume_at - begins_at).read_to_end(&mut came).map_err(unreadable)?;
+        // It had more a moment ago.
+        if came.len() as u64 != resume_at - begins_at {
+            return Err(NotRewritable::Unreadable);
+        }
         let elements_at =
             walked.elements_at.iter().map(|(tag, at)| (*tag, at.start - walked.begins_at..at.end - walked.begins_at));
         (spliced(&came, elements_at, &set, changed, walked.layout), end_at)

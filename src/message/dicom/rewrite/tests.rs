@@ -326,6 +326,41 @@ fn what_the_disk_does_not_give_is_not_taken_for_cut() {
     }
 }
 
+/// A file that gets shorter once its last byte was looked for.
+struct Shrinking(Cursor<Vec<u8>>, usize);
+
+impl Read for Shrinking {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        self.0.read(to)
+    }
+}
+
+impl Seek for Shrinking {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let at = self.0.seek(to)?;
+        if to == SeekFrom::End(0) {
+            self.1 = self.1.saturating_sub(1);
+            if self.1 == 0 {
+                self.0.get_mut().truncate(100);
+            }
+        }
+        Ok(at)
+    }
+}
+
+#[test]
+fn what_is_read_a_second_time_must_be_there_as_it_was_at_first() {
+    let rule = Rule { tag: "0008,0080".into(), remove: true, ..Rule::default() };
+    let coerce = Changes { deidentify: None, coerce: vec![rule] };
+    let bytes = original(Layout::ExplicitLittle);
+    // The end is looked for behind the pixels, for what stands there, and for what goes as it is.
+    for (looks, said) in [(1, false), (2, false), (3, false), (4, true)] {
+        let file = Shrinking(Cursor::new(bytes.clone()), looks);
+        let rewritten = rewrite(file, US, "1.2.840.10008.1.2.1", &coerce, b"").map(drop);
+        assert_eq!(rewritten, if said { Ok(()) } else { Err(NotRewritable::Unreadable) }, "{looks}");
+    }
+}
+
 #[test]
 fn rules_that_cannot_be_meant_are_said_before_they_run() {
     let fault = |rule: Rule| Changes { deidentify: None, coerce: vec![rule] }.fault();

@@ -116,7 +116,8 @@ impl Images {
     /// Finds what an outbox body refers to and makes it ready to be sent.
     ///
     /// # Errors
-    /// The outcome of the attempt: a person has to look.
+    /// The outcome of the attempt. What is gone, damaged or cannot be changed is for a person; what the disk did not give
+    /// is tried again.
     pub(super) async fn find(&self, body: &[u8]) -> Result<Stored, Outcome> {
         let (mut stored, original) = self.0.open(body)?;
         if !self.are_changed() {
@@ -135,7 +136,7 @@ impl Images {
                 Changed::Longer(unchanged) => stored = unchanged,
             }
         }
-        Err(refused(NotRewritable::TooLong))
+        Err(not_changed(NotRewritable::TooLong))
     }
 }
 
@@ -170,7 +171,7 @@ impl Shelf {
         let (class, syntax) = (&stored.header.sop_class_uid, &stored.header.transfer_syntax_uid);
         let rewritten = match rewrite(original, class, syntax, &self.changes, &self.pseudonym_key, bytes_max) {
             Err(NotRewritable::TooLong) if bytes_max < DOCUMENT_BYTES_MAX => return Ok(Changed::Longer(stored)),
-            rewritten => rewritten.map_err(refused)?,
+            rewritten => rewritten.map_err(not_changed)?,
         };
         let Stored { header, file, conflict } = stored;
         let mut made = FileMeta {
@@ -190,11 +191,12 @@ impl Shelf {
     }
 }
 
-/// The outcome for an image that cannot be changed.
-fn refused(why: NotRewritable) -> Outcome {
+/// The outcome for an image that was not changed.
+fn not_changed(why: NotRewritable) -> Outcome {
+    let reason = format!("{}: {why}", why.reason());
     match why {
-        NotRewritable::Unread(kind) => ObjectFault::Unread(kind).into(),
-        _ => Outcome::Refused { reason: format!("{}: {why}", why.reason()) },
+        NotRewritable::Unread(_) => Outcome::unclear(reason),
+        _ => Outcome::Refused { reason },
     }
 }
 
@@ -282,6 +284,21 @@ mod tests {
         );
         assert!(ours.find(&large).await.is_ok());
         assert_eq!(held(), 0);
+    }
+
+    #[test]
+    fn what_the_disk_does_not_give_is_tried_again_and_says_why() {
+        match not_changed(NotRewritable::Unread(std::io::ErrorKind::PermissionDenied)) {
+            Outcome::Retry { reason, .. } => {
+                assert_eq!(reason, "rewrite-unread: the stored image cannot be read: permission denied");
+            }
+            other => panic!("{other:?}"),
+        }
+        let parked = not_changed(NotRewritable::Deflated);
+        assert!(
+            matches!(&parked, Outcome::Refused { reason } if reason.starts_with("rewrite-deflated: ")),
+            "{parked:?}"
+        );
     }
 
     #[test]

@@ -105,11 +105,9 @@ pub struct Rewritten {
     pub end_at: u64,
     /// The SOP Instance UID it now has.
     pub sop_instance_uid: String,
-    /// The Study Instance UID it now has.
-    pub study_instance_uid: String,
 }
 
-/// Why a data set cannot be changed; the instance is parked.
+/// Why a data set is not changed. The instance is parked, except for [`NotRewritable::Unread`], which may pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotRewritable {
     /// A deflated data set would have to be inflated whole.
@@ -123,8 +121,8 @@ pub enum NotRewritable {
     /// More before the pixel data than is read.
     #[error("it has more before its pixel data than is read of one object (32 MB, 200,000 elements)")]
     TooLong,
-    /// The disk did not give it, which may pass.
-    #[error("the data set cannot be read: {0}")]
+    /// The disk did not give it.
+    #[error("the stored image cannot be read: {0}")]
     Unread(io::ErrorKind),
     /// The pixels show the patient.
     #[error("the object says that text is burned into its pixels (0028,0301), which no profile takes out")]
@@ -155,7 +153,7 @@ pub enum NotRewritable {
 }
 
 impl NotRewritable {
-    /// The kebab-case reason under which it is parked and counted.
+    /// The kebab-case reason under which it is parked and counted, or waits.
     pub fn reason(self) -> &'static str {
         match self {
             NotRewritable::Deflated => "rewrite-deflated",
@@ -266,13 +264,7 @@ pub fn rewrite(
             walked.elements_at.iter().map(|(tag, at)| (*tag, at.start - walked.begins_at..at.end - walked.begins_at));
         (spliced(&came, elements_at, &set, changed, walked.layout), end_at)
     };
-    Ok(Rewritten {
-        head,
-        resume_at,
-        end_at,
-        sop_instance_uid: set.uid(tags::SOP_INSTANCE_UID),
-        study_instance_uid: set.uid(tags::STUDY_INSTANCE_UID),
-    })
+    Ok(Rewritten { head, resume_at, end_at, sop_instance_uid: set.uid(tags::SOP_INSTANCE_UID) })
 }
 
 /// A head as it came, but for the attributes that are `changed`: they are as `set` has them.

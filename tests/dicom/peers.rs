@@ -1,7 +1,7 @@
 //! Real peers: Orthanc as a PACS whose REST API is the witness, and DCMTK's tools. A test whose peer is not installed says
 //! `left out:` and passes.
 
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -63,7 +63,16 @@ pub fn free_port() -> u16 {
         let place = std::process::id().wrapping_mul(PORTS_EACH) + NEXT.fetch_add(1, Ordering::Relaxed);
         PORTS.start + (place % u32::from(PORTS.end - PORTS.start)) as u16
     });
-    candidates.find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()).unwrap()
+    candidates.find(|port| is_ours(*port) && TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()).unwrap()
+}
+
+/// Takes a port for this process until it ends, by that of UDP of the same number: process numbers far apart lead to the
+/// same place, and nobody listens there yet.
+fn is_ours(port: u16) -> bool {
+    let claim = UdpSocket::bind((Ipv4Addr::LOCALHOST, port));
+    let is_ours = claim.is_ok();
+    std::mem::forget(claim);
+    is_ours
 }
 
 /// Waits for something that takes as long as the machine is busy.

@@ -1,6 +1,6 @@
 //! A gateway between instruments and a simulated EHR, and the books that say whether everything arrived.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -268,7 +268,11 @@ pub fn free_port() -> u16 {
     loop {
         let number = std::process::id() * 64 + NEXT.fetch_add(1, Ordering::Relaxed);
         let port = 10_000 + (number % 20_000) as u16;
-        if TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).is_ok() {
+        // Process numbers far apart lead to the same port: that of UDP says that it is taken, until this process ends.
+        let claim = UdpSocket::bind((Ipv4Addr::LOCALHOST, port));
+        let is_ours = claim.is_ok();
+        std::mem::forget(claim);
+        if is_ours && TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).is_ok() {
             return port;
         }
     }

@@ -166,35 +166,41 @@ impl Dicom {
         }
     }
 
-    /// Tries once to send an object.
+    /// Tries once to send an object that goes as it came.
     pub async fn store(&mut self, stored: &Stored) -> Outcome {
-        let header = &stored.header;
-        let pair = (header.sop_class_uid.clone(), header.transfer_syntax_uid.clone());
         loop {
-            let (mut association, context, used) = match self.ready_with_context(&pair).await {
-                Ok(ready) => ready,
-                Err(outcome) => return outcome,
-            };
-            let opened = Chunks::open(&stored.data_set(), association.piece_max(), Association::piece_room());
-            let object = match opened {
-                Ok(object) => object,
-                Err(fault) => return fault.into(),
-            };
-            let id = association.next_message_id();
-            let command = Command::store_request(id, &header.sop_class_uid, &header.sop_instance_uid);
-            match association.store(context, &command, object, &self.pace).await {
-                Ok(answer) => {
-                    self.idle = Some(Idle::begin(association, self.config.idle_close()));
-                    return status::outcome(answer.command.status(), stored.conflict);
-                }
-                Err(failure) => {
-                    association.abort().await;
-                    match failure {
-                        Failure::Object(fault) => return fault.into(),
-                        // The peer had given the association up in the meantime; nothing is wrong with the object.
-                        Failure::Lost(_) | Failure::Aborted(_) if used => {}
-                        failure => return Outcome::unclear(failure.to_string()),
-                    }
+            if let Some(outcome) = self.attempt(stored.clone()).await {
+                return outcome;
+            }
+        }
+    }
+
+    /// Sends an object; a head that was made for it is not kept. `None` when the peer had given the association up in the
+    /// meantime: nothing is wrong with the object, and the next attempt has a new one.
+    async fn attempt(&mut self, stored: Stored) -> Option<Outcome> {
+        let (header, conflict) = (stored.header.clone(), stored.conflict);
+        let pair = (header.sop_class_uid.clone(), header.transfer_syntax_uid);
+        let (mut association, context, used) = match self.ready_with_context(&pair).await {
+            Ok(ready) => ready,
+            Err(outcome) => return Some(outcome),
+        };
+        let object = match Chunks::open(stored.data_set(), association.piece_max(), Association::piece_room()) {
+            Ok(object) => object,
+            Err(fault) => return Some(fault.into()),
+        };
+        let id = association.next_message_id();
+        let command = Command::store_request(id, &header.sop_class_uid, &header.sop_instance_uid);
+        match association.store(context, &command, object, &self.pace).await {
+            Ok(answer) => {
+                self.idle = Some(Idle::begin(association, self.config.idle_close()));
+                Some(status::outcome(answer.command.status(), conflict))
+            }
+            Err(failure) => {
+                association.abort().await;
+                match failure {
+                    Failure::Object(fault) => Some(fault.into()),
+                    Failure::Lost(_) | Failure::Aborted(_) if used => None,
+                    failure => Some(Outcome::unclear(failure.to_string())),
                 }
             }
         }
@@ -206,9 +212,14 @@ impl Destination for Dicom {
         if let Some(request) = request::read(body) {
             return self.tell(&request, body.get(request.begins_at..).unwrap_or_default()).await;
         }
-        match self.images.find(body).await {
-            Ok(stored) => self.store(&stored).await,
-            Err(outcome) => outcome,
+        loop {
+            let stored = match self.images.find(body).await {
+                Ok(stored) => stored,
+                Err(outcome) => return outcome,
+            };
+            if let Some(outcome) = self.attempt(stored).await {
+                return outcome;
+            }
         }
     }
 }

@@ -3,31 +3,41 @@
 //! same file, the same settings and the same journal, so that a retry carries the same bytes here too. The file itself
 //! is only read.
 //!
-//! Heads that are made anew are in memory until they are sent. All connections to all destinations together have room for
-//! [`HEADS_BYTES_MAX`] of them; who finds none waits for another's image to be sent or to fail, first come, first served.
-//! Most heads are far below 1 MB, so that a wait means several of the largest at once.
+//! Heads that are made anew are in memory until their last byte was sent, and no longer: not while the pixels behind them go,
+//! nor while the answer is waited for. All connections to all destinations together have room for [`USUAL_BYTES_MAX`] of
+//! usual heads, which are of nearly all images and far below 1 MB, and for [`LARGEST_BYTES_MAX`] of longer ones, so that
+//! these never keep the others waiting. Who finds no room waits, first come, first served, but only for [`ROOM_WAIT`].
 
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 
 use super::config::{Order, Routed};
 use super::dicom::object::{Content, Header, ObjectFault};
 use super::{Config, Outcome};
 use crate::journal::{Journal, NewOutbound};
-use crate::message::dicom::rewrite::{COPIES, Changes, NotRewritable, rewrite};
-use crate::message::dicom::{DOCUMENT_BYTES_MAX, FileMeta, HEAD_BYTES_MAX};
+use crate::message::dicom::rewrite::{Changes, Extent, NotRewritable, rewrite};
+use crate::message::dicom::{DOCUMENT_BYTES_MAX, FileMeta};
 
-/// Most bytes of heads in memory, over all connections. While a head is changed it counts [`COPIES`] times.
-const HEADS_BYTES_MAX: usize = 128 << 20;
-const _: () = assert!(COPIES * DOCUMENT_BYTES_MAX < HEADS_BYTES_MAX);
+/// Most bytes of usual heads in memory, over all connections. While a head is changed it counts as [`Extent::room`] says.
+const USUAL_BYTES_MAX: usize = 32 << 20;
+/// The same of longer ones: one is changed while another is sent.
+const LARGEST_BYTES_MAX: usize = Extent::LARGEST.room(u64::MAX) + DOCUMENT_BYTES_MAX;
+const _: () = assert!(4 * Extent::USUAL.room(u64::MAX) < USUAL_BYTES_MAX);
 
-/// The bytes that are left of [`HEADS_BYTES_MAX`].
-static ROOM: Semaphore = Semaphore::const_new(HEADS_BYTES_MAX);
+/// How long an image waits for room before it lets others of its destination go first.
+const ROOM_WAIT: Duration = Duration::from_secs(20);
+
+/// The bytes that are left of [`USUAL_BYTES_MAX`].
+static USUAL: Semaphore = Semaphore::const_new(USUAL_BYTES_MAX);
+/// The bytes that are left of [`LARGEST_BYTES_MAX`].
+static LARGEST: Semaphore = Semaphore::const_new(LARGEST_BYTES_MAX);
 
 /// The body of an outbox message that is an image.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +69,7 @@ struct Shelf {
 }
 
 /// An image that is about to be sent.
+#[derive(Clone)]
 pub struct Stored {
     /// What its header says, or would if it had been written for this destination.
     pub header: Header,
@@ -116,8 +127,8 @@ impl Images {
     /// Finds what an outbox body refers to and makes it ready to be sent.
     ///
     /// # Errors
-    /// The outcome of the attempt. What is gone, damaged or cannot be changed is for a person; what the disk did not give
-    /// is tried again.
+    /// The outcome of the attempt. What is gone, damaged or cannot be changed is for a person; what the disk did not give,
+    /// or found no room in time, is tried again.
     pub(super) async fn find(&self, body: &[u8]) -> Result<Stored, Outcome> {
         let (mut stored, original) = self.0.open(body)?;
         if !self.are_changed() {
@@ -125,12 +136,13 @@ impl Images {
         }
         let original = Arc::new(original);
         // Room for the longest head is asked for only where there is one.
-        for bytes_max in [HEAD_BYTES_MAX, DOCUMENT_BYTES_MAX] {
-            let bytes = usize::try_from(stored.file.bytes()).unwrap_or(bytes_max).min(bytes_max);
-            let room = u32::try_from(bytes * COPIES).unwrap_or(u32::MAX);
-            let room = ROOM.acquire_many(room).await.map_err(|_| Outcome::unclear("the gateway stops"))?;
+        for (extent, free) in [(Extent::USUAL, &USUAL), (Extent::LARGEST, &LARGEST)] {
+            let room = u32::try_from(extent.room(stored.file.bytes())).unwrap_or(u32::MAX);
+            let Ok(Ok(room)) = timeout(ROOM_WAIT, free.acquire_many(room)).await else {
+                return Err(Outcome::unclear("no room in memory to change it: others are changed or sent just now"));
+            };
             let (shelf, original) = (Arc::clone(&self.0), Arc::clone(&original));
-            let changing = tokio::task::spawn_blocking(move || shelf.change(stored, &original, bytes_max, room));
+            let changing = tokio::task::spawn_blocking(move || shelf.change(stored, &original, extent, room));
             match changing.await.unwrap_or_else(|_| Err(Outcome::unclear("changing the image failed")))? {
                 Changed::Ready(changed) => return Ok(changed),
                 Changed::Longer(unchanged) => stored = unchanged,
@@ -165,12 +177,12 @@ impl Shelf {
         &self,
         stored: Stored,
         original: &File,
-        bytes_max: usize,
+        extent: Extent,
         mut room: SemaphorePermit<'static>,
     ) -> Result<Changed, Outcome> {
         let (class, syntax) = (&stored.header.sop_class_uid, &stored.header.transfer_syntax_uid);
-        let rewritten = match rewrite(original, class, syntax, &self.changes, &self.pseudonym_key, bytes_max) {
-            Err(NotRewritable::TooLong) if bytes_max < DOCUMENT_BYTES_MAX => return Ok(Changed::Longer(stored)),
+        let rewritten = match rewrite(original, class, syntax, &self.changes, &self.pseudonym_key, extent) {
+            Err(NotRewritable::TooLong) if extent != Extent::LARGEST => return Ok(Changed::Longer(stored)),
             rewritten => rewritten.map_err(not_changed)?,
         };
         let Stored { header, file, conflict } = stored;
@@ -221,7 +233,7 @@ impl AsRef<[u8]> for Made {
 
 impl Stored {
     /// The data set, without the file's header.
-    pub fn data_set(&self) -> Content {
+    pub fn data_set(self) -> Content {
         self.file.behind(self.header.data_set_at)
     }
 }
@@ -229,15 +241,29 @@ impl Stored {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delivery::Protocol;
+    use crate::delivery::dicom::object::Chunks;
+    use crate::delivery::{Protocol, Scope};
     use crate::message::dicom::rewrite::Rule;
     use crate::message::dicom::{CharacterSets, DataSet, Layout, VR, tags};
-    use std::time::Duration;
 
-    #[tokio::test(start_paused = true)]
-    async fn i10_heads_of_all_connections_together_have_a_bound_and_the_next_waits_for_room() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = |name: &str, comment: usize| {
+    /// A folder of images that go to two destinations with a value of their own.
+    struct Folder {
+        dir: tempfile::TempDir,
+        ours: Images,
+        theirs: Images,
+    }
+
+    impl Folder {
+        fn new() -> Folder {
+            let dir = tempfile::tempdir().unwrap();
+            let rule = Rule { tag: "0008,0080".into(), set: Some("HAUS 1".into()), ..Rule::default() };
+            let changes = Changes { deidentify: None, coerce: vec![rule] };
+            let [ours, theirs] = [(); 2].map(|()| Images::changed(dir.path().into(), changes.clone(), [0; 32]));
+            Folder { dir, ours, theirs }
+        }
+
+        /// The outbox body of a new file with so many bytes of text, and of pixels behind it.
+        fn file(&self, text: usize, pixels: usize) -> Vec<u8> {
             let (class, instance) = ("1.2.840.10008.5.1.4.1.1.7", "1.2.3.4");
             let syntax = "1.2.840.10008.1.2.1";
             let meta = FileMeta {
@@ -248,11 +274,15 @@ mod tests {
             };
             let mut set = DataSet::new(CharacterSets::default());
             set.put_text(tags::SOP_INSTANCE_UID, VR::UI, instance);
-            set.put_text(tags::TEXT_VALUE, VR::UT, &"x".repeat(comment));
-            let bytes = [meta.write(), set.write(Layout::ExplicitLittle)].concat();
-            std::fs::write(folder.path().join(name), &bytes).unwrap();
+            set.put_text(tags::TEXT_VALUE, VR::UT, &"x".repeat(text));
+            let mut bytes = [meta.write(), set.write(Layout::ExplicitLittle)].concat();
+            bytes.extend([0xe0, 0x7f, 0x10, 0, b'O', b'W', 0, 0]);
+            bytes.extend((pixels as u32).to_le_bytes());
+            bytes.resize(bytes.len() + pixels, 7);
+            let name = format!("{text}-{pixels}.dcm");
+            std::fs::write(self.dir.path().join(&name), &bytes).unwrap();
             Reference {
-                spool: name.into(),
+                spool: name,
                 sop_class_uid: class.into(),
                 sop_instance_uid: instance.into(),
                 transfer_syntax_uid: syntax.into(),
@@ -260,30 +290,68 @@ mod tests {
                 conflict: false,
             }
             .body()
+        }
+    }
+
+    /// The room is that of the process.
+    static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+    /// Bytes of heads in memory: usual ones, and longer ones.
+    fn held() -> (usize, usize) {
+        (USUAL_BYTES_MAX - USUAL.available_permits(), LARGEST_BYTES_MAX - LARGEST.available_permits())
+    }
+
+    /// Nothing else happens here: the clock goes on only while everybody waits.
+    #[tokio::test(start_paused = true)]
+    async fn i6_heads_have_a_bound_and_one_that_waits_for_room_stops_none_but_those_that_are_as_long() {
+        let _alone = ALONE.lock().await;
+        let folder = Folder::new();
+        let (small, large, longer) = (folder.file(10, 4), folder.file(30 << 20, 4), folder.file(33 << 20, 4));
+        let first = folder.ours.find(&large).await.ok().unwrap();
+        assert_eq!(held(), (0, first.file.made.len()), "what was had for changing it is given back");
+        let second = folder.theirs.find(&large).await.ok().unwrap();
+        let waiting = folder.ours.find(&large);
+        tokio::pin!(waiting);
+        assert!(timeout(ROOM_WAIT / 2, &mut waiting).await.is_err());
+        let third = tokio::select! {
+            biased;
+            _ = &mut waiting => panic!("there is no room for it"),
+            third = folder.theirs.find(&small) => third.ok().unwrap(),
         };
-        let (small, large, longer) = (file("small", 10), file("large", 30 << 20), file("longer", 33 << 20));
-        let rule = Rule { tag: "0008,0080".into(), set: Some("HAUS 1".into()), ..Rule::default() };
-        let changes = Changes { deidentify: None, coerce: vec![rule] };
-        let [ours, theirs] = [(); 2].map(|()| Images::changed(folder.path().into(), changes.clone(), [0; 32]));
-        let held = || HEADS_BYTES_MAX - ROOM.available_permits();
-        let first = ours.find(&large).await.ok().unwrap();
-        assert_eq!(held(), first.file.made.len(), "what was had for changing it is given back");
-        let second = theirs.find(&large).await.ok().unwrap();
-        // Nothing else happens here: the clock goes on only while everybody waits.
-        assert!(tokio::time::timeout(Duration::from_secs(3600), ours.find(&large)).await.is_err());
-        let third = ours.find(&small).await.ok().unwrap();
-        assert_eq!(held(), [&first, &second, &third].map(|one| one.file.made.len()).iter().sum::<usize>());
-        let (bytes, sent) = (second.file.made.len(), second.data_set());
+        assert_eq!(held().0, third.file.made.len());
+        // It does not wait for ever, and others of its destination go first then.
+        let outcome = waiting.await.err().unwrap();
+        assert!(matches!(&outcome, Outcome::Retry { scope: Scope::Unclear, .. }), "{outcome:?}");
         drop((first, second, third));
-        assert_eq!(held(), bytes, "it is still being sent");
-        drop(sent);
-        let refused = theirs.find(&longer).await.err().unwrap();
+        let refused = folder.theirs.find(&longer).await.err().unwrap();
         assert!(
             matches!(&refused, Outcome::Refused { reason } if reason.starts_with("rewrite-too-long")),
             "{refused:?}"
         );
-        assert!(ours.find(&large).await.is_ok());
-        assert_eq!(held(), 0);
+        assert!(folder.ours.find(&large).await.is_ok());
+        assert_eq!(held(), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn i6_a_head_that_was_sent_is_let_go_while_its_pixels_still_go() {
+        let _alone = ALONE.lock().await;
+        let folder = Folder::new();
+        let stored = folder.ours.find(&folder.file(2 << 20, 1 << 20)).await.ok().unwrap();
+        let bytes = stored.file.made.len();
+        assert_eq!(held(), (0, bytes));
+        let mut chunks = Chunks::open(stored.data_set(), 1000, 0).unwrap();
+        let (mut sent, mut lasts) = (0, 0);
+        while let Some(piece) = chunks.next().await.unwrap() {
+            sent += piece.bytes.len();
+            lasts += usize::from(piece.is_last);
+            // A few pieces are ahead.
+            if sent + 10_000 < bytes {
+                assert_eq!(held(), (0, bytes), "after {sent}");
+            } else if sent >= bytes {
+                assert_eq!(held(), (0, 0), "after {sent}");
+            }
+        }
+        assert!(sent > bytes + (1 << 19) && lasts == 1);
     }
 
     #[test]

@@ -32,7 +32,7 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use super::dicom::object::{Chunks, ObjectFault};
+use super::dicom::object::{Chunks, Content, ObjectFault};
 use super::dicom::status;
 use super::fhir::{authorize, body_within, client, pause, transport_failure};
 use super::instance::{Images, Stored};
@@ -75,7 +75,9 @@ impl Stow {
         Stow { config, images, pace, tokens, files, client: None }
     }
 
-    async fn attempt(&mut self, stored: &Stored) -> Outcome {
+    /// Sends an object; a head that was made for it is not kept. `None` when the server wants a new token, if that is worth
+    /// a try.
+    async fn attempt(&mut self, stored: Stored, may_renew: bool) -> Option<Outcome> {
         if self.files.changed() {
             self.client = None;
         }
@@ -84,29 +86,27 @@ impl Stow {
             // The body takes as long as it takes; that it moves and that an answer comes is watched below.
             None => match client(&self.config, None) {
                 Ok((built, _)) => self.client.insert(built).clone(),
-                Err(reason) => return Outcome::unreachable(reason),
+                Err(reason) => return Some(Outcome::unreachable(reason)),
             },
         };
-        let mut renewed = false;
-        loop {
-            let bearer = match &self.tokens {
-                Some(tokens) => match tokens.bearer(&client).await {
-                    Ok(bearer) => Some(bearer),
-                    Err(error) => return Outcome::unreachable(error.to_string()),
-                },
-                None => None,
-            };
-            let (status, retry_after, body) = match self.post(&client, bearer.as_ref(), stored).await {
-                Ok(answer) => answer,
-                Err(outcome) => return outcome,
-            };
-            match (&self.tokens, bearer) {
-                (Some(tokens), Some(bearer)) if status == StatusCode::UNAUTHORIZED && !renewed => {
-                    tokens.refused(&bearer).await;
-                    renewed = true;
-                }
-                _ => return outcome(status, retry_after, &body, stored),
+        let bearer = match &self.tokens {
+            Some(tokens) => match tokens.bearer(&client).await {
+                Ok(bearer) => Some(bearer),
+                Err(error) => return Some(Outcome::unreachable(error.to_string())),
+            },
+            None => None,
+        };
+        let Stored { header, file, conflict } = stored;
+        let (status, retry_after, body) = match self.post(&client, bearer.as_ref(), file).await {
+            Ok(answer) => answer,
+            Err(outcome) => return Some(outcome),
+        };
+        match (&self.tokens, bearer) {
+            (Some(tokens), Some(bearer)) if status == StatusCode::UNAUTHORIZED && may_renew => {
+                tokens.refused(&bearer).await;
+                None
             }
+            _ => Some(outcome(status, retry_after, &body, &header.sop_instance_uid, conflict)),
         }
     }
 
@@ -114,16 +114,17 @@ impl Stow {
         &self,
         client: &Client,
         bearer: Option<&Bearer>,
-        stored: &Stored,
+        file: Content,
     ) -> Result<(StatusCode, Option<Duration>, Vec<u8>), Outcome> {
         let limit = self.config.ack_timeout();
         let base = self.config.url.as_deref().unwrap_or_default().trim_end_matches('/');
-        let object = Chunks::open(&stored.file, PIECE_MAX, 0)?;
+        let bytes = file.bytes();
+        let object = Chunks::open(file, PIECE_MAX, 0)?;
         // The file names its transfer syntax itself; a parameter that says so too makes some servers pass the part over.
         let head = format!("--{BOUNDARY}\r\nContent-Type: application/dicom\r\n\r\n");
         let tail = format!("\r\n--{BOUNDARY}--\r\n");
         let (pieces, coming) = mpsc::channel(PIECES_AHEAD);
-        let body = Streamed { coming, rest: stored.file.bytes() + (head.len() + tail.len()) as u64 };
+        let body = Streamed { coming, rest: bytes + (head.len() + tail.len()) as u64 };
         let kind = format!("multipart/related; type=\"application/dicom\"; boundary={BOUNDARY}");
         let request = authorize(client.post(format!("{base}/studies")), bearer)
             .header(ACCEPT, "application/dicom+json")
@@ -159,9 +160,16 @@ impl Stow {
 
 impl Destination for Stow {
     async fn deliver(&mut self, _message_id: &str, body: &[u8]) -> Outcome {
-        match self.images.find(body).await {
-            Ok(stored) => self.attempt(&stored).await,
-            Err(outcome) => outcome,
+        let mut may_renew = true;
+        loop {
+            let stored = match self.images.find(body).await {
+                Ok(stored) => stored,
+                Err(outcome) => return outcome,
+            };
+            if let Some(outcome) = self.attempt(stored, may_renew).await {
+                return outcome;
+            }
+            may_renew = false;
         }
     }
 }
@@ -282,14 +290,13 @@ impl<T> Default for Values<T> {
 }
 
 /// What an answer says about this object.
-fn outcome(status: StatusCode, after: Option<Duration>, body: &[u8], stored: &Stored) -> Outcome {
+fn outcome(status: StatusCode, after: Option<Duration>, body: &[u8], ours: &str, conflict: bool) -> Outcome {
     let code = status.as_u16();
     let answer: Option<Answer> = serde_json::from_slice(body).ok();
-    let ours = stored.header.sop_instance_uid.as_str();
     let is_ours = |item: &&Item| item.sop_instance_uid.values.iter().any(|uid| uid.trim_end() == ours);
     if let Some(answer) = answer.filter(|_| matches!(code, 200..=299 | 400 | 409)) {
         if let Some(failed) = answer.failed.items.iter().find(is_ours) {
-            return refused(code, failed.failure_reason.values.first().copied(), stored.conflict);
+            return refused(code, failed.failure_reason.values.first().copied(), conflict);
         }
         if answer.stored.items.iter().any(|item| is_ours(&item)) {
             return Outcome::Delivered { answer: code.to_string() };
@@ -330,22 +337,11 @@ fn refused(code: u16, reason: Option<u16>, conflict: bool) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delivery::dicom::object::{Content, Header};
 
     const UID: &str = "1.2.3.4";
 
     fn answered(code: u16, body: &str) -> Outcome {
-        outcome(StatusCode::from_u16(code).unwrap(), None, body.as_bytes(), &stored(false))
-    }
-
-    fn stored(conflict: bool) -> Stored {
-        let header = Header {
-            sop_class_uid: "1.2".into(),
-            sop_instance_uid: UID.into(),
-            transfer_syntax_uid: "1.2.840.10008.1.2.1".into(),
-            data_set_at: 0,
-        };
-        Stored { header, file: Content { made: Bytes::new(), path: "".into(), stretch: 0..0 }, conflict }
+        outcome(StatusCode::from_u16(code).unwrap(), None, body.as_bytes(), UID, false)
     }
 
     fn failed(uid: &str, reason: u16) -> String {
@@ -378,7 +374,7 @@ mod tests {
             let later = answered(202, &failed(UID, reason));
             assert!(matches!(later, Outcome::Retry { scope, .. } if scope == who_waits), "{later:?}");
         }
-        let other = outcome(StatusCode::CONFLICT, None, failed(UID, 45070).as_bytes(), &stored(true));
+        let other = outcome(StatusCode::CONFLICT, None, failed(UID, 45070).as_bytes(), UID, true);
         assert!(matches!(other, Outcome::Refused { .. }), "another image of this UID is there: {other:?}");
         // A failure of another image says nothing about this one.
         assert!(matches!(answered(200, &failed("1.2.3.5", 272)), Outcome::Retry { .. }));

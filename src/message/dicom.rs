@@ -43,7 +43,7 @@ pub use dictionary::{standard_value_representation, value_representation};
 pub use file_meta::FileMeta;
 pub use head::{Head, coding, first_coding, read_head};
 pub use structured_report::{measurement_report, predecessors};
-pub use walker::{End, Limits, Walked, read_data_set, walk};
+pub use walker::{End, Limits, Walked, read_data_set, walk, walk_up_to};
 
 /// Most bytes of a data set that are read for its head.
 pub const HEAD_BYTES_MAX: usize = 1 << 20;

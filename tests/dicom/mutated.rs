@@ -2,9 +2,9 @@
 
 use crate::{corpus, documents};
 use afferent::message::ODDITIES_MAX;
-use afferent::message::dicom::rewrite::{Changes, Profile, Rule, rewrite};
+use afferent::message::dicom::rewrite::{Changes, Extent, Profile, Rule, rewrite};
 use afferent::message::dicom::{
-    DEPTH_MAX, DOCUMENT_BYTES_MAX, DataSet, ELEMENTS_MAX, HEAD_BYTES_MAX, Layout, Value, measurement_report, read_head,
+    DEPTH_MAX, DataSet, ELEMENTS_MAX, HEAD_BYTES_MAX, Layout, Value, measurement_report, read_head,
 };
 
 const COUNT: usize = 10_000;
@@ -119,8 +119,7 @@ fn i10_ten_thousand_damaged_data_sets_are_read_within_bounds() {
         measurement_report(&head.data_set);
         let class = head.data_set.uid(afferent::message::dicom::tags::SOP_CLASS_UID);
         for changes in [&basic, &coerce] {
-            if let Ok(changed) =
-                rewrite(std::io::Cursor::new(&bytes), &class, syntax, changes, b"key", DOCUMENT_BYTES_MAX)
+            if let Ok(changed) = rewrite(std::io::Cursor::new(&bytes), &class, syntax, changes, b"key", Extent::LARGEST)
             {
                 // What was changed once can be read again.
                 read_head(&changed.head[..], syntax);

@@ -1,11 +1,11 @@
 //! An object on disk, read piece by piece on its way out: a Part 10 file (PS3.10), of which the header stays here.
 
 use std::fs::File;
-use std::io::{self, Cursor, Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::PathBuf;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use tokio::sync::mpsc;
 
 use crate::delivery::Outcome;
@@ -150,26 +150,27 @@ impl Content {
     }
 
     /// What is behind the first `bytes`, all of which were made here when any were: a file's header is never half of it.
-    pub fn behind(&self, bytes: u64) -> Content {
+    pub fn behind(self, bytes: u64) -> Content {
         let made = usize::try_from(bytes).unwrap_or(usize::MAX).min(self.made.len());
         let start = (self.stretch.start + bytes - made as u64).min(self.stretch.end);
-        Content { made: self.made.slice(made..), path: self.path.clone(), stretch: start..self.stretch.end }
+        Content { made: self.made.slice(made..), path: self.path, stretch: start..self.stretch.end }
     }
 }
 
 impl Chunks {
-    /// Opens an object to be read in pieces of at most `piece_max` bytes behind `room` zero bytes.
+    /// Opens an object to be read in pieces of at most `piece_max` bytes behind `room` zero bytes. What was made here is
+    /// let go as soon as it was read, long before the end of the file.
     ///
     /// # Errors
     /// [`ObjectFault`]: the file cannot be opened, or is shorter than that.
-    pub fn open(content: &Content, piece_max: usize, room: usize) -> Result<Chunks, ObjectFault> {
+    pub fn open(content: Content, piece_max: usize, room: usize) -> Result<Chunks, ObjectFault> {
         let mut file = File::open(&content.path)?;
         if file.metadata()?.len() < content.stretch.end {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
         file.seek(SeekFrom::Start(content.stretch.start))?;
         let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
-        let (rest, mut from) = (content.bytes(), Cursor::new(content.made.clone()).chain(file));
+        let (rest, mut from) = (content.bytes(), Source { made: content.made, file });
         tokio::task::spawn_blocking(move || read(&mut from, rest, piece_max.max(1), room, &sender));
         Ok(Chunks { pieces })
     }
@@ -180,6 +181,27 @@ impl Chunks {
     /// [`ObjectFault`]: the file could not be read to its end.
     pub async fn next(&mut self) -> Result<Option<Piece>, ObjectFault> {
         Ok(self.pieces.recv().await.transpose()?)
+    }
+}
+
+/// What was made here, and the file behind it.
+struct Source {
+    made: Bytes,
+    file: File,
+}
+
+impl Read for Source {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        if self.made.is_empty() {
+            return self.file.read(to);
+        }
+        let read = (&self.made[..]).read(to)?;
+        self.made.advance(read);
+        if self.made.is_empty() {
+            // An empty rest would hold on to all of it.
+            self.made = Bytes::new();
+        }
+        Ok(read)
     }
 }
 

@@ -85,7 +85,7 @@ async fn a_data_set_comes_in_pieces_of_which_only_the_last_says_so() {
         [1, 7, 128, 299, 300, 999, 1000, 1001].into_iter().flat_map(|n| [(n, &came), (n, &made)])
     {
         assert_eq!(content.bytes(), 1000);
-        let mut chunks = Chunks::open(content, piece_max, 12).unwrap();
+        let mut chunks = Chunks::open(content.clone(), piece_max, 12).unwrap();
         let (mut read, mut lasts) = (Vec::new(), Vec::new());
         while let Some(piece) = chunks.next().await.unwrap() {
             assert!(piece.bytes.len() <= piece_max + 12 && piece.bytes[..12] == [0; 12]);
@@ -96,7 +96,7 @@ async fn a_data_set_comes_in_pieces_of_which_only_the_last_says_so() {
         assert_eq!(lasts.iter().filter(|last| **last).count(), 1);
         assert_eq!(lasts.last(), Some(&true));
     }
-    let longer = Chunks::open(&content(b"", 0..1_000_000), 10, 0).err();
+    let longer = Chunks::open(content(b"", 0..1_000_000), 10, 0).err();
     assert!(matches!(longer, Some(ObjectFault::Damaged(_))), "the file is shorter than that");
 }
 
@@ -108,7 +108,7 @@ async fn a_file_the_disk_does_not_give_is_tried_again_and_one_that_is_bent_is_fo
     let folder = tempfile::tempdir().unwrap();
     assert!(again(fault(Header::read(&mut File::open(folder.path()).unwrap()).map(drop))));
     let content = Content { made: Vec::new().into(), path: folder.path().to_owned(), stretch: 0..10 };
-    assert!(again(fault(Chunks::open(&content, 10, 0).unwrap().next().await.map(drop))));
+    assert!(again(fault(Chunks::open(content, 10, 0).unwrap().next().await.map(drop))));
     let reference = Reference {
         spool: "folder".to_owned(),
         sop_class_uid: "1.2".to_owned(),
@@ -127,7 +127,7 @@ async fn a_file_the_disk_does_not_give_is_tried_again_and_one_that_is_bent_is_fo
     let file = part10(&meta(), &[7; 1000]);
     let stretch = 0..file.path().metadata().unwrap().len();
     let content = Content { made: Vec::new().into(), path: file.path().to_owned(), stretch };
-    let mut chunks = Chunks::open(&content, 10, 0).unwrap();
+    let mut chunks = Chunks::open(content, 10, 0).unwrap();
     file.as_file().set_len(0).unwrap();
     let fault = loop {
         if let Err(fault) = chunks.next().await {

@@ -21,8 +21,8 @@
 
 use super::deidentify::{self, Action, Pseudonyms};
 use super::{
-    CharacterSets, DataSet, ELEMENTS_MAX, Element, End, Layout, Limits, Tag, VR, Value, is_deflated,
-    standard_value_representation, tags, walk, write,
+    CharacterSets, DOCUMENT_BYTES_MAX, DataSet, ELEMENTS_MAX, Element, End, HEAD_BYTES_MAX, Layout, Limits, Tag, VR,
+    Value, is_deflated, standard_value_representation, tags, walk_up_to, write,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -43,7 +43,14 @@ const STANDARD_CLASSES: &str = "1.2.840.10008";
 /// Image Type (0008,0008) of a picture of a screen.
 const SAVED_SCREEN: [&str; 2] = ["SCREEN SAVE", "SCREENSAVE"];
 /// How often the bytes before the pixel data are in memory while they are changed: read, understood, written.
-pub const COPIES: usize = 3;
+const COPIES: usize = 3;
+/// Most bytes that an element or an item takes besides its value while it is understood.
+const ELEMENT_BYTES: usize = 256;
+/// The fewest bytes that an element or an item has.
+const HEAD_BYTES_MIN: usize = 8;
+// An item has room for four elements as soon as it has one; a list that grows is there twice, and so are the places.
+const _: () = assert!(2 * size_of::<DataSet>() + 4 * size_of::<Element>() <= ELEMENT_BYTES);
+const _: () = assert!(3 * size_of::<Element>() + 3 * size_of::<(Tag, Range<usize>)>() + 32 <= ELEMENT_BYTES);
 /// The groups of overlays.
 const OVERLAYS: RangeInclusive<u16> = 0x6000..=0x60ff;
 /// The group of pixel data in all its forms.
@@ -92,6 +99,29 @@ pub struct Rule {
     /// What `replace` puts in its place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub with: Option<String>,
+}
+
+/// How much may stand before the pixel data of a data set that is changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// Bytes.
+    pub bytes: usize,
+    /// Elements and items.
+    pub elements: usize,
+}
+
+impl Extent {
+    /// Of nearly all objects.
+    pub const USUAL: Extent = Extent { bytes: HEAD_BYTES_MAX, elements: 10_000 };
+    /// Beyond this nothing is changed.
+    pub const LARGEST: Extent = Extent { bytes: DOCUMENT_BYTES_MAX, elements: ELEMENTS_MAX };
+
+    /// Most bytes of memory that it takes to change a data set of so many bytes, pixel data and all.
+    pub const fn room(self, file_bytes: u64) -> usize {
+        let bytes = if file_bytes < self.bytes as u64 { file_bytes as usize } else { self.bytes };
+        let elements = if bytes / HEAD_BYTES_MIN < self.elements { bytes / HEAD_BYTES_MIN } else { self.elements };
+        COPIES * bytes + ELEMENT_BYTES * elements
+    }
 }
 
 /// A data set that was changed up to its pixel data.
@@ -206,23 +236,25 @@ impl Rule {
 }
 
 /// Changes a file or a bare data set, which is sent under `sop_class_uid`. `secret` is the destination's key, from which
-/// new UIDs and pseudonyms are made. What stands before the pixel data is in memory meanwhile, up to [`COPIES`] times, and
-/// may have `bytes_max` bytes.
+/// new UIDs and pseudonyms are made. What stands before the pixel data may be of this extent, and takes as much memory
+/// meanwhile as [`Extent::room`] says.
 pub fn rewrite(
     mut original: impl Read + Seek,
     sop_class_uid: &str,
     transfer_syntax_uid: &str,
     changes: &Changes,
     secret: &[u8],
-    bytes_max: usize,
+    extent: Extent,
 ) -> Result<Rewritten, NotRewritable> {
-    let limits = Limits { bytes: bytes_max, value_bytes: bytes_max };
+    let limits = Limits { bytes: extent.bytes, value_bytes: extent.bytes };
     let unreadable = |e: io::Error| match e.kind() {
         io::ErrorKind::UnexpectedEof => NotRewritable::Unreadable,
         kind => NotRewritable::Unread(kind),
     };
     original.seek(SeekFrom::Start(0)).map_err(unreadable)?;
-    let walked = walk(&mut original, transfer_syntax_uid, limits);
+    // The profile writes all anew and asks for no places.
+    let wants_places = changes.deidentify.is_none();
+    let walked = walk_up_to(extent.elements, &mut original, transfer_syntax_uid, limits, wants_places);
     let syntax = if walked.transfer_syntax_uid.is_empty() { transfer_syntax_uid } else { &walked.transfer_syntax_uid };
     if is_deflated(syntax) || is_deflated(transfer_syntax_uid) {
         return Err(NotRewritable::Deflated);

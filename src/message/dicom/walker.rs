@@ -69,6 +69,7 @@ pub struct Walked {
     /// How the data set is really laid out.
     pub layout: Layout,
     /// Where each element of the data set itself lies, in the order in which they came; both of one that stands twice.
+    /// Empty unless asked for.
     pub elements_at: Vec<(Tag, Range<usize>)>,
     /// Byte at which the data set begins.
     pub begins_at: usize,
@@ -82,7 +83,18 @@ pub struct Walked {
 
 /// Walks a file or a bare data set up to its pixel data. A transfer syntax that the file itself names counts more.
 pub fn walk(reader: impl Read, transfer_syntax_uid: &str, limits: Limits) -> Walked {
-    let mut walker = Walker::new(reader, limits);
+    walk_up_to(ELEMENTS_MAX, reader, transfer_syntax_uid, limits, false)
+}
+
+/// As [`walk`], with a limit of elements, and telling where they lie when that is wanted.
+pub fn walk_up_to(
+    elements_max: usize,
+    reader: impl Read,
+    transfer_syntax_uid: &str,
+    limits: Limits,
+    wants_places: bool,
+) -> Walked {
+    let mut walker = Walker::new(reader, limits, elements_max, wants_places);
     let (mut named, mut file_meta) = (String::new(), DataSet::default());
     // Some senders put a whole file where the data set belongs; ours then stands around theirs.
     for layer in 0..2 {
@@ -158,6 +170,8 @@ struct Walker<R> {
     /// Why the reader gave no more.
     failed: Option<ErrorKind>,
     limits: Limits,
+    elements_max: usize,
+    wants_places: bool,
     at: usize,
     /// Elements and items read so far.
     count: usize,
@@ -169,13 +183,15 @@ struct Walker<R> {
 }
 
 impl<R: Read> Walker<R> {
-    fn new(reader: R, limits: Limits) -> Walker<R> {
+    fn new(reader: R, limits: Limits, elements_max: usize, wants_places: bool) -> Walker<R> {
         Walker {
             reader,
             buffer: Vec::new(),
             is_drained: false,
             failed: None,
             limits,
+            elements_max,
+            wants_places,
             at: 0,
             count: 0,
             disorder: 0,
@@ -345,7 +361,7 @@ impl<R: Read> Walker<R> {
                 _ => {
                     let begin = self.at;
                     self.element(set, within, layout, depth);
-                    if depth == 0 {
+                    if depth == 0 && self.wants_places {
                         self.elements_at.push((tag, begin..self.at));
                     }
                 }
@@ -357,7 +373,7 @@ impl<R: Read> Walker<R> {
         let Some(header) = self.header(within, layout) else { return };
         let Header { tag, vr, length, bytes } = header;
         self.count += 1;
-        if self.count > ELEMENTS_MAX {
+        if self.count > self.elements_max {
             return self.stop(End::Limit);
         }
         self.at += bytes;
@@ -530,7 +546,7 @@ impl<R: Read> Walker<R> {
                 ITEM => {
                     self.at += 8;
                     self.count += 1;
-                    if self.count > ELEMENTS_MAX {
+                    if self.count > self.elements_max {
                         self.stop(End::Limit);
                         break;
                     }

@@ -1,8 +1,7 @@
 #![expect(deprecated)]
 
 use super::*;
-use crate::message::dicom::DOCUMENT_BYTES_MAX;
-use crate::message::dicom::{Layout, read_head};
+use crate::message::dicom::{Layout, read_head, walk};
 use std::io::Cursor;
 
 /// As [`super::rewrite`], however much there is.
@@ -13,7 +12,7 @@ fn rewrite(
     changes: &Changes,
     secret: &[u8],
 ) -> Result<Rewritten, NotRewritable> {
-    super::rewrite(original, sop_class_uid, transfer_syntax_uid, changes, secret, DOCUMENT_BYTES_MAX)
+    super::rewrite(original, sop_class_uid, transfer_syntax_uid, changes, secret, Extent::LARGEST)
 }
 
 fn original(layout: Layout) -> Vec<u8> {
@@ -158,6 +157,7 @@ fn what_is_odd_goes_byte_for_byte_beside_what_is_coerced() {
         let sex = element(tags::PATIENT_SEX, VR::CS, b"O");
         let bytes = [&before[..], &length, &id, &id, &sex, &behind].concat();
         let walked = walk(&bytes[..], explicit, Limits { bytes: bytes.len(), value_bytes: bytes.len() });
+        assert!(walked.elements_at.is_empty(), "nobody asked for them");
         assert!(case == 8 || !walked.oddities.is_empty(), "{case} is not odd");
         let sent = |rule: Rule| {
             let changes = Changes { deidentify: None, coerce: vec![Rule { tag: "0010,0020".into(), ..rule }] };
@@ -359,6 +359,27 @@ fn what_is_read_a_second_time_must_be_there_as_it_was_at_first() {
         let rewritten = rewrite(file, US, "1.2.840.10008.1.2.1", &coerce, b"").map(drop);
         assert_eq!(rewritten, if said { Ok(()) } else { Err(NotRewritable::Unreadable) }, "{looks}");
     }
+}
+
+#[test]
+fn i10_the_room_asked_for_counts_small_elements_and_no_more_of_them_are_read() {
+    let usual = Extent::USUAL;
+    let of_elements = |count: usize| {
+        let private = (1..=u16::MAX).map(|n| element(Tag(0x0009, n), VR::LO, b""));
+        let bytes = [with_uid(), private.take(count - 2).flatten().collect()].concat();
+        let changes = Changes { deidentify: Some(Profile::Basic), coerce: Vec::new() };
+        super::rewrite(Cursor::new(&bytes), CT, "1.2.840.10008.1.2.1", &changes, b"", usual).map(drop)
+    };
+    assert_eq!(of_elements(usual.elements), Ok(()));
+    assert_eq!(of_elements(usual.elements + 1), Err(NotRewritable::TooLong));
+    // Nothing but empty elements: what is understood of them is far more than their bytes.
+    assert!(usual.room(8_000) >= 3 * 8_000 + 1_000 * 2 * size_of::<Element>());
+    assert_eq!(usual.room(1 << 40), usual.room(usual.bytes as u64));
+    assert!(Extent::LARGEST.room(1 << 40) > 3 * Extent::LARGEST.bytes + ELEMENTS_MAX * 2 * size_of::<Element>());
+}
+
+fn with_uid() -> Vec<u8> {
+    [element(tags::SOP_CLASS_UID, VR::UI, CT.as_bytes()), element(tags::SOP_INSTANCE_UID, VR::UI, b"1.2.3.4")].concat()
 }
 
 #[test]

@@ -43,8 +43,11 @@ pub(super) fn file(
     let content_key = instance.digest.to_vec();
     let latest = reader.latest_of(&entry.link, &subject_key)?;
     // Who has an image filed again wants it sent as the routes are now.
-    let is_repeat = |latest: &Latest| latest.same_content(&content_key) && !latest.is_of(entry.id);
-    let repeat_of = latest.filter(is_repeat).map(|latest| latest.report);
+    let is_same = |latest: &Latest| latest.same_content(&content_key) && !latest.is_of(entry.id);
+    let repeat_of = match latest.filter(is_same) {
+        Some(latest) if reader.needs_no_other_copy(&latest)? => Some(latest.report),
+        _ => None,
+    };
     let kept = json!({ "study": head.study.instance_uid, "series": head.series.instance_uid,
                        "instance": instance.sop_instance_uid, "modality": head.series.modality });
     let report = FiledReport {

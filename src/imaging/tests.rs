@@ -1,5 +1,6 @@
 //! What EHRs are told of studies over a journal, in virtual time: from the object to the message, or to the hold.
 
+mod copies;
 mod corrections;
 mod doubts;
 
@@ -137,6 +138,11 @@ impl Bench {
     /// Stores objects and files them.
     fn store(&self, objects: &[Made]) {
         self.keep(objects);
+        self.file();
+    }
+
+    /// Files what is stored.
+    fn file(&self) {
         for entry in self.reader.pending_entries(100).unwrap() {
             // What tells of steps is not looked at here.
             let Some(instance) = entry.instance.clone() else { continue };
@@ -147,6 +153,11 @@ impl Bench {
 
     /// Stores objects.
     fn keep(&self, objects: &[Made]) {
+        self.keep_from("VIVID", objects);
+    }
+
+    /// Stores objects of whoever calls by this AE title.
+    fn keep_from(&self, calling_ae_title: &str, objects: &[Made]) {
         for Made { set } in objects {
             let mut file = self.journal.spool().create(b"").unwrap();
             file.write(&set.write(Layout::ExplicitLittle)).unwrap();
@@ -154,7 +165,7 @@ impl Bench {
                 sop_class_uid: set.uid(tags::SOP_CLASS_UID),
                 sop_instance_uid: set.uid(tags::SOP_INSTANCE_UID),
                 transfer_syntax_uid: EXPLICIT.to_string(),
-                calling_ae_title: "VIVID".to_string(),
+                calling_ae_title: calling_ae_title.to_string(),
                 called_ae_title: "AFFERENT".to_string(),
                 message_id: 1,
             };

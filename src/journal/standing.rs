@@ -5,7 +5,7 @@ use super::entrusted;
 use super::error::JournalError;
 use super::outbox::{DELIVERED, PENDING};
 use super::reader::Reader;
-use super::types::EntryId;
+use super::types::{EntryId, Latest};
 
 /// True of an entry `e` that is an instance which its modality was told is safe, and which no archive took: this box alone
 /// has it, maybe.
@@ -129,6 +129,19 @@ impl Reader {
             Err(JournalError::Damaged) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// True when the image that was filed last needs no other copy of it: whoever was to have it has it, or its file is
+    /// whole, so that they can. One that went nowhere is with nobody.
+    pub fn needs_no_other_copy(&self, latest: &Latest) -> Result<bool, JournalError> {
+        let mut statement = self.conn.prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM dispatch WHERE report = ?1)
+               AND NOT EXISTS (SELECT 1 FROM dispatch WHERE report = ?1 AND pending + parked + discarded > 0)
+               AND NOT EXISTS (SELECT 1 FROM dispatch d JOIN outbox o ON o.dispatch = d.id
+                               JOIN entrusted n ON n.outbox = o.id WHERE d.report = ?1 AND n.state <> ?2)",
+        )?;
+        let is_taken = statement.query_row((latest.report, entrusted::COMMITTED), |r| r.get(0))?;
+        Ok(is_taken || self.is_whole(latest.entry, &|| true)?)
     }
 
     fn count_archives(&self, entry: EntryId, archives: &[String], stands: &mut Archives) -> Result<(), JournalError> {

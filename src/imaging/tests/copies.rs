@@ -1,0 +1,62 @@
+//! An image whose file is lost, and the whole copy of it that comes with another head.
+
+use super::*;
+use crate::delivery::instance::Reference;
+
+const PACS: &str = "pacs";
+
+/// Stores an image under one AE title, has this become of its message, loses its file, and stores it under another AE
+/// title of the same link. Tells of each message that is due then whether its file is there.
+fn after_loss(destinations: &[delivery::Config], meanwhile: Option<Settlement>) -> (Bench, Vec<bool>) {
+    let bench = Bench::with(destinations, Config::default());
+    bench.store(&[Made::image("1")]);
+    if let Some(how) = meanwhile {
+        let row = bench.runtime.block_on(bench.journal.claim(PACS, 1)).unwrap().remove(0);
+        bench.runtime.block_on(bench.journal.settle(row.id, how)).unwrap();
+    }
+    for file in std::fs::read_dir(bench.journal.spool().folder()).unwrap() {
+        std::fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    bench.keep_from("CARTO", &[Made::image("1")]);
+    bench.file();
+    let claimed = bench.runtime.block_on(bench.journal.claim(PACS, 10)).unwrap();
+    let is_there = |body: &[u8]| {
+        let reference: Reference = serde_json::from_slice(body).unwrap();
+        bench.journal.spool().path(&reference.spool).exists()
+    };
+    let sent = claimed.iter().map(|row| is_there(&row.body)).collect();
+    (bench, sent)
+}
+
+fn pacs() -> delivery::Config {
+    delivery::Config::new(PACS, Protocol::Dicom)
+}
+
+#[test]
+fn i7_the_whole_copy_of_an_image_that_was_lost_before_it_was_sent_is_sent() {
+    let (bench, sent) = after_loss(&[pacs()], None);
+    assert_eq!(sent, [false, true], "the lost one, and the whole one behind it");
+    assert_eq!(bench.account()[3], 0, "it repeats nothing");
+    let lost = format!("{}: the stored image is gone", journal::IMAGE_LOST);
+    let (bench, sent) = after_loss(&[pacs()], Some(Settlement::Park { reason: lost }));
+    assert_eq!(sent, [true]);
+    bench.account();
+}
+
+#[test]
+fn i7_the_whole_copy_of_a_lost_image_that_went_nowhere_takes_its_place() {
+    let (bench, _) = after_loss(&[], None);
+    assert_eq!(bench.account()[3], 0, "a repeat would go before its time when space is short");
+    let study = bench.reader.studies(1).unwrap().remove(0).study;
+    let kept = bench.reader.study(study).unwrap().unwrap().series.remove(0).instances;
+    assert!(kept.len() == 1 && bench.reader.is_whole(kept[0].entry, &|| true).unwrap(), "the study has the whole one");
+}
+
+#[test]
+fn i4_a_copy_of_what_was_delivered_is_not_sent_again_though_its_file_is_lost_since() {
+    let (bench, sent) = after_loss(&[pacs()], Some(Settlement::Delivered { answer: "0000".to_string() }));
+    assert_eq!((sent, bench.account()[3]), (vec![], 1));
+    // What is still to be committed may be asked for again.
+    let (_, sent) = after_loss(&[pacs()], Some(Settlement::Entrusted { answer: "0000".to_string() }));
+    assert_eq!(sent, [true]);
+}

@@ -6,9 +6,10 @@
 //!          -> N-EVENT-REPORT on the same association while it is open, else on one of our own, until it is taken
 //! ```
 //!
-//! Modalities delete what they are told is committed, so nothing is said of an instance whose bytes were not checked.
-//! What it takes to be safe is the site's to say ([`Safe`]), and what is safe here alone is kept for good. Instances that
-//! have not come yet are waited for, for some sending side by side ask before the last one is in.
+//! Modalities delete what they are told is committed, so before each report, a repeated one too, every byte is checked of
+//! what is to be safe here, and it is kept for good unless an archive takes it. What it takes to be safe is the site's to
+//! say ([`Safe`]): where archives are to have it, they answer for its bytes. Instances that have not come yet are waited
+//! for, for some sending side by side ask before the last one is in.
 
 #[cfg(test)]
 mod tests;
@@ -52,6 +53,8 @@ const GIVE_UP_AFTER_MS: i64 = 14 * 86_400_000;
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// Most instances in one commit, which keeps others waiting.
 const PROMISES: usize = 500;
+/// Most instances that make their studies complete, in one commit as well. A study of more is told once it was quiet.
+const COMPLETES_MAX: usize = 5_000;
 /// Pause after the journal failed.
 const JOURNAL_PAUSE: Duration = Duration::from_secs(1);
 
@@ -241,29 +244,24 @@ impl Commitments {
             let after = Duration::from_millis(age_ms.unsigned_abs() / 8).clamp(LOOK_MIN, LOOK_MAX);
             return service.journal.settle_commitment(id, CommitmentStep::Wait { after, failed: false }, None).await;
         };
-        // Before it is told, for it may delete them at once.
-        if content.outcomes.is_none() {
-            for some in safe.chunks(PROMISES) {
-                if !service.journal.promise(some.to_vec()).await? {
-                    let again = CommitmentStep::Wait { after: LOOK_MIN, failed: false };
-                    return service.journal.settle_commitment(id, again, None).await;
-                }
+        // Before it is told, for it may delete them at once; each time, for it may be another copy that is safe by now.
+        for some in safe.chunks(PROMISES) {
+            if !service.journal.promise(some.to_vec()).await? {
+                let again = CommitmentStep::Wait { after: LOOK_MIN, failed: false };
+                return service.journal.settle_commitment(id, again, None).await;
             }
         }
-        // Decided anew before each report, for days may have passed since the last: what was not safe then stays so.
-        content.outcomes = Some(match content.outcomes.take() {
-            Some(before) => before.into_iter().zip(outcomes).map(|(before, now)| before.or(now)).collect(),
-            None => {
-                // The modality is done with what it has committed: nothing more comes.
-                service.journal.studies_are_complete(safe).await?;
-                outcomes
-            }
-        });
+        // The modality is done with what it has committed: nothing more comes.
+        if content.outcomes.is_none() && safe.len() <= COMPLETES_MAX {
+            service.journal.studies_are_complete(safe).await?;
+        }
+        content.outcomes = Some(outcomes);
         let how = service.conclude(&due, &content).await;
         service.journal.settle_commitment(id, how, Some(content.write())).await
     }
 
-    /// What becomes of each instance; `None` while something is waited for. Blocks on the database and on the spool.
+    /// What becomes of each instance; `None` while something is waited for. Decided anew before each report, for days may
+    /// have passed since the last; what was not safe then stays so. Blocks on the database and on the spool.
     ///
     /// # Errors
     /// `Closed` as soon as `is_wanted` says no.
@@ -309,17 +307,17 @@ impl Commitments {
                 },
             });
         }
-        // Only now, for it reads every byte; and once.
-        let is_looked_at = safe != Safe::Custody || content.outcomes.is_some();
+        let before = content.outcomes.iter().flatten().copied().chain(std::iter::repeat(None));
         let mut decision = Decision { outcomes: Vec::new(), safe: Vec::new() };
-        for found in found {
-            decision.outcomes.push(match found {
-                Ok(entry) if is_looked_at || reader.is_whole(entry, is_wanted)? => {
+        for (found, before) in found.into_iter().zip(before) {
+            decision.outcomes.push(match (before, found) {
+                (Some(failure), _) | (None, Err(failure)) => Some(failure),
+                // Only now, for it reads every byte.
+                (None, Ok(entry)) if safe != Safe::Custody || reader.is_whole(entry, is_wanted)? => {
                     decision.safe.push(entry);
                     None
                 }
-                Ok(_) => Some(Failure::Processing),
-                Err(failure) => Some(failure),
+                (None, Ok(_)) => Some(Failure::Processing),
             });
         }
         Ok(Some(decision))

@@ -23,8 +23,21 @@ const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
 const STATEMENTS: usize = 64;
 
 /// The schema changes in order; the first makes the schema number 1.
-const MIGRATIONS: [&str; 12] =
-    [CUSTODY, FILING, LATENCY, ORDERS, RULES, IMAGING, WORKLIST, ENTRUSTED, COMMITMENTS, PROMISED, ON_HOLD, BOOKED];
+const MIGRATIONS: [&str; 13] = [
+    CUSTODY,
+    FILING,
+    LATENCY,
+    ORDERS,
+    RULES,
+    IMAGING,
+    WORKLIST,
+    ENTRUSTED,
+    COMMITMENTS,
+    PROMISED,
+    ON_HOLD,
+    BOOKED,
+    PROMISED_BEFORE,
+];
 
 /// 1: keys, entries and their parts.
 const CUSTODY: &str = "
@@ -286,6 +299,12 @@ ALTER TABLE work_order ADD COLUMN booked_ms INTEGER;  -- end of its last appoint
 ALTER TABLE patient ADD COLUMN booked_ms INTEGER;     -- that of an order the patient is kept for
 ";
 
+/// 13: what modalities were told is safe before that was noted. Which images they were is sealed, so all of them are kept
+/// that may have been.
+const PROMISED_BEFORE: &str = "
+UPDATE instance SET promised = 1 WHERE EXISTS (SELECT 1 FROM commitment);
+";
+
 /// Opens the one write connection and asserts every setting that durability rests on (invariant I3).
 pub(super) fn open_writer(data: &Path) -> Result<Connection, OpenError> {
     let version = rusqlite::version_number();
@@ -447,6 +466,50 @@ mod tests {
             .is_err(),
             "no instance without its entry"
         );
+    }
+
+    #[test]
+    fn i7_what_was_told_and_asked_before_it_was_noted_is_kept_and_known() {
+        for was_told in [true, false] {
+            let data = tempfile::tempdir().unwrap();
+            let key = outer(data.path());
+            let mut conn = open_writer(data.path()).unwrap();
+            migrate_to(&mut conn, &key, 0, 8).unwrap();
+            conn.execute_batch(
+                "INSERT INTO entry(id, link, received_ms, state, complete, parts, bytes)
+                 VALUES (1, 'echo', 5, 2, 1, 0, 3), (2, 'echo', 6, 2, 1, 1, 3);
+                 INSERT INTO instance(entry, spool, header, sop_class, transfer_syntax, calling, called, sealed)
+                 VALUES (1, 'x', 0, '', '', '', '', x'00');
+                 INSERT INTO report(id, entry, subject, content, results) VALUES (1, 1, 1, x'00', 1);
+                 INSERT INTO dispatch(id, report, day, results, pending) VALUES (1, 1, 0, 1, 0);
+                 INSERT INTO outbox(id, dispatch, destination, lane, state, message_id, results, received_ms, queued_ms)
+                 VALUES (1, 1, 'pacs', 1, 1, '1', 1, 5, 5), (2, 1, 'other', 1, 1, '1', 1, 5, 5);
+                 INSERT INTO entrusted(outbox, destination, state, request, sent_as, due_ms, asked)
+                 VALUES (1, 'pacs', 0, 7, 8, 9, 1), (2, 'other', 0, 7, 8, 9, 0);",
+            )
+            .unwrap();
+            if was_told {
+                conn.execute(
+                    "INSERT INTO commitment(hash, entry, link, state, asked_ms, due_ms, changed_ms)
+                     VALUES (1, 2, 'echo', 1, 6, 6, 6)",
+                    [],
+                )
+                .unwrap();
+            }
+            migrate(&mut conn, &key, 0).unwrap();
+            let promised: bool = conn.query_row("SELECT promised FROM instance", [], |r| r.get(0)).unwrap();
+            assert_eq!(promised, was_told);
+            let mut statement = conn.prepare("SELECT outbox, request, sent_as FROM asked_about ORDER BY outbox").unwrap();
+            let asked: Vec<(i64, i64, Option<i64>)> = statement
+                .query_map([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))
+                .unwrap()
+                .collect::<Result<_, _>>()
+                .unwrap();
+            assert_eq!(asked, [(1, 7, Some(8)), (2, 7, None)]);
+            let open: i64 =
+                conn.query_row("SELECT count(*) FROM entrusted WHERE state = 0 AND is_last = 0", [], |r| r.get(0)).unwrap();
+            assert_eq!(open, 2, "they are asked about as before");
+        }
     }
 
     #[test]

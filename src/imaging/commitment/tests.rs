@@ -141,3 +141,21 @@ async fn what_is_asked_again_while_it_is_told_is_told_again() {
     assert_eq!(told(&mut heard).await.0, ["1.1"]);
     bench.stop().await;
 }
+
+#[tokio::test]
+async fn i7_before_a_report_is_repeated_its_images_are_looked_at_and_kept_anew() {
+    let mut bench = Bench::new();
+    bench.store("1.1").await;
+    let damaged = bench.store("1.2").await;
+    let (reports, mut heard) = channel(4);
+    bench.ask_on("echo", &["1.1", "1.2"], reports.clone()).await;
+    next(&mut heard).await.answered.send(status::PROCESSING_FAILURE).unwrap();
+    // Meanwhile one is damaged, and of the other it is not known any more that it was promised.
+    std::fs::write(bench.path(damaged), b"DICM1.3").unwrap();
+    let rows = rusqlite::Connection::open(bench.data.path().join("journal.db")).unwrap();
+    rows.execute("UPDATE instance SET promised = 0", []).unwrap();
+    bench.ask_on("echo", &["1.1", "1.2"], reports).await;
+    assert_eq!(told(&mut heard).await, (vec!["1.1".to_string()], vec![("1.2".to_string(), 0x0110)]));
+    assert_eq!(bench.journal.reader().unwrap().stats(0).unwrap().only_here, 1);
+    bench.stop().await;
+}

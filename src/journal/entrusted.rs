@@ -24,7 +24,7 @@ use std::time::Duration;
 /// `entrusted.state`.
 pub(super) const OPEN: i64 = 0;
 pub(super) const COMMITTED: i64 = 1;
-const FAILED: i64 = 2;
+pub(super) const FAILED: i64 = 2;
 
 /// An image that was delivered is asked about this long after, together with those that follow it.
 const COLLECT_MS: i64 = 2_000;

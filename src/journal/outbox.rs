@@ -23,6 +23,10 @@ const CLAIM_BYTES: usize = 4 << 20;
 /// A row that was handed out and never settled is handed out again after this long.
 const FLIGHT_MAX: Duration = Duration::from_secs(600);
 
+/// What to do about an image that came again with other bytes.
+const SUPERSEDED: &str = "under its UID something newer was filed since, after which it is not sent: see which of them \
+                          the archive is to have, then discard this message";
+
 /// `outbox.state`.
 pub(super) const PENDING: i64 = 0;
 pub(super) const DELIVERED: i64 = 1;
@@ -162,13 +166,14 @@ pub(super) fn requeue(desk: &mut Desk<'_>, id: OutboxId) -> Result<(), JournalEr
 }
 
 /// A row that was delivered is not there after all: it is sent `again` as it was, after this pause, or parked. One about
-/// which something newer was filed since stays as it is.
+/// which something newer was filed since is parked: sent now, it would arrive after that (invariant I6).
 pub(super) fn take_back(desk: &mut Desk<'_>, id: i64, why: &str, again: Option<Duration>) -> Result<(), JournalError> {
     let Some(row) = Row::in_state(desk.conn, id, DELIVERED)? else { return Ok(()) };
-    if is_superseded(desk.conn, row.dispatch)? {
-        return Ok(());
-    }
-    desk.conn.prepare_cached("UPDATE outbox SET note = ?2 WHERE id = ?1")?.execute((id, why))?;
+    let (why, again) = match is_superseded(desk.conn, row.dispatch)? {
+        true => (format!("{why}; {SUPERSEDED}"), None),
+        false => (why.to_string(), again),
+    };
+    desk.conn.prepare_cached("UPDATE outbox SET note = ?2 WHERE id = ?1")?.execute((id, &why))?;
     if let Some(pause) = again {
         put_back(desk, id, &row, pause)?;
         tracing::warn!(destination = row.destination, outbox = id, ?pause, "an image is sent again: {why}");

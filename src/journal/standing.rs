@@ -16,7 +16,8 @@ pub(super) const IS_ONLY_HERE: &str = "
     JOIN report r ON r.entry = same.id AND r.subject = first.subject
     JOIN dispatch d ON d.report = r.id JOIN outbox o ON o.dispatch = d.id
     WHERE same.identity = e.identity AND same.digest = e.digest AND o.state = 1
-      AND o.destination IN (SELECT destination FROM archive))";
+      AND o.destination IN (SELECT destination FROM archive)
+      AND NOT EXISTS (SELECT 1 FROM entrusted n WHERE n.outbox = o.id AND n.state = 2))";
 
 /// Says of destinations whether they are archives. What is not named here any more stays what it was.
 pub(super) fn name_archives(desk: &Desk<'_>, destinations: &[(String, bool)]) -> Result<(), JournalError> {
@@ -157,7 +158,8 @@ impl Reader {
             if archives.contains(&destination) {
                 stands.all += 1;
                 stands.pending += i64::from(state == PENDING || entrusted == Some(entrusted::OPEN));
-                stands.delivered += i64::from(state == DELIVERED);
+                // What it says that it has not got counts as not taken.
+                stands.delivered += i64::from(state == DELIVERED && entrusted != Some(entrusted::FAILED));
                 stands.asked += i64::from(entrusted.is_some());
                 stands.committed += i64::from(entrusted == Some(entrusted::COMMITTED));
             }

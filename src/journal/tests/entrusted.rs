@@ -196,6 +196,38 @@ fn i7_what_an_archive_never_takes_waits_for_a_person_at_once() {
 }
 
 #[test]
+fn i7_what_an_archive_has_not_got_waits_for_a_person_though_other_bytes_came_under_its_uid() {
+    for verdict in [Some(MISSING), Some(Verdict::Never(0x0122)), None] {
+        let bench = Bench::new();
+        bench.journal.name_archives(vec![(EHR.to_string(), true)]).unwrap();
+        let (first, id) = bench.entrust("1.1");
+        assert!(bench.runtime.block_on(bench.journal.promise(vec![first])).unwrap());
+        let second = bench.store("1.1", b"other").unwrap().entry;
+        let mut newer = filing(second, &["1.1"], 0);
+        newer.reports[0].subject_key = filing(first, &["1.1"], 0).reports.remove(0).subject_key;
+        bench.journal.file(newer).unwrap();
+        match verdict {
+            Some(verdict) => {
+                bench.ask_about("2.1", &[(id, "1.1")]);
+                assert_eq!(bench.report("2.1", &[("1.1", verdict)]).failed, 1);
+            }
+            None => {
+                bench.ask_last("2.1", &[(id, "1.1")]);
+                assert_eq!(bench.give_up(HOUR * 3), [id]);
+            }
+        }
+        assert!(bench.parked()[0].contains("something newer was filed"), "{verdict:?}: {:?}", bench.parked());
+        assert_eq!((bench.account().parked, bench.account().missing()), (1, 0));
+        let only_here = || bench.journal.reader().unwrap().stats(0).unwrap().only_here;
+        assert_eq!(only_here(), 1);
+        // As it was left before such messages were parked.
+        bench.sabotage().execute("UPDATE outbox SET state = 1 WHERE id = ?1", [id]).unwrap();
+        assert_eq!(only_here(), 1);
+        assert!(!bench.standing("1.1").is_delivered());
+    }
+}
+
+#[test]
 fn what_an_archive_has_not_got_is_sent_again_after_a_pause_that_grows() {
     let bench = Bench::new();
     let (_, id) = bench.entrust("1.1");

@@ -156,11 +156,26 @@ fn verdict(reason: Option<u16>) -> Verdict {
     }
 }
 
+/// True when nobody was there to be asked, or not for now. What breaks off says nothing either: the next may not.
+fn is_away(failure: &Failure) -> bool {
+    match failure {
+        Failure::Unreachable(_) | Failure::TimedOut(_) | Failure::Aborted(_) | Failure::Lost(_) => true,
+        Failure::Rejected { is_transient, .. } => *is_transient,
+        Failure::Protocol(_) | Failure::Object(_) => false,
+    }
+}
+
 /// Why a request could not be made.
 struct NotAsked {
     /// Nobody was there to be asked.
     away: bool,
     why: String,
+}
+
+impl From<Failure> for NotAsked {
+    fn from(failure: Failure) -> NotAsked {
+        NotAsked { away: is_away(&failure), why: failure.to_string() }
+    }
 }
 
 struct Asking {
@@ -232,10 +247,7 @@ impl Asking {
         let not_asked = |away, why: &str| NotAsked { away, why: why.to_string() };
         let peer = peer(&self.config).ok_or_else(|| not_asked(false, "address is not host:port"))?;
         let proposed = Proposed::storage_commitment(false);
-        let mut line = Association::open(&peer, &[proposed]).await.map_err(|failure| NotAsked {
-            away: matches!(failure, Failure::Unreachable(_) | Failure::TimedOut(_)),
-            why: failure.to_string(),
-        })?;
+        let mut line = Association::open(&peer, &[proposed]).await.map_err(NotAsked::from)?;
         let Some((context, syntax)) = line.context_of(uid::STORAGE_COMMITMENT) else {
             line.release().await;
             let why = "the PACS does not offer storage commitment; have it enabled there, or set commitment = false";
@@ -246,7 +258,7 @@ impl Asking {
         let command = Command::action_request(line.next_message_id(), class, instance, commitment::ACTION_TYPE);
         if let Err(failure) = line.send(context, &command, Some(&data_set)).await {
             line.abort().await;
-            return Err(NotAsked { away: false, why: failure.to_string() });
+            return Err(failure.into());
         }
         let destination = &self.config.name;
         match self.answer_to(&mut line, &command, &syntax, peer.answer_timeout).await {
@@ -370,6 +382,20 @@ mod tests {
         assert_eq!(of(true, "PACS", false), ["plain"]);
         assert_eq!(of(false, "PACS", false), ["plain", "secured"], "it cannot call over TLS");
         assert_eq!(of(true, "VIVID", true), [""; 0]);
+    }
+
+    #[test]
+    fn i7_an_archive_that_does_not_listen_for_now_parks_nothing() {
+        let rejected = |is_transient| Failure::Rejected { is_transient, is_unexplained: false, reason: String::new() };
+        let away = [
+            Failure::Unreachable(String::new()),
+            Failure::TimedOut(""),
+            Failure::Aborted(""),
+            Failure::Lost(String::new()),
+            rejected(true),
+        ];
+        assert!(away.iter().all(is_away), "a person would be shown whole backlogs for one restart of the archive");
+        assert!(![rejected(false), Failure::Protocol("")].iter().any(is_away), "that does not pass by itself");
     }
 
     #[test]

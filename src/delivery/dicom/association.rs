@@ -117,6 +117,8 @@ pub enum Failure {
     Unreachable(String),
     /// A-ASSOCIATE-RJ.
     Rejected {
+        /// Coming back later may help.
+        is_transient: bool,
         /// It is permanent and has no reason: perhaps none of what was proposed is taken.
         is_unexplained: bool,
         /// Source and reason in words, and what to do about it.
@@ -595,7 +597,8 @@ fn rejected(result: &AssociationRJResult, source: &AssociationRJSource, peer: &P
             | AssociationRJSource::ServiceProviderASCE(AssociationRJServiceProviderASCEReason::NoReasonGiven)
             | AssociationRJSource::ServiceProviderPresentation(Presentation::Reserved(_))
     );
-    Failure::Rejected { is_unexplained: has_no_reason && *result == AssociationRJResult::Permanent, reason }
+    let is_transient = *result == AssociationRJResult::Transient;
+    Failure::Rejected { is_transient, is_unexplained: has_no_reason && !is_transient, reason }
 }
 
 fn abort_source(source: &AbortRQSource) -> &'static str {

@@ -215,6 +215,8 @@ async fn a_message_turned_down_too_often_is_parked() {
     let _running = bench.start();
     bench.wait_for(0, 1).await;
     assert_eq!(bench.ehr.account().arrived, 3);
+    let reason = bench.journal.reader().unwrap().parked(1).unwrap().remove(0).reason;
+    assert!(reason.starts_with("AE") && reason.ends_with("(turned down 3 times)"), "{reason}");
 }
 
 #[tokio::test]

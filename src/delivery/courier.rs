@@ -287,7 +287,8 @@ impl<D: Destination + 'static> Courier<D> {
     fn turn_down(&mut self, row: &Outbound, reason: String, after: Option<Duration>, attempts_max: u32) {
         let attempts = row.attempts + 1;
         if attempts >= attempts_max {
-            return self.refuse(row, format!("turned down {attempts} times, last: {reason}"));
+            // The reason first: by how it begins it is known what mends it.
+            return self.refuse(row, format!("{reason} (turned down {attempts} times)"));
         }
         let pause = self.lane_backoff.after(row.attempts).max(after.unwrap_or_default());
         if row.attempts == 0 {

@@ -137,8 +137,9 @@ impl From<ObjectFault> for Outcome {
     fn from(fault: ObjectFault) -> Outcome {
         match fault {
             ObjectFault::Damaged(why) => Outcome::Refused { reason: format!("{IMAGE_LOST}: {why}") },
-            // Too many open files concern all images, a bad sector this one: whether others get through tells.
-            ObjectFault::Unread(_) => Outcome::unclear(fault.to_string()),
+            // Too many open files concern all images, a bad sector this one: whether others get through tells. Where it
+            // does not pass, the image is as good as lost.
+            ObjectFault::Unread(_) => Outcome::unclear(format!("{IMAGE_LOST}: {fault}")),
         }
     }
 }

@@ -420,7 +420,8 @@ impl Journal {
         self.commands.ask(Kind::Draining, move |desk| entrusted::keep_only(desk, &destinations))
     }
 
-    /// Says of destinations whether they are archives: what those took need not be kept here.
+    /// Says of destinations whether they are archives, before anything is delivered to them: what those take from now on
+    /// need not be kept here. What they took before is judged by what they were then.
     pub fn name_archives(&self, destinations: Vec<(String, bool)>) -> Result<(), JournalError> {
         self.commands.ask(Kind::Draining, move |desk| standing::name_archives(desk, &destinations))
     }

@@ -28,7 +28,7 @@ const SUPERSEDED: &str = "under its UID something newer was filed since, after w
                           the archive is to have, then discard this message";
 
 /// `outbox.state`.
-pub(super) const PENDING: i64 = 0;
+const PENDING: i64 = 0;
 pub(super) const DELIVERED: i64 = 1;
 pub(super) const PARKED: i64 = 2;
 const DISCARDED: i64 = 3;
@@ -278,7 +278,9 @@ fn park(desk: &mut Desk<'_>, id: i64, reason: &str) -> Result<(), JournalError> 
 fn leave(desk: &mut Desk<'_>, id: i64, row: &Row, state: i64, note: &str, attempts: i64) -> Result<(), JournalError> {
     desk.conn
         .prepare_cached(
-            "UPDATE outbox SET state = ?2, head = NULL, settled_ms = ?3, note = ?4, attempts = attempts + ?5 WHERE id = ?1",
+            "UPDATE outbox SET state = ?2, head = NULL, settled_ms = ?3, note = ?4, attempts = attempts + ?5,
+               original = iif(?2 = 1, destination IN (SELECT destination FROM archive), NULL)
+             WHERE id = ?1",
         )?
         .execute((id, state, desk.now_ms, note, attempts))?;
     desk.memory.set_flight(id, None);

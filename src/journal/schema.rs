@@ -23,7 +23,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
 const STATEMENTS: usize = 64;
 
 /// The schema changes in order; the first makes the schema number 1.
-const MIGRATIONS: [&str; 13] = [
+const MIGRATIONS: [&str; 14] = [
     CUSTODY,
     FILING,
     LATENCY,
@@ -37,6 +37,7 @@ const MIGRATIONS: [&str; 13] = [
     ON_HOLD,
     BOOKED,
     PROMISED_BEFORE,
+    ORIGINAL,
 ];
 
 /// 1: keys, entries and their parts.
@@ -303,6 +304,12 @@ ALTER TABLE patient ADD COLUMN booked_ms INTEGER;     -- that of an order the pa
 /// that may have been.
 const PROMISED_BEFORE: &str = "
 UPDATE instance SET promised = 1 WHERE EXISTS (SELECT 1 FROM commitment);
+";
+
+/// 14: whether what was delivered went to an archive as that was then.
+const ORIGINAL: &str = "
+ALTER TABLE outbox ADD COLUMN original INTEGER;  -- 1 when its destination was an archive when it took it, else 0; NULL
+                                                 -- before, and in what was delivered before this was noted
 ";
 
 /// Opens the one write connection and asserts every setting that durability rests on (invariant I3).

@@ -3,12 +3,11 @@
 use super::desk::Desk;
 use super::entrusted;
 use super::error::JournalError;
-use super::outbox::{DELIVERED, PENDING};
 use super::reader::Reader;
 use super::types::{EntryId, Latest};
 
-/// True of an entry `e` that is an instance which its modality was told is safe, and which no archive took: this box alone
-/// has it, maybe.
+/// True of an entry `e` that is an instance which its modality was told is safe, and which nobody took who was an archive
+/// then: this box alone has it, maybe.
 pub(super) const IS_ONLY_HERE: &str = "
   EXISTS (SELECT 1 FROM instance i WHERE i.entry = e.id AND i.promised = 1)
   AND NOT EXISTS (
@@ -16,7 +15,7 @@ pub(super) const IS_ONLY_HERE: &str = "
     JOIN report r ON r.entry = same.id AND r.subject = first.subject
     JOIN dispatch d ON d.report = r.id JOIN outbox o ON o.dispatch = d.id
     WHERE same.identity = e.identity AND same.digest = e.digest AND o.state = 1
-      AND o.destination IN (SELECT destination FROM archive)
+      AND coalesce(o.original, o.destination IN (SELECT destination FROM archive))
       AND NOT EXISTS (SELECT 1 FROM entrusted n WHERE n.outbox = o.id AND n.state = 2))";
 
 /// Says of destinations whether they are archives. What is not named here any more stays what it was.
@@ -149,17 +148,19 @@ impl Reader {
         let waiting = "SELECT waiting IS NOT NULL FROM entry WHERE id = ?1";
         stands.undecided += self.conn.prepare_cached(waiting)?.query_row([entry], |r| r.get::<_, i64>(0))?;
         let mut statement = self.conn.prepare_cached(
-            "SELECT o.destination, o.state, n.state FROM report r JOIN dispatch d ON d.report = r.id
+            "SELECT o.destination, o.state = 1 AND coalesce(o.original, 1), o.state = 0, n.state
+             FROM report r JOIN dispatch d ON d.report = r.id
              JOIN outbox o ON o.dispatch = d.id LEFT JOIN entrusted n ON n.outbox = o.id WHERE r.entry = ?1",
         )?;
         let mut rows = statement.query([entry])?;
         while let Some(row) = rows.next()? {
-            let (destination, state, entrusted): (String, i64, Option<i64>) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            let (destination, entrusted): (String, Option<i64>) = (row.get(0)?, row.get(3)?);
+            let (is_delivered, is_pending): (bool, bool) = (row.get(1)?, row.get(2)?);
             if archives.contains(&destination) {
                 stands.all += 1;
-                stands.pending += i64::from(state == PENDING || entrusted == Some(entrusted::OPEN));
+                stands.pending += i64::from(is_pending || entrusted == Some(entrusted::OPEN));
                 // What it says that it has not got counts as not taken.
-                stands.delivered += i64::from(state == DELIVERED && entrusted != Some(entrusted::FAILED));
+                stands.delivered += i64::from(is_delivered && entrusted != Some(entrusted::FAILED));
                 stands.asked += i64::from(entrusted.is_some());
                 stands.committed += i64::from(entrusted == Some(entrusted::COMMITTED));
             }

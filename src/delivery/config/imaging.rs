@@ -40,8 +40,8 @@ pub struct Routed<'a> {
 }
 
 impl Config {
-    /// True when it keeps images as they came, and so may commit to them. What gets them without the patient keeps no
-    /// original.
+    /// True when it keeps images of their patients, and so may commit to them. What gets them without the patient keeps no
+    /// original. One that gets them with some attributes coerced does: an archive may do so by itself (PS3.4 B.4.1).
     pub fn is_archive(&self) -> bool {
         self.protocol.takes_images() && self.deidentify.is_none()
     }

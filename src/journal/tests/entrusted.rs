@@ -21,6 +21,7 @@ fn terms(destination: &str) -> Terms {
 impl Bench {
     /// Stores an image, files it for the archive and has it delivered; its entry and its message.
     fn entrust(&self, uid: &str) -> (EntryId, OutboxId) {
+        self.journal.name_archives(vec![(EHR.to_string(), true)]).unwrap();
         let entry = self.store(uid, uid.as_bytes()).unwrap().entry;
         self.journal.file(filing(entry, &[uid], 0)).unwrap();
         (entry, self.hand_over())
@@ -199,7 +200,6 @@ fn i7_what_an_archive_never_takes_waits_for_a_person_at_once() {
 fn i7_what_an_archive_has_not_got_waits_for_a_person_though_other_bytes_came_under_its_uid() {
     for verdict in [Some(MISSING), Some(Verdict::Never(0x0122)), None] {
         let bench = Bench::new();
-        bench.journal.name_archives(vec![(EHR.to_string(), true)]).unwrap();
         let (first, id) = bench.entrust("1.1");
         assert!(bench.runtime.block_on(bench.journal.promise(vec![first])).unwrap());
         let second = bench.store("1.1", b"other").unwrap().entry;
@@ -311,4 +311,29 @@ fn i7_an_image_that_is_to_be_committed_stays_however_old() {
         std::thread::sleep(Duration::from_millis(20));
     }
     assert!(reader.show(committed).is_err() && reader.show(asked).is_ok());
+}
+
+#[test]
+fn i7_who_took_an_image_is_judged_by_what_it_was_then() {
+    for was_archive in [true, false] {
+        let bench = Bench::new();
+        let name = |is_archive| bench.journal.name_archives(vec![(EHR.to_string(), is_archive)]).unwrap();
+        name(was_archive);
+        let entry = bench.store("1.1", b"data set").unwrap().entry;
+        bench.journal.file(filing(entry, &["1.1"], 0)).unwrap();
+        assert!(bench.runtime.block_on(bench.journal.promise(vec![entry])).unwrap());
+        let row = bench.claim(1).remove(0);
+        bench.deliver(row.id);
+        for is_archive in [!was_archive, was_archive] {
+            name(is_archive);
+            let only_here = bench.journal.reader().unwrap().stats(0).unwrap().only_here;
+            assert_eq!((only_here == 0, bench.standing("1.1").is_delivered()), (was_archive, was_archive));
+        }
+        // What was delivered before that was noted is judged by what it is.
+        bench.sabotage().execute("UPDATE outbox SET original = NULL", []).unwrap();
+        for is_archive in [true, false] {
+            name(is_archive);
+            assert_eq!(bench.journal.reader().unwrap().stats(0).unwrap().only_here == 0, is_archive);
+        }
+    }
 }

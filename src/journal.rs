@@ -113,7 +113,7 @@ mod view;
 mod writer;
 
 pub use account::Account;
-pub use commitments::{CommitmentStep, DueCommitment};
+pub use commitments::{Asker, CommitmentStep, DueCommitment};
 pub use config::Config;
 pub use entrusted::{Entrusted, Noted, Terms, Verdict};
 pub use error::{JournalError, OpenError};
@@ -355,12 +355,14 @@ impl Journal {
         link: &str,
         connection: u64,
         part: Persist,
+        calling_ae_title: &str,
         transaction_uid: &str,
         content: impl Fn(bool) -> Vec<u8> + Send + 'static,
     ) -> Result<(CommitmentId, Receipt), Refused> {
-        let (token, bytes, uid) = (part.token, part.bytes.len(), transaction_uid.to_string());
+        let (token, bytes) = (part.token, part.bytes.len());
+        let [calling, uid] = [calling_ae_title, transaction_uid].map(str::to_string);
         let new = NewPart::of(link, connection, part);
-        self.take_custody(token, bytes, move |desk| commitments::store(desk, &new, &uid, &content)).await
+        self.take_custody(token, bytes, move |desk| commitments::store(desk, &new, &calling, &uid, &content)).await
     }
 
     /// Notes how an attempt to answer for a commitment ended, with its content when that changed. One that was asked for

@@ -17,7 +17,7 @@ mod tests;
 use crate::backoff::Backoff;
 use crate::delivery::dicom::association::{Association, Peer, Proposed};
 use crate::journal::{
-    CommitmentStep, DueCommitment, EntryId, InstanceStanding, Journal, JournalError, Reader, SharedReader,
+    Asker, CommitmentStep, DueCommitment, EntryId, InstanceStanding, Journal, JournalError, Reader, SharedReader,
 };
 use crate::link::dicom::config::{Modality, Safe};
 use crate::link::dicom::services::EventReport;
@@ -55,6 +55,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(60);
 const PROMISES: usize = 500;
 /// Most instances that make their studies complete, in one commit as well. A study of more is told once it was quiet.
 const COMPLETES_MAX: usize = 5_000;
+/// So many modalities are answered at once: whoever calls may call by one AE title after the other.
+const ANSWERS_MAX: usize = 32;
 /// Pause after the journal failed.
 const JOURNAL_PAUSE: Duration = Duration::from_secs(1);
 
@@ -139,15 +141,16 @@ impl Commitments {
         };
         let (transaction_uid, instances) = (request.transaction_uid.clone(), request.instances.len());
         let part = part(&question, &transaction_uid);
+        let calling_ae_title = question.calling_ae_title;
         let content =
-            Content { request, calling_ae_title: question.calling_ae_title, is_duplicate: false, outcomes: None };
+            Content { request, calling_ae_title: calling_ae_title.clone(), is_duplicate: false, outcomes: None };
         // Before it is committed: the report may come at once.
         let name = (link.to_string(), transaction_uid.clone());
         let number = LINES.fetch_add(1, Ordering::Relaxed);
         let line = Line { number, reports, transfer_syntax_uid: question.transfer_syntax_uid };
         self.keep_line(name.clone(), line.clone());
         let kept = move |is_duplicate| Content { is_duplicate, ..content.clone() }.write();
-        match self.journal.persist_commitment(link, 0, part, &transaction_uid, kept).await {
+        match self.journal.persist_commitment(link, 0, part, &calling_ae_title, &transaction_uid, kept).await {
             Ok((id, _receipt)) => {
                 tracing::info!(link, commitment = id.0, instances, "storage commitment was asked for");
                 Reply { status: status::SUCCESS, ..Reply::default() }
@@ -162,10 +165,10 @@ impl Commitments {
     /// Answers for what is due until `stopped` turns true.
     pub async fn run(self: Arc<Self>, mut stopped: watch::Receiver<bool>) {
         let changed = self.journal.commitments_changed();
-        let mut answers: JoinSet<String> = JoinSet::new();
+        let mut answers: JoinSet<Asker> = JoinSet::new();
         // A modality takes one report at a time. One that does not answer, and one that asks for much, keep no other
         // waiting.
-        let mut busy: BTreeSet<String> = BTreeSet::new();
+        let mut busy: BTreeSet<Asker> = BTreeSet::new();
         while !*stopped.borrow() {
             let service = self.clone();
             let occupied = busy.clone();
@@ -173,7 +176,7 @@ impl Commitments {
             let pause = match due.unwrap_or(Err(JournalError::Closed)) {
                 Ok((due, pause)) => {
                     for due in due {
-                        busy.insert(due.link.clone());
+                        busy.insert(due.asker.clone());
                         answers.spawn(self.clone().answer_for(due, stopped.clone()));
                     }
                     pause
@@ -187,7 +190,7 @@ impl Commitments {
                 _ = stopped.changed() => {}
                 () = changed.notified() => {}
                 Some(done) = answers.join_next() => match done {
-                    Ok(link) => { busy.remove(&link); }
+                    Ok(asker) => { busy.remove(&asker); }
                     // Whose task it was is not known any more.
                     Err(_) => busy.clear(),
                 },
@@ -197,11 +200,11 @@ impl Commitments {
     }
 
     /// What is due of modalities that are not busy, one of each; and how long until the next is. Blocks on the database.
-    fn due(&self, busy: &BTreeSet<String>) -> Result<(Vec<DueCommitment>, Duration), JournalError> {
-        let now_ms = now_ms();
+    fn due(&self, busy: &BTreeSet<Asker>) -> Result<(Vec<DueCommitment>, Duration), JournalError> {
+        let (now_ms, room) = (now_ms(), ANSWERS_MAX.saturating_sub(busy.len()));
         let (due, next) = self
             .reader
-            .read(|reader| Ok((reader.due_commitments(now_ms, busy)?, reader.next_commitment_ms(now_ms)?)))?;
+            .read(|reader| Ok((reader.due_commitments(now_ms, busy, room)?, reader.next_commitment_ms(now_ms)?)))?;
         let pause = next.map_or(LOOK_AGAIN, |at| {
             Duration::from_millis(u64::try_from(at.saturating_sub(now_ms)).unwrap_or_default())
         });
@@ -209,13 +212,13 @@ impl Commitments {
     }
 
     /// Looks at one, and reports it when it is decided; tells whose it was.
-    async fn answer_for(self: Arc<Self>, due: DueCommitment, stopped: watch::Receiver<bool>) -> String {
-        let link = due.link.clone();
+    async fn answer_for(self: Arc<Self>, due: DueCommitment, stopped: watch::Receiver<bool>) -> Asker {
+        let asker = due.asker.clone();
         if let Err(error) = self.try_answer(due, stopped).await {
-            tracing::debug!(link, "a storage commitment waits for the journal: {error}");
+            tracing::debug!(link = asker.link, "a storage commitment waits for the journal: {error}");
             tokio::time::sleep(JOURNAL_PAUSE).await;
         }
-        link
+        asker
     }
 
     async fn try_answer(
@@ -224,7 +227,7 @@ impl Commitments {
         stopped: watch::Receiver<bool>,
     ) -> Result<(), JournalError> {
         let content: Option<Content> = serde_json::from_slice(&std::mem::take(&mut due.content)).ok();
-        let (id, link) = ((due.id, due.turn), due.link.clone());
+        let (id, link) = ((due.id, due.turn), due.asker.link.clone());
         let Some(content) = content else {
             tracing::error!(
                 link,
@@ -277,7 +280,7 @@ impl Commitments {
             let outcomes = vec![Some(Failure::DuplicateTransaction); asked.len()];
             return Ok(Some(Decision { outcomes, safe: Vec::new() }));
         }
-        let modality = self.modality(&due.link);
+        let modality = self.modality(&due.asker.link);
         let (safe, wait_s) = (modality.commitment, modality.commitment_wait_s);
         let age_ms = now_ms().saturating_sub(due.asked_ms);
         let mut found: Vec<Result<EntryId, Failure>> = Vec::new();
@@ -325,7 +328,7 @@ impl Commitments {
 
     /// Reports what is decided; tells how that went.
     async fn conclude(&self, due: &DueCommitment, content: &Content) -> CommitmentStep {
-        let (id, link) = (due.id, due.link.as_str());
+        let (id, link) = (due.id, due.asker.link.as_str());
         let outcomes = content.outcomes.as_deref().unwrap_or_default();
         let (instances, failed) = (outcomes.len(), outcomes.iter().flatten().count());
         match self.report(due, content, outcomes).await {
@@ -347,7 +350,7 @@ impl Commitments {
     /// N-EVENT-REPORT, on the association on which it was asked while that is open, else on one of our own.
     async fn report(&self, due: &DueCommitment, content: &Content, outcomes: &[Option<Failure>]) -> Result<(), String> {
         let (event_type_id, said) = commitment::report(&content.request, outcomes, "");
-        let name = (due.link.clone(), content.request.transaction_uid.clone());
+        let name = (due.asker.link.clone(), content.request.transaction_uid.clone());
         let line = self.lines().get(&name).cloned();
         if let Some(line) = line {
             let told = tokio::time::timeout(ANSWER_TIMEOUT, tell(&line, event_type_id, &said)).await;
@@ -357,7 +360,7 @@ impl Commitments {
             }
             // It ended, or is at something else, or its modality does not listen there.
         }
-        let peer = self.peer(&due.link, &content.calling_ae_title)?;
+        let peer = self.peer(&due.asker.link, &content.calling_ae_title)?;
         let proposed = Proposed::storage_commitment(true);
         let mut line = Association::open(&peer, &[proposed]).await.map_err(|failure| failure.to_string())?;
         let Some((context, syntax)) = line.context_of(uid::STORAGE_COMMITMENT) else {

@@ -21,11 +21,20 @@ const DUE: i64 = 0;
 const REPORTED: i64 = 1;
 const GIVEN_UP: i64 = 2;
 
-/// What of a link is due later is due now. States are written out, here and below: a partial index serves no other.
-const HURRY: &str = "UPDATE commitment SET due_ms = ?2 WHERE link = ?1 AND state = 0 AND due_ms > ?2";
+/// What is due of an asker later is due now. States are written out, here and below: a partial index serves no other.
+const HURRY: &str = "UPDATE commitment SET due_ms = ?3 WHERE link = ?1 AND calling = ?2 AND state = 0 AND due_ms > ?3";
 /// Removes some of those that are answered or given up.
 const SWEEP: &str =
     "DELETE FROM commitment WHERE id IN (SELECT id FROM commitment WHERE state > 0 AND changed_ms < ?1 LIMIT ?2)";
+
+/// Who asks for commitment. Modalities that nobody named share a link.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Asker {
+    /// The link it asks on.
+    pub link: String,
+    /// The AE title by which it calls.
+    pub calling_ae_title: String,
+}
 
 /// A commitment that is due.
 #[derive(Clone, PartialEq, Eq)]
@@ -33,7 +42,7 @@ pub struct DueCommitment {
     /// Its number.
     pub id: CommitmentId,
     /// The modality that asked.
-    pub link: String,
+    pub asker: Asker,
     /// When it asked, Unix milliseconds.
     pub asked_ms: i64,
     /// Reports that failed so far.
@@ -47,7 +56,7 @@ pub struct DueCommitment {
 impl std::fmt::Debug for DueCommitment {
     /// Never prints what was asked (invariant I8).
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "DueCommitment({}, {}, {} attempts)", self.id, self.link, self.attempts)
+        write!(f, "DueCommitment({}, {}, {} attempts)", self.id, self.asker.link, self.attempts)
     }
 }
 
@@ -72,6 +81,7 @@ pub enum CommitmentStep {
 pub(super) fn store(
     desk: &mut Desk<'_>,
     part: &NewPart,
+    calling_ae_title: &str,
     transaction_uid: &str,
     content: &(dyn Fn(bool) -> Vec<u8> + Send),
 ) -> Result<CommitmentId, JournalError> {
@@ -92,10 +102,10 @@ pub(super) fn store(
             custody::settle(desk, kept.entry, READER, None)?;
             desk.conn
                 .prepare_cached(
-                    "INSERT INTO commitment(hash, entry, link, state, asked_ms, due_ms, changed_ms)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?5)",
+                    "INSERT INTO commitment(hash, entry, link, calling, state, asked_ms, due_ms, changed_ms)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?6)",
                 )?
-                .execute((hash, kept.entry, &*part.session.link, DUE, desk.now_ms))?;
+                .execute((hash, kept.entry, &*part.session.link, calling_ae_title, DUE, desk.now_ms))?;
             let id = desk.conn.last_insert_rowid();
             let sealed = desk.seal.seal(Place::Commitment, id, &content(is_taken))?;
             desk.conn.prepare_cached("UPDATE commitment SET json = ?2 WHERE id = ?1")?.execute((id, sealed))?;
@@ -108,7 +118,7 @@ pub(super) fn store(
         )?
         .execute((id, DUE, desk.now_ms))?;
     // The modality is there: what could not be reported to it may be tried again.
-    desk.conn.prepare_cached(HURRY)?.execute((&*part.session.link, desk.now_ms))?;
+    desk.conn.prepare_cached(HURRY)?.execute((&*part.session.link, calling_ae_title, desk.now_ms))?;
     desk.memory.wake_destination(COMMITMENTS_SIGNAL);
     Ok(CommitmentId(id))
 }
@@ -150,25 +160,34 @@ pub(super) fn sweep(desk: &Desk<'_>, before_ms: i64, limit: i64) -> Result<(), J
 }
 
 impl Reader {
-    /// Of each modality but these the oldest commitment that is due at this moment (Unix milliseconds). One that is to
-    /// wait by a clock that was ahead is due.
-    pub fn due_commitments(&self, now_ms: i64, busy: &BTreeSet<String>) -> Result<Vec<DueCommitment>, JournalError> {
+    /// Of each modality but these the oldest commitment that is due at this moment (Unix milliseconds), oldest first and
+    /// at most `limit`. One that is to wait by a clock that was ahead is due.
+    pub fn due_commitments(
+        &self,
+        now_ms: i64,
+        busy: &BTreeSet<Asker>,
+        limit: usize,
+    ) -> Result<Vec<DueCommitment>, JournalError> {
         let mut statement = self.conn.prepare_cached(
-            "SELECT id, link, asked_ms, attempts, turn FROM commitment WHERE id IN (
-               SELECT min(id) FROM commitment WHERE state = 0 AND (due_ms <= ?1 OR changed_ms > ?1) GROUP BY link)",
+            "SELECT id, link, calling, asked_ms, attempts, turn FROM commitment WHERE id IN (
+               SELECT min(id) FROM commitment WHERE state = 0 AND (due_ms <= ?1 OR changed_ms > ?1)
+               GROUP BY link, calling) ORDER BY id",
         )?;
         let mut rows = statement.query([now_ms])?;
         let mut due = Vec::new();
-        while let Some(row) = rows.next()? {
-            let (id, link): (_, String) = (CommitmentId(row.get(0)?), row.get(1)?);
-            if !busy.contains(&link) {
+        while due.len() < limit
+            && let Some(row) = rows.next()?
+        {
+            let id = CommitmentId(row.get(0)?);
+            let asker = Asker { link: row.get(1)?, calling_ae_title: row.get(2)? };
+            if !busy.contains(&asker) {
                 let content = self.commitment(id)?;
                 due.push(DueCommitment {
                     id,
-                    link,
-                    asked_ms: row.get(2)?,
-                    attempts: row.get(3)?,
-                    turn: row.get(4)?,
+                    asker,
+                    asked_ms: row.get(3)?,
+                    attempts: row.get(4)?,
+                    turn: row.get(5)?,
                     content,
                 });
             }

@@ -23,7 +23,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
 const STATEMENTS: usize = 64;
 
 /// The schema changes in order; the first makes the schema number 1.
-const MIGRATIONS: [&str; 14] = [
+const MIGRATIONS: [&str; 15] = [
     CUSTODY,
     FILING,
     LATENCY,
@@ -38,6 +38,7 @@ const MIGRATIONS: [&str; 14] = [
     BOOKED,
     PROMISED_BEFORE,
     ORIGINAL,
+    ASKERS,
 ];
 
 /// 1: keys, entries and their parts.
@@ -312,6 +313,11 @@ ALTER TABLE outbox ADD COLUMN original INTEGER;  -- 1 when its destination was a
                                                  -- before, and in what was delivered before this was noted
 ";
 
+/// 15: who asked for commitment: one link may be that of many.
+const ASKERS: &str = "
+ALTER TABLE commitment ADD COLUMN calling TEXT NOT NULL DEFAULT '';  -- AE title
+";
+
 /// Opens the one write connection and asserts every setting that durability rests on (invariant I3).
 pub(super) fn open_writer(data: &Path) -> Result<Connection, OpenError> {
     let version = rusqlite::version_number();
@@ -506,15 +512,17 @@ mod tests {
             migrate(&mut conn, &key, 0).unwrap();
             let promised: bool = conn.query_row("SELECT promised FROM instance", [], |r| r.get(0)).unwrap();
             assert_eq!(promised, was_told);
-            let mut statement = conn.prepare("SELECT outbox, request, sent_as FROM asked_about ORDER BY outbox").unwrap();
+            let mut statement =
+                conn.prepare("SELECT outbox, request, sent_as FROM asked_about ORDER BY outbox").unwrap();
             let asked: Vec<(i64, i64, Option<i64>)> = statement
                 .query_map([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))
                 .unwrap()
                 .collect::<Result<_, _>>()
                 .unwrap();
             assert_eq!(asked, [(1, 7, Some(8)), (2, 7, None)]);
-            let open: i64 =
-                conn.query_row("SELECT count(*) FROM entrusted WHERE state = 0 AND is_last = 0", [], |r| r.get(0)).unwrap();
+            let open: i64 = conn
+                .query_row("SELECT count(*) FROM entrusted WHERE state = 0 AND is_last = 0", [], |r| r.get(0))
+                .unwrap();
             assert_eq!(open, 2, "they are asked about as before");
         }
     }

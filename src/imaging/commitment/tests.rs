@@ -61,13 +61,17 @@ impl Bench {
     }
 
     async fn ask_on(&self, link: &str, uids: &[&str], reports: Sender<EventReport>) {
+        self.ask_as("VIVID", "2.25.1", link, uids, reports).await;
+    }
+
+    async fn ask_as(&self, calling: &str, transaction: &str, link: &str, uids: &[&str], reports: Sender<EventReport>) {
         let of = |uid: &&str| Reference { sop_class_uid: CLASS.to_string(), sop_instance_uid: uid.to_string() };
-        let request = Request { transaction_uid: "2.25.1".to_string(), instances: uids.iter().map(of).collect() };
+        let request = Request { transaction_uid: transaction.to_string(), instances: uids.iter().map(of).collect() };
         let question = Question {
             sop_class_uid: uid::STORAGE_COMMITMENT.to_string(),
             sop_instance_uid: None,
             transfer_syntax_uid: EXPLICIT.to_string(),
-            calling_ae_title: "VIVID".to_string(),
+            calling_ae_title: calling.to_string(),
             data_set: action(&request).write(Layout::of(EXPLICIT)),
         };
         assert_eq!(self.service.take(link, 1, question, reports).await.status, status::SUCCESS);
@@ -123,6 +127,10 @@ async fn what_takes_long_to_read_keeps_neither_others_waiting_nor_the_end() {
     let _heard = bench.ask("echo", &["1.1"]).await;
     let mut other = bench.ask("ct", &["1.2"]).await;
     assert_eq!(told(&mut other).await.0, ["1.2"]);
+    // Modalities that nobody named share a link.
+    let (reports, mut stranger) = channel(4);
+    bench.ask_as("STRANGER", "2.25.2", "echo", &["1.2"], reports).await;
+    assert_eq!(told(&mut stranger).await.0, ["1.2"]);
     bench.stop().await;
     // Whoever is still at it is let go.
     drop(std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap());

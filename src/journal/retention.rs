@@ -28,6 +28,7 @@ pub(super) struct Sweep {
     orders_ms: i64,
     rotate_ms: i64,
     after: i64,
+    pinned: Pinned,
     /// Removes files of the last slice. That takes long on some disks, and nobody's acknowledgement is to wait for it.
     remover: Option<JoinHandle<()>>,
 }
@@ -39,6 +40,7 @@ impl Sweep {
             orders_ms: i64::from(config.orders_days) * DAY_MS,
             rotate_ms: i64::from(config.key_rotation_days) * DAY_MS,
             after: 0,
+            pinned: Pinned::default(),
             remover: None,
         }
     }
@@ -60,8 +62,16 @@ impl Sweep {
             Level::Ample => old,
             Level::Tight | Level::Full => i64::MAX,
         };
-        let (entries, last) = self.removable(desk, before, old)?;
+        let Looked { removable: entries, pinned, last } = self.look(desk, before, old)?;
         self.after = last;
+        if let Some(images) = self.pinned.met(pinned, last == 0, level) {
+            tracing::warn!(
+                images,
+                "space is short, and these images stay: their modality was told that they are safe, and no archive has \
+                 taken them yet; where none is to, name a [[destination]] that keeps images, then have them filed again with \
+                 `afferent journal replay`"
+            );
+        }
         let rotate = self.rotation_due(desk)?;
         let orders_before = desk.now_ms.saturating_sub(self.orders_ms);
         let orders = orders::are_due(desk, orders_before)?;
@@ -100,9 +110,9 @@ impl Sweep {
         self.remover = std::thread::Builder::new().name("retention".to_string()).spawn(remove).ok();
     }
 
-    /// Entries of the next slice from before this time that nothing needs any more, and where the slice after it starts.
-    /// Images that went nowhere must be from before `old_ms`.
-    fn removable(&self, desk: &Desk<'_>, before_ms: i64, old_ms: i64) -> Result<(Vec<i64>, i64), JournalError> {
+    /// Looks at the next slice: removable is what is from before this time and nothing needs any more. Images that went
+    /// nowhere must be from before `old_ms`.
+    fn look(&self, desk: &Desk<'_>, before_ms: i64, old_ms: i64) -> Result<Looked, JournalError> {
         let sql = format!(
             "SELECT e.id, e.state IN (?3, ?6) AND e.received_ms < ?2
                AND NOT EXISTS (SELECT 1 FROM work_order w WHERE w.entry = e.id)
@@ -123,22 +133,26 @@ impl Sweep {
                                     WHERE r.id = (SELECT min(id) FROM report WHERE entry = e.id)
                                       AND r.repeat_of IS NULL
                                       AND NOT EXISTS (SELECT 1 FROM dispatch d WHERE d.report = r.id)))
-               AND NOT ({IS_ONLY_HERE})
+               , {IS_ONLY_HERE}
              FROM entry e WHERE e.id > ?1 ORDER BY e.id LIMIT ?5",
         );
         let mut statement = desk.conn.prepare_cached(&sql)?;
         let bounds = (self.after, before_ms, INTERPRETED, RELEASED, SLICE as i64, ORDERS, old_ms);
-        let rows = statement.query_map(bounds, |r| Ok((r.get::<_, i64>(0)?, r.get::<_, bool>(1)?)))?;
-        let (mut removable, mut last, mut seen) = (Vec::new(), 0, 0);
-        for row in rows {
-            let (id, free) = row?;
+        let mut rows = statement.query(bounds)?;
+        let (mut looked, mut seen) = (Looked::default(), 0);
+        while let Some(row) = rows.next()? {
+            let (is_free, is_only_here): (bool, bool) = (row.get(1)?, row.get(2)?);
             seen += 1;
-            last = id;
-            if free {
-                removable.push(id);
+            looked.last = row.get(0)?;
+            looked.pinned += u64::from(is_only_here);
+            if is_free && !is_only_here {
+                looked.removable.push(looked.last);
             }
         }
-        Ok((removable, if seen < SLICE { 0 } else { last }))
+        if seen < SLICE {
+            looked.last = 0;
+        }
+        Ok(looked)
     }
 
     fn rotation_due(&self, desk: &Desk<'_>) -> Result<bool, JournalError> {
@@ -150,6 +164,39 @@ impl Sweep {
             .prepare_cached("SELECT created_ms FROM data_key ORDER BY id DESC LIMIT 1")?
             .query_row([], |r| r.get(0))?;
         Ok(desk.now_ms.saturating_sub(created) >= self.rotate_ms)
+    }
+}
+
+/// What a slice holds.
+#[derive(Default)]
+struct Looked {
+    /// Entries that nothing needs any more.
+    removable: Vec<i64>,
+    /// Images that are safe here alone.
+    pinned: u64,
+    /// Its last entry, after which the next slice starts; 0 at the end of the journal.
+    last: i64,
+}
+
+/// Images that stay however short space is, counted on the way round the journal.
+#[derive(Default)]
+struct Pinned {
+    met: u64,
+    is_told: bool,
+}
+
+impl Pinned {
+    /// A slice held so many. Tells how many there are when a round is over, once while space is short.
+    fn met(&mut self, pinned: u64, is_round_over: bool, level: Level) -> Option<u64> {
+        self.met += pinned;
+        self.is_told &= level != Level::Ample;
+        if !is_round_over {
+            return None;
+        }
+        let all = std::mem::take(&mut self.met);
+        let tells = all > 0 && level != Level::Ample && !self.is_told;
+        self.is_told |= tells;
+        tells.then_some(all)
     }
 }
 
@@ -186,4 +233,21 @@ fn drop_unused_keys(desk: &Desk<'_>) -> Result<(), JournalError> {
         [],
     )?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_person_is_told_once_of_each_shortage_how_many_images_stay_all_the_same() {
+        let mut pinned = Pinned::default();
+        assert_eq!(pinned.met(2, true, Level::Ample), None, "there is room for them");
+        assert_eq!(pinned.met(2, false, Level::Tight), None, "there may be more");
+        assert_eq!(pinned.met(1, true, Level::Tight), Some(3));
+        assert_eq!(pinned.met(3, true, Level::Full), None, "they are known");
+        assert_eq!(pinned.met(0, false, Level::Ample), None);
+        assert_eq!(pinned.met(0, true, Level::Tight), None, "none is left");
+        assert_eq!(pinned.met(3, true, Level::Tight), Some(3));
+    }
 }

@@ -236,6 +236,12 @@ impl Commitments {
             );
             return self.journal.settle_commitment(id, CommitmentStep::GivenUp, None).await;
         };
+        // Its images were looked at, and are not again as long as nobody can be told.
+        if content.outcomes.is_some()
+            && let Err(why) = self.listener(&due, &content)
+        {
+            return self.journal.settle_commitment(id, not_reported(&due, &why), None).await;
+        }
         // On a connection of its own: what is asked for may be many, and large.
         let looking = tokio::task::spawn_blocking(move || {
             let decided = self.decide(&self.journal.reader()?, &due, &content, &|| !*stopped.borrow())?;
@@ -336,21 +342,14 @@ impl Commitments {
                 tracing::info!(link, commitment = id.0, instances, failed, "storage commitment was reported");
                 CommitmentStep::Reported
             }
-            Err(why) if now_ms().saturating_sub(due.asked_ms) > GIVE_UP_AFTER_MS => {
-                tracing::error!(link, commitment = id.0, "a storage commitment could not be reported: {why}");
-                CommitmentStep::GivenUp
-            }
-            Err(why) => {
-                tracing::warn!(link, commitment = id.0, "a storage commitment cannot be reported yet: {why}");
-                CommitmentStep::Wait { after: Backoff::new(RETRY_MIN, RETRY_MAX).after(due.attempts), failed: true }
-            }
+            Err(why) => not_reported(due, &why),
         }
     }
 
     /// N-EVENT-REPORT, on the association on which it was asked while that is open, else on one of our own.
     async fn report(&self, due: &DueCommitment, content: &Content, outcomes: &[Option<Failure>]) -> Result<(), String> {
         let (event_type_id, said) = commitment::report(&content.request, outcomes, "");
-        let name = (due.asker.link.clone(), content.request.transaction_uid.clone());
+        let name = name_of(due, content);
         let line = self.lines().get(&name).cloned();
         if let Some(line) = line {
             let told = tokio::time::timeout(ANSWER_TIMEOUT, tell(&line, event_type_id, &said)).await;
@@ -383,6 +382,14 @@ impl Commitments {
                 line.abort().await;
                 Err(failure.to_string())
             }
+        }
+    }
+
+    /// Why nobody can be told: the association on which it was asked ended, and there is none of our own.
+    fn listener(&self, due: &DueCommitment, content: &Content) -> Result<(), String> {
+        match self.lines().get(&name_of(due, content)) {
+            Some(line) if !line.reports.is_closed() => Ok(()),
+            _ => self.peer(&due.asker.link, &content.calling_ae_title).map(drop),
         }
     }
 
@@ -423,6 +430,21 @@ impl Commitments {
     fn lines(&self) -> MutexGuard<'_, HashMap<Name, Line>> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn name_of(due: &DueCommitment, content: &Content) -> Name {
+    (due.asker.link.clone(), content.request.transaction_uid.clone())
+}
+
+/// What becomes of one that could not be reported.
+fn not_reported(due: &DueCommitment, why: &str) -> CommitmentStep {
+    let (link, commitment) = (due.asker.link.as_str(), due.id.0);
+    if now_ms().saturating_sub(due.asked_ms) > GIVE_UP_AFTER_MS {
+        tracing::error!(link, commitment, "a storage commitment could not be reported: {why}");
+        return CommitmentStep::GivenUp;
+    }
+    tracing::warn!(link, commitment, "a storage commitment cannot be reported yet: {why}");
+    CommitmentStep::Wait { after: Backoff::new(RETRY_MIN, RETRY_MAX).after(due.attempts), failed: true }
 }
 
 impl Content {

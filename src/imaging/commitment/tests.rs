@@ -53,6 +53,14 @@ impl Bench {
         self.data.path().join("spool").join(stored.spool)
     }
 
+    /// Makes a pipe of an image's file, which nobody can open before somebody writes to it.
+    fn block(&self, entry: EntryId) -> std::path::PathBuf {
+        let path = self.path(entry);
+        std::fs::remove_file(&path).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        path
+    }
+
     /// A modality asks on an association of its own, on which it hears reports.
     async fn ask(&self, link: &str, uids: &[&str]) -> Receiver<EventReport> {
         let (reports, heard) = channel(4);
@@ -120,10 +128,7 @@ async fn what_takes_long_to_read_keeps_neither_others_waiting_nor_the_end() {
     let mut bench = Bench::new();
     let long = bench.store("1.1").await;
     bench.store("1.2").await;
-    let path = bench.path(long);
-    // Nobody can open it before somebody writes to it.
-    std::fs::remove_file(&path).unwrap();
-    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let path = bench.block(long);
     let _heard = bench.ask("echo", &["1.1"]).await;
     let mut other = bench.ask("ct", &["1.2"]).await;
     assert_eq!(told(&mut other).await.0, ["1.2"]);
@@ -166,4 +171,23 @@ async fn i7_before_a_report_is_repeated_its_images_are_looked_at_and_kept_anew()
     assert_eq!(told(&mut heard).await, (vec!["1.1".to_string()], vec![("1.2".to_string(), 0x0110)]));
     assert_eq!(bench.journal.reader().unwrap().stats(0).unwrap().only_here, 1);
     bench.stop().await;
+}
+
+#[tokio::test]
+async fn images_are_not_read_again_for_a_report_that_nobody_can_take() {
+    let mut bench = Bench::new();
+    let first = bench.store("1.1").await;
+    bench.store("1.2").await;
+    let mut heard = bench.ask("echo", &["1.1"]).await;
+    next(&mut heard).await.answered.send(status::PROCESSING_FAILURE).unwrap();
+    let path = bench.block(first);
+    // The same modality again, which has the first one tried again before; at the latest the second time, when the report
+    // of the first is sure to have failed.
+    for transaction in ["2.25.2", "2.25.3"] {
+        let (reports, mut heard) = channel(4);
+        bench.ask_as("VIVID", transaction, "echo", &["1.2"], reports).await;
+        assert_eq!(told(&mut heard).await.0, ["1.2"]);
+    }
+    bench.stop().await;
+    drop(std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap());
 }

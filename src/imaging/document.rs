@@ -97,7 +97,7 @@ pub(super) fn tell(desk: &Desk, journal: &Journal, reader: &Reader, known: &Know
         before.doubt = before.doubt.or(line.doubt);
         let draft = Draft { desk, known, member, first_uid, name, before };
         let content = desk.read(reader, &instance, first_uid)?;
-        let Some(report) = draft.report(content, (subject_key, content_key))? else { continue };
+        let report = draft.report(content, (subject_key, content_key))?;
         let mut covers = reader.held_of(&report.subject_key)?;
         for uid in line.uids.iter().filter(|uid| *uid != first_uid) {
             covers.extend(reader.held_of(&self::subject_key(uid))?);
@@ -234,9 +234,7 @@ pub(super) fn release(
     // It can be read only now: each of its numbers is decided about by itself.
     if kept.measurements.is_none() && matches!(content, Ok(Content::Measurements(_))) {
         let content_key = content_key(&instance, "");
-        let Some(report) = draft.report(content, (subject_key(&kept.first_uid), content_key))? else {
-            return Ok(vec![ReleaseFiling::sent(item, Vec::new(), Vec::new())]);
-        };
+        let report = draft.report(content, (subject_key(&kept.first_uid), content_key))?;
         let covers = reader.held_of(&report.subject_key)?;
         journal.file_told(Told { entry: item.entry, report, covers })?;
         return Ok(Vec::new());
@@ -299,12 +297,12 @@ struct Draft<'d> {
 }
 
 impl Draft<'_> {
-    /// What is filed; `None` when there is nothing in it for an EHR.
+    /// What is filed: one that has nothing for an EHR too, which takes the place of what was held of its line.
     fn report(
         &self,
         content: Result<Content, Grounds>,
         (subject_key, content_key): (Vec<u8>, Vec<u8>),
-    ) -> Result<Option<FiledReport>, JournalError> {
+    ) -> Result<FiledReport, JournalError> {
         let mut report = FiledReport {
             completed_at_s: Some(self.member.received_ms / 1000),
             repeat_of: None,
@@ -326,9 +324,6 @@ impl Draft<'_> {
             Ok(Content::Pdf { .. }) => {}
             Ok(Content::Measurements(measured)) => {
                 going = self.desk.wanted(&self.member.link, measured);
-                if going.is_empty() && self.before.charted.gone(measured).is_empty() {
-                    return Ok(None);
-                }
                 let doubt = |at: &usize| measured.measurements.get(*at).and_then(|m| m.doubts.first());
                 // Who releases one sees all that is doubtful about it.
                 let of_line =
@@ -339,8 +334,9 @@ impl Draft<'_> {
                     Some(held(at, Grounds { reason: doubt.name(), rule: None, why }))
                 });
                 report.holds = doubtful.collect();
-                // One that does nothing but take back is one result.
-                report.results = going.len().max(1) as u32;
+                // One that does nothing but take back is one result, as is one of which nobody knows what it takes back.
+                let takes_back = !self.before.charted.gone(measured).is_empty() || self.before.doubt.is_some();
+                report.results = going.len().max(takes_back.into()) as u32;
                 going.retain(|at| doubt(at).is_none());
                 measurements = Some(measured.clone());
             }
@@ -354,7 +350,7 @@ impl Draft<'_> {
             after_final: self.before.is_final,
             is_final: content.as_ref().is_ok_and(Content::is_final),
         })))?;
-        let Ok(content) = content else { return Ok(Some(report)) };
+        let Ok(content) = content else { return Ok(report) };
         let outbox = match &self.before.doubt {
             Some(grounds) => Err(grounds.clone()),
             None => self.outbound(&content, &going).map_err(|error| uncarried(self.member.entry, &error)),
@@ -368,7 +364,7 @@ impl Draft<'_> {
                 }
             }
         }
-        Ok(Some(report))
+        Ok(report)
     }
 
     fn outbound(&self, content: &Content, going: &[usize]) -> Result<Vec<NewOutbound>, MapError> {

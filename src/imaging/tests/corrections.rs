@@ -189,6 +189,31 @@ fn i13_a_report_without_any_number_takes_all_of_them_back() {
 }
 
 #[test]
+fn i13_a_held_number_that_a_later_report_has_no_more_cannot_be_released() {
+    let bench = Bench::new();
+    let own = num(["99-7", "99CART", "Cart's own index"], "7");
+    bench.store(&[report("1", vec![own], None)]);
+    bench.settle();
+    assert_eq!(bench.held(), ["unmapped-code"]);
+    bench.store(&[report("2", Vec::new(), Some("1"))]);
+    bench.settle();
+    assert_eq!((bench.held().len(), bench.numbers("ehr").len()), (0, 0));
+    bench.account();
+}
+
+#[test]
+fn i13_a_report_without_any_number_waits_where_it_is_not_known_what_it_takes_back() {
+    let bench = Bench::new();
+    bench.store(&[report("2", Vec::new(), Some("1"))]);
+    bench.settle();
+    assert_eq!((bench.held(), bench.numbers("ehr").len()), (vec!["no-predecessor".to_string()], 0));
+    bench.store(&[report("1", vec![fraction("58")], None)]);
+    bench.settle();
+    assert_eq!((bench.held().len(), bench.numbers("ehr").len()), (0, 0), "now it is known");
+    bench.account();
+}
+
+#[test]
 fn a_held_correction_says_corrected_when_it_is_released() {
     let bench = Bench::new();
     let fractions = |made: Made| said(&bench.reported(made)).into_iter().take(1).collect::<Vec<_>>();

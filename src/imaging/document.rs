@@ -318,16 +318,18 @@ impl Draft<'_> {
             content_key,
         };
         let held = |at: &usize, grounds: Grounds| NewHold { observation: *at as u32, grounds };
+        // Who releases one sees all that is doubtful about it.
+        let of_line = self.before.doubt.as_ref().map(|grounds| format!("; {}", grounds.why)).unwrap_or_default();
         let (mut going, mut measurements) = (vec![0], None);
         match &content {
-            Err(grounds) => report.holds = vec![held(&0, grounds.clone())],
+            Err(grounds) => {
+                let why = format!("{}{of_line}", grounds.why);
+                report.holds = vec![held(&0, Grounds { why, ..grounds.clone() })];
+            }
             Ok(Content::Pdf { .. }) => {}
             Ok(Content::Measurements(measured)) => {
                 going = self.desk.wanted(&self.member.link, measured);
                 let doubt = |at: &usize| measured.measurements.get(*at).and_then(|m| m.doubts.first());
-                // Who releases one sees all that is doubtful about it.
-                let of_line =
-                    self.before.doubt.as_ref().map(|grounds| format!("; {}", grounds.why)).unwrap_or_default();
                 let doubtful = going.iter().filter_map(|at| {
                     let doubt = doubt(at)?;
                     let why = format!("{}{of_line}", doubt.words());

@@ -450,6 +450,20 @@ fn i7_a_report_that_is_read_only_when_it_is_released_gives_all_its_numbers() {
 }
 
 #[test]
+fn i13_a_document_held_whole_says_what_is_doubtful_about_its_line() {
+    let small = Config { document_mb_max: 1, ..Config::default() };
+    let bench = Bench::with(&[delivery::Config::new("ehr", Protocol::Mllp)], small);
+    let mut large = report("2", vec![fraction("58")], Some("1"));
+    let tag = crate::message::dicom::Tag(0x0071, 0x1010);
+    large.set.put(Element { tag, vr: VR::OB, value: Value::Bytes(vec![0; 3 << 20]) });
+    bench.store(&[large]);
+    bench.settle();
+    let held = bench.reader.holds(10).unwrap().remove(0);
+    assert_eq!(held.reason, "too-large");
+    assert!(held.why.contains("the place of a document that is not here"), "{}", held.why);
+}
+
+#[test]
 fn i10_a_report_with_more_numbers_than_are_read_is_held_and_takes_nothing_back() {
     let bench = Bench::new();
     bench.reported(report("1", vec![fraction("58"), mass("12")], None));

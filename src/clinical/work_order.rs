@@ -51,6 +51,11 @@ impl WorkOrder {
         }
     }
 
+    /// True when the placer's or the filler's number may be this one.
+    pub fn goes_by(&self, number: &OrderNumber) -> bool {
+        self.placer_order_number.may_be(number) || self.filler_order_number.may_be(number)
+    }
+
     /// Every name of its specimen; none when the message named no specimen.
     pub fn specimen_ids(&self) -> impl Iterator<Item = &Phi> {
         std::iter::once(&self.specimen.id).chain(&self.other_specimen_ids).filter(|id| !id.is_empty())
@@ -72,6 +77,12 @@ impl OrderNumber {
     /// A number without a name space.
     pub fn new(id: impl Into<String>) -> Self {
         OrderNumber { id: Phi::new(id), namespace: String::new() }
+    }
+
+    /// True for the same number, where both say who gave it of the same one.
+    pub fn may_be(&self, other: &OrderNumber) -> bool {
+        let is_said = !self.namespace.is_empty() && !other.namespace.is_empty();
+        self.id == other.id && (!is_said || self.namespace == other.namespace)
     }
 
     /// True when there is no number.

@@ -264,14 +264,9 @@ fn known(
 ) -> Result<Vec<StoredOrder>, JournalError> {
     let mut found = find::by(desk.conn, desk.seal, By::Number, &number.id)?;
     found.retain(|stored| {
-        let order = &stored.order;
-        let same = |other: &OrderNumber| {
-            other.id == number.id
-                && (other.namespace == number.namespace || other.namespace.is_empty() || number.namespace.is_empty())
-        };
         stored.source == source
-            && (same(&order.placer_order_number) || same(&order.filler_order_number))
-            && (specimen.is_empty() || order.specimen_ids().any(|id| id == specimen))
+            && stored.order.goes_by(number)
+            && (specimen.is_empty() || stored.order.specimen_ids().any(|id| id == specimen))
     });
     Ok(found)
 }

@@ -2,7 +2,7 @@
 //!
 //! | read | from |
 //! |---|---|
-//! | placer, filler, accession number | identifier of type PLAC, FILL, ACSN; an identifier without a type is the placer's |
+//! | placer, filler, accession number | identifier of type PLAC, FILL, ACSN; where none is of type PLAC, one without a type is the placer's |
 //! | study instance UID | identifier of system `urn:dicom:uid` |
 //! | patient | subject: contained, in the Bundle, or by its identifier; of type MR before others, none of use `old`; its authority is the system, else the name of the assigner |
 //! | requested procedure | code; priority |
@@ -82,7 +82,7 @@ pub fn read_one(json: &[u8], zone: &TimeZone) -> Result<OrderChange, RequestFaul
 /// True when a ServiceRequest goes by this number, whatever else it says.
 pub fn goes_by(json: &str, number: &OrderNumber) -> bool {
     let Ok(request) = serde_json::from_str(json) else { return false };
-    Request { request: &request, entries: &[], zone: &TimeZone::UTC }.numbers().contains(number)
+    Request { request: &request, entries: &[], zone: &TimeZone::UTC }.numbers().iter().any(|own| own.may_be(number))
 }
 
 struct Request<'a> {
@@ -164,7 +164,8 @@ impl Request<'_> {
             let mut all = list(self.request, "identifier");
             all.find(|i| type_of(i).is_empty() && text(i, "system") != UIDS).map(number).unwrap_or_default()
         };
-        [if placer.is_empty() && filler.is_empty() { untyped() } else { placer }, filler]
+        // Also where there is a filler's: one that the EHR adds later makes no other order of it.
+        [if placer.is_empty() { untyped() } else { placer }, filler]
     }
 
     fn number(&self, kind: &str) -> OrderNumber {
@@ -326,6 +327,25 @@ mod tests {
         let day = BUNDLE.replace("2026-03-02T14:30:00+01:00", "2026-03-03");
         let Ok(OrderChange::New(order)) = read(day.as_bytes(), &zone).unwrap().remove(0) else { panic!("an order") };
         assert_eq!(start(*order), "20260303", "a day is a day everywhere");
+    }
+
+    #[test]
+    fn a_fillers_number_that_comes_later_leaves_the_order_its_own() {
+        let number = |identifiers: &str| {
+            let json = format!(
+                "{{\"resourceType\":\"ServiceRequest\",\"status\":\"revoked\",\"identifier\":[{identifiers}]}}"
+            );
+            match only(&json) {
+                Ok(OrderChange::TakeBack { number, .. }) => number.id.expose().to_string(),
+                other => panic!("{other:?}"),
+            }
+        };
+        let filler = "{\"type\":{\"coding\":[{\"code\":\"FILL\"}]},\"value\":\"F-1\"}";
+        let placer = "{\"type\":{\"coding\":[{\"code\":\"PLAC\"}]},\"value\":\"P-1\"}";
+        assert_eq!(number("{\"value\":\"U-1\"}"), "U-1");
+        assert_eq!(number(&format!("{{\"value\":\"U-1\"}},{filler}")), "U-1");
+        assert_eq!(number(&format!("{{\"value\":\"U-1\"}},{filler},{placer}")), "P-1");
+        assert_eq!(number(filler), "F-1");
     }
 
     #[test]

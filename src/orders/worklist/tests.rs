@@ -238,3 +238,22 @@ fn bytes_that_are_no_query_are_refused_and_nothing_panics() {
         assert_eq!(replies.last().map(|r| r.status), Some(CANNOT_UNDERSTAND));
     }
 }
+
+#[test]
+fn a_modality_is_told_who_gave_the_patient_id_by_name_and_by_universal_id() {
+    let step = crate::clinical::ScheduledStep::default();
+    let procedure = crate::clinical::RequestedProcedure { steps: vec![step.clone()], ..Default::default() };
+    let imaging = crate::clinical::ImagingOrder::default();
+    let told = |authority: &str| {
+        let mut order = crate::clinical::WorkOrder::default();
+        order.patient.patient.id_authority = authority.to_owned();
+        entry::Scheduled { order: &order, imaging: &imaging, procedure: &procedure, step: &step }.data_set()
+    };
+    let qualifiers = |set: &DataSet| set.item(tags::ISSUER_OF_PATIENT_ID_QUALIFIERS_SEQUENCE).cloned();
+    assert!(qualifiers(&told("HOSP")).is_none());
+    let set = told("HOSP^http://hospital.example^URI");
+    let universal = qualifiers(&set).unwrap();
+    assert_eq!(set.text(tags::ISSUER_OF_PATIENT_ID), "HOSP");
+    assert_eq!(universal.text(tags::UNIVERSAL_ENTITY_ID), "http://hospital.example");
+    assert_eq!(universal.text(tags::UNIVERSAL_ENTITY_ID_TYPE), "URI");
+}

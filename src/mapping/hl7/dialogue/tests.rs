@@ -271,3 +271,15 @@ fn a_query_in_other_delimiters_is_answered_in_the_usual_ones() {
     let told = told(&raw, &[]);
     assert!(told[0].contains("\nQPD|WOS^Work Order Step^IHELAW|TAG1|TUBE1"), "{}", told[0]);
 }
+
+#[test]
+fn the_authority_of_a_record_number_is_written_as_hd() {
+    for (authority, written) in [
+        ("HOSP", "4711^^^HOSP^MR"),
+        ("^http://hospital.example^URI", "4711^^^&http://hospital.example&URI^MR"),
+        ("HOSP^1.2.3^ISO", "4711^^^HOSP&1.2.3&ISO^MR"),
+        ("", "4711^^^^MR"),
+    ] {
+        assert_eq!(super::super::record_number("4711", authority), written);
+    }
+}

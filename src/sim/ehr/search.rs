@@ -1,6 +1,6 @@
 //! Orders the simulated EHR is asked for: ServiceRequests and Patients in a folder.
 //!
-//! Of a search only `_lastUpdated=ge`, `_sort=_lastUpdated`, `_count`, `_include`, `_elements` and our own `_offset` are
+//! Of a search only `_id`, `_lastUpdated=ge`, `_sort=_lastUpdated`, `_count`, `_include`, `_elements` and our own `_offset` are
 //! heeded: like many a small server it knows no other parameter, and refuses a strict search that has one.
 
 use hyper::Uri;
@@ -12,7 +12,7 @@ use std::path::Path;
 const PAGE_MAX: usize = 20;
 
 /// What it knows of a search.
-const PARAMETERS: [&str; 6] = ["_lastUpdated", "_sort", "_count", "_include", "_elements", "_offset"];
+const PARAMETERS: [&str; 7] = ["_id", "_lastUpdated", "_sort", "_count", "_include", "_elements", "_offset"];
 
 /// Status and body of the answer to a GET.
 pub(super) fn answer(folder: &Path, uri: &Uri, headers: &HeaderMap, is_tls: bool) -> (u16, Value) {
@@ -50,6 +50,7 @@ fn search(resources: &[Value], uri: &Uri, own: &str) -> Value {
     let mut found: Vec<(Option<jiff::Timestamp>, &Value)> = resources
         .iter()
         .filter(|resource| resource["resourceType"] == "ServiceRequest")
+        .filter(|resource| ["", resource["id"].as_str().unwrap_or_default()].contains(&value("_id")))
         .map(|resource| (updated(resource), resource))
         .filter(|(at, _)| since.parse::<jiff::Timestamp>().map_or(true, |since| at.is_some_and(|at| at >= since)))
         .collect();

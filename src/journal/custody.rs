@@ -55,7 +55,7 @@ pub(super) fn persist(desk: &mut Desk<'_>, part: &NewPart) -> Result<Kept, Journ
     let mut entry = open.unwrap_or_else(|| OpenEntry { id: 0, parts: 0, bytes: 0, digest: desk.seal.context("raw") });
     entry.digest.update(&part.bytes);
     if let Some(name) = part.identity.as_deref().filter(|_| is_first && part.completes) {
-        let hash = desk.seal.hash("identity", &[part.session.link.as_bytes(), name]);
+        let hash = self::identity(desk.seal, &part.session.link, name);
         match same_message(desk.conn, hash, &finish(entry.digest.clone()))? {
             Known::Same(entry) => return Ok(Kept { entry, is_new: false }),
             Known::OtherBytes => conflict = true,
@@ -215,6 +215,11 @@ enum Known {
     No,
     Same(i64),
     OtherBytes,
+}
+
+/// What a message of a link is known by, when it comes again.
+pub(super) fn identity(seal: &Seal, link: &str, name: &[u8]) -> i64 {
+    seal.hash("identity", &[link.as_bytes(), name])
 }
 
 fn same_message(conn: &Connection, identity: i64, digest: &[u8; 32]) -> Result<Known, JournalError> {

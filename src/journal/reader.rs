@@ -82,6 +82,13 @@ impl Reader {
         custody::raw(&self.conn, &self.seal, entry.0)
     }
 
+    /// True when a link brought a message under this identity.
+    pub fn has_message(&self, link: &str, identity: &[u8]) -> Result<bool, JournalError> {
+        let hash = custody::identity(&self.seal, link, identity);
+        let mut statement = self.conn.prepare_cached("SELECT EXISTS (SELECT 1 FROM entry WHERE identity = ?1)")?;
+        Ok(statement.query_row([hash], |row| row.get(0))?)
+    }
+
     /// The report last filed about a subject of a link, repeats not counted.
     pub fn latest_of(&self, link: &str, subject_key: &[u8]) -> Result<Option<Latest>, JournalError> {
         let subject = filing::subject(&self.seal, link, subject_key);

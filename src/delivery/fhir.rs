@@ -19,7 +19,7 @@
 
 mod read;
 
-pub use read::Unread;
+pub use read::{Found, Unread};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

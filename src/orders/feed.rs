@@ -8,38 +8,45 @@
 //!
 //! How far the server was read is on disk only after everything before it is in custody (invariant I1), and the next
 //! round looks a minute further back: servers show what was written a little late. What comes again, by its bytes,
-//! changes nothing (I4). A request that changes while its order is open changes the order, as an XO would. One that is put
-//! `on-hold` takes its order off the worklist until it is active again.
+//! changes nothing (I4). A request that changes while its order is open changes the order, as an XO would ([`decided`]).
+//! One that is put `on-hold` takes its order off the worklist until it is active again.
 //!
 //! Servers may ignore what they do not know of a search, so the search is strict where they take that, and what it asks
 //! for is looked at in each request ([`wanted`]): another department's is counted and left out, and not kept.
 //!
 //! An answer of more than 8 MB is not read. A page that is too long is asked for as a list of ids, and its requests one
-//! by one; a request that is too long by itself is counted and left out, and those behind it go on.
+//! by one; a request that is too long by itself is counted and left out, and those behind it go on. One that the server
+//! fails to show, or whose patient it does not show, is asked for again later ([`aside`]), and those behind it go on.
 //!
-//! No search tells what was deleted. So the open orders are looked at one by one, over and over ([`known`]): what the
-//! server does not have twice in a row is taken back.
+//! No search tells what was deleted. So the open orders are looked at one by one, over and over ([`known`]). An order is
+//! taken back when the server says that its request is gone (410); or has it nowhere twice in a row, finds nothing by its
+//! id, and still shows another one, or the patient. Where nothing of what was looked at is there, or asked for, any more,
+//! the url or the query is wrong and nothing is taken back. What was, and is shown again, is ordered again.
 
+mod aside;
 pub mod config;
 mod cursor;
+mod decided;
 mod known;
 mod page;
 mod wanted;
 
 pub use config::Config;
 
-use super::read::service_request::{self, RequestFault};
+use super::read::service_request;
 use crate::backoff::Backoff;
-use crate::clinical::{OrderNumber, OrderStatus, Phi};
-use crate::delivery::fhir::Fhir;
-use crate::journal::{Journal, JournalError, OrderChange, OrderOutcome, Reader, SharedReader};
+use crate::clinical::OrderNumber;
+use crate::delivery::fhir::{Fhir, Found, Unread};
+use crate::journal::{EntryId, Journal, JournalError, OrderOutcome, SharedReader, WorkOrderId};
 use crate::link::LinkCounters;
 use crate::wire::{Event, Persist, Protocol, Token};
+use aside::Aside;
 use cursor::Cursor;
+use decided::{Decided, gone_identity};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
-use known::{Known, Laps};
-use page::{Asked, Page, digest_of};
+use known::{Changed, Known, Laps};
+use page::{Asked, Page};
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -60,13 +67,16 @@ const OVERLAP: SignedDuration = SignedDuration::from_secs(60);
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(300);
 
-/// Reads of open orders that may fail in one round before the rest waits for the next lap.
-const LOOKS_FAILED_MAX: usize = 3;
+/// Reads that may fail one after the other before it is the server that fails.
+const FAILED_MAX: usize = 3;
 
 /// Why a request, or its patient, is left out.
 const NOT_ASKED_FOR: &str = "a ServiceRequest is not what the query asks for";
 const NOT_SHOWN: &str = "a ServiceRequest is listed and not shown";
 const TOO_LARGE: &str = "a ServiceRequest is larger than 8 MB";
+const SET_ASIDE: &str = "a ServiceRequest or its Patient cannot be read now and is asked for again";
+const GIVEN_UP: &str = "a ServiceRequest or its Patient could not be read for a day";
+const NONE_SHOWN: &str = "the server shows none of the open orders' ServiceRequests, or none that the query asks for";
 const PATIENT_TOO_LARGE: &str = "the Patient of a ServiceRequest is larger than 8 MB";
 
 /// Numbers custody requests: each is whole and ends its own session.
@@ -86,6 +96,7 @@ pub struct Feed {
     /// Digests of the requests that the last pass found.
     seen: HashSet<[u8; 32]>,
     laps: Laps,
+    aside: Aside,
     counters: Arc<LinkCounters>,
 }
 
@@ -93,6 +104,7 @@ impl Feed {
     /// A feed that asks when it runs. `zone` is that of times without one; how far it came is kept below `data`.
     pub fn new(config: &Config, journal: &Journal, zone: &TimeZone, data: &Path) -> Feed {
         let first = SignedDuration::from_hours(24 * i64::from(config.first_days));
+        let cursor = Cursor::open(data, &config.name, &[&config.url, &config.query], Timestamp::now() - first);
         Feed {
             journal: journal.clone(),
             reader: Arc::new(SharedReader::new(journal)),
@@ -100,7 +112,8 @@ impl Feed {
             server: Fhir::new(Arc::new(config.server())),
             wanted: Arc::new(Wanted::by(&config.query)),
             is_strict: true,
-            cursor: Cursor::open(data, &config.name, &[&config.url, &config.query], Timestamp::now() - first),
+            aside: Aside::of(cursor.aside(), Instant::now()),
+            cursor,
             seen: HashSet::new(),
             laps: Laps::default(),
             // The protocol only says how bytes are shown, and none are.
@@ -145,7 +158,8 @@ impl Feed {
 
     /// Asks for everything since the last time, and for some of what is open; tells how many requests were new.
     async fn round(&mut self) -> Result<usize, String> {
-        Ok(self.search().await? + self.look_at_known().await?)
+        let again = self.ask_again().await?;
+        Ok(again + self.search().await? + self.look_at_known().await?)
     }
 
     async fn search(&mut self) -> Result<usize, String> {
@@ -166,7 +180,8 @@ impl Feed {
             }
             // A time the server gave that is yet to come would hide what comes until then.
             let (mut cursor, until) = (self.cursor.clone(), pass.newest.min(Timestamp::now()));
-            let advance = move || cursor.advance(until).map(|()| cursor);
+            let aside = self.aside.ids();
+            let advance = move || cursor.advance(until, aside).map(|()| cursor);
             self.cursor = beside(advance)
                 .await?
                 .map_err(|error| format!("how far the server was read cannot be kept: {error}"))?;
@@ -178,6 +193,7 @@ impl Feed {
     async fn pass(&mut self, listing: Listing) -> Result<Pass, Stopped> {
         let (mut pass, mut seen) = (Pass { new: 0, pages: 0, newest: self.cursor.since() }, HashSet::new());
         let mut address = Some(self.first_page(listing));
+        let mut failed = 0;
         while let Some(here) = address.take() {
             if pass.pages == PAGES_MAX {
                 return Err(format!("there are more than {PAGES_MAX} pages: narrow the `query`").into());
@@ -187,8 +203,23 @@ impl Feed {
             for asked in page.requests {
                 pass.newest = pass.newest.max(asked.last_updated.unwrap_or(pass.newest));
                 let digest = asked.digest;
-                if !self.seen.contains(&digest) && !seen.contains(&digest) {
-                    pass.new += usize::from(self.take_listed(asked, listing).await?);
+                let is_known = self.seen.contains(&digest) || seen.contains(&digest) || self.aside.holds(&asked.id);
+                if !is_known {
+                    let (id, address) = (asked.id.clone(), asked.address());
+                    match self.take_listed(asked, listing).await {
+                        Ok(is_new) => (pass.new, failed) = (pass.new + usize::from(is_new), 0),
+                        Err(Untaken::Ours(reason)) => return Err(reason.into()),
+                        Err(Untaken::Theirs(unread)) => {
+                            failed += 1;
+                            let is_aside = address.is_some() && self.aside.add(&id, Instant::now());
+                            if is_aside {
+                                self.leave_out(SET_ASIDE, &address.unwrap_or_default());
+                            }
+                            if !is_aside || failed == FAILED_MAX {
+                                return Err(unread.reason.into());
+                            }
+                        }
+                    }
                 }
                 seen.insert(digest);
             }
@@ -228,36 +259,83 @@ impl Feed {
             true => Stopped::TooLong,
             false => Stopped::For(unread.reason),
         })?;
-        let raw = read.ok_or_else(|| "404: is the url right?".to_owned())?;
+        let raw = read.there().ok_or_else(|| "404: is the url right?".to_owned())?;
         let page = beside(move || Page::read(&raw)).await?;
         Ok(page.ok_or_else(|| "the answer is no Bundle of search results".to_owned())?)
     }
 
     /// Takes a request of a page; tells whether it is new.
-    async fn take_listed(&mut self, listed: Asked, listing: Listing) -> Result<bool, String> {
+    async fn take_listed(&mut self, listed: Asked, listing: Listing) -> Result<bool, Untaken> {
+        let id = listed.id.clone();
         let asked = match (listing, listed.address()) {
-            (Listing::Whole, _) => listed,
-            (Listing::Ids, None) => return Ok(false),
-            (Listing::Ids, Some(address)) => match self.server.read(&address).await {
-                Ok(Some(raw)) => match beside(move || Asked::read(raw)).await? {
-                    Some(asked) => asked,
-                    None => return Ok(false),
-                },
-                // It went since the list was made.
-                Ok(None) => return Ok(false),
-                Err(unread) if unread.may_pass => return Err(unread.reason),
-                Err(unread) => {
-                    self.leave_out(if unread.is_too_long { TOO_LARGE } else { NOT_SHOWN }, &address);
-                    return Ok(false);
-                }
-            },
+            (Listing::Whole, _) => Some(listed),
+            (Listing::Ids, None) => None,
+            (Listing::Ids, Some(address)) => self.read(&address).await?,
         };
+        let Some(asked) = asked else { return Ok(false) };
+        let taken = self.take_wanted(asked).await?;
+        if taken.waits {
+            self.aside.add(&id, Instant::now());
+        }
+        Ok(taken.is_new)
+    }
+
+    /// Asks again for what could not be taken before; tells how many were new.
+    async fn ask_again(&mut self) -> Result<usize, String> {
+        let (mut new, mut failed) = (0, 0);
+        for id in self.aside.due(Instant::now()) {
+            let address = format!("ServiceRequest/{id}");
+            let taken = match self.read(&address).await {
+                Ok(Some(asked)) => self.take_wanted(asked).await,
+                Ok(None) => Ok(Taken::default()),
+                Err(untaken) => Err(untaken),
+            };
+            let waits = match taken {
+                Ok(taken) => {
+                    (new, failed) = (new + usize::from(taken.is_new), 0);
+                    taken.waits
+                }
+                Err(Untaken::Ours(reason)) => return Err(reason),
+                Err(Untaken::Theirs(_)) => {
+                    failed += 1;
+                    true
+                }
+            };
+            if !waits {
+                self.aside.remove(&id);
+            } else if self.aside.failed(&id, Instant::now()) {
+                self.leave_out(GIVEN_UP, &address);
+            }
+            if failed == FAILED_MAX {
+                break;
+            }
+        }
+        Ok(new)
+    }
+
+    /// The request at an address; `None` when there is none, or none that will ever be read.
+    async fn read(&mut self, address: &str) -> Result<Option<Asked>, Untaken> {
+        match self.server.read(address).await {
+            Ok(Found::There(raw)) => Ok(beside(move || Asked::read(raw)).await?),
+            // It went since the list was made.
+            Ok(Found::Gone | Found::Nowhere) => Ok(None),
+            Err(unread) if unread.may_pass => Err(Untaken::Theirs(unread)),
+            Err(unread) => {
+                self.leave_out(if unread.is_too_long { TOO_LARGE } else { NOT_SHOWN }, address);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Takes a request if it is what is asked for.
+    async fn take_wanted(&mut self, asked: Asked) -> Result<Taken, Untaken> {
         if !self.wanted.asks_for(&asked.coded) {
             self.counters.event(&Event::Refused(NOT_ASKED_FOR));
-            return Ok(false);
+            return Ok(Taken::default());
         }
-        let asked = self.with_patient(asked).await?;
-        self.take(asked).await
+        let (asked, waits) = self.with_patient(asked).await?;
+        let taken = self.take(asked, None).await?;
+        Ok(Taken { waits: taken.waits || waits, ..taken })
     }
 
     /// Counts what is not kept. `address` names the resource at the server, which says nothing of the patient.
@@ -267,21 +345,23 @@ impl Feed {
     }
 
     /// The request with its patient, who is asked for when the page does not hold them. Without a patient whom the server
-    /// does not give: the request is then kept and orders nothing, and those behind it go on.
-    async fn with_patient(&mut self, mut asked: Asked) -> Result<Asked, String> {
-        if asked.patient.is_none() && asked.names_a_patient() {
-            let found = match self.server.read(&asked.subject).await {
-                Err(unread) if unread.may_pass => return Err(unread.reason),
-                Err(unread) if unread.is_too_long => {
-                    let address = asked.address().unwrap_or_default();
-                    self.leave_out(PATIENT_TOO_LARGE, &address);
-                    None
-                }
-                found => found.ok().flatten(),
-            };
-            asked.patient = found.and_then(|raw| String::from_utf8(raw).ok()).filter(|text| page::is_patient(text));
+    /// does not give: the request is then kept and orders nothing. True when the patient may be there later.
+    async fn with_patient(&mut self, mut asked: Asked) -> Result<(Asked, bool), Untaken> {
+        if asked.patient.is_some() || !asked.names_a_patient() {
+            return Ok((asked, false));
         }
-        Ok(asked)
+        let (found, is_too_long) = match self.server.read(&asked.subject).await {
+            Err(unread) if unread.may_pass => return Err(Untaken::Theirs(unread)),
+            Err(unread) => (None, unread.is_too_long),
+            Ok(found) => (found.there(), false),
+        };
+        if is_too_long {
+            self.leave_out(PATIENT_TOO_LARGE, &asked.address().unwrap_or_default());
+        }
+        let found = found.and_then(|raw| String::from_utf8(raw).ok()).filter(|text| page::is_patient(text));
+        asked.patient = found.map(Arc::from);
+        let waits = asked.patient.is_none() && !is_too_long;
+        Ok((asked, waits))
     }
 
     /// Reads some of the requests whose orders are open here; tells how many had changed.
@@ -290,7 +370,7 @@ impl Feed {
         let next = move || reader.read(|reader| laps.next(reader, &source, Instant::now()).map(|next| (next, laps)));
         let (next, laps) = beside(next).await?.map_err(|error| error.to_string())?;
         self.laps = laps;
-        let (mut changed, mut failed) = (0, 0);
+        let (mut changed, mut shown, mut failed, mut absent) = (0, 0, 0, Vec::new());
         for (id, was_missed) in next {
             let reader = self.reader.clone();
             let known = beside(move || reader.read(|reader| Known::read(reader, id))).await?;
@@ -300,60 +380,128 @@ impl Feed {
                 Ok(None) | Err(JournalError::Damaged | JournalError::NotFound(_)) => continue,
                 Err(error) => return Err(error.to_string()),
             };
-            match self.server.read(&known.address).await {
-                Ok(Some(raw)) => changed += usize::from(self.look_again(known, raw).await?),
-                Ok(None) if was_missed => {
-                    let gone = known.deletion(Timestamp::now());
-                    let identity = digest_of(&gone);
-                    changed += usize::from(self.keep(gone, identity, Decided::taken_back(known.number)).await?);
+            let looked = match self.server.read(&known.address).await {
+                Ok(Found::There(raw)) => {
+                    let (wanted, address) = (self.wanted.clone(), known.address.clone());
+                    let looked = beside(move || known.changed(raw, &wanted)).await?;
+                    match looked {
+                        Some(changed) if !changed.is_wanted => {
+                            absent.push(Absent::Unwanted(changed));
+                            Ok(false)
+                        }
+                        looked => {
+                            shown += 1;
+                            self.laps.witness = Some(address);
+                            match looked {
+                                Some(changed) => self.look_again(changed).await,
+                                None => Ok(false),
+                            }
+                        }
+                    }
                 }
-                Ok(None) => self.laps.missed(id),
+                Ok(Found::Gone) => {
+                    absent.push(Absent::Gone(known));
+                    Ok(false)
+                }
+                Ok(Found::Nowhere) if was_missed => match self.is_deleted(&known).await {
+                    Ok(true) => self.take_back(Absent::Gone(known)).await.map_err(Untaken::Ours),
+                    // Another lap asks again.
+                    Ok(false) => Ok(false),
+                    Err(unread) => Err(Untaken::Theirs(unread)),
+                },
+                Ok(Found::Nowhere) => {
+                    absent.push(Absent::Missed(id));
+                    Ok(false)
+                }
+                Err(unread) => Err(Untaken::Theirs(unread)),
+            };
+            match looked {
+                Ok(is_new) => changed += usize::from(is_new),
+                Err(Untaken::Ours(reason)) => return Err(reason),
                 // The search was answered, so this is about one request, or passes. The next lap asks again.
-                Err(unread) => {
+                Err(Untaken::Theirs(unread)) => {
                     tracing::debug!(link = self.config.name, order = id.0, "a request is not shown: {}", unread.reason);
                     failed += 1;
-                    if failed == LOOKS_FAILED_MAX {
+                    if failed == FAILED_MAX {
                         break;
                     }
                 }
             }
         }
+        if shown == 0 && absent.len() + failed > 1 {
+            self.counters.event(&Event::Refused(NONE_SHOWN));
+            return Ok(changed);
+        }
+        for absent in absent {
+            changed += usize::from(self.take_back(absent).await?);
+        }
         Ok(changed)
     }
 
-    /// Takes what the server says now of a request whose order is open.
-    async fn look_again(&mut self, known: Known, raw: Vec<u8>) -> Result<bool, String> {
-        let wanted = self.wanted.clone();
-        let Some(changed) = beside(move || known.changed(raw, &wanted)).await? else { return Ok(false) };
-        let (mut asked, mut is_new) = (changed.asked, false);
-        if changed.is_wanted {
-            asked = self.with_patient(asked).await?;
-        }
-        if let Some(number) = changed.gone {
-            let bytes = asked.bundle();
-            // As a request it may be known already; that it takes back the order before it is not.
-            let identity = digest_of(&[changed.before.to_string().as_bytes(), &bytes[..]].concat());
-            is_new = self.keep(bytes, identity, Decided::taken_back(number)).await?;
-        }
-        Ok(changed.is_wanted && self.take(asked).await? || is_new)
+    /// True when a request that is nowhere was deleted: the server that had it is this one, and finds nothing by its id.
+    async fn is_deleted(&mut self, known: &Known) -> Result<bool, Unread> {
+        let found = self.server.search(&known.search(), self.is_strict).await?.there();
+        let is_none = found.and_then(|raw| Page::read(&raw)).is_some_and(|page| page.requests.is_empty());
+        let witness = self.laps.witness.clone().filter(|witness| *witness != known.address);
+        let witness = witness.unwrap_or_else(|| known.asked.subject.clone());
+        Ok(is_none && self.server.read(&witness).await?.there().is_some())
     }
 
-    /// Makes a request durable with the order it makes; tells whether it is new.
-    async fn take(&self, asked: Asked) -> Result<bool, String> {
+    /// Takes back the order of what the server does not show; tells whether that is new.
+    async fn take_back(&mut self, absent: Absent) -> Result<bool, String> {
+        match absent {
+            Absent::Missed(id) => {
+                self.laps.missed(id);
+                Ok(false)
+            }
+            Absent::Gone(known) => {
+                let (bytes, identity) = (known.deletion(Timestamp::now()), known.gone_identity());
+                Ok(self.keep(bytes, identity, Decided::taken_back(known.number)).await?)
+            }
+            Absent::Unwanted(Changed { asked, before, gone, .. }) => {
+                let Some(number) = gone else { return Ok(false) };
+                self.keep(asked.bundle(), gone_identity(before), Decided::taken_back(number)).await
+            }
+        }
+    }
+
+    /// Takes what the server says now of a request whose order is open.
+    async fn look_again(&mut self, changed: Changed) -> Result<bool, Untaken> {
+        let id = changed.asked.id.clone();
+        let (asked, waits) = self.with_patient(changed.asked).await?;
+        let taken = self.take(asked, changed.gone.map(|number| (changed.before, number))).await?;
+        if waits || taken.waits {
+            self.aside.add(&id, Instant::now());
+        }
+        Ok(taken.is_new)
+    }
+
+    /// Makes a request durable with the order it makes, and in one with that the order that `instead_of` brought is taken
+    /// back, under its number.
+    async fn take(&self, asked: Asked, instead_of: Option<(EntryId, OrderNumber)>) -> Result<Taken, String> {
         let (reader, source, zone) = (self.reader.clone(), self.config.name.clone(), self.zone.clone());
         let decide = move || {
             let bytes = asked.bundle();
             let read = service_request::read_one(&bytes, &zone);
-            let decided = reader.read(|reader| Decided::about(read, reader, &source))?;
-            Ok::<_, JournalError>((digest_of(&bytes), bytes, decided))
+            let decided = reader.read(|reader| Decided::about(read, &asked, reader, &source))?;
+            Ok::<_, JournalError>(match (decided, instead_of) {
+                (Some(decided), Some((before, number))) => {
+                    Some((gone_identity(before), decided.instead_of(number), bytes))
+                }
+                (None, Some((before, number))) => Some((gone_identity(before), Decided::taken_back(number), bytes)),
+                (Some(decided), None) => Some((decided.identity(&bytes), decided, bytes)),
+                (None, None) => None,
+            })
         };
-        let (digest, bytes, decided) = beside(decide).await?.map_err(|error| error.to_string())?;
-        self.keep(bytes, digest, decided).await
+        let decided = beside(decide).await?.map_err(|error| error.to_string())?;
+        let Some((identity, decided, bytes)) = decided else { return Ok(Taken::default()) };
+        let waits = decided.waits;
+        Ok(Taken { is_new: self.keep(bytes, identity, decided).await?, waits })
     }
 
     /// Makes durable what came with what it changes; tells whether it is new.
     async fn keep(&self, bytes: Vec<u8>, identity: [u8; 32], decided: Decided) -> Result<bool, String> {
-        let Decided { changes, refused } = decided;
+        let Decided { changes, refused, .. } = decided;
         let number = REQUESTS.fetch_add(1, Ordering::Relaxed);
         let identity = Some(identity.to_vec());
         let part = Persist { token: Token(number), session: number, bytes, completes: true, identity };
@@ -382,40 +530,37 @@ impl Feed {
     }
 }
 
-/// What becomes of a request.
-struct Decided {
-    changes: Vec<OrderChange>,
-    /// Why it changes nothing.
-    refused: Option<&'static str>,
+/// What became of a request.
+#[derive(Default)]
+struct Taken {
+    /// True when it was not known.
+    is_new: bool,
+    /// True when it may become an order later.
+    waits: bool,
 }
 
-impl Decided {
-    /// FHIR says what is so now, not what is to be done: a request whose order is open here changes it, or lets it rest.
-    /// Only this task brings orders under its name, so nothing comes in between.
-    fn about(read: Result<OrderChange, RequestFault>, reader: &Reader, source: &str) -> Result<Decided, JournalError> {
-        let is_open = |number: &OrderNumber| {
-            let known = reader.work_orders_numbered(&number.id)?;
-            Ok::<_, JournalError>(known.iter().any(|stored| {
-                stored.source == source
-                    && stored.status.is_open()
-                    && stored.order.number().namespace == number.namespace
-            }))
-        };
-        let change = match read {
-            Ok(OrderChange::New(order)) if is_open(order.number())? => Ok(OrderChange::Change(order)),
-            Ok(OrderChange::Hold { number }) if !is_open(&number)? => Err(RequestFault::OrdersNothing),
-            read => read,
-        };
-        Ok(match change {
-            Ok(change) => Decided { changes: vec![change], refused: None },
-            Err(fault) => Decided { changes: Vec::new(), refused: Some(fault.text()) },
-        })
-    }
+/// Why a request was not taken.
+enum Untaken {
+    /// Nothing can be kept now.
+    Ours(String),
+    /// The server did not show it, or its patient.
+    Theirs(Unread),
+}
 
-    fn taken_back(number: OrderNumber) -> Decided {
-        let change = OrderChange::TakeBack { number, specimen: Phi::default(), becomes: OrderStatus::Cancelled };
-        Decided { changes: vec![change], refused: None }
+impl From<String> for Untaken {
+    fn from(reason: String) -> Untaken {
+        Untaken::Ours(reason)
     }
+}
+
+/// What the server does not show as what is asked for.
+enum Absent {
+    /// It says that this is gone.
+    Gone(Known),
+    /// It has this nowhere.
+    Missed(WorkOrderId),
+    /// It shows this, which is not asked for.
+    Unwanted(Changed),
 }
 
 /// Does what takes long on a thread of its own: links and deliveries go on meanwhile.
@@ -453,3 +598,6 @@ struct Pass {
     /// `meta.lastUpdated` of the newest.
     newest: Timestamp,
 }
+
+#[cfg(test)]
+mod tests;

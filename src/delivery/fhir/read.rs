@@ -15,13 +15,23 @@ pub struct Unread {
     pub is_too_long: bool,
 }
 
+/// What is at an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// This.
+    There(Vec<u8>),
+    /// It was there, and is not any more (410).
+    Gone,
+    /// Nothing is known there (404). It may be the wrong address, of a server that is being set up, or of none at all.
+    Nowhere,
+}
+
 impl Fhir {
-    /// What is at an address: one below the server's base, such as `Patient/7`, or a whole one. Of 8 MB at most; `None`
-    /// when there is nothing (404, 410).
+    /// What is at an address: one below the server's base, such as `Patient/7`, or a whole one. Of 8 MB at most.
     ///
     /// # Errors
     /// Why nothing is known.
-    pub async fn read(&mut self, address: &str) -> Result<Option<Vec<u8>>, Unread> {
+    pub async fn read(&mut self, address: &str) -> Result<Found, Unread> {
         self.get(address, "handling=lenient").await
     }
 
@@ -30,11 +40,11 @@ impl Fhir {
     ///
     /// # Errors
     /// As those of [`Fhir::read`].
-    pub async fn search(&mut self, address: &str, is_strict: bool) -> Result<Option<Vec<u8>>, Unread> {
+    pub async fn search(&mut self, address: &str, is_strict: bool) -> Result<Found, Unread> {
         self.get(address, if is_strict { "handling=strict" } else { "handling=lenient" }).await
     }
 
-    async fn get(&mut self, address: &str, prefer: &'static str) -> Result<Option<Vec<u8>>, Unread> {
+    async fn get(&mut self, address: &str, prefer: &'static str) -> Result<Found, Unread> {
         let link = self.link().map_err(|reason| Unread { may_pass: true, ..Unread::of(reason) })?;
         let Some(url) = within(&link.base, address) else {
             return Err(Unread::of("the address leads to another server".to_owned()));
@@ -48,11 +58,22 @@ impl Fhir {
             Err(fault) => return Err(Unread { may_pass: true, ..Unread::of(fault.to_string()) }),
         };
         match answer.status {
-            StatusCode::NOT_FOUND | StatusCode::GONE => Ok(None),
-            status if status.is_success() => Ok(Some(answer.body)),
+            StatusCode::NOT_FOUND => Ok(Found::Nowhere),
+            StatusCode::GONE => Ok(Found::Gone),
+            status if status.is_success() => Ok(Found::There(answer.body)),
             // A chart that this log-in may not see.
             StatusCode::FORBIDDEN => Err(Unread { may_pass: false, ..unread(&failure(&answer)) }),
             _ => Err(unread(&failure(&answer))),
+        }
+    }
+}
+
+impl Found {
+    /// What is there.
+    pub fn there(self) -> Option<Vec<u8>> {
+        match self {
+            Found::There(bytes) => Some(bytes),
+            Found::Gone | Found::Nowhere => None,
         }
     }
 }

@@ -1,4 +1,8 @@
-//! How far a server was read: a time of its own clock, in a file of the data directory.
+//! How far a server was read: a time of its own clock, and the requests before it that are still to be asked for, in a
+//! file of the data directory.
+//!
+//! It holds for what was asked for. Whoever asks for something else, and then for the same again, reads the history once
+//! more: what was taken back meanwhile comes back with it.
 
 use jiff::Timestamp;
 use ring::digest::{SHA256, digest};
@@ -16,7 +20,12 @@ const DIGEST_BYTES: usize = 8;
 #[derive(Clone)]
 pub struct Cursor {
     file: PathBuf,
+    /// What is asked for.
+    digest: String,
     since: Timestamp,
+    aside: Vec<String>,
+    /// True when the file says so.
+    is_kept: bool,
 }
 
 impl Cursor {
@@ -24,16 +33,25 @@ impl Cursor {
     pub fn open(data: &Path, name: &str, asked: &[&str], first: Timestamp) -> Cursor {
         let digest = digest(&SHA256, asked.join("\n").as_bytes());
         let digest: String = digest.as_ref().iter().take(DIGEST_BYTES).map(|byte| format!("{byte:02x}")).collect();
-        let file = data.join(FOLDER).join(format!("{name}.{digest}"));
-        let since = match std::fs::read_to_string(&file) {
-            Ok(text) => text.trim().parse().ok(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Cursor { file, since: first },
-            Err(_) => None,
+        let file = data.join(FOLDER).join(name);
+        let none = Cursor { file, digest, since: first, aside: Vec::new(), is_kept: false };
+        let text = match std::fs::read_to_string(&none.file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return none,
+            Err(_) => String::new(),
         };
-        if since.is_none() {
-            tracing::warn!(feed = name, "how far the server was read is not known: it is read from {first} on");
+        let mut lines = text.lines();
+        match lines.next().and_then(|line| line.split_once(' ')).map(|(asked, since)| (asked, since.parse())) {
+            Some((asked, Ok(since))) if asked == none.digest => {
+                let aside = lines.filter(|id| !id.is_empty()).map(str::to_owned).collect();
+                Cursor { since, aside, is_kept: true, ..none }
+            }
+            Some((_, Ok(_))) => none,
+            _ => {
+                tracing::warn!(feed = name, "how far the server was read is not known: it is read from {first} on");
+                none
+            }
         }
-        Cursor { file, since: since.unwrap_or(first) }
     }
 
     /// Everything the server had changed before this was read.
@@ -41,12 +59,18 @@ impl Cursor {
         self.since
     }
 
-    /// Moves on, durably.
+    /// Ids of requests that are still to be asked for.
+    pub fn aside(&self) -> &[String] {
+        &self.aside
+    }
+
+    /// Moves on, durably, and notes what is still to be asked for.
     ///
     /// # Errors
     /// It cannot be written; it stays where it was.
-    pub fn advance(&mut self, to: Timestamp) -> io::Result<()> {
-        if to <= self.since {
+    pub fn advance(&mut self, to: Timestamp, aside: Vec<String>) -> io::Result<()> {
+        let to = to.max(self.since);
+        if to == self.since && aside == self.aside && self.is_kept {
             return Ok(());
         }
         let folder = self.file.parent().unwrap_or(Path::new("."));
@@ -55,11 +79,11 @@ impl Cursor {
         let mut new = self.file.clone().into_os_string();
         new.push("~");
         let mut written = File::create(&new)?;
-        writeln!(written, "{to}")?;
+        writeln!(written, "{} {to}\n{}", self.digest, aside.join("\n"))?;
         written.sync_all()?;
         std::fs::rename(&new, &self.file)?;
         File::open(folder)?.sync_all()?;
-        self.since = to;
+        (self.since, self.aside, self.is_kept) = (to, aside, true);
         Ok(())
     }
 }
@@ -74,12 +98,27 @@ mod tests {
         let at = |second: i64| Timestamp::from_second(second).unwrap();
         let open = |name: &str, query: &str| Cursor::open(data.path(), name, &["https://e", query], at(5));
         let mut cursor = open("ehr", "a=b");
-        cursor.advance(at(9)).unwrap();
-        cursor.advance(at(7)).unwrap();
-        assert_eq!(open("ehr", "a=b").since(), at(9));
+        let aside = vec!["sr-1".to_owned(), "sr-2".to_owned()];
+        cursor.advance(at(9), aside.clone()).unwrap();
+        cursor.advance(at(7), aside.clone()).unwrap();
+        let again = open("ehr", "a=b");
+        assert_eq!((again.since(), again.aside()), (at(9), &aside[..]));
+        cursor.advance(at(7), Vec::new()).unwrap();
+        assert!(open("ehr", "a=b").aside().is_empty());
         assert_eq!(open("other", "a=b").since(), at(5));
-        assert_eq!(open("ehr", "").since(), at(5), "who asks for more has its history to read");
         std::fs::write(&cursor.file, "damaged").unwrap();
         assert_eq!(open("ehr", "a=b").since(), at(5), "read once more, which changes nothing");
+    }
+
+    #[test]
+    fn who_asks_for_something_else_and_then_the_same_again_reads_its_history() {
+        let data = tempfile::tempdir().unwrap();
+        let at = |second: i64| Timestamp::from_second(second).unwrap();
+        let open = |query: &str| Cursor::open(data.path(), "ehr", &["https://e", query], at(5));
+        open("a=b").advance(at(9), Vec::new()).unwrap();
+        let mut wrong = open("a=wrong");
+        assert_eq!(wrong.since(), at(5));
+        wrong.advance(at(5), Vec::new()).unwrap();
+        assert_eq!(open("a=b").since(), at(5));
     }
 }

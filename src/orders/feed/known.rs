@@ -3,10 +3,11 @@
 //! A search tells what there is, not what is gone. So the open orders are read at the server one by one, some in each
 //! round and over and over: that needs nothing of the server but the plain read every one has.
 
+use super::decided::gone_identity;
 use super::page::{Asked, Page};
 use super::wanted::Wanted;
 use crate::clinical::OrderNumber;
-use crate::journal::{EntryId, JournalError, Reader, WorkOrderId};
+use crate::journal::{EntryId, JournalError, Reader, StoredOrder, WorkOrderId};
 use crate::orders::read::service_request;
 use jiff::Timestamp;
 use std::time::{Duration, Instant};
@@ -22,9 +23,11 @@ pub struct Laps {
     /// The last one that was looked at in this lap.
     after: Option<WorkOrderId>,
     /// When this lap began.
-    began: Option<Instant>,
+    pub(super) began: Option<Instant>,
     /// Those that were not found when they were looked at last.
     missed: Vec<WorkOrderId>,
+    /// Where the server showed a request last: while it does, this is the server that had the others.
+    pub witness: Option<String>,
 }
 
 /// An open order, and the request that made it.
@@ -36,6 +39,7 @@ pub struct Known {
     /// Where it is at the server.
     pub address: String,
     entry: EntryId,
+    on_hold: bool,
 }
 
 impl Laps {
@@ -64,8 +68,7 @@ impl Laps {
         Ok(next)
     }
 
-    /// The server has no such request: it is looked at once more in the next round. A server that is being set up says
-    /// so of everything.
+    /// The server has no such request: it is looked at once more in the next round.
     pub fn missed(&mut self, id: WorkOrderId) {
         self.missed.push(id);
     }
@@ -88,13 +91,15 @@ impl Known {
     /// database.
     pub fn read(reader: &Reader, id: WorkOrderId) -> Result<Option<Known>, JournalError> {
         let stored = reader.work_order(id)?;
-        if !stored.status.is_open() {
-            return Ok(None);
-        }
+        if stored.status.is_open() { Known::of(reader, &stored) } else { Ok(None) }
+    }
+
+    /// The same of an order, wherever it stands.
+    pub fn of(reader: &Reader, stored: &StoredOrder) -> Result<Option<Known>, JournalError> {
         let page = Page::read(&reader.raw(stored.entry)?);
         let known = page.and_then(|mut page| page.requests.pop()).and_then(|asked| {
             let (address, number) = (asked.address()?, stored.order.number().clone());
-            Some(Known { number, address, asked, entry: stored.entry })
+            Some(Known { number, address, asked, entry: stored.entry, on_hold: stored.on_hold })
         });
         Ok(known)
     }
@@ -103,12 +108,23 @@ impl Known {
     pub fn changed(self, raw: Vec<u8>, wanted: &Wanted) -> Option<Changed> {
         let asked = Asked::read(raw)?;
         let is_wanted = wanted.asks_for(&asked.coded);
-        if is_wanted && asked.says_the_same(&self.asked) {
+        if is_wanted && !self.on_hold && asked.says_the_same(&self.asked) {
             return None;
         }
         // Of what was entered in error some servers keep no more than that.
         let speaks_of_it = is_wanted && service_request::goes_by(&asked.request, &self.number);
         Some(Changed { asked, is_wanted, gone: (!speaks_of_it).then_some(self.number), before: self.entry })
+    }
+
+    /// Under what it is kept that it is taken back.
+    pub fn gone_identity(&self) -> [u8; 32] {
+        gone_identity(self.entry)
+    }
+
+    /// Where the server is asked whether it has it: a search, which a page of the same address that is no server does
+    /// not answer.
+    pub fn search(&self) -> String {
+        format!("ServiceRequest?_id={}", self.asked.id)
     }
 
     /// What is kept of a request that is gone: a Bundle of type history, as a server would tell it (FHIR R4 2.36.4).

@@ -6,6 +6,7 @@ use ring::digest::{SHA256, digest};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// A page.
 pub struct Page {
@@ -74,7 +75,7 @@ pub struct Asked {
     /// `subject.reference`.
     pub subject: String,
     /// The patient it leads to, when the page holds them.
-    pub patient: Option<String>,
+    pub patient: Option<Arc<str>>,
     /// `meta.lastUpdated`.
     pub last_updated: Option<Timestamp>,
     /// What it says it is.
@@ -100,12 +101,14 @@ impl Bundle<'_> {
             resources.filter_map(|(entry, resource)| Some((entry, resource, head(resource.get())?))).collect();
         let mut patients = HashMap::new();
         for (entry, resource, head) in resources.iter().filter(|(_, _, head)| head.resource_type == "Patient") {
-            patients.insert(format!("Patient/{}", head.id), resource.get());
-            patients.insert(entry.full_url.clone(), resource.get());
+            // Hundreds of requests may be for one patient, who may have a portrait.
+            let patient: Arc<str> = resource.get().into();
+            patients.insert(format!("Patient/{}", head.id), patient.clone());
+            patients.insert(entry.full_url.clone(), patient);
         }
         let requests = resources.iter().filter(|(_, _, head)| head.resource_type == "ServiceRequest");
         let asked = requests.map(|(_, resource, head)| Asked {
-            patient: patients.get(&head.subject.reference).map(|patient| (*patient).to_owned()),
+            patient: patients.get(&head.subject.reference).cloned(),
             ..Asked::of(resource.get(), head)
         });
         asked.collect()
@@ -132,10 +135,17 @@ impl Asked {
         }
     }
 
-    /// True when it says what the other says, however it is written.
+    /// True when it says what the other says, however and whenever it was written.
     pub fn says_the_same(&self, other: &Asked) -> bool {
-        let value = |asked: &Asked| serde_json::from_str::<serde_json::Value>(&asked.request).ok();
-        self.request == other.request || value(self) == value(other)
+        says_the_same(&self.request, &other.request)
+    }
+
+    /// The same of their patients.
+    pub fn has_the_same_patient(&self, other: &Asked) -> bool {
+        match (&self.patient, &other.patient) {
+            (Some(own), Some(others)) => says_the_same(own, others),
+            (own, others) => own.is_none() && others.is_none(),
+        }
     }
 
     /// Where it is below the server's base; `None` when it has no id.
@@ -158,6 +168,16 @@ impl Asked {
         }
         format!("{{\"resourceType\":\"Bundle\",\"type\":\"collection\",\"entry\":[{entries}]}}").into_bytes()
     }
+}
+
+/// True when two resources differ in nothing but `meta`: some servers stamp what nobody changed.
+fn says_the_same(one: &str, other: &str) -> bool {
+    let content = |resource: &str| {
+        let mut value: serde_json::Value = serde_json::from_str(resource).ok()?;
+        value.as_object_mut()?.remove("meta");
+        Some(value)
+    };
+    one == other || content(one).is_some_and(|content_of_one| Some(content_of_one) == content(other))
 }
 
 /// SHA-256.
@@ -216,6 +236,23 @@ mod tests {
         let Ok(OrderChange::New(order)) = read else { panic!("an order") };
         assert_eq!(order.patient.patient.id.expose(), "4711");
         assert!(requests[1].patient.is_none() && requests[1].names_a_patient(), "to be asked for");
+    }
+
+    #[test]
+    fn requests_for_one_patient_share_them() {
+        let page = PAGE.replace("https://e/fhir/Patient/8", "Patient/7");
+        let patients: Vec<_> = Page::read(page.as_bytes()).unwrap().requests.into_iter().map(|r| r.patient).collect();
+        assert!(Arc::ptr_eq(patients[0].as_ref().unwrap(), patients[1].as_ref().unwrap()));
+    }
+
+    #[test]
+    fn a_stamp_changes_nothing_and_anything_else_does() {
+        let of = |page: &str| Page::read(page.as_bytes()).unwrap().requests.remove(0);
+        let asked = of(PAGE);
+        assert!(of(&PAGE.replace("08:00:00.5", "09:00:00.5")).says_the_same(&asked));
+        assert!(!of(&PAGE.replace("Echo", "CT")).says_the_same(&asked));
+        assert!(asked.has_the_same_patient(&asked));
+        assert!(!of(&PAGE.replace("SYNTHETIC", "OTHER")).has_the_same_patient(&asked));
     }
 
     #[test]

@@ -4,9 +4,9 @@
 //! is only read.
 //!
 //! Heads that are made anew are in memory until their last byte was sent, and no longer: not while the pixels behind them go,
-//! nor while the answer is waited for. All connections to all destinations together have room for [`USUAL_BYTES_MAX`] of
-//! usual heads, which are of nearly all images and far below 1 MB, and for [`LARGEST_BYTES_MAX`] of longer ones, so that
-//! these never keep the others waiting. Who finds no room waits, first come, first served, but only for [`ROOM_WAIT`].
+//! nor while the answer is waited for. All connections to all destinations together have room for `USUAL_BYTES_MAX` of
+//! usual heads, which are of nearly all images and far below 1 MB, and for `LARGEST_BYTES_MAX` of longer ones, so that
+//! these never keep the others waiting. Who finds no room waits, first come, first served, but only for `ROOM_WAIT`.
 
 use std::fs::File;
 use std::path::PathBuf;

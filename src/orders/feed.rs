@@ -8,17 +8,17 @@
 //!
 //! How far the server was read is on disk only after everything before it is in custody (invariant I1), and the next
 //! round looks a minute further back: servers show what was written a little late. What comes again, by its bytes,
-//! changes nothing (I4). A request that changes while its order is open changes the order, as an XO would ([`decided`]).
+//! changes nothing (I4). A request that changes while its order is open changes the order, as an XO would (`decided`).
 //! One that is put `on-hold` takes its order off the worklist until it is active again.
 //!
 //! Servers may ignore what they do not know of a search, so the search is strict where they take that, and what it asks
-//! for is looked at in each request ([`wanted`]): another department's is counted and left out, and not kept.
+//! for is looked at in each request (`wanted`): another department's is counted and left out, and not kept.
 //!
 //! An answer of more than 8 MB is not read. A page that is too long is asked for as a list of ids, and its requests one
 //! by one; a request that is too long by itself is counted and left out, and those behind it go on. One that the server
-//! fails to show, or whose patient it does not show, is asked for again later ([`aside`]), and those behind it go on.
+//! fails to show, or whose patient it does not show, is asked for again later (`aside`), and those behind it go on.
 //!
-//! No search tells what was deleted. So the open orders are looked at one by one, over and over ([`known`]). An order is
+//! No search tells what was deleted. So the open orders are looked at one by one, over and over (`known`). An order is
 //! taken back when the server says that its request is gone (410); or has it nowhere twice in a row, finds nothing by its
 //! id, and still shows another one, or the patient. Where nothing of what was looked at is there, or asked for, any more,
 //! the url or the query is wrong and nothing is taken back. What was, and is shown again, is ordered again.

@@ -1,9 +1,9 @@
 //! Writes a file from its front to its end, in large blocks.
 //!
-//! Small files are one write. From the first full block on, a thread of the file's own writes blocks while the next one
-//! is filled, digested and brought by the network, and another one syncs what was written, so that the final `fdatasync`
-//! of a large object has little left to wait for. Writing past the page cache does not help: what takes the time is that
-//! the disk empties its own cache, and only a sync makes it begin.
+//! Small files are a few writes. Beyond them a thread of the file's own writes blocks while the next one is filled,
+//! digested and brought by the network, and another one syncs what was written, so that the final `fdatasync` of a large
+//! object has little left to wait for. Writing past the page cache does not help: what takes the time is that the disk
+//! empties its own cache, and only a sync makes it begin.
 
 use std::fs::File;
 use std::io;
@@ -14,6 +14,8 @@ use std::thread::JoinHandle;
 
 /// Bytes of a block. An association that stores a large object has two.
 const BLOCK: usize = 256 << 10;
+/// So many bytes are written without threads, which take longer to start than small images take to write.
+const ALONE_MAX: u64 = 4 << 20;
 /// After so many bytes they are made durable, while the next ones come.
 const SYNC_EVERY: u64 = 8 << 20;
 
@@ -23,7 +25,7 @@ pub(super) struct BlockFile {
     /// Never longer than [`BLOCK`].
     block: Vec<u8>,
     writer: Option<BlockWriter>,
-    /// Bytes in the blocks that were handed to the writer.
+    /// Bytes in the blocks that were written, or handed to the writer.
     handed_over: u64,
 }
 
@@ -45,13 +47,18 @@ impl BlockFile {
             if bytes.is_empty() {
                 return Ok(());
             }
-            let writer = match &self.writer {
-                Some(writer) => writer,
-                None => self.writer.insert(BlockWriter::start(self.file.clone())?),
-            };
-            if !writer.exchange(&mut self.block) {
-                self.end_writer()?;
-                return Err(io::Error::other("the thread that writes an image ended early"));
+            if self.handed_over < ALONE_MAX {
+                self.file.write_all_at(&self.block, self.handed_over)?;
+                self.block.clear();
+            } else {
+                let writer = match &self.writer {
+                    Some(writer) => writer,
+                    None => self.writer.insert(BlockWriter::start(self.file.clone(), self.handed_over)?),
+                };
+                if !writer.exchange(&mut self.block) {
+                    self.end_writer()?;
+                    return Err(io::Error::other("the thread that writes an image ended early"));
+                }
             }
             self.handed_over += BLOCK as u64;
         }
@@ -80,12 +87,12 @@ struct BlockWriter {
 }
 
 impl BlockWriter {
-    fn start(file: Arc<File>) -> io::Result<BlockWriter> {
+    fn start(file: Arc<File>, at: u64) -> io::Result<BlockWriter> {
         let (full, blocks) = sync_channel(1);
         let (emptied, empty) = sync_channel(2);
         // The second of the two blocks.
         let _ = emptied.send(Vec::with_capacity(BLOCK));
-        let write = move || write_blocks(&file, &blocks, &emptied);
+        let write = move || write_blocks(&file, at, &blocks, &emptied);
         let thread = std::thread::Builder::new().name("spool".to_string()).spawn(write)?;
         Ok(BlockWriter { full, empty, thread })
     }
@@ -104,14 +111,14 @@ impl BlockWriter {
 
 /// Writes what comes, and meanwhile makes durable what is written: a disk that is asked only at the end keeps the sender
 /// waiting for all of it.
-fn write_blocks(file: &File, blocks: &Receiver<Vec<u8>>, emptied: &SyncSender<Vec<u8>>) -> io::Result<()> {
+fn write_blocks(file: &File, mut at: u64, blocks: &Receiver<Vec<u8>>, emptied: &SyncSender<Vec<u8>>) -> io::Result<()> {
     std::thread::scope(|scope| {
         // Nobody waits for it: what is asked while it is at work is not heard, and asked again after the next block.
         let (ask, asked) = sync_channel(0);
         // An error must be told from here: the system tells it once, and to whoever asks first.
         let sync = move || asked.iter().try_for_each(|()| file.sync_data());
         let syncer = std::thread::Builder::new().name("spool-sync".to_string()).spawn_scoped(scope, sync)?;
-        let (mut at, mut synced) = (0, 0);
+        let mut synced = 0;
         while let Ok(mut block) = blocks.recv() {
             file.write_all_at(&block, at)?;
             at += block.len() as u64;
@@ -133,7 +140,9 @@ mod tests {
     #[test]
     fn whatever_the_sizes_of_pieces_and_file_what_was_appended_is_there_in_order() {
         let folder = tempfile::tempdir().unwrap();
-        for length in [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK, 3 * BLOCK + 5] {
+        let alone = ALONE_MAX as usize;
+        let lengths = [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 5, alone, alone + BLOCK, alone + 3 * BLOCK + 5];
+        for length in lengths {
             let bytes: Vec<u8> = (0..length).map(|at| (at / 7 + at / BLOCK) as u8).collect();
             for piece in [4099, 128 << 10, 5 * BLOCK] {
                 let path = folder.path().join("file");
@@ -155,6 +164,11 @@ mod tests {
         let written = (0..10).try_for_each(|_| file.write(&vec![7; BLOCK]));
         assert_eq!(written.unwrap_err().raw_os_error(), Some(libc::EBADF));
         let mut file = BlockFile::new(File::open(&path).unwrap());
+        file.write(&vec![7; BLOCK]).unwrap();
+        assert_eq!(file.finish().unwrap_err().raw_os_error(), Some(libc::EBADF));
+        // The thread's own.
+        let mut file = BlockFile::new(File::open(&path).unwrap());
+        file.handed_over = ALONE_MAX;
         file.write(&vec![7; 2 * BLOCK]).unwrap();
         assert_eq!(file.finish().unwrap_err().raw_os_error(), Some(libc::EBADF));
     }

@@ -2,7 +2,8 @@
 //!
 //! A document that takes the place of another is told as its correction, under the name of the first of the line
 //! ([`super::line`]); what was replaced before anybody was told of it is not told at all, and numbers that it has no more
-//! are taken back. Each document is filed by itself, so that one at a time is in memory; the same one is never told twice.
+//! are taken back. Each document is filed by itself, so that one at a time is in memory. One that says and stands as it was
+//! last told is not told again.
 //!
 //! | SOP class | what EHRs get |
 //! |---|---|

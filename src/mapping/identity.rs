@@ -168,8 +168,8 @@ impl Identity {
     }
 }
 
-/// A message id (MSH-10) made from what the message says: the same whenever the same thing is said again, and never
-/// otherwise (invariant I5).
+/// A message id (MSH-10) made of these parts, which tell the message from every other: the same for the same parts, and
+/// never otherwise (invariant I5).
 pub fn message_id(parts: &[&[u8]]) -> String {
     let mut context = ring::digest::Context::new(&ring::digest::SHA256);
     for part in parts {

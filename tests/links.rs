@@ -3,6 +3,8 @@
 //! [`rig`] puts a gateway between instruments and an EHR; each other room proves one promise. What needs a program that
 //! this machine does not have says `left out:` and passes.
 
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "links/crowd.rs"]
 mod crowd;
 #[path = "links/desk.rs"]

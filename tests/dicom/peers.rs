@@ -1,20 +1,17 @@
 //! Real peers: Orthanc as a PACS whose REST API is the witness, and DCMTK's tools. A test whose peer is not installed says
 //! `left out:` and passes.
 
-use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+pub use crate::ports::free_port;
+
 /// Nothing here takes longer, however busy the machine is.
 pub const PATIENCE: Duration = Duration::from_secs(120);
-
-/// Where [`free_port`] looks, and how many ports each test has before it meets the next one's.
-const PORTS: std::ops::Range<u16> = 12_000..32_000;
-const PORTS_EACH: u32 = 16;
 
 const ORTHANC_DICOMWEB: [&str; 2] =
     ["/usr/share/orthanc/plugins/libOrthancDicomWeb.so", "/usr/lib/orthanc/libOrthancDicomWeb.so"];
@@ -53,26 +50,6 @@ pub fn afferent(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_afferent"));
     command.args(arguments).env_remove("AFFERENT_LOG").env_remove("RUST_LOG").env_remove("JOURNAL_STREAM");
     command.stdin(Stdio::null()).output().unwrap()
-}
-
-/// A port that nobody listens on, below those the system gives to connections, and for each test from a place of its own:
-/// a server that is started a moment later still finds it free.
-pub fn free_port() -> u16 {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let mut candidates = std::iter::repeat_with(|| {
-        let place = std::process::id().wrapping_mul(PORTS_EACH) + NEXT.fetch_add(1, Ordering::Relaxed);
-        PORTS.start + (place % u32::from(PORTS.end - PORTS.start)) as u16
-    });
-    candidates.find(|port| is_ours(*port) && TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()).unwrap()
-}
-
-/// Takes a port for this process until it ends, by that of UDP of the same number: process numbers far apart lead to the
-/// same place, and nobody listens there yet.
-fn is_ours(port: u16) -> bool {
-    let claim = UdpSocket::bind((Ipv4Addr::LOCALHOST, port));
-    let is_ours = claim.is_ok();
-    std::mem::forget(claim);
-    is_ours
 }
 
 /// Waits for something that takes as long as the machine is busy.

@@ -1,9 +1,7 @@
 //! A gateway between instruments and a simulated EHR, and the books that say whether everything arrived.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use afferent::config::{self, Config};
@@ -19,6 +17,8 @@ use afferent::wire::mllp::{Framer, Item, MESSAGE_MAX};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+
+pub use crate::ports::free_port;
 
 /// Nothing here takes longer, however busy the machine is.
 pub const PATIENCE: Duration = Duration::from_secs(180);
@@ -258,23 +258,6 @@ pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     while !condition() {
         assert!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
-/// A port nobody listens on. Below the range from which the system takes ports for outgoing connections, so that
-/// none of the tests that run beside this one can be given it meanwhile.
-pub fn free_port() -> u16 {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    loop {
-        let number = std::process::id() * 64 + NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = 10_000 + (number % 20_000) as u16;
-        // Process numbers far apart lead to the same port: that of UDP says that it is taken, until this process ends.
-        let claim = UdpSocket::bind((Ipv4Addr::LOCALHOST, port));
-        let is_ours = claim.is_ok();
-        std::mem::forget(claim);
-        if is_ours && TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).is_ok() {
-            return port;
-        }
     }
 }
 

@@ -27,6 +27,8 @@ pub struct Key<'r> {
     pub value: &'r str,
     /// The block it belongs to.
     pub block: usize,
+    /// The name as it is compared.
+    plain: String,
 }
 
 /// A header and the data under it.
@@ -117,7 +119,7 @@ impl<'r> Layout<'r> {
     /// The value of a key of this block: the last one of that name.
     pub fn key(&self, block: usize, name: &str) -> Option<&Key<'r>> {
         let name = plain_name(name);
-        self.keys.iter().rev().find(|key| key.block == block && plain_name(key.name) == name)
+        self.keys.iter().rev().find(|key| key.block == block && key.plain == name)
     }
 }
 
@@ -195,12 +197,13 @@ impl<'r> Sorter<'r> {
         if value.is_empty() {
             self.title = name.trim_start_matches('[').trim_end_matches(']').trim();
         }
-        if !self.said.insert(plain_name(name)) {
+        let plain = plain_name(name);
+        if !self.said.insert(plain.clone()) {
             self.block += 1;
             self.said.clear();
-            self.said.insert(plain_name(name));
+            self.said.insert(plain.clone());
         }
-        self.layout.keys.push(Key { row: row.number, name, value, block: self.block });
+        self.layout.keys.push(Key { row: row.number, name, value, block: self.block, plain });
     }
 }
 

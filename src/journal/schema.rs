@@ -383,6 +383,27 @@ fn migrate_to(conn: &mut Connection, outer: &OuterKey, now_ms: i64, wanted: usiz
     Ok(())
 }
 
+/// Makes a closed journal what it was under schema `number`, with the rows it has, as far as they were in that already.
+#[cfg(test)]
+pub(super) fn take_back_to(data: &Path, outer: &OuterKey, number: usize) -> Result<(), OpenError> {
+    let later = data.join("later.db");
+    std::fs::rename(data.join(FILE), &later).unwrap();
+    let mut conn = open_writer(data)?;
+    migrate_to(&mut conn, outer, 0, number)?;
+    conn.pragma_update(None, "foreign_keys", 0)?;
+    conn.execute("ATTACH ?1 AS later", [later.to_str()])?;
+    let names = |sql: &str| -> Result<Vec<String>, rusqlite::Error> {
+        conn.prepare(sql)?.query_map([], |r| r.get(0))?.collect()
+    };
+    for table in names("SELECT name FROM main.sqlite_master WHERE type = 'table' AND name <> 'sqlite_sequence'")? {
+        let columns = names(&format!("SELECT name FROM pragma_table_info('{table}')"))?.join(", ");
+        conn.execute_batch(&format!(
+            "DELETE FROM main.{table}; INSERT INTO main.{table}({columns}) SELECT {columns} FROM later.{table};"
+        ))?;
+    }
+    Ok(())
+}
+
 fn user_version(conn: &Connection) -> Result<i64, OpenError> {
     Ok(conn.query_row("PRAGMA user_version", [], |r| r.get(0))?)
 }

@@ -30,6 +30,16 @@ fn new(number: &str, specimen: &str, of: &str) -> OrderChange {
     OrderChange::New(Box::new(order(number, specimen, of, &["GLU"])))
 }
 
+/// An imaging order with an appointment in so many days.
+fn booked(number: &str, of: &str, days: i64) -> OrderChange {
+    let day = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24 * days);
+    let start = Timestamp::parse(&day.strftime("%Y%m%d").to_string(), &TimeZone::UTC);
+    let steps = vec![ScheduledStep { start, ..ScheduledStep::default() }];
+    let procedures = vec![RequestedProcedure { steps, ..RequestedProcedure::default() }];
+    let imaging = Some(ImagingOrder { procedures, ..ImagingOrder::default() });
+    OrderChange::New(Box::new(WorkOrder { imaging, ..order(number, "", of, &["ECHO"]) }))
+}
+
 fn take_back(number: &str, becomes: OrderStatus) -> OrderChange {
     OrderChange::TakeBack { number: OrderNumber::new(number), specimen: Phi::default(), becomes }
 }
@@ -338,14 +348,6 @@ fn orders_and_patients_go_when_their_days_are_over_and_their_message_with_them()
 #[test]
 fn a_booking_stays_until_its_appointment_is_as_old_as_orders_may_be_and_its_patient_with_it() {
     let mut bench = Bench::new();
-    let booked = |number: &str, of: &str, days: i64| {
-        let day = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24 * days);
-        let start = Timestamp::parse(&day.strftime("%Y%m%d").to_string(), &TimeZone::UTC);
-        let steps = vec![ScheduledStep { start, ..ScheduledStep::default() }];
-        let procedures = vec![RequestedProcedure { steps, ..RequestedProcedure::default() }];
-        let imaging = Some(ImagingOrder { procedures, ..ImagingOrder::default() });
-        OrderChange::New(Box::new(WorkOrder { imaging, ..order(number, "", of, &["ECHO"]) }))
-    };
     let ahead = [("AHEAD", "P1", 90), ("JUST-OVER", "P2", -20), ("OVER", "P3", -60), ("AGES", "P4", 365 * 30)];
     let mut changes: Vec<OrderChange> = ahead.map(|(number, of, days)| booked(number, of, days)).into();
     changes.extend([
@@ -391,6 +393,48 @@ fn a_booking_stays_until_its_appointment_is_as_old_as_orders_may_be_and_its_pati
     assert_eq!(left(), ["AHEAD", "JUST-OVER"]);
     let kept = bench.journal.reader().unwrap().work_order(bench.id_of("AHEAD")).unwrap();
     assert_eq!(kept.order.patient.patient.family.expose(), "NEUNAME", "as the EHR last described them");
+}
+
+#[test]
+fn orders_of_before_there_were_holds_and_bookings_are_on_the_worklist_and_stay_until_their_appointments() {
+    let mut bench = Bench::new();
+    bench.order("1", vec![booked("AHEAD", "P1", 90), booked("OVER", "P2", -60), booked("CANCELLED", "P3", 90)]);
+    let described = Patient { id: Phi::new("P1"), family: Phi::new("NEUNAME"), ..Patient::default() };
+    let described = OrderedPatient { patient: described, other_ids: Vec::new() };
+    bench.order("2", vec![take_back("CANCELLED", OrderStatus::Cancelled), OrderChange::Patient(Box::new(described))]);
+    let Bench { data, config, journal, runtime, token } = bench;
+    journal.close();
+    let key = seal::OuterKey::find(data.path(), None, false).unwrap();
+    schema::take_back_to(data.path(), &key, 10).unwrap();
+    let old = |sql: &str| rusqlite::Connection::open(data.path().join("journal.db")).unwrap().execute(sql, []);
+    assert!(old("UPDATE work_order SET on_hold = 0").is_err() && old("UPDATE patient SET booked_ms = 0").is_err());
+    // Longer ago than orders are kept.
+    let ago = jiff::Timestamp::now().as_millisecond() - 40 * 86_400_000;
+    for table in ["work_order", "patient"] {
+        old(&format!("UPDATE {table} SET changed_ms = {ago}")).unwrap();
+    }
+
+    let journal = Journal::open(data.path(), &config).unwrap();
+    let mut bench = Bench { data, config, journal, runtime, token };
+    let listed = |bench: &Bench| {
+        let mut listed = Vec::new();
+        let number = |stored: &StoredOrder| stored.order.placer_order_number.id.expose().to_owned();
+        bench.journal.reader().unwrap().for_each_imaging_order(|stored| listed.push(number(&stored))).unwrap();
+        listed
+    };
+    let patients = |bench: &Bench| -> i64 {
+        bench.sabotage().query_row("SELECT count(*) FROM patient", [], |r| r.get(0)).unwrap()
+    };
+    let swept = (0..400).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        patients(&bench) == 1 && bench.journal.reader().unwrap().work_orders(false, 9).unwrap().len() == 1
+    });
+    assert!(swept, "{:?} and {} patients are left", listed(&bench), patients(&bench));
+    assert_eq!(listed(&bench), ["AHEAD"]);
+    let kept = bench.journal.reader().unwrap().work_order(bench.id_of("AHEAD")).unwrap();
+    assert_eq!(kept.order.patient.patient.family.expose(), "NEUNAME");
+    bench.order("3", vec![OrderChange::Hold { number: OrderNumber::new("AHEAD") }]);
+    assert!(listed(&bench).is_empty());
 }
 
 #[test]

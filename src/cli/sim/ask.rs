@@ -68,7 +68,8 @@ impl Instrument {
             _ => "the gateway does not answer: is its link an ASTM link whose driver has a [query]?",
         };
         let (faults, seed, time_scale) = (self.faults.clone(), self.seed, self.time_scale);
-        let working = Working { line: self.line.line()?, shape, work, faults, seed, time_scale, frames: None };
+        let (line, tries) = (self.line.line()?, worklist::TRIES);
+        let working = Working { line, shape, work, faults, seed, time_scale, tries, frames: None };
         worklist::run(&working).await.context(why)
     }
 

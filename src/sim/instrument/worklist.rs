@@ -31,8 +31,8 @@ const STALL: Duration = Duration::from_secs(17);
 const SILENCE: Duration = Duration::from_secs(25);
 /// Pause before the line is opened again, scaled.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
-/// How often a question is asked, and how many waits for a worklist may pass in silence.
-const TRIES: u32 = 10;
+/// Tries of an analyzer that nobody gives another number.
+pub const TRIES: u32 = 10;
 /// The word for everything (LIS02-A2 clause 10.1.3).
 const ALL: &str = "ALL";
 
@@ -51,6 +51,9 @@ pub struct Working {
     pub seed: u64,
     /// Shrinks every timer.
     pub time_scale: f64,
+    /// How often a question is asked, and how many waits for a worklist may pass in silence or end with the line, one
+    /// after the other.
+    pub tries: u32,
     /// Is told how many frames of the host were heard.
     pub frames: Option<watch::Sender<u64>>,
 }
@@ -100,7 +103,7 @@ pub async fn run(working: &Working) -> io::Result<Vec<Told>> {
         analyzer.rest.clear();
         match analyzer.work(&mut *io).await {
             Ok(()) => return Ok(analyzer.all),
-            Err(error) if analyzer.tries >= TRIES => return Err(error),
+            Err(error) if analyzer.tries >= working.tries => return Err(error),
             Err(_) => {}
         }
         drop(io);
@@ -162,7 +165,7 @@ impl Analyzer<'_> {
     /// One question and its answer. Asked again where nothing is heard.
     async fn ask(&mut self, io: &mut dyn Stream, question: &[String]) -> io::Result<()> {
         self.tries += 1;
-        if self.tries > TRIES {
+        if self.tries > self.working.tries {
             return Err(io::ErrorKind::TimedOut.into());
         }
         let (in_answer, in_question) = self.mischief();
@@ -181,7 +184,7 @@ impl Analyzer<'_> {
     /// One message nobody asked for.
     async fn take(&mut self, io: &mut dyn Stream) -> io::Result<()> {
         self.tries += 1;
-        if self.tries > TRIES {
+        if self.tries > self.working.tries {
             return Err(io::ErrorKind::TimedOut.into());
         }
         let (fault, _) = self.mischief();

@@ -52,19 +52,40 @@ async fn host(listener: TcpListener, asked: bool, says: Vec<Vec<&'static str>>) 
     }
 }
 
+fn working(line: Line, work: Work, tries: u32) -> Working {
+    let (shape, faults) = (Shape::generic(), Faults::default());
+    Working { line, shape, work, faults, seed: 1, time_scale: TIME_SCALE, tries, frames: None }
+}
+
 /// What an analyzer that does this is told by a host that says that.
 async fn told(work: Work, says: Vec<Vec<&'static str>>) -> Vec<Told> {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let line = Line::Connect(listener.local_addr().unwrap().to_string());
     let asked = !matches!(work, Work::Wait(_));
     tokio::spawn(host(listener, asked, says));
-    let (shape, faults) = (Shape::generic(), Faults::default());
-    let working = Working { line, shape, work, faults, seed: 1, time_scale: TIME_SCALE, frames: None };
+    let working = working(line, work, TRIES);
     tokio::time::timeout(Duration::from_secs(20), run(&working)).await.expect("it comes to an end").unwrap()
 }
 
 fn one(tube: &str) -> Vec<String> {
     vec![tube.to_string()]
+}
+
+#[tokio::test]
+async fn lines_that_break_before_anything_is_told_are_tries() {
+    for (tries, is_told) in [(TRIES, false), (TRIES + 2, true)] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let line = Line::Connect(listener.local_addr().unwrap().to_string());
+        tokio::spawn(async move {
+            for _ in 0..=TRIES {
+                drop(listener.accept().await);
+            }
+            host(listener, false, vec![vec![HEADER, "P|1|H1", "O|1|T1||^^^10|R", "L|1|N"]]).await;
+        });
+        let working = working(line, Work::Wait(1), tries);
+        let told = tokio::time::timeout(Duration::from_secs(20), run(&working)).await.expect("it comes to an end");
+        assert_eq!(told.is_ok_and(|told| told.len() == 1), is_told, "{tries} tries");
+    }
 }
 
 #[tokio::test]

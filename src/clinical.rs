@@ -119,7 +119,7 @@ impl Patient {
         let (other_name, other_universal) = hierarchic(&other.id_authority);
         let is_one =
             match (universal.is_empty() || other_universal.is_empty(), name.is_empty() || other_name.is_empty()) {
-                (false, _) => universal == other_universal,
+                (false, _) => is_same_authority(&format!("^{universal}"), &format!("^{other_universal}")),
                 (true, false) => name == other_name,
                 (true, true) => true,
             };
@@ -144,8 +144,34 @@ impl Patient {
     /// another way is another.
     pub fn may_share_authority_with(&self, other: &Patient) -> bool {
         let (ours, theirs) = (&self.id_authority, &other.id_authority);
-        ours.is_empty() || theirs.is_empty() || ours == theirs
+        ours.is_empty() || theirs.is_empty() || is_same_authority(ours, theirs)
     }
+}
+
+/// An authority that only a URI names, as HD, or EI.2 to EI.4: `^universal id^type`, where the namespace id may be left
+/// out (HL7 v2.5.1 2.A.33). What IHE and most receivers look up is an OID, so one in a URN stands by itself, as does a
+/// UUID (table 0301).
+pub fn authority_by_uri(uri: &str) -> String {
+    let named = |scheme: &str| {
+        let (urn, id) = uri.split_at_checked(scheme.len())?;
+        (urn.eq_ignore_ascii_case(scheme) && !id.is_empty()).then_some(id)
+    };
+    let is_oid = |id: &&str| id.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    let is_uuid = |id: &&str| id.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+    match (named("urn:oid:").filter(is_oid), named("urn:uuid:").filter(is_uuid)) {
+        (Some(oid), _) => format!("^{oid}^ISO"),
+        (None, Some(uuid)) => format!("^{}^UUID", uuid.to_ascii_lowercase()),
+        (None, None) => format!("^{}^URI", uri.replace(['^', '\u{1f}'], "")),
+    }
+}
+
+/// True for one authority, written the same way or as the URN of the same universal id: orders were kept with that before.
+pub(crate) fn is_same_authority(one: &str, other: &str) -> bool {
+    let plain = |authority: &str| match authority.strip_prefix('^').and_then(|rest| rest.strip_suffix("^URI")) {
+        Some(uri) => authority_by_uri(uri),
+        None => authority.to_owned(),
+    };
+    one == other || plain(one) == plain(other)
 }
 
 /// The name of an authority, and its universal id with its type (HL7v2 data type HD).

@@ -3,7 +3,7 @@
 //! One [`WorkOrder`] is one placer order number: an ORC with its OBR (HL7 v2 chapter 4). A tube that several orders ask
 //! for has several of them. The numbers of an order are echoed with its results exactly as they came.
 
-use super::{Coding, ImagingOrder, Patient, Phi, Specimen, Timestamp};
+use super::{Coding, ImagingOrder, Patient, Phi, Specimen, Timestamp, is_same_authority};
 use serde::{Deserialize, Serialize};
 
 /// One order on one specimen.
@@ -82,7 +82,7 @@ impl OrderNumber {
     /// True for the same number, where both say who gave it of the same one.
     pub fn may_be(&self, other: &OrderNumber) -> bool {
         let is_said = !self.namespace.is_empty() && !other.namespace.is_empty();
-        self.id == other.id && (!is_said || self.namespace == other.namespace)
+        self.id == other.id && (!is_said || is_same_authority(&self.namespace, &other.namespace))
     }
 
     /// True when there is no number.

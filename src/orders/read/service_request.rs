@@ -4,7 +4,7 @@
 //! |---|---|
 //! | placer, filler, accession number | identifier of type PLAC, FILL, ACSN; where none is of type PLAC, one without a type is the placer's |
 //! | study instance UID | identifier of system `urn:dicom:uid` |
-//! | patient | subject: contained, in the Bundle, or by its identifier; of type MR before others, none of use `old`; its authority is the system, else the name of the assigner |
+//! | patient | subject: contained, in the Bundle, or by its identifier; of type MR before others, none of use `old`; its authority is the system, as `&http://hospital.example&URI` or, of `urn:oid:1.2.3`, `&1.2.3&ISO` in PID-3.4 (it has no namespace id), else the name of the assigner |
 //! | requested procedure | code; priority |
 //! | modality | orderDetail or category of the DICOM code system |
 //! | start, room | occurrenceDateTime or occurrencePeriod.start, on the clock of the site; locationReference.display, locationCode.text |
@@ -14,7 +14,7 @@
 
 use crate::clinical::{
     Coding, CodingSystem, ImagingOrder, OrderNumber, OrderStatus, OrderedPatient, OrderedTest, Patient, Phi,
-    RequestedProcedure, ScheduledStep, Specimen, Timestamp, WorkOrder,
+    RequestedProcedure, ScheduledStep, Specimen, Timestamp, WorkOrder, authority_by_uri,
 };
 use crate::journal::OrderChange;
 use jiff::tz::TimeZone;
@@ -259,11 +259,11 @@ fn number(identifier: &Value) -> OrderNumber {
     OrderNumber { id: Phi::new(text(identifier, "value")), namespace: authority(identifier) }
 }
 
-/// Who gave an identifier, by a universal id (HD.2) of type URI: two systems may give the same one. Empty without a system.
+/// Who gave an identifier, by a universal id: two systems may give the same one. Empty without a system.
 fn authority(identifier: &Value) -> String {
     match text(identifier, "system") {
         "" => String::new(),
-        system => format!("^{}^URI", system.replace(['^', '\u{1f}'], "")),
+        system => authority_by_uri(system),
     }
 }
 
@@ -357,6 +357,10 @@ mod tests {
         };
         assert_eq!(of("http://x").namespace, "^http://x^URI");
         assert_ne!(of("http://x"), of("http://y"));
+        assert_eq!(of("urn:oid:1.2.3").namespace, "^1.2.3^ISO");
+        // As it was kept before.
+        let kept = OrderNumber { namespace: "^urn:oid:1.2.3^URI".into(), ..of("http://x") };
+        assert!(kept.may_be(&of("urn:oid:1.2.3")) && !kept.may_be(&of("urn:oid:1.2.4")));
     }
 
     #[test]
@@ -380,6 +384,11 @@ mod tests {
             assert!(!north.shares_id_with(&named(other)), "{other}");
         }
         assert!(named("NORTH").shares_id_with(&named("NORTH^1.2.3^ISO")));
+        let by_oid = of("urn:oid:1.2.3");
+        assert_eq!(by_oid.id_authority, "^1.2.3^ISO");
+        assert!(by_oid.shares_id_with(&named("NORTH^1.2.3^ISO")) && !by_oid.shares_id_with(&named("NORTH^1.2.4^ISO")));
+        let kept = named("^urn:oid:1.2.3^URI");
+        assert!(by_oid.may_share_authority_with(&kept) && by_oid.shares_id_with(&kept), "as it was kept before");
         assert!(!named("NORTH").shares_id_with(&named("SOUTH^1.2.3^ISO")));
     }
 

@@ -277,6 +277,7 @@ fn the_authority_of_a_record_number_is_written_as_hd() {
     for (authority, written) in [
         ("HOSP", "4711^^^HOSP^MR"),
         ("^http://hospital.example^URI", "4711^^^&http://hospital.example&URI^MR"),
+        ("^1.2.3^ISO", "4711^^^&1.2.3&ISO^MR"),
         ("HOSP^1.2.3^ISO", "4711^^^HOSP&1.2.3&ISO^MR"),
         ("", "4711^^^^MR"),
     ] {

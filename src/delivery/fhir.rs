@@ -158,8 +158,7 @@ impl Fhir {
         answer.map_err(|fault| Outcome::unclear(fault.to_string()))
     }
 
-    /// One request, with a new token and a second try when the first is not taken. `prefer` is the header of this name
-    /// (RFC 7240).
+    /// One request and its answer, read whole. `prefer` is the header of this name (RFC 7240).
     async fn ask(
         &self,
         link: &Link,
@@ -169,6 +168,19 @@ impl Fhir {
         if_none_exist: Option<String>,
         body: Vec<u8>,
     ) -> Result<Result<Answer, BodyFault>, Outcome> {
+        Ok(Answer::read(self.respond(link, method, url, prefer, if_none_exist, body).await?).await)
+    }
+
+    /// One request, with a new token and a second try when the first is not taken.
+    async fn respond(
+        &self,
+        link: &Link,
+        method: Method,
+        url: Url,
+        prefer: &'static str,
+        if_none_exist: Option<String>,
+        body: Vec<u8>,
+    ) -> Result<Response, Outcome> {
         let mut renewed = false;
         loop {
             let bearer = match &self.tokens {
@@ -184,14 +196,12 @@ impl Fhir {
                 request = request.header("If-None-Exist", condition);
             }
             let response = request.body(body.clone()).send().await.map_err(|e| transport_failure(&e))?;
-            let answer = Answer::read(response).await;
-            let is_refused = answer.as_ref().is_ok_and(|answer| answer.status == StatusCode::UNAUTHORIZED);
             match (&self.tokens, bearer) {
-                (Some(tokens), Some(bearer)) if is_refused && !renewed => {
+                (Some(tokens), Some(bearer)) if response.status() == StatusCode::UNAUTHORIZED && !renewed => {
                     tokens.refused(&bearer).await;
                     renewed = true;
                 }
-                _ => return Ok(answer),
+                _ => return Ok(response),
             }
         }
     }

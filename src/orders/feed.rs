@@ -14,20 +14,21 @@
 //! Servers may ignore what they do not know of a search, so the search is strict where they take that, and what it asks
 //! for is looked at in each request (`wanted`): another department's is counted and left out, and not kept.
 //!
-//! An answer of more than 8 MB is not read. A page that is too long is asked for as a list of ids, and its requests one
-//! by one; a request that is too long by itself is counted and left out, and those behind it go on. One that the server
-//! fails to show, or whose patient it does not show, is asked for again later (`aside`), and those behind it go on.
+//! An answer of more than 8 MB is not read. Of a page that is too long only the ids are taken (`heads`), and its requests
+//! are asked for one by one; a request that is too long by itself is counted and left out, and those behind it go on. One
+//! that the server fails to show, or whose patient it does not show, is asked for again later (`aside`), and those behind
+//! it go on.
 //!
-//! No search tells what was deleted. So the open orders are looked at one by one, over and over (`known`). An order is
-//! taken back when the server says that its request is gone (410); or has it nowhere twice in a row, finds nothing by its
-//! id, and still shows another one, or the patient. Where nothing of what was looked at is there, or asked for, any more,
-//! the url or the query is wrong and nothing is taken back. What was, and is shown again, is ordered again.
+//! No search tells what was deleted. So the open orders are looked at one by one, over and over (`look`), and an order
+//! whose request the server surely has no more is taken back. What was, and is shown again, is ordered again.
 
 mod aside;
 pub mod config;
 mod cursor;
 mod decided;
+mod heads;
 mod known;
+mod look;
 mod page;
 mod wanted;
 
@@ -37,15 +38,16 @@ use super::read::service_request;
 use crate::backoff::Backoff;
 use crate::clinical::OrderNumber;
 use crate::delivery::fhir::{Fhir, Found, Unread};
-use crate::journal::{EntryId, Journal, JournalError, OrderOutcome, SharedReader, WorkOrderId};
+use crate::journal::{EntryId, Journal, JournalError, OrderOutcome, SharedReader};
 use crate::link::LinkCounters;
 use crate::wire::{Event, Persist, Protocol, Token};
 use aside::Aside;
 use cursor::Cursor;
 use decided::{Decided, gone_identity};
+use heads::Heads;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
-use known::{Changed, Known, Laps};
+use known::Laps;
 use page::{Asked, Page};
 use std::collections::HashSet;
 use std::path::Path;
@@ -70,13 +72,17 @@ const RETRY_MAX: Duration = Duration::from_secs(300);
 /// Reads that may fail one after the other before it is the server that fails.
 const FAILED_MAX: usize = 3;
 
+/// Why a search has no page.
+const NO_SEARCH: &str = "404: is the url right?";
 /// Why a request, or its patient, is left out.
 const NOT_ASKED_FOR: &str = "a ServiceRequest is not what the query asks for";
 const NOT_SHOWN: &str = "a ServiceRequest is listed and not shown";
 const TOO_LARGE: &str = "a ServiceRequest is larger than 8 MB";
 const SET_ASIDE: &str = "a ServiceRequest or its Patient cannot be read now and is asked for again";
 const GIVEN_UP: &str = "a ServiceRequest or its Patient could not be read for a day";
-const NONE_SHOWN: &str = "the server shows none of the open orders' ServiceRequests, or none that the query asks for";
+const NONE_SHOWN: &str =
+    "the server shows neither the open orders' ServiceRequests nor their Patients, or nothing that the query asks for";
+const LONG_PAGE: &str = "a page of the search is larger than 8 MB, and its ServiceRequests are asked for one by one";
 const PATIENT_TOO_LARGE: &str = "the Patient of a ServiceRequest is larger than 8 MB";
 
 /// Numbers custody requests: each is whole and ends its own session.
@@ -166,13 +172,13 @@ impl Feed {
         let mut all = 0;
         for _ in 0..PASSES_MAX {
             let pass = match self.pass(Listing::Whole).await {
-                Err(Stopped::TooLong) => self.pass(Listing::Ids).await,
+                Err(unread) if unread.is_too_long => {
+                    self.counters.event(&Event::Odd(LONG_PAGE));
+                    self.pass(Listing::Ids).await
+                }
                 pass => pass,
             };
-            let pass = pass.map_err(|stopped| match stopped {
-                Stopped::TooLong => "a page of ids is larger than 8 MB: does the server know `_elements`?".to_owned(),
-                Stopped::For(reason) => reason,
-            })?;
+            let pass = pass.map_err(|unread| unread.reason)?;
             all += pass.new;
             // What changes while pages are turned moves to the end, and what follows it slips onto a page already read.
             if pass.pages > 1 && pass.new > 0 {
@@ -190,16 +196,16 @@ impl Feed {
         Ok(all)
     }
 
-    async fn pass(&mut self, listing: Listing) -> Result<Pass, Stopped> {
+    async fn pass(&mut self, listing: Listing) -> Result<Pass, Unread> {
         let (mut pass, mut seen) = (Pass { new: 0, pages: 0, newest: self.cursor.since() }, HashSet::new());
         let mut address = Some(self.first_page(listing));
         let mut failed = 0;
         while let Some(here) = address.take() {
             if pass.pages == PAGES_MAX {
-                return Err(format!("there are more than {PAGES_MAX} pages: narrow the `query`").into());
+                return Err(Unread::odd(format!("there are more than {PAGES_MAX} pages: narrow the `query`")));
             }
             pass.pages += 1;
-            let page = self.page(&here).await?;
+            let page = self.page(&here, listing).await?;
             for asked in page.requests {
                 pass.newest = pass.newest.max(asked.last_updated.unwrap_or(pass.newest));
                 let digest = asked.digest;
@@ -208,7 +214,7 @@ impl Feed {
                     let (id, address) = (asked.id.clone(), asked.address());
                     match self.take_listed(asked, listing).await {
                         Ok(is_new) => (pass.new, failed) = (pass.new + usize::from(is_new), 0),
-                        Err(Untaken::Ours(reason)) => return Err(reason.into()),
+                        Err(Untaken::Ours(reason)) => return Err(Unread::odd(reason)),
                         Err(Untaken::Theirs(unread)) => {
                             failed += 1;
                             let is_aside = address.is_some() && self.aside.add(&id, Instant::now());
@@ -216,7 +222,7 @@ impl Feed {
                                 self.leave_out(SET_ASIDE, &address.unwrap_or_default());
                             }
                             if !is_aside || failed == FAILED_MAX {
-                                return Err(unread.reason.into());
+                                return Err(Unread::odd(unread.reason));
                             }
                         }
                     }
@@ -241,10 +247,10 @@ impl Feed {
         format!("ServiceRequest?{query}_lastUpdated=ge{since}&_sort=_lastUpdated&{what}&_count={PAGE_REQUESTS}")
     }
 
-    async fn page(&mut self, address: &str) -> Result<Page, Stopped> {
-        let mut read = self.server.search(address, self.is_strict).await;
+    async fn page(&mut self, address: &str, listing: Listing) -> Result<Page, Unread> {
+        let mut read = self.listed(address, listing, self.is_strict).await;
         if self.is_strict && read.as_ref().is_err_and(|unread| !unread.may_pass && !unread.is_too_long) {
-            let lenient = self.server.search(address, false).await;
+            let lenient = self.listed(address, listing, false).await;
             if lenient.as_ref().map_or_else(|unread| unread.is_too_long, |_| true) {
                 self.is_strict = false;
                 tracing::warn!(
@@ -255,13 +261,24 @@ impl Feed {
                 read = lenient;
             }
         }
-        let read = read.map_err(|unread| match unread.is_too_long {
-            true => Stopped::TooLong,
-            false => Stopped::For(unread.reason),
-        })?;
-        let raw = read.there().ok_or_else(|| "404: is the url right?".to_owned())?;
-        let page = beside(move || Page::read(&raw)).await?;
-        Ok(page.ok_or_else(|| "the answer is no Bundle of search results".to_owned())?)
+        read?.ok_or_else(|| Unread::odd("the answer is no Bundle of search results"))
+    }
+
+    /// The page at an address, once; `None` when there is something else.
+    async fn listed(&mut self, address: &str, listing: Listing, is_strict: bool) -> Result<Option<Page>, Unread> {
+        let there = match listing {
+            Listing::Whole => self.server.search(address, is_strict).await?.there(),
+            Listing::Ids => {
+                let mut heads = Heads::default();
+                let found = self.server.list(address, is_strict, &mut |piece| heads.push(piece)).await?;
+                return match found {
+                    Found::There(_) => Ok(heads.finish()),
+                    _ => Err(Unread::odd(NO_SEARCH)),
+                };
+            }
+        };
+        let raw = there.ok_or_else(|| Unread::odd(NO_SEARCH))?;
+        beside(move || Page::read(&raw)).await.map_err(Unread::odd)
     }
 
     /// Takes a request of a page; tells whether it is new.
@@ -364,118 +381,6 @@ impl Feed {
         Ok((asked, waits))
     }
 
-    /// Reads some of the requests whose orders are open here; tells how many had changed.
-    async fn look_at_known(&mut self) -> Result<usize, String> {
-        let (reader, source, mut laps) = (self.reader.clone(), self.config.name.clone(), self.laps.clone());
-        let next = move || reader.read(|reader| laps.next(reader, &source, Instant::now()).map(|next| (next, laps)));
-        let (next, laps) = beside(next).await?.map_err(|error| error.to_string())?;
-        self.laps = laps;
-        let (mut changed, mut shown, mut failed, mut absent) = (0, 0, 0, Vec::new());
-        for (id, was_missed) in next {
-            let reader = self.reader.clone();
-            let known = beside(move || reader.read(|reader| Known::read(reader, id))).await?;
-            let known = match known {
-                Ok(Some(known)) => known,
-                // One that is damaged was told when it was opened.
-                Ok(None) | Err(JournalError::Damaged | JournalError::NotFound(_)) => continue,
-                Err(error) => return Err(error.to_string()),
-            };
-            let looked = match self.server.read(&known.address).await {
-                Ok(Found::There(raw)) => {
-                    let (wanted, address) = (self.wanted.clone(), known.address.clone());
-                    let looked = beside(move || known.changed(raw, &wanted)).await?;
-                    match looked {
-                        Some(changed) if !changed.is_wanted => {
-                            absent.push(Absent::Unwanted(changed));
-                            Ok(false)
-                        }
-                        looked => {
-                            shown += 1;
-                            self.laps.witness = Some(address);
-                            match looked {
-                                Some(changed) => self.look_again(changed).await,
-                                None => Ok(false),
-                            }
-                        }
-                    }
-                }
-                Ok(Found::Gone) => {
-                    absent.push(Absent::Gone(known));
-                    Ok(false)
-                }
-                Ok(Found::Nowhere) if was_missed => match self.is_deleted(&known).await {
-                    Ok(true) => self.take_back(Absent::Gone(known)).await.map_err(Untaken::Ours),
-                    // Another lap asks again.
-                    Ok(false) => Ok(false),
-                    Err(unread) => Err(Untaken::Theirs(unread)),
-                },
-                Ok(Found::Nowhere) => {
-                    absent.push(Absent::Missed(id));
-                    Ok(false)
-                }
-                Err(unread) => Err(Untaken::Theirs(unread)),
-            };
-            match looked {
-                Ok(is_new) => changed += usize::from(is_new),
-                Err(Untaken::Ours(reason)) => return Err(reason),
-                // The search was answered, so this is about one request, or passes. The next lap asks again.
-                Err(Untaken::Theirs(unread)) => {
-                    tracing::debug!(link = self.config.name, order = id.0, "a request is not shown: {}", unread.reason);
-                    failed += 1;
-                    if failed == FAILED_MAX {
-                        break;
-                    }
-                }
-            }
-        }
-        if shown == 0 && absent.len() + failed > 1 {
-            self.counters.event(&Event::Refused(NONE_SHOWN));
-            return Ok(changed);
-        }
-        for absent in absent {
-            changed += usize::from(self.take_back(absent).await?);
-        }
-        Ok(changed)
-    }
-
-    /// True when a request that is nowhere was deleted: the server that had it is this one, and finds nothing by its id.
-    async fn is_deleted(&mut self, known: &Known) -> Result<bool, Unread> {
-        let found = self.server.search(&known.search(), self.is_strict).await?.there();
-        let is_none = found.and_then(|raw| Page::read(&raw)).is_some_and(|page| page.requests.is_empty());
-        let witness = self.laps.witness.clone().filter(|witness| *witness != known.address);
-        let witness = witness.unwrap_or_else(|| known.asked.subject.clone());
-        Ok(is_none && self.server.read(&witness).await?.there().is_some())
-    }
-
-    /// Takes back the order of what the server does not show; tells whether that is new.
-    async fn take_back(&mut self, absent: Absent) -> Result<bool, String> {
-        match absent {
-            Absent::Missed(id) => {
-                self.laps.missed(id);
-                Ok(false)
-            }
-            Absent::Gone(known) => {
-                let (bytes, identity) = (known.deletion(Timestamp::now()), known.gone_identity());
-                Ok(self.keep(bytes, identity, Decided::taken_back(known.number)).await?)
-            }
-            Absent::Unwanted(Changed { asked, before, gone, .. }) => {
-                let Some(number) = gone else { return Ok(false) };
-                self.keep(asked.bundle(), gone_identity(before), Decided::taken_back(number)).await
-            }
-        }
-    }
-
-    /// Takes what the server says now of a request whose order is open.
-    async fn look_again(&mut self, changed: Changed) -> Result<bool, Untaken> {
-        let id = changed.asked.id.clone();
-        let (asked, waits) = self.with_patient(changed.asked).await?;
-        let taken = self.take(asked, changed.gone.map(|number| (changed.before, number))).await?;
-        if waits || taken.waits {
-            self.aside.add(&id, Instant::now());
-        }
-        Ok(taken.is_new)
-    }
-
     /// Makes a request durable with the order it makes, and in one with that the order that `instead_of` brought is taken
     /// back, under its number.
     async fn take(&self, asked: Asked, instead_of: Option<(EntryId, OrderNumber)>) -> Result<Taken, String> {
@@ -553,16 +458,6 @@ impl From<String> for Untaken {
     }
 }
 
-/// What the server does not show as what is asked for.
-enum Absent {
-    /// It says that this is gone.
-    Gone(Known),
-    /// It has this nowhere.
-    Missed(WorkOrderId),
-    /// It shows this, which is not asked for.
-    Unwanted(Changed),
-}
-
 /// Does what takes long on a thread of its own: links and deliveries go on meanwhile.
 async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
     tokio::task::spawn_blocking(work).await.map_err(|_| "the work was broken off".to_owned())
@@ -575,19 +470,6 @@ enum Listing {
     Whole,
     /// Ids of requests, each of which is then asked for.
     Ids,
-}
-
-/// Why a pass came to no end.
-enum Stopped {
-    /// A page is longer than what is read.
-    TooLong,
-    For(String),
-}
-
-impl From<String> for Stopped {
-    fn from(reason: String) -> Stopped {
-        Stopped::For(reason)
-    }
 }
 
 /// What a pass over all pages found.

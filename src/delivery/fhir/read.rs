@@ -1,8 +1,12 @@
 //! Reading from the same server, with the same log-in: what the EHR is asked for instead of told.
 
-use super::{BodyFault, Fhir, failure};
+use super::{Answer, BodyFault, Fhir, Link, failure, transport_reason};
 use crate::delivery::Outcome;
 use reqwest::{Method, StatusCode, Url};
+use std::time::Duration;
+
+/// No answer that is read piece by piece may take longer.
+const LISTING_MAX: Duration = Duration::from_secs(600);
 
 /// Nothing was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +36,7 @@ impl Fhir {
     /// # Errors
     /// Why nothing is known.
     pub async fn read(&mut self, address: &str) -> Result<Found, Unread> {
-        self.get(address, "handling=lenient").await
+        self.get(address, prefer(false)).await
     }
 
     /// The same of a search, such as `ServiceRequest?status=active`, or its next page as a Bundle names it. `is_strict`
@@ -41,31 +45,75 @@ impl Fhir {
     /// # Errors
     /// As those of [`Fhir::read`].
     pub async fn search(&mut self, address: &str, is_strict: bool) -> Result<Found, Unread> {
-        self.get(address, if is_strict { "handling=strict" } else { "handling=lenient" }).await
+        self.get(address, prefer(is_strict)).await
+    }
+
+    /// The same of a search whose answer may have any length: `each` gets it piece by piece, and [`Found::There`] is empty.
+    /// It may take ten minutes.
+    ///
+    /// # Errors
+    /// As those of [`Fhir::read`]. What came before is in `each` then.
+    pub async fn list(
+        &mut self,
+        address: &str,
+        is_strict: bool,
+        each: &mut (impl FnMut(&[u8]) + Send),
+    ) -> Result<Found, Unread> {
+        let (client, base) = super::client(&self.config, None).map_err(passing)?;
+        let url = within(&base, address).ok_or_else(elsewhere)?;
+        let link = Link { client, base };
+        let listed = async {
+            let answer = self.respond(&link, Method::GET, url, prefer(is_strict), None, Vec::new()).await;
+            let mut answer = answer.map_err(|failed| unread(&failed))?;
+            if !answer.status().is_success() {
+                let answer = Answer::read(answer).await.map_err(fault)?;
+                return found(answer);
+            }
+            while let Some(piece) = answer.chunk().await.map_err(|error| passing(transport_reason(&error)))? {
+                each(&piece);
+            }
+            Ok(Found::There(Vec::new()))
+        };
+        let in_time = tokio::time::timeout(LISTING_MAX, listed).await;
+        in_time.unwrap_or_else(|_| Err(passing("the answer takes more than ten minutes".to_owned())))
     }
 
     async fn get(&mut self, address: &str, prefer: &'static str) -> Result<Found, Unread> {
-        let link = self.link().map_err(|reason| Unread { may_pass: true, ..Unread::of(reason) })?;
-        let Some(url) = within(&link.base, address) else {
-            return Err(Unread::of("the address leads to another server".to_owned()));
-        };
+        let link = self.link().map_err(passing)?;
+        let url = within(&link.base, address).ok_or_else(elsewhere)?;
         let answer = self.ask(&link, Method::GET, url, prefer, None, Vec::new()).await;
-        let answer = match answer.map_err(|failed| unread(&failed))? {
-            Ok(answer) => answer,
-            Err(BodyFault::TooLong) => {
-                return Err(Unread { is_too_long: true, ..Unread::of(BodyFault::TooLong.to_string()) });
-            }
-            Err(fault) => return Err(Unread { may_pass: true, ..Unread::of(fault.to_string()) }),
-        };
-        match answer.status {
-            StatusCode::NOT_FOUND => Ok(Found::Nowhere),
-            StatusCode::GONE => Ok(Found::Gone),
-            status if status.is_success() => Ok(Found::There(answer.body)),
-            // A chart that this log-in may not see.
-            StatusCode::FORBIDDEN => Err(Unread { may_pass: false, ..unread(&failure(&answer)) }),
-            _ => Err(unread(&failure(&answer))),
-        }
+        found(answer.map_err(|failed| unread(&failed))?.map_err(fault)?)
     }
+}
+
+fn found(answer: Answer) -> Result<Found, Unread> {
+    match answer.status {
+        StatusCode::NOT_FOUND => Ok(Found::Nowhere),
+        StatusCode::GONE => Ok(Found::Gone),
+        status if status.is_success() => Ok(Found::There(answer.body)),
+        // A chart that this log-in may not see.
+        StatusCode::FORBIDDEN => Err(Unread { may_pass: false, ..unread(&failure(&answer)) }),
+        _ => Err(unread(&failure(&answer))),
+    }
+}
+
+fn prefer(is_strict: bool) -> &'static str {
+    if is_strict { "handling=strict" } else { "handling=lenient" }
+}
+
+fn fault(fault: BodyFault) -> Unread {
+    match fault {
+        BodyFault::TooLong => Unread { is_too_long: true, ..Unread::odd(fault.to_string()) },
+        BodyFault::Broken(_) => passing(fault.to_string()),
+    }
+}
+
+fn passing(reason: String) -> Unread {
+    Unread { may_pass: true, ..Unread::odd(reason) }
+}
+
+fn elsewhere() -> Unread {
+    Unread::odd("the address leads to another server".to_owned())
 }
 
 impl Found {
@@ -79,8 +127,9 @@ impl Found {
 }
 
 impl Unread {
-    fn of(reason: String) -> Unread {
-        Unread { reason, may_pass: false, is_too_long: false }
+    /// What was read is not what was asked for.
+    pub fn odd(reason: impl Into<String>) -> Unread {
+        Unread { reason: reason.into(), may_pass: false, is_too_long: false }
     }
 }
 
@@ -97,9 +146,9 @@ fn within(base: &Url, address: &str) -> Option<Url> {
 
 fn unread(failed: &Outcome) -> Unread {
     match failed {
-        Outcome::Retry { reason, .. } => Unread { may_pass: true, ..Unread::of(reason.clone()) },
+        Outcome::Retry { reason, .. } => passing(reason.clone()),
         Outcome::Delivered { answer: reason } | Outcome::Doubted { reason } | Outcome::Refused { reason } => {
-            Unread::of(reason.clone())
+            Unread::odd(reason.clone())
         }
     }
 }

@@ -74,6 +74,14 @@ impl Laps {
     }
 }
 
+/// What the server shows of a request.
+pub enum Shown {
+    /// What it said before.
+    Same,
+    /// Something else.
+    Changed(Box<Changed>),
+}
+
 /// What the server says now of a request, other than it said.
 pub struct Changed {
     /// The request as it is now.
@@ -104,16 +112,17 @@ impl Known {
         Ok(known)
     }
 
-    /// What is different in the request as the server shows it now; `None` when nothing is.
-    pub fn changed(self, raw: Vec<u8>, wanted: &Wanted) -> Option<Changed> {
-        let asked = Asked::read(raw)?;
+    /// What the server shows of the request; `None` when that is no such request.
+    pub fn shown(self, raw: Vec<u8>, wanted: &Wanted) -> Option<Shown> {
+        let asked = Asked::read(raw).filter(|asked| asked.id == self.asked.id)?;
         let is_wanted = wanted.asks_for(&asked.coded);
         if is_wanted && !self.on_hold && asked.says_the_same(&self.asked) {
-            return None;
+            return Some(Shown::Same);
         }
         // Of what was entered in error some servers keep no more than that.
         let speaks_of_it = is_wanted && service_request::goes_by(&asked.request, &self.number);
-        Some(Changed { asked, is_wanted, gone: (!speaks_of_it).then_some(self.number), before: self.entry })
+        let gone = (!speaks_of_it).then_some(self.number);
+        Some(Shown::Changed(Box::new(Changed { asked, is_wanted, gone, before: self.entry })))
     }
 
     /// Under what it is kept that it is taken back.

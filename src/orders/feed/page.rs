@@ -123,6 +123,19 @@ impl Asked {
         Some(Asked::of(&request, &head))
     }
 
+    /// A ServiceRequest of which no more is known than its id and when it was changed.
+    pub fn listed(id: String, last_updated: &str) -> Asked {
+        Asked {
+            digest: digest_of(format!("{id} {last_updated}").as_bytes()),
+            id,
+            request: String::new(),
+            subject: String::new(),
+            patient: None,
+            last_updated: last_updated.parse().ok(),
+            coded: Coded::default(),
+        }
+    }
+
     fn of(request: &str, head: &Head) -> Asked {
         Asked {
             id: head.id.clone(),
@@ -192,6 +205,27 @@ pub fn is_patient(text: &str) -> bool {
     head(text).is_some_and(|head| head.resource_type == "Patient")
 }
 
+/// True when two texts are Patients who have an identifier in common.
+pub fn is_same_patient(one: &str, other: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Identified {
+        #[serde(default)]
+        identifier: Vec<Identifier>,
+    }
+    #[derive(Default, PartialEq, Deserialize)]
+    #[serde(default)]
+    struct Identifier {
+        system: String,
+        value: String,
+    }
+    let identifiers = |text: &str| {
+        let identified = serde_json::from_str::<Identified>(text).ok().filter(|_| is_patient(text));
+        identified.map_or_else(Vec::new, |identified| identified.identifier)
+    };
+    let (ones, others) = (identifiers(one), identifiers(other));
+    ones.iter().any(|identifier| !identifier.value.is_empty() && others.contains(identifier))
+}
+
 /// True for what may be the id of a resource (FHIR R4 2.24.0.1), whatever its length.
 fn is_id(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'))
@@ -243,6 +277,18 @@ mod tests {
         let page = PAGE.replace("https://e/fhir/Patient/8", "Patient/7");
         let patients: Vec<_> = Page::read(page.as_bytes()).unwrap().requests.into_iter().map(|r| r.patient).collect();
         assert!(Arc::ptr_eq(patients[0].as_ref().unwrap(), patients[1].as_ref().unwrap()));
+    }
+
+    #[test]
+    fn a_patient_is_the_same_by_an_identifier_and_not_by_an_id() {
+        let patient =
+            |identifiers: &str| format!("{{\"resourceType\":\"Patient\",\"id\":\"7\",\"identifier\":[{identifiers}]}}");
+        let (mr, other) = ("{\"system\":\"a\",\"value\":\"1\"}", "{\"system\":\"b\",\"value\":\"1\"}");
+        assert!(is_same_patient(&patient(mr), &patient(&format!("{other},{mr}"))));
+        for no in [patient(other), patient(""), patient("{\"value\":\"\"}"), patient(mr).replace("Patient", "Person")] {
+            assert!(!is_same_patient(&patient(mr), &no), "{no}");
+        }
+        assert!(!is_same_patient(&patient("{}"), &patient("{}")));
     }
 
     #[test]

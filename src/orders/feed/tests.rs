@@ -264,10 +264,10 @@ fn a_number_that_the_filler_adds_changes_the_order_and_another_number_replaces_i
     bench.edit("1", "identifier", json!([{ "value": "U-2" }]));
     let (known, asked) = {
         let reader = bench.journal.reader().unwrap();
-        let known = Known::read(&reader, bench.orders().last().unwrap().id).unwrap().unwrap();
+        let known = known::Known::read(&reader, bench.orders().last().unwrap().id).unwrap().unwrap();
         (known, bench.shelf.lock().unwrap().resources["ServiceRequest/1"].to_string().into_bytes())
     };
-    let changed = known.changed(asked, &bench.feed.wanted).unwrap();
+    let Some(known::Shown::Changed(changed)) = known.shown(asked, &bench.feed.wanted) else { panic!("it changed") };
     assert!(bench.runtime.block_on(bench.feed.look_again(changed)).is_ok_and(|is_new| is_new));
     assert_eq!((bench.numbers(), bench.entries()), (vec!["U-2".to_owned()], entries + 1), "one commit");
 }
@@ -321,6 +321,68 @@ fn the_only_order_goes_when_the_server_still_has_its_patient() {
     bench.trouble("Patient/p1", 0);
     bench.rounds(3);
     assert!(bench.numbers().is_empty());
+}
+
+#[test]
+fn all_orders_go_when_the_server_still_has_a_patient_of_theirs() {
+    for status in [404, 410] {
+        let mut bench = Bench::new();
+        for (id, patient) in [("1", "p1"), ("2", "p1"), ("3", "p2")] {
+            bench.request(id, patient, id);
+        }
+        bench.rounds(1);
+        for id in ["1", "2", "3"] {
+            bench.take_away(id);
+            bench.trouble(&format!("ServiceRequest/{id}"), status);
+        }
+        // The patient of two of them went too.
+        bench.trouble("Patient/p1", status);
+        // A server with other people under the same ids.
+        let own = bench.shelf.lock().unwrap().resources["Patient/p2"].clone();
+        bench.put(json!({ "resourceType": "Patient", "id": "p2", "identifier": [{ "value": "MR-other" }] }));
+        bench.rounds(4);
+        assert_eq!(bench.numbers(), ["1", "2", "3"], "{status}");
+        assert!(bench.counted(NONE_SHOWN) > 0);
+        bench.put(own);
+        bench.rounds(4);
+        assert!(bench.numbers().is_empty(), "{status}: {:?}", bench.numbers());
+    }
+}
+
+#[test]
+fn a_page_that_stands_for_every_request_is_none_of_them() {
+    let mut bench = Bench::new();
+    bench.request("1", "p1", "1");
+    bench.request("2", "p1", "2");
+    bench.rounds(1);
+    bench.take_away("1");
+    let other = json!({ "resourceType": "ServiceRequest", "id": "log-in", "status": "revoked" });
+    bench.shelf.lock().unwrap().resources.insert("ServiceRequest/2".to_owned(), other);
+    bench.trouble("Patient/p1", 404);
+    bench.rounds(4);
+    assert_eq!(bench.numbers(), ["1", "2"]);
+}
+
+#[test]
+fn one_request_larger_than_what_is_read_stops_no_other_whatever_the_server_knows_of_a_search() {
+    let mut bench = Bench::new();
+    for id in ["1", "2", "3"] {
+        bench.request(id, "p1", id);
+    }
+    bench.edit("2", "note", json!([{ "text": "x".repeat(9_000_000) }]));
+    bench.rounds(2);
+    assert_eq!(bench.numbers(), ["1", "3"]);
+    assert_eq!(bench.counted(TOO_LARGE), 1, "once, not in each round");
+    assert_eq!(bench.counted(LONG_PAGE), 2);
+    // Two that are too long together come both.
+    for id in ["2", "3"] {
+        bench.edit(id, "note", json!([{ "text": "x".repeat(5_000_000) }]));
+        bench.edit(id, "meta", json!({ "lastUpdated": "2026-03-01T08:00:00Z" }));
+    }
+    bench.rounds(1);
+    let mut numbers = bench.numbers();
+    numbers.sort();
+    assert_eq!(numbers, ["1", "2", "3"]);
 }
 
 #[test]

@@ -38,6 +38,7 @@
 //! | `hold` | one result that waits for a person | |
 //! | `dispatch` | the results of a report that went out together | |
 //! | `outbox`, `outgoing` | a message for one destination; its bytes | body |
+//! | `charted` | what a destination has of a line of documents by a message | JSON |
 //! | `lookup` | keyed hash of an identifier, and its entry | |
 //! | `account` | the loss account of one day | |
 //! | `work_order` | an order of the EHR; `work_order_lookup`, `work_order_link`: found by, for which links | JSON |
@@ -133,7 +134,9 @@ pub use signals::{Condition, OrderChanges};
 pub use space::free_bytes;
 pub use spool::{IMAGE_LOST, Spool, SpoolFile, Spooled, refusal};
 pub use standing::{Archives, InstanceStanding};
-pub use studies::{Grown, ListedStudy, Placement, SeriesInstance, StoredSeries, StoredStudy, StudyFiling, Told};
+pub use studies::{
+    ChartedBy, Grown, ListedStudy, Placement, SeriesInstance, StoredSeries, StoredStudy, StudyFiling, Told,
+};
 pub use types::{
     Answered, CommitmentId, Entry, EntryId, Filed, FiledReport, Filing, Grounds, HoldId, Latest, Lookup, NewHold,
     NewOutbound, Outbound, OutboxId, ReleaseFiling, Released, ReportId, Settlement, StudyId, WorkOrderId, qc_run_key,

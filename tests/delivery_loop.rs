@@ -59,6 +59,7 @@ impl Bench {
             message_id: id.into(),
             body: oru(id),
             results: 1,
+            charted: Vec::new(),
         };
         let report = FiledReport {
             answered: Vec::new(),

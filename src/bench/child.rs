@@ -243,6 +243,7 @@ fn file(journal: &Journal, entry: &journal::Entry) -> anyhow::Result<()> {
             body: text.replace("|ID|", &format!("|{message_id}|")).into_bytes(),
             message_id,
             results: 2,
+            charted: Vec::new(),
         }],
     };
     journal.file(Filing {

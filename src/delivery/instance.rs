@@ -93,6 +93,7 @@ impl Reference {
             message_id: self.sop_instance_uid.clone(),
             body: self.body(),
             results: 1,
+            charted: Vec::new(),
         })
     }
 

@@ -109,6 +109,7 @@ impl Desk {
             message_id: step.sop_instance_uid.clone(),
             body: entry.raw.clone(),
             results: 0,
+            charted: Vec::new(),
         };
         let outbox =
             self.destinations.iter().filter(|destination| destination.takes_steps(&of)).map(outbound).collect();
@@ -217,7 +218,7 @@ impl Desk {
                 Lane::Link => &entry.link,
             };
             let (destination, lane) = (destination.name.clone(), lane.to_string());
-            rows.push(NewOutbound { destination, lane, message_id, body, results: 0 });
+            rows.push(NewOutbound { destination, lane, message_id, body, results: 0, charted: Vec::new() });
         }
         (rows, uncarried)
     }

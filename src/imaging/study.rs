@@ -395,7 +395,14 @@ impl Desk {
                 body => body?,
             };
             let lane = known.lane(to, &about.link);
-            rows.push(NewOutbound { destination: to.name.clone(), lane, message_id, body, results });
+            rows.push(NewOutbound {
+                destination: to.name.clone(),
+                lane,
+                message_id,
+                body,
+                results,
+                charted: Vec::new(),
+            });
         }
         Ok(rows)
     }

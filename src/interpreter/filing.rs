@@ -238,6 +238,7 @@ impl Desk {
                     message_id,
                     body: mapping::map_ordered(heard, &report, &places, &target, &origin)?,
                     results: going.len() as u32,
+                    charted: Vec::new(),
                 });
             }
         }

@@ -64,6 +64,10 @@ pub(super) fn queue(
     let id = desk.conn.last_insert_rowid();
     let sealed = desk.seal.seal(Place::Body, id, &row.body)?;
     desk.conn.prepare_cached("INSERT INTO outgoing(id, body) VALUES (?1, ?2)")?.execute((id, sealed))?;
+    if !row.charted.is_empty() {
+        let sealed = desk.seal.seal(Place::Charted, id, &row.charted)?;
+        desk.conn.prepare_cached("INSERT INTO charted(id, sealed) VALUES (?1, ?2)")?.execute((id, sealed))?;
+    }
     desk.memory.wake_destination(&row.destination);
     Ok(())
 }

@@ -91,16 +91,21 @@ impl Reader {
 
     /// The report last filed about a subject of a link, repeats not counted.
     pub fn latest_of(&self, link: &str, subject_key: &[u8]) -> Result<Option<Latest>, JournalError> {
-        let subject = filing::subject(&self.seal, link, subject_key);
+        self.latest(filing::subject(&self.seal, link, subject_key), None)
+    }
+
+    /// What was last filed about a subject, or of that what was made of this entry.
+    pub(super) fn latest(&self, subject: i64, entry: Option<EntryId>) -> Result<Option<Latest>, JournalError> {
         let latest = self
             .conn
             .prepare_cached(
                 "SELECT id, completed_s, content, entry,
                         EXISTS (SELECT 1 FROM hold WHERE hold.report = report.id AND state <= 1),
                         EXISTS (SELECT 1 FROM hold WHERE hold.report = report.id AND state = 4)
-                 FROM report WHERE subject = ?1 AND repeat_of IS NULL ORDER BY id DESC LIMIT 1",
+                 FROM report WHERE subject = ?1 AND repeat_of IS NULL AND (?2 IS NULL OR entry = ?2)
+                 ORDER BY id DESC LIMIT 1",
             )?
-            .query_row([subject], |r| {
+            .query_row((subject, entry), |r| {
                 Ok(Latest {
                     report: r.get(0)?,
                     completed_at_s: r.get(1)?,

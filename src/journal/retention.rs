@@ -208,6 +208,7 @@ fn remove(desk: &Desk<'_>, entry: i64) -> Result<Option<(String, u64)>, JournalE
     let of_outbox = format!("SELECT id FROM outbox WHERE dispatch IN ({of_dispatches})");
     for sql in [
         format!("DELETE FROM outgoing WHERE id IN ({of_outbox})"),
+        format!("DELETE FROM charted WHERE id IN ({of_outbox})"),
         format!("DELETE FROM entrusted WHERE outbox IN ({of_outbox})"),
         format!("DELETE FROM outbox WHERE dispatch IN ({of_dispatches})"),
         format!("DELETE FROM dispatch WHERE report IN ({of_reports})"),

@@ -23,7 +23,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
 const STATEMENTS: usize = 64;
 
 /// The schema changes in order; the first makes the schema number 1.
-const MIGRATIONS: [&str; 15] = [
+const MIGRATIONS: [&str; 16] = [
     CUSTODY,
     FILING,
     LATENCY,
@@ -39,6 +39,7 @@ const MIGRATIONS: [&str; 15] = [
     PROMISED_BEFORE,
     ORIGINAL,
     ASKERS,
+    CHARTED,
 ];
 
 /// 1: keys, entries and their parts.
@@ -316,6 +317,14 @@ ALTER TABLE outbox ADD COLUMN original INTEGER;  -- 1 when its destination was a
 /// 15: who asked for commitment: one link may be that of many.
 const ASKERS: &str = "
 ALTER TABLE commitment ADD COLUMN calling TEXT NOT NULL DEFAULT '';  -- AE title
+";
+
+/// 16: what destinations have of documents.
+const CHARTED: &str = "
+CREATE TABLE charted(                -- what a destination has of a line of documents by a message
+  id INTEGER PRIMARY KEY REFERENCES outbox(id),
+  sealed BLOB NOT NULL
+);
 ";
 
 /// Opens the one write connection and asserts every setting that durability rests on (invariant I3).

@@ -61,6 +61,8 @@ pub(super) enum Place {
     PerformedStep = 11,
     /// `commitment.json`, by its id.
     Commitment = 12,
+    /// `charted.sealed`, by outbox id.
+    Charted = 13,
 }
 
 /// All keys of one open journal. Shared by the writer and its readers.

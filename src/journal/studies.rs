@@ -13,10 +13,10 @@ use super::account::{self, Bucket};
 use super::desk::Desk;
 use super::error::JournalError;
 use super::filing::{self, COVERED, DISCARDED, RELEASED, SENT};
-use super::instances;
 use super::reader::Reader;
 use super::seal::{Place, Seal};
 use super::types::{EntryId, Filed, FiledReport, HoldId, Latest, Lookup, ReportId, StudyId};
+use super::{instances, outbox};
 use crate::clinical::PerformedStep;
 use rusqlite::{OptionalExtension, Row};
 use serde::{Deserialize, Serialize};
@@ -138,6 +138,16 @@ pub struct Told {
     pub report: FiledReport,
     /// What was held of the same before: this takes its place.
     pub covers: Vec<HoldId>,
+}
+
+/// What a destination has of a document by a message.
+pub struct ChartedBy {
+    /// As it was filed with the message ([`super::NewOutbound::charted`]).
+    pub json: Vec<u8>,
+    /// True when the destination took it.
+    pub is_delivered: bool,
+    /// Its report.
+    pub report: ReportId,
 }
 
 /// What is said of a stable study.
@@ -321,7 +331,32 @@ impl Reader {
 
     /// What was last filed about this study or document, repeats not counted.
     pub fn last_told(&self, subject_key: &[u8]) -> Result<Option<Latest>, JournalError> {
-        self.latest_of(NO_LINK, subject_key)
+        self.latest(self.subject(subject_key), None)
+    }
+
+    /// What was last filed about this study or document under this entry.
+    pub fn last_told_under(&self, subject_key: &[u8], entry: EntryId) -> Result<Option<Latest>, JournalError> {
+        self.latest(self.subject(subject_key), Some(entry))
+    }
+
+    /// What this destination has of a document by the newest message about it, on the way or not.
+    ///
+    /// # Errors
+    /// `Damaged` when that does not open, or was not noted yet.
+    pub fn charted(&self, subject_key: &[u8], destination: &str) -> Result<Option<ChartedBy>, JournalError> {
+        let newest: Option<(i64, i64, ReportId, Option<Vec<u8>>)> = self
+            .conn
+            .prepare_cached(
+                "SELECT o.id, o.state, r.id, c.sealed
+                 FROM report r JOIN dispatch d ON d.report = r.id JOIN outbox o ON o.dispatch = d.id
+                 LEFT JOIN charted c ON c.id = o.id
+                 WHERE r.subject = ?1 AND r.repeat_of IS NULL AND o.destination = ?2 ORDER BY o.id DESC LIMIT 1",
+            )?
+            .query_row((self.subject(subject_key), destination), |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?)))
+            .optional()?;
+        let Some((id, state, report, sealed)) = newest else { return Ok(None) };
+        let json = self.seal.open(&self.conn, Place::Charted, id, &sealed.unwrap_or_default())?;
+        Ok(Some(ChartedBy { json, is_delivered: state == outbox::DELIVERED, report }))
     }
 
     /// True when any message about this study or document went out, or is on the way.

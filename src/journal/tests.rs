@@ -113,6 +113,7 @@ pub(super) fn filing(entry: EntryId, lanes: &[&str], held: u32) -> Filing {
             message_id: format!("{entry}-{n}"),
             body: format!("MSH {entry} {n} {lane}").into_bytes(),
             results: 1,
+            charted: Vec::new(),
         }],
         answered: Vec::new(),
         orders_as_of: 0,

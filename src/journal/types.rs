@@ -237,6 +237,8 @@ pub struct NewOutbound {
     pub body: Vec<u8>,
     /// Results it carries.
     pub results: u32,
+    /// What its destination has of a document by this message, as JSON ([`super::Reader::charted`]); empty of others.
+    pub charted: Vec<u8>,
 }
 
 /// What a filing made.

@@ -54,7 +54,8 @@ impl Reader {
         let all = one("SELECT (SELECT count(*) FROM entry) + (SELECT count(*) FROM report)
                               + (SELECT count(*) FROM outgoing) + (SELECT count(*) FROM study)
                               + (SELECT count(*) FROM series) + (SELECT count(*) FROM performed_step)
-                              + (SELECT count(*) FROM commitment) + (SELECT count(*) FROM work_order)")?
+                              + (SELECT count(*) FROM commitment) + (SELECT count(*) FROM work_order)
+                              + (SELECT count(*) FROM charted)")?
         .unsigned_abs();
         let mut verified = Verified { file: self.integrity()?, ..Verified::default() };
         let mut done = 0;
@@ -100,6 +101,7 @@ impl Reader {
             ("performed_step", "json", Place::PerformedStep),
             ("commitment", "json", Place::Commitment),
             ("work_order", "json", Place::WorkOrder),
+            ("charted", "sealed", Place::Charted),
         ] {
             let sql = format!("SELECT id, {column}, NULL FROM {table} WHERE id > ?1 ORDER BY id LIMIT ?2");
             self.each(&sql, |id, sealed, _| {

@@ -120,6 +120,7 @@ async fn queue(journal: &Journal, n: usize) {
             message_id: format!("{lane} {n:03}"),
             body: b"MSH".to_vec(),
             results: 1,
+            charted: Vec::new(),
         }],
     };
     let filing = Filing {

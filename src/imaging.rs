@@ -20,10 +20,12 @@
 //! | `study` | when a study is stable, whose it is, and what EHRs are told of it |
 //! | `document` | what EHRs are told of structured reports and encapsulated PDFs |
 //! | `line` | which document takes the place of which |
+//! | `chart` | what each EHR has of a line of documents |
 //! | `mpps` | performed procedure steps as a service |
 //! | `steps` | whom else a performed step concerns: EHR and PACS |
 //! | `commitment` | storage commitment as a service |
 
+mod chart;
 pub mod commitment;
 mod document;
 mod instance;

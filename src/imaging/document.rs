@@ -1,34 +1,44 @@
 //! What EHRs are told of the documents of a study: the measurements of structured reports, and encapsulated PDFs.
 //!
 //! A document that takes the place of another is told as its correction, under the name of the first of the line
-//! ([`super::line`]); what was replaced before anybody was told of it is not told at all, and numbers that it has no more
-//! are taken back. Each document is filed by itself, so that one at a time is in memory. One that says and stands as it was
-//! last told is not told again.
+//! ([`super::line`]); what was replaced before anybody was told of it is not told at all. What an EHR has of the line
+//! ([`super::chart`]) and the document has no more is taken back. That is all of it where the document has nothing for
+//! that EHR, whatever it is: one of another kind or link, or of a kind that it leaves out. It is withdrawn rather than
+//! held: that the old document does not count any more is said, and not guessed.
+//!
+//! Each document is filed by itself, so that one at a time is in memory. One that says and stands as it was last told is
+//! not told again.
 //!
 //! | SOP class | what EHRs get |
 //! |---|---|
 //! | Enhanced, Comprehensive, Comprehensive 3D, Extensible SR | its measurements, whatever its template |
 //! | Encapsulated PDF | the document |
 //!
-//! Other documents (dose reports, CAD, key objects, CDA) are for the archive alone.
+//! Other documents (basic text, dose reports, CAD, key objects, CDA) are for the archive alone, and take the place of
+//! those they name all the same.
 
 use super::Desk;
+use super::chart::{Charts, noted};
 use super::line::{DOUBTS, Line, Lines};
-use super::study::{Known, Member, kept, released, uncarried};
+use super::study::{Known, Member, Telling, kept, released, uncarried};
 use crate::clinical::Coding;
-use crate::clinical::imaging::{Charted, Instance as Object, MeasurementReport};
+use crate::clinical::imaging::{Charted, ChartedDocument, Instance as Object, MeasurementReport, Update};
+use crate::delivery;
 use crate::journal::{
-    EntryId, FiledReport, Grounds, Instance, Journal, JournalError, Latest, NewHold, NewOutbound, Reader,
-    ReleaseFiling, Released, StudyId, Told,
+    EntryId, FiledReport, Grounds, HoldId, Instance, Journal, JournalError, Latest, NewHold, NewOutbound, Reader,
+    ReleaseFiling, Released, ReportId, StudyId, Told,
 };
-use crate::mapping::imaging::{Document, ImagingMessage};
+use crate::mapping::imaging::{Document, ImagingMessage, StudyFacts};
 use crate::mapping::{MapError, imaging};
 use crate::message::dicom::{
     End, HEAD_BYTES_MAX, Head, Limits, Value, Walked, first_coding, measurement_report, tags, walk,
 };
 use serde::{Deserialize, Serialize};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
+/// What the UIDs of SOP classes begin with that may name a document they take the place of: structured reports and
+/// encapsulated documents.
+const DOCUMENTS: [&str; 2] = ["1.2.840.10008.5.1.4.1.1.88.", "1.2.840.10008.5.1.4.1.1.104."];
 /// Structured reports whose numbers are measurements (PS3.4 B.5).
 const MEASUREMENT_REPORTS: [&str; 4] = [
     "1.2.840.10008.5.1.4.1.1.88.22",
@@ -48,31 +58,24 @@ pub(super) struct Kept {
     /// Its measurements; none of a PDF, which is read again where it lies.
     #[serde(skip_serializing_if = "Option::is_none")]
     measurements: Option<MeasurementReport>,
-    /// What EHRs had of its line before.
-    #[serde(default, skip_serializing_if = "Charted::is_empty")]
-    charted: Charted,
-    /// True when any of that was final.
-    #[serde(default)]
-    after_final: bool,
-    /// True when this one is.
-    #[serde(default)]
-    is_final: bool,
-}
-
-/// What EHRs were told of the line of a document before.
-#[derive(Default)]
-struct Before {
-    charted: Charted,
-    /// True when any of it was final, so that what comes now corrects it.
-    is_final: bool,
-    /// Why nobody knows what that was.
-    doubt: Option<Grounds>,
 }
 
 /// A document, read.
 enum Content {
     Measurements(MeasurementReport),
-    Pdf { object: Object, code: Option<Coding>, bytes: Vec<u8> },
+    Pdf {
+        object: Object,
+        code: Option<Coding>,
+        bytes: Vec<u8>,
+    },
+    /// One of which no EHR hears. It may take the place of another.
+    Silent,
+}
+
+/// The documents of a study with their entries, each SOP Instance UID once, and which of them take the place of which.
+struct Documents<'k> {
+    all: Vec<(&'k Member, Instance)>,
+    lines: Lines,
 }
 
 /// A document that EHRs do not know as it is now.
@@ -84,25 +87,23 @@ struct Change<'k> {
     before: Option<Latest>,
     subject_key: Vec<u8>,
     content_key: Vec<u8>,
+    /// What is held of its line.
+    covers: Vec<HoldId>,
 }
 
 /// Tells EHRs of every document they do not know as it is now.
 pub(super) fn tell(desk: &Desk, journal: &Journal, reader: &Reader, known: &Known) -> Result<(), JournalError> {
     for change in changes(desk, reader, known)? {
-        let Change { member, instance, line, before, subject_key, content_key } = change;
+        let Change { member, instance, line, before, subject_key, content_key, covers } = change;
         let first_uid = line.first_uid.as_str();
         // The same content may be told again with another status, which is another message.
         let number = before.as_ref().map_or(0, |before| before.report.0);
         let name = [content_key.as_slice(), &number.to_be_bytes()].concat();
-        let mut before = Before::read(desk, reader, &member.link, before.as_ref())?;
-        before.doubt = before.doubt.or(line.doubt);
-        let draft = Draft { desk, known, member, first_uid, name, before };
-        let content = desk.read(reader, &instance, first_uid)?;
+        let mut charts = Charts::read(desk, reader, &subject_key)?;
+        charts.doubt = charts.doubt.or(line.doubt);
+        let draft = Draft { desk, known, member, first_uid, name, charts, released: None };
+        let content = desk.read(reader, member, &instance, first_uid)?;
         let report = draft.report(content, (subject_key, content_key))?;
-        let mut covers = reader.held_of(&report.subject_key)?;
-        for uid in line.uids.iter().filter(|uid| *uid != first_uid) {
-            covers.extend(reader.held_of(&self::subject_key(uid))?);
-        }
         journal.file_told(Told { entry: member.entry, report, covers })?;
     }
     Ok(())
@@ -115,23 +116,9 @@ pub(super) fn is_any_new(desk: &Desk, reader: &Reader, known: &Known) -> Result<
 
 /// The documents that EHRs do not know as they are now, of each line the one it ends with.
 fn changes<'k>(desk: &Desk, reader: &Reader, known: &'k Known) -> Result<Vec<Change<'k>>, JournalError> {
-    let mut documents = Vec::new();
-    for member in known.series.iter().flat_map(|(_, members)| members) {
-        let Some(what) = kind(&member.object.sop_class_uid) else { continue };
-        if desk.hear_of(what, &member.link)
-            && let Some(instance) = reader.instance(member.entry)?
-        {
-            documents.push((member, instance));
-        }
-    }
-    // Of one that came in two series the newest counts.
-    documents.sort_by_key(|(member, _)| member.entry);
-    let newest: HashMap<String, EntryId> =
-        documents.iter().map(|(member, _)| (member.object.sop_instance_uid.clone(), member.entry)).collect();
-    documents.retain(|(member, _)| newest[&member.object.sop_instance_uid] == member.entry);
-    let lines = Lines::read(desk, reader, documents.iter().map(|(_, instance)| instance))?;
+    let Documents { all, lines } = Documents::read(desk, reader, known)?;
     let mut ends: Vec<(&Member, Instance, Line)> = Vec::new();
-    for (member, instance) in documents {
+    for (member, instance) in all {
         let was_told = |uid: &str| reader.was_told(&subject_key(uid));
         if let Some(line) = lines.ending_with(&member.object.sop_instance_uid, was_told)? {
             ends.push((member, instance, line));
@@ -144,16 +131,24 @@ fn changes<'k>(desk: &Desk, reader: &Reader, known: &'k Known) -> Result<Vec<Cha
     for (.., line) in ends.iter_mut().filter(|(.., line)| counts[&line.first_uid] > 1) {
         line.fork();
     }
+    let entries: Vec<EntryId> = ends.iter().map(|(member, ..)| member.entry).collect();
     let mut changes = Vec::new();
     for (member, instance, mut line) in ends {
         let subject_key = subject_key(&line.first_uid);
         let before = reader.last_told(&subject_key)?;
-        // What was told last is not of this line when it lies in another study, or its file is lost.
+        let others = |entry: &EntryId| *entry != member.entry && entries.contains(entry);
+        let covers = held(reader, &line, others)?;
+        // One of which no EHR hears is nothing to them, unless it takes the place of what was.
+        if desk.heard_as(member).is_none() && before.is_none() && covers.is_empty() {
+            continue;
+        }
+        let own = reader.last_told_under(&subject_key, member.entry)?;
+        // What was told last is not of this line when it is another branch, lies in another study, or its file is lost.
         if let Some(before) = &before
             && let Some(uid) = told_uid(reader, before)?
             && !line.uids.contains(&uid)
         {
-            if before.entry() > member.entry {
+            if before.entry() > member.entry && !own.as_ref().is_some_and(Latest::is_undone) {
                 continue;
             }
             if line.doubt.is_none() {
@@ -163,16 +158,25 @@ fn changes<'k>(desk: &Desk, reader: &Reader, known: &'k Known) -> Result<Vec<Cha
         // Once it is certain which line it belongs to, it is decided about again.
         let doubt = line.doubt.as_ref().map_or("", |grounds| grounds.reason);
         let content_key = content_key(&instance, doubt);
-        if let Some(before) = before.as_ref().filter(|before| !before.is_undone()) {
+        if let Some(said) = own.as_ref().or(before.as_ref()).filter(|said| !said.is_undone()) {
             // What a person decided in doubt stays decided when the doubt is gone.
-            let is_same = |doubt: &&str| before.same_content(&self::content_key(&instance, doubt));
-            if is_same(&doubt) || (is_same(&"") || DOUBTS.iter().any(is_same)) && reader.was_decided(before.report)? {
+            let is_same = |doubt: &&str| said.same_content(&self::content_key(&instance, doubt));
+            if is_same(&doubt) || (is_same(&"") || DOUBTS.iter().any(is_same)) && reader.was_decided(said.report)? {
                 continue;
             }
         }
-        changes.push(Change { member, instance, line, before, subject_key, content_key });
+        changes.push(Change { member, instance, line, before, subject_key, content_key, covers });
     }
     Ok(changes)
+}
+
+/// What is held of a line, besides what is held of documents that end it too.
+fn held(reader: &Reader, line: &Line, is_other: impl Fn(&EntryId) -> bool) -> Result<Vec<HoldId>, JournalError> {
+    let mut held = reader.held_of(&subject_key(&line.first_uid))?;
+    for uid in line.uids.iter().filter(|uid| **uid != line.first_uid) {
+        held.extend(reader.held_of(&subject_key(uid))?);
+    }
+    Ok(held.into_iter().filter(|(_, entry)| !is_other(entry)).map(|(hold, _)| hold).collect())
 }
 
 /// Which document was filed last about a line; `None` when that is not kept any more.
@@ -196,7 +200,7 @@ fn content_key(instance: &Instance, doubt: &str) -> Vec<u8> {
 /// True when any EHR hears of a document of this study.
 pub(super) fn are_heard_of(desk: &Desk, known: &Known) -> bool {
     let mut members = known.series.iter().flat_map(|(_, members)| members);
-    members.any(|member| kind(&member.object.sop_class_uid).is_some_and(|what| desk.hear_of(what, &member.link)))
+    members.any(|member| desk.heard_as(member).is_some())
 }
 
 /// What becomes of measurements or of a document that a person released.
@@ -219,24 +223,33 @@ pub(super) fn release(
         }
     }
     let instance = reader.instance(kept.entry)?;
-    let member = known.as_ref().and_then(|known| known.member(kept.entry));
-    let (Some(known), Some(member), Some(instance)) = (&known, member, instance) else {
+    let (Some(known), Some(instance)) = (&known, instance) else {
         reader.set_unreadable(item.report);
         return Ok(Vec::new());
     };
+    let documents = Documents::read(desk, reader, known)?;
+    let Some(member) = documents.last(kept.entry)? else {
+        let why = "another took its place since, and EHRs are told of that one: discard this".to_string();
+        return Ok(vec![ReleaseFiling::held_again(item, Grounds { reason: "replaced", rule: None, why })]);
+    };
     let content = match &kept.measurements {
         Some(report) => Ok(Content::Measurements(report.clone())),
-        None => desk.read(reader, &instance, &kept.first_uid)?,
+        None => desk.read(reader, member, &instance, &kept.first_uid)?,
     };
-    // What is released now is added to what went out of it before, when what it has no more was taken back too.
-    let charted = if reader.was_dispatched(item.report)? { Charted::default() } else { kept.charted.clone() };
-    let before = Before { charted, is_final: kept.after_final, doubt: None };
-    let draft = Draft { desk, known, member, first_uid: &kept.first_uid, name: released(item), before };
+    let subject_key = subject_key(&kept.first_uid);
+    let mut charts = Charts::read(desk, reader, &subject_key)?;
+    // Who releases what is held for that has seen that it is not known what was told before.
+    if let Some(grounds) = charts.doubt.take().filter(|doubt| !item.reasons.iter().any(|seen| seen == doubt.reason)) {
+        return Ok(vec![ReleaseFiling::held_again(item, grounds)]);
+    }
+    let (first_uid, name) = (kept.first_uid.as_str(), released(item));
+    let draft = Draft { desk, known, member, first_uid, name, charts, released: Some(item.report) };
     // It can be read only now: each of its numbers is decided about by itself.
     if kept.measurements.is_none() && matches!(content, Ok(Content::Measurements(_))) {
         let content_key = content_key(&instance, "");
-        let report = draft.report(content, (subject_key(&kept.first_uid), content_key))?;
-        let covers = reader.held_of(&report.subject_key)?;
+        let report = draft.report(content, (subject_key, content_key))?;
+        let held = reader.held_of(&report.subject_key)?.into_iter();
+        let covers = held.filter(|(_, entry)| *entry == item.entry).map(|(hold, _)| hold).collect();
         journal.file_told(Told { entry: item.entry, report, covers })?;
         return Ok(Vec::new());
     }
@@ -252,37 +265,31 @@ pub(super) fn release(
     Ok(vec![filing])
 }
 
-impl Content {
-    fn is_final(&self) -> bool {
-        match self {
-            Content::Measurements(report) => imaging::is_final(&report.completion, &report.verification),
-            Content::Pdf { object, .. } => imaging::is_final(&object.completion, &object.verification),
+impl<'k> Documents<'k> {
+    fn read(desk: &Desk, reader: &Reader, known: &'k Known) -> Result<Documents<'k>, JournalError> {
+        let mut all = Vec::new();
+        let is_any_ehr = desk.ehrs().next().is_some();
+        for member in known.series.iter().flat_map(|(_, members)| members).filter(|_| is_any_ehr) {
+            if DOCUMENTS.iter().any(|class| member.object.sop_class_uid.starts_with(class))
+                && let Some(instance) = reader.instance(member.entry)?
+            {
+                all.push((member, instance));
+            }
         }
+        // Of one that came in two series the newest counts.
+        all.sort_by_key(|(member, _)| member.entry);
+        let newest: HashMap<String, EntryId> =
+            all.iter().map(|(member, _)| (member.object.sop_instance_uid.clone(), member.entry)).collect();
+        all.retain(|(member, _)| newest[&member.object.sop_instance_uid] == member.entry);
+        let lines = Lines::read(desk, reader, all.iter().map(|(_, instance)| instance))?;
+        Ok(Documents { all, lines })
     }
-}
 
-impl Before {
-    /// What EHRs were told until the newest report of a line.
-    fn read(desk: &Desk, reader: &Reader, link: &str, latest: Option<&Latest>) -> Result<Before, JournalError> {
-        let Some(latest) = latest else { return Ok(Before::default()) };
-        let json = match reader.report(latest.report) {
-            Err(JournalError::Damaged | JournalError::NotFound(_)) => Vec::new(),
-            json => json?,
-        };
-        let Ok(super::Kept::Document(kept)) = serde_json::from_slice(&json) else {
-            let why = "what was told of it before cannot be read: see what the chart has and this one has no more";
-            let doubt = Some(Grounds { reason: "damaged", rule: None, why: why.to_string() });
-            return Ok(Before { doubt, is_final: true, ..Before::default() });
-        };
-        if !reader.was_dispatched(latest.report)? {
-            return Ok(Before { charted: kept.charted, is_final: kept.after_final, doubt: None });
-        }
-        let is_final = kept.after_final || kept.is_final;
-        let Some(measured) = kept.measurements else { return Ok(Before { is_final, ..Before::default() }) };
-        let unsent: HashSet<usize> = reader.unsent_of(latest.report)?.into_iter().map(|at| at as usize).collect();
-        let sent = desk.wanted(link, &measured);
-        let sent: Vec<usize> = sent.into_iter().filter(|at| !unsent.contains(at)).collect();
-        Ok(Before { charted: kept.charted.after(&measured, &sent), is_final, doubt: None })
+    /// The document of this entry, unless another took its place.
+    fn last(&self, entry: EntryId) -> Result<Option<&'k Member>, JournalError> {
+        let Some((member, _)) = self.all.iter().find(|(member, _)| member.entry == entry) else { return Ok(None) };
+        let line = self.lines.ending_with(&member.object.sop_instance_uid, |_| Ok(false))?;
+        Ok(line.map(|_| *member))
     }
 }
 
@@ -294,7 +301,9 @@ struct Draft<'d> {
     first_uid: &'d str,
     /// Tells its messages from all others about the study.
     name: Vec<u8>,
-    before: Before,
+    charts: Charts,
+    /// The report of which something is released.
+    released: Option<ReportId>,
 }
 
 impl Draft<'_> {
@@ -320,7 +329,7 @@ impl Draft<'_> {
         };
         let held = |at: &usize, grounds: Grounds| NewHold { observation: *at as u32, grounds };
         // Who releases one sees all that is doubtful about it.
-        let of_line = self.before.doubt.as_ref().map(|grounds| format!("; {}", grounds.why)).unwrap_or_default();
+        let of_line = self.charts.doubt.as_ref().map(|grounds| format!("; {}", grounds.why)).unwrap_or_default();
         let (mut going, mut measurements) = (vec![0], None);
         match &content {
             Err(grounds) => {
@@ -328,6 +337,7 @@ impl Draft<'_> {
                 report.holds = vec![held(&0, Grounds { why, ..grounds.clone() })];
             }
             Ok(Content::Pdf { .. }) => {}
+            Ok(Content::Silent) => report.results = 0,
             Ok(Content::Measurements(measured)) => {
                 going = self.desk.wanted(&self.member.link, measured);
                 let doubt = |at: &usize| measured.measurements.get(*at).and_then(|m| m.doubts.first());
@@ -337,9 +347,7 @@ impl Draft<'_> {
                     Some(held(at, Grounds { reason: doubt.name(), rule: None, why }))
                 });
                 report.holds = doubtful.collect();
-                // One that does nothing but take back is one result, as is one of which nobody knows what it takes back.
-                let takes_back = !self.before.charted.gone(measured).is_empty() || self.before.doubt.is_some();
-                report.results = going.len().max(takes_back.into()) as u32;
+                report.results = going.len() as u32;
                 going.retain(|at| doubt(at).is_none());
                 measurements = Some(measured.clone());
             }
@@ -349,12 +357,9 @@ impl Draft<'_> {
             entry: self.member.entry,
             first_uid: self.first_uid.to_string(),
             measurements,
-            charted: self.before.charted.clone(),
-            after_final: self.before.is_final,
-            is_final: content.as_ref().is_ok_and(Content::is_final),
         })))?;
         let Ok(content) = content else { return Ok(report) };
-        let outbox = match &self.before.doubt {
+        let outbox = match &self.charts.doubt {
             Some(grounds) => Err(grounds.clone()),
             None => self.outbound(&content, &going).map_err(|error| uncarried(self.member.entry, &error)),
         };
@@ -367,48 +372,99 @@ impl Draft<'_> {
                 }
             }
         }
+        // One that does nothing but take back is one result, as is one of which nobody knows what it takes back.
+        let is_any = !report.outbox.is_empty() || !report.holds.is_empty();
+        report.results = report.results.max(is_any.into());
         Ok(report)
     }
 
+    /// A message for each EHR that hears of it, or has something of its line that is to be taken back.
     fn outbound(&self, content: &Content, going: &[usize]) -> Result<Vec<NewOutbound>, MapError> {
-        let (desk, member, name) = (self.desk, self.member, self.name.as_slice());
-        self.known.with_facts(desk, self.before.is_final, |facts| match content {
-            Content::Measurements(report) => {
-                let (what, results) = (ImagingMessage::Measurements, going.len() as u32);
-                desk.outbound(what, self.known, member, name, results, |to, profile, origin| {
-                    imaging::measurements(facts, report, going, &self.before.charted, to, profile, origin)
-                })
-            }
-            Content::Pdf { object, code, bytes } => {
-                let document = Document { instance: object, code: code.as_ref(), bytes, first_uid: self.first_uid };
-                let what = ImagingMessage::Documents;
-                let mut rows = desk.outbound(what, self.known, member, name, 1, |to, profile, origin| {
-                    imaging::document(facts, document, to, profile, origin)
-                })?;
-                if !self.before.charted.is_empty() {
-                    let nothing = without_numbers(object, code.as_ref(), self.first_uid);
-                    let what = ImagingMessage::Measurements;
-                    rows.extend(desk.outbound(what, self.known, member, name, 0, |to, profile, origin| {
-                        imaging::measurements(facts, &nothing, &[], &self.before.charted, to, profile, origin)
-                    })?);
+        let mut rows = Vec::new();
+        for to in self.desk.ehrs() {
+            let charted = self.charts.of(&to.name);
+            let hears = |what| to.takes(&self.member.link) && to.imaging.takes(what);
+            let is_correction = self.charts.is_correction(&to.name, self.released);
+            self.known.with_facts(self.desk, is_correction, |facts| match content {
+                Content::Measurements(report) if hears(ImagingMessage::Measurements) => {
+                    rows.extend(self.numbers(facts, to, (report, going), charted)?);
+                    Ok(())
                 }
-                Ok(rows)
-            }
-        })
+                Content::Pdf { object, code, bytes } if hears(ImagingMessage::Documents) => {
+                    let told = Document { instance: object, code: code.as_ref(), bytes, first_uid: self.first_uid };
+                    rows.extend(self.document(facts, to, told, charted)?);
+                    Ok(())
+                }
+                // It stopped to hear of these, and none took the place of what it heard.
+                _ if self.charts.is_of(&to.name, self.released) => Ok(()),
+                _ => {
+                    let instance = &self.member.object;
+                    let by = Document { instance, code: None, bytes: &[], first_uid: self.first_uid };
+                    rows.extend(self.withdrawal(facts, to, by, charted.withdrawn())?);
+                    Ok(())
+                }
+            })?;
+        }
+        Ok(rows)
     }
-}
 
-/// A document that takes the place of a structured report, as one that has none of its numbers.
-fn without_numbers(object: &Object, code: Option<&Coding>, first_uid: &str) -> MeasurementReport {
-    MeasurementReport {
-        title: code.cloned().unwrap_or_else(|| Coding::loinc("18748-4", "Diagnostic imaging study")),
-        sop_class_uid: object.sop_class_uid.clone(),
-        sop_instance_uid: object.sop_instance_uid.clone(),
-        first_uid: first_uid.to_string(),
-        completion: object.completion.clone(),
-        verification: object.verification.clone(),
-        made: object.made.clone(),
-        ..MeasurementReport::default()
+    /// Numbers in place of what was there.
+    fn numbers(
+        &self,
+        facts: &StudyFacts,
+        to: &delivery::Config,
+        (report, going): (&MeasurementReport, &[usize]),
+        charted: Charted,
+    ) -> Result<Option<NewOutbound>, MapError> {
+        let mut update = charted.measured(report, going, |measurement| to.imaging.wants(measurement));
+        update.is_correction = facts.is_correction;
+        update.after.is_final |= imaging::is_final(&report.completion, &report.verification);
+        let row =
+            self.telling().to(to, ImagingMessage::Measurements, going.len() as u32, |target, profile, origin| {
+                imaging::measurements(facts, report, going, &update.gone, target, profile, origin)
+            })?;
+        Ok(row.map(|row| noted(row, &update)))
+    }
+
+    /// A document in place of what was there. Numbers are taken back by a message behind it.
+    fn document(
+        &self,
+        facts: &StudyFacts,
+        to: &delivery::Config,
+        document: Document,
+        charted: Charted,
+    ) -> Result<Vec<NewOutbound>, MapError> {
+        let Document { instance, code, .. } = document;
+        let told = ChartedDocument { instance: instance.clone(), code: code.cloned() };
+        let is_final = charted.is_final || imaging::is_final(&instance.completion, &instance.verification);
+        let after = Charted { document: Some(told), is_final, ..charted };
+        let row = self.telling().to(to, ImagingMessage::Documents, 1, |target, profile, origin| {
+            imaging::document(facts, document, target, profile, origin)
+        })?;
+        let numbers = Charted { document: None, ..after.clone() }.withdrawn();
+        let told = Update { after, gone: Charted::default(), is_correction: facts.is_correction };
+        let stays = Charted { document: told.after.document.clone(), ..numbers.after };
+        let stays = Update { after: stays, is_correction: facts.is_correction, ..numbers };
+        let row = row.map(|row| noted(row, &told));
+        Ok(row.into_iter().chain(self.withdrawal(facts, to, document, stays)?).collect())
+    }
+
+    /// What is taken back because this document has nothing in place of it.
+    fn withdrawal(
+        &self,
+        facts: &StudyFacts,
+        to: &delivery::Config,
+        by: Document,
+        update: Update,
+    ) -> Result<Option<NewOutbound>, MapError> {
+        let row = self.telling().to(to, ImagingMessage::Measurements, 0, |target, profile, origin| {
+            imaging::withdrawal(facts, by, &update.gone, target, profile, origin)
+        })?;
+        Ok(row.map(|row| noted(row, &update)))
+    }
+
+    fn telling(&self) -> Telling<'_> {
+        Telling { desk: self.desk, known: self.known, about: self.member, name: &self.name }
     }
 }
 
@@ -420,13 +476,22 @@ impl Desk {
         all.filter(|(_, measurement)| with_raw || !measurement.is_raw).map(|(at, _)| at).collect()
     }
 
+    /// What a document is for the EHRs that hear of it; `None` when none does.
+    fn heard_as(&self, member: &Member) -> Option<ImagingMessage> {
+        kind(&member.object.sop_class_uid).filter(|what| self.hear_of(*what, &member.link))
+    }
+
     /// A document, or why a person must look at it.
     fn read(
         &self,
         reader: &Reader,
+        member: &Member,
         instance: &Instance,
         first_uid: &str,
     ) -> Result<Result<Content, Grounds>, JournalError> {
+        if self.heard_as(member).is_none() {
+            return Ok(Ok(Content::Silent));
+        }
         let max = self.config.document_bytes_max();
         let held = |reason: &'static str, why: String| Ok(Err(Grounds { reason, rule: None, why }));
         let too_large = || {
@@ -451,6 +516,7 @@ impl Desk {
         }
         if instance.sop_class_uid == PDF {
             return match pdf(walked, instance) {
+                Some(Content::Pdf { bytes, .. }) if bytes.is_empty() => Ok(Ok(Content::Silent)),
                 Some(pdf) => Ok(Ok(pdf)),
                 None => too_large(),
             };

@@ -90,7 +90,7 @@ fn tell(desk: &Desk, journal: &Journal, reader: &Reader, grown: Grown) -> Result
     }
     let Some(newest) = known.newest() else { return Ok(None) };
     let (subject_key, content_key) = (known.subject_key(), known.content_key());
-    let covers = reader.held_of(&subject_key)?;
+    let covers: Vec<_> = reader.held_of(&subject_key)?.into_iter().map(|(hold, _)| hold).collect();
     // Documents of a doubtful study wait with it, also where no EHR hears of the study itself.
     let keeps_any = !doubts.is_empty() && document::are_heard_of(desk, &known) || !covers.is_empty();
     if !keeps_any && !desk.hear_of(ImagingMessage::Studies, &newest.link) {
@@ -203,11 +203,6 @@ impl Known {
         self.series.iter().flat_map(|(_, members)| members).max_by_key(|member| member.entry)
     }
 
-    /// The instance of this entry.
-    pub fn member(&self, entry: EntryId) -> Option<&Member> {
-        self.series.iter().flat_map(|(_, members)| members).find(|member| member.entry == entry)
-    }
-
     /// Whose it is: the order's where there is one, else as its first series says that names somebody.
     pub fn patient(&self) -> &Patient {
         static NOBODY: std::sync::LazyLock<Patient> = std::sync::LazyLock::new(Patient::default);
@@ -293,11 +288,16 @@ impl Known {
     }
 
     fn outbound(&self, desk: &Desk, name: &[u8], is_correction: bool) -> Result<Vec<NewOutbound>, MapError> {
-        let Some(newest) = self.newest() else { return Ok(Vec::new()) };
+        let Some(about) = self.newest() else { return Ok(Vec::new()) };
+        let telling = Telling { desk, known: self, about, name };
         self.with_facts(desk, is_correction, |facts| {
-            desk.outbound(ImagingMessage::Studies, self, newest, name, 1, |target, profile, origin| {
-                imaging::study(facts, target, profile, origin)
-            })
+            let hearing = desk.hearing(ImagingMessage::Studies, &about.link);
+            let rows = hearing.map(|to| {
+                telling.to(to, ImagingMessage::Studies, 1, |target, profile, origin| {
+                    imaging::study(facts, target, profile, origin)
+                })
+            });
+            rows.filter_map(Result::transpose).collect()
         })
     }
 
@@ -368,43 +368,46 @@ impl Desk {
         self.destinations.iter().filter(move |to| to.takes(link) && to.imaging.takes(what))
     }
 
-    /// A message for each EHR that hears of these. `name` tells it from all other messages about the study.
-    pub(super) fn outbound(
+    /// The EHRs, whatever they hear of.
+    pub(super) fn ehrs(&self) -> impl Iterator<Item = &delivery::Config> {
+        self.destinations.iter().filter(|to| !to.protocol.takes_images())
+    }
+}
+
+/// Something EHRs are told about a study.
+pub(super) struct Telling<'t> {
+    pub desk: &'t Desk,
+    pub known: &'t Known,
+    pub about: &'t Member,
+    /// Tells it from everything else that is told about the study.
+    pub name: &'t [u8],
+}
+
+impl Telling<'_> {
+    /// The message for one EHR; `None` when it wants nothing of this.
+    pub fn to(
         &self,
+        to: &delivery::Config,
         what: ImagingMessage,
-        known: &Known,
-        about: &Member,
-        name: &[u8],
         results: u32,
-        map: impl Fn(&Target, &ImagingProfile, &Origin) -> Result<Vec<u8>, MapError>,
-    ) -> Result<Vec<NewOutbound>, MapError> {
+        map: impl FnOnce(&Target, &ImagingProfile, &Origin) -> Result<Vec<u8>, MapError>,
+    ) -> Result<Option<NewOutbound>, MapError> {
+        let Telling { desk, known, about, name } = self;
         let made = jiff::Timestamp::from_millisecond(about.received_ms).unwrap_or_default();
-        let mut rows = Vec::new();
-        for to in self.hearing(what, &about.link) {
-            let kind = format!("{what:?}\u{1f}{}", known.study.instance_uid);
-            let message_id = message_id(&[self.gateway.as_bytes(), to.name.as_bytes(), kind.as_bytes(), name]);
-            let origin = Origin {
-                message_id: message_id.clone(),
-                gateway: self.gateway.clone(),
-                link: about.link.clone(),
-                made: made.to_zoned(jiff::tz::TimeZone::UTC),
-            };
-            let body = match map(&to.target(&self.gateway), &to.imaging, &origin) {
-                // What it does not want of this.
-                Err(MapError::Empty) => continue,
-                body => body?,
-            };
-            let lane = known.lane(to, &about.link);
-            rows.push(NewOutbound {
-                destination: to.name.clone(),
-                lane,
-                message_id,
-                body,
-                results,
-                charted: Vec::new(),
-            });
-        }
-        Ok(rows)
+        let kind = format!("{what:?}\u{1f}{}", known.study.instance_uid);
+        let message_id = message_id(&[desk.gateway.as_bytes(), to.name.as_bytes(), kind.as_bytes(), name]);
+        let origin = Origin {
+            message_id: message_id.clone(),
+            gateway: desk.gateway.clone(),
+            link: about.link.clone(),
+            made: made.to_zoned(jiff::tz::TimeZone::UTC),
+        };
+        let body = match map(&to.target(&desk.gateway), &to.imaging, &origin) {
+            Err(MapError::Empty) => return Ok(None),
+            body => body?,
+        };
+        let lane = known.lane(to, &about.link);
+        Ok(Some(NewOutbound { destination: to.name.clone(), lane, message_id, body, results, charted: Vec::new() }))
     }
 }
 

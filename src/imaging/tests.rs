@@ -3,11 +3,12 @@
 mod copies;
 mod corrections;
 mod doubts;
+mod withdrawals;
 
 use super::mpps::take;
 use super::*;
 use crate::delivery::config::Protocol;
-use crate::journal::{self, NewInstance, OperatorAction, Settlement};
+use crate::journal::{self, NewInstance, OperatorAction, OutboxId, Settlement};
 use crate::mapping::imaging::{ImagingMessage, ImagingProfile};
 use crate::message::dicom::performed_step::request::Kind;
 use crate::message::dicom::{CharacterSets, DataSet, Element, Layout, VR, Value, tags};
@@ -158,6 +159,11 @@ impl Bench {
 
     /// Stores objects of whoever calls by this AE title.
     fn keep_from(&self, calling_ae_title: &str, objects: &[Made]) {
+        self.keep_on("echo-1", calling_ae_title, objects);
+    }
+
+    /// Stores objects of whoever calls by this AE title on this link.
+    fn keep_on(&self, link: &str, calling_ae_title: &str, objects: &[Made]) {
         for Made { set } in objects {
             let mut file = self.journal.spool().create(b"").unwrap();
             file.write(&set.write(Layout::ExplicitLittle)).unwrap();
@@ -170,7 +176,7 @@ impl Bench {
                 message_id: 1,
             };
             let instance = NewInstance { arrival, spooled: file.finish().unwrap() };
-            self.runtime.block_on(self.journal.persist_instance("echo-1", Token(1), instance)).unwrap();
+            self.runtime.block_on(self.journal.persist_instance(link, Token(1), instance)).unwrap();
         }
     }
 
@@ -188,16 +194,21 @@ impl Bench {
 
     /// What went out to a destination since it was last asked.
     fn told(&self, destination: &str) -> Vec<String> {
-        let mut bodies = Vec::new();
+        let told = self.settled(destination, || Settlement::Delivered { answer: "AA".to_string() });
+        told.into_iter().map(|(_, body)| body).collect()
+    }
+
+    /// The same, with what became of it there.
+    fn settled(&self, destination: &str, how: impl Fn() -> Settlement) -> Vec<(OutboxId, String)> {
+        let mut told = Vec::new();
         loop {
             let claimed = self.runtime.block_on(self.journal.claim(destination, 100)).unwrap();
             if claimed.is_empty() {
-                return bodies;
+                return told;
             }
             for message in claimed {
-                bodies.push(String::from_utf8(message.body).unwrap());
-                let settled = self.journal.settle(message.id, Settlement::Delivered { answer: "AA".to_string() });
-                self.runtime.block_on(settled).unwrap();
+                told.push((message.id, String::from_utf8(message.body).unwrap()));
+                self.runtime.block_on(self.journal.settle(message.id, how())).unwrap();
             }
         }
     }
@@ -250,6 +261,15 @@ impl Bench {
                 }
             }
         }
+    }
+
+    /// Releases what is held of the document that came last.
+    fn release_last(&self) {
+        let holds = self.reader.holds(100).unwrap();
+        let last = holds.iter().map(|hold| hold.entry).max();
+        let holds = holds.into_iter().filter(|hold| Some(hold.entry) == last).map(|hold| hold.id).collect();
+        self.journal.operate(OperatorAction::Release { holds, note: "seen".to_string() }).unwrap();
+        self.send_released();
     }
 
     fn send_released(&self) {

@@ -369,12 +369,6 @@ impl Reader {
             .query_row([self.subject(subject_key)], |r| r.get(0))?)
     }
 
-    /// True when any message of this report went out, or is on the way.
-    pub fn was_dispatched(&self, report: ReportId) -> Result<bool, JournalError> {
-        let mut statement = self.conn.prepare_cached("SELECT EXISTS (SELECT 1 FROM dispatch WHERE report = ?1)")?;
-        Ok(statement.query_row([report], |r| r.get(0))?)
-    }
-
     /// True when any of a report went out, or is on the way, or a person discarded it.
     pub fn was_decided(&self, report: ReportId) -> Result<bool, JournalError> {
         let mut statement = self.conn.prepare_cached(
@@ -398,12 +392,12 @@ impl Reader {
         Ok(statement.query_row([report], |r| r.get(0)).optional()?.unwrap_or_default())
     }
 
-    /// What is held of this study or document.
-    pub fn held_of(&self, subject_key: &[u8]) -> Result<Vec<HoldId>, JournalError> {
+    /// What is held of this study or document, each with the entry it was filed under.
+    pub fn held_of(&self, subject_key: &[u8]) -> Result<Vec<(HoldId, EntryId)>, JournalError> {
         let mut statement = self.conn.prepare_cached(
-            "SELECT h.id FROM report r JOIN hold h ON h.report = r.id WHERE r.subject = ?1 AND h.state <= ?2",
+            "SELECT h.id, r.entry FROM report r JOIN hold h ON h.report = r.id WHERE r.subject = ?1 AND h.state <= ?2",
         )?;
-        let rows = statement.query_map((self.subject(subject_key), RELEASED), |r| r.get(0))?;
+        let rows = statement.query_map((self.subject(subject_key), RELEASED), |r| Ok((r.get(0)?, r.get(1)?)))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 

@@ -6,6 +6,7 @@
 //! | [`study`] | ImagingStudy, Endpoint | ORU^R01 with the Study Instance UID |
 //! | [`measurements`] | an Observation a number, a panel a group, DiagnosticReport | ORU^R01, an OBX NM a number |
 //! | [`document`] | DocumentReference | ORU^R01, OBX ED |
+//! | [`withdrawal`] | the same as `entered-in-error`, a document as `superseded` | ORU^R01, OBX-11 `D` |
 //! | [`order_status`] | nothing: the EHR owns the ServiceRequest | ORM^O01, from 2.5.1 on OMG^O19 or OMI^O23 |
 
 use super::fhir::imaging as fhir;
@@ -46,6 +47,11 @@ impl ImagingProfile {
     /// True when the EHR is told of these.
     pub fn takes(&self, what: ImagingMessage) -> bool {
         !self.leave_out.contains(&what)
+    }
+
+    /// True when it wants such a number.
+    pub fn wants(&self, measurement: &Measurement) -> bool {
+        self.raw_values || !measurement.is_raw
     }
 }
 
@@ -110,26 +116,22 @@ pub fn study(
 }
 
 /// Some measurements of a report, named by their index: those without doubts now, others when they are released.
-/// Raw values among them go out only where the profile wants them. What is in the chart and the report has no more is
-/// taken back.
+/// Raw values among them go out only where the profile wants them. What is `gone` is taken back.
 pub fn measurements(
     facts: &StudyFacts,
     report: &MeasurementReport,
     part: &[usize],
-    charted: &Charted,
+    gone: &Charted,
     target: &Target,
     profile: &ImagingProfile,
     origin: &Origin,
 ) -> Result<Vec<u8>, MapError> {
-    let wanted = |m: &Measurement| profile.raw_values || !m.is_raw;
     let names = report.names();
     let part: Vec<Named> = part
         .iter()
         .filter_map(|at| Some(Named { name: names.get(*at)?, measurement: report.measurements.get(*at)? }))
-        .filter(|named| wanted(named.measurement))
+        .filter(|named| profile.wants(named.measurement))
         .collect();
-    let gone = charted.gone(report).into_iter().filter(|(_, m)| wanted(m));
-    let gone: Vec<Named> = gone.map(|(name, measurement)| Named { name, measurement }).collect();
     if part.is_empty() && gone.is_empty() {
         return Err(MapError::Empty);
     }
@@ -137,11 +139,31 @@ pub fn measurements(
     {
         return Err(MapError::NoCode(at + 1));
     }
-    let numbers = Numbers { report, names: &names, part, gone, charted };
-    send(facts, target, profile, origin, |sending| match target.format {
-        Format::Hl7V2(version) => hl7::measurements(sending, &numbers, version),
-        Format::FhirTransaction | Format::FhirWrites => fhir::measurements(sending, &numbers),
-    })
+    Numbers { report, names: &names, part, gone, is_withdrawn: false }.send(facts, target, profile, origin)
+}
+
+/// What is `gone` is taken back, for an object takes its place that has nothing for this EHR, or nothing of the kind.
+pub fn withdrawal(
+    facts: &StudyFacts,
+    by: Document,
+    gone: &Charted,
+    target: &Target,
+    profile: &ImagingProfile,
+    origin: &Origin,
+) -> Result<Vec<u8>, MapError> {
+    if gone.is_empty() {
+        return Err(MapError::Empty);
+    }
+    let report = MeasurementReport {
+        title: by.code.cloned().unwrap_or_else(|| Coding::loinc(IMAGING_DOCUMENT.0, IMAGING_DOCUMENT.1)),
+        sop_class_uid: by.instance.sop_class_uid.clone(),
+        sop_instance_uid: by.instance.sop_instance_uid.clone(),
+        first_uid: by.first_uid.to_string(),
+        made: by.instance.made.clone(),
+        ..MeasurementReport::default()
+    };
+    let numbers = Numbers { report: &report, names: &[], part: Vec::new(), gone, is_withdrawn: true };
+    numbers.send(facts, target, profile, origin)
 }
 
 /// An encapsulated document.
@@ -178,6 +200,9 @@ pub fn order_status(
         .map(Some)
 }
 
+/// LOINC of a document that does not say what it is.
+pub(super) const IMAGING_DOCUMENT: (&str, &str) = ("18748-4", "Diagnostic imaging study");
+
 /// A number with its name ([`MeasurementReport::names`]).
 #[derive(Clone, Copy)]
 pub(super) struct Named<'a> {
@@ -192,10 +217,39 @@ pub(super) struct Numbers<'a> {
     pub names: &'a [String],
     /// Those that go out.
     pub part: Vec<Named<'a>>,
-    /// Those in the chart that are taken back.
-    pub gone: Vec<Named<'a>>,
-    /// Everything that was in the chart.
-    pub charted: &'a Charted,
+    /// What is taken back.
+    pub gone: &'a Charted,
+    /// True when nothing takes the place of that.
+    pub is_withdrawn: bool,
+}
+
+impl<'a> Numbers<'a> {
+    /// The numbers that are taken back.
+    pub fn gone(&self) -> impl Iterator<Item = Named<'a>> + use<'a> {
+        self.gone.numbers.iter().map(|(name, measurement)| Named { name, measurement })
+    }
+
+    /// HL7 table 0085 and 0123, see [`Sending::status`].
+    pub fn status(&self, sending: &Sending) -> &'static str {
+        let is_final = match self.is_withdrawn {
+            true => sending.facts.is_correction,
+            false => is_final(&self.report.completion, &self.report.verification),
+        };
+        sending.status(is_final)
+    }
+
+    fn send(
+        &self,
+        facts: &StudyFacts,
+        target: &Target,
+        profile: &ImagingProfile,
+        origin: &Origin,
+    ) -> Result<Vec<u8>, MapError> {
+        send(facts, target, profile, origin, |sending| match target.format {
+            Format::Hl7V2(version) => hl7::measurements(sending, self, version),
+            Format::FhirTransaction | Format::FhirWrites => fhir::measurements(sending, self),
+        })
+    }
 }
 
 /// Everything one message about a study is made from.

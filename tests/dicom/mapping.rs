@@ -3,10 +3,12 @@
 
 use crate::receiver::{self, VERSIONS, formats};
 use crate::{documents, golden};
-use afferent::clinical::imaging::{Charted, ImagingRequest, Instance, MeasurementReport, Series, Study};
+use afferent::clinical::imaging::{
+    Charted, ChartedDocument, ImagingRequest, Instance, Measurement, MeasurementReport, Series, Study,
+};
 use afferent::clinical::{Coding, Patient, Phi};
 use afferent::mapping::imaging::{
-    Document, ImagingOrderStatus, ImagingProfile, StudyFacts, document, measurements, order_status, study,
+    Document, ImagingOrderStatus, ImagingProfile, StudyFacts, document, measurements, order_status, study, withdrawal,
 };
 use afferent::mapping::{FhirProfile, Format, Hl7Version, MapError, Origin, Target};
 use afferent::message::dicom::{DataSet, Layout, measurement_report, read_data_set};
@@ -185,11 +187,13 @@ fn imaging_is_written_as_its_goldens_say() {
         }
         // A corrected report that has no ejection fraction any more.
         let mut corrected = stored(documents::echo);
-        let charted = Charted::default().after(&corrected, &sure(&corrected));
+        let wants = |m: &Measurement| profile().wants(m);
+        let charted = Charted::default().measured(&corrected, &sure(&corrected), wants).after;
         corrected.measurements.retain(|m| m.code.code != "18043-0");
         let correcting = StudyFacts { is_correction: true, ..facts.clone() };
         let part = sure(&corrected);
-        check("corrected", measurements(&correcting, &corrected, &part, &charted, &target, &profile(), &origin()));
+        let gone = charted.clone().measured(&corrected, &part, wants).gone;
+        check("corrected", measurements(&correcting, &corrected, &part, &gone, &target, &profile(), &origin()));
         let instance = Instance {
             sop_class_uid: "1.2.840.10008.5.1.4.1.1.104.1".into(),
             sop_instance_uid: "1.2.826.0.1.3680043.10.1000.7.8.1".into(),
@@ -205,6 +209,12 @@ fn imaging_is_written_as_its_goldens_say() {
             first_uid: &instance.sop_instance_uid,
         };
         check("document", document(&facts, pdf, &target, &profile(), &origin()));
+        // An object takes the place of report and document that has nothing for the EHR.
+        let code = pdf.code.cloned();
+        let charted = Charted { document: Some(ChartedDocument { instance: instance.clone(), code }), ..charted };
+        let silent = Instance { sop_instance_uid: "1.2.826.0.1.3680043.10.1000.7.9.3".into(), ..Instance::default() };
+        let by = Document { instance: &silent, code: None, bytes: &[], first_uid: &instance.sop_instance_uid };
+        check("withdrawn", withdrawal(&correcting, by, &charted, &target, &profile(), &origin()));
     }
     for (name, tree) in TREES {
         let made = serde_json::to_vec(&stored(tree)).unwrap();

@@ -1,21 +1,50 @@
-//! Names for the numbers of structured reports, and what is in a chart of them.
+//! Names for the numbers of structured reports, and what is in a chart of a line of documents.
 //!
 //! A corrected report is another tree: a number that is left out moves the ones behind it. So a number is known by what
 //! it is a number of, never by its place, and what is in the chart is kept by these names until it is taken back.
 
-use super::{Measurement, MeasurementReport, Modifier, ModifierValue};
+use super::{Instance, Measurement, MeasurementReport, Modifier, ModifierValue};
 use crate::clinical::Coding;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-/// What EHRs were told of a line of reports, and not told to forget.
+/// What one EHR was told of a line of documents, and not told to forget.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Charted {
     /// The numbers, by their names.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub numbers: BTreeMap<String, Measurement>,
     /// What the groups are called that are panels of their own, by their names.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub panels: BTreeMap<String, Coding>,
+    /// The encapsulated document.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub document: Option<ChartedDocument>,
+    /// True when anything of the line was ever told as final, so that what comes now corrects it.
+    pub is_final: bool,
+}
+
+/// An encapsulated document, as far as it takes to tell of it without its bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChartedDocument {
+    /// The object it came in.
+    pub instance: Instance,
+    /// What kind of document it is.
+    pub code: Option<Coding>,
+}
+
+/// What a message does to a chart.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Update {
+    /// What the chart holds once the message arrived.
+    pub after: Charted,
+    /// What the message takes back.
+    pub gone: Charted,
+    /// True when it corrects what was told of an earlier document.
+    pub is_correction: bool,
 }
 
 /// A group of numbers that is a panel of its own.
@@ -31,35 +60,60 @@ pub struct Panel<'r> {
 impl Charted {
     /// True when there is nothing in the chart.
     pub fn is_empty(&self) -> bool {
-        self.numbers.is_empty() && self.panels.is_empty()
+        self.numbers.is_empty() && self.panels.is_empty() && self.document.is_none()
     }
 
-    /// What is in the chart after this report was told, of which these numbers went out, by their index.
-    pub fn after(self, report: &MeasurementReport, sent: &[usize]) -> Charted {
+    /// This report takes the place of what is there. These of its numbers go out, by their index; `is_wanted` says which
+    /// the EHR wants at all. What of those does not go out is in the chart as it was.
+    pub fn measured(
+        self,
+        report: &MeasurementReport,
+        part: &[usize],
+        is_wanted: impl Fn(&Measurement) -> bool,
+    ) -> Update {
         let names = report.names();
-        let (known, went): (HashSet<&String>, HashSet<usize>) =
-            (names.iter().collect(), sent.iter().copied().collect());
-        let mut numbers: BTreeMap<String, Measurement> =
-            self.numbers.into_iter().filter(|(name, _)| known.contains(name)).collect();
+        let wanted: HashSet<usize> = (0..names.len()).filter(|at| is_wanted(&report.measurements[*at])).collect();
+        let known: HashSet<&String> = wanted.iter().map(|at| &names[*at]).collect();
+        let (mut numbers, gone): (BTreeMap<_, _>, _) =
+            self.numbers.into_iter().partition(|(name, _)| known.contains(name));
         let mut groups: HashSet<&str> = HashSet::new();
-        for (at, measurement) in report.measurements.iter().enumerate().filter(|(at, _)| went.contains(at)) {
-            let mut measurement = measurement.clone();
+        for at in part.iter().copied().filter(|at| wanted.contains(at)) {
+            let mut measurement = report.measurements[at].clone();
             if measurement.observed.is_empty() {
                 measurement.observed.clone_from(&report.made);
             }
             numbers.insert(names[at].clone(), measurement);
             groups.insert(&report.measurements[at].group);
         }
-        let panels = report.panels(&names);
-        let stay = panels.iter().filter(|panel| groups.contains(panel.group) || self.panels.contains_key(&panel.name));
-        let panels = stay.map(|panel| (panel.name.clone(), panel.called.clone())).collect();
-        Charted { numbers, panels }
+        let wanted_groups: HashSet<&str> = wanted.iter().map(|at| report.measurements[*at].group.as_str()).collect();
+        let mut panels = report.panels(&names);
+        panels.retain(|panel| wanted_groups.contains(panel.group));
+        let (stay, gone_panels): (BTreeMap<_, _>, _) =
+            self.panels.into_iter().partition(|(name, _)| panels.iter().any(|panel| panel.name == *name));
+        let there = panels.iter().filter(|panel| groups.contains(panel.group) || stay.contains_key(&panel.name));
+        let panels = there.map(|panel| (panel.name.clone(), panel.called.clone())).collect();
+        Update {
+            after: Charted { numbers, panels, document: None, is_final: self.is_final },
+            gone: Charted { numbers: gone, panels: gone_panels, document: self.document, is_final: false },
+            is_correction: self.is_final,
+        }
     }
 
-    /// The numbers in the chart that this report has no more, with their names.
-    pub fn gone(&self, report: &MeasurementReport) -> Vec<(&str, &Measurement)> {
-        let names: HashSet<String> = report.names().into_iter().collect();
-        self.numbers.iter().filter(|(name, _)| !names.contains(*name)).map(|(name, m)| (name.as_str(), m)).collect()
+    /// Nothing takes the place of what is there.
+    pub fn withdrawn(self) -> Update {
+        let is_correction = self.is_final;
+        let after = Charted { is_final: self.is_final, ..Charted::default() };
+        Update { after, gone: Charted { is_final: false, ..self }, is_correction }
+    }
+}
+
+impl Update {
+    /// What the chart may hold when it is not known that the message arrived.
+    pub fn unconfirmed(self) -> Charted {
+        let mut all = self.gone;
+        all.numbers.extend(self.after.numbers);
+        all.panels.extend(self.after.panels);
+        Charted { document: self.after.document.or(all.document), is_final: self.after.is_final, ..all }
     }
 }
 

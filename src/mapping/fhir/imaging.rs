@@ -89,9 +89,9 @@ pub(in crate::mapping) fn study(sending: &Sending) -> Result<Vec<u8>, MapError> 
 
 /// The numbers of a report, their groups and the report; and what is taken back of those before.
 pub(in crate::mapping) fn measurements(sending: &Sending, numbers: &Numbers) -> Result<Vec<u8>, MapError> {
-    let Numbers { report, names, part, gone, charted } = numbers;
+    let Numbers { report, names, part, gone, is_withdrawn } = numbers;
     let paper = paper(sending);
-    let status = match sending.status(is_final(&report.completion, &report.verification)) {
+    let status = match numbers.status(sending) {
         "C" => "corrected",
         "F" => "final",
         _ => "preliminary",
@@ -111,7 +111,7 @@ pub(in crate::mapping) fn measurements(sending: &Sending, numbers: &Numbers) -> 
     let listed: Vec<Named> = names
         .iter()
         .zip(&report.measurements)
-        .filter(|(_, m)| sending.profile.raw_values || !m.is_raw)
+        .filter(|(_, m)| sending.profile.wants(m))
         .map(|(name, measurement)| Named { name, measurement })
         .collect();
     let panels = report.panels(names);
@@ -144,12 +144,11 @@ pub(in crate::mapping) fn measurements(sending: &Sending, numbers: &Numbers) -> 
         };
         writes.push(paper.put("Observation", panel(&first.name), &observation)?);
     }
-    for Named { name, measurement } in gone {
+    for Named { name, measurement } in numbers.gone() {
         let observation = paper.measurement(sending, report, measurement, number(name), TAKEN_BACK)?;
         writes.push(paper.put("Observation", number(name), &observation)?);
     }
-    let stay: HashSet<&str> = panels.iter().map(|panel| panel.name.as_str()).collect();
-    for (name, called) in charted.panels.iter().filter(|(name, _)| !stay.contains(name.as_str())) {
+    for (name, called) in &gone.panels {
         // Without members it says why it has no value (obs-6).
         let observation = Observation {
             data_absent_reason: Some(coded_concept(ABSENT_REASONS, "not-applicable", "Not Applicable")),
@@ -158,7 +157,9 @@ pub(in crate::mapping) fn measurements(sending: &Sending, numbers: &Numbers) -> 
         writes.push(paper.put("Observation", panel(name), &observation)?);
     }
     let mut target = results.clone();
-    if paper.has(Optional::DiagnosticReport) {
+    // One that was never told of is not withdrawn.
+    let is_told = !is_withdrawn || !gone.numbers.is_empty() || !gone.panels.is_empty();
+    if paper.has(Optional::DiagnosticReport) && is_told {
         let key = sending.parcel.identity.imaging("report", &[report.identity_uid()]);
         let (section, section_name) = sending.section(Some(&report.title));
         let ordered = sending.parcel.report.order.universal_service_id.as_ref();
@@ -169,7 +170,7 @@ pub(in crate::mapping) fn measurements(sending: &Sending, numbers: &Numbers) -> 
                 .chain(paper.accession(sending))
                 .collect(),
             based_on: paper.based_on(),
-            status,
+            status: if *is_withdrawn { TAKEN_BACK } else { status },
             category: vec![coded_concept(super::DIAGNOSTIC_SERVICES, section, section_name)],
             code: paper.imaging_concept(&report.title).or_else(|| paper.concept(&[ordered?])).unwrap_or_default(),
             subject: paper.subject(),
@@ -184,6 +185,13 @@ pub(in crate::mapping) fn measurements(sending: &Sending, numbers: &Numbers) -> 
         target.push(paper.whole_or_logical("DiagnosticReport", &key, dicom_uid(report.identity_uid())));
         writes.push(paper.put_as("DiagnosticReport", DICOM_UID, uid, key, &resource)?);
     }
+    if let Some(document) = &gone.document {
+        let first_uid = report.identity_uid();
+        let gone = Document { instance: &document.instance, code: document.code.as_ref(), bytes: &[], first_uid };
+        let (write, written) = paper.document(sending, &gone, None)?;
+        writes.push(write);
+        target.push(written);
+    }
     paper.finish(writes, target)
 }
 
@@ -191,39 +199,13 @@ pub(in crate::mapping) fn measurements(sending: &Sending, numbers: &Numbers) -> 
 pub(in crate::mapping) fn document(sending: &Sending, document: &Document) -> Result<Vec<u8>, MapError> {
     let paper = paper(sending);
     let instance = document.instance;
-    let made_at = instance.made.timestamp(sending.facts.zone).or_else(|| sending.started());
-    let key = sending.parcel.identity.imaging("document", &[document.first_uid]);
-    let media_type = some(&instance.media_type).unwrap_or_else(|| "application/pdf".into());
-    let resource = DocumentReference {
-        resource_type: "DocumentReference",
-        master_identifier: Identifier { system: Some(URI.into()), ..dicom_uid(&instance.sop_instance_uid) },
-        identifier: line_of(&instance.sop_instance_uid, document.first_uid),
-        status: "current",
-        doc_status: match sending.status(is_final(&instance.completion, &instance.verification)) {
-            "C" => "amended",
-            "F" => "final",
-            _ => "preliminary",
-        },
-        kind: document.code.and_then(|c| paper.imaging_concept(c)),
-        subject: paper.subject(),
-        date: made(&sending.parcel),
-        description: some(&instance.title),
-        content: vec![DocumentContent {
-            attachment: DocumentAttachment {
-                content_type: media_type,
-                data: base64::engine::general_purpose::STANDARD.encode(document.bytes),
-                title: some(&instance.title),
-                creation: date_time(made_at.as_ref(), "Attachment.creation")?,
-            },
-        }],
-        context: DocumentContext {
-            related: vec![paper.study_reference(sending)].into_iter().chain(paper.based_on()).collect(),
-        },
+    let doc_status = match sending.status(is_final(&instance.completion, &instance.verification)) {
+        "C" => "amended",
+        "F" => "final",
+        _ => "preliminary",
     };
-    let target = vec![paper.whole_or_logical("DocumentReference", &key, dicom_uid(document.first_uid))];
-    let uid = urn_oid(document.first_uid);
-    let writes = vec![paper.put_as("DocumentReference", DICOM_UID, uid, key, &resource)?];
-    paper.finish(writes, target)
+    let (write, written) = paper.document(sending, document, Some(doc_status))?;
+    paper.finish(vec![write], vec![written])
 }
 
 fn paper<'s>(sending: &'s Sending) -> Paper<'s> {
@@ -236,6 +218,44 @@ impl Paper<'_> {
             writes.push(self.provenance(target)?);
         }
         if self.whole { bundle(self.parcel, writes) } else { finished(&writes) }
+    }
+
+    /// A document and the reference to it; without a status one that is superseded, of which the bytes are not repeated.
+    fn document(
+        &self,
+        sending: &Sending,
+        document: &Document,
+        doc_status: Option<&'static str>,
+    ) -> Result<(Write, Reference), MapError> {
+        let instance = document.instance;
+        let made_at = instance.made.timestamp(sending.facts.zone).or_else(|| sending.started());
+        let key = sending.parcel.identity.imaging("document", &[document.first_uid]);
+        let data = doc_status.map(|_| base64::engine::general_purpose::STANDARD.encode(document.bytes));
+        let resource = DocumentReference {
+            resource_type: "DocumentReference",
+            master_identifier: Identifier { system: Some(URI.into()), ..dicom_uid(&instance.sop_instance_uid) },
+            identifier: line_of(&instance.sop_instance_uid, document.first_uid),
+            status: if doc_status.is_some() { "current" } else { "superseded" },
+            doc_status,
+            kind: document.code.and_then(|c| self.imaging_concept(c)),
+            subject: self.subject(),
+            date: made(&sending.parcel),
+            description: some(&instance.title),
+            content: vec![DocumentContent {
+                attachment: DocumentAttachment {
+                    content_type: some(&instance.media_type).unwrap_or_else(|| "application/pdf".into()),
+                    data,
+                    title: some(&instance.title),
+                    creation: date_time(made_at.as_ref(), "Attachment.creation")?,
+                },
+            }],
+            context: DocumentContext {
+                related: vec![self.study_reference(sending)].into_iter().chain(self.based_on()).collect(),
+            },
+        };
+        let written = self.whole_or_logical("DocumentReference", &key, dicom_uid(document.first_uid));
+        let uid = urn_oid(document.first_uid);
+        Ok((self.put_as("DocumentReference", DICOM_UID, uid, key, &resource)?, written))
     }
 
     /// A conditional update by an identifier of any system.

@@ -204,6 +204,7 @@ pub(super) struct DiagnosticReport {
     pub issued: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub specimen: Vec<Reference>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub result: Vec<Reference>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub imaging_study: Vec<Reference>,
@@ -376,7 +377,8 @@ pub(super) struct DocumentReference {
     pub master_identifier: Identifier,
     pub identifier: Vec<Identifier>,
     pub status: &'static str,
-    pub doc_status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub doc_status: Option<&'static str>,
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<CodeableConcept>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -397,7 +399,8 @@ pub(super) struct DocumentContent {
 #[serde(rename_all = "camelCase")]
 pub(super) struct DocumentAttachment {
     pub content_type: String,
-    pub data: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -9,20 +9,22 @@
 //! | NTE | everything else said about the number, in words |
 
 use super::super::identity::SUB_ID_CHARS;
-use super::super::imaging::{Document, ImagingOrderStatus, Named, Numbers, Sending, accession, is_final};
+use super::super::imaging::{
+    Document, IMAGING_DOCUMENT, ImagingOrderStatus, Named, Numbers, Sending, accession, is_final,
+};
 use super::segment::{Message, Segment};
 use super::{Hl7Version, MapError, comments, made, msh, obr, obx, pid, time};
-use crate::clinical::imaging::{Measurement, MeasurementReport, ModifierValue};
+use crate::clinical::imaging::{Instance, Measurement, MeasurementReport, ModifierValue};
 use crate::clinical::{Coding, CodingSystem, Decimal, Observation, Value};
 use crate::mapping::Outgoing;
 use base64::Engine;
 
+/// OBX-11 of what is taken back.
+const TAKEN_BACK: &str = "D";
 /// OBX-4 is ST(20) up to HL7 2.6.
 const SUB_ID_CHARS_MAX: usize = 20;
 /// DICOM's own code for the UID of a study.
 const DICOM_STUDY: (&str, &str) = ("113014", "DICOM Study");
-/// LOINC of a document that does not say what it is.
-const IMAGING_DOCUMENT: (&str, &str) = ("18748-4", "Diagnostic imaging study");
 
 /// The study: its UID, and how much of it there is.
 pub fn study(sending: &Sending, version: Hl7Version) -> Result<Vec<u8>, MapError> {
@@ -46,16 +48,23 @@ pub fn study(sending: &Sending, version: Hl7Version) -> Result<Vec<u8>, MapError
     message.encode(sending.parcel.target.charset)
 }
 
-/// Measurements, an OBX each; then those that are taken back.
+/// Measurements, an OBX each; then what is taken back.
 pub fn measurements(sending: &Sending, numbers: &Numbers, version: Hl7Version) -> Result<Vec<u8>, MapError> {
     let report = numbers.report;
-    let status = sending.status(is_final(&report.completion, &report.verification));
+    let status = numbers.status(sending);
     let mut message = head(sending, version, Some(&report.title), status);
     let part = numbers.part.iter().map(|n| (*n, if n.measurement.value.is_empty() { "X" } else { status }));
-    let gone = numbers.gone.iter().map(|n| (*n, "D"));
+    let gone = numbers.gone().map(|n| (n, TAKEN_BACK));
+    let set_ids = numbers.part.len() + numbers.gone.numbers.len();
     for (at, (number, status)) in part.chain(gone).enumerate() {
         message.push(result(sending, version, report, number, (at + 1, status)));
         comments(&mut message, &[words(number.measurement)]);
+    }
+    if let Some(document) = &numbers.gone.document {
+        let code = document.code.as_ref();
+        let observation = observed(sending, &document.instance, code, Value::Absent, TAKEN_BACK);
+        let sub_id = sending.parcel.identity.imaging_sub_id(&[report.identity_uid()]);
+        message.push(segment(sending, version, set_ids + 1, &observation, &sub_id).text(2, "ED"));
     }
     message.encode(sending.parcel.target.charset)
 }
@@ -98,22 +107,28 @@ fn result(
 pub fn document(sending: &Sending, document: &Document, version: Hl7Version) -> Result<Vec<u8>, MapError> {
     let instance = document.instance;
     let status = sending.status(is_final(&instance.completion, &instance.verification));
-    let observation = Observation {
-        code: Some(document.code.cloned().unwrap_or_else(|| Coding::loinc(IMAGING_DOCUMENT.0, IMAGING_DOCUMENT.1))),
-        value: Value::Data {
-            media_type: if instance.media_type.is_empty() { "application/pdf" } else { &instance.media_type }.into(),
-            base64: base64::engine::general_purpose::STANDARD.encode(document.bytes),
-        },
-        status: status.into(),
-        completed: instance.made.timestamp(sending.facts.zone).or_else(|| sending.started()),
-        ..Observation::default()
+    let value = Value::Data {
+        media_type: if instance.media_type.is_empty() { "application/pdf" } else { &instance.media_type }.into(),
+        base64: base64::engine::general_purpose::STANDARD.encode(document.bytes),
     };
+    let observation = observed(sending, instance, document.code, value, status);
     let mut message = head(sending, version, None, status);
     let sub_id = sending.parcel.identity.imaging_sub_id(&[document.first_uid]);
     push(&mut message, sending, version, 1, &observation, &sub_id);
     let title = Some(instance.title.clone()).filter(|t| !t.is_empty());
     comments(&mut message, &title.into_iter().collect::<Vec<_>>());
     message.encode(sending.parcel.target.charset)
+}
+
+/// A document as a result, the same whether it is told of or taken back.
+fn observed(sending: &Sending, instance: &Instance, code: Option<&Coding>, value: Value, status: &str) -> Observation {
+    Observation {
+        code: Some(code.cloned().unwrap_or_else(|| Coding::loinc(IMAGING_DOCUMENT.0, IMAGING_DOCUMENT.1))),
+        value,
+        status: status.into(),
+        completed: instance.made.timestamp(sending.facts.zone).or_else(|| sending.started()),
+        ..Observation::default()
+    }
 }
 
 /// The status of an order. From 2.5.1 on an order with everything IPC asks for goes as OMI, another as OMG.

@@ -1,0 +1,79 @@
+//! What each EHR has of a line of documents: what it was really told, as it was noted with each message.
+//!
+//! A message that takes numbers back may be refused, given up by a person, or still be on its way. Until it is delivered
+//! what it takes back counts as charted, and what is told of the line next takes it back again.
+
+use super::Desk;
+use crate::clinical::imaging::{Charted, Update};
+use crate::journal::{ChartedBy, Grounds, JournalError, NewOutbound, Reader, ReportId};
+use std::collections::HashMap;
+
+/// What the EHRs have of a line.
+#[derive(Default)]
+pub(super) struct Charts {
+    by_destination: HashMap<String, Chart>,
+    /// Why nobody knows what some of them have.
+    pub doubt: Option<Grounds>,
+}
+
+/// What one of them has.
+struct Chart {
+    holds: Charted,
+    /// What it was told of last; `None` when nobody knows.
+    report: Option<ReportId>,
+    /// True when that corrected what was told before.
+    is_correction: bool,
+}
+
+impl Charts {
+    /// What was told under this subject key.
+    pub fn read(desk: &Desk, reader: &Reader, subject_key: &[u8]) -> Result<Charts, JournalError> {
+        let mut charts = Charts::default();
+        for to in desk.ehrs() {
+            let told = match reader.charted(subject_key, &to.name) {
+                Ok(None) => continue,
+                Ok(Some(told)) => chart(&told),
+                Err(JournalError::Damaged) => None,
+                Err(error) => return Err(error),
+            };
+            let chart = told.unwrap_or_else(|| {
+                let why = "what was told of it before cannot be read: see what the chart has and this one has no more";
+                charts.doubt = Some(Grounds { reason: "damaged", rule: None, why: why.to_string() });
+                let holds = Charted { is_final: true, ..Charted::default() };
+                Chart { holds, report: None, is_correction: true }
+            });
+            charts.by_destination.insert(to.name.clone(), chart);
+        }
+        Ok(charts)
+    }
+
+    /// What this destination has.
+    pub fn of(&self, destination: &str) -> Charted {
+        self.by_destination.get(destination).map(|chart| chart.holds.clone()).unwrap_or_default()
+    }
+
+    /// True when this destination was told of this report last.
+    pub fn is_of(&self, destination: &str, report: Option<ReportId>) -> bool {
+        report.is_some() && self.by_destination.get(destination).is_some_and(|chart| chart.report == report)
+    }
+
+    /// True when more of this report, or another one, corrects what this destination was told as final.
+    pub fn is_correction(&self, destination: &str, report: Option<ReportId>) -> bool {
+        let more = self.is_of(destination, report);
+        let chart = self.by_destination.get(destination);
+        chart.is_some_and(|chart| if more { chart.is_correction } else { chart.holds.is_final })
+    }
+}
+
+/// Notes with a message what it does to the chart of its destination.
+pub(super) fn noted(row: NewOutbound, update: &Update) -> NewOutbound {
+    // Without it nobody would know, and the next document of the line is held.
+    NewOutbound { charted: serde_json::to_vec(update).unwrap_or_default(), ..row }
+}
+
+fn chart(told: &ChartedBy) -> Option<Chart> {
+    let update: Update = serde_json::from_slice(&told.json).ok()?;
+    let is_correction = update.is_correction;
+    let holds = if told.is_delivered { update.after } else { update.unconfirmed() };
+    Some(Chart { holds, report: Some(told.report), is_correction })
+}

@@ -10,10 +10,12 @@ modality_peer.py wrong PORT                  asks as one must not
 import json
 import sys
 import threading
+import time
 
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
 from pynetdicom import AE, evt
+from pynetdicom.dimse_messages import N_EVENT_REPORT_RSP
 from pynetdicom.sop_class import (
     CTImageStorage,
     ModalityPerformedProcedureStep,
@@ -132,14 +134,20 @@ class Reports:
             failed = [[i.ReferencedSOPInstanceUID, f"{i.FailureReason:04X}"] for i in info.get("FailedSOPSequence", [])]
             good = [i.ReferencedSOPInstanceUID for i in info.get("ReferencedSOPSequence", [])]
             self.all.append([where, event.event_type, info.TransactionUID, good, failed])
-            self.heard.set()
             return 0x0000, None
 
-        return [(evt.EVT_N_EVENT_REPORT, note)]
+        def answered(event):
+            # Only now: what is asked on the association of a report that is not answered yet may never return.
+            if isinstance(event.message, N_EVENT_REPORT_RSP):
+                self.heard.set()
+
+        return [(evt.EVT_N_EVENT_REPORT, note), (evt.EVT_DIMSE_SENT, answered)]
 
     def wait(self):
         self.heard.wait(PATIENCE)
         self.heard.clear()
+        # The association's own thread has still to go back to listening.
+        time.sleep(0.05)
         told, self.all = self.all, []
         return told
 

@@ -185,7 +185,7 @@ fn a_death_in_the_middle_of_a_migration_is_made_good_by_the_next_start() {
         let config = dir.path().join("gateway.toml");
         let text = format!(
             "[gateway]\nname = \"bench\"\ndata = {data:?}\n[[link]]\nname = \"dials-nobody\"\nprotocol = \"astm\"\n\
-             dial = \"127.0.0.1:9\"\n"
+             dial = \"127.0.0.1:9\"\n[[destination]]\nname = \"away\"\naddress = \"127.0.0.1:9\"\n"
         );
         std::fs::write(&config, text).unwrap();
         let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_afferent"))
@@ -197,7 +197,8 @@ fn a_death_in_the_middle_of_a_migration_is_made_good_by_the_next_start() {
             .spawn()
             .unwrap();
         let died = loop {
-            if child.try_wait().unwrap().is_some() {
+            if let Some(status) = child.try_wait().unwrap() {
+                assert_eq!(status.code(), None, "it ended in order before migration {step}");
                 break true;
             }
             // The socket is made when everything has started, so this step does not exist.

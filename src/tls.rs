@@ -13,9 +13,11 @@
 //! Errors name the setting, the file and what to do about it, and never hold key material.
 
 mod fingerprint;
+mod subject;
 pub mod throwaway;
 
 pub use fingerprint::Fingerprint;
+pub use subject::common_name;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -15,7 +15,7 @@ pub mod schema;
 
 use crate::driver::{DriverError, Registry};
 use crate::rules::{Rule, Rulebook};
-use crate::{delivery, imaging, journal, link, orders};
+use crate::{delivery, fleet, imaging, journal, link, orders};
 use jiff::tz::TimeZone;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -60,6 +60,8 @@ pub struct Config {
     /// Autoverification rules, tried in this order, one table each.
     #[serde(rename = "rule")]
     pub rules: Vec<Rule>,
+    /// The message broker over which a fleet of boxes is looked after; left out, the box is on its own.
+    pub fleet: Option<fleet::Config>,
     /// Id and text of each driver the site added, read when the configuration was.
     #[serde(skip)]
     site_drivers: Vec<(String, String)>,

@@ -17,13 +17,14 @@
 //! Rooms: [`mllp`] and [`fhir`] are the destinations of results, [`dicom`] and [`stow`] those of images, [`commitment`]
 //! asks a PACS to commit to what it took. [`ack`] reads
 //! HL7 acknowledgements (pure), [`oauth`] gets tokens (SMART Backend Services), [`window`] says when and how fast images
-//! may go, [`crate::backoff`] when to try again; `dial` connects, `lanes` is the order and `courier` the loop.
+//! may go, [`crate::backoff`] when to try again, [`counters`] what is counted; `dial` connects, `lanes` is the order and `courier` the loop.
 
 pub mod ack;
 pub mod config;
 pub mod commitment;
+pub mod counters;
 mod courier;
-mod dial;
+pub(crate) mod dial;
 pub mod dicom;
 pub mod fhir;
 pub mod instance;
@@ -44,6 +45,7 @@ use tokio::task::JoinHandle;
 use crate::journal::Journal;
 
 pub use config::{Config, Lane, Protocol};
+pub use counters::{DeliveryCounters, DeliveryHealth};
 
 /// How one attempt to deliver one message ended.
 ///
@@ -118,7 +120,7 @@ pub enum DeliveryError {
 }
 
 /// Starts the loop of one destination. It runs until `stopped` becomes true, then lets answers that are under way be
-/// noted for a few seconds. `zone` is the clock of its windows.
+/// noted for a few seconds. `zone` is the clock of its windows. What it counts comes back beside it.
 ///
 /// Certificates and keys are read when they are needed, and a file that cannot be read counts as an outage: results
 /// keep coming in and wait.
@@ -133,31 +135,36 @@ pub fn start(
     journal: Journal,
     zone: TimeZone,
     stopped: watch::Receiver<bool>,
-) -> Result<JoinHandle<()>, DeliveryError> {
+) -> Result<(Arc<DeliveryCounters>, JoinHandle<()>), DeliveryError> {
     if let Some(problem) = config.problems().into_iter().next() {
         return Err(DeliveryError::Setting { destination: config.name, key: problem.key, text: problem.text });
     }
     let config = Arc::new(config);
     let images = instance::Images::new(&config, &journal);
-    Ok(match config.protocol {
+    let counters = Arc::new(DeliveryCounters::new(&config.name));
+    let counted = Arc::clone(&counters);
+    let task = match config.protocol {
         config::Protocol::Mllp => {
             let settings = Arc::clone(&config);
-            tokio::spawn(courier::run(config, journal, zone, stopped, move || mllp::Mllp::new(Arc::clone(&settings))))
+            tokio::spawn(courier::run(config, journal, zone, stopped, counted, move || {
+                mllp::Mllp::new(Arc::clone(&settings))
+            }))
         }
         config::Protocol::Fhir => {
             let server = fhir::Fhir::new(Arc::clone(&config));
-            tokio::spawn(courier::run(config, journal, zone, stopped, move || server.clone()))
+            tokio::spawn(courier::run(config, journal, zone, stopped, counted, move || server.clone()))
         }
         config::Protocol::Dicom => {
             let (settings, pace) = (Arc::clone(&config), window::Pace::new(config.bandwidth_kb_s));
             let connect = move || dicom::Dicom::new(Arc::clone(&settings), images.clone(), pace.clone());
-            tokio::spawn(courier::run(config, journal, zone, stopped, connect))
+            tokio::spawn(courier::run(config, journal, zone, stopped, counted, connect))
         }
         config::Protocol::Stow => {
             let server = stow::Stow::new(Arc::clone(&config), images, window::Pace::new(config.bandwidth_kb_s));
-            tokio::spawn(courier::run(config, journal, zone, stopped, move || server.clone()))
+            tokio::spawn(courier::run(config, journal, zone, stopped, counted, move || server.clone()))
         }
-    })
+    };
+    Ok((counters, task))
 }
 
 impl Outcome {

@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::control;
 use crate::delivery;
 use crate::delivery::commitment::Archives;
+use crate::fleet::{self, Fleet};
 use crate::imaging::commitment::Commitments;
 use crate::interpreter::Interpreter;
 use crate::journal::{self, Journal};
@@ -60,6 +61,7 @@ pub enum GatewayError {
 pub struct Gateway {
     journal: Journal,
     links: Vec<Arc<LinkCounters>>,
+    fleet: Option<Fleet>,
     stop_links: watch::Sender<bool>,
     stop_rest: watch::Sender<bool>,
     link_tasks: Vec<JoinHandle<()>>,
@@ -114,7 +116,7 @@ impl Gateway {
         let asked = config.destinations.iter().filter(|to| to.commitment).map(|to| to.name.clone());
         journal.ask_only(asked.collect())?;
         journal.name_archives(config.destinations.iter().map(|to| (to.name.clone(), to.is_archive())).collect())?;
-        let mut rest_tasks = Vec::new();
+        let (mut rest_tasks, mut destinations) = (Vec::new(), Vec::new());
         for destination in &config.destinations {
             let destination = match &config.dicom {
                 Some(dicom) => destination.clone().of_gateway(&dicom.ae_title),
@@ -124,7 +126,9 @@ impl Gateway {
                 let asked = (Arc::new(destination.clone()), journal.clone(), rest_stopped.clone());
                 rest_tasks.push(tokio::spawn(delivery::commitment::run(asked.0, asked.1, asked.2)));
             }
-            rest_tasks.push(delivery::start(destination, journal.clone(), zone.clone(), rest_stopped.clone())?);
+            let (counters, task) = delivery::start(destination, journal.clone(), zone.clone(), rest_stopped.clone())?;
+            destinations.push(counters);
+            rest_tasks.push(task);
         }
 
         let connections = Arc::new(AtomicU64::new(0));
@@ -167,6 +171,13 @@ impl Gateway {
             link_tasks.push(tokio::spawn(feed.run(links_stopped.clone())));
         }
         link_tasks.extend(listeners.into_iter().map(|listener| tokio::spawn(listener.serve())));
+        let mut fleet = None;
+        if let Some(settings) = &config.fleet {
+            let sources = fleet::Sources::new(config, journal, &links, &destinations);
+            let (handle, task) = fleet::start(settings, sources, rest_stopped.clone());
+            fleet = Some(handle);
+            rest_tasks.push(task);
+        }
         rest_tasks.push(tokio::spawn(control::serve(
             config.gateway.data.clone(),
             journal.clone(),
@@ -174,7 +185,7 @@ impl Gateway {
             rest_stopped,
         )));
         let journal = journal.clone();
-        Ok(Gateway { journal, links, stop_links, stop_rest, link_tasks, rest_tasks, interpreter })
+        Ok(Gateway { journal, links, fleet, stop_links, stop_rest, link_tasks, rest_tasks, interpreter })
     }
 
     /// The journal, for reading and for operator verbs.
@@ -185,6 +196,11 @@ impl Gateway {
     /// The links' counters.
     pub fn links(&self) -> &[Arc<LinkCounters>] {
         &self.links
+    }
+
+    /// The way to the fleet; none without `[fleet]`.
+    pub fn fleet(&self) -> Option<&Fleet> {
+        self.fleet.as_ref()
     }
 
     /// Stops in order. What was acknowledged is on disk before this is called and after it returns.

@@ -38,6 +38,9 @@
 //! storage commitment is a row before it is answered, and until its report was taken ([`imaging::commitment`]); so is
 //! what an archive is asked to commit to ([`delivery::commitment`]).
 //!
+//! **Beside all of it**, and never before any of it, [`fleet`] tells a broker how the box is: it reads counters, has a
+//! thread and a file of its own, and what it says cannot hold a patient's data by type ([`fleet::telemetry`]).
+//!
 //! ## Invariants
 //!
 //! Cited by number in code and in test names.
@@ -70,6 +73,7 @@ pub mod rules;
 pub mod mapping;
 // Shell.
 pub mod backoff;
+pub mod clock;
 pub mod tls;
 pub mod link;
 pub mod journal;
@@ -77,6 +81,7 @@ pub mod interpreter;
 pub mod imaging;
 pub mod orders;
 pub mod delivery;
+pub mod fleet;
 pub mod gateway;
 pub mod control;
 pub mod workbench;

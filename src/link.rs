@@ -38,7 +38,7 @@ pub mod tcp;
 pub mod worklist;
 
 pub use config::Config;
-pub use counters::{LinkCounters, LinkHealth};
+pub use counters::{LinkCounters, LinkCounts, LinkHealth};
 pub use custodian::Custodian;
 pub use instrument::{Instrument, Says};
 

@@ -38,7 +38,7 @@ impl Bench {
     }
 
     fn start(&self) -> tokio::task::JoinHandle<()> {
-        delivery::start(self.config.clone(), self.journal.clone(), TimeZone::UTC, self.stop.subscribe()).unwrap()
+        delivery::start(self.config.clone(), self.journal.clone(), TimeZone::UTC, self.stop.subscribe()).unwrap().1
     }
 
     /// Takes a message into custody and files it for the EHR, in this lane.

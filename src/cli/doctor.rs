@@ -9,7 +9,7 @@ use crate::link::directory::look;
 use crate::link::serial::ports;
 use crate::workbench::clock::judge;
 use crate::workbench::doctor::{Facts, Finding, Reached, State, diagnose};
-use crate::{config, tls};
+use crate::{clock, config, tls};
 use anstyle::{AnsiColor, Style};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -22,8 +22,6 @@ use tokio::net::TcpStream;
 const COUNTED_MAX: usize = 10_000;
 /// A destination is dialled no longer than this.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
-/// `STA_UNSYNC`: the kernel's clock is not kept by anybody.
-const CLOCK_UNSYNCHRONISED: libc::c_int = 0x0040;
 
 /// Tell what is wrong between the instruments and the EHR, and what to do next.
 ///
@@ -85,7 +83,7 @@ impl Doctor {
             destinations: config.destinations.iter().zip(reached).collect(),
             condition,
             free_bytes: journal::free_bytes(data),
-            clock_synchronised: clock_synchronised(),
+            clock_synchronised: clock::is_synchronised(),
             stats,
             ports: ports::list(Path::new("/")),
             held,
@@ -190,13 +188,5 @@ fn endpoint(destination: &delivery::Config) -> Result<(String, u16, bool), Strin
             let host = url.host_str().ok_or_else(unusable)?.to_string();
             Ok((host, url.port_or_known_default().ok_or_else(unusable)?, url.scheme() == "https"))
         }
-    }
-}
-
-fn clock_synchronised() -> bool {
-    // SAFETY: a zeroed timex asks for nothing to be changed; the call only fills it in.
-    unsafe {
-        let mut clock: libc::timex = std::mem::zeroed();
-        libc::adjtimex(&mut clock) >= 0 && clock.status & CLOCK_UNSYNCHRONISED == 0
     }
 }

@@ -2,6 +2,7 @@
 
 mod dicom;
 mod feed;
+mod fleet;
 pub mod serial;
 
 use super::diagnose::{Fault, nearest};
@@ -78,6 +79,7 @@ pub fn check(config: &Config, scene: &Scene<'_>) -> Vec<Fault> {
         checks.order_status(destination, config, &format!("destination[{index}]"));
     }
     checks.dicom(config);
+    checks.fleet(config);
     checks.rules(config);
     checks.faults
 }
@@ -612,26 +614,6 @@ impl Checks<'_> {
             }
         }
         self.link_tls(&orders.line(), &at("tls"));
-    }
-
-    fn worklist(&mut self, worklist: &orders::worklist::Config) {
-        if worklist.answers_max == 0 {
-            self.say("worklist.answers_max", "`answers_max` must be at least 1", "leave it out for the default");
-        }
-        if worklist.character_set.is_some() && worklist.charset().is_none() {
-            let hint = "write values of (0008,0005), such as \"ISO_IR 100\" or \"ISO_IR 192\"";
-            self.say("worklist.character_set", "`character_set` is no character set of DICOM", hint);
-        }
-        for (index, room) in worklist.rooms.iter().enumerate() {
-            if room.location.is_empty() || room.ae_title.trim().is_empty() || room.ae_title.len() > 16 {
-                let message = "a room needs its `location` and an `ae_title` of at most 16 characters";
-                self.say(
-                    &format!("worklist.rooms[{index}]"),
-                    message,
-                    "orders name the location, the modality its title",
-                );
-            }
-        }
     }
 
     fn charset(&mut self, charset: Option<&str>, path: &str) {

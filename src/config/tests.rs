@@ -1,5 +1,6 @@
 //! What a person is told about a configuration.
 
+mod fleet;
 mod imaging;
 
 use super::*;

@@ -15,13 +15,14 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use jiff::Zoned;
 use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until};
 
 use super::config::OnReject;
+use super::counters::DeliveryCounters;
 use super::lanes::Lanes;
 use super::window::Windows;
 use super::{Config, Destination, Outcome, Scope};
@@ -68,6 +69,7 @@ struct Courier<D> {
     lane_backoff: Backoff,
     deliveries: u64,
     doubts: Doubts,
+    counters: Arc<DeliveryCounters>,
 }
 
 type Chore<D> = Pin<Box<dyn Future<Output = Done<D>> + Send>>;
@@ -96,11 +98,13 @@ pub(super) async fn run<D: Destination + 'static>(
     journal: Journal,
     zone: TimeZone,
     stopped: watch::Receiver<bool>,
+    counters: Arc<DeliveryCounters>,
     connect: impl Fn() -> D,
 ) {
     loop {
         let connections = (0..config.connections).map(|_| connect()).collect();
-        let courier = Courier::new(Arc::clone(&config), journal.clone(), zone.clone(), connections);
+        let courier =
+            Courier::new(Arc::clone(&config), journal.clone(), zone.clone(), connections, Arc::clone(&counters));
         // A loop that panicked takes its messages with it. The journal hands them out again.
         let mut looping = JoinSet::new();
         looping.spawn(courier.run(stopped.clone()));
@@ -115,7 +119,13 @@ pub(super) async fn run<D: Destination + 'static>(
 }
 
 impl<D: Destination + 'static> Courier<D> {
-    fn new(config: Arc<Config>, journal: Journal, zone: TimeZone, connections: Vec<D>) -> Self {
+    fn new(
+        config: Arc<Config>,
+        journal: Journal,
+        zone: TimeZone,
+        connections: Vec<D>,
+        counters: Arc<DeliveryCounters>,
+    ) -> Self {
         let min = Duration::from_millis(config.retry_min_ms);
         let max = Duration::from_millis(config.retry_max_ms);
         Courier {
@@ -135,6 +145,7 @@ impl<D: Destination + 'static> Courier<D> {
             lane_backoff: Backoff::new(min, max),
             deliveries: 0,
             doubts: Doubts::default(),
+            counters,
             config,
         }
     }
@@ -241,6 +252,7 @@ impl<D: Destination + 'static> Courier<D> {
             Outcome::Delivered { answer } => {
                 self.recovered();
                 self.deliveries += 1;
+                self.counters.delivered(row.received_at_ms, Timestamp::now().as_millisecond());
                 let how = match self.config.commitment {
                     true => Settlement::Entrusted { answer },
                     false => Settlement::Delivered { answer },
@@ -285,6 +297,7 @@ impl<D: Destination + 'static> Courier<D> {
 
     /// The receiver looked at this message and did not take it now. After so many attempts it is refused.
     fn turn_down(&mut self, row: &Outbound, reason: String, after: Option<Duration>, attempts_max: u32) {
+        self.counters.failed();
         let attempts = row.attempts + 1;
         if attempts >= attempts_max {
             // The reason first: by how it begins it is known what mends it.
@@ -304,6 +317,7 @@ impl<D: Destination + 'static> Courier<D> {
 
     /// The receiver will never take this message.
     fn refuse(&mut self, row: &Outbound, reason: String) {
+        self.counters.refused();
         match self.config.on_reject {
             OnReject::Park => self.settle(row, Settlement::Park { reason }),
             OnReject::HoldLane => {
@@ -348,6 +362,8 @@ impl<D: Destination + 'static> Courier<D> {
 
     /// The destination failed: everything waits. Returns the pause.
     fn troubled(&mut self, reason: &str, after: Option<Duration>, outage: u64) -> Duration {
+        self.counters.failed();
+        self.counters.away();
         let now = now();
         let running = self.not_before.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
         let after = after.unwrap_or_default();
@@ -367,6 +383,7 @@ impl<D: Destination + 'static> Courier<D> {
 
     /// The destination answered sensibly.
     fn recovered(&mut self) {
+        self.counters.answered(Timestamp::now().as_millisecond());
         if self.backoff.failures() > 0 {
             let failures = self.backoff.failures();
             tracing::info!(destination = self.config.name, failures, "the destination takes messages again");

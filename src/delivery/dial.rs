@@ -9,11 +9,11 @@ use tokio_rustls::TlsConnector;
 use crate::tls::{self, ClientTls};
 
 /// An open connection, plain or TLS.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 /// A connection that was just opened.
-pub(super) struct Dialled {
+pub(crate) struct Dialled {
     /// What is read and written.
     pub stream: Box<dyn Stream>,
     /// The same socket again, to look whether anything arrived without taking it.
@@ -24,7 +24,7 @@ pub(super) struct Dialled {
 ///
 /// # Errors
 /// Why not, in words made of constants and of what rustls says about a certificate.
-pub(super) async fn dial(host: &str, port: u16, tls: Option<&ClientTls>) -> Result<Dialled, String> {
+pub(crate) async fn dial(host: &str, port: u16, tls: Option<&ClientTls>) -> Result<Dialled, String> {
     let failed = |e: std::io::Error| format!("cannot connect: {}", e.kind());
     let tcp = TcpStream::connect((host, port)).await.map_err(failed)?;
     tcp.set_nodelay(true).map_err(failed)?;

@@ -139,6 +139,27 @@ impl Reader {
         Ok(stats)
     }
 
+    /// How a destination's queue is, messages counted up to `counted_max` of each kind. Reads indexes only, so it may be
+    /// asked every few seconds. `now_ms` is the wall clock, for the age.
+    pub fn destination_queue(
+        &self,
+        destination: &str,
+        counted_max: i64,
+        now_ms: i64,
+    ) -> Result<DestinationStats, JournalError> {
+        let count = |sql: &str| -> Result<i64, JournalError> {
+            Ok(self.conn.prepare_cached(sql)?.query_row((destination, counted_max), |r| r.get(0))?)
+        };
+        Ok(DestinationStats {
+            queued: count("SELECT count(*) FROM (SELECT 1 FROM outbox WHERE destination = ?1 AND state = 0 LIMIT ?2)")?,
+            parked: count(
+                "SELECT count(*) FROM (SELECT destination FROM outbox WHERE state = 2 LIMIT ?2) WHERE destination = ?1",
+            )?,
+            oldest_ms: self.oldest(destination)?.map(|at| (now_ms - at).max(0)),
+            destination: destination.to_string(),
+        })
+    }
+
     /// The loss account of all days.
     pub fn account(&self) -> Result<Account, JournalError> {
         account::read(&self.conn, None)

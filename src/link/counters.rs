@@ -23,6 +23,8 @@ struct Inner {
     connections: u64,
     open: u64,
     heard: Option<Instant>,
+    heard_ms: Option<i64>,
+    refused: u64,
     up: bool,
     line_errors: Option<LineErrors>,
     modem_lines: Option<ModemLines>,
@@ -56,6 +58,27 @@ pub struct LinkHealth {
     pub reasons: BTreeMap<String, u64>,
 }
 
+/// A link's counts at one moment, without a word that is not a constant of this program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkCounts {
+    /// As [`LinkHealth::up`].
+    pub up: bool,
+    /// As [`LinkHealth::open_connections`].
+    pub open_connections: u64,
+    /// As [`LinkHealth::connections`].
+    pub connections: u64,
+    /// As [`LinkHealth::parts`].
+    pub parts: u64,
+    /// As [`LinkHealth::messages`].
+    pub messages: u64,
+    /// What was refused since start: NAKs, negative acknowledgements, connections.
+    pub refused: u64,
+    /// When the instrument was last heard, Unix milliseconds.
+    pub heard_ms: Option<i64>,
+    /// As [`LinkHealth::reasons`].
+    pub reasons: BTreeMap<&'static str, u64>,
+}
+
 impl LinkCounters {
     /// Counters for the link of this name.
     pub fn new(name: &str, protocol: Protocol) -> Self {
@@ -68,6 +91,11 @@ impl LinkCounters {
         LinkCounters::new(name, Protocol::Lines)
     }
 
+    /// The link's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Who listens in on the link.
     pub fn taps(&self) -> &Taps {
         &self.taps
@@ -78,6 +106,7 @@ impl LinkCounters {
         self.with(|inner| {
             inner.parts += 1;
             inner.heard = Some(Instant::now());
+            inner.heard_ms = Some(jiff::Timestamp::now().as_millisecond());
         });
     }
 
@@ -145,6 +174,9 @@ impl LinkCounters {
             Event::Accepted(_) => return,
         };
         let count = self.count(reason);
+        if refused {
+            self.with(|inner| inner.refused += 1);
+        }
         if !count.is_power_of_two() {
             return;
         }
@@ -168,6 +200,20 @@ impl LinkCounters {
             line_errors: inner.line_errors,
             modem_lines: inner.modem_lines,
             reasons: inner.reasons.iter().map(|(reason, n)| (reason.to_string(), *n)).collect(),
+        })
+    }
+
+    /// The link's counts now.
+    pub fn counts(&self) -> LinkCounts {
+        self.with(|inner| LinkCounts {
+            up: inner.up,
+            open_connections: inner.open,
+            connections: inner.connections,
+            parts: inner.parts,
+            messages: inner.messages,
+            refused: inner.refused,
+            heard_ms: inner.heard_ms,
+            reasons: inner.reasons.clone(),
         })
     }
 

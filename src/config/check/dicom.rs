@@ -5,7 +5,7 @@ use crate::config::{Config, Fault};
 use crate::link::dicom::LINK;
 use crate::link::dicom::config::{AE_TITLE_MAX, Safe, is_ae_title};
 use crate::link::peers::Peers;
-use crate::{link, tls};
+use crate::{link, orders, tls};
 use std::net::SocketAddr;
 
 /// Longest an association may be silent, in seconds: a day.
@@ -14,6 +14,26 @@ const IDLE_MAX_S: u32 = 24 * 60 * 60;
 const COMMITMENT_WAIT_MAX_S: u32 = 24 * 60 * 60;
 
 impl Checks<'_> {
+    pub(super) fn worklist(&mut self, worklist: &orders::worklist::Config) {
+        if worklist.answers_max == 0 {
+            self.say("worklist.answers_max", "`answers_max` must be at least 1", "leave it out for the default");
+        }
+        if worklist.character_set.is_some() && worklist.charset().is_none() {
+            let hint = "write values of (0008,0005), such as \"ISO_IR 100\" or \"ISO_IR 192\"";
+            self.say("worklist.character_set", "`character_set` is no character set of DICOM", hint);
+        }
+        for (index, room) in worklist.rooms.iter().enumerate() {
+            if room.location.is_empty() || room.ae_title.trim().is_empty() || room.ae_title.len() > 16 {
+                let message = "a room needs its `location` and an `ae_title` of at most 16 characters";
+                self.say(
+                    &format!("worklist.rooms[{index}]"),
+                    message,
+                    "orders name the location, the modality its title",
+                );
+            }
+        }
+    }
+
     pub(super) fn dicom(&mut self, config: &Config) {
         self.modalities(config);
         for (key, problem) in config.imaging.problems() {

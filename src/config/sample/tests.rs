@@ -4,7 +4,7 @@ use super::SAMPLE;
 use crate::config::{Config, Gateway, load, schema};
 use crate::rules::Rule;
 use crate::wire::line::framing::{Check, Framing, Length};
-use crate::{delivery, imaging, journal, link, mapping, orders, tls};
+use crate::{delivery, fleet, imaging, journal, link, mapping, orders, tls};
 use serde::de::{DeserializeOwned, Deserializer, Visitor};
 use serde_json::Value;
 
@@ -96,6 +96,12 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("destination.oauth.key_file", r#""/etc/afferent/oauth.key""#),
     ("destination.oauth.kid", r#""2026-01""#),
     ("destination.oauth.scope", r#""system/*.cud""#),
+    ("fleet.broker", r#""broker.example:8883""#),
+    ("fleet.tenant", r#""acme""#),
+    ("fleet.name", r#""bench-1""#),
+    ("fleet.tls.server_name", r#""broker.example""#),
+    ("fleet.tls.cert", r#""/etc/afferent/box.pem""#),
+    ("fleet.tls.key", r#""/etc/afferent/box.key""#),
     ("gateway.rules", r#""/etc/afferent/rules.toml""#),
     ("rule.name", r#""potassium, critical""#),
     ("rule.kind", r#""critical""#),
@@ -220,6 +226,9 @@ fn write_sample() -> String {
     let of_imaging = &defaults["destination"][0]["imaging"];
     page.table::<mapping::imaging::ImagingProfile>("destination.imaging", "[destination.imaging]", of_imaging);
     page.table::<delivery::config::OAuth>("destination.oauth", "#[destination.oauth]", &oauth);
+    let on_the_bus = serde_json::to_value(fleet::Config::default()).unwrap();
+    page.table::<fleet::Config>("fleet", "#[fleet]", &on_the_bus);
+    page.table::<tls::ClientTls>("fleet.tls", "#[fleet.tls]", &Value::Null);
     page.table::<Rule>("rule", "#[[rule]]", &Value::Null);
     assert_eq!(page.announced, Vec::<String>::new(), "tables that have no page.table line above");
     page.text

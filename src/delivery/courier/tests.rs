@@ -21,6 +21,10 @@ const LANES: usize = 5;
 /// More than the loop may hold in memory.
 const EACH: usize = HELD_MAX / LANES + 10;
 
+fn counters() -> Arc<DeliveryCounters> {
+    Arc::new(DeliveryCounters::new(EHR))
+}
+
 /// An EHR that is away for a while, or comes and goes.
 #[derive(Clone)]
 struct Fickle {
@@ -75,7 +79,7 @@ async fn run_until_drained(step: Duration, is_there: fn(Duration) -> bool) -> (S
         let fickle = fickle.clone();
         move || fickle.clone()
     };
-    let running = tokio::spawn(run(Arc::new(config), journal.clone(), TimeZone::UTC, stopped, connect));
+    let running = tokio::spawn(run(Arc::new(config), journal.clone(), TimeZone::UTC, stopped, counters(), connect));
     let reader = journal.reader().unwrap();
     while fickle.seen.lock().unwrap().delivered.len() < LANES * EACH {
         tokio::time::advance(step).await;
@@ -197,8 +201,9 @@ async fn a_doubted_refusal_is_tried_three_times_and_then_parked() {
     let tries = Doubtful::default();
     let (stop, stopped) = watch::channel(false);
     let doubtful = tries.clone();
-    let running =
-        tokio::spawn(run(Arc::new(config), journal.clone(), TimeZone::UTC, stopped, move || doubtful.clone()));
+    let running = tokio::spawn(run(Arc::new(config), journal.clone(), TimeZone::UTC, stopped, counters(), move || {
+        doubtful.clone()
+    }));
     let reader = journal.reader().unwrap();
     let began = std::time::Instant::now();
     while reader.account().unwrap().parked < LANES as i64 {

@@ -1,0 +1,66 @@
+//! `[fleet]`: what the settings mean, and the files they name.
+
+use super::{Checks, NAME_MAX_CHARS, is_host_and_port, name_is_usable};
+use crate::config::{Config, Fault};
+use crate::fleet::config::METRICS_S;
+use crate::tls;
+
+impl Checks<'_> {
+    pub(super) fn fleet(&mut self, config: &Config) {
+        let Some(fleet) = &config.fleet else { return };
+        let spoilt = self.scene.places.is_spoilt("fleet");
+        let hint = "write host and port, such as \"broker.example:8883\"";
+        if fleet.broker.is_empty() && !spoilt {
+            self.say("fleet", "this table does not say where the `broker` is", hint);
+        } else if !fleet.broker.is_empty() && !is_host_and_port(&fleet.broker) {
+            self.say("fleet.broker", format!("`{}` is no address to dial", fleet.broker), hint);
+        }
+        let hint = format!("use up to {NAME_MAX_CHARS} letters, digits, `-`, `_` and `.`: it stands in topics");
+        if fleet.tenant.is_empty() && !spoilt {
+            self.say("fleet", "this table has no `tenant`", "it is the fleet's owner, and stands in topics");
+        } else if !fleet.tenant.is_empty() && !name_is_usable(&fleet.tenant) {
+            self.say("fleet.tenant", "this tenant cannot stand in topics", &hint);
+        }
+        if fleet.name.as_ref().is_some_and(|name| !name_is_usable(name)) {
+            self.say("fleet.name", "this name cannot stand in topics", &hint);
+        }
+        if !METRICS_S.contains(&fleet.metrics_s) {
+            let message = format!("`metrics_s` must be from {} to {}", METRICS_S.start(), METRICS_S.end());
+            self.say("fleet.metrics_s", message, "leave it out for the default");
+        }
+        self.bus_tls(fleet);
+    }
+
+    /// The broker knows a box by its certificate, so there is no going without.
+    fn bus_tls(&mut self, fleet: &crate::fleet::Config) {
+        let tls = &fleet.tls;
+        if tls.cert.is_none() && tls.key.is_none() {
+            if !self.scene.places.is_spoilt("fleet") && !self.scene.places.is_spoilt("fleet.tls") {
+                let hint = "give `cert` and `key` in [fleet.tls]: the broker knows the box by its certificate";
+                self.say("fleet", "the box has no certificate to show the broker", hint);
+            }
+            return;
+        }
+        let before = self.faults.len();
+        self.server(Vec::new(), Some(tls), None, "fleet");
+        let Some(cert) = tls.cert.as_deref().filter(|_| self.faults.len() == before) else { return };
+        let place = self.value("fleet.tls.cert");
+        let shown = cert.display();
+        let fault = match (tls::common_name(cert), &fleet.name) {
+            (Ok(Some(found)), Some(name)) if found != *name && name_is_usable(name) => {
+                let message = format!("the certificate in {shown} is `{found}`'s, and `name` is `{name}`");
+                Fault::unusable(place, message).hint("leave `name` out, or have a certificate made for this name")
+            }
+            (Ok(Some(found)), None) if !name_is_usable(&found) => {
+                let message = format!("the certificate in {shown} is `{found}`'s, which cannot stand in topics");
+                Fault::unusable(place, message).hint("have one made whose common name is the box's name")
+            }
+            (Ok(None), _) => {
+                let message = format!("the certificate in {shown} has no common name");
+                Fault::unusable(place, message).hint("have one made whose common name is the box's name")
+            }
+            _ => return,
+        };
+        self.faults.push(fault);
+    }
+}

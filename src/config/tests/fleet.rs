@@ -1,0 +1,55 @@
+//! Wrong settings of the fleet: each is refused at its line, with what to do.
+
+use super::*;
+use crate::tls::throwaway::Authority;
+use std::path::Path;
+
+/// A site on a bus, with a certificate of this name.
+fn site(dir: &Path, common_name: &str, more: &str) -> String {
+    let authority = Authority::new().unwrap();
+    let (cert, key) = authority.client(common_name).unwrap().write(dir, "box").unwrap();
+    let ca = dir.join("ca.pem");
+    std::fs::write(&ca, authority.ca_pem()).unwrap();
+    format!(
+        "{SOUND}[fleet]\nbroker = \"broker.example:8883\"\ntenant = \"acme\"\n{more}\
+         [fleet.tls]\nca = {ca:?}\ncert = {cert:?}\nkey = {key:?}\n"
+    )
+}
+
+#[test]
+fn a_site_on_a_bus_is_who_its_certificate_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = site(dir.path(), "bench-1", "");
+    let fleet = parse("test.toml", &text).unwrap().config.fleet.unwrap();
+    let place = fleet.place().unwrap();
+    assert_eq!((place.tenant(), place.gateway(), fleet.metrics_s), ("acme", "bench-1", 60));
+    assert_eq!(fleet.host_and_port(), Some(("broker.example".to_string(), 8883)));
+    assert_eq!(faults(&site(dir.path(), "bench-1", "name = \"bench-1\"\n")), []);
+    assert!(parse("test.toml", SOUND).unwrap().config.fleet.is_none());
+}
+
+#[test]
+fn what_keeps_a_box_from_the_bus_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let sound = site(dir.path(), "bench-1", "");
+    for (old, new, expected) in [
+        ("broker = \"broker.example:8883\"\n", "", "this table does not say where the `broker` is"),
+        ("broker.example:8883", "broker.example", "`broker.example` is no address to dial"),
+        ("tenant = \"acme\"\n", "", "this table has no `tenant`"),
+        ("\"acme\"", "\"acme/labs\"", "this tenant cannot stand in topics"),
+        ("\"acme\"\n", "\"acme\"\nname = \"#\"\n", "this name cannot stand in topics"),
+        ("\"acme\"\n", "\"acme\"\nmetrics_s = 0\n", "`metrics_s` must be from 5 to 3600"),
+        ("\"acme\"\n", "\"acme\"\nname = \"bench-2\"\n", "is `bench-1`'s, and `name` is `bench-2`"),
+        ("box.pem", "absent.pem", "cannot read"),
+        ("tenant", "tennant", "unknown setting `tennant`"),
+    ] {
+        assert!(sound.contains(old));
+        let found = faults(&sound.replace(old, new));
+        assert!(matches!(found.as_slice(), [(_, told)] if told.contains(expected)), "{expected}: {found:?}");
+    }
+    let bare = format!("{SOUND}[fleet]\nbroker = \"broker.example:8883\"\ntenant = \"acme\"\n");
+    let found = faults(&bare);
+    assert!(matches!(found.as_slice(), [(_, told)] if told.contains("no certificate to show")), "{found:?}");
+    let found = faults(&site(dir.path(), "bench 1", ""));
+    assert!(matches!(found.as_slice(), [(_, told)] if told.contains("`bench 1`'s, which cannot stand")), "{found:?}");
+}

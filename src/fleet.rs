@@ -1,0 +1,406 @@
+//! The fleet: how boxes are looked after from afar, over a message broker.
+//!
+//! It must never stall or bend the data path (invariant I12), and by type it carries no patient data (I8). So it has a
+//! thread of its own, a file of its own ([`store`], never the journal's writer) and bounded channels; whatever fails
+//! here is a log line and a condition, and results go on. A gateway without `[fleet]` does nothing of it.
+//!
+//! ```text
+//! counters, queues -> snapshot -> telemetry -> session -> bus -> broker
+//! Fleet::tell -> store (fleet.db, on disk) ------^  |
+//!                                 broker -> bus ----+--> what the box is told
+//! ```
+//!
+//! Rooms: [`topic`] names what is said and told; [`telemetry`] is all that can be said; [`session`] is the machine that
+//! decides what is said when; [`bus`] is the broker, [`bus::mqtt`] over MQTT 5; [`store`] is what must not be
+//! forgotten; [`snapshot`] reads how the box is; [`config`] is `[fleet]`.
+//!
+//! **How to ...**
+//! - *tell of an event*: a variant of [`telemetry::What`] and [`Fleet::tell`], which never waits. An event that belongs
+//!   to a change of a table is put with [`store::put`] in the transaction of that change.
+//! - *say something retained*: a [`topic::Up`], a type in [`telemetry`], and [`session::Session::changed`].
+//! - *take something that comes down*: a [`topic::Down`], and an arm in `Loop::told`. It is acknowledged when that
+//!   returns, so what must not be lost is on disk by then.
+//! - *keep something*: a migration in [`store`].
+
+pub mod bus;
+pub mod config;
+pub mod session;
+pub mod snapshot;
+pub mod store;
+pub mod telemetry;
+pub mod topic;
+
+pub use config::Config;
+pub use snapshot::Sources;
+
+use bus::mqtt::{Broker, Mqtt};
+use bus::{Bus, Heard, Receipt};
+use session::{Output, Session};
+use snapshot::{Own, Snapshot, stamp};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use store::Store;
+use telemetry::{Document, Event, Id, What};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use topic::{Down, Place};
+
+/// Events that wait for the fleet's thread; more are counted as lost.
+const TOLD_ROOM: usize = 1024;
+/// The box is looked at this often.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// What keeps the fleet from starting is tried again after this.
+const START_PAUSE: Duration = Duration::from_secs(60);
+/// How long a stop waits for the fleet, which waits for the broker.
+const STOP_MAX: Duration = Duration::from_secs(5);
+/// Once everything is said the broker gets this long to take it.
+const HANG_UP_GRACE: Duration = Duration::from_secs(1);
+/// What is heard at once before rows are removed: they leave in one commit.
+const HEARD_AT_ONCE: usize = 64;
+
+/// How the fleet is, for the doctor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// The broker is there.
+    pub connected: bool,
+    /// What the box is told reaches it.
+    pub downlink: telemetry::Downlink,
+    /// What went wrong last; empty while all is well.
+    pub trouble: String,
+}
+
+/// The way to the fleet, for whoever has something to tell. Cheap to clone.
+#[derive(Clone)]
+pub struct Fleet {
+    tell: mpsc::Sender<What>,
+    lost: Arc<AtomicU64>,
+    status: watch::Receiver<Status>,
+}
+
+impl Fleet {
+    /// Something happened. It is on disk a moment later, and told to the broker until that has it. Never waits: where
+    /// the disk cannot follow, what finds no room is counted.
+    pub fn tell(&self, what: What) {
+        if self.tell.try_send(what).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How it is now.
+    pub fn status(&self) -> Status {
+        self.status.borrow().clone()
+    }
+}
+
+/// Starts the fleet's thread. It runs until `stopped` becomes true, and then says goodbye, for a few seconds at most.
+///
+/// # Panics
+/// Outside a tokio runtime.
+pub fn start(config: &Config, sources: Sources, stopped: watch::Receiver<bool>) -> (Fleet, JoinHandle<()>) {
+    let (tell, told) = mpsc::channel(TOLD_ROOM);
+    let status = Status { connected: false, downlink: telemetry::Downlink::Unproven, trouble: String::new() };
+    let (status, seen) = watch::channel(status);
+    let lost = Arc::new(AtomicU64::new(0));
+    let fleet = Fleet { tell, lost: lost.clone(), status: seen };
+    let (ended, end) = oneshot::channel::<()>();
+    let worker = Worker { config: config.clone(), told, lost, status, network: tokio::runtime::Handle::current() };
+    let mut asked_to_stop = stopped.clone();
+    let thread = std::thread::Builder::new().name("fleet".to_string()).spawn(move || {
+        worker.run(sources, stopped);
+        drop(ended);
+    });
+    if let Err(error) = &thread {
+        tracing::error!("the fleet cannot start: {error}");
+    }
+    let task = tokio::spawn(async move {
+        let _ = asked_to_stop.wait_for(|stop| *stop).await;
+        // A disk that hangs must not hang the stop: the thread goes with the process.
+        let _ = tokio::time::timeout(STOP_MAX, end).await;
+    });
+    (fleet, task)
+}
+
+/// What the thread begins with.
+struct Worker {
+    config: Config,
+    told: mpsc::Receiver<What>,
+    lost: Arc<AtomicU64>,
+    status: watch::Sender<Status>,
+    network: tokio::runtime::Handle,
+}
+
+impl Worker {
+    fn run(self, sources: Sources, stopped: watch::Receiver<bool>) {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_time().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return tracing::error!("the fleet cannot start: {error}"),
+        };
+        runtime.block_on(async {
+            let mut asked_to_stop = stopped.clone();
+            let (place, store, epoch) = loop {
+                match self.prepare(&sources) {
+                    Ok(ready) => break ready,
+                    Err(why) => {
+                        tracing::error!("the fleet does not start, and results go on: {why}");
+                        self.status.send_modify(|status| status.trouble = why);
+                    }
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(START_PAUSE) => {}
+                    _ = asked_to_stop.wait_for(|stop| *stop) => return,
+                }
+            };
+            let (host, port) = self.config.host_and_port().unwrap_or_default();
+            let client_id = place.gateway().to_string();
+            let broker = Broker { host, port, tls: self.config.tls.clone(), client_id };
+            let bus = Mqtt::new(broker, self.network.clone());
+            Loop::new(self, bus, place, store, epoch, sources).run(stopped).await;
+        });
+    }
+
+    /// Everything that can fail before the first connection.
+    fn prepare(&self, sources: &Sources) -> Result<(Place, Store, u64), String> {
+        let place = self.config.place()?;
+        let mut store = Store::open(sources.data()).map_err(|error| error.to_string())?;
+        let epoch = store.next_epoch().map_err(|error| error.to_string())?;
+        Ok((place, store, epoch))
+    }
+}
+
+/// The fleet's loop. It owns everything of the fleet and waits for nothing but its disk.
+struct Loop<B> {
+    bus: B,
+    place: Place,
+    session: Session,
+    store: Store,
+    snapshot: Snapshot,
+    epoch: u64,
+    told: mpsc::Receiver<What>,
+    /// Events that found no room on their way here.
+    lost: Arc<AtomicU64>,
+    status: watch::Sender<Status>,
+    look_at: Instant,
+    beat_at: Instant,
+    beat_every: Duration,
+    /// Rows that the broker has, and that are still there.
+    done: Vec<i64>,
+}
+
+impl<B: Bus> Loop<B> {
+    fn new(worker: Worker, bus: B, place: Place, store: Store, epoch: u64, sources: Sources) -> Loop<B> {
+        let now = now();
+        let every = Duration::from_secs(worker.config.metrics_s);
+        let birth = Document::of(&sources.birth(epoch));
+        let mut session = Session::new(place.clone(), epoch, birth, now, seed(place.gateway()));
+        let mut snapshot = Snapshot::new(sources, every);
+        for (topic, document) in snapshot.look(now) {
+            session.changed(topic, document, now);
+        }
+        let mut fleet = Loop {
+            bus,
+            place,
+            session,
+            store,
+            snapshot,
+            epoch,
+            told: worker.told,
+            lost: worker.lost,
+            status: worker.status,
+            look_at: now + LOOK_EVERY,
+            beat_at: now,
+            beat_every: every,
+            done: Vec::new(),
+        };
+        fleet.keep(What::Started { epoch });
+        fleet
+    }
+
+    async fn run(mut self, mut stopped: watch::Receiver<bool>) {
+        let mut is_stopping = false;
+        loop {
+            self.act();
+            if self.session.is_stopped() {
+                break;
+            }
+            let wake = self.session.poll_timeout().map_or(self.look_at, |at| at.min(self.look_at));
+            tokio::select! {
+                heard = self.bus.heard() => self.hear(heard).await,
+                Some(what) = self.told.recv() => self.keep(what),
+                () = tokio::time::sleep_until(wake.into()) => self.wake(),
+                _ = stopped.wait_for(|stop| *stop), if !is_stopping => {
+                    is_stopping = true;
+                    self.session.stop(now());
+                }
+            }
+        }
+        let gone = async { while !matches!(self.bus.heard().await, Heard::Lost(_)) {} };
+        let _ = tokio::time::timeout(HANG_UP_GRACE, gone).await;
+    }
+
+    /// What was heard, and what was heard with it: rows leave in one commit.
+    async fn hear(&mut self, first: Heard) {
+        self.hear_one(first);
+        for _ in 1..HEARD_AT_ONCE {
+            tokio::select! {
+                biased;
+                heard = self.bus.heard() => self.hear_one(heard),
+                () = std::future::ready(()) => return,
+            }
+        }
+    }
+
+    fn hear_one(&mut self, heard: Heard) {
+        let now = now();
+        match heard {
+            Heard::Connected { session_present, in_flight_max } => {
+                tracing::info!(session_present, "the fleet's broker is there");
+                self.status.send_modify(|status| (status.connected, status.trouble) = (true, String::new()));
+                self.session.connected(session_present, in_flight_max, now);
+                self.beat_at = now;
+                self.beat();
+            }
+            Heard::Acknowledged(id) => self.session.acknowledged(id, now),
+            Heard::Refused(id, code) => {
+                self.trouble(format!("the broker does not take what this box says (reason code 0x{code:02x})"));
+                self.session.refused(id, now);
+            }
+            Heard::Unheard => self.trouble("the broker does not let this box be told anything".to_string()),
+            Heard::Received { topic, payload, receipt } => self.session.received(&topic, payload, receipt, now),
+            Heard::Lost(why) => {
+                self.trouble(why);
+                self.status.send_modify(|status| status.connected = false);
+                self.session.lost(now);
+            }
+        }
+    }
+
+    /// Told in the log when it is news.
+    fn trouble(&self, why: String) {
+        let is_news = self.status.borrow().trouble != why;
+        if is_news && !why.is_empty() {
+            tracing::warn!("fleet: {why}");
+            self.status.send_modify(|status| status.trouble = why);
+        }
+    }
+
+    fn wake(&mut self) {
+        let now = now();
+        self.session.timeout(now);
+        if self.look_at <= now {
+            self.look_at = now + LOOK_EVERY;
+            for (topic, document) in self.snapshot.look(now) {
+                self.session.changed(topic, document, now);
+            }
+            if self.beat_at <= now {
+                self.beat();
+            }
+        }
+    }
+
+    fn beat(&mut self) {
+        let now = now();
+        self.beat_at = now + self.beat_every;
+        let own = Own {
+            epoch: self.epoch,
+            events_waiting: self.store.waiting().unwrap_or_default(),
+            events_lost: self.store.lost() + self.lost.load(Ordering::Relaxed),
+            downlink: self.session.downlink(),
+        };
+        self.session.beat(Document::of(&self.snapshot.metrics(&own)), now);
+    }
+
+    /// Does what the session wants, until it wants nothing.
+    fn act(&mut self) {
+        loop {
+            while let Some(output) = self.session.poll_output() {
+                self.perform(output);
+            }
+            self.remove_done();
+            if !self.hand_over() {
+                return;
+            }
+        }
+    }
+
+    fn perform(&mut self, output: Output) {
+        match output {
+            Output::Connect { will } => self.bus.connect(self.place.up(&topic::Up::State), will),
+            Output::Subscribe => self.bus.subscribe(self.place.down_filter()),
+            Output::Publish { id, topic, document, quality } => {
+                self.bus.publish(id, self.place.up(&topic), document, quality);
+            }
+            Output::Done(row) => self.done.push(row),
+            Output::Told(what, payload, receipt) => self.told(what, &payload, receipt),
+            Output::Acknowledge(receipt) => self.bus.acknowledge(receipt),
+            Output::Disconnect { has_said_so } => self.bus.disconnect(has_said_so),
+            Output::Downlink(now) => {
+                self.status.send_modify(|status| status.downlink = now);
+                self.keep(What::Downlink { now });
+            }
+        }
+    }
+
+    /// The box was told something. It is acknowledged once it is safe.
+    fn told(&mut self, what: Down, payload: &[u8], receipt: Receipt) {
+        match what {
+            Down::Desired | Down::Command(_) => {
+                tracing::warn!(bytes = payload.len(), "fleet: {what} is not understood by this version");
+            }
+            // The session takes it.
+            Down::Echo => {}
+        }
+        self.bus.acknowledge(receipt);
+    }
+
+    fn keep(&mut self, what: What) {
+        let event = Event { id: Id::make(), stamp: stamp(), what };
+        match self.store.put(&event) {
+            Ok(()) => {}
+            Err(error) => {
+                self.lost.fetch_add(1, Ordering::Relaxed);
+                self.trouble(error.to_string());
+            }
+        }
+    }
+
+    fn remove_done(&mut self) {
+        if self.done.is_empty() {
+            return;
+        }
+        match self.store.remove(&self.done) {
+            Ok(()) => self.done.clear(),
+            // They are told again after the next connection, under their ids.
+            Err(error) => self.trouble(error.to_string()),
+        }
+    }
+
+    /// Hands events over, as many as the session takes. True when there were any.
+    fn hand_over(&mut self) -> bool {
+        let now = now();
+        let Some((behind, limit)) = self.session.wants_events(now) else { return false };
+        let waiting = match self.store.events_after(behind, limit) {
+            Ok(waiting) => waiting,
+            Err(error) => {
+                self.trouble(error.to_string());
+                return false;
+            }
+        };
+        let any = !waiting.is_empty();
+        for event in waiting {
+            self.session.event(event.row, event.document, now);
+        }
+        any
+    }
+}
+
+/// The runtime's clock, so that tests can let time go by in a moment.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// Jitter of a box's own, the same each time: boxes that lose their broker together come back apart.
+fn seed(name: &str) -> u64 {
+    let digest = ring::digest::digest(&ring::digest::SHA256, name.as_bytes());
+    digest.as_ref().iter().take(8).fold(0, |seed, byte| seed << 8 | u64::from(*byte))
+}

@@ -1,0 +1,408 @@
+//! MQTT 5 over TLS, by the packets of rumqttc.
+//!
+//! rumqttc writes and reads the packets; its event loop is not used. That keeps what is in flight in memory and drops it
+//! when the broker has lost the session, and reconnects by itself; here each publish is acknowledged or lost by name,
+//! and [`super::super::session`] decides when to dial. It also keeps some thousand lines out of a process in which a
+//! panic would stop results.
+//!
+//! One task for each connection owns the socket and waits for nothing else: not for the disk, not for who listens. What
+//! is heard goes into a bounded channel. The broker cannot overrun it with anything that wants an acknowledgement, for
+//! it may have [`RECEIVE_MAX`] of these open; the rest is dropped when nobody listens in time.
+
+use super::{Bus, Heard, PublishId, Quality, Receipt};
+use crate::delivery::dial::{Stream, dial};
+use crate::fleet::telemetry::Document;
+use crate::tls::ClientTls;
+use bytes::{Bytes, BytesMut};
+use rumqttc::{
+    Connect, ConnectAuth, ConnectProperties, ConnectReturnCode, Disconnect, DisconnectReasonCode, Error as PacketError,
+    LastWill, LastWillProperties, Packet, PubAck, PubAckReason, Publish, PublishProperties, QoS, Subscribe,
+    SubscribeFilter, SubscribeReasonCode,
+};
+use std::collections::HashMap;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc::{self, Receiver, Sender};
+use tokio::time::{Instant, sleep_until, timeout};
+
+/// The broker keeps the session, and what it has for us, for this long: 7 days.
+const SESSION_EXPIRY_S: u32 = 7 * 24 * 3600;
+/// The broker waits this long with the will: a box that is back by then was not gone.
+const WILL_DELAY_S: u32 = 15;
+/// The broker takes us for gone after one and a half times this without a word.
+const KEEP_ALIVE_S: u16 = 30;
+/// What is published at most once is of no use after this.
+const ONCE_EXPIRY_S: u32 = 120;
+/// Largest packet in either direction, bytes.
+const PACKET_MAX: u32 = 262_144;
+/// Packets that want our acknowledgement and have none yet, at most.
+const RECEIVE_MAX: u16 = 16;
+/// TCP, TLS and the broker's answer take no longer.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// A broker that takes nothing for this long is gone.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Room for what is asked for and what is heard: more than can be open in either direction.
+const ROOM: usize = 128;
+/// Reason code of what is larger than the broker takes (MQTT 5, 2.4).
+const PACKET_TOO_LARGE: u8 = 0x95;
+/// Bytes read at once.
+const READ_BYTES: usize = 16 << 10;
+
+/// Whom to dial, and as whom.
+#[derive(Debug, Clone)]
+pub struct Broker {
+    /// Host name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// TLS with our certificate; the files are read anew for each connection.
+    pub tls: ClientTls,
+    /// Client id and user name: the common name of our certificate.
+    pub client_id: String,
+}
+
+/// See the module docs.
+pub struct Mqtt {
+    broker: Broker,
+    runtime: tokio::runtime::Handle,
+    asked: Option<Sender<Asked>>,
+    heard: Receiver<(u64, Heard)>,
+    tell: Sender<(u64, Heard)>,
+    connection: u64,
+}
+
+enum Asked {
+    Subscribe(String),
+    Publish { id: PublishId, topic: String, document: Document, quality: Quality },
+    Acknowledge(u16),
+    Disconnect { has_said_so: bool },
+}
+
+impl Mqtt {
+    /// A bus that is not connected yet. Its tasks run on `runtime`.
+    pub fn new(broker: Broker, runtime: tokio::runtime::Handle) -> Mqtt {
+        let (tell, heard) = mpsc::channel(ROOM);
+        Mqtt { broker, runtime, asked: None, heard, tell, connection: 0 }
+    }
+
+    /// A full channel means that the broker takes nothing: it will be heard that it is gone.
+    fn ask(&self, asked: Asked) {
+        if let Some(to) = &self.asked {
+            let _ = to.try_send(asked);
+        }
+    }
+}
+
+impl Bus for Mqtt {
+    fn connect(&mut self, will_topic: String, will: Document) {
+        self.connection += 1;
+        let (ask, asked) = mpsc::channel(ROOM);
+        self.asked = Some(ask);
+        let ear = Ear { connection: self.connection, tell: self.tell.clone() };
+        let connect = connect_packet(&self.broker.client_id, will_topic, &will);
+        let broker = self.broker.clone();
+        self.runtime.spawn(async move {
+            let why = match converse(&broker, connect, asked, &ear).await {
+                Ok(()) => String::new(),
+                Err(why) => why,
+            };
+            let _ = ear.tell.send((ear.connection, Heard::Lost(why))).await;
+        });
+    }
+
+    fn subscribe(&mut self, filter: String) {
+        self.ask(Asked::Subscribe(filter));
+    }
+
+    fn publish(&mut self, id: PublishId, topic: String, document: Document, quality: Quality) {
+        self.ask(Asked::Publish { id, topic, document, quality });
+    }
+
+    fn acknowledge(&mut self, receipt: Receipt) {
+        if receipt.connection == self.connection && receipt.packet != 0 {
+            self.ask(Asked::Acknowledge(receipt.packet));
+        }
+    }
+
+    fn disconnect(&mut self, has_said_so: bool) {
+        self.ask(Asked::Disconnect { has_said_so });
+    }
+
+    async fn heard(&mut self) -> Heard {
+        loop {
+            match self.heard.recv().await {
+                Some((connection, heard)) if connection == self.connection => return heard,
+                Some(_) => {}
+                // We hold a sender ourselves: this cannot come.
+                None => std::future::pending::<()>().await,
+            }
+        }
+    }
+}
+
+/// Who listens to a connection.
+struct Ear {
+    connection: u64,
+    tell: Sender<(u64, Heard)>,
+}
+
+impl Ear {
+    fn tell(&self, heard: Heard) -> Result<(), String> {
+        let told = self.tell.try_send((self.connection, heard));
+        told.map_err(|_| "the fleet is too slow for what the broker says".to_string())
+    }
+}
+
+/// One connection, from dialling to its end. An error is why it ended.
+async fn converse(broker: &Broker, connect: Packet, mut asked: Receiver<Asked>, ear: &Ear) -> Result<(), String> {
+    let mut line =
+        timeout(CONNECT_TIMEOUT, open(broker, &connect)).await.map_err(|_| "the broker does not answer")??;
+    ear.tell(Heard::Connected { session_present: line.session_present, in_flight_max: line.in_flight_max })?;
+    let mut said = Said::default();
+    loop {
+        while let Some(packet) = line.next_packet()? {
+            line.heard(packet, &mut said, ear).await?;
+        }
+        let deadline = line.deadline();
+        tokio::select! {
+            read = line.stream.read_buf(&mut line.unread) => match read {
+                Ok(0) => return Err("the broker hung up".to_string()),
+                Ok(_) => line.last_heard = Instant::now(),
+                Err(error) => return Err(format!("the connection broke: {}", error.kind())),
+            },
+            next = asked.recv() => match next {
+                Some(Asked::Disconnect { has_said_so }) => return line.hang_up(has_said_so).await,
+                Some(asked) => line.ask(asked, &mut said, ear).await?,
+                // The bus was dropped: the process ends.
+                None => return Ok(()),
+            },
+            () = sleep_until(deadline) => line.keep_alive().await?,
+        }
+        line.unread.reserve(READ_BYTES);
+    }
+}
+
+/// Dials and is let in.
+async fn open(broker: &Broker, connect: &Packet) -> Result<Line, String> {
+    let dialled = dial(&broker.host, broker.port, Some(&broker.tls)).await?;
+    let now = Instant::now();
+    let mut line = Line {
+        stream: dialled.stream,
+        unread: BytesMut::with_capacity(READ_BYTES),
+        session_present: false,
+        in_flight_max: usize::from(u16::MAX),
+        packet_max: PACKET_MAX,
+        keep_alive: Duration::from_secs(KEEP_ALIVE_S.into()),
+        last_heard: now,
+        last_said: now,
+    };
+    line.write(connect).await?;
+    loop {
+        if let Some(packet) = line.next_packet()? {
+            let Packet::ConnAck(answer) = packet else {
+                return Err("the broker does not speak MQTT 5".to_string());
+            };
+            if answer.code != ConnectReturnCode::Success {
+                return Err(format!("the broker refuses us: {:?}", answer.code));
+            }
+            line.session_present = answer.session_present;
+            if let Some(properties) = answer.properties {
+                line.in_flight_max = properties.receive_max.map_or(line.in_flight_max, usize::from);
+                line.packet_max = properties.max_packet_size.unwrap_or(PACKET_MAX).min(PACKET_MAX);
+                if let Some(seconds) = properties.server_keep_alive.filter(|seconds| *seconds > 0) {
+                    line.keep_alive = Duration::from_secs(seconds.into());
+                }
+            }
+            return Ok(line);
+        }
+        match line.stream.read_buf(&mut line.unread).await {
+            Ok(0) => return Err("the broker hangs up; does it take our certificate?".to_string()),
+            Ok(_) => {}
+            Err(error) => return Err(crate::tls::failure(&error).to_string()),
+        }
+    }
+}
+
+/// An open connection.
+struct Line {
+    stream: Box<dyn Stream>,
+    unread: BytesMut,
+    session_present: bool,
+    in_flight_max: usize,
+    packet_max: u32,
+    keep_alive: Duration,
+    last_heard: Instant,
+    last_said: Instant,
+}
+
+/// What was said and is not acknowledged.
+#[derive(Default)]
+struct Said {
+    last_packet: u16,
+    publishes: HashMap<u16, PublishId>,
+}
+
+impl Said {
+    /// A packet number that is not in use; the session keeps fewer open than there are.
+    fn next(&mut self) -> u16 {
+        loop {
+            self.last_packet = self.last_packet.checked_add(1).unwrap_or(1);
+            if !self.publishes.contains_key(&self.last_packet) {
+                return self.last_packet;
+            }
+        }
+    }
+}
+
+impl Line {
+    /// The next whole packet of what was read.
+    fn next_packet(&mut self) -> Result<Option<Packet>, String> {
+        match Packet::read(&mut self.unread, Some(PACKET_MAX)) {
+            Ok(packet) => Ok(Some(packet)),
+            Err(PacketError::InsufficientBytes(_)) => Ok(None),
+            Err(error) => Err(format!("the broker sends what is no MQTT 5: {error}")),
+        }
+    }
+
+    async fn heard(&mut self, packet: Packet, said: &mut Said, ear: &Ear) -> Result<(), String> {
+        match packet {
+            Packet::PubAck(ack) => {
+                let Some(id) = said.publishes.remove(&ack.pkid) else { return Ok(()) };
+                match ack.reason {
+                    PubAckReason::Success | PubAckReason::NoMatchingSubscribers => ear.tell(Heard::Acknowledged(id)),
+                    reason => ear.tell(Heard::Refused(id, reason as u8)),
+                }
+            }
+            Packet::Publish(publish) => {
+                let receipt = Receipt::new(ear.connection, publish.pkid);
+                let topic = String::from_utf8_lossy(&publish.topic).into_owned();
+                let heard = Heard::Received { topic, payload: publish.payload.to_vec(), receipt };
+                match publish.qos {
+                    // It was sent on the understanding that it may be lost.
+                    QoS::AtMostOnce => ear.tell(heard).or(Ok(())),
+                    QoS::AtLeastOnce => ear.tell(heard),
+                    QoS::ExactlyOnce => Err("the broker sends what nobody subscribed to".to_string()),
+                }
+            }
+            Packet::SubAck(ack) => {
+                let is_granted = |code: &SubscribeReasonCode| matches!(code, SubscribeReasonCode::Success(_));
+                if ack.return_codes.iter().all(is_granted) { Ok(()) } else { ear.tell(Heard::Unheard) }
+            }
+            Packet::PingResp => Ok(()),
+            Packet::Disconnect(disconnect) => Err(format!("the broker ends it: {:?}", disconnect.reason_code)),
+            _ => Err("the broker sends what a client does not take".to_string()),
+        }
+    }
+
+    async fn ask(&mut self, asked: Asked, said: &mut Said, ear: &Ear) -> Result<(), String> {
+        match asked {
+            Asked::Subscribe(path) => {
+                let filter = SubscribeFilter { path, qos: QoS::AtLeastOnce, ..SubscribeFilter::default() };
+                let subscribe = Subscribe { pkid: said.next(), filters: vec![filter], properties: None };
+                self.write(&Packet::Subscribe(subscribe)).await
+            }
+            Asked::Publish { id, topic, document, quality } => {
+                let is_once = quality == Quality::AtMostOnce;
+                let pkid = if is_once { 0 } else { said.next() };
+                let publish = Publish {
+                    dup: false,
+                    qos: if is_once { QoS::AtMostOnce } else { QoS::AtLeastOnce },
+                    retain: quality == Quality::Retained,
+                    topic: Bytes::from(topic),
+                    pkid,
+                    payload: Bytes::copy_from_slice(document.bytes()),
+                    properties: Some(PublishProperties {
+                        message_expiry_interval: is_once.then_some(ONCE_EXPIRY_S),
+                        content_type: Some("application/json".to_string()),
+                        ..PublishProperties::default()
+                    }),
+                };
+                let packet = Packet::Publish(publish);
+                if packet.size() > self.packet_max as usize {
+                    // Sent nevertheless it would end the connection, and the next.
+                    return if is_once { Ok(()) } else { ear.tell(Heard::Refused(id, PACKET_TOO_LARGE)) };
+                }
+                if !is_once {
+                    said.publishes.insert(pkid, id);
+                }
+                self.write(&packet).await
+            }
+            Asked::Acknowledge(pkid) => {
+                let ack = PubAck { pkid, reason: PubAckReason::Success, properties: None };
+                self.write(&Packet::PubAck(ack)).await
+            }
+            Asked::Disconnect { has_said_so } => self.hang_up(has_said_so).await,
+        }
+    }
+
+    async fn hang_up(&mut self, has_said_so: bool) -> Result<(), String> {
+        let reason_code = match has_said_so {
+            true => DisconnectReasonCode::NormalDisconnection,
+            false => DisconnectReasonCode::DisconnectWithWillMessage,
+        };
+        self.write(&Packet::Disconnect(Disconnect { reason_code, properties: None })).await?;
+        let _ = timeout(WRITE_TIMEOUT, self.stream.shutdown()).await;
+        Ok(())
+    }
+
+    /// When something has to be said, or the broker is taken for gone.
+    fn deadline(&self) -> Instant {
+        let ping = self.last_said.min(self.last_heard) + self.keep_alive * 2 / 3;
+        // A ping that was said just now is given time to be answered.
+        ping.max(self.last_said + self.keep_alive / 3).min(self.last_heard + self.keep_alive * 3 / 2)
+    }
+
+    async fn keep_alive(&mut self) -> Result<(), String> {
+        if self.last_heard.elapsed() >= self.keep_alive * 3 / 2 {
+            return Err("the broker does not answer any more".to_string());
+        }
+        self.write(&Packet::PingReq).await
+    }
+
+    async fn write(&mut self, packet: &Packet) -> Result<(), String> {
+        let mut bytes = BytesMut::new();
+        packet
+            .write(&mut bytes, Some(self.packet_max))
+            .map_err(|error| format!("cannot be said in MQTT 5: {error}"))?;
+        let write = async {
+            self.stream.write_all(&bytes).await?;
+            self.stream.flush().await
+        };
+        let written = timeout(WRITE_TIMEOUT, write).await.map_err(|_| "the broker takes nothing".to_string())?;
+        self.last_said = Instant::now();
+        written.map_err(|error| format!("the connection broke: {}", error.kind()))
+    }
+}
+
+fn connect_packet(client_id: &str, will_topic: String, will: &Document) -> Packet {
+    let connect = Connect {
+        keep_alive: KEEP_ALIVE_S,
+        client_id: client_id.to_string(),
+        clean_start: false,
+        properties: Some(ConnectProperties {
+            session_expiry_interval: Some(SESSION_EXPIRY_S),
+            receive_maximum: Some(RECEIVE_MAX),
+            max_packet_size: Some(PACKET_MAX),
+            ..ConnectProperties::new()
+        }),
+    };
+    let will = LastWill {
+        topic: Bytes::from(will_topic),
+        message: Bytes::copy_from_slice(will.bytes()),
+        qos: QoS::AtLeastOnce,
+        retain: true,
+        properties: Some(LastWillProperties {
+            delay_interval: Some(WILL_DELAY_S),
+            payload_format_indicator: None,
+            message_expiry_interval: None,
+            content_type: Some("application/json".to_string()),
+            response_topic: None,
+            correlation_data: None,
+            user_properties: Vec::new(),
+        }),
+    };
+    Packet::Connect(connect, Some(will), ConnectAuth::Username { username: client_id.to_string() })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,65 @@
+//! `[fleet]`: the broker, and who the box is there.
+
+use super::topic::Place;
+use crate::tls::{self, ClientTls};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::ops::RangeInclusive;
+
+/// Seconds between two messages with counters: no flood, and no day without a word.
+pub const METRICS_S: RangeInclusive<u64> = 5..=3600;
+const METRICS_DEFAULT_S: u64 = 60;
+
+/// The message broker over which a fleet of boxes is looked after. It carries counts, ages and names of this file, never
+/// results or anything of a patient, and nothing waits for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// MQTT 5 broker, host and port; TLS always.
+    pub broker: String,
+    /// Whose fleet it is: the first part of every topic, and what the broker's rules go by.
+    pub tenant: String,
+    /// Name of the box on the bus; left out, the common name of its certificate. Where both are given they are the same.
+    pub name: Option<String>,
+    /// Seconds between two messages with counters. Links and destinations are told of as often, and when they change.
+    pub metrics_s: u64,
+    /// The box's certificate, by which the broker knows it, and who may have signed the broker's.
+    pub tls: ClientTls,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            broker: String::new(),
+            tenant: String::new(),
+            name: None,
+            metrics_s: METRICS_DEFAULT_S,
+            tls: ClientTls::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Host and port of the broker.
+    pub fn host_and_port(&self) -> Option<(String, u16)> {
+        let (host, port) = self.broker.rsplit_once(':')?;
+        Some((host.trim_matches(['[', ']']).to_string(), port.parse().ok()?))
+    }
+
+    /// Where the box stands on the bus. The certificate is read when there is no `name`.
+    ///
+    /// # Errors
+    /// In words, what is missing.
+    pub fn place(&self) -> Result<Place, String> {
+        let name = match (&self.name, &self.tls.cert) {
+            (Some(name), _) => name.clone(),
+            (None, Some(cert)) => {
+                let found = tls::common_name(cert).map_err(|error| error.to_string())?;
+                found.ok_or_else(|| format!("the certificate in {} has no common name", cert.display()))?
+            }
+            (None, None) => return Err("[fleet.tls] names no certificate".to_string()),
+        };
+        let place = Place::new(&self.tenant, &name);
+        place.ok_or_else(|| format!("`{}` and `{name}` cannot stand in topics", self.tenant))
+    }
+}

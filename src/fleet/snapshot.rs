@@ -1,0 +1,250 @@
+//! How the box is, read from what it counts anyway: links' and destinations' counters, the journal's queues and
+//! condition. Nothing that is asked here can hold up a result, and no table is read through.
+
+use super::telemetry::{
+    At, Birth, Clock, DestinationFacts, DestinationReport, Digest, Document, Downlink, Hardware, LinkFacts, LinkReport,
+    Metrics, Name, SerialPort, Stamp, Word, word_of,
+};
+use super::topic::Up;
+use crate::clock;
+use crate::config::Config;
+use crate::delivery::DeliveryCounters;
+use crate::journal::{self, Journal, SharedReader};
+use crate::link::LinkCounters;
+use crate::link::serial::ports;
+use jiff::Timestamp;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Messages of a queue that are counted; more are told as this many.
+const QUEUE_COUNTED_MAX: i64 = 100_000;
+/// The journal is asked for queues this often.
+const QUEUES_EVERY: Duration = Duration::from_secs(10);
+/// No clock that was ever set shows an earlier moment, Unix seconds: 2026-01-01.
+const CLOCK_FLOOR_S: i64 = 1_767_225_600;
+
+/// Where the box's state is read.
+pub struct Sources {
+    data: PathBuf,
+    journal: Journal,
+    links: Vec<(Name, Arc<LinkCounters>)>,
+    destinations: Vec<(Name, Arc<DeliveryCounters>)>,
+    config: Digest,
+    started: (Instant, Stamp),
+}
+
+impl Sources {
+    /// Those of a gateway that runs with `config`.
+    pub fn new(
+        config: &Config,
+        journal: &Journal,
+        links: &[Arc<LinkCounters>],
+        destinations: &[Arc<DeliveryCounters>],
+    ) -> Sources {
+        Sources {
+            data: config.gateway.data.clone(),
+            journal: journal.clone(),
+            links: links.iter().map(|link| (Name::of_link(link), link.clone())).collect(),
+            destinations: destinations.iter().map(|to| (Name::of_destination(to), to.clone())).collect(),
+            config: Digest::of(&serde_json::to_vec(config).unwrap_or_default()),
+            started: (Instant::now(), stamp()),
+        }
+    }
+
+    /// The data directory.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// What the box is.
+    pub fn birth(&self, epoch: u64) -> Birth {
+        Birth {
+            started: self.started.1,
+            epoch,
+            boot_id: Hardware::boot_id(),
+            version: Word::new(env!("CARGO_PKG_VERSION")),
+            arch: Word::new(std::env::consts::ARCH),
+            hardware: Hardware::model(),
+            config: self.config,
+            ports: SerialPort::all(&ports::list(Path::new("/"))),
+            links: self.links.iter().map(|(name, _)| name.clone()).collect(),
+            destinations: self.destinations.iter().map(|(name, _)| name.clone()).collect(),
+        }
+    }
+}
+
+/// This moment by the box's clock.
+pub fn stamp() -> Stamp {
+    let now = Timestamp::now();
+    let clock = match () {
+        () if clock::is_synchronised() => Clock::Trusted,
+        () if now.as_second() >= CLOCK_FLOOR_S => Clock::Floor,
+        () => Clock::Unset,
+    };
+    Stamp { at: At::new(now), clock }
+}
+
+/// What was told last, so that what is the same is not told again too soon.
+pub struct Snapshot {
+    sources: Sources,
+    reader: SharedReader,
+    every: Duration,
+    links: Told<LinkFacts>,
+    destinations: Told<DestinationFacts>,
+    queues: HashMap<Name, Queue>,
+    queues_at: Option<Instant>,
+}
+
+/// By name, what was told and when.
+type Told<F> = HashMap<Name, (Instant, F)>;
+
+#[derive(Clone, Copy, Default)]
+struct Queue {
+    queued: u64,
+    parked: u64,
+    oldest_s: Option<u64>,
+}
+
+/// The box's own part of [`Metrics`].
+pub struct Own {
+    /// As [`Birth::epoch`].
+    pub epoch: u64,
+    /// As [`Metrics::events_waiting`].
+    pub events_waiting: u64,
+    /// As [`Metrics::events_lost`].
+    pub events_lost: u64,
+    /// As [`Metrics::downlink`].
+    pub downlink: Downlink,
+}
+
+impl Snapshot {
+    /// Nothing was told yet. What does not change is told again after `every`.
+    pub fn new(sources: Sources, every: Duration) -> Snapshot {
+        Snapshot {
+            reader: SharedReader::new(&sources.journal),
+            sources,
+            every,
+            links: HashMap::new(),
+            destinations: HashMap::new(),
+            queues: HashMap::new(),
+            queues_at: None,
+        }
+    }
+
+    /// Where this is read.
+    pub fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
+    /// What changed, or was not told for a while.
+    pub fn look(&mut self, now: Instant) -> Vec<(Up, Document)> {
+        if self.queues_at.is_none_or(|at| now.saturating_duration_since(at) >= QUEUES_EVERY) {
+            self.queues_at = Some(now);
+            self.read_queues();
+        }
+        let (stamp, every) = (stamp(), self.every);
+        let mut said = Vec::new();
+        for (name, counters) in &self.sources.links {
+            let facts = link_facts(counters);
+            if is_news(&mut self.links, name, &facts, now, every) {
+                let report = LinkReport { stamp, link: name.clone(), facts };
+                said.push((Up::Link(name.as_str().to_string()), Document::of(&report)));
+            }
+        }
+        for (name, counters) in &self.sources.destinations {
+            let queue = self.queues.get(name).copied().unwrap_or_default();
+            let facts = destination_facts(counters, queue);
+            if is_news(&mut self.destinations, name, &facts, now, every) {
+                let (destination, oldest_s) = (name.clone(), queue.oldest_s);
+                let report = DestinationReport { stamp, destination, oldest_s, facts };
+                said.push((Up::Destination(name.as_str().to_string()), Document::of(&report)));
+            }
+        }
+        said
+    }
+
+    /// The counters of the whole box.
+    pub fn metrics(&self, own: &Own) -> Metrics {
+        let links: Vec<_> = self.sources.links.iter().map(|(_, link)| link.counts()).collect();
+        let delivered = self.sources.destinations.iter().map(|(_, to)| to.health().delivered);
+        Metrics {
+            stamp: stamp(),
+            epoch: own.epoch,
+            uptime_s: self.sources.started.0.elapsed().as_secs(),
+            journal: word_of(self.sources.journal.condition()),
+            disk_free_bytes: journal::free_bytes(&self.sources.data),
+            memory_kb: memory_kb(),
+            links_up: links.iter().filter(|link| link.up).count() as u64,
+            messages: links.iter().map(|link| link.messages).sum(),
+            delivered: delivered.sum(),
+            queued: self.queues.values().map(|queue| queue.queued).sum(),
+            events_waiting: own.events_waiting,
+            events_lost: own.events_lost,
+            downlink: own.downlink,
+        }
+    }
+
+    /// What cannot be read stays as it was: the journal's own condition tells of it.
+    fn read_queues(&mut self) {
+        let now_ms = Timestamp::now().as_millisecond();
+        for (name, _) in &self.sources.destinations {
+            let read = self.reader.read(|reader| reader.destination_queue(name.as_str(), QUEUE_COUNTED_MAX, now_ms));
+            if let Ok(stats) = read {
+                let queue = Queue {
+                    queued: stats.queued.unsigned_abs(),
+                    parked: stats.parked.unsigned_abs(),
+                    oldest_s: stats.oldest_ms.map(|ms| ms.unsigned_abs() / 1000),
+                };
+                self.queues.insert(name.clone(), queue);
+            }
+        }
+    }
+}
+
+/// True when this was not told, or not for a while; then it counts as told.
+fn is_news<F: PartialEq + Clone>(told: &mut Told<F>, name: &Name, facts: &F, now: Instant, every: Duration) -> bool {
+    let is_old = |(at, before): &(Instant, F)| before == facts && now.saturating_duration_since(*at) < every;
+    if told.get(name).is_some_and(is_old) {
+        return false;
+    }
+    told.insert(name.clone(), (now, facts.clone()));
+    true
+}
+
+fn link_facts(counters: &LinkCounters) -> LinkFacts {
+    let counts = counters.counts();
+    LinkFacts {
+        up: counts.up,
+        open: counts.open_connections,
+        connections: counts.connections,
+        parts: counts.parts,
+        messages: counts.messages,
+        naks: counts.refused,
+        last_heard: counts.heard_ms.map(At::of_ms),
+        reasons: counts.reasons.into_iter().map(|(reason, count)| (Word::new(reason), count)).collect(),
+    }
+}
+
+fn destination_facts(counters: &DeliveryCounters, queue: Queue) -> DestinationFacts {
+    let health = counters.health();
+    DestinationFacts {
+        up: health.up,
+        queued: queue.queued,
+        parked: queue.parked,
+        delivered: health.delivered,
+        refused: health.refused,
+        failed: health.failed,
+        last_answer: health.answered_ms.map(At::of_ms),
+        lab_to_chart_p50_ms: health.latency_p50_ms,
+        lab_to_chart_p99_ms: health.latency_p99_ms,
+    }
+}
+
+/// Memory this process holds, kilobytes; 0 where the kernel does not say.
+fn memory_kb() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+}

@@ -1,0 +1,116 @@
+//! mosquitto with the configuration and the rules that are shipped; only ports and paths are filled in.
+
+use crate::ports::free_port;
+use afferent::tls::ClientTls;
+use afferent::tls::throwaway::Authority;
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Nothing here takes longer, however busy the machine is.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+const CONFIGURATION: &str = include_str!("../../src/desk/mosquitto.conf");
+const RULES: &str = include_str!("../../src/desk/acl");
+
+pub struct Broker {
+    pub port: u16,
+    dir: tempfile::TempDir,
+    authority: Authority,
+    program: PathBuf,
+    running: Option<Child>,
+}
+
+impl Broker {
+    /// `None`, with a word, on a machine without mosquitto.
+    pub fn start() -> Option<Broker> {
+        let places = ["/usr/sbin/mosquitto", "/usr/bin/mosquitto", "/usr/local/sbin/mosquitto"];
+        let Some(program) = places.iter().map(PathBuf::from).find(|path| path.exists()) else {
+            println!("left out: the fleet on a broker (no mosquitto here)");
+            return None;
+        };
+        let dir = tempfile::Builder::new().prefix("afferent-fleet-").tempdir().unwrap();
+        // mosquitto started by root becomes another user.
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let authority = Authority::new().unwrap();
+        let port = free_port();
+        let mut broker = Broker { port, dir, authority, program, running: None };
+        broker.authority.server(&["localhost", "127.0.0.1"]).unwrap().write(broker.path(), "broker").unwrap();
+        std::fs::write(broker.path().join("ca.pem"), broker.authority.ca_pem()).unwrap();
+        std::fs::write(broker.path().join("acl"), RULES).unwrap();
+        std::fs::create_dir(broker.path().join("db")).unwrap();
+        let here = broker.path().to_str().unwrap();
+        let mut text = CONFIGURATION
+            .replace("listener 8883", &format!("listener {port} 127.0.0.1"))
+            .replace("/etc/mosquitto/fleet", here)
+            .replace("/var/lib/mosquitto", &format!("{here}/db"));
+        if is_root() {
+            text.push_str("user root\n");
+        }
+        std::fs::write(broker.path().join("mosquitto.conf"), text).unwrap();
+        broker.restart();
+        Some(broker)
+    }
+
+    /// A certificate for this common name, as settings of a client.
+    pub fn client(&self, name: &str) -> ClientTls {
+        let (cert, key) = self.authority.client(name).unwrap().write(self.path(), name).unwrap();
+        ClientTls { ca: Some(self.path().join("ca.pem")), server_name: None, cert: Some(cert), key: Some(key) }
+    }
+
+    /// Starts it, again after it ended.
+    pub fn restart(&mut self) {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path().join("log")).unwrap();
+        let child = Command::new(&self.program)
+            .arg("-c")
+            .arg(self.path().join("mosquitto.conf"))
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.running = Some(child);
+        until("the broker listens", || TcpStream::connect(("127.0.0.1", self.port)).is_ok());
+    }
+
+    /// Kills it without warning.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.running.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Kills it, and what it had written down is gone.
+    pub fn kill_and_forget(&mut self) {
+        self.kill();
+        std::fs::remove_dir_all(self.path().join("db")).unwrap();
+        std::fs::create_dir(self.path().join("db")).unwrap();
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn is_root() -> bool {
+    // SAFETY: the call reads a number and nothing else.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// Waits for something that takes as long as the machine is busy.
+#[track_caller]
+pub fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !done() {
+        assert!(began.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

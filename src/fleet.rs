@@ -35,13 +35,14 @@ pub use snapshot::Sources;
 
 use bus::mqtt::{Broker, Mqtt};
 use bus::{Bus, Heard, Receipt};
+use serde::{Deserialize, Serialize};
 use session::{Output, Session};
 use snapshot::{Own, Snapshot, stamp};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use store::Store;
-use telemetry::{Document, Event, Id, What};
+use store::{Store, StoreError};
+use telemetry::{Document, Downlink, Event, Id, What};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use topic::{Down, Place};
@@ -60,12 +61,14 @@ const HANG_UP_GRACE: Duration = Duration::from_secs(1);
 const HEARD_AT_ONCE: usize = 64;
 
 /// How the fleet is, for the doctor.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// The broker is there.
     pub connected: bool,
-    /// What the box is told reaches it.
-    pub downlink: telemetry::Downlink,
+    /// What the box is told reaches it: an echo was answered.
+    pub downlink_proven: bool,
+    /// Events that wait to be told.
+    pub events_waiting: u64,
     /// What went wrong last; empty while all is well.
     pub trouble: String,
 }
@@ -99,8 +102,7 @@ impl Fleet {
 /// Outside a tokio runtime.
 pub fn start(config: &Config, sources: Sources, stopped: watch::Receiver<bool>) -> (Fleet, JoinHandle<()>) {
     let (tell, told) = mpsc::channel(TOLD_ROOM);
-    let status = Status { connected: false, downlink: telemetry::Downlink::Unproven, trouble: String::new() };
-    let (status, seen) = watch::channel(status);
+    let (status, seen) = watch::channel(Status::default());
     let lost = Arc::new(AtomicU64::new(0));
     let fleet = Fleet { tell, lost: lost.clone(), status: seen };
     let (ended, end) = oneshot::channel::<()>();
@@ -212,7 +214,7 @@ impl<B: Bus> Loop<B> {
             beat_every: every,
             done: Vec::new(),
         };
-        fleet.keep(What::Started { epoch });
+        fleet.keep(vec![What::Started { epoch }]);
         fleet
     }
 
@@ -226,7 +228,7 @@ impl<B: Bus> Loop<B> {
             let wake = self.session.poll_timeout().map_or(self.look_at, |at| at.min(self.look_at));
             tokio::select! {
                 heard = self.bus.heard() => self.hear(heard).await,
-                Some(what) = self.told.recv() => self.keep(what),
+                Some(what) = self.told.recv() => self.keep_all(what),
                 () = tokio::time::sleep_until(wake.into()) => self.wake(),
                 _ = stopped.wait_for(|stop| *stop), if !is_stopping => {
                     is_stopping = true;
@@ -301,9 +303,11 @@ impl<B: Bus> Loop<B> {
     fn beat(&mut self) {
         let now = now();
         self.beat_at = now + self.beat_every;
+        let waiting = self.store.waiting().unwrap_or_default();
+        self.status.send_modify(|status| status.events_waiting = waiting);
         let own = Own {
             epoch: self.epoch,
-            events_waiting: self.store.waiting().unwrap_or_default(),
+            events_waiting: waiting,
             events_lost: self.store.lost() + self.lost.load(Ordering::Relaxed),
             downlink: self.session.downlink(),
         };
@@ -335,8 +339,8 @@ impl<B: Bus> Loop<B> {
             Output::Acknowledge(receipt) => self.bus.acknowledge(receipt),
             Output::Disconnect { has_said_so } => self.bus.disconnect(has_said_so),
             Output::Downlink(now) => {
-                self.status.send_modify(|status| status.downlink = now);
-                self.keep(What::Downlink { now });
+                self.status.send_modify(|status| status.downlink_proven = now == Downlink::Proven);
+                self.keep(vec![What::Downlink { now }]);
             }
         }
     }
@@ -353,15 +357,27 @@ impl<B: Bus> Loop<B> {
         self.bus.acknowledge(receipt);
     }
 
-    fn keep(&mut self, what: What) {
-        let event = Event { id: Id::make(), stamp: stamp(), what };
-        match self.store.put(&event) {
-            Ok(()) => {}
-            Err(error) => {
-                self.lost.fetch_add(1, Ordering::Relaxed);
-                self.trouble(error.to_string());
-            }
+    /// What was told, and what was told with it: they share a commit, for the journal has the same disk.
+    fn keep_all(&mut self, first: What) {
+        let mut all = vec![first];
+        while all.len() < TOLD_ROOM
+            && let Ok(next) = self.told.try_recv()
+        {
+            all.push(next);
         }
+        self.keep(all);
+    }
+
+    fn keep(&mut self, all: Vec<What>) {
+        let stamp = stamp();
+        let events: Vec<Event> = all.into_iter().map(|what| Event { id: Id::make(), stamp, what }).collect();
+        let (lost, why) = match self.store.put_all(&events) {
+            Ok(0) => return,
+            Ok(lost) => (lost, StoreError::Full),
+            Err(error) => (events.len(), error),
+        };
+        self.lost.fetch_add(lost as u64, Ordering::Relaxed);
+        self.trouble(why.to_string());
     }
 
     fn remove_done(&mut self) {

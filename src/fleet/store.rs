@@ -115,10 +115,19 @@ impl Store {
     /// # Errors
     /// [`StoreError::Full`] for what is no telemetry; telemetry that finds no room is counted in a gap.
     pub fn put(&mut self, event: &Event) -> Result<(), StoreError> {
+        match self.put_all(std::slice::from_ref(event))? {
+            0 => Ok(()),
+            _ => Err(StoreError::Full),
+        }
+    }
+
+    /// Keeps events, all in one commit. Says how many of them that must not be lost found no room.
+    pub fn put_all(&mut self, events: &[Event]) -> Result<usize, StoreError> {
         let events_max = self.events_max;
-        let put = self.change(|tx| put(tx, event, events_max))?;
-        self.lost += put.lost;
-        if put.is_in { Ok(()) } else { Err(StoreError::Full) }
+        let done =
+            self.change(|tx| events.iter().map(|event| put(tx, event, events_max)).collect::<Result<Vec<_>, _>>())?;
+        self.lost += done.iter().map(|put| put.lost).sum::<u64>();
+        Ok(done.iter().filter(|put| !put.is_in).count())
     }
 
     /// The oldest events behind this row, in order.

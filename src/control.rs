@@ -3,6 +3,7 @@
 //! A Unix socket in the data directory, readable by its owner only, takes one JSON request a line and answers one
 //! JSON response a line. It exists because only the gateway's writer thread may change the journal (invariant I3).
 
+use crate::fleet::{Fleet, Status};
 use crate::journal::{Condition, Journal, Operated, OperatorAction};
 use crate::link::taps::{Passed, Taps, What};
 use crate::link::{LinkCounters, LinkHealth, stopped};
@@ -37,6 +38,8 @@ pub enum Request {
     Health,
     /// How the journal is.
     Condition,
+    /// How the fleet is.
+    Fleet,
     /// Change something in the journal.
     Operate(OperatorAction),
     /// Show what passes on a link, or on all of them, until the asker hangs up.
@@ -56,6 +59,8 @@ pub enum Response {
     Health(serde_json::Value),
     /// How the journal is.
     Condition(Condition),
+    /// How the fleet is; none where the box is on its own.
+    Fleet(Option<Status>),
     /// What the journal did.
     Operated(Operated),
     /// What passed on a link.
@@ -130,6 +135,7 @@ pub async fn serve(
     data: PathBuf,
     journal: Journal,
     links: Vec<Arc<LinkCounters>>,
+    fleet: Option<Fleet>,
     mut shutdown: watch::Receiver<bool>,
 ) {
     let path = data.join(SOCKET);
@@ -149,7 +155,7 @@ pub async fn serve(
         tokio::select! {
             () = stopped(&mut shutdown) => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => drop(tokio::spawn(converse(stream, journal.clone(), links.clone()))),
+                Ok((stream, _)) => drop(tokio::spawn(converse(stream, journal.clone(), links.clone(), fleet.clone()))),
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             },
         }
@@ -157,7 +163,7 @@ pub async fn serve(
     let _ = std::fs::remove_file(&path);
 }
 
-async fn converse(stream: UnixStream, journal: Journal, links: Arc<[Arc<LinkCounters>]>) {
+async fn converse(stream: UnixStream, journal: Journal, links: Arc<[Arc<LinkCounters>]>, fleet: Option<Fleet>) {
     let (read, mut write) = stream.into_split();
     let mut lines = tokio::io::BufReader::new(read.take(REQUEST_MAX)).lines();
     while let Ok(Some(line)) = lines.next_line().await {
@@ -177,6 +183,7 @@ async fn converse(stream: UnixStream, journal: Journal, links: Arc<[Arc<LinkCoun
                 }
                 Response::Refused(no_tap(link.as_deref(), chosen.is_empty(), &links))
             }
+            Ok(Request::Fleet) => Response::Fleet(fleet.as_ref().map(Fleet::status)),
             Ok(request) => answer(request, &journal, &links).await,
             Err(_) => Response::Refused("the request is not understood".to_string()),
         };
@@ -229,8 +236,8 @@ async fn answer(request: Request, journal: &Journal, links: &[Arc<LinkCounters>]
             Response::Health(serde_json::to_value(health).unwrap_or_default())
         }
         Request::Condition => Response::Condition(journal.condition()),
-        // Answered where it was read, since it has many answers.
-        Request::Tap { .. } => Response::Refused("the request is not understood".to_string()),
+        // Answered where they were read.
+        Request::Tap { .. } | Request::Fleet => Response::Refused("the request is not understood".to_string()),
         Request::Operate(action) => {
             let journal = journal.clone();
             match tokio::task::spawn_blocking(move || journal.operate(action)).await {

@@ -182,6 +182,7 @@ impl Gateway {
             config.gateway.data.clone(),
             journal.clone(),
             links.clone(),
+            fleet.clone(),
             rest_stopped,
         )));
         let journal = journal.clone();

@@ -25,7 +25,7 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Tell what is wrong between the instruments and the EHR, and what to do next.
 ///
-/// One sentence for each layer: disk, clock, gateway; for each link its line, acknowledgements, records, its
+/// One sentence for each layer: disk, clock, gateway, fleet; for each link its line, acknowledgements, records, its
 /// instruments' clocks and mapping; for
 /// each destination its queue, whether it can be reached (it is dialled, with TLS, and nothing is sent) and what it
 /// refused. Works beside a running gateway and without one. No patient data is shown.
@@ -58,6 +58,10 @@ impl Doctor {
             Ok(Response::Condition(condition)) => Some(condition),
             _ => None,
         };
+        let fleet = match control::request(data, &Request::Fleet) {
+            Ok(Response::Fleet(fleet)) => fleet,
+            _ => None,
+        };
         let reader = match Reader::open(data, &config.journal) {
             Ok(reader) => Some(reader),
             // Before the first start there is none.
@@ -88,6 +92,7 @@ impl Doctor {
             ports: ports::list(Path::new("/")),
             held,
             instruments: register::read(data),
+            fleet,
             parked,
             folders: config
                 .links

@@ -4,6 +4,7 @@
 use super::clock::{judge, span};
 use crate::clinical::Doubt;
 use crate::delivery;
+use crate::fleet::Status;
 use crate::interpreter::register::Instruments;
 use crate::journal::{Condition, ParkedRow, Stats};
 use crate::link::directory::{Look, Then};
@@ -50,6 +51,8 @@ pub struct Facts<'a> {
     pub instruments: Instruments,
     /// Parked messages, some of them.
     pub parked: Vec<ParkedRow>,
+    /// What the fleet says of itself: none when the box is on its own or does not run.
+    pub fleet: Option<Status>,
     /// How the folders are that links take files from, by link.
     pub folders: BTreeMap<String, Look>,
 }
@@ -83,7 +86,7 @@ pub enum State {
 /// One sentence about one layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// The layer: `disk`, `clock`, `gateway`, `folder`, `line`, `port`, `link-ack`, `records`, `mapping`, `orders`,
+    /// The layer: `disk`, `clock`, `gateway`, `fleet`, `folder`, `line`, `port`, `link-ack`, `records`, `mapping`, `orders`,
     /// `queue`, `ehr`, `ehr-ack`.
     pub layer: &'static str,
     /// Which link or destination; empty for the box itself.
@@ -99,6 +102,7 @@ pub struct Finding {
 /// What the facts mean, from the instrument to the EHR.
 pub fn diagnose(facts: &Facts<'_>) -> Vec<Finding> {
     let mut found = vec![disk(facts), clock(facts), gateway(facts)];
+    found.extend(facts.fleet.as_ref().map(fleet));
     for (config, health) in &facts.links {
         if let Some(look) = facts.folders.get(&config.name) {
             found.push(folder(config, look));
@@ -200,6 +204,35 @@ fn clock(facts: &Facts<'_>) -> Finding {
             State::Look,
             "not kept right by a time server: an instrument's right clock may look wrong",
             "name the hospital's time server, for example in /etc/systemd/timesyncd.conf",
+        ),
+    }
+}
+
+/// Results go on whatever is wrong here, so nothing of it is worse than worth a look.
+fn fleet(status: &Status) -> Finding {
+    let waiting = match status.events_waiting {
+        0 => String::new(),
+        waiting => format!("; {waiting} events wait for it"),
+    };
+    match (status.connected, status.trouble.is_empty(), status.downlink_proven) {
+        (true, true, true) => finding("fleet", "", State::Good, "the broker is there, and the desk is heard", ""),
+        (true, true, false) => finding(
+            "fleet",
+            "",
+            State::Look,
+            "the broker is there; no desk has answered an echo",
+            "is a desk running? if one is, the broker's rules (acl_file) may keep this box from hearing it",
+        ),
+        (connected, ..) => finding(
+            "fleet",
+            "",
+            State::Look,
+            match (connected, status.trouble.is_empty()) {
+                (true, _) => format!("the broker is there, but: {}{waiting}", status.trouble),
+                (false, true) => format!("the broker was not reached yet{waiting}"),
+                (false, false) => format!("the broker is away: {}{waiting}", status.trouble),
+            },
+            "results go on; look at the broker and its log, and at [fleet]: afferent check",
         ),
     }
 }

@@ -7,7 +7,7 @@ use afferent::config::{self, Config};
 use afferent::fleet::Fleet;
 use afferent::gateway::Gateway;
 use afferent::sim::ehr::{Ehr, EhrOptions};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub const TENANT: &str = "acme";
 pub const DESK: &str = "desk-acme";
@@ -21,7 +21,7 @@ pub struct Rig {
     pub hl7: u16,
     config: Config,
     gateway: Option<Gateway>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Rig {
@@ -42,8 +42,9 @@ impl Rig {
             data = dir.path().join("data"),
             ehr = ehr.mllp().unwrap(),
         );
+        std::fs::write(dir.path().join("gateway.toml"), &text).unwrap();
         let config = config::parse("gateway.toml", &text).unwrap_or_else(|faults| panic!("{faults}")).config;
-        let mut rig = Rig { line, ehr, astm, hl7, config, gateway: None, _dir: dir };
+        let mut rig = Rig { line, ehr, astm, hl7, config, gateway: None, dir };
         rig.restart().await;
         rig
     }
@@ -60,6 +61,11 @@ impl Rig {
 
     pub fn fleet(&self) -> &Fleet {
         self.gateway.as_ref().and_then(Gateway::fleet).unwrap()
+    }
+
+    /// The file with its settings.
+    pub fn config(&self) -> PathBuf {
+        self.dir.path().join("gateway.toml")
     }
 
     pub fn data(&self) -> &Path {

@@ -38,6 +38,16 @@ async fn a_box_is_born_says_how_it_is_and_says_goodbye() {
     assert_eq!((&link["link"], &link["up"], &link["messages"]), (&json!("chemistry"), &json!(true), &json!(0)));
     until("its start is an event", || witness.heard("up/event").iter().any(|e| e.json()["event"] == "started"));
 
+    // The doctor on the box says the same.
+    let doctor = std::process::Command::new(env!("CARGO_BIN_EXE_afferent"))
+        .args(["doctor", "--json", "--config"])
+        .arg(rig.config())
+        .output()
+        .unwrap();
+    let told: Value = serde_json::from_slice(&doctor.stdout).unwrap();
+    let fleet = told["findings"].as_array().unwrap().iter().find(|finding| finding["layer"] == "fleet").unwrap();
+    assert_eq!(fleet["state"], "good", "{told}");
+
     // Whoever comes later is told by the broker.
     let late = Witness::start(&broker, DESK, ALL_UP).unwrap();
     until("what is retained is told", || late.messages().iter().filter(|m| m.retain).count() >= 5);

@@ -35,6 +35,7 @@ fn facts<'a>(links: Vec<(&'a link::Config, Option<LinkHealth>)>) -> Facts<'a> {
         held: BTreeMap::new(),
         parked: Vec::new(),
         instruments: Instruments::new(),
+        fleet: None,
         folders: BTreeMap::new(),
     }
 }
@@ -74,6 +75,24 @@ fn each_instruments_clock_is_judged_and_a_wrong_zone_is_called_one() {
         assert!(found.says.starts_with("abl: ") && found.says.contains(says), "{found:?}");
         assert!(found.next.contains(next), "{found:?}");
     }
+}
+
+#[test]
+fn the_fleet_is_worth_a_look_and_keeps_no_result() {
+    let good = Status { connected: true, downlink_proven: true, ..Status::default() };
+    let away = Status { events_waiting: 7, trouble: "the broker does not answer".to_string(), ..Status::default() };
+    for (status, state, says) in [
+        (good.clone(), State::Good, "desk is heard"),
+        (Status { downlink_proven: false, ..good.clone() }, State::Look, "no desk has answered"),
+        (Status { trouble: "it refuses".to_string(), ..good }, State::Look, "is there, but: it refuses"),
+        (away, State::Look, "away: the broker does not answer; 7 events wait"),
+        (Status::default(), State::Look, "not reached yet"),
+    ] {
+        let found = found(&Facts { fleet: Some(status), ..facts(Vec::new()) }, "fleet");
+        assert!(found.state == state && found.says.contains(says), "{found:?}");
+        assert_eq!(found.next.is_empty(), state == State::Good);
+    }
+    assert!(diagnose(&facts(Vec::new())).iter().all(|f| f.layer != "fleet"), "a box on its own is not told of it");
 }
 
 #[test]

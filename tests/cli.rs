@@ -395,11 +395,15 @@ fn every_command_of_the_readme_runs() {
     let port = site::free_port();
     let authority = afferent::tls::throwaway::Authority::new().unwrap();
     std::fs::write(dir.path().join("ca.pem"), authority.ca_pem()).unwrap();
+    std::fs::copy(dir.path().join("ca.pem"), dir.path().join("fleet-ca.pem")).unwrap();
+    authority.client("bench-1").unwrap().write(dir.path(), "box").unwrap();
     let configurations = code_blocks(&readme, "toml");
-    assert_eq!(configurations.len(), 1, "the README shows one configuration");
-    // What this machine lacks is replaced: the authority's file, the port that may be taken, the data directory.
-    let own = configurations[0]
-        .replace("/etc/afferent/hospital-ca.pem", &dir.path().join("ca.pem").display().to_string())
+    assert_eq!(configurations.len(), 2, "the README shows a configuration, and what makes it one of a fleet");
+    // What this machine lacks is replaced: files of certificates, the port that may be taken, the data directory.
+    let own = configurations
+        .concat()
+        .replace("hospital-ca.pem", "ca.pem")
+        .replace("/etc/afferent", &dir.path().display().to_string())
         .replace("0.0.0.0:4001", &format!("127.0.0.1:{port}"));
     let data = dir.path().join("data");
     let text = format!("[gateway]\ndata = \"{}\"\n{own}", data.display());

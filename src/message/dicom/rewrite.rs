@@ -15,6 +15,8 @@
 //! | under a profile: Burned In Annotation (0028,0301) is YES | the pixels show the patient |
 //! | under a profile: it is not NO, and the object is an ultrasound, secondary capture or visible light image, was converted from film, paper or video (0008,0064), or is a saved screen (0008,0008) | such pixels often show the patient |
 //! | under a profile: it is not NO, and the class is a maker's own | nobody knows what such pixels show |
+//! | under a profile: an attribute stands in it twice; among the rules: one to be replaced does, with two values | the other may be the one that counts, such as a Burned In Annotation |
+//! | under a profile: the group of the pixel data (7FE0) holds what is no pixels | pixels are passed on as they are |
 //! | under a profile: an overlay lies in bits of the pixels that the image leaves free (PS3.5 8.1.2, retired) | it may name the patient, and pixels are passed on as they are |
 //! | under a profile: an encapsulated document | it may name the patient anywhere |
 //! | under a profile: no SOP Class UID (0008,0016), or another than it is sent under | nobody can say what it is |
@@ -55,6 +57,8 @@ const _: () = assert!(3 * size_of::<Element>() + 3 * size_of::<(Tag, Range<usize
 const OVERLAYS: RangeInclusive<u16> = 0x6000..=0x60ff;
 /// The group of pixel data in all its forms.
 const PIXEL_GROUP: u16 = 0x7fe0;
+/// What the Standard has in it: its length, where frames lie, pixels as integers and as floats (PS3.6).
+const PIXELS: [u16; 7] = [0x0000, 0x0001, 0x0002, 0x0003, 0x0008, 0x0009, 0x0010];
 const ITEM: Tag = Tag(0xfffe, 0xe000);
 const ITEM_END: Tag = Tag(0xfffe, 0xe00d);
 const SEQUENCE_END: Tag = Tag(0xfffe, 0xe0dd);
@@ -165,6 +169,12 @@ pub enum NotRewritable {
     /// What is drawn over the image lies in the pixels.
     #[error("an overlay (60xx) lies in the pixel data, between the bits of the image, and no profile takes it out")]
     OverlayInPixels,
+    /// It says of something twice what it is, and one of the two may name the patient or decide what may leave.
+    #[error("an attribute stands in it twice, so it cannot be said which of the two counts")]
+    Twice,
+    /// What would go as pixels is none.
+    #[error("among its pixel data (7FE0) stands an attribute that is no pixels, and which may name the patient")]
+    AmongPixels,
     /// A document that may name the patient anywhere.
     #[error("an encapsulated document may name the patient anywhere in it, and is not opened")]
     Document,
@@ -193,6 +203,8 @@ impl NotRewritable {
             NotRewritable::BurnedIn => "rewrite-burned-in",
             NotRewritable::PerhapsBurnedIn => "rewrite-perhaps-burned-in",
             NotRewritable::OverlayInPixels => "rewrite-overlay-in-pixels",
+            NotRewritable::Twice => "rewrite-twice",
+            NotRewritable::AmongPixels => "rewrite-among-pixels",
             NotRewritable::Document => "rewrite-document",
             NotRewritable::Class => "rewrite-class",
             NotRewritable::Representation => "rewrite-representation",
@@ -260,8 +272,8 @@ pub fn rewrite(
         return Err(NotRewritable::Deflated);
     }
     let resume_at = walked.ended_at as u64;
-    let pixels_end_at = match walked.end {
-        End::Whole => resume_at,
+    let (pixels_end_at, is_pixels_alone) = match walked.end {
+        End::Whole => (resume_at, true),
         End::PixelData => pixels_end(&mut original, walked.layout, resume_at).map_err(unreadable)?,
         End::Cut | End::Depth | End::Disorder => return Err(NotRewritable::Unreadable),
         End::Limit => return Err(NotRewritable::TooLong),
@@ -275,6 +287,12 @@ pub fn rewrite(
         return Err(NotRewritable::Unreadable);
     }
     let (head, end_at) = if changes.deidentify.is_some() {
+        if walked.is_doubled {
+            return Err(NotRewritable::Twice);
+        }
+        if !is_pixels_alone {
+            return Err(NotRewritable::AmongPixels);
+        }
         look_at_pixels(&set, sop_class_uid, walked.end == End::PixelData)?;
         treat(&mut set, &Pseudonyms::new(secret), "");
         set.put_text(tags::PATIENT_IDENTITY_REMOVED, VR::CS, "YES");
@@ -284,7 +302,6 @@ pub fn rewrite(
         (set.write(walked.layout), pixels_end_at)
     } else {
         let end_at = original.seek(SeekFrom::End(0)).map_err(unreadable)?;
-        let changed = coerce(&mut set, &changes.coerce)?;
         let mut came = Vec::new();
         original.seek(SeekFrom::Start(begins_at)).map_err(unreadable)?;
         original.by_ref().take(resume_at - begins_at).read_to_end(&mut came).map_err(unreadable)?;
@@ -292,9 +309,14 @@ pub fn rewrite(
         if came.len() as u64 != resume_at - begins_at {
             return Err(NotRewritable::Unreadable);
         }
-        let elements_at =
-            walked.elements_at.iter().map(|(tag, at)| (*tag, at.start - walked.begins_at..at.end - walked.begins_at));
-        (spliced(&came, elements_at, &set, changed, walked.layout), end_at)
+        let elements_at: Vec<(Tag, Range<usize>)> = (walked.elements_at.iter())
+            .map(|(tag, at)| (*tag, at.start - walked.begins_at..at.end - walked.begins_at))
+            .collect();
+        if is_ambiguous(&came, &elements_at, &changes.coerce) {
+            return Err(NotRewritable::Twice);
+        }
+        let changed = coerce(&mut set, &changes.coerce)?;
+        (spliced(&came, elements_at.into_iter(), &set, changed, walked.layout), end_at)
     };
     Ok(Rewritten { head, resume_at, end_at, sop_instance_uid: set.uid(tags::SOP_INSTANCE_UID) })
 }
@@ -332,6 +354,17 @@ fn spliced(
     out.extend_from_slice(came.get(copied..).unwrap_or_default());
     changed.into_iter().for_each(|tag| put(&mut out, tag));
     out
+}
+
+/// True when a rule asks for the value of an attribute that has two, or writes text where two character sets are declared.
+fn is_ambiguous(came: &[u8], elements_at: &[(Tag, Range<usize>)], rules: &[Rule]) -> bool {
+    let has_two = |wanted: Tag| {
+        let mut all = elements_at.iter().filter(|(tag, _)| *tag == wanted).map(|(_, at)| came.get(at.clone()));
+        let first = all.next();
+        all.any(|other| Some(other) != first)
+    };
+    let is_asked_for = |rule: &Rule| rule.replace.is_some() && tag(&rule.tag).is_some_and(has_two);
+    rules.iter().any(is_asked_for) || has_two(tags::SPECIFIC_CHARACTER_SET) && rules.iter().any(|rule| !rule.remove)
 }
 
 /// False when something was passed over, which would be missing from what is written.
@@ -390,11 +423,15 @@ fn has_overlay_in_pixels(set: &DataSet) -> bool {
     })
 }
 
-/// The byte behind the group of the pixel data that begins at `at`. Only heads of elements and fragments are read.
-fn pixels_end(original: &mut (impl Read + Seek), layout: Layout, mut at: u64) -> io::Result<u64> {
+/// The byte behind the group of the pixel data that begins at `at`, and whether nothing but pixels is in it, each once.
+/// Only heads of elements and fragments are read.
+fn pixels_end(original: &mut (impl Read + Seek), layout: Layout, mut at: u64) -> io::Result<(u64, bool)> {
     let end = original.seek(SeekFrom::End(0))?;
-    let mut looked_at = 0;
-    while let Some(ElementHead { tag: Tag(PIXEL_GROUP, _), bytes, length, .. }) = element_at(original, layout, at)? {
+    let (mut looked_at, mut least, mut is_pixels_alone) = (0, 0, true);
+    while let Some(ElementHead { tag: Tag(PIXEL_GROUP, number), bytes, length, .. }) = element_at(original, layout, at)?
+    {
+        is_pixels_alone &= number >= least && PIXELS.contains(&number);
+        least = number.saturating_add(1);
         at += bytes;
         if length != UNDEFINED {
             at += u64::from(length);
@@ -415,7 +452,7 @@ fn pixels_end(original: &mut (impl Read + Seek), layout: Layout, mut at: u64) ->
             }
         }
     }
-    if at <= end { Ok(at) } else { Err(cut()) }
+    if at <= end { Ok((at, is_pixels_alone)) } else { Err(cut()) }
 }
 
 /// False when among the elements behind the pixel data, which begin at `at`, is one that does not belong there. Only heads

@@ -77,6 +77,8 @@ pub struct Walked {
     pub ended_at: usize,
     /// Why it ended.
     pub end: End,
+    /// Some element stands twice, and only the first was kept.
+    pub is_doubled: bool,
     /// What is odd; the record is the tag as a number.
     pub oddities: Vec<Oddity>,
 }
@@ -138,6 +140,7 @@ pub fn walk_up_to(
         begins_at,
         ended_at: walker.at,
         end,
+        is_doubled: walker.is_doubled,
         oddities: walker.oddities,
     }
 }
@@ -179,6 +182,7 @@ struct Walker<R> {
     disorder: usize,
     end: Option<End>,
     elements_at: Vec<(Tag, Range<usize>)>,
+    is_doubled: bool,
     oddities: Vec<Oddity>,
 }
 
@@ -197,6 +201,7 @@ impl<R: Read> Walker<R> {
             disorder: 0,
             end: None,
             elements_at: Vec::new(),
+            is_doubled: false,
             oddities: Vec::new(),
         }
     }
@@ -400,7 +405,10 @@ impl<R: Read> Walker<R> {
         }
         match is_in_order {
             true => set.elements.push(element),
-            false if set.get(tag).is_some() => self.note(tag, "an element stands twice"),
+            false if set.get(tag).is_some() => {
+                self.is_doubled = true;
+                self.note(tag, "an element stands twice");
+            }
             false => {
                 self.note(tag, "elements are not in order");
                 set.elements.push(element);

@@ -533,6 +533,72 @@ fn what_stands_behind_the_pixel_data_leaves_only_where_the_patient_may() {
 }
 
 #[test]
+fn what_stands_twice_is_not_taken_for_the_first_of_them() {
+    let explicit = "1.2.840.10008.1.2.1";
+    let basic = Changes { deidentify: Some(Profile::Basic), coerce: Vec::new() };
+    let head = |more: &[Vec<u8>]| {
+        let head =
+            [element(tags::SOP_CLASS_UID, VR::UI, CT.as_bytes()), element(tags::SOP_INSTANCE_UID, VR::UI, b"1.2.3")];
+        [head.concat(), more.concat(), element(Tag(0x7fe0, 0x0010), VR::OW, &[7; 10])].concat()
+    };
+    let treat = |bytes: &[u8], changes: &Changes| rewrite(Cursor::new(bytes), CT, explicit, changes, b"");
+    let burned = |said: &[u8]| element(tags::BURNED_IN_ANNOTATION, VR::CS, said);
+    assert!(treat(&head(&[burned(b"NO")]), &basic).is_ok());
+    assert_eq!(treat(&head(&[burned(b"NO"), burned(b"YES ")]), &basic), Err(NotRewritable::Twice));
+    let name = element(tags::PATIENT_NAME, VR::PN, b"A^B ");
+    let item = [&[0xfe, 0xff, 0, 0xe0][..], &(2 * name.len() as u32).to_le_bytes(), &name, &name].concat();
+    let nested = head(&[element(tags::REFERENCED_IMAGE_SEQUENCE, VR::SQ, &item)]);
+    assert_eq!(treat(&nested, &basic), Err(NotRewritable::Twice));
+    // A rule does to both what it does to one, unless only one has what it asks for.
+    let (id, other) = (element(tags::PATIENT_ID, VR::LO, b"P-1 "), element(tags::PATIENT_ID, VR::LO, b"P-2 "));
+    let rule = |rule: Rule| Changes { deidentify: None, coerce: vec![Rule { tag: "0010,0020".into(), ..rule }] };
+    let replace = rule(Rule { replace: Some("P-1".into()), with: Some("P-3".into()), ..Rule::default() });
+    let remove = rule(Rule { remove: true, ..Rule::default() });
+    let set = rule(Rule { set: Some("P-3".into()), ..Rule::default() });
+    for two in [[id.clone(), other.clone()], [other, id]] {
+        assert_eq!(treat(&head(&two), &replace), Err(NotRewritable::Twice));
+        for changes in [&remove, &set] {
+            let out = out(&treat(&head(&two), changes).unwrap(), &head(&two));
+            assert!(!holds(&out, "P-1") && !holds(&out, "P-2"));
+        }
+    }
+    let charset = |said: &[u8]| element(tags::SPECIFIC_CHARACTER_SET, VR::CS, said);
+    let two = head(&[charset(b"ISO_IR 100"), charset(b"ISO_IR 192")]);
+    assert_eq!(treat(&two, &set), Err(NotRewritable::Twice), "nobody knows in which it is to be written");
+    assert!(treat(&two, &remove).is_ok());
+}
+
+#[test]
+fn only_pixels_go_as_pixels_under_a_profile() {
+    let explicit = "1.2.840.10008.1.2.1";
+    let basic = Changes { deidentify: Some(Profile::Basic), coerce: Vec::new() };
+    let remove = Rule { tag: "0010,0020".into(), remove: true, ..Rule::default() };
+    let coerce = Changes { deidentify: None, coerce: vec![remove] };
+    let head = [element(tags::SOP_CLASS_UID, VR::UI, CT.as_bytes()), element(tags::SOP_INSTANCE_UID, VR::UI, b"1.2.3")];
+    let pixels = element(Tag(0x7fe0, 0x0010), VR::OW, &[7; 10]);
+    let offsets = element(Tag(0x7fe0, 0x0001), VR::OV, &[0; 8]);
+    let said = |number: u16| element(Tag(0x7fe0, number), VR::LO, b"Patient^Name");
+    let cases = [
+        (vec![pixels.clone()], true),
+        (vec![element(Tag(0x7fe0, 0), VR::UL, &[22, 0, 0, 0]), offsets, pixels.clone()], true),
+        (vec![said(0x0005), pixels.clone()], false),
+        (vec![pixels.clone(), said(0x0011)], false),
+        (vec![pixels.clone(), pixels.clone()], false),
+        (vec![said(0x1001)], false),
+    ];
+    for (case, (group, is_sent)) in cases.iter().enumerate() {
+        let bytes = [head.concat(), group.concat()].concat();
+        let treated = rewrite(Cursor::new(&bytes), CT, explicit, &basic, b"");
+        match is_sent {
+            true => assert!(out(&treated.unwrap(), &bytes).ends_with(&group.concat()), "{case}"),
+            false => assert_eq!(treated, Err(NotRewritable::AmongPixels), "{case}"),
+        }
+        let coerced = rewrite(Cursor::new(&bytes), CT, explicit, &coerce, b"").unwrap();
+        assert!(out(&coerced, &bytes) == bytes, "{case}: what has nothing to be changed goes as it is");
+    }
+}
+
+#[test]
 fn a_makers_own_class_stays_what_it_is_and_its_objects_get_new_names() {
     let mut set = DataSet::default();
     let class = "1.2.840.113619.4.27";

@@ -121,7 +121,7 @@ pub use error::{JournalError, OpenError};
 pub use history::{Locked, Past};
 use instances::Persisted;
 pub use instances::{Instance, KeptInstance, NewInstance};
-pub use operate::{Operated, OperatorAction};
+pub use operate::{ITEMS_MAX, Operated, OperatorAction};
 pub use orders::{
     LinkMark, LinkState, LinkTask, ORDERS_FOUND_MAX, OrderChange, OrderOutcome, StoredOrder, StoredOrders,
 };
@@ -133,7 +133,7 @@ pub use shared::SharedReader;
 pub use signals::{Condition, OrderChanges};
 pub use space::free_bytes;
 pub use spool::{IMAGE_LOST, Spool, SpoolFile, Spooled, refusal};
-pub use standing::{Archives, InstanceStanding};
+pub use standing::{Archives, InstanceStanding, OnlyHere};
 pub use studies::{
     ChartedBy, Grown, ListedStudy, Placement, SeriesInstance, StoredSeries, StoredStudy, StudyFiling, Told,
 };

@@ -61,7 +61,7 @@ enum Verb {
     Show(look::Show),
     /// List imaging studies, or show one with its series and instances and where each went.
     Studies(studies::Studies),
-    /// List held results and parked messages.
+    /// List held results and parked messages, or images that are safe here alone.
     Hold(look::Hold),
     /// Send held results on.
     Release(change::Release),
@@ -69,7 +69,7 @@ enum Verb {
     Requeue(change::Requeue),
     /// Interpret entries again, with the drivers and rules of now.
     Replay(change::Replay),
-    /// Give held results or parked messages up, with a reason.
+    /// Give held results, parked messages or images that are safe here alone up, with a reason.
     Discard(change::Discard),
     /// Write an entry's raw bytes or image, a report, or all reports as JSON lines.
     Export(copy::Export),

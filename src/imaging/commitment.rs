@@ -7,9 +7,9 @@
 //! ```
 //!
 //! Modalities delete what they are told is committed, so before each report, a repeated one too, every byte is checked of
-//! what is to be safe here, and it is kept for good unless an archive takes it. What it takes to be safe is the site's to
-//! say ([`Safe`]): where archives are to have it, they answer for its bytes. Instances that have not come yet are waited
-//! for, for some sending side by side ask before the last one is in.
+//! what is to be safe here, and it is kept for good unless an archive takes it or a person lets it go. What it takes to be
+//! safe is the site's to say ([`Safe`]): where archives are to have it, they answer for its bytes. Instances that have not
+//! come yet are waited for, for some sending side by side ask before the last one is in.
 
 #[cfg(test)]
 mod tests;

@@ -55,6 +55,8 @@ pub struct Instance {
     pub conflict: bool,
     /// Keyed hash of the bytes: equal for equal ones.
     pub digest: [u8; 32],
+    /// Why it need not be kept here though its modality was told that it is safe, as a person said.
+    pub let_go: Option<String>,
 }
 
 impl std::fmt::Debug for Instance {
@@ -261,9 +263,9 @@ fn on_record(desk: &Desk<'_>, identity: i64, digest: &[u8; 32], new: &NewInstanc
     })
 }
 
-/// Columns of an [`Instance`] in order, before the sealed one.
+/// Columns of an [`Instance`] in order.
 const COLUMNS: &str = "i.entry, i.spool, i.header, e.bytes, i.sop_class, i.transfer_syntax, i.calling, i.called,
-  e.conflict, e.digest, i.sealed";
+  e.conflict, e.digest, i.sealed, i.let_go";
 
 impl Reader {
     /// The instance an entry is; `None` when it is anything else.
@@ -324,6 +326,7 @@ impl Reader {
             called_ae_title: row.get(7)?,
             conflict: row.get(8)?,
             digest: row.get(9)?,
+            let_go: row.get(11)?,
         };
         Ok((entry, instance))
     }

@@ -5,11 +5,11 @@ use super::desk::Desk;
 use super::error::JournalError;
 use super::filing::{self, DISCARDED, HELD, RELEASED};
 use super::types::{EntryId, HoldId, OutboxId, WorkOrderId};
-use super::{orders, outbox};
+use super::{orders, outbox, standing};
 use serde::{Deserialize, Serialize};
 
 /// Most items of one action.
-const ITEMS_MAX: usize = 10_000;
+pub const ITEMS_MAX: usize = 10_000;
 /// Longest note kept, in characters.
 const NOTE_CHARS: usize = 200;
 
@@ -40,6 +40,9 @@ pub enum OperatorAction {
         holds: Vec<HoldId>,
         /// Parked messages.
         outbox: Vec<OutboxId>,
+        /// Images that are safe here alone, as their modality was told: they need not be kept for it any more.
+        #[serde(default)]
+        images: Vec<EntryId>,
         /// Why, for the record.
         reason: String,
     },
@@ -109,8 +112,8 @@ pub(super) fn operate(desk: &mut Desk<'_>, action: &OperatorAction) -> Result<Op
             }
             desk.memory.wake_interpreter();
         }
-        OperatorAction::Discard { holds, outbox, reason } => {
-            bounded(holds.len() + outbox.len())?;
+        OperatorAction::Discard { holds, outbox, images, reason } => {
+            bounded(holds.len() + outbox.len() + images.len())?;
             for hold in holds {
                 let closed = filing::close_holds(desk, &[*hold], DISCARDED, &short(reason))?;
                 operated.note(hold.0, found(closed, "held result"))?;
@@ -118,6 +121,10 @@ pub(super) fn operate(desk: &mut Desk<'_>, action: &OperatorAction) -> Result<Op
             for id in outbox {
                 let outcome = outbox::discard(desk, *id, &short(reason));
                 operated.note(id.0, outcome)?;
+            }
+            for image in images {
+                let outcome = standing::let_go(desk, *image, &short(reason));
+                operated.note(image.0, outcome)?;
             }
         }
         OperatorAction::CancelOrders { orders } => {

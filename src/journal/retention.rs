@@ -2,7 +2,7 @@
 //!
 //! An image that no destination takes is as old as any other before it goes, however short space is: nobody else may have
 //! it, and a route that was forgotten can still be added. Until then a person is told (`imaging`). One of which its
-//! modality was told that it is safe (storage commitment) stays until an archive took it.
+//! modality was told that it is safe (storage commitment) stays until an archive took it, or a person says that it may go.
 //!
 //! Works in small slices between other commands, so that an acknowledgement never waits for it. Freed pages are
 //! overwritten (`secure_delete`) and reused; the file itself does not shrink.
@@ -69,7 +69,7 @@ impl Sweep {
                 images,
                 "space is short, and these images stay: their modality was told that they are safe, and no archive has \
                  taken them yet; where none is to, name a [[destination]] that keeps images, then have them filed again with \
-                 `afferent journal replay`"
+                 `afferent journal replay`; what is kept elsewhere, give up with `afferent journal discard --image`"
             );
         }
         let rotate = self.rotation_due(desk)?;

@@ -23,7 +23,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
 const STATEMENTS: usize = 64;
 
 /// The schema changes in order; the first makes the schema number 1.
-const MIGRATIONS: [&str; 16] = [
+const MIGRATIONS: [&str; 17] = [
     CUSTODY,
     FILING,
     LATENCY,
@@ -40,6 +40,7 @@ const MIGRATIONS: [&str; 16] = [
     ORIGINAL,
     ASKERS,
     CHARTED,
+    LET_GO,
 ];
 
 /// 1: keys, entries and their parts.
@@ -325,6 +326,11 @@ CREATE TABLE charted(                -- what a destination has of a line of docu
   id INTEGER PRIMARY KEY REFERENCES outbox(id),
   sealed BLOB NOT NULL
 );
+";
+
+/// 17: images that are not owed to their modality any more.
+const LET_GO: &str = "
+ALTER TABLE instance ADD COLUMN let_go TEXT;  -- why a person said that this box need not keep it, though it was promised
 ";
 
 /// Opens the one write connection and asserts every setting that durability rests on (invariant I3).

@@ -4,7 +4,8 @@ use super::desk::Desk;
 use super::entrusted;
 use super::error::JournalError;
 use super::reader::Reader;
-use super::types::{EntryId, Latest};
+use super::types::{EntryId, Latest, StudyId};
+use serde::Serialize;
 
 /// True of an entry `e` that is an instance which its modality was told is safe, and which nobody took who was an archive
 /// then: this box alone has it, maybe.
@@ -32,12 +33,43 @@ pub(super) fn name_archives(desk: &Desk<'_>, destinations: &[(String, bool)]) ->
 
 /// Their modality is about to be told that these instances are safe. False when one of them is gone.
 pub(super) fn promise(desk: &Desk<'_>, instances: &[EntryId]) -> Result<bool, JournalError> {
-    let mut statement = desk.conn.prepare_cached("UPDATE instance SET promised = 1 WHERE entry = ?1")?;
+    let sql = "UPDATE instance SET promised = 1, let_go = NULL WHERE entry = ?1";
+    let mut statement = desk.conn.prepare_cached(sql)?;
     let mut all = true;
     for instance in instances {
         all &= statement.execute([instance])? > 0;
     }
     Ok(all)
+}
+
+/// A person says that an image is kept elsewhere, or that nobody needs it: it goes as others do, though its modality was told
+/// that it is safe. Told so again, it is kept again.
+pub(super) fn let_go(desk: &Desk<'_>, instance: EntryId, reason: &str) -> Result<(), JournalError> {
+    let sql = format!(
+        "UPDATE instance SET promised = 0, let_go = ?2
+         WHERE entry = ?1 AND EXISTS (SELECT 1 FROM entry e WHERE e.id = ?1 AND {IS_ONLY_HERE})"
+    );
+    if desk.conn.prepare_cached(&sql)?.execute((instance, reason))? == 0 {
+        return Err(JournalError::NotFound("image that is safe here alone"));
+    }
+    tracing::info!(
+        entry = instance.0,
+        "an image that its modality was told is safe need not be kept here, as a person says"
+    );
+    Ok(())
+}
+
+/// An image that is safe here alone, as far as is known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OnlyHere {
+    /// Its entry.
+    pub entry: EntryId,
+    /// The study it belongs to; none when it says of none.
+    pub study: Option<StudyId>,
+    /// The link it came in on.
+    pub link: String,
+    /// When it came, Unix milliseconds.
+    pub received_ms: i64,
 }
 
 /// How an instance stands.
@@ -142,6 +174,21 @@ impl Reader {
         )?;
         let is_taken = statement.query_row((latest.report, entrusted::COMMITTED), |r| r.get(0))?;
         Ok(is_taken || self.is_whole(latest.entry, &|| true)?)
+    }
+
+    /// Images of which their modality was told that they are safe and that no archive took, oldest first: of one study, or
+    /// of all.
+    pub fn only_here(&self, study: Option<StudyId>, limit: usize) -> Result<Vec<OnlyHere>, JournalError> {
+        let sql = format!(
+            "SELECT e.id, s.study, e.link, e.received_ms FROM instance p JOIN entry e ON e.id = p.entry
+             LEFT JOIN series s ON s.id = p.series
+             WHERE p.promised = 1 AND (?1 IS NULL OR s.study = ?1) AND {IS_ONLY_HERE} ORDER BY e.id LIMIT ?2"
+        );
+        let mut statement = self.conn.prepare_cached(&sql)?;
+        let rows = statement.query_map((study, limit as i64), |r| {
+            Ok(OnlyHere { entry: r.get(0)?, study: r.get(1)?, link: r.get(2)?, received_ms: r.get(3)? })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
     }
 
     fn count_archives(&self, entry: EntryId, archives: &[String], stands: &mut Archives) -> Result<(), JournalError> {

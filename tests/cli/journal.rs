@@ -249,7 +249,13 @@ fn what_cannot_be_done_is_told_and_stops_nothing_else() {
         let told = site.journal(&["--json", "discard", "--hold", "999", "--reason", "none"]);
         let json: Value = serde_json::from_slice(&told.stdout).unwrap();
         assert_eq!((told.status.code(), &json["done"], &json["skipped"][0][0]), (Some(1), &0.into(), &999.into()));
-        for incomplete in [&["release"][..], &["requeue"], &["replay"], &["discard"], &["discard", "--hold", "1"]] {
+        let told = site.journal(&["discard", "--image", "999", "--reason", "none"]);
+        assert_eq!((told.status.code(), out(&told).as_str()), (Some(1), "0 discarded\n"));
+        assert_eq!(err(&told), "999: there is no such image that is safe here alone\n");
+        let image = ["discard", "--image", "1"];
+        for incomplete in
+            [&["release"][..], &["requeue"], &["replay"], &["discard"], &["discard", "--hold", "1"], &image]
+        {
             assert_eq!(site.journal(incomplete).status.code(), Some(2), "{incomplete:?}");
         }
     };

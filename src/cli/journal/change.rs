@@ -2,7 +2,7 @@
 
 use super::Place;
 use crate::control::{self, ControlError, Request, Response};
-use crate::journal::{EntryId, HoldId, Journal, OpenError, Operated, OperatorAction, OutboxId};
+use crate::journal::{EntryId, HoldId, ITEMS_MAX, Journal, OpenError, Operated, OperatorAction, OutboxId, StudyId};
 use std::process::ExitCode;
 
 /// Send held results on.
@@ -39,18 +39,30 @@ pub(super) struct Replay {
     entries: Vec<i64>,
 }
 
-/// Give held results or parked messages up, with a reason.
+/// Give held results, parked messages or images that are safe here alone up, with a reason.
 ///
-/// They stay in the journal until retention and count as refused.
+/// Results and messages stay in the journal until retention and count as refused. An image of which its modality was told
+/// that it is safe, and that no archive took, is kept however old it is: given up, it goes like any other that was kept
+/// long enough.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  afferent journal discard --hold 17 --reason 'control run without its mark'")]
+#[command(after_help = "\
+Examples:
+  afferent journal discard --hold 17 --reason 'control run without its mark'
+  afferent journal discard --image 4711 --reason 'copied to the archive by hand'
+  afferent journal discard --study 12 --reason 'copied to the archive by hand'")]
 pub(super) struct Discard {
     /// Number of a held result
-    #[arg(long = "hold", value_name = "HOLD", required_unless_present = "messages")]
+    #[arg(long = "hold", value_name = "HOLD", required_unless_present_any = ["messages", "images", "study"])]
     holds: Vec<i64>,
     /// Number of a parked message
     #[arg(long = "parked", value_name = "MESSAGE")]
     messages: Vec<i64>,
+    /// Number of the entry of an image that is safe here alone, from `afferent journal hold --images`
+    #[arg(long = "image", value_name = "ENTRY")]
+    images: Vec<i64>,
+    /// Number of a study: all its images that are safe here alone
+    #[arg(long, value_name = "STUDY")]
+    study: Option<i64>,
     /// Why, for the record; no patient data
     #[arg(long)]
     reason: String,
@@ -81,7 +93,13 @@ impl Discard {
     pub(super) fn execute(self, place: &Place) -> anyhow::Result<ExitCode> {
         let holds = self.holds.into_iter().map(HoldId).collect();
         let outbox = self.messages.into_iter().map(OutboxId).collect();
-        carry_out(place, OperatorAction::Discard { holds, outbox, reason: self.reason }, "discarded")
+        let mut images: Vec<EntryId> = self.images.into_iter().map(EntryId).collect();
+        if let Some(study) = self.study {
+            let of_study = place.reader()?.only_here(Some(StudyId(study)), ITEMS_MAX)?;
+            anyhow::ensure!(!of_study.is_empty(), "no image of study {study} is safe here alone");
+            images.extend(of_study.into_iter().map(|image| image.entry));
+        }
+        carry_out(place, OperatorAction::Discard { holds, outbox, images, reason: self.reason }, "discarded")
     }
 }
 

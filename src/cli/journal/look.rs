@@ -1,7 +1,7 @@
 //! The verbs that show.
 
 use super::{Place, now_ms, print_table, shown_age, shown_time};
-use crate::journal::{EntryId, Found, Instance, JournalError, Lookup, Query, Reader, Shown};
+use crate::journal::{EntryId, Found, Instance, JournalError, Lookup, OnlyHere, Query, Reader, Shown};
 use crate::rules::{Decision, Outcome};
 use serde_json::json;
 use std::process::ExitCode;
@@ -41,7 +41,8 @@ impl Stats {
             );
             if stats.only_here > 0 {
                 println!(
-                    "{} images are safe as their modality was told, and no archive took them: kept however old they are",
+                    "{} images are safe as their modality was told, and no archive took them: kept however old they are \
+                     (afferent journal hold --images)",
                     stats.only_here
                 );
             }
@@ -209,6 +210,9 @@ impl Show {
                 "  an image from {}: SOP class {}, transfer syntax {}",
                 instance.calling_ae_title, instance.sop_class_uid, instance.transfer_syntax_uid
             );
+            if let Some(reason) = &instance.let_go {
+                println!("  its modality was told that it is safe; it need not be kept here any more: {reason}");
+            }
         }
         for (record, reason) in &shown.refused {
             println!("  record {record} is no result: {reason}");
@@ -236,16 +240,20 @@ impl Show {
     }
 }
 
-/// List held results and parked messages.
+/// List held results and parked messages, or images that are safe here alone.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   afferent journal hold
-  afferent journal hold --ids          specimen ids only, one a line: patient data")]
+  afferent journal hold --ids          specimen ids only, one a line: patient data
+  afferent journal hold --images       what their modality was told is safe, and no archive took")]
 pub(super) struct Hold {
     /// Print only the specimen ids, each once
     #[arg(long)]
     ids: bool,
+    /// List images instead of which their modality was told that they are safe, and that no archive took
+    #[arg(long, conflicts_with = "ids")]
+    images: bool,
     /// Most rows to list of each kind, the oldest first
     #[arg(long, value_name = "N", default_value_t = LIMIT_DEFAULT)]
     limit: usize,
@@ -260,6 +268,10 @@ impl Hold {
                 true => println!("{}", serde_json::to_string(&ids)?),
                 false => ids.iter().for_each(|id| println!("{id}")),
             }
+            return Ok(ExitCode::SUCCESS);
+        }
+        if self.images {
+            print_only_here(place, &reader.only_here(None, self.limit)?)?;
             return Ok(ExitCode::SUCCESS);
         }
         let (holds, parked) = (reader.holds(self.limit)?, reader.parked(self.limit)?);
@@ -302,6 +314,21 @@ impl Hold {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+fn print_only_here(place: &Place, images: &[OnlyHere]) -> anyhow::Result<()> {
+    if place.json {
+        println!("{}", serde_json::to_string(images)?);
+    } else if images.is_empty() {
+        println!("no image is safe here alone");
+    } else {
+        let row = |image: &OnlyHere| {
+            let study = image.study.map(|study| study.to_string()).unwrap_or_default();
+            vec![image.entry.to_string(), study, image.link.clone(), shown_time(image.received_ms)]
+        };
+        print_table(&["entry", "study", "link", "received"], &images.iter().map(row).collect::<Vec<_>>());
+    }
+    Ok(())
 }
 
 /// Why a result is held, behind its reason: in words, and by which rule.

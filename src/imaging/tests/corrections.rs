@@ -292,7 +292,12 @@ fn i13_what_a_person_sent_or_discarded_of_a_doubtful_document_stays_so() {
     bench.journal.operate(OperatorAction::Release { holds: sent, note: "seen".to_string() }).unwrap();
     bench
         .journal
-        .operate(OperatorAction::Discard { holds: gone, outbox: Vec::new(), reason: "wrong".to_string() })
+        .operate(OperatorAction::Discard {
+            holds: gone,
+            outbox: Vec::new(),
+            images: Vec::new(),
+            reason: "wrong".to_string(),
+        })
         .unwrap();
     bench.send_released();
     let sent = said(&bench.numbers("ehr")[0]);

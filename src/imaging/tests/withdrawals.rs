@@ -77,7 +77,8 @@ fn i13_what_a_refused_message_was_to_take_back_is_taken_back_by_the_next() {
         is(&said(bench.numbers("other").last().unwrap()), &[("57", "C"), ("12", "D")]);
         if is_discarded {
             let outbox = refused.into_iter().map(|(id, _)| id).collect();
-            let discard = OperatorAction::Discard { holds: Vec::new(), outbox, reason: "wrong".to_string() };
+            let discard =
+                OperatorAction::Discard { holds: Vec::new(), outbox, images: Vec::new(), reason: "wrong".to_string() };
             bench.journal.operate(discard).unwrap();
         }
         is(&said(&bench.reported(report("3", vec![fraction("56")], Some("2")))), &[("56", "C"), ("12", "D")]);

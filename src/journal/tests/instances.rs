@@ -330,6 +330,52 @@ fn i7_an_image_that_is_safe_as_its_modality_was_told_stays_until_an_archive_took
     assert_eq!(there(), [0, 1, 0]);
 }
 
+#[test]
+fn i7_a_person_lets_go_of_an_image_that_is_safe_here_alone_until_its_modality_is_told_so_again() {
+    let mut bench = Bench::new();
+    let promise = |bench: &Bench, entry| bench.runtime.block_on(bench.journal.promise(vec![entry])).unwrap();
+    let (mut entries, told) = (Vec::new(), "copied to the archive by hand");
+    for uid in ["1.2.1", "1.2.2", "1.2.3"] {
+        let entry = bench.store(uid, b"data set").unwrap().entry;
+        let mut filing = filing(entry, &["lane"], 0);
+        filing.reports[0].outbox.clear();
+        bench.journal.file(filing).unwrap();
+        entries.push(entry);
+    }
+    assert!(promise(&bench, entries[0]) && promise(&bench, entries[1]));
+    let only_here = |bench: &Bench| -> Vec<EntryId> {
+        let reader = bench.journal.reader().unwrap();
+        let listed = reader.only_here(None, 10).unwrap();
+        assert_eq!(reader.stats(0).unwrap().only_here, listed.len() as i64);
+        listed.into_iter().map(|image| image.entry).collect()
+    };
+    assert_eq!(only_here(&bench), entries[..2]);
+    let let_go = |images: &[EntryId]| {
+        let (images, reason) = (images.to_vec(), told.to_string());
+        bench.journal.operate(OperatorAction::Discard { holds: vec![], outbox: vec![], images, reason }).unwrap()
+    };
+    let operated = let_go(&[entries[1], entries[2]]);
+    assert_eq!((operated.done, operated.skipped[0].0), (1, entries[2].0), "nobody was promised the third");
+    assert_eq!(only_here(&bench), entries[..1]);
+    let let_go_of = |entry| bench.journal.reader().unwrap().instance(entry).unwrap().unwrap().let_go;
+    assert_eq!(let_go_of(entries[1]).as_deref(), Some(told));
+    assert!(promise(&bench, entries[1]));
+    assert_eq!((only_here(&bench), let_go_of(entries[1])), (entries[..2].to_vec(), None));
+    assert_eq!(let_go(&entries[1..2]).done, 1);
+    bench.journal.clone().close();
+    bench.config.retention_days = 0;
+    let bench = bench.restart();
+    let there = || {
+        let reader = bench.journal.reader().unwrap();
+        ["1.2.1", "1.2.2"].map(|uid| reader.instances_of(uid).unwrap().len())
+    };
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while there() != [1, 0] && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(there(), [1, 0]);
+}
+
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig { cases: 20, ..Default::default() })]
 

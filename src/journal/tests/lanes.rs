@@ -114,7 +114,12 @@ fn i7_the_account_balances_after_every_step() {
     bench.settle(rows[1].id, Settlement::Park { reason: "AR".to_string() });
     (account.queued, account.parked) = (1, 1);
     balanced(&bench, account);
-    let discard = OperatorAction::Discard { holds: vec![HoldId(1)], outbox: vec![rows[1].id], reason: "test".into() };
+    let discard = OperatorAction::Discard {
+        holds: vec![HoldId(1)],
+        outbox: vec![rows[1].id],
+        images: vec![],
+        reason: "test".into(),
+    };
     assert_eq!(bench.journal.operate(discard).unwrap().done, 2);
     (account.parked, account.held, account.refused) = (0, 1, 2);
     balanced(&bench, account);

@@ -194,7 +194,9 @@ fn subject_key(first_uid: &str) -> Vec<u8> {
 
 /// What tells a document from others of its line, and from itself with another doubt about which line that is.
 fn content_key(instance: &Instance, doubt: &str) -> Vec<u8> {
-    [instance.sop_instance_uid.as_bytes(), &instance.digest, doubt.as_bytes()].concat()
+    // Nothing but its bytes where no other came under its UID: EHRs were told of such under this key before.
+    let content = if instance.conflict { instance.content_key() } else { instance.digest.to_vec() };
+    [instance.sop_instance_uid.as_bytes(), &content, doubt.as_bytes()].concat()
 }
 
 /// True when any EHR hears of a document of this study.

@@ -40,7 +40,7 @@ pub(super) fn file(
     }
     let subject = [&head.study.instance_uid, &head.series.instance_uid, &instance.sop_instance_uid];
     let subject_key = subject.map(String::as_str).join("\u{1f}").into_bytes();
-    let content_key = instance.digest.to_vec();
+    let content_key = instance.content_key();
     let latest = reader.latest_of(&entry.link, &subject_key)?;
     // Who has an image filed again wants it sent as the routes are now.
     let is_same = |latest: &Latest| latest.same_content(&content_key) && !latest.is_of(entry.id);

@@ -164,13 +164,18 @@ impl Bench {
 
     /// Stores objects of whoever calls by this AE title on this link.
     fn keep_on(&self, link: &str, calling_ae_title: &str, objects: &[Made]) {
+        self.keep_in(EXPLICIT, link, calling_ae_title, objects);
+    }
+
+    /// The same bytes, said to be in a transfer syntax.
+    fn keep_in(&self, transfer_syntax_uid: &str, link: &str, calling_ae_title: &str, objects: &[Made]) {
         for Made { set } in objects {
             let mut file = self.journal.spool().create(b"").unwrap();
             file.write(&set.write(Layout::ExplicitLittle)).unwrap();
             let arrival = Arrival {
                 sop_class_uid: set.uid(tags::SOP_CLASS_UID),
                 sop_instance_uid: set.uid(tags::SOP_INSTANCE_UID),
-                transfer_syntax_uid: EXPLICIT.to_string(),
+                transfer_syntax_uid: transfer_syntax_uid.to_string(),
                 calling_ae_title: calling_ae_title.to_string(),
                 called_ae_title: "AFFERENT".to_string(),
                 message_id: 1,

@@ -59,6 +59,15 @@ pub struct Instance {
     pub let_go: Option<String>,
 }
 
+impl Instance {
+    /// What tells it from others under its SOP Instance UID: the same bytes of another class, or in another transfer syntax,
+    /// are another image.
+    pub fn content_key(&self) -> Vec<u8> {
+        let Instance { digest, sop_class_uid, transfer_syntax_uid, .. } = self;
+        [&digest[..], sop_class_uid.as_bytes(), b"\\", transfer_syntax_uid.as_bytes()].concat()
+    }
+}
+
 impl std::fmt::Debug for Instance {
     /// Never prints its UID, which leads to a patient (invariant I8).
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

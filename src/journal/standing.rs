@@ -10,14 +10,15 @@ use serde::Serialize;
 /// True of an entry `e` that is an instance which its modality was told is safe, and which nobody took who was an archive
 /// then: this box alone has it, maybe.
 pub(super) const IS_ONLY_HERE: &str = "
-  EXISTS (SELECT 1 FROM instance i WHERE i.entry = e.id AND i.promised = 1)
-  AND NOT EXISTS (
-    SELECT 1 FROM entry same JOIN report first ON first.id = (SELECT min(id) FROM report WHERE entry = same.id)
+  EXISTS (SELECT 1 FROM instance i WHERE i.entry = e.id AND i.promised = 1 AND NOT EXISTS (
+    SELECT 1 FROM entry same JOIN instance copy ON copy.entry = same.id
+    JOIN report first ON first.id = (SELECT min(id) FROM report WHERE entry = same.id)
     JOIN report r ON r.entry = same.id AND r.subject = first.subject
     JOIN dispatch d ON d.report = r.id JOIN outbox o ON o.dispatch = d.id
-    WHERE same.identity = e.identity AND same.digest = e.digest AND o.state = 1
+    WHERE same.identity = e.identity AND same.digest = e.digest
+      AND copy.sop_class = i.sop_class AND copy.transfer_syntax = i.transfer_syntax AND o.state = 1
       AND coalesce(o.original, o.destination IN (SELECT destination FROM archive))
-      AND NOT EXISTS (SELECT 1 FROM entrusted n WHERE n.outbox = o.id AND n.state = 2))";
+      AND NOT EXISTS (SELECT 1 FROM entrusted n WHERE n.outbox = o.id AND n.state = 2)))";
 
 /// Says of destinations whether they are archives. What is not named here any more stays what it was.
 pub(super) fn name_archives(desk: &Desk<'_>, destinations: &[(String, bool)]) -> Result<(), JournalError> {
@@ -139,7 +140,7 @@ impl Reader {
         let Some((entry, newest)) = newest else { return Ok(InstanceStanding::OtherClass) };
         let mut stands = Archives::default();
         // One that came again because its file was lost went out when it came first.
-        for (entry, _) in found.iter().filter(|(_, instance)| instance.digest == newest.digest) {
+        for (entry, _) in found.iter().filter(|(_, instance)| instance.content_key() == newest.content_key()) {
             self.count_archives(*entry, archives, &mut stands)?;
         }
         Ok(InstanceStanding::Kept { entry: *entry, archives: stands })

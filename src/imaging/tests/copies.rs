@@ -60,3 +60,13 @@ fn i4_a_copy_of_what_was_delivered_is_not_sent_again_though_its_file_is_lost_sin
     let (_, sent) = after_loss(&[pacs()], Some(Settlement::Entrusted { answer: "0000".to_string() }));
     assert_eq!(sent, [true]);
 }
+
+#[test]
+fn i4_the_same_bytes_in_another_transfer_syntax_are_sent_too() {
+    let bench = Bench::with(&[pacs()], Config::default());
+    bench.store(&[Made::image("1")]);
+    bench.keep_in("1.2.840.10008.1.2.4.50", "echo-1", "VIVID", &[Made::image("1")]);
+    bench.file();
+    let claimed = bench.runtime.block_on(bench.journal.claim(PACS, 10)).unwrap();
+    assert_eq!((claimed.len(), bench.account()[3]), (2, 0), "neither repeats the other");
+}

@@ -376,6 +376,29 @@ fn i7_a_person_lets_go_of_an_image_that_is_safe_here_alone_until_its_modality_is
     assert_eq!(there(), [1, 0]);
 }
 
+#[test]
+fn i7_an_archive_that_took_the_same_bytes_in_another_syntax_has_not_got_the_image() {
+    let bench = Bench::new();
+    bench.journal.name_archives(vec![(EHR.to_string(), true)]).unwrap();
+    let first = bench.store("1.2.3", b"data set").unwrap().entry;
+    bench.journal.file(filing(first, &["lane"], 0)).unwrap();
+    let row = bench.claim(1).remove(0);
+    bench.deliver(row.id);
+    let mut other = instance(&bench.journal, "1.2.3", b"data set").unwrap();
+    other.arrival.transfer_syntax_uid = "1.2.840.10008.1.2.2".to_string();
+    let class = other.arrival.sop_class_uid.clone();
+    let second = bench.send(LINK, other).unwrap().entry;
+    bench.journal.file(filing(second, &["lane"], 0)).unwrap();
+    assert!(bench.runtime.block_on(bench.journal.promise(vec![first, second])).unwrap());
+    let reader = bench.journal.reader().unwrap();
+    let only_here: Vec<EntryId> = reader.only_here(None, 10).unwrap().into_iter().map(|image| image.entry).collect();
+    assert_eq!(only_here, [second]);
+    match reader.instance_standing("1.2.3", &class, &[EHR.to_string()]).unwrap() {
+        InstanceStanding::Kept { entry, archives } => assert!(entry == second && !archives.is_delivered()),
+        other => panic!("{other:?}"),
+    }
+}
+
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig { cases: 20, ..Default::default() })]
 

@@ -8,7 +8,7 @@ use super::seal::{Place, Seal};
 use super::types::{
     Answered, Filed, FiledReport, Filing, Grounds, HoldId, Lookup, NewOutbound, ReleaseFiling, ReleaseOutcome, ReportId,
 };
-use super::{orders, outbox, studies};
+use super::{instances, orders, outbox, studies};
 use rusqlite::OptionalExtension;
 
 /// `hold.state`.
@@ -58,6 +58,9 @@ pub(super) fn file(desk: &mut Desk<'_>, filing: &Filing) -> Result<Filed, Journa
     }
     if let Some(placement) = &filing.placement {
         studies::place(desk, filing.entry, placement)?;
+    }
+    if filed.queued > 0 {
+        instances::settle_lost(desk, filing.entry)?;
     }
     Ok(filed)
 }

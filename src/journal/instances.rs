@@ -3,7 +3,7 @@
 use super::custody::{DAMAGED, WAITING};
 use super::desk::Desk;
 use super::error::JournalError;
-use super::outbox::{self, PARKED};
+use super::outbox::{self, DELIVERED, PARKED, PENDING};
 use super::reader::Reader;
 use super::seal::{Place, Seal};
 use super::spool::{self, IMAGE_LOST, Spooled};
@@ -201,6 +201,46 @@ pub(super) fn revive(desk: &mut Desk<'_>, entry: EntryId) -> Result<(), JournalE
         }
     }
     Ok(())
+}
+
+/// Messages that are parked because the file of their image was lost are given up for a whole copy of it that was filed as
+/// this entry and goes where they were to go.
+pub(super) fn settle_lost(desk: &Desk<'_>, copy: EntryId) -> Result<(), JournalError> {
+    let parked: Vec<OutboxId> = {
+        let mut statement = desk.conn.prepare_cached(
+            "SELECT o.id FROM instance c JOIN entry e ON e.id = c.entry JOIN entry lost ON lost.identity = e.identity
+             JOIN report r ON r.entry = lost.id JOIN dispatch d ON d.report = r.id JOIN outbox o ON o.dispatch = d.id
+             WHERE c.entry = ?1 AND lost.id < ?1 AND o.state = ?2 AND substr(o.note, 1, length(?3)) = ?3",
+        )?;
+        statement.query_map((copy, PARKED, IMAGE_LOST), |r| r.get(0))?.collect::<Result<_, _>>()?
+    };
+    for id in parked {
+        if let Some(note) = replaced_by_copy(desk, id)? {
+            outbox::discard(desk, id, &note)?;
+            tracing::info!(outbox = id.0, "a parked message is given up: {note}");
+        }
+    }
+    Ok(())
+}
+
+/// Why nobody needs a message any more whose image is lost: the very same image came again as a newer entry, and went, or
+/// goes, to the same destination.
+pub(super) fn replaced_by_copy(desk: &Desk<'_>, lost: OutboxId) -> Result<Option<String>, JournalError> {
+    let copy: Option<EntryId> = desk
+        .conn
+        .prepare_cached(
+            "SELECT c.entry FROM outbox o JOIN dispatch d ON d.id = o.dispatch JOIN report r ON r.id = d.report
+             JOIN entry e ON e.id = r.entry JOIN instance i ON i.entry = e.id
+             JOIN entry same ON same.identity = e.identity AND same.digest = e.digest AND same.id > e.id
+             JOIN instance c ON c.entry = same.id
+               AND c.sop_class = i.sop_class AND c.transfer_syntax = i.transfer_syntax
+             JOIN report cr ON cr.entry = c.entry JOIN dispatch cd ON cd.report = cr.id
+             JOIN outbox co ON co.dispatch = cd.id
+             WHERE o.id = ?1 AND co.destination = o.destination AND co.state IN (?2, ?3) LIMIT 1",
+        )?
+        .query_row((lost, PENDING, DELIVERED), |r| r.get(0))
+        .optional()?;
+    Ok(copy.map(|copy| format!("{IMAGE_LOST}: a whole copy of it came as entry {copy} and goes in its place")))
 }
 
 /// Removes an instance's rows, with its series and study when it is the last of them. The file is removed by name once

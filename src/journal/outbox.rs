@@ -10,7 +10,9 @@ use super::account::{self, Bucket};
 use super::desk::{Desk, Flight, Pause};
 use super::entrusted;
 use super::error::JournalError;
+use super::instances;
 use super::seal::Place;
+use super::spool::IMAGE_LOST;
 use super::types::{NewOutbound, Outbound, OutboxId, Settlement};
 use rusqlite::{Connection, OptionalExtension};
 use std::sync::Arc;
@@ -28,7 +30,7 @@ const SUPERSEDED: &str = "under its UID something newer was filed since, after w
                           the archive is to have, then discard this message";
 
 /// `outbox.state`.
-const PENDING: i64 = 0;
+pub(super) const PENDING: i64 = 0;
 pub(super) const DELIVERED: i64 = 1;
 pub(super) const PARKED: i64 = 2;
 const DISCARDED: i64 = 3;
@@ -225,7 +227,7 @@ fn put_back(desk: &mut Desk<'_>, id: i64, row: &Row, pause: Duration) -> Result<
 }
 
 /// Gives a parked row up, by a person's order.
-pub(super) fn discard(desk: &mut Desk<'_>, id: OutboxId, note: &str) -> Result<(), JournalError> {
+pub(super) fn discard(desk: &Desk<'_>, id: OutboxId, note: &str) -> Result<(), JournalError> {
     let row = Row::parked(desk.conn, id.0)?;
     desk.conn
         .prepare_cached("UPDATE outbox SET state = ?2, note = ?3 WHERE id = ?1")?
@@ -268,6 +270,13 @@ impl Row {
 
 fn park(desk: &mut Desk<'_>, id: i64, reason: &str) -> Result<(), JournalError> {
     if let Some(row) = Row::pending(desk.conn, id)? {
+        // A whole copy may have come before anybody saw that the file is lost.
+        let copy = if reason.starts_with(IMAGE_LOST) { instances::replaced_by_copy(desk, OutboxId(id))? } else { None };
+        if let Some(note) = copy {
+            leave(desk, id, &row, DISCARDED, &note, 1)?;
+            tracing::info!(destination = row.destination, outbox = id, "a message is given up: {note}");
+            return Ok(());
+        }
         leave(desk, id, &row, PARKED, reason, 1)?;
         tracing::error!(
             destination = row.destination,
@@ -291,6 +300,7 @@ fn leave(desk: &mut Desk<'_>, id: i64, row: &Row, state: i64, note: &str, attemp
     desk.memory.set_pause(id, None);
     match state {
         PARKED => count(desk, row.dispatch, -1, 1, 0)?,
+        DISCARDED => count(desk, row.dispatch, -1, 0, 1)?,
         _ => count(desk, row.dispatch, -1, 0, 0)?,
     }
     if let Some((next, None)) = oldest_pending(desk.conn, &row.destination, row.lane)? {

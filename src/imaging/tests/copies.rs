@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::delivery::instance::Reference;
+use crate::journal::OutboxId;
 
 const PACS: &str = "pacs";
 
@@ -59,6 +60,26 @@ fn i4_a_copy_of_what_was_delivered_is_not_sent_again_though_its_file_is_lost_sin
     // What is still to be committed may be asked for again.
     let (_, sent) = after_loss(&[pacs()], Some(Settlement::Entrusted { answer: "0000".to_string() }));
     assert_eq!(sent, [true]);
+}
+
+#[test]
+fn i7_the_message_of_a_lost_image_is_given_up_when_a_whole_copy_goes_where_it_was_to_go() {
+    let lost = || Settlement::Park { reason: format!("{}: the stored image is gone", journal::IMAGE_LOST) };
+    let given_up = |bench: &Bench| {
+        assert_eq!(bench.reader.parked(10).unwrap(), [], "nobody has to look");
+        let message = &bench.reader.show(journal::EntryId(1)).unwrap().reports[0].messages[0];
+        let note = message.note.as_deref().unwrap();
+        assert!(message.state == "discarded" && note.ends_with("came as entry 2 and goes in its place"), "{message:?}");
+        bench.account();
+    };
+    // It was parked before the copy came, and after it.
+    given_up(&after_loss(&[pacs()], Some(lost())).0);
+    let (bench, _) = after_loss(&[pacs()], None);
+    bench.runtime.block_on(bench.journal.settle(OutboxId(1), lost())).unwrap();
+    given_up(&bench);
+    // What is parked for another reason, or goes elsewhere, waits for a person as before.
+    let refused = Settlement::Park { reason: "the PACS refuses it".to_string() };
+    assert_eq!(after_loss(&[pacs()], Some(refused)).0.reader.parked(10).unwrap().len(), 1);
 }
 
 #[test]

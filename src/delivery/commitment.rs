@@ -33,6 +33,9 @@ const BATCH: usize = 500;
 const LINGER: Duration = Duration::from_secs(10);
 /// Without a signal the journal is looked at this often.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// An archive that nobody could ask for so long is not only being restarted: what it took longer ago than
+/// `commitment_days` is given up, as if it had been asked.
+const AWAY_MAX: Duration = Duration::from_secs(6 * 3600);
 /// Pause after the journal failed.
 const JOURNAL_PAUSE: Duration = Duration::from_secs(1);
 
@@ -41,7 +44,7 @@ pub async fn run(config: Arc<Config>, journal: Journal, mut stopped: watch::Rece
     let changed = journal.entrusted_changed(&config.name);
     let reader = Arc::new(SharedReader::new(&journal));
     let (backoff, images) = (Backoff::new(config.retry_min(), config.retry_max()), Images::new(&config, &journal));
-    let mut asking = Asking { config, journal, reader, images, backoff };
+    let mut asking = Asking { config, journal, reader, images, backoff, away_since: None };
     while !*stopped.borrow() {
         let round = tokio::select! {
             round = asking.round() => round,
@@ -184,6 +187,8 @@ struct Asking {
     reader: Arc<SharedReader>,
     images: Images,
     backoff: Backoff,
+    /// Since when nobody was there to be asked.
+    away_since: Option<Instant>,
 }
 
 impl Asking {
@@ -228,13 +233,16 @@ impl Asking {
                 Ok(()) => {
                     tracing::info!(destination = self.config.name, instances, "asked to commit to images");
                     self.backoff.succeeded();
+                    self.away_since = None;
                 }
                 Err(NotAsked { away, why }) => {
                     if self.backoff.failures() == 0 {
                         tracing::warn!(destination = self.config.name, "cannot be asked to commit to images: {why}");
                     }
                     let pause = self.backoff.failed();
-                    self.journal.put_off_commitment(&request.transaction_uid, pause, away).await?;
+                    self.away_since = self.away_since.filter(|_| away).or_else(|| away.then(Instant::now));
+                    let is_waited_for = self.away_since.is_some_and(|since| since.elapsed() < AWAY_MAX);
+                    self.journal.put_off_commitment(&request.transaction_uid, pause, is_waited_for).await?;
                     return Ok(pause);
                 }
             }
@@ -360,7 +368,13 @@ impl Asking {
 mod tests {
     use super::*;
     use crate::delivery::Protocol;
+    use crate::delivery::config::Routed;
+    use crate::delivery::instance::Reference;
+    use crate::journal::{FiledReport, Filing, NewInstance, Settlement};
+    use crate::message::dicom::FileMeta;
     use crate::tls::ClientTls;
+    use crate::wire::Token;
+    use crate::wire::dimse::Arrival;
 
     fn pacs(name: &str, title: &str, tls: bool) -> Config {
         let mut to = Config::new(name, Protocol::Dicom);
@@ -382,6 +396,93 @@ mod tests {
         assert_eq!(of(true, "PACS", false), ["plain"]);
         assert_eq!(of(false, "PACS", false), ["plain", "secured"], "it cannot call over TLS");
         assert_eq!(of(true, "VIVID", true), [""; 0]);
+    }
+
+    /// An image in custody that this archive took and is to commit to.
+    async fn entrusted(journal: &Journal, to: &Config) {
+        let arrival = Arrival {
+            sop_class_uid: "1.2.840.10008.5.1.4.1.1.2".to_string(),
+            sop_instance_uid: "1.2.3".to_string(),
+            transfer_syntax_uid: "1.2.840.10008.1.2.1".to_string(),
+            calling_ae_title: "CT".to_string(),
+            called_ae_title: "AFFERENT".to_string(),
+            message_id: 1,
+        };
+        let meta = FileMeta {
+            sop_class_uid: &arrival.sop_class_uid,
+            sop_instance_uid: &arrival.sop_instance_uid,
+            transfer_syntax_uid: &arrival.transfer_syntax_uid,
+            source_ae_title: "CT",
+        };
+        let mut file = journal.spool().create(&meta.write()).unwrap();
+        file.write(b"data set").unwrap();
+        let spooled = file.finish().unwrap();
+        let reference = Reference {
+            spool: spooled.name.clone(),
+            sop_class_uid: arrival.sop_class_uid.clone(),
+            sop_instance_uid: arrival.sop_instance_uid.clone(),
+            transfer_syntax_uid: arrival.transfer_syntax_uid.clone(),
+            bytes: spooled.header_bytes + spooled.bytes,
+            conflict: false,
+        };
+        let (kept, _) = journal.persist_instance("ct", Token(1), NewInstance { arrival, spooled }).await.unwrap();
+        let report = FiledReport {
+            subject_key: b"1.2.3".to_vec(),
+            content_key: Vec::new(),
+            completed_at_s: None,
+            repeat_of: None,
+            lookups: Vec::new(),
+            json: b"{}".to_vec(),
+            results: 1,
+            decisions: String::new(),
+            holds: Vec::new(),
+            outbox: reference.outbound(to, &Routed::default(), "1.2").into_iter().collect(),
+            answered: Vec::new(),
+            orders_as_of: i64::MAX,
+        };
+        let filing = Filing {
+            entry: kept.entry,
+            driver: "test@1".to_string(),
+            inbound_results: 1,
+            refused: Vec::new(),
+            reports: vec![report],
+            covers: Vec::new(),
+            placement: None,
+        };
+        journal.file(filing).unwrap();
+        let row = journal.claim(&to.name, 1).await.unwrap().remove(0);
+        journal.settle(row.id, Settlement::Entrusted { answer: "0000".to_string() }).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn i10_an_archive_that_never_listens_again_is_asked_no_longer_than_commitment_days() {
+        let data = tempfile::tempdir().unwrap();
+        let settings = crate::journal::Config { free_min_mb: 0, ..crate::journal::Config::default() };
+        let journal = Journal::open(data.path(), &settings).unwrap();
+        let mut to = pacs("pacs", "PACS", false);
+        // Nobody listens there, and the image was delivered longer ago than that.
+        (to.address, to.commitment_days) = (Some("127.0.0.1:9".to_string()), 0);
+        (to.retry_min_ms, to.retry_max_ms) = (10, 20);
+        entrusted(&journal, &to).await;
+        let config = Arc::new(to);
+        let (backoff, images) = (Backoff::new(config.retry_min(), config.retry_max()), Images::new(&config, &journal));
+        let reader = Arc::new(SharedReader::new(&journal));
+        let mut asking = Asking { config, journal: journal.clone(), reader, images, backoff, away_since: None };
+        let parked = || journal.reader().unwrap().parked(10).unwrap();
+        while asking.backoff.failures() < 3 {
+            let pause = asking.round().await.unwrap();
+            sleep(pause).await;
+        }
+        assert_eq!(parked(), [], "it may only be restarted");
+        asking.away_since = Instant::now().checked_sub(AWAY_MAX);
+        for _ in 0..10 {
+            let pause = asking.round().await.unwrap();
+            match parked().first() {
+                Some(row) => return assert!(row.reason.contains("commitment_days"), "{row:?}"),
+                None => sleep(pause).await,
+            }
+        }
+        panic!("it is asked for ever");
     }
 
     #[test]

@@ -140,8 +140,8 @@ pub(super) fn ask(
     Ok(())
 }
 
-/// A request could not be made: everything in it is asked about again after this. Where the archive was `away` that says
-/// nothing of it, and it counts as not asked.
+/// A request could not be made: everything in it is asked about again after this. Where the archive was `away`, and not for
+/// long, that says nothing of it, and it counts as not asked.
 pub(super) fn put_off(
     desk: &mut Desk<'_>,
     transaction_uid: &str,
@@ -171,7 +171,7 @@ pub(super) fn give_up(desk: &mut Desk<'_>, ids: &[OutboxId]) -> Result<(), Journ
         let Some(reason) = reason else { continue };
         let said = match reason {
             Some(reason) => format!("says again and again that it cannot (failure reason {reason:04X})"),
-            None => "has not said so, nor that it does not".to_string(),
+            None => "has not said so, nor that it does not, or could not be asked at all".to_string(),
         };
         let why = format!(
             "the archive was asked for commitment_days to commit to keep it and {said}: have a look whether it is there; \

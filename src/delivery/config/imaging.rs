@@ -41,7 +41,9 @@ pub struct Routed<'a> {
 
 impl Config {
     /// True when it keeps images of their patients, and so may commit to them. What gets them without the patient keeps no
-    /// original. One that gets them with some attributes coerced does: an archive may do so by itself (PS3.4 B.4.1).
+    /// original. One that gets them with some attributes coerced does: an archive may do so by itself (PS3.4 B.4.1), and what
+    /// it commits to is the SOP instance (PS3.4 J.1), whose UIDs no rule changes; the site asked for the rest to differ. How it
+    /// came stays here for as long as anything delivered does.
     pub fn is_archive(&self) -> bool {
         self.protocol.takes_images() && self.deidentify.is_none()
     }

@@ -245,6 +245,13 @@ fn judge(used: u64, quota: u64, free: u64, free_min: u64) -> Level {
 mod tests {
     use super::*;
 
+    /// As much of the tables as is looked at here.
+    fn rows() -> Connection {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch("CREATE TABLE entry(id, bytes); CREATE TABLE instance(entry, spool, header)").unwrap();
+        conn
+    }
+
     #[test]
     fn the_stricter_of_quota_and_free_space_counts_and_zero_is_off() {
         assert_eq!(judge(79, 100, 1000, 10), Level::Ample);
@@ -258,8 +265,7 @@ mod tests {
     #[test]
     fn that_images_are_refused_is_known_with_its_hour_until_there_is_room_for_a_while() {
         let data = tempfile::tempdir().unwrap();
-        let conn = Connection::open_in_memory().unwrap();
-        conn.execute_batch("CREATE TABLE entry(id, bytes); CREATE TABLE instance(entry, spool, header)").unwrap();
+        let conn = rows();
         let spool = Spool::open(data.path(), (0, 0), &conn).unwrap();
         let config = Config { quota_mb: 1, free_min_mb: 0, ..Config::default() };
         let mut space = Space::new(data.path(), &config, spool.clone());
@@ -286,8 +292,7 @@ mod tests {
     #[test]
     fn where_no_images_come_nobody_is_told_that_they_are_refused() {
         let data = tempfile::tempdir().unwrap();
-        let conn = Connection::open_in_memory().unwrap();
-        conn.execute_batch("CREATE TABLE entry(id, bytes); CREATE TABLE instance(entry, spool, header)").unwrap();
+        let conn = rows();
         let spool = Spool::open(data.path(), (u64::MAX, 0), &conn).unwrap();
         let mut space = Space::new(data.path(), &Config { free_min_mb: 0, ..Config::default() }, spool.clone());
         space.measure(&conn, Instant::now()).unwrap();
@@ -300,8 +305,7 @@ mod tests {
     #[test]
     fn the_reserve_takes_real_room_and_is_given_up_once() {
         let data = tempfile::tempdir().unwrap();
-        let conn = Connection::open_in_memory().unwrap();
-        conn.execute_batch("CREATE TABLE entry(id, bytes); CREATE TABLE instance(entry, spool, header)").unwrap();
+        let conn = rows();
         let spool = Spool::open(data.path(), (0, 0), &conn).unwrap();
         let space = Space::new(data.path(), &Config::default(), spool);
         space.keep_reserve();

@@ -14,10 +14,10 @@
 //! Servers may ignore what they do not know of a search, so the search is strict where they take that, and what it asks
 //! for is looked at in each request (`wanted`): another department's is counted and left out, and not kept.
 //!
-//! An answer of more than 8 MB is not read. Of a page that is too long only the ids are taken (`heads`), and its requests
-//! are asked for one by one; a request that is too long by itself is counted and left out, and those behind it go on. One
-//! that the server fails to show, or whose patient it does not show, is asked for again later (`aside`), and those behind
-//! it go on.
+//! An answer of more than 8 MB is not read. Of a page that is too long only the ids and versions are taken (`heads`), and
+//! its requests are asked for one by one: those of which it tells no version in each round. A request that is too long by
+//! itself is counted and left out, and those behind it go on. One that the server fails to show, or whose patient it does
+//! not show, is asked for again later (`aside`), and those behind it go on.
 //!
 //! No search tells what was deleted. So the open orders are looked at one by one, over and over (`look`), and an order
 //! whose request the server surely has no more is taken back. What was, and is shown again, is ordered again.
@@ -74,6 +74,8 @@ const FAILED_MAX: usize = 3;
 
 /// Why a search has no page.
 const NO_SEARCH: &str = "404: is the url right?";
+const NO_PAGE: &str = "the answer is no Bundle of search results, or a page lists more than 100,000 ServiceRequests, or one \
+                       whose id is longer than 64 characters";
 /// Why a request, or its patient, is left out.
 const NOT_ASKED_FOR: &str = "a ServiceRequest is not what the query asks for";
 const NOT_SHOWN: &str = "a ServiceRequest is listed and not shown";
@@ -209,8 +211,8 @@ impl Feed {
             for asked in page.requests {
                 pass.newest = pass.newest.max(asked.last_updated.unwrap_or(pass.newest));
                 let digest = asked.digest;
-                let is_known = self.seen.contains(&digest) || seen.contains(&digest) || self.aside.holds(&asked.id);
-                if !is_known {
+                let is_seen = digest.is_some_and(|digest| self.seen.contains(&digest) || seen.contains(&digest));
+                if !is_seen && !self.aside.holds(&asked.id) {
                     let (id, address) = (asked.id.clone(), asked.address());
                     match self.take_listed(asked, listing).await {
                         Ok(is_new) => (pass.new, failed) = (pass.new + usize::from(is_new), 0),
@@ -227,7 +229,7 @@ impl Feed {
                         }
                     }
                 }
-                seen.insert(digest);
+                seen.extend(digest);
             }
             address = page.next;
         }
@@ -261,7 +263,7 @@ impl Feed {
                 read = lenient;
             }
         }
-        read?.ok_or_else(|| Unread::odd("the answer is no Bundle of search results"))
+        read?.ok_or_else(|| Unread::odd(NO_PAGE))
     }
 
     /// The page at an address, once; `None` when there is something else.

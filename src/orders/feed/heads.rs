@@ -1,5 +1,5 @@
-//! What a page of search results lists, read piece by piece: of each ServiceRequest only its id and when it was changed.
-//! Pure.
+//! What a page of search results lists, read piece by piece: of each ServiceRequest only its id, its version and when it
+//! was changed. Pure.
 //!
 //! Servers may ignore `_elements`, and then a page of requests that hold reports or pictures is as long as they are. This
 //! keeps nothing of them, so a page may have any length. Whether it is sound JSON is seen where the requests are read.
@@ -12,6 +12,8 @@ const LEVELS_MAX: usize = 5;
 const TEXT_MAX: usize = 16 * 1024;
 /// Most ServiceRequests of one page; a server that pages has a hundred.
 const HEADS_MAX: usize = 100_000;
+/// Most bytes of what is kept of one: an id, as a version is too (FHIR R4 2.24.0.1), has 64 at most, and a time fewer.
+const KEPT_MAX: usize = 64;
 
 /// A page that is being read.
 #[derive(Default)]
@@ -54,6 +56,7 @@ struct Link {
 struct Head {
     resource_type: String,
     id: String,
+    version: String,
     last_updated: String,
 }
 
@@ -82,11 +85,12 @@ impl Heads {
         }
     }
 
-    /// The page; its requests have no more than an id and a time. `None` when it was no Bundle, was broken off or lists
-    /// more than a hundred thousand.
+    /// The page; its requests have no more than an id, a version and a time. `None` when it was no Bundle, was broken off,
+    /// lists more than a hundred thousand, or one of which one of these is longer than 64 bytes.
     pub fn finish(self) -> Option<Page> {
-        let requests = self.heads.into_iter().map(|head| Asked::listed(head.id, &head.last_updated)).collect();
-        (self.is_bundle && self.is_whole && !self.is_too_long).then_some(Page { requests, next: self.next })
+        let requests = self.heads.into_iter().map(|head| Asked::listed(head.id, &head.version, &head.last_updated));
+        let is_page = self.is_bundle && self.is_whole && !self.is_too_long;
+        is_page.then(|| Page { requests: requests.collect(), next: self.next })
     }
 
     fn open(&mut self, is_object: bool) {
@@ -106,9 +110,11 @@ impl Heads {
         match self.place().as_slice() {
             ["entry", ""] => {
                 let head = std::mem::take(&mut self.head);
-                self.is_too_long |= self.heads.len() == HEADS_MAX;
-                if head.resource_type == "ServiceRequest" && !self.is_too_long {
-                    self.heads.push(head);
+                if head.resource_type == "ServiceRequest" {
+                    self.is_too_long |= self.heads.len() == HEADS_MAX || head.is_too_long();
+                    if !self.is_too_long {
+                        self.heads.push(head);
+                    }
                 }
             }
             ["link", ""] => {
@@ -136,6 +142,7 @@ impl Heads {
             ["link", "", "url"] => self.link.url = text,
             ["entry", "", "resource", "resourceType"] => self.head.resource_type = text,
             ["entry", "", "resource", "id"] => self.head.id = text,
+            ["entry", "", "resource", "meta", "versionId"] => self.head.version = text,
             ["entry", "", "resource", "meta", "lastUpdated"] => self.head.last_updated = text,
             _ => {}
         }
@@ -144,6 +151,12 @@ impl Heads {
     /// The names on the way to here; those of arrays are empty.
     fn place(&self) -> Vec<&str> {
         self.levels.iter().map(|level| level.name.as_str()).collect()
+    }
+}
+
+impl Head {
+    fn is_too_long(&self) -> bool {
+        [&self.id, &self.version, &self.last_updated].iter().any(|text| text.len() > KEPT_MAX)
     }
 }
 
@@ -222,6 +235,22 @@ mod tests {
         }
         heads.push(b"{}]}");
         assert!(heads.heads.len() == HEADS_MAX && heads.finish().is_none(), "a list that was cut would lose orders");
+    }
+
+    #[test]
+    fn what_it_keeps_of_a_request_is_short() {
+        for key in ["\"id\":", "\"meta\":{\"versionId\":", "\"meta\":{\"lastUpdated\":"] {
+            for (length, is_page) in [(KEPT_MAX, true), (KEPT_MAX + 1, false), (TEXT_MAX, false)] {
+                let end = if key.contains("meta") { "}" } else { "" };
+                let (text, mut heads) = ("x".repeat(length), Heads::default());
+                let of = |kind: &str| format!("{{\"resource\":{{\"resourceType\":\"{kind}\",{key}\"{text}\"{end}}}}}");
+                let (patient, request) = (of("Patient"), of("ServiceRequest"));
+                heads.push(format!("{{\"resourceType\":\"Bundle\",\"entry\":[{patient},{request}").as_bytes());
+                assert_eq!(heads.heads.len(), usize::from(is_page), "{key} {length}");
+                heads.push(b"]}");
+                assert_eq!(heads.finish().is_some(), is_page, "{key} {length}");
+            }
+        }
     }
 
     proptest! {

@@ -80,8 +80,8 @@ pub struct Asked {
     pub last_updated: Option<Timestamp>,
     /// What it says it is.
     pub coded: Coded,
-    /// SHA-256 of the request.
-    pub digest: [u8; 32],
+    /// SHA-256 of the request, or of the version of it that is listed. `None` when the list tells no version.
+    pub digest: Option<[u8; 32]>,
 }
 
 impl Page {
@@ -123,15 +123,18 @@ impl Asked {
         Some(Asked::of(&request, &head))
     }
 
-    /// A ServiceRequest of which no more is known than its id and when it was changed.
-    pub fn listed(id: String, last_updated: &str) -> Asked {
+    /// A ServiceRequest of which no more is known than its id, `meta.versionId` and `meta.lastUpdated`.
+    pub fn listed(id: String, version: &str, last_updated: &str) -> Asked {
+        let at: Option<Timestamp> = last_updated.parse().ok();
+        // What changes twice in one second has the same time to the second.
+        let tells_versions = !version.is_empty() || at.is_some_and(|at| at.subsec_nanosecond() != 0);
         Asked {
-            digest: digest_of(format!("{id} {last_updated}").as_bytes()),
+            digest: tells_versions.then(|| digest_of(format!("{id} {version} {last_updated}").as_bytes())),
             id,
             request: String::new(),
             subject: String::new(),
             patient: None,
-            last_updated: last_updated.parse().ok(),
+            last_updated: at,
             coded: Coded::default(),
         }
     }
@@ -144,7 +147,7 @@ impl Asked {
             patient: None,
             last_updated: head.meta.last_updated.parse().ok(),
             coded: Coded::read(request),
-            digest: digest_of(request.as_bytes()),
+            digest: Some(digest_of(request.as_bytes())),
         }
     }
 

@@ -370,6 +370,7 @@ fn one_request_larger_than_what_is_read_stops_no_other_whatever_the_server_knows
         bench.request(id, "p1", id);
     }
     bench.edit("2", "note", json!([{ "text": "x".repeat(9_000_000) }]));
+    bench.edit("2", "meta", json!({ "versionId": "1" }));
     bench.rounds(2);
     assert_eq!(bench.numbers(), ["1", "3"]);
     assert_eq!(bench.counted(TOO_LARGE), 1, "once, not in each round");
@@ -383,6 +384,37 @@ fn one_request_larger_than_what_is_read_stops_no_other_whatever_the_server_knows
     let mut numbers = bench.numbers();
     numbers.sort();
     assert_eq!(numbers, ["1", "2", "3"]);
+}
+
+#[test]
+fn on_a_long_page_what_may_have_changed_is_read_again_and_nothing_else() {
+    let mut bench = Bench::new();
+    let second = json!({ "lastUpdated": "2026-03-01T08:00:00Z" });
+    let version = |id: &str| json!({ "versionId": id, "lastUpdated": "2026-03-01T08:00:00Z" });
+    let metas = [("no", json!({})), ("second", second), ("version", version("1"))];
+    for (id, meta) in metas {
+        bench.request(id, "p1", id);
+        bench.edit(id, "status", "draft".into());
+        bench.edit(id, "meta", meta);
+    }
+    bench.request("long", "p1", "long");
+    bench.edit("long", "note", json!([{ "text": "x".repeat(9_000_000) }]));
+    bench.edit("long", "meta", json!({ "lastUpdated": "2026-03-01T08:00:00.5Z" }));
+    bench.rounds(1);
+    let reads = bench.shelf.lock().unwrap().reads;
+    bench.rounds(1);
+    let again = bench.shelf.lock().unwrap().reads - reads;
+    // Each of the two with its patient.
+    assert_eq!((bench.numbers().len(), again), (0, 4));
+    for id in ["no", "second", "version"] {
+        bench.edit(id, "status", "active".into());
+    }
+    bench.edit("version", "meta", version("2"));
+    bench.rounds(1);
+    assert_eq!((bench.numbers(), bench.counted(TOO_LARGE)), (vec!["no".into(), "second".into(), "version".into()], 1));
+    let (orders, entries) = (bench.orders().len(), bench.entries());
+    bench.rounds(2);
+    assert_eq!((bench.orders().len(), bench.entries()), (orders, entries), "what is read again changes nothing");
 }
 
 #[test]

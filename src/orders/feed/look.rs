@@ -9,6 +9,8 @@
 //!
 //! A wrong url, or a server that was set up anew, says the last two of everything. So they count only of the server that
 //! had the requests: it shows one of them still, or the patient of one of those that are gone, by an identifier they had.
+//! Of the only open order there may be nobody to ask for, when its patient is within the request or gone too (410). Then
+//! a 410 counts twice in a row when a search finds nothing by its id: a server that never had it says 404.
 //! And a wrong query asks for nothing: where nothing is shown that is asked for, what is shown stays.
 
 use super::decided::{Decided, gone_identity};
@@ -24,7 +26,7 @@ use std::time::Instant;
 /// What the server does not show as what is asked for.
 enum Absent {
     /// It says that this is gone.
-    Gone(Known),
+    Gone { id: WorkOrderId, known: Known, was_missed: bool },
     /// It has this nowhere.
     Missed(WorkOrderId),
     /// It has this nowhere again.
@@ -89,7 +91,7 @@ impl Feed {
     ) -> Result<Option<Absent>, Untaken> {
         let raw = match self.server.read(&known.address).await.map_err(Untaken::Theirs)? {
             Found::There(raw) => raw,
-            Found::Gone => return Ok(Some(Absent::Gone(known))),
+            Found::Gone => return Ok(Some(Absent::Gone { id, known, was_missed })),
             Found::Nowhere if was_missed => return Ok(Some(Absent::MissedAgain(known))),
             Found::Nowhere => return Ok(Some(Absent::Missed(id))),
         };
@@ -112,11 +114,14 @@ impl Feed {
 
     /// Takes back the orders of what is absent, as far as it is sure; tells how many requests had changed in all.
     async fn settle(&mut self, absent: Vec<Absent>, mut looked: Looked) -> Result<usize, String> {
+        let mut is_alone = false;
         for absent in &absent {
-            if let Absent::Gone(known) | Absent::MissedAgain(known) = absent
+            if let Absent::Gone { known, .. } | Absent::MissedAgain(known) = absent
                 && !looked.is_the_server
             {
-                looked.is_the_server = self.had(known).await;
+                let had = self.had(known).await;
+                looked.is_the_server = had == Some(true);
+                is_alone = had.is_none() && self.is_only_one_open().await?;
             }
         }
         let is_right_query = looked.shown > 0 || absent.len() + looked.failed == 1;
@@ -128,7 +133,16 @@ impl Feed {
                     false
                 }
                 Absent::Unwanted(changed) if is_right_query => self.take_back_unwanted(changed).await?,
-                Absent::Gone(known) if looked.is_the_server => self.take_back_gone(known).await?,
+                Absent::Gone { known, .. } if looked.is_the_server => self.take_back_gone(known).await?,
+                Absent::Gone { id, was_missed: false, .. } if is_alone => {
+                    self.laps.missed(id);
+                    false
+                }
+                Absent::Gone { known, .. } if is_alone => {
+                    let is_found = self.finds(&known).await;
+                    is_doubtful |= is_found;
+                    !is_found && self.take_back_gone(known).await?
+                }
                 // What is found is looked at in the next lap again.
                 Absent::MissedAgain(known) if looked.is_the_server => {
                     !self.finds(&known).await && self.take_back_gone(known).await?
@@ -147,16 +161,33 @@ impl Feed {
     }
 
     /// True when this is the server that had a request which is gone: it has another one that it had, or its patient.
-    async fn had(&mut self, known: &Known) -> bool {
-        if let Some(witness) = self.laps.witness.clone().filter(|witness| *witness != known.address)
-            && let Ok(Found::There(raw)) = self.server.read(&witness).await
-            && Asked::read(raw).and_then(|asked| asked.address()).is_some_and(|address| address == witness)
-        {
-            return true;
+    /// `None` when there is neither to ask for, or they are gone as well.
+    async fn had(&mut self, known: &Known) -> Option<bool> {
+        let mut is_anyone = false;
+        if let Some(witness) = self.laps.witness.clone().filter(|witness| *witness != known.address) {
+            let shown = self.server.read(&witness).await;
+            is_anyone |= shown != Ok(Found::Gone);
+            let asked = shown.ok().and_then(Found::there).and_then(Asked::read);
+            if asked.and_then(|asked| asked.address()).is_some_and(|address| address == witness) {
+                return Some(true);
+            }
         }
-        let Some(patient) = known.asked.patient.clone().filter(|_| known.asked.names_a_patient()) else { return false };
-        let shown = self.server.read(&known.asked.subject).await.ok().and_then(Found::there);
-        shown.and_then(|raw| String::from_utf8(raw).ok()).is_some_and(|shown| page::is_same_patient(&shown, &patient))
+        if let Some(patient) = known.asked.patient.clone().filter(|_| known.asked.names_a_patient()) {
+            let shown = self.server.read(&known.asked.subject).await;
+            is_anyone |= shown != Ok(Found::Gone);
+            let shown = shown.ok().and_then(Found::there).and_then(|raw| String::from_utf8(raw).ok());
+            if shown.is_some_and(|shown| page::is_same_patient(&shown, &patient)) {
+                return Some(true);
+            }
+        }
+        is_anyone.then_some(false)
+    }
+
+    /// True when no more than one order of this source is open.
+    async fn is_only_one_open(&self) -> Result<bool, String> {
+        let (reader, source) = (self.reader.clone(), self.config.name.clone());
+        let open = beside(move || reader.read(|reader| reader.open_work_orders_from(&source, None, 2))).await?;
+        open.map(|open| open.len() < 2).map_err(|error| error.to_string())
     }
 
     /// True unless a search finds nothing by the id of a request.

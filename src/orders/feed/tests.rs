@@ -350,6 +350,55 @@ fn all_orders_go_when_the_server_still_has_a_patient_of_theirs() {
 }
 
 #[test]
+fn the_only_order_goes_when_the_server_says_twice_that_it_is_gone_and_nobody_can_be_asked() {
+    for is_contained in [true, false] {
+        let mut bench = Bench::new();
+        let within = |id: &str| {
+            bench.request(id, "p1", id);
+            if is_contained {
+                let patient = json!({ "resourceType": "Patient", "id": "p", "identifier": [{ "value": "MR-p1" }] });
+                bench.edit(id, "contained", json!([patient]));
+                bench.edit(id, "subject", json!({ "reference": "#p" }));
+            }
+        };
+        within("1");
+        within("2");
+        bench.rounds(1);
+        // Of two that are gone at once either could be another server's.
+        for address in ["ServiceRequest/1", "ServiceRequest/2", "Patient/p1"] {
+            bench.trouble(address, 410);
+        }
+        let (request, mut revoked) = (bench.take_away("1"), bench.take_away("2"));
+        bench.rounds(4);
+        assert_eq!(bench.numbers(), ["1", "2"], "{is_contained}");
+        revoked["status"] = "revoked".into();
+        bench.put(revoked);
+        for (address, status) in [("ServiceRequest/1", 503), ("ServiceRequest/2", 0), ("Patient/p1", 0)] {
+            bench.trouble(address, status);
+        }
+        bench.rounds(2);
+        assert_eq!(bench.numbers(), ["1"], "{is_contained}");
+        bench.take_away("2");
+        for address in ["ServiceRequest/1", "ServiceRequest/2", "Patient/p1"] {
+            bench.trouble(address, 410);
+        }
+        // A search finds it, or is not answered.
+        bench.put(request);
+        bench.rounds(4);
+        bench.take_away("1");
+        bench.shelf.lock().unwrap().all = Some(410);
+        bench.rounds(4);
+        assert_eq!(bench.numbers(), ["1"], "{is_contained}");
+        bench.shelf.lock().unwrap().all = None;
+        bench.restart("");
+        bench.rounds(1);
+        assert_eq!(bench.numbers(), ["1"], "{is_contained}: once is not enough");
+        bench.rounds(1);
+        assert!(bench.numbers().is_empty(), "{is_contained}");
+    }
+}
+
+#[test]
 fn a_page_that_stands_for_every_request_is_none_of_them() {
     let mut bench = Bench::new();
     bench.request("1", "p1", "1");

@@ -3,8 +3,11 @@
 //! A document that takes the place of another is told as its correction, under the name of the first of the line
 //! ([`super::line`]); what was replaced before anybody was told of it is not told at all. What an EHR has of the line
 //! ([`super::chart`]) and the document has no more is taken back. That is all of it where the document has nothing for
-//! that EHR, whatever it is: one of another kind or link, or of a kind that it leaves out. It is withdrawn rather than
-//! held: that the old document does not count any more is said, and not guessed.
+//! that EHR: one of another link, or of a kind that it leaves out.
+//!
+//! One that has nothing for any EHR, or is of another kind, does not say that what it names counts no more: it may only
+//! include it. That is told as if it stood alone, and the other is held (`included-elsewhere`). Whoever releases it says
+//! that it takes the place, and what stands is withdrawn.
 //!
 //! Each document is filed by itself, so that one at a time is in memory. One that says and stands as it was last told is
 //! not told again.
@@ -14,12 +17,11 @@
 //! | Enhanced, Comprehensive, Comprehensive 3D, Extensible SR | its measurements, whatever its template |
 //! | Encapsulated PDF | the document |
 //!
-//! Other documents (basic text, dose reports, CAD, key objects, CDA) are for the archive alone, and take the place of
-//! those they name all the same.
+//! Other documents (basic text, dose reports, CAD, key objects, CDA) are for the archive alone.
 
 use super::Desk;
 use super::chart::{Charts, noted};
-use super::line::{DOUBTS, Line, Lines};
+use super::line::{DOUBTS, INCLUDED, Line, Lines};
 use super::study::{Known, Member, Telling, kept, released, uncarried};
 use crate::clinical::Coding;
 use crate::clinical::imaging::{Charted, ChartedDocument, Instance as Object, MeasurementReport, Update};
@@ -34,7 +36,7 @@ use crate::message::dicom::{
     End, HEAD_BYTES_MAX, Head, Limits, Value, Walked, first_coding, measurement_report, tags, walk,
 };
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// What the UIDs of SOP classes begin with that may name a document they take the place of: structured reports and
 /// encapsulated documents.
@@ -68,7 +70,7 @@ enum Content {
         code: Option<Coding>,
         bytes: Vec<u8>,
     },
-    /// One of which no EHR hears. It may take the place of another.
+    /// One of which no EHR hears. By a person's word it takes the place of another.
     Silent,
 }
 
@@ -100,9 +102,13 @@ pub(super) fn tell(desk: &Desk, journal: &Journal, reader: &Reader, known: &Know
         let number = before.as_ref().map_or(0, |before| before.report.0);
         let name = [content_key.as_slice(), &number.to_be_bytes()].concat();
         let mut charts = Charts::read(desk, reader, &subject_key)?;
-        charts.doubt = charts.doubt.or(line.doubt);
+        let content = match &line.doubt {
+            // Held whole: a person decides whether it takes the place of what it names.
+            Some(doubt) if line.is_aside() => Err(doubt.clone()),
+            _ => desk.read(reader, member, &instance, first_uid)?,
+        };
+        charts.doubt = charts.doubt.or(line.doubt.clone().filter(|_| !line.is_aside()));
         let draft = Draft { desk, known, member, first_uid, name, charts, released: None };
-        let content = desk.read(reader, member, &instance, first_uid)?;
         let report = draft.report(content, (subject_key, content_key))?;
         journal.file_told(Told { entry: member.entry, report, covers })?;
     }
@@ -131,6 +137,8 @@ fn changes<'k>(desk: &Desk, reader: &Reader, known: &'k Known) -> Result<Vec<Cha
     for (.., line) in ends.iter_mut().filter(|(.., line)| counts[&line.first_uid] > 1) {
         line.fork();
     }
+    let aside = ends.iter().filter(|(.., line)| line.is_aside());
+    let aside: HashSet<String> = aside.map(|(_, instance, _)| instance.sop_instance_uid.clone()).collect();
     let entries: Vec<EntryId> = ends.iter().map(|(member, ..)| member.entry).collect();
     let mut changes = Vec::new();
     for (member, instance, mut line) in ends {
@@ -138,8 +146,8 @@ fn changes<'k>(desk: &Desk, reader: &Reader, known: &'k Known) -> Result<Vec<Cha
         let before = reader.last_told(&subject_key)?;
         let others = |entry: &EntryId| *entry != member.entry && entries.contains(entry);
         let covers = held(reader, &line, others)?;
-        // One of which no EHR hears is nothing to them, unless it takes the place of what was.
-        if desk.heard_as(member).is_none() && before.is_none() && covers.is_empty() {
+        // One of which no EHR hears is nothing to them, unless it may take the place of what was.
+        if desk.heard_as(member).is_none() && before.is_none() && covers.is_empty() && !line.is_aside() {
             continue;
         }
         let own = reader.last_told_under(&subject_key, member.entry)?;
@@ -147,6 +155,7 @@ fn changes<'k>(desk: &Desk, reader: &Reader, known: &'k Known) -> Result<Vec<Cha
         if let Some(before) = &before
             && let Some(uid) = told_uid(reader, before)?
             && !line.uids.contains(&uid)
+            && !aside.contains(&uid)
         {
             if before.entry() > member.entry && !own.as_ref().is_some_and(Latest::is_undone) {
                 continue;
@@ -188,7 +197,7 @@ fn told_uid(reader: &Reader, latest: &Latest) -> Result<Option<String>, JournalE
 }
 
 /// What EHRs are told of a line of documents, by the one under whose name they know it.
-fn subject_key(first_uid: &str) -> Vec<u8> {
+pub(super) fn subject_key(first_uid: &str) -> Vec<u8> {
     format!("document\u{1f}{first_uid}").into_bytes()
 }
 
@@ -230,10 +239,30 @@ pub(super) fn release(
         return Ok(Vec::new());
     };
     let documents = Documents::read(desk, reader, known)?;
-    let Some(member) = documents.last(kept.entry)? else {
+    let Some((member, line)) = documents.last(reader, kept.entry)? else {
         let why = "another took its place since, and EHRs are told of that one: discard this".to_string();
         return Ok(vec![ReleaseFiling::held_again(item, Grounds { reason: "replaced", rule: None, why })]);
     };
+    if line.is_aside() && item.reasons.iter().any(|seen| seen == INCLUDED) {
+        let of_line = documents.all.iter().filter(|(of, _)| line.uids.contains(&of.object.sop_instance_uid));
+        let of_line: Vec<EntryId> = of_line.map(|(of, _)| of.entry).collect();
+        let mut covers = held(reader, &line, |entry| !of_line.contains(entry))?;
+        // What it would replace is withdrawn under each name it has; what it says itself goes out under the first.
+        for (at, first_uid) in line.stands.iter().enumerate().rev() {
+            let content = match at {
+                0 => desk.read(reader, member, &instance, first_uid)?,
+                _ => Ok(Content::Silent),
+            };
+            let (subject_key, content_key) = (subject_key(first_uid), content_key(&instance, ""));
+            let charts = Charts::read(desk, reader, &subject_key)?;
+            let name = [released(item).as_slice(), first_uid.as_bytes()].concat();
+            let draft = Draft { desk, known, member, first_uid, name, charts, released: None };
+            let report = draft.report(content, (subject_key, content_key))?;
+            let covers = if at == 0 { std::mem::take(&mut covers) } else { Vec::new() };
+            journal.file_told(Told { entry: item.entry, report, covers })?;
+        }
+        return Ok(Vec::new());
+    }
     let content = match &kept.measurements {
         Some(report) => Ok(Content::Measurements(report.clone())),
         None => desk.read(reader, member, &instance, &kept.first_uid)?,
@@ -283,15 +312,16 @@ impl<'k> Documents<'k> {
         let newest: HashMap<String, EntryId> =
             all.iter().map(|(member, _)| (member.object.sop_instance_uid.clone(), member.entry)).collect();
         all.retain(|(member, _)| newest[&member.object.sop_instance_uid] == member.entry);
-        let lines = Lines::read(desk, reader, all.iter().map(|(_, instance)| instance))?;
+        let lines = Lines::read(desk, reader, &all)?;
         Ok(Documents { all, lines })
     }
 
-    /// The document of this entry, unless another took its place.
-    fn last(&self, entry: EntryId) -> Result<Option<&'k Member>, JournalError> {
+    /// The document of this entry with its line, unless another took its place.
+    fn last(&self, reader: &Reader, entry: EntryId) -> Result<Option<(&'k Member, Line)>, JournalError> {
         let Some((member, _)) = self.all.iter().find(|(member, _)| member.entry == entry) else { return Ok(None) };
-        let line = self.lines.ending_with(&member.object.sop_instance_uid, |_| Ok(false))?;
-        Ok(line.map(|_| *member))
+        let was_told = |uid: &str| reader.was_told(&subject_key(uid));
+        let line = self.lines.ending_with(&member.object.sop_instance_uid, was_told)?;
+        Ok(line.map(|line| (*member, line)))
     }
 }
 
@@ -539,6 +569,14 @@ impl Desk {
             }
         }
     }
+}
+
+/// What a document has for EHRs, as far as it was read; `None` when that is nothing.
+pub(super) fn heard_of(desk: &Desk, member: &Member, walked: &Walked) -> Option<ImagingMessage> {
+    let is_empty = || measurement_report(&walked.data_set).is_some_and(|r| r.measurements.is_empty() && !r.is_cut);
+    let what = desk.heard_as(member)?;
+    let says_nothing = what == ImagingMessage::Measurements && walked.end == End::Whole && is_empty();
+    (!says_nothing).then_some(what)
 }
 
 /// The document in an object, without its padding; `None` when it is longer than may be read.

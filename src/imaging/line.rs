@@ -3,33 +3,56 @@
 //! All documents of a line are known to EHRs under the name of one of them: the one they were told of first, else the
 //! first of the line. Where it is not certain which that is, nobody is told before a person has looked, or what is
 //! missing came: a document under a name of its own would stand in the chart beside the one it takes the place of.
+//!
+//! To name a document is to include some or all of it, not to replace it: a report in words names the measurements it
+//! rests on, and these stand. So a document takes the place of one of its own kind alone. What names one of another
+//! kind, or has nothing for EHRs itself, stands aside until a person has said that it replaces that one.
 
 use super::Desk;
-use crate::journal::{Grounds, Instance, JournalError, Reader};
+use super::document::{heard_of, subject_key};
+use super::study::Member;
+use crate::journal::{EntryId, Grounds, Instance, JournalError, Reader};
+use crate::mapping::imaging::ImagingMessage;
 use crate::message::dicom::{DataSet, End, HEAD_BYTES_MAX, Limits, predecessors, tags, walk};
 use std::collections::{HashMap, HashSet};
 
 /// Bytes of a document that mostly say which one it takes the place of.
 const PREDECESSOR_BYTES: usize = 1 << 17;
 /// Why it is not certain which line a document belongs to.
-pub(super) const DOUBTS: [&str; 3] = ["no-predecessor", "several-predecessors", FORK];
+pub(super) const DOUBTS: [&str; 4] = ["no-predecessor", "several-predecessors", FORK, INCLUDED];
 /// Several documents take one place.
 const FORK: &str = "several-successors";
+/// A document names one of another kind.
+pub(super) const INCLUDED: &str = "included-elsewhere";
 /// Most documents of one line.
 const LINE_MAX: usize = 64;
 
 /// Which documents of a study take the place of which.
 pub(super) struct Lines {
-    /// The UIDs that each document names, itself not among them.
-    predecessors: HashMap<String, Vec<String>>,
+    documents: HashMap<String, Named>,
+    /// The documents that take the place of each.
+    replaced_by: HashMap<String, Vec<String>>,
+}
+
+/// What is known of a document of the study.
+struct Named {
+    entry: EntryId,
+    /// What it has for EHRs; `None` when that is nothing.
+    what: Option<ImagingMessage>,
+    /// The UIDs it names, its own not among them.
+    predecessors: Vec<String>,
+    /// Of what it goes back to, that of which it does not take the place.
+    includes: Vec<String>,
 }
 
 /// The line that ends with a document.
 pub(super) struct Line {
     /// The document under whose name all of it is known.
     pub first_uid: String,
-    /// Everything in it.
+    /// Everything in it. Of a document that stands aside, everything it goes back to.
     pub uids: Vec<String>,
+    /// Under which names there stands what a document that stands aside would take the place of.
+    pub stands: Vec<String>,
     /// Why that is not certain.
     pub doubt: Option<Grounds>,
 }
@@ -41,17 +64,18 @@ impl Line {
         let more = self.doubt.take().map(|doubt| format!("; {}", doubt.why)).unwrap_or_default();
         self.doubt = Some(Grounds { reason: FORK, rule: None, why: format!("{why}{more}") });
     }
+
+    /// True when it is not told before a person has said what becomes of the documents it includes.
+    pub fn is_aside(&self) -> bool {
+        !self.stands.is_empty()
+    }
 }
 
 impl Lines {
     /// Reads what documents say of it. One whose file is lost, or too long to be read that far, is not among them.
-    pub fn read<'i>(
-        desk: &Desk,
-        reader: &Reader,
-        instances: impl Iterator<Item = &'i Instance>,
-    ) -> Result<Lines, JournalError> {
-        let mut lines = Lines { predecessors: HashMap::new() };
-        for instance in instances {
+    pub fn read(desk: &Desk, reader: &Reader, all: &[(&Member, Instance)]) -> Result<Lines, JournalError> {
+        let mut lines = Lines { documents: HashMap::new(), replaced_by: HashMap::new() };
+        for (member, instance) in all {
             for bytes in [PREDECESSOR_BYTES, desk.config.document_bytes_max() + HEAD_BYTES_MAX] {
                 let file = match reader.open_instance(instance) {
                     Err(JournalError::Damaged) => break,
@@ -62,12 +86,59 @@ impl Lines {
                     continue;
                 }
                 let own = &instance.sop_instance_uid;
-                let named = predecessors(&walked.data_set).into_iter().filter(|uid| uid != own).collect();
-                lines.predecessors.insert(own.clone(), named);
+                let predecessors = predecessors(&walked.data_set).into_iter().filter(|uid| uid != own).collect();
+                let what = heard_of(desk, member, &walked);
+                let named = Named { entry: member.entry, what, predecessors, includes: Vec::new() };
+                lines.documents.insert(own.clone(), named);
                 break;
             }
         }
+        lines.part(reader)?;
         Ok(lines)
+    }
+
+    /// Tells what each document takes the place of from what it only includes.
+    fn part(&mut self, reader: &Reader) -> Result<(), JournalError> {
+        let mut parted = Vec::new();
+        for (uid, document) in &self.documents {
+            let (uids, _) = self.back_from(uid);
+            let mut includes: Vec<String> = uids.iter().filter(|of| self.is_another(document, of)).cloned().collect();
+            for before in if includes.is_empty() { &[][..] } else { &uids[..] } {
+                if self.is_accepted(reader, before)? {
+                    let (behind, _) = self.back_from(before);
+                    includes.retain(|of| of == before || !behind.contains(of));
+                }
+            }
+            parted.push((uid.clone(), uids, includes));
+        }
+        for (uid, uids, includes) in parted {
+            for of in uids.into_iter().filter(|of| *of != uid && !includes.contains(of)) {
+                self.replaced_by.entry(of).or_default().push(uid.clone());
+            }
+            if let Some(document) = self.documents.get_mut(&uid) {
+                document.includes = includes;
+            }
+        }
+        Ok(())
+    }
+
+    /// True when a document is of a kind whose place this one does not take.
+    fn is_another(&self, document: &Named, of: &str) -> bool {
+        match self.documents.get(of) {
+            Some(of) => of.what.is_some() && of.what != document.what,
+            None => document.what.is_none(),
+        }
+    }
+
+    /// True when it was told in place of a document that it names.
+    fn is_accepted(&self, reader: &Reader, uid: &str) -> Result<bool, JournalError> {
+        let Some(document) = self.documents.get(uid) else { return Ok(false) };
+        for before in self.back_from(uid).0.iter().skip(1) {
+            if reader.was_told_by(&subject_key(before), document.entry)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The line that ends with this document; `None` when another one takes its place. `was_told` says whether EHRs
@@ -77,25 +148,40 @@ impl Lines {
         uid: &str,
         was_told: impl Fn(&str) -> Result<bool, JournalError>,
     ) -> Result<Option<Line>, JournalError> {
-        let (uids, is_whole) = self.back_from(uid);
-        let mut replacing = self.predecessors.iter().filter(|(_, named)| named.iter().any(|named| named == uid));
+        let (all, is_whole) = self.back_from(uid);
+        let replacing = self.replaced_by.get(uid).map(Vec::as_slice).unwrap_or_default();
         // Of documents that name each other in a ring, none takes the place of another.
-        let is_ring = replacing.clone().next().is_some();
-        if replacing.any(|(by, _)| !uids.contains(by)) {
+        let is_ring = !replacing.is_empty();
+        if replacing.iter().any(|by| !all.contains(by)) {
             return Ok(None);
         }
         let mut told = Vec::new();
-        for uid in &uids {
+        for uid in &all {
             if was_told(uid)? {
-                told.push(uid);
+                told.push(uid.clone());
             }
         }
+        let document = self.documents.get(uid);
+        let mut includes = document.map(|document| document.includes.clone()).unwrap_or_default();
+        // What is not here, and was never told of, may be anything.
+        includes.retain(|of| self.documents.contains_key(of) || told.contains(of));
+        // One that has nothing itself takes the place of nothing; another, of those of its kind.
+        let what = document.and_then(|document| document.what);
+        let is_own = |of: &String| of != uid && self.documents.get(of).is_none_or(|of| of.what == what);
+        if !includes.is_empty() && (what.is_none() || !all.iter().any(is_own)) {
+            let why = "it names another document, which stands: release it to take that back, discard it to leave that";
+            let doubt = Some(Grounds { reason: INCLUDED, rule: None, why: why.to_string() });
+            let stands = if told.is_empty() { vec![self.first_of(uid, &all).to_string()] } else { told };
+            return Ok(Some(Line { first_uid: uid.to_string(), uids: all, stands, doubt }));
+        }
+        told.retain(|of| !includes.contains(of));
+        let uids: Vec<String> = all.into_iter().filter(|of| !includes.contains(of)).collect();
         let held = |reason: &'static str, why: &str| Some(Grounds { reason, rule: None, why: why.to_string() });
-        let (first, mut doubt) = match told[..] {
+        let (first, mut doubt) = match &told[..] {
             [] if is_ring => (uids.iter().min().map_or(uid, String::as_str), None),
             [] => {
                 let missing = "it takes the place of a document that is not here, or not readable";
-                (self.first_of(uid), if is_whole { None } else { held(DOUBTS[0], missing) })
+                (self.first_of(uid, &uids), if is_whole { None } else { held(DOUBTS[0], missing) })
             }
             [first] => (first.as_str(), None),
             [first, ..] => {
@@ -103,10 +189,14 @@ impl Lines {
                 (first.as_str(), held(DOUBTS[1], several))
             }
         };
+        if !includes.is_empty() {
+            let more = "it takes the place of one document, and names one of another kind that would stand beside it";
+            doubt = held(DOUBTS[1], more);
+        }
         if is_ring {
             doubt = held(FORK, "it and others take the place of each other: see which of them counts");
         }
-        Ok(Some(Line { first_uid: first.to_string(), uids: uids.clone(), doubt }))
+        Ok(Some(Line { first_uid: first.to_string(), stands: Vec::new(), uids: uids.clone(), doubt }))
     }
 
     /// This document and everything it goes back to; false when some of that is not known.
@@ -114,10 +204,11 @@ impl Lines {
         let (mut uids, mut is_whole) = (vec![uid.to_string()], true);
         let mut at = 0;
         while let Some(uid) = uids.get(at) {
-            let Some(named) = self.predecessors.get(uid) else {
+            let Some(document) = self.documents.get(uid) else {
                 (is_whole, at) = (false, at + 1);
                 continue;
             };
+            let named = &document.predecessors;
             let more: Vec<String> = named.iter().filter(|named| !uids.contains(named)).cloned().collect();
             if uids.len() + more.len() > LINE_MAX {
                 return (uids, false);
@@ -128,10 +219,12 @@ impl Lines {
         (uids, is_whole)
     }
 
-    /// The first document of the line, where it parts by what is named first.
-    fn first_of<'l>(&'l self, uid: &'l str) -> &'l str {
+    /// The first document of a line, where it parts by what is named first.
+    fn first_of<'l>(&'l self, uid: &'l str, line: &[String]) -> &'l str {
         let (mut first, mut seen) = (uid, HashSet::from([uid]));
-        while let Some(before) = self.predecessors.get(first).and_then(|named| named.first()) {
+        while let Some(document) = self.documents.get(first)
+            && let Some(before) = document.predecessors.iter().find(|named| line.contains(named))
+        {
             if !seen.insert(before) {
                 break;
             }

@@ -369,6 +369,16 @@ impl Reader {
             .query_row([self.subject(subject_key)], |r| r.get(0))?)
     }
 
+    /// True when this entry was told of under this study or document: it went out, is on the way, or had nothing to say.
+    pub fn was_told_by(&self, subject_key: &[u8], entry: EntryId) -> Result<bool, JournalError> {
+        let mut statement = self.conn.prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM report r WHERE r.subject = ?1 AND r.entry = ?2 AND r.repeat_of IS NULL
+                 AND (EXISTS (SELECT 1 FROM dispatch d WHERE d.report = r.id)
+                      OR NOT EXISTS (SELECT 1 FROM hold h WHERE h.report = r.id)))",
+        )?;
+        Ok(statement.query_row((self.subject(subject_key), entry), |r| r.get(0))?)
+    }
+
     /// True when any of a report went out, or is on the way, or a person discarded it.
     pub fn was_decided(&self, report: ReportId) -> Result<bool, JournalError> {
         let mut statement = self.conn.prepare_cached(

@@ -99,7 +99,7 @@ pub fn measurement_report(set: &DataSet) -> Option<MeasurementReport> {
     })
 }
 
-/// The documents that a document takes the place of (PS3.3 C.17.2).
+/// The documents that a document names as wholly or partly included in it (PS3.3 C.17.2): it may take their place.
 pub fn predecessors(set: &DataSet) -> Vec<String> {
     let studies = set.items(tags::PREDECESSOR_DOCUMENTS_SEQUENCE).iter().take(PREDECESSORS_MAX);
     let series = studies.flat_map(|study| study.items(tags::REFERENCED_SERIES_SEQUENCE)).take(PREDECESSORS_MAX);

@@ -142,7 +142,8 @@ pub fn measurements(
     Numbers { report, names: &names, part, gone, is_withdrawn: false }.send(facts, target, profile, origin)
 }
 
-/// What is `gone` is taken back, for an object takes its place that has nothing for this EHR, or nothing of the kind.
+/// What is `gone` is taken back, for an object takes its place that has nothing for this EHR, or nothing of the kind. It
+/// goes out as the report it was of, under whose title the numbers stand.
 pub fn withdrawal(
     facts: &StudyFacts,
     by: Document,
@@ -155,7 +156,7 @@ pub fn withdrawal(
         return Err(MapError::Empty);
     }
     let report = MeasurementReport {
-        title: by.code.cloned().unwrap_or_else(|| Coding::loinc(IMAGING_DOCUMENT.0, IMAGING_DOCUMENT.1)),
+        title: gone.title.clone().unwrap_or_else(|| Coding::loinc(IMAGING_DOCUMENT.0, IMAGING_DOCUMENT.1)),
         sop_class_uid: by.instance.sop_class_uid.clone(),
         sop_instance_uid: by.instance.sop_instance_uid.clone(),
         first_uid: by.first_uid.to_string(),

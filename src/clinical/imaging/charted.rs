@@ -18,6 +18,9 @@ pub struct Charted {
     /// What the groups are called that are panels of their own, by their names.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub panels: BTreeMap<String, Coding>,
+    /// What the report with the numbers is called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<Coding>,
     /// The encapsulated document.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub document: Option<ChartedDocument>,
@@ -92,9 +95,16 @@ impl Charted {
             self.panels.into_iter().partition(|(name, _)| panels.iter().any(|panel| panel.name == *name));
         let there = panels.iter().filter(|panel| groups.contains(panel.group) || stay.contains_key(&panel.name));
         let panels = there.map(|panel| (panel.name.clone(), panel.called.clone())).collect();
+        let title = Some(report.title.clone());
         Update {
-            after: Charted { numbers, panels, document: None, is_final: self.is_final },
-            gone: Charted { numbers: gone, panels: gone_panels, document: self.document, is_final: false },
+            after: Charted { numbers, panels, title, document: None, is_final: self.is_final },
+            gone: Charted {
+                numbers: gone,
+                panels: gone_panels,
+                title: self.title,
+                document: self.document,
+                is_final: false,
+            },
             is_correction: self.is_final,
         }
     }
@@ -113,7 +123,12 @@ impl Update {
         let mut all = self.gone;
         all.numbers.extend(self.after.numbers);
         all.panels.extend(self.after.panels);
-        Charted { document: self.after.document.or(all.document), is_final: self.after.is_final, ..all }
+        Charted {
+            title: self.after.title.or(all.title),
+            document: self.after.document.or(all.document),
+            is_final: self.after.is_final,
+            ..all
+        }
     }
 }
 

@@ -171,8 +171,9 @@ fn i13_numbers_do_not_stand_once_a_person_said_that_something_else_took_their_pl
         let own = num(["99-7", "99CART", "Cart's own index"], "7");
         let chart = delivery::Config { links: vec!["echo-1".to_string()], ..chart() };
         let bench = Bench::with(&[without_documents(), chart], Config::default());
-        let before = results(&bench.reported(report("1", vec![fraction("58"), own], None)));
-        bench.told("chart");
+        let told = bench.reported(report("1", vec![fraction("58"), own], None));
+        let before = results(&told);
+        let of_report = resources(&bench.told("chart"), "DiagnosticReport").remove(0);
         assert_eq!(bench.held(), ["unmapped-code"]);
         bench.keep_on(link, "READER", &[made]);
         bench.file();
@@ -182,10 +183,17 @@ fn i13_numbers_do_not_stand_once_a_person_said_that_something_else_took_their_pl
         let gone = bench.numbers("ehr");
         assert_eq!(gone.len(), 1, "{link}: {gone:?}");
         assert_eq!(results(&gone[0]), [(before[0].0.clone(), "58".to_string(), "D".to_string())]);
+        for at in [4, 24] {
+            assert_eq!(field(&gone[0], "OBR", at), field(&told, "OBR", at), "the same service, and its section");
+        }
         let told: Vec<String> = bench.numbers("chart");
         let withdrawn =
             resources(&told, "Observation").into_iter().filter(|o| o["status"] == "entered-in-error").count();
         assert_eq!((withdrawn, statuses(&told, "DiagnosticReport")), (2, vec!["entered-in-error".to_string()]));
+        let of_withdrawn = resources(&told, "DiagnosticReport").remove(0);
+        for said in ["code", "category"] {
+            assert_eq!(of_withdrawn[said], of_report[said], "the same report");
+        }
         assert!(bench.held().is_empty(), "what was held of the old one cannot be released");
         bench.grows_silently();
         bench.account();

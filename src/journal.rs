@@ -135,7 +135,7 @@ pub use space::free_bytes;
 pub use spool::{IMAGE_LOST, Spool, SpoolFile, Spooled, refusal};
 pub use standing::{Archives, InstanceStanding, OnlyHere};
 pub use studies::{
-    ChartedBy, Grown, ListedStudy, Placement, SeriesInstance, StoredSeries, StoredStudy, StudyFiling, Told,
+    ChartFate, ChartedBy, Grown, ListedStudy, Placement, SeriesInstance, StoredSeries, StoredStudy, StudyFiling, Told,
 };
 pub use types::{
     Answered, CommitmentId, Entry, EntryId, Filed, FiledReport, Filing, Grounds, HoldId, Latest, Lookup, NewHold,

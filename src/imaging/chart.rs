@@ -5,7 +5,7 @@
 
 use super::Desk;
 use crate::clinical::imaging::{Charted, Update};
-use crate::journal::{ChartedBy, Grounds, JournalError, NewOutbound, Reader, ReportId};
+use crate::journal::{ChartFate, ChartedBy, Grounds, JournalError, NewOutbound, Reader, ReportId};
 use std::collections::HashMap;
 
 /// What the EHRs have of a line.
@@ -74,6 +74,10 @@ pub(super) fn noted(row: NewOutbound, update: &Update) -> NewOutbound {
 fn chart(told: &ChartedBy) -> Option<Chart> {
     let update: Update = serde_json::from_slice(&told.json).ok()?;
     let is_correction = update.is_correction;
-    let holds = if told.is_delivered { update.after } else { update.unconfirmed() };
+    let holds = match told.fate {
+        ChartFate::Delivered => update.after,
+        ChartFate::Discarded => update.discarded(),
+        ChartFate::Unknown => update.unconfirmed(),
+    };
     Some(Chart { holds, report: Some(told.report), is_correction })
 }

@@ -467,6 +467,7 @@ impl Draft<'_> {
         charted: Charted,
     ) -> Result<Vec<NewOutbound>, MapError> {
         let Document { instance, code, .. } = document;
+        let was_final = charted.is_final;
         let told = ChartedDocument { instance: instance.clone(), code: code.cloned() };
         let is_final = charted.is_final || imaging::is_final(&instance.completion, &instance.verification);
         let after = Charted { document: Some(told), is_final, ..charted };
@@ -474,7 +475,7 @@ impl Draft<'_> {
             imaging::document(facts, document, target, profile, origin)
         })?;
         let numbers = Charted { document: None, ..after.clone() }.withdrawn();
-        let told = Update { after, gone: Charted::default(), is_correction: facts.is_correction };
+        let told = Update { after, gone: Charted::default(), is_correction: facts.is_correction, was_final };
         let stays = Charted { document: told.after.document.clone(), ..numbers.after };
         let stays = Update { after: stays, is_correction: facts.is_correction, ..numbers };
         let row = row.map(|row| noted(row, &told));

@@ -33,7 +33,7 @@ const SUPERSEDED: &str = "under its UID something newer was filed since, after w
 pub(super) const PENDING: i64 = 0;
 pub(super) const DELIVERED: i64 = 1;
 pub(super) const PARKED: i64 = 2;
-const DISCARDED: i64 = 3;
+pub(super) const DISCARDED: i64 = 3;
 /// `outbox.head`.
 const READY: i64 = 1;
 const PAUSED: i64 = 2;

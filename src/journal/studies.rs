@@ -140,12 +140,23 @@ pub struct Told {
     pub covers: Vec<HoldId>,
 }
 
+/// What became of a message that changes what a destination has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChartFate {
+    /// The destination took it.
+    Delivered,
+    /// A person discarded it.
+    Discarded,
+    /// It is on its way, or was refused.
+    Unknown,
+}
+
 /// What a destination has of a document by a message.
 pub struct ChartedBy {
     /// As it was filed with the message ([`super::NewOutbound::charted`]).
     pub json: Vec<u8>,
-    /// True when the destination took it.
-    pub is_delivered: bool,
+    /// What became of the message.
+    pub fate: ChartFate,
     /// Its report.
     pub report: ReportId,
 }
@@ -356,7 +367,12 @@ impl Reader {
             .optional()?;
         let Some((id, state, report, sealed)) = newest else { return Ok(None) };
         let json = self.seal.open(&self.conn, Place::Charted, id, &sealed.unwrap_or_default())?;
-        Ok(Some(ChartedBy { json, is_delivered: state == outbox::DELIVERED, report }))
+        let fate = match state {
+            outbox::DELIVERED => ChartFate::Delivered,
+            outbox::DISCARDED => ChartFate::Discarded,
+            _ => ChartFate::Unknown,
+        };
+        Ok(Some(ChartedBy { json, fate, report }))
     }
 
     /// True when any message about this study or document went out, or is on the way.

@@ -48,6 +48,8 @@ pub struct Update {
     pub gone: Charted,
     /// True when it corrects what was told of an earlier document.
     pub is_correction: bool,
+    /// True when anything of the line was told as final before it.
+    pub was_final: bool,
 }
 
 /// A group of numbers that is a panel of its own.
@@ -106,18 +108,26 @@ impl Charted {
                 is_final: false,
             },
             is_correction: self.is_final,
+            was_final: self.is_final,
         }
     }
 
     /// Nothing takes the place of what is there.
     pub fn withdrawn(self) -> Update {
-        let is_correction = self.is_final;
-        let after = Charted { is_final: self.is_final, ..Charted::default() };
-        Update { after, gone: Charted { is_final: false, ..self }, is_correction }
+        let was_final = self.is_final;
+        let after = Charted { is_final: was_final, ..Charted::default() };
+        Update { after, gone: Charted { is_final: false, ..self }, is_correction: was_final, was_final }
     }
 }
 
 impl Update {
+    /// What the chart may hold when a person discarded the message. Whether that ever arrived is not known, so its
+    /// numbers count; but what it said as final does not, for then the next would correct what nobody was told.
+    pub fn discarded(self) -> Charted {
+        let is_final = self.was_final;
+        Charted { is_final, ..self.unconfirmed() }
+    }
+
     /// What the chart may hold when it is not known that the message arrived.
     pub fn unconfirmed(self) -> Charted {
         let mut all = self.gone;

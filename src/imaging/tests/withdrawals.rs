@@ -104,6 +104,21 @@ fn i13_what_a_refused_message_was_to_take_back_is_taken_back_by_the_next() {
 }
 
 #[test]
+fn what_a_person_discarded_is_not_corrected_and_may_still_be_taken_back() {
+    let bench = Bench::new();
+    bench.store_and_settle(report("1", vec![fraction("58"), mass("12")], None));
+    let refused = bench.settled("ehr", || Settlement::Park { reason: "AR".to_string() });
+    bench.discard(Vec::new(), refused.into_iter().map(|(id, _)| id).collect());
+    is(&said(&bench.reported(report("2", vec![fraction("57")], Some("1")))), &[("57", "F"), ("12", "D")]);
+    // What was final before it stays so.
+    bench.store_and_settle(report("3", vec![fraction("56")], Some("2")));
+    let refused = bench.settled("ehr", || Settlement::Park { reason: "AR".to_string() });
+    bench.discard(Vec::new(), refused.into_iter().map(|(id, _)| id).collect());
+    is(&said(&bench.reported(report("4", vec![fraction("55")], Some("3")))), &[("55", "C")]);
+    bench.account();
+}
+
+#[test]
 fn i13_what_a_message_on_its_way_takes_back_is_taken_back_by_the_next_too() {
     let bench = Bench::new();
     bench.reported(report("1", vec![fraction("58"), mass("12")], None));

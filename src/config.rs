@@ -15,7 +15,7 @@ pub mod schema;
 
 use crate::driver::{DriverError, Registry};
 use crate::rules::{Rule, Rulebook};
-use crate::{delivery, fleet, imaging, journal, link, orders};
+use crate::{delivery, fleet, imaging, journal, link, orders, watch};
 use jiff::tz::TimeZone;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -62,6 +62,8 @@ pub struct Config {
     pub rules: Vec<Rule>,
     /// The message broker over which a fleet of boxes is looked after; left out, the box is on its own.
     pub fleet: Option<fleet::Config>,
+    /// What is unusual on the interfaces and told of.
+    pub watch: watch::Config,
     /// Id and text of each driver the site added, read when the configuration was.
     #[serde(skip)]
     site_drivers: Vec<(String, String)>,
@@ -77,6 +79,9 @@ pub struct Gateway {
     pub data: PathBuf,
     /// Time zone of the instruments' clocks, for example "Europe/Berlin"; left out, the machine's own, else UTC.
     pub time_zone: Option<String>,
+    /// The machine's clock is right although the kernel knows of no time server and no battery: in a container, or
+    /// where a program of the site keeps it. Commands that expire are refused while nobody vouches for the clock.
+    pub clock_trusted: bool,
     /// Directory with the site's own drivers, one folder `<id>/driver.toml` each. A driver with the id of a built-in
     /// one takes its place.
     pub drivers: Option<PathBuf>,
@@ -86,7 +91,14 @@ pub struct Gateway {
 
 impl Default for Gateway {
     fn default() -> Self {
-        Gateway { name: None, data: PathBuf::from(DATA_DEFAULT), time_zone: None, drivers: None, rules: None }
+        Gateway {
+            name: None,
+            data: PathBuf::from(DATA_DEFAULT),
+            time_zone: None,
+            clock_trusted: false,
+            drivers: None,
+            rules: None,
+        }
     }
 }
 
@@ -116,6 +128,28 @@ impl Config {
             registry.add(id, text)?;
         }
         Ok(registry)
+    }
+
+    /// The box's own certificates: the setting that names each, and its file.
+    pub fn own_certificates(&self) -> Vec<(String, PathBuf)> {
+        let mut found = Vec::new();
+        let mut note = |setting: String, file: Option<&PathBuf>| found.extend(file.map(|file| (setting, file.clone())));
+        for link in &self.links {
+            note(format!("link.{}.tls.cert", link.name), link.tls.as_ref().and_then(|tls| tls.cert.as_ref()));
+        }
+        for orders in &self.orders {
+            note(format!("orders.{}.tls.cert", orders.name), orders.tls.as_ref().and_then(|tls| tls.cert.as_ref()));
+        }
+        let dicom = self.dicom.as_ref().and_then(|dicom| dicom.tls.as_ref());
+        note("dicom.tls.cert".to_owned(), dicom.map(|tls| &tls.cert));
+        for feed in &self.order_feeds {
+            note(format!("order_feed.{}.tls.cert", feed.name), feed.tls.as_ref().and_then(|tls| tls.cert.as_ref()));
+        }
+        for to in &self.destinations {
+            note(format!("destination.{}.tls.cert", to.name), to.tls.as_ref().and_then(|tls| tls.cert.as_ref()));
+        }
+        note("fleet.tls.cert".to_owned(), self.fleet.as_ref().and_then(|fleet| fleet.tls.cert.as_ref()));
+        found
     }
 
     /// The site's rules, ready to judge. [`load()`] has checked them: of rules that are wrong there are none.

@@ -7,6 +7,7 @@ use crate::fleet::{Fleet, Status};
 use crate::journal::{Condition, Journal, Operated, OperatorAction};
 use crate::link::taps::{Passed, Taps, What};
 use crate::link::{LinkCounters, LinkHealth, stopped};
+use crate::watch::station::{Standing, StandingAlert};
 use crate::workbench::tap::{Shown, Side, Tapped, View};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -40,6 +41,8 @@ pub enum Request {
     Condition,
     /// How the fleet is.
     Fleet,
+    /// What is unusual now.
+    Alerts,
     /// Change something in the journal.
     Operate(OperatorAction),
     /// Show what passes on a link, or on all of them, until the asker hangs up.
@@ -61,6 +64,8 @@ pub enum Response {
     Condition(Condition),
     /// How the fleet is; none where the box is on its own.
     Fleet(Option<Status>),
+    /// What is unusual now.
+    Alerts(Vec<StandingAlert>),
     /// What the journal did.
     Operated(Operated),
     /// What passed on a link.
@@ -136,6 +141,7 @@ pub async fn serve(
     journal: Journal,
     links: Vec<Arc<LinkCounters>>,
     fleet: Option<Fleet>,
+    alerts: Standing,
     mut shutdown: watch::Receiver<bool>,
 ) {
     let path = data.join(SOCKET);
@@ -155,7 +161,7 @@ pub async fn serve(
         tokio::select! {
             () = stopped(&mut shutdown) => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => drop(tokio::spawn(converse(stream, journal.clone(), links.clone(), fleet.clone()))),
+                Ok((stream, _)) => drop(tokio::spawn(converse(stream, journal.clone(), links.clone(), fleet.clone(), alerts.clone()))),
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             },
         }
@@ -163,7 +169,13 @@ pub async fn serve(
     let _ = std::fs::remove_file(&path);
 }
 
-async fn converse(stream: UnixStream, journal: Journal, links: Arc<[Arc<LinkCounters>]>, fleet: Option<Fleet>) {
+async fn converse(
+    stream: UnixStream,
+    journal: Journal,
+    links: Arc<[Arc<LinkCounters>]>,
+    fleet: Option<Fleet>,
+    alerts: Standing,
+) {
     let (read, mut write) = stream.into_split();
     let mut lines = tokio::io::BufReader::new(read.take(REQUEST_MAX)).lines();
     while let Ok(Some(line)) = lines.next_line().await {
@@ -184,6 +196,7 @@ async fn converse(stream: UnixStream, journal: Journal, links: Arc<[Arc<LinkCoun
                 Response::Refused(no_tap(link.as_deref(), chosen.is_empty(), &links))
             }
             Ok(Request::Fleet) => Response::Fleet(fleet.as_ref().map(Fleet::status)),
+            Ok(Request::Alerts) => Response::Alerts(alerts.list()),
             Ok(request) => answer(request, &journal, &links).await,
             Err(_) => Response::Refused("the request is not understood".to_string()),
         };
@@ -237,7 +250,9 @@ async fn answer(request: Request, journal: &Journal, links: &[Arc<LinkCounters>]
         }
         Request::Condition => Response::Condition(journal.condition()),
         // Answered where they were read.
-        Request::Tap { .. } | Request::Fleet => Response::Refused("the request is not understood".to_string()),
+        Request::Tap { .. } | Request::Fleet | Request::Alerts => {
+            Response::Refused("the request is not understood".to_string())
+        }
         Request::Operate(action) => {
             let journal = journal.clone();
             match tokio::task::spawn_blocking(move || journal.operate(action)).await {

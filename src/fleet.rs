@@ -12,7 +12,8 @@
 //!
 //! Rooms: [`topic`] names what is said and told; [`telemetry`] is all that can be said; [`session`] is the machine that
 //! decides what is said when; [`bus`] is the broker, [`bus::mqtt`] over MQTT 5; [`store`] is what must not be
-//! forgotten; [`snapshot`] reads how the box is; [`config`] is `[fleet]`.
+//! forgotten; [`snapshot`] reads how the box is; [`config`] is `[fleet]`. Commands: [`envelope`] is what is signed,
+//! [`command`] whether it is obeyed, `docket.rs` what became of each, `perform.rs` what they do.
 //!
 //! **How to ...**
 //! - *tell of an event*: a variant of [`telemetry::What`] and [`Fleet::tell`], which never waits. An event that belongs
@@ -20,10 +21,15 @@
 //! - *say something retained*: a [`topic::Up`], a type in [`telemetry`], and [`session::Session::changed`].
 //! - *take something that comes down*: a [`topic::Down`], and an arm in `Loop::told`. It is acknowledged when that
 //!   returns, so what must not be lost is on disk by then.
+//! - *obey one more command*: a variant of [`command::Operation`], and what it does in `perform.rs`.
 //! - *keep something*: a migration in [`store`].
 
 pub mod bus;
+pub mod command;
 pub mod config;
+mod docket;
+pub mod envelope;
+mod perform;
 pub mod session;
 pub mod snapshot;
 pub mod store;
@@ -35,14 +41,17 @@ pub use snapshot::Sources;
 
 use bus::mqtt::{Broker, Mqtt};
 use bus::{Bus, Heard, Receipt};
+use command::Operation;
+use docket::Docket;
+use perform::Performer;
 use serde::{Deserialize, Serialize};
 use session::{Output, Session};
-use snapshot::{Own, Snapshot, stamp};
+use snapshot::{Own, Snapshot};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use store::{Store, StoreError};
-use telemetry::{Document, Downlink, Event, Id, What};
+use telemetry::{Document, Downlink, Event, Id, Outcome, What};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use topic::{Down, Place};
@@ -57,6 +66,8 @@ const START_PAUSE: Duration = Duration::from_secs(60);
 const STOP_MAX: Duration = Duration::from_secs(5);
 /// Once everything is said the broker gets this long to take it.
 const HANG_UP_GRACE: Duration = Duration::from_secs(1);
+/// Reason code of what no client has subscribed to (MQTT 5, 2.4).
+const NOBODY_LISTENS: u8 = 0x10;
 /// What is heard at once before rows are removed: they leave in one commit.
 const HEARD_AT_ONCE: usize = 64;
 
@@ -187,6 +198,18 @@ struct Loop<B> {
     beat_every: Duration,
     /// Rows that the broker has, and that are still there.
     done: Vec<i64>,
+    commands: Commands,
+}
+
+/// The command that runs, beside the loop, which waits for nothing but its disk.
+struct Commands {
+    docket: Docket,
+    performer: Arc<Performer>,
+    network: tokio::runtime::Handle,
+    ended_to: mpsc::Sender<(Id, Outcome)>,
+    ended: mpsc::Receiver<(Id, Outcome)>,
+    /// How one ended that could not be written yet.
+    unwritten: Option<(Id, Outcome)>,
 }
 
 impl<B: Bus> Loop<B> {
@@ -199,6 +222,15 @@ impl<B: Bus> Loop<B> {
         for (topic, document) in snapshot.look(now) {
             session.changed(topic, document, now);
         }
+        let (ended_to, ended) = mpsc::channel(1);
+        let commands = Commands {
+            docket: Docket::new(&worker.config.operators, &place, epoch),
+            performer: Arc::new(Performer::new(snapshot.sources().journal(), snapshot.sources().destinations())),
+            network: worker.network,
+            ended_to,
+            ended,
+            unwritten: None,
+        };
         let mut fleet = Loop {
             bus,
             place,
@@ -213,6 +245,7 @@ impl<B: Bus> Loop<B> {
             beat_at: now,
             beat_every: every,
             done: Vec::new(),
+            commands,
         };
         fleet.keep(vec![What::Started { epoch }]);
         fleet
@@ -229,6 +262,7 @@ impl<B: Bus> Loop<B> {
             tokio::select! {
                 heard = self.bus.heard() => self.hear(heard).await,
                 Some(what) = self.told.recv() => self.keep_all(what),
+                Some(ended) = self.commands.ended.recv() => self.commands.unwritten = Some(ended),
                 () = tokio::time::sleep_until(wake.into()) => self.wake(),
                 _ = stopped.wait_for(|stop| *stop), if !is_stopping => {
                     is_stopping = true;
@@ -264,7 +298,10 @@ impl<B: Bus> Loop<B> {
             }
             Heard::Acknowledged(id) => self.session.acknowledged(id, now),
             Heard::Refused(id, code) => {
-                self.trouble(format!("the broker does not take what this box says (reason code 0x{code:02x})"));
+                self.trouble(match code {
+                    NOBODY_LISTENS => "nobody listens to what this box says; is there a desk?".to_string(),
+                    _ => format!("the broker does not take what this box says (reason code 0x{code:02x})"),
+                });
                 self.session.refused(id, now);
             }
             Heard::Unheard => self.trouble("the broker does not let this box be told anything".to_string()),
@@ -321,6 +358,7 @@ impl<B: Bus> Loop<B> {
                 self.perform(output);
             }
             self.remove_done();
+            self.command();
             if !self.hand_over() {
                 return;
             }
@@ -348,13 +386,47 @@ impl<B: Bus> Loop<B> {
     /// The box was told something. It is acknowledged once it is safe.
     fn told(&mut self, what: Down, payload: &[u8], receipt: Receipt) {
         match what {
-            Down::Desired | Down::Command(_) => {
+            Down::Command(_) => {
+                let stamp = self.snapshot.sources().stamp();
+                if let Err(error) = self.commands.docket.take(&mut self.store, payload, stamp) {
+                    // Not acknowledged, it comes again, and in order, with the next connection.
+                    self.trouble(error.to_string());
+                    return self.bus.disconnect(false);
+                }
+            }
+            Down::Desired => {
                 tracing::warn!(bytes = payload.len(), "fleet: {what} is not understood by this version");
             }
             // The session takes it.
             Down::Echo => {}
         }
         self.bus.acknowledge(receipt);
+    }
+
+    /// Writes down how a command ended, and begins the next. One that a full disk keeps from it waits.
+    fn command(&mut self) {
+        let stamp = self.snapshot.sources().stamp();
+        let Commands { docket, unwritten, .. } = &mut self.commands;
+        if let Some((id, outcome)) = unwritten.take()
+            && let Err(error) = docket.ended(&mut self.store, id, outcome.clone(), stamp)
+        {
+            *unwritten = Some((id, outcome));
+            return self.trouble(error.to_string());
+        }
+        match docket.next(&mut self.store, stamp) {
+            Ok(Some(work)) => {
+                if work.operation == Operation::Report {
+                    self.session.say_all(now());
+                }
+                let (performer, ended) = (self.commands.performer.clone(), self.commands.ended_to.clone());
+                self.commands.network.spawn_blocking(move || {
+                    // One runs at a time, so there is room.
+                    let _ = ended.try_send((work.id, performer.perform(work.operation)));
+                });
+            }
+            Ok(None) => {}
+            Err(error) => self.trouble(error.to_string()),
+        }
     }
 
     /// What was told, and what was told with it: they share a commit, for the journal has the same disk.
@@ -369,7 +441,7 @@ impl<B: Bus> Loop<B> {
     }
 
     fn keep(&mut self, all: Vec<What>) {
-        let stamp = stamp();
+        let stamp = self.snapshot.sources().stamp();
         let events: Vec<Event> = all.into_iter().map(|what| Event { id: Id::make(), stamp, what }).collect();
         let (lost, why) = match self.store.put_all(&events) {
             Ok(0) => return,

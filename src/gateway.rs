@@ -4,10 +4,12 @@
 //! kept. Stop: links first (a custody answer that is under way is still given), then destinations (an EHR answer that
 //! is under way is still noted), interpreter, journal last.
 
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::control;
 use crate::delivery;
 use crate::delivery::commitment::Archives;
+use crate::fleet::telemetry::What;
 use crate::fleet::{self, Fleet};
 use crate::imaging::commitment::Commitments;
 use crate::interpreter::Interpreter;
@@ -16,8 +18,11 @@ use crate::link::dicom::admission::Callers;
 use crate::link::host::Host;
 use crate::link::{self, Custodian, LinkCounters};
 use crate::orders;
-use std::sync::Arc;
+use crate::watch::Alert;
+use crate::watch::repeats::Repeats;
+use crate::watch::station;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, mpsc};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -67,6 +72,9 @@ pub struct Gateway {
     link_tasks: Vec<JoinHandle<()>>,
     rest_tasks: Vec<JoinHandle<()>>,
     interpreter: std::thread::JoinHandle<()>,
+    /// Dropped, it ends the watch.
+    watching: mpsc::Sender<()>,
+    watch: std::thread::JoinHandle<()>,
 }
 
 impl Gateway {
@@ -101,9 +109,11 @@ impl Gateway {
 
         let host = Arc::new(Host::new(&name, &zone, registry.clone(), journal));
         let rulebook = config.rulebook();
+        let repeats = Arc::new(Repeats::default());
         let interpreter =
             Interpreter::new(journal, registry, &name, &zone, &config.links, rulebook, &config.destinations)?
                 .registering(&config.gateway.data)
+                .noting(repeats.clone())
                 .imaging(&config.imaging);
         let interpreter = std::thread::Builder::new()
             .name("interpreter".to_string())
@@ -131,6 +141,8 @@ impl Gateway {
             rest_tasks.push(task);
         }
 
+        let alerts = station::Standing::default();
+        let clock = Clock::open(&config.gateway.data, config.gateway.clock_trusted);
         let connections = Arc::new(AtomicU64::new(0));
         let lines = config.links.len() + config.orders.len() + usize::from(config.dicom.is_some());
         let share = descriptors.saturating_sub(DESCRIPTORS_RESERVED) / (lines as u64).max(1);
@@ -173,7 +185,7 @@ impl Gateway {
         link_tasks.extend(listeners.into_iter().map(|listener| tokio::spawn(listener.serve())));
         let mut fleet = None;
         if let Some(settings) = &config.fleet {
-            let sources = fleet::Sources::new(config, journal, &links, &destinations);
+            let sources = fleet::Sources::new(config, journal, &links, &destinations, &clock, &alerts);
             let (handle, task) = fleet::start(settings, sources, rest_stopped.clone());
             fleet = Some(handle);
             rest_tasks.push(task);
@@ -183,10 +195,41 @@ impl Gateway {
             journal.clone(),
             links.clone(),
             fleet.clone(),
+            alerts.clone(),
             rest_stopped,
         )));
+        let scene = station::Scene {
+            config: config.watch.clone(),
+            data: config.gateway.data.clone(),
+            journal: config.journal.clone(),
+            zone,
+            clock,
+            links: links.clone(),
+            repeats,
+            certificates: config.own_certificates(),
+        };
+        let (watching, watched) = mpsc::channel();
+        let watch = std::thread::Builder::new()
+            .name("watch".to_string())
+            .spawn({
+                let (alerts, fleet) = (alerts, fleet.clone());
+                let tell = move |alert: &Alert| fleet.iter().for_each(|fleet| fleet.tell(What::alert(alert)));
+                move || station::run(&scene, &alerts, &watched, tell)
+            })
+            .map_err(|source| GatewayError::System { what: "cannot start the watch".to_string(), source })?;
         let journal = journal.clone();
-        Ok(Gateway { journal, links, fleet, stop_links, stop_rest, link_tasks, rest_tasks, interpreter })
+        Ok(Gateway {
+            journal,
+            links,
+            fleet,
+            stop_links,
+            stop_rest,
+            link_tasks,
+            rest_tasks,
+            interpreter,
+            watching,
+            watch,
+        })
     }
 
     /// The journal, for reading and for operator verbs.
@@ -215,9 +258,11 @@ impl Gateway {
             let _ = task.await;
         }
         self.journal.wake_interpreter();
-        let (interpreter, journal) = (self.interpreter, self.journal);
+        drop(self.watching);
+        let (interpreter, watch, journal) = (self.interpreter, self.watch, self.journal);
         let _ = tokio::task::spawn_blocking(move || {
             let _ = interpreter.join();
+            let _ = watch.join();
             journal.close();
         })
         .await;

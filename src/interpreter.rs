@@ -24,13 +24,15 @@ use crate::journal::{
 use crate::link;
 use crate::rules::autoverification::{self, Needs};
 use crate::rules::{Decision, Facts, Outcome, Rulebook, rule};
+use crate::watch::repeats::Repeats;
 use filing::{Desk, Source};
 use reading::{LinkRules, Reading};
 use register::Register;
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::path::Path;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// Entries read at once.
@@ -53,6 +55,7 @@ pub struct Interpreter {
     rulebook: Rulebook,
     links: Vec<String>,
     register: Register,
+    repeats: Arc<Repeats>,
     desk: Desk,
     imaging: imaging::Desk,
     steps: imaging::steps::Desk,
@@ -92,6 +95,7 @@ impl Interpreter {
             rulebook,
             links: links.iter().map(|config| config.name.clone()).collect(),
             register: Register::open(None),
+            repeats: Arc::default(),
             desk: Desk::new(gateway, destinations),
             imaging: imaging::Desk::new(gateway, zone, destinations),
             steps: imaging::steps::Desk::new(gateway, zone, destinations),
@@ -102,6 +106,11 @@ impl Interpreter {
     /// Keeps its register of instruments in this data directory.
     pub fn registering(self, data: &Path) -> Self {
         Interpreter { register: Register::open(Some(data)), ..self }
+    }
+
+    /// Notes what came again.
+    pub fn noting(self, repeats: Arc<Repeats>) -> Self {
+        Interpreter { repeats, ..self }
     }
 
     /// With these settings of imaging studies.
@@ -180,6 +189,7 @@ impl Interpreter {
             if entry.replays == 0 {
                 let seen = interpretation.reports.iter().zip(&filing.reports).map(|(r, filed)| (r, filed.holds.len()));
                 let seen: Vec<(&Report, usize)> = seen.collect();
+                self.repeats.note(&entry.link, &interpretation.reports, Instant::now());
                 self.register.note(&entry.link, &interpretation.driver, entry.received_at_ms, &seen);
             }
             ready.filings.push(filing);

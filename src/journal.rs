@@ -131,7 +131,7 @@ pub use receipt::Receipt;
 pub use search::{Found, Query, Shown, ShownHold, ShownMessage, ShownReport};
 pub use shared::SharedReader;
 pub use signals::{Condition, OrderChanges};
-pub use space::free_bytes;
+pub use space::{free_bytes, room};
 pub use spool::{IMAGE_LOST, Spool, SpoolFile, Spooled, refusal};
 pub use standing::{Archives, InstanceStanding, OnlyHere};
 pub use studies::{

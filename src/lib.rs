@@ -81,6 +81,7 @@ pub mod interpreter;
 pub mod imaging;
 pub mod orders;
 pub mod delivery;
+pub mod watch;
 pub mod fleet;
 pub mod gateway;
 pub mod control;

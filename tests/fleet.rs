@@ -6,6 +6,8 @@
 mod ports;
 #[path = "fleet/broker.rs"]
 mod broker;
+#[path = "fleet/commands.rs"]
+mod commands;
 #[path = "fleet/data_path.rs"]
 mod data_path;
 #[path = "fleet/line.rs"]

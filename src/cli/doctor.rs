@@ -62,6 +62,10 @@ impl Doctor {
             Ok(Response::Fleet(fleet)) => fleet,
             _ => None,
         };
+        let alerts = match control::request(data, &Request::Alerts) {
+            Ok(Response::Alerts(alerts)) => alerts,
+            _ => Vec::new(),
+        };
         let reader = match Reader::open(data, &config.journal) {
             Ok(reader) => Some(reader),
             // Before the first start there is none.
@@ -87,6 +91,7 @@ impl Doctor {
             destinations: config.destinations.iter().zip(reached).collect(),
             condition,
             free_bytes: journal::free_bytes(data),
+            alerts,
             clock_synchronised: clock::is_synchronised(),
             stats,
             ports: ports::list(Path::new("/")),

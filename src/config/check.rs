@@ -80,6 +80,7 @@ pub fn check(config: &Config, scene: &Scene<'_>) -> Vec<Fault> {
     }
     checks.dicom(config);
     checks.fleet(config);
+    checks.watch(config);
     checks.rules(config);
     checks.faults
 }
@@ -688,11 +689,15 @@ impl Checks<'_> {
     }
 
     fn unique_names<'n>(&mut self, table: &str, names: impl Iterator<Item = &'n str>) {
+        self.unique(table, "name", names, "results wait and are counted under names");
+    }
+
+    fn unique<'n>(&mut self, table: &str, key: &str, names: impl Iterator<Item = &'n str>, why: &str) {
         let mut seen = HashMap::new();
         for (index, name) in names.enumerate().filter(|(_, name)| !name.is_empty()) {
             if let Some(first) = seen.insert(name, index) {
-                let message = format!("the name `{name}` is taken by {table}[{first}]");
-                self.say(&format!("{table}[{index}].name"), message, "results wait and are counted under names");
+                let message = format!("the {key} `{name}` is taken by {table}[{first}]");
+                self.say(&format!("{table}[{index}].{key}"), message, why);
                 seen.insert(name, first);
             }
         }

@@ -89,6 +89,8 @@ pub enum Quality {
     AtMostOnce,
     /// Until it is acknowledged.
     AtLeastOnce,
+    /// Until the broker has it for somebody: where nobody listens, it is refused.
+    UntilHeard,
     /// Until it is acknowledged, and kept by the broker for whoever asks later.
     Retained,
 }

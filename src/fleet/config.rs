@@ -1,5 +1,6 @@
 //! `[fleet]`: the broker, and who the box is there.
 
+use super::envelope::Operator;
 use super::topic::Place;
 use crate::tls::{self, ClientTls};
 use schemars::JsonSchema;
@@ -23,6 +24,9 @@ pub struct Config {
     pub name: Option<String>,
     /// Seconds between two messages with counters. Links and destinations are told of as often, and when they change.
     pub metrics_s: u64,
+    /// Whose commands the box obeys, one table each; none means nobody's.
+    #[serde(rename = "operator")]
+    pub operators: Vec<Operator>,
     /// The box's certificate, by which the broker knows it, and who may have signed the broker's.
     pub tls: ClientTls,
 }
@@ -34,6 +38,7 @@ impl Default for Config {
             tenant: String::new(),
             name: None,
             metrics_s: METRICS_DEFAULT_S,
+            operators: Vec::new(),
             tls: ClientTls::default(),
         }
     }

@@ -192,6 +192,14 @@ impl Session {
         self.pump(now);
     }
 
+    /// Says everything that is retained anew.
+    pub fn say_all(&mut self, now: Instant) {
+        self.birth.forget();
+        self.state.forget();
+        self.rest.values_mut().for_each(Slot::forget);
+        self.pump(now);
+    }
+
     /// The broker has what was published under this id.
     pub fn acknowledged(&mut self, id: PublishId, now: Instant) {
         match self.in_flight.remove(&id) {
@@ -340,8 +348,10 @@ impl Session {
             Phase::Waiting(at) => Some(at),
             Phase::Stopping { until } => Some(until),
             Phase::Up { .. } => {
-                let slots = [&self.birth, &self.state].into_iter().chain(self.rest.values());
-                let slots = slots.filter(|slot| slot.is_due()).filter_map(|slot| slot.not_before);
+                // What cannot be said for want of room is said when something is acknowledged, not at a moment.
+                let slots = [&self.birth, &self.state].into_iter().filter(|_| self.has_room());
+                let rest = self.rest.values().filter(|_| self.has_room() && self.state.is_said);
+                let slots = slots.chain(rest).filter(|slot| slot.is_due()).filter_map(|slot| slot.not_before);
                 slots.chain(self.echo.due).chain(self.events_refused_until).min()
             }
             Phase::Connecting | Phase::Stopped => None,
@@ -441,7 +451,11 @@ impl Session {
         let id = self.next_id;
         self.next_id = id.next();
         self.in_flight.insert(id, flight);
-        let quality = if topic.is_retained() { Quality::Retained } else { Quality::AtLeastOnce };
+        let quality = match topic {
+            Up::Event => Quality::UntilHeard,
+            _ if topic.is_retained() => Quality::Retained,
+            _ => Quality::AtLeastOnce,
+        };
         self.outputs.push_back(Output::Publish { id, topic, document, quality });
     }
 

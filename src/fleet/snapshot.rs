@@ -2,16 +2,17 @@
 //! condition. Nothing that is asked here can hold up a result, and no table is read through.
 
 use super::telemetry::{
-    At, Birth, Clock, DestinationFacts, DestinationReport, Digest, Document, Downlink, Hardware, LinkFacts, LinkReport,
-    Metrics, Name, SerialPort, Stamp, Word, word_of,
+    Alerts, At, Birth, DestinationFacts, DestinationReport, Digest, Document, Downlink, Hardware, LinkFacts,
+    LinkReport, Metrics, Name, SerialPort, Stamp, Word, word_of,
 };
 use super::topic::Up;
-use crate::clock;
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::DeliveryCounters;
 use crate::journal::{self, Journal, SharedReader};
 use crate::link::LinkCounters;
 use crate::link::serial::ports;
+use crate::watch::station::{Standing, StandingAlert};
 use jiff::Timestamp;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -19,11 +20,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Messages of a queue that are counted; more are told as this many.
-const QUEUE_COUNTED_MAX: i64 = 100_000;
+pub const QUEUE_COUNTED_MAX: i64 = 100_000;
 /// The journal is asked for queues this often.
 const QUEUES_EVERY: Duration = Duration::from_secs(10);
-/// No clock that was ever set shows an earlier moment, Unix seconds: 2026-01-01.
-const CLOCK_FLOOR_S: i64 = 1_767_225_600;
 
 /// Where the box's state is read.
 pub struct Sources {
@@ -33,6 +32,8 @@ pub struct Sources {
     destinations: Vec<(Name, Arc<DeliveryCounters>)>,
     config: Digest,
     started: (Instant, Stamp),
+    clock: Clock,
+    alerts: Standing,
 }
 
 impl Sources {
@@ -42,6 +43,8 @@ impl Sources {
         journal: &Journal,
         links: &[Arc<LinkCounters>],
         destinations: &[Arc<DeliveryCounters>],
+        clock: &Clock,
+        alerts: &Standing,
     ) -> Sources {
         Sources {
             data: config.gateway.data.clone(),
@@ -49,8 +52,25 @@ impl Sources {
             links: links.iter().map(|link| (Name::of_link(link), link.clone())).collect(),
             destinations: destinations.iter().map(|to| (Name::of_destination(to), to.clone())).collect(),
             config: Digest::of(&serde_json::to_vec(config).unwrap_or_default()),
-            started: (Instant::now(), stamp()),
+            started: (Instant::now(), stamp(clock)),
+            clock: clock.clone(),
+            alerts: alerts.clone(),
         }
+    }
+
+    /// This moment by the box's clock.
+    pub fn stamp(&self) -> Stamp {
+        stamp(&self.clock)
+    }
+
+    /// The journal.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// The destinations' names.
+    pub fn destinations(&self) -> Vec<Name> {
+        self.destinations.iter().map(|(name, _)| name.clone()).collect()
     }
 
     /// The data directory.
@@ -70,19 +90,13 @@ impl Sources {
             config: self.config,
             ports: SerialPort::all(&ports::list(Path::new("/"))),
             links: self.links.iter().map(|(name, _)| name.clone()).collect(),
-            destinations: self.destinations.iter().map(|(name, _)| name.clone()).collect(),
+            destinations: self.destinations(),
         }
     }
 }
 
-/// This moment by the box's clock.
-pub fn stamp() -> Stamp {
-    let now = Timestamp::now();
-    let clock = match () {
-        () if clock::is_synchronised() => Clock::Trusted,
-        () if now.as_second() >= CLOCK_FLOOR_S => Clock::Floor,
-        () => Clock::Unset,
-    };
+fn stamp(clock: &Clock) -> Stamp {
+    let (now, clock) = clock.now();
     Stamp { at: At::new(now), clock }
 }
 
@@ -95,6 +109,7 @@ pub struct Snapshot {
     destinations: Told<DestinationFacts>,
     queues: HashMap<Name, Queue>,
     queues_at: Option<Instant>,
+    alerts: Option<Vec<StandingAlert>>,
 }
 
 /// By name, what was told and when.
@@ -130,6 +145,7 @@ impl Snapshot {
             destinations: HashMap::new(),
             queues: HashMap::new(),
             queues_at: None,
+            alerts: None,
         }
     }
 
@@ -144,8 +160,13 @@ impl Snapshot {
             self.queues_at = Some(now);
             self.read_queues();
         }
-        let (stamp, every) = (stamp(), self.every);
+        let (stamp, every) = (self.sources.stamp(), self.every);
         let mut said = Vec::new();
+        let alerts = self.sources.alerts.list();
+        if self.alerts.as_ref() != Some(&alerts) {
+            said.push((Up::Alerts, Document::of(&Alerts::of(&alerts))));
+            self.alerts = Some(alerts);
+        }
         for (name, counters) in &self.sources.links {
             let facts = link_facts(counters);
             if is_news(&mut self.links, name, &facts, now, every) {
@@ -170,7 +191,7 @@ impl Snapshot {
         let links: Vec<_> = self.sources.links.iter().map(|(_, link)| link.counts()).collect();
         let delivered = self.sources.destinations.iter().map(|(_, to)| to.health().delivered);
         Metrics {
-            stamp: stamp(),
+            stamp: self.sources.stamp(),
             epoch: own.epoch,
             uptime_s: self.sources.started.0.elapsed().as_secs(),
             journal: word_of(self.sources.journal.condition()),

@@ -13,6 +13,7 @@
 //! Every change is on disk when the call returns (WAL, `synchronous=FULL`). Calls block: they are for the fleet's own
 //! thread. **To add a table**, append a migration; never change one that stands.
 
+use super::docket;
 use super::telemetry::{At, Document, Event, Id, Stamp, What};
 use rusqlite::{Connection, Row, Transaction};
 use std::path::{Path, PathBuf};
@@ -27,7 +28,8 @@ const THINNED_AT_ONCE: u64 = 500;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// In the order they are applied; `PRAGMA user_version` is how many were.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
 CREATE TABLE epoch(only INTEGER PRIMARY KEY CHECK (only = 1), epoch INTEGER NOT NULL);
 INSERT INTO epoch VALUES (1, 0);
 CREATE TABLE event(
@@ -37,7 +39,9 @@ CREATE TABLE event(
   lost INTEGER NOT NULL DEFAULT 0, since_ms INTEGER NOT NULL DEFAULT 0,  -- of the gap
   body BLOB NOT NULL
 );
-CREATE INDEX event_telemetry ON event(id) WHERE kind = 0;"];
+CREATE INDEX event_telemetry ON event(id) WHERE kind = 0;",
+    docket::TABLES,
+];
 
 const TELEMETRY: i64 = 0;
 const KEPT: i64 = 1;
@@ -108,6 +112,11 @@ impl Store {
     /// Counts this start and says how many there have been.
     pub fn next_epoch(&mut self) -> Result<u64, StoreError> {
         self.change(|tx| tx.query_row("UPDATE epoch SET epoch = epoch + 1 RETURNING epoch", [], |r| unsigned(r, 0)))
+    }
+
+    /// Events kept at most, but for what [`put`] is told else.
+    pub fn events_max(&self) -> u64 {
+        self.events_max
     }
 
     /// Keeps an event until the broker has it.
@@ -210,6 +219,16 @@ pub fn put(tx: &Transaction<'_>, event: &Event, events_max: u64) -> rusqlite::Re
     Ok(Put { is_in: true, lost })
 }
 
+/// Puts an event into the outbox that was told before, as it was. Whoever asks ever so often fills nothing: while it waits,
+/// it is not put once more.
+pub fn put_again(tx: &Transaction<'_>, stamp: Stamp, event: &Document) -> rusqlite::Result<()> {
+    tx.prepare_cached(
+        "INSERT INTO event(kind, at_ms, body) SELECT ?1, ?2, ?3 WHERE NOT EXISTS (SELECT 1 FROM event WHERE body = ?3)",
+    )?
+    .execute((KEPT, stamp.at.as_ms(), event.bytes()))
+    .map(drop)
+}
+
 /// Takes the oldest telemetry out and counts it in the gap. Returns how many.
 fn thin_out(tx: &Transaction<'_>, event: &Event) -> rusqlite::Result<u64> {
     let (lost, since): (u64, Option<i64>) = tx
@@ -247,7 +266,8 @@ fn grow_gap(tx: &Transaction<'_>, event: &Event, lost: u64, since_ms: i64) -> ru
     Ok(())
 }
 
-fn count(conn: &Connection) -> rusqlite::Result<u64> {
+/// How many events wait.
+pub fn count(conn: &Connection) -> rusqlite::Result<u64> {
     conn.prepare_cached("SELECT count(*) FROM event")?.query_row([], |r| unsigned(r, 0))
 }
 
@@ -273,12 +293,13 @@ fn settle(conn: &mut Connection) -> rusqlite::Result<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::telemetry::{Clock, Downlink};
+    use super::super::telemetry::Downlink;
     use super::*;
+    use crate::clock::Quality;
 
     fn telemetry(ms: i64) -> Event {
         let what = What::Downlink { now: Downlink::Proven };
-        Event { id: Id::make(), stamp: Stamp { at: At::of_ms(ms), clock: Clock::Trusted }, what }
+        Event { id: Id::make(), stamp: Stamp { at: At::of_ms(ms), clock: Quality::Trusted }, what }
     }
 
     fn kept(ms: i64) -> Event {

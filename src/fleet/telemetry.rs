@@ -8,21 +8,28 @@
 //! **To say something new**, add a type or a variant of [`What`] here, of such fields, and name the type in the list
 //! at [`Publishable`].
 
+use super::command::Refusal;
+use crate::clock::Quality;
 use crate::delivery::DeliveryCounters;
 use crate::journal::Condition;
 use crate::link::LinkCounters;
 use crate::link::serial::ports::Port;
+use crate::watch::station::StandingAlert;
+use crate::watch::{Alert, Trouble};
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
+use std::str::FromStr;
 use std::sync::Arc;
 
 /// The shape of all documents.
 const VERSION: u8 = 1;
 /// Longest text the machine may say of itself.
 const FACT_MAX_CHARS: usize = 64;
+/// Alerts told of as standing; what begins beyond them is told as an event.
+pub const ALERTS_MAX: usize = 64;
 /// Serial ports told of; a box has a few.
 const PORTS_MAX: usize = 32;
 
@@ -36,7 +43,7 @@ mod sealed {
 macro_rules! publishable {
     ($($said:ty),* $(,)?) => { $(impl sealed::Sealed for $said {} impl Publishable for $said {})* };
 }
-publishable!(Birth, State, LinkReport, DestinationReport, Metrics, Event, Echo);
+publishable!(Birth, State, LinkReport, DestinationReport, Metrics, Alerts, Event, Echo);
 
 /// JSON that is fit to be published.
 #[derive(Clone, PartialEq, Eq)]
@@ -99,6 +106,11 @@ impl Name {
         Name(Text(counters.name().into()))
     }
 
+    /// What an alert is about: a link, or the setting that names a certificate. None when it is the box.
+    pub fn of_alert(alert: &Alert) -> Option<Name> {
+        (!alert.of.is_empty()).then(|| Name(Text(alert.of.as_str().into())))
+    }
+
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0.0
@@ -134,6 +146,11 @@ impl At {
     pub fn as_ms(self) -> i64 {
         self.0.as_millisecond()
     }
+
+    /// The moment.
+    pub fn timestamp(self) -> Timestamp {
+        self.0
+    }
 }
 
 impl Serialize for At {
@@ -142,25 +159,13 @@ impl Serialize for At {
     }
 }
 
-/// What the box's clock is worth.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Clock {
-    /// Kept right by a time server.
-    Trusted,
-    /// Kept right by nobody, but no earlier than it is known to be.
-    Floor,
-    /// Not set.
-    Unset,
-}
-
 /// Something told with the moment and the worth of the clock that says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Stamp {
     /// When.
     pub at: At,
     /// By which clock.
-    pub clock: Clock,
+    pub clock: Quality,
 }
 
 /// SHA-256 of something that is not told itself.
@@ -173,6 +178,16 @@ impl Digest {
         let mut digest = [0; 32];
         digest.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref());
         Digest(digest)
+    }
+
+    /// One that was computed before.
+    pub fn stored(digest: [u8; 32]) -> Digest {
+        Digest(digest)
+    }
+
+    /// Its bytes.
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.0
     }
 }
 
@@ -214,6 +229,21 @@ impl fmt::Display for Id {
         f.write_str(&parts.join("-"))
     }
 }
+
+impl FromStr for Id {
+    type Err = NoId;
+
+    /// As it is printed: lower case, with all its dashes.
+    fn from_str(text: &str) -> Result<Id, NoId> {
+        let digits: String = text.split('-').collect();
+        let id = u128::from_str_radix(&digits, 16).map(Id).map_err(|_| NoId)?;
+        if id.to_string() == text { Ok(id) } else { Err(NoId) }
+    }
+}
+
+/// Text that is no [`Id`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoId;
 
 impl Serialize for Id {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -396,6 +426,42 @@ pub struct DestinationFacts {
     pub lab_to_chart_p99_ms: Option<u64>,
 }
 
+/// What is unusual now: the alerts that have begun and not ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Alerts {
+    /// In order of what they are, and no more than [`ALERTS_MAX`].
+    pub alerts: Vec<AlertFacts>,
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AlertFacts {
+    /// What it is.
+    pub trouble: Trouble,
+    /// As in [`What::Alert`].
+    pub of: Option<Name>,
+    /// Since when.
+    pub since: At,
+    /// The figure when it began.
+    pub figure: i64,
+    /// What it was compared with.
+    pub limit: i64,
+}
+
+impl Alerts {
+    /// Those that stand.
+    pub fn of(standing: &[StandingAlert]) -> Alerts {
+        let facts = |standing: &StandingAlert| AlertFacts {
+            trouble: standing.alert.trouble,
+            of: Name::of_alert(&standing.alert),
+            since: At::of_ms(standing.since_ms),
+            figure: standing.alert.figure,
+            limit: standing.alert.limit,
+        };
+        Alerts { alerts: standing.iter().take(ALERTS_MAX).map(facts).collect() }
+    }
+}
+
 /// Counters of the whole box.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Metrics {
@@ -474,14 +540,115 @@ pub enum What {
         /// Which of the two.
         now: Downlink,
     },
+    /// What became of a command.
+    Command {
+        /// Which; none for a signed document that is no command this version knows.
+        command: Option<Id>,
+        /// That of the signed document.
+        document: Digest,
+        /// What it asked for.
+        op: Option<Word>,
+        /// "refused", or the phase it ended in.
+        phase: Word,
+        /// Why it was refused.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        why: Option<Refusal>,
+        /// What it did.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        outcome: Option<Outcome>,
+    },
+    /// Somebody sends commands that no operator of this box has signed; told at the 1st, 2nd, 4th, 8th ... one.
+    UnsignedCommands {
+        /// How many since the program started.
+        count: u64,
+    },
+    /// Something unusual began or ended.
+    Alert {
+        /// True when it begins.
+        began: bool,
+        /// What it is.
+        trouble: Trouble,
+        /// Of which link, or which setting names the certificate; none for the box.
+        of: Option<Name>,
+        /// The figure, in the unit that [`crate::watch::Alert`] gives.
+        figure: i64,
+        /// What it is compared with.
+        limit: i64,
+    },
+}
+
+/// What a command did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "did", rename_all = "kebab-case")]
+pub enum Outcome {
+    /// What it says.
+    Done,
+    /// How the queues are.
+    Queues {
+        /// Results that wait for a person before they go anywhere.
+        held: i64,
+        /// By destination.
+        queues: Vec<QueueFacts>,
+    },
+    /// It changed something in the journal.
+    Changed {
+        /// Items changed.
+        done: u64,
+        /// Items left as they were.
+        skipped: u64,
+    },
+    /// It could not.
+    Failed {
+        /// Why.
+        failure: Failure,
+    },
+}
+
+impl Outcome {
+    /// True when it could not.
+    pub fn is_failure(&self) -> bool {
+        matches!(self, Outcome::Failed { .. })
+    }
+}
+
+/// The queue of a destination.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct QueueFacts {
+    /// Its name.
+    pub destination: Name,
+    /// Messages on the way.
+    pub queued: i64,
+    /// Messages that wait for a person.
+    pub parked: i64,
+}
+
+/// Why a command could not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Failure {
+    /// The box has no destination of that name.
+    NoSuchDestination,
+    /// The journal refuses or fails.
+    Journal,
+    /// The machine refuses.
+    System,
+    /// No service manager would start the program anew.
+    Unsupervised,
 }
 
 impl What {
+    /// Something unusual began or ended.
+    pub fn alert(alert: &Alert) -> What {
+        let Alert { began, trouble, figure, limit, .. } = *alert;
+        What::Alert { began, trouble, of: Name::of_alert(alert), figure, limit }
+    }
+
     /// True for what may be thinned out when nobody takes it for too long: what a later event or the present state
     /// tells as well. The outcome of a command is none of it.
     pub fn is_telemetry(&self) -> bool {
         match self {
-            What::Started { .. } | What::Downlink { .. } => true,
+            What::Started { .. } | What::Downlink { .. } | What::UnsignedCommands { .. } | What::Alert { .. } => true,
+            What::Command { .. } => false,
             // It stands for what was lost, and grows instead of being lost itself.
             What::Gap { .. } => false,
         }
@@ -510,7 +677,7 @@ mod tests {
         let at = At::of_ms(1_790_000_000_123);
         let event = Event {
             id: Id::new(1_790_000_000_123, [0xff; 10]),
-            stamp: Stamp { at, clock: Clock::Floor },
+            stamp: Stamp { at, clock: Quality::Floor },
             what: What::Gap { lost: 3, since: at, until: at },
         };
         let json: serde_json::Value = serde_json::from_slice(Document::of(&event).bytes()).unwrap();
@@ -533,5 +700,15 @@ mod tests {
         let ids: Vec<String> = (0..50).map(|ms| Id::new(ms * 1000, [ms as u8; 10]).to_string()).collect();
         assert!(ids.is_sorted(), "{ids:?}");
         assert_ne!(Id::make(), Id::make());
+    }
+
+    #[test]
+    fn an_id_is_read_as_it_is_printed_and_no_other_way() {
+        let id = Id::make();
+        let text = id.to_string();
+        assert_eq!(text.parse(), Ok(id));
+        for other in [text.to_uppercase(), text.replace('-', ""), format!("{text}0"), String::new(), "+1".to_owned()] {
+            assert_eq!(other.parse::<Id>(), Err(NoId), "{other}");
+        }
     }
 }

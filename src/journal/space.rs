@@ -223,6 +223,12 @@ fn free_min(config: &Config, disk: &Disk) -> u64 {
     config.free_min_mb.saturating_mul(MIB).min(disk.total / 20)
 }
 
+/// Bytes free where the data directory lies, above what must stay free there; none when the system does not say.
+pub fn room(data: &Path, config: &Config) -> Option<u64> {
+    let disk = Disk::of(data);
+    (disk.total > 0).then(|| disk.free.saturating_sub(free_min(config, &disk)))
+}
+
 /// The stricter of what quota and free space say; a zero limit says nothing.
 fn judge(used: u64, quota: u64, free: u64, free_min: u64) -> Level {
     let share = |percent: u64| quota / 100 * percent;

@@ -199,6 +199,15 @@ impl Reader {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
+    /// The oldest messages that a destination refused, by number.
+    pub fn parked_for(&self, destination: &str, limit: usize) -> Result<Vec<OutboxId>, JournalError> {
+        let mut statement = self
+            .conn
+            .prepare_cached("SELECT id FROM outbox WHERE state = 2 AND destination = ?1 ORDER BY id LIMIT ?2")?;
+        let rows = statement.query_map((destination, limit as i64), |r| r.get(0))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
     /// Specimen ids of everything that waits for a person, each once: held results, parked messages. Damaged rows
     /// have no readable id and are left out.
     pub fn waiting_specimens(&self) -> Result<Vec<String>, JournalError> {

@@ -25,6 +25,8 @@ struct Inner {
     heard: Option<Instant>,
     heard_ms: Option<i64>,
     refused: u64,
+    strangers: u64,
+    turned_away: u64,
     up: bool,
     line_errors: Option<LineErrors>,
     modem_lines: Option<ModemLines>,
@@ -73,6 +75,10 @@ pub struct LinkCounts {
     pub messages: u64,
     /// What was refused since start: NAKs, negative acknowledgements, connections.
     pub refused: u64,
+    /// Of these, connections of somebody the configuration does not name.
+    pub strangers: u64,
+    /// Of these, connections of somebody who could not prove who they are.
+    pub turned_away: u64,
     /// When the instrument was last heard, Unix milliseconds.
     pub heard_ms: Option<i64>,
     /// As [`LinkHealth::reasons`].
@@ -187,6 +193,18 @@ impl LinkCounters {
         }
     }
 
+    /// Somebody the configuration does not name was refused.
+    pub fn stranger(&self, reason: &'static str) {
+        self.with(|inner| inner.strangers += 1);
+        self.event(&Event::Refused(reason));
+    }
+
+    /// Somebody who could not prove who they are was refused.
+    pub fn turned_away(&self, reason: &'static str) {
+        self.with(|inner| inner.turned_away += 1);
+        self.event(&Event::Refused(reason));
+    }
+
     /// The link's health now.
     pub fn health(&self) -> LinkHealth {
         self.with(|inner| LinkHealth {
@@ -212,6 +230,8 @@ impl LinkCounters {
             parts: inner.parts,
             messages: inner.messages,
             refused: inner.refused,
+            strangers: inner.strangers,
+            turned_away: inner.turned_away,
             heard_ms: inner.heard_ms,
             reasons: inner.reasons.clone(),
         })

@@ -151,7 +151,7 @@ async fn converse(
                 let way = Way { from, is_secured: true, certificate: tls::shown(stream.get_ref().1) };
                 run(&shared, stream, |stream| stream.get_ref().0, way, number, &seat).await;
             }
-            Ok(Err(error)) => counters.event(&Event::Refused(tls::failure(&error))),
+            Ok(Err(error)) => counters.turned_away(tls::failure(&error)),
             Err(_) => counters.event(&Event::Refused(tcp::HANDSHAKE_LATE)),
         }
     };

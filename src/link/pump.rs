@@ -245,7 +245,7 @@ impl Pump {
     /// that went away.
     async fn broken(&self, machine: &mut Machine, error: &std::io::Error) -> Ended {
         if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
-            self.counters.event(&Event::Refused(tls::failure(error)));
+            self.counters.turned_away(tls::failure(error));
         }
         self.disconnected(machine).await
     }

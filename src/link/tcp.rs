@@ -127,7 +127,7 @@ impl Listener {
                     Ok((stream, from)) => {
                         let fitting = self.doors.iter().filter_map(|door| Some((door.fit(from.ip())?, door)));
                         let Some((_, door)) = fitting.max_by_key(|(bits, _)| *bits) else {
-                            first.counters.event(&Event::Refused(STRANGER));
+                            first.counters.stranger(STRANGER);
                             continue;
                         };
                         let Door { shell, seats, .. } = door;
@@ -178,7 +178,7 @@ impl Connection {
         let Some(acceptor) = acceptor else { return self.pump(stream).await };
         match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => self.pump(stream).await,
-            Ok(Err(error)) => self.shell.counters.event(&Event::Refused(tls::failure(&error))),
+            Ok(Err(error)) => self.shell.counters.turned_away(tls::failure(&error)),
             Err(_) => self.shell.counters.event(&Event::Refused(HANDSHAKE_LATE)),
         }
     }

@@ -11,6 +11,8 @@ use crate::link::directory::{Look, Then};
 use crate::link::serial::ports::Port;
 use crate::link::{self, LinkHealth};
 use crate::orders;
+use crate::watch::Trouble;
+use crate::watch::station::StandingAlert;
 use jiff::Timestamp;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,6 +41,8 @@ pub struct Facts<'a> {
     pub condition: Option<Condition>,
     /// Bytes free where the journal lies.
     pub free_bytes: u64,
+    /// What the watch found unusual and is not over.
+    pub alerts: Vec<StandingAlert>,
     /// Whether this machine's clock is kept right by a time server, as far as the kernel knows.
     pub clock_synchronised: bool,
     /// The journal in numbers; none when there is none yet.
@@ -124,7 +128,25 @@ pub fn diagnose(facts: &Facts<'_>) -> Vec<Finding> {
         found.extend(destination(config, reached, facts));
     }
     found.extend(forgotten(facts));
+    found.extend(facts.alerts.iter().map(alert));
     found
+}
+
+/// What the watch told of. It says what is unusual, which may be right all the same: nothing is kept from getting through
+/// by it.
+fn alert(standing: &StandingAlert) -> Finding {
+    let alert = &standing.alert;
+    let next = match alert.trouble {
+        Trouble::Silence => "see whether the instrument works and is connected: afferent tap",
+        Trouble::Refusals => "see what is refused, and why: afferent tap",
+        Trouble::Strangers => "find out who dials in from there; add it to the configuration if it belongs here",
+        Trouble::Authentication => "see the log for who was turned away; renew its certificate if it belongs here",
+        Trouble::Rate | Trouble::Repeats => "see what comes: afferent tap; an instrument may send in a circle",
+        Trouble::Certificate => "have a new one made; the files are read anew at the next connection",
+        Trouble::Clock => "see why: times of results that came meanwhile may be off",
+        Trouble::Disk => "see what waits (afferent journal stats), or shorten how long the journal keeps",
+    };
+    finding("watch", &alert.of, State::Look, alert.sentence(), next)
 }
 
 /// What waits for links and destinations that the configuration does not name any more.

@@ -34,7 +34,7 @@ impl Rig {
         let (astm, hl7, port) = (free_port(), free_port(), line.port);
         let tls = toml::to_string(&broker.client(name)).unwrap();
         let text = format!(
-            "[gateway]\nname = \"bench\"\ndata = {data:?}\ntime_zone = \"UTC\"\n[journal]\nfree_min_mb = 0\n\
+            "[gateway]\nname = \"bench\"\ndata = {data:?}\ntime_zone = \"UTC\"\nclock_trusted = true\n[journal]\nfree_min_mb = 0\n\
              [[link]]\nname = \"chemistry\"\nprotocol = \"astm\"\nlisten = \"127.0.0.1:{astm}\"\n\
              [[link]]\nname = \"point-of-care\"\nprotocol = \"hl7\"\nlisten = \"127.0.0.1:{hl7}\"\n\
              [[destination]]\nname = \"ehr\"\naddress = \"{ehr}\"\nretry_min_ms = 50\nretry_max_ms = 500\n\

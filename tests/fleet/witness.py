@@ -5,7 +5,7 @@ witness.py HOST PORT CA CERT KEY NAME FILTER
 Prints {"up": true} each time it is subscribed, and one JSON object for each message. Reads lines of JSON:
 {"topic", "payload" (base64), "retain"}. Answers up/echo on dn/echo when NAME begins with "desk".
 """
-import base64, json, sys, time
+import base64, json, sys, threading, time
 import paho.mqtt.client as mqtt
 from paho.mqtt.properties import Properties
 from paho.mqtt.packettypes import PacketTypes
@@ -14,8 +14,12 @@ host, port, ca, cert, key, name, pattern = sys.argv[1:]
 answers = name.startswith("desk")
 
 
+lock = threading.Lock()
+
+
 def say(what):
-    print(json.dumps(what), flush=True)
+    with lock:
+        print(json.dumps(what), flush=True)
 
 
 def connected(client, userdata, flags, reason, properties):

@@ -3,7 +3,9 @@
 use super::{Checks, NAME_MAX_CHARS, is_host_and_port, name_is_usable};
 use crate::config::{Config, Fault};
 use crate::fleet::config::METRICS_S;
+use crate::link::dicom::LINK;
 use crate::tls;
+use crate::watch::LOOK_S;
 
 impl Checks<'_> {
     pub(super) fn fleet(&mut self, config: &Config) {
@@ -28,7 +30,49 @@ impl Checks<'_> {
             let message = format!("`metrics_s` must be from {} to {}", METRICS_S.start(), METRICS_S.end());
             self.say("fleet.metrics_s", message, "leave it out for the default");
         }
+        self.operators(fleet);
         self.bus_tls(fleet);
+    }
+
+    /// One who cannot sign would be obeyed by nobody, and nobody would know.
+    fn operators(&mut self, fleet: &crate::fleet::Config) {
+        for (index, operator) in fleet.operators.iter().enumerate() {
+            let path = format!("fleet.operator[{index}]");
+            if !operator.kid.is_empty() && !name_is_usable(&operator.kid) {
+                self.say(&format!("{path}.kid"), "this name cannot stand in commands", "use letters, digits and `-`");
+            }
+            if operator.public_key().is_none() && !(operator.key.is_empty() && self.scene.places.is_spoilt(&path)) {
+                let hint = "it is 32 bytes in base64, as `afferent desk key` prints it";
+                self.say(&format!("{path}.key"), "this is no Ed25519 public key", hint);
+            }
+        }
+        let kids = fleet.operators.iter().map(|operator| operator.kid.as_str());
+        self.unique("fleet.operator", "kid", kids, "a signature is looked up by it");
+        let keys = fleet.operators.iter().map(|operator| operator.key.trim());
+        self.unique("fleet.operator", "key", keys, "two signatures are those of two operators");
+    }
+
+    /// Limits of links that there are, and a look that is neither idle nor busy.
+    pub(super) fn watch(&mut self, config: &Config) {
+        if !LOOK_S.contains(&config.watch.look_s) {
+            let message = format!("`look_s` must be from {} to {}", LOOK_S.start(), LOOK_S.end());
+            self.say("watch.look_s", message, "leave it out for the default");
+        }
+        let modalities = config.modalities.iter().map(|modality| modality.name.as_str());
+        let orders = config.orders.iter().map(|orders| orders.name.as_str());
+        let feeds = config.order_feeds.iter().map(|feed| feed.name.as_str());
+        let links = config.links.iter().map(|link| link.name.as_str());
+        let names: Vec<&str> = links.chain(modalities).chain(orders).chain(feeds).chain([LINK]).collect();
+        for (index, limits) in config.watch.links.iter().enumerate() {
+            let here = format!("watch.link[{index}].name");
+            if !names.contains(&limits.name.as_str()) && !self.scene.places.is_spoilt("link") {
+                self.say(
+                    &here,
+                    format!("there is no link `{}`", limits.name),
+                    format!("it can be {}", names.join(", ")),
+                );
+            }
+        }
     }
 
     /// The broker knows a box by its certificate, so there is no going without.

@@ -2,14 +2,18 @@
 
 use super::SAMPLE;
 use crate::config::{Config, Gateway, load, schema};
+use crate::fleet::envelope::Operator;
 use crate::rules::Rule;
 use crate::wire::line::framing::{Check, Framing, Length};
-use crate::{delivery, fleet, imaging, journal, link, mapping, orders, tls};
+use crate::{delivery, fleet, imaging, journal, link, mapping, orders, tls, watch};
 use serde::de::{DeserializeOwned, Deserializer, Visitor};
 use serde_json::Value;
 
 /// Columns of a comment line.
 const WIDTH: usize = 110;
+
+/// Lists of tables that are shown as tables.
+const SHOWN_APART: [&str; 2] = ["fleet.operator", "watch.link"];
 
 /// What a setting without a default is shown with. A path is looked up whole, then by its last part.
 const EXAMPLES: &[(&str, &str)] = &[
@@ -102,6 +106,11 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("fleet.tls.server_name", r#""broker.example""#),
     ("fleet.tls.cert", r#""/etc/afferent/box.pem""#),
     ("fleet.tls.key", r#""/etc/afferent/box.key""#),
+    ("fleet.operator.kid", r#""ops-1""#),
+    ("fleet.operator.key", r#""JrQLj5P/89iXES9+vFgrIy29clF9CC/oPPsw3c5D0bs=""#),
+    ("watch.link.name", r#""chemistry""#),
+    ("watch.link.silence_s", "3600"),
+    ("watch.link.messages", "200"),
     ("gateway.rules", r#""/etc/afferent/rules.toml""#),
     ("rule.name", r#""potassium, critical""#),
     ("rule.kind", r#""critical""#),
@@ -228,7 +237,13 @@ fn write_sample() -> String {
     page.table::<delivery::config::OAuth>("destination.oauth", "#[destination.oauth]", &oauth);
     let on_the_bus = serde_json::to_value(fleet::Config::default()).unwrap();
     page.table::<fleet::Config>("fleet", "#[fleet]", &on_the_bus);
+    let operator = Operator { kid: String::new(), key: String::new(), may: Operator::everything() };
+    let operator = serde_json::to_value(operator).unwrap();
+    page.table::<Operator>("fleet.operator", "#[[fleet.operator]]", &operator);
     page.table::<tls::ClientTls>("fleet.tls", "#[fleet.tls]", &Value::Null);
+    page.table::<watch::Config>("watch", "[watch]", &defaults["watch"]);
+    let limits = serde_json::to_value(watch::LinkLimits::default()).unwrap();
+    page.table::<watch::LinkLimits>("watch.link", "#[[watch.link]]", &limits);
     page.table::<Rule>("rule", "#[[rule]]", &Value::Null);
     assert_eq!(page.announced, Vec::<String>::new(), "tables that have no page.table line above");
     page.text
@@ -261,7 +276,7 @@ impl Page<'_> {
         assert_eq!(names.len(), listed.len(), "the schema of {path} and its struct differ");
         for name in names {
             let property = schema::resolve(self.root, &listed[name]);
-            if property["type"] == "object" {
+            if property["type"] == "object" || SHOWN_APART.contains(&format!("{path}.{name}").as_str()) {
                 self.announced.push(format!("{path}.{name}"));
                 continue;
             }

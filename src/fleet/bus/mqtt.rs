@@ -73,7 +73,7 @@ pub struct Mqtt {
 
 enum Asked {
     Subscribe(String),
-    Publish { id: PublishId, topic: String, document: Document, quality: Quality },
+    Publish { id: PublishId, topic: String, payload: Bytes, quality: Quality },
     Acknowledge(u16),
     Disconnect { has_said_so: bool },
 }
@@ -83,6 +83,31 @@ impl Mqtt {
     pub fn new(broker: Broker, runtime: tokio::runtime::Handle) -> Mqtt {
         let (tell, heard) = mpsc::channel(ROOM);
         Mqtt { broker, runtime, asked: None, heard, tell, connection: 0 }
+    }
+
+    /// Dials for the desk, which leaves no will and no session behind.
+    pub(crate) fn connect_desk(&mut self) {
+        self.dial(connect_packet(&self.broker.client_id, None));
+    }
+
+    /// Publishes bytes as they are. A box says nothing but documents: this is for the desk.
+    pub(crate) fn say(&mut self, id: PublishId, topic: String, payload: Bytes, quality: Quality) {
+        self.ask(Asked::Publish { id, topic, payload, quality });
+    }
+
+    fn dial(&mut self, connect: Packet) {
+        self.connection += 1;
+        let (ask, asked) = mpsc::channel(ROOM);
+        self.asked = Some(ask);
+        let ear = Ear { connection: self.connection, tell: self.tell.clone() };
+        let broker = self.broker.clone();
+        self.runtime.spawn(async move {
+            let why = match converse(&broker, connect, asked, &ear).await {
+                Ok(()) => String::new(),
+                Err(why) => why,
+            };
+            let _ = ear.tell.send((ear.connection, Heard::Lost(why))).await;
+        });
     }
 
     /// A full channel means that the broker takes nothing: it will be heard that it is gone.
@@ -95,19 +120,7 @@ impl Mqtt {
 
 impl Bus for Mqtt {
     fn connect(&mut self, will_topic: String, will: Document) {
-        self.connection += 1;
-        let (ask, asked) = mpsc::channel(ROOM);
-        self.asked = Some(ask);
-        let ear = Ear { connection: self.connection, tell: self.tell.clone() };
-        let connect = connect_packet(&self.broker.client_id, will_topic, &will);
-        let broker = self.broker.clone();
-        self.runtime.spawn(async move {
-            let why = match converse(&broker, connect, asked, &ear).await {
-                Ok(()) => String::new(),
-                Err(why) => why,
-            };
-            let _ = ear.tell.send((ear.connection, Heard::Lost(why))).await;
-        });
+        self.dial(connect_packet(&self.broker.client_id, Some((will_topic, &will))));
     }
 
     fn subscribe(&mut self, filter: String) {
@@ -115,7 +128,7 @@ impl Bus for Mqtt {
     }
 
     fn publish(&mut self, id: PublishId, topic: String, document: Document, quality: Quality) {
-        self.ask(Asked::Publish { id, topic, document, quality });
+        self.say(id, topic, Bytes::copy_from_slice(document.bytes()), quality);
     }
 
     fn acknowledge(&mut self, receipt: Receipt) {
@@ -239,7 +252,7 @@ struct Line {
 #[derive(Default)]
 struct Said {
     last_packet: u16,
-    publishes: HashMap<u16, PublishId>,
+    publishes: HashMap<u16, (PublishId, Quality)>,
 }
 
 impl Said {
@@ -267,9 +280,12 @@ impl Line {
     async fn heard(&mut self, packet: Packet, said: &mut Said, ear: &Ear) -> Result<(), String> {
         match packet {
             Packet::PubAck(ack) => {
-                let Some(id) = said.publishes.remove(&ack.pkid) else { return Ok(()) };
+                let Some((id, quality)) = said.publishes.remove(&ack.pkid) else { return Ok(()) };
                 match ack.reason {
-                    PubAckReason::Success | PubAckReason::NoMatchingSubscribers => ear.tell(Heard::Acknowledged(id)),
+                    PubAckReason::Success => ear.tell(Heard::Acknowledged(id)),
+                    PubAckReason::NoMatchingSubscribers if quality != Quality::UntilHeard => {
+                        ear.tell(Heard::Acknowledged(id))
+                    }
                     reason => ear.tell(Heard::Refused(id, reason as u8)),
                 }
             }
@@ -301,7 +317,7 @@ impl Line {
                 let subscribe = Subscribe { pkid: said.next(), filters: vec![filter], properties: None };
                 self.write(&Packet::Subscribe(subscribe)).await
             }
-            Asked::Publish { id, topic, document, quality } => {
+            Asked::Publish { id, topic, payload, quality } => {
                 let is_once = quality == Quality::AtMostOnce;
                 let pkid = if is_once { 0 } else { said.next() };
                 let publish = Publish {
@@ -310,7 +326,7 @@ impl Line {
                     retain: quality == Quality::Retained,
                     topic: Bytes::from(topic),
                     pkid,
-                    payload: Bytes::copy_from_slice(document.bytes()),
+                    payload,
                     properties: Some(PublishProperties {
                         message_expiry_interval: is_once.then_some(ONCE_EXPIRY_S),
                         content_type: Some("application/json".to_string()),
@@ -323,7 +339,7 @@ impl Line {
                     return if is_once { Ok(()) } else { ear.tell(Heard::Refused(id, PACKET_TOO_LARGE)) };
                 }
                 if !is_once {
-                    said.publishes.insert(pkid, id);
+                    said.publishes.insert(pkid, (id, quality));
                 }
                 self.write(&packet).await
             }
@@ -374,20 +390,21 @@ impl Line {
     }
 }
 
-fn connect_packet(client_id: &str, will_topic: String, will: &Document) -> Packet {
+/// A box leaves a will, and its session waits for it; a desk asks for all it needs when it comes.
+fn connect_packet(client_id: &str, will: Option<(String, &Document)>) -> Packet {
     let connect = Connect {
         keep_alive: KEEP_ALIVE_S,
         client_id: client_id.to_string(),
-        clean_start: false,
+        clean_start: will.is_none(),
         properties: Some(ConnectProperties {
-            session_expiry_interval: Some(SESSION_EXPIRY_S),
+            session_expiry_interval: Some(if will.is_none() { 0 } else { SESSION_EXPIRY_S }),
             receive_maximum: Some(RECEIVE_MAX),
             max_packet_size: Some(PACKET_MAX),
             ..ConnectProperties::new()
         }),
     };
-    let will = LastWill {
-        topic: Bytes::from(will_topic),
+    let will = will.map(|(topic, will)| LastWill {
+        topic: Bytes::from(topic),
         message: Bytes::copy_from_slice(will.bytes()),
         qos: QoS::AtLeastOnce,
         retain: true,
@@ -400,8 +417,8 @@ fn connect_packet(client_id: &str, will_topic: String, will: &Document) -> Packe
             correlation_data: None,
             user_properties: Vec::new(),
         }),
-    };
-    Packet::Connect(connect, Some(will), ConnectAuth::Username { username: client_id.to_string() })
+    });
+    Packet::Connect(connect, will, ConnectAuth::Username { username: client_id.to_string() })
 }
 
 #[cfg(test)]

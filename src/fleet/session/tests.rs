@@ -90,6 +90,28 @@ fn a_broker_that_lost_the_session_is_told_everything_anew_and_another_only_what_
 }
 
 #[test]
+fn what_has_no_room_waits_for_an_acknowledgement_and_not_in_circles() {
+    let mut now = Instant::now();
+    let mut session = session(now);
+    for name in ["a", "b"] {
+        session.changed(Up::Link(name.into()), document(1), now);
+    }
+    session.timeout(now);
+    outputs(&mut session);
+    session.connected(false, 1, now);
+    for _ in 0..20 {
+        let said = outputs(&mut session);
+        now += CHANGE_INTERVAL;
+        for name in ["a", "b"] {
+            session.changed(Up::Link(name.into()), document(now.elapsed().as_nanos() as u64), now);
+        }
+        session.timeout(now);
+        assert!(session.poll_timeout().is_none_or(|at| at > now), "it wakes at once for what it cannot do");
+        ids(&said).into_iter().for_each(|id| session.acknowledged(id, now));
+    }
+}
+
+#[test]
 fn what_changes_often_is_told_at_a_bounded_rate_and_the_last_change_is_told() {
     let mut now = Instant::now();
     let mut session = session(now);

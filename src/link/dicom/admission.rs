@@ -134,12 +134,13 @@ impl Callers {
         let reports = !caller.wants_to_store && self.archives.contains(&caller.calling_ae_title);
         if known.is_none() && self.only_known && !reports {
             self.warn(&caller.calling_ae_title, from, "refused: add a [[modality]] with this ae_title to let it in");
-            return refuse("a caller that no [[modality]] names", Rejection::CALLING_AE_TITLE);
+            counters.stranger("a caller that no [[modality]] names");
+            return Err(Rejection::CALLING_AE_TITLE);
         }
         if let Some(bound) = self.bound_to_others(known, &caller.calling_ae_title, way.certificate) {
             self.warn_of_certificate(bound, way);
-            let why = "a caller without the certificate of the modality whose AE title it gives";
-            return refuse(why, Rejection::CALLING_AE_TITLE);
+            counters.turned_away("a caller without the certificate of the modality whose AE title it gives");
+            return Err(Rejection::CALLING_AE_TITLE);
         }
         if caller.called_ae_title != self.ae_title {
             if self.only_known {

@@ -1,6 +1,7 @@
 use super::*;
 use crate::interpreter::register::Seen;
 use crate::journal::DestinationStats;
+use crate::watch::Alert;
 
 fn config(name: &str) -> link::Config {
     link::Config { name: name.to_string(), listen: Some("0.0.0.0:4001".to_string()), ..Default::default() }
@@ -29,6 +30,7 @@ fn facts<'a>(links: Vec<(&'a link::Config, Option<LinkHealth>)>) -> Facts<'a> {
         destinations: Vec::new(),
         condition: Some(Condition::Good),
         free_bytes: 5 << 30,
+        alerts: Vec::new(),
         clock_synchronised: true,
         stats: None,
         ports: Vec::new(),
@@ -55,6 +57,18 @@ fn a_sound_box_has_nothing_to_do() {
         all.iter().map(|f| f.layer).collect::<Vec<_>>(),
         ["disk", "clock", "gateway", "line", "link-ack", "records"]
     );
+}
+
+#[test]
+fn what_the_watch_found_is_worth_a_look() {
+    let alert = |trouble, of: &str, figure| Alert { began: true, trouble, of: of.to_string(), figure, limit: 20 };
+    let standing = |alert| StandingAlert { alert, since_ms: 0 };
+    let alerts = vec![standing(alert(Trouble::Silence, "chemistry", 4000)), standing(alert(Trouble::Disk, "", 30))];
+    let all = diagnose(&Facts { alerts, ..facts(vec![]) });
+    let told: Vec<_> = all.iter().filter(|f| f.layer == "watch").map(|f| (&*f.subject, f.state, &*f.says)).collect();
+    let silence = "silence of chemistry: nothing came for 4000 s, where messages used to come";
+    let disk = "disk: at the rate of the last day the disk is full in 30 hours";
+    assert_eq!(told, [("chemistry", State::Look, silence), ("", State::Look, disk)]);
 }
 
 #[test]

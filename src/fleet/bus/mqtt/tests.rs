@@ -14,7 +14,7 @@ fn numbers_of_packets_are_not_used_twice_at_once() {
     let numbers: Vec<u16> = (0..3)
         .map(|_| {
             let number = said.next();
-            said.publishes.insert(number, PublishId::FIRST);
+            said.publishes.insert(number, (PublishId::FIRST, Quality::AtLeastOnce));
             number
         })
         .collect();
@@ -40,7 +40,7 @@ proptest! {
         let document = Document::stored(b"{}".to_vec());
         let mut bytes = BytesMut::new();
         let packet = match which {
-            0 => connect_packet("bench-1", "afferent/v1/acme/bench-1/up/state".to_string(), &document),
+            0 => connect_packet("bench-1", Some(("afferent/v1/acme/bench-1/up/state".to_string(), &document))),
             1 => {
                 let properties = PublishProperties { message_expiry_interval: Some(5), ..PublishProperties::default() };
                 let mut publish = Publish::new("a/b", QoS::AtLeastOnce, vec![1, 2, 3], Some(properties));

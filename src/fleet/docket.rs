@@ -1,0 +1,325 @@
+//! The docket: the commands this box has taken, and what became of each. It is kept in `fleet.db`, so that a command is
+//! run at most once whatever happens in between, and its result is said until the broker has it.
+//!
+//! ```text
+//! broker -> signed? for me? in time? new? -> COMMIT (accepted) -> PUBACK
+//!        -> COMMIT (running) -> run -> COMMIT (how it ended, and the event that says so) -> PUBACK of the event
+//! ```
+//!
+//! One runs at a time, in the order in which they came. After a crash [`command::resume`] says what becomes of one that
+//! was under way.
+
+use super::command::{self, Command, Kind, Known, Me, Next, Operation, Phase, Refusal, Verdict};
+use super::envelope::{self, Operator, Purpose};
+use super::store::{self, Store, StoreError};
+use super::telemetry::{Digest, Document, Event, Id, Outcome, Stamp, What, Word};
+use super::topic::Place;
+use crate::clock::Quality;
+use crate::journal::crash;
+use jiff::Timestamp;
+use rusqlite::{OptionalExtension, Transaction};
+
+/// The docket's tables, a migration of [`store`].
+pub(super) const TABLES: &str = "
+CREATE TABLE command(
+  n INTEGER PRIMARY KEY,             -- in the order in which they came
+  id TEXT NOT NULL UNIQUE,
+  digest BLOB NOT NULL,              -- SHA-256 of the document
+  document BLOB NOT NULL,
+  phase TEXT NOT NULL,
+  epoch INTEGER NOT NULL,            -- which run of the program last changed it
+  result BLOB,                       -- the event that says how it ended
+  ended_ms INTEGER
+);
+CREATE INDEX command_open ON command(n) WHERE ended_ms IS NULL;
+CREATE INDEX command_ended ON command(ended_ms) WHERE ended_ms IS NOT NULL;
+CREATE TABLE issuer(kid TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;";
+
+/// Commands that are not finished, at most. Their results have room in the outbox beyond its bound.
+const OPEN_MAX: u64 = 32;
+/// A command that ended is remembered for this long. Afterwards its issuer's number keeps it from being run again.
+const REMEMBERED_MS: i64 = 30 * 24 * 3600 * 1000;
+
+/// See the module docs.
+pub(super) struct Docket {
+    operators: Vec<Operator>,
+    place: Place,
+    epoch: u64,
+    /// The one that this process runs now.
+    in_hand: Option<Id>,
+    /// Envelopes that nobody who may had signed, since start.
+    unsigned: u64,
+}
+
+/// A command that is to be run now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Work {
+    /// Which.
+    pub id: Id,
+    /// What to do.
+    pub operation: Operation,
+}
+
+/// A command that has not ended.
+struct Open {
+    id: Id,
+    command: Command,
+    digest: Digest,
+    phase: Phase,
+    /// Which run of the program last changed it.
+    epoch: u64,
+}
+
+impl Docket {
+    /// The docket of the box at `place`, in this run of the program.
+    pub fn new(operators: &[Operator], place: &Place, epoch: u64) -> Docket {
+        Docket { operators: operators.to_vec(), place: place.clone(), epoch, in_hand: None, unsigned: 0 }
+    }
+
+    /// Something came as a command. When this returns, it may be acknowledged to the broker: it is kept, or it is
+    /// answered, or nobody who may had signed it.
+    ///
+    /// # Errors
+    /// [`StoreError`]: it is not kept and must come again.
+    pub fn take(&mut self, store: &mut Store, payload: &[u8], stamp: Stamp) -> Result<(), StoreError> {
+        let signed = match envelope::open(payload, Purpose::Command, &self.operators) {
+            Ok(signed) => signed,
+            Err(why) => {
+                self.unsigned += 1;
+                // Whoever floods the box with forged commands fills neither the log nor the outbox.
+                if self.unsigned.is_power_of_two() {
+                    tracing::warn!(count = self.unsigned, "fleet: a command is not obeyed: {why}");
+                    let what = What::UnsignedCommands { count: self.unsigned };
+                    return store.put(&Event { id: Id::make(), stamp, what });
+                }
+                return Ok(());
+            }
+        };
+        let digest = Digest::of(&signed.document);
+        let read = command::read(&signed);
+        let place = &self.place;
+        let (epoch, events_max) = (self.epoch, store.events_max());
+        let refuse = |tx: &Transaction<'_>, command: Option<&Command>, why: Refusal| {
+            tracing::warn!("fleet: a command is not obeyed: {why}");
+            let event = |what| Event { id: Id::make(), stamp, what };
+            let what = What::Command {
+                command: command.and_then(|command| command.id.parse().ok()),
+                document: digest,
+                op: command.map(|command| Word::new(command.operation.word())),
+                phase: Word::new("refused"),
+                why: Some(why),
+                outcome: None,
+            };
+            let event = event(what);
+            // What was refused stays refused, also when it comes again and the reason is gone.
+            if let Some(command) = command.filter(|_| !matches!(why, Refusal::NotMine | Refusal::OtherContent)) {
+                refused(tx, command, &signed.document, digest, &event, epoch)?;
+            }
+            Ok(store::put(tx, &event, events_max)?.is_in)
+        };
+        let is_kept = store.change(|tx| {
+            forget(tx, stamp)?;
+            let command = match read {
+                Ok(command) => command,
+                Err(why) => return refuse(tx, None, why),
+            };
+            let me = Me { tenant: place.tenant(), gateway: place.gateway() };
+            match command::judge(&command, &signed, me, &known(tx, &command)?, trusted(stamp)) {
+                // What cannot be answered is not taken: it comes again.
+                Err(_) if store::count(tx)? >= events_max => Ok(false),
+                Err(why) => refuse(tx, Some(&command), why),
+                Ok(Verdict::Repeat) => say_again(tx, &command.id, stamp).map(|()| true),
+                // Where not even its result would find room, nothing is begun.
+                Ok(Verdict::Accept) if store::count(tx)? >= events_max => Ok(false),
+                Ok(Verdict::Accept) => accept(tx, &command, &signed.document, digest, epoch).map(|()| true),
+            }
+        })?;
+        crash::point("fleet-command-kept");
+        if is_kept { Ok(()) } else { Err(StoreError::Full) }
+    }
+
+    /// The command to run now, if any; those that are over without being run are settled on the way.
+    ///
+    /// # Errors
+    /// [`StoreError`]: nothing was begun.
+    pub fn next(&mut self, store: &mut Store, stamp: Stamp) -> Result<Option<Work>, StoreError> {
+        while self.in_hand.is_none() {
+            let Some(open) = store.change(oldest_open)? else { return Ok(None) };
+            match command::resume(&open.command, open.phase, open.epoch == self.epoch, trusted(stamp)) {
+                Next::End(phase) => self.end(store, &open, phase, None, stamp)?,
+                Next::Run => {
+                    let (id, epoch) = (open.id, self.epoch);
+                    store.change(|tx| set_phase(tx, id, Phase::Running, epoch))?;
+                    crash::point("fleet-command-running");
+                    let issuer = &open.command.issuer;
+                    tracing::info!(%id, issuer, "fleet: command {}", open.command.operation.word());
+                    self.in_hand = Some(id);
+                    return Ok(Some(Work { id, operation: open.command.operation }));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The command in hand has ended so.
+    ///
+    /// # Errors
+    /// [`StoreError`]: it has not, and this is to be said again.
+    pub fn ended(&mut self, store: &mut Store, id: Id, outcome: Outcome, stamp: Stamp) -> Result<(), StoreError> {
+        crash::point("fleet-command-run");
+        let Some(open) = store.change(|tx| open_of(tx, id))? else { return Ok(()) };
+        // A restart ends with the process; the next one says that it is done.
+        if open.command.operation.kind() == Kind::Reboot && !outcome.is_failure() {
+            return Ok(());
+        }
+        let phase = if outcome.is_failure() { Phase::Failed } else { Phase::Done };
+        self.end(store, &open, phase, Some(outcome), stamp)
+    }
+
+    /// Settles a command and says so, in one commit.
+    fn end(
+        &mut self,
+        store: &mut Store,
+        open: &Open,
+        phase: Phase,
+        outcome: Option<Outcome>,
+        stamp: Stamp,
+    ) -> Result<(), StoreError> {
+        let what = What::Command {
+            command: Some(open.id),
+            document: open.digest,
+            op: Some(Word::new(open.command.operation.word())),
+            phase: Word::new(phase.word()),
+            why: None,
+            outcome,
+        };
+        let event = Event { id: Id::make(), stamp, what };
+        let (epoch, events_max) = (self.epoch, store.events_max() + OPEN_MAX);
+        let put = store.change(|tx| {
+            set_phase(tx, open.id, phase, epoch)?;
+            let result = Document::of(&event);
+            tx.prepare_cached("UPDATE command SET result = ?2, ended_ms = ?3 WHERE id = ?1")?.execute((
+                open.id.to_string(),
+                result.bytes(),
+                stamp.at.as_ms(),
+            ))?;
+            store::put(tx, &event, events_max)
+        })?;
+        if !put.is_in {
+            tracing::error!("fleet: a result found no room");
+        }
+        crash::point("fleet-command-ended");
+        self.in_hand = None;
+        Ok(())
+    }
+}
+
+/// The clock's reading, when it is worth something.
+fn trusted(stamp: Stamp) -> Option<Timestamp> {
+    (stamp.clock == Quality::Trusted).then(|| stamp.at.timestamp())
+}
+
+/// What is known of a command and its issuer.
+fn known(tx: &Transaction<'_>, command: &Command) -> rusqlite::Result<Known> {
+    let digest = tx
+        .prepare_cached("SELECT digest FROM command WHERE id = ?1")?
+        .query_row([&command.id], |r| r.get::<_, [u8; 32]>(0))
+        .optional()?;
+    let last_seq = tx
+        .prepare_cached("SELECT seq FROM issuer WHERE kid = ?1")?
+        .query_row([&command.issuer], |r| r.get::<_, i64>(0))
+        .optional()?;
+    let open: i64 =
+        tx.prepare_cached("SELECT count(*) FROM command WHERE ended_ms IS NULL")?.query_row([], |r| r.get(0))?;
+    Ok(Known { digest, last_seq: last_seq.map(|seq| seq as u64), full: open >= OPEN_MAX as i64 })
+}
+
+fn accept(
+    tx: &Transaction<'_>,
+    command: &Command,
+    document: &[u8],
+    digest: Digest,
+    epoch: u64,
+) -> rusqlite::Result<()> {
+    tx.prepare_cached("INSERT INTO command(id, digest, document, phase, epoch) VALUES (?1, ?2, ?3, ?4, ?5)")?
+        .execute((&command.id, digest.bytes(), document, Phase::Accepted.word(), epoch as i64))?;
+    tx.prepare_cached("INSERT INTO issuer VALUES (?1, ?2) ON CONFLICT(kid) DO UPDATE SET seq = excluded.seq")?
+        .execute((&command.issuer, command.seq as i64))?;
+    Ok(())
+}
+
+/// Keeps a command that was refused, so that it is answered the same ever after.
+fn refused(
+    tx: &Transaction<'_>,
+    command: &Command,
+    document: &[u8],
+    digest: Digest,
+    event: &Event,
+    epoch: u64,
+) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO command(id, digest, document, phase, epoch, result, ended_ms)
+               VALUES (?1, ?2, ?3, 'refused', ?4, ?5, ?6)";
+    let (result, ended_ms) = (Document::of(event), event.stamp.at.as_ms());
+    tx.prepare_cached(sql)?
+        .execute((&command.id, digest.bytes(), document, epoch as i64, result.bytes(), ended_ms))
+        .map(drop)
+}
+
+/// Puts the event that said how a command ended into the outbox once more, as it was.
+fn say_again(tx: &Transaction<'_>, id: &str, stamp: Stamp) -> rusqlite::Result<()> {
+    let result: Option<Vec<u8>> = tx
+        .prepare_cached("SELECT result FROM command WHERE id = ?1")?
+        .query_row([id], |r| r.get(0))
+        .optional()?
+        .flatten();
+    match result {
+        Some(result) => store::put_again(tx, stamp, &Document::stored(result)),
+        // It says how it ended when it has.
+        None => Ok(()),
+    }
+}
+
+fn oldest_open(tx: &Transaction<'_>) -> rusqlite::Result<Option<Open>> {
+    // Ids of UUIDv7 sort by time, but the desk makes them: the order in which they came is that of the rows.
+    tx.prepare_cached(
+        "SELECT id, digest, document, phase, epoch FROM command WHERE ended_ms IS NULL ORDER BY n LIMIT 1",
+    )?
+    .query_row([], open)
+    .optional()
+}
+
+fn open_of(tx: &Transaction<'_>, id: Id) -> rusqlite::Result<Option<Open>> {
+    tx.prepare_cached("SELECT id, digest, document, phase, epoch FROM command WHERE id = ?1 AND ended_ms IS NULL")?
+        .query_row([id.to_string()], open)
+        .optional()
+}
+
+/// A row. It was written from a command that had been read: one that cannot be read any more is a damaged file.
+fn open(row: &rusqlite::Row<'_>) -> rusqlite::Result<Open> {
+    let damaged =
+        |column: usize| rusqlite::Error::InvalidColumnType(column, "command".into(), rusqlite::types::Type::Blob);
+    Ok(Open {
+        id: row.get::<_, String>(0)?.parse().map_err(|_| damaged(0))?,
+        digest: Digest::stored(row.get(1)?),
+        command: serde_json::from_slice(&row.get::<_, Vec<u8>>(2)?).map_err(|_| damaged(2))?,
+        phase: Phase::of(&row.get::<_, String>(3)?).ok_or_else(|| damaged(3))?,
+        epoch: row.get::<_, i64>(4)? as u64,
+    })
+}
+
+fn set_phase(tx: &Transaction<'_>, id: Id, phase: Phase, epoch: u64) -> rusqlite::Result<()> {
+    tx.prepare_cached("UPDATE command SET phase = ?2, epoch = ?3 WHERE id = ?1")?
+        .execute((id.to_string(), phase.word(), epoch as i64))
+        .map(drop)
+}
+
+/// Forgets what ended long ago. Only a clock that is trusted can tell.
+fn forget(tx: &Transaction<'_>, stamp: Stamp) -> rusqlite::Result<()> {
+    if stamp.clock != Quality::Trusted {
+        return Ok(());
+    }
+    tx.prepare_cached("DELETE FROM command WHERE ended_ms < ?1")?.execute([stamp.at.as_ms() - REMEMBERED_MS]).map(drop)
+}
+
+#[cfg(test)]
+mod tests;

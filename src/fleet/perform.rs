@@ -1,0 +1,100 @@
+//! What the commands do. Everything here is what a person on the box could do as well; there is no shell.
+
+use super::command::Operation;
+use super::snapshot::QUEUE_COUNTED_MAX;
+use super::telemetry::{Failure, Name, Outcome, QueueFacts};
+use crate::journal::{Journal, JournalError, OperatorAction, OutboxId};
+
+/// Parked messages of one destination that a command changes, and how many in one commit, behind which results wait.
+const PARKED_MAX: usize = 10_000;
+const AT_ONCE: usize = 100;
+
+/// Who does it.
+pub(super) struct Performer {
+    journal: Journal,
+    destinations: Vec<Name>,
+}
+
+impl Performer {
+    /// On this journal, with these destinations.
+    pub fn new(journal: &Journal, destinations: Vec<Name>) -> Performer {
+        Performer { journal: journal.clone(), destinations }
+    }
+
+    /// Does it. Blocks as long as the journal does.
+    pub fn perform(&self, operation: Operation) -> Outcome {
+        self.try_perform(operation).unwrap_or_else(|failure| Outcome::Failed { failure })
+    }
+
+    fn try_perform(&self, operation: Operation) -> Result<Outcome, Failure> {
+        match operation {
+            // The session says it all anew; see the fleet's loop.
+            Operation::Ping | Operation::Report => Ok(Outcome::Done),
+            Operation::QueueStats => self.queues(),
+            Operation::RetryParked { destination } => {
+                let parked = self.parked(&destination)?;
+                self.operate(&parked, |outbox| OperatorAction::Requeue { outbox })
+            }
+            Operation::DiscardParked { destination, reason } => {
+                let parked = self.parked(&destination)?;
+                let discard = |outbox| OperatorAction::Discard {
+                    holds: Vec::new(),
+                    outbox,
+                    images: Vec::new(),
+                    reason: reason.clone(),
+                };
+                self.operate(&parked, discard)
+            }
+            // Without one it would be the end of all results.
+            Operation::Restart if !is_supervised() => Err(Failure::Unsupervised),
+            Operation::Restart => {
+                // SAFETY: a signal to this very process, which ends as if the service manager had asked.
+                let asked = unsafe { libc::kill(libc::getpid(), libc::SIGTERM) };
+                if asked == 0 { Ok(Outcome::Done) } else { Err(Failure::System) }
+            }
+        }
+    }
+
+    fn queues(&self) -> Result<Outcome, Failure> {
+        let reader = self.journal.reader().map_err(failure)?;
+        let now_ms = jiff::Timestamp::now().as_millisecond();
+        let mut queues = Vec::new();
+        for name in &self.destinations {
+            let queue = reader.destination_queue(name.as_str(), QUEUE_COUNTED_MAX, now_ms).map_err(failure)?;
+            queues.push(QueueFacts { destination: name.clone(), queued: queue.queued, parked: queue.parked });
+        }
+        Ok(Outcome::Queues { held: reader.account().map_err(failure)?.held, queues })
+    }
+
+    fn parked(&self, destination: &str) -> Result<Vec<OutboxId>, Failure> {
+        if !self.destinations.iter().any(|name| name.as_str() == destination) {
+            return Err(Failure::NoSuchDestination);
+        }
+        let reader = self.journal.reader().map_err(failure)?;
+        reader.parked_for(destination, PARKED_MAX).map_err(failure)
+    }
+
+    /// A few at a time: results that come in meanwhile are committed in between.
+    fn operate(
+        &self,
+        parked: &[OutboxId],
+        action: impl Fn(Vec<OutboxId>) -> OperatorAction,
+    ) -> Result<Outcome, Failure> {
+        let (mut done, mut skipped) = (0, 0);
+        for some in parked.chunks(AT_ONCE) {
+            let operated = self.journal.operate(action(some.to_vec())).map_err(failure)?;
+            (done, skipped) = (done + operated.done as u64, skipped + operated.skipped.len() as u64);
+        }
+        Ok(Outcome::Changed { done, skipped })
+    }
+}
+
+/// True under systemd, which says so to what it runs.
+fn is_supervised() -> bool {
+    ["INVOCATION_ID", "NOTIFY_SOCKET"].iter().any(|name| std::env::var_os(name).is_some())
+}
+
+fn failure(error: JournalError) -> Failure {
+    tracing::warn!("fleet: a command failed: {error}");
+    Failure::Journal
+}

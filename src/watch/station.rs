@@ -1,0 +1,171 @@
+//! The shell of the watch: it reads the counters every half minute, tells of alerts in the log, keeps those that stand
+//! for whoever asks, and keeps what was learnt beside the journal.
+//!
+//! It has a thread of its own, because it reads and writes small files; nothing waits for it.
+
+use super::learnt::{HOURS, Learnt};
+use super::repeats::Repeats;
+use super::{Alert, Config, Counts, Sample, Trouble, Watch};
+use crate::clock::Clock;
+use crate::journal;
+use crate::link::LinkCounters;
+use crate::tls;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Name of the file in the data directory.
+const FILE: &str = "watch.json";
+/// What was learnt is written this often, and at the end.
+const WRITE_EVERY: Duration = Duration::from_secs(3600);
+/// Certificates are read this often.
+const CERTIFICATES_EVERY: Duration = Duration::from_secs(600);
+const DAY_S: i64 = 24 * 3600;
+
+/// An alert that stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StandingAlert {
+    /// What it is.
+    #[serde(flatten)]
+    pub alert: Alert,
+    /// Since when, Unix milliseconds.
+    pub since_ms: i64,
+}
+
+/// The alerts that stand now, for whoever asks.
+#[derive(Clone, Default)]
+pub struct Standing(Arc<Mutex<BTreeMap<(Trouble, String), StandingAlert>>>);
+
+impl Standing {
+    /// All of them.
+    pub fn list(&self) -> Vec<StandingAlert> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    fn note(&self, alert: &Alert, now_ms: i64) {
+        let mut standing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (alert.trouble, alert.of.clone());
+        if alert.began {
+            standing.insert(key, StandingAlert { alert: alert.clone(), since_ms: now_ms });
+        } else {
+            standing.remove(&key);
+        }
+    }
+}
+
+/// What the station looks at.
+pub struct Scene {
+    /// Limits.
+    pub config: Config,
+    /// The data directory.
+    pub data: PathBuf,
+    /// What must stay free there.
+    pub journal: journal::Config,
+    /// The clock by which hours of the week are counted.
+    pub zone: TimeZone,
+    /// The clock itself, whose latest moment is kept.
+    pub clock: Clock,
+    /// Links.
+    pub links: Vec<Arc<LinkCounters>>,
+    /// What came again.
+    pub repeats: Arc<Repeats>,
+    /// The box's own certificates: the setting that names each, and its file.
+    pub certificates: Vec<(String, PathBuf)>,
+}
+
+/// Watches until the other end of `running` is dropped. Blocks; `tell` hears of each alert.
+pub fn run(scene: &Scene, standing: &Standing, running: &Receiver<()>, mut tell: impl FnMut(&Alert)) {
+    let began = Instant::now();
+    let look_every = Duration::from_secs(scene.config.look_s.max(1));
+    let mut watch = Watch::new(scene.config.clone(), read(&scene.data));
+    let mut certificates = days_left(&scene.certificates);
+    let (mut read, mut written) = (began, began);
+    loop {
+        if read.elapsed() >= CERTIFICATES_EVERY {
+            (certificates, read) = (days_left(&scene.certificates), Instant::now());
+        }
+        let now = Timestamp::now();
+        for alert in watch.observe(began.elapsed(), &scene.sample(began, now, &certificates)) {
+            say(&alert);
+            standing.note(&alert, now.as_millisecond());
+            tell(&alert);
+        }
+        scene.clock.keep();
+        if written.elapsed() >= WRITE_EVERY {
+            written = Instant::now();
+            write(&scene.data, &watch);
+        }
+        if running.recv_timeout(look_every) != Err(RecvTimeoutError::Timeout) {
+            break;
+        }
+    }
+    write(&scene.data, &watch);
+}
+
+impl Scene {
+    fn sample(&self, began: Instant, now: Timestamp, certificates: &[(String, i64)]) -> Sample {
+        let counts = |link: &Arc<LinkCounters>| {
+            let counted = link.counts();
+            let counts = Counts {
+                messages: counted.messages,
+                refusals: counted.refused,
+                strangers: counted.strangers,
+                authentication: counted.turned_away,
+                repeats: self.repeats.count(link.name()),
+            };
+            (link.name().to_owned(), counts)
+        };
+        Sample {
+            links: self.links.iter().map(counts).collect(),
+            certificates: certificates.to_vec(),
+            disk_free: journal::room(&self.data, &self.journal),
+            wall_less_monotonic_ms: now.as_millisecond() - began.elapsed().as_millis() as i64,
+            hour: self.clock.is_trusted().then(|| hour_of_week(now, &self.zone)),
+        }
+    }
+}
+
+/// From Monday 00:00.
+fn hour_of_week(now: Timestamp, zone: &TimeZone) -> usize {
+    let local = zone.to_datetime(now);
+    let day = local.date().weekday().to_monday_zero_offset() as usize;
+    (day * 24 + local.time().hour() as usize) % HOURS
+}
+
+/// One line when it begins and one when it ends. `alert` is the stable id that collectors go by.
+fn say(alert: &Alert) {
+    let (trouble, of, sentence) = (alert.trouble.word(), alert.of.as_str(), alert.sentence());
+    if alert.began {
+        tracing::warn!(alert = trouble, state = "began", of, "{sentence}");
+    } else {
+        tracing::info!(alert = trouble, state = "ended", of, "{sentence}");
+    }
+}
+
+/// The days that certificates have left. One that cannot be read is somebody else's trouble: whoever uses it says so.
+fn days_left(certificates: &[(String, PathBuf)]) -> Vec<(String, i64)> {
+    let now_s = Timestamp::now().as_second();
+    let left = |(setting, file): &(String, PathBuf)| {
+        let ends_s = tls::ends(file).ok()??;
+        Some((setting.clone(), (ends_s - now_s).div_euclid(DAY_S)))
+    };
+    certificates.iter().filter_map(left).collect()
+}
+
+/// What was learnt before. A file that cannot be read is begun anew: only alerts rest on it.
+fn read(data: &Path) -> BTreeMap<String, Learnt> {
+    std::fs::read(data.join(FILE)).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+}
+
+fn write(data: &Path, watch: &Watch) {
+    let (file, text) = (data.join(FILE), serde_json::to_vec(&watch.learnt()).unwrap_or_default());
+    let fresh = file.with_extension("new");
+    if let Err(error) = std::fs::write(&fresh, text).and_then(|()| std::fs::rename(&fresh, &file)) {
+        tracing::debug!("what the watch has learnt is not written: {error}");
+    }
+}

@@ -8,6 +8,7 @@ pub mod check;
 pub mod completions;
 pub mod config;
 pub mod demo;
+pub mod desk;
 pub mod dicom;
 pub mod doctor;
 pub mod driver;
@@ -88,6 +89,8 @@ pub enum Command {
     Check(check::Check),
     /// Print a sample configuration, its JSON Schema, or what to register with a FHIR server.
     Config(config::Config),
+    /// Look after a fleet of boxes: see how they are, and tell them what to do.
+    Desk(desk::Desk),
     /// Speak DICOM to a PACS or a modality: echo, send images, ask for a worklist.
     Dicom(dicom::Dicom),
     /// Run a simulated instrument or EHR that misbehaves on request.
@@ -129,6 +132,7 @@ pub fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Bench(bench) => bench.execute(),
         Command::Check(check) => check.execute(),
         Command::Config(config) => config.execute(),
+        Command::Desk(desk) => desk.execute(),
         Command::Dicom(dicom) => dicom.execute(),
         Command::Sim(sim) => sim.execute(),
         Command::Doctor(doctor) => doctor.execute(),

@@ -83,6 +83,7 @@ pub mod orders;
 pub mod delivery;
 pub mod watch;
 pub mod fleet;
+pub mod desk;
 pub mod gateway;
 pub mod control;
 pub mod workbench;

@@ -7,7 +7,7 @@
 //!
 //! One task for each connection owns the socket and waits for nothing else: not for the disk, not for who listens. What
 //! is heard goes into a bounded channel. The broker cannot overrun it with anything that wants an acknowledgement, for
-//! it may have [`RECEIVE_MAX`] of these open; the rest is dropped when nobody listens in time.
+//! it may have `RECEIVE_MAX` of these open; the rest is dropped when nobody listens in time.
 
 use super::{Bus, Heard, PublishId, Quality, Receipt};
 use crate::delivery::dial::{Stream, dial};

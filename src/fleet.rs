@@ -68,6 +68,7 @@ const STOP_MAX: Duration = Duration::from_secs(5);
 const HANG_UP_GRACE: Duration = Duration::from_secs(1);
 /// Reason code of what no client has subscribed to (MQTT 5, 2.4).
 const NOBODY_LISTENS: u8 = 0x10;
+const NOBODY: &str = "nobody listens to what this box says; is there a desk?";
 /// What is heard at once before rows are removed: they leave in one commit.
 const HEARD_AT_ONCE: usize = 64;
 
@@ -299,13 +300,18 @@ impl<B: Bus> Loop<B> {
             Heard::Acknowledged(id) => self.session.acknowledged(id, now),
             Heard::Refused(id, code) => {
                 self.trouble(match code {
-                    NOBODY_LISTENS => "nobody listens to what this box says; is there a desk?".to_string(),
+                    NOBODY_LISTENS => NOBODY.to_string(),
                     _ => format!("the broker does not take what this box says (reason code 0x{code:02x})"),
                 });
                 self.session.refused(id, now);
             }
             Heard::Unheard => self.trouble("the broker does not let this box be told anything".to_string()),
-            Heard::Received { topic, payload, receipt } => self.session.received(&topic, payload, receipt, now),
+            Heard::Received { topic, payload, receipt } => {
+                if self.status.borrow().trouble == NOBODY {
+                    self.status.send_modify(|status| status.trouble.clear());
+                }
+                self.session.received(&topic, payload, receipt, now);
+            }
             Heard::Lost(why) => {
                 self.trouble(why);
                 self.status.send_modify(|status| status.connected = false);

@@ -237,7 +237,12 @@ impl Session {
 
     /// Something came.
     pub fn received(&mut self, topic: &str, payload: Vec<u8>, receipt: Receipt, now: Instant) {
-        match self.place.is_told(topic) {
+        let told = self.place.is_told(topic);
+        if told.is_some() && self.events_refused_until.take().is_some() {
+            // Somebody speaks, and so may listen: what nobody took is not held back from them.
+            self.events_behind = 0;
+        }
+        match told {
             Some(Down::Echo) => {
                 if self.echo.question.as_ref().is_some_and(|question| question.bytes() == payload) {
                     self.echo = Asked { due: Some(now + ECHO_INTERVAL), ..Asked::default() };

@@ -90,6 +90,19 @@ fn a_broker_that_lost_the_session_is_told_everything_anew_and_another_only_what_
 }
 
 #[test]
+fn events_that_nobody_took_are_told_at_once_when_somebody_speaks() {
+    let now = Instant::now();
+    let mut session = session(now);
+    settled(&mut session, false, now);
+    session.event(3, document(3), now);
+    ids(&outputs(&mut session)).into_iter().for_each(|id| session.refused(id, now));
+    assert_eq!(session.wants_events(now), None, "nobody listens");
+    let topic = "afferent/v1/acme/bench-1/dn/cmd/1".to_string();
+    session.received(&topic, b"{}".to_vec(), Receipt::new(1, 1), now);
+    assert_eq!(session.wants_events(now).map(|(behind, _)| behind), Some(0));
+}
+
+#[test]
 fn what_has_no_room_waits_for_an_acknowledgement_and_not_in_circles() {
     let mut now = Instant::now();
     let mut session = session(now);

@@ -13,13 +13,11 @@
 //! Errors name the setting, the file and what to do about it, and never hold key material.
 
 mod fingerprint;
-mod validity;
 mod subject;
 pub mod throwaway;
 
 pub use fingerprint::Fingerprint;
-pub use subject::common_name;
-pub use validity::ends;
+pub use subject::{common_name, ends};
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -130,6 +130,25 @@ impl Config {
         Ok(registry)
     }
 
+    /// Id and text of each driver the site added.
+    pub fn site_drivers(&self) -> &[(String, String)] {
+        &self.site_drivers
+    }
+
+    /// What a gateway stands on, and the box needs to start and to be reached: it takes a start of the program to change,
+    /// and cannot be changed from afar. The first setting of it that is another in `other`.
+    pub fn foundation_differs(&self, other: &Config) -> Option<&'static str> {
+        let (ours, theirs) = (&self.gateway, &other.gateway);
+        [
+            ("gateway.data", ours.data != theirs.data),
+            ("gateway.clock_trusted", ours.clock_trusted != theirs.clock_trusted),
+            ("journal", self.journal != other.journal),
+            ("fleet", self.fleet != other.fleet),
+        ]
+        .into_iter()
+        .find_map(|(setting, differs)| differs.then_some(setting))
+    }
+
     /// The box's own certificates: the setting that names each, and its file.
     pub fn own_certificates(&self) -> Vec<(String, PathBuf)> {
         let mut found = Vec::new();

@@ -31,6 +31,9 @@ const VIEWS_MAX: usize = 256;
 /// A command waits this long for the gateway; a backup of a large journal is the slowest request.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(600);
 
+/// The links there are, which may be others in a moment.
+type Links = watch::Receiver<Vec<Arc<LinkCounters>>>;
+
 /// What a command asks of the running gateway.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -139,7 +142,7 @@ fn ask(data: &Path, request: &Request) -> Result<std::os::unix::net::UnixStream,
 pub async fn serve(
     data: PathBuf,
     journal: Journal,
-    links: Vec<Arc<LinkCounters>>,
+    links: Links,
     fleet: Option<Fleet>,
     alerts: Standing,
     mut shutdown: watch::Receiver<bool>,
@@ -156,7 +159,6 @@ pub async fn serve(
             return;
         }
     };
-    let links: Arc<[Arc<LinkCounters>]> = links.into();
     loop {
         tokio::select! {
             () = stopped(&mut shutdown) => break,
@@ -169,16 +171,11 @@ pub async fn serve(
     let _ = std::fs::remove_file(&path);
 }
 
-async fn converse(
-    stream: UnixStream,
-    journal: Journal,
-    links: Arc<[Arc<LinkCounters>]>,
-    fleet: Option<Fleet>,
-    alerts: Standing,
-) {
+async fn converse(stream: UnixStream, journal: Journal, links: Links, fleet: Option<Fleet>, alerts: Standing) {
     let (read, mut write) = stream.into_split();
     let mut lines = tokio::io::BufReader::new(read.take(REQUEST_MAX)).lines();
     while let Ok(Some(line)) = lines.next_line().await {
+        let links = links.borrow().clone();
         let response = match serde_json::from_str(&line) {
             Ok(Request::Tap { link, reveal }) => {
                 let chosen: Vec<&Taps> =

@@ -226,7 +226,7 @@ impl<B: Bus> Loop<B> {
         let (ended_to, ended) = mpsc::channel(1);
         let commands = Commands {
             docket: Docket::new(&worker.config.operators, &place, epoch),
-            performer: Arc::new(Performer::new(snapshot.sources().journal(), snapshot.sources().destinations())),
+            performer: Arc::new(Performer::new(snapshot.sources().journal(), snapshot.sources().destination_names())),
             network: worker.network,
             ended_to,
             ended,

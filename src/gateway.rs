@@ -3,33 +3,28 @@
 //! Start: journal (recovery), interpreter, destinations, links last, so that nothing is accepted before it can be
 //! kept. Stop: links first (a custody answer that is under way is still given), then destinations (an EHR answer that
 //! is under way is still noted), interpreter, journal last.
+//!
+//! Each of them is a [`part`] that starts and stops by itself. Another configuration is applied as the difference
+//! ([`Gateway::apply`]): parts whose settings are the same are not touched and keep their connections.
+
+pub mod part;
 
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::control;
-use crate::delivery;
-use crate::delivery::commitment::Archives;
+use crate::delivery::{self, DeliveryCounters};
 use crate::fleet::telemetry::What;
 use crate::fleet::{self, Fleet};
-use crate::imaging::commitment::Commitments;
-use crate::interpreter::Interpreter;
 use crate::journal::{self, Journal};
-use crate::link::dicom::admission::Callers;
 use crate::link::host::Host;
-use crate::link::{self, Custodian, LinkCounters};
-use crate::orders;
+use crate::link::{self, LinkCounters};
 use crate::watch::Alert;
-use crate::watch::repeats::Repeats;
 use crate::watch::station;
-use std::sync::atomic::AtomicU64;
+pub use part::PartId;
+use part::{DESCRIPTORS_RESERVED, Ground, Part, plan};
 use std::sync::{Arc, mpsc};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-
-/// Descriptors kept for the journal, the destinations and the process itself.
-const DESCRIPTORS_RESERVED: u64 = 40;
-/// However few descriptors there are, each link may hold this many connections.
-const CONNECTIONS_MIN: u64 = 4;
 
 /// Why a gateway does not start.
 #[derive(Debug, thiserror::Error)]
@@ -64,17 +59,44 @@ pub enum GatewayError {
 
 /// A running gateway.
 pub struct Gateway {
-    journal: Journal,
-    links: Vec<Arc<LinkCounters>>,
+    ground: Ground,
+    /// In the order in which they start.
+    parts: Vec<Part>,
+    running: Running,
     fleet: Option<Fleet>,
-    stop_links: watch::Sender<bool>,
     stop_rest: watch::Sender<bool>,
-    link_tasks: Vec<JoinHandle<()>>,
     rest_tasks: Vec<JoinHandle<()>>,
-    interpreter: std::thread::JoinHandle<()>,
+    watch: Option<Watching>,
+    clock: Clock,
+    alerts: station::Standing,
+}
+
+/// What runs now, for whoever looks at it: it changes with the configuration.
+struct Running {
+    config: watch::Sender<Arc<Config>>,
+    links: watch::Sender<Vec<Arc<LinkCounters>>>,
+    destinations: watch::Sender<Vec<Arc<DeliveryCounters>>>,
+}
+
+/// The thread of the watch, and the settings it runs with.
+struct Watching {
+    settings: String,
     /// Dropped, it ends the watch.
-    watching: mpsc::Sender<()>,
-    watch: std::thread::JoinHandle<()>,
+    running: mpsc::Sender<()>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+/// What became of the parts when another configuration was applied.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// Parts that run as before, untouched.
+    pub kept: Vec<PartId>,
+    /// Parts that were started, anew or for the first time.
+    pub started: Vec<PartId>,
+    /// Parts that are no more.
+    pub removed: Vec<PartId>,
+    /// Parts that do not start, and why. [`Gateway::apply`] with the same configuration tries them again.
+    pub failed: Vec<(PartId, GatewayError)>,
 }
 
 impl Gateway {
@@ -82,164 +104,188 @@ impl Gateway {
     pub async fn start(config: &Config) -> Result<Gateway, GatewayError> {
         crate::tls::provider();
         let descriptors = raise_descriptor_limit();
-        let data = &config.gateway.data;
-        let journal = Journal::open(data, &config.journal)?;
-        let started = Self::start_on(config, &journal, descriptors);
-        match started {
-            Ok(gateway) => Ok(gateway),
+        let journal = Journal::open(&config.gateway.data, &config.journal)?;
+        let ground =
+            Ground { journal: journal.clone(), descriptors, connections: Arc::default(), repeats: Arc::default() };
+        let mut gateway = Gateway::on(ground, config);
+        let failure = match gateway.apply(config).await {
+            Ok(changes) => changes.failed.into_iter().next().map(|(_, error)| error),
+            Err(error) => Some(error),
+        };
+        match failure.map_or_else(|| gateway.serve_others(config), Err) {
+            Ok(()) => Ok(gateway),
             Err(error) => {
-                journal.close();
+                gateway.stop().await;
                 Err(error)
             }
         }
     }
 
-    fn start_on(config: &Config, journal: &Journal, descriptors: u64) -> Result<Gateway, GatewayError> {
-        let (stop_links, links_stopped) = watch::channel(false);
-        let (stop_rest, rest_stopped) = watch::channel(false);
-        let name = config.gateway.name();
-        let zone = config.gateway.time_zone();
+    /// What stands around the parts, of which there is none yet.
+    fn on(ground: Ground, config: &Config) -> Gateway {
+        Gateway {
+            ground,
+            parts: Vec::new(),
+            running: Running {
+                config: watch::Sender::new(Arc::new(config.clone())),
+                links: watch::Sender::new(Vec::new()),
+                destinations: watch::Sender::new(Vec::new()),
+            },
+            fleet: None,
+            stop_rest: watch::Sender::new(false),
+            rest_tasks: Vec::new(),
+            watch: None,
+            clock: Clock::open(&config.gateway.data, config.gateway.clock_trusted),
+            alerts: station::Standing::default(),
+        }
+    }
 
-        let registry = config.registry()?;
-        let settled = |link: &link::Config| {
-            let driver = link.driver.as_deref().and_then(|id| registry.get(id));
-            driver.map_or_else(|| link.clone(), |driver| link.with_driver(driver.wire()))
-        };
-        let settled: Vec<link::Config> = config.links.iter().map(settled).collect();
-
-        let host = Arc::new(Host::new(&name, &zone, registry.clone(), journal));
-        let rulebook = config.rulebook();
-        let repeats = Arc::new(Repeats::default());
-        let interpreter =
-            Interpreter::new(journal, registry, &name, &zone, &config.links, rulebook, &config.destinations)?
-                .registering(&config.gateway.data)
-                .noting(repeats.clone())
-                .imaging(&config.imaging);
-        let interpreter = std::thread::Builder::new()
-            .name("interpreter".to_string())
-            .spawn({
-                let stop = rest_stopped.clone();
-                move || interpreter.run(&stop)
-            })
-            .map_err(|source| GatewayError::System { what: "cannot start the interpreter".to_string(), source })?;
-
-        let asked = config.destinations.iter().filter(|to| to.commitment).map(|to| to.name.clone());
-        journal.ask_only(asked.collect())?;
-        journal.name_archives(config.destinations.iter().map(|to| (to.name.clone(), to.is_archive())).collect())?;
-        let (mut rest_tasks, mut destinations) = (Vec::new(), Vec::new());
-        for destination in &config.destinations {
-            let destination = match &config.dicom {
-                Some(dicom) => destination.clone().of_gateway(&dicom.ae_title),
-                None => destination.clone(),
-            };
-            if destination.commitment {
-                let asked = (Arc::new(destination.clone()), journal.clone(), rest_stopped.clone());
-                rest_tasks.push(tokio::spawn(delivery::commitment::run(asked.0, asked.1, asked.2)));
-            }
-            let (counters, task) = delivery::start(destination, journal.clone(), zone.clone(), rest_stopped.clone())?;
-            destinations.push(counters);
-            rest_tasks.push(task);
-        }
-
-        let alerts = station::Standing::default();
-        let clock = Clock::open(&config.gateway.data, config.gateway.clock_trusted);
-        let connections = Arc::new(AtomicU64::new(0));
-        let lines = config.links.len() + config.orders.len() + usize::from(config.dicom.is_some());
-        let share = descriptors.saturating_sub(DESCRIPTORS_RESERVED) / (lines as u64).max(1);
-        let share = share.max(CONNECTIONS_MIN) as usize;
-        let (mut links, mut link_tasks, mut listeners) = (Vec::new(), Vec::new(), Vec::new());
-        let mut open = |line: &link::Config, custodian: &Custodian| -> Result<(), GatewayError> {
-            let (counters, tasks) =
-                link::open(line, custodian, &host, &links_stopped, &connections, share, &mut listeners)?;
-            links.push(counters);
-            link_tasks.extend(tasks);
-            Ok(())
-        };
-        for settings in &settled {
-            open(settings, &Custodian::Results(journal.clone()))?;
-        }
-        for settings in &config.orders {
-            let told = settings.told(&config.links);
-            let desk = orders::Desk::new(journal, &settings.name, settings.context(&zone), told);
-            open(&settings.line(), &Custodian::Orders(journal.clone(), Arc::new(desk)))?;
-        }
-        if let Some(settings) = &config.dicom {
-            let archives = config.destinations.iter().filter(|to| to.is_archive());
-            let archives = archives.map(|to| to.name.clone()).collect();
-            let commitments = Commitments::new(journal, &settings.ae_title, &config.modalities, archives);
-            rest_tasks.push(tokio::spawn(commitments.clone().run(rest_stopped.clone())));
-            let worklist = orders::Worklist::new(journal, config.worklist.clone(), zone.clone());
-            let archives = Archives::new(&config.destinations, settings.listen_tls.is_some());
-            let callers = Callers::new(settings, &config.modalities, archives.ae_titles(), share);
-            let services = link::dicom::services::Services::new(journal, worklist, commitments, archives);
-            let (counters, tasks) =
-                link::dicom::open(settings, callers, journal, services, &links_stopped, &connections)?;
-            links.extend(counters);
-            link_tasks.extend(tasks);
-        }
-        for settings in &config.order_feeds {
-            let feed = orders::Feed::new(settings, journal, &zone, &config.gateway.data);
-            links.push(feed.counters());
-            link_tasks.push(tokio::spawn(feed.run(links_stopped.clone())));
-        }
-        link_tasks.extend(listeners.into_iter().map(|listener| tokio::spawn(listener.serve())));
-        let mut fleet = None;
+    /// What serves those who look after the box.
+    fn serve_others(&mut self, config: &Config) -> Result<(), GatewayError> {
+        let journal = &self.ground.journal;
         if let Some(settings) = &config.fleet {
-            let sources = fleet::Sources::new(config, journal, &links, &destinations, &clock, &alerts);
-            let (handle, task) = fleet::start(settings, sources, rest_stopped.clone());
-            fleet = Some(handle);
-            rest_tasks.push(task);
+            let sources = fleet::Sources::new(
+                journal,
+                self.running.config.subscribe(),
+                self.running.links.subscribe(),
+                self.running.destinations.subscribe(),
+                &self.clock,
+                &self.alerts,
+            );
+            let (handle, task) = fleet::start(settings, sources, self.stop_rest.subscribe());
+            self.fleet = Some(handle);
+            self.rest_tasks.push(task);
         }
-        rest_tasks.push(tokio::spawn(control::serve(
+        self.rest_tasks.push(tokio::spawn(control::serve(
             config.gateway.data.clone(),
             journal.clone(),
-            links.clone(),
-            fleet.clone(),
-            alerts.clone(),
-            rest_stopped,
+            self.running.links.subscribe(),
+            self.fleet.clone(),
+            self.alerts.clone(),
+            self.stop_rest.subscribe(),
         )));
+        self.watch_over(config)
+    }
+
+    /// Makes the gateway run with another configuration. Parts with other settings are stopped, sources first, and
+    /// started anew; the others go on as if nothing had happened. Nothing is lost on the way: what was acknowledged is
+    /// in the journal, and so is what waits for a destination.
+    ///
+    /// A part that does not start is among [`Changes::failed`], and the others run.
+    ///
+    /// # Errors
+    /// What the gateway stands on is another: the data directory, `[journal]`, `[fleet]` or the word for the clock. Or
+    /// drivers do not load. Then nothing was changed.
+    pub async fn apply(&mut self, config: &Config) -> Result<Changes, GatewayError> {
+        let now = self.running.config.borrow().clone();
+        if let Some(setting) = now.foundation_differs(config) {
+            return Err(GatewayError::Settings(format!("`{setting}` takes a start of the program to change")));
+        }
+        let registry = config.registry()?;
+        let plans = plan(config, &registry);
+        let (kept, old): (Vec<Part>, Vec<Part>) =
+            std::mem::take(&mut self.parts).into_iter().partition(|part| plans.iter().any(|plan| part.is(plan)));
+        let mut changes = Changes::default();
+        let planned = |part: &Part| plans.iter().any(|plan| plan.id == part.id);
+        changes.removed = old.iter().filter(|part| !planned(part)).map(|part| part.id.clone()).collect();
+        self.stop_parts(old).await;
+        self.name_destinations(config)?;
+
+        let host =
+            Arc::new(Host::new(&config.gateway.name(), &config.gateway.time_zone(), registry, &self.ground.journal));
+        let mut kept: std::collections::VecDeque<Part> = kept.into();
+        for plan in plans {
+            if let Some(at) = kept.iter().position(|part| part.id == plan.id)
+                && let Some(part) = kept.remove(at)
+            {
+                changes.kept.push(part.id.clone());
+                self.parts.push(part);
+                continue;
+            }
+            let id = plan.id.clone();
+            match self.ground.start(plan, config, &host) {
+                Ok(part) => {
+                    changes.started.push(id);
+                    self.parts.push(part);
+                }
+                Err((half, error)) => {
+                    self.stop_parts(vec![half]).await;
+                    changes.failed.push((id, error));
+                }
+            }
+        }
+        self.running.links.send_replace(self.parts.iter().flat_map(|part| part.links.clone()).collect());
+        self.running.destinations.send_replace(self.parts.iter().flat_map(|part| part.destinations.clone()).collect());
+        self.running.config.send_replace(Arc::new(config.clone()));
+        if self.watch.is_some() {
+            self.watch_over(config)?;
+        }
+        Ok(changes)
+    }
+
+    /// Sources first, then destinations, the interpreter last.
+    async fn stop_parts(&self, mut parts: Vec<Part>) {
+        parts.sort_by(|a, b| b.id.cmp(&a.id));
+        let (sources, rest): (Vec<Part>, Vec<Part>) = parts.into_iter().partition(Part::accepts);
+        let (destinations, interpreter): (Vec<Part>, Vec<Part>) =
+            rest.into_iter().partition(|part| part.id != PartId::Interpreter);
+        for kind in [sources, destinations, interpreter] {
+            kind.iter().for_each(Part::ask_to_stop);
+            for part in kind {
+                part.ended(&self.ground.journal).await;
+            }
+        }
+    }
+
+    /// Tells the journal which destinations are asked to commit to images, and which are archives.
+    fn name_destinations(&self, config: &Config) -> Result<(), GatewayError> {
+        let asked = config.destinations.iter().filter(|to| to.commitment).map(|to| to.name.clone());
+        self.ground.journal.ask_only(asked.collect())?;
+        let archives = config.destinations.iter().map(|to| (to.name.clone(), to.is_archive()));
+        Ok(self.ground.journal.name_archives(archives.collect())?)
+    }
+
+    /// Starts the watch, anew when it has other settings.
+    fn watch_over(&mut self, config: &Config) -> Result<(), GatewayError> {
+        let zone = config.gateway.time_zone();
+        let settings = format!("{:?}", (&config.watch, config.own_certificates(), &zone));
+        if let Some(watching) = self.watch.take_if(|watching| watching.settings != settings) {
+            watching.end();
+        }
+        if self.watch.is_some() {
+            return Ok(());
+        }
         let scene = station::Scene {
             config: config.watch.clone(),
             data: config.gateway.data.clone(),
             journal: config.journal.clone(),
             zone,
-            clock,
-            links: links.clone(),
-            repeats,
+            clock: self.clock.clone(),
+            links: self.running.links.subscribe(),
+            repeats: self.ground.repeats.clone(),
             certificates: config.own_certificates(),
         };
-        let (watching, watched) = mpsc::channel();
-        let watch = std::thread::Builder::new()
+        let (running, watched) = mpsc::channel();
+        let thread = std::thread::Builder::new()
             .name("watch".to_string())
             .spawn({
-                let (alerts, fleet) = (alerts, fleet.clone());
+                let (alerts, fleet) = (self.alerts.clone(), self.fleet.clone());
                 let tell = move |alert: &Alert| fleet.iter().for_each(|fleet| fleet.tell(What::alert(alert)));
                 move || station::run(&scene, &alerts, &watched, tell)
             })
             .map_err(|source| GatewayError::System { what: "cannot start the watch".to_string(), source })?;
-        let journal = journal.clone();
-        Ok(Gateway {
-            journal,
-            links,
-            fleet,
-            stop_links,
-            stop_rest,
-            link_tasks,
-            rest_tasks,
-            interpreter,
-            watching,
-            watch,
-        })
+        self.watch = Some(Watching { settings, running, thread });
+        Ok(())
     }
 
     /// The journal, for reading and for operator verbs.
     pub fn journal(&self) -> &Journal {
-        &self.journal
+        &self.ground.journal
     }
 
     /// The links' counters.
-    pub fn links(&self) -> &[Arc<LinkCounters>] {
-        &self.links
+    pub fn links(&self) -> Vec<Arc<LinkCounters>> {
+        self.running.links.borrow().clone()
     }
 
     /// The way to the fleet; none without `[fleet]`.
@@ -248,24 +294,29 @@ impl Gateway {
     }
 
     /// Stops in order. What was acknowledged is on disk before this is called and after it returns.
-    pub async fn stop(self) {
-        let _ = self.stop_links.send(true);
-        for task in self.link_tasks {
-            let _ = task.await;
-        }
+    pub async fn stop(mut self) {
+        let parts = std::mem::take(&mut self.parts);
+        let (sources, rest): (Vec<Part>, Vec<Part>) = parts.into_iter().partition(Part::accepts);
+        self.stop_parts(sources).await;
         let _ = self.stop_rest.send(true);
+        self.stop_parts(rest).await;
         for task in self.rest_tasks {
             let _ = task.await;
         }
-        self.journal.wake_interpreter();
-        drop(self.watching);
-        let (interpreter, watch, journal) = (self.interpreter, self.watch, self.journal);
+        let (watch, journal) = (self.watch, self.ground.journal);
         let _ = tokio::task::spawn_blocking(move || {
-            let _ = interpreter.join();
-            let _ = watch.join();
+            watch.into_iter().for_each(Watching::end);
             journal.close();
         })
         .await;
+    }
+}
+
+impl Watching {
+    /// Ends the watch, which writes what it has learnt.
+    fn end(self) {
+        drop(self.running);
+        let _ = self.thread.join();
     }
 }
 

@@ -21,6 +21,8 @@ mod foreign;
 mod law;
 #[path = "links/orders.rs"]
 mod orders;
+#[path = "links/parts.rs"]
+mod parts;
 #[path = "links/peers.rs"]
 mod peers;
 #[path = "links/refusal.rs"]

@@ -9,6 +9,7 @@
 
 mod doubts;
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -53,6 +54,8 @@ struct Courier<D> {
     /// Connections without a message.
     free: Vec<D>,
     chores: FuturesUnordered<Chore<D>>,
+    /// Messages whose attempts have not ended.
+    under_way: BTreeSet<OutboxId>,
     attempts_under_way: usize,
     claiming: bool,
     /// Set when the journal may have something for us.
@@ -133,6 +136,7 @@ impl<D: Destination + 'static> Courier<D> {
             lanes: Lanes::default(),
             free: connections,
             chores: FuturesUnordered::new(),
+            under_way: BTreeSet::new(),
             attempts_under_way: 0,
             claiming: false,
             look: true,
@@ -169,6 +173,20 @@ impl<D: Destination + 'static> Courier<D> {
         };
         // What does not end in time is dropped and its message sent again after the restart, under the same id.
         let _ = tokio::time::timeout(STOP_GRACE, settle_the_rest).await;
+        self.give_all_back().await;
+    }
+
+    /// What is held here is the journal's again at once: another courier of this destination may follow.
+    async fn give_all_back(mut self) {
+        self.chores.clear();
+        let firsts = self.lanes.expire(now(), Duration::ZERO);
+        let returns = firsts.into_iter().chain(std::mem::take(&mut self.under_way));
+        let returned = async {
+            for id in returns {
+                note(&self.journal, id, Settlement::Return).await;
+            }
+        };
+        let _ = tokio::time::timeout(STOP_GRACE, returned).await;
     }
 
     /// Starts whatever can be started now.
@@ -196,6 +214,7 @@ impl<D: Destination + 'static> Courier<D> {
             };
             let (outage, journal) = (self.outage, self.journal.clone());
             self.attempts_under_way += 1;
+            self.under_way.insert(row.id);
             self.chores.push(Box::pin(async move {
                 let outcome = {
                     let delivery = destination.deliver(&row.message_id, &row.body);
@@ -225,6 +244,7 @@ impl<D: Destination + 'static> Courier<D> {
             Done::Attempted { destination, row, outcome, outage } => {
                 self.free.push(destination);
                 self.attempts_under_way -= 1;
+                self.under_way.remove(&row.id);
                 self.conclude(row, outcome, outage);
             }
             Done::Claimed(Ok(rows)) => {

@@ -12,13 +12,13 @@ const AT_ONCE: usize = 100;
 /// Who does it.
 pub(super) struct Performer {
     journal: Journal,
-    destinations: Vec<Name>,
+    destinations: Box<dyn Fn() -> Vec<Name> + Send + Sync>,
 }
 
 impl Performer {
-    /// On this journal, with these destinations.
-    pub fn new(journal: &Journal, destinations: Vec<Name>) -> Performer {
-        Performer { journal: journal.clone(), destinations }
+    /// On this journal, with the destinations there are when it is asked.
+    pub fn new(journal: &Journal, destinations: impl Fn() -> Vec<Name> + Send + Sync + 'static) -> Performer {
+        Performer { journal: journal.clone(), destinations: Box::new(destinations) }
     }
 
     /// Does it. Blocks as long as the journal does.
@@ -59,7 +59,7 @@ impl Performer {
         let reader = self.journal.reader().map_err(failure)?;
         let now_ms = jiff::Timestamp::now().as_millisecond();
         let mut queues = Vec::new();
-        for name in &self.destinations {
+        for name in &(self.destinations)() {
             let queue = reader.destination_queue(name.as_str(), QUEUE_COUNTED_MAX, now_ms).map_err(failure)?;
             queues.push(QueueFacts { destination: name.clone(), queued: queue.queued, parked: queue.parked });
         }
@@ -67,7 +67,7 @@ impl Performer {
     }
 
     fn parked(&self, destination: &str) -> Result<Vec<OutboxId>, Failure> {
-        if !self.destinations.iter().any(|name| name.as_str() == destination) {
+        if !(self.destinations)().iter().any(|name| name.as_str() == destination) {
             return Err(Failure::NoSuchDestination);
         }
         let reader = self.journal.reader().map_err(failure)?;

@@ -18,6 +18,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 
 /// Messages of a queue that are counted; more are told as this many.
 pub const QUEUE_COUNTED_MAX: i64 = 100_000;
@@ -28,30 +29,31 @@ const QUEUES_EVERY: Duration = Duration::from_secs(10);
 pub struct Sources {
     data: PathBuf,
     journal: Journal,
-    links: Vec<(Name, Arc<LinkCounters>)>,
-    destinations: Vec<(Name, Arc<DeliveryCounters>)>,
-    config: Digest,
+    config: watch::Receiver<Arc<Config>>,
+    links: watch::Receiver<Vec<Arc<LinkCounters>>>,
+    destinations: watch::Receiver<Vec<Arc<DeliveryCounters>>>,
     started: (Instant, Stamp),
     clock: Clock,
     alerts: Standing,
 }
 
 impl Sources {
-    /// Those of a gateway that runs with `config`.
+    /// Those of a gateway, whose configuration, links and destinations may be others in a moment.
     pub fn new(
-        config: &Config,
         journal: &Journal,
-        links: &[Arc<LinkCounters>],
-        destinations: &[Arc<DeliveryCounters>],
+        config: watch::Receiver<Arc<Config>>,
+        links: watch::Receiver<Vec<Arc<LinkCounters>>>,
+        destinations: watch::Receiver<Vec<Arc<DeliveryCounters>>>,
         clock: &Clock,
         alerts: &Standing,
     ) -> Sources {
+        let data = config.borrow().gateway.data.clone();
         Sources {
-            data: config.gateway.data.clone(),
+            data,
             journal: journal.clone(),
-            links: links.iter().map(|link| (Name::of_link(link), link.clone())).collect(),
-            destinations: destinations.iter().map(|to| (Name::of_destination(to), to.clone())).collect(),
-            config: Digest::of(&serde_json::to_vec(config).unwrap_or_default()),
+            config,
+            links,
+            destinations,
             started: (Instant::now(), stamp(clock)),
             clock: clock.clone(),
             alerts: alerts.clone(),
@@ -68,9 +70,25 @@ impl Sources {
         &self.journal
     }
 
-    /// The destinations' names.
-    pub fn destinations(&self) -> Vec<Name> {
-        self.destinations.iter().map(|(name, _)| name.clone()).collect()
+    /// The configuration that runs now.
+    pub fn config(&self) -> Arc<Config> {
+        self.config.borrow().clone()
+    }
+
+    /// The links there are now.
+    pub fn links(&self) -> Vec<(Name, Arc<LinkCounters>)> {
+        self.links.borrow().iter().map(|link| (Name::of_link(link), link.clone())).collect()
+    }
+
+    /// The destinations there are now.
+    pub fn destinations(&self) -> Vec<(Name, Arc<DeliveryCounters>)> {
+        self.destinations.borrow().iter().map(|to| (Name::of_destination(to), to.clone())).collect()
+    }
+
+    /// The destinations' names, whenever they are asked for.
+    pub fn destination_names(&self) -> impl Fn() -> Vec<Name> + Send + Sync + use<> {
+        let destinations = self.destinations.clone();
+        move || destinations.borrow().iter().map(|to| Name::of_destination(to)).collect()
     }
 
     /// The data directory.
@@ -87,10 +105,10 @@ impl Sources {
             version: Word::new(env!("CARGO_PKG_VERSION")),
             arch: Word::new(std::env::consts::ARCH),
             hardware: Hardware::model(),
-            config: self.config,
+            config: Digest::of(&serde_json::to_vec(&*self.config()).unwrap_or_default()),
             ports: SerialPort::all(&ports::list(Path::new("/"))),
-            links: self.links.iter().map(|(name, _)| name.clone()).collect(),
-            destinations: self.destinations(),
+            links: self.links().into_iter().map(|(name, _)| name).collect(),
+            destinations: self.destinations().into_iter().map(|(name, _)| name).collect(),
         }
     }
 }
@@ -167,14 +185,14 @@ impl Snapshot {
             said.push((Up::Alerts, Document::of(&Alerts::of(&alerts))));
             self.alerts = Some(alerts);
         }
-        for (name, counters) in &self.sources.links {
+        for (name, counters) in &self.sources.links() {
             let facts = link_facts(counters);
             if is_news(&mut self.links, name, &facts, now, every) {
                 let report = LinkReport { stamp, link: name.clone(), facts };
                 said.push((Up::Link(name.as_str().to_string()), Document::of(&report)));
             }
         }
-        for (name, counters) in &self.sources.destinations {
+        for (name, counters) in &self.sources.destinations() {
             let queue = self.queues.get(name).copied().unwrap_or_default();
             let facts = destination_facts(counters, queue);
             if is_news(&mut self.destinations, name, &facts, now, every) {
@@ -188,8 +206,8 @@ impl Snapshot {
 
     /// The counters of the whole box.
     pub fn metrics(&self, own: &Own) -> Metrics {
-        let links: Vec<_> = self.sources.links.iter().map(|(_, link)| link.counts()).collect();
-        let delivered = self.sources.destinations.iter().map(|(_, to)| to.health().delivered);
+        let links: Vec<_> = self.sources.links().iter().map(|(_, link)| link.counts()).collect();
+        let delivered: Vec<u64> = self.sources.destinations().iter().map(|(_, to)| to.health().delivered).collect();
         Metrics {
             stamp: self.sources.stamp(),
             epoch: own.epoch,
@@ -199,7 +217,7 @@ impl Snapshot {
             memory_kb: memory_kb(),
             links_up: links.iter().filter(|link| link.up).count() as u64,
             messages: links.iter().map(|link| link.messages).sum(),
-            delivered: delivered.sum(),
+            delivered: delivered.iter().sum(),
             queued: self.queues.values().map(|queue| queue.queued).sum(),
             events_waiting: own.events_waiting,
             events_lost: own.events_lost,
@@ -210,7 +228,7 @@ impl Snapshot {
     /// What cannot be read stays as it was: the journal's own condition tells of it.
     fn read_queues(&mut self) {
         let now_ms = Timestamp::now().as_millisecond();
-        for (name, _) in &self.sources.destinations {
+        for (name, _) in &self.sources.destinations() {
             let read = self.reader.read(|reader| reader.destination_queue(name.as_str(), QUEUE_COUNTED_MAX, now_ms));
             if let Ok(stats) = read {
                 let queue = Queue {

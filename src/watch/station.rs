@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 
 /// Name of the file in the data directory.
 const FILE: &str = "watch.json";
@@ -47,6 +48,10 @@ impl Standing {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
+    fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     fn note(&self, alert: &Alert, now_ms: i64) {
         let mut standing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (alert.trouble, alert.of.clone());
@@ -70,8 +75,8 @@ pub struct Scene {
     pub zone: TimeZone,
     /// The clock itself, whose latest moment is kept.
     pub clock: Clock,
-    /// Links.
-    pub links: Vec<Arc<LinkCounters>>,
+    /// Links there are, which may be others in a moment.
+    pub links: watch::Receiver<Vec<Arc<LinkCounters>>>,
     /// What came again.
     pub repeats: Arc<Repeats>,
     /// The box's own certificates: the setting that names each, and its file.
@@ -81,6 +86,8 @@ pub struct Scene {
 /// Watches until the other end of `running` is dropped. Blocks; `tell` hears of each alert.
 pub fn run(scene: &Scene, standing: &Standing, running: &Receiver<()>, mut tell: impl FnMut(&Alert)) {
     let began = Instant::now();
+    // What a watch with other settings told of begins anew with this one.
+    standing.clear();
     let look_every = Duration::from_secs(scene.config.look_s.max(1));
     let mut watch = Watch::new(scene.config.clone(), read(&scene.data));
     let mut certificates = days_left(&scene.certificates);
@@ -121,7 +128,7 @@ impl Scene {
             (link.name().to_owned(), counts)
         };
         Sample {
-            links: self.links.iter().map(counts).collect(),
+            links: self.links.borrow().iter().map(counts).collect(),
             certificates: certificates.to_vec(),
             disk_free: journal::room(&self.data, &self.journal),
             wall_less_monotonic_ms: now.as_millisecond() - began.elapsed().as_millis() as i64,

@@ -74,8 +74,8 @@ const FAILED_MAX: usize = 3;
 
 /// Why a search has no page.
 const NO_SEARCH: &str = "404: is the url right?";
-const NO_PAGE: &str = "the answer is no Bundle of search results, or a page lists more than 100,000 ServiceRequests, or one \
-                       whose id is longer than 64 characters";
+const NO_PAGE: &str = "the answer is no Bundle of search results, or a page lists more than 100,000 ServiceRequests, or such \
+                       whose ids are longer than 19 MB in all";
 /// Why a request, or its patient, is left out.
 const NOT_ASKED_FOR: &str = "a ServiceRequest is not what the query asks for";
 const NOT_SHOWN: &str = "a ServiceRequest is listed and not shown";

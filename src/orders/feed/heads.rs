@@ -12,8 +12,9 @@ const LEVELS_MAX: usize = 5;
 const TEXT_MAX: usize = 16 * 1024;
 /// Most ServiceRequests of one page; a server that pages has a hundred.
 const HEADS_MAX: usize = 100_000;
-/// Most bytes of what is kept of one: an id, as a version is too (FHIR R4 2.24.0.1), has 64 at most, and a time fewer.
-const KEPT_MAX: usize = 64;
+/// Most bytes of what is kept of all of them. An id, as a version is too, has 64 at most (FHIR R4 2.24.0.1), and a time
+/// fewer; servers whose ids are longer are served as far as this goes.
+const KEPT_MAX: usize = HEADS_MAX * 3 * 64;
 
 /// A page that is being read.
 #[derive(Default)]
@@ -31,6 +32,8 @@ pub struct Heads {
     next: Option<String>,
     head: Head,
     heads: Vec<Head>,
+    /// Bytes kept of those.
+    kept: usize,
 }
 
 struct Level {
@@ -86,7 +89,7 @@ impl Heads {
     }
 
     /// The page; its requests have no more than an id, a version and a time. `None` when it was no Bundle, was broken off,
-    /// lists more than a hundred thousand, or one of which one of these is longer than 64 bytes.
+    /// lists more than a hundred thousand, or such whose ids, versions and times are longer than 19 MB in all.
     pub fn finish(self) -> Option<Page> {
         let requests = self.heads.into_iter().map(|head| Asked::listed(head.id, &head.version, &head.last_updated));
         let is_page = self.is_bundle && self.is_whole && !self.is_too_long;
@@ -111,7 +114,8 @@ impl Heads {
             ["entry", ""] => {
                 let head = std::mem::take(&mut self.head);
                 if head.resource_type == "ServiceRequest" {
-                    self.is_too_long |= self.heads.len() == HEADS_MAX || head.is_too_long();
+                    self.kept += head.id.len() + head.version.len() + head.last_updated.len();
+                    self.is_too_long |= self.heads.len() == HEADS_MAX || self.kept > KEPT_MAX;
                     if !self.is_too_long {
                         self.heads.push(head);
                     }
@@ -151,12 +155,6 @@ impl Heads {
     /// The names on the way to here; those of arrays are empty.
     fn place(&self) -> Vec<&str> {
         self.levels.iter().map(|level| level.name.as_str()).collect()
-    }
-}
-
-impl Head {
-    fn is_too_long(&self) -> bool {
-        [&self.id, &self.version, &self.last_updated].iter().any(|text| text.len() > KEPT_MAX)
     }
 }
 
@@ -238,18 +236,20 @@ mod tests {
     }
 
     #[test]
-    fn what_it_keeps_of_a_request_is_short() {
+    fn a_request_with_a_long_id_is_listed_and_all_that_is_kept_is_bounded() {
         for key in ["\"id\":", "\"meta\":{\"versionId\":", "\"meta\":{\"lastUpdated\":"] {
-            for (length, is_page) in [(KEPT_MAX, true), (KEPT_MAX + 1, false), (TEXT_MAX, false)] {
-                let end = if key.contains("meta") { "}" } else { "" };
-                let (text, mut heads) = ("x".repeat(length), Heads::default());
-                let of = |kind: &str| format!("{{\"resource\":{{\"resourceType\":\"{kind}\",{key}\"{text}\"{end}}}}}");
-                let (patient, request) = (of("Patient"), of("ServiceRequest"));
-                heads.push(format!("{{\"resourceType\":\"Bundle\",\"entry\":[{patient},{request}").as_bytes());
-                assert_eq!(heads.heads.len(), usize::from(is_page), "{key} {length}");
-                heads.push(b"]}");
-                assert_eq!(heads.finish().is_some(), is_page, "{key} {length}");
+            let end = if key.contains("meta") { "}" } else { "" };
+            let (text, mut heads) = ("x".repeat(TEXT_MAX), Heads::default());
+            let of = |kind: &str| format!("{{\"resource\":{{\"resourceType\":\"{kind}\",{key}\"{text}\"{end}}}}}");
+            let (patient, request) = (of("Patient"), of("ServiceRequest"));
+            heads.push(format!("{{\"resourceType\":\"Bundle\",\"entry\":[{patient}").as_bytes());
+            let most = KEPT_MAX / TEXT_MAX;
+            for count in 1..=most + 2 {
+                heads.push(format!(",{request}").as_bytes());
+                assert_eq!(heads.heads.len(), count.min(most), "{key}");
             }
+            heads.push(b"]}");
+            assert!(heads.finish().is_none(), "a list that was cut would lose orders");
         }
     }
 

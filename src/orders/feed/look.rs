@@ -9,8 +9,10 @@
 //!
 //! A wrong url, or a server that was set up anew, says the last two of everything. So they count only of the server that
 //! had the requests: it shows one of them still, or the patient of one of those that are gone, by an identifier they had.
-//! Of the only open order there may be nobody to ask for, when its patient is within the request or gone too (410). Then
-//! a 410 counts twice in a row when a search finds nothing by its id: a server that never had it says 404.
+//! There may be nobody to ask for, when the patients are within the requests or gone too (410). Then the word of the server
+//! about each request counts by itself, as a server that never had it says 404: a 410, twice in a row, when a search is
+//! answered and finds nothing by its id. One 404 among them, or one patient whom the server should have and does not show,
+//! speaks against the server, and all stay.
 //! And a wrong query asks for nothing: where nothing is shown that is asked for, what is shown stays.
 
 use super::decided::{Decided, gone_identity};
@@ -114,14 +116,15 @@ impl Feed {
 
     /// Takes back the orders of what is absent, as far as it is sure; tells how many requests had changed in all.
     async fn settle(&mut self, absent: Vec<Absent>, mut looked: Looked) -> Result<usize, String> {
-        let mut is_alone = false;
+        // True while everything there is to ask says that it is gone, and there is nobody else to ask.
+        let mut is_gone = !absent.iter().any(|absent| matches!(absent, Absent::Missed(_) | Absent::MissedAgain(_)));
         for absent in &absent {
             if let Absent::Gone { known, .. } | Absent::MissedAgain(known) = absent
                 && !looked.is_the_server
             {
                 let had = self.had(known).await;
                 looked.is_the_server = had == Some(true);
-                is_alone = had.is_none() && self.is_only_one_open().await?;
+                is_gone &= had.is_none();
             }
         }
         let is_right_query = looked.shown > 0 || absent.len() + looked.failed == 1;
@@ -134,11 +137,11 @@ impl Feed {
                 }
                 Absent::Unwanted(changed) if is_right_query => self.take_back_unwanted(changed).await?,
                 Absent::Gone { known, .. } if looked.is_the_server => self.take_back_gone(known).await?,
-                Absent::Gone { id, was_missed: false, .. } if is_alone => {
+                Absent::Gone { id, was_missed: false, .. } if is_gone => {
                     self.laps.missed(id);
                     false
                 }
-                Absent::Gone { known, .. } if is_alone => {
+                Absent::Gone { known, .. } if is_gone => {
                     let is_found = self.finds(&known).await;
                     is_doubtful |= is_found;
                     !is_found && self.take_back_gone(known).await?
@@ -181,13 +184,6 @@ impl Feed {
             }
         }
         is_anyone.then_some(false)
-    }
-
-    /// True when no more than one order of this source is open.
-    async fn is_only_one_open(&self) -> Result<bool, String> {
-        let (reader, source) = (self.reader.clone(), self.config.name.clone());
-        let open = beside(move || reader.read(|reader| reader.open_work_orders_from(&source, None, 2))).await?;
-        open.map(|open| open.len() < 2).map_err(|error| error.to_string())
     }
 
     /// True unless a search finds nothing by the id of a request.

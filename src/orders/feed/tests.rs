@@ -364,9 +364,9 @@ fn the_only_order_goes_when_the_server_says_twice_that_it_is_gone_and_nobody_can
         within("1");
         within("2");
         bench.rounds(1);
-        // Of two that are gone at once either could be another server's.
-        for address in ["ServiceRequest/1", "ServiceRequest/2", "Patient/p1"] {
-            bench.trouble(address, 410);
+        // Of one of two this server never heard.
+        for (address, status) in [("ServiceRequest/1", 410), ("ServiceRequest/2", 404), ("Patient/p1", 410)] {
+            bench.trouble(address, status);
         }
         let (request, mut revoked) = (bench.take_away("1"), bench.take_away("2"));
         bench.rounds(4);
@@ -396,6 +396,36 @@ fn the_only_order_goes_when_the_server_says_twice_that_it_is_gone_and_nobody_can
         bench.rounds(1);
         assert!(bench.numbers().is_empty(), "{is_contained}");
     }
+}
+
+#[test]
+fn orders_go_together_when_the_server_says_twice_of_each_that_it_is_gone_and_nobody_can_be_asked() {
+    let mut bench = Bench::new();
+    for id in ["1", "2", "3"] {
+        bench.request(id, "p1", id);
+    }
+    bench.rounds(1);
+    for address in ["ServiceRequest/1", "ServiceRequest/2", "ServiceRequest/3", "Patient/p1"] {
+        bench.trouble(address, 410);
+    }
+    let all = ["1", "2", "3"].map(|id| bench.take_away(id));
+    // Somebody who should be there is not, or is not shown.
+    for status in [404, 403] {
+        bench.trouble("Patient/p1", status);
+        bench.rounds(4);
+        assert_eq!(bench.numbers(), ["1", "2", "3"], "{status}");
+    }
+    bench.trouble("Patient/p1", 410);
+    // One is found by its id, and stays by itself.
+    bench.put(all[1].clone());
+    bench.restart("");
+    bench.rounds(1);
+    assert_eq!(bench.numbers(), ["1", "2", "3"], "once is not enough");
+    bench.rounds(1);
+    assert_eq!(bench.numbers(), ["2"]);
+    bench.take_away("2");
+    bench.rounds(2);
+    assert!(bench.numbers().is_empty());
 }
 
 #[test]

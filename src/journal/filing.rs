@@ -62,6 +62,7 @@ pub(super) fn file(desk: &mut Desk<'_>, filing: &Filing) -> Result<Filed, Journa
     if filed.queued > 0 {
         instances::settle_lost(desk, filing.entry)?;
     }
+    instances::settle_damaged(desk, filing.entry)?;
     Ok(filed)
 }
 

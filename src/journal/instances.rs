@@ -1,6 +1,6 @@
 //! DICOM instances: entries whose bytes are a file of the spool.
 
-use super::custody::{DAMAGED, WAITING};
+use super::custody::{DAMAGED, INTERPRETED, WAITING};
 use super::desk::Desk;
 use super::error::JournalError;
 use super::outbox::{self, DELIVERED, PARKED, PENDING};
@@ -219,6 +219,26 @@ pub(super) fn settle_lost(desk: &Desk<'_>, copy: EntryId) -> Result<(), JournalE
             outbox::discard(desk, id, &note)?;
             tracing::info!(outbox = id.0, "a parked message is given up: {note}");
         }
+    }
+    Ok(())
+}
+
+/// What was set aside because its file was lost before it was filed need not be sent again: a whole copy of the very same
+/// image was filed as this entry.
+pub(super) fn settle_damaged(desk: &Desk<'_>, copy: EntryId) -> Result<(), JournalError> {
+    let settled = desk
+        .conn
+        .prepare_cached(
+            "UPDATE entry SET state = ?2 WHERE state = ?3 AND id IN (
+               SELECT lost.id FROM instance c JOIN entry e ON e.id = c.entry
+               JOIN entry lost ON lost.identity = e.identity AND lost.digest = e.digest AND lost.id < e.id
+               JOIN instance i ON i.entry = lost.id
+                 AND i.sop_class = c.sop_class AND i.transfer_syntax = c.transfer_syntax
+               WHERE c.entry = ?1)",
+        )?
+        .execute((copy, INTERPRETED, DAMAGED))?;
+    if settled > 0 {
+        tracing::info!(entry = copy.0, settled, "a whole copy came of images that were damaged");
     }
     Ok(())
 }

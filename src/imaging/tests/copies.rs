@@ -54,6 +54,33 @@ fn i7_the_whole_copy_of_a_lost_image_that_went_nowhere_takes_its_place() {
 }
 
 #[test]
+fn an_image_that_was_damaged_before_it_was_filed_is_counted_until_a_whole_copy_came() {
+    let bench = Bench::with(&[pacs()], Config::default());
+    let damaged = |count: i64| {
+        let is = || bench.reader.stats(0).unwrap().damaged == count;
+        assert!((0..200).any(|_| is() || {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            is()
+        }));
+    };
+    bench.keep(&[Made::image("1"), Made::image("2")]);
+    for file in std::fs::read_dir(bench.journal.spool().folder()).unwrap() {
+        std::fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    for entry in bench.reader.pending_entries(10).unwrap() {
+        let instance = entry.instance.clone().unwrap();
+        assert!(bench.desk.file(&bench.reader, &entry, &instance).unwrap().is_none());
+    }
+    damaged(2);
+    // The same image under another head; and another image under the UID of the second.
+    bench.keep_from("CARTO", &[Made::image("1")]);
+    bench.keep(&[Made::image("2").with(tags::STUDY_DESCRIPTION, VR::LO, "Other")]);
+    bench.file();
+    damaged(1);
+    bench.account();
+}
+
+#[test]
 fn i4_a_copy_of_what_was_delivered_is_not_sent_again_though_its_file_is_lost_since() {
     let (bench, sent) = after_loss(&[pacs()], Some(Settlement::Delivered { answer: "0000".to_string() }));
     assert_eq!((sent, bench.account()[3]), (vec![], 1));

@@ -7,7 +7,7 @@ mod charted;
 mod doubt;
 mod measurement;
 
-pub use charted::{Charted, ChartedDocument, Panel, Update};
+pub use charted::{Charted, ChartedDocument, IMAGING_DOCUMENT, Panel, Update};
 pub use doubt::StudyDoubt;
 pub use measurement::{Measurement, MeasurementReport, Modifier, ModifierValue, snomed_ct_twin};
 

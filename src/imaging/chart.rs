@@ -4,6 +4,7 @@
 //! what it takes back counts as charted, and what is told of the line next takes it back again.
 
 use super::Desk;
+use crate::clinical::Phi;
 use crate::clinical::imaging::{Charted, Update};
 use crate::journal::{ChartFate, ChartedBy, Grounds, JournalError, NewOutbound, Reader, ReportId};
 use std::collections::HashMap;
@@ -23,6 +24,10 @@ struct Chart {
     report: Option<ReportId>,
     /// True when that corrected what was told before.
     is_correction: bool,
+    /// True when that took back all there was.
+    is_ended: bool,
+    /// The lane that went in; `None` of one of before lanes were noted.
+    lane: Option<Phi>,
 }
 
 impl Charts {
@@ -40,7 +45,7 @@ impl Charts {
                 let why = "what was told of it before cannot be read: see what the chart has and this one has no more";
                 charts.doubt = Some(Grounds { reason: "damaged", rule: None, why: why.to_string() });
                 let holds = Charted { is_final: true, ..Charted::default() };
-                Chart { holds, report: None, is_correction: true }
+                Chart { holds, report: None, is_correction: true, is_ended: false, lane: None }
             });
             charts.by_destination.insert(to.name.clone(), chart);
         }
@@ -50,6 +55,16 @@ impl Charts {
     /// What this destination has.
     pub fn of(&self, destination: &str) -> Charted {
         self.by_destination.get(destination).map(|chart| chart.holds.clone()).unwrap_or_default()
+    }
+
+    /// True when this destination was told to forget all it has.
+    pub fn is_ended(&self, destination: &str) -> bool {
+        self.by_destination.get(destination).is_some_and(|chart| chart.is_ended)
+    }
+
+    /// True when something of it stands anywhere, or nobody knows.
+    pub fn is_any(&self) -> bool {
+        self.doubt.is_some() || self.by_destination.values().any(|chart| !chart.holds.is_empty())
     }
 
     /// True when this destination was told of this report last.
@@ -63,21 +78,25 @@ impl Charts {
         let chart = self.by_destination.get(destination);
         chart.is_some_and(|chart| if more { chart.is_correction } else { chart.holds.is_final })
     }
-}
 
-/// Notes with a message what it does to the chart of its destination.
-pub(super) fn noted(row: NewOutbound, update: &Update) -> NewOutbound {
-    // Without it nobody would know, and the next document of the line is held.
-    NewOutbound { charted: serde_json::to_vec(update).unwrap_or_default(), ..row }
+    /// Notes with a message what it does to the chart of its destination. It goes in the lane in which that was told of
+    /// the line first, whatever study or link it is of: it never overtakes what it corrects (invariant I6).
+    pub fn noted(&self, row: NewOutbound, update: Update) -> NewOutbound {
+        let before = self.by_destination.get(&row.destination).and_then(|chart| chart.lane.as_ref());
+        let lane = before.map_or_else(|| row.lane.clone(), |lane| lane.expose().to_string());
+        let update = Update { lane: Some(Phi::new(lane.as_str())), ..update };
+        // Without it nobody would know, and the next document of the line is held.
+        NewOutbound { charted: serde_json::to_vec(&update).unwrap_or_default(), lane, ..row }
+    }
 }
 
 fn chart(told: &ChartedBy) -> Option<Chart> {
     let update: Update = serde_json::from_slice(&told.json).ok()?;
-    let is_correction = update.is_correction;
+    let (is_correction, is_ended, lane) = (update.is_correction, update.after.is_empty(), update.lane.clone());
     let holds = match told.fate {
         ChartFate::Delivered => update.after,
         ChartFate::Discarded => update.discarded(),
         ChartFate::Unknown => update.unconfirmed(),
     };
-    Some(Chart { holds, report: Some(told.report), is_correction })
+    Some(Chart { holds, report: Some(told.report), is_correction, is_ended, lane })
 }

@@ -2,8 +2,15 @@
 //!
 //! A document that takes the place of another is told as its correction, under the name of the first of the line
 //! ([`super::line`]); what was replaced before anybody was told of it is not told at all. What an EHR has of the line
-//! ([`super::chart`]) and the document has no more is taken back. That is all of it where the document has nothing for
-//! that EHR: one of another link, or of a kind that it leaves out.
+//! ([`super::chart`]) and the document has no more is taken back, in one message with what takes its place: the EHR takes
+//! both or refuses both.
+//!
+//! Each EHR's chart is its own. One that has something of the line and does not hear of the document (it is of another
+//! link, or of a kind that it leaves out) would have neither the old nor the new, so nothing is taken back there unseen:
+//! that is held beside what the others are told (`replaced-elsewhere`).
+//!
+//! One that takes the place of several documents in the chart is told as the first of them, once a person has said so, and
+//! the others are withdrawn under their own names.
 //!
 //! One that has nothing for any EHR, or is of another kind, does not say that what it names counts no more: it may only
 //! include it. That is told as if it stood alone, and the other is held (`included-elsewhere`). Whoever releases it says
@@ -14,15 +21,15 @@
 //!
 //! | SOP class | what EHRs get |
 //! |---|---|
-//! | Enhanced, Comprehensive, Comprehensive 3D, Extensible SR | its measurements, whatever its template |
+//! | Enhanced, Comprehensive, Comprehensive 3D, Extensible, Simplified Adult Echo SR | its measurements, whatever its template |
 //! | Encapsulated PDF | the document |
 //!
 //! Other documents (basic text, dose reports, CAD, key objects, CDA) are for the archive alone.
 
 use super::Desk;
-use super::chart::{Charts, noted};
-use super::line::{DOUBTS, INCLUDED, Line, Lines};
-use super::study::{Known, Member, Telling, kept, released, uncarried};
+use super::chart::Charts;
+use super::line::{DOUBTS, INCLUDED, Line, Lines, SEVERAL, told_last};
+use super::study::{self, Known, Member, Telling, released, uncarried};
 use crate::clinical::Coding;
 use crate::clinical::imaging::{Charted, ChartedDocument, Instance as Object, MeasurementReport, Update};
 use crate::delivery;
@@ -42,14 +49,18 @@ use std::collections::{HashMap, HashSet};
 /// encapsulated documents.
 const DOCUMENTS: [&str; 2] = ["1.2.840.10008.5.1.4.1.1.88.", "1.2.840.10008.5.1.4.1.1.104."];
 /// Structured reports whose numbers are measurements (PS3.4 B.5).
-const MEASUREMENT_REPORTS: [&str; 4] = [
+const MEASUREMENT_REPORTS: [&str; 5] = [
     "1.2.840.10008.5.1.4.1.1.88.22",
     "1.2.840.10008.5.1.4.1.1.88.33",
     "1.2.840.10008.5.1.4.1.1.88.34",
     "1.2.840.10008.5.1.4.1.1.88.35",
+    "1.2.840.10008.5.1.4.1.1.88.72",
 ];
 /// Encapsulated PDF Storage.
 const PDF: &str = "1.2.840.10008.5.1.4.1.1.104.1";
+
+/// A document takes the place of what an EHR has that does not hear of it.
+const ELSEWHERE: &str = "replaced-elsewhere";
 
 /// What is kept of what EHRs are told of a document.
 #[derive(Serialize, Deserialize)]
@@ -60,6 +71,16 @@ pub(super) struct Kept {
     /// Its measurements; none of a PDF, which is read again where it lies.
     #[serde(skip_serializing_if = "Option::is_none")]
     measurements: Option<MeasurementReport>,
+    /// True when it only takes back what stands under that name: it is told under another.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_withdrawal: bool,
+}
+
+impl Kept {
+    /// The place of what is held for EHRs that do not hear of the document: behind all that it has.
+    fn elsewhere_at(&self) -> usize {
+        self.measurements.as_ref().map_or(1, |report| report.measurements.len())
+    }
 }
 
 /// A document, read.
@@ -108,9 +129,16 @@ pub(super) fn tell(desk: &Desk, journal: &Journal, reader: &Reader, known: &Know
             _ => desk.read(reader, member, &instance, first_uid)?,
         };
         charts.doubt = charts.doubt.or(line.doubt.clone().filter(|_| !line.is_aside()));
-        let draft = Draft { desk, known, member, first_uid, name, charts, released: None };
+        let by = Replacing { desk, known, member, instance: &instance, name: &name };
+        let draft = Draft { name: name.clone(), ..by.draft(first_uid, charts) };
         let report = draft.report(content, (subject_key, content_key))?;
         journal.file_told(Told { entry: member.entry, report, covers })?;
+        for first_uid in &line.merged {
+            // What was refused is taken back again.
+            if Charts::read(desk, reader, &self::subject_key(first_uid))?.is_any() {
+                by.withdraw(journal, reader, first_uid, Certain::WhereHeard)?;
+            }
+        }
     }
     Ok(())
 }
@@ -125,8 +153,7 @@ fn changes<'k>(desk: &Desk, reader: &Reader, known: &'k Known) -> Result<Vec<Cha
     let Documents { all, lines } = Documents::read(desk, reader, known)?;
     let mut ends: Vec<(&Member, Instance, Line)> = Vec::new();
     for (member, instance) in all {
-        let was_told = |uid: &str| reader.was_told(&subject_key(uid));
-        if let Some(line) = lines.ending_with(&member.object.sop_instance_uid, was_told)? {
+        if let Some(line) = lines.ending_with(reader, &member.object.sop_instance_uid)? {
             ends.push((member, instance, line));
         }
     }
@@ -153,9 +180,9 @@ fn changes<'k>(desk: &Desk, reader: &Reader, known: &'k Known) -> Result<Vec<Cha
         let own = reader.last_told_under(&subject_key, member.entry)?;
         // What was told last is not of this line when it is another branch, lies in another study, or its file is lost.
         if let Some(before) = &before
-            && let Some(uid) = told_uid(reader, before)?
-            && !line.uids.contains(&uid)
-            && !aside.contains(&uid)
+            && let Some(told) = told_last(reader, before)?
+            && !line.uids.contains(&told.sop_instance_uid)
+            && !aside.contains(&told.sop_instance_uid)
         {
             if before.entry() > member.entry && !own.as_ref().is_some_and(Latest::is_undone) {
                 continue;
@@ -186,14 +213,6 @@ fn held(reader: &Reader, line: &Line, is_other: impl Fn(&EntryId) -> bool) -> Re
         held.extend(reader.held_of(&subject_key(uid))?);
     }
     Ok(held.into_iter().filter(|(_, entry)| !is_other(entry)).map(|(hold, _)| hold).collect())
-}
-
-/// Which document was filed last about a line; `None` when that is not kept any more.
-fn told_uid(reader: &Reader, latest: &Latest) -> Result<Option<String>, JournalError> {
-    match reader.instance(latest.entry()) {
-        Err(JournalError::Damaged) => Ok(None),
-        instance => Ok(instance?.map(|instance| instance.sop_instance_uid)),
-    }
 }
 
 /// What EHRs are told of a line of documents, by the one under whose name they know it.
@@ -243,38 +262,49 @@ pub(super) fn release(
         let why = "another took its place since, and EHRs are told of that one: discard this".to_string();
         return Ok(vec![ReleaseFiling::held_again(item, Grounds { reason: "replaced", rule: None, why })]);
     };
-    if line.is_aside() && item.reasons.iter().any(|seen| seen == INCLUDED) {
+    let has_seen = |reason: &str| item.reasons.iter().any(|seen| seen == reason);
+    let name = released(item);
+    let by = Replacing { desk, known, member, instance: &instance, name: &name };
+    if line.is_aside() && has_seen(INCLUDED) {
         let of_line = documents.all.iter().filter(|(of, _)| line.uids.contains(&of.object.sop_instance_uid));
         let of_line: Vec<EntryId> = of_line.map(|(of, _)| of.entry).collect();
-        let mut covers = held(reader, &line, |entry| !of_line.contains(entry))?;
+        let covers = held(reader, &line, |entry| !of_line.contains(entry))?;
         // What it would replace is withdrawn under each name it has; what it says itself goes out under the first.
-        for (at, first_uid) in line.stands.iter().enumerate().rev() {
-            let content = match at {
-                0 => desk.read(reader, member, &instance, first_uid)?,
-                _ => Ok(Content::Silent),
-            };
-            let (subject_key, content_key) = (subject_key(first_uid), content_key(&instance, ""));
-            let charts = Charts::read(desk, reader, &subject_key)?;
-            let name = [released(item).as_slice(), first_uid.as_bytes()].concat();
-            let draft = Draft { desk, known, member, first_uid, name, charts, released: None };
-            let report = draft.report(content, (subject_key, content_key))?;
-            let covers = if at == 0 { std::mem::take(&mut covers) } else { Vec::new() };
-            journal.file_told(Told { entry: item.entry, report, covers })?;
+        let Some((first_uid, others)) = line.stands.split_first() else { return Ok(Vec::new()) };
+        for other in others.iter().rev() {
+            by.withdraw(journal, reader, other, Certain::Everywhere)?;
         }
+        let content = desk.read(reader, member, &instance, first_uid)?;
+        let (subject_key, content_key) = (subject_key(first_uid), content_key(&instance, ""));
+        let charts = Charts::read(desk, reader, &subject_key)?;
+        let draft = Draft { certain: Certain::Everywhere, ..by.draft(first_uid, charts) };
+        let report = draft.report(content, (subject_key, content_key))?;
+        journal.file_told(Told { entry: item.entry, report, covers })?;
         return Ok(Vec::new());
     }
+    // What it is certain to take the place of may be more by now than the person has seen.
+    let unseen = line.doubt.as_ref().filter(|_| match line.is_aside() {
+        true => DOUBTS.iter().any(|doubt| has_seen(doubt)),
+        false => !line.others.is_empty() && !kept.is_withdrawal && !has_seen(SEVERAL),
+    });
+    if let Some(grounds) = unseen {
+        return Ok(vec![ReleaseFiling::held_again(item, grounds.clone())]);
+    }
     let content = match &kept.measurements {
+        _ if kept.is_withdrawal => Ok(Content::Silent),
         Some(report) => Ok(Content::Measurements(report.clone())),
         None => desk.read(reader, member, &instance, &kept.first_uid)?,
     };
     let subject_key = subject_key(&kept.first_uid);
     let mut charts = Charts::read(desk, reader, &subject_key)?;
     // Who releases what is held for that has seen that it is not known what was told before.
-    if let Some(grounds) = charts.doubt.take().filter(|doubt| !item.reasons.iter().any(|seen| seen == doubt.reason)) {
+    if let Some(grounds) = charts.doubt.take().filter(|doubt| !has_seen(doubt.reason)) {
         return Ok(vec![ReleaseFiling::held_again(item, grounds)]);
     }
-    let (first_uid, name) = (kept.first_uid.as_str(), released(item));
-    let draft = Draft { desk, known, member, first_uid, name, charts, released: Some(item.report) };
+    let first_uid = kept.first_uid.as_str();
+    let is_everywhere = item.observations.iter().any(|at| *at as usize >= kept.elsewhere_at());
+    let certain = if is_everywhere { Certain::Everywhere } else { Certain::Nowhere };
+    let draft = Draft { released: Some(item.report), certain, ..by.draft(first_uid, charts) };
     // It can be read only now: each of its numbers is decided about by itself.
     if kept.measurements.is_none() && matches!(content, Ok(Content::Measurements(_))) {
         let content_key = content_key(&instance, "");
@@ -282,15 +312,19 @@ pub(super) fn release(
         let held = reader.held_of(&report.subject_key)?.into_iter();
         let covers = held.filter(|(_, entry)| *entry == item.entry).map(|(hold, _)| hold).collect();
         journal.file_told(Told { entry: item.entry, report, covers })?;
-        return Ok(Vec::new());
+        return by.withdraw_others(journal, reader, &line, kept, certain).map(|()| Vec::new());
     }
-    let going: Vec<usize> = item.observations.iter().map(|&at| at as usize).collect();
+    let going = item.observations.iter().map(|&at| at as usize).filter(|at| *at < kept.elsewhere_at());
+    let going: Vec<usize> = going.collect();
     let outbox = match content {
         Ok(content) => draft.outbound(&content, &going).map_err(|error| uncarried(item.entry, &error)),
         Err(grounds) => Err(grounds),
     };
     let filing = match outbox {
-        Ok(outbox) => ReleaseFiling::sent(item, outbox, Vec::new()),
+        Ok(outbox) => {
+            by.withdraw_others(journal, reader, &line, kept, certain)?;
+            ReleaseFiling::sent(item, outbox, Vec::new())
+        }
         Err(grounds) => ReleaseFiling::held_again(item, grounds),
     };
     Ok(vec![filing])
@@ -301,7 +335,7 @@ impl<'k> Documents<'k> {
         let mut all = Vec::new();
         let is_any_ehr = desk.ehrs().next().is_some();
         for member in known.series.iter().flat_map(|(_, members)| members).filter(|_| is_any_ehr) {
-            if DOCUMENTS.iter().any(|class| member.object.sop_class_uid.starts_with(class))
+            if is_document(&member.object.sop_class_uid)
                 && let Some(instance) = reader.instance(member.entry)?
             {
                 all.push((member, instance));
@@ -319,9 +353,68 @@ impl<'k> Documents<'k> {
     /// The document of this entry with its line, unless another took its place.
     fn last(&self, reader: &Reader, entry: EntryId) -> Result<Option<(&'k Member, Line)>, JournalError> {
         let Some((member, _)) = self.all.iter().find(|(member, _)| member.entry == entry) else { return Ok(None) };
-        let was_told = |uid: &str| reader.was_told(&subject_key(uid));
-        let line = self.lines.ending_with(&member.object.sop_instance_uid, was_told)?;
+        let line = self.lines.ending_with(reader, &member.object.sop_instance_uid)?;
         Ok(line.map(|line| (*member, line)))
+    }
+}
+
+/// Where it is certain that a document takes the place of what an EHR has, though that gets nothing in its place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Certain {
+    /// At none of them.
+    Nowhere,
+    /// At those that hear of the document, under another name.
+    WhereHeard,
+    /// At all of them: a person has said so.
+    Everywhere,
+}
+
+/// A document that takes the place of others.
+struct Replacing<'d> {
+    desk: &'d Desk,
+    known: &'d Known,
+    member: &'d Member,
+    instance: &'d Instance,
+    name: &'d [u8],
+}
+
+impl<'d> Replacing<'d> {
+    fn draft(&self, first_uid: &'d str, charts: Charts) -> Draft<'d> {
+        let Replacing { desk, known, member, .. } = *self;
+        let name = [self.name, first_uid.as_bytes()].concat();
+        Draft { desk, known, member, first_uid, name, charts, released: None, certain: Certain::Nowhere }
+    }
+
+    /// Takes back what stands under this name.
+    fn withdraw(
+        &self,
+        journal: &Journal,
+        reader: &Reader,
+        first_uid: &str,
+        certain: Certain,
+    ) -> Result<(), JournalError> {
+        let subject_key = subject_key(first_uid);
+        let charts = Charts::read(self.desk, reader, &subject_key)?;
+        let draft = Replacing { ..*self };
+        let draft = Draft { certain, ..draft.draft(first_uid, charts) };
+        let report = draft.report(Ok(Content::Silent), (subject_key, content_key(self.instance, "")))?;
+        journal.file_told(Told { entry: self.member.entry, report, covers: Vec::new() }).map(drop)
+    }
+
+    /// Takes back what stands under the other names of a line that a person has seen.
+    fn withdraw_others(
+        &self,
+        journal: &Journal,
+        reader: &Reader,
+        line: &Line,
+        kept: &Kept,
+        certain: Certain,
+    ) -> Result<(), JournalError> {
+        let certain = if certain == Certain::Nowhere { Certain::WhereHeard } else { certain };
+        for first_uid in line.others.iter().filter(|_| !kept.is_withdrawal) {
+            self.withdraw(journal, reader, first_uid, certain)?;
+        }
+        Ok(())
     }
 }
 
@@ -336,6 +429,7 @@ struct Draft<'d> {
     charts: Charts,
     /// The report of which something is released.
     released: Option<ReportId>,
+    certain: Certain,
 }
 
 impl Draft<'_> {
@@ -360,6 +454,11 @@ impl Draft<'_> {
             content_key,
         };
         let held = |at: &usize, grounds: Grounds| NewHold { observation: *at as u32, grounds };
+        let unheard = if matches!(&content, Err(grounds) if grounds.reason == INCLUDED) {
+            Vec::new()
+        } else {
+            self.unheard(matches!(content, Ok(Content::Silent)))
+        };
         // Who releases one sees all that is doubtful about it.
         let of_line = self.charts.doubt.as_ref().map(|grounds| format!("; {}", grounds.why)).unwrap_or_default();
         let (mut going, mut measurements) = (vec![0], None);
@@ -384,12 +483,24 @@ impl Draft<'_> {
                 measurements = Some(measured.clone());
             }
         }
-        report.json = kept(super::Kept::Document(Box::new(Kept {
+        let is_withdrawal = matches!(content, Ok(Content::Silent)) && self.certain != Certain::Nowhere;
+        let kept = Kept {
             study: self.known.number,
             entry: self.member.entry,
             first_uid: self.first_uid.to_string(),
             measurements,
-        })))?;
+            is_withdrawal,
+        };
+        if !unheard.is_empty() {
+            let why = format!(
+                "it takes the place of what {} has, which does not hear of it: release this to take that back there, \
+                 discard it to leave that",
+                unheard.join(", ")
+            );
+            report.holds.push(held(&kept.elsewhere_at(), Grounds { reason: ELSEWHERE, rule: None, why }));
+            report.results += 1;
+        }
+        report.json = study::kept(super::Kept::Document(Box::new(kept)))?;
         let Ok(content) = content else { return Ok(report) };
         let outbox = match &self.charts.doubt {
             Some(grounds) => Err(grounds.clone()),
@@ -410,25 +521,50 @@ impl Draft<'_> {
         Ok(report)
     }
 
-    /// A message for each EHR that hears of it, or has something of its line that is to be taken back.
+    /// True when an EHR hears of the document.
+    fn is_heard(&self, to: &delivery::Config) -> bool {
+        let what = kind(&self.member.object.sop_class_uid);
+        to.takes(&self.member.link) && what.is_some_and(|what| to.imaging.takes(what))
+    }
+
+    /// True when it is certain for an EHR that what it has counts no more, though it gets nothing in its place.
+    fn is_certain(&self, to: &delivery::Config) -> bool {
+        match self.certain {
+            // What was refused is taken back again.
+            _ if self.charts.is_ended(&to.name) => true,
+            Certain::Nowhere => false,
+            Certain::WhereHeard => self.is_heard(to),
+            Certain::Everywhere => true,
+        }
+    }
+
+    /// The EHRs that have something of the line, get nothing in its place, and for which nobody has said that it counts no
+    /// more.
+    fn unheard(&self, is_silent: bool) -> Vec<&str> {
+        let has =
+            |to: &delivery::Config| !self.charts.of(&to.name).is_empty() && !self.charts.is_of(&to.name, self.released);
+        let gets = |to: &delivery::Config| self.is_heard(to) && !is_silent || self.is_certain(to);
+        self.desk.ehrs().filter(|to| has(to) && !gets(to)).map(|to| to.name.as_str()).collect()
+    }
+
+    /// A message for each EHR that hears of it, or has something of its line that certainly counts no more.
     fn outbound(&self, content: &Content, going: &[usize]) -> Result<Vec<NewOutbound>, MapError> {
         let mut rows = Vec::new();
         for to in self.desk.ehrs() {
             let charted = self.charts.of(&to.name);
-            let hears = |what| to.takes(&self.member.link) && to.imaging.takes(what);
             let is_correction = self.charts.is_correction(&to.name, self.released);
             self.known.with_facts(self.desk, is_correction, |facts| match content {
-                Content::Measurements(report) if hears(ImagingMessage::Measurements) => {
+                Content::Measurements(report) if self.is_heard(to) => {
                     rows.extend(self.numbers(facts, to, (report, going), charted)?);
                     Ok(())
                 }
-                Content::Pdf { object, code, bytes } if hears(ImagingMessage::Documents) => {
+                Content::Pdf { object, code, bytes } if self.is_heard(to) => {
                     let told = Document { instance: object, code: code.as_ref(), bytes, first_uid: self.first_uid };
-                    rows.extend(self.document(facts, to, told, charted)?);
+                    rows.extend(self.document(facts, to, told, charted)?.filter(|_| !going.is_empty()));
                     Ok(())
                 }
                 // It stopped to hear of these, and none took the place of what it heard.
-                _ if self.charts.is_of(&to.name, self.released) => Ok(()),
+                _ if self.charts.is_of(&to.name, self.released) || !self.is_certain(to) => Ok(()),
                 _ => {
                     let instance = &self.member.object;
                     let by = Document { instance, code: None, bytes: &[], first_uid: self.first_uid };
@@ -453,33 +589,27 @@ impl Draft<'_> {
         update.after.is_final |= imaging::is_final(&report.completion, &report.verification);
         let row =
             self.telling().to(to, ImagingMessage::Measurements, going.len() as u32, |target, profile, origin| {
-                imaging::measurements(facts, report, going, &update.gone, target, profile, origin)
+                imaging::measurements(facts, report, going, &update, target, profile, origin)
             })?;
-        Ok(row.map(|row| noted(row, &update)))
+        Ok(row.map(|row| self.charts.noted(row, update)))
     }
 
-    /// A document in place of what was there. Numbers are taken back by a message behind it.
+    /// A document in place of what was there.
     fn document(
         &self,
         facts: &StudyFacts,
         to: &delivery::Config,
         document: Document,
         charted: Charted,
-    ) -> Result<Vec<NewOutbound>, MapError> {
+    ) -> Result<Option<NewOutbound>, MapError> {
         let Document { instance, code, .. } = document;
-        let was_final = charted.is_final;
-        let told = ChartedDocument { instance: instance.clone(), code: code.cloned() };
-        let is_final = charted.is_final || imaging::is_final(&instance.completion, &instance.verification);
-        let after = Charted { document: Some(told), is_final, ..charted };
+        let mut update = charted.documented(ChartedDocument { instance: instance.clone(), code: code.cloned() });
+        update.is_correction = facts.is_correction;
+        update.after.is_final |= imaging::is_final(&instance.completion, &instance.verification);
         let row = self.telling().to(to, ImagingMessage::Documents, 1, |target, profile, origin| {
-            imaging::document(facts, document, target, profile, origin)
+            imaging::document(facts, document, &update, target, profile, origin)
         })?;
-        let numbers = Charted { document: None, ..after.clone() }.withdrawn();
-        let told = Update { after, gone: Charted::default(), is_correction: facts.is_correction, was_final };
-        let stays = Charted { document: told.after.document.clone(), ..numbers.after };
-        let stays = Update { after: stays, is_correction: facts.is_correction, ..numbers };
-        let row = row.map(|row| noted(row, &told));
-        Ok(row.into_iter().chain(self.withdrawal(facts, to, document, stays)?).collect())
+        Ok(row.map(|row| self.charts.noted(row, update)))
     }
 
     /// What is taken back because this document has nothing in place of it.
@@ -491,9 +621,9 @@ impl Draft<'_> {
         update: Update,
     ) -> Result<Option<NewOutbound>, MapError> {
         let row = self.telling().to(to, ImagingMessage::Measurements, 0, |target, profile, origin| {
-            imaging::withdrawal(facts, by, &update.gone, target, profile, origin)
+            imaging::withdrawal(facts, by, &update, target, profile, origin)
         })?;
-        Ok(row.map(|row| noted(row, &update)))
+        Ok(row.map(|row| self.charts.noted(row, update)))
     }
 
     fn telling(&self) -> Telling<'_> {
@@ -510,7 +640,7 @@ impl Desk {
     }
 
     /// What a document is for the EHRs that hear of it; `None` when none does.
-    fn heard_as(&self, member: &Member) -> Option<ImagingMessage> {
+    pub(super) fn heard_as(&self, member: &Member) -> Option<ImagingMessage> {
         kind(&member.object.sop_class_uid).filter(|what| self.hear_of(*what, &member.link))
     }
 
@@ -572,12 +702,18 @@ impl Desk {
     }
 }
 
-/// What a document has for EHRs, as far as it was read; `None` when that is nothing.
-pub(super) fn heard_of(desk: &Desk, member: &Member, walked: &Walked) -> Option<ImagingMessage> {
-    let is_empty = || measurement_report(&walked.data_set).is_some_and(|r| r.measurements.is_empty() && !r.is_cut);
-    let what = desk.heard_as(member)?;
-    let says_nothing = what == ImagingMessage::Measurements && walked.end == End::Whole && is_empty();
-    (!says_nothing).then_some(what)
+/// True when a document of this kind has something for EHRs, as far as it was read.
+pub(super) fn says_anything(what: ImagingMessage, walked: &Walked) -> bool {
+    let says_nothing = match what {
+        ImagingMessage::Measurements => {
+            measurement_report(&walked.data_set).is_some_and(|r| r.measurements.is_empty() && !r.is_cut)
+        }
+        _ => walked
+            .data_set
+            .get(tags::ENCAPSULATED_DOCUMENT)
+            .is_none_or(|element| !matches!(element.value, Value::PassedOver(_)) && element.bytes().is_empty()),
+    };
+    walked.end != End::Whole || !says_nothing
 }
 
 /// The document in an object, without its padding; `None` when it is longer than may be read.
@@ -606,8 +742,13 @@ fn pdf(walked: Walked, instance: &Instance) -> Option<Content> {
     Some(Content::Pdf { object, code, bytes })
 }
 
+/// True for the SOP classes of documents that may name one they take the place of.
+pub(super) fn is_document(sop_class_uid: &str) -> bool {
+    DOCUMENTS.iter().any(|class| sop_class_uid.starts_with(class))
+}
+
 /// What a document of this SOP class is for EHRs.
-fn kind(sop_class_uid: &str) -> Option<ImagingMessage> {
+pub(super) fn kind(sop_class_uid: &str) -> Option<ImagingMessage> {
     if MEASUREMENT_REPORTS.contains(&sop_class_uid) {
         Some(ImagingMessage::Measurements)
     } else {

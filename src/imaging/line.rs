@@ -9,9 +9,9 @@
 //! kind, or has nothing for EHRs itself, stands aside until a person has said that it replaces that one.
 
 use super::Desk;
-use super::document::{heard_of, subject_key};
+use super::document::{is_document, kind, says_anything, subject_key};
 use super::study::Member;
-use crate::journal::{EntryId, Grounds, Instance, JournalError, Reader};
+use crate::journal::{EntryId, Grounds, Instance, JournalError, Latest, Reader};
 use crate::mapping::imaging::ImagingMessage;
 use crate::message::dicom::{DataSet, End, HEAD_BYTES_MAX, Limits, predecessors, tags, walk};
 use std::collections::{HashMap, HashSet};
@@ -19,22 +19,28 @@ use std::collections::{HashMap, HashSet};
 /// Bytes of a document that mostly say which one it takes the place of.
 const PREDECESSOR_BYTES: usize = 1 << 17;
 /// Why it is not certain which line a document belongs to.
-pub(super) const DOUBTS: [&str; 4] = ["no-predecessor", "several-predecessors", FORK, INCLUDED];
+pub(super) const DOUBTS: [&str; 4] = ["no-predecessor", SEVERAL, FORK, INCLUDED];
+/// A document takes the place of several.
+pub(super) const SEVERAL: &str = "several-predecessors";
 /// Several documents take one place.
 const FORK: &str = "several-successors";
 /// A document names one of another kind.
 pub(super) const INCLUDED: &str = "included-elsewhere";
 /// Most documents of one line.
 const LINE_MAX: usize = 64;
+/// Most documents of other studies that are looked for.
+const ELSEWHERE_MAX: usize = 256;
 
-/// Which documents of a study take the place of which.
+/// Which documents take the place of which: those of a study, and what they go back to.
 pub(super) struct Lines {
     documents: HashMap<String, Named>,
+    /// What EHRs were told of under the names of documents that are not here; `None` when that is not known.
+    elsewhere: HashMap<String, Option<ImagingMessage>>,
     /// The documents that take the place of each.
     replaced_by: HashMap<String, Vec<String>>,
 }
 
-/// What is known of a document of the study.
+/// What is known of a document.
 struct Named {
     entry: EntryId,
     /// What it has for EHRs; `None` when that is nothing.
@@ -49,6 +55,10 @@ struct Named {
 pub(super) struct Line {
     /// The document under whose name all of it is known.
     pub first_uid: String,
+    /// Under which names there stands what the document takes the place of besides, once a person has said so.
+    pub others: Vec<String>,
+    /// The same, of which a person has said so.
+    pub merged: Vec<String>,
     /// Everything in it. Of a document that stands aside, everything it goes back to.
     pub uids: Vec<String>,
     /// Under which names there stands what a document that stands aside would take the place of.
@@ -72,29 +82,57 @@ impl Line {
 }
 
 impl Lines {
-    /// Reads what documents say of it. One whose file is lost, or too long to be read that far, is not among them.
+    /// Reads what documents say of it, and what those say that they go back to, of whatever study. One whose file is lost,
+    /// or too long to be read that far, is not among them.
     pub fn read(desk: &Desk, reader: &Reader, all: &[(&Member, Instance)]) -> Result<Lines, JournalError> {
-        let mut lines = Lines { documents: HashMap::new(), replaced_by: HashMap::new() };
+        let mut lines = Lines { documents: HashMap::new(), elsewhere: HashMap::new(), replaced_by: HashMap::new() };
+        let mut named = Vec::new();
         for (member, instance) in all {
-            for bytes in [PREDECESSOR_BYTES, desk.config.document_bytes_max() + HEAD_BYTES_MAX] {
-                let file = match reader.open_instance(instance) {
-                    Err(JournalError::Damaged) => break,
-                    file => file?,
-                };
-                let walked = walk(file, &instance.transfer_syntax_uid, Limits { bytes, value_bytes: 256 });
-                if walked.end == End::Limit && !is_past_predecessors(&walked.data_set) {
-                    continue;
-                }
-                let own = &instance.sop_instance_uid;
-                let predecessors = predecessors(&walked.data_set).into_iter().filter(|uid| uid != own).collect();
-                let what = heard_of(desk, member, &walked);
-                let named = Named { entry: member.entry, what, predecessors, includes: Vec::new() };
-                lines.documents.insert(own.clone(), named);
-                break;
+            named.extend(lines.add(desk, reader, member.entry, instance, desk.heard_as(member))?);
+        }
+        let mut looked_for = HashSet::new();
+        while let Some(uid) = named.pop().filter(|_| looked_for.len() < ELSEWHERE_MAX) {
+            if lines.documents.contains_key(&uid) || !looked_for.insert(uid.clone()) {
+                continue;
+            }
+            let newest = reader.instances_of(&uid)?.pop();
+            if let Some((entry, instance)) = newest.filter(|(_, instance)| is_document(&instance.sop_class_uid)) {
+                named.extend(lines.add(desk, reader, entry, &instance, kind(&instance.sop_class_uid))?);
+            } else if let Some(latest) = reader.last_told(&subject_key(&uid))? {
+                let told = told_last(reader, &latest)?;
+                lines.elsewhere.insert(uid, told.and_then(|told| kind(&told.sop_class_uid)));
             }
         }
         lines.part(reader)?;
         Ok(lines)
+    }
+
+    /// Reads what a document says of it, which is of this kind as far as it has anything; gives the UIDs it names.
+    fn add(
+        &mut self,
+        desk: &Desk,
+        reader: &Reader,
+        entry: EntryId,
+        instance: &Instance,
+        kind: Option<ImagingMessage>,
+    ) -> Result<Vec<String>, JournalError> {
+        for bytes in [PREDECESSOR_BYTES, desk.config.document_bytes_max() + HEAD_BYTES_MAX] {
+            let file = match reader.open_instance(instance) {
+                Err(JournalError::Damaged) => break,
+                file => file?,
+            };
+            let walked = walk(file, &instance.transfer_syntax_uid, Limits { bytes, value_bytes: 256 });
+            if walked.end == End::Limit && !is_past_predecessors(&walked.data_set) {
+                continue;
+            }
+            let own = &instance.sop_instance_uid;
+            let named: Vec<String> = predecessors(&walked.data_set).into_iter().filter(|uid| uid != own).collect();
+            let what = kind.filter(|what| says_anything(*what, &walked));
+            let document = Named { entry, what, predecessors: named.clone(), includes: Vec::new() };
+            self.documents.insert(own.clone(), document);
+            return Ok(named);
+        }
+        Ok(Vec::new())
     }
 
     /// Tells what each document takes the place of from what it only includes.
@@ -122,11 +160,12 @@ impl Lines {
         Ok(())
     }
 
-    /// True when a document is of a kind whose place this one does not take.
+    /// True when a document is of a kind whose place this one does not take, or nobody knows of which.
     fn is_another(&self, document: &Named, of: &str) -> bool {
-        match self.documents.get(of) {
-            Some(of) => of.what.is_some() && of.what != document.what,
-            None => document.what.is_none(),
+        match (self.documents.get(of), self.elsewhere.get(of)) {
+            (Some(of), _) => of.what.is_some() && of.what != document.what,
+            (None, Some(what)) => what.is_none() || *what != document.what,
+            (None, None) => document.what.is_none(),
         }
     }
 
@@ -141,13 +180,8 @@ impl Lines {
         Ok(false)
     }
 
-    /// The line that ends with this document; `None` when another one takes its place. `was_told` says whether EHRs
-    /// were told of anything under the name of a document.
-    pub fn ending_with(
-        &self,
-        uid: &str,
-        was_told: impl Fn(&str) -> Result<bool, JournalError>,
-    ) -> Result<Option<Line>, JournalError> {
+    /// The line that ends with this document; `None` when another one takes its place.
+    pub fn ending_with(&self, reader: &Reader, uid: &str) -> Result<Option<Line>, JournalError> {
         let (all, is_whole) = self.back_from(uid);
         let replacing = self.replaced_by.get(uid).map(Vec::as_slice).unwrap_or_default();
         // Of documents that name each other in a ring, none takes the place of another.
@@ -157,7 +191,7 @@ impl Lines {
         }
         let mut told = Vec::new();
         for uid in &all {
-            if was_told(uid)? {
+            if reader.was_told(&subject_key(uid))? {
                 told.push(uid.clone());
             }
         }
@@ -167,14 +201,20 @@ impl Lines {
         includes.retain(|of| self.documents.contains_key(of) || told.contains(of));
         // One that has nothing itself takes the place of nothing; another, of those of its kind.
         let what = document.and_then(|document| document.what);
-        let is_own = |of: &String| of != uid && self.documents.get(of).is_none_or(|of| of.what == what);
+        let is_own = |of: &String| match (self.documents.get(of), self.elsewhere.get(of)) {
+            (Some(own), _) => of != uid && own.what == what,
+            (None, other) => other.is_none_or(|other| *other == what),
+        };
         if !includes.is_empty() && (what.is_none() || !all.iter().any(is_own)) {
             let why = "it names another document, which stands: release it to take that back, discard it to leave that";
             let doubt = Some(Grounds { reason: INCLUDED, rule: None, why: why.to_string() });
             let stands = if told.is_empty() { vec![self.first_of(uid, &all).to_string()] } else { told };
-            return Ok(Some(Line { first_uid: uid.to_string(), uids: all, stands, doubt }));
+            let (others, merged) = (Vec::new(), Vec::new());
+            return Ok(Some(Line { first_uid: uid.to_string(), others, merged, uids: all, stands, doubt }));
         }
         told.retain(|of| !includes.contains(of));
+        let merged = self.merged(reader, &told)?;
+        told.retain(|of| !merged.contains(of));
         let uids: Vec<String> = all.into_iter().filter(|of| !includes.contains(of)).collect();
         let held = |reason: &'static str, why: &str| Some(Grounds { reason, rule: None, why: why.to_string() });
         let (first, mut doubt) = match &told[..] {
@@ -185,18 +225,39 @@ impl Lines {
             }
             [first] => (first.as_str(), None),
             [first, ..] => {
-                let several = "it takes the place of several documents in the chart, and would be told as one of them";
-                (first.as_str(), held(DOUBTS[1], several))
+                let several = "it takes the place of several documents in the chart: release it to tell it as the first of \
+                               them and take the others back";
+                (first.as_str(), held(SEVERAL, several))
             }
         };
         if !includes.is_empty() {
             let more = "it takes the place of one document, and names one of another kind that would stand beside it";
-            doubt = held(DOUBTS[1], more);
+            let also = doubt.map(|doubt| format!("; {}", doubt.why)).unwrap_or_default();
+            doubt = held(SEVERAL, &format!("{more}{also}"));
         }
         if is_ring {
             doubt = held(FORK, "it and others take the place of each other: see which of them counts");
         }
-        Ok(Some(Line { first_uid: first.to_string(), stands: Vec::new(), uids: uids.clone(), doubt }))
+        let others: Vec<String> = told.iter().skip(1).filter(|_| !is_ring).cloned().collect();
+        let first_uid = first.to_string();
+        Ok(Some(Line { first_uid, others, merged, stands: Vec::new(), uids, doubt }))
+    }
+
+    /// Of the names under which EHRs were told of a line, those that one document of it took the place of besides another.
+    fn merged(&self, reader: &Reader, told: &[String]) -> Result<Vec<String>, JournalError> {
+        let mut merged = Vec::new();
+        let Some((first, others)) = told.split_first() else { return Ok(merged) };
+        for other in others {
+            for document in self.documents.values() {
+                if reader.was_told_by(&subject_key(other), document.entry)?
+                    && reader.was_told_by(&subject_key(first), document.entry)?
+                {
+                    merged.push(other.clone());
+                    break;
+                }
+            }
+        }
+        Ok(merged)
     }
 
     /// This document and everything it goes back to; false when some of that is not known.
@@ -231,6 +292,14 @@ impl Lines {
             first = before;
         }
         first
+    }
+}
+
+/// The document that was filed last about a line; `None` when that is not kept any more.
+pub(super) fn told_last(reader: &Reader, latest: &Latest) -> Result<Option<Instance>, JournalError> {
+    match reader.instance(latest.entry()) {
+        Err(JournalError::Damaged) => Ok(None),
+        instance => instance,
     }
 }
 

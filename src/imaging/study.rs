@@ -1,8 +1,9 @@
 //! When a study is stable, whose it is, and what EHRs are told of it: then, and again when it grew.
 
+use super::chart::Charts;
 use super::instance::KeptSeries;
 use super::{Desk, document};
-use crate::clinical::imaging::{ImagingRequest, Instance as Object, Series, Study, StudyDoubt};
+use crate::clinical::imaging::{ImagingRequest, Instance as Object, Series, Study, StudyDoubt, Update};
 use crate::clinical::{Patient, Phi, WorkOrder};
 use crate::delivery::{self, Lane};
 use crate::journal::{
@@ -122,7 +123,10 @@ fn tell(desk: &Desk, journal: &Journal, reader: &Reader, grown: Grown) -> Result
     let name = [report.content_key.as_slice(), &grown.version.to_be_bytes()].concat();
     let outcome = match doubts.first() {
         Some(&doubt) => Err(doubted(doubt, &doubts)),
-        None => known.outbound(desk, &name, is_correction).map_err(|error| uncarried(newest.entry, &error)),
+        None => {
+            let charts = Charts::read(desk, reader, &report.subject_key)?;
+            known.outbound(desk, &name, is_correction, &charts).map_err(|error| uncarried(newest.entry, &error))
+        }
     };
     match outcome {
         Ok(outbox) => report.outbox = outbox,
@@ -154,7 +158,8 @@ pub(super) fn release(
     }
     document::tell(desk, journal, reader, &known)?;
     let is_correction = reader.was_told(&known.subject_key())?;
-    let filing = match known.outbound(desk, &released(item), is_correction) {
+    let charts = Charts::read(desk, reader, &known.subject_key())?;
+    let filing = match known.outbound(desk, &released(item), is_correction, &charts) {
         Ok(outbox) => ReleaseFiling::sent(item, outbox, Vec::new()).lookups(known.lookups(None)),
         Err(error) => ReleaseFiling::held_again(item, uncarried(item.entry, &error)),
     };
@@ -287,7 +292,14 @@ impl Known {
         })
     }
 
-    fn outbound(&self, desk: &Desk, name: &[u8], is_correction: bool) -> Result<Vec<NewOutbound>, MapError> {
+    /// A message for each EHR. Of `charts` only the lane counts that it goes in.
+    fn outbound(
+        &self,
+        desk: &Desk,
+        name: &[u8],
+        is_correction: bool,
+        charts: &Charts,
+    ) -> Result<Vec<NewOutbound>, MapError> {
         let Some(about) = self.newest() else { return Ok(Vec::new()) };
         let telling = Telling { desk, known: self, about, name };
         self.with_facts(desk, is_correction, |facts| {
@@ -297,7 +309,8 @@ impl Known {
                     imaging::study(facts, target, profile, origin)
                 })
             });
-            rows.filter_map(Result::transpose).collect()
+            let noted = |row| charts.noted(row, Update::default());
+            rows.filter_map(Result::transpose).map(|row| row.map(noted)).collect()
         })
     }
 
@@ -347,7 +360,8 @@ impl Known {
         found
     }
 
-    /// The ordering key: what is said of a study later never overtakes what was said before (invariant I6).
+    /// The ordering key of what is told first of a study or a line of documents. What is said of it later goes in the
+    /// same lane ([`Charts::noted`]).
     fn lane(&self, destination: &delivery::Config, link: &str) -> String {
         match destination.lane {
             Lane::Patient => self.patient().id.expose().to_string(),

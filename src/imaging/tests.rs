@@ -3,6 +3,7 @@
 mod copies;
 mod corrections;
 mod doubts;
+mod replaced;
 mod withdrawals;
 
 use super::mpps::take;

@@ -8,11 +8,15 @@
 //! | [`document`] | DocumentReference | ORU^R01, OBX ED |
 //! | [`withdrawal`] | the same as `entered-in-error`, a document as `superseded` | ORU^R01, OBX-11 `D` |
 //! | [`order_status`] | nothing: the EHR owns the ServiceRequest | ORM^O01, from 2.5.1 on OMG^O19 or OMI^O23 |
+//!
+//! What takes the place of something and what takes that back are one message: the EHR takes both or refuses both.
 
 use super::fhir::imaging as fhir;
 use super::hl7::imaging as hl7;
-use super::{Format, Identity, MESSAGE_ID_CHARS_MAX, MapError, Origin, Parcel, Target};
-use crate::clinical::imaging::{Charted, ImagingRequest, Instance, Measurement, MeasurementReport, Series, Study};
+use super::{Format, Identity, MESSAGE_ID_CHARS_MAX, MapError, Optional, Origin, Parcel, Target};
+use crate::clinical::imaging::{
+    Charted, IMAGING_DOCUMENT, ImagingRequest, Instance, Measurement, MeasurementReport, Series, Study, Update,
+};
 use crate::clinical::{Coding, Instrument, Order, Patient, Phi, Report, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -116,12 +120,12 @@ pub fn study(
 }
 
 /// Some measurements of a report, named by their index: those without doubts now, others when they are released.
-/// Raw values among them go out only where the profile wants them. What is `gone` is taken back.
+/// Raw values among them go out only where the profile wants them. What is gone by this update is taken back.
 pub fn measurements(
     facts: &StudyFacts,
     report: &MeasurementReport,
     part: &[usize],
-    gone: &Charted,
+    update: &Update,
     target: &Target,
     profile: &ImagingProfile,
     origin: &Origin,
@@ -132,45 +136,38 @@ pub fn measurements(
         .filter_map(|at| Some(Named { name: names.get(*at)?, measurement: report.measurements.get(*at)? }))
         .filter(|named| profile.wants(named.measurement))
         .collect();
-    if part.is_empty() && gone.is_empty() {
+    if part.is_empty() && !is_anything_gone(update, target) {
         return Err(MapError::Empty);
     }
     if let Some(at) = part.iter().position(|m| m.measurement.code.code.is_empty() && m.measurement.code.text.is_empty())
     {
         return Err(MapError::NoCode(at + 1));
     }
-    Numbers { report, names: &names, part, gone, is_withdrawn: false }.send(facts, target, profile, origin)
+    let (gone, is_withdrawn) = (&update.gone, update.ends_report());
+    Numbers { report, names: &names, part, gone, is_withdrawn }.send(facts, target, profile, origin)
 }
 
-/// What is `gone` is taken back, for an object takes its place that has nothing for this EHR, or nothing of the kind. It
-/// goes out as the report it was of, under whose title the numbers stand.
+/// What is gone by this update is taken back, for an object takes its place that has nothing for this EHR. It goes out as
+/// the report it was of, under whose title the numbers stand.
 pub fn withdrawal(
     facts: &StudyFacts,
     by: Document,
-    gone: &Charted,
+    update: &Update,
     target: &Target,
     profile: &ImagingProfile,
     origin: &Origin,
 ) -> Result<Vec<u8>, MapError> {
-    if gone.is_empty() {
+    if !is_anything_gone(update, target) {
         return Err(MapError::Empty);
     }
-    let report = MeasurementReport {
-        title: gone.title.clone().unwrap_or_else(|| Coding::loinc(IMAGING_DOCUMENT.0, IMAGING_DOCUMENT.1)),
-        sop_class_uid: by.instance.sop_class_uid.clone(),
-        sop_instance_uid: by.instance.sop_instance_uid.clone(),
-        first_uid: by.first_uid.to_string(),
-        made: by.instance.made.clone(),
-        ..MeasurementReport::default()
-    };
-    let numbers = Numbers { report: &report, names: &[], part: Vec::new(), gone, is_withdrawn: true };
-    numbers.send(facts, target, profile, origin)
+    Numbers::gone_by(&by.report_before(update), update).send(facts, target, profile, origin)
 }
 
-/// An encapsulated document.
+/// An encapsulated document. What is gone by this update is taken back, numbers under the title of their report.
 pub fn document(
     facts: &StudyFacts,
     document: Document,
+    update: &Update,
     target: &Target,
     profile: &ImagingProfile,
     origin: &Origin,
@@ -178,10 +175,20 @@ pub fn document(
     if document.bytes.is_empty() {
         return Err(MapError::Empty);
     }
+    let before = document.report_before(update);
+    let before = Numbers::gone_by(&before, update);
     send(facts, target, profile, origin, |sending| match target.format {
-        Format::Hl7V2(version) => hl7::document(sending, &document, version),
-        Format::FhirTransaction | Format::FhirWrites => fhir::document(sending, &document),
+        Format::Hl7V2(version) => hl7::document(sending, &document, &before, version),
+        Format::FhirTransaction | Format::FhirWrites => fhir::document(sending, &document, &before),
     })
+}
+
+/// True when a message would say that something is taken back. In HL7 groups and reports have no place of their own.
+fn is_anything_gone(update: &Update, target: &Target) -> bool {
+    let Charted { numbers, panels, documents, .. } = &update.gone;
+    let ends_report = update.ends_report() && !target.fhir.leave_out.contains(&Optional::DiagnosticReport);
+    let is_shown = !matches!(target.format, Format::Hl7V2(_)) && (!panels.is_empty() || ends_report);
+    is_shown || !numbers.is_empty() || !documents.is_empty()
 }
 
 /// Where an order stands, for the EHR that placed it. `None` for a study nobody ordered, and in FHIR, where the EHR
@@ -201,8 +208,20 @@ pub fn order_status(
         .map(Some)
 }
 
-/// LOINC of a document that does not say what it is.
-pub(super) const IMAGING_DOCUMENT: (&str, &str) = ("18748-4", "Diagnostic imaging study");
+impl Document<'_> {
+    /// The report whose numbers this takes the place of, as far as what is taken back is told of it.
+    fn report_before(&self, update: &Update) -> MeasurementReport {
+        let title = update.gone.title.clone();
+        MeasurementReport {
+            title: title.unwrap_or_else(|| Coding::loinc(IMAGING_DOCUMENT.0, IMAGING_DOCUMENT.1)),
+            sop_class_uid: self.instance.sop_class_uid.clone(),
+            sop_instance_uid: self.instance.sop_instance_uid.clone(),
+            first_uid: self.first_uid.to_string(),
+            made: self.instance.made.clone(),
+            ..MeasurementReport::default()
+        }
+    }
+}
 
 /// A number with its name ([`MeasurementReport::names`]).
 #[derive(Clone, Copy)]
@@ -225,6 +244,17 @@ pub(super) struct Numbers<'a> {
 }
 
 impl<'a> Numbers<'a> {
+    /// None that go out: all that there is to say is what is gone.
+    fn gone_by(report: &'a MeasurementReport, update: &'a Update) -> Numbers<'a> {
+        Numbers { report, names: &[], part: Vec::new(), gone: &update.gone, is_withdrawn: true }
+    }
+
+    /// True when the report itself was told of, or is now.
+    pub fn is_of_a_report(&self) -> bool {
+        let Charted { numbers, panels, title, .. } = self.gone;
+        !self.is_withdrawn || !numbers.is_empty() || !panels.is_empty() || title.is_some()
+    }
+
     /// The numbers that are taken back.
     pub fn gone(&self) -> impl Iterator<Item = Named<'a>> + use<'a> {
         self.gone.numbers.iter().map(|(name, measurement)| Named { name, measurement })

@@ -40,7 +40,8 @@ fn report(sop: &str, template: &str, title: Name, verified: bool, content: Vec<D
     set
 }
 
-fn code((value, scheme, meaning): Name) -> DataSet {
+/// An item of a code sequence.
+pub fn code((value, scheme, meaning): Name) -> DataSet {
     let mut item = DataSet::inside(&CharacterSets::utf8());
     item.put_text(tags::CODE_VALUE, VR::SH, value);
     item.put_text(tags::CODING_SCHEME_DESIGNATOR, VR::SH, scheme);

@@ -4,7 +4,7 @@
 use crate::receiver::{self, VERSIONS, formats};
 use crate::{documents, golden};
 use afferent::clinical::imaging::{
-    Charted, ChartedDocument, ImagingRequest, Instance, Measurement, MeasurementReport, Series, Study,
+    Charted, ChartedDocument, ImagingRequest, Instance, Measurement, MeasurementReport, Series, Study, Update,
 };
 use afferent::clinical::{Coding, Patient, Phi};
 use afferent::mapping::imaging::{
@@ -172,7 +172,7 @@ fn sure(report: &MeasurementReport) -> Vec<usize> {
 #[test]
 fn imaging_is_written_as_its_goldens_say() {
     let known = Known::new();
-    let (facts, nothing) = (known.facts(), Charted::default());
+    let (facts, nothing) = (known.facts(), Update::default());
     let mut wrong = String::new();
     for (ending, format) in formats() {
         let target = target(format);
@@ -192,8 +192,8 @@ fn imaging_is_written_as_its_goldens_say() {
         corrected.measurements.retain(|m| m.code.code != "18043-0");
         let correcting = StudyFacts { is_correction: true, ..facts.clone() };
         let part = sure(&corrected);
-        let gone = charted.clone().measured(&corrected, &part, wants).gone;
-        check("corrected", measurements(&correcting, &corrected, &part, &gone, &target, &profile(), &origin()));
+        let update = charted.clone().measured(&corrected, &part, wants);
+        check("corrected", measurements(&correcting, &corrected, &part, &update, &target, &profile(), &origin()));
         let instance = Instance {
             sop_class_uid: "1.2.840.10008.5.1.4.1.1.104.1".into(),
             sop_instance_uid: "1.2.826.0.1.3680043.10.1000.7.8.1".into(),
@@ -208,13 +208,17 @@ fn imaging_is_written_as_its_goldens_say() {
             bytes: b"%PDF-1.4 not much of one",
             first_uid: &instance.sop_instance_uid,
         };
-        check("document", document(&facts, pdf, &target, &profile(), &origin()));
+        check("document", document(&facts, pdf, &nothing, &target, &profile(), &origin()));
+        // It takes the place of a report, and of a document that was called otherwise.
+        let named = |code| ChartedDocument { instance: instance.clone(), code };
+        let before = Charted { documents: vec![named(None)], ..charted.clone() };
+        let update = before.documented(named(pdf.code.cloned()));
+        check("replaced", document(&correcting, pdf, &update, &target, &profile(), &origin()));
         // An object takes the place of report and document that has nothing for the EHR.
-        let code = pdf.code.cloned();
-        let charted = Charted { document: Some(ChartedDocument { instance: instance.clone(), code }), ..charted };
+        let charted = Charted { documents: vec![named(pdf.code.cloned())], ..charted };
         let silent = Instance { sop_instance_uid: "1.2.826.0.1.3680043.10.1000.7.9.3".into(), ..Instance::default() };
         let by = Document { instance: &silent, code: None, bytes: &[], first_uid: &instance.sop_instance_uid };
-        check("withdrawn", withdrawal(&correcting, by, &charted, &target, &profile(), &origin()));
+        check("withdrawn", withdrawal(&correcting, by, &charted.withdrawn(), &target, &profile(), &origin()));
     }
     for (name, tree) in TREES {
         let made = serde_json::to_vec(&stored(tree)).unwrap();
@@ -251,7 +255,7 @@ fn two_numbers_never_take_one_place_in_the_chart() {
         let all: Vec<usize> = (0..report.measurements.len()).collect();
         let wanted = ImagingProfile { raw_values: true, ..profile() };
         let sent = |format| {
-            measurements(&known.facts(), &report, &all, &Charted::default(), &target(format), &wanted, &origin())
+            measurements(&known.facts(), &report, &all, &Update::default(), &target(format), &wanted, &origin())
                 .unwrap()
         };
         let message = String::from_utf8(sent(Format::Hl7V2(Hl7Version::V251))).unwrap();
@@ -280,7 +284,7 @@ fn i5_a_part_sent_later_keeps_the_names_of_the_whole() {
     let sent = |part: &[usize]| {
         let target = target(Format::Hl7V2(Hl7Version::V251));
         let bytes =
-            measurements(&known.facts(), &report, part, &Charted::default(), &target, &profile(), &origin()).unwrap();
+            measurements(&known.facts(), &report, part, &Update::default(), &target, &profile(), &origin()).unwrap();
         String::from_utf8(bytes).unwrap()
     };
     let whole: Vec<usize> = (0..report.measurements.len()).collect();
@@ -303,7 +307,7 @@ fn what_cannot_be_filed_is_held_with_its_reason() {
     let facts = StudyFacts { study: &unnamed, ..known.facts() };
     assert_eq!(study(&facts, &target, &profile(), &origin()).unwrap_err().reason(), "no-study");
     let report = stored(documents::lesion);
-    assert!(measurements(&known.facts(), &report, &[], &Charted::default(), &target, &profile(), &origin()).is_err());
+    assert!(measurements(&known.facts(), &report, &[], &Update::default(), &target, &profile(), &origin()).is_err());
     let facts = StudyFacts { request: None, ..known.facts() };
     assert_eq!(order_status(&facts, ImagingOrderStatus::Completed, &target, &origin()), Ok(None));
 }

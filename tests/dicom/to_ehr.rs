@@ -84,11 +84,15 @@ fn report(tree: DataSet, number: u32) -> DataSet {
 }
 
 fn pdf(bytes: &[u8]) -> DataSet {
+    numbered_pdf(1, bytes)
+}
+
+fn numbered_pdf(number: u32, bytes: &[u8]) -> DataSet {
     let mut set = DataSet::new(CharacterSets::utf8());
     set.put_text(tags::DOCUMENT_TITLE, VR::ST, "Befund");
     set.put_text(tags::MIME_TYPE_OF_ENCAPSULATED_DOCUMENT, VR::LO, "application/pdf");
     set.put(Element { tag: tags::ENCAPSULATED_DOCUMENT, vr: VR::OB, value: Data::Bytes(bytes.to_vec()) });
-    object(set, "1.2.840.10008.5.1.4.1.1.104.1", "8", 1, "DOC")
+    object(set, "1.2.840.10008.5.1.4.1.1.104.1", "8", number, "DOC")
 }
 
 /// Stores objects by DCMTK where it is installed, else by our own sender.
@@ -289,6 +293,44 @@ async fn i13_what_a_corrected_report_has_no_more_is_taken_back_from_the_chart() 
     let gone = observations.iter().filter(|observation| observation["status"] == "entered-in-error");
     let gone: Vec<&str> = gone.map(|observation| observation["code"]["coding"][0]["code"].as_str().unwrap()).collect();
     assert_eq!(gone, ["11726-7", "125007"], "the velocity and its group");
+    assert_eq!(reader(&site).account().unwrap().missing(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i13_a_pdf_of_another_kind_and_the_end_of_the_one_before_it_are_one_message() {
+    let ehr = ehr().await;
+    let mut site = Site::new(&settings(&ehr, "study_idle_s = 1"));
+    site.start();
+    let made = |number: u32, kind: &'static str, replaces: Option<u32>| {
+        let mut set = numbered_pdf(number, b"%PDF-1.4 a synthetic report");
+        for (tag, text) in [(tags::COMPLETION_FLAG, "COMPLETE"), (tags::VERIFICATION_FLAG, "VERIFIED")] {
+            set.put_text(tag, VR::CS, text);
+        }
+        set.put_items(tags::CONCEPT_NAME_CODE_SEQUENCE, vec![documents::code((kind, "LN", "Report"))]);
+        if let Some(replaces) = replaces {
+            let [mut study, mut series, mut document] = [0; 3].map(|_| DataSet::default());
+            document.put_text(tags::REFERENCED_SOP_INSTANCE_UID, VR::UI, &format!("{STUDY}.8.{replaces}"));
+            series.put_items(tags::REFERENCED_SOP_SEQUENCE, vec![document]);
+            study.put_items(tags::REFERENCED_SERIES_SEQUENCE, vec![series]);
+            set.put_items(tags::PREDECESSOR_DOCUMENTS_SEQUENCE, vec![study]);
+        }
+        set
+    };
+    send(&site, &[made(1, "18842-5", None)]);
+    charted_is(&ehr, 2).await;
+    send(&site, &[made(2, "11522-0", Some(1))]);
+    charted_is(&ehr, 4).await;
+    let (messages, bundles) = (charted(&ehr, "Mllp"), charted(&ehr, "Fhir"));
+    judged(&messages, &bundles);
+    let of_pdf: Vec<&String> = messages.iter().filter(|message| message.contains("|ED|")).collect();
+    let [first, second] = of_pdf[..] else { panic!("{of_pdf:?}") };
+    let [before] = &results(first)[..] else { panic!("{first}") };
+    let [after, gone] = &results(second)[..] else { panic!("{second}") };
+    assert_eq!([&after[0], &after[4], &gone[0], &gone[4]], ["11522-0", "C", "18842-5", "D"]);
+    assert_eq!((&gone[1], gone[2].as_str()), (&before[1], ""), "in the place it had");
+    let resources = resources(&bundles, "DocumentReference");
+    let status: Vec<&str> = resources.iter().map(|resource| resource["status"].as_str().unwrap()).collect();
+    assert_eq!(status, ["current", "current"], "one resource, which the second replaces");
     assert_eq!(reader(&site).account().unwrap().missing(), 0);
 }
 

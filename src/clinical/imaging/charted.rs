@@ -4,9 +4,12 @@
 //! it is a number of, never by its place, and what is in the chart is kept by these names until it is taken back.
 
 use super::{Instance, Measurement, MeasurementReport, Modifier, ModifierValue};
-use crate::clinical::Coding;
-use serde::{Deserialize, Serialize};
+use crate::clinical::{Coding, Phi};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+/// LOINC of a document that does not say what it is.
+pub const IMAGING_DOCUMENT: (&str, &str) = ("18748-4", "Diagnostic imaging study");
 
 /// What one EHR was told of a line of documents, and not told to forget.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -18,12 +21,12 @@ pub struct Charted {
     /// What the groups are called that are panels of their own, by their names.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub panels: BTreeMap<String, Coding>,
-    /// What the report with the numbers is called.
+    /// What the report with the numbers is called; none when it does not stand.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub title: Option<Coding>,
-    /// The encapsulated document.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub document: Option<ChartedDocument>,
+    /// The encapsulated document; before it is known that it took the place of another that is called otherwise, both.
+    #[serde(alias = "document", deserialize_with = "one_or_several", skip_serializing_if = "Vec::is_empty")]
+    pub documents: Vec<ChartedDocument>,
     /// True when anything of the line was ever told as final, so that what comes now corrects it.
     pub is_final: bool,
 }
@@ -50,6 +53,9 @@ pub struct Update {
     pub is_correction: bool,
     /// True when anything of the line was told as final before it.
     pub was_final: bool,
+    /// The lane it goes in, and all that is told of the line after it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lane: Option<Phi>,
 }
 
 /// A group of numbers that is a panel of its own.
@@ -65,7 +71,7 @@ pub struct Panel<'r> {
 impl Charted {
     /// True when there is nothing in the chart.
     pub fn is_empty(&self) -> bool {
-        self.numbers.is_empty() && self.panels.is_empty() && self.document.is_none()
+        self.numbers.is_empty() && self.panels.is_empty() && self.documents.is_empty() && self.title.is_none()
     }
 
     /// This report takes the place of what is there. These of its numbers go out, by their index; `is_wanted` says which
@@ -97,30 +103,53 @@ impl Charted {
             self.panels.into_iter().partition(|(name, _)| panels.iter().any(|panel| panel.name == *name));
         let there = panels.iter().filter(|panel| groups.contains(panel.group) || stay.contains_key(&panel.name));
         let panels = there.map(|panel| (panel.name.clone(), panel.called.clone())).collect();
-        let title = Some(report.title.clone());
-        Update {
-            after: Charted { numbers, panels, title, document: None, is_final: self.is_final },
-            gone: Charted {
-                numbers: gone,
-                panels: gone_panels,
-                title: self.title,
-                document: self.document,
-                is_final: false,
-            },
-            is_correction: self.is_final,
-            was_final: self.is_final,
-        }
+        // A report of which nothing stands does not stand itself.
+        let title = Some(report.title.clone()).filter(|_| !numbers.is_empty());
+        let gone = Charted { numbers: gone, panels: gone_panels, ..self };
+        Update::of(Charted { numbers, panels, title, ..Charted::default() }, gone)
+    }
+
+    /// This document takes the place of what is there. One that is called as it takes its place by itself.
+    pub fn documented(mut self, document: ChartedDocument) -> Update {
+        self.documents.retain(|before| !before.is_called_as(&document));
+        Update::of(Charted { documents: vec![document], ..Charted::default() }, self)
     }
 
     /// Nothing takes the place of what is there.
     pub fn withdrawn(self) -> Update {
-        let was_final = self.is_final;
-        let after = Charted { is_final: was_final, ..Charted::default() };
-        Update { after, gone: Charted { is_final: false, ..self }, is_correction: was_final, was_final }
+        Update::of(Charted::default(), self)
+    }
+}
+
+impl ChartedDocument {
+    /// What it is called in the chart.
+    pub fn called(&self) -> Coding {
+        self.code.clone().unwrap_or_else(|| Coding::loinc(IMAGING_DOCUMENT.0, IMAGING_DOCUMENT.1))
+    }
+
+    fn is_called_as(&self, other: &ChartedDocument) -> bool {
+        coded(&self.called()) == coded(&other.called())
     }
 }
 
 impl Update {
+    /// A chart that holds this, and this no more.
+    fn of(after: Charted, gone: Charted) -> Update {
+        let was_final = gone.is_final;
+        Update {
+            after: Charted { is_final: was_final, ..after },
+            gone: Charted { is_final: false, ..gone },
+            is_correction: was_final,
+            was_final,
+            lane: None,
+        }
+    }
+
+    /// True when it leaves nothing of the report with the numbers.
+    pub fn ends_report(&self) -> bool {
+        self.gone.title.is_some() && self.after.title.is_none()
+    }
+
     /// What the chart may hold when a person discarded the message. Whether that ever arrived is not known, so its
     /// numbers count; but what it said as final does not, for then the next would correct what nobody was told.
     pub fn discarded(self) -> Charted {
@@ -133,12 +162,11 @@ impl Update {
         let mut all = self.gone;
         all.numbers.extend(self.after.numbers);
         all.panels.extend(self.after.panels);
-        Charted {
-            title: self.after.title.or(all.title),
-            document: self.after.document.or(all.document),
-            is_final: self.after.is_final,
-            ..all
-        }
+        let mut documents = self.after.documents;
+        let others = all.documents.iter().filter(|gone| !documents.iter().any(|now| now.is_called_as(gone)));
+        let others: Vec<ChartedDocument> = others.cloned().collect();
+        documents.extend(others);
+        Charted { title: self.after.title.or(all.title), documents, is_final: self.after.is_final, ..all }
     }
 }
 
@@ -202,4 +230,18 @@ fn modified(modifier: &Modifier) -> String {
         ModifierValue::Text(text) => format!("{:?}", (name, text)),
         ModifierValue::Number { value, unit } => format!("{:?}", (name, value, unit)),
     }
+}
+
+/// Records of before hold one document at most, and not in a list.
+fn one_or_several<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<ChartedDocument>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Documents {
+        Several(Vec<ChartedDocument>),
+        One(Option<Box<ChartedDocument>>),
+    }
+    Ok(match Documents::deserialize(from)? {
+        Documents::Several(all) => all,
+        Documents::One(one) => one.into_iter().map(|one| *one).collect(),
+    })
 }

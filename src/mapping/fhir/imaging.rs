@@ -89,8 +89,22 @@ pub(in crate::mapping) fn study(sending: &Sending) -> Result<Vec<u8>, MapError> 
 
 /// The numbers of a report, their groups and the report; and what is taken back of those before.
 pub(in crate::mapping) fn measurements(sending: &Sending, numbers: &Numbers) -> Result<Vec<u8>, MapError> {
-    let Numbers { report, names, part, gone, is_withdrawn } = numbers;
     let paper = paper(sending);
+    let (mut writes, mut target) = told(sending, &paper, numbers)?;
+    // All documents of a line are one resource.
+    if let Some(document) = numbers.gone.documents.first() {
+        let first_uid = numbers.report.identity_uid();
+        let gone = Document { instance: &document.instance, code: document.code.as_ref(), bytes: &[], first_uid };
+        let (write, written) = paper.document(sending, &gone, None)?;
+        writes.push(write);
+        target.push(written);
+    }
+    paper.finish(writes, target)
+}
+
+/// What is written of the numbers of a report, and which resources that are.
+fn told(sending: &Sending, paper: &Paper, numbers: &Numbers) -> Result<(Vec<Write>, Vec<Reference>), MapError> {
+    let Numbers { report, names, part, gone, is_withdrawn } = numbers;
     let status = match numbers.status(sending) {
         "C" => "corrected",
         "F" => "final",
@@ -156,10 +170,12 @@ pub(in crate::mapping) fn measurements(sending: &Sending, numbers: &Numbers) -> 
         };
         writes.push(paper.put("Observation", panel(name), &observation)?);
     }
+    if *is_withdrawn {
+        results.clear();
+    }
     let mut target = results.clone();
     // One that was never told of is not withdrawn.
-    let is_told = !is_withdrawn || !gone.numbers.is_empty() || !gone.panels.is_empty();
-    if paper.has(Optional::DiagnosticReport) && is_told {
+    if paper.has(Optional::DiagnosticReport) && numbers.is_of_a_report() {
         let key = sending.parcel.identity.imaging("report", &[report.identity_uid()]);
         let (section, section_name) = sending.section(Some(&report.title));
         let ordered = sending.parcel.report.order.universal_service_id.as_ref();
@@ -185,18 +201,15 @@ pub(in crate::mapping) fn measurements(sending: &Sending, numbers: &Numbers) -> 
         target.push(paper.whole_or_logical("DiagnosticReport", &key, dicom_uid(report.identity_uid())));
         writes.push(paper.put_as("DiagnosticReport", DICOM_UID, uid, key, &resource)?);
     }
-    if let Some(document) = &gone.document {
-        let first_uid = report.identity_uid();
-        let gone = Document { instance: &document.instance, code: document.code.as_ref(), bytes: &[], first_uid };
-        let (write, written) = paper.document(sending, &gone, None)?;
-        writes.push(write);
-        target.push(written);
-    }
-    paper.finish(writes, target)
+    Ok((writes, target))
 }
 
-/// A document.
-pub(in crate::mapping) fn document(sending: &Sending, document: &Document) -> Result<Vec<u8>, MapError> {
+/// A document; and what is taken back of the report whose place it takes. An earlier document is the same resource.
+pub(in crate::mapping) fn document(
+    sending: &Sending,
+    document: &Document,
+    before: &Numbers,
+) -> Result<Vec<u8>, MapError> {
     let paper = paper(sending);
     let instance = document.instance;
     let doc_status = match sending.status(is_final(&instance.completion, &instance.verification)) {
@@ -205,7 +218,13 @@ pub(in crate::mapping) fn document(sending: &Sending, document: &Document) -> Re
         _ => "preliminary",
     };
     let (write, written) = paper.document(sending, document, Some(doc_status))?;
-    paper.finish(vec![write], vec![written])
+    let (mut writes, mut target) = match before.is_of_a_report() {
+        true => told(sending, &paper, before)?,
+        false => Default::default(),
+    };
+    writes.push(write);
+    target.push(written);
+    paper.finish(writes, target)
 }
 
 fn paper<'s>(sending: &'s Sending) -> Paper<'s> {

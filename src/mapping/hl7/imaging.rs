@@ -9,12 +9,10 @@
 //! | NTE | everything else said about the number, in words |
 
 use super::super::identity::SUB_ID_CHARS;
-use super::super::imaging::{
-    Document, IMAGING_DOCUMENT, ImagingOrderStatus, Named, Numbers, Sending, accession, is_final,
-};
+use super::super::imaging::{Document, ImagingOrderStatus, Named, Numbers, Sending, accession, is_final};
 use super::segment::{Message, Segment};
 use super::{Hl7Version, MapError, comments, made, msh, obr, obx, pid, time};
-use crate::clinical::imaging::{Instance, Measurement, MeasurementReport, ModifierValue};
+use crate::clinical::imaging::{Charted, IMAGING_DOCUMENT, Instance, Measurement, MeasurementReport, ModifierValue};
 use crate::clinical::{Coding, CodingSystem, Decimal, Observation, Value};
 use crate::mapping::Outgoing;
 use base64::Engine;
@@ -50,23 +48,79 @@ pub fn study(sending: &Sending, version: Hl7Version) -> Result<Vec<u8>, MapError
 
 /// Measurements, an OBX each; then what is taken back.
 pub fn measurements(sending: &Sending, numbers: &Numbers, version: Hl7Version) -> Result<Vec<u8>, MapError> {
-    let report = numbers.report;
     let status = numbers.status(sending);
-    let mut message = head(sending, version, Some(&report.title), status);
-    let part = numbers.part.iter().map(|n| (*n, if n.measurement.value.is_empty() { "X" } else { status }));
-    let gone = numbers.gone().map(|n| (n, TAKEN_BACK));
-    let set_ids = numbers.part.len() + numbers.gone.numbers.len();
-    for (at, (number, status)) in part.chain(gone).enumerate() {
-        message.push(result(sending, version, report, number, (at + 1, status)));
-        comments(&mut message, &[words(number.measurement)]);
+    let Numbers { report, part, gone, .. } = numbers;
+    let title = match (part.is_empty(), gone.numbers.is_empty()) {
+        (false, _) => Some(&report.title),
+        (true, false) => gone.title.as_ref().or(Some(&report.title)),
+        (true, true) => None,
+    };
+    let mut group = Group::first(sending, version, title, status);
+    for number in part {
+        let status = if number.measurement.value.is_empty() { "X" } else { status };
+        group.number(report, *number, status);
     }
-    if let Some(document) = &numbers.gone.document {
-        let code = document.code.as_ref();
-        let observation = observed(sending, &document.instance, code, Value::Absent, TAKEN_BACK);
-        let sub_id = sending.parcel.identity.imaging_sub_id(&[report.identity_uid()]);
-        message.push(segment(sending, version, set_ids + 1, &observation, &sub_id).text(2, "ED"));
+    group.taken_back(numbers, status);
+    group.message.encode(sending.parcel.target.charset)
+}
+
+/// A message while its results are written, each under the service it belongs to.
+struct Group<'s> {
+    sending: &'s Sending<'s>,
+    version: Hl7Version,
+    message: Message,
+    /// OBR-4 and OBR-24 of the results that come.
+    service: (String, &'static str),
+    /// OBR-1 and OBX-1 of what was written last.
+    set_ids: (usize, usize),
+}
+
+impl<'s> Group<'s> {
+    fn first(sending: &'s Sending<'s>, version: Hl7Version, title: Option<&Coding>, status: &str) -> Group<'s> {
+        let message = head(sending, version, title, status);
+        Group { sending, version, message, service: service(sending, title), set_ids: (1, 0) }
     }
-    message.encode(sending.parcel.target.charset)
+
+    /// What comes is told under the service it was told under before, in an OBR of its own when that is another one.
+    fn under(&mut self, title: Option<&Coding>, status: &str) {
+        let service = service(self.sending, title);
+        if self.service != service {
+            self.service = service;
+            self.set_ids = (self.set_ids.0 + 1, 0);
+            self.message.push(order(self.sending));
+            let request = observation_request(self.sending, self.version, title, status);
+            self.message.push(request.text(1, &self.set_ids.0.to_string()));
+        }
+    }
+
+    fn next(&mut self) -> usize {
+        self.set_ids.1 += 1;
+        self.set_ids.1
+    }
+
+    fn number(&mut self, report: &MeasurementReport, number: Named, status: &str) {
+        let at = self.next();
+        self.message.push(result(self.sending, self.version, report, number, (at, status)));
+        comments(&mut self.message, &[words(number.measurement)]);
+    }
+
+    /// What a chart has no more: numbers under the title of their report, and documents.
+    fn taken_back(&mut self, numbers: &Numbers, status: &str) {
+        let (report, Charted { title, documents, .. }) = (numbers.report, numbers.gone);
+        for (at, number) in numbers.gone().enumerate() {
+            if at == 0 {
+                self.under(title.as_ref().or(Some(&report.title)), status);
+            }
+            self.number(report, number, TAKEN_BACK);
+        }
+        for document in documents {
+            self.under(None, status);
+            let (sending, at) = (self.sending, self.next());
+            let observation = observed(sending, &document.instance, document.code.as_ref(), Value::Absent, TAKEN_BACK);
+            let sub_id = sending.parcel.identity.imaging_sub_id(&[report.identity_uid()]);
+            self.message.push(segment(sending, self.version, at, &observation, &sub_id).text(2, "ED"));
+        }
+    }
 }
 
 fn result(
@@ -103,8 +157,13 @@ fn result(
     segment
 }
 
-/// A document as OBX ED.
-pub fn document(sending: &Sending, document: &Document, version: Hl7Version) -> Result<Vec<u8>, MapError> {
+/// A document as OBX ED; then what is taken back.
+pub fn document(
+    sending: &Sending,
+    document: &Document,
+    before: &Numbers,
+    version: Hl7Version,
+) -> Result<Vec<u8>, MapError> {
     let instance = document.instance;
     let status = sending.status(is_final(&instance.completion, &instance.verification));
     let value = Value::Data {
@@ -112,12 +171,14 @@ pub fn document(sending: &Sending, document: &Document, version: Hl7Version) -> 
         base64: base64::engine::general_purpose::STANDARD.encode(document.bytes),
     };
     let observation = observed(sending, instance, document.code, value, status);
-    let mut message = head(sending, version, None, status);
+    let mut group = Group::first(sending, version, None, status);
     let sub_id = sending.parcel.identity.imaging_sub_id(&[document.first_uid]);
-    push(&mut message, sending, version, 1, &observation, &sub_id);
+    let at = group.next();
+    push(&mut group.message, sending, version, at, &observation, &sub_id);
     let title = Some(instance.title.clone()).filter(|t| !t.is_empty());
-    comments(&mut message, &title.into_iter().collect::<Vec<_>>());
-    message.encode(sending.parcel.target.charset)
+    comments(&mut group.message, &title.into_iter().collect::<Vec<_>>());
+    group.taken_back(before, before.status(sending));
+    group.message.encode(sending.parcel.target.charset)
 }
 
 /// A document as a result, the same whether it is told of or taken back.
@@ -182,20 +243,30 @@ fn head(sending: &Sending, version: Hl7Version, title: Option<&Coding>, status: 
     let mut message = Message::default();
     message.push(msh(parcel, version));
     message.push(pid(parcel));
-    let (placer, filler) = (super::placer(parcel), super::filler(parcel));
-    message.push(Segment::new("ORC").text(1, "RE").written(2, placer).written(3, filler));
+    message.push(order(sending));
     message.push(observation_request(sending, version, title, status));
     message
 }
 
+fn order(sending: &Sending) -> Segment {
+    let (placer, filler) = (super::placer(&sending.parcel), super::filler(&sending.parcel));
+    Segment::new("ORC").text(1, "RE").written(2, placer).written(3, filler)
+}
+
+/// OBR-4 and OBR-24.
+fn service(sending: &Sending, title: Option<&Coding>) -> (String, &'static str) {
+    let service = sending.parcel.report.order.universal_service_id.as_ref().or(title).cloned();
+    let service = service.unwrap_or_else(|| Coding::loinc(IMAGING_DOCUMENT.0, IMAGING_DOCUMENT.1));
+    (super::coded(&service), sending.section(title).0)
+}
+
 fn observation_request(sending: &Sending, version: Hl7Version, title: Option<&Coding>, status: &str) -> Segment {
     let parcel = &sending.parcel;
-    let service = parcel.report.order.universal_service_id.as_ref().or(title).cloned();
-    let service = service.unwrap_or_else(|| Coding::loinc(IMAGING_DOCUMENT.0, IMAGING_DOCUMENT.1));
+    let (service, section) = service(sending, title);
     obr(parcel, version, super::placer(parcel), super::filler(parcel))
-        .written(4, super::coded(&service))
+        .written(4, service)
         .text(7, &time(sending.started().as_ref()))
-        .text(24, sending.section(title).0)
+        .text(24, section)
         .text(25, status)
 }
 

@@ -24,6 +24,9 @@ const PREDECESSORS_MAX: usize = 64;
 const MODIFIERS_MAX: usize = 64;
 /// Root of a vascular ultrasound report (TID 5100): its containers are named after vessels.
 const VASCULAR_ROOT: &str = "125100";
+/// Purposes of reference that say of a predecessor that its place is taken (CID 7009): it is replaced, was preliminary, or
+/// was a part. One that is addended, or is evidence, stands.
+const REPLACED: [&str; 3] = ["121360", "121362", "121363"];
 /// Mean, in SNOMED RT and CT.
 const MEANS: [&str; 2] = ["R-00317", "373098007"];
 
@@ -99,12 +102,19 @@ pub fn measurement_report(set: &DataSet) -> Option<MeasurementReport> {
     })
 }
 
-/// The documents that a document names as wholly or partly included in it (PS3.3 C.17.2): it may take their place.
+/// The documents that a document names as wholly or partly included in it (PS3.3 C.17.2): it may take their place, unless
+/// it says that it names them for another purpose (0040,A170).
 pub fn predecessors(set: &DataSet) -> Vec<String> {
     let studies = set.items(tags::PREDECESSOR_DOCUMENTS_SEQUENCE).iter().take(PREDECESSORS_MAX);
     let series = studies.flat_map(|study| study.items(tags::REFERENCED_SERIES_SEQUENCE)).take(PREDECESSORS_MAX);
     let documents = series.flat_map(|series| series.items(tags::REFERENCED_SOP_SEQUENCE)).take(PREDECESSORS_MAX);
-    documents.map(|document| document.uid(tags::REFERENCED_SOP_INSTANCE_UID)).filter(|uid| !uid.is_empty()).collect()
+    let replaced = documents.filter(|document| {
+        let mut purposes =
+            document.items(tags::PURPOSE_OF_REFERENCE_CODE_SEQUENCE).iter().filter_map(coding).peekable();
+        let is_none_said = purposes.peek().is_none();
+        is_none_said || purposes.any(|purpose| REPLACED.contains(&purpose.code.as_str()))
+    });
+    replaced.map(|document| document.uid(tags::REFERENCED_SOP_INSTANCE_UID)).filter(|uid| !uid.is_empty()).collect()
 }
 
 /// A container: first what it says of all that is in it, then what is in it.

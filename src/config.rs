@@ -20,6 +20,7 @@ use jiff::tz::TimeZone;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 pub use diagnose::{Fault, Faults, Kind};
 pub use load::{LoadError, Loaded, load, parse};
@@ -67,6 +68,22 @@ pub struct Config {
     /// Id and text of each driver the site added, read when the configuration was.
     #[serde(skip)]
     site_drivers: Vec<(String, String)>,
+    /// Where it came from; none where nobody asked.
+    #[serde(skip)]
+    pub origin: Option<Arc<Origin>>,
+}
+
+/// Where the configuration of a gateway came from: the box's own file, and what the desk sent in its place.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// The box's own file.
+    pub file: PathBuf,
+    /// Its digest, with the drivers and rules it names, when it was read.
+    pub digest: [u8; 32],
+    /// What it says.
+    pub own: Config,
+    /// The revision that runs in its place, and the digest of that document.
+    pub adopted: Option<(u64, [u8; 32])>,
 }
 
 /// The box itself.
@@ -133,6 +150,14 @@ impl Config {
     /// Id and text of each driver the site added.
     pub fn site_drivers(&self) -> &[(String, String)] {
         &self.site_drivers
+    }
+
+    /// Takes what a gateway stands on from the box's own configuration.
+    fn stand_on(&mut self, own: &Config) {
+        self.gateway.data = own.gateway.data.clone();
+        self.gateway.clock_trusted = own.gateway.clock_trusted;
+        self.journal = own.journal.clone();
+        self.fleet = own.fleet.clone();
     }
 
     /// What a gateway stands on, and the box needs to start and to be reached: it takes a start of the program to change,

@@ -31,6 +31,7 @@ pub mod instance;
 mod lanes;
 pub mod mllp;
 pub mod oauth;
+pub mod reach;
 pub mod stow;
 pub mod window;
 

@@ -13,7 +13,8 @@
 //! Rooms: [`topic`] names what is said and told; [`telemetry`] is all that can be said; [`session`] is the machine that
 //! decides what is said when; [`bus`] is the broker, [`bus::mqtt`] over MQTT 5; [`store`] is what must not be
 //! forgotten; [`snapshot`] reads how the box is; [`config`] is `[fleet]`. Commands: [`envelope`] is what is signed,
-//! [`command`] whether it is obeyed, `docket.rs` what became of each, `perform.rs` what they do.
+//! [`command`] whether it is obeyed, `docket.rs` what became of each, `perform.rs` what they do. Configurations:
+//! [`desired`].
 //!
 //! **How to ...**
 //! - *tell of an event*: a variant of [`telemetry::What`] and [`Fleet::tell`], which never waits. An event that belongs
@@ -27,6 +28,7 @@
 pub mod bus;
 pub mod command;
 pub mod config;
+pub mod desired;
 mod docket;
 pub mod envelope;
 mod perform;
@@ -42,6 +44,7 @@ pub use snapshot::Sources;
 use bus::mqtt::{Broker, Mqtt};
 use bus::{Bus, Heard, Receipt};
 use command::Operation;
+use desired::adoption::{Adoption, BusFacts, Ended};
 use docket::Docket;
 use perform::Performer;
 use serde::{Deserialize, Serialize};
@@ -83,6 +86,32 @@ pub struct Status {
     pub events_waiting: u64,
     /// What went wrong last; empty while all is well.
     pub trouble: String,
+    /// The configuration.
+    #[serde(default)]
+    pub config: ConfigStatus,
+}
+
+/// What became of the configuration that the desk wants, for the doctor.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigStatus {
+    /// The revision that runs; none where it is the box's own file.
+    pub running: Option<u64>,
+    /// The highest that came.
+    pub rev: Option<u64>,
+    /// Where that stands, in a word.
+    pub state: String,
+    /// Why it does not run.
+    pub why: String,
+    /// The box's own file was edited, and what runs knows nothing of it.
+    pub drift: bool,
+}
+
+/// The gateway is asked to run with another configuration.
+pub struct Change {
+    /// Which.
+    pub config: Arc<crate::config::Config>,
+    /// Told once it runs, or what of it does not.
+    pub done: oneshot::Sender<Result<(), String>>,
 }
 
 /// The way to the fleet, for whoever has something to tell. Cheap to clone.
@@ -108,17 +137,24 @@ impl Fleet {
     }
 }
 
-/// Starts the fleet's thread. It runs until `stopped` becomes true, and then says goodbye, for a few seconds at most.
+/// Starts the fleet's thread. It runs until `stopped` becomes true, and then says goodbye, for a few seconds at most. Over
+/// `changes` it asks the gateway to run with another configuration.
 ///
 /// # Panics
 /// Outside a tokio runtime.
-pub fn start(config: &Config, sources: Sources, stopped: watch::Receiver<bool>) -> (Fleet, JoinHandle<()>) {
+pub fn start(
+    config: &Config,
+    sources: Sources,
+    changes: mpsc::Sender<Change>,
+    stopped: watch::Receiver<bool>,
+) -> (Fleet, JoinHandle<()>) {
     let (tell, told) = mpsc::channel(TOLD_ROOM);
     let (status, seen) = watch::channel(Status::default());
     let lost = Arc::new(AtomicU64::new(0));
     let fleet = Fleet { tell, lost: lost.clone(), status: seen };
     let (ended, end) = oneshot::channel::<()>();
-    let worker = Worker { config: config.clone(), told, lost, status, network: tokio::runtime::Handle::current() };
+    let network = tokio::runtime::Handle::current();
+    let worker = Worker { config: config.clone(), told, lost, status, changes, network };
     let mut asked_to_stop = stopped.clone();
     let thread = std::thread::Builder::new().name("fleet".to_string()).spawn(move || {
         worker.run(sources, stopped);
@@ -141,6 +177,7 @@ struct Worker {
     told: mpsc::Receiver<What>,
     lost: Arc<AtomicU64>,
     status: watch::Sender<Status>,
+    changes: mpsc::Sender<Change>,
     network: tokio::runtime::Handle,
 }
 
@@ -152,7 +189,7 @@ impl Worker {
         };
         runtime.block_on(async {
             let mut asked_to_stop = stopped.clone();
-            let (place, store, epoch) = loop {
+            let (place, store, epoch, adoption) = loop {
                 match self.prepare(&sources) {
                     Ok(ready) => break ready,
                     Err(why) => {
@@ -169,16 +206,19 @@ impl Worker {
             let client_id = place.gateway().to_string();
             let broker = Broker { host, port, tls: self.config.tls.clone(), client_id };
             let bus = Mqtt::new(broker, self.network.clone());
-            Loop::new(self, bus, place, store, epoch, sources).run(stopped).await;
+            Loop::new(self, bus, place, (store, epoch), adoption, sources).run(stopped).await;
         });
     }
 
     /// Everything that can fail before the first connection.
-    fn prepare(&self, sources: &Sources) -> Result<(Place, Store, u64), String> {
+    fn prepare(&self, sources: &Sources) -> Result<(Place, Store, u64, Adoption), String> {
         let place = self.config.place()?;
         let mut store = Store::open(sources.data()).map_err(|error| error.to_string())?;
         let epoch = store.next_epoch().map_err(|error| error.to_string())?;
-        Ok((place, store, epoch))
+        let (settings, network) = ((self.config.operators.as_slice(), self.config.confirm_s), self.network.clone());
+        let adoption = Adoption::new(&place, settings, sources, network, self.changes.clone(), &mut store)
+            .map_err(|error| error.to_string())?;
+        Ok((place, store, epoch, adoption))
     }
 }
 
@@ -200,6 +240,7 @@ struct Loop<B> {
     /// Rows that the broker has, and that are still there.
     done: Vec<i64>,
     commands: Commands,
+    adoption: Adoption,
 }
 
 /// The command that runs, beside the loop, which waits for nothing but its disk.
@@ -211,10 +252,19 @@ struct Commands {
     ended: mpsc::Receiver<(Id, Outcome)>,
     /// How one ended that could not be written yet.
     unwritten: Option<(Id, Outcome)>,
+    /// One may have come, or may have ended.
+    is_due: bool,
 }
 
 impl<B: Bus> Loop<B> {
-    fn new(worker: Worker, bus: B, place: Place, store: Store, epoch: u64, sources: Sources) -> Loop<B> {
+    fn new(
+        worker: Worker,
+        bus: B,
+        place: Place,
+        (store, epoch): (Store, u64),
+        adoption: Adoption,
+        sources: Sources,
+    ) -> Loop<B> {
         let now = now();
         let every = Duration::from_secs(worker.config.metrics_s);
         let birth = Document::of(&sources.birth(epoch));
@@ -231,6 +281,7 @@ impl<B: Bus> Loop<B> {
             ended_to,
             ended,
             unwritten: None,
+            is_due: true,
         };
         let mut fleet = Loop {
             bus,
@@ -247,6 +298,7 @@ impl<B: Bus> Loop<B> {
             beat_every: every,
             done: Vec::new(),
             commands,
+            adoption,
         };
         fleet.keep(vec![What::Started { epoch }]);
         fleet
@@ -263,7 +315,10 @@ impl<B: Bus> Loop<B> {
             tokio::select! {
                 heard = self.bus.heard() => self.hear(heard).await,
                 Some(what) = self.told.recv() => self.keep_all(what),
-                Some(ended) = self.commands.ended.recv() => self.commands.unwritten = Some(ended),
+                Some(ended) = self.commands.ended.recv() => {
+                    (self.commands.unwritten, self.commands.is_due) = (Some(ended), true);
+                }
+                Some(ended) = self.adoption.ended() => self.adopt(ended),
                 () = tokio::time::sleep_until(wake.into()) => self.wake(),
                 _ = stopped.wait_for(|stop| *stop), if !is_stopping => {
                     is_stopping = true;
@@ -337,9 +392,52 @@ impl<B: Bus> Loop<B> {
             for (topic, document) in self.snapshot.look(now) {
                 self.session.changed(topic, document, now);
             }
+            self.look_at_config(now);
+            // What a full disk kept from being written is tried again.
+            self.commands.is_due = true;
             if self.beat_at <= now {
                 self.beat();
             }
+        }
+    }
+
+    fn bus_facts(&self) -> BusFacts {
+        BusFacts {
+            connected: self.session.is_up(),
+            downlink: self.session.downlink() == Downlink::Proven,
+            answered: self.session.echoes_answered(),
+        }
+    }
+
+    fn look_at_config(&mut self, now: Instant) {
+        let (bus, stamp) = (self.bus_facts(), self.snapshot.sources().stamp());
+        if let Err(error) = self.adoption.look(&mut self.store, bus, now, stamp) {
+            self.trouble(error.to_string());
+        }
+        self.report_config(now);
+    }
+
+    fn adopt(&mut self, ended: Ended) {
+        let (bus, stamp) = (self.bus_facts(), self.snapshot.sources().stamp());
+        let is_another = matches!(ended, Ended::Applied(_));
+        if let Err(error) = self.adoption.go_on(&mut self.store, ended, bus, stamp) {
+            self.trouble(error.to_string());
+        }
+        if is_another {
+            let birth = Document::of(&self.snapshot.sources().birth(self.epoch));
+            self.session.reborn(birth, now());
+        }
+        self.report_config(now());
+    }
+
+    fn report_config(&mut self, now: Instant) {
+        if self.adoption.wants_echo() {
+            self.session.ask(now);
+        }
+        if let Some(reported) = self.adoption.report(self.snapshot.sources().stamp()) {
+            self.session.changed(topic::Up::Reported, Document::of(&reported), now);
+            let config = self.adoption.status();
+            self.status.send_modify(|status| status.config = config);
         }
     }
 
@@ -399,9 +497,15 @@ impl<B: Bus> Loop<B> {
                     self.trouble(error.to_string());
                     return self.bus.disconnect(false);
                 }
+                self.commands.is_due = true;
             }
             Down::Desired => {
-                tracing::warn!(bytes = payload.len(), "fleet: {what} is not understood by this version");
+                let stamp = self.snapshot.sources().stamp();
+                if let Err(error) = self.adoption.take(&mut self.store, payload, stamp) {
+                    self.trouble(error.to_string());
+                    return self.bus.disconnect(false);
+                }
+                self.report_config(now());
             }
             // The session takes it.
             Down::Echo => {}
@@ -411,6 +515,9 @@ impl<B: Bus> Loop<B> {
 
     /// Writes down how a command ended, and begins the next. One that a full disk keeps from it waits.
     fn command(&mut self) {
+        if !std::mem::take(&mut self.commands.is_due) {
+            return;
+        }
         let stamp = self.snapshot.sources().stamp();
         let Commands { docket, unwritten, .. } = &mut self.commands;
         if let Some((id, outcome)) = unwritten.take()

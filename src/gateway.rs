@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::control;
 use crate::delivery::{self, DeliveryCounters};
 use crate::fleet::telemetry::What;
-use crate::fleet::{self, Fleet};
+use crate::fleet::{self, Change, Fleet};
 use crate::journal::{self, Journal};
 use crate::link::host::Host;
 use crate::link::{self, LinkCounters};
@@ -69,6 +69,7 @@ pub struct Gateway {
     watch: Option<Watching>,
     clock: Clock,
     alerts: station::Standing,
+    changes: (tokio::sync::mpsc::Sender<Change>, tokio::sync::mpsc::Receiver<Change>),
 }
 
 /// What runs now, for whoever looks at it: it changes with the configuration.
@@ -137,6 +138,7 @@ impl Gateway {
             watch: None,
             clock: Clock::open(&config.gateway.data, config.gateway.clock_trusted),
             alerts: station::Standing::default(),
+            changes: tokio::sync::mpsc::channel(1),
         }
     }
 
@@ -152,7 +154,7 @@ impl Gateway {
                 &self.clock,
                 &self.alerts,
             );
-            let (handle, task) = fleet::start(settings, sources, self.stop_rest.subscribe());
+            let (handle, task) = fleet::start(settings, sources, self.changes.0.clone(), self.stop_rest.subscribe());
             self.fleet = Some(handle);
             self.rest_tasks.push(task);
         }
@@ -221,6 +223,30 @@ impl Gateway {
             self.watch_over(config)?;
         }
         Ok(changes)
+    }
+
+    /// The next configuration that the fleet asks for. Whoever runs the gateway waits for it and [`Gateway::change`]s it.
+    pub async fn asked(&mut self) -> Change {
+        match self.changes.1.recv().await {
+            Some(change) => change,
+            // We hold a sender ourselves.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Does what the fleet asked for, and tells it.
+    pub async fn change(&mut self, change: Change) {
+        let applied = self.apply(&change.config).await;
+        let told = match applied {
+            Err(error) => Err(error.to_string()),
+            Ok(changes) => {
+                let Changes { kept, started, removed, failed } = &changes;
+                tracing::info!(?kept, ?started, ?removed, "the configuration is another");
+                let failed: Vec<String> = failed.iter().map(|(part, why)| format!("{part}: {why}")).collect();
+                if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
+            }
+        };
+        let _ = change.done.send(told);
     }
 
     /// Sources first, then destinations, the interpreter last.
@@ -329,11 +355,14 @@ pub async fn run(config: &Config) -> Result<(), GatewayError> {
     };
     let mut terminate = signal(SignalKind::terminate()).map_err(system("cannot listen for SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("cannot listen for SIGINT"))?;
-    let gateway = Gateway::start(config).await?;
+    let mut gateway = Gateway::start(config).await?;
     tracing::info!(links = config.links.len(), destinations = config.destinations.len(), "ready");
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            change = gateway.asked() => gateway.change(change).await,
+        }
     }
     tracing::info!("stopping");
     gateway.stop().await;

@@ -1,7 +1,9 @@
 //! `afferent doctor`: what is wrong, layer by layer, and what to do next.
 
+use crate::clock;
 use crate::control::{self, Request, Response};
-use crate::delivery::{self, Protocol};
+use crate::delivery::{self, reach};
+use crate::fleet::desired::tree;
 use crate::interpreter::register::{self, Seen};
 use crate::journal::{self, OpenError, Reader};
 use crate::link::LinkHealth;
@@ -9,14 +11,12 @@ use crate::link::directory::look;
 use crate::link::serial::ports;
 use crate::workbench::clock::judge;
 use crate::workbench::doctor::{Facts, Finding, Reached, State, diagnose};
-use crate::{clock, config, tls};
 use anstyle::{AnsiColor, Style};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
-use tokio::net::TcpStream;
 
 /// Held results and parked messages that are counted by reason.
 const COUNTED_MAX: usize = 10_000;
@@ -48,7 +48,7 @@ pub struct Doctor {
 
 impl Doctor {
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
-        let config = config::load(&self.config)?.config;
+        let config = tree::load(&self.config)?.config;
         let data = &config.gateway.data;
         let health = match control::request(data, &Request::Health) {
             Ok(Response::Health(health)) => serde_json::from_value::<Vec<LinkHealth>>(health).unwrap_or_default(),
@@ -162,41 +162,9 @@ fn print(findings: &[Finding]) {
 /// Connects, sets TLS up where it is configured, and hangs up.
 async fn dial(destination: &delivery::Config) -> Reached {
     let began = Instant::now();
-    match tokio::time::timeout(DIAL_TIMEOUT, connect(destination)).await {
+    match tokio::time::timeout(DIAL_TIMEOUT, reach::connect(destination)).await {
         Ok(Ok(tls)) => Reached::Yes { tls, took: began.elapsed() },
         Ok(Err(why)) => Reached::No(why),
         Err(_) => Reached::No(format!("no answer within {} s", DIAL_TIMEOUT.as_secs())),
-    }
-}
-
-async fn connect(destination: &delivery::Config) -> Result<bool, String> {
-    let (host, port, secured) = endpoint(destination)?;
-    let stream = TcpStream::connect((host.trim_matches(['[', ']']), port))
-        .await
-        .map_err(|error| format!("{host}:{port} cannot be reached: {error}"))?;
-    if !secured {
-        return Ok(false);
-    }
-    let settings = destination.tls.clone().unwrap_or_default();
-    let config = tls::client(&settings).map_err(|error| error.to_string())?;
-    let name = settings.name_for(&host).map_err(|error| error.to_string())?;
-    let connector = tokio_rustls::TlsConnector::from(config);
-    connector.connect(name, stream).await.map(|_| true).map_err(|error| tls::failure(&error).to_string())
-}
-
-/// Host, port, and whether TLS is spoken there.
-fn endpoint(destination: &delivery::Config) -> Result<(String, u16, bool), String> {
-    let unusable = || format!("the address of {} is not usable", destination.name);
-    match destination.protocol {
-        Protocol::Mllp | Protocol::Dicom => {
-            let address = destination.address.as_deref().ok_or_else(unusable)?;
-            let (host, port) = address.rsplit_once(':').ok_or_else(unusable)?;
-            Ok((host.to_string(), port.parse().map_err(|_| unusable())?, destination.tls.is_some()))
-        }
-        Protocol::Fhir | Protocol::Stow => {
-            let url = destination.url.as_deref().and_then(|url| reqwest::Url::parse(url).ok()).ok_or_else(unusable)?;
-            let host = url.host_str().ok_or_else(unusable)?.to_string();
-            Ok((host, url.port_or_known_default().ok_or_else(unusable)?, url.scheme() == "https"))
-        }
     }
 }

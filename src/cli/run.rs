@@ -1,6 +1,7 @@
 //! `afferent run --config FILE`.
 
-use crate::{config, gateway};
+use crate::fleet::desired::tree;
+use crate::gateway;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -21,7 +22,7 @@ pub struct Run {
 
 impl Run {
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
-        let loaded = config::load(&self.config)?;
+        let loaded = tree::start(&self.config)?;
         // A missing certificate or port keeps nothing from being accepted; it is tried again until it is there.
         for fault in loaded.missing.list() {
             tracing::warn!("{}", fault.message);

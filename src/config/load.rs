@@ -9,11 +9,13 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
 /// Longest configuration file or file of rules, in bytes. The commented sample is a fiftieth of it.
 const TEXT_MAX_BYTES: u64 = 1 << 20;
+/// What a gateway stands on.
+const FOUNDATION: [&str; 4] = ["gateway.data", "gateway.clock_trusted", "journal", "fleet"];
 /// Name of the file in a driver's folder.
 const DRIVER_FILE: &str = "driver.toml";
 
@@ -73,6 +75,49 @@ fn read(path: &Path) -> Result<String, LoadError> {
 /// # Errors
 /// [`LoadError::Faults`].
 pub fn parse(name: &str, text: &str) -> Result<Loaded, LoadError> {
+    parse_on(name, text, None)
+}
+
+/// Checks the text of a configuration that a box shall run in the place of `own`, its own. Drivers and rules are looked
+/// for from `folder` on. What a gateway stands on is the box's alone to say ([`Config::foundation_differs`]).
+///
+/// # Errors
+/// [`LoadError::Faults`].
+pub fn parse_for(name: &str, text: &str, folder: &Path, own: &Config) -> Result<Loaded, LoadError> {
+    parse_on(name, text, Some((folder, own)))
+}
+
+/// SHA-256 of a configuration file and of the drivers and rules that `config` names, as they are on disk now.
+///
+/// # Errors
+/// What the system said.
+pub fn source_digest(file: &Path, config: &Config) -> std::io::Result<[u8; 32]> {
+    let mut digest = ring::digest::Context::new(&ring::digest::SHA256);
+    let mut add = |bytes: &[u8]| {
+        digest.update(&(bytes.len() as u64).to_be_bytes());
+        digest.update(bytes);
+    };
+    add(&std::fs::read(file)?);
+    for folder in config.gateway.drivers.iter().flat_map(|folder| driver_folders(folder).unwrap_or_default()) {
+        add(folder.as_os_str().as_encoded_bytes());
+        add(&std::fs::read(folder.join(DRIVER_FILE)).unwrap_or_default());
+    }
+    if let Some(rules) = &config.gateway.rules {
+        add(&std::fs::read(rules).unwrap_or_default());
+    }
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(digest.finish().as_ref());
+    Ok(bytes)
+}
+
+/// Where the settings of a text stand, as far as it can be read.
+pub fn places(text: &str) -> Places {
+    let (document, _) = DeTable::parse_recoverable(text);
+    schema::compare(document.get_ref()).places
+}
+
+/// `own` is the configuration of the box that this one is for, and `folder` where its files are, when it came from afar.
+fn parse_on(name: &str, text: &str, afar: Option<(&Path, &Config)>) -> Result<Loaded, LoadError> {
     let (document, broken) = DeTable::parse_recoverable(text);
     if !broken.is_empty() {
         // What follows a syntax error is guesswork; only the syntax is told.
@@ -93,6 +138,17 @@ pub fn parse(name: &str, text: &str) -> Result<Loaded, LoadError> {
             return Err(LoadError::Faults(Faults::new(name, text, faults)));
         }
     };
+    if let Some((folder, own)) = afar {
+        for setting in FOUNDATION.iter().filter(|setting| structure.places.has(setting)) {
+            let message = format!("`{setting}` is the box's own to say");
+            let fault = Fault::setting(structure.places.header(setting), message);
+            faults.push(fault.hint("take it out: what the box needs to start and to be reached is not set from afar"));
+        }
+        config.stand_on(own);
+        for named in [&mut config.gateway.drivers, &mut config.gateway.rules].into_iter().flatten() {
+            *named = folder.join(&*named);
+        }
+    }
     let (registry, drivers_complete) = read_site_drivers(&mut config, &structure.places, &mut faults);
     read_rules(&mut config, &structure.places, &mut faults);
     faults.extend(check::check(&config, &Scene { places: &structure.places, registry: &registry, drivers_complete }));
@@ -133,6 +189,13 @@ impl Places {
         self.spans.contains_key(path)
     }
 
+    /// The path of the innermost setting that stands around this byte of the text.
+    pub fn path_at(&self, at: usize) -> Option<&str> {
+        let around = |(key, value): &(Range<usize>, Range<usize>)| key.contains(&at) || value.contains(&at);
+        let found = self.spans.iter().filter(|(_, spans)| around(spans));
+        found.map(|(path, _)| path.as_str()).max_by_key(|path| path.len())
+    }
+
     /// True when something in this table did not fit: what seems to be missing may only be misspelt.
     pub fn is_spoilt(&self, table: &str) -> bool {
         self.spoilt.contains(table)
@@ -152,17 +215,14 @@ fn read_site_drivers(config: &mut Config, places: &Places, faults: &mut Vec<Faul
     let mut registry = Registry::builtin();
     let Some(folder) = config.gateway.drivers.clone() else { return (registry, true) };
     let at = places.value("gateway.drivers");
-    let listed = match std::fs::read_dir(&folder) {
-        Ok(listed) => listed,
+    let folders = match driver_folders(&folder) {
+        Ok(folders) => folders,
         Err(error) => {
             let message = format!("the folder of drivers {} cannot be read: {error}", folder.display());
             faults.push(Fault::setting(at, message));
             return (registry, false);
         }
     };
-    let mut folders: Vec<_> = listed.filter_map(Result::ok).map(|e| e.path()).collect();
-    folders.retain(|f| f.join(DRIVER_FILE).is_file());
-    folders.sort();
     let mut complete = true;
     for folder in folders {
         let file = folder.join(DRIVER_FILE);
@@ -178,6 +238,14 @@ fn read_site_drivers(config: &mut Config, places: &Places, faults: &mut Vec<Faul
         }
     }
     (registry, complete)
+}
+
+/// The folders of a site's drivers, sorted.
+fn driver_folders(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut folders: Vec<_> = std::fs::read_dir(folder)?.filter_map(Result::ok).map(|e| e.path()).collect();
+    folders.retain(|f| f.join(DRIVER_FILE).is_file());
+    folders.sort();
+    Ok(folders)
 }
 
 /// A file of rules.

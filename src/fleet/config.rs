@@ -10,6 +10,9 @@ use std::ops::RangeInclusive;
 /// Seconds between two messages with counters: no flood, and no day without a word.
 pub const METRICS_S: RangeInclusive<u64> = 5..=3600;
 const METRICS_DEFAULT_S: u64 = 60;
+/// Seconds of a trial: time for instruments to dial in again, and no hour without the old configuration.
+pub const CONFIRM_S: RangeInclusive<u64> = 4..=3600;
+const CONFIRM_DEFAULT_S: u64 = 120;
 
 /// The message broker over which a fleet of boxes is looked after. It carries counts, ages and names of this file, never
 /// results or anything of a patient, and nothing waits for it.
@@ -24,7 +27,11 @@ pub struct Config {
     pub name: Option<String>,
     /// Seconds between two messages with counters. Links and destinations are told of as often, and when they change.
     pub metrics_s: u64,
-    /// Whose commands the box obeys, one table each; none means nobody's.
+    /// Seconds in which a configuration that came from afar has to prove itself: the broker, and every link and
+    /// destination that was well before, have to be well for a quarter of this without a break, or the one before runs
+    /// again.
+    pub confirm_s: u64,
+    /// Whose commands and configurations the box obeys, one table each; none means nobody's.
     #[serde(rename = "operator")]
     pub operators: Vec<Operator>,
     /// The box's certificate, by which the broker knows it, and who may have signed the broker's.
@@ -38,6 +45,7 @@ impl Default for Config {
             tenant: String::new(),
             name: None,
             metrics_s: METRICS_DEFAULT_S,
+            confirm_s: CONFIRM_DEFAULT_S,
             operators: Vec::new(),
             tls: ClientTls::default(),
         }

@@ -95,6 +95,7 @@ pub struct Session {
     events_refused_until: Option<Instant>,
     echo: Asked,
     echoes: u64,
+    answered: u64,
     downlink: Downlink,
     /// The state is that the box is gone.
     says_farewell: bool,
@@ -165,6 +166,7 @@ impl Session {
             events_refused_until: None,
             echo: Asked::default(),
             echoes: 0,
+            answered: 0,
             downlink: Downlink::Unproven,
             says_farewell: false,
             outputs: VecDeque::new(),
@@ -192,6 +194,25 @@ impl Session {
         self.pump(now);
     }
 
+    /// The box is another: it says so.
+    pub fn reborn(&mut self, birth: Document, now: Instant) {
+        self.birth.change(birth);
+        self.pump(now);
+    }
+
+    /// Asks for an echo now, whenever the next was due.
+    pub fn ask(&mut self, now: Instant) {
+        if self.is_up() {
+            self.echo = Asked { due: Some(now), ..Asked::default() };
+            self.pump(now);
+        }
+    }
+
+    /// Echoes that were answered.
+    pub fn echoes_answered(&self) -> u64 {
+        self.answered
+    }
+
     /// Says everything that is retained anew.
     pub fn say_all(&mut self, now: Instant) {
         self.birth.forget();
@@ -207,6 +228,8 @@ impl Session {
             Some(Flight::State(revision)) => self.state.acknowledged(revision),
             Some(Flight::Rest(topic, revision)) => {
                 self.rest.get_mut(&topic).into_iter().for_each(|slot| slot.acknowledged(revision));
+                // What was taken back is not said again.
+                self.rest.retain(|_, slot| !(slot.is_held() && slot.document == Document::nothing()));
             }
             Some(Flight::Event(row)) => self.outputs.push_back(Output::Done(row)),
             Some(Flight::Echo) | None => {}
@@ -246,6 +269,7 @@ impl Session {
             Some(Down::Echo) => {
                 if self.echo.question.as_ref().is_some_and(|question| question.bytes() == payload) {
                     self.echo = Asked { due: Some(now + ECHO_INTERVAL), ..Asked::default() };
+                    self.answered += 1;
                     self.set_downlink(Downlink::Proven);
                 }
                 self.outputs.push_back(Output::Acknowledge(receipt));

@@ -26,6 +26,7 @@ pub const QUEUE_COUNTED_MAX: i64 = 100_000;
 const QUEUES_EVERY: Duration = Duration::from_secs(10);
 
 /// Where the box's state is read.
+#[derive(Clone)]
 pub struct Sources {
     data: PathBuf,
     journal: Journal,
@@ -185,14 +186,28 @@ impl Snapshot {
             said.push((Up::Alerts, Document::of(&Alerts::of(&alerts))));
             self.alerts = Some(alerts);
         }
-        for (name, counters) in &self.sources.links() {
+        let (links, destinations) = (self.sources.links(), self.sources.destinations());
+        // What is no more is taken back.
+        let mut gone = Vec::new();
+        self.links.retain(|name, _| {
+            let stays = links.iter().any(|(there, _)| there == name);
+            gone.extend((!stays).then(|| Up::Link(name.as_str().to_string())));
+            stays
+        });
+        self.destinations.retain(|name, _| {
+            let stays = destinations.iter().any(|(there, _)| there == name);
+            gone.extend((!stays).then(|| Up::Destination(name.as_str().to_string())));
+            stays
+        });
+        said.extend(gone.into_iter().map(|topic| (topic, Document::nothing())));
+        for (name, counters) in &links {
             let facts = link_facts(counters);
             if is_news(&mut self.links, name, &facts, now, every) {
                 let report = LinkReport { stamp, link: name.clone(), facts };
                 said.push((Up::Link(name.as_str().to_string()), Document::of(&report)));
             }
         }
-        for (name, counters) in &self.sources.destinations() {
+        for (name, counters) in &destinations {
             let queue = self.queues.get(name).copied().unwrap_or_default();
             let facts = destination_facts(counters, queue);
             if is_news(&mut self.destinations, name, &facts, now, every) {

@@ -13,6 +13,7 @@
 //! Every change is on disk when the call returns (WAL, `synchronous=FULL`). Calls block: they are for the fleet's own
 //! thread. **To add a table**, append a migration; never change one that stands.
 
+use super::desired::ledger;
 use super::docket;
 use super::telemetry::{At, Document, Event, Id, Stamp, What};
 use rusqlite::{Connection, Row, Transaction};
@@ -28,7 +29,7 @@ const THINNED_AT_ONCE: u64 = 500;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// In the order they are applied; `PRAGMA user_version` is how many were.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "
 CREATE TABLE epoch(only INTEGER PRIMARY KEY CHECK (only = 1), epoch INTEGER NOT NULL);
 INSERT INTO epoch VALUES (1, 0);
@@ -41,6 +42,7 @@ CREATE TABLE event(
 );
 CREATE INDEX event_telemetry ON event(id) WHERE kind = 0;",
     docket::TABLES,
+    ledger::TABLES,
 ];
 
 const TELEMETRY: i64 = 0;

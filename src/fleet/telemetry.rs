@@ -9,7 +9,10 @@
 //! at [`Publishable`].
 
 use super::command::Refusal;
+use super::desired::Why;
 use crate::clock::Quality;
+use crate::config::diagnose::Kind;
+use crate::config::load::Places;
 use crate::delivery::DeliveryCounters;
 use crate::journal::Condition;
 use crate::link::LinkCounters;
@@ -43,7 +46,7 @@ mod sealed {
 macro_rules! publishable {
     ($($said:ty),* $(,)?) => { $(impl sealed::Sealed for $said {} impl Publishable for $said {})* };
 }
-publishable!(Birth, State, LinkReport, DestinationReport, Metrics, Alerts, Event, Echo);
+publishable!(Birth, State, Reported, LinkReport, DestinationReport, Metrics, Alerts, Event, Echo);
 
 /// JSON that is fit to be published.
 #[derive(Clone, PartialEq, Eq)]
@@ -61,6 +64,11 @@ impl Document {
         // Numbers, constants and names only: this cannot fail.
         let json = serde_json::to_vec(&Versioned { v: VERSION, said }).unwrap_or_default();
         Document(json.into())
+    }
+
+    /// Nothing: retained, it takes back what was said before.
+    pub fn nothing() -> Document {
+        Document(Arc::default())
     }
 
     /// What was stored of a document.
@@ -109,6 +117,12 @@ impl Name {
     /// What an alert is about: a link, or the setting that names a certificate. None when it is the box.
     pub fn of_alert(alert: &Alert) -> Option<Name> {
         (!alert.of.is_empty()).then(|| Name(Text(alert.of.as_str().into())))
+    }
+
+    /// The path of the setting that stands at this place of a configuration, such as `link[0].listen`: keys that this
+    /// program knows and numbers. None for the text as a whole.
+    pub fn of_setting(places: &Places, at: usize) -> Option<Name> {
+        places.path_at(at).map(|path| Name(Text(path.into())))
     }
 
     /// The name.
@@ -191,10 +205,15 @@ impl Digest {
     }
 }
 
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
 impl Serialize for Digest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let digits: Vec<String> = self.0.iter().map(|byte| format!("{byte:02x}")).collect();
-        serializer.serialize_str(&digits.concat())
+        serializer.collect_str(self)
     }
 }
 
@@ -352,6 +371,46 @@ pub enum Downlink {
     Unproven,
     /// The last echo was answered.
     Proven,
+}
+
+/// The configuration a box runs, and what became of the one it shall run. Nothing of either is told but digests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Reported {
+    /// When this was so.
+    #[serde(flatten)]
+    pub stamp: Stamp,
+    /// The revision that runs; none where it is the box's own file.
+    pub running: Option<u64>,
+    /// The highest revision that came; none where none has.
+    pub rev: Option<u64>,
+    /// Digest of its document.
+    pub hash: Option<Digest>,
+    /// Where it stands.
+    pub state: Option<Word>,
+    /// When that was so, and when it was applied where it was.
+    pub applied_at: Option<At>,
+    /// Why it does not run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<Why>,
+    /// What is wrong with it; the box's log says it in words.
+    pub errors: Vec<SettingFault>,
+    /// Digest of the box's own file as it is now; none where it cannot be read.
+    pub local: Option<Digest>,
+    /// True when that file was edited on the box, and what runs knows nothing of it.
+    pub drift: bool,
+}
+
+/// Something that is wrong with a configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SettingFault {
+    /// Which setting.
+    pub path: Option<Name>,
+    /// Where it stands in the text, from 1.
+    pub line: usize,
+    /// The same.
+    pub column: usize,
+    /// What is to blame.
+    pub kind: Kind,
 }
 
 /// How a link is.
@@ -562,6 +621,23 @@ pub enum What {
         /// How many since the program started.
         count: u64,
     },
+    /// What became of a revision of the configuration.
+    Config {
+        /// Which.
+        rev: u64,
+        /// That of the document.
+        document: Digest,
+        /// Where it stands now.
+        state: Word,
+        /// Why it does not run.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        why: Option<Why>,
+    },
+    /// Somebody sends configurations that no operator of this box has signed; told as [`What::UnsignedCommands`] is.
+    UnsignedConfigs {
+        /// How many since the program started.
+        count: u64,
+    },
     /// Something unusual began or ended.
     Alert {
         /// True when it begins.
@@ -647,7 +723,8 @@ impl What {
     /// tells as well. The outcome of a command is none of it.
     pub fn is_telemetry(&self) -> bool {
         match self {
-            What::Started { .. } | What::Downlink { .. } | What::UnsignedCommands { .. } | What::Alert { .. } => true,
+            What::Started { .. } | What::Downlink { .. } | What::Alert { .. } => true,
+            What::UnsignedCommands { .. } | What::UnsignedConfigs { .. } | What::Config { .. } => true,
             What::Command { .. } => false,
             // It stands for what was lost, and grows instead of being lost itself.
             What::Gap { .. } => false,

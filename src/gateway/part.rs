@@ -218,7 +218,7 @@ fn lines(config: &Config, registry: &Registry) -> Vec<Vec<Line>> {
     groups.into_iter().map(|(_, group)| group).collect()
 }
 
-/// The site's drivers by which a link is read, or might be.
+/// The site's drivers by which a link is read, or might be: all of them where it names none of its own.
 fn site_drivers_of<'c>(config: &'c Config, link: &link::Config) -> Vec<&'c (String, String)> {
     let named: Vec<Option<&String>> = match link.instrument.as_slice() {
         [] => vec![link.driver.as_ref()],

@@ -145,6 +145,14 @@ async fn watch(shell: &Shell, port: RawFd) -> Infallible {
     }
 }
 
+/// Opens the port of a link and closes it again; no other link may have it.
+///
+/// # Errors
+/// In words, why it cannot be opened.
+pub fn try_open(config: &Config, path: &Path) -> Result<(), String> {
+    claim(Path::new("/"), config, path).map(drop).map_err(|error| error.to_string())
+}
+
 /// Opens a port as a link's settings have it.
 ///
 /// # Errors

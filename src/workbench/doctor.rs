@@ -4,7 +4,7 @@
 use super::clock::{judge, span};
 use crate::clinical::Doubt;
 use crate::delivery;
-use crate::fleet::Status;
+use crate::fleet::{ConfigStatus, Status};
 use crate::interpreter::register::Instruments;
 use crate::journal::{Condition, ParkedRow, Stats};
 use crate::link::directory::{Look, Then};
@@ -107,6 +107,7 @@ pub struct Finding {
 pub fn diagnose(facts: &Facts<'_>) -> Vec<Finding> {
     let mut found = vec![disk(facts), clock(facts), gateway(facts)];
     found.extend(facts.fleet.as_ref().map(fleet));
+    found.extend(facts.fleet.as_ref().and_then(|status| config_from_afar(&status.config)));
     for (config, health) in &facts.links {
         if let Some(look) = facts.folders.get(&config.name) {
             found.push(folder(config, look));
@@ -257,6 +258,36 @@ fn fleet(status: &Status) -> Finding {
             "results go on; look at the broker and its log, and at [fleet]: afferent check",
         ),
     }
+}
+
+/// What the desk wants the box to run, and whether it does.
+fn config_from_afar(config: &ConfigStatus) -> Option<Finding> {
+    let running = config.running.map_or("the box's own file runs".to_string(), |rev| format!("revision {rev} runs"));
+    if config.drift {
+        return Some(finding(
+            "fleet",
+            "configuration",
+            State::Look,
+            format!("the configuration file was edited on this box since it was read; {running}"),
+            "to run what it says now, restart the gateway; the desk then has to say that it knows this file \
+             (`afferent desk config push --replace`) before it can send another",
+        ));
+    }
+    let rev = config.rev?;
+    let says = match (config.state.as_str(), config.why.as_str()) {
+        (state, "") => format!("{running}; revision {rev} is {state}"),
+        (state, why) => format!("{running}; revision {rev} is {state}: {why}"),
+    };
+    Some(match config.why.is_empty() {
+        true => finding("fleet", "configuration", State::Good, says, ""),
+        false => finding(
+            "fleet",
+            "configuration",
+            State::Look,
+            says,
+            "the log of this box says more; the desk can send another",
+        ),
+    })
 }
 
 /// The clocks of a link's instruments.

@@ -2,7 +2,7 @@
 
 use super::{Checks, NAME_MAX_CHARS, is_host_and_port, name_is_usable};
 use crate::config::{Config, Fault};
-use crate::fleet::config::METRICS_S;
+use crate::fleet::config::{CONFIRM_S, METRICS_S};
 use crate::link::dicom::LINK;
 use crate::tls;
 use crate::watch::LOOK_S;
@@ -25,6 +25,10 @@ impl Checks<'_> {
         }
         if fleet.name.as_ref().is_some_and(|name| !name_is_usable(name)) {
             self.say("fleet.name", "this name cannot stand in topics", &hint);
+        }
+        if !CONFIRM_S.contains(&fleet.confirm_s) {
+            let message = format!("`confirm_s` must be from {} to {}", CONFIRM_S.start(), CONFIRM_S.end());
+            self.say("fleet.confirm_s", message, "leave it out for the default");
         }
         if !METRICS_S.contains(&fleet.metrics_s) {
             let message = format!("`metrics_s` must be from {} to {}", METRICS_S.start(), METRICS_S.end());

@@ -1,0 +1,646 @@
+//! Does what the machine of a desired configuration says, and keeps what must not be forgotten of it. Beside the fleet's
+//! loop: what takes time (checks, dialling, the gateway that changes) runs elsewhere and comes back as [`Ended`].
+
+use super::ledger::{self, Before, Entry};
+use super::machine::{Act, Phase, Trial};
+use super::{Desired, Verdict, Why, probe, tree};
+use crate::config::diagnose::{Fault, Faults};
+use crate::config::{Config, LoadError, Loaded, Origin, load};
+use crate::fleet::command::Me;
+use crate::fleet::envelope::{self, Operator, Purpose};
+use crate::fleet::snapshot::Sources;
+use crate::fleet::store::{self, Store, StoreError};
+use crate::fleet::telemetry::{At, Digest, Event, Id, Name, Reported, SettingFault, Stamp, What, Word};
+use crate::fleet::topic::Place;
+use crate::fleet::{Change, ConfigStatus};
+use crate::journal::crash;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// Faults told of a text.
+const FAULTS_MAX: usize = 32;
+/// The box's own file is looked at this often.
+const LOCAL_EVERY: Duration = Duration::from_secs(5);
+/// Destinations are dialled so often in a trial.
+const DIALS: u32 = 20;
+const DIAL_EVERY_MIN: Duration = Duration::from_millis(250);
+
+/// How the bus is, when a trial is looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct BusFacts {
+    /// The broker is there.
+    pub connected: bool,
+    /// What the box is told reaches it.
+    pub downlink: bool,
+    /// Echoes that were answered.
+    pub answered: u64,
+}
+
+/// A sound text and the digest of the box's own file whose place it takes, or what is wrong.
+type Checked = Result<(Box<Loaded>, Digest), (Why, Vec<SettingFault>)>;
+
+/// Something that was begun has ended.
+pub enum Ended {
+    /// The text was checked.
+    Checked(Checked),
+    /// What it names was tried.
+    Probed(Result<(), Why>),
+    /// It was written, and this was read back.
+    Written(Result<Box<Loaded>, Why>),
+    /// This is how the box is, but for the bus.
+    LookedAround(Before),
+    /// The gateway runs with it, or with some parts of it not.
+    Applied(Result<(), Why>),
+}
+
+/// See the module docs.
+pub struct Adoption {
+    place: Place,
+    operators: Vec<Operator>,
+    sources: Sources,
+    /// Where the configuration that the program began with came from; none in a program that was given it otherwise.
+    origin: Option<Arc<Origin>>,
+    /// Digest of the box's own file as the running configuration knows it.
+    base: Option<Digest>,
+    window: Duration,
+    network: Handle,
+    changes: mpsc::Sender<Change>,
+    ended_to: mpsc::Sender<Ended>,
+    ended: mpsc::Receiver<Ended>,
+    in_hand: Option<InHand>,
+    /// What has ended and could not be committed yet.
+    uncommitted: Option<Result<(), Why>>,
+    /// What is to run again, and does not yet.
+    going_back_to: Option<Arc<Config>>,
+    newest: Option<Entry>,
+    errors: Vec<SettingFault>,
+    local: Option<Digest>,
+    local_at: Option<Instant>,
+    told: Option<Reported>,
+    unsigned: u64,
+    /// What was told of already: the broker says it again with each connection.
+    refused: Option<Digest>,
+    wants_echo: bool,
+    is_changing: bool,
+    /// There may be a revision to take in hand.
+    is_due: bool,
+}
+
+/// The revision in hand.
+struct InHand {
+    rev: u64,
+    digest: Digest,
+    phase: Phase,
+    desired: Desired,
+    document: Vec<u8>,
+    /// Once it was checked.
+    wanted: Option<Arc<Config>>,
+    /// Digest of the box's own file that it replaces, once it was checked.
+    base: Option<Digest>,
+    /// What ran before it.
+    previous: Option<Arc<Config>>,
+    before: Before,
+    trial: Option<Watched>,
+}
+
+/// A trial that is watched.
+struct Watched {
+    trial: Trial,
+    /// Echoes that had been answered when it began.
+    answered: u64,
+    /// Links that had a connection in it.
+    connected: BTreeSet<String>,
+    /// Destinations that could be reached when they were dialled last; none before.
+    reached: watch::Receiver<Option<BTreeSet<String>>>,
+}
+
+impl Adoption {
+    /// Takes up what an earlier run of the program left.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn new(
+        place: &Place,
+        (operators, confirm_s): (&[Operator], u64),
+        sources: &Sources,
+        network: Handle,
+        changes: mpsc::Sender<Change>,
+        store: &mut Store,
+    ) -> Result<Adoption, StoreError> {
+        let (ended_to, ended) = mpsc::channel(1);
+        let origin = sources.config().origin.clone();
+        let running = origin.as_ref().and_then(|origin| origin.adopted).map(|(rev, _)| rev);
+        // Only a revision that this run began with goes on; what had not begun begins anew, and what cannot go on ends.
+        let newest = store.change(|tx| {
+            for entry in ledger::open(tx)? {
+                match entry.phase {
+                    Phase::Trial if running == Some(entry.rev) => {}
+                    Phase::Trial => ledger::set(tx, entry.rev, Phase::Reverted, Some(Why::NeverConfirmed))?,
+                    _ => ledger::set(tx, entry.rev, Phase::Offered, None)?,
+                }
+            }
+            ledger::newest(tx)
+        })?;
+        Ok(Adoption {
+            place: place.clone(),
+            operators: operators.to_vec(),
+            sources: sources.clone(),
+            base: origin.as_ref().map(|origin| Digest::stored(origin.digest)),
+            local: origin.as_deref().and_then(local_digest),
+            origin,
+            window: Duration::from_secs(confirm_s),
+            network,
+            changes,
+            ended_to,
+            ended,
+            in_hand: None,
+            uncommitted: None,
+            going_back_to: None,
+            newest,
+            errors: Vec::new(),
+            local_at: None,
+            told: None,
+            unsigned: 0,
+            refused: None,
+            wants_echo: false,
+            is_changing: false,
+            is_due: true,
+        })
+    }
+
+    /// What has ended.
+    pub async fn ended(&mut self) -> Option<Ended> {
+        self.ended.recv().await
+    }
+
+    /// True once after something that only an echo can prove.
+    pub fn wants_echo(&mut self) -> bool {
+        std::mem::take(&mut self.wants_echo)
+    }
+
+    /// Something came as a configuration. When this returns, it may be acknowledged to the broker: it is kept, or it is
+    /// told why not, or nobody who may had signed it.
+    ///
+    /// # Errors
+    /// [`StoreError`]: it is not kept and must come again.
+    pub fn take(&mut self, store: &mut Store, payload: &[u8], stamp: Stamp) -> Result<(), StoreError> {
+        // What is retained is taken back with nothing.
+        if payload.is_empty() {
+            return Ok(());
+        }
+        let signed = match envelope::open(payload, Purpose::Config, &self.operators) {
+            Ok(signed) => signed,
+            Err(why) => {
+                self.unsigned += 1;
+                // Whoever floods the box with forged documents fills neither the log nor the outbox.
+                if self.unsigned.is_power_of_two() {
+                    tracing::warn!(count = self.unsigned, "fleet: a configuration is not taken: {why}");
+                    let what = What::UnsignedConfigs { count: self.unsigned };
+                    return store.put(&Event { id: Id::make(), stamp, what });
+                }
+                return Ok(());
+            }
+        };
+        let digest = Digest::of(&signed.document);
+        let me = Me { tenant: self.place.tenant(), gateway: self.place.gateway() };
+        let known = store.change(ledger::known)?;
+        let (rev, judged) = match super::read(&signed) {
+            Ok(desired) => (desired.rev, super::judge(&desired, digest, me, known)),
+            Err(why) => (0, Err(why)),
+        };
+        match judged {
+            Ok(Verdict::Same) => return Ok(()),
+            Ok(Verdict::Accept) => {}
+            Err(_) if self.refused == Some(digest) => return Ok(()),
+            Err(why) => {
+                self.refused = Some(digest);
+                tracing::warn!(rev, "fleet: a configuration is not taken: {why}");
+                return store.put(&event(rev, digest, Word::new("refused"), Some(why), stamp));
+            }
+        }
+        store.change(|tx| ledger::offer(tx, rev, digest, &signed.document, stamp))?;
+        crash::point("fleet-config-offered");
+        tracing::info!(rev, "fleet: a configuration came");
+        self.errors.clear();
+        self.newest = store.change(ledger::newest)?;
+        self.is_due = true;
+        self.pick_up(store, stamp)
+    }
+
+    /// Takes the latest revision in hand when there is none; earlier ones that have not begun never will.
+    fn pick_up(&mut self, store: &mut Store, stamp: Stamp) -> Result<(), StoreError> {
+        if !self.is_due || self.in_hand.is_some() || self.going_back_to.is_some() {
+            return Ok(());
+        }
+        let open = store.change(ledger::open)?;
+        let in_trial = open.iter().find(|entry| entry.phase == Phase::Trial);
+        let Some(chosen) = in_trial.or(open.last()).cloned() else {
+            self.is_due = false;
+            return Ok(());
+        };
+        for entry in open.iter().filter(|entry| entry.rev < chosen.rev) {
+            self.commit(store, (entry.rev, entry.digest), Phase::Refused, Some(Why::Superseded), stamp)?;
+        }
+        let Ok(desired) = super::read_bytes(&chosen.document) else {
+            return self.commit(store, (chosen.rev, chosen.digest), Phase::Refused, Some(Why::Unknown), stamp);
+        };
+        self.is_due = false;
+        self.in_hand = Some(InHand {
+            rev: chosen.rev,
+            digest: chosen.digest,
+            phase: chosen.phase,
+            desired,
+            document: chosen.document,
+            wanted: None,
+            base: None,
+            previous: None,
+            before: chosen.before.unwrap_or_default(),
+            trial: None,
+        });
+        self.begin(chosen.phase.act(true));
+        Ok(())
+    }
+
+    /// Something that was begun has ended: the next phase is committed, and what belongs to it begun.
+    ///
+    /// # Errors
+    /// [`StoreError`]: it is tried again with the next look.
+    pub fn go_on(&mut self, store: &mut Store, ended: Ended, bus: BusFacts, stamp: Stamp) -> Result<(), StoreError> {
+        let ended = match (ended, &mut self.in_hand) {
+            (Ended::Applied(ended), None) => {
+                self.is_changing = false;
+                if ended.is_ok() {
+                    self.going_back_to = None;
+                }
+                return self.pick_up(store, stamp);
+            }
+            (_, None) => return Ok(()),
+            (Ended::Checked(Ok((loaded, base))), Some(in_hand)) => {
+                (in_hand.wanted, in_hand.base) = (Some(Arc::new(loaded.config)), Some(base));
+                Ok(())
+            }
+            (Ended::Checked(Err((why, errors))), _) => {
+                self.errors = errors;
+                Err(why)
+            }
+            (Ended::Probed(ended), _) => ended,
+            (Ended::Written(Ok(loaded)), Some(in_hand)) => {
+                in_hand.wanted = Some(Arc::new(loaded.config));
+                Ok(())
+            }
+            (Ended::Written(Err(why)), _) => Err(why),
+            (Ended::LookedAround(before), Some(in_hand)) => {
+                in_hand.before = Before { downlink: bus.downlink, ..before };
+                let (rev, before) = (in_hand.rev, in_hand.before.clone());
+                store.change(|tx| ledger::note_before(tx, rev, &before))?;
+                Ok(())
+            }
+            (Ended::Applied(ended), Some(_)) => {
+                self.is_changing = false;
+                match ended {
+                    Ok(()) => {
+                        crash::point("fleet-config-applied");
+                        self.watch(bus.answered);
+                        return Ok(());
+                    }
+                    Err(why) => Err(why),
+                }
+            }
+        };
+        self.step(store, ended, stamp)
+    }
+
+    /// Looks at the trial, and at what could not be done before.
+    ///
+    /// # Errors
+    /// [`StoreError`]: as [`Adoption::go_on`].
+    pub fn look(&mut self, store: &mut Store, bus: BusFacts, now: Instant, stamp: Stamp) -> Result<(), StoreError> {
+        if self.local_at.is_none_or(|at| now.saturating_duration_since(at) >= LOCAL_EVERY) {
+            self.local_at = Some(now);
+            self.local = self.origin.as_ref().and_then(|origin| local_digest(origin));
+        }
+        if let Some(ended) = self.uncommitted.take() {
+            return self.step(store, ended, stamp);
+        }
+        if let Some(config) = self.going_back_to.clone().filter(|_| !self.is_changing) {
+            self.change(config);
+        }
+        let (links, destinations) = (self.sources.links(), self.sources.destinations());
+        let Some(in_hand) = &mut self.in_hand else { return self.pick_up(store, stamp) };
+        let Some(watched) = &mut in_hand.trial else { return Ok(()) };
+        for (name, counters) in &links {
+            if counters.counts().open_connections > 0 {
+                watched.connected.insert(name.as_str().to_string());
+            }
+        }
+        let before = &in_hand.before;
+        let has_bus = bus.connected && (!before.downlink || bus.downlink && bus.answered > watched.answered);
+        let reached = watched.reached.borrow().clone().unwrap_or_default();
+        let destination_is_lost = destinations.iter().any(|(name, counters)| {
+            let name = name.as_str();
+            before.destinations.contains(name) && !(counters.health().up && reached.contains(name))
+        });
+        let link_is_lost = links.iter().any(|(name, counters)| {
+            let name = name.as_str();
+            let is_connected = !before.connected.contains(name) || watched.connected.contains(name);
+            before.links.contains(name) && !(counters.counts().up && is_connected)
+        });
+        let lost = match (has_bus, destination_is_lost, link_is_lost) {
+            (false, ..) => Some(Why::BusLost),
+            (_, true, _) => Some(Why::DestinationLost),
+            (.., true) => Some(Why::LinkLost),
+            _ => None,
+        };
+        match watched.trial.look(lost, now) {
+            Some(ended) => self.step(store, ended, stamp),
+            None => Ok(()),
+        }
+    }
+
+    /// What is reported, when it is not what was reported before.
+    pub fn report(&mut self, stamp: Stamp) -> Option<Reported> {
+        let newest = self.newest.as_ref();
+        let was_applied = |entry: &&Entry| matches!(entry.phase, Phase::Trial | Phase::Committed | Phase::Reverted);
+        let reported = Reported {
+            stamp: self.told.as_ref().map_or(stamp, |told| told.stamp),
+            running: self.running().map(|(rev, _)| rev),
+            rev: newest.map(|entry| entry.rev),
+            hash: newest.map(|entry| entry.digest),
+            state: newest.map(|entry| Word::new(entry.phase.word())),
+            applied_at: newest.filter(was_applied).map(|entry| At::of_ms(entry.changed_ms)),
+            why: newest.and_then(|entry| entry.why),
+            errors: self.errors.clone(),
+            local: self.local,
+            drift: self.has_drifted(),
+        };
+        if self.told.as_ref() == Some(&reported) {
+            return None;
+        }
+        self.told = Some(Reported { stamp, ..reported });
+        self.told.clone()
+    }
+
+    /// How it is, for the doctor.
+    pub fn status(&self) -> ConfigStatus {
+        let newest = self.newest.as_ref();
+        ConfigStatus {
+            running: self.running().map(|(rev, _)| rev),
+            rev: newest.map(|entry| entry.rev),
+            state: newest.map(|entry| entry.phase.word().to_string()).unwrap_or_default(),
+            why: newest.and_then(|entry| entry.why).map(|why| why.to_string()).unwrap_or_default(),
+            drift: self.has_drifted(),
+        }
+    }
+
+    fn running(&self) -> Option<(u64, [u8; 32])> {
+        self.sources.config().origin.as_ref().and_then(|origin| origin.adopted)
+    }
+
+    fn has_drifted(&self) -> bool {
+        self.local.is_some() && self.local != self.base
+    }
+
+    fn step(&mut self, store: &mut Store, ended: Result<(), Why>, stamp: Stamp) -> Result<(), StoreError> {
+        let Some(in_hand) = &self.in_hand else { return Ok(()) };
+        let (id, base, phase) = ((in_hand.rev, in_hand.digest), in_hand.base, in_hand.phase.after(ended));
+        if phase == Phase::Committed {
+            if let Err(error) = tree::confirm(self.sources.data(), id.0) {
+                tracing::error!("fleet: {error}");
+                return self.step(store, Err(Why::Disk), stamp);
+            }
+            crash::point("fleet-config-good");
+        }
+        if let Err(error) = self.commit(store, id, phase, ended.err(), stamp) {
+            self.uncommitted = Some(ended);
+            return Err(error);
+        }
+        crash::point(place_of(phase));
+        if let Some(in_hand) = &mut self.in_hand {
+            in_hand.phase = phase;
+        }
+        if phase == Phase::Committed && base.is_some() {
+            self.base = base;
+        }
+        self.begin(phase.act(false));
+        if !phase.is_final() {
+            return Ok(());
+        }
+        self.in_hand = None;
+        self.is_due = true;
+        self.pick_up(store, stamp)
+    }
+
+    /// Commits the phase of a revision and the event that tells of it.
+    fn commit(
+        &mut self,
+        store: &mut Store,
+        (rev, digest): (u64, Digest),
+        phase: Phase,
+        why: Option<Why>,
+        stamp: Stamp,
+    ) -> Result<(), StoreError> {
+        let events_max = store.events_max();
+        let told = event(rev, digest, Word::new(phase.word()), why, stamp);
+        self.newest = store.change(|tx| {
+            ledger::set(tx, rev, phase, why)?;
+            ledger::stamp(tx, rev, stamp)?;
+            if phase.is_final() || phase == Phase::Trial {
+                store::put(tx, &told, events_max)?;
+            }
+            ledger::newest(tx)
+        })?;
+        match why {
+            Some(why) => tracing::warn!(rev, "fleet: the configuration is {}: {why}", phase.word()),
+            None => tracing::info!(rev, "fleet: the configuration is {}", phase.word()),
+        }
+        Ok(())
+    }
+
+    /// Begins what belongs to a phase.
+    fn begin(&mut self, act: Act) {
+        let Some(in_hand) = &mut self.in_hand else { return };
+        let (data, to) = (self.sources.data().to_path_buf(), self.ended_to.clone());
+        let desired = in_hand.desired.clone();
+        let running = self.sources.config();
+        match (act, self.origin.clone(), in_hand.wanted.clone()) {
+            (Act::Check, Some(origin), _) => {
+                let known = self.base;
+                self.network.spawn_blocking(move || {
+                    let _ = to.try_send(Ended::Checked(check(&desired, &data, &origin, known)));
+                });
+            }
+            (Act::Probe, _, Some(wanted)) => {
+                self.network.spawn(async move {
+                    let _ = to.try_send(Ended::Probed(probe::probe(&running, &wanted).await));
+                });
+            }
+            (Act::Write, Some(origin), _) => {
+                let (document, base) = (in_hand.document.clone(), in_hand.base);
+                self.network.spawn_blocking(move || {
+                    let _ = to.try_send(Ended::Written(write(&desired, &document, &data, &origin, base)));
+                });
+            }
+            (Act::LookAround, ..) => {
+                let before =
+                    Before { links: up(&self.sources), connected: connected(&self.sources), ..Before::default() };
+                self.network.spawn(async move {
+                    let destinations = probe::reached(&running.destinations).await;
+                    let _ = to.try_send(Ended::LookedAround(Before { destinations, ..before }));
+                });
+            }
+            (Act::Apply, _, Some(wanted)) => {
+                in_hand.previous = Some(running);
+                self.change(wanted);
+            }
+            (Act::Watch, Some(origin), _) => {
+                let previous = tree::good(&data, &origin).map(|loaded| loaded.config);
+                in_hand.previous = Some(Arc::new(previous.unwrap_or_else(|| own(&origin))));
+                self.watch(0);
+            }
+            (Act::GoBack, ..) => {
+                self.going_back_to = in_hand.previous.clone();
+                if let Some(previous) = self.going_back_to.clone() {
+                    self.change(previous);
+                }
+            }
+            (Act::Rest, ..) => {}
+            // A program that was not given a file has nothing in whose place a revision could run.
+            (Act::Check | Act::Write | Act::Watch, None, _) | (Act::Probe | Act::Apply, _, None) => {
+                let _ = to.try_send(Ended::Checked(Err((Why::NotStarted, Vec::new()))));
+            }
+        }
+    }
+
+    /// Asks the gateway to run with this configuration.
+    fn change(&mut self, config: Arc<Config>) {
+        self.is_changing = true;
+        let (done, answer) = oneshot::channel();
+        let (changes, to) = (self.changes.clone(), self.ended_to.clone());
+        self.network.spawn(async move {
+            let asked = changes.send(Change { config, done }).await.is_ok();
+            let changed = match asked {
+                true => answer.await.unwrap_or_else(|_| Err("the gateway stops".to_string())),
+                false => Err("nobody changes this gateway".to_string()),
+            };
+            let _ = to.try_send(Ended::Applied(changed.map_err(|why| {
+                tracing::error!("fleet: the configuration is not applied: {why}");
+                Why::NotStarted
+            })));
+        });
+    }
+
+    /// The trial begins; so many echoes were answered before.
+    fn watch(&mut self, answered: u64) {
+        let Some(in_hand) = &mut self.in_hand else { return };
+        self.wants_echo = true;
+        let (tell, reached) = watch::channel(None);
+        let (config, every) = (self.sources.config(), (self.window / DIALS).max(DIAL_EVERY_MIN));
+        self.network.spawn(async move {
+            while !tell.is_closed() {
+                let answer = probe::reached(&config.destinations).await;
+                tell.send_replace(Some(answer));
+                tokio::select! {
+                    () = tell.closed() => {}
+                    () = tokio::time::sleep(every) => {}
+                }
+            }
+        });
+        let trial = Trial::new(Instant::now(), self.window);
+        in_hand.trial = Some(Watched { trial, answered, connected: BTreeSet::new(), reached });
+    }
+}
+
+/// Where tests make the process die once a phase is committed.
+fn place_of(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Offered => "fleet-config-offered",
+        Phase::Checked => "fleet-config-checked",
+        Phase::Probed => "fleet-config-probed",
+        Phase::Written => "fleet-config-written",
+        Phase::Trial => "fleet-config-trial",
+        Phase::Committed => "fleet-config-committed",
+        Phase::Reverted => "fleet-config-reverted",
+        Phase::Refused => "fleet-config-refused",
+    }
+}
+
+fn event(rev: u64, document: Digest, state: Word, why: Option<Why>, stamp: Stamp) -> Event {
+    Event { id: Id::make(), stamp, what: What::Config { rev, document, state, why } }
+}
+
+/// Links whose line is open.
+fn up(sources: &Sources) -> BTreeSet<String> {
+    let links = sources.links().into_iter();
+    links.filter(|(_, link)| link.counts().up).map(|(name, _)| name.as_str().to_string()).collect()
+}
+
+/// Links that have a connection.
+fn connected(sources: &Sources) -> BTreeSet<String> {
+    let links = sources.links().into_iter();
+    links.filter(|(_, link)| link.counts().open_connections > 0).map(|(name, _)| name.as_str().to_string()).collect()
+}
+
+fn own(origin: &Arc<Origin>) -> Config {
+    let mut own = origin.own.clone();
+    own.origin = Some(Arc::new(Origin { adopted: None, ..(**origin).clone() }));
+    own
+}
+
+fn local_digest(origin: &Origin) -> Option<Digest> {
+    load::source_digest(&origin.file, &origin.own).ok().map(Digest::stored)
+}
+
+/// The check of a text, beside the file whose place it would take.
+fn check(desired: &Desired, data: &Path, origin: &Origin, known: Option<Digest>) -> Checked {
+    let local = local_digest(origin).ok_or((Why::Disk, Vec::new()))?;
+    let is_known = desired.replaces.as_ref().map_or(Some(local) == known, |digest| *digest == local.to_string());
+    if !is_known {
+        return Err((Why::Drift, Vec::new()));
+    }
+    let disk = |error: tree::TreeError| {
+        tracing::error!("fleet: {error}");
+        (Why::Disk, Vec::new())
+    };
+    let folder = tree::Aside::new(data, desired).map_err(disk)?;
+    match tree::check(desired, folder.path(), &origin.own) {
+        Ok(loaded) if loaded.missing.list().iter().all(Fault::is_warning) => Ok((Box::new(loaded), local)),
+        Ok(loaded) => Err(faults(&loaded.missing, desired)),
+        Err(LoadError::Faults(wrong)) => Err(faults(&wrong, desired)),
+        Err(error) => {
+            tracing::error!("fleet: {error}");
+            Err((Why::Disk, Vec::new()))
+        }
+    }
+}
+
+fn faults(wrong: &Faults, desired: &Desired) -> (Why, Vec<SettingFault>) {
+    tracing::warn!("fleet: the configuration is wrong:\n{}", wrong.render(false));
+    let places = load::places(&desired.config);
+    let faults = wrong.list().iter().take(FAULTS_MAX).map(|fault| {
+        let (line, column) = wrong.line_and_column(fault.at.start);
+        SettingFault { path: Name::of_setting(&places, fault.at.start), line, column, kind: fault.kind }
+    });
+    (Why::Faults, faults.collect())
+}
+
+/// Writes a revision, and reads back what will run.
+fn write(
+    desired: &Desired,
+    document: &[u8],
+    data: &Path,
+    origin: &Origin,
+    base: Option<Digest>,
+) -> Result<Box<Loaded>, Why> {
+    let base = base.ok_or(Why::Drift)?;
+    let written = tree::write(data, desired, document, base).and_then(|()| tree::read(data, desired.rev, &origin.own));
+    let revision = written.map_err(|error| {
+        tracing::error!("fleet: {error}");
+        Why::Disk
+    })?;
+    let origin = Origin { digest: *base.bytes(), ..origin.clone() };
+    Ok(Box::new(tree::adopted(revision.loaded, &origin, desired.rev, revision.digest)))
+}

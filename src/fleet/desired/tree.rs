@@ -1,0 +1,409 @@
+//! Configurations that came from afar, on disk, and which one a box runs.
+//!
+//! ```text
+//! config/<rev>/document         the document as it was signed
+//! config/<rev>/base             digest of the box's own file, in whose place it runs
+//! config/<rev>/afferent.toml    the text, and the files beside it
+//! config/last_good -> <rev>     the revision that was confirmed last
+//! ```
+//!
+//! The box's own file, which `afferent run --config` names, stands above all: where it was edited since, whoever did that
+//! stood at the bench, and what they wrote runs from the next start on. The edit is told as drift, and the desk has to
+//! say that it knows it before another revision runs.
+//!
+//! A revision is written aside, synced and renamed, so that it is there whole or not at all, and so is the pointer.
+
+use super::ledger;
+use super::machine::{self, Phase, Start};
+use super::{Desired, TEXT_FILE, Why};
+use crate::config::load::{self, LoadError, Loaded};
+use crate::config::{Config, Origin};
+use crate::fleet::store::Store;
+use crate::fleet::telemetry::Digest;
+use crate::journal::crash;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Folder of the data directory.
+const FOLDER: &str = "config";
+const DOCUMENT: &str = "document";
+const BASE: &str = "base";
+const LAST_GOOD: &str = "last_good";
+/// Names beside the files of a document that are not theirs.
+pub(super) const OURS: [&str; 3] = [DOCUMENT, BASE, TEXT_FILE];
+/// Revisions kept on disk besides the last good one and the newest.
+const KEPT: usize = 2;
+
+/// A revision that cannot be run as it lies there.
+#[derive(Debug, thiserror::Error)]
+pub enum TreeError {
+    /// It cannot be read or written.
+    #[error("{}: {source}", file.display())]
+    Disk {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// What lies there is not what was signed.
+    #[error("{} is not what the desk signed: somebody changed it, or the disk did", .0.display())]
+    Damaged(PathBuf),
+    /// The text is wrong, for this version of the program.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+}
+
+/// A revision that was read from disk.
+pub struct Revision {
+    /// Ready to run.
+    pub loaded: Loaded,
+    /// Digest of its document.
+    pub digest: Digest,
+}
+
+fn folder(data: &Path, rev: u64) -> PathBuf {
+    data.join(FOLDER).join(rev.to_string())
+}
+
+/// Writes a revision. When this returns it is on disk, whole.
+///
+/// # Errors
+/// [`TreeError::Disk`]; what was there before is there still.
+pub fn write(data: &Path, desired: &Desired, document: &[u8], base: Digest) -> Result<(), TreeError> {
+    let place = folder(data, desired.rev);
+    let aside = place.with_extension("new");
+    let files = desired.files.iter().map(|(path, file)| (path.as_str(), file.text.as_bytes()));
+    let base = base.to_string();
+    let ours = [(DOCUMENT, document), (BASE, base.as_bytes()), (TEXT_FILE, desired.config.as_bytes())];
+    remove(&aside)?;
+    for (path, content) in files.chain(ours) {
+        let file = aside.join(path);
+        let write = || {
+            if let Some(parent) = file.parent() {
+                std::fs::create_dir_all(parent)?;
+            }
+            let mut open = File::create(&file)?;
+            open.write_all(content)?;
+            open.sync_all()
+        };
+        write().map_err(at(&file))?;
+        crash::point("fleet-config-file");
+    }
+    sync_folders(&aside)?;
+    remove(&place)?;
+    std::fs::rename(&aside, &place).map_err(at(&place))?;
+    crash::point("fleet-config-renamed");
+    sync(&data.join(FOLDER))?;
+    sync(data)
+}
+
+/// Makes a revision the last good one, and forgets old ones.
+///
+/// # Errors
+/// [`TreeError::Disk`]; the one before is it still.
+pub fn confirm(data: &Path, rev: u64) -> Result<(), TreeError> {
+    let pointer = data.join(FOLDER).join(LAST_GOOD);
+    let aside = pointer.with_extension("new");
+    let _ = std::fs::remove_file(&aside);
+    std::os::unix::fs::symlink(rev.to_string(), &aside).map_err(at(&aside))?;
+    std::fs::rename(&aside, &pointer).map_err(at(&pointer))?;
+    sync(&data.join(FOLDER))?;
+    forget(data, rev);
+    Ok(())
+}
+
+/// The revision that was confirmed last.
+pub fn last_good(data: &Path) -> Option<u64> {
+    std::fs::read_link(data.join(FOLDER).join(LAST_GOOD)).ok()?.to_str()?.parse().ok()
+}
+
+/// What is older than the last good one by several; leaving it costs only room.
+fn forget(data: &Path, good: u64) {
+    let listed = std::fs::read_dir(data.join(FOLDER)).into_iter().flatten().filter_map(Result::ok);
+    let mut older: Vec<u64> = listed.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    older.retain(|rev| *rev < good);
+    older.sort_unstable();
+    for rev in older.iter().rev().skip(KEPT) {
+        let _ = std::fs::remove_dir_all(folder(data, *rev));
+    }
+}
+
+/// Reads a revision, to run in the place of `own`, the box's own file.
+///
+/// # Errors
+/// [`TreeError`].
+pub fn read(data: &Path, rev: u64, own: &Config) -> Result<Revision, TreeError> {
+    let place = folder(data, rev);
+    let bytes = |name: &str| std::fs::read(place.join(name)).map_err(at(&place.join(name)));
+    let document = bytes(DOCUMENT)?;
+    let desired = super::read_bytes(&document).map_err(|_| TreeError::Damaged(place.join(DOCUMENT)))?;
+    let files = desired.files.iter().map(|(path, file)| (path.as_str(), file.text.as_bytes()));
+    for (path, content) in files.chain([(TEXT_FILE, desired.config.as_bytes())]) {
+        if bytes(path)? != content {
+            return Err(TreeError::Damaged(place.join(path)));
+        }
+    }
+    let loaded = check(&desired, &place, own)?;
+    Ok(Revision { loaded, digest: Digest::of(&document) })
+}
+
+/// Checks a document whose files lie in this folder.
+///
+/// # Errors
+/// [`LoadError`].
+pub fn check(desired: &Desired, folder: &Path, own: &Config) -> Result<Loaded, LoadError> {
+    let name = format!("revision {}", desired.rev);
+    load::parse_for(&name, &desired.config, folder, own)
+}
+
+/// The files of a document in a folder of their own, where they can be checked. It goes with this.
+pub(super) struct Aside(PathBuf);
+
+impl Aside {
+    /// Lays them out.
+    ///
+    /// # Errors
+    /// [`TreeError::Disk`].
+    pub fn new(data: &Path, desired: &Desired) -> Result<Aside, TreeError> {
+        let aside = Aside(folder(data, desired.rev).with_extension("check"));
+        remove(&aside.0)?;
+        for (path, file) in &desired.files {
+            let place = aside.0.join(path);
+            let write = || {
+                std::fs::create_dir_all(place.parent().unwrap_or(&aside.0))?;
+                std::fs::write(&place, &file.text)
+            };
+            write().map_err(at(&place))?;
+        }
+        Ok(aside)
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// True when this revision runs in the place of a file with this digest.
+fn replaces(data: &Path, rev: u64, base: Digest) -> bool {
+    std::fs::read_to_string(folder(data, rev).join(BASE)).is_ok_and(|text| text.trim() == base.to_string())
+}
+
+/// The configuration that a box with this file runs, as far as the disk tells: the last good revision, or the file itself
+/// where there is none or the file was edited since. For commands beside the gateway.
+///
+/// # Errors
+/// The file's own faults.
+pub fn load(file: &Path) -> Result<Loaded, LoadError> {
+    let own = own(file)?;
+    let origin = origin(file, &own.config);
+    let data = own.config.gateway.data.clone();
+    Ok(good(&data, &origin).unwrap_or(own))
+}
+
+/// The configuration to start the gateway with. A revision in its trial is counted a start, and reverted at the second.
+///
+/// # Errors
+/// The file's own faults.
+pub fn start(file: &Path) -> Result<Loaded, LoadError> {
+    let own = own(file)?;
+    let origin = origin(file, &own.config);
+    let data = own.config.gateway.data.clone();
+    let tried = match own.config.fleet.is_some() && data.is_dir() {
+        true => trial(&data, &origin).unwrap_or_else(|why| {
+            tracing::error!("what the desk wants cannot be told: {why}; the last good configuration runs");
+            None
+        }),
+        false => None,
+    };
+    if let Some(loaded) = tried.or_else(|| good(&data, &origin)) {
+        return Ok(loaded);
+    }
+    let mut own = own;
+    own.config.origin = Some(origin);
+    Ok(own)
+}
+
+fn own(file: &Path) -> Result<Loaded, LoadError> {
+    let loaded = load::load(file)?;
+    Ok(loaded)
+}
+
+fn origin(file: &Path, own: &Config) -> Arc<Origin> {
+    let digest = load::source_digest(file, own).map_or(Digest::of(b""), Digest::stored);
+    Arc::new(Origin { file: file.to_path_buf(), digest: *digest.bytes(), own: own.clone(), adopted: None })
+}
+
+/// A configuration as it runs in the place of the box's own.
+pub(super) fn adopted(loaded: Loaded, origin: &Origin, rev: u64, digest: Digest) -> Loaded {
+    let mut loaded = loaded;
+    loaded.config.origin = Some(Arc::new(Origin { adopted: Some((rev, *digest.bytes())), ..origin.clone() }));
+    loaded
+}
+
+/// The last good revision, where it runs in the place of the file as that is.
+pub(super) fn good(data: &Path, origin: &Origin) -> Option<Loaded> {
+    let rev = last_good(data)?;
+    if !replaces(data, rev, Digest::stored(origin.digest)) {
+        tracing::warn!(rev, "the configuration file was edited on the box; it runs in place of what the desk sent");
+        return None;
+    }
+    match read(data, rev, &origin.own) {
+        Ok(revision) => Some(adopted(revision.loaded, origin, rev, revision.digest)),
+        Err(why) => {
+            tracing::error!(rev, "what the desk sent last cannot run: {why}; the box's own file runs");
+            None
+        }
+    }
+}
+
+/// The revision in its trial, if there is one that may be started with once more.
+fn trial(data: &Path, origin: &Origin) -> Result<Option<Loaded>, crate::fleet::store::StoreError> {
+    let mut store = Store::open(data)?;
+    let Some(row) = store.change(ledger::in_trial)? else { return Ok(None) };
+    let is_last_good = last_good(data) == Some(row.rev);
+    let start = match machine::start(row.boots, is_last_good) {
+        Start::Run(_) if !replaces(data, row.rev, Digest::stored(origin.digest)) => Err(Why::Drift),
+        Start::Run(boots) => read(data, row.rev, &origin.own).map(|revision| (boots, revision)).map_err(|why| {
+            tracing::error!(rev = row.rev, "the configuration in its trial cannot run: {why}");
+            Why::Disk
+        }),
+        Start::Revert => Err(Why::NeverConfirmed),
+        Start::Confirmed => {
+            store.change(|tx| ledger::set(tx, row.rev, Phase::Committed, None))?;
+            return Ok(None);
+        }
+    };
+    match start {
+        Ok((boots, revision)) => {
+            store.change(|tx| ledger::count_boot(tx, row.rev, boots))?;
+            crash::point("fleet-config-boot");
+            tracing::warn!(rev = row.rev, boots, "the configuration in its trial runs");
+            Ok(Some(adopted(revision.loaded, origin, row.rev, revision.digest)))
+        }
+        Err(why) => {
+            store.change(|tx| ledger::set(tx, row.rev, Phase::Reverted, Some(why)))?;
+            crash::point("fleet-config-boot-reverted");
+            tracing::error!(rev = row.rev, "the configuration in its trial is reverted: {why}");
+            Ok(None)
+        }
+    }
+}
+
+fn at(file: &Path) -> impl Fn(std::io::Error) -> TreeError + use<'_> {
+    move |source| TreeError::Disk { file: file.to_path_buf(), source }
+}
+
+fn remove(folder: &Path) -> Result<(), TreeError> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(at(folder)(error)),
+        _ => Ok(()),
+    }
+}
+
+fn sync(folder: &Path) -> Result<(), TreeError> {
+    File::open(folder).and_then(|open| open.sync_all()).map_err(at(folder))
+}
+
+fn sync_folders(folder: &Path) -> Result<(), TreeError> {
+    for entry in std::fs::read_dir(folder).map_err(at(folder))?.filter_map(Result::ok) {
+        if entry.path().is_dir() {
+            sync_folders(&entry.path())?;
+        }
+    }
+    sync(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{File as Part, write as document};
+    use super::*;
+    use std::collections::BTreeMap;
+
+    const LINK: &str = "[[link]]\nname = \"a\"\nlisten = \"127.0.0.1:4001\"\n[[destination]]\nname = \"ehr\"\naddress = \"127.0.0.1:9\"\n";
+
+    fn desired(rev: u64) -> Desired {
+        let rules = "[[rule]]\nname = \"flags\"\nkind = \"flag\"\nflags = [\"HH\"]\n".to_string();
+        Desired {
+            v: 1,
+            tenant: "acme".to_string(),
+            gateway: "bench-1".to_string(),
+            rev,
+            config: format!("[gateway]\nrules = \"rules.toml\"\n{LINK}"),
+            files: BTreeMap::from([("rules.toml".to_string(), Part::of(rules))]),
+            replaces: None,
+        }
+    }
+
+    fn box_of(dir: &Path) -> (PathBuf, PathBuf) {
+        let (file, data) = (dir.join("box.toml"), dir.join("data"));
+        std::fs::create_dir_all(&data).unwrap();
+        std::fs::write(&file, format!("[gateway]\ndata = {data:?}\n{LINK}")).unwrap();
+        (file, data)
+    }
+
+    fn base(file: &Path) -> Digest {
+        Digest::stored(origin(file, &own(file).unwrap().config).digest)
+    }
+
+    fn runs(file: &Path) -> Option<u64> {
+        load(file).unwrap().config.origin.and_then(|origin| origin.adopted).map(|(rev, _)| rev)
+    }
+
+    #[test]
+    fn the_last_good_revision_runs_until_the_file_is_edited() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, data) = box_of(dir.path());
+        assert_eq!(runs(&file), None);
+        write(&data, &desired(1), &document(&desired(1)), base(&file)).unwrap();
+        assert_eq!(runs(&file), None, "it is there, and nobody has confirmed it");
+        confirm(&data, 1).unwrap();
+        assert_eq!(runs(&file), Some(1));
+        let config = load(&file).unwrap().config;
+        assert_eq!(
+            (config.rules.len(), config.gateway.data),
+            (1, data.clone()),
+            "the files beside it, the box's own data"
+        );
+        let before = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, format!("{before}# by hand\n")).unwrap();
+        assert_eq!(runs(&file), None, "whoever stands at the bench has the last word");
+        std::fs::write(&file, before).unwrap();
+        assert_eq!(runs(&file), Some(1));
+        for name in ["rules.toml", TEXT_FILE, DOCUMENT] {
+            let place = folder(&data, 1).join(name);
+            let whole = std::fs::read(&place).unwrap();
+            std::fs::write(&place, [&whole[..], b"#"].concat()).unwrap();
+            assert!(
+                name == DOCUMENT || matches!(read(&data, 1, &own(&file).unwrap().config), Err(TreeError::Damaged(_)))
+            );
+            std::fs::write(&place, whole).unwrap();
+        }
+    }
+
+    #[test]
+    fn old_revisions_are_forgotten_and_the_last_good_one_never() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, data) = box_of(dir.path());
+        for rev in 1..=9 {
+            write(&data, &desired(rev), &document(&desired(rev)), base(&file)).unwrap();
+            if rev != 9 {
+                confirm(&data, rev).unwrap();
+            }
+        }
+        let mut left: Vec<u64> = std::fs::read_dir(data.join(FOLDER))
+            .unwrap()
+            .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
+            .collect();
+        left.sort_unstable();
+        assert_eq!((left, last_good(&data)), (vec![6, 7, 8, 9], Some(8)));
+    }
+}

@@ -5,6 +5,7 @@
 //! a certificate of its own. [`roster`] is the fleet as it is heard; [`Line`] the connection.
 
 pub mod audit;
+pub mod pack;
 pub mod roster;
 
 use crate::fleet::bus::mqtt::{Broker, Mqtt};
@@ -120,9 +121,28 @@ impl Line {
     /// # Errors
     /// [`DeskError::Broker`]: it may have it or not.
     pub async fn tell(&mut self, topic: String, payload: Vec<u8>, heard: &mut Vec<Said>) -> Result<(), DeskError> {
+        self.say(topic, payload, Quality::AtLeastOnce, heard).await
+    }
+
+    /// Tells a box something that the broker keeps for it, in the place of what it kept before, and returns once the
+    /// broker has it.
+    ///
+    /// # Errors
+    /// [`DeskError::Broker`]: it may have it or not.
+    pub async fn keep(&mut self, topic: String, payload: Vec<u8>, heard: &mut Vec<Said>) -> Result<(), DeskError> {
+        self.say(topic, payload, Quality::Retained, heard).await
+    }
+
+    async fn say(
+        &mut self,
+        topic: String,
+        payload: Vec<u8>,
+        quality: Quality,
+        heard: &mut Vec<Said>,
+    ) -> Result<(), DeskError> {
         let id = self.next;
         self.next = id.next();
-        self.bus.say(id, topic, Bytes::from(payload), Quality::AtLeastOnce);
+        self.bus.say(id, topic, Bytes::from(payload), quality);
         loop {
             match self.bus.heard().await {
                 Heard::Acknowledged(acknowledged) if acknowledged == id => return Ok(()),

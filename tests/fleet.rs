@@ -8,6 +8,8 @@ mod ports;
 mod broker;
 #[path = "fleet/commands.rs"]
 mod commands;
+#[path = "fleet/config.rs"]
+mod config;
 #[path = "fleet/data_path.rs"]
 mod data_path;
 #[path = "fleet/line.rs"]

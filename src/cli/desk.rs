@@ -3,6 +3,7 @@
 mod audit;
 mod broker;
 mod command;
+mod config;
 mod fleet;
 mod key;
 
@@ -27,7 +28,8 @@ Examples:
   afferent desk broker /etc/mosquitto/fleet             the broker's configuration and rules
   afferent desk fleet                                   how all boxes are
   afferent desk command bench-1 ping --sign ops-1.key
-  afferent desk command bench-1 retry-parked ehr --sign ops-1.key")]
+  afferent desk command bench-1 retry-parked ehr --sign ops-1.key
+  afferent desk config push bench-1 bench-1.toml --sign ops-1.key")]
 pub struct Desk {
     #[command(subcommand)]
     verb: Verb,
@@ -39,6 +41,7 @@ enum Verb {
     Broker(broker::BrokerFiles),
     Fleet(fleet::Fleet),
     Command(command::Command),
+    Config(config::Configuration),
     Audit(audit::Audit),
 }
 
@@ -50,6 +53,7 @@ impl Desk {
             Verb::Broker(files) => files.execute(),
             Verb::Fleet(fleet) => runtime.block_on(fleet.execute()),
             Verb::Command(command) => runtime.block_on(command.execute()),
+            Verb::Config(config) => runtime.block_on(config.execute()),
             Verb::Audit(audit) => audit.execute(),
         }
     }

@@ -39,7 +39,9 @@ impl Broker {
         let mut broker = Broker { port, dir, authority, program, running: None };
         broker.authority.server(&["localhost", "127.0.0.1"]).unwrap().write(broker.path(), "broker").unwrap();
         std::fs::write(broker.path().join("ca.pem"), broker.authority.ca_pem()).unwrap();
-        std::fs::write(broker.path().join("acl"), RULES).unwrap();
+        // A desk has a block for each of its certificates.
+        let second = RULES.rsplit_once("\n\n").unwrap().1.replace("user desk-acme", "user desk-acme-2");
+        std::fs::write(broker.path().join("acl"), format!("{RULES}\n{second}")).unwrap();
         std::fs::create_dir(broker.path().join("db")).unwrap();
         let here = broker.path().to_str().unwrap();
         let mut text = CONFIGURATION

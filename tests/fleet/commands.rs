@@ -76,7 +76,7 @@ impl Drop for Box {
     }
 }
 
-fn key(kid: &str) -> SigningKey {
+pub fn key(kid: &str) -> SigningKey {
     SigningKey::from_pkcs8(kid, &new_key(&[kid.as_bytes()[0]; 32])).unwrap()
 }
 

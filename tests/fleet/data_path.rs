@@ -13,23 +13,23 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Sessions whose results go to the EHR.
-const ASTM: &str = "generic-astm/cases/normal-loinc-coded-esr";
+pub const ASTM: &str = "generic-astm/cases/normal-loinc-coded-esr";
 const HL7: &str = "generic-hl7/cases/normal-loinc-and-local";
 
-fn session(case: &str) -> String {
+pub fn session(case: &str) -> String {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("drivers").join(case).join("session.txt");
     std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
 }
 
 /// A session of today with other specimens, so that it is not the same again.
-fn of_round(text: &str, round: usize) -> String {
+pub fn of_round(text: &str, round: usize) -> String {
     assert!(text.contains("|261104"), "{text}");
     let now = jiff::Timestamp::now().strftime("%Y%m%d%H%M%S").to_string();
     let text = text.replace("20261103090000", &now).replace("20261103085500", &now);
     text.replace("|261104", &format!("|7{round:03}04"))
 }
 
-async fn send(port: u16, text: &str) {
+pub async fn send(port: u16, text: &str) {
     let steps = transcript::parse(text).unwrap();
     play(Wire::Connect(format!("127.0.0.1:{port}")), &[steps], 1.0).await.unwrap();
 }

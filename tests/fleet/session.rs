@@ -113,7 +113,7 @@ async fn a_box_that_dies_is_told_dead_by_its_will_with_its_epoch() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_box_says_and_hears_under_its_own_name_only() {
     let Some(broker) = Broker::start() else { return };
-    let Some(witness) = Witness::start(&broker, DESK, ALL_UP) else { return };
+    let Some(mut witness) = Witness::start(&broker, DESK, ALL_UP) else { return };
     let Some(mut stranger) = Witness::start(&broker, "bench-2", "#") else { return };
     let mut rig = Rig::start(&broker, BOX).await;
     until("the box is there", || witness.last("up/state").is_some_and(|state| state["downlink"] == "proven"));
@@ -123,5 +123,16 @@ async fn a_box_says_and_hears_under_its_own_name_only() {
     until("the stranger's own passes", || witness.messages().iter().any(|m| m.topic.contains("/bench-2/")));
     assert!(witness.heard(&topic("up/state")).iter().all(|m| m.json()["epoch"] == 1), "a forged state came through");
     assert!(stranger.messages().is_empty(), "{:?}", stranger.messages());
+    // What the stranger said to the box did not come through: what the desk says is the first that does.
+    witness.say(&topic("dn/desired"), b"forged", false);
+    let unsigned = |witness: &Witness| {
+        let events = witness.heard("up/event").into_iter().map(|event| event.json());
+        events
+            .filter(|event| event["event"] == "unsigned-configs")
+            .map(|event| event["count"].clone())
+            .collect::<Vec<_>>()
+    };
+    until("it is counted", || !unsigned(&witness).is_empty());
+    assert_eq!(unsigned(&witness), [1]);
     rig.stop().await;
 }

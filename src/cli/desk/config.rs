@@ -1,0 +1,245 @@
+//! `afferent desk config`.
+
+use super::SETTINGS;
+use super::key::signing_key;
+use crate::desk::pack::{Packed, pack};
+use crate::desk::{Config, DeskError, Line, Said, audit};
+use crate::fleet::desired::{self, Desired};
+use crate::fleet::envelope::{self, ENVELOPE_MAX, Purpose, SigningKey};
+use crate::fleet::telemetry::Digest;
+use crate::fleet::topic::{Down, Place, Up};
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+
+/// What a box said last is there within this time of listening, if it ever said anything.
+const FIRST_WORD: Duration = Duration::from_secs(5);
+
+/// Send a box its configuration, and see what became of it.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  afferent desk config push bench-1 bench-1.toml --sign ops-1.key
+  afferent desk config show bench-1")]
+pub(super) struct Configuration {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Push(Push),
+    Show(Show),
+}
+
+/// Check a configuration, send it to a box, and wait for what becomes of it.
+///
+/// The box checks it as well, tries what it names, runs it beside everything that is the same, and goes back by itself
+/// when it loses the broker, a destination or a link that was well before. Drivers and rules that the file names by a
+/// path from there on go with it. `gateway.data`, `gateway.clock_trusted`, `[journal]` and `[fleet]` are the box's own
+/// and stand in no file that is sent.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  afferent desk config push bench-1 bench-1.toml --sign ops-1.key
+  afferent desk config push bench-1 bench-1.toml --sign ops-1.key --replace      its own file was edited; that is known
+
+A box that is away takes it when it is back.
+
+Exit codes: 0 it runs and is confirmed, 1 refused, reverted, or no answer in time.")]
+struct Push {
+    /// The box
+    gateway: String,
+    /// The configuration
+    file: PathBuf,
+    /// Key to sign with
+    #[arg(long, value_name = "FILE", required = true)]
+    sign: Vec<PathBuf>,
+    /// Replace the box's own file as it is now, though somebody edited it there
+    #[arg(long)]
+    replace: bool,
+    /// Seconds to wait for what becomes of it
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    wait_s: u64,
+    /// The desk's settings
+    #[arg(long, value_name = "FILE", default_value = SETTINGS)]
+    desk: PathBuf,
+    /// Print what the box reports as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Show which configuration a box runs, and what became of the last one it was sent.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  afferent desk config show bench-1
+  afferent desk config show bench-1 --json | jq .errors
+
+Exit codes: 0 shown, 1 the box has said nothing, or the broker does not let the desk in.")]
+struct Show {
+    /// The box
+    gateway: String,
+    /// The desk's settings
+    #[arg(long, value_name = "FILE", default_value = SETTINGS)]
+    desk: PathBuf,
+    /// Print what the box reports as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Configuration {
+    pub async fn execute(self) -> anyhow::Result<ExitCode> {
+        match self.verb {
+            Verb::Push(push) => push.execute().await,
+            Verb::Show(show) => show.execute().await,
+        }
+    }
+}
+
+fn place(config: &Config, gateway: &str) -> anyhow::Result<Place> {
+    Place::new(&config.tenant, gateway).with_context(|| format!("`{gateway}` cannot be a box's name"))
+}
+
+/// What the box reported last; none when it has said nothing.
+async fn reported(line: &mut Line, place: &Place) -> Result<Option<Value>, DeskError> {
+    let until = Instant::now() + FIRST_WORD;
+    while let Ok(said) = timeout_at(until, line.hear()).await {
+        let said = said?;
+        if said.place == *place && said.what == Up::Reported {
+            return Ok(serde_json::from_slice(&said.payload).ok());
+        }
+    }
+    Ok(None)
+}
+
+impl Show {
+    async fn execute(self) -> anyhow::Result<ExitCode> {
+        let config = Config::read(&self.desk)?;
+        let place = place(&config, &self.gateway)?;
+        let mut line = Line::connect(&config).await?;
+        let reported = reported(&mut line, &place).await?;
+        let reported = reported.with_context(|| format!("{} has said nothing of its configuration", self.gateway))?;
+        show(&reported, self.json);
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Push {
+    async fn execute(self) -> anyhow::Result<ExitCode> {
+        let config = Config::read(&self.desk)?;
+        let place = place(&config, &self.gateway)?;
+        let keys = self.sign.iter().map(|file| signing_key(file)).collect::<anyhow::Result<Vec<_>>>()?;
+        let Packed { config: text, files, loaded } = pack(&self.file)?;
+        // A file or a port that is not here may be on the box, which checks it again.
+        for fault in loaded.missing.list() {
+            tracing::info!("{}", fault.message);
+        }
+        let mut line = Line::connect(&config).await?;
+        let before = reported(&mut line, &place).await?.unwrap_or_default();
+        let replaces = match (self.replace, before["local"].as_str()) {
+            (false, _) => None,
+            (true, Some(local)) => Some(local.to_string()),
+            (true, None) => bail!("{} has not said what its own file is, so it cannot be replaced", self.gateway),
+        };
+        let desired = Desired {
+            v: 1,
+            tenant: config.tenant.clone(),
+            gateway: self.gateway.clone(),
+            rev: before["rev"].as_u64().unwrap_or(0) + 1,
+            config: text,
+            files,
+            replaces,
+        };
+        let document = desired::write(&desired);
+        let mut signed = envelope::seal(&document, Purpose::Config, &keys[0]);
+        for key in &keys[1..] {
+            signed = envelope::countersign(&signed, Purpose::Config, key)?;
+        }
+        if signed.len() > ENVELOPE_MAX {
+            bail!(
+                "{} with what it names takes {} bytes, and {ENVELOPE_MAX} go at once",
+                self.file.display(),
+                signed.len()
+            );
+        }
+        let folder = self.desk.parent().unwrap_or(Path::new("."));
+        let signers: Vec<&str> = keys.iter().map(SigningKey::kid).collect();
+        let what = json!({ "gateway": self.gateway, "rev": desired.rev, "sha256": Digest::of(&document).to_string(),
+                           "replaces": desired.replaces, "files": desired.files.keys().collect::<Vec<_>>() });
+        let asked = json!({ "at": jiff::Timestamp::now().to_string(), "signed_by": signers, "config": what });
+        audit::note(folder, &asked).with_context(|| format!("{} cannot be written", audit::FILE))?;
+
+        let mut heard = Vec::new();
+        line.keep(place.down(&Down::Desired), signed, &mut heard).await?;
+        let until = Instant::now() + Duration::from_secs(self.wait_s);
+        let answer = loop {
+            if let Some(answer) = heard.iter().find_map(|said| ended(said, &place, desired.rev)) {
+                break Some(answer);
+            }
+            heard.clear();
+            match timeout_at(until, line.hear()).await {
+                Err(_) => break None,
+                Ok(said) => {
+                    let said = said?;
+                    // The box wants to know whether it can still be told anything.
+                    if said.place == place && said.what == Up::Echo {
+                        line.answer(&said);
+                    }
+                    heard.push(said);
+                }
+            }
+        };
+        audit::note(folder, &json!({ "gateway": self.gateway, "rev": desired.rev, "answer": answer }))?;
+        let (gateway, rev) = (&self.gateway, desired.rev);
+        let Some(answer) = answer else {
+            bail!(
+                "{gateway} has not settled revision {rev} within {} s; it goes on, or begins when it is back",
+                self.wait_s
+            );
+        };
+        show(&answer, self.json);
+        Ok(ExitCode::from(u8::from(answer["state"] != "committed")))
+    }
+}
+
+/// What a box reports of this revision, once nothing will change any more.
+fn ended(said: &Said, place: &Place, rev: u64) -> Option<Value> {
+    if said.place != *place || said.what != Up::Reported {
+        return None;
+    }
+    let reported: Value = serde_json::from_slice(&said.payload).ok()?;
+    let is_ended = ["committed", "reverted", "refused"].iter().any(|state| reported["state"] == *state);
+    (reported["rev"] == rev && is_ended).then_some(reported)
+}
+
+/// What a box reports, for a person.
+fn show(reported: &Value, json: bool) {
+    if json {
+        return println!("{reported}");
+    }
+    match reported["running"].as_u64() {
+        Some(rev) => println!("runs revision {rev}"),
+        None => println!("runs its own file"),
+    }
+    if let Some(rev) = reported["rev"].as_u64() {
+        let why = reported["why"].as_str().map(|why| format!(": {why}")).unwrap_or_default();
+        println!("revision {rev} is {}{why}", reported["state"].as_str().unwrap_or("?"));
+    }
+    for fault in reported["errors"].as_array().into_iter().flatten() {
+        let path = fault["path"].as_str().unwrap_or("the text");
+        println!(
+            "  line {}, column {}: {path} ({})",
+            fault["line"],
+            fault["column"],
+            fault["kind"].as_str().unwrap_or("?")
+        );
+    }
+    if reported["drift"] == true {
+        println!("its own file was edited on the box, and what runs knows nothing of it; `--replace` says that you do");
+    }
+}

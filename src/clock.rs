@@ -9,6 +9,7 @@
 //! The latest moment seen is kept beside the journal every few minutes. A time server or the site's word may set it back,
 //! which is how a box that was once far in the future comes home.
 
+use crate::disk;
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -131,8 +132,7 @@ impl Clock {
         self.0.floor_ms.store(now_ms.max(PROGRAM_MS), Ordering::Relaxed);
         self.0.kept_ms.store(now_ms, Ordering::Relaxed);
         let text = serde_json::to_vec(&Kept { seen_ms: now_ms }).unwrap_or_default();
-        let fresh = self.0.file.with_extension("new");
-        if let Err(error) = std::fs::write(&fresh, text).and_then(|()| std::fs::rename(&fresh, &self.0.file)) {
+        if let Err(error) = disk::note(&self.0.file, &text) {
             tracing::debug!("the latest moment seen is not written: {error}");
         }
     }

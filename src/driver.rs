@@ -35,6 +35,7 @@ pub mod worklist;
 use crate::clinical::Report;
 use crate::message::charset::Charset;
 pub use crate::wire::Protocol;
+use crate::wire::hex;
 use crate::wire::line::Framing;
 pub use interpret_lines::skeleton;
 pub use read::Origin;
@@ -226,7 +227,7 @@ impl Driver {
         schema.fields.fill(schema.identity.protocol);
         schema.qc.fill(schema.identity.protocol);
         let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-        let version = digest.as_ref().iter().map(|b| format!("{b:02x}")).collect::<String>();
+        let version = hex::digits(digest.as_ref());
         let mut analytes: HashMap<String, Vec<usize>> = HashMap::new();
         for (i, analyte) in schema.analyte.iter().enumerate() {
             analytes.entry(analyte.code.clone()).or_default().push(i);

@@ -74,6 +74,7 @@ pub mod mapping;
 // Shell.
 pub mod backoff;
 pub mod clock;
+pub mod disk;
 pub mod tls;
 pub mod link;
 pub mod journal;

@@ -24,6 +24,7 @@
 
 pub mod astm;
 pub mod dimse;
+pub mod hex;
 pub mod line;
 pub mod mllp;
 pub mod poct1a;

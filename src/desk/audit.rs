@@ -1,6 +1,7 @@
 //! The record of what was asked of boxes and by whom: one JSON object a line, each with the digest of the line before it,
 //! so that one that is changed or taken out later shows, unless it is the last.
 
+use crate::wire::hex;
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
@@ -42,7 +43,7 @@ pub fn first_broken(text: &str) -> Option<usize> {
 
 fn link_of(line: Option<&str>) -> String {
     let digest = digest(&SHA256, line.unwrap_or_default().as_bytes());
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::digits(digest.as_ref())
 }
 
 #[cfg(test)]

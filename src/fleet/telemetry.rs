@@ -19,6 +19,7 @@ use crate::link::LinkCounters;
 use crate::link::serial::ports::Port;
 use crate::watch::station::StandingAlert;
 use crate::watch::{Alert, Trouble};
+use crate::wire::hex;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
@@ -207,7 +208,7 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hex::digits(&self.0))
     }
 }
 

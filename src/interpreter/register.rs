@@ -5,6 +5,7 @@
 //! when the gateway stops. A crash loses what was counted since; the clocks are learnt anew from the next messages.
 
 use crate::clinical::Report;
+use crate::disk;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -87,9 +88,8 @@ impl Register {
     pub fn write(&mut self, at_the_end: bool) {
         let due = self.changed && (at_the_end || self.written.elapsed() >= WRITE_PAUSE);
         let (true, Some(file)) = (due, &self.file) else { return };
-        let fresh = file.with_extension("new");
         let text = serde_json::to_vec(&self.seen).unwrap_or_default();
-        if let Err(error) = std::fs::write(&fresh, text).and_then(|()| std::fs::rename(&fresh, file)) {
+        if let Err(error) = disk::note(file, &text) {
             tracing::debug!("the register of instruments is not written: {error}");
         }
         self.written = Instant::now();

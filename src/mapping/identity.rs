@@ -12,6 +12,7 @@
 
 use super::{Origin, Outgoing};
 use crate::clinical::{Order, Report};
+use crate::wire::hex;
 use ring::digest;
 
 /// Crockford's alphabet: no letter that is mistaken for a digit when a person reads an id aloud.
@@ -96,7 +97,7 @@ impl Identity {
     /// OBR-3 when the instrument sent none: stable for the order's results on this specimen over this link.
     pub fn filler(&self) -> String {
         let name = self.sha1("order", &[&self.link], &[&self.subject, &self.order]);
-        hex(&name).to_ascii_uppercase().chars().take(FILLER_CHARS).collect()
+        hex::digits(&name).to_ascii_uppercase().chars().take(FILLER_CHARS).collect()
     }
 
     /// The specimen, as this link's instrument sees it.
@@ -129,7 +130,11 @@ impl Identity {
 
     /// OBR-3 of a study nobody gave a number.
     pub fn study_filler(&self, study_instance_uid: &str) -> String {
-        hex(&self.sha1("study", &[study_instance_uid], &[])).to_ascii_uppercase().chars().take(FILLER_CHARS).collect()
+        hex::digits(&self.sha1("study", &[study_instance_uid], &[]))
+            .to_ascii_uppercase()
+            .chars()
+            .take(FILLER_CHARS)
+            .collect()
     }
 
     /// The same in a few characters, where there is room for no more.
@@ -150,7 +155,7 @@ impl Identity {
                 *b = *b & keep | set;
             }
         }
-        let digits = hex(&bytes);
+        let digits = hex::digits(&bytes);
         let group = |from: usize, to: usize| digits.get(from..to).unwrap_or_default();
         format!("{}-{}-{}-{}-{}", group(0, 8), group(8, 12), group(12, 16), group(16, 20), group(20, 32))
     }
@@ -196,11 +201,6 @@ pub(super) fn percent_encoded(text: &str) -> String {
         }
     }
     out
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16);
-    bytes.iter().flat_map(|b| [b >> 4, b & 0x0f]).filter_map(digit).collect()
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 
 use super::rule::{Action, Kind, Problem, Rule, Sex, Target, exact};
 use crate::clinical::{Coding, Control, Decimal, Doubt, Exact, Observation, Patient, Report, Unit, Value};
+use crate::wire::hex;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -362,8 +363,7 @@ impl Ready {
         let text = serde_json::to_string(rule).unwrap_or_default();
         let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
         Ready {
-            version: digest.as_ref().iter().map(|b| format!("{b:02x}")).collect::<String>()[..VERSION_DIGITS]
-                .to_string(),
+            version: hex::digits(digest.as_ref())[..VERSION_DIGITS].to_string(),
             unit: unit(&rule.unit),
             from: unit(&rule.from),
             limits: Limits { low: of(&rule.low), high: of(&rule.high) },

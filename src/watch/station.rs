@@ -7,6 +7,7 @@ use super::learnt::{HOURS, Learnt};
 use super::repeats::Repeats;
 use super::{Alert, Config, Counts, Sample, Trouble, Watch};
 use crate::clock::Clock;
+use crate::disk;
 use crate::journal;
 use crate::link::LinkCounters;
 use crate::tls;
@@ -170,9 +171,8 @@ fn read(data: &Path) -> BTreeMap<String, Learnt> {
 }
 
 fn write(data: &Path, watch: &Watch) {
-    let (file, text) = (data.join(FILE), serde_json::to_vec(&watch.learnt()).unwrap_or_default());
-    let fresh = file.with_extension("new");
-    if let Err(error) = std::fs::write(&fresh, text).and_then(|()| std::fs::rename(&fresh, &file)) {
+    let text = serde_json::to_vec(&watch.learnt()).unwrap_or_default();
+    if let Err(error) = disk::note(&data.join(FILE), &text) {
         tracing::debug!("what the watch has learnt is not written: {error}");
     }
 }

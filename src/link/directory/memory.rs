@@ -7,12 +7,13 @@
 //! it is on the disk before anything rests on it, one that cannot be read stops the link, and a file that is gone is
 //! remembered for more than a year: a share that is not mounted looks like an empty folder.
 
+use crate::{disk, wire::hex};
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// The folder inside the data directory.
@@ -166,12 +167,7 @@ impl Memory {
         if !self.changed {
             return Ok(());
         }
-        let new = self.file.with_extension("json.new");
-        let mut written = File::create(&new)?;
-        written.write_all(&serde_json::to_vec(&self.known)?)?;
-        written.sync_all()?;
-        std::fs::rename(&new, &self.file)?;
-        File::open(self.file.parent().unwrap_or(Path::new(".")))?.sync_all()?;
+        disk::replace(&self.file, &serde_json::to_vec(&self.known)?)?;
         self.changed = false;
         Ok(())
     }
@@ -184,7 +180,7 @@ pub(super) fn key(name: &OsStr) -> String {
 
 /// SHA-256, in hexadecimal digits.
 pub(super) fn digest_of(bytes: &[u8]) -> String {
-    digest(&SHA256, bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::digits(digest(&SHA256, bytes).as_ref())
 }
 
 fn read(file: &Path) -> io::Result<BTreeMap<String, Known>> {

@@ -4,10 +4,10 @@
 //! It holds for what was asked for. Whoever asks for something else, and then for the same again, reads the history once
 //! more: what was taken back meanwhile comes back with it.
 
+use crate::{disk, wire::hex};
 use jiff::Timestamp;
 use ring::digest::{SHA256, digest};
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Where the files are, below the data directory.
@@ -32,7 +32,7 @@ impl Cursor {
     /// That of the feed of this name while it asks for the same; `first` when there is none that can be read.
     pub fn open(data: &Path, name: &str, asked: &[&str], first: Timestamp) -> Cursor {
         let digest = digest(&SHA256, asked.join("\n").as_bytes());
-        let digest: String = digest.as_ref().iter().take(DIGEST_BYTES).map(|byte| format!("{byte:02x}")).collect();
+        let digest = hex::digits(&digest.as_ref()[..DIGEST_BYTES]);
         let file = data.join(FOLDER).join(name);
         let none = Cursor { file, digest, since: first, aside: Vec::new(), is_kept: false };
         let text = match std::fs::read_to_string(&none.file) {
@@ -75,14 +75,7 @@ impl Cursor {
         }
         let folder = self.file.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder)?;
-        // No feed can have this name.
-        let mut new = self.file.clone().into_os_string();
-        new.push("~");
-        let mut written = File::create(&new)?;
-        writeln!(written, "{} {to}\n{}", self.digest, aside.join("\n"))?;
-        written.sync_all()?;
-        std::fs::rename(&new, &self.file)?;
-        File::open(folder)?.sync_all()?;
+        disk::replace(&self.file, format!("{} {to}\n{}\n", self.digest, aside.join("\n")).as_bytes())?;
         (self.since, self.aside, self.is_kept) = (to, aside, true);
         Ok(())
     }

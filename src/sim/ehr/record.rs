@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::{Behaviour, EhrError};
 use crate::delivery::config::Protocol;
+use crate::wire::hex;
 use crate::wire::mllp::msh;
 
 /// One message that arrived, stored or not.
@@ -112,7 +113,7 @@ impl Record {
             time: Timestamp::now(),
             protocol: message.protocol,
             message_id: message.message_id.clone(),
-            digest: digest(&SHA256, message.body).as_ref().iter().map(|b| format!("{b:02x}")).collect(),
+            digest: hex::digits(digest(&SHA256, message.body).as_ref()),
             specimens: message.specimens,
             results: message.results,
             behaviour: behaviour.to_string(),

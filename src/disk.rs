@@ -1,0 +1,114 @@
+//! Small files that are replaced whole: who reads one finds what was there or what is there now, also after a power cut.
+//! Entries, messages and images are not kept this way; see [`crate::journal`].
+
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::{Result, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// Mode of a file that nobody but its owner may read.
+const SECRET: u32 = 0o600;
+/// Mode of any other new file, of which the process's mask takes away.
+const OPEN: u32 = 0o666;
+
+/// Writes a file, or puts it in the place of the one that is there, whose permissions it takes over. On disk when this
+/// returns.
+///
+/// # Errors
+/// What the system refuses; the file that was there is untouched then.
+pub fn replace(file: &Path, bytes: &[u8]) -> Result<()> {
+    let permissions = std::fs::metadata(file).ok().map(|there| there.permissions());
+    write(file, bytes, OPEN, permissions)?.sync_all()?;
+    put(file)?;
+    sync_folder(file)
+}
+
+/// [`replace`] without waiting for the disk, for what may be lost: after a power cut the file may be the older one, or
+/// empty.
+///
+/// # Errors
+/// As [`replace`].
+pub fn note(file: &Path, bytes: &[u8]) -> Result<()> {
+    write(file, bytes, OPEN, None)?;
+    put(file)
+}
+
+/// [`replace`] for what nobody but the owner may read (mode 0600), whatever was there.
+///
+/// # Errors
+/// As [`replace`].
+pub fn replace_secret(file: &Path, bytes: &[u8]) -> Result<()> {
+    write(file, bytes, SECRET, Some(Permissions::from_mode(SECRET)))?.sync_all()?;
+    put(file)?;
+    sync_folder(file)
+}
+
+fn write(file: &Path, bytes: &[u8], mode: u32, permissions: Option<Permissions>) -> Result<File> {
+    let mut written = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(unfinished(file))?;
+    // Before there is anything in it: what a crash left behind may have had other permissions.
+    permissions.map_or(Ok(()), |permissions| written.set_permissions(permissions))?;
+    written.write_all(bytes)?;
+    Ok(written)
+}
+
+fn put(file: &Path) -> Result<()> {
+    std::fs::rename(unfinished(file), file)
+}
+
+/// Makes durable that a file was made, renamed or removed.
+///
+/// # Errors
+/// What the system refuses.
+pub fn sync_folder(file: &Path) -> Result<()> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// Nothing of ours has a name that ends so.
+fn unfinished(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push("~");
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(file: &Path) -> u32 {
+        std::fs::metadata(file).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_and_keeps_its_permissions() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a.json");
+        replace(&file, b"one, and long").unwrap();
+        std::fs::set_permissions(&file, Permissions::from_mode(0o640)).unwrap();
+        std::fs::write(unfinished(&file), "what a power cut left, which is longer").unwrap();
+        replace(&file, b"two").unwrap();
+        assert_eq!(std::fs::read(&file).unwrap(), b"two");
+        assert_eq!(mode(&file), 0o640);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_secret_is_its_owners_whatever_was_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("key");
+        std::fs::write(&file, "open").unwrap();
+        std::fs::write(unfinished(&file), "open").unwrap();
+        replace_secret(&file, b"mine").unwrap();
+        assert_eq!((std::fs::read(&file).unwrap(), mode(&file)), (b"mine".to_vec(), SECRET));
+    }
+
+    #[test]
+    fn what_cannot_be_written_leaves_what_was_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a");
+        replace(&file, b"one").unwrap();
+        std::fs::create_dir(unfinished(&file)).unwrap();
+        assert!(replace(&file, b"two").is_err());
+        assert_eq!(std::fs::read(&file).unwrap(), b"one");
+    }
+}

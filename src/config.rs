@@ -15,7 +15,7 @@ pub mod schema;
 
 use crate::driver::{DriverError, Registry};
 use crate::rules::{Rule, Rulebook};
-use crate::{delivery, fleet, imaging, journal, link, orders, watch};
+use crate::{delivery, fleet, imaging, journal, link, metrics, orders, watch};
 use jiff::tz::TimeZone;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -65,6 +65,8 @@ pub struct Config {
     pub fleet: Option<fleet::Config>,
     /// What is unusual on the interfaces and told of.
     pub watch: watch::Config,
+    /// Counters for the monitoring that a site has; left out, nobody is told.
+    pub metrics: Option<metrics::Config>,
     /// Id and text of each driver the site added, read when the configuration was.
     #[serde(skip)]
     site_drivers: Vec<(String, String)>,
@@ -192,6 +194,8 @@ impl Config {
         for to in &self.destinations {
             note(format!("destination.{}.tls.cert", to.name), to.tls.as_ref().and_then(|tls| tls.cert.as_ref()));
         }
+        let metrics = self.metrics.as_ref().and_then(|metrics| metrics.tls.as_ref());
+        note("metrics.tls.cert".to_owned(), metrics.and_then(|tls| tls.cert.as_ref()));
         note("fleet.tls.cert".to_owned(), self.fleet.as_ref().and_then(|fleet| fleet.tls.cert.as_ref()));
         found
     }

@@ -46,7 +46,8 @@ use tokio::task::JoinHandle;
 use crate::journal::Journal;
 
 pub use config::{Config, Lane, Protocol};
-pub use counters::{DeliveryCounters, DeliveryHealth};
+pub use counters::{DeliveryCounters, DeliveryHealth, Latency};
+pub(crate) use fhir::{http_client, transport_reason};
 
 /// How one attempt to deliver one message ended.
 ///

@@ -18,8 +18,10 @@ use crate::fleet::{self, Change, Fleet};
 use crate::journal::{self, Journal};
 use crate::link::host::Host;
 use crate::link::{self, LinkCounters};
+use crate::metrics;
 use crate::watch::Alert;
 use crate::watch::station;
+use jiff::Timestamp;
 pub use part::PartId;
 use part::{DESCRIPTORS_RESERVED, Ground, Part, plan};
 use std::sync::{Arc, mpsc};
@@ -44,6 +46,9 @@ pub enum GatewayError {
     /// A driver does not load.
     #[error(transparent)]
     Driver(#[from] crate::driver::DriverError),
+    /// Metrics cannot be served.
+    #[error(transparent)]
+    Metrics(#[from] metrics::MetricsError),
     /// The settings contradict each other in a way the check lets through.
     #[error("{0}")]
     Settings(String),
@@ -67,6 +72,8 @@ pub struct Gateway {
     stop_rest: watch::Sender<bool>,
     rest_tasks: Vec<JoinHandle<()>>,
     watch: Option<Watching>,
+    metrics: Option<Metrics>,
+    started: Timestamp,
     clock: Clock,
     alerts: station::Standing,
     changes: (tokio::sync::mpsc::Sender<Change>, tokio::sync::mpsc::Receiver<Change>),
@@ -85,6 +92,13 @@ struct Watching {
     /// Dropped, it ends the watch.
     running: mpsc::Sender<()>,
     thread: std::thread::JoinHandle<()>,
+}
+
+/// Whoever is told what is counted, and the settings of that.
+struct Metrics {
+    settings: (String, metrics::Config),
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
 }
 
 /// What became of the parts when another configuration was applied.
@@ -106,9 +120,14 @@ impl Gateway {
         crate::tls::provider();
         let descriptors = raise_descriptor_limit();
         let journal = Journal::open(&config.gateway.data, &config.journal)?;
+        let clock = Clock::open(&config.gateway.data, config.gateway.clock_trusted);
+        // Before the first entry can come in by it.
+        if let Err(error) = journal.note_clock(clock.now().1) {
+            tracing::warn!("what the clock is worth is not noted yet: {error}");
+        }
         let ground =
             Ground { journal: journal.clone(), descriptors, connections: Arc::default(), repeats: Arc::default() };
-        let mut gateway = Gateway::on(ground, config);
+        let mut gateway = Gateway::on(ground, clock, config);
         let failure = match gateway.apply(config).await {
             Ok(changes) => changes.failed.into_iter().next().map(|(_, error)| error),
             Err(error) => Some(error),
@@ -123,7 +142,7 @@ impl Gateway {
     }
 
     /// What stands around the parts, of which there is none yet.
-    fn on(ground: Ground, config: &Config) -> Gateway {
+    fn on(ground: Ground, clock: Clock, config: &Config) -> Gateway {
         Gateway {
             ground,
             parts: Vec::new(),
@@ -136,7 +155,9 @@ impl Gateway {
             stop_rest: watch::Sender::new(false),
             rest_tasks: Vec::new(),
             watch: None,
-            clock: Clock::open(&config.gateway.data, config.gateway.clock_trusted),
+            metrics: None,
+            started: Timestamp::now(),
+            clock,
             alerts: station::Standing::default(),
             changes: tokio::sync::mpsc::channel(1),
         }
@@ -166,6 +187,7 @@ impl Gateway {
             self.alerts.clone(),
             self.stop_rest.subscribe(),
         )));
+        self.metrics = self.measure(config)?;
         self.watch_over(config)
     }
 
@@ -220,6 +242,7 @@ impl Gateway {
         self.running.destinations.send_replace(self.parts.iter().flat_map(|part| part.destinations.clone()).collect());
         self.running.config.send_replace(Arc::new(config.clone()));
         if self.watch.is_some() {
+            self.measure_otherwise(config).await?;
             self.watch_over(config)?;
         }
         Ok(changes)
@@ -271,6 +294,36 @@ impl Gateway {
         Ok(self.ground.journal.name_archives(archives.collect())?)
     }
 
+    /// Serves whoever is told what is counted.
+    fn measure(&self, config: &Config) -> Result<Option<Metrics>, GatewayError> {
+        let Some(settings) = &config.metrics else { return Ok(None) };
+        let sources = metrics::Sources {
+            name: config.gateway.name(),
+            data: config.gateway.data.clone(),
+            journal: self.ground.journal.clone(),
+            links: self.running.links.subscribe(),
+            destinations: self.running.destinations.subscribe(),
+            clock: self.clock.clone(),
+            alerts: self.alerts.clone(),
+            started: self.started,
+        };
+        let stop = watch::Sender::new(false);
+        let tasks = metrics::start(settings, sources, &stop.subscribe())?;
+        Ok(Some(Metrics { settings: (config.gateway.name(), settings.clone()), stop, tasks }))
+    }
+
+    /// The same anew when the settings are others.
+    async fn measure_otherwise(&mut self, config: &Config) -> Result<(), GatewayError> {
+        let settings = config.metrics.clone().map(|settings| (config.gateway.name(), settings));
+        if self.metrics.as_ref().map(|metrics| &metrics.settings) != settings.as_ref() {
+            if let Some(metrics) = self.metrics.take() {
+                metrics.end().await;
+            }
+            self.metrics = self.measure(config)?;
+        }
+        Ok(())
+    }
+
     /// Starts the watch, anew when it has other settings.
     fn watch_over(&mut self, config: &Config) -> Result<(), GatewayError> {
         let zone = config.gateway.time_zone();
@@ -285,6 +338,7 @@ impl Gateway {
             config: config.watch.clone(),
             data: config.gateway.data.clone(),
             journal: config.journal.clone(),
+            custody: self.ground.journal.clone(),
             zone,
             clock: self.clock.clone(),
             links: self.running.links.subscribe(),
@@ -326,6 +380,9 @@ impl Gateway {
         self.stop_parts(sources).await;
         let _ = self.stop_rest.send(true);
         self.stop_parts(rest).await;
+        if let Some(metrics) = self.metrics {
+            metrics.end().await;
+        }
         for task in self.rest_tasks {
             let _ = task.await;
         }
@@ -335,6 +392,16 @@ impl Gateway {
             journal.close();
         })
         .await;
+    }
+}
+
+impl Metrics {
+    /// Serves nobody any more; who is just asking may not get an answer.
+    async fn end(self) {
+        let _ = self.stop.send(true);
+        for task in self.tasks {
+            let _ = task.await;
+        }
     }
 }
 

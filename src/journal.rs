@@ -78,6 +78,7 @@
 //! | any, with another key | any | refused |
 
 mod account;
+mod clock;
 mod commitments;
 mod config;
 pub(crate) mod crash;
@@ -145,6 +146,7 @@ pub use verify::Verified;
 pub use view::{DestinationStats, HoldRow, ParkedRow, Stats};
 
 use crate::clinical::PerformedStep;
+use crate::clock::Quality;
 use crate::wire::{Persist, Refusal, Refused, Token};
 use custody::NewPart;
 use desk::{Desk, Memory, SessionKey};
@@ -429,6 +431,12 @@ impl Journal {
     /// need not be kept here. What they took before is judged by what they were then.
     pub fn name_archives(&self, destinations: Vec<(String, bool)>) -> Result<(), JournalError> {
         self.commands.ask(Kind::Draining, move |desk| standing::name_archives(desk, &destinations))
+    }
+
+    /// Says what the box's clock is worth, for entries from now on; those that came before by a worse one, in the same run
+    /// of the machine, are corrected by it ([`search::Found::corrected_ms`]).
+    pub fn note_clock(&self, quality: Quality) -> Result<(), JournalError> {
+        self.commands.ask(Kind::Draining, move |desk| clock::note(desk, quality))
     }
 
     /// Signalled when a destination may be to be asked, or has reported. A hint: look once before waiting for it.
@@ -724,7 +732,9 @@ fn recover(conn: &rusqlite::Connection, seal: &Seal) -> Result<Memory, JournalEr
         conn.query_row("SELECT max(entry_floor, (SELECT coalesce(max(id), 0) FROM entry)) + 1 FROM meta", [], |r| {
             r.get(0)
         })?;
-    Ok(Memory::starting_at(next_entry, waiting + ended as i64))
+    let boot = clock::boot_id();
+    let by = clock::recover(conn, &boot)?;
+    Ok(Memory::starting_at(next_entry, waiting + ended as i64).by_clock(boot, by))
 }
 
 fn sync_directory(data: &Path) -> Result<(), OpenError> {

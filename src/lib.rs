@@ -83,6 +83,7 @@ pub mod imaging;
 pub mod orders;
 pub mod delivery;
 pub mod watch;
+pub mod metrics;
 pub mod fleet;
 pub mod desk;
 pub mod gateway;

@@ -2,6 +2,8 @@
 
 #[path = "support/ports.rs"]
 mod ports;
+#[path = "cli/clock.rs"]
+mod clock;
 #[path = "cli/asking.rs"]
 mod asking;
 #[path = "cli/doctor.rs"]
@@ -12,6 +14,8 @@ mod journal;
 mod jwks;
 #[path = "cli/map.rs"]
 mod map;
+#[path = "cli/metrics.rs"]
+mod metrics;
 #[path = "cli/probe.rs"]
 mod probe;
 #[path = "cli/recipe.rs"]

@@ -3,6 +3,7 @@
 mod dicom;
 mod feed;
 mod fleet;
+mod metrics;
 pub mod serial;
 
 use super::diagnose::{Fault, nearest};
@@ -80,6 +81,7 @@ pub fn check(config: &Config, scene: &Scene<'_>) -> Vec<Fault> {
     }
     checks.dicom(config);
     checks.fleet(config);
+    checks.metrics(config);
     checks.watch(config);
     checks.rules(config);
     checks.faults

@@ -1,6 +1,7 @@
 //! What a person is told about a configuration.
 
 mod fleet;
+mod metrics;
 mod imaging;
 
 use super::*;

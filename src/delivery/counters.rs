@@ -102,14 +102,15 @@ impl DeliveryCounters {
     }
 }
 
-/// A histogram of times. One addition to one number for each time, and never more memory.
+/// A histogram of times. Two additions for each time, and never more memory.
 pub struct Latency {
     buckets: [AtomicU64; BUCKETS],
+    sum_ms: AtomicU64,
 }
 
 impl Default for Latency {
     fn default() -> Self {
-        Latency { buckets: std::array::from_fn(|_| AtomicU64::new(0)) }
+        Latency { buckets: std::array::from_fn(|_| AtomicU64::new(0)), sum_ms: AtomicU64::new(0) }
     }
 }
 
@@ -117,6 +118,7 @@ impl Latency {
     /// Counts a time.
     pub fn add(&self, ms: u64) {
         self.buckets[bucket(ms)].fetch_add(1, Ordering::Relaxed);
+        self.sum_ms.fetch_add(ms, Ordering::Relaxed);
     }
 
     /// A time that this many percent of all do not exceed; none when there is none.
@@ -129,6 +131,11 @@ impl Latency {
             seen > 0 && seen >= wanted
         })?;
         Some(upper(found))
+    }
+
+    /// All times together, milliseconds.
+    pub fn sum_ms(&self) -> u64 {
+        self.sum_ms.load(Ordering::Relaxed)
     }
 
     /// The buckets that are not empty: the longest time of each, milliseconds, and how many there are.

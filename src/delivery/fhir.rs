@@ -392,26 +392,32 @@ pub(super) fn http_date(text: &str) -> Option<Timestamp> {
 /// A client for the server at `url` of a destination, and that address. `timeout` bounds a whole request with its answer.
 pub(super) fn client(config: &Config, timeout: Option<Duration>) -> Result<(Client, Url), String> {
     let base = config.url.as_deref().and_then(|u| Url::parse(u).ok()).ok_or("url is not a URL")?;
-    let tls = match (&config.tls, base.scheme()) {
-        (Some(tls), _) => tls::client(tls).map_err(|e| e.to_string())?,
-        (None, "https") => tls::client(&tls::ClientTls::default()).map_err(|e| e.to_string())?,
-        (None, _) => tls::trusting_nobody().map_err(|e| e.to_string())?,
-    };
-    let builder = Client::builder()
-        .tls_backend_preconfigured(rustls::ClientConfig::clone(&tls))
-        .https_only(base.scheme() == "https")
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .http1_only()
+    let builder = http_client(&base, config.tls.as_ref())?
         .connect_timeout(config.connect_timeout())
-        .pool_idle_timeout(config.idle_close())
-        .pool_max_idle_per_host(1)
-        .user_agent(concat!("afferent/", env!("CARGO_PKG_VERSION")));
+        .pool_idle_timeout(config.idle_close());
     let builder = match timeout {
         Some(timeout) => builder.timeout(timeout),
         None => builder,
     };
     Ok((builder.build().map_err(|e| transport_reason(&e))?, base))
+}
+
+/// What every client of ours for the server at `url` has in common: HTTP/1.1, no detours, and over TLS only to whom the
+/// settings trust, by default the authorities that the operating system trusts.
+pub(crate) fn http_client(url: &Url, tls: Option<&tls::ClientTls>) -> Result<reqwest::ClientBuilder, String> {
+    let tls = match (tls, url.scheme()) {
+        (Some(tls), _) => tls::client(tls).map_err(|e| e.to_string())?,
+        (None, "https") => tls::client(&tls::ClientTls::default()).map_err(|e| e.to_string())?,
+        (None, _) => tls::trusting_nobody().map_err(|e| e.to_string())?,
+    };
+    Ok(Client::builder()
+        .tls_backend_preconfigured(rustls::ClientConfig::clone(&tls))
+        .https_only(url.scheme() == "https")
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .http1_only()
+        .pool_max_idle_per_host(1)
+        .user_agent(concat!("afferent/", env!("CARGO_PKG_VERSION"))))
 }
 
 pub(super) fn authorize(request: reqwest::RequestBuilder, bearer: Option<&Bearer>) -> reqwest::RequestBuilder {
@@ -440,7 +446,7 @@ pub(super) fn transport_failure(error: &reqwest::Error) -> Outcome {
 }
 
 /// Why a request failed, without the address (its query may hold a patient's identifier).
-pub(super) fn transport_reason(error: &reqwest::Error) -> String {
+pub(crate) fn transport_reason(error: &reqwest::Error) -> String {
     let what = if error.is_timeout() {
         return "no answer in time".to_owned();
     } else if error.is_connect() {

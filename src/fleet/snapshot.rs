@@ -297,7 +297,8 @@ fn destination_facts(counters: &DeliveryCounters, queue: Queue) -> DestinationFa
 }
 
 /// Memory this process holds, kilobytes; 0 where the kernel does not say.
-fn memory_kb() -> u64 {
+/// Memory that the program holds, kilobytes.
+pub fn memory_kb() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)

@@ -98,6 +98,11 @@ impl Word {
     pub const fn new(word: &'static str) -> Word {
         Word(word)
     }
+
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        self.0
+    }
 }
 
 /// A name of the configuration.

@@ -67,7 +67,7 @@ pub(super) fn persist(desk: &mut Desk<'_>, part: &NewPart) -> Result<Kept, Journ
         return Err(JournalError::Refused("the message has too many parts"));
     }
     if is_first {
-        entry.id = desk.memory.take_entry();
+        entry.id = desk.take_entry()?;
     }
     let part_id = entry.id << PART_BITS | entry.parts;
     let sealed = desk.seal.seal(Place::Part, part_id, &part.bytes)?;

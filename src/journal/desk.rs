@@ -4,6 +4,8 @@
 //! holding, and back-off timers. It must never say more than the database, so every change to it is noted and undone
 //! when the transaction is.
 
+use super::clock::{self, Span};
+use super::error::JournalError;
 use super::seal::Seal;
 use super::types::WorkOrderId;
 use ring::hmac;
@@ -27,6 +29,12 @@ impl<'a> Desk<'a> {
     /// A desk at this moment.
     pub(super) fn now(conn: &'a Connection, seal: &'a Seal, memory: &'a mut Memory) -> Self {
         Desk { conn, seal, memory, now_ms: super::wall_clock_ms(), now: Instant::now() }
+    }
+
+    /// Takes the next entry number.
+    pub(super) fn take_entry(&mut self) -> Result<i64, JournalError> {
+        clock::look(self)?;
+        Ok(self.memory.take_entry())
     }
 }
 
@@ -71,6 +79,10 @@ pub(super) struct Memory {
     pub next_entry: i64,
     /// Next place in the interpreter's queue.
     next_waiting: i64,
+    /// The clock that entries come in by; none before anybody said what it is worth.
+    clock: Option<Span>,
+    /// The run of the machine.
+    boot: String,
     undo: Vec<Undo>,
     hints: Hints,
 }
@@ -91,12 +103,31 @@ enum Undo {
     Flight(i64, Option<Flight>),
     Pause(i64, Option<Pause>),
     Counters { next_entry: i64, next_waiting: i64 },
+    Clock(Option<Span>),
 }
 
 impl Memory {
     /// An empty memory whose next entry and next place in the queue have these numbers.
     pub(super) fn starting_at(next_entry: i64, next_waiting: i64) -> Self {
         Memory { next_entry, next_waiting, ..Memory::default() }
+    }
+
+    /// The same in this run of the machine, by this clock.
+    pub(super) fn by_clock(self, boot: String, clock: Option<Span>) -> Self {
+        Memory { boot, clock, ..self }
+    }
+
+    pub(super) fn clock(&self) -> Option<&Span> {
+        self.clock.as_ref()
+    }
+
+    pub(super) fn boot(&self) -> &str {
+        &self.boot
+    }
+
+    pub(super) fn set_clock(&mut self, clock: Span) {
+        let before = self.clock.replace(clock);
+        self.undo.push(Undo::Clock(before));
     }
 
     pub(super) fn open(&self, key: &SessionKey) -> Option<&OpenEntry> {
@@ -139,8 +170,7 @@ impl Memory {
         self.undo.push(Undo::Pause(id, before));
     }
 
-    /// Takes the next entry number and the next place in the queue.
-    pub(super) fn take_entry(&mut self) -> i64 {
+    fn take_entry(&mut self) -> i64 {
         self.note_counters();
         self.next_entry += 1;
         self.next_entry - 1
@@ -185,6 +215,7 @@ impl Memory {
                 Some(Undo::Flight(id, None)) => drop(self.flights.remove(&id)),
                 Some(Undo::Pause(id, Some(pause))) => drop(self.pauses.insert(id, pause)),
                 Some(Undo::Pause(id, None)) => drop(self.pauses.remove(&id)),
+                Some(Undo::Clock(clock)) => self.clock = clock,
                 Some(Undo::Counters { next_entry, next_waiting }) => {
                     (self.next_entry, self.next_waiting) = (next_entry, next_waiting);
                 }

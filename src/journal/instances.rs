@@ -131,7 +131,7 @@ pub(super) fn persist(
             None => false,
         },
     };
-    let (entry, waiting) = (desk.memory.take_entry(), desk.memory.take_waiting());
+    let (entry, waiting) = (desk.take_entry()?, desk.memory.take_waiting());
     desk.conn
         .prepare_cached(
             "INSERT INTO entry(id, link, received_ms, state, complete, waiting, parts, bytes, identity, digest, conflict)

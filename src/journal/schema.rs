@@ -23,7 +23,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
 const STATEMENTS: usize = 64;
 
 /// The schema changes in order; the first makes the schema number 1.
-const MIGRATIONS: [&str; 17] = [
+const MIGRATIONS: [&str; 18] = [
     CUSTODY,
     FILING,
     LATENCY,
@@ -41,6 +41,7 @@ const MIGRATIONS: [&str; 17] = [
     ASKERS,
     CHARTED,
     LET_GO,
+    CLOCK,
 ];
 
 /// 1: keys, entries and their parts.
@@ -331,6 +332,16 @@ CREATE TABLE charted(                -- what a destination has of a line of docu
 /// 17: images that are not owed to their modality any more.
 const LET_GO: &str = "
 ALTER TABLE instance ADD COLUMN let_go TEXT;  -- why a person said that this box need not keep it, though it was promised
+";
+
+/// 18: what the box's clock was worth.
+const CLOCK: &str = "
+CREATE TABLE clock(
+  first_entry INTEGER PRIMARY KEY,  -- entries from here on, up to the next row, came in by this clock
+  boot TEXT NOT NULL,               -- run of the machine
+  base_ms INTEGER NOT NULL,         -- wall clock less the time since the machine started: another one after it was set
+  quality INTEGER NOT NULL          -- 0 earlier than is known, 1 kept by nobody, 2 trusted
+);
 ";
 
 /// Opens the one write connection and asserts every setting that durability rests on (invariant I3).

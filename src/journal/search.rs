@@ -1,11 +1,14 @@
 //! Finding entries and showing what became of them.
 
+use super::clock;
 use super::error::JournalError;
 use super::filing::{COVERED, DISCARDED, HELD, RELEASED, SENT};
 use super::reader::Reader;
 use super::types::{EntryId, HoldId, Lookup, OutboxId, ReportId};
+use crate::clock::Quality;
 use rusqlite::OptionalExtension;
 use serde::{Deserialize, Serialize};
+use std::sync::LazyLock;
 
 /// What to look for; everything given must fit.
 #[derive(Debug, Clone, Default)]
@@ -27,8 +30,12 @@ pub struct Found {
     pub entry: EntryId,
     /// The link it came in on.
     pub link: String,
-    /// When, Unix milliseconds.
+    /// When, Unix milliseconds, by the box's clock.
     pub received_ms: i64,
+    /// What that clock was worth; none where nobody said.
+    pub clock: Option<Quality>,
+    /// When it was in truth, where that is known since, Unix milliseconds.
+    pub corrected_ms: Option<i64>,
     /// `open`, `waiting`, `interpreted` or `damaged`; `orders` when the EHR sent it.
     pub state: String,
     /// False when the session ended before its message was complete.
@@ -118,7 +125,8 @@ pub struct ShownMessage {
 }
 
 /// Columns of a [`Found`] in order.
-const FOUND: &str = "e.id, e.link, e.received_ms, e.state, e.complete, e.bytes, e.driver, e.inbound,
+static FOUND: LazyLock<String> = LazyLock::new(|| format!("{ENTRY}, {}", clock::FOUND));
+const ENTRY: &str = "e.id, e.link, e.received_ms, e.state, e.complete, e.bytes, e.driver, e.inbound,
   (SELECT count(*) FROM report r JOIN hold h ON h.report = r.id WHERE r.entry = e.id AND h.state = 0),
   (SELECT count(*) FROM report r JOIN dispatch d ON d.report = r.id JOIN outbox o ON o.dispatch = d.id
    WHERE r.entry = e.id AND o.state = 0),
@@ -139,7 +147,7 @@ impl Reader {
                 "entry e WHERE ?1 IS NULL AND e.received_ms >= ?2 AND e.received_ms < ?3 ORDER BY e.received_ms DESC"
             }
         };
-        let mut statement = self.conn.prepare_cached(&format!("SELECT {FOUND} FROM {source} LIMIT ?4"))?;
+        let mut statement = self.conn.prepare_cached(&format!("SELECT {} FROM {source} LIMIT ?4", *FOUND))?;
         let range = (query.from_ms.unwrap_or(i64::MIN), query.to_ms.unwrap_or(i64::MAX));
         let rows = statement.query_map((hash, range.0, range.1, query.limit as i64), found)?;
         Ok(rows.collect::<Result<_, _>>()?)
@@ -149,7 +157,7 @@ impl Reader {
     pub fn show(&self, entry: EntryId) -> Result<Shown, JournalError> {
         let found = self
             .conn
-            .prepare_cached(&format!("SELECT {FOUND} FROM entry e WHERE e.id = ?1"))?
+            .prepare_cached(&format!("SELECT {} FROM entry e WHERE e.id = ?1", *FOUND))?
             .query_row([entry], found)
             .optional()?
             .ok_or(JournalError::NotFound("entry"))?;
@@ -219,10 +227,13 @@ impl Reader {
 }
 
 fn found(row: &rusqlite::Row<'_>) -> rusqlite::Result<Found> {
+    let received_ms: i64 = row.get(2)?;
     Ok(Found {
         entry: row.get(0)?,
         link: row.get(1)?,
-        received_ms: row.get(2)?,
+        received_ms,
+        clock: clock::quality(row.get(11)?),
+        corrected_ms: row.get::<_, Option<i64>>(12)?.map(|shift_ms| received_ms.saturating_add(shift_ms)),
         state: name(&["open", "waiting", "interpreted", "damaged", "orders"], row.get(3)?).to_string(),
         complete: row.get(4)?,
         bytes: row.get(5)?,

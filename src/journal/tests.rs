@@ -1,6 +1,7 @@
 //! The promises of the journal, by invariant.
 
 mod child;
+mod clock;
 mod custody;
 mod entrusted;
 mod instances;

@@ -6,9 +6,9 @@
 use super::learnt::{HOURS, Learnt};
 use super::repeats::Repeats;
 use super::{Alert, Config, Counts, Sample, Trouble, Watch};
-use crate::clock::Clock;
+use crate::clock::{Clock, Quality};
 use crate::disk;
-use crate::journal;
+use crate::journal::{self, Journal};
 use crate::link::LinkCounters;
 use crate::tls;
 use jiff::Timestamp;
@@ -72,6 +72,8 @@ pub struct Scene {
     pub data: PathBuf,
     /// What must stay free there.
     pub journal: journal::Config,
+    /// Where it is noted what the clock is worth.
+    pub custody: Journal,
     /// The clock by which hours of the week are counted.
     pub zone: TimeZone,
     /// The clock itself, whose latest moment is kept.
@@ -92,7 +94,7 @@ pub fn run(scene: &Scene, standing: &Standing, running: &Receiver<()>, mut tell:
     let look_every = Duration::from_secs(scene.config.look_s.max(1));
     let mut watch = Watch::new(scene.config.clone(), read(&scene.data));
     let mut certificates = days_left(&scene.certificates);
-    let (mut read, mut written) = (began, began);
+    let (mut read, mut written, mut worth) = (began, began, None);
     loop {
         if read.elapsed() >= CERTIFICATES_EVERY {
             (certificates, read) = (days_left(&scene.certificates), Instant::now());
@@ -104,6 +106,7 @@ pub fn run(scene: &Scene, standing: &Standing, running: &Receiver<()>, mut tell:
             tell(&alert);
         }
         scene.clock.keep();
+        scene.note_clock(&mut worth);
         if written.elapsed() >= WRITE_EVERY {
             written = Instant::now();
             write(&scene.data, &watch);
@@ -116,6 +119,18 @@ pub fn run(scene: &Scene, standing: &Standing, running: &Receiver<()>, mut tell:
 }
 
 impl Scene {
+    /// Tells the journal what the clock is worth when that is something else than before.
+    fn note_clock(&self, told: &mut Option<Quality>) {
+        let quality = self.clock.now().1;
+        if *told != Some(quality) {
+            match self.custody.note_clock(quality) {
+                Ok(()) => *told = Some(quality),
+                // It is told again at the next look; the journal's own condition says what is wrong.
+                Err(error) => tracing::debug!("what the clock is worth is not noted: {error}"),
+            }
+        }
+    }
+
     fn sample(&self, began: Instant, now: Timestamp, certificates: &[(String, i64)]) -> Sample {
         let counts = |link: &Arc<LinkCounters>| {
             let counted = link.counts();

@@ -29,6 +29,8 @@ pub const WARD_SPECIMENS: usize = 3;
 /// The site's directory and who is at work in it.
 pub struct Site {
     dir: tempfile::TempDir,
+    /// Ports where it is asked for metrics, and where a collector would be told.
+    pub metrics: [u16; 2],
     registry: u16,
     chemistry: u16,
     ward: u16,
@@ -69,16 +71,18 @@ impl Drop for Running {
 impl Site {
     /// Links, EHRs and a running gateway; nothing has been sent yet.
     pub fn new() -> Site {
-        let [ehr, registry, chemistry, ward] = [(); 4].map(|()| free_port());
+        let [ehr, registry, chemistry, ward, asked, told] = [(); 6].map(|()| free_port());
         let dir = tempfile::tempdir().unwrap();
-        let mut site = Site { dir, registry, chemistry, ward, gateway: None, receivers: Vec::new() };
+        let mut site =
+            Site { dir, metrics: [asked, told], registry, chemistry, ward, gateway: None, receivers: Vec::new() };
         let text = format!(
             "[gateway]\nname = \"bench-1\"\ndata = {:?}\ndrivers = {:?}\ntime_zone = \"UTC\"\n[journal]\nfree_min_mb = 0\n\
              [[link]]\nname = \"chemistry\"\nlisten = \"127.0.0.1:{chemistry}\"\nclock_limit_s = 0\n\
              [[link]]\nname = \"ward\"\nprotocol = \"hl7\"\nlisten = \"127.0.0.1:{ward}\"\nclock_limit_s = 0\n{TIMERS}\
              [[destination]]\nname = \"ehr\"\naddress = \"127.0.0.1:{ehr}\"\nretry_min_ms = 20\nretry_max_ms = 200\n\
              [[destination]]\nname = \"registry\"\naddress = \"127.0.0.1:{registry}\"\nlinks = [\"ward\"]\n\
-             retry_min_ms = 20\nretry_max_ms = 200\n",
+             retry_min_ms = 20\nretry_max_ms = 200\n\
+             [metrics]\nlisten = \"127.0.0.1:{asked}\"\notlp = \"http://127.0.0.1:{told}/v1/metrics\"\nevery_s = 1\n",
             site.data(),
             site.path("drivers"),
         );

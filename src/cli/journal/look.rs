@@ -1,6 +1,7 @@
 //! The verbs that show.
 
 use super::{Place, now_ms, print_table, shown_age, shown_time};
+use crate::clock::Quality;
 use crate::journal::{EntryId, Found, Instance, JournalError, Lookup, OnlyHere, Query, Reader, Shown};
 use crate::rules::{Decision, Outcome};
 use serde_json::json;
@@ -196,6 +197,16 @@ impl Show {
         let e = &shown.entry;
         let complete = if e.complete { "complete" } else { "incomplete" };
         println!("entry {} on {}, {}", e.entry, e.link, shown_time(e.received_ms));
+        if let Some(quality) = e.clock.filter(|quality| *quality != Quality::Trusted) {
+            let worth = match quality {
+                Quality::Unset => "was behind the truth",
+                _ => "was kept by nobody",
+            };
+            let truth = e.corrected_ms.map_or("; nothing set it right since the machine started".to_owned(), |ms| {
+                format!("; it was {} in truth", shown_time(ms))
+            });
+            println!("  the clock of this box {worth}{truth}");
+        }
         println!(
             "  {}, {complete}, {} bytes, read by {}",
             e.state,
@@ -355,7 +366,7 @@ fn told(decision: &Decision) -> String {
 fn row(found: &Found) -> Vec<String> {
     vec![
         found.entry.to_string(),
-        shown_time(found.received_ms),
+        shown_time(found.corrected_ms.unwrap_or(found.received_ms)),
         found.link.clone(),
         if found.complete { found.state.clone() } else { format!("{} (incomplete)", found.state) },
         found.driver.clone().unwrap_or_default(),

@@ -5,7 +5,7 @@ use crate::config::{Config, Gateway, load, schema};
 use crate::fleet::envelope::Operator;
 use crate::rules::Rule;
 use crate::wire::line::framing::{Check, Framing, Length};
-use crate::{delivery, fleet, imaging, journal, link, mapping, orders, tls, watch};
+use crate::{delivery, fleet, imaging, journal, link, mapping, metrics, orders, tls, watch};
 use serde::de::{DeserializeOwned, Deserializer, Visitor};
 use serde_json::Value;
 
@@ -106,6 +106,11 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("fleet.tls.server_name", r#""broker.example""#),
     ("fleet.tls.cert", r#""/etc/afferent/box.pem""#),
     ("fleet.tls.key", r#""/etc/afferent/box.key""#),
+    ("metrics.listen", r#""127.0.0.1:9464""#),
+    ("metrics.otlp", r#""https://collector.example:4318/v1/metrics""#),
+    ("metrics.tls.cert", r#""/etc/afferent/box.pem""#),
+    ("metrics.tls.key", r#""/etc/afferent/box.key""#),
+    ("metrics.tls.server_name", r#""collector.example""#),
     ("fleet.operator.kid", r#""ops-1""#),
     ("fleet.operator.key", r#""JrQLj5P/89iXES9+vFgrIy29clF9CC/oPPsw3c5D0bs=""#),
     ("watch.link.name", r#""chemistry""#),
@@ -241,6 +246,9 @@ fn write_sample() -> String {
     let operator = serde_json::to_value(operator).unwrap();
     page.table::<Operator>("fleet.operator", "#[[fleet.operator]]", &operator);
     page.table::<tls::ClientTls>("fleet.tls", "#[fleet.tls]", &Value::Null);
+    let metered = serde_json::to_value(metrics::Config::default()).unwrap();
+    page.table::<metrics::Config>("metrics", "#[metrics]", &metered);
+    page.table::<tls::ClientTls>("metrics.tls", "#[metrics.tls]", &Value::Null);
     page.table::<watch::Config>("watch", "[watch]", &defaults["watch"]);
     let limits = serde_json::to_value(watch::LinkLimits::default()).unwrap();
     page.table::<watch::LinkLimits>("watch.link", "#[[watch.link]]", &limits);

@@ -8,21 +8,32 @@
 //! - No tickets and no resumption: a resumed session would outlive the certificate it was checked with, and a
 //!   connection here lives for hours, so resumption saves nothing.
 //! - Every call reads the files again. Callers build a configuration when they connect (or when [`Files`] says that a
-//!   file changed), so a renewed certificate is used at the next connection without a restart.
+//!   file changed), so a renewed certificate is used at the next connection without a restart; a connection in use goes
+//!   on. Files that were changed and do not work leave what worked before in use ([`client_or_last`]).
 //!
 //! Errors name the setting, the file and what to do about it, and never hold key material.
 
+pub mod certs_only;
+mod code;
+mod der;
 mod fingerprint;
+mod last_good;
+pub mod request;
 mod subject;
 pub mod throwaway;
 
+pub use code::Code;
 pub use fingerprint::Fingerprint;
-pub use subject::{common_name, ends};
+pub use last_good::client_or_last;
+pub use subject::{Facts, common_name, ends};
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
@@ -44,7 +55,7 @@ const SYSTEM_BUNDLES: [&str; 4] = [
 ];
 
 /// How we connect to a peer over TLS.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClientTls {
     /// PEM file with the certificate authorities that may sign the peer's certificate. Without it those the operating
@@ -218,6 +229,33 @@ pub fn server(config: &ServerTls) -> Result<Arc<ServerConfig>, TlsError> {
     Ok(Arc::new(built))
 }
 
+/// For an endpoint at which some show a certificate of these authorities, and others have none yet. The key is PEM text.
+///
+/// # Errors
+/// [`TlsError`].
+pub(crate) fn server_that_asks(
+    chain: Vec<CertificateDer<'static>>,
+    key: &str,
+    authorities: &[CertificateDer<'static>],
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let refused = |reason: String| TlsError::Verifier { file: PathBuf::from("the desk's authority"), reason };
+    let mut roots = RootCertStore::empty();
+    for authority in authorities {
+        roots.add(authority.clone()).map_err(|error| refused(error.to_string()))?;
+    }
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).allow_unauthenticated();
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|error| refused(error.to_string()))?;
+    let mut built = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(rustls::ALL_VERSIONS)
+        .map_err(TlsError::Versions)?
+        .with_client_cert_verifier(verifier.build().map_err(|error| refused(error.to_string()))?)
+        .with_single_cert(chain, key)
+        .map_err(|error| refused(error.to_string()))?;
+    built.session_storage = Arc::new(NoServerSessionStorage {});
+    built.send_tls13_tickets = 0;
+    Ok(Arc::new(built))
+}
+
 /// For a client that speaks to loopback without TLS: any TLS peer is refused.
 ///
 /// # Errors
@@ -286,7 +324,10 @@ impl ServerTls {
 
 /// Files as they were when they were last looked at, so that a caller can tell when to build its configuration again.
 #[derive(Debug, Clone, Default)]
-pub struct Files(Vec<(PathBuf, Option<(SystemTime, u64)>)>);
+pub struct Files(Vec<(PathBuf, Option<Stamp>)>);
+
+/// When a file was changed, how long it is, and which one it is: a file that is renamed to its name is another.
+type Stamp = (SystemTime, u64, u64);
 
 impl Files {
     fn new(paths: impl IntoIterator<Item = PathBuf>) -> Self {
@@ -305,9 +346,9 @@ impl Files {
     }
 }
 
-fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
+fn stamp(path: &Path) -> Option<Stamp> {
     let meta = std::fs::metadata(path).ok()?;
-    Some((meta.modified().ok()?, meta.len()))
+    Some((meta.modified().ok()?, meta.len(), meta.ino()))
 }
 
 /// Reads a PEM file whole, refusing one that is absurdly large before it takes memory.
@@ -317,6 +358,14 @@ pub(crate) fn read_pem(file: &Path) -> Result<Vec<u8>, TlsError> {
         return Err(TlsError::TooLarge { file: file.to_owned() });
     }
     std::fs::read(file).map_err(unreadable)
+}
+
+/// DER as PEM text (RFC 7468).
+pub(crate) fn pem(label: &str, der: &[u8]) -> String {
+    let encoded = BASE64_STANDARD.encode(der);
+    let lines: Vec<&str> =
+        encoded.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap_or_default()).collect();
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

@@ -29,6 +29,8 @@ mod peers;
 mod refusal;
 #[path = "links/rig.rs"]
 mod rig;
+#[path = "links/rotation.rs"]
+mod rotation;
 #[path = "links/secured.rs"]
 mod secured;
 #[path = "links/serial.rs"]

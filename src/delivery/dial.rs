@@ -33,7 +33,7 @@ pub(crate) async fn dial(host: &str, port: u16, tls: Option<&ClientTls>) -> Resu
         None => Box::new(tcp),
         Some(tls) => {
             let name = tls.name_for(host).map_err(|e| e.to_string())?;
-            let connector = TlsConnector::from(tls::client(tls).map_err(|e| e.to_string())?);
+            let connector = TlsConnector::from(tls::client_or_last(tls).map_err(|e| e.to_string())?);
             Box::new(connector.connect(name, tcp).await.map_err(|e| format!("TLS: {}", tls_reason(&e)))?)
         }
     };

@@ -254,7 +254,7 @@ impl Answer {
 }
 
 /// Why the body of an answer was not read.
-pub(super) enum BodyFault {
+pub(crate) enum BodyFault {
     TooLong,
     Broken(String),
 }
@@ -374,7 +374,7 @@ fn unreadable() -> Outcome {
 }
 
 /// `Retry-After` of RFC 9110 10.2.3: seconds, or a date.
-pub(super) fn pause(value: &str, now: Timestamp) -> Option<Duration> {
+pub(crate) fn pause(value: &str, now: Timestamp) -> Option<Duration> {
     let value = value.trim();
     let wish = match value.parse::<u64>() {
         Ok(seconds) => Duration::from_secs(seconds),
@@ -406,7 +406,7 @@ pub(super) fn client(config: &Config, timeout: Option<Duration>) -> Result<(Clie
 /// settings trust, by default the authorities that the operating system trusts.
 pub(crate) fn http_client(url: &Url, tls: Option<&tls::ClientTls>) -> Result<reqwest::ClientBuilder, String> {
     let tls = match (tls, url.scheme()) {
-        (Some(tls), _) => tls::client(tls).map_err(|e| e.to_string())?,
+        (Some(tls), _) => tls::client_or_last(tls).map_err(|e| e.to_string())?,
         (None, "https") => tls::client(&tls::ClientTls::default()).map_err(|e| e.to_string())?,
         (None, _) => tls::trusting_nobody().map_err(|e| e.to_string())?,
     };
@@ -428,7 +428,7 @@ pub(super) fn authorize(request: reqwest::RequestBuilder, bearer: Option<&Bearer
 }
 
 /// Reads an answer's body, up to a limit.
-pub(super) async fn body_within(mut response: Response, max: usize) -> Result<Vec<u8>, BodyFault> {
+pub(crate) async fn body_within(mut response: Response, max: usize) -> Result<Vec<u8>, BodyFault> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|e| BodyFault::Broken(transport_reason(&e)))? {
         if body.len() + chunk.len() > max {

@@ -208,7 +208,7 @@ impl Dialler {
     fn connector(&self) -> Result<Option<(TlsConnector, ServerName<'static>)>, TlsError> {
         let Some(settings) = &self.tls else { return Ok(None) };
         let host = self.address.rsplit_once(':').map_or(self.address.as_str(), |(host, _)| host);
-        Ok(Some((tls::client(settings)?.into(), settings.name_for(host)?)))
+        Ok(Some((tls::client_or_last(settings)?.into(), settings.name_for(host)?)))
     }
 
     /// Dials and serves the connection, again and again, until the gateway stops.

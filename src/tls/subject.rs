@@ -1,13 +1,12 @@
-//! Whose a certificate is, by its common name, and when it ends. No more of X.509 is read than leads there: a crate that
-//! reads all of it takes more room in the binary than the box has left.
+//! Whose a certificate is, by its common name, when it begins and ends, and who signed it. No more of X.509 is read than
+//! leads there: a crate that reads all of it takes more room in the binary than the box has left.
 
+use super::der::{OID, SEQUENCE, inside, inside_of, next, whole};
 use super::{TlsError, certificates};
 use std::path::Path;
 
 /// `commonName`, 2.5.4.3 (X.520).
 const COMMON_NAME: [u8; 3] = [0x55, 0x04, 0x03];
-const SEQUENCE: u8 = 0x30;
-const OID: u8 = 0x06;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 /// `[0]`, the version, which may be left out.
@@ -20,13 +19,12 @@ const STRINGS: [u8; 3] = [0x0c, 0x13, 0x16];
 /// # Errors
 /// [`TlsError`] when there is no certificate to read.
 pub fn common_name(file: &Path) -> Result<Option<String>, TlsError> {
-    Ok(certificates(file)?.first().and_then(|certificate| of_certificate(certificate)))
+    Ok(certificates(file)?.first().and_then(|certificate| Facts::of(certificate)?.common_name))
 }
 
-/// RFC 5280, 4.1: the subject comes behind version, serial number, signature, issuer and validity.
-fn of_certificate(der: &[u8]) -> Option<String> {
-    let fields = next(from_validity(der)?)?.2;
-    let mut names = inside(SEQUENCE, fields)?;
+/// The common name in a `Name` (RFC 5280, 4.1.2.4).
+fn common_name_of(name: &[u8]) -> Option<String> {
+    let mut names = inside(SEQUENCE, name)?;
     while !names.is_empty() {
         let (_, set, behind) = next(names)?;
         names = behind;
@@ -45,12 +43,62 @@ fn of_certificate(der: &[u8]) -> Option<String> {
 /// # Errors
 /// [`TlsError`] when there is no certificate to read.
 pub fn ends(file: &Path) -> Result<Option<i64>, TlsError> {
-    Ok(certificates(file)?.first().and_then(|certificate| end_of_certificate(certificate)))
+    Ok(certificates(file)?.first().and_then(|certificate| Facts::of(certificate)).map(|facts| facts.ends_s))
 }
 
-fn end_of_certificate(der: &[u8]) -> Option<i64> {
-    let (_, _, not_after) = next(inside(SEQUENCE, from_validity(der)?)?)?;
-    let (kind, digits, _) = next(not_after)?;
+/// What is read of a certificate in DER.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// The serial number, as hexadecimal digits.
+    pub serial: String,
+    /// `notBefore`, Unix seconds.
+    pub begins_s: i64,
+    /// `notAfter`, Unix seconds.
+    pub ends_s: i64,
+    /// The common name of the subject.
+    pub common_name: Option<String>,
+    /// `Name` of who signed it, in DER.
+    pub issuer: Vec<u8>,
+    /// `Name` of whose it is, in DER.
+    pub subject: Vec<u8>,
+    /// Its `SubjectPublicKeyInfo`, in DER.
+    pub public_key: Vec<u8>,
+}
+
+impl Facts {
+    /// Those of a certificate (RFC 5280, 4.1); none when it cannot be read.
+    pub fn of(der: &[u8]) -> Option<Facts> {
+        let mut fields = inside(SEQUENCE, inside(SEQUENCE, der)?)?;
+        if fields.first() == Some(&VERSION) {
+            fields = next(fields)?.2;
+        }
+        let (_, serial, fields) = next(fields)?;
+        let fields = next(fields)?.2;
+        let (issuer, fields) = whole(fields)?;
+        let (_, validity, fields) = next(fields)?;
+        let (_, _, not_after) = next(validity)?;
+        let (subject, fields) = whole(fields)?;
+        let (public_key, _) = whole(fields)?;
+        Some(Facts {
+            serial: serial.iter().map(|byte| format!("{byte:02x}")).collect(),
+            begins_s: time(validity)?,
+            ends_s: time(not_after)?,
+            common_name: common_name_of(subject),
+            issuer: issuer.to_vec(),
+            subject: subject.to_vec(),
+            public_key: public_key.to_vec(),
+        })
+    }
+
+    /// True for one that signed itself, as roots do.
+    pub fn is_self_issued(&self) -> bool {
+        self.issuer == self.subject
+    }
+}
+
+/// The moment that comes first, Unix seconds.
+fn time(der: &[u8]) -> Option<i64> {
+    let (kind, digits, _) = next(der)?;
     let text = std::str::from_utf8(digits).ok()?;
     let text = match kind {
         // Of two digits, years from 50 on are of the last century (4.1.2.5.1).
@@ -61,47 +109,6 @@ fn end_of_certificate(der: &[u8]) -> Option<i64> {
     };
     let at = jiff::civil::DateTime::strptime("%Y%m%d%H%M%SZ", &text).ok()?;
     Some(at.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second())
-}
-
-/// The fields of a certificate from `validity` on (RFC 5280, 4.1).
-fn from_validity(der: &[u8]) -> Option<&[u8]> {
-    let mut fields = inside(SEQUENCE, inside(SEQUENCE, der)?)?;
-    if fields.first() == Some(&VERSION) {
-        fields = next(fields)?.2;
-    }
-    for _ in ["serialNumber", "signature", "issuer"] {
-        fields = next(fields)?.2;
-    }
-    Some(fields)
-}
-
-/// What follows this value in an attribute, when the attribute begins with it.
-fn inside_of<'d>(attribute: &'d [u8], tag: u8, value: &[u8]) -> Option<&'d [u8]> {
-    let (found, content, behind) = next(attribute)?;
-    (found == tag && content == value).then_some(behind)
-}
-
-/// The content of the element that comes first, when it is of this kind.
-fn inside(tag: u8, der: &[u8]) -> Option<&[u8]> {
-    let (found, content, _) = next(der)?;
-    (found == tag).then_some(content)
-}
-
-/// The first element: tag, content, and what comes behind it (X.690, 8.1; definite lengths, as DER has them).
-fn next(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (&tag, rest) = der.split_first()?;
-    let (&first, mut rest) = rest.split_first()?;
-    let mut length = usize::from(first);
-    if first & 0x80 != 0 {
-        let bytes = usize::from(first & 0x7f);
-        if bytes == 0 || bytes > 3 || rest.len() < bytes {
-            return None;
-        }
-        let (digits, behind) = rest.split_at(bytes);
-        length = digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit));
-        rest = behind;
-    }
-    (rest.len() >= length).then(|| (tag, &rest[..length], &rest[length..]))
 }
 
 #[cfg(test)]
@@ -124,13 +131,13 @@ mod tests {
         let (cert, _) = Authority::new().unwrap().client("bench-1").unwrap().write(dir.path(), "bench").unwrap();
         let der = certificates(&cert).unwrap().remove(0).to_vec();
         for end in 0..der.len() {
-            assert_eq!(of_certificate(&der[..end]), None, "cut at {end}");
+            assert_eq!(Facts::of(&der[..end]), None, "cut at {end}");
         }
         for at in 0..der.len().min(200) {
             for value in [0x00, 0x7f, 0x80, 0x84, 0xff] {
                 let mut broken = der.clone();
                 broken[at] = value;
-                let _ = of_certificate(&broken);
+                let _ = Facts::of(&broken);
             }
         }
     }
@@ -157,17 +164,12 @@ mod tests {
 
     #[test]
     fn both_forms_of_time_are_read() {
-        let certificate = |kind: u8, time: &[u8]| {
-            let sequence = |content: &[u8]| [&[SEQUENCE, content.len() as u8], content].concat();
-            let time = [&[kind, time.len() as u8], time].concat();
-            let validity = sequence(&[time.clone(), time].concat());
-            sequence(&sequence(&[&[0x02, 1, 1], &sequence(&[])[..], &sequence(&[]), &validity].concat()))
-        };
-        assert_eq!(end_of_certificate(&certificate(UTC_TIME, b"260921141320Z")), Some(1_790_000_000));
-        assert_eq!(end_of_certificate(&certificate(UTC_TIME, b"700101000000Z")), Some(0));
-        assert_eq!(end_of_certificate(&certificate(GENERALIZED_TIME, b"20550101000000Z")), Some(2_682_374_400));
+        let written = |kind: u8, text: &[u8]| super::time(&super::super::der::element(kind, text));
+        assert_eq!(written(UTC_TIME, b"260921141320Z"), Some(1_790_000_000));
+        assert_eq!(written(UTC_TIME, b"700101000000Z"), Some(0));
+        assert_eq!(written(GENERALIZED_TIME, b"20550101000000Z"), Some(2_682_374_400));
         for wrong in [&b""[..], b"26", b"261399000000Z", b"\xff\xff"] {
-            assert_eq!(end_of_certificate(&certificate(UTC_TIME, wrong)), None);
+            assert_eq!(written(UTC_TIME, wrong), None);
         }
     }
 }

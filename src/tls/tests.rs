@@ -4,7 +4,11 @@ use super::*;
 use rustls::{ClientConnection, ServerConnection};
 
 /// Runs a handshake in memory and says how each side ended.
-fn handshake(client: Arc<ClientConfig>, server: Arc<ServerConfig>, name: &str) -> Result<(), rustls::Error> {
+fn handshake(
+    client: Arc<ClientConfig>,
+    server: Arc<ServerConfig>,
+    name: &str,
+) -> Result<Option<rustls::HandshakeKind>, rustls::Error> {
     let mut client = ClientConnection::new(client, ServerName::try_from(name.to_owned()).unwrap())?;
     let mut server = ServerConnection::new(server)?;
     for _ in 0..10 {
@@ -18,7 +22,7 @@ fn handshake(client: Arc<ClientConfig>, server: Arc<ServerConfig>, name: &str) -
         client.process_new_packets()?;
     }
     assert!(!client.is_handshaking() && !server.is_handshaking());
-    Ok(())
+    Ok(client.handshake_kind())
 }
 
 #[test]
@@ -70,6 +74,30 @@ fn errors_name_the_file_and_the_remedy() {
     assert!(text(&mixed).contains("cannot be used together"), "{}", text(&mixed));
     assert!(files.client.name_for("not a name").unwrap_err().to_string().contains("server_name"));
     assert!(files.client.name_for("[::1]").is_ok());
+}
+
+#[test]
+fn nothing_is_resumed_in_either_direction() {
+    use rustls::HandshakeKind::Full;
+    let dir = tempfile::tempdir().unwrap();
+    let files = Authority::new().unwrap().write(dir.path()).unwrap();
+    let (connecting, listening) = (client(&files.client).unwrap(), server(&files.server).unwrap());
+    // Each end with one that would resume.
+    let mut eager_client = ClientConfig::clone(&connecting);
+    eager_client.resumption = Resumption::in_memory_sessions(16);
+    let mut eager_server = ServerConfig::clone(&listening);
+    eager_server.session_storage = rustls::server::ServerSessionMemoryCache::new(16);
+    eager_server.send_tls13_tickets = 2;
+    let (eager_client, eager_server) = (Arc::new(eager_client), Arc::new(eager_server));
+    for (client, server, is_ours) in [
+        (connecting, Arc::clone(&eager_server), true),
+        (Arc::clone(&eager_client), listening, true),
+        (eager_client, eager_server, false),
+    ] {
+        handshake(Arc::clone(&client), Arc::clone(&server), "localhost").unwrap();
+        let kind = handshake(client, server, "localhost").unwrap();
+        assert_eq!(kind == Some(Full), is_ours, "{kind:?}");
+    }
 }
 
 #[test]

@@ -2,10 +2,13 @@
 //!
 //! The fleet's engine is the broker: it keeps what each box said last and queues what boxes that are away are told. So the
 //! desk keeps nothing but its keys and a record of what was asked ([`audit`]), and may run any number of times, each with
-//! a certificate of its own. [`roster`] is the fleet as it is heard; [`Line`] the connection.
+//! a certificate of its own. [`roster`] is the fleet as it is heard; [`Line`] the connection; [`authority`] signs the
+//! certificates of boxes, which [`enrol`] lets in.
 
 pub mod audit;
 pub mod pack;
+pub mod authority;
+pub mod enrol;
 pub mod roster;
 
 use crate::fleet::bus::mqtt::{Broker, Mqtt};

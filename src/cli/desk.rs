@@ -2,12 +2,15 @@
 
 mod audit;
 mod broker;
+mod ca;
 mod command;
 mod config;
+mod enrol;
 mod fleet;
 mod key;
 
 use clap::{Args, Subcommand};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Where the desk's settings are unless told otherwise.
@@ -24,6 +27,8 @@ const SETTINGS: &str = "desk.toml";
 #[command(verbatim_doc_comment)]
 #[command(after_help = "\
 Examples:
+  afferent desk ca init acme                            the fleet's certificate authority
+  afferent desk enrol serve                             where boxes ask to be let in
   afferent desk key ops-1.key                           a key to sign commands with
   afferent desk broker /etc/mosquitto/fleet             the broker's configuration and rules
   afferent desk fleet                                   how all boxes are
@@ -37,6 +42,8 @@ pub struct Desk {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Ca(ca::Ca),
+    Enrol(enrol::Enrol),
     Key(key::Key),
     Broker(broker::BrokerFiles),
     Fleet(fleet::Fleet),
@@ -45,10 +52,20 @@ enum Verb {
     Audit(audit::Audit),
 }
 
+/// Where everything of the desk is kept: beside its settings.
+fn folder_of(settings: &Path) -> PathBuf {
+    match settings.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_path_buf(),
+        _ => PathBuf::from("."),
+    }
+}
+
 impl Desk {
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         match self.verb {
+            Verb::Ca(ca) => ca.execute(),
+            Verb::Enrol(enrol) => runtime.block_on(enrol.execute()),
             Verb::Key(key) => key.execute(),
             Verb::Broker(files) => files.execute(),
             Verb::Fleet(fleet) => runtime.block_on(fleet.execute()),

@@ -4,7 +4,7 @@ use super::SETTINGS;
 use crate::desk::audit;
 use anyhow::{Context, bail};
 use clap::Args;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Check the record of what was asked of boxes.
@@ -23,7 +23,7 @@ pub(super) struct Audit {
 
 impl Audit {
     pub fn execute(self) -> anyhow::Result<ExitCode> {
-        let file = self.desk.parent().unwrap_or(Path::new(".")).join(audit::FILE);
+        let file = super::folder_of(&self.desk).join(audit::FILE);
         let text = std::fs::read_to_string(&file).with_context(|| format!("{}", file.display()))?;
         match audit::first_broken(&text) {
             None => println!("{} lines, each follows from the one before", text.lines().count()),

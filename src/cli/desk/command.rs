@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -101,7 +101,7 @@ impl Command {
         for key in &keys[1..] {
             signed = envelope::countersign(&signed, Purpose::Command, key)?;
         }
-        let folder = self.desk.parent().unwrap_or(Path::new("."));
+        let folder = &super::folder_of(&self.desk);
         let signers: Vec<&str> = keys.iter().map(SigningKey::kid).collect();
         let asked = json!({ "at": now.to_string(), "signed_by": signers, "command": serde_json::to_value(&order)? });
         audit::note(folder, &asked).with_context(|| format!("{} cannot be written", audit::FILE))?;

@@ -12,6 +12,7 @@ pub mod desk;
 pub mod dicom;
 pub mod doctor;
 pub mod driver;
+pub mod fleet;
 pub mod journal;
 pub mod logging;
 pub mod man;
@@ -91,6 +92,8 @@ pub enum Command {
     Config(config::Config),
     /// Look after a fleet of boxes: see how they are, and tell them what to do.
     Desk(desk::Desk),
+    /// See who this box is to its fleet, and let it ask to be let in.
+    Fleet(fleet::Fleet),
     /// Speak DICOM to a PACS or a modality: echo, send images, ask for a worklist.
     Dicom(dicom::Dicom),
     /// Run a simulated instrument or EHR that misbehaves on request.
@@ -133,6 +136,7 @@ pub fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Check(check) => check.execute(),
         Command::Config(config) => config.execute(),
         Command::Desk(desk) => desk.execute(),
+        Command::Fleet(fleet) => fleet.execute(),
         Command::Dicom(dicom) => dicom.execute(),
         Command::Sim(sim) => sim.execute(),
         Command::Doctor(doctor) => doctor.execute(),

@@ -196,7 +196,8 @@ impl Config {
         }
         let metrics = self.metrics.as_ref().and_then(|metrics| metrics.tls.as_ref());
         note("metrics.tls.cert".to_owned(), metrics.and_then(|tls| tls.cert.as_ref()));
-        note("fleet.tls.cert".to_owned(), self.fleet.as_ref().and_then(|fleet| fleet.tls.cert.as_ref()));
+        let on_the_bus = self.fleet.as_ref().map(|fleet| fleet.broker_tls(&self.gateway.data));
+        note("fleet.tls.cert".to_owned(), on_the_bus.as_ref().and_then(|tls| tls.cert.as_ref()));
         found
     }
 

@@ -188,7 +188,11 @@ impl Line {
             }
             Heard::Unheard => Err(self.failed("it does not let this desk hear the boxes: see its acl".to_string())),
             Heard::Lost(why) => Err(self.failed(why)),
-            Heard::Connected { .. } | Heard::Acknowledged(_) | Heard::Refused(..) => Ok(None),
+            Heard::Connected { .. }
+            | Heard::Switched { .. }
+            | Heard::NotSwitched(_)
+            | Heard::Acknowledged(_)
+            | Heard::Refused(..) => Ok(None),
         }
     }
 

@@ -14,7 +14,7 @@
 //! decides what is said when; [`bus`] is the broker, [`bus::mqtt`] over MQTT 5; [`store`] is what must not be
 //! forgotten; [`snapshot`] reads how the box is; [`config`] is `[fleet]`. Commands: [`envelope`] is what is signed,
 //! [`command`] whether it is obeyed, `docket.rs` what became of each, `perform.rs` what they do. Configurations:
-//! [`desired`].
+//! [`desired`]. [`identity`] is the box's certificate, where it has one of its own making.
 //!
 //! **How to ...**
 //! - *tell of an event*: a variant of [`telemetry::What`] and [`Fleet::tell`], which never waits. An event that belongs
@@ -31,6 +31,7 @@ pub mod config;
 pub mod desired;
 mod docket;
 pub mod envelope;
+pub mod identity;
 mod perform;
 pub mod session;
 pub mod snapshot;
@@ -41,11 +42,14 @@ pub mod topic;
 pub use config::Config;
 pub use snapshot::Sources;
 
+use crate::tls::ClientTls;
 use bus::mqtt::{Broker, Mqtt};
 use bus::{Bus, Heard, Receipt};
 use command::Operation;
 use desired::adoption::{Adoption, BusFacts, Ended};
 use docket::Docket;
+use identity::keeper::{self, Line, Word};
+use identity::proof::{Proof, Wanted};
 use perform::Performer;
 use serde::{Deserialize, Serialize};
 use session::{Output, Session};
@@ -189,6 +193,14 @@ impl Worker {
         };
         runtime.block_on(async {
             let mut asked_to_stop = stopped.clone();
+            let enrol = self.config.enrol.as_ref();
+            let mut identity = enrol.map(|enrol| keeper::start(&self.config, enrol, sources.data(), stopped.clone()));
+            if let Some(identity) = &mut identity {
+                tokio::select! {
+                    () = self.let_in(identity) => {}
+                    _ = asked_to_stop.wait_for(|stop| *stop) => return,
+                }
+            }
             let (place, store, epoch, adoption) = loop {
                 match self.prepare(&sources) {
                     Ok(ready) => break ready,
@@ -204,15 +216,33 @@ impl Worker {
             };
             let (host, port) = self.config.host_and_port().unwrap_or_default();
             let client_id = place.gateway().to_string();
-            let broker = Broker { host, port, tls: self.config.tls.clone(), client_id };
+            let broker = Broker { host, port, tls: self.config.broker_tls(sources.data()), client_id };
             let bus = Mqtt::new(broker, self.network.clone());
-            Loop::new(self, bus, place, (store, epoch), adoption, sources).run(stopped).await;
+            Loop::new(self, identity, bus, place, (store, epoch), adoption, sources).run(stopped).await;
         });
+    }
+
+    /// Waits until the box has a certificate to show.
+    async fn let_in(&self, identity: &mut Line) {
+        loop {
+            tokio::select! {
+                word = identity.words.recv() => match word {
+                    Some(Word::Ready) => return self.status.send_modify(|status| status.trouble.clear()),
+                    Some(Word::Prove(_)) => {}
+                    // Its thread is gone, which has said why: there is no other way to a certificate.
+                    None => std::future::pending::<()>().await,
+                },
+                Ok(()) = identity.trouble.changed() => {
+                    let why = identity.trouble.borrow_and_update().clone();
+                    self.status.send_modify(|status| status.trouble = why);
+                }
+            }
+        }
     }
 
     /// Everything that can fail before the first connection.
     fn prepare(&self, sources: &Sources) -> Result<(Place, Store, u64, Adoption), String> {
-        let place = self.config.place()?;
+        let place = self.config.place(sources.data())?;
         let mut store = Store::open(sources.data()).map_err(|error| error.to_string())?;
         let epoch = store.next_epoch().map_err(|error| error.to_string())?;
         let (settings, network) = ((self.config.operators.as_slice(), self.config.confirm_s), self.network.clone());
@@ -241,6 +271,13 @@ struct Loop<B> {
     done: Vec<i64>,
     commands: Commands,
     adoption: Adoption,
+    identity: Option<Line>,
+    /// A new certificate that is being proven.
+    proof: Option<Proof>,
+    /// One that is to be, soon.
+    unproven: Option<Wanted>,
+    /// The present certificate, whom the broker is told to trust.
+    tls: ClientTls,
 }
 
 /// The command that runs, beside the loop, which waits for nothing but its disk.
@@ -259,6 +296,7 @@ struct Commands {
 impl<B: Bus> Loop<B> {
     fn new(
         worker: Worker,
+        identity: Option<Line>,
         bus: B,
         place: Place,
         (store, epoch): (Store, u64),
@@ -266,6 +304,7 @@ impl<B: Bus> Loop<B> {
         sources: Sources,
     ) -> Loop<B> {
         let now = now();
+        let tls = worker.config.broker_tls(sources.data());
         let every = Duration::from_secs(worker.config.metrics_s);
         let birth = Document::of(&sources.birth(epoch));
         let mut session = Session::new(place.clone(), epoch, birth, now, seed(place.gateway()));
@@ -299,6 +338,10 @@ impl<B: Bus> Loop<B> {
             done: Vec::new(),
             commands,
             adoption,
+            identity,
+            proof: None,
+            unproven: None,
+            tls,
         };
         fleet.keep(vec![What::Started { epoch }]);
         fleet
@@ -319,6 +362,7 @@ impl<B: Bus> Loop<B> {
                     (self.commands.unwritten, self.commands.is_due) = (Some(ended), true);
                 }
                 Some(ended) = self.adoption.ended() => self.adopt(ended),
+                word = next_word(&mut self.identity) => self.identified(word),
                 () = tokio::time::sleep_until(wake.into()) => self.wake(),
                 _ = stopped.wait_for(|stop| *stop), if !is_stopping => {
                     is_stopping = true;
@@ -352,7 +396,21 @@ impl<B: Bus> Loop<B> {
                 self.beat_at = now;
                 self.beat();
             }
-            Heard::Acknowledged(id) => self.session.acknowledged(id, now),
+            Heard::Switched { session_present, in_flight_max } => {
+                if self.session.replaced() {
+                    tracing::info!("the fleet's broker lets this box in with its next certificate");
+                    self.proof.iter_mut().for_each(|proof| proof.let_in(now));
+                    self.session.connected(session_present, in_flight_max, now);
+                }
+            }
+            Heard::NotSwitched(why) => {
+                self.trouble(format!("the next certificate: {why}"));
+                self.judge(|proof| proof.lost());
+            }
+            Heard::Acknowledged(id) => {
+                self.session.acknowledged(id, now);
+                self.judge(Proof::acknowledged);
+            }
             Heard::Refused(id, code) => {
                 self.trouble(match code {
                     NOBODY_LISTENS => NOBODY.to_string(),
@@ -371,6 +429,7 @@ impl<B: Bus> Loop<B> {
                 self.trouble(why);
                 self.status.send_modify(|status| status.connected = false);
                 self.session.lost(now);
+                self.judge(|proof| proof.is_in().then(|| proof.lost()).flatten());
             }
         }
     }
@@ -387,6 +446,21 @@ impl<B: Bus> Loop<B> {
     fn wake(&mut self) {
         let now = now();
         self.session.timeout(now);
+        if self.proof.as_ref().is_some_and(|proof| proof.timeout(now).is_some()) {
+            // With the certificate there was.
+            if self.proof.as_ref().is_some_and(Proof::is_in) {
+                self.bus.disconnect(false);
+            }
+            self.judge(|proof| proof.timeout(now));
+        }
+        self.prove(now);
+        if let Some(identity) = &mut self.identity
+            && identity.trouble.has_changed().unwrap_or_default()
+        {
+            // The keeper has told the log.
+            let why = identity.trouble.borrow_and_update().clone();
+            self.status.send_modify(|status| status.trouble = why);
+        }
         if self.look_at <= now {
             self.look_at = now + LOOK_EVERY;
             for (topic, document) in self.snapshot.look(now) {
@@ -483,7 +557,47 @@ impl<B: Bus> Loop<B> {
             Output::Downlink(now) => {
                 self.status.send_modify(|status| status.downlink_proven = now == Downlink::Proven);
                 self.keep(vec![What::Downlink { now }]);
+                if now == Downlink::Proven {
+                    self.judge(Proof::echoed);
+                }
             }
+        }
+    }
+
+    /// What the keeper of the box's identity says.
+    fn identified(&mut self, word: Word) {
+        let now = now();
+        match word {
+            Word::Ready => self.session.hurry(now),
+            Word::Prove(file) => {
+                self.unproven = Some(Wanted::new(file, now));
+                if self.session.downlink() != Downlink::Proven {
+                    self.session.ask(now);
+                }
+                self.prove(now);
+            }
+        }
+    }
+
+    /// Begins a proof that is wanted, when it may begin.
+    fn prove(&mut self, now: Instant) {
+        let has_echo = self.session.downlink() == Downlink::Proven;
+        let Some(file) = self.unproven.as_ref().and_then(|wanted| wanted.ready(has_echo, now)) else { return };
+        let (cert, key) = (Some(file.to_path_buf()), Some(file.to_path_buf()));
+        let tls = ClientTls { cert, key, ..self.tls.clone() };
+        self.unproven = None;
+        self.proof = Some(Proof::begin(has_echo, now));
+        self.bus.switch(tls, self.place.up(&topic::Up::State), self.session.will());
+    }
+
+    /// Tells the keeper once a proof has come to a verdict.
+    fn judge(&mut self, verdict: impl FnOnce(&Proof) -> Option<bool>) {
+        let Some(is_proven) = self.proof.as_ref().and_then(verdict) else { return };
+        self.proof = None;
+        tracing::info!(is_proven, "the next certificate was tried on the fleet's broker");
+        if let Some(identity) = &self.identity {
+            // One is asked for at a time, so there is room.
+            let _ = identity.verdict.try_send(is_proven);
         }
     }
 
@@ -592,6 +706,17 @@ impl<B: Bus> Loop<B> {
             self.session.event(event.row, event.document, now);
         }
         any
+    }
+}
+
+/// What the keeper says next; never anything where there is none.
+async fn next_word(identity: &mut Option<Line>) -> Word {
+    match identity {
+        Some(identity) => match identity.words.recv().await {
+            Some(word) => word,
+            None => std::future::pending().await,
+        },
+        None => std::future::pending().await,
     }
 }
 

@@ -12,6 +12,8 @@ mod commands;
 mod config;
 #[path = "fleet/data_path.rs"]
 mod data_path;
+#[path = "fleet/identity.rs"]
+mod identity;
 #[path = "fleet/line.rs"]
 mod line;
 #[path = "fleet/rig.rs"]

@@ -6,6 +6,7 @@
 pub mod mqtt;
 
 use super::telemetry::Document;
+use crate::tls::ClientTls;
 use std::future::Future;
 
 /// A connection to a broker, one at a time.
@@ -13,6 +14,10 @@ pub trait Bus: Send {
     /// Dials. [`Heard::Connected`] or [`Heard::Lost`] follows. The broker publishes the will, retained, on this topic
     /// when the box is gone without a word.
     fn connect(&mut self, will_topic: String, will: Document);
+    /// Dials beside the connection there is, with another certificate. That connection goes on until the broker has let the
+    /// other in ([`Heard::Switched`]), which takes its place; or it goes on as if nothing had been
+    /// ([`Heard::NotSwitched`]).
+    fn switch(&mut self, tls: ClientTls, will_topic: String, will: Document);
     /// Asks for what comes on these topics.
     fn subscribe(&mut self, filter: String);
     /// Publishes; unless it is at most once, [`Heard::Acknowledged`], [`Heard::Refused`] or [`Heard::Lost`] follows.
@@ -35,6 +40,15 @@ pub enum Heard {
         /// It takes so many publishes before it has acknowledged the first.
         in_flight_max: usize,
     },
+    /// As [`Heard::Connected`], of the connection that [`Bus::switch`] asked for: it is the one there is now.
+    Switched {
+        /// It still has the session.
+        session_present: bool,
+        /// As in [`Heard::Connected`].
+        in_flight_max: usize,
+    },
+    /// What [`Bus::switch`] asked for was not made; why, in words of ours.
+    NotSwitched(String),
     /// The broker has what was published.
     Acknowledged(PublishId),
     /// The broker does not take what was published; its reason code (MQTT 5, 2.4).

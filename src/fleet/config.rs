@@ -1,11 +1,14 @@
 //! `[fleet]`: the broker, and who the box is there.
 
 use super::envelope::Operator;
+use super::identity::est::Enrol;
+use super::identity::folder;
 use super::topic::Place;
 use crate::tls::{self, ClientTls};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
+use std::path::Path;
 
 /// Seconds between two messages with counters: no flood, and no day without a word.
 pub const METRICS_S: RangeInclusive<u64> = 5..=3600;
@@ -34,6 +37,9 @@ pub struct Config {
     /// Whose commands and configurations the box obeys, one table each; none means nobody's.
     #[serde(rename = "operator")]
     pub operators: Vec<Operator>,
+    /// Where the box asks for its certificate, when it is not given one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enrol: Option<Enrol>,
     /// The box's certificate, by which the broker knows it, and who may have signed the broker's.
     pub tls: ClientTls,
 }
@@ -47,6 +53,7 @@ impl Default for Config {
             metrics_s: METRICS_DEFAULT_S,
             confirm_s: CONFIRM_DEFAULT_S,
             operators: Vec::new(),
+            enrol: None,
             tls: ClientTls::default(),
         }
     }
@@ -59,17 +66,29 @@ impl Config {
         Some((host.trim_matches(['[', ']']).to_string(), port.parse().ok()?))
     }
 
-    /// Where the box stands on the bus. The certificate is read when there is no `name`.
+    /// Whom the box trusts and what it shows the broker: files of the site, or those in `data` that it enrolled for.
+    pub fn broker_tls(&self, data: &Path) -> ClientTls {
+        let (Some(_), current) = (&self.enrol, folder::current(data)) else { return self.tls.clone() };
+        let (cert, key) = (Some(current.clone()), Some(current));
+        ClientTls { ca: Some(folder::trust(data)), cert, key, server_name: self.tls.server_name.clone() }
+    }
+
+    /// Where the box stands on the bus. The certificate is read when there is no `name`, and when the box enrolled for it.
     ///
     /// # Errors
     /// In words, what is missing.
-    pub fn place(&self) -> Result<Place, String> {
-        let name = match (&self.name, &self.tls.cert) {
+    pub fn place(&self, data: &Path) -> Result<Place, String> {
+        let found = |cert: &Path| {
+            let found = tls::common_name(cert).map_err(|error| error.to_string())?;
+            found.ok_or_else(|| format!("the certificate in {} has no common name", cert.display()))
+        };
+        let name = match (&self.name, &self.broker_tls(data).cert) {
+            (Some(name), Some(cert)) if self.enrol.is_some() => match found(cert)? {
+                found if found == *name => found,
+                found => return Err(format!("this box was let in as `{found}`, and `name` is `{name}`")),
+            },
             (Some(name), _) => name.clone(),
-            (None, Some(cert)) => {
-                let found = tls::common_name(cert).map_err(|error| error.to_string())?;
-                found.ok_or_else(|| format!("the certificate in {} has no common name", cert.display()))?
-            }
+            (None, Some(cert)) => found(cert)?,
             (None, None) => return Err("[fleet.tls] names no certificate".to_string()),
         };
         let place = Place::new(&self.tenant, &name);

@@ -213,6 +213,29 @@ impl Session {
         self.answered
     }
 
+    /// The broker let the box in on another connection, which takes the place of the one there was, if there was one; it is
+    /// as one that was just made. Says whether it is used: a box that stops does not.
+    pub fn replaced(&mut self) -> bool {
+        match self.phase {
+            Phase::Stopping { .. } | Phase::Stopped => return false,
+            Phase::Up { .. } | Phase::Connecting | Phase::Waiting(_) => self.phase = Phase::Connecting,
+        }
+        self.forget_flight();
+        true
+    }
+
+    /// A box that waits to dial does so now: something has changed.
+    pub fn hurry(&mut self, now: Instant) {
+        if let Phase::Waiting(at) = &mut self.phase {
+            *at = (*at).min(now);
+        }
+    }
+
+    /// What the broker says when the box is gone without a word.
+    pub fn will(&self) -> Document {
+        Document::of(&State { online: false, epoch: self.epoch, downlink: None })
+    }
+
     /// Says everything that is retained anew.
     pub fn say_all(&mut self, now: Instant) {
         self.birth.forget();
@@ -289,6 +312,11 @@ impl Session {
             Phase::Waiting(_) | Phase::Stopped => return,
         }
         self.phase = Phase::Waiting(now + self.backoff.failed());
+        self.forget_flight();
+    }
+
+    /// What was under way on a connection that is gone.
+    fn forget_flight(&mut self) {
         self.in_flight.clear();
         for slot in [&mut self.birth, &mut self.state].into_iter().chain(self.rest.values_mut()) {
             slot.sent = None;
@@ -358,8 +386,7 @@ impl Session {
         match self.phase {
             Phase::Waiting(at) if at <= now => {
                 self.phase = Phase::Connecting;
-                let will = Document::of(&State { online: false, epoch: self.epoch, downlink: None });
-                self.outputs.push_back(Output::Connect { will });
+                self.outputs.push_back(Output::Connect { will: self.will() });
             }
             Phase::Stopping { until } if until <= now => self.hang_up(),
             _ => {}

@@ -21,6 +21,7 @@ pub struct Broker {
     authority: Authority,
     program: PathBuf,
     running: Option<Child>,
+    clock: Vec<(String, String)>,
 }
 
 impl Broker {
@@ -36,7 +37,7 @@ impl Broker {
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         let authority = Authority::new().unwrap();
         let port = free_port();
-        let mut broker = Broker { port, dir, authority, program, running: None };
+        let mut broker = Broker { port, dir, authority, program, running: None, clock: Vec::new() };
         broker.authority.server(&["localhost", "127.0.0.1"]).unwrap().write(broker.path(), "broker").unwrap();
         std::fs::write(broker.path().join("ca.pem"), broker.authority.ca_pem()).unwrap();
         // A desk has a block for each of its certificates.
@@ -68,12 +69,30 @@ impl Broker {
         let child = Command::new(&self.program)
             .arg("-c")
             .arg(self.path().join("mosquitto.conf"))
+            .envs(self.clock.iter().map(|(name, value)| (name, value)))
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
             .unwrap();
         self.running = Some(child);
         until("the broker listens", || TcpStream::connect(("127.0.0.1", self.port)).is_ok());
+    }
+
+    /// From now on it lets in whom this authority signed for as well. Whom it is signed by, and that authority, are whom
+    /// its clients must trust: that is written to `trust`.
+    pub fn trusts(&mut self, authority: &Path, trust: &Path) {
+        let both = [self.authority.ca_pem().as_bytes(), &std::fs::read(authority).unwrap()].concat();
+        std::fs::write(self.path().join("ca.pem"), &both).unwrap();
+        std::fs::write(trust, both).unwrap();
+        self.kill();
+        self.restart();
+    }
+
+    /// From now on its wall clock is another; these are the variables that make it so.
+    pub fn days_later(&mut self, clock: &[(String, String)]) {
+        self.clock = clock.to_vec();
+        self.kill();
+        self.restart();
     }
 
     /// Kills it without warning.

@@ -3,6 +3,7 @@
 use super::{Checks, NAME_MAX_CHARS, is_host_and_port, name_is_usable};
 use crate::config::{Config, Fault};
 use crate::fleet::config::{CONFIRM_S, METRICS_S};
+use crate::fleet::identity::est::Enrol;
 use crate::link::dicom::LINK;
 use crate::tls;
 use crate::watch::LOOK_S;
@@ -79,12 +80,37 @@ impl Checks<'_> {
         }
     }
 
+    /// A box that asks for its certificate trusts somebody before, and is given none.
+    fn enrol(&mut self, enrol: &Enrol, tls: &tls::ClientTls) {
+        if enrol.base().is_none() && !(enrol.url.is_empty() && self.scene.places.is_spoilt("fleet.enrol")) {
+            let hint = "it is such as \"https://desk.example:8443\"";
+            self.say("fleet.enrol", format!("`{}` is no https address to enrol at", enrol.url), hint);
+        }
+        if enrol.user.is_some() != enrol.password_file.is_some() {
+            self.say("fleet.enrol", "`user` and `password_file` belong together", "a desk needs neither");
+        }
+        match (&tls.ca, tls.cert.is_some() || tls.key.is_some()) {
+            (_, true) => {
+                let hint = "leave `cert` and `key` out of [fleet.tls], or [fleet.enrol]";
+                self.say("fleet.tls", "the box asks for its certificate, and is given one as well", hint);
+            }
+            (None, false) if !self.scene.places.is_spoilt("fleet.tls") => {
+                let hint = "give `ca` in [fleet.tls]: a desk's is its ca/root.pem";
+                self.say("fleet", "a box that enrols must know whom to trust", hint);
+            }
+            _ => self.server(Vec::new(), Some(tls), None, "fleet"),
+        }
+    }
+
     /// The broker knows a box by its certificate, so there is no going without.
     fn bus_tls(&mut self, fleet: &crate::fleet::Config) {
         let tls = &fleet.tls;
+        if let Some(enrol) = &fleet.enrol {
+            return self.enrol(enrol, tls);
+        }
         if tls.cert.is_none() && tls.key.is_none() {
             if !self.scene.places.is_spoilt("fleet") && !self.scene.places.is_spoilt("fleet.tls") {
-                let hint = "give `cert` and `key` in [fleet.tls]: the broker knows the box by its certificate";
+                let hint = "give `cert` and `key` in [fleet.tls], or the desk's address in [fleet.enrol]";
                 self.say("fleet", "the box has no certificate to show the broker", hint);
             }
             return;

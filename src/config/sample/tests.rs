@@ -103,6 +103,9 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("fleet.broker", r#""broker.example:8883""#),
     ("fleet.tenant", r#""acme""#),
     ("fleet.name", r#""bench-1""#),
+    ("fleet.enrol.url", r#""https://desk.example:8443""#),
+    ("fleet.enrol.user", r#""bench-1""#),
+    ("fleet.enrol.password_file", r#""/etc/afferent/enrol-password""#),
     ("fleet.tls.server_name", r#""broker.example""#),
     ("fleet.tls.cert", r#""/etc/afferent/box.pem""#),
     ("fleet.tls.key", r#""/etc/afferent/box.key""#),
@@ -245,6 +248,8 @@ fn write_sample() -> String {
     let operator = Operator { kid: String::new(), key: String::new(), may: Operator::everything() };
     let operator = serde_json::to_value(operator).unwrap();
     page.table::<Operator>("fleet.operator", "#[[fleet.operator]]", &operator);
+    let enrol = serde_json::to_value(fleet::identity::est::Enrol::default()).unwrap();
+    page.table::<fleet::identity::est::Enrol>("fleet.enrol", "#[fleet.enrol]", &enrol);
     page.table::<tls::ClientTls>("fleet.tls", "#[fleet.tls]", &Value::Null);
     let metered = serde_json::to_value(metrics::Config::default()).unwrap();
     page.table::<metrics::Config>("metrics", "#[metrics]", &metered);

@@ -21,7 +21,7 @@ fn a_site_on_a_bus_is_who_its_certificate_says() {
     let dir = tempfile::tempdir().unwrap();
     let text = site(dir.path(), "bench-1", "");
     let fleet = parse("test.toml", &text).unwrap().config.fleet.unwrap();
-    let place = fleet.place().unwrap();
+    let place = fleet.place(dir.path()).unwrap();
     assert_eq!((place.tenant(), place.gateway(), fleet.metrics_s), ("acme", "bench-1", 60));
     assert_eq!(fleet.host_and_port(), Some(("broker.example".to_string(), 8883)));
     assert_eq!(faults(&site(dir.path(), "bench-1", "name = \"bench-1\"\n")), []);
@@ -48,6 +48,23 @@ fn what_keeps_a_box_from_the_bus_is_told() {
         assert!(matches!(found.as_slice(), [(_, told)] if told.contains(expected)), "{expected}: {found:?}");
     }
     let bare = format!("{SOUND}[fleet]\nbroker = \"broker.example:8883\"\ntenant = \"acme\"\n");
+    let enrolling = format!("{sound}[fleet.enrol]\nurl = \"https://desk.example:8443\"\n");
+    let found = faults(&enrolling);
+    assert!(matches!(found.as_slice(), [(_, told)] if told.contains("and is given one as well")), "{found:?}");
+    let own = |line: &str| line.starts_with("cert =") || line.starts_with("key =");
+    let enrolling: String = enrolling.lines().filter(|line| !own(line)).map(|line| format!("{line}\n")).collect();
+    assert_eq!(faults(&enrolling), []);
+    for (old, new, expected) in [
+        ("https://desk.example:8443", "http://desk.example", "is no https address"),
+        ("url =", "user = \"bench\"\nurl =", "`user` and `password_file` belong together"),
+    ] {
+        let found = faults(&enrolling.replace(old, new));
+        assert!(matches!(found.as_slice(), [(_, told)] if told.contains(expected)), "{expected}: {found:?}");
+    }
+    let trusting: String =
+        enrolling.lines().filter(|line| !line.starts_with("ca =")).map(|l| format!("{l}\n")).collect();
+    let found = faults(&trusting);
+    assert!(matches!(found.as_slice(), [(_, told)] if told.contains("whom to trust")), "{found:?}");
     let found = faults(&bare);
     assert!(matches!(found.as_slice(), [(_, told)] if told.contains("no certificate to show")), "{found:?}");
     let found = faults(&site(dir.path(), "bench 1", ""));

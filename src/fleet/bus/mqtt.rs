@@ -69,6 +69,10 @@ pub struct Mqtt {
     heard: Receiver<(u64, Heard)>,
     tell: Sender<(u64, Heard)>,
     connection: u64,
+    /// The connection that shall take the place of that one, and the way to it.
+    rival: Option<(u64, Sender<Asked>)>,
+    /// Connections dialled so far.
+    dialled: u64,
 }
 
 enum Asked {
@@ -82,12 +86,12 @@ impl Mqtt {
     /// A bus that is not connected yet. Its tasks run on `runtime`.
     pub fn new(broker: Broker, runtime: tokio::runtime::Handle) -> Mqtt {
         let (tell, heard) = mpsc::channel(ROOM);
-        Mqtt { broker, runtime, asked: None, heard, tell, connection: 0 }
+        Mqtt { broker, runtime, asked: None, heard, tell, connection: 0, rival: None, dialled: 0 }
     }
 
     /// Dials for the desk, which leaves no will and no session behind.
     pub(crate) fn connect_desk(&mut self) {
-        self.dial(connect_packet(&self.broker.client_id, None));
+        self.call(connect_packet(&self.broker.client_id, None));
     }
 
     /// Publishes bytes as they are. A box says nothing but documents: this is for the desk.
@@ -95,12 +99,15 @@ impl Mqtt {
         self.ask(Asked::Publish { id, topic, payload, quality });
     }
 
-    fn dial(&mut self, connect: Packet) {
-        self.connection += 1;
+    fn call(&mut self, connect: Packet) {
+        let (connection, ask) = self.dial(self.broker.clone(), connect);
+        (self.connection, self.asked, self.rival) = (connection, Some(ask), None);
+    }
+
+    fn dial(&mut self, broker: Broker, connect: Packet) -> (u64, Sender<Asked>) {
+        self.dialled += 1;
         let (ask, asked) = mpsc::channel(ROOM);
-        self.asked = Some(ask);
-        let ear = Ear { connection: self.connection, tell: self.tell.clone() };
-        let broker = self.broker.clone();
+        let ear = Ear { connection: self.dialled, tell: self.tell.clone() };
         self.runtime.spawn(async move {
             let why = match converse(&broker, connect, asked, &ear).await {
                 Ok(()) => String::new(),
@@ -108,6 +115,21 @@ impl Mqtt {
             };
             let _ = ear.tell.send((ear.connection, Heard::Lost(why))).await;
         });
+        (self.dialled, ask)
+    }
+
+    /// What is heard of the rival: until it is let in, that it is or is not.
+    fn of_rival(&mut self, connection: u64, heard: Heard) -> Option<Heard> {
+        let (_, ask) = self.rival.take_if(|(rival, _)| *rival == connection)?;
+        match heard {
+            Heard::Connected { session_present, in_flight_max } => {
+                (self.connection, self.asked) = (connection, Some(ask));
+                Some(Heard::Switched { session_present, in_flight_max })
+            }
+            Heard::Lost(why) => Some(Heard::NotSwitched(why)),
+            // Nothing is heard before one of them.
+            _ => None,
+        }
     }
 
     /// A full channel means that the broker takes nothing: it will be heard that it is gone.
@@ -120,7 +142,13 @@ impl Mqtt {
 
 impl Bus for Mqtt {
     fn connect(&mut self, will_topic: String, will: Document) {
-        self.dial(connect_packet(&self.broker.client_id, Some((will_topic, &will))));
+        self.call(connect_packet(&self.broker.client_id, Some((will_topic, &will))));
+    }
+
+    fn switch(&mut self, tls: ClientTls, will_topic: String, will: Document) {
+        let broker = Broker { tls, ..self.broker.clone() };
+        let connect = connect_packet(&broker.client_id, Some((will_topic, &will)));
+        self.rival = Some(self.dial(broker, connect));
     }
 
     fn subscribe(&mut self, filter: String) {
@@ -145,7 +173,11 @@ impl Bus for Mqtt {
         loop {
             match self.heard.recv().await {
                 Some((connection, heard)) if connection == self.connection => return heard,
-                Some(_) => {}
+                Some((connection, heard)) => {
+                    if let Some(heard) = self.of_rival(connection, heard) {
+                        return heard;
+                    }
+                }
                 // We hold a sender ourselves: this cannot come.
                 None => std::future::pending::<()>().await,
             }

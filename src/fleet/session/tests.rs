@@ -90,6 +90,25 @@ fn a_broker_that_lost_the_session_is_told_everything_anew_and_another_only_what_
 }
 
 #[test]
+fn a_connection_that_takes_the_place_of_another_begins_anew_and_what_was_under_way_is_said_again() {
+    let now = Instant::now();
+    let mut session = session(now);
+    settled(&mut session, false, now);
+    session.event(3, document(3), now);
+    let early = ids(&outputs(&mut session));
+    assert!(session.replaced());
+    session.connected(true, IN_FLIGHT_MAX, now);
+    let said = outputs(&mut session);
+    assert_eq!((&said[0], session.wants_events(now).map(|(behind, _)| behind)), (&Output::Subscribe, Some(0)));
+    assert_eq!(published(&said), [Up::Birth, Up::State, Up::Echo]);
+    // What was said on the connection before is acknowledged there or nowhere.
+    early.into_iter().for_each(|id| session.acknowledged(id, now));
+    assert!(!outputs(&mut session).contains(&Output::Done(3)));
+    session.stop(now);
+    assert!(!session.replaced(), "a box that goes takes no other connection");
+}
+
+#[test]
 fn events_that_nobody_took_are_told_at_once_when_somebody_speaks() {
     let now = Instant::now();
     let mut session = session(now);

@@ -1,0 +1,283 @@
+//! The thread that keeps the box's identity: it asks, waits, writes. It has a disk and a network of its own to wait for;
+//! the fleet's loop is told when there is a certificate, and when one wants to be proven.
+
+use super::est::{Answer, Enrol};
+use super::folder::{Folder, Held};
+use super::{Identity, Step};
+use crate::fleet::Config;
+use jiff::Timestamp;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+
+/// The wall clock may be set: what is due is looked at this often.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// What keeps the identity from being kept is tried again after this.
+const START_PAUSE: Duration = Duration::from_secs(30);
+/// The fleet's loop says within this whether a certificate was proven.
+const PROOF_MAX: Duration = Duration::from_secs(180);
+
+/// What the fleet's loop is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Word {
+    /// There is a certificate in use.
+    Ready,
+    /// This file has a certificate and key that are to be proven; the answer goes to [`Line::verdict`].
+    Prove(PathBuf),
+}
+
+/// The fleet's way to the keeper.
+pub struct Line {
+    /// What it says.
+    pub words: mpsc::Receiver<Word>,
+    /// Whether what was to be proven is.
+    pub verdict: mpsc::Sender<bool>,
+    /// What keeps it, for a person; empty while all is well.
+    pub trouble: watch::Receiver<String>,
+}
+
+/// Starts the thread, which runs until `stopped` becomes true.
+pub fn start(config: &Config, enrol: &Enrol, data: &Path, stopped: watch::Receiver<bool>) -> Line {
+    let (say, words) = mpsc::channel(4);
+    let (verdict, verdicts) = mpsc::channel(1);
+    let (told, trouble) = watch::channel(String::new());
+    let (config, enrol, data) = (config.clone(), enrol.clone(), data.to_path_buf());
+    let thread = std::thread::Builder::new().name("identity".to_string()).spawn(move || {
+        match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime.block_on(run(&config, &enrol, &data, &say, verdicts, &told, stopped)),
+            Err(error) => tracing::error!("the box's identity is not kept: {error}"),
+        }
+    });
+    if let Err(error) = thread {
+        tracing::error!("the box's identity is not kept: {error}");
+    }
+    Line { words, verdict, trouble }
+}
+
+async fn run(
+    config: &Config,
+    enrol: &Enrol,
+    data: &Path,
+    say: &mpsc::Sender<Word>,
+    mut verdicts: mpsc::Receiver<bool>,
+    told: &watch::Sender<String>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let work = async {
+        let mut keeper = loop {
+            match Keeper::open(config, enrol, data) {
+                Ok(keeper) => break keeper,
+                Err(why) => tell(told, &why),
+            }
+            tokio::time::sleep(START_PAUSE).await;
+        };
+        if keeper.has_certificate() {
+            let _ = say.send(Word::Ready).await;
+        }
+        loop {
+            match keeper.step().await {
+                Progress::Took => {
+                    let _ = say.send(Word::Ready).await;
+                }
+                Progress::Prove(file) => {
+                    while verdicts.try_recv().is_ok() {}
+                    let _ = say.send(Word::Prove(file)).await;
+                    let proven = tokio::time::timeout(PROOF_MAX, verdicts.recv()).await;
+                    keeper.judged(matches!(proven, Ok(Some(true))));
+                }
+                Progress::Waits(pause) => {
+                    tell(told, &keeper.trouble());
+                    tokio::time::sleep(pause.min(LOOK_EVERY)).await;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = work => {}
+        _ = stopped.wait_for(|stop| *stop) => {}
+    }
+}
+
+fn tell(told: &watch::Sender<String>, why: &str) {
+    told.send_if_modified(|held| {
+        let is_news = held != why;
+        if is_news && !why.is_empty() {
+            tracing::warn!("fleet: {why}");
+        }
+        why.clone_into(held);
+        is_news
+    });
+}
+
+/// What a step led to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Nothing is to be done for so long.
+    Waits(Duration),
+    /// A certificate is in use that was not before.
+    Took,
+    /// The certificate in this file is to be proven.
+    Prove(PathBuf),
+}
+
+/// Whoever keeps the identity of a box; one at a time.
+pub struct Keeper {
+    enrol: Enrol,
+    site: PathBuf,
+    name: Option<String>,
+    folder: Folder,
+    identity: Identity,
+    trouble: String,
+    /// The code it waits under.
+    waits_as: Option<String>,
+    _lock: File,
+}
+
+impl Keeper {
+    /// Opens what is kept in the data directory.
+    ///
+    /// # Errors
+    /// In words, what is in the way.
+    pub fn open(config: &Config, enrol: &Enrol, data: &Path) -> Result<Keeper, String> {
+        let site = config.tls.ca.clone().ok_or("[fleet.tls] names no `ca`: whom shall the box trust?")?;
+        let failed = |error: std::io::Error| format!("identity/ in {}: {error}", data.display());
+        let folder = Folder::open(data).map_err(failed)?;
+        let busy = "another process keeps this box's identity already: is the gateway running?";
+        let lock = folder.lock().map_err(|_| busy.to_string())?;
+        folder.trust(&site).map_err(failed)?;
+        let mut keeper = Keeper {
+            enrol: enrol.clone(),
+            site,
+            name: config.name.clone(),
+            folder,
+            identity: Identity::new(None, None, jitter()),
+            trouble: String::new(),
+            waits_as: None,
+            _lock: lock,
+        };
+        keeper.look();
+        Ok(keeper)
+    }
+
+    /// True once the box may show who it is.
+    pub fn has_certificate(&self) -> bool {
+        self.folder.current().is_some()
+    }
+
+    /// What keeps it, for a person; empty while all is well.
+    pub fn trouble(&self) -> String {
+        match &self.waits_as {
+            Some(code) => format!(
+                "this box waits to be let in; at the desk: afferent desk enrol accept {code} {}",
+                if self.has_certificate() { "" } else { "--name NAME" }
+            )
+            .trim_end()
+            .to_string(),
+            None => self.trouble.clone(),
+        }
+    }
+
+    /// Does what is due, if anything is.
+    pub async fn step(&mut self) -> Progress {
+        let now_s = now_s();
+        if let Err(error) = self.folder.forget_previous(now_s) {
+            tracing::debug!("the certificate before is not removed: {error}");
+        }
+        let Some(step) = self.identity.step(now_s) else {
+            let pause_s = self.identity.due_s().saturating_sub(now_s).clamp(1, LOOK_EVERY.as_secs() as i64);
+            return Progress::Waits(Duration::from_secs(pause_s.unsigned_abs()));
+        };
+        tracing::debug!(?step, "identity");
+        let done = match step {
+            Step::Prove => return Progress::Prove(self.folder.next_file()),
+            Step::Adopt => self.folder.promote().map(|()| true),
+            Step::Discard => self.folder.discard_next().map(|()| false),
+            Step::Enrol | Step::Recover | Step::Renew => return self.ask(step, now_s).await,
+        };
+        self.settle(done, now_s)
+    }
+
+    /// What was to be proven is, or is not.
+    pub fn judged(&mut self, is_proven: bool) {
+        let now_s = now_s();
+        if is_proven {
+            let done = self.folder.promote().map(|()| true);
+            self.settle(done, now_s);
+            return;
+        }
+        self.trouble = "the next certificate is not accepted; the one there is goes on".to_string();
+        self.identity.failed(now_s);
+    }
+
+    async fn ask(&mut self, step: Step, now_s: i64) -> Progress {
+        let key = match step {
+            Step::Recover => self.folder.current_key(),
+            _ => self.folder.new_key(),
+        };
+        let key = match key {
+            Ok(key) => key,
+            Err(error) => return self.failed(format!("the box's key: {error}"), now_s),
+        };
+        let held = self.folder.current();
+        let code = key.code().map(|code| code.to_string()).unwrap_or_default();
+        let known = held.as_ref().and_then(|held| held.common_name.clone()).or_else(|| self.name.clone());
+        let name = known.unwrap_or_else(|| code.clone());
+        let present = (step == Step::Renew).then(|| self.folder.current_file());
+        let asked = self.enrol.ask(&self.folder, &self.site, &key, &name, present.as_deref()).await;
+        let now_s = self::now_s().max(now_s);
+        match asked {
+            Ok(Answer::Chain(chain)) => {
+                crate::journal::crash::point("identity-issued");
+                let kept = self.folder.keep_next(&chain, &key, now_s).map(|()| false);
+                self.settle(kept, now_s)
+            }
+            Ok(Answer::Later(after_s)) => {
+                self.identity.later(after_s, now_s);
+                self.waits_as = (step != Step::Renew).then_some(code);
+                self.wait()
+            }
+            Err(why) => {
+                let what = if step == Step::Renew { "the certificate is not renewed" } else { "the box is not let in" };
+                self.failed(format!("{what}: {why}"), now_s)
+            }
+        }
+    }
+
+    fn settle(&mut self, done: std::io::Result<bool>, now_s: i64) -> Progress {
+        match done {
+            Ok(took) => {
+                (self.trouble, self.waits_as) = (String::new(), None);
+                self.look();
+                if took { Progress::Took } else { self.wait() }
+            }
+            Err(error) => self.failed(format!("identity/: {error}"), now_s),
+        }
+    }
+
+    fn failed(&mut self, why: String, now_s: i64) -> Progress {
+        (self.trouble, self.waits_as) = (why, None);
+        self.identity.failed(now_s);
+        self.wait()
+    }
+
+    fn wait(&self) -> Progress {
+        let pause_s = self.identity.due_s().saturating_sub(now_s()).clamp(0, LOOK_EVERY.as_secs() as i64);
+        Progress::Waits(Duration::from_secs(pause_s.unsigned_abs()))
+    }
+
+    fn look(&mut self) {
+        let life = |held: Held| held.life;
+        self.identity.holds(self.folder.current().map(life), self.folder.next().map(life));
+    }
+}
+
+fn now_s() -> i64 {
+    Timestamp::now().as_second()
+}
+
+/// The box's own for this run, from the operating system's random numbers.
+fn jitter() -> u64 {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    RandomState::new().build_hasher().finish()
+}

@@ -6,8 +6,12 @@ mod ca;
 mod command;
 mod config;
 mod enrol;
+mod events;
 mod fleet;
+mod inventory;
 mod key;
+mod rollout;
+mod serve;
 
 use clap::{Args, Subcommand};
 use std::path::{Path, PathBuf};
@@ -31,10 +35,14 @@ Examples:
   afferent desk enrol serve                             where boxes ask to be let in
   afferent desk key ops-1.key                           a key to sign commands with
   afferent desk broker /etc/mosquitto/fleet             the broker's configuration and rules
+  afferent desk inventory put bench-1 --ring 0          a box that belongs to the fleet
   afferent desk fleet                                   how all boxes are
+  afferent desk serve                                   the same as a page, live
   afferent desk command bench-1 ping --sign ops-1.key
   afferent desk command bench-1 retry-parked ehr --sign ops-1.key
-  afferent desk config push bench-1 bench-1.toml --sign ops-1.key")]
+  afferent desk config push bench-1 bench-1.toml --sign ops-1.key
+  afferent desk rollout start restart --group site=north --sign ops-1.key
+  afferent desk events                                  note what boxes tell of")]
 pub struct Desk {
     #[command(subcommand)]
     verb: Verb,
@@ -46,9 +54,13 @@ enum Verb {
     Enrol(enrol::Enrol),
     Key(key::Key),
     Broker(broker::BrokerFiles),
+    Inventory(inventory::Inventory),
     Fleet(fleet::Fleet),
+    Serve(serve::Serve),
     Command(command::Command),
     Config(config::Configuration),
+    Rollout(rollout::Rollouts),
+    Events(events::Events),
     Audit(audit::Audit),
 }
 
@@ -68,7 +80,11 @@ impl Desk {
             Verb::Enrol(enrol) => runtime.block_on(enrol.execute()),
             Verb::Key(key) => key.execute(),
             Verb::Broker(files) => files.execute(),
+            Verb::Inventory(inventory) => inventory.execute(),
             Verb::Fleet(fleet) => runtime.block_on(fleet.execute()),
+            Verb::Serve(serve) => runtime.block_on(serve.execute()),
+            Verb::Rollout(rollouts) => runtime.block_on(rollouts.execute()),
+            Verb::Events(events) => runtime.block_on(events.execute()),
             Verb::Command(command) => runtime.block_on(command.execute()),
             Verb::Config(config) => runtime.block_on(config.execute()),
             Verb::Audit(audit) => audit.execute(),

@@ -1,6 +1,7 @@
 //! `afferent sim`: instruments, modalities, folders and an EHR.
 
 mod ask;
+mod fleet;
 mod modality;
 mod pacs;
 
@@ -32,7 +33,7 @@ use crate::wire::{Protocol, astm};
 /// Ledger lines that may wait for the disk.
 const LEDGER_QUEUE: usize = 1024;
 
-/// Run an instrument, a modality or an EHR that misbehaves on request.
+/// Run an instrument, a modality or an EHR that misbehaves on request, or a fleet of boxes.
 #[derive(Debug, Args)]
 pub struct Sim {
     /// Which.
@@ -47,6 +48,7 @@ enum Peer {
     Modality(Box<modality::Modality>),
     Pacs(Box<pacs::Pacs>),
     Ehr(Box<Ehr>),
+    Fleet(Box<fleet::Boxes>),
 }
 
 /// Leave files in a folder, as the computer of an analyzer does on a share.
@@ -307,6 +309,7 @@ impl Sim {
             Peer::Modality(modality) => runtime.block_on(modality.execute()),
             Peer::Pacs(pacs) => runtime.block_on(pacs.execute()),
             Peer::Ehr(ehr) => runtime.block_on(ehr.execute()),
+            Peer::Fleet(boxes) => tokio::runtime::Runtime::new()?.block_on(boxes.execute()),
         }
     }
 }
@@ -450,7 +453,7 @@ impl Ehr {
 }
 
 /// Completes when a simulator has run for so many seconds, or when somebody stops it.
-async fn over(seconds: Option<u64>) {
+pub(super) async fn over(seconds: Option<u64>) {
     let time = async {
         match seconds {
             Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,

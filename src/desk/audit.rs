@@ -1,31 +1,56 @@
-//! The record of what was asked of boxes and by whom: one JSON object a line, each with the digest of the line before it,
-//! so that one that is changed or taken out later shows, unless it is the last.
+//! The record of what was asked of boxes and by whom: one JSON object a line, each with the digest of the line before
+//! it, so that one that is changed or taken out later shows, unless it is the last.
 
 use crate::wire::hex;
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
-use std::io::{Read, Write};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 /// Name of the file beside `desk.toml`.
 pub const FILE: &str = "audit.jsonl";
+/// Longest line, bytes: who, when, and a command or the digest of a document.
+const LINE_MAX: u64 = 64 << 10;
 
 /// Adds a line.
 ///
 /// # Errors
 /// When the file cannot be read or written; nothing may be asked then.
 pub fn note(folder: &Path, what: &Value) -> std::io::Result<()> {
+    note_all(folder, std::slice::from_ref(what))
+}
+
+/// Adds lines, which share a sync of the disk.
+///
+/// # Errors
+/// As [`note`].
+pub fn note_all(folder: &Path, all: &[Value]) -> std::io::Result<()> {
     let file = folder.join(FILE);
     let mut open = std::fs::OpenOptions::new().create(true).append(true).read(true).open(&file)?;
     // Two desks in one folder write one after the other.
     open.lock()?;
-    let mut before = String::new();
-    open.read_to_string(&mut before)?;
-    let line = json!({ "after": link_of(before.lines().next_back()), "what": what });
+    let end = end_of(&mut open)?;
     // What a power cut left of a line is a line that does not follow.
-    let gap = if before.is_empty() || before.ends_with('\n') { "" } else { "\n" };
-    open.write_all(format!("{gap}{line}\n").as_bytes())?;
+    let mut lines = if end.is_empty() || end.ends_with('\n') { String::new() } else { "\n".to_string() };
+    let mut before = end.lines().next_back().map(str::to_owned);
+    for what in all {
+        let line = json!({ "after": link_of(before.as_deref()), "what": what }).to_string();
+        lines.push_str(&line);
+        lines.push('\n');
+        before = Some(line);
+    }
+    open.write_all(lines.as_bytes())?;
     open.sync_data()
+}
+
+/// As much of the end of a file as holds its last line.
+fn end_of(file: &mut File) -> std::io::Result<String> {
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(LINE_MAX)))?;
+    let mut end = Vec::new();
+    file.read_to_end(&mut end)?;
+    Ok(String::from_utf8_lossy(&end).into_owned())
 }
 
 /// The number of the first line that does not follow from the one before it; none when all do.
@@ -53,7 +78,8 @@ mod tests {
     #[test]
     fn a_line_that_is_changed_or_taken_out_shows() {
         let dir = tempfile::tempdir().unwrap();
-        for n in 1..=5 {
+        note_all(dir.path(), &[json!({ "n": 1 }), json!({ "n": 2 })]).unwrap();
+        for n in 3..=5 {
             note(dir.path(), &json!({ "n": n })).unwrap();
         }
         let text = std::fs::read_to_string(dir.path().join(FILE)).unwrap();

@@ -1,13 +1,20 @@
 //! The fleet as it is heard: one row for each box, from what the broker keeps and what comes. Pure.
+//!
+//! Boxes are not trusted: what they say is cut to [`TEXT_MAX`] characters without control characters, and there is a
+//! bound to everything they can add. Whoever shows it escapes it nevertheless.
 
 use super::Said;
+use super::registry::{BOXES_MAX, Registry};
 use crate::fleet::topic::Up;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// Boxes, links and destinations kept at most; a fleet that is larger takes several tenants.
-const BOXES_MAX: usize = 20_000;
-const PARTS_MAX: usize = 256;
+/// Links, destinations and alerts of a box kept at most.
+const PARTS_MAX: usize = 64;
+/// Longest text of a box, characters.
+const TEXT_MAX: usize = 64;
+/// Counters of the last hour, when they come each minute.
+const SAMPLES_MAX: usize = 60;
 
 /// One box.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -18,14 +25,25 @@ pub struct Row {
     pub epoch: u64,
     /// Version of its program.
     pub version: String,
+    /// The machine, as it says itself.
+    pub hardware: String,
+    /// When its program started.
+    pub started: String,
+    /// What its clock was worth then.
+    pub clock: String,
     /// What it is told reaches it.
     pub downlink: bool,
+    /// The configuration it runs: its revision, when it was told one.
+    pub revision: Option<u64>,
     /// Its links: whether each is up, and what came over it since its program started.
     pub links: BTreeMap<String, Link>,
     /// Its destinations: what waits for each.
     pub destinations: BTreeMap<String, Destination>,
     /// What is unusual there now, and since when.
     pub alerts: BTreeMap<String, String>,
+    /// Its counters, the last of an hour.
+    #[serde(skip)]
+    pub samples: VecDeque<Sample>,
 }
 
 /// A link of a box.
@@ -52,12 +70,78 @@ pub struct Destination {
     pub parked: u64,
     /// Age of the oldest on the way, seconds.
     pub oldest_s: Option<u64>,
+    /// From custody to its answer, milliseconds, 99th percentile.
+    pub lab_to_chart_p99_ms: Option<u64>,
+}
+
+/// Counters of a box at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sample {
+    /// Messages taken into custody since its program started.
+    pub messages: u64,
+    /// Messages delivered since then.
+    pub delivered: u64,
+    /// Messages on the way.
+    pub queued: u64,
+}
+
+/// How bad it is; the worst comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Trouble {
+    /// Nothing can be said of it.
+    Away,
+    /// Results wait for a person, or cannot be delivered.
+    Stuck,
+    /// It says that something is unusual, or a link is down.
+    Unusual,
+    /// It cannot be told anything.
+    Deaf,
+    /// All is well.
+    None,
+}
+
+/// A box in one line: what the page lists.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Brief<'r> {
+    /// Its name.
+    pub name: &'r str,
+    /// The worst of it.
+    pub trouble: Trouble,
+    /// It is not in the registry, which knows others.
+    pub stranger: bool,
+    /// Where it stands.
+    pub site: &'r str,
+    /// As in the registry; none for a stranger.
+    pub ring: Option<u32>,
+    /// Tags of the registry.
+    pub tags: Vec<&'r str>,
+    /// As [`Row::version`].
+    pub version: &'r str,
+    /// As [`Row::revision`].
+    pub revision: Option<u64>,
+    /// Links whose line is open.
+    pub links_up: usize,
+    /// Links.
+    pub links: usize,
+    /// Messages of all links.
+    pub messages: u64,
+    /// Messages on the way.
+    pub queued: u64,
+    /// Messages that wait for a person.
+    pub parked: u64,
+    /// Age of the oldest on the way, seconds.
+    pub oldest_s: Option<u64>,
+    /// What is unusual.
+    pub alerts: Vec<&'r str>,
 }
 
 /// All boxes by name.
 #[derive(Debug, Default)]
 pub struct Roster {
     boxes: BTreeMap<String, Row>,
+    changed: BTreeSet<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -65,6 +149,9 @@ pub struct Roster {
 struct Birth {
     epoch: u64,
     version: String,
+    hardware: Option<String>,
+    at: String,
+    clock: String,
 }
 
 #[derive(Deserialize, Default)]
@@ -73,6 +160,12 @@ struct State {
     online: bool,
     epoch: u64,
     downlink: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Reported {
+    running: Option<u64>,
 }
 
 #[derive(Deserialize, Default)]
@@ -90,62 +183,152 @@ struct Alert {
 }
 
 impl Roster {
-    /// A box said something. What cannot be read changes nothing.
-    pub fn heard(&mut self, said: &Said) {
+    /// A box said something. What cannot be read changes nothing. True when it is shown differently now.
+    pub fn heard(&mut self, said: &Said) -> bool {
         let name = said.place.gateway();
         if self.boxes.len() >= BOXES_MAX && !self.boxes.contains_key(name) {
-            return;
+            return false;
         }
         let row = self.boxes.entry(name.to_string()).or_default();
-        match &said.what {
-            Up::Birth => {
-                let Ok(birth) = serde_json::from_slice::<Birth>(&said.payload) else { return };
-                (row.epoch, row.version) = (row.epoch.max(birth.epoch), birth.version);
-            }
-            Up::State => {
-                let Ok(state) = serde_json::from_slice::<State>(&said.payload) else { return };
-                // A will of an earlier run that comes late says nothing of this one.
-                if state.epoch >= row.epoch {
-                    (row.online, row.epoch, row.downlink) = (state.online, state.epoch, state.downlink == "proven");
-                }
-            }
-            Up::Link(link) => put(&mut row.links, link, &said.payload),
-            Up::Destination(destination) => put(&mut row.destinations, destination, &said.payload),
-            Up::Alerts => {
-                let Ok(told) = serde_json::from_slice::<Alerts>(&said.payload) else { return };
-                let alerts = told.alerts.into_iter().take(PARTS_MAX);
-                let named = |alert: Alert| match alert.of {
-                    Some(of) => (format!("{} of {of}", alert.trouble), alert.since),
-                    None => (alert.trouble, alert.since),
-                };
-                row.alerts = alerts.map(named).collect();
-            }
-            Up::Reported | Up::Metrics | Up::Event | Up::Echo | Up::Log(_) => {}
+        let is_changed = row.heard(&said.what, &said.payload).is_some_and(|is_changed| is_changed);
+        if is_changed {
+            self.changed.insert(name.to_string());
         }
+        is_changed
     }
 
     /// All boxes, in order of name.
     pub fn rows(&self) -> &BTreeMap<String, Row> {
         &self.boxes
     }
+
+    /// Those that have changed since this was asked last.
+    pub fn take_changed(&mut self) -> BTreeSet<String> {
+        std::mem::take(&mut self.changed)
+    }
 }
 
-fn put<T: for<'de> Deserialize<'de>>(parts: &mut BTreeMap<String, T>, name: &str, payload: &[u8]) {
-    if let Ok(part) = serde_json::from_slice(payload)
-        && (parts.len() < PARTS_MAX || parts.contains_key(name))
-    {
-        parts.insert(name.to_string(), part);
+impl Row {
+    fn heard(&mut self, what: &Up, payload: &[u8]) -> Option<bool> {
+        let is_changed = match what {
+            Up::Birth => {
+                let birth: Birth = serde_json::from_slice(payload).ok()?;
+                let told = [birth.version, birth.hardware.unwrap_or_default(), birth.at, birth.clock].map(plain);
+                let [version, hardware, started, clock] = told;
+                let is_new = birth.epoch > self.epoch || version != self.version;
+                (self.epoch, self.version, self.hardware) = (self.epoch.max(birth.epoch), version, hardware);
+                (self.started, self.clock) = (started, clock);
+                is_new
+            }
+            Up::State => {
+                let state: State = serde_json::from_slice(payload).ok()?;
+                // A will of an earlier run that comes late says nothing of this one.
+                if state.epoch < self.epoch {
+                    return None;
+                }
+                let now = (state.online, state.downlink == "proven");
+                let is_new = (self.online, self.downlink) != now;
+                (self.epoch, (self.online, self.downlink)) = (state.epoch, now);
+                is_new
+            }
+            Up::Reported => {
+                let reported: Reported = serde_json::from_slice(payload).ok()?;
+                std::mem::replace(&mut self.revision, reported.running) != reported.running
+            }
+            Up::Link(link) => put(&mut self.links, link, payload)?,
+            Up::Destination(destination) => put(&mut self.destinations, destination, payload)?,
+            Up::Alerts => {
+                let told: Alerts = serde_json::from_slice(payload).ok()?;
+                let named = |alert: Alert| match alert.of {
+                    Some(of) => (plain(format!("{} of {of}", alert.trouble)), plain(alert.since)),
+                    None => (plain(alert.trouble), plain(alert.since)),
+                };
+                let alerts = told.alerts.into_iter().take(PARTS_MAX).map(named).collect();
+                let is_new = self.alerts != alerts;
+                self.alerts = alerts;
+                is_new
+            }
+            Up::Metrics => {
+                let sample: Sample = serde_json::from_slice(payload).ok()?;
+                self.samples.push_back(sample);
+                if self.samples.len() > SAMPLES_MAX {
+                    self.samples.pop_front();
+                }
+                false
+            }
+            Up::Event | Up::Echo | Up::Log(_) => false,
+        };
+        Some(is_changed)
     }
+
+    /// The worst of it.
+    pub fn trouble(&self) -> Trouble {
+        let is_stuck = |to: &Destination| to.parked > 0 || !to.up && to.queued > 0;
+        if !self.online {
+            Trouble::Away
+        } else if self.destinations.values().any(is_stuck) {
+            Trouble::Stuck
+        } else if !self.alerts.is_empty() || self.links.values().any(|link| !link.up) {
+            Trouble::Unusual
+        } else if !self.downlink {
+            Trouble::Deaf
+        } else {
+            Trouble::None
+        }
+    }
+
+    /// It in one line, with what the registry knows of it.
+    pub fn brief<'r>(&'r self, name: &'r str, registry: &'r Registry) -> Brief<'r> {
+        let entry = registry.get(name);
+        let to = || self.destinations.values();
+        Brief {
+            name,
+            trouble: self.trouble(),
+            stranger: entry.is_none() && !registry.is_empty(),
+            site: entry.map_or("", |entry| &entry.site),
+            ring: entry.map(|entry| entry.ring),
+            tags: entry.into_iter().flat_map(|entry| &entry.tags).map(String::as_str).collect(),
+            version: &self.version,
+            revision: self.revision,
+            links_up: self.links.values().filter(|link| link.up).count(),
+            links: self.links.len(),
+            messages: self.links.values().map(|link| link.messages).fold(0, u64::saturating_add),
+            queued: to().map(|to| to.queued).fold(0, u64::saturating_add),
+            parked: to().map(|to| to.parked).fold(0, u64::saturating_add),
+            oldest_s: to().filter_map(|to| to.oldest_s).max(),
+            alerts: self.alerts.keys().map(String::as_str).collect(),
+        }
+    }
+}
+
+/// Puts a part in. `None` when it cannot be read or finds no room, else whether it is another than before.
+fn put<T>(parts: &mut BTreeMap<String, T>, name: &str, payload: &[u8]) -> Option<bool>
+where
+    T: for<'de> Deserialize<'de> + PartialEq + Clone,
+{
+    let part: T = serde_json::from_slice(payload).ok()?;
+    if parts.len() >= PARTS_MAX && !parts.contains_key(name) {
+        return None;
+    }
+    let before = parts.insert(name.to_string(), part.clone());
+    Some(before.as_ref() != Some(&part))
+}
+
+/// Text of a box as a person may see it, on a terminal as well.
+fn plain(text: String) -> String {
+    text.chars().filter(|c| !c.is_control()).take(TEXT_MAX).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::desk::registry::Entry;
+    use crate::fleet::bus::Receipt;
     use crate::fleet::topic::Place;
 
-    fn hear(roster: &mut Roster, what: Up, payload: &str) {
+    fn hear(roster: &mut Roster, what: Up, payload: &str) -> bool {
         let place = Place::new("acme", "bench-1").unwrap();
-        roster.heard(&Said { place, what, payload: payload.as_bytes().to_vec() });
+        roster.heard(&Said { place, what, payload: payload.as_bytes().to_vec(), receipt: Receipt::new(1, 0) })
     }
 
     #[test]
@@ -157,15 +340,53 @@ mod tests {
         hear(&mut roster, Up::Destination("ehr".into()), r#"{"up":false,"queued":4,"parked":1,"oldest_s":60}"#);
         let alert = r#"{"trouble":"silence","of":"chemistry","since":"2026-09-21T14:13:20Z","figure":9,"limit":1}"#;
         hear(&mut roster, Up::Alerts, &format!("{{\"v\":1,\"alerts\":[{alert}]}}"));
-        hear(&mut roster, Up::State, r#"{"v":1,"online":false,"epoch":2}"#);
-        hear(&mut roster, Up::Link("chemistry".into()), "no json");
+        assert!(!hear(&mut roster, Up::State, r#"{"v":1,"online":false,"epoch":2}"#));
+        assert!(!hear(&mut roster, Up::Link("chemistry".into()), "no json"));
+        assert_eq!(roster.take_changed().into_iter().collect::<Vec<_>>(), ["bench-1"]);
         let row = &roster.rows()["bench-1"];
         assert!(row.online && row.downlink, "an old will says nothing of this run");
         assert_eq!((row.links["chemistry"].messages, row.destinations["ehr"].queued), (7, 4));
-        assert_eq!(row.alerts["silence of chemistry"], "2026-09-21T14:13:20Z");
+        assert_eq!(
+            (row.alerts["silence of chemistry"].as_str(), row.trouble()),
+            ("2026-09-21T14:13:20Z", Trouble::Stuck)
+        );
+        assert!(!hear(&mut roster, Up::State, r#"{"v":1,"online":true,"epoch":3,"downlink":"proven"}"#));
+        assert!(roster.take_changed().is_empty(), "the same again is no news");
         hear(&mut roster, Up::Alerts, r#"{"v":1,"alerts":[]}"#);
         hear(&mut roster, Up::State, r#"{"v":1,"online":false,"epoch":3}"#);
         let row = &roster.rows()["bench-1"];
-        assert!(!row.online && row.alerts.is_empty());
+        assert!(!row.online && row.alerts.is_empty() && row.trouble() == Trouble::Away);
+    }
+
+    #[test]
+    fn a_hostile_box_fills_neither_memory_nor_a_terminal() {
+        let mut roster = Roster::default();
+        for n in 0..1000 {
+            hear(&mut roster, Up::Link(format!("link-{n}")), r#"{"up":true,"messages":18446744073709551615}"#);
+            hear(&mut roster, Up::Metrics, r#"{"messages":1}"#);
+        }
+        let long = format!("{}\u{1b}[2J<script>{}", "x".repeat(10), "y".repeat(1000));
+        let json = serde_json::json!({ "epoch": 1, "version": long, "hardware": long }).to_string();
+        hear(&mut roster, Up::Birth, &json);
+        let alerts: Vec<_> = (0..1000).map(|n| serde_json::json!({ "trouble": format!("{n}{long}") })).collect();
+        hear(&mut roster, Up::Alerts, &serde_json::json!({ "alerts": alerts }).to_string());
+        let row = &roster.rows()["bench-1"];
+        assert_eq!((row.links.len(), row.alerts.len(), row.samples.len()), (PARTS_MAX, PARTS_MAX, SAMPLES_MAX));
+        let shown = row.alerts.keys().chain([&row.version, &row.hardware]);
+        assert!(shown.cloned().all(|text| text.chars().count() <= TEXT_MAX && !text.contains('\u{1b}')));
+        assert_eq!(row.brief("bench-1", &Registry::default()).messages, u64::MAX);
+    }
+
+    #[test]
+    fn who_is_not_in_the_registry_is_a_stranger_once_it_knows_somebody() {
+        let mut roster = Roster::default();
+        hear(&mut roster, Up::State, r#"{"online":true,"epoch":1}"#);
+        let row = &roster.rows()["bench-1"];
+        let mut registry = Registry::default();
+        assert!(!row.brief("bench-1", &registry).stranger);
+        registry.put(Entry { name: "bench-2".into(), ..Entry::default() });
+        assert!(row.brief("bench-1", &registry).stranger);
+        registry.put(Entry { name: "bench-1".into(), ring: 2, ..Entry::default() });
+        assert_eq!((row.brief("bench-1", &registry).stranger, row.brief("bench-1", &registry).ring), (false, Some(2)));
     }
 }

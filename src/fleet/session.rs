@@ -424,6 +424,11 @@ impl Session {
         matches!(self.phase, Phase::Up { .. })
     }
 
+    /// True when the broker has the birth and the state.
+    pub fn is_announced(&self) -> bool {
+        self.birth.is_held() && self.state.is_held()
+    }
+
     /// True when nothing will be done any more.
     pub fn is_stopped(&self) -> bool {
         self.phase == Phase::Stopped

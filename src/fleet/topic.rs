@@ -111,6 +111,25 @@ pub fn up_filter(tenant: Option<&str>) -> String {
     format!("{ROOT}/{}/+/up/#", tenant.unwrap_or("+"))
 }
 
+/// The filter for one kind of what the boxes of a tenant say; all links, destinations, log sessions with one of them.
+pub fn filter(tenant: &str, what: &Up) -> String {
+    let any = || "+".to_string();
+    let kind = match what {
+        Up::Link(_) => Up::Link(any()),
+        Up::Destination(_) => Up::Destination(any()),
+        Up::Log(_) => Up::Log(any()),
+        one => one.clone(),
+    };
+    format!("{ROOT}/{tenant}/+/up/{kind}")
+}
+
+/// The filters for how the boxes of a tenant are: all they say but events, which whoever hears them has to keep.
+pub fn state_filters(tenant: &str) -> Vec<String> {
+    let (link, destination) = (Up::Link(String::new()), Up::Destination(String::new()));
+    let kinds = [Up::Birth, Up::State, Up::Reported, Up::Alerts, link, destination, Up::Metrics, Up::Echo];
+    kinds.iter().map(|kind| filter(tenant, kind)).collect()
+}
+
 /// Who says what on this topic.
 pub fn parse_up(topic: &str) -> Option<(Place, Up)> {
     let (place, what) = split(topic, "up")?;

@@ -1,41 +1,47 @@
 //! `afferent desk command`.
 
 use super::SETTINGS;
-use super::key::signing_key;
-use crate::desk::{self, Config, Line, audit};
-use crate::fleet::command::{Command as Order, Operation};
-use crate::fleet::envelope::{self, Purpose, SigningKey};
-use crate::fleet::telemetry::Id;
-use crate::fleet::topic::{Down, Place, Up};
+use super::key::signing_keys;
+use crate::desk::events::Record;
+use crate::desk::order::{self, Order};
+use crate::desk::registry::{Group, Registry};
+use crate::desk::{self, Config, Interest, Line, Said, audit};
+use crate::fleet::command::Operation;
+use crate::fleet::topic::{Place, Up};
 use anyhow::{Context, bail};
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Tell a box what to do, and wait for what becomes of it.
+/// Tell a box, or a group of boxes, what to do, and wait for what becomes of it.
 #[derive(Debug, Args)]
+#[command(override_usage = "\
+afferent desk command [OPTIONS] --sign <FILE> <GATEWAY> <OPERATION> [DESTINATION]
+       afferent desk command [OPTIONS] --sign <FILE> --group <GROUP> <OPERATION> [DESTINATION]")]
 #[command(after_help = "\
 Examples:
   afferent desk command bench-1 ping --sign ops-1.key
+  afferent desk command --group ring=0 ping --sign ops-1.key
   afferent desk command bench-1 queue-stats --sign ops-1.key --json
   afferent desk command bench-1 retry-parked ehr --sign ops-1.key
   afferent desk command bench-1 discard-parked ehr --reason 'test patients' --sign ops-1.key --sign ops-2.key
   afferent desk command bench-1 restart --sign ops-1.key --wait-s 120
 
 What a box can be told: ping, report, queue-stats, retry-parked, discard-parked (two signatures), restart. A box that is
-away does it when it is back, unless the command has expired by then.
+away does it when it is back, unless the command has expired by then. `afferent desk rollout` does the same in stages.
 
-Exit codes: 0 done, 1 refused, failed, or no answer in time.")]
+Exit codes: 0 done by all, 1 refused, failed, or no answer in time.")]
 pub(super) struct Command {
-    /// The box
-    gateway: String,
-    /// What to do: ping, report, queue-stats, retry-parked, discard-parked, restart
-    operation: String,
-    /// The destination it is about
-    destination: Option<String>,
+    /// The box, what to do, and the destination it is about
+    #[arg(required = true, num_args = 1..=3, value_names = ["GATEWAY", "OPERATION", "DESTINATION"])]
+    words: Vec<String>,
+    /// These boxes of the inventory in place of one
+    #[arg(long, value_name = "GROUP")]
+    group: Option<Group>,
     /// Why, for the record; no patient data
     #[arg(long)]
     reason: Option<String>,
@@ -51,13 +57,25 @@ pub(super) struct Command {
     /// The desk's settings
     #[arg(long, value_name = "FILE", default_value = SETTINGS)]
     desk: PathBuf,
-    /// Print the box's answer as JSON
+    /// Print each box's answer as a line of JSON
     #[arg(long)]
     json: bool,
 }
 
-impl Command {
-    fn operation(&self) -> anyhow::Result<Operation> {
+/// What a box is told to do.
+#[derive(Debug, Args)]
+pub(super) struct What {
+    /// What to do: ping, report, queue-stats, retry-parked, discard-parked, restart
+    operation: String,
+    /// The destination it is about
+    destination: Option<String>,
+    /// Why, for the record; no patient data
+    #[arg(long)]
+    reason: Option<String>,
+}
+
+impl What {
+    pub fn operation(&self) -> anyhow::Result<Operation> {
         let destination = || self.destination.clone().context("name the destination it is about, behind the operation");
         Ok(match self.operation.as_str() {
             "ping" => Operation::Ping,
@@ -72,71 +90,105 @@ impl Command {
             other => bail!("a box cannot be told to `{other}`: see `afferent desk command --help`"),
         })
     }
+}
+
+impl Command {
+    /// The boxes, and what they are told.
+    fn read(&self, config: &Config) -> anyhow::Result<(Vec<Place>, What)> {
+        let mut words = self.words.iter().cloned();
+        let names = match &self.group {
+            None => words.next().into_iter().collect(),
+            Some(group) => {
+                let registry = Registry::read(&config.folder)?;
+                let names: Vec<String> = registry.of(group).map(|entry| entry.name.clone()).collect();
+                if names.is_empty() {
+                    bail!("no box of the inventory is in {group}: see `afferent desk inventory`");
+                }
+                names
+            }
+        };
+        let place = |name: &String| {
+            Place::new(&config.tenant, name).with_context(|| format!("`{name}` cannot be a box's name"))
+        };
+        let places = names.iter().map(place).collect::<anyhow::Result<Vec<_>>>()?;
+        let operation = words.next().context("name a box, or --group, and what it shall do")?;
+        let what = What { operation, destination: words.next(), reason: self.reason.clone() };
+        if let Some(more) = words.next() {
+            bail!("`{more}` is one word too many");
+        }
+        Ok((places, what))
+    }
 
     pub async fn execute(self) -> anyhow::Result<ExitCode> {
         let config = Config::read(&self.desk)?;
-        let operation = self.operation()?;
-        let place = Place::new(&config.tenant, &self.gateway);
-        let place = place.with_context(|| format!("`{}` cannot be a box's name", self.gateway))?;
-        let keys = self.sign.iter().map(|file| signing_key(file)).collect::<anyhow::Result<Vec<_>>>()?;
-        if keys.len() < operation.signatures() {
-            bail!("{} takes {} signatures: give --sign as often", operation.word(), operation.signatures());
-        }
-        let now = Timestamp::now();
-        let id = Id::make();
-        let order = Order {
-            v: 1,
-            id: id.to_string(),
-            tenant: config.tenant.clone(),
-            gateway: self.gateway.clone(),
-            issuer: keys[0].kid().to_string(),
-            // Larger than the last without a memory of it.
-            seq: u64::try_from(now.as_millisecond()).unwrap_or_default(),
-            not_before: now,
-            expires: now + SignedDuration::from_mins(i64::from(self.valid_min)),
-            operation,
+        let (places, what) = self.read(&config)?;
+        let (operation, keys) = (what.operation()?, signing_keys(&self.sign)?);
+        let valid = SignedDuration::from_mins(i64::from(self.valid_min));
+        let order = |place| Order::command(place, operation.clone(), &keys, Timestamp::now(), valid);
+        let orders: Vec<Order> = places.iter().map(order).collect::<Result<_, _>>().map_err(anyhow::Error::msg)?;
+        let asked: Vec<Value> = orders.iter().map(|order| order.asked.clone()).collect();
+        let audit = |lines: &[Value]| {
+            audit::note_all(&config.folder, lines).with_context(|| format!("{} cannot be written", audit::FILE))
         };
-        let document = serde_json::to_vec(&order)?;
-        let mut signed = envelope::seal(&document, Purpose::Command, &keys[0]);
-        for key in &keys[1..] {
-            signed = envelope::countersign(&signed, Purpose::Command, key)?;
-        }
-        let folder = &super::folder_of(&self.desk);
-        let signers: Vec<&str> = keys.iter().map(SigningKey::kid).collect();
-        let asked = json!({ "at": now.to_string(), "signed_by": signers, "command": serde_json::to_value(&order)? });
-        audit::note(folder, &asked).with_context(|| format!("{} cannot be written", audit::FILE))?;
+        audit(&asked)?;
 
-        let mut line = Line::connect(&config).await?;
-        let mut heard = Vec::new();
-        line.tell(place.down(&Down::Command(id.to_string())), signed, &mut heard).await?;
-        let wait = tokio::time::timeout(Duration::from_secs(self.wait_s), async {
-            loop {
-                for said in std::mem::take(&mut heard) {
-                    let event = serde_json::from_slice::<Value>(&said.payload).unwrap_or_default();
-                    if said.place == place && said.what == Up::Event && event["command"] == id.to_string() {
-                        return Ok::<_, desk::DeskError>(event);
-                    }
-                }
-                heard.push(line.hear().await?);
-            }
-        });
-        let Ok(answer) = wait.await else {
-            audit::note(folder, &json!({ "command": id.to_string(), "answer": null }))?;
-            let minutes = self.valid_min;
-            bail!(
-                "{} has not answered within {} s; it does it when it is back, within {minutes} min",
-                self.gateway,
-                self.wait_s
-            );
+        let interest = match places.as_slice() {
+            [one] => Interest::AnswersOf(one),
+            _ => Interest::Answers,
         };
-        let answer = answer?;
-        audit::note(folder, &json!({ "command": id.to_string(), "answer": answer }))?;
-        if self.json {
-            println!("{answer}");
-        } else {
-            println!("{}", sentence(&answer));
+        let mut line = Line::connect(&config, interest).await?;
+        let mut record = Record::open(&config.folder)?;
+        let mut open: BTreeMap<String, String> = BTreeMap::new();
+        let (mut answers, mut is_done) = (Vec::new(), true);
+        let mut answered = |heard: Vec<Said>, line: &mut Line, open: &mut BTreeMap<String, String>| {
+            let events: Vec<Said> = heard.into_iter().filter(|said| said.what == Up::Event).collect();
+            record.note(&events)?;
+            for said in &events {
+                let event: Value = serde_json::from_slice(&said.payload).unwrap_or_default();
+                let name = said.place.gateway();
+                let outcome = open.get(name).and_then(|id| order::outcome(&event, id));
+                if let Some(outcome) = outcome {
+                    self.show(name, &event);
+                    is_done &= outcome.is_ok();
+                    answers.push(json!({ "command": open.remove(name), "answer": event }));
+                }
+                line.noted(said);
+            }
+            Ok::<_, desk::DeskError>(())
+        };
+        for order in orders {
+            let mut heard = Vec::new();
+            open.insert(order.place.gateway().to_string(), order.id.clone());
+            line.tell(order.topic(), order.bytes, &mut heard).await?;
+            answered(heard, &mut line, &mut open)?;
         }
-        Ok(ExitCode::from(u8::from(answer["phase"] != "done")))
+        let until = tokio::time::Instant::now() + Duration::from_secs(self.wait_s);
+        while !open.is_empty()
+            && let Ok(said) = tokio::time::timeout_at(until, line.hear()).await
+        {
+            answered(vec![said?], &mut line, &mut open)?;
+        }
+        answers.extend(open.values().map(|id| json!({ "command": id, "answer": null })));
+        audit(&answers)?;
+        if !open.is_empty() {
+            let names: Vec<&str> = open.keys().map(String::as_str).collect();
+            bail!(
+                "{} has not answered within {} s; it does it when it is back, within {} min",
+                names.join(", "),
+                self.wait_s,
+                self.valid_min
+            );
+        }
+        Ok(ExitCode::from(u8::from(!is_done)))
+    }
+
+    fn show(&self, name: &str, answer: &Value) {
+        match (self.json, &self.group) {
+            (true, None) => println!("{answer}"),
+            (true, Some(_)) => println!("{}", json!({ "box": name, "answer": answer })),
+            (false, None) => println!("{}", sentence(answer)),
+            (false, Some(_)) => println!("{name}: {}", sentence(answer)),
+        }
     }
 }
 

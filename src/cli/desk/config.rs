@@ -1,9 +1,9 @@
 //! `afferent desk config`.
 
 use super::SETTINGS;
-use super::key::signing_key;
+use super::key::signing_keys;
 use crate::desk::pack::{Packed, pack};
-use crate::desk::{Config, DeskError, Line, Said, audit};
+use crate::desk::{Config, DeskError, Interest, Line, Said, audit};
 use crate::fleet::desired::{self, Desired};
 use crate::fleet::envelope::{self, ENVELOPE_MAX, Purpose, SigningKey};
 use crate::fleet::telemetry::Digest;
@@ -121,7 +121,7 @@ impl Show {
     async fn execute(self) -> anyhow::Result<ExitCode> {
         let config = Config::read(&self.desk)?;
         let place = place(&config, &self.gateway)?;
-        let mut line = Line::connect(&config).await?;
+        let mut line = Line::connect(&config, Interest::State).await?;
         let reported = reported(&mut line, &place).await?;
         let reported = reported.with_context(|| format!("{} has said nothing of its configuration", self.gateway))?;
         show(&reported, self.json);
@@ -133,13 +133,13 @@ impl Push {
     async fn execute(self) -> anyhow::Result<ExitCode> {
         let config = Config::read(&self.desk)?;
         let place = place(&config, &self.gateway)?;
-        let keys = self.sign.iter().map(|file| signing_key(file)).collect::<anyhow::Result<Vec<_>>>()?;
+        let keys = signing_keys(&self.sign)?;
         let Packed { config: text, files, loaded } = pack(&self.file)?;
         // A file or a port that is not here may be on the box, which checks it again.
         for fault in loaded.missing.list() {
             tracing::info!("{}", fault.message);
         }
-        let mut line = Line::connect(&config).await?;
+        let mut line = Line::connect(&config, Interest::State).await?;
         let before = reported(&mut line, &place).await?.unwrap_or_default();
         let replaces = match (self.replace, before["local"].as_str()) {
             (false, _) => None,

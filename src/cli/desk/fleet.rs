@@ -2,26 +2,38 @@
 
 use super::SETTINGS;
 use crate::cli::colour;
-use crate::desk::roster::{Roster, Row};
-use crate::desk::{Config, Line};
+use crate::desk::registry::{Group, Registry};
+use crate::desk::roster::{Brief, Roster, Trouble};
+use crate::desk::{Config, Interest, Line, News};
 use crate::fleet::topic::Up;
 use anstyle::{AnsiColor, Style};
+use anyhow::bail;
 use clap::Args;
 use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// A broker that has said nothing new for this long has said what it keeps; it may take longer to begin.
 const QUIET: Duration = Duration::from_secs(1);
 const FIRST_WORD: Duration = Duration::from_secs(5);
+/// A terminal is painted this often, when something has changed.
+const PAINT_EVERY: Duration = Duration::from_millis(500);
+/// Lines of a terminal that does not say how many it has.
+const LINES_DEFAULT: usize = 24;
+/// Lines of the table that are no boxes, and the one the cursor stands in.
+const LINES_AROUND: usize = 4;
 
-/// Show how all boxes are, from what they said last.
+/// Show how all boxes are, from what they said last; those in trouble first.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   afferent desk fleet
-  afferent desk fleet --follow
+  afferent desk fleet --group ring=0,site=north
+  afferent desk fleet --watch
   afferent desk fleet --json | jq '.[] | select(.online | not)'
 
 Exit codes: 0 shown, 1 the broker does not let the desk in.")]
@@ -29,85 +41,160 @@ pub(super) struct Fleet {
     /// The desk's settings
     #[arg(long, value_name = "FILE", default_value = SETTINGS)]
     desk: PathBuf,
+    /// Only these boxes of the inventory
+    #[arg(long, value_name = "GROUP")]
+    group: Option<Group>,
     /// Print one JSON object: boxes by name
     #[arg(long)]
     json: bool,
     /// Go on, show what changes, and answer boxes that ask whether they are heard
-    #[arg(long, conflicts_with = "json")]
-    follow: bool,
+    #[arg(long, visible_alias = "follow", conflicts_with = "json")]
+    watch: bool,
+    /// Stop watching after so many seconds
+    #[arg(long, value_name = "N", requires = "watch")]
+    seconds: Option<u64>,
 }
 
 impl Fleet {
     pub async fn execute(self) -> anyhow::Result<ExitCode> {
         let config = Config::read(&self.desk)?;
-        let mut line = Line::connect(&config).await?;
+        let registry = Registry::read(&config.folder)?;
+        if let Some(group) = &self.group
+            && registry.of(group).next().is_none()
+        {
+            bail!("no box of the inventory is in {group}: see `afferent desk inventory`");
+        }
+        let mut line = Line::connect(&config, Interest::State).await?;
         let mut roster = Roster::default();
-        // What the broker keeps comes first, each of it once: the fleet is shown when nothing of it is new for a moment.
-        let (mut seen, mut until) = (HashSet::new(), tokio::time::Instant::now() + FIRST_WORD);
+        // What the broker keeps comes first, each of it once: the fleet is shown when nothing of it is new for a
+        // moment.
+        let (mut seen, mut until) = (HashSet::new(), Instant::now() + FIRST_WORD);
         while let Ok(said) = tokio::time::timeout_at(until, line.hear()).await {
             let said = said?;
+            if said.what == Up::Echo && self.watch {
+                line.answer(&said);
+            }
             roster.heard(&said);
             if said.what.is_retained() && seen.insert((said.place, said.what)) {
-                until = tokio::time::Instant::now() + QUIET;
+                until = Instant::now() + QUIET;
             }
         }
+        drop(seen);
         if self.json {
-            println!("{}", serde_json::to_string(roster.rows())?);
+            let rows = roster.rows().iter().filter(|(name, _)| self.shows(name, &registry));
+            let rows: std::collections::BTreeMap<_, _> = rows.collect();
+            println!("{}", serde_json::to_string(&rows)?);
             return Ok(ExitCode::SUCCESS);
         }
-        print_rows(roster.rows());
-        if !self.follow {
+        if !self.watch {
+            print!("{}", self.table(&roster, &registry, usize::MAX));
             return Ok(ExitCode::SUCCESS);
+        }
+        self.follow(line, roster, registry).await
+    }
+
+    fn shows(&self, name: &str, registry: &Registry) -> bool {
+        let chosen = |group: &Group| registry.get(name).is_some_and(|entry| group.has(entry));
+        self.group.as_ref().is_none_or(chosen)
+    }
+
+    async fn follow(self, mut line: Line, mut roster: Roster, registry: Registry) -> anyhow::Result<ExitCode> {
+        let is_terminal = std::io::stdout().is_terminal();
+        let over = crate::cli::sim::over(self.seconds);
+        tokio::pin!(over);
+        let (mut paint_at, mut is_due) = (Instant::now(), true);
+        roster.take_changed();
+        if !is_terminal {
+            print!("{}", self.table(&roster, &registry, usize::MAX));
         }
         loop {
-            let said = line.hear().await?;
-            if said.what == Up::Echo {
-                line.answer(&said);
-                continue;
+            if is_terminal && is_due && paint_at <= Instant::now() {
+                (paint_at, is_due) = (Instant::now() + PAINT_EVERY, false);
+                let lines = std::env::var("LINES").ok().and_then(|lines| lines.parse().ok()).unwrap_or(LINES_DEFAULT);
+                // Home, the table, and nothing of what was there below it.
+                print!("\x1b[H{}\x1b[J", self.table(&roster, &registry, lines).replace('\n', "\x1b[K\n"));
+                std::io::stdout().flush()?;
             }
-            let name = said.place.gateway().to_string();
-            let before = roster.rows().get(&name).cloned();
-            roster.heard(&said);
-            if roster.rows().get(&name) != before.as_ref()
-                && let Some(row) = roster.rows().get(&name)
-            {
-                print_row(&name, row);
+            let news = tokio::select! {
+                () = &mut over => return Ok(ExitCode::SUCCESS),
+                () = tokio::time::sleep_until(paint_at), if is_terminal && is_due => continue,
+                news = line.follow() => news,
+            };
+            match news {
+                News::Said(said) if said.what == Up::Echo => line.answer(&said),
+                News::Said(said) => {
+                    let name = said.place.gateway();
+                    if !roster.heard(&said) || !self.shows(name, &registry) {
+                        continue;
+                    }
+                    is_due = true;
+                    if let (false, Some(row)) = (is_terminal, roster.rows().get(name)) {
+                        print!("{}", one(&row.brief(name, &registry)));
+                    }
+                }
+                News::Lost(why) => eprintln!("{why}"),
+                News::Back => {}
             }
         }
     }
-}
 
-fn print_rows<'r>(rows: impl IntoIterator<Item = (&'r String, &'r Row)>) {
-    println!(
-        "{:20} {:8} {:8} {:>7} {:>9} {:>7} {:>7} {:>7}  alerts",
-        "box", "state", "version", "links", "messages", "queued", "parked", "oldest"
-    );
-    for (name, row) in rows {
-        print_row(name, row);
+    /// The worst first, as many as there are lines for.
+    fn table(&self, roster: &Roster, registry: &Registry, lines: usize) -> String {
+        let rows = roster.rows().iter().filter(|(name, _)| self.shows(name, registry));
+        let mut rows: Vec<Brief<'_>> = rows.map(|(name, row)| row.brief(name, registry)).collect();
+        rows.sort_by_key(|row| (row.trouble, std::cmp::Reverse((row.stranger, row.parked, row.queued)), row.name));
+        let heads = ["box", "state", "ring", "version", "links", "messages", "queued", "parked", "oldest"];
+        let [name, state, ring, version, links, messages, queued, parked, oldest] = heads;
+        let mut table = format!(
+            "{name:20} {state:8} {ring:>4} {version:8} {links:>7} {messages:>9} {queued:>7} {parked:>7} {oldest:>8}  alerts\n"
+        );
+        let room = lines.saturating_sub(LINES_AROUND);
+        rows.iter().take(room).for_each(|row| table.push_str(&one(row)));
+        if rows.len() > room {
+            let _ = writeln!(table, "... and {} more", rows.len() - room);
+        }
+        let with = |trouble: Trouble| rows.iter().filter(|row| row.trouble == trouble).count();
+        let strangers = rows.iter().filter(|row| row.stranger).count();
+        let _ = writeln!(
+            table,
+            "{} boxes: {} away, {} stuck, {} unusual, {} deaf, {} well; {strangers} strangers",
+            rows.len(),
+            with(Trouble::Away),
+            with(Trouble::Stuck),
+            with(Trouble::Unusual),
+            with(Trouble::Deaf),
+            with(Trouble::None),
+        );
+        table
     }
 }
 
-fn print_row(name: &str, row: &Row) {
+fn one(row: &Brief<'_>) -> String {
     let paint = |style: Style, text: String| match colour(&std::io::stdout()) {
         true => format!("{style}{text}{style:#}"),
         false => text,
     };
-    let (word, style) = match (row.online, row.alerts.is_empty()) {
-        (true, true) => ("online", AnsiColor::Green.on_default()),
-        (true, false) => ("online", AnsiColor::Yellow.on_default()),
-        (false, _) => ("away", AnsiColor::Red.on_default().bold()),
+    let (word, style) = match row.trouble {
+        Trouble::Away => ("away", AnsiColor::Red.on_default().bold()),
+        Trouble::Stuck => ("stuck", AnsiColor::Red.on_default()),
+        Trouble::Unusual => ("unusual", AnsiColor::Yellow.on_default()),
+        Trouble::Deaf => ("deaf", AnsiColor::Cyan.on_default()),
+        Trouble::None => ("online", AnsiColor::Green.on_default()),
     };
-    let links = format!("{}/{}", row.links.values().filter(|link| link.up).count(), row.links.len());
-    let messages: u64 = row.links.values().map(|link| link.messages).sum();
-    let queued: u64 = row.destinations.values().map(|to| to.queued).sum();
-    let parked: u64 = row.destinations.values().map(|to| to.parked).sum();
-    let oldest =
-        row.destinations.values().filter_map(|to| to.oldest_s).max().map_or("-".to_string(), |s| format!("{s} s"));
-    let alerts: Vec<&str> = row.alerts.keys().map(String::as_str).collect();
-    println!(
-        "{name:20} {} {:8} {links:>7} {messages:>9} {queued:>7} {parked:>7} {oldest:>7}  {}",
+    let links = format!("{}/{}", row.links_up, row.links);
+    let oldest = row.oldest_s.map_or("-".to_string(), |s| format!("{s} s"));
+    let ring = match row.ring {
+        Some(ring) => ring.to_string(),
+        None => if row.stranger { "?" } else { "-" }.to_string(),
+    };
+    format!(
+        "{:20} {} {ring:>4} {:8} {links:>7} {:>9} {:>7} {:>7} {oldest:>8}  {}\n",
+        row.name,
         paint(style, format!("{word:8}")),
         row.version,
-        alerts.join(", ")
-    );
+        row.messages,
+        row.queued,
+        row.parked,
+        row.alerts.join(", ")
+    )
 }

@@ -6,8 +6,8 @@
 //! panic would stop results.
 //!
 //! One task for each connection owns the socket and waits for nothing else: not for the disk, not for who listens. What
-//! is heard goes into a bounded channel. The broker cannot overrun it with anything that wants an acknowledgement, for
-//! it may have `RECEIVE_MAX` of these open; the rest is dropped when nobody listens in time.
+//! is heard goes into a bounded channel, and nothing is read from the broker while that is half full. `RECEIVE_MAX`
+//! alone does not bound it: mosquitto 2.0.11 sends as many again for each acknowledgement while it has more.
 
 use super::{Bus, Heard, PublishId, Quality, Receipt};
 use crate::delivery::dial::{Stream, dial};
@@ -41,8 +41,12 @@ const RECEIVE_MAX: u16 = 16;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// A broker that takes nothing for this long is gone.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
-/// Room for what is asked for and what is heard: more than can be open in either direction.
+/// Room for what is heard: more than can be open in either direction.
 const ROOM: usize = 128;
+/// What is heard is answered with two packets at most: an acknowledgement, and what it asks for.
+const ASKED_ROOM: usize = 4 * ROOM;
+/// While no more than this is free for what is heard, nothing is read.
+const ROOM_MIN: usize = ROOM / 2;
 /// Reason code of what is larger than the broker takes (MQTT 5, 2.4).
 const PACKET_TOO_LARGE: u8 = 0x95;
 /// Bytes read at once.
@@ -89,9 +93,9 @@ impl Mqtt {
         Mqtt { broker, runtime, asked: None, heard, tell, connection: 0, rival: None, dialled: 0 }
     }
 
-    /// Dials for the desk, which leaves no will and no session behind.
-    pub(crate) fn connect_desk(&mut self) {
-        self.call(connect_packet(&self.broker.client_id, None));
+    /// Dials for the desk, which leaves no will behind, and a session only where it `stays`.
+    pub(crate) fn connect_desk(&mut self, stays: bool) {
+        self.call(connect_packet(&self.broker.client_id, None, stays));
     }
 
     /// Publishes bytes as they are. A box says nothing but documents: this is for the desk.
@@ -106,7 +110,7 @@ impl Mqtt {
 
     fn dial(&mut self, broker: Broker, connect: Packet) -> (u64, Sender<Asked>) {
         self.dialled += 1;
-        let (ask, asked) = mpsc::channel(ROOM);
+        let (ask, asked) = mpsc::channel(ASKED_ROOM);
         let ear = Ear { connection: self.dialled, tell: self.tell.clone() };
         self.runtime.spawn(async move {
             let why = match converse(&broker, connect, asked, &ear).await {
@@ -132,22 +136,23 @@ impl Mqtt {
         }
     }
 
-    /// A full channel means that the broker takes nothing: it will be heard that it is gone.
-    fn ask(&self, asked: Asked) {
-        if let Some(to) = &self.asked {
-            let _ = to.try_send(asked);
+    /// A full channel means that the broker takes nothing. The connection ends then: an acknowledgement that is left out
+    /// would keep the broker from ever sending what waits behind it.
+    fn ask(&mut self, asked: Asked) {
+        if self.asked.as_ref().is_some_and(|to| to.try_send(asked).is_err()) {
+            self.asked = None;
         }
     }
 }
 
 impl Bus for Mqtt {
     fn connect(&mut self, will_topic: String, will: Document) {
-        self.call(connect_packet(&self.broker.client_id, Some((will_topic, &will))));
+        self.call(connect_packet(&self.broker.client_id, Some((will_topic, &will)), true));
     }
 
     fn switch(&mut self, tls: ClientTls, will_topic: String, will: Document) {
         let broker = Broker { tls, ..self.broker.clone() };
-        let connect = connect_packet(&broker.client_id, Some((will_topic, &will)));
+        let connect = connect_packet(&broker.client_id, Some((will_topic, &will)), true);
         self.rival = Some(self.dial(broker, connect));
     }
 
@@ -192,6 +197,15 @@ struct Ear {
 }
 
 impl Ear {
+    fn has_room(&self) -> bool {
+        self.tell.capacity() > ROOM_MIN
+    }
+
+    /// Waits until who listens has made room.
+    async fn room(&self) {
+        let _ = self.tell.reserve_many(ROOM_MIN + 1).await;
+    }
+
     fn tell(&self, heard: Heard) -> Result<(), String> {
         let told = self.tell.try_send((self.connection, heard));
         told.map_err(|_| "the fleet is too slow for what the broker says".to_string())
@@ -205,12 +219,20 @@ async fn converse(broker: &Broker, connect: Packet, mut asked: Receiver<Asked>, 
     ear.tell(Heard::Connected { session_present: line.session_present, in_flight_max: line.in_flight_max })?;
     let mut said = Said::default();
     loop {
-        while let Some(packet) = line.next_packet()? {
-            line.heard(packet, &mut said, ear).await?;
-        }
+        // False only when packets may be left that were read already.
+        let has_room = loop {
+            match ear.has_room() {
+                false => break false,
+                true => match line.next_packet()? {
+                    Some(packet) => line.heard(packet, &mut said, ear).await?,
+                    None => break true,
+                },
+            }
+        };
         let deadline = line.deadline();
         tokio::select! {
-            read = line.stream.read_buf(&mut line.unread) => match read {
+            () = ear.room(), if !has_room => continue,
+            read = line.stream.read_buf(&mut line.unread), if has_room => match read {
                 Ok(0) => return Err("the broker hung up".to_string()),
                 Ok(_) => line.last_heard = Instant::now(),
                 Err(error) => return Err(format!("the connection broke: {}", error.kind())),
@@ -422,14 +444,15 @@ impl Line {
     }
 }
 
-/// A box leaves a will, and its session waits for it; a desk asks for all it needs when it comes.
-fn connect_packet(client_id: &str, will: Option<(String, &Document)>) -> Packet {
+/// The session of a box, and of a desk that notes events, waits for it (`stays`); another desk asks for all it needs when
+/// it comes. A box leaves a will.
+fn connect_packet(client_id: &str, will: Option<(String, &Document)>, stays: bool) -> Packet {
     let connect = Connect {
         keep_alive: KEEP_ALIVE_S,
         client_id: client_id.to_string(),
-        clean_start: will.is_none(),
+        clean_start: !stays,
         properties: Some(ConnectProperties {
-            session_expiry_interval: Some(if will.is_none() { 0 } else { SESSION_EXPIRY_S }),
+            session_expiry_interval: Some(if stays { SESSION_EXPIRY_S } else { 0 }),
             receive_maximum: Some(RECEIVE_MAX),
             max_packet_size: Some(PACKET_MAX),
             ..ConnectProperties::new()

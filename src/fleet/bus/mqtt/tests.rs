@@ -40,7 +40,7 @@ proptest! {
         let document = Document::stored(b"{}".to_vec());
         let mut bytes = BytesMut::new();
         let packet = match which {
-            0 => connect_packet("bench-1", Some(("afferent/v1/acme/bench-1/up/state".to_string(), &document))),
+            0 => connect_packet("bench-1", Some(("afferent/v1/acme/bench-1/up/state".to_string(), &document)), true),
             1 => {
                 let properties = PublishProperties { message_expiry_interval: Some(5), ..PublishProperties::default() };
                 let mut publish = Publish::new("a/b", QoS::AtLeastOnce, vec![1, 2, 3], Some(properties));

@@ -1,0 +1,254 @@
+//! `afferent desk rollout`.
+
+use super::SETTINGS;
+use super::command::What;
+use super::key::signing_keys;
+use crate::desk::Config;
+use crate::desk::registry::{Group, Registry};
+use crate::desk::rollout::log::Log;
+use crate::desk::rollout::{self, Change, Plan, Ring, Rollout, Stage};
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Bring a change to a group of boxes, ring by ring, and stop by itself when too many fail.
+///
+/// Ring after ring, some boxes at a time: each is told, and answers, fails, or is silent for too long. A ring that
+/// ended is watched for a while; boxes that are away then have failed as well. Enough successes open the next ring; too
+/// many failures stop it for good. All of it is written down before it is done (`rollouts/` beside the settings), so
+/// that `resume` goes on after a crash of the desk and no box does anything twice.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  afferent desk rollout start restart --group 'site=north' --name night-restart --sign ops-1.key --batch 50 --wait-s 900
+  afferent desk rollout start ping --dry-run --sign ops-1.key
+  afferent desk rollout status
+  afferent desk rollout pause night-restart
+  afferent desk rollout resume night-restart --sign ops-1.key
+  afferent desk rollout stop night-restart --reason 'the EHR is down'
+
+Exit codes: 0 finished or shown, 1 stopped, paused, or the broker is gone.")]
+pub(super) struct Rollouts {
+    #[command(subcommand)]
+    verb: Verb,
+    /// The desk's settings
+    #[arg(long, value_name = "FILE", default_value = SETTINGS, global = true)]
+    desk: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Make a plan of the inventory and carry it out
+    Start(Start),
+    /// Show how it stands; left out, all
+    Status {
+        /// Which
+        name: Option<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Tell no other box until it is resumed
+    Pause {
+        /// Which
+        name: String,
+    },
+    /// Go on, after a pause or a crash of the desk
+    Resume {
+        /// Which
+        name: String,
+        /// The keys it was started with, in the same order
+        #[arg(long, value_name = "FILE", required = true)]
+        sign: Vec<PathBuf>,
+    },
+    /// Tell no other box, for good
+    Stop {
+        /// Which
+        name: String,
+        /// Why, for the record
+        #[arg(long, default_value = "a person stopped it")]
+        reason: String,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Start {
+    #[command(flatten)]
+    what: What,
+    /// Which boxes of the inventory; each comes in its own ring
+    #[arg(long, value_name = "GROUP", default_value = "all")]
+    group: Group,
+    /// Its name; left out, the moment
+    #[arg(long)]
+    name: Option<String>,
+    /// Key to sign with; twice for what takes two signatures
+    #[arg(long, value_name = "FILE", required = true)]
+    sign: Vec<PathBuf>,
+    /// Boxes that are at it at the same time, at most
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..))]
+    batch: u16,
+    /// Seconds for which a ring that ended is watched before the next is opened
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    wait_s: u32,
+    /// Seconds after which a box that has not answered has failed
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u32).range(1..=604_800))]
+    silent_s: u32,
+    /// Percent of a ring that must succeed
+    #[arg(long, value_name = "PERCENT", default_value_t = 95, value_parser = clap::value_parser!(u8).range(0..=100))]
+    success: u8,
+    /// Percent of a ring that may fail
+    #[arg(long, value_name = "PERCENT", default_value_t = 5, value_parser = clap::value_parser!(u8).range(0..=100))]
+    failure: u8,
+    /// Show who would get it, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Rollouts {
+    pub async fn execute(self) -> anyhow::Result<ExitCode> {
+        let config = Config::read(&self.desk)?;
+        let noted = |name: &str, what: rollout::What| -> anyhow::Result<ExitCode> {
+            let mut log = Log::open(&config.folder, name)?;
+            log.note([what])?;
+            show(log.rollout());
+            Ok(ExitCode::SUCCESS)
+        };
+        match self.verb {
+            Verb::Start(start) => start.execute(&config).await,
+            Verb::Status { name, json } => status(&config, name, json),
+            Verb::Pause { name } => noted(&name, rollout::What::Paused),
+            Verb::Stop { name, reason } => noted(&name, rollout::What::Stopped { why: reason }),
+            Verb::Resume { name, sign } => {
+                let mut log = Log::open(&config.folder, &name)?;
+                if log.rollout().stage() == Stage::Paused {
+                    log.note([rollout::What::Resumed])?;
+                }
+                carry_out(&config, log, &sign).await
+            }
+        }
+    }
+}
+
+impl Start {
+    async fn execute(self, config: &Config) -> anyhow::Result<ExitCode> {
+        let registry = Registry::read(&config.folder)?;
+        let mut rings: BTreeMap<u32, Vec<String>> = BTreeMap::new();
+        for entry in registry.of(&self.group) {
+            rings.entry(entry.ring).or_default().push(entry.name.clone());
+        }
+        if rings.is_empty() {
+            bail!("no box of the inventory is in {}: see `afferent desk inventory`", self.group);
+        }
+        let operation = self.what.operation()?;
+        let keys = signing_keys(&self.sign)?;
+        if keys.len() < operation.signatures() {
+            bail!("{} takes {} signatures: give --sign as often", operation.word(), operation.signatures());
+        }
+        let made = Timestamp::now();
+        let plan = Plan {
+            name: self.name.unwrap_or_else(|| format!("{}-{}", operation.word(), made.strftime("%Y%m%dT%H%M%S"))),
+            made,
+            signed_by: keys.iter().map(|key| key.kid().to_string()).collect(),
+            change: Change::Command { operation },
+            rings: rings.into_iter().map(|(ring, boxes)| Ring { ring, boxes }).collect(),
+            batch: self.batch.into(),
+            wait_s: self.wait_s,
+            silent_s: self.silent_s,
+            success_percent: self.success,
+            failure_percent: self.failure,
+        };
+        if self.dry_run {
+            for Ring { ring, boxes } in &plan.rings {
+                println!("ring {ring}: {} boxes: {}", boxes.len(), boxes.join(", "));
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
+        carry_out(config, Log::create(&config.folder, plan)?, &self.sign).await
+    }
+}
+
+async fn carry_out(config: &Config, mut log: Log, sign: &[PathBuf]) -> anyhow::Result<ExitCode> {
+    let keys = signing_keys(sign)?;
+    let plan = log.rollout().plan();
+    let name = plan.name.clone();
+    if !keys.iter().map(|key| key.kid()).eq(plan.signed_by.iter().map(String::as_str)) {
+        bail!("{name} was started with the keys {}: give the same", plan.signed_by.join(", "));
+    }
+    let Some(_turn) = log.turn()? else {
+        println!("{name} is carried out by another process, which goes on");
+        return Ok(ExitCode::SUCCESS);
+    };
+    let resume = format!("`afferent desk rollout resume {name} --sign ...` goes on");
+    let mut before = None;
+    let carried = rollout::run::carry_out(config, &mut log, &keys, |rollout| {
+        let now = (rollout.ring(), rollout.counts(rollout.ring()));
+        if before.replace(now) != Some(now) {
+            eprintln!("{}", line(rollout, rollout.ring()));
+        }
+    });
+    let stage = carried.await.with_context(|| resume.clone())?;
+    show(log.rollout());
+    match stage {
+        Stage::Finished => Ok(ExitCode::SUCCESS),
+        Stage::Paused | Stage::Running => bail!("{name} is paused; {resume}"),
+        Stage::Stopped(why) => bail!("{name} is stopped: {why}"),
+    }
+}
+
+fn status(config: &Config, name: Option<String>, json: bool) -> anyhow::Result<ExitCode> {
+    let names = name.map_or_else(|| Log::all(&config.folder), |name| vec![name]);
+    let logs = names.iter().map(|name| Log::open(&config.folder, name));
+    let logs: Vec<Log> = logs.collect::<Result<_, _>>()?;
+    if json {
+        let all: Vec<Value> = logs.iter().map(|log| of(log.rollout())).collect();
+        println!("{}", Value::Array(all));
+        return Ok(ExitCode::SUCCESS);
+    }
+    if logs.is_empty() {
+        println!("nothing was rolled out from this desk");
+    }
+    logs.iter().for_each(|log| show(log.rollout()));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn of(rollout: &Rollout) -> Value {
+    let plan = rollout.plan();
+    let rings = plan.rings.iter().enumerate();
+    let rings: Vec<Value> =
+        rings.map(|(at, ring)| json!({ "ring": ring.ring, "counts": rollout.counts(at) })).collect();
+    let failures: BTreeMap<&str, &str> = rollout.failures().collect();
+    json!({
+        "name": plan.name, "change": plan.change.word(), "made": plan.made.to_string(), "signed_by": plan.signed_by,
+        "stage": rollout.stage(), "rings": rings, "failures": failures,
+    })
+}
+
+fn show(rollout: &Rollout) {
+    let plan = rollout.plan();
+    let stage = match rollout.stage() {
+        Stage::Running => "under way".to_string(),
+        Stage::Paused => "paused".to_string(),
+        Stage::Finished => "finished".to_string(),
+        Stage::Stopped(why) => format!("stopped: {why}"),
+    };
+    println!("{}: {}, signed by {}: {stage}", plan.name, plan.change.word(), plan.signed_by.join(", "));
+    for at in 0..plan.rings.len() {
+        println!("  {}", line(rollout, at));
+    }
+    for (name, why) in rollout.failures() {
+        println!("  {name} failed: {why}");
+    }
+}
+
+fn line(rollout: &Rollout, at: usize) -> String {
+    let ring = rollout.plan().rings.get(at).map_or(0, |ring| ring.ring);
+    let counts = rollout.counts(at);
+    format!(
+        "ring {ring}: {} done, {} failed, {} told, {} waiting",
+        counts.done, counts.failed, counts.told, counts.waiting
+    )
+}

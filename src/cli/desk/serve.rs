@@ -1,0 +1,124 @@
+//! `afferent desk serve`.
+
+use super::SETTINGS;
+use crate::desk::page::{self, Fleet, Server};
+use crate::desk::registry::{self, Registry};
+use crate::desk::{Config, Interest, Line, News};
+use crate::disk;
+use crate::fleet::topic::Up;
+use crate::tls::ServerTls;
+use anyhow::{Context, bail};
+use clap::Args;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+
+/// The registry is looked at this often.
+const REGISTRY_EVERY: Duration = Duration::from_secs(2);
+const TOKEN: &str = "page.token";
+
+/// Serve a page of the whole fleet, live, and answer boxes that ask whether they are heard.
+///
+/// It prints the address with a token in it; whoever has that sees the fleet. The token is kept in `page.token`;
+/// without that file a new one is made. Over TLS with the certificate that `page` in the settings names (with
+/// `client_ca` browsers need one as well), else, on loopback only, with one that the desk makes for itself.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  afferent desk serve
+  afferent desk serve --listen 127.0.0.1:9443 --seconds 3600")]
+pub(super) struct Serve {
+    /// Where it listens
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8443")]
+    listen: String,
+    /// The desk's settings
+    #[arg(long, value_name = "FILE", default_value = SETTINGS)]
+    desk: PathBuf,
+    /// Stop after so many seconds
+    #[arg(long, value_name = "N")]
+    seconds: Option<u64>,
+}
+
+impl Serve {
+    pub async fn execute(self) -> anyhow::Result<ExitCode> {
+        let config = Config::read(&self.desk)?;
+        let listener = TcpListener::bind(&self.listen).await;
+        let listener = listener.with_context(|| format!("cannot listen on {}", self.listen))?;
+        let address = listener.local_addr()?;
+        let tls = match &config.page {
+            Some(tls) => tls.clone(),
+            None if address.ip().is_loopback() => own_certificate(&config.folder)?,
+            None => bail!(
+                "{address} is open to the network: name a certificate, page = {{ cert = \"page.pem\", key = \"page.key\" }}"
+            ),
+        };
+        let token = token(&config.folder)?;
+        let fleet = Fleet::new(Registry::read(&config.folder)?);
+        let server = Server::new(fleet.clone(), &tls, &token)?;
+        let mut line = Line::connect(&config, Interest::State).await?;
+        println!("https://{address}/#{token}");
+        tokio::spawn(server.serve(listener));
+        let ticking = fleet.clone();
+        tokio::spawn(async move { ticking.tick().await });
+        tokio::spawn(follow_registry(fleet.clone(), config.folder.clone()));
+        let over = crate::cli::sim::over(self.seconds);
+        tokio::pin!(over);
+        loop {
+            let news = tokio::select! {
+                () = &mut over => return Ok(ExitCode::SUCCESS),
+                news = line.follow() => news,
+            };
+            match news {
+                News::Said(said) if said.what == Up::Echo => line.answer(&said),
+                News::Said(said) => fleet.heard(&said),
+                News::Back => fleet.trouble(String::new()),
+                News::Lost(why) => {
+                    tracing::warn!("{why}");
+                    fleet.trouble(why);
+                }
+            }
+        }
+    }
+}
+
+async fn follow_registry(fleet: Arc<Fleet>, folder: PathBuf) {
+    let modified = || std::fs::metadata(folder.join(registry::FILE)).and_then(|meta| meta.modified()).ok();
+    let mut before = modified();
+    loop {
+        tokio::time::sleep(REGISTRY_EVERY).await;
+        let now = modified();
+        if now == before {
+            continue;
+        }
+        before = now;
+        match Registry::read(&folder) {
+            Ok(registry) => fleet.knows(registry),
+            Err(error) => tracing::warn!("{error}; the page shows what was there before"),
+        }
+    }
+}
+
+fn token(folder: &Path) -> anyhow::Result<String> {
+    let file = folder.join(TOKEN);
+    if let Ok(token) = std::fs::read_to_string(&file) {
+        return Ok(token.trim().to_string());
+    }
+    let token = page::new_token().map_err(anyhow::Error::msg)?;
+    disk::replace_secret(&file, token.as_bytes()).with_context(|| format!("{}", file.display()))?;
+    Ok(token)
+}
+
+/// A certificate for loopback that nobody else has signed, kept so that a browser that was told to trust it does so
+/// again.
+fn own_certificate(folder: &Path) -> anyhow::Result<ServerTls> {
+    let (cert, key) = (folder.join("page.pem"), folder.join("page.key"));
+    if !cert.exists() || !key.exists() {
+        let names = ["localhost", "127.0.0.1", "::1"].map(str::to_string).to_vec();
+        let made = rcgen::generate_simple_self_signed(names)?;
+        disk::replace_secret(&key, made.signing_key.serialize_pem().as_bytes())?;
+        disk::replace(&cert, made.cert.pem().as_bytes())?;
+    }
+    Ok(ServerTls { cert, key, client_ca: None })
+}

@@ -1,0 +1,230 @@
+//! The machine with a clock of its own, and its file with processes that die.
+
+use super::log::Log;
+use super::*;
+use crate::sim::random::Random;
+use std::collections::{BTreeSet, HashSet};
+
+const BEGAN: i64 = 1_790_000_000;
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(BEGAN + seconds).unwrap()
+}
+
+fn plan(rings: &[usize]) -> Plan {
+    let mut n = 0;
+    let mut name = || {
+        n += 1;
+        format!("bench-{n}")
+    };
+    let rings = rings.iter().enumerate();
+    let rings = rings.map(|(ring, boxes)| Ring { ring: ring as u32, boxes: (0..*boxes).map(|_| name()).collect() });
+    Plan {
+        name: "restart".into(),
+        made: at(0),
+        signed_by: vec!["ops-1".into()],
+        change: Change::Command { operation: Operation::Restart },
+        rings: rings.collect(),
+        batch: 3,
+        wait_s: 60,
+        silent_s: 300,
+        success_percent: 90,
+        failure_percent: 10,
+    }
+}
+
+/// Boxes that answer at once as they are made to, and a clock that goes on when there is nothing to do.
+struct World {
+    rollout: Rollout,
+    now: i64,
+    told: Vec<String>,
+    bad: HashSet<String>,
+    silent: HashSet<String>,
+    away: HashSet<String>,
+}
+
+impl World {
+    fn new(plan: Plan) -> World {
+        let none = HashSet::new;
+        World { rollout: Rollout::new(plan), now: 0, told: Vec::new(), bad: none(), silent: none(), away: none() }
+    }
+
+    fn note(&mut self, what: What) {
+        self.rollout.apply(Record { at: at(self.now), what });
+    }
+
+    /// Does what is to be done now. False when there is nothing.
+    fn step(&mut self) -> bool {
+        let steps = self.rollout.steps(at(self.now), |name| self.away.contains(name));
+        for step in &steps {
+            match step {
+                Step::Note(what) => self.note(what.clone()),
+                Step::Tell(name) => {
+                    self.told.push(name.clone());
+                    let told = What::Told { gateway: name.clone(), id: name.clone(), document: String::new() };
+                    self.note(told);
+                }
+            }
+        }
+        let told = self.rollout.in_flight().filter(|(name, _)| !self.silent.contains(*name));
+        let answering: Vec<String> = told.map(|(name, _)| name.to_string()).collect();
+        let is_idle = steps.is_empty() && answering.is_empty();
+        for name in answering {
+            let failure = self.bad.contains(&name).then(|| "failed".to_string());
+            self.note(What::Ended { gateway: name, failure });
+        }
+        !is_idle
+    }
+
+    fn run(&mut self) -> Stage {
+        for _ in 0..10_000 {
+            if !self.step() {
+                match self.rollout.wakes() {
+                    Some(next) if self.rollout.stage() == Stage::Running => self.now = next.as_second() - BEGAN,
+                    _ => return self.rollout.stage(),
+                }
+            }
+        }
+        panic!("it does not end: {:?}", self.rollout);
+    }
+}
+
+#[test]
+fn rings_come_in_order_and_no_more_than_a_batch_at_once() {
+    let mut world = World::new(plan(&[2, 10, 5]));
+    world.silent = world.rollout.boxes.keys().cloned().collect();
+    world.step();
+    assert_eq!(world.told, ["bench-1", "bench-2"], "the first ring and nobody else");
+    world.silent.clear();
+    assert_eq!(world.run(), Stage::Finished);
+    assert_eq!(world.told.len(), 17);
+    let numbers: Vec<usize> = world.told.iter().map(|name| name[6..].parse().unwrap()).collect();
+    assert!(numbers.is_sorted(), "{numbers:?}");
+    assert!(world.now >= 3 * 60, "each ring was watched for a minute");
+
+    let mut world = World::new(plan(&[10]));
+    world.silent = world.rollout.boxes.keys().cloned().collect();
+    world.step();
+    world.step();
+    assert_eq!(world.told.len(), 3);
+}
+
+#[test]
+fn too_many_failures_stop_it_before_another_box_is_told() {
+    let mut world = World::new(plan(&[10, 10]));
+    world.bad = ["bench-2".to_string()].into();
+    assert_eq!(world.run(), Stage::Finished, "one of ten may fail");
+    let mut world = World::new(plan(&[10, 10]));
+    world.bad = ["bench-2", "bench-3"].map(str::to_string).into();
+    assert_eq!(world.run(), Stage::Stopped("2 of the 10 boxes of ring 0 failed".into()));
+    assert_eq!(world.told.len(), 3, "its batch and no more");
+    assert!(!world.step());
+}
+
+#[test]
+fn too_few_successes_do_not_open_the_next_ring() {
+    let strict = Plan { success_percent: 100, failure_percent: 50, ..plan(&[10, 10]) };
+    let mut world = World::new(strict);
+    world.bad = ["bench-2".to_string()].into();
+    assert_eq!(world.run(), Stage::Stopped("only 9 of the 10 boxes of ring 0 succeeded".into()));
+    assert_eq!(world.told.len(), 10);
+}
+
+#[test]
+fn a_box_that_is_silent_or_away_after_the_change_has_failed() {
+    let mut world = World::new(plan(&[2, 2]));
+    world.silent = ["bench-1".to_string()].into();
+    assert_eq!(world.run(), Stage::Stopped("1 of the 2 boxes of ring 0 failed".into()));
+    assert_eq!(world.rollout.failures().collect::<Vec<_>>(), [("bench-1", "no answer within 300 s")]);
+    let mut world = World::new(plan(&[2, 2]));
+    world.away = ["bench-2".to_string()].into();
+    assert!(matches!(world.run(), Stage::Stopped(_)));
+    assert_eq!(world.rollout.failures().collect::<Vec<_>>(), [("bench-2", "it is away after the change")]);
+    assert_eq!(world.told.len(), 2);
+}
+
+#[test]
+fn nobody_is_told_while_it_pauses_and_an_end_is_an_end() {
+    let mut world = World::new(plan(&[5]));
+    world.step();
+    world.note(What::Paused);
+    assert_eq!((world.run(), world.told.len()), (Stage::Paused, 3));
+    world.note(What::Resumed);
+    assert_eq!((world.run(), world.told.len()), (Stage::Finished, 5));
+    world.note(What::Stopped { why: "late".into() });
+    assert_eq!(world.rollout.stage(), Stage::Finished);
+    let mut world = World::new(plan(&[5]));
+    world.step();
+    world.note(What::Stopped { why: "by ann".into() });
+    assert_eq!((world.run(), world.told.len()), (Stage::Stopped("by ann".into()), 3));
+    assert_eq!(World::new(plan(&[])).run(), Stage::Finished);
+}
+
+/// Whatever the boxes do, no ring is opened before enough of the one before succeeded, no box is told twice, and no more
+/// are told than a batch after too many have failed.
+#[test]
+fn whatever_boxes_do_the_rules_hold() {
+    for seed in 0..300 {
+        let mut random = Random::new(seed);
+        let rings: Vec<usize> = (0..=random.below(4)).map(|_| random.below(12)).collect();
+        let mut plan = plan(&rings);
+        plan.batch = 1 + random.below(6);
+        plan.success_percent = random.below(101) as u8;
+        plan.failure_percent = random.below(101) as u8;
+        let mut world = World::new(plan.clone());
+        for name in world.rollout.boxes.keys() {
+            let troubled = match random.below(10) {
+                0 => &mut world.bad,
+                1 => &mut world.silent,
+                2 => &mut world.away,
+                _ => continue,
+            };
+            troubled.insert(name.clone());
+        }
+        let stage = world.run();
+        assert!(matches!(stage, Stage::Finished | Stage::Stopped(_)), "seed {seed}: {stage:?}");
+        let told: BTreeSet<&String> = world.told.iter().collect();
+        assert_eq!(told.len(), world.told.len(), "seed {seed}: told twice");
+        let opened = world.rollout.ring();
+        for (at, ring) in plan.rings.iter().enumerate() {
+            let (counts, all) = (world.rollout.counts(at), ring.boxes.len());
+            if at < opened {
+                assert!(counts.done * 100 >= all * usize::from(plan.success_percent), "seed {seed}");
+                assert!(counts.failed * 100 <= all * usize::from(plan.failure_percent), "seed {seed}");
+            } else if at > opened {
+                assert!(ring.boxes.iter().all(|name| !told.contains(name)), "seed {seed}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_on_disk_is_how_it_stands() {
+    let desk = tempfile::tempdir().unwrap();
+    let mut log = Log::create(desk.path(), plan(&[2])).unwrap();
+    assert!(Log::create(desk.path(), plan(&[2])).is_err(), "there is one of this name");
+    let turn = log.turn().unwrap();
+    assert!(turn.is_some() && Log::open(desk.path(), "restart").unwrap().turn().unwrap().is_none());
+    drop(turn);
+    let told = What::Told { gateway: "bench-1".into(), id: "1".into(), document: "{}".into() };
+    log.note([told.clone()]).unwrap();
+    // Another process pauses it, and is killed in the middle of a line.
+    Log::open(desk.path(), "restart").unwrap().note([What::Paused]).unwrap();
+    let file = desk.path().join("rollouts/restart/log.jsonl");
+    let mut text = std::fs::read_to_string(&file).unwrap();
+    text.push_str("{\"at\":\"2026");
+    std::fs::write(&file, text).unwrap();
+    log.catch_up().unwrap();
+    assert_eq!(log.rollout().stage(), Stage::Paused);
+    log.note([What::Resumed]).unwrap();
+    let mut again = Log::open(desk.path(), "restart").unwrap();
+    assert_eq!(again.rollout().stage(), Stage::Running);
+    assert!(matches!(again.rollout().standing("bench-1"), Some(Standing::Told { id, .. }) if id == "1"));
+    again.note([What::Ended { gateway: "bench-1".into(), failure: None }]).unwrap();
+    log.catch_up().unwrap();
+    assert_eq!(log.rollout().standing("bench-1"), Some(&Standing::Done));
+    assert_eq!(Log::all(desk.path()), ["restart"]);
+    for name in ["", "..", "a/b"] {
+        assert!(Log::open(desk.path(), name).is_err());
+    }
+}

@@ -12,13 +12,27 @@ mod commands;
 mod config;
 #[path = "fleet/data_path.rs"]
 mod data_path;
+#[path = "fleet/desk.rs"]
+mod desk;
+#[path = "fleet/forbidden.rs"]
+mod forbidden;
 #[path = "fleet/identity.rs"]
 mod identity;
 #[path = "fleet/line.rs"]
 mod line;
+#[path = "fleet/page.rs"]
+mod page;
+#[path = "fleet/raw.rs"]
+mod raw;
+#[path = "fleet/readme.rs"]
+mod readme;
 #[path = "fleet/rig.rs"]
 mod rig;
+#[path = "fleet/rollout.rs"]
+mod rollout;
 #[path = "fleet/session.rs"]
 mod session;
+#[path = "fleet/simulated.rs"]
+mod simulated;
 #[path = "fleet/witness.rs"]
 mod witness;

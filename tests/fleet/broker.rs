@@ -59,7 +59,12 @@ impl Broker {
 
     /// A certificate for this common name, as settings of a client.
     pub fn client(&self, name: &str) -> ClientTls {
-        let (cert, key) = self.authority.client(name).unwrap().write(self.path(), name).unwrap();
+        self.client_in(self.path(), name)
+    }
+
+    /// The same, in files of another folder.
+    pub fn client_in(&self, folder: &Path, name: &str) -> ClientTls {
+        let (cert, key) = self.authority.client(name).unwrap().write(folder, name).unwrap();
         ClientTls { ca: Some(self.path().join("ca.pem")), server_name: None, cert: Some(cert), key: Some(key) }
     }
 

@@ -16,7 +16,7 @@ use std::process::{Child, Stdio};
 const BOX: &str = "bench-1";
 
 /// A box as its own process, which may die.
-struct Box {
+pub struct Box {
     config: PathBuf,
     child: Option<Child>,
     _dir: tempfile::TempDir,
@@ -24,20 +24,23 @@ struct Box {
 
 impl Box {
     fn new(broker: &Broker) -> Box {
+        let operators = ["ann", "bob"]
+            .map(|kid| format!("[[fleet.operator]]\nkid = \"{kid}\"\nkey = \"{}\"\n", key(kid).public_key()));
+        Box::of(broker, TENANT, BOX, &operators.concat())
+    }
+
+    /// A box of this tenant with this name, which obeys these operators.
+    pub fn of(broker: &Broker, tenant: &str, name: &str, operators: &str) -> Box {
         let dir = tempfile::tempdir().unwrap();
-        let tls = toml::to_string(&broker.client(BOX)).unwrap();
-        let operators: Vec<String> = ["ann", "bob"]
-            .map(|kid| format!("[[fleet.operator]]\nkid = \"{kid}\"\nkey = \"{}\"\n", key(kid).public_key()))
-            .to_vec();
+        let tls = toml::to_string(&broker.client(name)).unwrap();
         let text = format!(
             "[gateway]\ndata = {data:?}\nclock_trusted = true\n[journal]\nfree_min_mb = 0\n\
              [[link]]\nname = \"chemistry\"\nprotocol = \"astm\"\nlisten = \"127.0.0.1:{astm}\"\n\
              [[destination]]\nname = \"ehr\"\naddress = \"127.0.0.1:9\"\n\
-             [fleet]\nbroker = \"localhost:{port}\"\ntenant = \"{TENANT}\"\n{operators}[fleet.tls]\n{tls}",
+             [fleet]\nbroker = \"localhost:{port}\"\ntenant = \"{tenant}\"\n{operators}[fleet.tls]\n{tls}",
             data = dir.path().join("data"),
             astm = free_port(),
             port = broker.port,
-            operators = operators.concat(),
         );
         let config = dir.path().join("box.toml");
         std::fs::write(&config, text).unwrap();
@@ -45,7 +48,7 @@ impl Box {
     }
 
     /// Runs it, to die at the n-th passing of a place when there is one.
-    fn run(&mut self, dies_at: Option<&str>) {
+    pub fn run(&mut self, dies_at: Option<&str>) {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_afferent"));
         command.args(["run", "--config"]).arg(&self.config).stdout(Stdio::null()).stderr(Stdio::null());
         // As a service manager does.
@@ -54,7 +57,7 @@ impl Box {
         self.child = Some(command.spawn().unwrap());
     }
 
-    fn kill(&mut self) {
+    pub fn kill(&mut self) {
         let mut child = self.child.take().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();

@@ -1,0 +1,119 @@
+//! What the shipped rules forbid is refused, and what they cannot forbid is not believed.
+
+use crate::broker::{Broker, until};
+use crate::desk::Desk;
+use crate::raw::Client;
+use crate::rig::DESK;
+use afferent::tls::ClientTls;
+use rumqttc::PubAckReason;
+use serde_json::Value;
+
+const ONLINE: &[u8] = br#"{"v":1,"online":true,"epoch":9,"downlink":"proven"}"#;
+const AWAY: &[u8] = br#"{"v":1,"online":false,"epoch":99}"#;
+
+fn topic(tenant: &str, name: &str, end: &str) -> String {
+    format!("afferent/v1/{tenant}/{name}/{end}")
+}
+
+#[test]
+fn a_hostile_box_speaks_for_nobody_else_and_hears_nothing() {
+    let Some(broker) = Broker::start() else { return };
+    let tls = broker.client("bench-1");
+    let connect = |name: &str, will| Client::connect(broker.port, &broker.client(name), name, will).unwrap();
+    let mut victim = connect("bench-2", None);
+    assert_eq!(victim.say(&topic("acme", "bench-2", "up/state"), ONLINE), PubAckReason::NoMatchingSubscribers);
+    let will = topic("acme", "bench-2", "up/state");
+    let mut hostile = connect("bench-1", Some((will.as_str(), AWAY)));
+    for forbidden in [
+        topic("acme", "bench-2", "up/state"),
+        topic("acme", "bench-2", "up/event"),
+        topic("acme", "bench-2", "dn/cmd/x"),
+        topic("acme", "bench-1", "dn/desired"),
+        "afferent/v1/acme".to_string(),
+        "other".to_string(),
+    ] {
+        assert_eq!(hostile.say(&forbidden, b"{}"), PubAckReason::NotAuthorized, "{forbidden}");
+    }
+
+    // mosquitto takes any subscription and gives nothing of it.
+    hostile.subscribe("#");
+    hostile.subscribe("afferent/v1/acme/+/dn/#");
+    hostile.subscribe("$SYS/#");
+    hostile.subscribe("$share/desk/afferent/v1/acme/+/up/event");
+    let mut desk = connect(DESK, None);
+    desk.say(&topic("acme", "bench-2", "dn/cmd/a"), b"secret");
+    victim.say(&topic("acme", "bench-2", "up/event"), b"secret");
+    desk.say(&topic("acme", "bench-1", "dn/cmd/b"), b"mine");
+    hostile.hear(&topic("acme", "bench-1", "dn/cmd/b"));
+    assert!(hostile.came.iter().all(|(_, payload)| payload == b"mine"), "{:?}", hostile.came);
+
+    // Whoever it says it is, the broker knows its certificate: it ends no connection but its own.
+    let mut disguised = Client::connect(broker.port, &tls, "bench-2", None).unwrap();
+    assert!(victim.is_alive() && !hostile.is_alive());
+    assert_eq!(disguised.say(&topic("acme", "bench-2", "up/state"), AWAY), PubAckReason::NotAuthorized);
+    Client::connect(broker.port, &tls, "bench-1", Some((&will, AWAY))).unwrap().vanish();
+
+    // Behind the forged will comes something true; the desk has heard both when it hears this.
+    let mut watching = connect("desk-acme-2", None);
+    until("the end of the hostile box was seen", || {
+        let log = std::fs::read_to_string(broker.path().join("log")).unwrap();
+        log.contains("Client bench-1 closed its connection")
+    });
+    watching.subscribe("afferent/v1/acme/+/up/state");
+    watching.hear(&will);
+    victim.say(&topic("acme", "bench-2", "up/alerts"), b"{}");
+    let states: Vec<_> =
+        watching.came.iter().filter(|(on, _)| *on == will).map(|(_, payload)| payload.clone()).collect();
+    assert_eq!(states, [ONLINE], "the forged will was dropped");
+}
+
+#[test]
+fn a_desk_speaks_for_no_box_and_to_no_other_tenant() {
+    let Some(broker) = Broker::start() else { return };
+    let mut desk = Client::connect(broker.port, &broker.client(DESK), DESK, None).unwrap();
+    for forbidden in [
+        topic("acme", "bench-1", "up/state"),
+        topic("globex", "bench-1", "dn/cmd/x"),
+        topic("acme", "bench-1", "up/event"),
+    ] {
+        assert_eq!(desk.say(&forbidden, b"{}"), PubAckReason::NotAuthorized, "{forbidden}");
+    }
+    // A desk that the rules do not name says and hears nothing; neither does the one that notes events tell.
+    for name in ["desk-globex", "desk-acme-events"] {
+        let mut other = Client::connect(broker.port, &broker.client(name), name, None).unwrap();
+        assert_eq!(other.say(&topic("acme", "bench-1", "dn/cmd/x"), b"{}"), PubAckReason::NotAuthorized, "{name}");
+        other.subscribe("afferent/v1/acme/+/up/state");
+        let mut gateway = Client::connect(broker.port, &broker.client("bench-1"), "bench-1", None).unwrap();
+        gateway.say(&topic("acme", "bench-1", "up/state"), ONLINE);
+        assert!(other.is_alive() && other.came.is_empty(), "{name}: {:?}", other.came);
+    }
+    // Nobody comes without a certificate, or with one of another authority.
+    let without = ClientTls { cert: None, key: None, ..broker.client("bench-1") };
+    assert!(Client::connect(broker.port, &without, DESK, None).is_err());
+    let other = afferent::tls::throwaway::Authority::new().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let (cert, key) = other.client(DESK).unwrap().write(dir.path(), DESK).unwrap();
+    let forged = ClientTls { cert: Some(cert), key: Some(key), ..broker.client("bench-1") };
+    assert!(Client::connect(broker.port, &forged, DESK, None).is_err());
+}
+
+#[test]
+fn a_box_under_another_tenants_name_is_a_stranger() {
+    let Some(broker) = Broker::start() else { return };
+    let desk = Desk::shipped(&broker);
+    desk.does(&["inventory", "put", "bench-1"]);
+    // The rules cannot tell whose box it is: it may say so here and there.
+    let mut gateway = Client::connect(broker.port, &broker.client("thief-1"), "thief-1", None).unwrap();
+    for tenant in ["acme", "globex"] {
+        let said = gateway.say(&topic(tenant, "thief-1", "up/state"), ONLINE);
+        assert_eq!(said, PubAckReason::NoMatchingSubscribers, "{tenant}");
+    }
+    let table = desk.does(&["fleet"]);
+    let row = table.lines().find(|line| line.starts_with("thief-1")).unwrap();
+    assert!(row.split_whitespace().nth(2) == Some("?") && table.contains("1 strangers"), "{table}");
+    let known: Value = serde_json::from_str(&desk.does(&["fleet", "--json", "--group", "all"])).unwrap();
+    assert_eq!(known, serde_json::json!({}), "it belongs to no group");
+    assert!(
+        desk.refuses(&["rollout", "start", "ping", "--sign", "none.key", "--group", "name=thief-*"]).contains("no box")
+    );
+}

@@ -40,6 +40,8 @@
 //!
 //! **Beside all of it**, and never before any of it, [`fleet`] tells a broker how the box is: it reads counters, has a
 //! thread and a file of its own, and what it says cannot hold a patient's data by type ([`fleet::telemetry`]).
+//! What the desk wants a box to run is tried beside what runs, applied as a difference ([`gateway`]) and taken back when
+//! something that was well is lost ([`fleet::desired`]).
 //!
 //! ## Invariants
 //!

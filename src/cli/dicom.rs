@@ -12,10 +12,10 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::tls::TlsCalling;
-use crate::config;
 use crate::delivery::config::{Config, Protocol};
 use crate::delivery::dicom::association::{Association, Failure, Peer, Proposed};
 use crate::delivery::dicom::peer;
+use crate::fleet::desired::tree;
 use crate::wire::dimse::command::{Command, status};
 use crate::wire::dimse::uid;
 
@@ -170,7 +170,7 @@ impl Target {
     }
 
     fn configured(&self) -> anyhow::Result<Config> {
-        let config = config::load(&self.config)?.config;
+        let config = tree::load(&self.config)?.config;
         let known: Vec<&str> =
             config.destinations.iter().filter(|d| d.protocol == Protocol::Dicom).map(|d| d.name.as_str()).collect();
         match config.destinations.iter().find(|d| d.name == self.target && d.protocol == Protocol::Dicom) {

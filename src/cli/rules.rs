@@ -1,6 +1,7 @@
 //! `afferent rules`: the site's autoverification rules, and what they would have done.
 
 use crate::config::{self, Config};
+use crate::fleet::desired::tree;
 use crate::interpreter::reading::Reading;
 use crate::journal::{OpenError, Reader};
 use crate::rules::Rulebook;
@@ -68,7 +69,7 @@ struct Try {
 
 impl Rules {
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
-        let config = config::load(&self.config)?.config;
+        let config = tree::load(&self.config)?.config;
         match self.verb {
             Verb::List => list(&config, self.json),
             Verb::DryRun(tried) => tried.carry_out(&config, self.json)?,

@@ -2,8 +2,9 @@
 //! journal remembers for them and of orders.
 
 use crate::clinical::Report;
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::driver::Interpretation;
+use crate::fleet::desired::tree;
 use crate::interpreter::facts;
 use crate::interpreter::reading::Reading;
 use crate::journal::{EntryId, OpenError, Reader};
@@ -31,7 +32,7 @@ impl Site {
     /// # Errors
     /// The configuration is wrong, has no such link, or its journal is there and cannot be read.
     pub fn open(file: &Path, link: Option<&str>) -> anyhow::Result<Site> {
-        let config = config::load(file)?.config;
+        let config = tree::load(file)?.config;
         let journal = match Reader::open(&config.gateway.data, &config.journal) {
             Ok(reader) => Some(reader),
             Err(OpenError::Missing(_)) => None,

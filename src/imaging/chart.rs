@@ -4,8 +4,9 @@
 //! what it takes back counts as charted, and what is told of the line next takes it back again.
 
 use super::Desk;
-use crate::clinical::Phi;
+use super::study::Known;
 use crate::clinical::imaging::{Charted, Update};
+use crate::clinical::{Patient, Phi};
 use crate::journal::{ChartFate, ChartedBy, Grounds, JournalError, NewOutbound, Reader, ReportId};
 use std::collections::HashMap;
 
@@ -26,8 +27,9 @@ struct Chart {
     is_correction: bool,
     /// True when that took back all there was.
     is_ended: bool,
-    /// The lane that went in; `None` of one of before lanes were noted.
+    /// The lane that went in, and whose chart; `None` of one of before these were noted.
     lane: Option<Phi>,
+    patient: Option<Patient>,
 }
 
 impl Charts {
@@ -45,9 +47,24 @@ impl Charts {
                 let why = "what was told of it before cannot be read: see what the chart has and this one has no more";
                 charts.doubt = Some(Grounds { reason: "damaged", rule: None, why: why.to_string() });
                 let holds = Charted { is_final: true, ..Charted::default() };
-                Chart { holds, report: None, is_correction: true, is_ended: false, lane: None }
+                Chart { holds, report: None, is_correction: true, is_ended: false, lane: None, patient: None }
             });
             charts.by_destination.insert(to.name.clone(), chart);
+        }
+        Ok(charts)
+    }
+
+    /// The same of a document of this study. Another patient's chart is not touched unseen.
+    pub fn of_study(desk: &Desk, reader: &Reader, subject_key: &[u8], known: &Known) -> Result<Charts, JournalError> {
+        let mut charts = Charts::read(desk, reader, subject_key)?;
+        for chart in charts.by_destination.values().filter(|chart| !chart.holds.is_empty()) {
+            if let Some(patient) = &chart.patient
+                && !known.is_of(reader, patient)?
+            {
+                let why = "what it takes the place of was told of another patient: see which of them both are of";
+                charts.doubt = Some(Grounds { reason: "another-patient", rule: None, why: why.to_string() });
+                break;
+            }
         }
         Ok(charts)
     }
@@ -81,10 +98,12 @@ impl Charts {
 
     /// Notes with a message what it does to the chart of its destination. It goes in the lane in which that was told of
     /// the line first, whatever study or link it is of: it never overtakes what it corrects (invariant I6).
-    pub fn noted(&self, row: NewOutbound, update: Update) -> NewOutbound {
+    pub fn noted(&self, row: NewOutbound, update: Update, patient: &Patient) -> NewOutbound {
         let before = self.by_destination.get(&row.destination).and_then(|chart| chart.lane.as_ref());
         let lane = before.map_or_else(|| row.lane.clone(), |lane| lane.expose().to_string());
-        let update = Update { lane: Some(Phi::new(lane.as_str())), ..update };
+        let patient =
+            Patient { id: patient.id.clone(), id_authority: patient.id_authority.clone(), ..Patient::default() };
+        let update = Update { lane: Some(Phi::new(lane.as_str())), patient: Some(patient), ..update };
         // Without it nobody would know, and the next document of the line is held.
         NewOutbound { charted: serde_json::to_vec(&update).unwrap_or_default(), lane, ..row }
     }
@@ -92,11 +111,12 @@ impl Charts {
 
 fn chart(told: &ChartedBy) -> Option<Chart> {
     let update: Update = serde_json::from_slice(&told.json).ok()?;
-    let (is_correction, is_ended, lane) = (update.is_correction, update.after.is_empty(), update.lane.clone());
+    let (is_correction, is_ended) = (update.is_correction, update.after.is_empty());
+    let (lane, patient) = (update.lane.clone(), update.patient.clone());
     let holds = match told.fate {
         ChartFate::Delivered => update.after,
         ChartFate::Discarded => update.discarded(),
         ChartFate::Unknown => update.unconfirmed(),
     };
-    Some(Chart { holds, report: Some(told.report), is_correction, is_ended, lane })
+    Some(Chart { holds, report: Some(told.report), is_correction, is_ended, lane, patient })
 }

@@ -7,7 +7,8 @@
 //!
 //! Each EHR's chart is its own. One that has something of the line and does not hear of the document (it is of another
 //! link, or of a kind that it leaves out) would have neither the old nor the new, so nothing is taken back there unseen:
-//! that is held beside what the others are told (`replaced-elsewhere`).
+//! that is held beside what the others are told (`replaced-elsewhere`). One that names what was told of another patient is
+//! held whole (`another-patient`).
 //!
 //! One that takes the place of several documents in the chart is told as the first of them, once a person has said so, and
 //! the others are withdrawn under their own names.
@@ -74,6 +75,9 @@ pub(super) struct Kept {
     /// True when it only takes back what stands under that name: it is told under another.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     is_withdrawal: bool,
+    /// Where it was certain that it takes the place of what was there.
+    #[serde(default, skip_serializing_if = "Certain::is_nowhere")]
+    certain: Certain,
 }
 
 impl Kept {
@@ -122,7 +126,7 @@ pub(super) fn tell(desk: &Desk, journal: &Journal, reader: &Reader, known: &Know
         // The same content may be told again with another status, which is another message.
         let number = before.as_ref().map_or(0, |before| before.report.0);
         let name = [content_key.as_slice(), &number.to_be_bytes()].concat();
-        let mut charts = Charts::read(desk, reader, &subject_key)?;
+        let mut charts = Charts::of_study(desk, reader, &subject_key, known)?;
         let content = match &line.doubt {
             // Held whole: a person decides whether it takes the place of what it names.
             Some(doubt) if line.is_aside() => Err(doubt.clone()),
@@ -276,7 +280,7 @@ pub(super) fn release(
         }
         let content = desk.read(reader, member, &instance, first_uid)?;
         let (subject_key, content_key) = (subject_key(first_uid), content_key(&instance, ""));
-        let charts = Charts::read(desk, reader, &subject_key)?;
+        let charts = Charts::of_study(desk, reader, &subject_key, known)?;
         let draft = Draft { certain: Certain::Everywhere, ..by.draft(first_uid, charts) };
         let report = draft.report(content, (subject_key, content_key))?;
         journal.file_told(Told { entry: item.entry, report, covers })?;
@@ -296,14 +300,14 @@ pub(super) fn release(
         None => desk.read(reader, member, &instance, &kept.first_uid)?,
     };
     let subject_key = subject_key(&kept.first_uid);
-    let mut charts = Charts::read(desk, reader, &subject_key)?;
+    let mut charts = Charts::of_study(desk, reader, &subject_key, known)?;
     // Who releases what is held for that has seen that it is not known what was told before.
     if let Some(grounds) = charts.doubt.take().filter(|doubt| !has_seen(doubt.reason)) {
         return Ok(vec![ReleaseFiling::held_again(item, grounds)]);
     }
     let first_uid = kept.first_uid.as_str();
     let is_everywhere = item.observations.iter().any(|at| *at as usize >= kept.elsewhere_at());
-    let certain = if is_everywhere { Certain::Everywhere } else { Certain::Nowhere };
+    let certain = if is_everywhere { Certain::Everywhere } else { kept.certain };
     let draft = Draft { released: Some(item.report), certain, ..by.draft(first_uid, charts) };
     // It can be read only now: each of its numbers is decided about by itself.
     if kept.measurements.is_none() && matches!(content, Ok(Content::Measurements(_))) {
@@ -359,14 +363,22 @@ impl<'k> Documents<'k> {
 }
 
 /// Where it is certain that a document takes the place of what an EHR has, though that gets nothing in its place.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 enum Certain {
     /// At none of them.
+    #[default]
     Nowhere,
     /// At those that hear of the document, under another name.
     WhereHeard,
     /// At all of them: a person has said so.
     Everywhere,
+}
+
+impl Certain {
+    fn is_nowhere(&self) -> bool {
+        *self == Certain::Nowhere
+    }
 }
 
 /// A document that takes the place of others.
@@ -394,7 +406,7 @@ impl<'d> Replacing<'d> {
         certain: Certain,
     ) -> Result<(), JournalError> {
         let subject_key = subject_key(first_uid);
-        let charts = Charts::read(self.desk, reader, &subject_key)?;
+        let charts = Charts::of_study(self.desk, reader, &subject_key, self.known)?;
         let draft = Replacing { ..*self };
         let draft = Draft { certain, ..draft.draft(first_uid, charts) };
         let report = draft.report(Ok(Content::Silent), (subject_key, content_key(self.instance, "")))?;
@@ -490,6 +502,7 @@ impl Draft<'_> {
             first_uid: self.first_uid.to_string(),
             measurements,
             is_withdrawal,
+            certain: self.certain,
         };
         if !unheard.is_empty() {
             let why = format!(
@@ -591,7 +604,7 @@ impl Draft<'_> {
             self.telling().to(to, ImagingMessage::Measurements, going.len() as u32, |target, profile, origin| {
                 imaging::measurements(facts, report, going, &update, target, profile, origin)
             })?;
-        Ok(row.map(|row| self.charts.noted(row, update)))
+        Ok(row.map(|row| self.charts.noted(row, update, facts.patient)))
     }
 
     /// A document in place of what was there.
@@ -609,7 +622,7 @@ impl Draft<'_> {
         let row = self.telling().to(to, ImagingMessage::Documents, 1, |target, profile, origin| {
             imaging::document(facts, document, &update, target, profile, origin)
         })?;
-        Ok(row.map(|row| self.charts.noted(row, update)))
+        Ok(row.map(|row| self.charts.noted(row, update, facts.patient)))
     }
 
     /// What is taken back because this document has nothing in place of it.
@@ -623,7 +636,7 @@ impl Draft<'_> {
         let row = self.telling().to(to, ImagingMessage::Measurements, 0, |target, profile, origin| {
             imaging::withdrawal(facts, by, &update, target, profile, origin)
         })?;
-        Ok(row.map(|row| self.charts.noted(row, update)))
+        Ok(row.map(|row| self.charts.noted(row, update, facts.patient)))
     }
 
     fn telling(&self) -> Telling<'_> {

@@ -218,6 +218,17 @@ impl Known {
         }
     }
 
+    /// True when this is whom it is of, as far as its order and the EHR say.
+    pub fn is_of(&self, reader: &Reader, patient: &Patient) -> Result<bool, JournalError> {
+        let now = self.patient();
+        let is_ordered_for = matches!(&self.order, Ordered::By(by) if by.order.patient.goes_by(&patient.id));
+        if patient.shares_id_with(now) || is_ordered_for {
+            return Ok(true);
+        }
+        let current = reader.patient(&patient.id)?.filter(|is| is.patient.may_share_authority_with(patient));
+        Ok(current.is_some_and(|is| is.patient.shares_id_with(now) || is.goes_by(&now.id)))
+    }
+
     /// Why no EHR may be told of it, by the rules the site has.
     fn doubts(&self, rules: &[StudyDoubt]) -> Vec<StudyDoubt> {
         if self.named.iter().all(|patient| patient.id.is_empty()) {
@@ -309,7 +320,7 @@ impl Known {
                     imaging::study(facts, target, profile, origin)
                 })
             });
-            let noted = |row| charts.noted(row, Update::default());
+            let noted = |row| charts.noted(row, Update::default(), facts.patient);
             rows.filter_map(Result::transpose).map(|row| row.map(noted)).collect()
         })
     }

@@ -4,7 +4,7 @@
 //! it is a number of, never by its place, and what is in the chart is kept by these names until it is taken back.
 
 use super::{Instance, Measurement, MeasurementReport, Modifier, ModifierValue};
-use crate::clinical::{Coding, Phi};
+use crate::clinical::{Coding, Patient, Phi};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -56,6 +56,9 @@ pub struct Update {
     /// The lane it goes in, and all that is told of the line after it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lane: Option<Phi>,
+    /// Whose chart it is told in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patient: Option<Patient>,
 }
 
 /// A group of numbers that is a panel of its own.
@@ -142,6 +145,7 @@ impl Update {
             is_correction: was_final,
             was_final,
             lane: None,
+            patient: None,
         }
     }
 

@@ -189,6 +189,26 @@ fn i13_a_document_of_another_study_is_of_the_line_of_what_it_names() {
 }
 
 #[test]
+fn i13_the_chart_of_another_patient_is_not_touched_unseen() {
+    let of = |made: Made, patient: &str| elsewhere(made).with(tags::PATIENT_ID, VR::LO, patient);
+    let bench = Bench::new();
+    bench.reported(report("1", vec![fraction("58"), mass("12")], None));
+    bench.store_and_settle(of(report("2", vec![fraction("57")], Some("1")), "P-200"));
+    assert_eq!((bench.held(), bench.numbers("ehr").len()), (vec!["another-patient".to_string()], 0));
+    bench.grows_silently();
+    bench.release();
+    is(&said(&bench.numbers("ehr")[0]), &[("57", "C"), ("12", "D")]);
+    bench.account();
+    // One who goes by another number since the order came is the same.
+    let mut bench = Bench::new();
+    bench.reported(report("1", vec![fraction("58"), mass("12")], None));
+    bench.order("ORD-1", "ACC-1", "E-7^^^HOSP^MR~P-100", "1.2.3");
+    is(&said(&bench.reported(report("2", vec![fraction("57")], Some("1")))), &[("57", "C"), ("12", "D")]);
+    assert!(bench.held().is_empty());
+    bench.account();
+}
+
+#[test]
 fn i6_all_messages_of_a_line_go_in_one_lane() {
     for lane in [delivery::Lane::Specimen, delivery::Lane::Link, delivery::Lane::Patient] {
         let bench = Bench::with(&[delivery::Config { lane, ..hl7("ehr") }], Config::default());

@@ -117,7 +117,8 @@ impl Feed {
     /// Takes back the orders of what is absent, as far as it is sure; tells how many requests had changed in all.
     async fn settle(&mut self, absent: Vec<Absent>, mut looked: Looked) -> Result<usize, String> {
         // True while everything there is to ask says that it is gone, and there is nobody else to ask.
-        let mut is_gone = !absent.iter().any(|absent| matches!(absent, Absent::Missed(_) | Absent::MissedAgain(_)));
+        let mut is_gone = looked.failed == 0;
+        is_gone &= !absent.iter().any(|absent| matches!(absent, Absent::Missed(_) | Absent::MissedAgain(_)));
         for absent in &absent {
             if let Absent::Gone { known, .. } | Absent::MissedAgain(known) = absent
                 && !looked.is_the_server

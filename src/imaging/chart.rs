@@ -62,7 +62,8 @@ impl Charts {
                 && !known.is_of(reader, patient)?
             {
                 let why = "what it takes the place of was told of another patient: see which of them both are of";
-                charts.doubt = Some(Grounds { reason: "another-patient", rule: None, why: why.to_string() });
+                let another = Grounds { reason: "another-patient", rule: None, why: why.to_string() };
+                charts.doubt = both(Some(another), charts.doubt.take());
                 break;
             }
         }
@@ -106,6 +107,14 @@ impl Charts {
         let update = Update { lane: Some(Phi::new(lane.as_str())), patient: Some(patient), ..update };
         // Without it nobody would know, and the next document of the line is held.
         NewOutbound { charted: serde_json::to_vec(&update).unwrap_or_default(), lane, ..row }
+    }
+}
+
+/// Held on the first grounds, with the other in words: who releases something sees all that is doubtful about it.
+pub(super) fn both(first: Option<Grounds>, other: Option<Grounds>) -> Option<Grounds> {
+    match (first, other) {
+        (Some(first), Some(other)) => Some(Grounds { why: format!("{}; {}", first.why, other.why), ..first }),
+        (first, other) => first.or(other),
     }
 }
 

@@ -28,7 +28,7 @@
 //! Other documents (basic text, dose reports, CAD, key objects, CDA) are for the archive alone.
 
 use super::Desk;
-use super::chart::Charts;
+use super::chart::{Charts, both};
 use super::line::{DOUBTS, INCLUDED, Line, Lines, SEVERAL, told_last};
 use super::study::{self, Known, Member, Telling, released, uncarried};
 use crate::clinical::Coding;
@@ -132,7 +132,7 @@ pub(super) fn tell(desk: &Desk, journal: &Journal, reader: &Reader, known: &Know
             Some(doubt) if line.is_aside() => Err(doubt.clone()),
             _ => desk.read(reader, member, &instance, first_uid)?,
         };
-        charts.doubt = charts.doubt.or(line.doubt.clone().filter(|_| !line.is_aside()));
+        charts.doubt = both(charts.doubt, line.doubt.clone().filter(|_| !line.is_aside()));
         let by = Replacing { desk, known, member, instance: &instance, name: &name };
         let draft = Draft { name: name.clone(), ..by.draft(first_uid, charts) };
         let report = draft.report(content, (subject_key, content_key))?;

@@ -9,6 +9,7 @@
 //! kind, or has nothing for EHRs itself, stands aside until a person has said that it replaces that one.
 
 use super::Desk;
+use super::chart::both;
 use super::document::{is_document, kind, says_anything, subject_key};
 use super::study::Member;
 use crate::journal::{EntryId, Grounds, Instance, JournalError, Latest, Reader};
@@ -71,8 +72,7 @@ impl Line {
     /// Says that another document takes the same place.
     pub fn fork(&mut self) {
         let why = "another document takes the same place: see which of them counts";
-        let more = self.doubt.take().map(|doubt| format!("; {}", doubt.why)).unwrap_or_default();
-        self.doubt = Some(Grounds { reason: FORK, rule: None, why: format!("{why}{more}") });
+        self.doubt = both(Some(Grounds { reason: FORK, rule: None, why: why.to_string() }), self.doubt.take());
     }
 
     /// True when it is not told before a person has said what becomes of the documents it includes.
@@ -232,8 +232,7 @@ impl Lines {
         };
         if !includes.is_empty() {
             let more = "it takes the place of one document, and names one of another kind that would stand beside it";
-            let also = doubt.map(|doubt| format!("; {}", doubt.why)).unwrap_or_default();
-            doubt = held(SEVERAL, &format!("{more}{also}"));
+            doubt = both(held(SEVERAL, more), doubt);
         }
         if is_ring {
             doubt = held(FORK, "it and others take the place of each other: see which of them counts");

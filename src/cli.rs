@@ -26,6 +26,7 @@ pub mod run;
 pub mod sim;
 pub mod tap;
 mod tls;
+pub mod update;
 
 use crate::config::LoadError;
 use clap::builder::Styles;
@@ -100,6 +101,8 @@ pub enum Command {
     Sim(sim::Sim),
     /// Tell what is wrong between the instruments and the EHR, and what to do next.
     Doctor(doctor::Doctor),
+    /// See where an update of this box stands, and whether results would flow.
+    Update(update::Update),
     /// Show what passes on a link, live.
     Tap(tap::Tap),
     /// Find out what is at the other end of a line.
@@ -140,6 +143,7 @@ pub fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Dicom(dicom) => dicom.execute(),
         Command::Sim(sim) => sim.execute(),
         Command::Doctor(doctor) => doctor.execute(),
+        Command::Update(update) => update.execute(),
         Command::Tap(tap) => tap.execute(),
         Command::Probe(probe) => probe.execute(),
         Command::Preview(preview) => preview.execute(),

@@ -15,7 +15,7 @@ pub mod schema;
 
 use crate::driver::{DriverError, Registry};
 use crate::rules::{Rule, Rulebook};
-use crate::{delivery, fleet, imaging, journal, link, metrics, orders, watch};
+use crate::{delivery, fleet, imaging, journal, link, metrics, orders, update, watch};
 use jiff::tz::TimeZone;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -63,6 +63,8 @@ pub struct Config {
     pub rules: Vec<Rule>,
     /// The message broker over which a fleet of boxes is looked after; left out, the box is on its own.
     pub fleet: Option<fleet::Config>,
+    /// How the box gets new releases; left out, it does not.
+    pub update: Option<update::Config>,
     /// What is unusual on the interfaces and told of.
     pub watch: watch::Config,
     /// Counters for the monitoring that a site has; left out, nobody is told.
@@ -160,6 +162,7 @@ impl Config {
         self.gateway.clock_trusted = own.gateway.clock_trusted;
         self.journal = own.journal.clone();
         self.fleet = own.fleet.clone();
+        self.update = own.update.clone();
     }
 
     /// What a gateway stands on, and the box needs to start and to be reached: it takes a start of the program to change,
@@ -171,6 +174,7 @@ impl Config {
             ("gateway.clock_trusted", ours.clock_trusted != theirs.clock_trusted),
             ("journal", self.journal != other.journal),
             ("fleet", self.fleet != other.fleet),
+            ("update", self.update != other.update),
         ]
         .into_iter()
         .find_map(|(setting, differs)| differs.then_some(setting))

@@ -58,7 +58,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use store::{Store, StoreError};
-use telemetry::{Document, Downlink, Event, Id, Outcome, What};
+use telemetry::{Document, Downlink, Event, Id, Outcome, UpdateFacts, What};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use topic::{Down, Place};
@@ -315,7 +315,7 @@ impl<B: Bus> Loop<B> {
         let (ended_to, ended) = mpsc::channel(1);
         let commands = Commands {
             docket: Docket::new(&worker.config.operators, &place, epoch),
-            performer: Arc::new(Performer::new(snapshot.sources().journal(), snapshot.sources().destination_names())),
+            performer: Arc::new(Performer::new(snapshot.sources())),
             network: worker.network,
             ended_to,
             ended,
@@ -466,12 +466,26 @@ impl<B: Bus> Loop<B> {
             for (topic, document) in self.snapshot.look(now) {
                 self.session.changed(topic, document, now);
             }
+            self.tell_update();
             self.look_at_config(now);
             // What a full disk kept from being written is tried again.
             self.commands.is_due = true;
             if self.beat_at <= now {
                 self.beat();
             }
+        }
+    }
+
+    /// What became of an update is told once in effect: its event has an id before it is put into the outbox, and is noted
+    /// as told after that.
+    fn tell_update(&mut self) {
+        let Some(updates) = self.snapshot.sources().updates().cloned() else { return };
+        let Some(record) = updates.untold() else { return };
+        let Ok(id) = record.event.parse() else { return };
+        let what = What::Update { update: UpdateFacts::of(&record) };
+        match self.store.put(&Event { id, stamp: self.snapshot.sources().stamp(), what }) {
+            Ok(()) => updates.told(&record.event),
+            Err(error) => self.trouble(error.to_string()),
         }
     }
 

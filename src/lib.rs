@@ -42,6 +42,7 @@
 //! thread and a file of its own, and what it says cannot hold a patient's data by type ([`fleet::telemetry`]).
 //! What the desk wants a box to run is tried beside what runs, applied as a difference ([`gateway`]) and taken back when
 //! something that was well is lost ([`fleet::desired`]).
+//! A new release comes that way too, and is put back by itself when results would not flow ([`update`]).
 //!
 //! ## Invariants
 //!
@@ -87,6 +88,7 @@ pub mod delivery;
 pub mod watch;
 pub mod metrics;
 pub mod fleet;
+pub mod update;
 pub mod desk;
 pub mod gateway;
 pub mod control;

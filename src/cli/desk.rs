@@ -12,6 +12,7 @@ mod inventory;
 mod key;
 mod rollout;
 mod serve;
+mod update;
 
 use clap::{Args, Subcommand};
 use std::path::{Path, PathBuf};
@@ -61,6 +62,7 @@ enum Verb {
     Config(config::Configuration),
     Rollout(rollout::Rollouts),
     Events(events::Events),
+    Update(update::Update),
     Audit(audit::Audit),
 }
 
@@ -87,6 +89,7 @@ impl Desk {
             Verb::Events(events) => runtime.block_on(events.execute()),
             Verb::Command(command) => runtime.block_on(command.execute()),
             Verb::Config(config) => runtime.block_on(config.execute()),
+            Verb::Update(update) => runtime.block_on(update.execute()),
             Verb::Audit(audit) => audit.execute(),
         }
     }

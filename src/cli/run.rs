@@ -2,6 +2,7 @@
 
 use crate::fleet::desired::tree;
 use crate::gateway;
+use crate::update::station::Station;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -28,7 +29,15 @@ impl Run {
             tracing::warn!("{}", fault.message);
         }
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
+        let station = Station::open(&loaded.config);
+        if let Some(station) = &station {
+            station.prove_first(&runtime).map_err(anyhow::Error::msg)?;
+            station.watch();
+        }
         runtime.block_on(gateway::run(&loaded.config))?;
+        if let Some(station) = &station {
+            station.stopped();
+        }
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -4,6 +4,7 @@ mod dicom;
 mod feed;
 mod fleet;
 mod metrics;
+mod update;
 pub mod serial;
 
 use super::diagnose::{Fault, nearest};
@@ -82,6 +83,7 @@ pub fn check(config: &Config, scene: &Scene<'_>) -> Vec<Fault> {
     checks.dicom(config);
     checks.fleet(config);
     checks.metrics(config);
+    checks.update(config);
     checks.watch(config);
     checks.rules(config);
     checks.faults

@@ -15,7 +15,7 @@ use toml::de::DeTable;
 /// Longest configuration file or file of rules, in bytes. The commented sample is a fiftieth of it.
 const TEXT_MAX_BYTES: u64 = 1 << 20;
 /// What a gateway stands on.
-const FOUNDATION: [&str; 4] = ["gateway.data", "gateway.clock_trusted", "journal", "fleet"];
+const FOUNDATION: [&str; 5] = ["gateway.data", "gateway.clock_trusted", "journal", "fleet", "update"];
 /// Name of the file in a driver's folder.
 const DRIVER_FILE: &str = "driver.toml";
 

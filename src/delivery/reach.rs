@@ -2,7 +2,7 @@
 //! runs. Nothing is said there but TLS.
 
 use super::config::{Config, Protocol};
-use crate::tls;
+use crate::tls::{self, ClientTls};
 use tokio::net::TcpStream;
 
 /// Connects, sets TLS up where it is spoken, and hangs up. True when it is. Callers bound the time it may take.
@@ -11,17 +11,24 @@ use tokio::net::TcpStream;
 /// In words, why not.
 pub async fn connect(destination: &Config) -> Result<bool, String> {
     let (host, port, secured) = endpoint(destination)?;
+    let settings = secured.then(|| destination.tls.clone().unwrap_or_default());
+    handshake(&host, port, settings.as_ref()).await?;
+    Ok(secured)
+}
+
+/// Connects to a host, sets TLS up when there are settings for it, and hangs up. Callers bound the time it may take.
+///
+/// # Errors
+/// In words, why not.
+pub async fn handshake(host: &str, port: u16, settings: Option<&ClientTls>) -> Result<(), String> {
     let stream = TcpStream::connect((host.trim_matches(['[', ']']), port))
         .await
         .map_err(|error| format!("{host}:{port} cannot be reached: {error}"))?;
-    if !secured {
-        return Ok(false);
-    }
-    let settings = destination.tls.clone().unwrap_or_default();
-    let config = tls::client(&settings).map_err(|error| error.to_string())?;
-    let name = settings.name_for(&host).map_err(|error| error.to_string())?;
+    let Some(settings) = settings else { return Ok(()) };
+    let config = tls::client(settings).map_err(|error| error.to_string())?;
+    let name = settings.name_for(host).map_err(|error| error.to_string())?;
     let connector = tokio_rustls::TlsConnector::from(config);
-    connector.connect(name, stream).await.map(|_| true).map_err(|error| tls::failure(&error).to_string())
+    connector.connect(name, stream).await.map(drop).map_err(|error| tls::failure(&error).to_string())
 }
 
 /// Host, port, and whether TLS is spoken there.

@@ -80,5 +80,6 @@ pub fn outcome(event: &Value, id: &str) -> Option<Result<(), String>> {
         return Some(Ok(()));
     }
     let why = event["why"].as_str().or(event["outcome"]["failure"].as_str());
+    let why = why.or(event["outcome"]["refusal"].as_str());
     Some(Err(why.map_or(phase.to_string(), |why| format!("{phase}: {why}"))))
 }

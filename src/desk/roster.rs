@@ -256,7 +256,7 @@ impl Row {
                 }
                 false
             }
-            Up::Event | Up::Echo | Up::Log(_) => false,
+            Up::Update | Up::Event | Up::Echo | Up::Log(_) => false,
         };
         Some(is_changed)
     }

@@ -52,6 +52,18 @@ pub enum Operation {
     },
     /// End the gateway's process; the service manager starts it anew.
     Restart,
+    /// Fetch a release and keep it ready ([`crate::update`]).
+    UpdateOffer {
+        /// Its manifest, signed by as many keys of the root as that says.
+        manifest: String,
+        /// Roots behind the one the box may have, in order.
+        roots: Vec<String>,
+    },
+    /// Install the release that lies ready, once the bench is idle.
+    UpdateInstall {
+        /// Which it is.
+        version: String,
+    },
 }
 
 /// What running an operation twice means.
@@ -75,6 +87,8 @@ impl Operation {
             Operation::RetryParked { .. } => "retry-parked",
             Operation::DiscardParked { .. } => "discard-parked",
             Operation::Restart => "restart",
+            Operation::UpdateOffer { .. } => "update-offer",
+            Operation::UpdateInstall { .. } => "update-install",
         }
     }
 
@@ -84,6 +98,8 @@ impl Operation {
             Operation::Ping | Operation::Report | Operation::QueueStats | Operation::RetryParked { .. } => {
                 Kind::Idempotent
             }
+            // What is under way is not begun again.
+            Operation::UpdateOffer { .. } | Operation::UpdateInstall { .. } => Kind::Idempotent,
             // A second run would discard what was parked in between, which nobody has looked at.
             Operation::DiscardParked { .. } => Kind::Once,
             Operation::Restart => Kind::Reboot,
@@ -93,7 +109,7 @@ impl Operation {
     /// How many operators must have signed it.
     pub fn signatures(&self) -> usize {
         match self {
-            Operation::DiscardParked { .. } => 2,
+            Operation::DiscardParked { .. } | Operation::UpdateInstall { .. } => 2,
             _ => 1,
         }
     }

@@ -41,6 +41,9 @@ pub enum Purpose {
     Config,
     /// A manifest of a release.
     Update,
+    /// Whose signatures manifests need; no operator's to sign.
+    #[serde(skip)]
+    Root,
 }
 
 impl Purpose {
@@ -50,6 +53,7 @@ impl Purpose {
             Purpose::Command => "command",
             Purpose::Config => "config",
             Purpose::Update => "update",
+            Purpose::Root => "root",
         }
     }
 
@@ -162,6 +166,18 @@ pub fn open(bytes: &[u8], purpose: Purpose, operators: &[Operator]) -> Result<Si
         signers.insert(signature.kid.clone());
     }
     if signers.is_empty() { Err(Unsigned::NoOperator) } else { Ok(Signed { document, signers }) }
+}
+
+/// What an envelope holds, whoever signed it: to learn who should have. Nothing of it may be believed.
+///
+/// # Errors
+/// [`Unsigned::TooLarge`] and [`Unsigned::Malformed`].
+pub fn unproven(bytes: &[u8]) -> Result<Vec<u8>, Unsigned> {
+    if bytes.len() > ENVELOPE_MAX {
+        return Err(Unsigned::TooLarge);
+    }
+    let envelope: Envelope = serde_json::from_slice(bytes).map_err(|_| Unsigned::Malformed)?;
+    BASE64_STANDARD.decode(&envelope.payload).map_err(|_| Unsigned::Malformed)
 }
 
 /// An operator's private key. It prints as nothing.

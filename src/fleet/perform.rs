@@ -1,9 +1,12 @@
 //! What the commands do. Everything here is what a person on the box could do as well; there is no shell.
 
 use super::command::Operation;
-use super::snapshot::QUEUE_COUNTED_MAX;
-use super::telemetry::{Failure, Name, Outcome, QueueFacts};
+use super::snapshot::{QUEUE_COUNTED_MAX, Sources};
+use super::telemetry::{Failure, Name, Outcome, QueueFacts, Word};
+use crate::clock::{Clock, Quality};
 use crate::journal::{Journal, JournalError, OperatorAction, OutboxId};
+use crate::update::Updates;
+use crate::update::manifest::Refusal;
 
 /// Parked messages of one destination that a command changes, and how many in one commit, behind which results wait.
 const PARKED_MAX: usize = 10_000;
@@ -13,12 +16,19 @@ const AT_ONCE: usize = 100;
 pub(super) struct Performer {
     journal: Journal,
     destinations: Box<dyn Fn() -> Vec<Name> + Send + Sync>,
+    updates: Option<Updates>,
+    clock: Clock,
 }
 
 impl Performer {
-    /// On this journal, with the destinations there are when it is asked.
-    pub fn new(journal: &Journal, destinations: impl Fn() -> Vec<Name> + Send + Sync + 'static) -> Performer {
-        Performer { journal: journal.clone(), destinations: Box::new(destinations) }
+    /// For the box of these sources, with the destinations there are when it is asked.
+    pub fn new(sources: &Sources) -> Performer {
+        Performer {
+            journal: sources.journal().clone(),
+            destinations: Box::new(sources.destination_names()),
+            updates: sources.updates().cloned(),
+            clock: sources.clock().clone(),
+        }
     }
 
     /// Does it. Blocks as long as the journal does.
@@ -45,12 +55,30 @@ impl Performer {
                 };
                 self.operate(&parked, discard)
             }
+            Operation::UpdateOffer { manifest, roots } => {
+                let (now, quality) = self.clock.now();
+                let now = (quality == Quality::Trusted).then_some(now);
+                Ok(self.update(|updates| updates.offer(manifest.as_bytes(), &roots, now)))
+            }
+            Operation::UpdateInstall { version } => Ok(self.update(|updates| updates.install(&version))),
             // Without one it would be the end of all results.
             Operation::Restart if !is_supervised() => Err(Failure::Unsupervised),
             Operation::Restart => {
                 // SAFETY: a signal to this very process, which ends as if the service manager had asked.
                 let asked = unsafe { libc::kill(libc::getpid(), libc::SIGTERM) };
                 if asked == 0 { Ok(Outcome::Done) } else { Err(Failure::System) }
+            }
+        }
+    }
+
+    /// The launcher ends with the release: somebody has to start it anew.
+    fn update(&self, work: impl FnOnce(&Updates) -> Result<(), Refusal>) -> Outcome {
+        let updates = self.updates.as_ref().filter(|_| is_supervised()).ok_or(Refusal::NotHere);
+        match updates.and_then(work) {
+            Ok(()) => Outcome::Done,
+            Err(refusal) => {
+                tracing::warn!("fleet: a release is not taken: {refusal}");
+                Outcome::NotTaken { refusal: Word::new(refusal.word()) }
             }
         }
     }

@@ -3,7 +3,7 @@
 
 use super::telemetry::{
     Alerts, At, Birth, DestinationFacts, DestinationReport, Digest, Document, Downlink, Hardware, LinkFacts,
-    LinkReport, Metrics, Name, SerialPort, Stamp, Word, word_of,
+    LinkReport, Metrics, Name, SerialPort, Stamp, UpdateReport, Word, word_of,
 };
 use super::topic::Up;
 use crate::clock::Clock;
@@ -12,6 +12,7 @@ use crate::delivery::DeliveryCounters;
 use crate::journal::{self, Journal, SharedReader};
 use crate::link::LinkCounters;
 use crate::link::serial::ports;
+use crate::update::Updates;
 use crate::watch::station::{Standing, StandingAlert};
 use jiff::Timestamp;
 use std::collections::HashMap;
@@ -36,6 +37,7 @@ pub struct Sources {
     started: (Instant, Stamp),
     clock: Clock,
     alerts: Standing,
+    updates: Option<Updates>,
 }
 
 impl Sources {
@@ -48,7 +50,7 @@ impl Sources {
         clock: &Clock,
         alerts: &Standing,
     ) -> Sources {
-        let data = config.borrow().gateway.data.clone();
+        let (data, updates) = (config.borrow().gateway.data.clone(), Updates::of(&config.borrow()));
         Sources {
             data,
             journal: journal.clone(),
@@ -58,12 +60,23 @@ impl Sources {
             started: (Instant::now(), stamp(clock)),
             clock: clock.clone(),
             alerts: alerts.clone(),
+            updates,
         }
     }
 
     /// This moment by the box's clock.
     pub fn stamp(&self) -> Stamp {
         stamp(&self.clock)
+    }
+
+    /// The clock.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The box's updates; none where it does not update itself.
+    pub fn updates(&self) -> Option<&Updates> {
+        self.updates.as_ref()
     }
 
     /// The journal.
@@ -129,6 +142,7 @@ pub struct Snapshot {
     queues: HashMap<Name, Queue>,
     queues_at: Option<Instant>,
     alerts: Option<Vec<StandingAlert>>,
+    update: Option<UpdateReport>,
 }
 
 /// By name, what was told and when.
@@ -165,6 +179,7 @@ impl Snapshot {
             queues: HashMap::new(),
             queues_at: None,
             alerts: None,
+            update: None,
         }
     }
 
@@ -185,6 +200,13 @@ impl Snapshot {
         if self.alerts.as_ref() != Some(&alerts) {
             said.push((Up::Alerts, Document::of(&Alerts::of(&alerts))));
             self.alerts = Some(alerts);
+        }
+        if let Some(updates) = &self.sources.updates {
+            let report = UpdateReport::new(updates.version(), updates.record().as_ref());
+            if self.update != Some(report) {
+                said.push((Up::Update, Document::of(&report)));
+                self.update = Some(report);
+            }
         }
         let (links, destinations) = (self.sources.links(), self.sources.destinations());
         // What is no more is taken back.

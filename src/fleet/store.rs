@@ -45,6 +45,9 @@ CREATE INDEX event_telemetry ON event(id) WHERE kind = 0;",
     ledger::TABLES,
 ];
 
+/// Number of the schema that this program gives the file.
+pub const SCHEMA: u64 = MIGRATIONS.len() as u64;
+
 const TELEMETRY: i64 = 0;
 const KEPT: i64 = 1;
 const GAP: i64 = 2;

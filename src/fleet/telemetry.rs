@@ -17,6 +17,7 @@ use crate::delivery::DeliveryCounters;
 use crate::journal::Condition;
 use crate::link::LinkCounters;
 use crate::link::serial::ports::Port;
+use crate::update::record::{Record, Version};
 use crate::watch::station::StandingAlert;
 use crate::watch::{Alert, Trouble};
 use crate::wire::hex;
@@ -47,7 +48,7 @@ mod sealed {
 macro_rules! publishable {
     ($($said:ty),* $(,)?) => { $(impl sealed::Sealed for $said {} impl Publishable for $said {})* };
 }
-publishable!(Birth, State, Reported, LinkReport, DestinationReport, Metrics, Alerts, Event, Echo);
+publishable!(Birth, State, Reported, LinkReport, DestinationReport, Metrics, Alerts, UpdateReport, Event, Echo);
 
 /// JSON that is fit to be published.
 #[derive(Clone, PartialEq, Eq)]
@@ -527,6 +528,61 @@ impl Alerts {
     }
 }
 
+/// A release of this program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Release(Version);
+
+impl Serialize for Release {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+/// Where an update stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct UpdateFacts {
+    /// The release that ran when it began.
+    pub from: Release,
+    /// The release it brings.
+    pub to: Release,
+    /// Its phase, a word of [`crate::update::record::Phase`].
+    pub phase: Word,
+    /// How often the new release was started on trial.
+    pub starts: u32,
+    /// Why it was given up or taken back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Word>,
+}
+
+impl UpdateFacts {
+    /// What the record of an update says.
+    pub fn of(record: &Record) -> UpdateFacts {
+        UpdateFacts {
+            from: Release(record.from),
+            to: Release(record.version),
+            phase: Word::new(record.phase.word()),
+            starts: record.starts,
+            reason: record.reason.map(|reason| Word::new(reason.word())),
+        }
+    }
+}
+
+/// What a box that updates itself says of its releases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct UpdateReport {
+    /// The release that runs.
+    pub release: Release,
+    /// The last update; none when there was none.
+    pub update: Option<UpdateFacts>,
+}
+
+impl UpdateReport {
+    /// The release that runs, and where the last update stands.
+    pub fn new(release: Version, last: Option<&Record>) -> UpdateReport {
+        UpdateReport { release: Release(release), update: last.map(UpdateFacts::of) }
+    }
+}
+
 /// Counters of the whole box.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Metrics {
@@ -644,6 +700,11 @@ pub enum What {
         /// How many since the program started.
         count: u64,
     },
+    /// A release lies ready, was confirmed, or was given up and the old one runs.
+    Update {
+        /// Where it stands.
+        update: UpdateFacts,
+    },
     /// Something unusual began or ended.
     Alert {
         /// True when it begins.
@@ -679,6 +740,11 @@ pub enum Outcome {
         /// Items left as they were.
         skipped: u64,
     },
+    /// The release is not taken.
+    NotTaken {
+        /// Why: a word of [`crate::update::manifest::Refusal`].
+        refusal: Word,
+    },
     /// It could not.
     Failed {
         /// Why.
@@ -689,7 +755,7 @@ pub enum Outcome {
 impl Outcome {
     /// True when it could not.
     pub fn is_failure(&self) -> bool {
-        matches!(self, Outcome::Failed { .. })
+        matches!(self, Outcome::Failed { .. } | Outcome::NotTaken { .. })
     }
 }
 
@@ -731,7 +797,7 @@ impl What {
         match self {
             What::Started { .. } | What::Downlink { .. } | What::Alert { .. } => true,
             What::UnsignedCommands { .. } | What::UnsignedConfigs { .. } | What::Config { .. } => true,
-            What::Command { .. } => false,
+            What::Command { .. } | What::Update { .. } => false,
             // It stands for what was lost, and grows instead of being lost itself.
             What::Gap { .. } => false,
         }

@@ -7,6 +7,7 @@
 //! afferent/v1/{tenant}/{box}/up/if/{link}     retained  how a link is
 //! afferent/v1/{tenant}/{box}/up/to/{dest}     retained  how a destination is
 //! afferent/v1/{tenant}/{box}/up/alerts        retained  what is unusual now
+//! afferent/v1/{tenant}/{box}/up/update        retained  where its last update stands
 //! afferent/v1/{tenant}/{box}/up/metrics                 counters, at most once
 //! afferent/v1/{tenant}/{box}/up/event                   what happened, at least once
 //! afferent/v1/{tenant}/{box}/up/echo                    asks for an answer on dn/echo
@@ -46,6 +47,8 @@ pub enum Up {
     Destination(String),
     /// What is unusual now.
     Alerts,
+    /// Where its last update stands.
+    Update,
     /// Counters.
     Metrics,
     /// What happened.
@@ -140,6 +143,7 @@ pub fn parse_up(topic: &str) -> Option<(Place, Up)> {
             "reported" => Up::Reported,
             "metrics" => Up::Metrics,
             "alerts" => Up::Alerts,
+            "update" => Up::Update,
             "event" => Up::Event,
             "echo" => Up::Echo,
             _ => return None,
@@ -179,7 +183,10 @@ fn split<'t>(topic: &'t str, direction: &str) -> Option<(Place, &'t str)> {
 impl Up {
     /// True for what the broker keeps and gives to whoever asks later.
     pub fn is_retained(&self) -> bool {
-        matches!(self, Up::Birth | Up::State | Up::Reported | Up::Alerts | Up::Link(_) | Up::Destination(_))
+        matches!(
+            self,
+            Up::Birth | Up::State | Up::Reported | Up::Alerts | Up::Update | Up::Link(_) | Up::Destination(_)
+        )
     }
 }
 
@@ -192,6 +199,7 @@ impl fmt::Display for Up {
             Up::Link(name) => write!(f, "if/{name}"),
             Up::Destination(name) => write!(f, "to/{name}"),
             Up::Alerts => f.write_str("alerts"),
+            Up::Update => f.write_str("update"),
             Up::Metrics => f.write_str("metrics"),
             Up::Event => f.write_str("event"),
             Up::Echo => f.write_str("echo"),
@@ -217,7 +225,7 @@ mod tests {
     #[test]
     fn topics_are_read_as_they_are_made() {
         let place = Place::new("acme", "bench-1").unwrap();
-        let ups = [Up::Birth, Up::State, Up::Reported, Up::Alerts, Up::Metrics, Up::Event, Up::Echo];
+        let ups = [Up::Birth, Up::State, Up::Reported, Up::Alerts, Up::Update, Up::Metrics, Up::Event, Up::Echo];
         let named = ["chemistry", "a.b_c"].map(str::to_string);
         let named = named.into_iter().flat_map(|n| [Up::Link(n.clone()), Up::Destination(n.clone()), Up::Log(n)]);
         for up in ups.into_iter().chain(named) {

@@ -44,6 +44,9 @@ const MIGRATIONS: [&str; 18] = [
     CLOCK,
 ];
 
+/// The number of the schema this program writes.
+pub(super) const NUMBER: u64 = MIGRATIONS.len() as u64;
+
 /// 1: keys, entries and their parts.
 const CUSTODY: &str = "
 CREATE TABLE data_key(

@@ -30,9 +30,11 @@ Examples:
   afferent desk command bench-1 retry-parked ehr --sign ops-1.key
   afferent desk command bench-1 discard-parked ehr --reason 'test patients' --sign ops-1.key --sign ops-2.key
   afferent desk command bench-1 restart --sign ops-1.key --wait-s 120
+  afferent desk command bench-1 update-install 1.2.0 --sign ops-1.key --sign ops-2.key
 
-What a box can be told: ping, report, queue-stats, retry-parked, discard-parked (two signatures), restart. A box that is
-away does it when it is back, unless the command has expired by then. `afferent desk rollout` does the same in stages.
+What a box can be told: ping, report, queue-stats, retry-parked, discard-parked (two signatures), restart, update-install
+(two signatures; it lies ready after `afferent desk update push`). A box that is away does it when it is back, unless the
+command has expired by then. `afferent desk rollout` does the same in stages.
 
 Exit codes: 0 done by all, 1 refused, failed, or no answer in time.")]
 pub(super) struct Command {
@@ -65,9 +67,9 @@ pub(super) struct Command {
 /// What a box is told to do.
 #[derive(Debug, Args)]
 pub(super) struct What {
-    /// What to do: ping, report, queue-stats, retry-parked, discard-parked, restart
+    /// What to do: ping, report, queue-stats, retry-parked, discard-parked, restart, update-install
     operation: String,
-    /// The destination it is about
+    /// The destination, or the release, it is about
     destination: Option<String>,
     /// Why, for the record; no patient data
     #[arg(long)]
@@ -87,6 +89,10 @@ impl What {
                 Operation::DiscardParked { destination: destination()?, reason }
             }
             "restart" => Operation::Restart,
+            "update-install" => {
+                let version = self.destination.clone().context("name the release, behind the operation")?;
+                Operation::UpdateInstall { version }
+            }
             other => bail!("a box cannot be told to `{other}`: see `afferent desk command --help`"),
         })
     }
@@ -122,7 +128,30 @@ impl Command {
     pub async fn execute(self) -> anyhow::Result<ExitCode> {
         let config = Config::read(&self.desk)?;
         let (places, what) = self.read(&config)?;
-        let (operation, keys) = (what.operation()?, signing_keys(&self.sign)?);
+        let Command { sign, valid_min, wait_s, json, group, .. } = self;
+        let manner = Manner { sign, valid_min, wait_s, json, is_group: group.is_some() };
+        manner.tell(&config, &places, &what.operation()?).await
+    }
+}
+
+/// How boxes are told, and what is shown of it.
+pub(super) struct Manner {
+    /// As [`Command::sign`].
+    pub sign: Vec<PathBuf>,
+    /// As [`Command::valid_min`].
+    pub valid_min: u32,
+    /// As [`Command::wait_s`].
+    pub wait_s: u64,
+    /// As [`Command::json`].
+    pub json: bool,
+    /// Each answer is shown with the box's name.
+    pub is_group: bool,
+}
+
+impl Manner {
+    /// Tells boxes, notes it, and waits for what becomes of it.
+    pub async fn tell(&self, config: &Config, places: &[Place], operation: &Operation) -> anyhow::Result<ExitCode> {
+        let keys = signing_keys(&self.sign)?;
         let valid = SignedDuration::from_mins(i64::from(self.valid_min));
         let order = |place| Order::command(place, operation.clone(), &keys, Timestamp::now(), valid);
         let orders: Vec<Order> = places.iter().map(order).collect::<Result<_, _>>().map_err(anyhow::Error::msg)?;
@@ -132,11 +161,11 @@ impl Command {
         };
         audit(&asked)?;
 
-        let interest = match places.as_slice() {
+        let interest = match places {
             [one] => Interest::AnswersOf(one),
             _ => Interest::Answers,
         };
-        let mut line = Line::connect(&config, interest).await?;
+        let mut line = Line::connect(config, interest).await?;
         let mut record = Record::open(&config.folder)?;
         let mut open: BTreeMap<String, String> = BTreeMap::new();
         let (mut answers, mut is_done) = (Vec::new(), true);
@@ -183,11 +212,11 @@ impl Command {
     }
 
     fn show(&self, name: &str, answer: &Value) {
-        match (self.json, &self.group) {
-            (true, None) => println!("{answer}"),
-            (true, Some(_)) => println!("{}", json!({ "box": name, "answer": answer })),
-            (false, None) => println!("{}", sentence(answer)),
-            (false, Some(_)) => println!("{name}: {}", sentence(answer)),
+        match (self.json, self.is_group) {
+            (true, false) => println!("{answer}"),
+            (true, true) => println!("{}", json!({ "box": name, "answer": answer })),
+            (false, false) => println!("{}", sentence(answer)),
+            (false, true) => println!("{name}: {}", sentence(answer)),
         }
     }
 }
@@ -208,6 +237,7 @@ fn sentence(answer: &Value) -> String {
             format!(": {} results are held{}", outcome["held"], queues.collect::<String>())
         }
         (None, Some("changed")) => format!(": {} changed, {} left as they were", outcome["done"], outcome["skipped"]),
+        (None, Some("not-taken")) => format!(": {}", outcome["refusal"].as_str().unwrap_or("?")),
         (None, Some("failed")) => format!(": {}", outcome["failure"].as_str().unwrap_or("?")),
         _ => String::new(),
     };

@@ -5,7 +5,7 @@ use crate::config::{Config, Gateway, load, schema};
 use crate::fleet::envelope::Operator;
 use crate::rules::Rule;
 use crate::wire::line::framing::{Check, Framing, Length};
-use crate::{delivery, fleet, imaging, journal, link, mapping, metrics, orders, tls, watch};
+use crate::{delivery, fleet, imaging, journal, link, mapping, metrics, orders, tls, update, watch};
 use serde::de::{DeserializeOwned, Deserializer, Visitor};
 use serde_json::Value;
 
@@ -114,6 +114,9 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("metrics.tls.cert", r#""/etc/afferent/box.pem""#),
     ("metrics.tls.key", r#""/etc/afferent/box.key""#),
     ("metrics.tls.server_name", r#""collector.example""#),
+    ("update.tls.server_name", r#""releases.example""#),
+    ("update.tls.cert", r#""/etc/afferent/box.pem""#),
+    ("update.tls.key", r#""/etc/afferent/box.key""#),
     ("fleet.operator.kid", r#""ops-1""#),
     ("fleet.operator.key", r#""JrQLj5P/89iXES9+vFgrIy29clF9CC/oPPsw3c5D0bs=""#),
     ("watch.link.name", r#""chemistry""#),
@@ -254,6 +257,9 @@ fn write_sample() -> String {
     let metered = serde_json::to_value(metrics::Config::default()).unwrap();
     page.table::<metrics::Config>("metrics", "#[metrics]", &metered);
     page.table::<tls::ClientTls>("metrics.tls", "#[metrics.tls]", &Value::Null);
+    let update = serde_json::to_value(update::Config::default()).unwrap();
+    page.table::<update::Config>("update", "#[update]", &update);
+    page.table::<tls::ClientTls>("update.tls", "#[update.tls]", &Value::Null);
     page.table::<watch::Config>("watch", "[watch]", &defaults["watch"]);
     let limits = serde_json::to_value(watch::LinkLimits::default()).unwrap();
     page.table::<watch::LinkLimits>("watch.link", "#[[watch.link]]", &limits);

@@ -70,3 +70,18 @@ fn what_keeps_a_box_from_the_bus_is_told() {
     let found = faults(&site(dir.path(), "bench 1", ""));
     assert!(matches!(found.as_slice(), [(_, told)] if told.contains("`bench 1`'s, which cannot stand")), "{found:?}");
 }
+
+#[test]
+fn an_update_that_would_never_end_or_never_begin_is_refused() {
+    let sound = format!("{SOUND}[update]\nreleases = \"/var/lib/releases\"\n");
+    assert_eq!(faults(&sound), []);
+    for (more, expected) in [
+        ("trial_s = 5\n", "`trial_s` must be from 10 to 3600"),
+        ("quiet_s = 0\n", "`quiet_s` must be from 1 to 3600"),
+        ("wait_max_min = 0\n", "`wait_max_min` must be from 1 to 10080"),
+    ] {
+        let found = faults(&format!("{sound}{more}"));
+        assert!(matches!(found.as_slice(), [(_, told)] if told.contains(expected)), "{expected}: {found:?}");
+    }
+    assert_eq!(faults(&sound.replace("/var/lib/releases", "releases")).len(), 1);
+}

@@ -1,0 +1,276 @@
+//! `afferent desk update`: roots and manifests of releases, and how boxes get them.
+
+use super::SETTINGS;
+use super::command::Manner;
+use super::key::signing_key;
+use crate::desk::Config;
+use crate::disk;
+use crate::fleet::command::Operation;
+use crate::fleet::envelope::{self, Purpose, SigningKey};
+use crate::fleet::topic::Place;
+use crate::update::download;
+use crate::update::manifest::{Key, Manifest, Root, Target};
+use crate::update::record::Version;
+use crate::update::station::About;
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Minutes for which an offer is valid.
+const VALID_MIN: u32 = 60;
+
+/// Make and sign releases, and offer them to boxes.
+///
+/// A root says whose signatures releases need, and how many; boxes are given the first with their configuration. A
+/// manifest describes a release. Both are signed by one after another, each with a key of their own.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  afferent desk update root root.json --trust rel-1=BASE64 --trust rel-2=BASE64 --threshold 2 --sign rel-1.key
+  afferent desk update sign root.json --sign rel-2.key
+  afferent desk update manifest 1.2.0.json --release 1.2.0 --program x86_64=afferent \\
+      --url https://releases.example/1.2.0 --sign rel-1.key
+  afferent desk update sign 1.2.0.json --sign rel-2.key
+  afferent desk update push bench-1 1.2.0.json --sign ops-1.key
+  afferent desk command bench-1 update-install 1.2.0 --sign ops-1.key --sign ops-2.key")]
+pub(super) struct Update {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Root(RootFile),
+    Manifest(ManifestFile),
+    Sign(Sign),
+    Push(Push),
+}
+
+/// Write a root: whose signatures releases need.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  afferent desk update root root.json --trust rel-1=BASE64 --trust rel-2=BASE64 --threshold 2 --sign rel-1.key
+  afferent desk update root root-2.json --number 2 --trust rel-3=BASE64 --threshold 1 --sign rel-1.key --sign rel-3.key
+
+A later root has the next number, and is signed by as many keys as the old one says and as many as it says itself.")]
+struct RootFile {
+    /// The file, which must not be there yet
+    file: PathBuf,
+    /// A key: its name and its public half, as `afferent desk key` prints it
+    #[arg(long, value_name = "NAME=BASE64", required = true)]
+    trust: Vec<String>,
+    /// So many keys must sign
+    #[arg(long)]
+    threshold: usize,
+    /// Its number
+    #[arg(long, default_value_t = 1)]
+    number: u64,
+    /// Days for which it is valid
+    #[arg(long, default_value_t = 730)]
+    days: u32,
+    /// Key to sign with; more can sign later
+    #[arg(long, value_name = "FILE", required = true)]
+    sign: Vec<PathBuf>,
+}
+
+/// Write the manifest of a release.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  afferent desk update manifest 1.2.0.json --release 1.2.0 --program x86_64=afferent \\
+      --url https://releases.example/1.2.0 --sign rel-1.key
+
+Programs are fetched from URL/NAME, NAME being the program's file name. The shape of the databases is that of this
+program unless it is given.")]
+struct ManifestFile {
+    /// The file, which must not be there yet
+    file: PathBuf,
+    /// The release, three numbers
+    #[arg(long)]
+    release: String,
+    /// A program: the kind of machine and the file
+    #[arg(long, value_name = "ARCH=FILE", required = true)]
+    program: Vec<String>,
+    /// Folder from which boxes fetch the programs
+    #[arg(long)]
+    url: String,
+    /// The oldest release that can be replaced by it
+    #[arg(long, default_value = "0.0.0")]
+    min_release: String,
+    /// Once it is confirmed, no release below this one is installed
+    #[arg(long, default_value = "0.0.0")]
+    floor: String,
+    /// Number of the journal's schema
+    #[arg(long)]
+    journal_schema: Option<u64>,
+    /// Number of the fleet's schema
+    #[arg(long)]
+    fleet_schema: Option<u64>,
+    /// Days for which it is valid
+    #[arg(long, default_value_t = 90)]
+    days: u32,
+    /// Key to sign with; more can sign later
+    #[arg(long, value_name = "FILE", required = true)]
+    sign: Vec<PathBuf>,
+}
+
+/// Sign a root or a manifest that is there.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  afferent desk update sign 1.2.0.json --sign rel-2.key")]
+struct Sign {
+    /// The root or the manifest
+    file: PathBuf,
+    /// Key to sign with
+    #[arg(long, value_name = "FILE", required = true)]
+    sign: Vec<PathBuf>,
+}
+
+/// Offer a release to a box, which fetches it and keeps it ready.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  afferent desk update push bench-1 1.2.0.json --sign ops-1.key
+  afferent desk update push bench-1 1.2.0.json --root root-2.json --sign ops-1.key
+
+It is installed by `afferent desk command BOX update-install RELEASE`, which takes two signatures.
+
+Exit codes: 0 taken, 1 refused, or no answer in time.")]
+struct Push {
+    /// The box
+    gateway: String,
+    /// The manifest
+    manifest: PathBuf,
+    /// Roots behind the first, in order
+    #[arg(long, value_name = "FILE")]
+    root: Vec<PathBuf>,
+    /// Operator's key to sign the command with
+    #[arg(long, value_name = "FILE", required = true)]
+    sign: Vec<PathBuf>,
+    /// Seconds to wait for the box's answer
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    wait_s: u64,
+    /// The desk's settings
+    #[arg(long, value_name = "FILE", default_value = SETTINGS)]
+    desk: PathBuf,
+}
+
+impl Update {
+    pub async fn execute(self) -> anyhow::Result<ExitCode> {
+        match self.verb {
+            Verb::Root(root) => root.execute(),
+            Verb::Manifest(manifest) => manifest.execute(),
+            Verb::Sign(sign) => sign.execute(),
+            Verb::Push(push) => push.execute().await,
+        }
+    }
+}
+
+impl RootFile {
+    fn execute(self) -> anyhow::Result<ExitCode> {
+        let key = |text: &String| {
+            let (kid, key) = text.split_once('=').with_context(|| format!("`{text}` is no NAME=BASE64"))?;
+            Ok(Key { kid: kid.to_string(), key: key.to_string() })
+        };
+        let root = Root {
+            v: 1,
+            version: self.number,
+            threshold: self.threshold,
+            expires: in_days(self.days),
+            keys: self.trust.iter().map(key).collect::<anyhow::Result<_>>()?,
+        };
+        write_signed(&self.file, &root, Purpose::Root, &self.sign)
+    }
+}
+
+impl ManifestFile {
+    fn execute(self) -> anyhow::Result<ExitCode> {
+        let version = |text: &str| -> anyhow::Result<Version> {
+            text.parse().map_err(|_| anyhow::anyhow!("`{text}` is no version: three numbers, such as 1.2.0"))
+        };
+        let target = |text: &String| -> anyhow::Result<Target> {
+            let (arch, file) = text.split_once('=').with_context(|| format!("`{text}` is no ARCH=FILE"))?;
+            let (sha256, length) = download::digest(Path::new(file)).with_context(|| file.to_string())?;
+            let name = Path::new(file).file_name().and_then(|name| name.to_str()).context("the file has no name")?;
+            let url = format!("{}/{name}", self.url.trim_end_matches('/'));
+            Ok(Target { arch: arch.to_string(), length, sha256, url })
+        };
+        let this = About::this();
+        let manifest = Manifest {
+            v: 1,
+            version: version(&self.release)?,
+            min_version: version(&self.min_release)?,
+            floor: version(&self.floor)?,
+            expires: in_days(self.days),
+            journal_schema: self.journal_schema.unwrap_or(this.journal_schema),
+            fleet_schema: self.fleet_schema.unwrap_or(this.fleet_schema),
+            targets: self.program.iter().map(target).collect::<anyhow::Result<_>>()?,
+        };
+        write_signed(&self.file, &manifest, Purpose::Update, &self.sign)
+    }
+}
+
+impl Sign {
+    fn execute(self) -> anyhow::Result<ExitCode> {
+        let shown = self.file.display();
+        let mut bytes = std::fs::read(&self.file).with_context(|| format!("{shown}"))?;
+        let document = envelope::unproven(&bytes).with_context(|| format!("{shown}"))?;
+        let purpose = match (serde_json::from_slice::<Root>(&document), serde_json::from_slice::<Manifest>(&document)) {
+            (Ok(_), _) => Purpose::Root,
+            (_, Ok(_)) => Purpose::Update,
+            _ => bail!("{shown} is neither a root nor a manifest"),
+        };
+        for key in keys(&self.sign)? {
+            bytes = envelope::countersign(&bytes, purpose, &key)?;
+        }
+        replace(&self.file, &bytes)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Push {
+    async fn execute(self) -> anyhow::Result<ExitCode> {
+        let read = |file: &PathBuf| std::fs::read_to_string(file).with_context(|| format!("{}", file.display()));
+        let roots = self.root.iter().map(read).collect::<anyhow::Result<_>>()?;
+        let operation = Operation::UpdateOffer { manifest: read(&self.manifest)?, roots };
+        let config = Config::read(&self.desk)?;
+        let place = Place::new(&config.tenant, &self.gateway);
+        let place = place.with_context(|| format!("`{}` cannot be a box's name", self.gateway))?;
+        let manner =
+            Manner { sign: self.sign, valid_min: VALID_MIN, wait_s: self.wait_s, json: false, is_group: false };
+        manner.tell(&config, &[place], &operation).await
+    }
+}
+
+fn in_days(days: u32) -> Timestamp {
+    Timestamp::now() + SignedDuration::from_hours(24 * i64::from(days))
+}
+
+fn keys(files: &[PathBuf]) -> anyhow::Result<Vec<SigningKey>> {
+    files.iter().map(|file| signing_key(file)).collect()
+}
+
+fn write_signed(
+    file: &Path,
+    document: &impl Serialize,
+    purpose: Purpose,
+    sign: &[PathBuf],
+) -> anyhow::Result<ExitCode> {
+    if file.exists() {
+        bail!("{} is there already", file.display());
+    }
+    let keys = keys(sign)?;
+    let mut bytes = envelope::seal(&serde_json::to_vec(document)?, purpose, &keys[0]);
+    for key in &keys[1..] {
+        bytes = envelope::countersign(&bytes, purpose, key)?;
+    }
+    replace(file, &bytes)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn replace(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    disk::replace(file, bytes).with_context(|| format!("{}", file.display()))
+}

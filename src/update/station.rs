@@ -1,0 +1,492 @@
+//! The station: the thread that brings an update forward, one step after another, and what happens around the gateway's
+//! start and stop. The record says where it stands; this does what comes next.
+
+use super::download::{FetchError, Limits, Wanted, digest, fetch};
+use super::gate;
+use super::record::{Happened, Phase, Reason, Record, Schemas};
+use super::{Updates, schemas, slots};
+use crate::backoff::Backoff;
+use crate::config::Config;
+use crate::control::{self, Request, Response};
+use crate::fleet::store::Store;
+use crate::journal::{self, Account, Journal, Reader};
+use crate::link::LinkHealth;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// The record is looked at this often.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Between two looks at the gate.
+const GATE_PAUSE: Duration = Duration::from_secs(2);
+/// Between two attempts to fetch.
+const RETRY_MIN: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(600);
+/// Attempts of one run of the program, and fetches that turned out wrong, before an update is given up.
+const ATTEMPTS_MAX: u32 = 200;
+const WRONG_MAX: u32 = 3;
+/// A release that is asked what it is answers within this time.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+/// Of the time of a trial, the part that this side takes before it gives up in order; the launcher takes the rest.
+const OWN_SHARE: f64 = 0.9;
+/// What worked is looked at again after this.
+const WORKED_MAX: Duration = Duration::from_secs(600);
+/// Name of the file that grows.
+const DOWNLOAD: &str = "download";
+
+/// What a release says of itself: `afferent update about`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct About {
+    /// The version it was built as.
+    pub version: String,
+    /// The kind of machine.
+    pub arch: String,
+    /// Number of the journal's schema.
+    pub journal_schema: u64,
+    /// Number of the fleet's schema.
+    pub fleet_schema: u64,
+}
+
+impl About {
+    /// This program.
+    pub fn this() -> About {
+        let Schemas { journal, fleet } = schemas();
+        About {
+            version: env!("CARGO_PKG_VERSION").to_string(),
+            arch: std::env::consts::ARCH.to_string(),
+            journal_schema: journal,
+            fleet_schema: fleet,
+        }
+    }
+}
+
+/// See the module docs. Cheap to clone.
+#[derive(Clone)]
+pub struct Station {
+    updates: Updates,
+    config: Arc<Config>,
+    /// The gateway was asked to stop so that the new release can start.
+    switches: Arc<AtomicBool>,
+    started: Instant,
+}
+
+/// What the thread knows between two looks.
+struct Patience {
+    backoff: Backoff,
+    attempts: u32,
+    not_before: Option<Instant>,
+    bench: Bench,
+    waits_since: Option<Instant>,
+    /// What works, and since when that is known.
+    worked: Option<(Instant, Vec<String>)>,
+    missing: Vec<String>,
+}
+
+impl Station {
+    /// The station of a box that updates itself; none of one that does not.
+    pub fn open(config: &Config) -> Option<Station> {
+        let updates = Updates::of(config);
+        if updates.is_none() && config.update.is_some() {
+            tracing::warn!(
+                "update: this box does not update itself: afferent-launcher did not start it from [update] releases"
+            );
+        }
+        let station = Station {
+            updates: updates?,
+            config: Arc::new(config.clone()),
+            switches: Arc::default(),
+            started: Instant::now(),
+        };
+        gate::tidy(&config.gateway.data);
+        if station.updates.record().is_some_and(|record| record.phase.is_final()) {
+            station.tidy();
+        }
+        Some(station)
+    }
+
+    /// Before the gateway starts: a release that changed the databases' shape passes the gate first, see [`super`].
+    ///
+    /// # Errors
+    /// It did not, and nothing may be started; the launcher puts the old release back.
+    pub fn prove_first(&self, runtime: &tokio::runtime::Runtime) -> Result<(), String> {
+        let Some(record) = self.updates.record().filter(|record| record.phase.is_on_trial()) else { return Ok(()) };
+        if schemas() != record.new_schemas {
+            self.fail(record.phase, Reason::DoesNotRun);
+            return Err("this release gives its databases another shape than its manifest says".to_string());
+        }
+        if !record.is_held() {
+            return Ok(());
+        }
+        let done = self.bring_up_to_date();
+        let done = done.and_then(|()| self.happened(Phase::Trial, Happened::Looking).ok_or("its record".to_string()));
+        let Err(mut why) = done.map(drop) else {
+            loop {
+                let found = runtime.block_on(gate::look(&self.config));
+                let missing = gate::missing(&found, &record.worked);
+                if missing.is_empty() {
+                    return self.confirm();
+                }
+                tracing::warn!("update: not yet: {}", missing.join("; "));
+                if self.is_time_over(&record) {
+                    self.fail(Phase::Confirming, Reason::Gate);
+                    return Err(format!("the release does not pass the gate: {}", missing.join("; ")));
+                }
+                std::thread::sleep(GATE_PAUSE);
+            }
+        };
+        why.insert_str(0, "the databases cannot be brought up to date: ");
+        self.fail(Phase::Trial, Reason::Gate);
+        Err(why)
+    }
+
+    fn bring_up_to_date(&self) -> Result<(), String> {
+        let data = &self.config.gateway.data;
+        Journal::bring_up_to_date(data, &self.config.journal).map_err(|error| error.to_string())?;
+        if self.config.fleet.is_some() {
+            Store::open(data).map_err(|error| error.to_string())?;
+        }
+        match Reader::open(data, &self.config.journal) {
+            Ok(reader) => match reader.account().map_err(|error| error.to_string())?.missing() {
+                0 => Ok(()),
+                missing => Err(format!("{missing} results are not accounted for")),
+            },
+            Err(journal::OpenError::Missing(_)) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn confirm(&self) -> Result<(), String> {
+        let confirmed = self.happened(Phase::Confirming, Happened::Confirmed);
+        let record =
+            confirmed.filter(|record| record.phase == Phase::Committed).ok_or("the record cannot be written")?;
+        tracing::info!(from = %record.from, "update: release {} is confirmed", record.version);
+        self.tidy();
+        Ok(())
+    }
+
+    /// Starts the thread. It ends with the process: whatever it does, a crash there is made good.
+    pub fn watch(&self) {
+        let station = self.clone();
+        let thread = std::thread::Builder::new().name("update".to_string()).spawn(move || {
+            let Ok(runtime) = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() else {
+                return tracing::error!("the update cannot start its runtime");
+            };
+            let mut patience = Patience {
+                backoff: Backoff::seeded(RETRY_MIN, RETRY_MAX, u64::from(std::process::id())),
+                attempts: 0,
+                not_before: None,
+                bench: Bench::default(),
+                waits_since: None,
+                worked: None,
+                missing: Vec::new(),
+            };
+            while !station.switches.load(Ordering::Relaxed) {
+                if let Some(record) = station.updates.record().filter(|record| !record.phase.is_final()) {
+                    station.go_on(&record, &mut patience, &runtime);
+                }
+                std::thread::sleep(LOOK_EVERY);
+            }
+        });
+        if let Err(error) = thread {
+            tracing::error!("the update cannot start: {error}");
+        }
+    }
+
+    /// After the gateway has stopped in order: when that was for the new release, it is the launcher's turn.
+    pub fn stopped(&self) {
+        let Some(record) = self.updates.record() else { return };
+        if !self.switches.load(Ordering::Relaxed) || record.phase != Phase::WaitingIdle {
+            return;
+        }
+        let kept = match record.is_held() {
+            true => slots::keep_before(self.updates.releases(), &self.config.gateway.data),
+            false => Ok(()),
+        };
+        match kept {
+            Ok(()) => drop(self.happened(Phase::WaitingIdle, Happened::Stopped)),
+            Err(error) => {
+                tracing::error!("update: the databases cannot be copied, so the old release goes on: {error}");
+                self.fail(Phase::WaitingIdle, Reason::Disk);
+            }
+        }
+    }
+
+    /// One step, if it is time for it.
+    fn go_on(&self, record: &Record, patience: &mut Patience, runtime: &tokio::runtime::Runtime) {
+        match record.phase {
+            Phase::Offered => {
+                (patience.attempts, patience.not_before, patience.waits_since) = (0, None, None);
+                // What may lie there is of another release.
+                let _ = std::fs::remove_file(self.file());
+                let _ = self.happened(Phase::Offered, Happened::Begun);
+            }
+            Phase::Downloading => self.download(record, patience, runtime),
+            Phase::Verifying => self.verify(record),
+            Phase::WaitingIdle => self.wait(patience, runtime),
+            Phase::Trial => drop(self.happened(Phase::Trial, Happened::Looking)),
+            Phase::Confirming => self.look(record, patience, runtime),
+            _ => {}
+        }
+    }
+
+    fn download(&self, record: &Record, patience: &mut Patience, runtime: &tokio::runtime::Runtime) {
+        if patience.not_before.is_some_and(|at| Instant::now() < at) {
+            return;
+        }
+        let settings = self.updates.config();
+        let room = || self.room(record);
+        let limits = Limits { bytes_s: settings.bandwidth_kb_s * 1000, room: &room };
+        let wanted = Wanted { url: &record.url, length: record.length };
+        let done = runtime.block_on(fetch(wanted, &self.file(), &limits, settings.tls.as_ref()));
+        let reason = match done {
+            Ok(()) => {
+                patience.attempts = 0;
+                return drop(self.happened(Phase::Downloading, Happened::Fetched));
+            }
+            Err(error) => {
+                tracing::warn!("update: release {} is not fetched yet: {error}", record.version);
+                match error {
+                    FetchError::Later(_) => Reason::Download,
+                    FetchError::Wrong(_) => Reason::Content,
+                    FetchError::NoRoom => Reason::NoRoom,
+                    FetchError::Disk(_) => Reason::Disk,
+                }
+            }
+        };
+        patience.attempts += 1;
+        patience.not_before = Some(Instant::now() + patience.backoff.failed());
+        if patience.attempts >= if reason == Reason::Content { WRONG_MAX } else { ATTEMPTS_MAX } {
+            self.fail(Phase::Downloading, reason);
+        }
+    }
+
+    /// Bytes that a download may still take: not what the journal keeps free, nor what the second copy of the release
+    /// and the copies to go back to will take.
+    fn room(&self, record: &Record) -> u64 {
+        let releases = self.updates.releases();
+        let copies = if record.is_held() { slots::bytes_before(&self.config.gateway.data) } else { 0 };
+        let kept = (self.config.journal.free_min_mb << 20) + record.length + copies;
+        journal::free_bytes(releases).saturating_sub(kept)
+    }
+
+    /// What was fetched, into the slot; and asked what it is.
+    fn verify(&self, record: &Record) {
+        let file = self.file();
+        match digest(&file) {
+            Ok((sha256, length)) if sha256 == record.sha256 && length == record.length => {}
+            Ok(_) => {
+                tracing::warn!("update: what was fetched is not what the manifest names");
+                let _ = std::fs::remove_file(&file);
+                return match record.wrong + 1 >= WRONG_MAX {
+                    true => self.fail(Phase::Verifying, Reason::Content),
+                    false => drop(self.happened(Phase::Verifying, Happened::Wrong)),
+                };
+            }
+            Err(error) => {
+                tracing::warn!("update: {}: {error}", file.display());
+                return self.fail(Phase::Verifying, Reason::Disk);
+            }
+        }
+        let releases = self.updates.releases();
+        if let Err(error) = slots::unpack(releases, record.slot, &file, record.version) {
+            tracing::warn!("update: slot {}: {error}", record.slot.name());
+            return self.fail(Phase::Verifying, Reason::Disk);
+        }
+        match ask(&slots::program(releases, record.slot)) {
+            Ok(about)
+                if (Schemas { journal: about.journal_schema, fleet: about.fleet_schema }) == record.new_schemas =>
+            {
+                tracing::info!("update: release {} lies ready", record.version);
+                // Not before that is written: without the file it could not be verified again.
+                if self.happened(Phase::Verifying, Happened::Unpacked).is_some() {
+                    let _ = std::fs::remove_file(&file);
+                }
+            }
+            Ok(_) => {
+                tracing::warn!("update: the release gives its databases another shape than its manifest says");
+                self.fail(Phase::Verifying, Reason::DoesNotRun);
+            }
+            Err(why) => {
+                tracing::warn!("update: the release does not run on this box: {why}");
+                self.fail(Phase::Verifying, Reason::DoesNotRun);
+            }
+        }
+    }
+
+    /// Notes what works, waits for an idle bench, and then has the gateway stop.
+    fn wait(&self, patience: &mut Patience, runtime: &tokio::runtime::Runtime) {
+        let now = Instant::now();
+        let since = *patience.waits_since.get_or_insert(now);
+        let Some((_, worked)) = patience.worked.as_ref().filter(|(at, _)| now.duration_since(*at) < WORKED_MAX) else {
+            let found = runtime.block_on(gate::look(&self.config));
+            let missing = gate::missing(&found, &[]);
+            if !missing.is_empty() {
+                // A gate that is shut to the release that runs says nothing of the next one.
+                tracing::warn!("update: the release that runs does not pass the gate: {}", missing.join("; "));
+                return self.fail(Phase::WaitingIdle, Reason::Gate);
+            }
+            patience.worked = Some((Instant::now(), gate::worked(&found)));
+            return;
+        };
+        let settings = self.updates.config();
+        let is_over = now.duration_since(since) >= Duration::from_secs(settings.wait_max_min * 60);
+        let Some(seen) = self.seen() else { return };
+        let is_idle = patience.bench.is_idle(seen, Duration::from_secs(settings.quiet_s), now);
+        if (is_idle || is_over) && self.updates.note(worked.clone()).is_ok() {
+            tracing::info!(is_idle, "update: the gateway stops for the new release");
+            self.switches.store(true, Ordering::Relaxed);
+            stop_gateway();
+        }
+    }
+
+    /// What comes in and goes out; none while the gateway does not say.
+    fn seen(&self) -> Option<Seen> {
+        let data = &self.config.gateway.data;
+        let Ok(Response::Health(health)) = control::request(data, &Request::Health) else { return None };
+        let health: Vec<LinkHealth> = serde_json::from_value(health).ok()?;
+        let account = Reader::open(data, &self.config.journal).ok()?.account().ok()?;
+        Some(Seen { parts: health.iter().map(|link| link.parts).sum(), account })
+    }
+
+    /// The new release looks whether results flow, until they do or its time is over.
+    fn look(&self, record: &Record, patience: &mut Patience, runtime: &tokio::runtime::Runtime) {
+        if patience.not_before.is_some_and(|at| Instant::now() < at) {
+            return;
+        }
+        let found = runtime.block_on(gate::look(&self.config));
+        let missing = gate::missing(&found, &record.worked);
+        if missing.is_empty() {
+            if let Err(why) = self.confirm() {
+                tracing::error!("update: {why}");
+            }
+            return;
+        }
+        if missing != patience.missing {
+            tracing::warn!("update: not yet: {}", missing.join("; "));
+            patience.missing = missing;
+        }
+        patience.not_before = Some(Instant::now() + GATE_PAUSE);
+        if self.is_time_over(record) {
+            tracing::error!("update: release {} does not pass the gate; the old one is put back", record.version);
+            self.fail(Phase::Confirming, Reason::Gate);
+            self.switches.store(true, Ordering::Relaxed);
+            stop_gateway();
+        }
+    }
+
+    fn is_time_over(&self, record: &Record) -> bool {
+        self.started.elapsed() >= Duration::from_secs(record.trial_s).mul_f64(OWN_SHARE)
+    }
+
+    fn happened(&self, phase: Phase, what: Happened) -> Option<Record> {
+        match self.updates.happened(phase, what) {
+            Ok(record) => record,
+            Err(error) => {
+                tracing::error!("update: {error}");
+                None
+            }
+        }
+    }
+
+    fn fail(&self, phase: Phase, reason: Reason) {
+        tracing::warn!("update: given up: {}", reason.word());
+        let _ = self.happened(phase, Happened::Failed(reason));
+    }
+
+    fn file(&self) -> PathBuf {
+        self.updates.releases().join(DOWNLOAD)
+    }
+
+    /// What an update that has ended leaves lying about; of the copies of databases nothing may stay longer than it
+    /// must.
+    fn tidy(&self) {
+        let _ = std::fs::remove_file(self.file());
+        if let Err(error) = slots::forget_before(self.updates.releases()) {
+            tracing::warn!("update: copies of databases cannot be removed: {error}");
+        }
+    }
+}
+
+/// What comes in and goes out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Seen {
+    parts: u64,
+    account: Account,
+}
+
+/// Whether anything moves on the bench.
+#[derive(Debug, Default)]
+struct Bench {
+    last: Option<Seen>,
+    since: Option<Instant>,
+}
+
+impl Bench {
+    fn is_idle(&mut self, seen: Seen, quiet: Duration, now: Instant) -> bool {
+        if self.last.as_ref() != Some(&seen) {
+            (self.last, self.since) = (Some(seen), Some(now));
+        }
+        self.since.is_some_and(|since| now.duration_since(since) >= quiet)
+    }
+}
+
+/// Asks a release what it is.
+fn ask(program: &Path) -> Result<About, String> {
+    let mut child = Command::new(program)
+        .args(["update", "about", "--json"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|error| error.to_string())?;
+    let began = Instant::now();
+    let status = loop {
+        match child.try_wait().map_err(|error| error.to_string())? {
+            Some(status) => break status,
+            None if began.elapsed() > ANSWER_TIMEOUT => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err("it does not answer".to_string());
+            }
+            None => std::thread::sleep(Duration::from_millis(20)),
+        }
+    };
+    // It is short enough for the pipe; what hangs on to it longer is cut off.
+    let mut said = Vec::new();
+    let out = child.stdout.take().ok_or("it says nothing")?;
+    std::io::Read::read_to_end(&mut std::io::Read::take(out, 4096), &mut said).map_err(|error| error.to_string())?;
+    if !status.success() {
+        return Err(format!("it ended with {status}"));
+    }
+    serde_json::from_slice(&said).map_err(|_| "it does not say what it is".to_string())
+}
+
+/// The gateway stops in order, as if the service manager had asked.
+fn stop_gateway() {
+    // SAFETY: a signal to this very process.
+    unsafe {
+        libc::kill(libc::getpid(), libc::SIGTERM);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bench_is_idle_when_nothing_has_moved_for_a_while() {
+        let (began, quiet) = (Instant::now(), Duration::from_secs(60));
+        let at = |s| began + Duration::from_secs(s);
+        let seen = |parts, delivered| Seen { parts, account: Account { delivered, ..Account::default() } };
+        let mut bench = Bench::default();
+        assert!(!bench.is_idle(seen(1, 0), quiet, at(0)));
+        assert!(!bench.is_idle(seen(1, 0), quiet, at(59)));
+        assert!(!bench.is_idle(seen(2, 0), quiet, at(60)), "something came in");
+        assert!(!bench.is_idle(seen(2, 4), quiet, at(119)), "something went out");
+        assert!(!bench.is_idle(seen(2, 4), quiet, at(178)));
+        assert!(bench.is_idle(seen(2, 4), quiet, at(179)));
+    }
+}

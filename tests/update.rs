@@ -1,0 +1,182 @@
+//! Updates as they happen on a box: the real launcher and the real program, started again by a service manager, told
+//! over mosquitto by the real desk, while an instrument sends. A release is a script that becomes the program under
+//! test, so that a test can make one that crashes, hangs or does not pass the gate; what is fetched, hashed, put into a
+//! slot and started is that script.
+//!
+//! `AFFERENT_UPDATE_KILLS` is how many kills at a random moment each phase gets.
+
+#[allow(dead_code)]
+#[path = "fleet/broker.rs"]
+mod broker;
+#[path = "support/ports.rs"]
+mod ports;
+#[path = "update/rig.rs"]
+mod rig;
+#[path = "update/server.rs"]
+mod server;
+#[allow(dead_code)]
+#[path = "fleet/witness.rs"]
+mod witness;
+
+use afferent::sim::random::Random;
+use afferent::update::record::{PHASES, Phase, Reason, Version};
+use rig::{Kind, Rig};
+use std::time::Duration;
+
+const ONE: Version = Version(1, 0, 0);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_release_is_installed_from_afar_and_every_result_gets_through() {
+    let Some(rig) = Rig::start().await else { return };
+    let two = rig.publish(Version(1, 1, 0), Kind::Good);
+    rig.push(&two);
+    rig.comes_to(Phase::Staged);
+    assert_eq!(rig.running(), ONE, "nothing is installed before somebody says so");
+    assert!(!rig.install_signed_by(&two, &["ops-1"]), "by one operator alone it is not");
+    rig.install(&two);
+    rig.comes_to(Phase::Committed);
+    assert_eq!(rig.running(), Version(1, 1, 0));
+    let worked = rig.record().unwrap().worked;
+    for check in ["loop:gate-astm", "loop:chemistry", "link:chemistry", "to:ehr", "bus"] {
+        assert!(worked.iter().any(|name| name == check), "{check} was not asked of it: {worked:?}");
+    }
+    rig.is_told("committed");
+    assert!(rig.status().contains("update from 1.0.0 to 1.1.0: committed"), "{}", rig.status());
+    rig.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_release_that_does_not_do_is_taken_back_and_told_of() {
+    let Some(rig) = Rig::start().await else { return };
+    let cases = [
+        // What does not even run is never switched to.
+        (Kind::Dead, Reason::DoesNotRun),
+        (Kind::CrashesAtStart, Reason::Starts),
+        (Kind::LosesALink, Reason::Gate),
+        (Kind::Hangs, Reason::Deadline),
+        // It changes the databases so that the old one cannot read them.
+        (Kind::SpoilsTheJournal, Reason::Starts),
+    ];
+    for (minor, (kind, reason)) in (1..).zip(cases) {
+        let release = rig.publish(Version(1, minor, 0), kind);
+        rig.push(&release);
+        if kind != Kind::Dead {
+            rig.comes_to(Phase::Staged);
+            rig.install(&release);
+        }
+        rig.comes_to(Phase::RolledBack);
+        assert_eq!(rig.record().unwrap().reason, Some(reason), "{kind:?}");
+        assert_eq!(rig.running(), ONE, "{kind:?}");
+        rig.is_told("rolled-back");
+    }
+    rig.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_release_that_changes_the_databases_takes_nothing_before_it_is_confirmed() {
+    let Some(rig) = Rig::start().await else { return };
+    let release = rig.publish(Version(1, 1, 0), Kind::OtherShape);
+    rig.push(&release);
+    rig.comes_to(Phase::Staged);
+    rig.install(&release);
+    rig.comes_to(Phase::Confirming);
+    // As long as it is not confirmed there is nobody to send to.
+    while rig.record().is_some_and(|record| record.phase == Phase::Confirming) {
+        let is_open = rig.link_is_open();
+        let is_confirming = rig.record().is_some_and(|record| record.phase == Phase::Confirming);
+        assert!(!(is_open && is_confirming), "custody before it was confirmed");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    rig.comes_to(Phase::Committed);
+    broker::until("copies of the databases are gone", || !rig.has_copies());
+    rig.finish().await;
+}
+
+/// Every place at which a debug build can be made to die; see `src/journal/crash.rs`. Those of one row are gone through
+/// in one update; a release on trial may die but twice.
+#[cfg(debug_assertions)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn i7_kill_wherever_it_dies_the_box_is_the_old_or_the_new_one() {
+    let Some(rig) = Rig::start().await else { return };
+    let good = Phase::Committed;
+    let back = Phase::RolledBack;
+    let rows: [(Kind, Phase, &[&str]); 6] = [
+        (
+            Kind::Good,
+            good,
+            &[
+                "update-before-offered",
+                "update-offered",
+                "update-before-downloading",
+                "update-downloading",
+                "update-before-verifying",
+                "update-verifying",
+                "update-unpacked",
+                "update-before-staged",
+                "update-staged",
+                "update-before-waiting-idle",
+                "update-waiting-idle",
+                "update-before-switching",
+                "update-switching",
+            ],
+        ),
+        (Kind::Good, good, &["update-before-trial", "update-trial", "launcher-pointed"]),
+        (Kind::Good, good, &["update-before-confirming", "update-confirming"]),
+        (
+            Kind::LosesALink,
+            back,
+            &[
+                "update-before-rolling-back",
+                "update-rolling-back",
+                "launcher-pointed-back",
+                "update-before-rolled-back",
+                "update-rolled-back",
+            ],
+        ),
+        (Kind::SpoilsTheJournal, back, &["launcher-put-back"]),
+        (Kind::OtherShape, good, &["update-before-committed", "update-committed"]),
+    ];
+    for (minor, (kind, end, points)) in (1..).zip(rows) {
+        let before = rig.running();
+        rig.die_at(points);
+        let release = rig.publish(Version(1, minor, 0), kind);
+        rig.push(&release);
+        rig.comes_to(Phase::Staged);
+        rig.install(&release);
+        rig.comes_to(end);
+        let left = rig.never_came_to();
+        assert!(left.is_empty(), "{kind:?}: it never came to {left:?}");
+        let wanted = if end == good { Version(1, minor, 0) } else { before };
+        assert_eq!(rig.running(), wanted, "{kind:?} {points:?}");
+    }
+    rig.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn i7_kill_at_random_the_box_is_the_old_or_the_new_one() {
+    let kills = std::env::var("AFFERENT_UPDATE_KILLS").map_or(1, |text| text.parse().unwrap());
+    let seed = std::env::var("AFFERENT_SEED").map_or(7, |text| text.parse().unwrap());
+    println!("AFFERENT_SEED={seed} AFFERENT_UPDATE_KILLS={kills}");
+    let mut random = Random::new(seed);
+    let Some(rig) = Rig::start().await else { return };
+    // The last two phases are of an update that is taken back.
+    let of_good = PHASES.into_iter().filter(|phase| !matches!(phase, Phase::RollingBack | Phase::RolledBack));
+    let of_good: Vec<Phase> = of_good.collect();
+    let mut minor = 0;
+    for _ in 0..kills {
+        for (kind, phases) in [
+            (Kind::Good, &of_good[..5]),
+            (Kind::Good, &of_good[5..]),
+            (Kind::CrashesAtStart, &[Phase::RollingBack, Phase::RolledBack]),
+        ] {
+            minor += 1;
+            let (before, version) = (rig.running(), Version(1, minor, 0));
+            let release = rig.publish(version, kind);
+            let ended = rig.go_through(&release, phases, &mut random);
+            let wanted = if ended == Phase::Committed { version } else { before };
+            assert_eq!(rig.running(), wanted, "{kind:?}, {ended:?}, seed {seed}");
+            assert!(kind == Kind::Good || ended == Phase::RolledBack);
+        }
+    }
+    rig.finish().await;
+}

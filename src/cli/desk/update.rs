@@ -2,7 +2,7 @@
 
 use super::SETTINGS;
 use super::command::Manner;
-use super::key::signing_key;
+use super::key::signing_keys;
 use crate::desk::Config;
 use crate::disk;
 use crate::fleet::command::Operation;
@@ -223,7 +223,7 @@ impl Sign {
             (_, Ok(_)) => Purpose::Update,
             _ => bail!("{shown} is neither a root nor a manifest"),
         };
-        for key in keys(&self.sign)? {
+        for key in signing_keys(&self.sign)? {
             bytes = envelope::countersign(&bytes, purpose, &key)?;
         }
         replace(&self.file, &bytes)?;
@@ -249,10 +249,6 @@ fn in_days(days: u32) -> Timestamp {
     Timestamp::now() + SignedDuration::from_hours(24 * i64::from(days))
 }
 
-fn keys(files: &[PathBuf]) -> anyhow::Result<Vec<SigningKey>> {
-    files.iter().map(|file| signing_key(file)).collect()
-}
-
 fn write_signed(
     file: &Path,
     document: &impl Serialize,
@@ -262,7 +258,7 @@ fn write_signed(
     if file.exists() {
         bail!("{} is there already", file.display());
     }
-    let keys = keys(sign)?;
+    let keys = signing_keys(sign)?;
     let mut bytes = envelope::seal(&serde_json::to_vec(document)?, purpose, &keys[0]);
     for key in &keys[1..] {
         bytes = envelope::countersign(&bytes, purpose, key)?;

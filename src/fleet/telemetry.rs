@@ -8,6 +8,10 @@
 //! **To say something new**, add a type or a variant of [`What`] here, of such fields, and name the type in the list
 //! at [`Publishable`].
 
+mod release;
+
+pub use release::{Release, UpdateFacts, UpdateReport};
+
 use super::command::Refusal;
 use super::desired::Why;
 use crate::clock::Quality;
@@ -17,7 +21,6 @@ use crate::delivery::DeliveryCounters;
 use crate::journal::Condition;
 use crate::link::LinkCounters;
 use crate::link::serial::ports::Port;
-use crate::update::record::{Record, Version};
 use crate::watch::station::StandingAlert;
 use crate::watch::{Alert, Trouble};
 use crate::wire::hex;
@@ -525,61 +528,6 @@ impl Alerts {
             limit: standing.alert.limit,
         };
         Alerts { alerts: standing.iter().take(ALERTS_MAX).map(facts).collect() }
-    }
-}
-
-/// A release of this program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Release(Version);
-
-impl Serialize for Release {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
-    }
-}
-
-/// Where an update stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct UpdateFacts {
-    /// The release that ran when it began.
-    pub from: Release,
-    /// The release it brings.
-    pub to: Release,
-    /// Its phase, a word of [`crate::update::record::Phase`].
-    pub phase: Word,
-    /// How often the new release was started on trial.
-    pub starts: u32,
-    /// Why it was given up or taken back.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<Word>,
-}
-
-impl UpdateFacts {
-    /// What the record of an update says.
-    pub fn of(record: &Record) -> UpdateFacts {
-        UpdateFacts {
-            from: Release(record.from),
-            to: Release(record.version),
-            phase: Word::new(record.phase.word()),
-            starts: record.starts,
-            reason: record.reason.map(|reason| Word::new(reason.word())),
-        }
-    }
-}
-
-/// What a box that updates itself says of its releases.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct UpdateReport {
-    /// The release that runs.
-    pub release: Release,
-    /// The last update; none when there was none.
-    pub update: Option<UpdateFacts>,
-}
-
-impl UpdateReport {
-    /// The release that runs, and where the last update stands.
-    pub fn new(release: Version, last: Option<&Record>) -> UpdateReport {
-        UpdateReport { release: Release(release), update: last.map(UpdateFacts::of) }
     }
 }
 

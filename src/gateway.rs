@@ -232,7 +232,8 @@ impl Gateway {
                     changes.started.push(id);
                     self.parts.push(part);
                 }
-                Err((half, error)) => {
+                Err(failed) => {
+                    let (half, error) = *failed;
                     self.stop_parts(vec![half]).await;
                     changes.failed.push((id, error));
                 }

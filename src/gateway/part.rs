@@ -234,7 +234,7 @@ impl Ground {
     ///
     /// # Errors
     /// Why it does not start, and what of it did.
-    pub fn start(&self, plan: Plan, config: &Config, host: &Arc<Host>) -> Result<Part, (Part, GatewayError)> {
+    pub fn start(&self, plan: Plan, config: &Config, host: &Arc<Host>) -> Result<Part, Box<(Part, GatewayError)>> {
         let (stop, stopped) = watch::channel(false);
         let mut part = Part {
             id: plan.id,
@@ -247,7 +247,7 @@ impl Ground {
         };
         match self.fill(&mut part, plan.kind, config, host, stopped) {
             Ok(()) => Ok(part),
-            Err(error) => Err((part, error)),
+            Err(error) => Err(Box::new((part, error))),
         }
     }
 

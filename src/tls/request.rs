@@ -44,7 +44,7 @@ impl PublicKey {
     /// # Errors
     /// [`RequestFault`].
     pub fn of_request(der: &[u8]) -> Result<PublicKey, RequestFault> {
-        let (info, public_key, algorithm, signature) = parts(der).ok_or(RequestFault::Unreadable)?;
+        let [info, public_key, algorithm, signature] = parts(der).ok_or(RequestFault::Unreadable)?;
         let key = PublicKey::of_info(public_key).ok_or(RequestFault::Kind)?;
         if inside(OID, algorithm) != Some(&ECDSA_WITH_SHA256) {
             return Err(RequestFault::Kind);
@@ -78,7 +78,7 @@ impl rcgen::PublicKeyData for PublicKey {
 }
 
 /// `certificationRequestInfo` as it is signed, its key, the signature's algorithm and the signature.
-fn parts(der: &[u8]) -> Option<(&[u8], &[u8], &[u8], &[u8])> {
+fn parts(der: &[u8]) -> Option<[&[u8]; 4]> {
     let (tag, request, behind) = next(der)?;
     if tag != SEQUENCE || !behind.is_empty() {
         return None;
@@ -93,7 +93,7 @@ fn parts(der: &[u8]) -> Option<(&[u8], &[u8], &[u8], &[u8])> {
     let (_, fields) = whole(fields).filter(|_| kind == INTEGER && version == [0])?;
     let (public_key, fields) = whole(fields)?;
     let is_end = fields.is_empty() || fields.first() == Some(&CONTEXT_0);
-    is_end.then_some((info, public_key, algorithm, signature))
+    is_end.then_some([info, public_key, algorithm, signature])
 }
 
 #[cfg(test)]

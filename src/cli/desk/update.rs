@@ -6,7 +6,7 @@ use super::key::signing_keys;
 use crate::desk::Config;
 use crate::disk;
 use crate::fleet::command::Operation;
-use crate::fleet::envelope::{self, Purpose, SigningKey};
+use crate::fleet::envelope::{self, Purpose};
 use crate::fleet::topic::Place;
 use crate::update::download;
 use crate::update::manifest::{Key, Manifest, Root, Target};

@@ -103,8 +103,11 @@ pub fn make(folder: &Path, boxes: usize, port: u16) -> Result<(), String> {
         ring: if number % 100 == 1 { 0 } else { 1 + u32::from(number % 10 != 2) },
         ..Entry::default()
     });
-    let all_fit =
-        Registry::change(folder, |registry| inventory.map(|entry| registry.put(entry)).fold(true, |a, b| a && b));
+    let all_fit = Registry::change(folder, |registry| {
+        let mut has_room = true;
+        inventory.for_each(|entry| has_room &= registry.put(entry));
+        has_room
+    });
     match all_fit {
         Ok(true) => Ok(()),
         Ok(false) => Err("a desk has no room for so many boxes".to_string()),

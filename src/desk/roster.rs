@@ -372,7 +372,7 @@ mod tests {
         hear(&mut roster, Up::Alerts, &serde_json::json!({ "alerts": alerts }).to_string());
         let row = &roster.rows()["bench-1"];
         assert_eq!((row.links.len(), row.alerts.len(), row.samples.len()), (PARTS_MAX, PARTS_MAX, SAMPLES_MAX));
-        let shown = row.alerts.keys().chain([&row.version, &row.hardware]);
+        let mut shown = row.alerts.keys().chain([&row.version, &row.hardware]);
         assert!(shown.all(|text| text.chars().count() <= TEXT_MAX && !text.contains('\u{1b}')));
         assert_eq!(row.brief("bench-1", &Registry::default()).messages, u64::MAX);
     }

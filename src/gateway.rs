@@ -46,9 +46,6 @@ pub enum GatewayError {
     /// A driver does not load.
     #[error(transparent)]
     Driver(#[from] crate::driver::DriverError),
-    /// Metrics cannot be served.
-    #[error(transparent)]
-    Metrics(#[from] metrics::MetricsError),
     /// The settings contradict each other in a way the check lets through.
     #[error("{0}")]
     Settings(String),
@@ -187,7 +184,7 @@ impl Gateway {
             self.alerts.clone(),
             self.stop_rest.subscribe(),
         )));
-        self.metrics = self.measure(config)?;
+        self.metrics = self.measure(config);
         self.watch_over(config)
     }
 
@@ -206,6 +203,8 @@ impl Gateway {
             return Err(GatewayError::Settings(format!("`{setting}` takes a start of the program to change")));
         }
         let registry = config.registry()?;
+        // Before anything is stopped: it may fail.
+        self.name_destinations(config)?;
         let plans = plan(config, &registry);
         let (kept, old): (Vec<Part>, Vec<Part>) =
             std::mem::take(&mut self.parts).into_iter().partition(|part| plans.iter().any(|plan| part.is(plan)));
@@ -213,7 +212,6 @@ impl Gateway {
         let planned = |part: &Part| plans.iter().any(|plan| plan.id == part.id);
         changes.removed = old.iter().filter(|part| !planned(part)).map(|part| part.id.clone()).collect();
         self.stop_parts(old).await;
-        self.name_destinations(config)?;
 
         let host =
             Arc::new(Host::new(&config.gateway.name(), &config.gateway.time_zone(), registry, &self.ground.journal));
@@ -243,7 +241,7 @@ impl Gateway {
         self.running.destinations.send_replace(self.parts.iter().flat_map(|part| part.destinations.clone()).collect());
         self.running.config.send_replace(Arc::new(config.clone()));
         if self.watch.is_some() {
-            self.measure_otherwise(config).await?;
+            self.measure_otherwise(config).await;
             self.watch_over(config)?;
         }
         Ok(changes)
@@ -296,8 +294,8 @@ impl Gateway {
     }
 
     /// Serves whoever is told what is counted.
-    fn measure(&self, config: &Config) -> Result<Option<Metrics>, GatewayError> {
-        let Some(settings) = &config.metrics else { return Ok(None) };
+    fn measure(&self, config: &Config) -> Option<Metrics> {
+        let settings = config.metrics.as_ref()?;
         let sources = metrics::Sources {
             name: config.gateway.name(),
             data: config.gateway.data.clone(),
@@ -309,20 +307,19 @@ impl Gateway {
             started: self.started,
         };
         let stop = watch::Sender::new(false);
-        let tasks = metrics::start(settings, sources, &stop.subscribe())?;
-        Ok(Some(Metrics { settings: (config.gateway.name(), settings.clone()), stop, tasks }))
+        let tasks = metrics::start(settings, sources, &stop.subscribe());
+        Some(Metrics { settings: (config.gateway.name(), settings.clone()), stop, tasks })
     }
 
     /// The same anew when the settings are others.
-    async fn measure_otherwise(&mut self, config: &Config) -> Result<(), GatewayError> {
+    async fn measure_otherwise(&mut self, config: &Config) {
         let settings = config.metrics.clone().map(|settings| (config.gateway.name(), settings));
         if self.metrics.as_ref().map(|metrics| &metrics.settings) != settings.as_ref() {
             if let Some(metrics) = self.metrics.take() {
                 metrics.end().await;
             }
-            self.metrics = self.measure(config)?;
+            self.metrics = self.measure(config);
         }
-        Ok(())
     }
 
     /// Starts the watch, anew when it has other settings.

@@ -6,7 +6,7 @@
 //!
 //! Rooms: [`family`] is what is measured, pure; [`prometheus`] and [`otlp`] are the two ways to write it down.
 //!
-//! **To measure one more thing**: a [`Family`] in [`Sources::read`], named as OpenTelemetry names things.
+//! **To measure one more thing**: a [`Family`] where [`Sources`] are read, named as OpenTelemetry names things.
 
 pub mod family;
 pub mod otlp;
@@ -53,6 +53,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECTION_MAX: Duration = Duration::from_secs(300);
 /// Connections at once; more wait.
 const CONNECTIONS_MAX: usize = 8;
+/// An address that cannot be listened on is tried again after this.
+const BIND_PAUSE: Duration = Duration::from_secs(5);
 /// A collector has this long for its answer.
 const PUSH_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -64,8 +66,7 @@ pub struct Config {
     /// Where Prometheus asks, over plain HTTP at `/metrics`: an address and port, such as "127.0.0.1:9464"; left out,
     /// nobody can. On an address that others reach, everybody there can read the counters.
     pub listen: Option<String>,
-    /// Where an OpenTelemetry collector is told, as OTLP over HTTP in JSON, such as
-    /// "https://collector.example:4318/v1/metrics"; left out, none is.
+    /// Where an OpenTelemetry collector is told, as OTLP over HTTP in JSON; left out, none is.
     pub otlp: Option<String>,
     /// Seconds between two pushes to the collector.
     pub every_s: u64,
@@ -77,27 +78,6 @@ impl Default for Config {
     fn default() -> Self {
         Config { listen: None, otlp: None, every_s: EVERY_DEFAULT_S, tls: None }
     }
-}
-
-/// Why metrics are not served.
-#[derive(Debug, thiserror::Error)]
-pub enum MetricsError {
-    /// The address cannot be listened on.
-    #[error("cannot listen on {address} for whoever asks for metrics: {source}; give [metrics] another `listen`")]
-    Listen {
-        /// Which.
-        address: String,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The collector cannot be dialled.
-    #[error("metrics cannot be pushed to {collector}: {why}")]
-    Collector {
-        /// Its address.
-        collector: String,
-        /// What is wrong with the settings.
-        why: String,
-    },
 }
 
 /// Where the figures are read.
@@ -120,33 +100,30 @@ pub struct Sources {
     pub started: Timestamp,
 }
 
-/// Serves whoever `config` names until `stopped` becomes true.
-///
-/// # Errors
-/// [`MetricsError`]; nothing is served then.
-pub fn start(
-    config: &Config,
-    sources: Sources,
-    stopped: &watch::Receiver<bool>,
-) -> Result<Vec<JoinHandle<()>>, MetricsError> {
+/// Serves whoever `config` names until `stopped` becomes true. What is in the way of that is logged, and tried again:
+/// results go on without it (I12).
+pub fn start(config: &Config, sources: Sources, stopped: &watch::Receiver<bool>) -> Vec<JoinHandle<()>> {
     let meter = Arc::new(Meter::new(sources));
     let mut tasks = Vec::new();
     if let Some(address) = &config.listen {
-        let failed = |source| MetricsError::Listen { address: address.clone(), source };
-        let listener = std::net::TcpListener::bind(address).map_err(failed)?;
-        listener.set_nonblocking(true).map_err(failed)?;
-        let listener = TcpListener::from_std(listener).map_err(failed)?;
-        tasks.push(tokio::spawn(listen(listener, meter.clone(), stopped.clone())));
+        tasks.push(tokio::spawn(listen(address.clone(), meter.clone(), stopped.clone())));
     }
     if let Some(collector) = &config.otlp {
-        let failed = |why| MetricsError::Collector { collector: collector.clone(), why };
-        let url = reqwest::Url::parse(collector).map_err(|error| failed(error.to_string()))?;
-        let client = http_client(&url, config.tls.as_ref()).map_err(failed)?;
-        let client = client.timeout(PUSH_TIMEOUT).build().map_err(|error| failed(transport_reason(&error)))?;
-        let every = Duration::from_secs(config.every_s);
-        tasks.push(tokio::spawn(push(client, url, every, meter, stopped.clone())));
+        match client(collector, config) {
+            Ok((client, url)) => {
+                let every = Duration::from_secs(config.every_s);
+                tasks.push(tokio::spawn(push(client, url, every, meter, stopped.clone())));
+            }
+            Err(why) => tracing::error!("metrics cannot be pushed to {collector}: {why}; see [metrics]"),
+        }
     }
-    Ok(tasks)
+    tasks
+}
+
+fn client(collector: &str, config: &Config) -> Result<(reqwest::Client, reqwest::Url), String> {
+    let url = reqwest::Url::parse(collector).map_err(|error| error.to_string())?;
+    let client = http_client(&url, config.tls.as_ref())?.timeout(PUSH_TIMEOUT).build();
+    Ok((client.map_err(|error| transport_reason(&error))?, url))
 }
 
 /// Reads, and remembers what it read for a moment.
@@ -313,7 +290,11 @@ impl Sources {
     }
 }
 
-async fn listen(listener: TcpListener, meter: Arc<Meter>, mut stop: watch::Receiver<bool>) {
+async fn listen(address: String, meter: Arc<Meter>, mut stop: watch::Receiver<bool>) {
+    let listener = tokio::select! {
+        listener = bind(&address) => listener,
+        () = stopped(&mut stop) => return,
+    };
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let accepted = tokio::select! {
@@ -326,6 +307,25 @@ async fn listen(listener: TcpListener, meter: Arc<Meter>, mut stop: watch::Recei
             let _ = tokio::time::timeout(CONNECTION_MAX, answer_all(stream, &meter)).await;
             drop(permit);
         });
+    }
+}
+
+/// An address that is taken, or not there yet, is tried again and told of once.
+async fn bind(address: &str) -> TcpListener {
+    let mut is_told = false;
+    loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => return listener,
+            Err(error) if !is_told => {
+                is_told = true;
+                tracing::error!(
+                    "cannot listen on {address} for whoever asks for metrics: {error}; tried again, unless [metrics] \
+                     gets another `listen`"
+                );
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(BIND_PAUSE).await;
     }
 }
 

@@ -3,6 +3,7 @@
 mod dicom;
 mod feed;
 mod fleet;
+mod folders;
 mod metrics;
 mod update;
 pub mod serial;
@@ -83,6 +84,7 @@ pub fn check(config: &Config, scene: &Scene<'_>) -> Vec<Fault> {
     checks.dicom(config);
     checks.fleet(config);
     checks.metrics(config);
+    checks.folders(config);
     checks.update(config);
     checks.watch(config);
     checks.rules(config);

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use toml::de::DeTable;
 
 /// Longest configuration file or file of rules, in bytes. The commented sample is a fiftieth of it.
@@ -145,7 +145,14 @@ fn parse_on(name: &str, text: &str, afar: Option<(&Path, &Config)>) -> Result<Lo
             faults.push(fault.hint("take it out: what the box needs to start and to be reached is not set from afar"));
         }
         config.stand_on(own);
-        for named in [&mut config.gateway.drivers, &mut config.gateway.rules].into_iter().flatten() {
+        let named = [("gateway.drivers", &mut config.gateway.drivers), ("gateway.rules", &mut config.gateway.rules)];
+        for (setting, named) in named.into_iter().filter_map(|(setting, named)| Some((setting, named.as_mut()?))) {
+            if !named.components().all(|part| matches!(part, Component::Normal(_))) {
+                let fault =
+                    Fault::setting(structure.places.value(setting), "this is not among the files that came along");
+                faults.push(fault.hint("name a path below the configuration, without `..`"));
+                return Err(LoadError::Faults(Faults::new(name, text, faults)));
+            }
             *named = folder.join(&*named);
         }
     }

@@ -5,6 +5,7 @@ mod metrics;
 mod imaging;
 
 use super::*;
+use std::path::Path;
 
 const SOUND: &str = r#"
 [gateway]
@@ -411,4 +412,41 @@ fn a_modality_that_waits_for_an_archive_needs_one_that_answers() {
     one(committed(""), 6, &["no archive takes images"]);
     one(committed(pacs), 6, &["no archive is asked to commit", "commitment = true"]);
     assert_eq!(committed(&format!("{pacs}commitment = true\n")), []);
+}
+
+#[test]
+fn i7_no_files_are_taken_from_where_the_journal_lies() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, share) = (dir.path().join("data"), dir.path().join("share"));
+    std::fs::create_dir_all(data.join("spool")).unwrap();
+    std::fs::create_dir(&share).unwrap();
+    let from = |folder: &Path, archive: &str| {
+        let link = format!("[[link]]\nname = \"reader\"\nprotocol = \"hl7\"\ndirectory = {folder:?}\n");
+        let sound = SOUND.replace("\"/tmp/afferent-test\"", &format!("{data:?}"));
+        let text = format!("{sound}{link}[link.files]\narchive = {archive:?}\n");
+        faults(&text).into_iter().filter(|(_, told)| told.contains("keeps its own")).count()
+    };
+    assert_eq!(from(&share, "archive"), 0);
+    for (folder, archive) in [
+        (data.clone(), "archive".to_owned()),
+        (data.join("spool"), "archive".to_owned()),
+        (share.join("../data"), "archive".to_owned()),
+        (dir.path().to_owned(), "archive".to_owned()),
+        (share.clone(), "../data".to_owned()),
+    ] {
+        assert_eq!(from(&folder, &archive), 1, "{} to {archive}", folder.display());
+    }
+}
+
+#[test]
+fn a_configuration_from_afar_names_no_file_that_did_not_come_along() {
+    let dir = tempfile::tempdir().unwrap();
+    let own = parse("own.toml", SOUND).unwrap().config;
+    for (named, is_refused) in [("rules.toml", false), ("../rules.toml", true), ("/dev/zero", true)] {
+        std::fs::write(dir.path().join("rules.toml"), "").unwrap();
+        let text = SOUND.replace("data = \"/tmp/afferent-test\"", &format!("rules = {named:?}"));
+        let found = load::parse_for("afar.toml", &text, dir.path(), &own).err().map(|error| error.to_string());
+        let refused = found.as_ref().is_some_and(|told| told.contains("not among the files that came along"));
+        assert_eq!(refused, is_refused, "{named}: {found:?}");
+    }
 }

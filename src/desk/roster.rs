@@ -1,6 +1,6 @@
 //! The fleet as it is heard: one row for each box, from what the broker keeps and what comes. Pure.
 //!
-//! Boxes are not trusted: what they say is cut to [`TEXT_MAX`] characters without control characters, and there is a
+//! Boxes are not trusted: what they say is cut to `TEXT_MAX` characters without control characters, and there is a
 //! bound to everything they can add. Whoever shows it escapes it nevertheless.
 
 use super::Said;

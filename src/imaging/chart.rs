@@ -32,7 +32,23 @@ struct Chart {
     patient: Option<Patient>,
 }
 
+/// What it takes the place of was told of another patient.
+pub(super) const ANOTHER_PATIENT: &str = "another-patient";
+
 impl Charts {
+    /// Forgets what was told of other patients than this study's: it is not for a message about this one to change.
+    pub fn leave_other_patients(&mut self, reader: &Reader, known: &Known) -> Result<(), JournalError> {
+        for chart in self.by_destination.values_mut() {
+            if let Some(patient) = &chart.patient
+                && !known.is_of(reader, patient)?
+            {
+                chart.holds = Charted::default();
+                (chart.report, chart.is_correction) = (None, false);
+            }
+        }
+        Ok(())
+    }
+
     /// What was told under this subject key.
     pub fn read(desk: &Desk, reader: &Reader, subject_key: &[u8]) -> Result<Charts, JournalError> {
         let mut charts = Charts::default();
@@ -61,8 +77,9 @@ impl Charts {
             if let Some(patient) = &chart.patient
                 && !known.is_of(reader, patient)?
             {
-                let why = "what it takes the place of was told of another patient: see which of them both are of";
-                let another = Grounds { reason: "another-patient", rule: None, why: why.to_string() };
+                let why = "what it takes the place of was told of another patient; released, it is told as new, and what \
+                           the chart of the other has stays until somebody takes it back there";
+                let another = Grounds { reason: ANOTHER_PATIENT, rule: None, why: why.to_string() };
                 charts.doubt = both(Some(another), charts.doubt.take());
                 break;
             }

@@ -28,7 +28,7 @@
 //! Other documents (basic text, dose reports, CAD, key objects, CDA) are for the archive alone.
 
 use super::Desk;
-use super::chart::{Charts, both};
+use super::chart::{ANOTHER_PATIENT, Charts, both};
 use super::line::{DOUBTS, INCLUDED, Line, Lines, SEVERAL, told_last};
 use super::study::{self, Known, Member, Telling, released, uncarried};
 use crate::clinical::Coding;
@@ -304,6 +304,9 @@ pub(super) fn release(
     // Who releases what is held for that has seen that it is not known what was told before.
     if let Some(grounds) = charts.doubt.take().filter(|doubt| !has_seen(doubt.reason)) {
         return Ok(vec![ReleaseFiling::held_again(item, grounds)]);
+    }
+    if has_seen(ANOTHER_PATIENT) {
+        charts.leave_other_patients(reader, known)?;
     }
     let first_uid = kept.first_uid.as_str();
     let is_everywhere = item.observations.iter().any(|at| *at as usize >= kept.elsewhere_at());

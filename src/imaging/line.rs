@@ -95,9 +95,21 @@ impl Lines {
             if lines.documents.contains_key(&uid) || !looked_for.insert(uid.clone()) {
                 continue;
             }
-            let newest = reader.instances_of(&uid)?.pop();
+            let newest = match reader.instances_of(&uid) {
+                // A row that cannot be read, of whatever study, stops nobody: what it is of is not known.
+                Err(JournalError::Damaged) => {
+                    lines.elsewhere.insert(uid, None);
+                    continue;
+                }
+                found => found?.pop(),
+            };
             if let Some((entry, instance)) = newest.filter(|(_, instance)| is_document(&instance.sop_class_uid)) {
-                named.extend(lines.add(desk, reader, entry, &instance, kind(&instance.sop_class_uid))?);
+                let what = kind(&instance.sop_class_uid);
+                named.extend(lines.add(desk, reader, entry, &instance, what)?);
+                // Its file is lost, and its class is not.
+                if !lines.documents.contains_key(&uid) {
+                    lines.elsewhere.insert(uid, what);
+                }
             } else if let Some(latest) = reader.last_told(&subject_key(&uid))? {
                 let told = told_last(reader, &latest)?;
                 lines.elsewhere.insert(uid, told.and_then(|told| kind(&told.sop_class_uid)));

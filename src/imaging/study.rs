@@ -221,12 +221,15 @@ impl Known {
     /// True when this is whom it is of, as far as its order and the EHR say.
     pub fn is_of(&self, reader: &Reader, patient: &Patient) -> Result<bool, JournalError> {
         let now = self.patient();
-        let is_ordered_for = matches!(&self.order, Ordered::By(by) if by.order.patient.goes_by(&patient.id));
+        let is_ordered_for = matches!(&self.order, Ordered::By(by)
+            if by.order.patient.goes_by(&patient.id) && by.order.patient.patient.may_share_authority_with(patient));
         if patient.shares_id_with(now) || is_ordered_for {
             return Ok(true);
         }
         let current = reader.patient(&patient.id)?.filter(|is| is.patient.may_share_authority_with(patient));
-        Ok(current.is_some_and(|is| is.patient.shares_id_with(now) || is.goes_by(&now.id)))
+        Ok(current.is_some_and(|is| {
+            is.patient.shares_id_with(now) || is.goes_by(&now.id) && is.patient.may_share_authority_with(now)
+        }))
     }
 
     /// Why no EHR may be told of it, by the rules the site has.

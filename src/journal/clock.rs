@@ -45,9 +45,9 @@ pub(super) fn note(desk: &mut Desk<'_>, quality: Quality) -> Result<(), JournalE
 pub(super) fn look(desk: &mut Desk<'_>) -> Result<(), JournalError> {
     let base_ms = base_ms();
     match desk.memory.clock() {
-        // What it is worth now is noted by whoever watches the clock.
+        // Whoever watches the clock says what it is worth now; until then nobody vouches for it.
         Some(span) if !is_as_before(span.base_ms, base_ms) => {
-            let quality = span.quality;
+            let quality = if span.quality == Quality::Unset { Quality::Unset } else { Quality::Floor };
             begin(desk, Span { base_ms, quality })
         }
         _ => Ok(()),
@@ -56,14 +56,19 @@ pub(super) fn look(desk: &mut Desk<'_>) -> Result<(), JournalError> {
 
 fn begin(desk: &mut Desk<'_>, span: Span) -> Result<(), JournalError> {
     desk.conn
-        .prepare_cached("INSERT OR REPLACE INTO clock(first_entry, boot, base_ms, quality) VALUES (?1, ?2, ?3, ?4)")?
+        .prepare_cached("INSERT INTO clock(first_entry, boot, base_ms, quality) VALUES (?1, ?2, ?3, ?4)")?
         .execute((desk.memory.next_entry, desk.memory.boot(), span.base_ms, number(span.quality)))?;
     desk.memory.set_clock(span);
-    // Rows before the oldest entry's are of nothing that is kept.
+    // No entry came in by what has a later row for the same entry, and such a row only tells of others when it is
+    // trusted. Rows before the oldest entry's are of nothing that is kept.
     desk.conn
         .prepare_cached(
-            "DELETE FROM clock WHERE first_entry < (SELECT max(first_entry) FROM clock WHERE first_entry <=
-               coalesce((SELECT min(id) FROM entry), ?1))",
+            "DELETE FROM clock WHERE
+               first_entry < (SELECT max(first_entry) FROM clock WHERE first_entry <=
+                 coalesce((SELECT min(id) FROM entry), ?1))
+               OR EXISTS (SELECT 1 FROM clock later WHERE later.first_entry = clock.first_entry AND later.id > clock.id)
+                 AND (clock.quality < 2 OR NOT EXISTS (SELECT 1 FROM clock before
+                   WHERE before.boot = clock.boot AND before.first_entry < clock.first_entry AND before.quality < 2))",
         )?
         .execute([desk.memory.next_entry])?;
     Ok(())
@@ -90,11 +95,11 @@ fn number(quality: Quality) -> i64 {
 
 /// Columns about the clock of entry `e`: what it was worth, and by how much it was wrong as is known since.
 pub(super) const FOUND: &str = "
-  (SELECT c.quality FROM clock c WHERE c.first_entry <= e.id ORDER BY c.first_entry DESC LIMIT 1),
+  (SELECT c.quality FROM clock c WHERE c.first_entry <= e.id ORDER BY c.id DESC LIMIT 1),
   (SELECT t.base_ms - c.base_ms FROM clock c JOIN clock t
-     ON t.boot = c.boot AND t.quality = 2 AND t.first_entry > c.first_entry
-   WHERE c.quality < 2 AND c.first_entry = (SELECT max(first_entry) FROM clock WHERE first_entry <= e.id)
-   ORDER BY t.first_entry LIMIT 1)";
+     ON t.boot = c.boot AND t.quality = 2 AND t.id > c.id
+   WHERE c.quality < 2 AND c.id = (SELECT max(id) FROM clock WHERE first_entry <= e.id)
+   ORDER BY t.id LIMIT 1)";
 
 /// Milliseconds from the start of the machine, by the wall clock.
 fn base_ms() -> i64 {
@@ -110,7 +115,7 @@ fn base_ms() -> i64 {
 
 /// The latest clock on record, unless it is of another run of the machine.
 pub(super) fn recover(conn: &rusqlite::Connection, boot: &str) -> Result<Option<Span>, JournalError> {
-    let last = "SELECT base_ms, quality, boot FROM clock ORDER BY first_entry DESC LIMIT 1";
+    let last = "SELECT base_ms, quality, boot FROM clock ORDER BY id DESC LIMIT 1";
     let row = |r: &rusqlite::Row<'_>| Ok((r.get::<_, i64>(0)?, r.get::<_, i64>(1)?, r.get::<_, String>(2)?));
     let found = conn.query_row(last, [], row).optional()?.filter(|(_, _, of)| of == boot);
     Ok(found.and_then(|(base_ms, number, _)| Some(Span { base_ms, quality: quality(Some(number))? })))

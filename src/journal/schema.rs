@@ -340,7 +340,8 @@ ALTER TABLE instance ADD COLUMN let_go TEXT;  -- why a person said that this box
 /// 18: what the box's clock was worth.
 const CLOCK: &str = "
 CREATE TABLE clock(
-  first_entry INTEGER PRIMARY KEY,  -- entries from here on, up to the next row, came in by this clock
+  id INTEGER PRIMARY KEY,
+  first_entry INTEGER NOT NULL,     -- entries from here on, up to that of the next row, came in by this clock
   boot TEXT NOT NULL,               -- run of the machine
   base_ms INTEGER NOT NULL,         -- wall clock less the time since the machine started: another one after it was set
   quality INTEGER NOT NULL          -- 0 earlier than is known, 1 kept by nobody, 2 trusted

@@ -6,7 +6,7 @@
 use super::learnt::{HOURS, Learnt};
 use super::repeats::Repeats;
 use super::{Alert, Config, Counts, Sample, Trouble, Watch};
-use crate::clock::{Clock, Quality};
+use crate::clock::Clock;
 use crate::disk;
 use crate::journal::{self, Journal};
 use crate::link::LinkCounters;
@@ -94,7 +94,7 @@ pub fn run(scene: &Scene, standing: &Standing, running: &Receiver<()>, mut tell:
     let look_every = Duration::from_secs(scene.config.look_s.max(1));
     let mut watch = Watch::new(scene.config.clone(), read(&scene.data));
     let mut certificates = days_left(&scene.certificates);
-    let (mut read, mut written, mut worth) = (began, began, None);
+    let (mut read, mut written) = (began, began);
     loop {
         if read.elapsed() >= CERTIFICATES_EVERY {
             (certificates, read) = (days_left(&scene.certificates), Instant::now());
@@ -106,7 +106,7 @@ pub fn run(scene: &Scene, standing: &Standing, running: &Receiver<()>, mut tell:
             tell(&alert);
         }
         scene.clock.keep();
-        scene.note_clock(&mut worth);
+        scene.note_clock();
         if written.elapsed() >= WRITE_EVERY {
             written = Instant::now();
             write(&scene.data, &watch);
@@ -119,15 +119,11 @@ pub fn run(scene: &Scene, standing: &Standing, running: &Receiver<()>, mut tell:
 }
 
 impl Scene {
-    /// Tells the journal what the clock is worth when that is something else than before.
-    fn note_clock(&self, told: &mut Option<Quality>) {
-        let quality = self.clock.now().1;
-        if *told != Some(quality) {
-            match self.custody.note_clock(quality) {
-                Ok(()) => *told = Some(quality),
-                // It is told again at the next look; the journal's own condition says what is wrong.
-                Err(error) => tracing::debug!("what the clock is worth is not noted: {error}"),
-            }
+    /// Tells the journal what the clock is worth; it notes what is news.
+    fn note_clock(&self) {
+        // It is told again at the next look; the journal's own condition says what is wrong.
+        if let Err(error) = self.custody.note_clock(self.clock.now().1) {
+            tracing::debug!("what the clock is worth is not noted: {error}");
         }
     }
 

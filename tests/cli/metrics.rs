@@ -103,8 +103,12 @@ async fn metrics_come_and_go_with_the_configuration_and_are_only_read() {
     gateway.apply(&config(None)).await.unwrap();
     assert!(ask(second, "GET /metrics").is_err());
     let taken = std::net::TcpListener::bind(("127.0.0.1", first)).unwrap();
-    let refused = gateway.apply(&config(Some(first))).await.err().unwrap().to_string();
-    assert!(refused.contains("give [metrics] another `listen`"), "{refused}");
+    gateway.apply(&config(Some(first))).await.unwrap();
     drop(taken);
+    let patience = std::time::Instant::now();
+    while ask(first, "GET /metrics").is_err() {
+        assert!(patience.elapsed() < std::time::Duration::from_secs(60), "an address that is free again is taken");
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
     gateway.stop().await;
 }

@@ -39,6 +39,24 @@ fn an_entry_is_corrected_once_the_clock_of_its_machine_is_trusted() {
 }
 
 #[test]
+fn a_machine_that_starts_anew_before_the_next_entry_does_not_forget_what_is_known() {
+    let mut bench = Bench::new();
+    bench.journal.note_clock(Quality::Unset).unwrap();
+    bench.persist(1, b"unset", true).unwrap();
+    bench.journal.note_clock(Quality::Trusted).unwrap();
+    bench.journal.clone().close();
+    let path = bench.journal.data().join("journal.db");
+    rusqlite::Connection::open(path).unwrap().execute("UPDATE clock SET boot = 'an earlier one'", []).unwrap();
+    let mut bench = bench.restart();
+    for quality in [Quality::Floor, Quality::Trusted, Quality::Floor] {
+        bench.journal.note_clock(quality).unwrap();
+    }
+    bench.persist(2, b"floor", true).unwrap();
+    assert_eq!(bench.clocks(), [(Some(Quality::Unset), true), (Some(Quality::Floor), false)]);
+    assert_eq!(bench.rows(), 3, "the unset one, the trusted one behind it, and the present one");
+}
+
+#[test]
 fn what_is_said_of_the_clock_again_and_again_is_noted_once() {
     let mut bench = Bench::new();
     for _ in 0..3 {

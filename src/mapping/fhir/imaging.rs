@@ -218,12 +218,13 @@ pub(in crate::mapping) fn document(
         _ => "preliminary",
     };
     let (write, written) = paper.document(sending, document, Some(doc_status))?;
-    let (mut writes, mut target) = match before.is_of_a_report() {
-        true => told(sending, &paper, before)?,
-        false => Default::default(),
-    };
-    writes.push(write);
-    target.push(written);
+    // First what is new: where each is written by itself, one that is refused leaves what was there.
+    let (mut writes, mut target) = (vec![write], vec![written]);
+    if before.is_of_a_report() {
+        let (withdrawn, of) = told(sending, &paper, before)?;
+        writes.extend(withdrawn);
+        target.extend(of);
+    }
     paper.finish(writes, target)
 }
 

@@ -7,6 +7,9 @@
 //!
 //! The release finds in its environment `AFFERENT_RELEASES`, the folder, and `AFFERENT_RELEASE`, its version.
 
+// Its parts are tested in the library, where they live.
+#![cfg(not(test))]
+
 #[path = "journal/crash.rs"]
 mod crash;
 #[allow(dead_code)]

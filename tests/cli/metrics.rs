@@ -93,22 +93,30 @@ async fn metrics_come_and_go_with_the_configuration_and_are_only_read() {
             .config
     };
 
+    // Nothing waits for the address.
+    let asked = async |port: u16| {
+        let patience = std::time::Instant::now();
+        loop {
+            match ask(port, "GET /metrics") {
+                Ok(answer) => break answer,
+                Err(error) => assert!(patience.elapsed() < std::time::Duration::from_secs(60), "{port}: {error}"),
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
     let mut gateway = Gateway::start(&config(Some(first))).await.unwrap();
-    assert!(ask(first, "GET /metrics").unwrap().contains("\nafferent_build_info{version="));
+    assert!(asked(first).await.contains("\nafferent_build_info{version="));
     assert!(ask(first, "GET /").unwrap().starts_with("HTTP/1.1 404"));
     assert!(ask(first, "POST /metrics").unwrap().starts_with("HTTP/1.1 405"));
     gateway.apply(&config(Some(second))).await.unwrap();
     assert!(ask(first, "GET /metrics").is_err(), "nobody listens there any more");
-    assert!(ask(second, "GET /metrics").unwrap().starts_with("HTTP/1.1 200"));
+    assert!(asked(second).await.starts_with("HTTP/1.1 200"));
     gateway.apply(&config(None)).await.unwrap();
     assert!(ask(second, "GET /metrics").is_err());
     let taken = std::net::TcpListener::bind(("127.0.0.1", first)).unwrap();
     gateway.apply(&config(Some(first))).await.unwrap();
     drop(taken);
-    let patience = std::time::Instant::now();
-    while ask(first, "GET /metrics").is_err() {
-        assert!(patience.elapsed() < std::time::Duration::from_secs(60), "an address that is free again is taken");
-        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-    }
+    // It is taken once it is free again.
+    asked(first).await;
     gateway.stop().await;
 }

@@ -39,8 +39,10 @@ pub(super) struct Inventory {
 #[derive(Debug, Subcommand)]
 enum Change {
     /// Put a box in, or say something else of it; what is left out stays as it is
+    #[command(after_help = "Example:\n  afferent desk inventory put bench-1 --site north --ring 1 --tag night")]
     Put(Put),
     /// Take a box out
+    #[command(after_help = "Example:\n  afferent desk inventory remove bench-1")]
     Remove {
         /// Its name
         name: String,

@@ -43,8 +43,10 @@ pub(super) struct Rollouts {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Make a plan of the inventory and carry it out
+    #[command(after_help = "Example:\n  afferent desk rollout start report --group all --sign ops-1.key")]
     Start(Start),
     /// Show how it stands; left out, all
+    #[command(after_help = "Example:\n  afferent desk rollout status")]
     Status {
         /// Which
         name: Option<String>,
@@ -53,11 +55,13 @@ enum Verb {
         json: bool,
     },
     /// Tell no other box until it is resumed
+    #[command(after_help = "Example:\n  afferent desk rollout pause report-1")]
     Pause {
         /// Which
         name: String,
     },
     /// Go on, after a pause or a crash of the desk
+    #[command(after_help = "Example:\n  afferent desk rollout resume report-1 --sign ops-1.key")]
     Resume {
         /// Which
         name: String,
@@ -66,6 +70,7 @@ enum Verb {
         sign: Vec<PathBuf>,
     },
     /// Tell no other box, for good
+    #[command(after_help = "Example:\n  afferent desk rollout stop report-1 --reason 'links went down'")]
     Stop {
         /// Which
         name: String,

@@ -4,13 +4,13 @@ mod revisions;
 
 use crate::clinical::{Doubt, Report};
 use crate::config::{self, Config};
+use crate::disk;
 use crate::driver::{Driver, builtin};
 use crate::journal::{OpenError, Reader};
 use crate::workbench::codes::{Decision, Suggestion, Unmapped, suggest, with_decision};
 use anyhow::Context as _;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -336,10 +336,7 @@ fn write(file: &Path, text: &str) -> anyhow::Result<()> {
     let folder = file.parent().unwrap_or(Path::new("."));
     let failed = || format!("cannot write {}", file.display());
     std::fs::create_dir_all(folder).with_context(failed)?;
-    let unfinished = folder.join(".driver.toml.new");
-    let mut new = std::fs::File::create(&unfinished).with_context(failed)?;
-    new.write_all(text.as_bytes()).and_then(|()| new.sync_all()).with_context(failed)?;
-    std::fs::rename(&unfinished, file).with_context(failed)
+    disk::replace(file, text.as_bytes()).with_context(failed)
 }
 
 fn unit(text: &str) -> Result<(String, String), String> {

@@ -13,6 +13,7 @@
 //! owner reads it. At every moment `current.pem` is there, once it was.
 
 use super::Life;
+use crate::disk;
 use crate::journal::crash;
 use crate::tls::request::PublicKey;
 use crate::tls::{Code, Facts, read_pem};
@@ -20,7 +21,7 @@ use rcgen::{KeyPair, PublicKeyData};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use std::fs::{File, OpenOptions};
-use std::io::{Error, ErrorKind, Write};
+use std::io::{Error, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
@@ -250,12 +251,7 @@ impl Folder {
     }
 
     fn put(&self, name: &str, bytes: &[u8]) -> std::io::Result<()> {
-        let (file, fresh) = (self.path.join(name), self.path.join(format!("{name}.new")));
-        let mut open = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
-        open.write_all(bytes)?;
-        open.sync_all()?;
-        std::fs::rename(fresh, file)?;
-        self.sync()
+        disk::replace_secret(&self.path.join(name), bytes)
     }
 
     fn remove(&self, name: &str) -> std::io::Result<()> {

@@ -240,7 +240,14 @@ async fn i1_dead_around_the_commit_of_an_order_it_is_there_once_and_answered_the
     let (results, orders) = (free_port(), free_port());
     let tables = tables(results, orders, "when-known");
     let mut heard: Vec<(Vec<u8>, Option<Vec<u8>>)> = Vec::new();
-    for passing in 1..=6 {
+    let unanswered = |heard: &[(Vec<u8>, Option<Vec<u8>>)]| heard.iter().filter(|(_, answer)| answer.is_none()).count();
+    // What the gateway itself commits at its start passes there too, and how much of it depends on the machine: on, until
+    // it died over some orders and after others.
+    for passing in 1.. {
+        if passing > 6 && unanswered(&heard) >= COMMIT_POINTS.len() && unanswered(&heard) < heard.len() {
+            break;
+        }
+        assert!(passing <= 60, "{} of {} unanswered", unanswered(&heard), heard.len());
         for point in COMMIT_POINTS {
             let _served = rig.child_that_dies(&tables, &format!("{point}:{passing}")).await;
             let Ok(mut ehr) = TcpStream::connect(local(orders)).await else { continue };
@@ -257,8 +264,6 @@ async fn i1_dead_around_the_commit_of_an_order_it_is_there_once_and_answered_the
             }
         }
     }
-    let unanswered = heard.iter().filter(|(_, answer)| answer.is_none()).count();
-    assert!(unanswered >= COMMIT_POINTS.len() && unanswered < heard.len(), "{unanswered} of {}", heard.len());
     let _served = rig.child(&tables).await;
     let mut ehr = TcpStream::connect(local(orders)).await.unwrap();
     let settings = afferent::journal::Config::default();

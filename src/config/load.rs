@@ -8,11 +8,14 @@ use crate::rules::Rule;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Read;
 use std::ops::Range;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
 use toml::de::DeTable;
 
-/// Longest configuration file or file of rules, in bytes. The commented sample is a fiftieth of it.
+/// Longest configuration file, file of rules or driver, in bytes. The commented sample is a fiftieth of it.
 const TEXT_MAX_BYTES: u64 = 1 << 20;
 /// What a gateway stands on.
 const FOUNDATION: [&str; 5] = ["gateway.data", "gateway.clock_trusted", "journal", "fleet", "update"];
@@ -61,13 +64,38 @@ pub fn load(path: &Path) -> Result<Loaded, LoadError> {
 }
 
 fn read(path: &Path) -> Result<String, LoadError> {
+    text(path, File::open(path))
+}
+
+/// As [`read`], of a file that another one names.
+fn read_named(path: &Path) -> Result<String, LoadError> {
+    text(path, open_named(path))
+}
+
+fn text(path: &Path, open: std::io::Result<File>) -> Result<String, LoadError> {
     let name = path.display().to_string();
     let unreadable = |source| LoadError::Unreadable { path: name.clone(), source };
-    if std::fs::metadata(path).map_err(unreadable)?.len() > TEXT_MAX_BYTES {
+    let bytes = open.and_then(bounded).map_err(unreadable)?;
+    if bytes.len() as u64 > TEXT_MAX_BYTES {
         return Err(LoadError::NotText { path: name, reason: "it is larger than 1 MiB" });
     }
-    let bytes = std::fs::read(path).map_err(unreadable)?;
     String::from_utf8(bytes).map_err(|_| LoadError::NotText { path: name, reason: "it is not UTF-8" })
+}
+
+/// Opens a file that a configuration names. A pipe or a device, which may have no end, is none: nobody waits for it.
+fn open_named(path: &Path) -> std::io::Result<File> {
+    let open = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    match open.metadata()?.is_file() {
+        true => Ok(open),
+        false => Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is not a regular file")),
+    }
+}
+
+/// What a file holds, or one byte more than a text may have.
+fn bounded(open: File) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open.take(TEXT_MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Checks the text of a configuration file; `name` is what faults call it.
@@ -87,27 +115,38 @@ pub fn parse_for(name: &str, text: &str, folder: &Path, own: &Config) -> Result<
     parse_on(name, text, Some((folder, own)))
 }
 
-/// SHA-256 of a configuration file and of the drivers and rules that `config` names, as they are on disk now.
+/// SHA-256 of a configuration file and of the drivers and rules that it names, as they are on disk now.
 ///
 /// # Errors
-/// What the system said.
-pub fn source_digest(file: &Path, config: &Config) -> std::io::Result<[u8; 32]> {
+/// What the system said of the file itself.
+pub fn source_digest(file: &Path) -> std::io::Result<[u8; 32]> {
     let mut digest = ring::digest::Context::new(&ring::digest::SHA256);
     let mut add = |bytes: &[u8]| {
         digest.update(&(bytes.len() as u64).to_be_bytes());
         digest.update(bytes);
     };
-    add(&std::fs::read(file)?);
-    for folder in config.gateway.drivers.iter().flat_map(|folder| driver_folders(folder).unwrap_or_default()) {
+    let named = |path: &Path| open_named(path).and_then(bounded).unwrap_or_default();
+    let bytes = open_named(file).and_then(bounded)?;
+    add(&bytes);
+    let text = String::from_utf8_lossy(&bytes);
+    for folder in gateway_path(&text, "drivers").iter().flat_map(|drivers| driver_folders(drivers).unwrap_or_default())
+    {
         add(folder.as_os_str().as_encoded_bytes());
-        add(&std::fs::read(folder.join(DRIVER_FILE)).unwrap_or_default());
+        add(&named(&folder.join(DRIVER_FILE)));
     }
-    if let Some(rules) = &config.gateway.rules {
-        add(&std::fs::read(rules).unwrap_or_default());
+    if let Some(rules) = gateway_path(&text, "rules") {
+        add(&named(&rules));
     }
     let mut bytes = [0; 32];
     bytes.copy_from_slice(digest.finish().as_ref());
     Ok(bytes)
+}
+
+/// A path that `[gateway]` names in a text, which may be wrong elsewhere.
+fn gateway_path(text: &str, setting: &str) -> Option<PathBuf> {
+    let (document, _) = DeTable::parse_recoverable(text);
+    let gateway = document.get_ref().get("gateway")?.get_ref().as_table()?;
+    Some(PathBuf::from(gateway.get(setting)?.get_ref().as_str()?))
 }
 
 /// Where the settings of a text stand, as far as it can be read.
@@ -234,7 +273,7 @@ fn read_site_drivers(config: &mut Config, places: &Places, faults: &mut Vec<Faul
     for folder in folders {
         let file = folder.join(DRIVER_FILE);
         let id = folder.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        let read = std::fs::read_to_string(&file).map_err(|e| format!("{} cannot be read: {e}", file.display()));
+        let read = read_named(&file).map_err(|error| error.to_string());
         let added = read.and_then(|text| registry.add(&id, &text).map(|()| text).map_err(|e| e.to_string()));
         match added {
             Ok(text) => config.site_drivers.push((id, text)),
@@ -291,7 +330,7 @@ fn read_rules(config: &mut Config, places: &Places, faults: &mut Vec<Fault>) {
 /// [`LoadError`]; with [`LoadError::Faults`] everything that is wrong with it, each at its line.
 pub fn rules_file(path: &Path) -> Result<Vec<Rule>, LoadError> {
     let name = path.display().to_string();
-    let text = read(path)?;
+    let text = read_named(path)?;
     let (document, broken) = DeTable::parse_recoverable(&text);
     if !broken.is_empty() {
         let faults = broken.iter().map(|error| Fault::setting(error.span().unwrap_or(0..0), syntax(error.message())));

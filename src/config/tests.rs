@@ -450,3 +450,34 @@ fn a_configuration_from_afar_names_no_file_that_did_not_come_along() {
         assert_eq!(refused, is_refused, "{named}: {found:?}");
     }
 }
+
+#[test]
+fn i10_only_regular_files_of_bounded_size_are_read_because_a_configuration_names_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("fifo");
+    let name = std::ffi::CString::new(fifo.as_os_str().as_encoded_bytes()).unwrap();
+    // SAFETY: the path is a string that ends with zero.
+    assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+    for (named, told) in [(fifo.as_path(), "not a regular file"), (Path::new("/dev/zero"), "not a regular file")] {
+        let text = SOUND.replace("[gateway]\n", &format!("[gateway]\nrules = {named:?}\n"));
+        let error = parse("afferent.toml", &text).map(drop).unwrap_err().to_string();
+        assert!(error.contains(told), "{error}");
+        let file = dir.path().join("afferent.toml");
+        std::fs::write(&file, text).unwrap();
+        load::source_digest(&file).unwrap();
+    }
+    assert!(load(Path::new("/dev/zero")).map(drop).unwrap_err().to_string().contains("larger than 1 MiB"));
+}
+
+#[test]
+fn the_digest_of_a_file_is_that_of_the_drivers_it_names_now() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, drivers) = (dir.path().join("afferent.toml"), dir.path().join("drivers"));
+    std::fs::create_dir_all(drivers.join("acme-one")).unwrap();
+    std::fs::write(drivers.join("acme-one/driver.toml"), "[identity]").unwrap();
+    std::fs::write(&file, format!("[gateway]\ndrivers = {drivers:?}\n[[link]]\nlisen = \"wrong\"\n")).unwrap();
+    let before = load::source_digest(&file).unwrap();
+    assert_eq!(load::source_digest(&file).unwrap(), before);
+    std::fs::write(drivers.join("acme-one/driver.toml"), "[identity]\n").unwrap();
+    assert_ne!(load::source_digest(&file).unwrap(), before, "a driver changed");
+}

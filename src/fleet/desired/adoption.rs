@@ -591,7 +591,7 @@ fn own(origin: &Arc<Origin>) -> Config {
 }
 
 fn local_digest(origin: &Origin) -> Option<Digest> {
-    load::source_digest(&origin.file, &origin.own).ok().map(Digest::stored)
+    load::source_digest(&origin.file).ok().map(Digest::stored)
 }
 
 /// The check of a text, beside the file whose place it would take.

@@ -238,7 +238,7 @@ fn own(file: &Path) -> Result<Loaded, LoadError> {
 }
 
 fn origin(file: &Path, own: &Config) -> Arc<Origin> {
-    let digest = load::source_digest(file, own).map_or(Digest::of(b""), Digest::stored);
+    let digest = load::source_digest(file).map_or(Digest::of(b""), Digest::stored);
     Arc::new(Origin { file: file.to_path_buf(), digest: *digest.bytes(), own: own.clone(), adopted: None })
 }
 

@@ -106,7 +106,7 @@ pub struct ConfigStatus {
     pub state: String,
     /// Why it does not run.
     pub why: String,
-    /// The box's own file was edited, and what runs knows nothing of it.
+    /// The box's own file was edited, and the desk knows nothing of it.
     pub drift: bool,
 }
 

@@ -134,6 +134,9 @@ pub enum Why {
     /// In its trial a link that had been well was not.
     #[error("a link that had been well was lost")]
     LinkLost,
+    /// The program ended each time it was looked at, before it ran.
+    #[error("the program ended several times before it ran")]
+    NeverTried,
     /// The program ended twice before it was confirmed.
     #[error("the program ended twice before it was confirmed")]
     NeverConfirmed,

@@ -16,7 +16,7 @@
 use super::desired::ledger;
 use super::docket;
 use super::telemetry::{At, Document, Event, Id, Stamp, What};
-use rusqlite::{Connection, Row, Transaction};
+use rusqlite::{Connection, OpenFlags, Row, Transaction};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -112,6 +112,15 @@ impl Store {
             return Err(StoreError::Newer { file, found, known });
         }
         Ok(Store { conn, file, events_max, lost: 0 })
+    }
+
+    /// The file for reading alone, as this version writes it; none where there is none.
+    pub fn peek(data: &Path) -> Option<Store> {
+        let file = data.join(FILE);
+        let conn = Connection::open_with_flags(&file, OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
+        conn.busy_timeout(BUSY_TIMEOUT).ok()?;
+        let found: u64 = conn.query_row("PRAGMA user_version", [], |r| unsigned(r, 0)).ok()?;
+        (found == SCHEMA).then_some(Store { conn, file, events_max: EVENTS_MAX, lost: 0 })
     }
 
     /// Counts this start and says how many there have been.

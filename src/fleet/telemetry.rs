@@ -406,7 +406,7 @@ pub struct Reported {
     pub errors: Vec<SettingFault>,
     /// Digest of the box's own file as it is now; none where it cannot be read.
     pub local: Option<Digest>,
-    /// True when that file was edited on the box, and what runs knows nothing of it.
+    /// True when that file was edited on the box, and the desk knows nothing of it.
     pub drift: bool,
 }
 

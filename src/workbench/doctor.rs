@@ -268,8 +268,8 @@ fn config_from_afar(config: &ConfigStatus) -> Option<Finding> {
             "fleet",
             "configuration",
             State::Look,
-            format!("the configuration file was edited on this box since it was read; {running}"),
-            "to run what it says now, restart the gateway; the desk then has to say that it knows this file \
+            format!("the configuration file was edited on this box, and the desk knows nothing of it; {running}"),
+            "what it says runs from the next start of the gateway on; the desk has to say that it knows this file \
              (`afferent desk config push --replace`) before it can send another",
         ));
     }

@@ -443,13 +443,32 @@ async fn an_edit_on_the_box_is_shown_and_not_overwritten_in_silence() {
     site.run(None);
     until("what was edited runs", || listens(third) && !listens(second));
     until("and is told", || reported(&desk)["running"].is_null());
+    // It is told as drift, and not overwritten, after that start as well.
+    assert_eq!(reported(&desk)["drift"], true);
+    let refused = site.desk(&broker, &push);
+    assert!(String::from_utf8_lossy(&refused.stdout).contains("revision 3 is refused: drift"), "{refused:?}");
     // The desk says that it knows, and sends another.
     let mut push = push.to_vec();
     push.push("--replace");
     let said = ok(&site.desk(&broker, &push));
-    assert!(said.contains("revision 3 is committed"), "{said}");
+    assert!(said.contains("revision 4 is committed"), "{said}");
     assert_eq!((listens(second), listens(third)), (true, false));
     assert_eq!(reported(&desk)["drift"], false);
+    // An edit that names other drivers is known as it is, and what replaces it outlives a start.
+    let drivers = site.dir.path().join("bench-drivers");
+    std::fs::create_dir_all(drivers.join("site-y")).unwrap();
+    let driver = Path::new(env!("CARGO_MANIFEST_DIR")).join("drivers/generic-astm/driver.toml");
+    let driver = std::fs::read_to_string(driver).unwrap().replace("generic-astm", "site-y");
+    std::fs::write(drivers.join("site-y/driver.toml"), driver).unwrap();
+    let own = std::fs::read_to_string(site.file()).unwrap();
+    std::fs::write(site.file(), own.replace("[gateway]\n", &format!("[gateway]\ndrivers = {drivers:?}\n"))).unwrap();
+    until("the drift is shown", || reported(&desk)["drift"] == true);
+    let said = ok(&site.desk(&broker, &push));
+    assert!(said.contains("revision 5 is committed"), "{said}");
+    site.kill();
+    site.run(None);
+    until("it runs again", || is_up(&desk) && listens(second));
+    until("what was committed is told to run", || reported(&desk)["running"] == 5 && reported(&desk)["drift"] == false);
     site.send().await;
     site.everything_arrives();
 }
@@ -543,6 +562,31 @@ async fn two_starts_without_confirmation_go_back_to_the_last_good_one() {
     assert_eq!(ended(&desk, 1), because("reverted", "never-confirmed"));
     assert!(!listens(port));
     site.everything_arrives();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ends_the_program_each_time_it_is_looked_at_is_given_up() {
+    let Some(broker) = Broker::start() else { return };
+    let Some(mut desk) = Witness::start(&broker, DESK, ALL_UP) else { return };
+    let mut site = Site::new(&broker, 4).await;
+    site.run(Some("fleet-config-checked:1"));
+    until("the box is there", || is_up(&desk));
+    let port = free_port();
+    desk.say(&topic(), &sealed(&site.desired(1, &site.text(&[("second", port)])), &key("ann")), true);
+    site.died("fleet-config-checked");
+    for _ in 0..2 {
+        site.run(Some("fleet-config-checked:1"));
+        site.died("fleet-config-checked");
+    }
+    site.run(Some("fleet-config-checked:1"));
+    site.send().await;
+    assert_eq!(ended(&desk, 1), because("refused", "never-tried"));
+    site.everything_arrives();
+    // The next one is looked at.
+    site.kill();
+    site.run(None);
+    desk.say(&topic(), &sealed(&site.desired(2, &site.text(&[("second", port)])), &key("ann")), true);
+    assert_eq!(ended(&desk, 2), committed());
 }
 
 #[tokio::test(flavor = "multi_thread")]

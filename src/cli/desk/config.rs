@@ -240,6 +240,6 @@ fn show(reported: &Value, json: bool) {
         );
     }
     if reported["drift"] == true {
-        println!("its own file was edited on the box, and what runs knows nothing of it; `--replace` says that you do");
+        println!("its own file was edited on the box, and the desk knows nothing of it; `--replace` says that you do");
     }
 }

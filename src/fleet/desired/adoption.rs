@@ -2,7 +2,7 @@
 //! loop: what takes time (checks, dialling, the gateway that changes) runs elsewhere and comes back as [`Ended`].
 
 use super::ledger::{self, Before, Entry};
-use super::machine::{Act, Phase, Trial};
+use super::machine::{self, Act, Phase, Trial};
 use super::{Desired, Verdict, Why, probe, tree};
 use crate::config::diagnose::{Fault, Faults};
 use crate::config::{Config, LoadError, Loaded, Origin, load};
@@ -64,8 +64,8 @@ pub struct Adoption {
     sources: Sources,
     /// Where the configuration that the program began with came from; none in a program that was given it otherwise.
     origin: Option<Arc<Origin>>,
-    /// Digest of the box's own file as the running configuration knows it.
-    base: Option<Digest>,
+    /// Digest of the box's own file as the desk knows it; none where that cannot be told.
+    base: Option<String>,
     window: Duration,
     network: Handle,
     changes: mpsc::Sender<Change>,
@@ -134,13 +134,24 @@ impl Adoption {
         let (ended_to, ended) = mpsc::channel(1);
         let origin = sources.config().origin.clone();
         let running = origin.as_ref().and_then(|origin| origin.adopted).map(|(rev, _)| rev);
+        let good = tree::last_good_document(sources.data());
+        let stamp = sources.stamp();
         // Only a revision that this run began with goes on; what had not begun begins anew, and what cannot go on ends.
         let newest = store.change(|tx| {
+            good.map_or(Ok(()), |good| ledger::remember(tx, good, stamp))?;
             for entry in ledger::open(tx)? {
-                match entry.phase {
-                    Phase::Trial if running == Some(entry.rev) => {}
-                    Phase::Trial => ledger::set(tx, entry.rev, Phase::Reverted, Some(Why::NeverConfirmed))?,
-                    _ => ledger::set(tx, entry.rev, Phase::Offered, None)?,
+                match (entry.phase, machine::begin_again(entry.boots)) {
+                    (Phase::Trial, _) if running == Some(entry.rev) => {}
+                    (Phase::Trial, _) => ledger::set(tx, entry.rev, Phase::Reverted, Some(Why::NeverConfirmed))?,
+                    (_, Some(boots)) => {
+                        ledger::set(tx, entry.rev, Phase::Offered, None)?;
+                        ledger::count_boot(tx, entry.rev, boots)?;
+                    }
+                    (_, None) => {
+                        let (rev, why) = (entry.rev, Why::NeverTried);
+                        tracing::error!(rev, "fleet: the configuration is refused: {why}");
+                        ledger::set(tx, rev, Phase::Refused, Some(why))?;
+                    }
                 }
             }
             ledger::newest(tx)
@@ -149,7 +160,7 @@ impl Adoption {
             place: place.clone(),
             operators: operators.to_vec(),
             sources: sources.clone(),
-            base: origin.as_ref().map(|origin| Digest::stored(origin.digest)),
+            base: origin.as_ref().and_then(|origin| tree::base(sources.data(), origin)),
             local: origin.as_deref().and_then(local_digest),
             origin,
             window: Duration::from_secs(confirm_s),
@@ -401,12 +412,12 @@ impl Adoption {
     }
 
     fn has_drifted(&self) -> bool {
-        self.local.is_some() && self.local != self.base
+        self.local.is_some() && self.local.map(|local| local.to_string()) != self.base
     }
 
     fn step(&mut self, store: &mut Store, ended: Result<(), Why>, stamp: Stamp) -> Result<(), StoreError> {
-        let Some(in_hand) = &self.in_hand else { return Ok(()) };
-        let (id, base, phase) = ((in_hand.rev, in_hand.digest), in_hand.base, in_hand.phase.after(ended));
+        let Some(in_hand) = &mut self.in_hand else { return Ok(()) };
+        let (id, phase) = ((in_hand.rev, in_hand.digest), in_hand.phase.after(ended));
         if phase == Phase::Committed {
             if let Err(error) = tree::confirm(self.sources.data(), id.0) {
                 tracing::error!("fleet: {error}");
@@ -422,8 +433,8 @@ impl Adoption {
         if let Some(in_hand) = &mut self.in_hand {
             in_hand.phase = phase;
         }
-        if phase == Phase::Committed && base.is_some() {
-            self.base = base;
+        if phase == Phase::Committed {
+            self.base = self.origin.as_ref().and_then(|origin| tree::base(self.sources.data(), origin));
         }
         self.begin(phase.act(false));
         if !phase.is_final() {
@@ -468,7 +479,7 @@ impl Adoption {
         let running = self.sources.config();
         match (act, self.origin.clone(), in_hand.wanted.clone()) {
             (Act::Check, Some(origin), _) => {
-                let known = self.base;
+                let known = self.base.clone();
                 self.network.spawn_blocking(move || {
                     let _ = to.try_send(Ended::Checked(check(&desired, &data, &origin, known)));
                 });
@@ -595,10 +606,10 @@ fn local_digest(origin: &Origin) -> Option<Digest> {
 }
 
 /// The check of a text, beside the file whose place it would take.
-fn check(desired: &Desired, data: &Path, origin: &Origin, known: Option<Digest>) -> Checked {
+fn check(desired: &Desired, data: &Path, origin: &Origin, known: Option<String>) -> Checked {
     let local = local_digest(origin).ok_or((Why::Disk, Vec::new()))?;
-    let is_known = desired.replaces.as_ref().map_or(Some(local) == known, |digest| *digest == local.to_string());
-    if !is_known {
+    let known = desired.replaces.clone().or(known);
+    if known != Some(local.to_string()) {
         return Err((Why::Drift, Vec::new()));
     }
     let disk = |error: tree::TreeError| {

@@ -50,7 +50,7 @@ pub struct Entry {
     pub phase: Phase,
     /// Why it does not run.
     pub why: Option<Why>,
-    /// Starts of the program with it in its trial.
+    /// Starts of the program with it in its trial; before that, starts that found it not yet there.
     pub boots: u32,
     /// How the box was before its trial.
     pub before: Option<Before>,
@@ -82,6 +82,22 @@ pub fn newest(tx: &Transaction<'_>) -> rusqlite::Result<Option<Entry>> {
         .optional()
 }
 
+/// All that are remembered, in order.
+pub fn all(tx: &Transaction<'_>) -> rusqlite::Result<Vec<Entry>> {
+    tx.prepare_cached(&format!("SELECT {COLUMNS} FROM desired ORDER BY rev"))?.query_map([], entry)?.collect()
+}
+
+/// The last good revision as it lies on disk: where the file was lost, its number is not forgotten, nor what it was.
+pub fn remember(tx: &Transaction<'_>, (rev, digest): (u64, Digest), stamp: Stamp) -> rusqlite::Result<()> {
+    if newest(tx)?.is_some_and(|newest| newest.rev >= rev) {
+        return Ok(());
+    }
+    let sql = "INSERT INTO desired(rev, digest, document, phase, changed_ms) VALUES (?1, ?2, x'', ?3, ?4)";
+    tx.prepare_cached(sql)?
+        .execute((rev as i64, digest.bytes(), Phase::Committed.word(), stamp.at.as_ms()))
+        .map(drop)
+}
+
 /// What is known of revisions.
 pub fn known(tx: &Transaction<'_>) -> rusqlite::Result<Known> {
     Ok(Known { highest: newest(tx)?.map(|entry| (entry.rev, entry.digest)) })
@@ -110,10 +126,12 @@ pub fn open(tx: &Transaction<'_>) -> rusqlite::Result<Vec<Entry>> {
     tx.prepare_cached(&sql)?.query_map(finals, entry)?.collect()
 }
 
-/// A revision is in another phase.
+/// A revision is in another phase. In its trial, starts of the program are counted anew.
 pub fn set(tx: &Transaction<'_>, rev: u64, phase: Phase, why: Option<Why>) -> rusqlite::Result<()> {
-    let sql = "UPDATE desired SET phase = ?2, why = ?3, document = iif(?4, x'', document) WHERE rev = ?1";
-    tx.prepare_cached(sql)?.execute((rev as i64, phase.word(), why.map(Why::word), phase.is_final())).map(drop)
+    let sql = "UPDATE desired SET phase = ?2, why = ?3, document = iif(?4, x'', document), boots = iif(?5, 0, boots)
+               WHERE rev = ?1";
+    let changed = (rev as i64, phase.word(), why.map(Why::word), phase.is_final(), phase == Phase::Trial);
+    tx.prepare_cached(sql)?.execute(changed).map(drop)
 }
 
 /// The moment of the last change.
@@ -129,7 +147,42 @@ pub fn note_before(tx: &Transaction<'_>, rev: u64, before: &Before) -> rusqlite:
     tx.prepare_cached("UPDATE desired SET before = ?2 WHERE rev = ?1")?.execute((rev as i64, json)).map(drop)
 }
 
-/// The program was started with a revision in its trial, so often by now.
+/// The program was started with a revision as it is, so often by now.
 pub fn count_boot(tx: &Transaction<'_>, rev: u64, boots: u32) -> rusqlite::Result<()> {
     tx.prepare_cached("UPDATE desired SET boots = ?2 WHERE rev = ?1")?.execute((rev as i64, boots)).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Quality;
+    use crate::fleet::store::Store;
+    use crate::fleet::telemetry::At;
+
+    #[test]
+    fn a_lost_file_forgets_neither_the_number_nor_the_content_of_the_last_good_revision() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(dir.path()).unwrap();
+        let stamp = Stamp { at: At::of_ms(1), clock: Quality::Trusted };
+        let (digest, other) = (Digest::of(b"seven"), Digest::of(b"six"));
+        store.change(|tx| remember(tx, (7, digest), stamp)).unwrap();
+        assert_eq!(store.change(known).unwrap().highest, Some((7, digest)));
+        assert!(store.change(open).unwrap().is_empty(), "nothing is left to do with it");
+        store.change(|tx| remember(tx, (6, other), stamp)).unwrap();
+        store.change(|tx| remember(tx, (7, other), stamp)).unwrap();
+        assert_eq!(store.change(known).unwrap().highest, Some((7, digest)), "what is noted stands");
+    }
+
+    #[test]
+    fn starts_are_counted_anew_in_the_trial() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(dir.path()).unwrap();
+        let stamp = Stamp { at: At::of_ms(1), clock: Quality::Trusted };
+        store.change(|tx| offer(tx, 1, Digest::of(b"x"), b"x", stamp)).unwrap();
+        store.change(|tx| count_boot(tx, 1, 2)).unwrap();
+        store.change(|tx| set(tx, 1, Phase::Checked, None)).unwrap();
+        assert_eq!(store.change(open).unwrap()[0].boots, 2);
+        store.change(|tx| set(tx, 1, Phase::Trial, None)).unwrap();
+        assert_eq!(store.change(in_trial).unwrap().unwrap().boots, 0);
+    }
 }

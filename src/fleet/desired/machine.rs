@@ -10,7 +10,7 @@
 //!
 //! | phase | what is done in it | the program ends in it |
 //! |---|---|---|
-//! | offered | the text, and all it names, is checked | it is offered again |
+//! | offered | the text, and all it names, is checked | it is offered again; the third time it is refused |
 //! | checked | addresses are bound, destinations dialled, while the old one runs | it is offered again |
 //! | probed | it is written to disk | it is offered again |
 //! | written | how the box is is noted | it is offered again |
@@ -25,6 +25,9 @@ use std::time::{Duration, Instant};
 
 /// Starts of the program with a revision that is not confirmed, the one that reverts it included.
 pub const BOOTS_MAX: u32 = 2;
+
+/// Starts of the program that find a revision before its trial and begin it anew.
+pub const BEGUN_AGAIN_MAX: u32 = 2;
 
 /// Where a revision stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,6 +158,12 @@ pub fn start(boots: u32, is_last_good: bool) -> Start {
     }
 }
 
+/// What a start of the program does with a revision that is not in its trial, and that `boots` starts found so before:
+/// the new count, or none when it is given up. What ends the program while it is looked at would end it for ever.
+pub fn begin_again(boots: u32) -> Option<u32> {
+    (boots < BEGUN_AGAIN_MAX).then_some(boots + 1)
+}
+
 /// The trial of a revision that runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Trial {
@@ -214,6 +223,7 @@ mod tests {
         assert_eq!(start(1, false), Start::Revert);
         assert_eq!(start(7, false), Start::Revert);
         assert_eq!(start(7, true), Start::Confirmed);
+        assert_eq!([0, 1, 2, 7].map(begin_again), [Some(1), Some(2), None, None]);
     }
 
     #[test]

@@ -8,10 +8,11 @@
 //! ```
 //!
 //! The box's own file, which `afferent run --config` names, stands above all: where it was edited since, whoever did that
-//! stood at the bench, and what they wrote runs from the next start on. The edit is told as drift, and the desk has to
-//! say that it knows it before another revision runs.
+//! stood at the bench, and what they wrote runs from the next start on. The edit is told as drift, also after that start,
+//! and the desk has to say that it knows it before another revision runs.
 //!
-//! A revision is written aside, synced and renamed, so that it is there whole or not at all, and so is the pointer.
+//! A revision is written aside, synced and renamed, so that it is there whole or not at all, and so is the pointer. Where
+//! what the pointer names is not what the ledger has, or is damaged, the one that was good before it runs.
 
 use super::ledger;
 use super::machine::{self, Phase, Start};
@@ -21,6 +22,7 @@ use crate::config::{Config, Origin};
 use crate::fleet::store::Store;
 use crate::fleet::telemetry::Digest;
 use crate::journal::crash;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -50,6 +52,9 @@ pub enum TreeError {
     /// What lies there is not what was signed.
     #[error("{} is not what the desk signed: somebody changed it, or the disk did", .0.display())]
     Damaged(PathBuf),
+    /// Another one would take the place of the last good one.
+    #[error("{} is the last good revision, and another one has its number", .0.display())]
+    Good(PathBuf),
     /// The text is wrong, for this version of the program.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -73,6 +78,11 @@ fn folder(data: &Path, rev: u64) -> PathBuf {
 /// [`TreeError::Disk`]; what was there before is there still.
 pub fn write(data: &Path, desired: &Desired, document: &[u8], base: Digest) -> Result<(), TreeError> {
     let place = folder(data, desired.rev);
+    if last_good(data) == Some(desired.rev) {
+        // What runs at the next start is not taken away for a moment.
+        let is_there = std::fs::read(place.join(DOCUMENT)).is_ok_and(|there| there == document);
+        return if is_there { Ok(()) } else { Err(TreeError::Good(place)) };
+    }
     let aside = place.with_extension("new");
     let files = desired.files.iter().map(|(path, file)| (path.as_str(), file.text.as_bytes()));
     let base = base.to_string();
@@ -116,7 +126,14 @@ pub fn confirm(data: &Path, rev: u64) -> Result<(), TreeError> {
 
 /// The revision that was confirmed last.
 pub fn last_good(data: &Path) -> Option<u64> {
-    std::fs::read_link(data.join(FOLDER).join(LAST_GOOD)).ok()?.to_str()?.parse().ok()
+    let rev: u64 = std::fs::read_link(data.join(FOLDER).join(LAST_GOOD)).ok()?.to_str()?.parse().ok()?;
+    Some(rev).filter(|rev| i64::try_from(*rev).is_ok())
+}
+
+/// The last good revision and the digest of its document as it lies there; of nothing where that cannot be read.
+pub(super) fn last_good_document(data: &Path) -> Option<(u64, Digest)> {
+    let rev = last_good(data)?;
+    Some((rev, Digest::of(&std::fs::read(folder(data, rev).join(DOCUMENT)).unwrap_or_default())))
 }
 
 /// What is older than the last good one by several; leaving it costs only room.
@@ -192,9 +209,24 @@ impl Drop for Aside {
     }
 }
 
+/// Digest of the box's own file in whose place this revision runs; none where it cannot be read.
+fn base_of(data: &Path, rev: u64) -> Option<String> {
+    let text = std::fs::read_to_string(folder(data, rev).join(BASE)).ok()?;
+    Some(text.trim().to_string())
+}
+
 /// True when this revision runs in the place of a file with this digest.
 fn replaces(data: &Path, rev: u64, base: Digest) -> bool {
-    std::fs::read_to_string(folder(data, rev).join(BASE)).is_ok_and(|text| text.trim() == base.to_string())
+    base_of(data, rev) == Some(base.to_string())
+}
+
+/// What the desk knows of the box's own file: its digest when the last good revision took its place. Where there is none,
+/// the file itself runs, and what is known of it is how it was read.
+pub(super) fn base(data: &Path, origin: &Origin) -> Option<String> {
+    match last_good(data) {
+        Some(rev) => base_of(data, rev),
+        None => Some(Digest::stored(origin.digest).to_string()),
+    }
 }
 
 /// The configuration that a box with this file runs, as far as the disk tells: the last good revision, or the file itself
@@ -249,20 +281,35 @@ pub(super) fn adopted(loaded: Loaded, origin: &Origin, rev: u64, digest: Digest)
     loaded
 }
 
-/// The last good revision, where it runs in the place of the file as that is.
+/// The last good revision, where it runs in the place of the file as that is. One that is damaged, or is not the one that
+/// the ledger has, is passed over for the one that was good before it.
 pub(super) fn good(data: &Path, origin: &Origin) -> Option<Loaded> {
-    let rev = last_good(data)?;
-    if !replaces(data, rev, Digest::stored(origin.digest)) {
-        tracing::warn!(rev, "the configuration file was edited on the box; it runs in place of what the desk sent");
+    let pointer = last_good(data)?;
+    let own = Digest::stored(origin.digest);
+    if !replaces(data, pointer, own) && base_of(data, pointer).is_some() {
+        tracing::warn!(rev = pointer, "the configuration file was edited on the box; it runs in place of what the desk sent");
         return None;
     }
-    match read(data, rev, &origin.own) {
-        Ok(revision) => Some(adopted(revision.loaded, origin, rev, revision.digest)),
-        Err(why) => {
-            tracing::error!(rev, "what the desk sent last cannot run: {why}; the box's own file runs");
-            None
+    let ledger = Store::peek(data).and_then(|mut store| store.change(ledger::all).ok()).unwrap_or_default();
+    let committed = |entry: &&ledger::Entry| entry.phase == Phase::Committed;
+    let mut revs: BTreeSet<u64> = ledger.iter().filter(committed).map(|entry| entry.rev).collect();
+    revs.insert(pointer);
+    for rev in revs.into_iter().rev() {
+        let noted = ledger.iter().find(|entry| entry.rev == rev);
+        let read = match read(data, rev, &origin.own) {
+            Ok(revision) if noted.is_some_and(|entry| entry.digest != revision.digest) => {
+                Err(TreeError::Damaged(folder(data, rev)))
+            }
+            Ok(_) if !replaces(data, rev, own) => Err(TreeError::Damaged(folder(data, rev).join(BASE))),
+            read => read,
+        };
+        match read {
+            Ok(revision) => return Some(adopted(revision.loaded, origin, rev, revision.digest)),
+            Err(why) => tracing::error!(rev, "what the desk sent cannot run: {why}; what was good before it runs"),
         }
     }
+    tracing::error!("nothing that the desk sent can run; the box's own file runs");
+    None
 }
 
 /// The revision in its trial, if there is one that may be started with once more.
@@ -326,6 +373,7 @@ fn sync_folders(folder: &Path) -> Result<(), TreeError> {
 mod tests {
     use super::super::{File as Part, write as document};
     use super::*;
+    use crate::fleet::telemetry::{At, Stamp};
     use std::collections::BTreeMap;
 
     const LINK: &str = "[[link]]\nname = \"a\"\nlisten = \"127.0.0.1:4001\"\n[[destination]]\nname = \"ehr\"\naddress = \"127.0.0.1:9\"\n";
@@ -405,5 +453,68 @@ mod tests {
             .collect();
         left.sort_unstable();
         assert_eq!((left, last_good(&data)), (vec![6, 7, 8, 9], Some(8)));
+    }
+
+    /// Revisions that were committed one after the other, as the ledger and the disk have them.
+    fn committed(file: &Path, data: &Path, revs: &[u64]) {
+        let mut store = Store::open(data).unwrap();
+        let stamp = Stamp { at: At::of_ms(1), clock: crate::clock::Quality::Trusted };
+        for rev in revs {
+            let bytes = document(&desired(*rev));
+            store.change(|tx| ledger::offer(tx, *rev, Digest::of(&bytes), &bytes, stamp)).unwrap();
+            write(data, &desired(*rev), &bytes, base(file)).unwrap();
+            confirm(data, *rev).unwrap();
+            store.change(|tx| ledger::set(tx, *rev, Phase::Committed, None)).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_damaged_or_changed_revision_gives_way_to_the_one_that_was_good_before_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, data) = box_of(dir.path());
+        committed(&file, &data, &[1, 2]);
+        assert_eq!(runs(&file), Some(2));
+        let place = folder(&data, 2).join(TEXT_FILE);
+        let whole = std::fs::read(&place).unwrap();
+        std::fs::write(&place, "").unwrap();
+        assert_eq!(runs(&file), Some(1), "not the file that was there before there was a desk");
+        std::fs::write(&place, whole).unwrap();
+        // A whole one, that is not the one which was confirmed.
+        let other = Desired { config: LINK.to_string(), ..desired(2) };
+        std::fs::write(folder(&data, 2).join(DOCUMENT), document(&other)).unwrap();
+        std::fs::write(&place, LINK).unwrap();
+        assert_eq!(runs(&file), Some(1));
+        // A pointer that went back does not bring an old one back.
+        committed(&file, &data, &[3]);
+        let pointer = data.join(FOLDER).join(LAST_GOOD);
+        std::fs::remove_file(&pointer).unwrap();
+        std::os::unix::fs::symlink("1", &pointer).unwrap();
+        assert_eq!(runs(&file), Some(3));
+        std::fs::write(&file, format!("{}#", std::fs::read_to_string(&file).unwrap())).unwrap();
+        assert_eq!(runs(&file), None, "an edit at the bench goes before all of them");
+    }
+
+    #[test]
+    fn the_last_good_revision_is_not_written_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, data) = box_of(dir.path());
+        committed(&file, &data, &[1]);
+        let other = Desired { config: LINK.to_string(), ..desired(1) };
+        let taken = write(&data, &other, &document(&other), base(&file));
+        assert!(matches!(taken, Err(TreeError::Good(_))), "{taken:?}");
+        write(&data, &desired(1), &document(&desired(1)), base(&file)).unwrap();
+        assert_eq!(runs(&file), Some(1));
+    }
+
+    #[test]
+    fn an_edit_that_a_start_took_over_is_still_not_what_the_desk_knows() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, data) = box_of(dir.path());
+        let known = |file: &Path| super::base(&data, &origin(file, &own(file).unwrap().config));
+        assert_eq!(known(&file), Some(base(&file).to_string()), "it runs, and nothing else did");
+        committed(&file, &data, &[1]);
+        let before = base(&file).to_string();
+        std::fs::write(&file, format!("{}#", std::fs::read_to_string(&file).unwrap())).unwrap();
+        assert_eq!(known(&file), Some(before));
     }
 }

@@ -11,6 +11,7 @@
 //! | repeats | the same specimen again and again |
 //! | certificate | a certificate of ours ends soon |
 //! | clock | the box's clock was set forward or back |
+//! | stranded | messages wait for a destination that the configuration does not name |
 //! | disk | at the rate of the last day the disk is full within three days |
 //!
 //! What is usual is learnt ([`learnt`]); a limit in the configuration goes before what was learnt. An alert ends when
@@ -125,6 +126,8 @@ pub struct Sample {
     pub links: Vec<(String, Counts)>,
     /// Its own certificates, by what names them in the configuration, and the days they have left.
     pub certificates: Vec<(String, i64)>,
+    /// Destinations that the configuration does not name, and the messages that wait for each.
+    pub stranded: Vec<(String, i64)>,
     /// Bytes free on the journal's disk above what must stay free; none when unknown.
     pub disk_free: Option<u64>,
     /// What the wall clock shows less what the monotonic one does, in milliseconds.
@@ -156,6 +159,8 @@ pub enum Trouble {
     Clock,
     /// The disk fills up.
     Disk,
+    /// Messages wait for a destination that nobody delivers to.
+    Stranded,
 }
 
 /// One trouble, told when it begins and when it ends.
@@ -165,10 +170,10 @@ pub struct Alert {
     pub began: bool,
     /// What is unusual.
     pub trouble: Trouble,
-    /// Of what: a link, or what names the certificate; empty for the box.
+    /// Of what: a link, a destination, or what names the certificate; empty for the box.
     pub of: String,
     /// The figure: seconds of silence, counts within five minutes, days of a certificate, seconds the clock moved,
-    /// hours until the disk is full.
+    /// hours until the disk is full, messages that wait.
     pub figure: i64,
     /// What it is compared with, in the same unit.
     pub limit: i64,
@@ -192,6 +197,9 @@ impl Alert {
             Trouble::Certificate => format!("the certificate ends in {figure} days: renew it"),
             Trouble::Clock => format!("the clock was set by {figure} s"),
             Trouble::Disk => format!("at the rate of the last day the disk is full in {figure} hours"),
+            Trouble::Stranded => {
+                format!("{figure} messages wait for it, and the configuration does not name it: nobody delivers them")
+            }
         };
         format!("{}: {what}", self.trouble.title(of))
     }
@@ -210,6 +218,7 @@ impl Trouble {
             Trouble::Certificate => "certificate",
             Trouble::Clock => "clock",
             Trouble::Disk => "disk",
+            Trouble::Stranded => "stranded",
         }
     }
 
@@ -276,6 +285,9 @@ impl Watch {
         for (of, days) in &sample.certificates {
             let limit = i64::from(self.config.certificate_days);
             seen.push(Figure { trouble: Trouble::Certificate, of: of.clone(), figure: *days, limit });
+        }
+        for (of, waiting) in &sample.stranded {
+            seen.push(Figure { trouble: Trouble::Stranded, of: of.clone(), figure: *waiting, limit: 1 });
         }
         self.look_at_clock(now, sample.wall_less_monotonic_ms, &mut seen);
         self.look_at_disk(now, sample.disk_free, &mut seen);

@@ -6,6 +6,7 @@ use super::outbox::DELIVERED;
 use super::reader::Reader;
 use super::standing::IS_ONLY_HERE;
 use super::types::{EntryId, HoldId, Lookup, OutboxId, ReportId};
+use rusqlite::OptionalExtension;
 use serde::{Deserialize, Serialize};
 
 /// Messages whose latency is told, and how far back they may have been queued: a long backlog is not searched.
@@ -158,6 +159,31 @@ impl Reader {
             oldest_ms: self.oldest(destination)?.map(|at| (now_ms - at).max(0)),
             destination: destination.to_string(),
         })
+    }
+
+    /// Destinations other than these for which messages wait, to be sent or for a person, and how many, up to
+    /// `counted_max`: nobody delivers them. Reads indexes only.
+    pub fn stranded(&self, configured: &[&str], counted_max: i64) -> Result<Vec<(String, i64)>, JournalError> {
+        // From one name to the next: a long queue is not read through.
+        let mut next = self.conn.prepare_cached(
+            "SELECT destination FROM outbox WHERE state = 0 AND destination > ?1 ORDER BY destination LIMIT 1",
+        )?;
+        let mut names = std::collections::BTreeSet::new();
+        let mut last = String::new();
+        while let Some(name) = next.query_row([&last], |r| r.get::<_, String>(0)).optional()? {
+            names.insert(name.clone());
+            last = name;
+        }
+        let mut parked =
+            self.conn.prepare_cached("SELECT DISTINCT destination FROM outbox WHERE state = 2 LIMIT ?1")?;
+        let parked = parked.query_map([counted_max], |r| r.get(0))?.collect::<Result<Vec<String>, _>>()?;
+        names.extend(parked);
+        names.retain(|name| !configured.contains(&name.as_str()));
+        let count = |name: String| {
+            let queue = self.destination_queue(&name, counted_max, 0)?;
+            Ok((name, queue.queued + queue.parked))
+        };
+        names.into_iter().map(count).collect()
     }
 
     /// The loss account of all days.

@@ -8,7 +8,8 @@ use super::repeats::Repeats;
 use super::{Alert, Config, Counts, Sample, Trouble, Watch};
 use crate::clock::Clock;
 use crate::disk;
-use crate::journal::{self, Journal};
+use crate::fleet::snapshot::QUEUE_COUNTED_MAX;
+use crate::journal::{self, Journal, SharedReader};
 use crate::link::LinkCounters;
 use crate::tls;
 use jiff::Timestamp;
@@ -80,6 +81,8 @@ pub struct Scene {
     pub clock: Clock,
     /// Links there are, which may be others in a moment.
     pub links: watch::Receiver<Vec<Arc<LinkCounters>>>,
+    /// The configuration that runs, which may be another in a moment as well.
+    pub running: watch::Receiver<Arc<crate::config::Config>>,
     /// What came again.
     pub repeats: Arc<Repeats>,
     /// The box's own certificates: the setting that names each, and its file.
@@ -94,13 +97,14 @@ pub fn run(scene: &Scene, standing: &Standing, running: &Receiver<()>, mut tell:
     let look_every = Duration::from_secs(scene.config.look_s.max(1));
     let mut watch = Watch::new(scene.config.clone(), read(&scene.data));
     let mut certificates = days_left(&scene.certificates);
+    let reader = SharedReader::new(&scene.custody);
     let (mut read, mut written) = (began, began);
     loop {
         if read.elapsed() >= CERTIFICATES_EVERY {
             (certificates, read) = (days_left(&scene.certificates), Instant::now());
         }
         let now = Timestamp::now();
-        for alert in watch.observe(began.elapsed(), &scene.sample(began, now, &certificates)) {
+        for alert in watch.observe(began.elapsed(), &scene.sample(began, now, &certificates, &reader)) {
             say(&alert);
             standing.note(&alert, now.as_millisecond());
             tell(&alert);
@@ -127,7 +131,9 @@ impl Scene {
         }
     }
 
-    fn sample(&self, began: Instant, now: Timestamp, certificates: &[(String, i64)]) -> Sample {
+    fn sample(&self, began: Instant, now: Timestamp, certificates: &[(String, i64)], reader: &SharedReader) -> Sample {
+        let running = self.running.borrow().clone();
+        let named: Vec<&str> = running.destinations.iter().map(|to| to.name.as_str()).collect();
         let counts = |link: &Arc<LinkCounters>| {
             let counted = link.counts();
             let counts = Counts {
@@ -142,6 +148,8 @@ impl Scene {
         Sample {
             links: self.links.borrow().iter().map(counts).collect(),
             certificates: certificates.to_vec(),
+            // What cannot be read is told by the journal's own condition.
+            stranded: reader.read(|reader| reader.stranded(&named, QUEUE_COUNTED_MAX)).unwrap_or_default(),
             disk_free: journal::room(&self.data, &self.journal),
             wall_less_monotonic_ms: now.as_millisecond() - began.elapsed().as_millis() as i64,
             hour: self.clock.is_trusted().then(|| hour_of_week(now, &self.zone)),

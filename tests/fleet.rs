@@ -34,5 +34,7 @@ mod rollout;
 mod session;
 #[path = "fleet/simulated.rs"]
 mod simulated;
+#[path = "fleet/trial.rs"]
+mod trial;
 #[path = "fleet/witness.rs"]
 mod witness;

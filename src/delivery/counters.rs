@@ -12,6 +12,7 @@ pub struct DeliveryCounters {
     refused: AtomicU64,
     failed: AtomicU64,
     away: AtomicBool,
+    failing: AtomicBool,
     answered_ms: AtomicI64,
     latency: Latency,
 }
@@ -27,6 +28,8 @@ pub struct DeliveryHealth {
     pub refused: u64,
     /// Attempts that failed and are made again.
     pub failed: u64,
+    /// The last attempt did not get a message through, whoever is to blame.
+    pub failing: bool,
     /// When it last answered sensibly, Unix milliseconds.
     pub answered_ms: Option<i64>,
     /// From custody to its answer, milliseconds, median, at most a quarter too high; none before the first message.
@@ -44,6 +47,7 @@ impl DeliveryCounters {
             refused: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             away: AtomicBool::new(false),
+            failing: AtomicBool::new(false),
             answered_ms: AtomicI64::new(0),
             latency: Latency::default(),
         }
@@ -58,17 +62,20 @@ impl DeliveryCounters {
     /// milliseconds.
     pub fn delivered(&self, received_ms: i64, now_ms: i64) {
         self.delivered.fetch_add(1, Ordering::Relaxed);
+        self.failing.store(false, Ordering::Relaxed);
         self.latency.add(u64::try_from(now_ms - received_ms).unwrap_or(0));
     }
 
     /// A message was refused for good.
     pub fn refused(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
+        self.failing.store(true, Ordering::Relaxed);
     }
 
     /// An attempt failed.
     pub fn failed(&self) {
         self.failed.fetch_add(1, Ordering::Relaxed);
+        self.failing.store(true, Ordering::Relaxed);
     }
 
     /// The destination takes no messages.
@@ -87,6 +94,7 @@ impl DeliveryCounters {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         DeliveryHealth {
             up: !self.away.load(Ordering::Relaxed),
+            failing: self.failing.load(Ordering::Relaxed),
             delivered: get(&self.delivered),
             refused: get(&self.refused),
             failed: get(&self.failed),

@@ -21,10 +21,11 @@
 //! and `[fleet]`.
 //!
 //! Rooms: [`machine`] decides what happens to a revision, purely; [`ledger`] is what must not be forgotten of it;
-//! [`tree`] is the configuration on disk, and which one a box runs; [`probe`] tries one before it runs; `adoption.rs`
-//! does what the machine says.
+//! [`tree`] is the configuration on disk, and which one a box runs; [`probe`] tries one before it runs; `health.rs` says
+//! what is well around its trial; `adoption.rs` does what the machine says.
 
 pub(super) mod adoption;
+mod health;
 pub mod ledger;
 pub mod machine;
 pub mod probe;
@@ -119,6 +120,15 @@ pub enum Why {
     /// A destination that is new or changed cannot be reached.
     #[error("a new or changed destination cannot be reached")]
     Unreachable,
+    /// Messages wait for a destination that it does not name.
+    #[error(
+        "messages wait for a destination that it takes away or gives another name: keep that until they are delivered, or \
+         are discarded (afferent journal hold)"
+    )]
+    Undelivered,
+    /// Somebody is connected to a link that it does not name.
+    #[error("an instrument is connected to a link that it takes away: disconnect that first, or keep the link")]
+    LinkInUse,
     /// The disk did not take it.
     #[error("the disk did not take it")]
     Disk,

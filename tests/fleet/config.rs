@@ -20,30 +20,30 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Output, Stdio};
 use std::time::Duration;
 
-const BOX: &str = "bench-1";
+pub const BOX: &str = "bench-1";
 const RULES: &str = "[[rule]]\nname = \"flags\"\nkind = \"flag\"\nflags = [\"HH\"]\n";
 
 /// A box as its own process, with an analyzer's link and an EHR.
-struct Site {
+pub struct Site {
     broker: Line,
-    ehr: Ehr,
-    astm: u16,
-    own: String,
+    pub ehr: Ehr,
+    pub astm: u16,
+    pub own: String,
     child: Option<Child>,
     rounds: usize,
-    dir: tempfile::TempDir,
+    pub dir: tempfile::TempDir,
 }
 
 fn link(name: &str, port: u16) -> String {
     format!("[[link]]\nname = \"{name}\"\nprotocol = \"astm\"\nlisten = \"127.0.0.1:{port}\"\n")
 }
 
-fn destination(name: &str, address: SocketAddr) -> String {
+pub fn destination(name: &str, address: SocketAddr) -> String {
     format!("[[destination]]\nname = \"{name}\"\naddress = \"{address}\"\nretry_min_ms = 50\nretry_max_ms = 500\n")
 }
 
 impl Site {
-    async fn new(broker: &Broker, confirm_s: u64) -> Site {
+    pub async fn new(broker: &Broker, confirm_s: u64) -> Site {
         let dir = tempfile::tempdir().unwrap();
         let options = EhrOptions { mllp: Some("127.0.0.1:0".to_string()), ..EhrOptions::default() };
         let ehr = Ehr::start(options).await.unwrap();
@@ -63,19 +63,19 @@ impl Site {
         site
     }
 
-    fn file(&self) -> PathBuf {
+    pub fn file(&self) -> PathBuf {
         self.dir.path().join("box.toml")
     }
 
     /// What runs: the analyzer's link, these links, and the EHR.
-    fn text(&self, links: &[(&str, u16)]) -> String {
+    pub fn text(&self, links: &[(&str, u16)]) -> String {
         let links: String = links.iter().map(|(name, port)| link(name, *port)).collect();
         // A link that names its driver does not depend on others.
         let chemistry = format!("{}driver = \"generic-astm\"\n", link("chemistry", self.astm));
         format!("{chemistry}{links}{}", destination("ehr", self.ehr.mllp().unwrap()))
     }
 
-    fn run(&mut self, dies_at: Option<&str>) {
+    pub fn run(&mut self, dies_at: Option<&str>) {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.dir.path().join("log")).unwrap();
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_afferent"));
         command.args(["run", "--config"]).arg(self.file()).stdout(Stdio::null()).stderr(log);
@@ -84,7 +84,7 @@ impl Site {
         self.child = Some(command.spawn().unwrap());
     }
 
-    fn kill(&mut self) {
+    pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
             child.wait().unwrap();
@@ -102,7 +102,7 @@ impl Site {
     }
 
     /// A specimen more, which the box has acknowledged when this returns.
-    async fn send(&mut self) {
+    pub async fn send(&mut self) {
         let port = self.astm;
         until("the box listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
         self.rounds += 1;
@@ -110,7 +110,7 @@ impl Site {
     }
 
     /// Everything that was sent is in the chart, under one id each.
-    fn everything_arrives(&self) {
+    pub fn everything_arrives(&self) {
         let stored = || -> BTreeSet<String> {
             let arrivals = self.ehr.arrivals().into_iter().filter(|arrival| arrival.stored);
             arrivals.map(|arrival| arrival.message_id).collect()
@@ -120,7 +120,7 @@ impl Site {
     }
 
     /// What the desk says to the box, as it is published.
-    fn desired(&self, rev: u64, config: &str) -> Desired {
+    pub fn desired(&self, rev: u64, config: &str) -> Desired {
         Desired {
             v: 1,
             tenant: TENANT.to_string(),
@@ -166,21 +166,21 @@ mod pem {
     }
 }
 
-fn sealed(desired: &Desired, with: &SigningKey) -> Vec<u8> {
+pub fn sealed(desired: &Desired, with: &SigningKey) -> Vec<u8> {
     envelope::seal(&write(desired), Purpose::Config, with)
 }
 
-fn topic() -> String {
+pub fn topic() -> String {
     format!("afferent/v1/{TENANT}/{BOX}/dn/desired")
 }
 
-fn reported(witness: &Witness) -> Value {
+pub fn reported(witness: &Witness) -> Value {
     witness.last("up/reported").unwrap_or_default()
 }
 
 /// Waits until nothing will change any more with this revision, and says how it ended.
 #[track_caller]
-fn ended(witness: &Witness, rev: u64) -> (String, String) {
+pub fn ended(witness: &Witness, rev: u64) -> (String, String) {
     let is = |value: &Value, state: &str| value["rev"] == rev && value["state"] == state;
     until(&format!("revision {rev} ends"), || {
         let last = reported(witness);
@@ -191,24 +191,24 @@ fn ended(witness: &Witness, rev: u64) -> (String, String) {
     (text("state"), text("why"))
 }
 
-fn committed() -> (String, String) {
+pub fn committed() -> (String, String) {
     ("committed".to_string(), String::new())
 }
 
-fn because(state: &str, why: &str) -> (String, String) {
+pub fn because(state: &str, why: &str) -> (String, String) {
     (state.to_string(), why.to_string())
 }
 
-fn listens(port: u16) -> bool {
+pub fn listens(port: u16) -> bool {
     TcpStream::connect(("127.0.0.1", port)).is_ok()
 }
 
-fn events(witness: &Witness, event: &str) -> Vec<Value> {
+pub fn events(witness: &Witness, event: &str) -> Vec<Value> {
     let events = witness.heard("up/event").into_iter().map(|message| message.json());
     events.filter(|value| value["event"] == event).collect()
 }
 
-fn is_up(witness: &Witness) -> bool {
+pub fn is_up(witness: &Witness) -> bool {
     witness.last("up/state").is_some_and(|state| state["online"] == true && state["downlink"] == "proven")
 }
 

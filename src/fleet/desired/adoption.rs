@@ -3,9 +3,10 @@
 
 use super::ledger::{self, Before, Entry};
 use super::machine::{self, Act, Phase, Trial};
-use super::{Desired, Verdict, Why, probe, tree};
+use super::{Desired, Verdict, Why, health, probe, tree};
 use crate::config::diagnose::{Fault, Faults};
 use crate::config::{Config, LoadError, Loaded, Origin, load};
+use crate::delivery::DeliveryCounters;
 use crate::fleet::command::Me;
 use crate::fleet::envelope::{self, Operator, Purpose};
 use crate::fleet::snapshot::Sources;
@@ -104,7 +105,11 @@ struct InHand {
     /// What ran before it.
     previous: Option<Arc<Config>>,
     before: Before,
+    /// What destinations had delivered when it was applied.
+    delivered: Vec<(Arc<DeliveryCounters>, u64)>,
     trial: Option<Watched>,
+    /// What ran before it runs again, or is about to.
+    is_left: bool,
 }
 
 /// A trial that is watched.
@@ -114,8 +119,10 @@ struct Watched {
     answered: u64,
     /// Links that had a connection in it.
     connected: BTreeSet<String>,
-    /// Destinations that could be reached when they were dialled last; none before.
-    reached: watch::Receiver<Option<BTreeSet<String>>>,
+    /// Destinations that ran before and do not any more.
+    taken_away: BTreeSet<String>,
+    /// Destinations that answered when they were looked at last.
+    reached: watch::Receiver<BTreeSet<String>>,
 }
 
 impl Adoption {
@@ -244,7 +251,8 @@ impl Adoption {
 
     /// Takes the latest revision in hand when there is none; earlier ones that have not begun never will.
     fn pick_up(&mut self, store: &mut Store, stamp: Stamp) -> Result<(), StoreError> {
-        if !self.is_due || self.in_hand.is_some() || self.going_back_to.is_some() {
+        // Where going back has failed, another revision may be what helps.
+        if !self.is_due || self.in_hand.is_some() || self.is_changing {
             return Ok(());
         }
         let open = store.change(ledger::open)?;
@@ -270,7 +278,9 @@ impl Adoption {
             base: None,
             previous: None,
             before: chosen.before.unwrap_or_default(),
+            delivered: Vec::new(),
             trial: None,
+            is_left: false,
         });
         self.begin(chosen.phase.act(true));
         Ok(())
@@ -282,7 +292,7 @@ impl Adoption {
     /// [`StoreError`]: it is tried again with the next look.
     pub fn go_on(&mut self, store: &mut Store, ended: Ended, bus: BusFacts, stamp: Stamp) -> Result<(), StoreError> {
         let ended = match (ended, &mut self.in_hand) {
-            (Ended::Applied(ended), None) => {
+            (Ended::Applied(ended), _) if self.going_back_to.is_some() => {
                 self.is_changing = false;
                 if ended.is_ok() {
                     self.going_back_to = None;
@@ -306,8 +316,6 @@ impl Adoption {
             (Ended::Written(Err(why)), _) => Err(why),
             (Ended::LookedAround(before), Some(in_hand)) => {
                 in_hand.before = Before { downlink: bus.downlink, ..before };
-                let (rev, before) = (in_hand.rev, in_hand.before.clone());
-                store.change(|tx| ledger::note_before(tx, rev, &before))?;
                 Ok(())
             }
             (Ended::Applied(ended), Some(_)) => {
@@ -334,11 +342,13 @@ impl Adoption {
             self.local_at = Some(now);
             self.local = self.origin.as_ref().and_then(|origin| local_digest(origin));
         }
+        // While another revision is in hand, it is that which will run.
+        let goes_back = !self.is_changing && self.in_hand.as_ref().is_none_or(|in_hand| in_hand.is_left);
+        if let Some(config) = self.going_back_to.clone().filter(|_| goes_back) {
+            self.change(config);
+        }
         if let Some(ended) = self.uncommitted.take() {
             return self.step(store, ended, stamp);
-        }
-        if let Some(config) = self.going_back_to.clone().filter(|_| !self.is_changing) {
-            self.change(config);
         }
         let (links, destinations) = (self.sources.links(), self.sources.destinations());
         let Some(in_hand) = &mut self.in_hand else { return self.pick_up(store, stamp) };
@@ -350,21 +360,28 @@ impl Adoption {
         }
         let before = &in_hand.before;
         let has_bus = bus.connected && (!before.downlink || bus.downlink && bus.answered > watched.answered);
-        let reached = watched.reached.borrow().clone().unwrap_or_default();
-        let destination_is_lost = destinations.iter().any(|(name, counters)| {
-            let name = name.as_str();
-            before.destinations.contains(name) && !(counters.health().up && reached.contains(name))
+        let reached = watched.reached.borrow().clone();
+        let delivered = &in_hand.delivered;
+        let destination_is_lost = before.destinations.iter().any(|name| {
+            let found = destinations.iter().find(|(other, _)| other.as_str() == name);
+            !found.is_some_and(|(_, to)| {
+                let had = delivered.iter().find(|(other, _)| Arc::ptr_eq(other, to)).map_or(0, |(_, had)| *had);
+                health::is_well(to, had, &reached)
+            })
         });
-        let link_is_lost = links.iter().any(|(name, counters)| {
-            let name = name.as_str();
+        let link_is_lost = before.links.iter().any(|name| {
             let is_connected = !before.connected.contains(name) || watched.connected.contains(name);
-            before.links.contains(name) && !(counters.counts().up && is_connected)
+            let is_up = links.iter().any(|(other, link)| other.as_str() == name && link.counts().up);
+            !(is_up && is_connected)
         });
+        // What was on its way to it when the new configuration came waits for nobody. Where that cannot be read now, it can
+        // a moment later.
+        let undelivered = || matches!(health::waiting(self.sources.journal(), &watched.taken_away), Ok(Some(_)));
         let lost = match (has_bus, destination_is_lost, link_is_lost) {
             (false, ..) => Some(Why::BusLost),
             (_, true, _) => Some(Why::DestinationLost),
             (.., true) => Some(Why::LinkLost),
-            _ => None,
+            _ => undelivered().then_some(Why::Undelivered),
         };
         match watched.trial.look(lost, now) {
             Some(ended) => self.step(store, ended, stamp),
@@ -425,6 +442,10 @@ impl Adoption {
             }
             crash::point("fleet-config-good");
         }
+        // A disk that does not take the note of it must not keep the old one from running.
+        if phase == Phase::Reverted && !std::mem::replace(&mut in_hand.is_left, true) {
+            self.begin(Act::GoBack);
+        }
         if let Err(error) = self.commit(store, id, phase, ended.err(), stamp) {
             self.uncommitted = Some(ended);
             return Err(error);
@@ -436,8 +457,8 @@ impl Adoption {
         if phase == Phase::Committed {
             self.base = self.origin.as_ref().and_then(|origin| tree::base(self.sources.data(), origin));
         }
-        self.begin(phase.act(false));
         if !phase.is_final() {
+            self.begin(phase.act(false));
             return Ok(());
         }
         self.in_hand = None;
@@ -456,7 +477,9 @@ impl Adoption {
     ) -> Result<(), StoreError> {
         let events_max = store.events_max();
         let told = event(rev, digest, Word::new(phase.word()), why, stamp);
+        let before = self.in_hand.as_ref().filter(|in_hand| in_hand.rev == rev && phase == Phase::Trial);
         self.newest = store.change(|tx| {
+            before.map_or(Ok(()), |in_hand| ledger::note_before(tx, rev, &in_hand.before))?;
             ledger::set(tx, rev, phase, why)?;
             ledger::stamp(tx, rev, stamp)?;
             if phase.is_final() || phase == Phase::Trial {
@@ -485,8 +508,14 @@ impl Adoption {
                 });
             }
             (Act::Probe, _, Some(wanted)) => {
+                let (sources, theirs) = (self.sources.clone(), wanted.clone());
                 self.network.spawn(async move {
-                    let _ = to.try_send(Ended::Probed(probe::probe(&running, &wanted).await));
+                    let may_leave = tokio::task::spawn_blocking(move || health::may_leave(&sources, &theirs)).await;
+                    let probed = match may_leave.unwrap_or(Err(Why::Disk)) {
+                        Ok(()) => probe::probe(&running, &wanted).await,
+                        Err(why) => Err(why),
+                    };
+                    let _ = to.try_send(Ended::Probed(probed));
                 });
             }
             (Act::Write, Some(origin), _) => {
@@ -495,16 +524,17 @@ impl Adoption {
                     let _ = to.try_send(Ended::Written(write(&desired, &document, &data, &origin, base)));
                 });
             }
-            (Act::LookAround, ..) => {
-                let before =
-                    Before { links: up(&self.sources), connected: connected(&self.sources), ..Before::default() };
+            (Act::LookAround, _, Some(wanted)) => {
+                let sources = self.sources.clone();
                 self.network.spawn(async move {
-                    let destinations = probe::reached(&running.destinations).await;
-                    let _ = to.try_send(Ended::LookedAround(Before { destinations, ..before }));
+                    let _ = to.try_send(Ended::LookedAround(health::before(&sources, &wanted).await));
                 });
             }
             (Act::Apply, _, Some(wanted)) => {
-                in_hand.previous = Some(running);
+                // What it goes back to is what should have run, also where that did not start again.
+                in_hand.previous = Some(self.going_back_to.take().unwrap_or(running));
+                let destinations = self.sources.destinations().into_iter();
+                in_hand.delivered = destinations.map(|(_, to)| (to.clone(), to.health().delivered)).collect();
                 self.change(wanted);
             }
             (Act::Watch, Some(origin), _) => {
@@ -520,7 +550,7 @@ impl Adoption {
             }
             (Act::Rest, ..) => {}
             // A program that was not given a file has nothing in whose place a revision could run.
-            (Act::Check | Act::Write | Act::Watch, None, _) | (Act::Probe | Act::Apply, _, None) => {
+            (Act::Check | Act::Write | Act::Watch, None, _) | (Act::Probe | Act::LookAround | Act::Apply, _, None) => {
                 let _ = to.try_send(Ended::Checked(Err((Why::NotStarted, Vec::new()))));
             }
         }
@@ -548,20 +578,22 @@ impl Adoption {
     fn watch(&mut self, answered: u64) {
         let Some(in_hand) = &mut self.in_hand else { return };
         self.wants_echo = true;
-        let (tell, reached) = watch::channel(None);
-        let (config, every) = (self.sources.config(), (self.window / DIALS).max(DIAL_EVERY_MIN));
+        let (tell, reached) = watch::channel(BTreeSet::new());
+        let (sources, every) = (self.sources.clone(), (self.window / DIALS).max(DIAL_EVERY_MIN));
         self.network.spawn(async move {
             while !tell.is_closed() {
-                let answer = probe::reached(&config.destinations).await;
-                tell.send_replace(Some(answer));
+                tell.send_replace(health::reached(&sources).await);
                 tokio::select! {
                     () = tell.closed() => {}
                     () = tokio::time::sleep(every) => {}
                 }
             }
         });
+        let running = self.sources.config();
+        let taken_away = in_hand.previous.as_ref().map(|previous| health::taken_away(previous, &running));
         let trial = Trial::new(Instant::now(), self.window);
-        in_hand.trial = Some(Watched { trial, answered, connected: BTreeSet::new(), reached });
+        let (connected, taken_away) = (BTreeSet::new(), taken_away.unwrap_or_default());
+        in_hand.trial = Some(Watched { trial, answered, connected, taken_away, reached });
     }
 }
 
@@ -581,18 +613,6 @@ fn place_of(phase: Phase) -> &'static str {
 
 fn event(rev: u64, document: Digest, state: Word, why: Option<Why>, stamp: Stamp) -> Event {
     Event { id: Id::make(), stamp, what: What::Config { rev, document, state, why } }
-}
-
-/// Links whose line is open.
-fn up(sources: &Sources) -> BTreeSet<String> {
-    let links = sources.links().into_iter();
-    links.filter(|(_, link)| link.counts().up).map(|(name, _)| name.as_str().to_string()).collect()
-}
-
-/// Links that have a connection.
-fn connected(sources: &Sources) -> BTreeSet<String> {
-    let links = sources.links().into_iter();
-    links.filter(|(_, link)| link.counts().open_connections > 0).map(|(name, _)| name.as_str().to_string()).collect()
 }
 
 fn own(origin: &Arc<Origin>) -> Config {

@@ -24,7 +24,7 @@ CREATE TABLE desired(
 /// Revisions remembered.
 const REMEMBERED: i64 = 16;
 
-/// How a box was before another configuration ran: names of what was well.
+/// How a box was before another configuration ran: what was well, by the names that it has in that.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Before {
     /// What the box is told reached it.
@@ -33,7 +33,7 @@ pub struct Before {
     pub links: BTreeSet<String>,
     /// Of these, those with a connection.
     pub connected: BTreeSet<String>,
-    /// Destinations that could be reached.
+    /// Destinations that took messages or could be reached, and those that are new.
     pub destinations: BTreeSet<String>,
 }
 
@@ -93,9 +93,7 @@ pub fn remember(tx: &Transaction<'_>, (rev, digest): (u64, Digest), stamp: Stamp
         return Ok(());
     }
     let sql = "INSERT INTO desired(rev, digest, document, phase, changed_ms) VALUES (?1, ?2, x'', ?3, ?4)";
-    tx.prepare_cached(sql)?
-        .execute((rev as i64, digest.bytes(), Phase::Committed.word(), stamp.at.as_ms()))
-        .map(drop)
+    tx.prepare_cached(sql)?.execute((rev as i64, digest.bytes(), Phase::Committed.word(), stamp.at.as_ms())).map(drop)
 }
 
 /// What is known of revisions.

@@ -39,7 +39,11 @@ pub async fn probe(running: &Config, wanted: &Config) -> Result<(), Why> {
         }
     }
     for to in &wanted.destinations {
-        if running.destinations.contains(to) {
+        let stands_with = |other: &delivery::Config| {
+            (other.protocol, &other.address, &other.url, &other.tls) == (to.protocol, &to.address, &to.url, &to.tls)
+        };
+        // Whether one that stands where it did is well, its lane knows.
+        if running.destinations.iter().any(stands_with) {
             continue;
         }
         if let Err(why) = reach(to).await {
@@ -51,7 +55,7 @@ pub async fn probe(running: &Config, wanted: &Config) -> Result<(), Why> {
 }
 
 /// The destinations that can be reached now.
-pub async fn reached(destinations: &[delivery::Config]) -> BTreeSet<String> {
+pub async fn reached(destinations: &[&delivery::Config]) -> BTreeSet<String> {
     let each = destinations.iter().map(|to| async move { reach(to).await.ok().map(|()| to.name.clone()) });
     futures_util::future::join_all(each).await.into_iter().flatten().collect()
 }

@@ -287,7 +287,10 @@ pub(super) fn good(data: &Path, origin: &Origin) -> Option<Loaded> {
     let pointer = last_good(data)?;
     let own = Digest::stored(origin.digest);
     if !replaces(data, pointer, own) && base_of(data, pointer).is_some() {
-        tracing::warn!(rev = pointer, "the configuration file was edited on the box; it runs in place of what the desk sent");
+        tracing::warn!(
+            rev = pointer,
+            "the configuration file was edited on the box; it runs in place of what the desk sent"
+        );
         return None;
     }
     let ledger = Store::peek(data).and_then(|mut store| store.change(ledger::all).ok()).unwrap_or_default();

@@ -1,0 +1,155 @@
+//! What another configuration may not do to the patients of a box: leave messages for nobody, cut off an instrument, or
+//! send results where they are all refused; and nothing in the way of the old one keeps that from running again.
+
+use crate::broker::{Broker, until};
+use crate::commands::key;
+use crate::config::{
+    BOX, Site, because, committed, destination, ended, events, is_up, listens, reported, sealed, topic,
+};
+use crate::line::{Line, Way};
+use crate::ports::free_port;
+use crate::rig::{ALL_UP, DESK};
+use crate::witness::Witness;
+use afferent::sim::ehr::{Ehr, EhrOptions};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+fn nowhere() -> SocketAddr {
+    format!("127.0.0.1:{}", free_port()).parse().unwrap()
+}
+
+fn push(site: &Site, desk: &mut Witness, rev: u64, text: &str) {
+    desk.say(&topic(), &sealed(&site.desired(rev, text), &key("ann")), true);
+}
+
+fn in_trial(desk: &Witness, rev: u64) {
+    until("its trial begins", || events(desk, "config").iter().any(|e| e["rev"] == rev && e["state"] == "trial"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i7_a_destination_for_which_messages_wait_is_not_taken_away_unseen() {
+    let Some(broker) = Broker::start() else { return };
+    let Some(mut desk) = Witness::start(&broker, DESK, ALL_UP) else { return };
+    let mut site = Site::new(&broker, 4).await;
+    let away = nowhere();
+    let own = format!("{}{}{}", site.own, site.text(&[]), destination("old", away));
+    std::fs::write(site.file(), &own).unwrap();
+    site.run(None);
+    until("the box is there", || is_up(&desk));
+    site.send().await;
+    site.everything_arrives();
+    // Gone, and under another name: what waits for `old` would wait for nobody.
+    for (rev, text) in [(1, site.text(&[])), (2, format!("{}{}", site.text(&[]), destination("new", away)))] {
+        push(&site, &mut desk, rev, &text);
+        assert_eq!(ended(&desk, rev), because("refused", "undelivered"), "{text}");
+    }
+    // Another one that does nothing of the kind may come.
+    push(&site, &mut desk, 3, &format!("{}{}", site.text(&[("second", free_port())]), destination("old", away)));
+    assert_eq!(ended(&desk, 3), committed());
+    // Whoever stands at the bench is told.
+    site.kill();
+    std::fs::write(site.file(), format!("{}{}[watch]\nlook_s = 1\n", site.own, site.text(&[]))).unwrap();
+    site.run(None);
+    until("it is told that nobody will deliver them", || {
+        events(&desk, "alert").iter().any(|alert| alert["trouble"] == "stranded" && alert["of"] == "old")
+    });
+    site.send().await;
+    site.everything_arrives();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_with_an_instrument_on_it_is_not_taken_away_or_lost_under_another_name() {
+    let Some(broker) = Broker::start() else { return };
+    let Some(mut desk) = Witness::start(&broker, DESK, ALL_UP) else { return };
+    let mut site = Site::new(&broker, 4).await;
+    site.run(None);
+    until("the box is there", || is_up(&desk));
+    site.send().await;
+    let other = free_port();
+    let with_second = site.text(&[("second", other)]);
+    let analyzer = TcpStream::connect(("127.0.0.1", site.astm)).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    let without = with_second.replace("name = \"chemistry\"", "name = \"chemistry-2\"");
+    push(&site, &mut desk, 1, &without.replace(&site.astm.to_string(), &free_port().to_string()));
+    assert_eq!(ended(&desk, 1), because("refused", "link-in-use"));
+    // The same line by another name: the instrument has to come back to it.
+    push(&site, &mut desk, 2, &without);
+    assert_eq!(ended(&desk, 2), because("reverted", "link-lost"));
+    drop(analyzer);
+    push(&site, &mut desk, 3, &without);
+    assert_eq!(ended(&desk, 3), committed());
+    site.send().await;
+    site.everything_arrives();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ehr_that_refuses_everything_is_none_to_stay_with() {
+    let Some(broker) = Broker::start() else { return };
+    let Some(mut desk) = Witness::start(&broker, DESK, ALL_UP) else { return };
+    let mut site = Site::new(&broker, 8).await;
+    site.run(None);
+    until("the box is there", || is_up(&desk));
+    site.send().await;
+    site.everything_arrives();
+    let options = EhrOptions {
+        mllp: Some("127.0.0.1:0".to_string()),
+        script: "0:ar:203".parse().unwrap(),
+        ..EhrOptions::default()
+    };
+    let refusing = Ehr::start(options).await.unwrap();
+    let ehr = site.ehr.mllp().unwrap();
+    push(&site, &mut desk, 1, &site.text(&[]).replace(&ehr.to_string(), &refusing.mllp().unwrap().to_string()));
+    in_trial(&desk, 1);
+    site.send().await;
+    assert_eq!(ended(&desk, 1), because("reverted", "destination-lost"));
+    // And by another name, which the old one knows nothing of.
+    let renamed = site.text(&[]).replace("name = \"ehr\"", "name = \"lis\"");
+    push(&site, &mut desk, 2, &renamed.replace(&ehr.to_string(), &refusing.mllp().unwrap().to_string()));
+    assert_eq!(ended(&desk, 2), because("refused", "undelivered"), "what was refused is parked");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i12_the_old_one_runs_again_though_nothing_can_be_noted_and_a_new_one_helps_where_it_cannot() {
+    let Some(broker) = Broker::start() else { return };
+    let Some(mut desk) = Witness::start(&broker, DESK, ALL_UP) else { return };
+    let mut site = Site::new(&broker, 4).await;
+    site.run(None);
+    until("the box is there", || is_up(&desk));
+    site.send().await;
+    let (second, third, fourth) = (free_port(), free_port(), free_port());
+    push(&site, &mut desk, 1, &site.text(&[("second", second)]));
+    assert_eq!(ended(&desk, 1), committed());
+
+    let ehr = site.ehr.mllp().unwrap();
+    let way = Line::to(ehr.port());
+    let through = |text: String| text.replace(&ehr.to_string(), &format!("127.0.0.1:{}", way.port));
+    push(&site, &mut desk, 2, &through(site.text(&[("second", third)])));
+    in_trial(&desk, 2);
+    let store = rusqlite::Connection::open(site.dir.path().join("data/fleet.db")).unwrap();
+    store.busy_timeout(Duration::from_secs(30)).unwrap();
+    store.execute_batch("BEGIN IMMEDIATE").unwrap();
+    way.becomes(Way::Closed);
+    site.send().await;
+    until("the old one runs again", || listens(second) && !listens(third));
+    assert_ne!(reported(&desk)["state"], "reverted", "nothing could be noted yet");
+    store.execute_batch("ROLLBACK").unwrap();
+    // The bus may have been lost over it as well.
+    assert_eq!(ended(&desk, 2).0, "reverted");
+    site.everything_arrives();
+
+    // Another program takes the port that the old one needs.
+    way.becomes(Way::Open);
+    push(&site, &mut desk, 3, &through(site.text(&[("second", third)])));
+    in_trial(&desk, 3);
+    until("the new one runs", || listens(third));
+    let thief = TcpListener::bind(("127.0.0.1", second)).unwrap();
+    way.becomes(Way::Closed);
+    site.send().await;
+    assert_eq!(ended(&desk, 3), because("reverted", "destination-lost"));
+    push(&site, &mut desk, 4, &site.text(&[("second", fourth)]));
+    assert_eq!(ended(&desk, 4), committed(), "{BOX}");
+    assert!(listens(fourth));
+    drop(thief);
+    site.send().await;
+    site.everything_arrives();
+}

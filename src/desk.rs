@@ -52,6 +52,7 @@ use crate::tls::{self, ClientTls, ServerTls};
 use bytes::Bytes;
 use seat::Seat;
 use serde::Deserialize;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -61,6 +62,9 @@ pub const MOSQUITTO_CONF: &str = include_str!("desk/mosquitto.conf");
 /// Who may say and hear what there.
 pub const MOSQUITTO_ACL: &str = include_str!("desk/acl");
 
+/// A broker that has said nothing new for this long has said what it keeps; it may take longer to begin.
+const QUIET: Duration = Duration::from_secs(1);
+const FIRST_WORD: Duration = Duration::from_secs(5);
 /// Between two connections of a desk that stays.
 const RECONNECT_MIN: Duration = Duration::from_secs(1);
 const RECONNECT_MAX: Duration = Duration::from_secs(30);
@@ -181,6 +185,9 @@ pub enum Interest<'a> {
     Answers,
     /// What one box tells.
     AnswersOf(&'a Place),
+    /// What becomes of a change: whether boxes are there, what is unusual, what they run, what they tell, and who asks for
+    /// an echo.
+    Changes,
     /// What boxes tell, each event at one desk of those that ask for it so. What comes while it is away waits for it.
     SharedEvents,
 }
@@ -190,6 +197,10 @@ impl Interest<'_> {
         match self {
             Interest::State => topic::state_filters(tenant),
             Interest::Answers => vec![topic::filter(tenant, &Up::State), topic::filter(tenant, &Up::Event)],
+            Interest::Changes => {
+                let kinds = [Up::State, Up::Alerts, Up::Reported, Up::Update, Up::Event, Up::Echo];
+                kinds.iter().map(|kind| topic::filter(tenant, kind)).collect()
+            }
             Interest::AnswersOf(place) => vec![place.up(&Up::Event)],
             Interest::SharedEvents => vec![format!("$share/desk/{}", topic::filter(tenant, &Up::Event))],
         }
@@ -227,6 +238,34 @@ pub struct Said {
     pub payload: Vec<u8>,
     /// For [`Line::noted`].
     pub receipt: Receipt,
+}
+
+/// Tells when the broker has said what it keeps, which comes first, each of it once: when nothing of it has been new for
+/// a moment.
+#[derive(Debug)]
+pub struct Kept {
+    seen: HashSet<(Place, Up)>,
+    until: Instant,
+}
+
+impl Default for Kept {
+    fn default() -> Kept {
+        Kept { seen: HashSet::new(), until: Instant::now() + FIRST_WORD }
+    }
+}
+
+impl Kept {
+    /// A box said something.
+    pub fn heard(&mut self, said: &Said) {
+        if said.what.is_retained() && self.seen.insert((said.place.clone(), said.what.clone())) {
+            self.until = Instant::now() + QUIET;
+        }
+    }
+
+    /// That will be so at this moment, unless something new comes before.
+    pub fn until(&self) -> Instant {
+        self.until
+    }
 }
 
 /// What a desk that stays hears.
@@ -366,9 +405,15 @@ impl Line {
         }
     }
 
-    /// Answers a box that asks whether it is heard.
+    /// Answers a box that asks whether it is heard. One that says that nobody has answered it is told that somebody is
+    /// here, so that it asks again.
     pub fn answer(&mut self, said: &Said) {
-        self.say(said.place.down(&topic::Down::Echo), said.payload.clone(), Quality::AtLeastOnce);
+        let answer = match said.what {
+            Up::Echo => said.payload.clone(),
+            Up::State if is_deaf(&said.payload) => Vec::new(),
+            _ => return,
+        };
+        self.say(said.place.down(&topic::Down::Echo), answer, Quality::AtLeastOnce);
     }
 
     /// An event is safe, and the broker may forget it. Everything else is acknowledged as it comes.
@@ -408,4 +453,14 @@ impl Line {
     fn failed(&self, why: String) -> DeskError {
         DeskError::Broker { broker: self.config.broker.clone(), why }
     }
+}
+
+/// A box that is there and whose last echo nobody has answered.
+fn is_deaf(state: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct State {
+        online: bool,
+        downlink: String,
+    }
+    serde_json::from_slice(state).is_ok_and(|state: State| state.online && state.downlink == "unproven")
 }

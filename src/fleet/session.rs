@@ -10,7 +10,8 @@
 //!   ([`Output::Done`]). After a lost connection it is sent again.
 //! - **in flight** are never more than [`IN_FLIGHT_MAX`] publishes that want an acknowledgement.
 //! - **downlink.** A broker that forbids a subscription says nothing of it, so the box asks for an echo. Nobody answers
-//!   where there is no desk: that is no reason to stop.
+//!   where there is no desk: that is no reason to stop. A desk that comes later says so with an empty echo, and the box
+//!   asks again.
 //! - **back-off** between connections, with jitter, 2 s to 5 min; a connection that did not last counts as a failure.
 
 use super::bus::{PublishId, Quality, Receipt};
@@ -29,6 +30,8 @@ pub const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 /// An echo is asked for this often, and is missing after this.
 pub const ECHO_INTERVAL: Duration = Duration::from_secs(300);
 pub const ECHO_TIMEOUT: Duration = Duration::from_secs(30);
+/// When a desk says that it is here, the question that is under way gets this long before another is asked.
+pub const ECHO_AGAIN: Duration = Duration::from_secs(1);
 /// A connection that lasted this long was a good one.
 const LASTED: Duration = Duration::from_secs(30);
 /// Between two connections.
@@ -144,6 +147,8 @@ struct Asked {
     /// When it is asked next, or its answer is missing.
     due: Option<Instant>,
     is_sent: bool,
+    /// When it is due another is asked, though this one has no answer.
+    is_asked_again: bool,
 }
 
 impl Session {
@@ -289,6 +294,14 @@ impl Session {
             self.events_behind = 0;
         }
         match told {
+            // A desk is here that may have come after the last question.
+            Some(Down::Echo) if payload.is_empty() => {
+                if self.downlink == Downlink::Unproven && self.is_up() {
+                    self.echo.is_asked_again = true;
+                    self.echo.due = Some(self.echo.due.map_or(now, |due| due.min(now + ECHO_AGAIN)));
+                }
+                self.outputs.push_back(Output::Acknowledge(receipt));
+            }
             Some(Down::Echo) => {
                 if self.echo.question.as_ref().is_some_and(|question| question.bytes() == payload) {
                     self.echo = Asked { due: Some(now + ECHO_INTERVAL), ..Asked::default() };
@@ -487,13 +500,13 @@ impl Session {
     }
 
     fn ask_or_miss(&mut self, now: Instant) {
-        if self.echo.question.is_some() {
+        if self.echo.question.is_some() && !self.echo.is_asked_again {
             self.echo = Asked { due: Some(now + ECHO_INTERVAL), ..Asked::default() };
             return self.set_downlink(Downlink::Unproven);
         }
         self.echoes += 1;
         let question = Document::of(&Echo { epoch: self.epoch, echo: self.echoes });
-        self.echo = Asked { question: Some(question), due: Some(now + ECHO_TIMEOUT), is_sent: false };
+        self.echo = Asked { question: Some(question), due: Some(now + ECHO_TIMEOUT), ..Asked::default() };
     }
 
     fn set_downlink(&mut self, downlink: Downlink) {

@@ -14,7 +14,7 @@
 //! afferent/v1/{tenant}/{box}/up/log/{session}           log lines, while somebody wants them, at most once
 //! afferent/v1/{tenant}/{box}/dn/desired       retained  the configuration it shall run, signed
 //! afferent/v1/{tenant}/{box}/dn/cmd/{id}                a command, signed
-//! afferent/v1/{tenant}/{box}/dn/echo                    the answer to up/echo, its very bytes
+//! afferent/v1/{tenant}/{box}/dn/echo                    the answer to up/echo, its very bytes; none: ask again
 //! ```
 //!
 //! Each part is a name as links have one ([`name_is_usable`]): no topic has a wildcard, a blank or an empty level.
@@ -129,7 +129,7 @@ pub fn filter(tenant: &str, what: &Up) -> String {
 /// The filters for how the boxes of a tenant are: all they say but events, which whoever hears them has to keep.
 pub fn state_filters(tenant: &str) -> Vec<String> {
     let (link, destination) = (Up::Link(String::new()), Up::Destination(String::new()));
-    let kinds = [Up::Birth, Up::State, Up::Reported, Up::Alerts, link, destination, Up::Metrics, Up::Echo];
+    let kinds = [Up::Birth, Up::State, Up::Reported, Up::Alerts, Up::Update, link, destination, Up::Metrics, Up::Echo];
     kinds.iter().map(|kind| filter(tenant, kind)).collect()
 }
 

@@ -88,11 +88,16 @@ async fn a_desk_that_comes_late_is_told_of_every_box() {
     });
     let log = std::fs::read_to_string(stage.path().join("log")).unwrap();
     assert!(!log.contains("dropped"), "the broker drops messages: {log}");
-    // One desk that stays answers all that ask whether they are heard.
-    let watching = Beside::start(command(stage.path(), &["fleet", "--watch"]));
-    until("the boxes know that they are heard", || fleet.account().echoed > 0);
-    drop(watching);
     assert!(fleet.account().lost > 0, "some have lost their connection meanwhile");
+    drop(fleet);
+    // One desk that stays answers all that ask whether they are heard.
+    let fleet = stage.start(stage.options());
+    until("all boxes are there", || fleet.account().born == BOXES as u64);
+    assert_eq!(fleet.account().echoed, 0);
+    let watching = Beside::start(command(stage.path(), &["fleet", "--watch"]));
+    // They asked when they came, and nobody was there; they ask again because it says that it is here.
+    until("all boxes know that they are heard", || fleet.account().echoed >= BOXES as u64);
+    drop(watching);
 }
 
 #[test]

@@ -4,12 +4,10 @@ use super::SETTINGS;
 use crate::cli::colour;
 use crate::desk::registry::{Group, Registry};
 use crate::desk::roster::{Brief, Roster, Trouble};
-use crate::desk::{Config, Interest, Line, News};
-use crate::fleet::topic::Up;
+use crate::desk::{Config, Interest, Kept, Line, News};
 use anstyle::{AnsiColor, Style};
 use anyhow::bail;
 use clap::Args;
-use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
 use std::path::PathBuf;
@@ -17,9 +15,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A broker that has said nothing new for this long has said what it keeps; it may take longer to begin.
-const QUIET: Duration = Duration::from_secs(1);
-const FIRST_WORD: Duration = Duration::from_secs(5);
 /// A terminal is painted this often, when something has changed.
 const PAINT_EVERY: Duration = Duration::from_millis(500);
 /// Lines of a terminal that does not say how many it has.
@@ -66,20 +61,16 @@ impl Fleet {
         }
         let mut line = Line::connect(&config, Interest::State).await?;
         let mut roster = Roster::default();
-        // What the broker keeps comes first, each of it once: the fleet is shown when nothing of it is new for a
-        // moment.
-        let (mut seen, mut until) = (HashSet::new(), Instant::now() + FIRST_WORD);
-        while let Ok(said) = tokio::time::timeout_at(until, line.hear()).await {
+        let mut kept = Kept::default();
+        while let Ok(said) = tokio::time::timeout_at(kept.until(), line.hear()).await {
             let said = said?;
-            if said.what == Up::Echo && self.watch {
+            if self.watch {
                 line.answer(&said);
             }
             roster.heard(&said);
-            if said.what.is_retained() && seen.insert((said.place, said.what)) {
-                until = Instant::now() + QUIET;
-            }
+            kept.heard(&said);
         }
-        drop(seen);
+        drop(kept);
         if self.json {
             let rows = roster.rows().iter().filter(|(name, _)| self.shows(name, &registry));
             let rows: std::collections::BTreeMap<_, _> = rows.collect();
@@ -121,8 +112,8 @@ impl Fleet {
                 news = line.follow() => news,
             };
             match news {
-                News::Said(said) if said.what == Up::Echo => line.answer(&said),
                 News::Said(said) => {
+                    line.answer(&said);
                     let name = said.place.gateway();
                     if !roster.heard(&said) || !self.shows(name, &registry) {
                         continue;

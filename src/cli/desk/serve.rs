@@ -5,7 +5,6 @@ use crate::desk::page::{self, Fleet, Server};
 use crate::desk::registry::{self, Registry};
 use crate::desk::{Config, Interest, Line, News};
 use crate::disk;
-use crate::fleet::topic::Up;
 use crate::tls::ServerTls;
 use anyhow::{Context, bail};
 use clap::Args;
@@ -71,8 +70,10 @@ impl Serve {
                 news = line.follow() => news,
             };
             match news {
-                News::Said(said) if said.what == Up::Echo => line.answer(&said),
-                News::Said(said) => fleet.heard(&said),
+                News::Said(said) => {
+                    line.answer(&said);
+                    fleet.heard(&said);
+                }
                 News::Back => fleet.trouble(String::new()),
                 News::Lost(why) => {
                     tracing::warn!("{why}");

@@ -239,6 +239,50 @@ fn the_downlink_is_proven_by_an_echo_and_only_until_one_is_missing() {
 }
 
 #[test]
+fn a_desk_that_comes_late_is_asked_soon_and_one_that_is_known_changes_nothing() {
+    let mut now = Instant::now();
+    let mut session = session(now);
+    let questions = |said: &[Output]| {
+        let of = |output: &Output| match output {
+            Output::Publish { topic: Up::Echo, document, .. } => Some(document.bytes().to_vec()),
+            _ => None,
+        };
+        said.iter().filter_map(of).collect::<Vec<_>>()
+    };
+    let first = questions(&settled(&mut session, false, now));
+    let (topic, receipt) = (place().down(&Down::Echo), Receipt::new(1, 1));
+    // While the first question may still be answered, it gets its time.
+    session.received(&topic, Vec::new(), receipt, now);
+    assert_eq!(questions(&outputs(&mut session)), Vec::<Vec<u8>>::new());
+    now += ECHO_AGAIN;
+    session.timeout(now);
+    let second = questions(&outputs(&mut session));
+    assert!(second.len() == 1 && second != first, "{second:?}");
+    session.received(&topic, first[0].clone(), receipt, now);
+    assert_eq!(session.downlink(), Downlink::Unproven, "a late answer to the first says nothing of the second");
+    session.received(&topic, second[0].clone(), receipt, now);
+    assert_eq!(session.downlink(), Downlink::Proven);
+    outputs(&mut session);
+    // However many desks come, one that was heard is not asked before its time.
+    session.received(&topic, Vec::new(), receipt, now);
+    now += ECHO_AGAIN;
+    session.timeout(now);
+    assert_eq!(questions(&outputs(&mut session)), Vec::<Vec<u8>>::new());
+    // Nobody answers: it is deaf, and waits; then a desk comes.
+    now += ECHO_INTERVAL;
+    session.timeout(now);
+    now += ECHO_TIMEOUT;
+    session.timeout(now);
+    assert_eq!(session.downlink(), Downlink::Unproven);
+    outputs(&mut session);
+    now += MOMENT;
+    session.received(&topic, Vec::new(), receipt, now);
+    now += ECHO_AGAIN;
+    session.timeout(now);
+    assert_eq!(questions(&outputs(&mut session)).len(), 1, "it is asked now, not after {ECHO_INTERVAL:?}");
+}
+
+#[test]
 fn what_is_told_is_handed_on_with_its_receipt() {
     let now = Instant::now();
     let mut session = session(now);

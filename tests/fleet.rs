@@ -6,6 +6,8 @@
 mod ports;
 #[path = "fleet/broker.rs"]
 mod broker;
+#[path = "fleet/changes.rs"]
+mod changes;
 #[path = "fleet/commands.rs"]
 mod commands;
 #[path = "fleet/config.rs"]

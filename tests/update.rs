@@ -180,3 +180,24 @@ async fn i7_kill_at_random_the_box_is_the_old_or_the_new_one() {
     }
     rig.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_roll_out_installs_a_release_and_stops_at_one_that_is_taken_back() {
+    let Some(rig) = Rig::start().await else { return };
+    let two = rig.publish(Version(1, 1, 0), Kind::Good);
+    // The desk dies once the box has begun, and goes on.
+    rig.roll_out_and_die(&two, Phase::WaitingIdle);
+    let told = rig.resume(&two).unwrap();
+    assert!(told.contains("1 done, 0 failed"), "{told}");
+    assert_eq!((rig.running(), rig.record().unwrap().phase), (Version(1, 1, 0), Phase::Committed));
+    // A box that runs it has it.
+    assert!(rig.roll_out(&two, "again").is_ok());
+    let bad = rig.publish(Version(1, 2, 0), Kind::LosesALink);
+    let told = rig.roll_out(&bad, "bad").unwrap_err();
+    assert!(told.contains("is stopped: 1 of the 1 boxes of ring 0 failed"), "{told}");
+    // A second time it is the same, though what the box says of it looks the same before.
+    let told = rig.roll_out(&bad, "once-more").unwrap_err();
+    assert!(told.contains("bench-1 failed: rolled back: gate"), "{told}");
+    assert_eq!(rig.running(), Version(1, 1, 0));
+    rig.finish().await;
+}

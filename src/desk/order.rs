@@ -1,8 +1,10 @@
 //! What a box is told, signed by the desk's keys.
 
+use super::pack::Content;
 use crate::fleet::command::{Command, Operation};
-use crate::fleet::envelope::{self, Purpose, SigningKey};
-use crate::fleet::telemetry::Id;
+use crate::fleet::desired::{self, Desired};
+use crate::fleet::envelope::{self, ENVELOPE_MAX, Purpose, SigningKey};
+use crate::fleet::telemetry::{Digest, Id};
 use crate::fleet::topic::{Down, Place};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -14,6 +16,8 @@ pub struct Order {
     pub id: String,
     /// For whom.
     pub place: Place,
+    /// What of it is told.
+    pub down: Down,
     /// The envelope, as it is published.
     pub bytes: Vec<u8>,
     /// What the audit says of it.
@@ -50,27 +54,79 @@ impl Order {
             operation,
         };
         let document = serde_json::to_vec(&command).map_err(|error| error.to_string())?;
-        let mut bytes = envelope::seal(&document, Purpose::Command, first);
-        for key in others {
-            bytes = envelope::countersign(&bytes, Purpose::Command, key).map_err(|error| error.to_string())?;
+        let bytes = signed(&document, Purpose::Command, first, others)?;
+        let asked = json!({ "at": now.to_string(), "signed_by": names(keys), "command": command });
+        Ok(Order { down: Down::Command(id.clone()), id, place: place.clone(), bytes, asked })
+    }
+
+    /// A configuration as this revision, which the broker keeps for the box. Its id is the digest of the document.
+    /// `replaces` is the digest of the box's own file, where that was edited and is to be replaced all the same.
+    ///
+    /// # Errors
+    /// A sentence for the person who sends it: no key, or it is too long.
+    pub fn config(
+        place: &Place,
+        content: Content,
+        rev: u64,
+        replaces: Option<String>,
+        keys: &[SigningKey],
+        now: Timestamp,
+    ) -> Result<Order, String> {
+        let Some((first, others)) = keys.split_first() else { return Err("give --sign".to_string()) };
+        let desired = Desired {
+            v: 1,
+            tenant: place.tenant().to_string(),
+            gateway: place.gateway().to_string(),
+            rev,
+            config: content.config,
+            files: content.files,
+            replaces,
+        };
+        let document = desired::write(&desired);
+        let bytes = signed(&document, Purpose::Config, first, others)?;
+        if bytes.len() > ENVELOPE_MAX {
+            return Err(format!("it takes {} bytes with what it names, and {ENVELOPE_MAX} go at once", bytes.len()));
         }
-        let signers: Vec<&str> = keys.iter().map(SigningKey::kid).collect();
-        let asked = json!({ "at": now.to_string(), "signed_by": signers, "command": command });
-        Ok(Order { id, place: place.clone(), bytes, asked })
+        let id = Digest::of(&document).to_string();
+        let what = json!({ "gateway": desired.gateway, "rev": rev, "sha256": id,
+                           "replaces": desired.replaces, "files": desired.files.keys().collect::<Vec<_>>() });
+        let asked = json!({ "at": now.to_string(), "signed_by": names(keys), "config": what });
+        Ok(Order { down: Down::Desired, id, place: place.clone(), bytes, asked })
     }
 
     /// Where it is published.
     pub fn topic(&self) -> String {
-        topic(&self.place, &self.id)
+        self.place.down(&self.down)
     }
 }
 
-/// Where a command of this id is published.
-pub fn topic(place: &Place, id: &str) -> String {
-    place.down(&Down::Command(id.to_string()))
+fn signed(document: &[u8], purpose: Purpose, first: &SigningKey, others: &[SigningKey]) -> Result<Vec<u8>, String> {
+    let sealed = envelope::seal(document, purpose, first);
+    let sign = |bytes: Vec<u8>, key| envelope::countersign(&bytes, purpose, key).map_err(|error| error.to_string());
+    others.iter().try_fold(sealed, sign)
 }
 
-/// Whether an event says what became of this order, and then whether it was done or why not.
+fn names(keys: &[SigningKey]) -> Vec<&str> {
+    keys.iter().map(SigningKey::kid).collect()
+}
+
+/// Whether a box's event, or what it reports of its configuration, says what became of the one of this digest, and then
+/// whether it runs and is confirmed, or why not.
+pub fn settled(said: &Value, digest: &str) -> Option<Result<(), String>> {
+    if said["hash"] != digest && !(said["event"] == "config" && said["document"] == digest) {
+        return None;
+    }
+    match said["state"].as_str()? {
+        "committed" => Some(Ok(())),
+        ended @ ("reverted" | "refused") => {
+            let why = said["why"].as_str().map(|why| format!(": {why}")).unwrap_or_default();
+            Some(Err(format!("{ended}{why}")))
+        }
+        _ => None,
+    }
+}
+
+/// Whether an event says what became of this command, and then whether it was done or why not.
 pub fn outcome(event: &Value, id: &str) -> Option<Result<(), String>> {
     if event["event"] != "command" || event["command"] != id {
         return None;

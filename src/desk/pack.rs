@@ -2,6 +2,7 @@
 
 use crate::config::{Config, LoadError, Loaded, load};
 use crate::fleet::desired::{self, File};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -26,12 +27,19 @@ pub enum PackError {
     Wrong(#[from] LoadError),
 }
 
-/// A configuration that was checked, with the files it names.
-pub struct Packed {
+/// A configuration with the files it names, as a box is sent it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Content {
     /// The text.
     pub config: String,
     /// The files, by their paths beside it.
     pub files: BTreeMap<String, File>,
+}
+
+/// A configuration that was checked.
+pub struct Packed {
+    /// What is sent.
+    pub content: Content,
     /// As it was understood; what it names on the box itself may be missing here.
     pub loaded: Loaded,
 }
@@ -56,7 +64,7 @@ pub fn pack(file: &Path) -> Result<Packed, PackError> {
         loaded.config.site_drivers().iter().try_for_each(|(id, _)| add(drivers.join(id).join("driver.toml")))?;
     }
     loaded.config.gateway.rules.clone().into_iter().try_for_each(&mut add)?;
-    Ok(Packed { config, files, loaded })
+    Ok(Packed { content: Content { config, files }, loaded })
 }
 
 fn read(file: &Path) -> Result<String, PackError> {

@@ -5,8 +5,18 @@
 //! ```text
 //! ring 0: told (batch at a time) -> each answers, fails, or is silent for too long -> all ended
 //!         -> wait -> those that are away now count as failed -> enough succeeded? -> ring 1 ...
-//! at any time: more failed than may -> stopped; a person pauses, resumes, stops
+//! at any time: a box that has it tells of something unusual -> it has failed;
+//!              more failed than may -> stopped; a person pauses, resumes, stops
 //! ```
+//!
+//! | change | a box has it when | it has failed when |
+//! |---|---|---|
+//! | command | it says that it is done | it says that it is not |
+//! | configuration | it says that the revision is committed | it says that it is refused or reverted |
+//! | update | it says that the release is committed | it refuses it, could not fetch it, or took it back |
+//!
+//! A box that is away is told when it is back. An update is two commands: the release is offered, and installed by the
+//! second once the box says that it lies ready.
 //!
 //! What happens is a list of [`Record`]s on disk ([`log`]), written before it is done, and the roll-out is what they
 //! make of the plan. A box is told the very document that stands there, also by the next process after a crash; a box
@@ -15,10 +25,11 @@
 pub mod log;
 pub mod run;
 
+use super::pack::Content;
 use crate::fleet::command::Operation;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What is rolled out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +40,40 @@ pub enum Change {
         /// What it does.
         operation: Operation,
     },
+    /// Each box is sent a configuration; it succeeds when the box has confirmed it.
+    Config {
+        /// What is sent to whom.
+        content: Contents,
+    },
+    /// Each box fetches a release and installs it; it succeeds when the box has confirmed it.
+    Update {
+        /// Which.
+        version: String,
+        /// Its manifest, signed.
+        manifest: String,
+        /// Roots behind the one that boxes may have, in order.
+        roots: Vec<String>,
+    },
+}
+
+/// Configurations for boxes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Contents {
+    /// All get this one.
+    Same(Content),
+    /// Each gets one of its own, by name.
+    Each(BTreeMap<String, Content>),
+}
+
+impl Contents {
+    /// That of a box.
+    pub fn of(&self, gateway: &str) -> Option<&Content> {
+        match self {
+            Contents::Same(content) => Some(content),
+            Contents::Each(all) => all.get(gateway),
+        }
+    }
 }
 
 impl Change {
@@ -36,6 +81,17 @@ impl Change {
     pub fn word(&self) -> &'static str {
         match self {
             Change::Command { operation } => operation.word(),
+            Change::Config { .. } => "config",
+            Change::Update { .. } => "update",
+        }
+    }
+
+    /// How many operators must sign it.
+    pub fn signatures(&self) -> usize {
+        match self {
+            Change::Command { operation } => operation.signatures(),
+            Change::Config { .. } => 1,
+            Change::Update { version, .. } => Operation::UpdateInstall { version: version.clone() }.signatures(),
         }
     }
 }
@@ -97,6 +153,14 @@ pub enum What {
         id: String,
         /// The signed document.
         document: String,
+        /// How it was.
+        #[serde(default)]
+        before: Before,
+    },
+    /// A box has fetched what it is to install.
+    Ready {
+        /// Which.
+        gateway: String,
     },
     /// A box has it, or has failed.
     Ended {
@@ -123,6 +187,29 @@ pub enum What {
     Finished,
 }
 
+/// How a box was when it was told: what is the same afterwards is no news.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Before {
+    /// What was unusual.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub alerts: Vec<String>,
+    /// What it said of its last update.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub update: Option<String>,
+}
+
+/// How a box is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Now {
+    /// It is connected, and nothing is unusual that was not before.
+    Well,
+    /// This is unusual and was not before.
+    Unusual(String),
+    /// It is not connected.
+    Away,
+}
+
 /// Where a box stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Standing {
@@ -138,6 +225,8 @@ pub enum Standing {
         /// The signed document.
         document: String,
     },
+    /// It has fetched what it is to install, and is to be told so.
+    Ready,
     /// It has it.
     Done,
     /// It has failed, and why.
@@ -174,6 +263,8 @@ pub struct Counts {
     pub waiting: usize,
     /// Told, and have not answered.
     pub told: usize,
+    /// Have fetched what they are to install.
+    pub ready: usize,
     /// Have it.
     pub done: usize,
     /// Have failed.
@@ -185,8 +276,14 @@ pub struct Counts {
 pub struct Rollout {
     plan: Plan,
     boxes: BTreeMap<String, Standing>,
+    /// How boxes were when they were told first.
+    before: BTreeMap<String, Before>,
+    /// Boxes that have fetched what they are to install.
+    fetched: BTreeSet<String>,
     ring: usize,
     ring_ended: Option<Timestamp>,
+    /// When something happened last.
+    last: Timestamp,
     is_paused: bool,
     over: Option<Stage>,
 }
@@ -196,14 +293,25 @@ impl Rollout {
     pub fn new(plan: Plan) -> Rollout {
         let all = plan.rings.iter().flat_map(|ring| &ring.boxes);
         let boxes = all.map(|name| (name.clone(), Standing::Waiting)).collect();
-        Rollout { plan, boxes, ring: 0, ring_ended: None, is_paused: false, over: None }
+        let (before, fetched, last) = (BTreeMap::new(), BTreeSet::new(), plan.made);
+        Rollout { plan, boxes, before, fetched, ring: 0, ring_ended: None, last, is_paused: false, over: None }
     }
 
     /// Something was written down.
     pub fn apply(&mut self, record: Record) {
         let at = record.at;
+        self.last = at;
         match record.what {
-            What::Told { gateway, id, document } => self.set(&gateway, Standing::Told { at, id, document }),
+            What::Told { gateway, id, document, before } => {
+                self.set(&gateway, Standing::Told { at, id, document });
+                self.before.entry(gateway).or_insert(before);
+            }
+            What::Ready { gateway } => {
+                if matches!(self.standing(&gateway), Some(Standing::Told { .. })) {
+                    self.set(&gateway, Standing::Ready);
+                    self.fetched.insert(gateway);
+                }
+            }
             What::Ended { gateway, failure } => {
                 self.set(&gateway, failure.map_or(Standing::Done, Standing::Failed));
             }
@@ -222,8 +330,9 @@ impl Rollout {
         }
     }
 
-    /// What is to be done now; nothing when it waits. Each of them changes what comes next, so it is asked again.
-    pub fn steps(&self, now: Timestamp, is_away: impl Fn(&str) -> bool) -> Vec<Step> {
+    /// What is to be done now; nothing when it waits. Each of them changes what comes next, so it is asked again. `is`
+    /// says how a box is now.
+    pub fn steps(&self, now: Timestamp, is: impl Fn(&str) -> Now) -> Vec<Step> {
         let Some(ring) = self.plan.rings.get(self.ring).filter(|_| self.over.is_none()) else {
             return match self.over {
                 None => vec![Step::Note(What::Finished)],
@@ -231,11 +340,16 @@ impl Rollout {
             };
         };
         // What was told cannot be taken back, so it is counted also while it pauses.
-        let silent = self.in_flight().filter(|(_, at)| is_over(*at, self.plan.silent_s, now));
         let why = format!("no answer within {} s", self.plan.silent_s);
-        let silent: Vec<Step> = silent.map(|(name, _)| failed(name, &why)).collect();
-        if !silent.is_empty() {
-            return silent;
+        let silent = self.in_flight().filter(|(name, _)| self.is_overdue(name, now));
+        let silent = silent.map(|(name, _)| failed(name, &why));
+        let unusual = self.of(ring, Standing::Done).filter_map(|name| match is(name) {
+            Now::Unusual(what) => Some(failed(name, &format!("{what} since the change"))),
+            Now::Well | Now::Away => None,
+        });
+        let troubled: Vec<Step> = silent.chain(unusual).collect();
+        if !troubled.is_empty() {
+            return troubled;
         }
         let counts = self.counts(self.ring);
         let all = ring.boxes.len();
@@ -246,10 +360,17 @@ impl Rollout {
         if self.is_paused {
             return Vec::new();
         }
-        if counts.waiting > 0 {
-            let room = self.plan.batch.max(1).saturating_sub(counts.told);
-            let next = ring.boxes.iter().filter(|name| self.standing(name) == Some(&Standing::Waiting));
-            return next.take(room).map(|name| Step::Tell(name.clone())).collect();
+        if counts.waiting + counts.ready > 0 {
+            let room = self.plan.batch.max(1).saturating_sub(counts.told + counts.ready);
+            let is_there = |name: &&str| is(name) != Now::Away;
+            let next = self.of(ring, Standing::Waiting).filter(is_there).take(room);
+            let next: Vec<&str> = self.of(ring, Standing::Ready).filter(is_there).chain(next).collect();
+            if next.is_empty() && counts.told == 0 && is_over(self.last, self.plan.silent_s, now) {
+                let away = self.of(ring, Standing::Waiting).chain(self.of(ring, Standing::Ready));
+                let why = format!("it was away for {} s", self.plan.silent_s);
+                return away.filter(|name| !is_there(name)).map(|name| failed(name, &why)).collect();
+            }
+            return next.into_iter().map(|name| Step::Tell(name.to_string())).collect();
         }
         if counts.told > 0 {
             return Vec::new();
@@ -257,15 +378,14 @@ impl Rollout {
         match self.ring_ended {
             None => vec![Step::Note(What::RingEnded)],
             Some(ended) if !is_over(ended, self.plan.wait_s, now) => Vec::new(),
-            Some(_) => self.judge(ring, counts, is_away),
+            Some(_) => self.judge(ring, counts, is),
         }
     }
 
     /// The wait is over: those that succeeded and are away now have failed, and then there are enough, or not.
-    fn judge(&self, ring: &Ring, counts: Counts, is_away: impl Fn(&str) -> bool) -> Vec<Step> {
-        let done = ring.boxes.iter().filter(|name| self.standing(name) == Some(&Standing::Done));
-        let away: Vec<Step> =
-            done.filter(|name| is_away(name)).map(|name| failed(name, "it is away after the change")).collect();
+    fn judge(&self, ring: &Ring, counts: Counts, is: impl Fn(&str) -> Now) -> Vec<Step> {
+        let away = self.of(ring, Standing::Done).filter(|name| is(name) == Now::Away);
+        let away: Vec<Step> = away.map(|name| failed(name, "it is away after the change")).collect();
         if !away.is_empty() {
             return away;
         }
@@ -276,6 +396,12 @@ impl Rollout {
         }
         let is_last = self.ring + 1 >= self.plan.rings.len();
         vec![Step::Note(if is_last { What::Finished } else { What::RingOpened })]
+    }
+
+    /// Boxes of a ring that stand there.
+    fn of<'r>(&'r self, ring: &'r Ring, standing: Standing) -> impl Iterator<Item = &'r str> {
+        let all = ring.boxes.iter().map(String::as_str);
+        all.filter(move |name| self.standing(name) == Some(&standing))
     }
 
     /// Boxes that are told and have not answered, and since when.
@@ -294,14 +420,32 @@ impl Rollout {
         })
     }
 
+    /// Whether a box was told too long ago, and has not answered.
+    pub fn is_overdue(&self, name: &str, now: Timestamp) -> bool {
+        matches!(self.standing(name), Some(Standing::Told { at, .. }) if is_over(*at, self.plan.silent_s, now))
+    }
+
+    /// How a box was when it was told.
+    pub fn before(&self, name: &str) -> Option<&Before> {
+        self.before.get(name)
+    }
+
+    /// Whether a box has fetched what it is to install.
+    pub fn has_fetched(&self, name: &str) -> bool {
+        self.fetched.contains(name)
+    }
+
     /// The next moment at which [`Rollout::steps`] says something else by time alone.
     pub fn wakes(&self) -> Option<Timestamp> {
         if self.over.is_some() {
             return None;
         }
-        let silent = self.in_flight().map(|(_, at)| at + SignedDuration::from_secs(self.plan.silent_s.into()));
+        let silent_s = SignedDuration::from_secs(self.plan.silent_s.into());
+        let silent = self.in_flight().map(|(_, at)| at + silent_s);
         let wait = self.ring_ended.map(|at| at + SignedDuration::from_secs(self.plan.wait_s.into()));
-        silent.chain(wait).min()
+        let counts = self.counts(self.ring);
+        let away = (counts.told == 0 && counts.waiting + counts.ready > 0).then_some(self.last + silent_s);
+        silent.chain(wait).chain(away).min()
     }
 
     /// Where a box stands.
@@ -315,6 +459,7 @@ impl Rollout {
         for name in self.plan.rings.get(ring).into_iter().flat_map(|ring| &ring.boxes) {
             match self.boxes.get(name) {
                 Some(Standing::Told { .. }) => counts.told += 1,
+                Some(Standing::Ready) => counts.ready += 1,
                 Some(Standing::Done) => counts.done += 1,
                 Some(Standing::Failed(_)) => counts.failed += 1,
                 Some(Standing::Waiting) | None => counts.waiting += 1,

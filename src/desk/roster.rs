@@ -35,6 +35,10 @@ pub struct Row {
     pub downlink: bool,
     /// The configuration it runs: its revision, when it was told one.
     pub revision: Option<u64>,
+    /// The highest revision it was told, 0 for none; none while it has said nothing of its configuration.
+    pub seen: Option<u64>,
+    /// Its releases.
+    pub update: Update,
     /// Its links: whether each is up, and what came over it since its program started.
     pub links: BTreeMap<String, Link>,
     /// Its destinations: what waits for each.
@@ -44,6 +48,36 @@ pub struct Row {
     /// Its counters, the last of an hour.
     #[serde(skip)]
     pub samples: VecDeque<Sample>,
+}
+
+/// What a box says of its releases; all empty where it does not update itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Update {
+    /// The release that runs.
+    pub release: String,
+    /// The release that the last update brings.
+    pub to: String,
+    /// Where that stands, a word of [`crate::update::record::Phase`].
+    pub phase: String,
+    /// Why it was given up or taken back.
+    pub reason: String,
+}
+
+impl Update {
+    /// The last update in one line; none when there was none.
+    pub fn text(&self) -> Option<String> {
+        (!self.phase.is_empty()).then(|| format!("{} {} {}", self.to, self.phase, self.reason))
+    }
+
+    /// Where the update to this release stands, when it was the last.
+    pub fn phase_of(&self, release: &str) -> Option<&str> {
+        (self.to == release && !self.phase.is_empty()).then_some(&*self.phase)
+    }
+
+    /// Whether this release runs for good.
+    pub fn runs(&self, release: &str) -> bool {
+        self.release == release && self.phase_of(release).is_none_or(|phase| phase == "committed")
+    }
 }
 
 /// A link of a box.
@@ -166,6 +200,22 @@ struct State {
 #[serde(default)]
 struct Reported {
     running: Option<u64>,
+    rev: Option<u64>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Releases {
+    release: String,
+    update: Option<LastUpdate>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct LastUpdate {
+    to: String,
+    phase: String,
+    reason: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -233,6 +283,7 @@ impl Row {
             }
             Up::Reported => {
                 let reported: Reported = serde_json::from_slice(payload).ok()?;
+                self.seen = Some(reported.rev.unwrap_or(0));
                 std::mem::replace(&mut self.revision, reported.running) != reported.running
             }
             Up::Link(link) => put(&mut self.links, link, payload)?,
@@ -256,7 +307,16 @@ impl Row {
                 }
                 false
             }
-            Up::Update | Up::Event | Up::Echo | Up::Log(_) => false,
+            Up::Update => {
+                let Releases { release, update } = serde_json::from_slice(payload).ok()?;
+                let LastUpdate { to, phase, reason } = update.unwrap_or_default();
+                let [release, to, phase, reason] = [release, to, phase, reason.unwrap_or_default()].map(plain);
+                let told = Update { release, to, phase, reason };
+                let is_new = self.update != told;
+                self.update = told;
+                is_new
+            }
+            Up::Event | Up::Echo | Up::Log(_) => false,
         };
         Some(is_changed)
     }

@@ -19,6 +19,8 @@ const BOX: &str = "bench-1";
 pub struct Box {
     config: PathBuf,
     child: Option<Child>,
+    /// Where its link listens.
+    pub astm: u16,
     _dir: tempfile::TempDir,
 }
 
@@ -33,18 +35,18 @@ impl Box {
     pub fn of(broker: &Broker, tenant: &str, name: &str, operators: &str) -> Box {
         let dir = tempfile::tempdir().unwrap();
         let tls = toml::to_string(&broker.client(name)).unwrap();
+        let astm = free_port();
         let text = format!(
             "[gateway]\ndata = {data:?}\nclock_trusted = true\n[journal]\nfree_min_mb = 0\n\
              [[link]]\nname = \"chemistry\"\nprotocol = \"astm\"\nlisten = \"127.0.0.1:{astm}\"\n\
              [[destination]]\nname = \"ehr\"\naddress = \"127.0.0.1:9\"\n\
              [fleet]\nbroker = \"localhost:{port}\"\ntenant = \"{tenant}\"\n{operators}[fleet.tls]\n{tls}",
             data = dir.path().join("data"),
-            astm = free_port(),
             port = broker.port,
         );
         let config = dir.path().join("box.toml");
         std::fs::write(&config, text).unwrap();
-        Box { config, child: None, _dir: dir }
+        Box { config, child: None, astm, _dir: dir }
     }
 
     /// Runs it, to die at the n-th passing of a place when there is one.

@@ -45,7 +45,7 @@ impl Desk {
         self.path().join(name)
     }
 
-    fn command(&self, words: &[&str]) -> Command {
+    pub fn command(&self, words: &[&str]) -> Command {
         command(self.path(), words)
     }
 

@@ -10,7 +10,7 @@ use afferent::sim::ehr::{Ehr, EhrOptions};
 use afferent::sim::instrument::line::Line;
 use afferent::sim::instrument::{self, Ledger, Settings};
 use afferent::sim::random::Random;
-use afferent::update::record::{Phase, Record, Slot, Version};
+use afferent::update::record::{PHASES, Phase, Record, Slot, Version};
 use afferent::update::slots;
 use afferent::wire::Protocol;
 use serde_json::Value;
@@ -207,6 +207,50 @@ impl Rig {
         words.extend(keys.iter().flat_map(|key| ["--sign", key]));
         let done = try_desk(self.dir.path(), &words);
         done.status.success()
+    }
+
+    /// The words that roll a release out to the box.
+    fn roll_out_words(release: &Release, name: &str) -> Vec<String> {
+        let manifest = release.manifest.display().to_string();
+        let words = ["rollout", "update", &manifest, "--name", name, "--wait-s", "1", "--sign", "ops-1.key"];
+        words.iter().chain(&["--sign", "ops-2.key", "--desk", &settings()]).map(ToString::to_string).collect()
+    }
+
+    /// Rolls it out, in a process that is killed when the box has come to this phase, or to a later one.
+    pub fn roll_out_and_die(&self, release: &Release, phase: Phase) {
+        desk(self.dir.path(), &["inventory", "put", BOX, "--desk", &settings()]);
+        let mut desk = Command::new(env!("CARGO_BIN_EXE_afferent"))
+            .arg("desk")
+            .args(Self::roll_out_words(release, &release.version.to_string()))
+            .current_dir(self.dir.path())
+            .spawn()
+            .unwrap();
+        let at = |phase| PHASES.iter().position(|other| *other == phase);
+        until("the box has begun", || {
+            self.record().is_some_and(|record| record.version == release.version && at(record.phase) >= at(phase))
+        });
+        desk.kill().unwrap();
+        desk.wait().unwrap();
+    }
+
+    /// Goes on with that. What it printed, or what went wrong.
+    pub fn resume(&self, release: &Release) -> Result<String, String> {
+        let (name, settings) = (release.version.to_string(), settings());
+        self.tries(&["rollout", "resume", &name, "--sign", "ops-1.key", "--sign", "ops-2.key", "--desk", &settings])
+    }
+
+    /// Rolls it out. What it printed, or what went wrong.
+    pub fn roll_out(&self, release: &Release, name: &str) -> Result<String, String> {
+        let words = Self::roll_out_words(release, name);
+        self.tries(&words.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    fn tries(&self, words: &[&str]) -> Result<String, String> {
+        let done = try_desk(self.dir.path(), words);
+        match done.status.success() {
+            true => Ok(said(&done)),
+            false => Err(format!("{}{}", said(&done), String::from_utf8_lossy(&done.stderr))),
+        }
     }
 
     pub fn record(&self) -> Option<Record> {

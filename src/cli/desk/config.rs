@@ -2,12 +2,10 @@
 
 use super::SETTINGS;
 use super::key::signing_keys;
+use crate::desk::order::{self, Order};
 use crate::desk::pack::{Packed, pack};
 use crate::desk::{Config, DeskError, Interest, Line, Said, audit};
-use crate::fleet::desired::{self, Desired};
-use crate::fleet::envelope::{self, ENVELOPE_MAX, Purpose, SigningKey};
-use crate::fleet::telemetry::Digest;
-use crate::fleet::topic::{Down, Place, Up};
+use crate::fleet::topic::{Place, Up};
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -132,9 +130,10 @@ impl Show {
 impl Push {
     async fn execute(self) -> anyhow::Result<ExitCode> {
         let config = Config::read(&self.desk)?;
+        let folder = self.desk.parent().unwrap_or(Path::new("."));
         let place = place(&config, &self.gateway)?;
         let keys = signing_keys(&self.sign)?;
-        let Packed { config: text, files, loaded } = pack(&self.file)?;
+        let Packed { content, loaded } = pack(&self.file)?;
         // A file or a port that is not here may be on the box, which checks it again.
         for fault in loaded.missing.list() {
             tracing::info!("{}", fault.message);
@@ -146,39 +145,16 @@ impl Push {
             (true, Some(local)) => Some(local.to_string()),
             (true, None) => bail!("{} has not said what its own file is, so it cannot be replaced", self.gateway),
         };
-        let desired = Desired {
-            v: 1,
-            tenant: config.tenant.clone(),
-            gateway: self.gateway.clone(),
-            rev: before["rev"].as_u64().unwrap_or(0) + 1,
-            config: text,
-            files,
-            replaces,
-        };
-        let document = desired::write(&desired);
-        let mut signed = envelope::seal(&document, Purpose::Config, &keys[0]);
-        for key in &keys[1..] {
-            signed = envelope::countersign(&signed, Purpose::Config, key)?;
-        }
-        if signed.len() > ENVELOPE_MAX {
-            bail!(
-                "{} with what it names takes {} bytes, and {ENVELOPE_MAX} go at once",
-                self.file.display(),
-                signed.len()
-            );
-        }
-        let folder = self.desk.parent().unwrap_or(Path::new("."));
-        let signers: Vec<&str> = keys.iter().map(SigningKey::kid).collect();
-        let what = json!({ "gateway": self.gateway, "rev": desired.rev, "sha256": Digest::of(&document).to_string(),
-                           "replaces": desired.replaces, "files": desired.files.keys().collect::<Vec<_>>() });
-        let asked = json!({ "at": jiff::Timestamp::now().to_string(), "signed_by": signers, "config": what });
-        audit::note(folder, &asked).with_context(|| format!("{} cannot be written", audit::FILE))?;
+        let rev = before["rev"].as_u64().unwrap_or(0) + 1;
+        let order = Order::config(&place, content, rev, replaces, &keys, jiff::Timestamp::now());
+        let order = order.map_err(|why| anyhow::anyhow!("{}: {why}", self.file.display()))?;
+        audit::note(folder, &order.asked).with_context(|| format!("{} cannot be written", audit::FILE))?;
 
-        let mut heard = Vec::new();
-        line.keep(place.down(&Down::Desired), signed, &mut heard).await?;
+        let (mut heard, id) = (Vec::new(), order.id.clone());
+        line.keep(order.topic(), order.bytes, &mut heard).await?;
         let until = Instant::now() + Duration::from_secs(self.wait_s);
         let answer = loop {
-            if let Some(answer) = heard.iter().find_map(|said| ended(said, &place, desired.rev)) {
+            if let Some(answer) = heard.iter().find_map(|said| ended(said, &place, &id)) {
                 break Some(answer);
             }
             heard.clear();
@@ -187,15 +163,15 @@ impl Push {
                 Ok(said) => {
                     let said = said?;
                     // The box wants to know whether it can still be told anything.
-                    if said.place == place && said.what == Up::Echo {
+                    if said.place == place {
                         line.answer(&said);
                     }
                     heard.push(said);
                 }
             }
         };
-        audit::note(folder, &json!({ "gateway": self.gateway, "rev": desired.rev, "answer": answer }))?;
-        let (gateway, rev) = (&self.gateway, desired.rev);
+        audit::note(folder, &json!({ "gateway": self.gateway, "rev": rev, "answer": answer }))?;
+        let gateway = &self.gateway;
         let Some(answer) = answer else {
             bail!(
                 "{gateway} has not settled revision {rev} within {} s; it goes on, or begins when it is back",
@@ -207,14 +183,13 @@ impl Push {
     }
 }
 
-/// What a box reports of this revision, once nothing will change any more.
-fn ended(said: &Said, place: &Place, rev: u64) -> Option<Value> {
+/// What a box reports of the configuration of this digest, once nothing will change any more.
+fn ended(said: &Said, place: &Place, digest: &str) -> Option<Value> {
     if said.place != *place || said.what != Up::Reported {
         return None;
     }
     let reported: Value = serde_json::from_slice(&said.payload).ok()?;
-    let is_ended = ["committed", "reverted", "refused"].iter().any(|state| reported["state"] == *state);
-    (reported["rev"] == rev && is_ended).then_some(reported)
+    order::settled(&reported, digest).is_some().then_some(reported)
 }
 
 /// What a box reports, for a person.

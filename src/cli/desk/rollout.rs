@@ -4,28 +4,33 @@ use super::SETTINGS;
 use super::command::What;
 use super::key::signing_keys;
 use crate::desk::Config;
+use crate::desk::pack::{PackError, pack};
 use crate::desk::registry::{Group, Registry};
 use crate::desk::rollout::log::Log;
-use crate::desk::rollout::{self, Change, Plan, Ring, Rollout, Stage};
+use crate::desk::rollout::{self, Change, Contents, Plan, Ring, Rollout, Stage};
+use crate::fleet::envelope;
+use crate::update::manifest::Manifest;
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Bring a change to a group of boxes, ring by ring, and stop by itself when too many fail.
 ///
 /// Ring after ring, some boxes at a time: each is told, and answers, fails, or is silent for too long. A ring that
-/// ended is watched for a while; boxes that are away then have failed as well. Enough successes open the next ring; too
-/// many failures stop it for good. All of it is written down before it is done (`rollouts/` beside the settings), so
+/// ended is watched for a while; boxes that are away then have failed as well, and so has one that tells of something
+/// unusual that was not before. Enough successes open the next ring; too many failures stop it for good. All of it is written down before it is done (`rollouts/` beside the settings), so
 /// that `resume` goes on after a crash of the desk and no box does anything twice.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   afferent desk rollout start restart --group 'site=north' --name night-restart --sign ops-1.key --batch 50 --wait-s 900
   afferent desk rollout start ping --dry-run --sign ops-1.key
+  afferent desk rollout config chemistry.toml --group tag=chemistry --sign ops-1.key --wait-s 3600
+  afferent desk rollout update 1.2.0.json --sign ops-1.key --sign ops-2.key --wait-s 86400
   afferent desk rollout status
   afferent desk rollout pause night-restart
   afferent desk rollout resume night-restart --sign ops-1.key
@@ -45,6 +50,23 @@ enum Verb {
     /// Make a plan of the inventory and carry it out
     #[command(after_help = "Example:\n  afferent desk rollout start report --group all --sign ops-1.key")]
     Start(Start),
+    /// Make a plan that sends boxes a configuration, and carry it out
+    ///
+    /// A box has it when it says that it confirmed it, and has failed when it refuses it or goes back by itself. Revisions
+    /// go on from the last that each box was sent. What a box that stays silent was sent is taken back from the broker.
+    #[command(after_help = "\
+Examples:
+  afferent desk rollout config chemistry.toml --group tag=chemistry --sign ops-1.key --wait-s 3600
+  afferent desk rollout config boxes/ --group site=north --sign ops-1.key           boxes/bench-1.toml for bench-1")]
+    Config(Configuration),
+    /// Make a plan that brings boxes a release, and carry it out
+    ///
+    /// A box is offered the release, says that it lies ready, and is told to install it, which it does once the bench is
+    /// idle. It has it when it says that results flow through it, and has failed when it goes back by itself.
+    #[command(after_help = "\
+Example:
+  afferent desk rollout update 1.2.0.json --group all --sign ops-1.key --sign ops-2.key --batch 20 --wait-s 86400")]
+    Update(Release),
     /// Show how it stands; left out, all
     #[command(after_help = "Example:\n  afferent desk rollout status")]
     Status {
@@ -84,6 +106,32 @@ enum Verb {
 struct Start {
     #[command(flatten)]
     what: What,
+    #[command(flatten)]
+    how: How,
+}
+
+#[derive(Debug, Args)]
+struct Configuration {
+    /// The configuration for all of them, or a folder with one for each: NAME.toml
+    path: PathBuf,
+    #[command(flatten)]
+    how: How,
+}
+
+#[derive(Debug, Args)]
+struct Release {
+    /// Its manifest
+    manifest: PathBuf,
+    /// Roots behind the first, in order
+    #[arg(long, value_name = "FILE")]
+    root: Vec<PathBuf>,
+    #[command(flatten)]
+    how: How,
+}
+
+/// To whom it comes, and how fast.
+#[derive(Debug, Args)]
+struct How {
     /// Which boxes of the inventory; each comes in its own ring
     #[arg(long, value_name = "GROUP", default_value = "all")]
     group: Group,
@@ -123,7 +171,14 @@ impl Rollouts {
             Ok(ExitCode::SUCCESS)
         };
         match self.verb {
-            Verb::Start(start) => start.execute(&config).await,
+            Verb::Start(Start { what, how }) => {
+                let operation = what.operation()?;
+                how.execute(&config, |_| Ok(Change::Command { operation })).await
+            }
+            Verb::Config(Configuration { path, how }) => how.execute(&config, |rings| change_to(&path, rings)).await,
+            Verb::Update(Release { manifest, root, how }) => {
+                how.execute(&config, |_| release_of(&manifest, &root)).await
+            }
             Verb::Status { name, json } => status(&config, name, json),
             Verb::Pause { name } => noted(&name, rollout::What::Paused),
             Verb::Stop { name, reason } => noted(&name, rollout::What::Stopped { why: reason }),
@@ -138,8 +193,34 @@ impl Rollouts {
     }
 }
 
-impl Start {
-    async fn execute(self, config: &Config) -> anyhow::Result<ExitCode> {
+/// What each of these boxes is sent.
+fn change_to(path: &Path, rings: &BTreeMap<u32, Vec<String>>) -> anyhow::Result<Change> {
+    let read = |file: &Path| pack(file).map(|packed| packed.content);
+    let content = if path.is_dir() {
+        let of = |name: &String| Ok((name.clone(), read(&path.join(format!("{name}.toml")))?));
+        Contents::Each(rings.values().flatten().map(of).collect::<Result<_, PackError>>()?)
+    } else {
+        Contents::Same(read(path)?)
+    };
+    Ok(Change::Config { content })
+}
+
+fn release_of(manifest: &Path, roots: &[PathBuf]) -> anyhow::Result<Change> {
+    let text = super::update::text(manifest)?;
+    let document = envelope::unproven(text.as_bytes()).ok();
+    let read = document.and_then(|document| serde_json::from_slice::<Manifest>(&document).ok());
+    let read = read.with_context(|| format!("{} is no manifest of a release", manifest.display()))?;
+    let roots = roots.iter().map(|root| super::update::text(root)).collect::<anyhow::Result<_>>()?;
+    Ok(Change::Update { version: read.version.to_string(), manifest: text, roots })
+}
+
+impl How {
+    /// Makes the plan of what `change` makes of the rings, and carries it out.
+    async fn execute(
+        self,
+        config: &Config,
+        change: impl FnOnce(&BTreeMap<u32, Vec<String>>) -> anyhow::Result<Change>,
+    ) -> anyhow::Result<ExitCode> {
         let registry = Registry::read(&config.folder)?;
         let mut rings: BTreeMap<u32, Vec<String>> = BTreeMap::new();
         for entry in registry.of(&self.group) {
@@ -148,17 +229,17 @@ impl Start {
         if rings.is_empty() {
             bail!("no box of the inventory is in {}: see `afferent desk inventory`", self.group);
         }
-        let operation = self.what.operation()?;
+        let change = change(&rings)?;
         let keys = signing_keys(&self.sign)?;
-        if keys.len() < operation.signatures() {
-            bail!("{} takes {} signatures: give --sign as often", operation.word(), operation.signatures());
+        if keys.len() < change.signatures() {
+            bail!("{} takes {} signatures: give --sign as often", change.word(), change.signatures());
         }
         let made = Timestamp::now();
         let plan = Plan {
-            name: self.name.unwrap_or_else(|| format!("{}-{}", operation.word(), made.strftime("%Y%m%dT%H%M%S"))),
+            name: self.name.unwrap_or_else(|| format!("{}-{}", change.word(), made.strftime("%Y%m%dT%H%M%S"))),
             made,
             signed_by: keys.iter().map(|key| key.kid().to_string()).collect(),
-            change: Change::Command { operation },
+            change,
             rings: rings.into_iter().map(|(ring, boxes)| Ring { ring, boxes }).collect(),
             batch: self.batch.into(),
             wait_s: self.wait_s,
@@ -252,8 +333,9 @@ fn show(rollout: &Rollout) {
 fn line(rollout: &Rollout, at: usize) -> String {
     let ring = rollout.plan().rings.get(at).map_or(0, |ring| ring.ring);
     let counts = rollout.counts(at);
+    let ready = if counts.ready > 0 { format!(", {} ready", counts.ready) } else { String::new() };
     format!(
-        "ring {ring}: {} done, {} failed, {} told, {} waiting",
+        "ring {ring}: {} done, {} failed, {} told{ready}, {} waiting",
         counts.done, counts.failed, counts.told, counts.waiting
     )
 }

@@ -35,7 +35,8 @@ Examples:
       --url https://releases.example/1.2.0 --sign rel-1.key
   afferent desk update sign 1.2.0.json --sign rel-2.key
   afferent desk update push bench-1 1.2.0.json --sign ops-1.key
-  afferent desk command bench-1 update-install 1.2.0 --sign ops-1.key --sign ops-2.key")]
+  afferent desk command bench-1 update-install 1.2.0 --sign ops-1.key --sign ops-2.key
+  afferent desk rollout update 1.2.0.json --sign ops-1.key --sign ops-2.key          the same for many, ring by ring")]
 pub(super) struct Update {
     #[command(subcommand)]
     verb: Verb,
@@ -233,9 +234,8 @@ impl Sign {
 
 impl Push {
     async fn execute(self) -> anyhow::Result<ExitCode> {
-        let read = |file: &PathBuf| std::fs::read_to_string(file).with_context(|| format!("{}", file.display()));
-        let roots = self.root.iter().map(read).collect::<anyhow::Result<_>>()?;
-        let operation = Operation::UpdateOffer { manifest: read(&self.manifest)?, roots };
+        let roots = self.root.iter().map(|root| text(root)).collect::<anyhow::Result<_>>()?;
+        let operation = Operation::UpdateOffer { manifest: text(&self.manifest)?, roots };
         let config = Config::read(&self.desk)?;
         let place = Place::new(&config.tenant, &self.gateway);
         let place = place.with_context(|| format!("`{}` cannot be a box's name", self.gateway))?;
@@ -243,6 +243,11 @@ impl Push {
             Manner { sign: self.sign, valid_min: VALID_MIN, wait_s: self.wait_s, json: false, is_group: false };
         manner.tell(&config, &[place], &operation).await
     }
+}
+
+/// A signed document as it is sent.
+pub(super) fn text(file: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(file).with_context(|| format!("{}", file.display()))
 }
 
 fn in_days(days: u32) -> Timestamp {

@@ -1,22 +1,22 @@
 //! Carries a roll-out out: writes down, then does, then hears what became of it.
 
 use super::log::Log;
-use super::{Change, Rollout, Stage, Step, What};
+use super::{Before, Change, Now, Rollout, Stage, Standing, Step, What};
 use crate::desk::events::Record;
 use crate::desk::order::{self, Order};
 use crate::desk::roster::Roster;
-use crate::desk::{Config, DeskError, Interest, Line, News, Said, audit};
+use crate::desk::{Config, DeskError, Interest, Kept, Line, News, Said, audit};
+use crate::fleet::command::Operation;
 use crate::fleet::envelope::SigningKey;
-use crate::fleet::topic::{Place, Up};
+use crate::fleet::topic::{Down, Place, Up};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
+use std::collections::HashSet;
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 
 /// What others write down is looked at this often.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// A broker that has said nothing for this long has said which boxes are there.
-const QUIET: Duration = Duration::from_secs(2);
 /// What is told in one go, so that answers are read in between.
 const TOLD_MAX: usize = 256;
 
@@ -30,24 +30,27 @@ pub async fn carry_out(
     keys: &[SigningKey],
     mut shown: impl FnMut(&Rollout),
 ) -> Result<Stage, DeskError> {
-    let line = Line::connect(config, Interest::Answers).await?;
+    let line = Line::connect(config, Interest::Changes).await?;
     let record = Record::open(&config.folder)?;
-    let mut run = Run { config, log, keys, line, record, roster: Roster::default() };
-    while let Ok(said) = timeout(QUIET, run.line.hear()).await {
-        run.heard(vec![said?])?;
+    let (roster, accepted, moved) = (Roster::default(), HashSet::new(), HashSet::new());
+    let mut run = Run { config, log, keys, line, record, roster, accepted, moved };
+    let mut kept = Kept::default();
+    while let Ok(said) = timeout_at(kept.until(), run.line.hear()).await {
+        let said = said?;
+        kept.heard(&said);
+        run.heard(vec![said])?;
     }
     run.tell_again().await?;
     loop {
         run.log.catch_up()?;
         let rollout = run.log.rollout();
-        let is_away = |name: &str| run.roster.rows().get(name).is_none_or(|row| !row.online);
-        let mut steps = rollout.steps(Timestamp::now(), is_away);
-        if !steps.is_empty() {
-            steps.truncate(TOLD_MAX);
-            run.take(steps).await?;
+        let mut steps = rollout.steps(Timestamp::now(), |name| now(&run.roster, rollout, name));
+        steps.truncate(TOLD_MAX);
+        if !steps.is_empty() && run.take(steps).await? {
             shown(run.log.rollout());
             continue;
         }
+        let rollout = run.log.rollout();
         match rollout.stage() {
             Stage::Running => {}
             // What was told is still waited for.
@@ -67,6 +70,16 @@ pub async fn carry_out(
     }
 }
 
+/// How a box is now, as it is heard.
+fn now(roster: &Roster, rollout: &Rollout, name: &str) -> Now {
+    let Some(row) = roster.rows().get(name).filter(|row| row.online) else { return Now::Away };
+    let before = rollout.before(name).map_or(&[][..], |before| &before.alerts);
+    match row.alerts.keys().find(|alert| !before.contains(alert)) {
+        Some(alert) => Now::Unusual(alert.clone()),
+        None => Now::Well,
+    }
+}
+
 struct Run<'r> {
     config: &'r Config,
     log: &'r mut Log,
@@ -74,21 +87,32 @@ struct Run<'r> {
     line: Line,
     record: Record,
     roster: Roster,
+    /// Commands that boxes have said they obey, by id; what they lead to comes later.
+    accepted: HashSet<String>,
+    /// Boxes whose update stands elsewhere than when they were told.
+    moved: HashSet<String>,
 }
 
 impl Run<'_> {
-    async fn take(&mut self, steps: Vec<Step>) -> Result<(), DeskError> {
+    /// Writes down and does. False when the broker is not there for what has to be taken back first.
+    async fn take(&mut self, steps: Vec<Step>) -> Result<bool, DeskError> {
         let (mut notes, mut orders) = (Vec::new(), Vec::new());
         for step in steps {
             match step {
-                Step::Note(what) => notes.push(what),
+                Step::Note(what) => {
+                    if !self.take_back(&what).await? {
+                        return Ok(false);
+                    }
+                    notes.push(what);
+                }
                 Step::Tell(gateway) => match self.order(&gateway) {
                     Ok(order) => {
                         let document = String::from_utf8_lossy(&order.bytes).into_owned();
-                        notes.push(What::Told { gateway, id: order.id.clone(), document });
+                        let before = self.before(&gateway);
+                        notes.push(What::Told { gateway, id: order.id.clone(), document, before });
                         orders.push(order);
                     }
-                    Err(why) => notes.push(What::Ended { gateway, failure: Some(why) }),
+                    Err(ended) => notes.push(What::Ended { gateway, failure: ended.err() }),
                 },
             }
         }
@@ -102,28 +126,74 @@ impl Run<'_> {
         for order in orders {
             self.tell(order.topic(), order.bytes).await?;
         }
-        Ok(())
+        Ok(true)
     }
 
-    fn order(&self, gateway: &str) -> Result<Order, String> {
-        let plan = self.log.rollout().plan();
-        let place = Place::new(&self.config.tenant, gateway).ok_or("it cannot be a box's name")?;
+    /// A box that comes back later must not do what counts as failed. A command is over by then; a configuration is kept
+    /// by the broker until it is taken back.
+    async fn take_back(&mut self, what: &What) -> Result<bool, DeskError> {
+        let rollout = self.log.rollout();
+        let (What::Ended { gateway, failure: Some(_) }, Change::Config { .. }) = (what, &rollout.plan().change) else {
+            return Ok(true);
+        };
+        if !matches!(rollout.standing(gateway), Some(Standing::Told { .. })) {
+            return Ok(true);
+        }
+        let Some(place) = Place::new(&self.config.tenant, gateway) else { return Ok(true) };
+        let mut heard = Vec::new();
+        let taken = self.line.keep(place.down(&Down::Desired), Vec::new(), &mut heard).await;
+        self.heard(heard)?;
+        if let Err(why) = &taken {
+            tracing::warn!("{why}");
+        }
+        Ok(taken.is_ok())
+    }
+
+    /// What a box is told now; or how it has ended without.
+    fn order(&self, gateway: &str) -> Result<Order, Result<(), String>> {
+        let (rollout, now) = (self.log.rollout(), Timestamp::now());
+        let plan = rollout.plan();
+        let failed = |why: &str| Err(why.to_string());
+        let place = Place::new(&self.config.tenant, gateway).ok_or(failed("it cannot be a box's name"))?;
+        let row = self.roster.rows().get(gateway);
+        let operation = match &plan.change {
+            Change::Command { operation } => operation.clone(),
+            Change::Config { content } => {
+                let content = content.of(gateway).ok_or(failed("there is no configuration for it"))?.clone();
+                let seen = row.and_then(|row| row.seen).ok_or(failed("it has said nothing of its configuration"))?;
+                return Order::config(&place, content, seen + 1, None, self.keys, now).map_err(Err);
+            }
+            Change::Update { version, .. } if row.is_some_and(|row| row.update.runs(version)) => return Err(Ok(())),
+            Change::Update { version, .. } if rollout.has_fetched(gateway) => {
+                Operation::UpdateInstall { version: version.clone() }
+            }
+            Change::Update { manifest, roots, .. } => {
+                Operation::UpdateOffer { manifest: manifest.clone(), roots: roots.clone() }
+            }
+        };
         // A box that comes back later must not do what counts as failed.
         let valid = SignedDuration::from_secs(plan.silent_s.into());
-        match &plan.change {
-            Change::Command { operation } => {
-                Order::command(&place, operation.clone(), self.keys, Timestamp::now(), valid)
-            }
-        }
+        Order::command(&place, operation, self.keys, now, valid).map_err(Err)
+    }
+
+    /// How a box is before it is told.
+    fn before(&self, gateway: &str) -> Before {
+        let Some(row) = self.roster.rows().get(gateway) else { return Before::default() };
+        Before { alerts: row.alerts.keys().cloned().collect(), update: row.update.text() }
     }
 
     /// What stands in the log as told may not have been, or its answer was not heard.
     async fn tell_again(&mut self) -> Result<(), DeskError> {
-        let told = self.log.rollout().told();
+        let (rollout, now) = (self.log.rollout(), Timestamp::now());
+        let told = rollout.told().filter(|(name, ..)| !rollout.is_overdue(name, now));
         let again: Vec<(String, Vec<u8>)> = told
             .filter_map(|(name, id, document)| {
                 let place = Place::new(&self.config.tenant, name)?;
-                Some((order::topic(&place, id), document.as_bytes().to_vec()))
+                let down = match rollout.plan().change {
+                    Change::Config { .. } => Down::Desired,
+                    Change::Command { .. } | Change::Update { .. } => Down::Command(id.to_string()),
+                };
+                Some((place.down(&down), document.as_bytes().to_vec()))
             })
             .collect();
         for (topic, bytes) in again {
@@ -134,35 +204,68 @@ impl Run<'_> {
 
     async fn tell(&mut self, topic: String, bytes: Vec<u8>) -> Result<(), DeskError> {
         let mut heard = Vec::new();
-        if let Err(why) = self.line.tell(topic, bytes, &mut heard).await {
+        let told = match self.log.rollout().plan().change {
+            Change::Config { .. } => self.line.keep(topic, bytes, &mut heard).await,
+            Change::Command { .. } | Change::Update { .. } => self.line.tell(topic, bytes, &mut heard).await,
+        };
+        if let Err(why) = told {
             // It is told again when the broker is back.
             tracing::warn!("{why}");
         }
         self.heard(heard).map(drop)
     }
 
-    /// True when a box has ended.
+    /// True when something has become of a box.
     fn heard(&mut self, all: Vec<Said>) -> Result<bool, DeskError> {
-        let (events, states): (Vec<Said>, Vec<Said>) = all.into_iter().partition(|said| said.what == Up::Event);
-        for said in &states {
+        let events: Vec<Said> = all.iter().filter(|said| said.what == Up::Event).cloned().collect();
+        for said in &all {
+            self.line.answer(said);
             self.roster.heard(said);
         }
-        if events.is_empty() {
-            return Ok(false);
+        if !events.is_empty() {
+            self.record.note(&events)?;
         }
-        self.record.note(&events)?;
-        let mut ended = Vec::new();
-        for said in &events {
-            let event: Value = serde_json::from_slice(&said.payload).unwrap_or_default();
-            let gateway = said.place.gateway();
-            let told = self.log.rollout().told().find(|(name, ..)| *name == gateway);
-            if let Some(outcome) = told.and_then(|(_, id, _)| order::outcome(&event, id)) {
-                ended.push(What::Ended { gateway: gateway.to_string(), failure: outcome.err() });
-            }
-        }
-        let any = !ended.is_empty();
-        self.log.note(ended)?;
+        let became: Vec<What> = all.iter().filter_map(|said| self.became(said)).collect();
+        let any = !became.is_empty();
+        self.log.note(became)?;
         events.iter().for_each(|said| self.line.noted(said));
         Ok(any)
+    }
+
+    /// What this says of what became of a box that was told.
+    fn became(&mut self, said: &Said) -> Option<What> {
+        let (rollout, gateway) = (self.log.rollout(), said.place.gateway());
+        let Some(Standing::Told { id, .. }) = rollout.standing(gateway) else { return None };
+        let json: Value = match said.what {
+            Up::Event | Up::Reported | Up::Update => serde_json::from_slice(&said.payload).ok()?,
+            _ => return None,
+        };
+        let ended = |outcome: Result<(), String>| What::Ended { gateway: gateway.to_string(), failure: outcome.err() };
+        match &rollout.plan().change {
+            Change::Command { .. } => order::outcome(&json, id).map(ended),
+            Change::Config { .. } => order::settled(&json, id).map(ended),
+            Change::Update { version, .. } => {
+                match order::outcome(&json, id) {
+                    Some(Ok(())) => drop(self.accepted.insert(id.clone())),
+                    Some(failed) => return Some(ended(failed)),
+                    None => {}
+                }
+                // What it said before it took the command is about another update.
+                let row = self.roster.rows().get(gateway).filter(|_| self.accepted.contains(id))?;
+                let update = &row.update;
+                let is_other = rollout.before(gateway).is_none_or(|before| before.update != update.text());
+                if is_other {
+                    self.moved.insert(gateway.to_string());
+                }
+                // That an earlier attempt ended so is no news.
+                let is_news = rollout.has_fetched(gateway) || self.moved.contains(gateway);
+                match update.phase_of(version)? {
+                    _ if update.runs(version) => Some(ended(Ok(()))),
+                    "staged" if !rollout.has_fetched(gateway) => Some(What::Ready { gateway: gateway.to_string() }),
+                    "rolled-back" if is_news => Some(ended(Err(format!("rolled back: {}", update.reason)))),
+                    _ => None,
+                }
+            }
+        }
     }
 }

@@ -33,6 +33,11 @@ fn plan(rings: &[usize]) -> Plan {
     }
 }
 
+fn told(name: &str) -> What {
+    let before = Before::default();
+    What::Told { gateway: name.into(), id: name.into(), document: String::new(), before }
+}
+
 /// Boxes that answer at once as they are made to, and a clock that goes on when there is nothing to do.
 struct World {
     rollout: Rollout,
@@ -41,12 +46,21 @@ struct World {
     bad: HashSet<String>,
     silent: HashSet<String>,
     away: HashSet<String>,
+    unusual: HashSet<String>,
 }
 
 impl World {
     fn new(plan: Plan) -> World {
         let none = HashSet::new;
-        World { rollout: Rollout::new(plan), now: 0, told: Vec::new(), bad: none(), silent: none(), away: none() }
+        World {
+            rollout: Rollout::new(plan),
+            now: 0,
+            told: Vec::new(),
+            bad: none(),
+            silent: none(),
+            away: none(),
+            unusual: none(),
+        }
     }
 
     fn note(&mut self, what: What) {
@@ -55,14 +69,18 @@ impl World {
 
     /// Does what is to be done now. False when there is nothing.
     fn step(&mut self) -> bool {
-        let steps = self.rollout.steps(at(self.now), |name| self.away.contains(name));
+        let is = |name: &str| match (self.away.contains(name), self.unusual.contains(name)) {
+            (true, _) => Now::Away,
+            (false, true) => Now::Unusual("silence of chemistry".into()),
+            (false, false) => Now::Well,
+        };
+        let steps = self.rollout.steps(at(self.now), is);
         for step in &steps {
             match step {
                 Step::Note(what) => self.note(what.clone()),
                 Step::Tell(name) => {
                     self.told.push(name.clone());
-                    let told = What::Told { gateway: name.clone(), id: name.clone(), document: String::new() };
-                    self.note(told);
+                    self.note(told(name));
                 }
             }
         }
@@ -70,6 +88,11 @@ impl World {
         let answering: Vec<String> = told.map(|(name, _)| name.to_string()).collect();
         let is_idle = steps.is_empty() && answering.is_empty();
         for name in answering {
+            let is_update = matches!(self.rollout.plan().change, Change::Update { .. });
+            if is_update && !self.rollout.has_fetched(&name) {
+                self.note(What::Ready { gateway: name });
+                continue;
+            }
             let failure = self.bad.contains(&name).then(|| "failed".to_string());
             self.note(What::Ended { gateway: name, failure });
         }
@@ -137,10 +160,72 @@ fn a_box_that_is_silent_or_away_after_the_change_has_failed() {
     assert_eq!(world.run(), Stage::Stopped("1 of the 2 boxes of ring 0 failed".into()));
     assert_eq!(world.rollout.failures().collect::<Vec<_>>(), [("bench-1", "no answer within 300 s")]);
     let mut world = World::new(plan(&[2, 2]));
+    world.step();
     world.away = ["bench-2".to_string()].into();
     assert!(matches!(world.run(), Stage::Stopped(_)));
     assert_eq!(world.rollout.failures().collect::<Vec<_>>(), [("bench-2", "it is away after the change")]);
     assert_eq!(world.told.len(), 2);
+}
+
+#[test]
+fn a_box_that_is_away_is_told_when_it_is_back_or_has_failed() {
+    let mut world = World::new(plan(&[3]));
+    world.away = ["bench-2".to_string()].into();
+    while world.step() {}
+    assert_eq!(world.told, ["bench-1", "bench-3"]);
+    world.away.clear();
+    assert_eq!((world.run(), world.told.len()), (Stage::Finished, 3));
+    let mut world = World::new(plan(&[3]));
+    world.away = ["bench-2".to_string()].into();
+    assert!(matches!(world.run(), Stage::Stopped(_)));
+    assert_eq!(world.rollout.failures().collect::<Vec<_>>(), [("bench-2", "it was away for 300 s")]);
+    assert_eq!(world.told.len(), 2, "it was never told");
+}
+
+#[test]
+fn a_box_that_tells_of_something_unusual_has_failed_at_once() {
+    let mut world = World::new(plan(&[10, 10]));
+    world.step();
+    world.unusual = ["bench-1", "bench-2"].map(str::to_string).into();
+    assert_eq!(world.run(), Stage::Stopped("2 of the 10 boxes of ring 0 failed".into()));
+    assert_eq!((world.told.len(), world.now), (3, 0), "no other box of its ring was told");
+    let failures: Vec<_> = world.rollout.failures().collect();
+    assert_eq!(failures[0], ("bench-1", "silence of chemistry since the change"));
+    // Also while the ring is watched.
+    let mut world = World::new(plan(&[2, 2]));
+    while world.step() {}
+    world.unusual = ["bench-1".to_string()].into();
+    assert!(matches!(world.run(), Stage::Stopped(_)));
+    assert_eq!(world.told.len(), 2);
+}
+
+#[test]
+fn an_update_is_told_twice_and_a_batch_is_through_before_the_next() {
+    let (manifest, roots) = (String::new(), Vec::new());
+    let change = Change::Update { version: "1.2.0".into(), manifest, roots };
+    assert_eq!(change.signatures(), 2);
+    let mut world = World::new(Plan { change, ..plan(&[4, 2]) });
+    world.step();
+    assert_eq!(world.rollout.counts(0), Counts { waiting: 1, ready: 3, ..Counts::default() });
+    // One that lies ready and goes away keeps its place, and the others do not wait for it.
+    world.away = ["bench-1".to_string()].into();
+    while world.step() {}
+    let counts = world.rollout.counts(0);
+    assert_eq!((counts.ready, counts.done), (1, 3));
+    // Nobody is told to install while it pauses.
+    world.note(What::Paused);
+    world.away.clear();
+    assert!(!world.step());
+    world.note(What::Resumed);
+    assert_eq!(world.run(), Stage::Finished);
+    let times = |name: &str| world.told.iter().filter(|told| *told == name).count();
+    assert!(world.rollout.boxes.keys().all(|name| times(name) == 2), "{:?}", world.told);
+    // One that lies ready and never comes back has failed.
+    let mut world = World::new(world.rollout.plan().clone());
+    world.step();
+    world.away = ["bench-1".to_string()].into();
+    assert!(matches!(world.run(), Stage::Stopped(_)));
+    assert_eq!(world.rollout.failures().collect::<Vec<_>>(), [("bench-1", "it was away for 300 s")]);
 }
 
 #[test]
@@ -177,6 +262,7 @@ fn whatever_boxes_do_the_rules_hold() {
                 0 => &mut world.bad,
                 1 => &mut world.silent,
                 2 => &mut world.away,
+                3 => &mut world.unusual,
                 _ => continue,
             };
             troubled.insert(name.clone());
@@ -206,8 +292,7 @@ fn what_is_on_disk_is_how_it_stands() {
     let turn = log.turn().unwrap();
     assert!(turn.is_some() && Log::open(desk.path(), "restart").unwrap().turn().unwrap().is_none());
     drop(turn);
-    let told = What::Told { gateway: "bench-1".into(), id: "1".into(), document: "{}".into() };
-    log.note([told.clone()]).unwrap();
+    log.note([told("bench-1")]).unwrap();
     // Another process pauses it, and is killed in the middle of a line.
     Log::open(desk.path(), "restart").unwrap().note([What::Paused]).unwrap();
     let file = desk.path().join("rollouts/restart/log.jsonl");
@@ -219,7 +304,7 @@ fn what_is_on_disk_is_how_it_stands() {
     log.note([What::Resumed]).unwrap();
     let mut again = Log::open(desk.path(), "restart").unwrap();
     assert_eq!(again.rollout().stage(), Stage::Running);
-    assert!(matches!(again.rollout().standing("bench-1"), Some(Standing::Told { id, .. }) if id == "1"));
+    assert!(matches!(again.rollout().standing("bench-1"), Some(Standing::Told { id, .. }) if id == "bench-1"));
     again.note([What::Ended { gateway: "bench-1".into(), failure: None }]).unwrap();
     log.catch_up().unwrap();
     assert_eq!(log.rollout().standing("bench-1"), Some(&Standing::Done));

@@ -1,0 +1,145 @@
+//! Roll-outs of configurations: real boxes on a real broker, a desk that is killed, and boxes that do not take it.
+
+use crate::broker::{Broker, until};
+use crate::commands::Box;
+use crate::desk::{Beside, Desk, lines};
+use crate::ports::free_port;
+use crate::rig::TENANT;
+use serde_json::Value;
+use std::net::{TcpListener, TcpStream};
+
+const BOXES: [(&str, &str); 3] = [("bench-1", "0"), ("bench-2", "1"), ("bench-3", "1")];
+const KEY: [&str; 2] = ["--sign", "ops-1.key"];
+
+struct Fleet {
+    boxes: Vec<Box>,
+    desk: Desk,
+}
+
+impl Fleet {
+    fn start(broker: &Broker) -> Fleet {
+        let desk = Desk::shipped(broker);
+        let operator = desk.does(&["key", "ops-1.key"]);
+        let settings = format!("confirm_s = 8\n{operator}");
+        let mut boxes: Vec<Box> = BOXES.iter().map(|(name, _)| Box::of(broker, TENANT, name, &settings)).collect();
+        boxes.iter_mut().for_each(|gateway| gateway.run(None));
+        for (name, ring) in BOXES {
+            desk.does(&["inventory", "put", name, "--ring", ring]);
+        }
+        let fleet = Fleet { boxes, desk };
+        until("all have said what they run", || {
+            BOXES.iter().all(|(name, _)| fleet.row(name)["online"] == true && fleet.row(name)["seen"] == 0)
+        });
+        fleet
+    }
+
+    fn row(&self, name: &str) -> Value {
+        self.desk.fleet()[name].clone()
+    }
+
+    fn revision(&self, name: &str) -> Value {
+        self.row(name)["revision"].clone()
+    }
+
+    /// The configuration of each, in a folder: its link on this port, and another one.
+    fn write(&self, ports: &[(u16, u16); 3]) {
+        let folder = self.desk.file("configs");
+        std::fs::create_dir_all(&folder).unwrap();
+        for ((name, _), (chemistry, second)) in BOXES.iter().zip(ports) {
+            let link = |name: &str, port: &u16| {
+                format!("[[link]]\nname = \"{name}\"\nprotocol = \"astm\"\nlisten = \"127.0.0.1:{port}\"\n")
+            };
+            let text = [
+                link("chemistry", chemistry),
+                link("second", second),
+                "[[destination]]\nname = \"ehr\"\naddress = \"127.0.0.1:9\"\n".to_string(),
+            ];
+            std::fs::write(folder.join(format!("{name}.toml")), text.concat()).unwrap();
+        }
+    }
+
+    fn chemistry(&self) -> [u16; 3] {
+        [0, 1, 2].map(|at| self.boxes[at].astm)
+    }
+
+    fn status(&self, name: &str) -> Value {
+        let output = self.desk.run(&["rollout", "status", name, "--json"]);
+        serde_json::from_slice::<Value>(&output.stdout).map(|all| all[0].clone()).unwrap_or_default()
+    }
+
+    fn told(&self, name: &str) -> Vec<String> {
+        let log = lines(&self.desk.file(&format!("rollouts/{name}/log.jsonl")));
+        let told = log.into_iter().filter(|line| line["what"] == "told");
+        told.map(|line| line["gateway"].as_str().unwrap().to_string()).collect()
+    }
+
+    fn roll_out(&self, name: &str) -> String {
+        let words = ["rollout", "config", "configs", "--name", name, "--wait-s", "1"];
+        self.desk.refuses(&[&words[..], &KEY[..]].concat())
+    }
+}
+
+#[test]
+fn a_configuration_comes_ring_by_ring_and_a_desk_that_is_killed_goes_on() {
+    let Some(broker) = Broker::start() else { return };
+    let fleet = Fleet::start(&broker);
+    let [a, b, c] = fleet.chemistry();
+    let second = [free_port(), free_port(), free_port()];
+    fleet.write(&[(a, second[0]), (b, second[1]), (c, second[2])]);
+    // What a box would refuse as a text is not sent to any.
+    std::fs::write(fleet.desk.file("wrong.toml"), "[[link]]\nname = \"x\"\nlisen = 1\n").unwrap();
+    fleet.desk.refuses(&[&["rollout", "config", "wrong.toml"], &KEY[..]].concat());
+    let start = ["rollout", "config", "configs", "--name", "two-links", "--wait-s", "1", "--batch", "1"];
+    let mut running = Beside::start(fleet.desk.command(&[&start[..], &KEY[..]].concat()));
+    // It is killed when the first was told, and when the next ring was; nobody else answers the boxes' echoes.
+    for told in [1, 2] {
+        until("one more is told", || fleet.told("two-links").len() >= told);
+        assert!(told == 1 || fleet.revision("bench-1") == 1, "the first ring came first");
+        drop(running);
+        let resume = ["rollout", "resume", "two-links"];
+        running = Beside::start(fleet.desk.command(&[&resume[..], &KEY[..]].concat()));
+    }
+    until("it is finished", || fleet.status("two-links")["stage"] == "finished");
+    drop(running);
+    assert_eq!(fleet.told("two-links"), ["bench-1", "bench-2", "bench-3"], "each was told once");
+    for ((name, _), port) in BOXES.iter().zip(second) {
+        assert_eq!(fleet.revision(name), 1);
+        assert!(TcpStream::connect(("127.0.0.1", port)).is_ok(), "{name} has its own second link");
+    }
+    assert!(fleet.desk.does(&["audit"]).contains("each follows from the one before"));
+}
+
+#[test]
+fn a_configuration_that_a_box_refuses_or_takes_back_comes_to_no_other_ring() {
+    let Some(broker) = Broker::start() else { return };
+    let mut fleet = Fleet::start(&broker);
+    let [a, b, c] = fleet.chemistry();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    fleet.write(&[(a, taken.local_addr().unwrap().port()), (b, free_port()), (c, free_port())]);
+    let told = fleet.roll_out("refused");
+    assert!(told.contains("is stopped: 1 of the 1 boxes of ring 0 failed"), "{told}");
+    assert_eq!(fleet.status("refused")["failures"]["bench-1"], "refused: port-taken");
+    assert_eq!(fleet.told("refused"), ["bench-1"]);
+
+    // It runs, and an analyzer that was connected does not find it any more: the box goes back by itself.
+    let analyzer = TcpStream::connect(("127.0.0.1", a)).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    fleet.write(&[(free_port(), free_port()), (b, free_port()), (c, free_port())]);
+    let told = fleet.roll_out("reverted");
+    assert!(told.contains("is stopped: 1 of the 1 boxes of ring 0 failed"), "{told}");
+    assert_eq!(fleet.status("reverted")["failures"]["bench-1"], "reverted: link-lost");
+    drop(analyzer);
+    until("it runs its own file again", || fleet.revision("bench-1").is_null());
+
+    // One that is away is not told, and what one that goes silent was sent is not kept for it.
+    fleet.write(&[(a, free_port()), (b, free_port()), (c, free_port())]);
+    fleet.boxes[0].kill();
+    until("it is away", || fleet.row("bench-1")["online"] == false);
+    let short = ["rollout", "config", "configs", "--name", "away", "--silent-s", "3"];
+    fleet.desk.refuses(&[&short[..], &KEY[..]].concat());
+    assert_eq!(fleet.status("away")["failures"]["bench-1"], "it was away for 3 s");
+    assert_eq!(fleet.told("away"), Vec::<String>::new());
+    for (name, _) in BOXES {
+        assert_eq!(fleet.revision(name), Value::Null, "{name} runs its own file");
+    }
+}

@@ -15,7 +15,7 @@ use super::filing::RELEASED;
 use super::space::Level;
 use super::spool::Spool;
 use super::standing::IS_ONLY_HERE;
-use super::{crash, instances, orders};
+use super::{clock, crash, instances, orders};
 use std::thread::JoinHandle;
 
 /// Entries looked at in one slice.
@@ -57,6 +57,8 @@ impl Sweep {
         if self.remover.as_ref().is_some_and(|remover| !remover.is_finished()) {
             return Ok(false);
         }
+        // Nothing is old because the clock was set.
+        clock::look(desk)?;
         let old = desk.now_ms.saturating_sub(self.keep_ms);
         let before = match level {
             Level::Ample => old,
@@ -145,7 +147,7 @@ impl Sweep {
             seen += 1;
             looked.last = row.get(0)?;
             looked.pinned += u64::from(is_only_here);
-            if is_free && !is_only_here {
+            if is_free && !is_only_here && clock::is_before(desk, looked.last, before_ms)? {
                 looked.removable.push(looked.last);
             }
         }

@@ -71,3 +71,40 @@ fn what_is_said_of_the_clock_again_and_again_is_noted_once() {
     bench.journal.note_clock(Quality::Floor).unwrap();
     assert_eq!(bench.rows(), 2);
 }
+
+#[test]
+fn i1_nothing_is_old_because_a_clock_that_was_behind_is_set() {
+    const BACK_MS: i64 = 30 * 86_400_000;
+    let mut bench = Bench::new();
+    bench.journal.note_clock(Quality::Unset).unwrap();
+    for session in 1..=2 {
+        bench.filed(session, &["delivered"], 0);
+        let row = bench.claim(1).remove(0);
+        bench.deliver(row.id);
+    }
+    bench.journal.clone().close();
+    // The clock showed a time of a month ago, and the second came in a month before that.
+    let path = bench.journal.data().join("journal.db");
+    let conn = rusqlite::Connection::open(&path).unwrap();
+    conn.execute("UPDATE entry SET received_ms = received_ms - ?1 * id", [BACK_MS]).unwrap();
+    conn.execute("UPDATE clock SET base_ms = base_ms - ?1", [BACK_MS]).unwrap();
+    conn.execute(
+        "INSERT INTO commitment(hash, entry, link, state, asked_ms, due_ms, changed_ms)
+         SELECT zeroblob(8), id, 'echo', 1, received_ms, received_ms, received_ms FROM entry",
+        [],
+    )
+    .unwrap();
+    (bench.config.retention_days, bench.config.orders_days) = (7, 7);
+    let bench = bench.restart();
+    let reader = bench.journal.reader().unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while reader.show(EntryId(2)).is_ok() && std::time::Instant::now() < deadline {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert!(reader.show(EntryId(2)).is_err(), "it is two months old by a clock that is one month behind");
+    assert!(reader.show(EntryId(1)).is_ok(), "it came in just now");
+    let kept: i64 = conn.query_row("SELECT count(*) FROM commitment", [], |row| row.get(0)).unwrap();
+    assert_eq!(kept, 1, "what hangs on it too");
+    bench.journal.note_clock(Quality::Trusted).unwrap();
+    assert!(reader.show(EntryId(1)).is_ok());
+}

@@ -27,6 +27,7 @@
 
 mod chart;
 pub mod commitment;
+mod content;
 mod document;
 mod instance;
 mod line;

@@ -6,7 +6,7 @@
 use super::Desk;
 use super::study::Known;
 use crate::clinical::imaging::{Charted, Update};
-use crate::clinical::{Patient, Phi};
+use crate::clinical::{Order, Patient, Phi};
 use crate::journal::{ChartFate, ChartedBy, Grounds, JournalError, NewOutbound, Reader, ReportId};
 use std::collections::HashMap;
 
@@ -30,6 +30,8 @@ struct Chart {
     /// The lane that went in, and whose chart; `None` of one of before these were noted.
     lane: Option<Phi>,
     patient: Option<Patient>,
+    /// The order numbers it is known under; `None` likewise.
+    order: Option<Order>,
 }
 
 /// What it takes the place of was told of another patient.
@@ -63,7 +65,15 @@ impl Charts {
                 let why = "what was told of it before cannot be read: see what the chart has and this one has no more";
                 charts.doubt = Some(Grounds { reason: "damaged", rule: None, why: why.to_string() });
                 let holds = Charted { is_final: true, ..Charted::default() };
-                Chart { holds, report: None, is_correction: true, is_ended: false, lane: None, patient: None }
+                Chart {
+                    holds,
+                    report: None,
+                    is_correction: true,
+                    is_ended: false,
+                    lane: None,
+                    patient: None,
+                    order: None,
+                }
             });
             charts.by_destination.insert(to.name.clone(), chart);
         }
@@ -90,6 +100,16 @@ impl Charts {
     /// What this destination has.
     pub fn of(&self, destination: &str) -> Charted {
         self.by_destination.get(destination).map(|chart| chart.holds.clone()).unwrap_or_default()
+    }
+
+    /// The order numbers under which this destination has what it has.
+    pub fn told_under(&self, destination: &str) -> Option<&Order> {
+        self.by_destination.get(destination).filter(|chart| !chart.holds.is_empty())?.order.as_ref()
+    }
+
+    /// True when something of it stands as final anywhere.
+    pub fn is_any_final(&self) -> bool {
+        self.by_destination.values().any(|chart| chart.holds.is_final && !chart.holds.is_empty())
     }
 
     /// True when this destination was told to forget all it has.
@@ -138,11 +158,11 @@ pub(super) fn both(first: Option<Grounds>, other: Option<Grounds>) -> Option<Gro
 fn chart(told: &ChartedBy) -> Option<Chart> {
     let update: Update = serde_json::from_slice(&told.json).ok()?;
     let (is_correction, is_ended) = (update.is_correction, update.after.is_empty());
-    let (lane, patient) = (update.lane.clone(), update.patient.clone());
+    let (lane, patient, order) = (update.lane.clone(), update.patient.clone(), update.order.clone());
     let holds = match told.fate {
         ChartFate::Delivered => update.after,
         ChartFate::Discarded => update.discarded(),
         ChartFate::Unknown => update.unconfirmed(),
     };
-    Some(Chart { holds, report: Some(told.report), is_correction, is_ended, lane, patient })
+    Some(Chart { holds, report: Some(told.report), is_correction, is_ended, lane, patient, order })
 }

@@ -17,51 +17,33 @@
 //! include it. That is told as if it stood alone, and the other is held (`included-elsewhere`). Whoever releases it says
 //! that it takes the place, and what stands is withdrawn.
 //!
+//! One that nobody has verified and that takes the place of what was told as final is held (`unverified-correction`): an EHR
+//! takes no preliminary result after a final one.
+//!
 //! Each document is filed by itself, so that one at a time is in memory. One that says and stands as it was last told is
 //! not told again.
-//!
-//! | SOP class | what EHRs get |
-//! |---|---|
-//! | Enhanced, Comprehensive, Comprehensive 3D, Extensible, Simplified Adult Echo SR | its measurements, whatever its template |
-//! | Encapsulated PDF | the document |
-//!
-//! Other documents (basic text, dose reports, CAD, key objects, CDA) are for the archive alone.
 
 use super::Desk;
 use super::chart::{ANOTHER_PATIENT, Charts, both};
+use super::content::{Content, is_document, kind};
 use super::line::{DOUBTS, INCLUDED, Line, Lines, SEVERAL, told_last};
 use super::study::{self, Known, Member, Telling, released, uncarried};
-use crate::clinical::Coding;
-use crate::clinical::imaging::{Charted, ChartedDocument, Instance as Object, MeasurementReport, Update};
+use crate::clinical::imaging::{Charted, ChartedDocument, MeasurementReport, Update};
 use crate::delivery;
 use crate::journal::{
     EntryId, FiledReport, Grounds, HoldId, Instance, Journal, JournalError, Latest, NewHold, NewOutbound, Reader,
     ReleaseFiling, Released, ReportId, StudyId, Told,
 };
-use crate::mapping::imaging::{Document, ImagingMessage, StudyFacts};
-use crate::mapping::{MapError, imaging};
-use crate::message::dicom::{
-    End, HEAD_BYTES_MAX, Head, Limits, Value, Walked, first_coding, measurement_report, tags, walk,
-};
+use crate::mapping::imaging::{Document, ImagingMessage, ImagingProfile, StudyFacts};
+use crate::mapping::{MapError, Origin, Target, imaging};
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 
-/// What the UIDs of SOP classes begin with that may name a document they take the place of: structured reports and
-/// encapsulated documents.
-const DOCUMENTS: [&str; 2] = ["1.2.840.10008.5.1.4.1.1.88.", "1.2.840.10008.5.1.4.1.1.104."];
-/// Structured reports whose numbers are measurements (PS3.4 B.5).
-const MEASUREMENT_REPORTS: [&str; 5] = [
-    "1.2.840.10008.5.1.4.1.1.88.22",
-    "1.2.840.10008.5.1.4.1.1.88.33",
-    "1.2.840.10008.5.1.4.1.1.88.34",
-    "1.2.840.10008.5.1.4.1.1.88.35",
-    "1.2.840.10008.5.1.4.1.1.88.72",
-];
-/// Encapsulated PDF Storage.
-const PDF: &str = "1.2.840.10008.5.1.4.1.1.104.1";
-
 /// A document takes the place of what an EHR has that does not hear of it.
 const ELSEWHERE: &str = "replaced-elsewhere";
+
+/// A document that nobody has verified takes the place of one that somebody had.
+const UNVERIFIED: &str = "unverified-correction";
 
 /// What is kept of what EHRs are told of a document.
 #[derive(Serialize, Deserialize)]
@@ -85,18 +67,6 @@ impl Kept {
     fn elsewhere_at(&self) -> usize {
         self.measurements.as_ref().map_or(1, |report| report.measurements.len())
     }
-}
-
-/// A document, read.
-enum Content {
-    Measurements(MeasurementReport),
-    Pdf {
-        object: Object,
-        code: Option<Coding>,
-        bytes: Vec<u8>,
-    },
-    /// One of which no EHR hears. By a person's word it takes the place of another.
-    Silent,
 }
 
 /// The documents of a study with their entries, each SOP Instance UID once, and which of them take the place of which.
@@ -133,6 +103,12 @@ pub(super) fn tell(desk: &Desk, journal: &Journal, reader: &Reader, known: &Know
             _ => desk.read(reader, member, &instance, first_uid)?,
         };
         charts.doubt = both(charts.doubt, line.doubt.clone().filter(|_| !line.is_aside()));
+        if content.as_ref().is_ok_and(Content::is_preliminary) && charts.is_any_final() {
+            let why = "nobody has verified it, and it takes the place of what was told as final: release it to tell it as \
+                       the correction, discard it when a verified one is to come";
+            let grounds = Grounds { reason: UNVERIFIED, rule: None, why: why.to_string() };
+            charts.doubt = both(charts.doubt, Some(grounds));
+        }
         let by = Replacing { desk, known, member, instance: &instance, name: &name };
         let draft = Draft { name: name.clone(), ..by.draft(first_uid, charts) };
         let report = draft.report(content, (subject_key, content_key))?;
@@ -266,7 +242,9 @@ pub(super) fn release(
         let why = "another took its place since, and EHRs are told of that one: discard this".to_string();
         return Ok(vec![ReleaseFiling::held_again(item, Grounds { reason: "replaced", rule: None, why })]);
     };
-    let has_seen = |reason: &str| item.reasons.iter().any(|seen| seen == reason);
+    let seen = study::seen_before(item);
+    let has_seen = |reason: &str| seen.iter().any(|seen| seen == reason);
+    let held_again = |grounds: Grounds| vec![study::held_again(item, grounds, [])];
     let name = released(item);
     let by = Replacing { desk, known, member, instance: &instance, name: &name };
     if line.is_aside() && has_seen(INCLUDED) {
@@ -292,7 +270,7 @@ pub(super) fn release(
         false => !line.others.is_empty() && !kept.is_withdrawal && !has_seen(SEVERAL),
     });
     if let Some(grounds) = unseen {
-        return Ok(vec![ReleaseFiling::held_again(item, grounds.clone())]);
+        return Ok(held_again(grounds.clone()));
     }
     let content = match &kept.measurements {
         _ if kept.is_withdrawal => Ok(Content::Silent),
@@ -303,7 +281,7 @@ pub(super) fn release(
     let mut charts = Charts::of_study(desk, reader, &subject_key, known)?;
     // Who releases what is held for that has seen that it is not known what was told before.
     if let Some(grounds) = charts.doubt.take().filter(|doubt| !has_seen(doubt.reason)) {
-        return Ok(vec![ReleaseFiling::held_again(item, grounds)]);
+        return Ok(held_again(grounds));
     }
     if has_seen(ANOTHER_PATIENT) {
         charts.leave_other_patients(reader, known)?;
@@ -330,11 +308,11 @@ pub(super) fn release(
     let filing = match outbox {
         Ok(outbox) => {
             by.withdraw_others(journal, reader, &line, kept, certain)?;
-            ReleaseFiling::sent(item, outbox, Vec::new())
+            vec![ReleaseFiling::sent(item, outbox, Vec::new())]
         }
-        Err(grounds) => ReleaseFiling::held_again(item, grounds),
+        Err(grounds) => held_again(grounds),
     };
-    Ok(vec![filing])
+    Ok(filing)
 }
 
 impl<'k> Documents<'k> {
@@ -566,17 +544,21 @@ impl Draft<'_> {
     /// A message for each EHR that hears of it, or has something of its line that certainly counts no more.
     fn outbound(&self, content: &Content, going: &[usize]) -> Result<Vec<NewOutbound>, MapError> {
         let mut rows = Vec::new();
+        let is_for_others = going.is_empty() && self.released.is_some() && !matches!(content, Content::Silent);
         for to in self.desk.ehrs() {
             let charted = self.charts.of(&to.name);
             let is_correction = self.charts.is_correction(&to.name, self.released);
-            self.known.with_facts(self.desk, is_correction, |facts| match content {
+            let told_under = self.charts.told_under(&to.name);
+            self.known.with_facts(self.desk, is_correction, told_under, |facts| match content {
+                // What a person released is for the EHRs that do not hear of it.
+                _ if is_for_others && self.is_heard(to) => Ok(()),
                 Content::Measurements(report) if self.is_heard(to) => {
                     rows.extend(self.numbers(facts, to, (report, going), charted)?);
                     Ok(())
                 }
                 Content::Pdf { object, code, bytes } if self.is_heard(to) => {
                     let told = Document { instance: object, code: code.as_ref(), bytes, first_uid: self.first_uid };
-                    rows.extend(self.document(facts, to, told, charted)?.filter(|_| !going.is_empty()));
+                    rows.extend(self.document(facts, to, told, charted)?);
                     Ok(())
                 }
                 // It stopped to hear of these, and none took the place of what it heard.
@@ -603,11 +585,10 @@ impl Draft<'_> {
         let mut update = charted.measured(report, going, |measurement| to.imaging.wants(measurement));
         update.is_correction = facts.is_correction;
         update.after.is_final |= imaging::is_final(&report.completion, &report.verification);
-        let row =
-            self.telling().to(to, ImagingMessage::Measurements, going.len() as u32, |target, profile, origin| {
-                imaging::measurements(facts, report, going, &update, target, profile, origin)
-            })?;
-        Ok(row.map(|row| self.charts.noted(row, update, facts.patient)))
+        let results = going.len() as u32;
+        self.row(facts, to, (ImagingMessage::Measurements, results), update, |update, target, profile, origin| {
+            imaging::measurements(facts, report, going, update, target, profile, origin)
+        })
     }
 
     /// A document in place of what was there.
@@ -622,10 +603,9 @@ impl Draft<'_> {
         let mut update = charted.documented(ChartedDocument { instance: instance.clone(), code: code.cloned() });
         update.is_correction = facts.is_correction;
         update.after.is_final |= imaging::is_final(&instance.completion, &instance.verification);
-        let row = self.telling().to(to, ImagingMessage::Documents, 1, |target, profile, origin| {
-            imaging::document(facts, document, &update, target, profile, origin)
-        })?;
-        Ok(row.map(|row| self.charts.noted(row, update, facts.patient)))
+        self.row(facts, to, (ImagingMessage::Documents, 1), update, |update, target, profile, origin| {
+            imaging::document(facts, document, update, target, profile, origin)
+        })
     }
 
     /// What is taken back because this document has nothing in place of it.
@@ -636,138 +616,26 @@ impl Draft<'_> {
         by: Document,
         update: Update,
     ) -> Result<Option<NewOutbound>, MapError> {
-        let row = self.telling().to(to, ImagingMessage::Measurements, 0, |target, profile, origin| {
-            imaging::withdrawal(facts, by, &update, target, profile, origin)
-        })?;
-        Ok(row.map(|row| self.charts.noted(row, update, facts.patient)))
+        self.row(facts, to, (ImagingMessage::Measurements, 0), update, |update, target, profile, origin| {
+            imaging::withdrawal(facts, by, update, target, profile, origin)
+        })
     }
 
-    fn telling(&self) -> Telling<'_> {
-        Telling { desk: self.desk, known: self.known, about: self.member, name: &self.name }
-    }
-}
-
-impl Desk {
-    /// The measurements that count: all but raw ones, unless some EHR wants these too.
-    fn wanted(&self, link: &str, measured: &MeasurementReport) -> Vec<usize> {
-        let with_raw = self.hearing(ImagingMessage::Measurements, link).any(|to| to.imaging.raw_values);
-        let all = measured.measurements.iter().enumerate();
-        all.filter(|(_, measurement)| with_raw || !measurement.is_raw).map(|(at, _)| at).collect()
-    }
-
-    /// What a document is for the EHRs that hear of it; `None` when none does.
-    pub(super) fn heard_as(&self, member: &Member) -> Option<ImagingMessage> {
-        kind(&member.object.sop_class_uid).filter(|what| self.hear_of(*what, &member.link))
-    }
-
-    /// A document, or why a person must look at it.
-    fn read(
+    /// A message of so many results, with what it does to the chart.
+    fn row(
         &self,
-        reader: &Reader,
-        member: &Member,
-        instance: &Instance,
-        first_uid: &str,
-    ) -> Result<Result<Content, Grounds>, JournalError> {
-        if self.heard_as(member).is_none() {
-            return Ok(Ok(Content::Silent));
-        }
-        let max = self.config.document_bytes_max();
-        let held = |reason: &'static str, why: String| Ok(Err(Grounds { reason, rule: None, why }));
-        let too_large = || {
-            let why = format!("the document is larger than document_mb_max = {}", self.config.document_mb_max);
-            held("too-large", why)
-        };
-        if instance.bytes > (max + HEAD_BYTES_MAX) as u64 {
-            return too_large();
-        }
-        let file = match reader.open_instance(instance) {
-            Err(JournalError::Damaged) => return held("damaged", "the file of the document is lost".to_string()),
-            file => file?,
-        };
-        let limits = Limits { bytes: max + HEAD_BYTES_MAX, value_bytes: max };
-        let walked = walk(file, &instance.transfer_syntax_uid, limits);
-        let end = walked.end;
-        if end == End::Limit {
-            return too_large();
-        }
-        if end != End::Whole {
-            return held("unreadable", "the document is cut short, nested too deeply or out of order".to_string());
-        }
-        if instance.sop_class_uid == PDF {
-            return match pdf(walked, instance) {
-                Some(Content::Pdf { bytes, .. }) if bytes.is_empty() => Ok(Ok(Content::Silent)),
-                Some(pdf) => Ok(Ok(pdf)),
-                None => too_large(),
-            };
-        }
-        match measurement_report(&walked.data_set) {
-            None => held("unreadable", "the structured report has no content tree".to_string()),
-            Some(report) if report.is_cut => held(
-                "too-large",
-                "the structured report has more measurements, or longer words, than are read".to_string(),
-            ),
-            Some(mut report) => {
-                // The command that brought it says which instance it is.
-                report.sop_instance_uid.clone_from(&instance.sop_instance_uid);
-                if first_uid != instance.sop_instance_uid {
-                    report.first_uid = first_uid.to_string();
-                }
-                Ok(Ok(Content::Measurements(report)))
-            }
-        }
-    }
-}
-
-/// True when a document of this kind has something for EHRs, as far as it was read.
-pub(super) fn says_anything(what: ImagingMessage, walked: &Walked) -> bool {
-    let says_nothing = match what {
-        ImagingMessage::Measurements => {
-            measurement_report(&walked.data_set).is_some_and(|r| r.measurements.is_empty() && !r.is_cut)
-        }
-        _ => walked
-            .data_set
-            .get(tags::ENCAPSULATED_DOCUMENT)
-            .is_none_or(|element| !matches!(element.value, Value::PassedOver(_)) && element.bytes().is_empty()),
-    };
-    walked.end != End::Whole || !says_nothing
-}
-
-/// The document in an object, without its padding; `None` when it is longer than may be read.
-fn pdf(walked: Walked, instance: &Instance) -> Option<Content> {
-    let code = first_coding(&walked.data_set, tags::CONCEPT_NAME_CODE_SEQUENCE);
-    let head = Head::of(walked);
-    let element = head.data_set.get(tags::ENCAPSULATED_DOCUMENT);
-    if matches!(element.map(|e| &e.value), Some(Value::PassedOver(_))) {
-        return None;
-    }
-    let mut bytes = element.map(|e| e.bytes().to_vec()).unwrap_or_default();
-    match head.data_set.number(tags::ENCAPSULATED_DOCUMENT_LENGTH) {
-        Some(length) if (length as usize) < bytes.len() => bytes.truncate(length as usize),
-        // A document of odd length is padded with a zero byte (PS3.5 6.2).
-        _ => {
-            if bytes.len().is_multiple_of(2) && bytes.last() == Some(&0) {
-                bytes.pop();
-            }
-        }
-    }
-    let object = Object {
-        sop_class_uid: instance.sop_class_uid.clone(),
-        sop_instance_uid: instance.sop_instance_uid.clone(),
-        ..head.instance
-    };
-    Some(Content::Pdf { object, code, bytes })
-}
-
-/// True for the SOP classes of documents that may name one they take the place of.
-pub(super) fn is_document(sop_class_uid: &str) -> bool {
-    DOCUMENTS.iter().any(|class| sop_class_uid.starts_with(class))
-}
-
-/// What a document of this SOP class is for EHRs.
-pub(super) fn kind(sop_class_uid: &str) -> Option<ImagingMessage> {
-    if MEASUREMENT_REPORTS.contains(&sop_class_uid) {
-        Some(ImagingMessage::Measurements)
-    } else {
-        (sop_class_uid == PDF).then_some(ImagingMessage::Documents)
+        facts: &StudyFacts,
+        to: &delivery::Config,
+        (what, results): (ImagingMessage, u32),
+        update: Update,
+        map: impl FnOnce(&Update, &Target, &ImagingProfile, &Origin) -> Result<Vec<u8>, MapError>,
+    ) -> Result<Option<NewOutbound>, MapError> {
+        let mut order = None;
+        let telling = Telling { desk: self.desk, known: self.known, about: self.member, name: &self.name };
+        let row = telling.to(to, what, results, |target, profile, origin| {
+            order = Some(imaging::order(facts, target, origin));
+            map(&update, target, profile, origin)
+        })?;
+        Ok(row.map(|row| self.charts.noted(row, Update { order, ..update }, facts.patient)))
     }
 }

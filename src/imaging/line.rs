@@ -6,19 +6,25 @@
 //!
 //! To name a document is to include some or all of it, not to replace it: a report in words names the measurements it
 //! rests on, and these stand. So a document takes the place of one of its own kind alone. What names one of another
-//! kind, or has nothing for EHRs itself, stands aside until a person has said that it replaces that one.
+//! kind, or has nothing for EHRs itself, stands aside until a person has said that it replaces that one. So does a
+//! rejection note (PS3.16 CID 7011) beside the documents it says are wrong.
 
 use super::Desk;
 use super::chart::both;
-use super::document::{is_document, kind, says_anything, subject_key};
+use super::content::{is_document, kind, says_anything};
+use super::document::subject_key;
 use super::study::Member;
 use crate::journal::{EntryId, Grounds, Instance, JournalError, Latest, Reader};
 use crate::mapping::imaging::ImagingMessage;
-use crate::message::dicom::{DataSet, End, HEAD_BYTES_MAX, Limits, predecessors, tags, walk};
+use crate::message::dicom::{DataSet, End, HEAD_BYTES_MAX, Limits, Tag, predecessors, rejected, tags, walk};
 use std::collections::{HashMap, HashSet};
 
 /// Bytes of a document that mostly say which one it takes the place of.
 const PREDECESSOR_BYTES: usize = 1 << 17;
+/// Key Object Selection Document Storage.
+const KEY_OBJECTS: &str = "1.2.840.10008.5.1.4.1.1.88.59";
+/// Where a document names those it takes the place of.
+const PREDECESSORS: Tag = tags::PREDECESSOR_DOCUMENTS_SEQUENCE;
 /// Why it is not certain which line a document belongs to.
 pub(super) const DOUBTS: [&str; 4] = ["no-predecessor", SEVERAL, FORK, INCLUDED];
 /// A document takes the place of several.
@@ -134,11 +140,17 @@ impl Lines {
                 file => file?,
             };
             let walked = walk(file, &instance.transfer_syntax_uid, Limits { bytes, value_bytes: 256 });
-            if walked.end == End::Limit && !is_past_predecessors(&walked.data_set) {
+            let is_note = instance.sop_class_uid == KEY_OBJECTS;
+            let last = if is_note { tags::CURRENT_REQUESTED_PROCEDURE_EVIDENCE_SEQUENCE } else { PREDECESSORS };
+            if walked.end == End::Limit && !is_past(&walked.data_set, last) {
                 continue;
             }
             let own = &instance.sop_instance_uid;
-            let named: Vec<String> = predecessors(&walked.data_set).into_iter().filter(|uid| uid != own).collect();
+            let mut named = predecessors(&walked.data_set);
+            if is_note {
+                named.extend(rejected(&walked.data_set, is_document));
+            }
+            named.retain(|uid| uid != own);
             let what = kind.filter(|what| says_anything(*what, &walked));
             let document = Named { entry, what, predecessors: named.clone(), includes: Vec::new() };
             self.documents.insert(own.clone(), document);
@@ -315,6 +327,6 @@ pub(super) fn told_last(reader: &Reader, latest: &Latest) -> Result<Option<Insta
 }
 
 /// True when the elements that were read are past where the sequence stands.
-fn is_past_predecessors(set: &DataSet) -> bool {
-    set.elements().last().is_some_and(|element| element.tag > tags::PREDECESSOR_DOCUMENTS_SEQUENCE)
+fn is_past(set: &DataSet, tag: Tag) -> bool {
+    set.elements().last().is_some_and(|element| element.tag > tag)
 }

@@ -185,6 +185,7 @@ impl Desk {
             series: vec![(&series, Vec::new())],
             zone: &self.zone,
             is_correction: false,
+            told_under: None,
         };
         let made = jiff::Timestamp::from_millisecond(entry.received_at_ms).unwrap_or_default();
         let (mut rows, mut uncarried) = (Vec::new(), Vec::new());

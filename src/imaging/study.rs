@@ -4,7 +4,7 @@ use super::chart::Charts;
 use super::instance::KeptSeries;
 use super::{Desk, document};
 use crate::clinical::imaging::{ImagingRequest, Instance as Object, Series, Study, StudyDoubt, Update};
-use crate::clinical::{Patient, Phi, WorkOrder};
+use crate::clinical::{Order, Patient, Phi, WorkOrder};
 use crate::delivery::{self, Lane};
 use crate::journal::{
     EntryId, FiledReport, Grounds, Grown, Journal, JournalError, Lookup, NewHold, NewOutbound, Reader, ReleaseFiling,
@@ -13,6 +13,7 @@ use crate::journal::{
 use crate::mapping::imaging::{ImagingMessage, ImagingProfile, StudyFacts};
 use crate::mapping::{MapError, Origin, Target, imaging, message_id};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// Studies looked at in one round.
 const STUDIES: usize = 16;
@@ -262,17 +263,16 @@ impl Known {
     /// its objects say, as far as no order settles it. Else it is held once more.
     pub fn pass(&mut self, desk: &Desk, item: &Released, more: Vec<String>) -> Option<ReleaseFiling> {
         let doubts = self.doubts(&desk.config.hold);
-        let is_seen = |doubt: &StudyDoubt| {
-            let seen: Vec<String> = serde_json::from_str(&item.decisions).unwrap_or_default();
-            seen.iter().chain(&item.reasons).chain(&more).any(|name| name == doubt.name())
-        };
+        let seen_before = seen_before(item);
+        let is_seen =
+            |doubt: &StudyDoubt| seen_before.iter().chain(&item.reasons).chain(&more).any(|name| name == doubt.name());
         let is_nobodys = |doubt: &StudyDoubt| match doubt {
             StudyDoubt::NoPatient => true,
             doubt => *doubt == StudyDoubt::SeveralPatients && !self.is_ordered(),
         };
         let kept_back = doubts.iter().find(|doubt| item.rematch || is_nobodys(doubt) || !is_seen(doubt));
         if let Some(&doubt) = kept_back {
-            let held = ReleaseFiling::held_again(item, doubted(doubt, &doubts)).decisions(seen(&doubts));
+            let held = held_again(item, doubted(doubt, &doubts), doubts.iter().map(|doubt| doubt.name()));
             return Some(held.orders_as_of(self.orders_as_of));
         }
         if !doubts.is_empty() && !self.is_ordered() {
@@ -290,8 +290,14 @@ impl Known {
         Ok(serde_json::from_str(&reader.decisions(told.report)?).unwrap_or_default())
     }
 
-    /// Makes what is said about it, from what is known of it.
-    pub fn with_facts<T>(&self, desk: &Desk, is_correction: bool, say: impl FnOnce(&StudyFacts) -> T) -> T {
+    /// Makes what is said about it, from what is known of it. `told_under` are the order numbers of what it corrects.
+    pub fn with_facts<T>(
+        &self,
+        desk: &Desk,
+        is_correction: bool,
+        told_under: Option<&Order>,
+        say: impl FnOnce(&StudyFacts) -> T,
+    ) -> T {
         let request = match &self.order {
             Ordered::By(stored) => Some(requested(&stored.order, &self.study.instance_uid)),
             _ => self.requests.first().cloned(),
@@ -303,6 +309,7 @@ impl Known {
             series: self.series.iter().map(|(series, all)| (series, all.iter().map(|m| &m.object).collect())).collect(),
             zone: &desk.zone,
             is_correction,
+            told_under,
         })
     }
 
@@ -316,7 +323,7 @@ impl Known {
     ) -> Result<Vec<NewOutbound>, MapError> {
         let Some(about) = self.newest() else { return Ok(Vec::new()) };
         let telling = Telling { desk, known: self, about, name };
-        self.with_facts(desk, is_correction, |facts| {
+        self.with_facts(desk, is_correction, None, |facts| {
             let hearing = desk.hearing(ImagingMessage::Studies, &about.link);
             let rows = hearing.map(|to| {
                 telling.to(to, ImagingMessage::Studies, 1, |target, profile, origin| {
@@ -533,4 +540,25 @@ fn doubted(doubt: StudyDoubt, all: &[StudyDoubt]) -> Grounds {
 fn seen(doubts: &[StudyDoubt]) -> String {
     let names: Vec<&str> = doubts.iter().map(|doubt| doubt.name()).collect();
     if names.is_empty() { String::new() } else { serde_json::json!(names).to_string() }
+}
+
+/// What a person has seen of something that was released: what was doubtful when it was held, and each time it was held
+/// again. An order that releases it has seen nothing.
+pub(super) fn seen_before(item: &Released) -> Vec<String> {
+    let mut seen: Vec<String> = serde_json::from_str(&item.decisions).unwrap_or_default();
+    seen.extend(item.reasons.iter().filter(|_| !item.rematch).cloned());
+    seen
+}
+
+/// What was released is held once more, on these grounds, and with these in words. Who releases that has seen them, and
+/// what was seen before stays seen: two doubts that come in turn end.
+pub(super) fn held_again<'d>(
+    item: &Released,
+    grounds: Grounds,
+    in_words: impl IntoIterator<Item = &'d str>,
+) -> ReleaseFiling {
+    let mut seen: BTreeSet<String> = seen_before(item).into_iter().collect();
+    seen.extend(in_words.into_iter().map(str::to_string));
+    let seen = if seen.is_empty() { String::new() } else { serde_json::json!(seen).to_string() };
+    ReleaseFiling::held_again(item, grounds).decisions(seen)
 }

@@ -79,6 +79,10 @@ pub struct StudyFacts<'a> {
     pub zone: &'a jiff::tz::TimeZone,
     /// True when the same was told before as final, and this takes its place.
     pub is_correction: bool,
+    /// The order numbers under which the EHR has what this takes the place of, which may be of another study. HL7 v2
+    /// results are found again by them (OBR-2, OBR-3), so their correction keeps them; FHIR resources have identifiers of
+    /// their own.
+    pub told_under: Option<&'a Order>,
 }
 
 /// A document that came as an instance (PS3.3 A.45).
@@ -334,12 +338,13 @@ impl Sending<'_> {
         known.unwrap_or(("RAD", "Radiology"))
     }
 
-    /// HL7 table 0085 and 0123: a preliminary result, a final one, or one that takes the place of a final one.
+    /// HL7 table 0085 and 0123: a preliminary result, a final one, or one that takes the place of a final one, which is
+    /// never preliminary again.
     pub fn status(&self, is_final: bool) -> &'static str {
         match (is_final, self.facts.is_correction) {
-            (false, _) => "P",
+            (_, true) => "C",
             (true, false) => "F",
-            (true, true) => "C",
+            (false, false) => "P",
         }
     }
 }
@@ -361,10 +366,8 @@ fn send(
     if facts.study.instance_uid.is_empty() {
         return Err(MapError::NoStudy);
     }
-    let mut report = Report { instrument: instrument(facts), patient: facts.patient.clone(), ..Report::default() };
-    let mut identity = Identity::new(&report, &report.order, origin, &target.fhir.gateway_system);
-    report.order = order(facts, &identity, origin);
-    identity = Identity::new(&report, &report.order, origin, &target.fhir.gateway_system);
+    let report = Report { order: order(facts, target, origin), ..report(facts) };
+    let identity = Identity::new(&report, &report.order, origin, &target.fhir.gateway_system);
     write(&Sending {
         facts,
         profile,
@@ -387,8 +390,16 @@ fn instrument(facts: &StudyFacts) -> Instrument {
     }
 }
 
-/// The numbers of the order: the EHR's as they came, and as the filler's the accession number, as IHE has it.
-fn order(facts: &StudyFacts, identity: &Identity, origin: &Origin) -> Order {
+fn report(facts: &StudyFacts) -> Report {
+    Report { instrument: instrument(facts), patient: facts.patient.clone(), ..Report::default() }
+}
+
+/// The numbers of the order a message names: those under which the EHR has what it corrects; else the EHR's as they came,
+/// and as the filler's the accession number, as IHE has it.
+pub fn order(facts: &StudyFacts, target: &Target, origin: &Origin) -> Order {
+    if let Some(told_under) = facts.told_under.filter(|_| matches!(target.format, Format::Hl7V2(_))) {
+        return told_under.clone();
+    }
     let nothing = ImagingRequest::default();
     let request = facts.request.unwrap_or(&nothing);
     let (accession, accession_authority) = accession(facts);
@@ -397,6 +408,8 @@ fn order(facts: &StudyFacts, identity: &Identity, origin: &Origin) -> Order {
     } else if !accession.is_empty() {
         (accession.clone(), accession_authority.to_string())
     } else {
+        let report = report(facts);
+        let identity = Identity::new(&report, &report.order, origin, &target.fhir.gateway_system);
         (Phi::new(identity.study_filler(&facts.study.instance_uid)), origin.gateway.clone())
     };
     let performed = || facts.study.procedures.first().cloned();

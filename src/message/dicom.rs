@@ -42,7 +42,7 @@ pub use dicom_dictionary_std::tags;
 pub use dictionary::{standard_value_representation, value_representation};
 pub use file_meta::FileMeta;
 pub use head::{Head, coding, first_coding, read_head};
-pub use structured_report::{measurement_report, predecessors};
+pub use structured_report::{measurement_report, predecessors, rejected};
 pub use walker::{End, Limits, Walked, read_data_set, walk, walk_up_to};
 
 /// Most bytes of a data set that are read for its head.

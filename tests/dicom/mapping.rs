@@ -132,6 +132,7 @@ impl Known {
             series: self.series.iter().map(|(series, all)| (series, all.iter().collect())).collect(),
             zone: &self.zone,
             is_correction: false,
+            told_under: None,
         }
     }
 }

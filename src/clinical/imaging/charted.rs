@@ -4,7 +4,7 @@
 //! it is a number of, never by its place, and what is in the chart is kept by these names until it is taken back.
 
 use super::{Instance, Measurement, MeasurementReport, Modifier, ModifierValue};
-use crate::clinical::{Coding, Patient, Phi};
+use crate::clinical::{Coding, Order, Patient, Phi};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -59,6 +59,9 @@ pub struct Update {
     /// Whose chart it is told in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patient: Option<Patient>,
+    /// The order numbers it is told under, and all that corrects it in HL7 v2 after it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order: Option<Order>,
 }
 
 /// A group of numbers that is a panel of its own.
@@ -144,8 +147,7 @@ impl Update {
             gone: Charted { is_final: false, ..gone },
             is_correction: was_final,
             was_final,
-            lane: None,
-            patient: None,
+            ..Update::default()
         }
     }
 

@@ -188,6 +188,130 @@ fn i13_a_document_of_another_study_is_of_the_line_of_what_it_names() {
     bench.account();
 }
 
+/// ORC-2, ORC-3, OBR-2, OBR-3 and OBR-4.1 of a message.
+fn order_numbers(message: &str) -> Vec<String> {
+    let of = [("ORC", 2), ("ORC", 3), ("OBR", 2), ("OBR", 3), ("OBR", 4)];
+    of.map(|(segment, number)| field(message, segment, number).split('^').next().unwrap().to_string()).into()
+}
+
+#[test]
+fn i13_a_correction_across_studies_goes_under_the_order_numbers_of_what_it_corrects() {
+    let mut bench = Bench::new();
+    bench.order("ORD-1", "ACC-1", "P-100", STUDY);
+    bench.order("ORD-2", "ACC-2", "P-100", "1.2.3.4");
+    let second = |made: Made| elsewhere(made).with(tags::ACCESSION_NUMBER, VR::SH, "ACC-2");
+    let first = bench.reported(report("1", vec![fraction("58"), mass("12")], None));
+    assert_eq!(order_numbers(&first)[0], "ORD-1");
+    let corrected = bench.reported(second(report("2", vec![fraction("57")], Some("1"))));
+    is(&said(&corrected), &[("57", "C"), ("12", "D")]);
+    assert_eq!(order_numbers(&corrected), order_numbers(&first), "an EHR finds by them what is corrected");
+    let again = bench.reported(second(naming(report("3", vec![fraction("56")], None), &reports(&["2"]))));
+    assert_eq!((order_numbers(&again), said(&again)[0].1.as_str()), (order_numbers(&first), "C"));
+    // What is told there for the first time has the numbers of its own order.
+    let own = bench.reported(second(report("4", vec![mass("11")], None)));
+    assert_eq!(order_numbers(&own)[0], "ORD-2");
+    assert!(bench.held().is_empty());
+    bench.account();
+}
+
+#[test]
+fn i13_what_is_released_for_one_ehr_tells_another_nothing() {
+    let some = delivery::Config { links: vec!["echo-1".to_string()], ..hl7("ehr") };
+    let bench = Bench::with(&[some, hl7("all")], Config::default());
+    bench.reported(report("1", vec![fraction("58"), mass("12")], None));
+    bench.numbers("all");
+    let both = ["2", "3"].map(|number| report(number, vec![fraction("57")], Some("1")));
+    bench.keep_on("reading-room", "READER", &both);
+    bench.file();
+    bench.settle();
+    assert!(bench.numbers("all").is_empty() && bench.numbers("ehr").is_empty());
+    let holds = bench.reader.holds(10).unwrap().into_iter();
+    let elsewhere: Vec<_> = holds.filter(|hold| hold.reason == "replaced-elsewhere").map(|hold| hold.id).collect();
+    assert!(!elsewhere.is_empty(), "{:?}", bench.held());
+    bench.journal.operate(OperatorAction::Release { holds: elsewhere, note: "seen".to_string() }).unwrap();
+    bench.send_released();
+    assert!(bench.numbers("all").is_empty(), "of what is held it has heard nothing");
+    bench.account();
+}
+
+#[test]
+fn i13_two_doubts_that_come_in_turn_are_each_seen_once() {
+    let bench = Bench::new();
+    bench.store_and_settle_all(&[report("1", vec![fraction("58")], None), report("2", vec![mass("12")], None)]);
+    assert_eq!(bench.numbers("ehr").len(), 2);
+    let third = elsewhere(naming(report("3", vec![fraction("57")], None), &reports(&["1", "2"])));
+    bench.store_and_settle(third.with(tags::PATIENT_ID, VR::LO, "P-200"));
+    let mut seen = Vec::new();
+    while let [reason] = &bench.held()[..] {
+        seen.push(reason.clone());
+        assert!(seen.len() <= 3, "{seen:?}");
+        bench.release();
+    }
+    // The last is of what stands under the name of the second.
+    assert_eq!(seen, ["another-patient", "several-predecessors", "another-patient"]);
+    is(&said(&bench.numbers("ehr")[0]), &[("57", "F")]);
+    bench.account();
+}
+
+#[test]
+fn i13_what_nobody_verified_does_not_take_the_place_of_what_is_final_unseen() {
+    let unverified = |made: Made| made.with(tags::VERIFICATION_FLAG, VR::CS, "UNVERIFIED");
+    for is_released in [true, false] {
+        let bench = Bench::new();
+        bench.reported(report("1", vec![fraction("58"), mass("12")], None));
+        bench.store_and_settle(unverified(report("2", vec![fraction("57")], Some("1"))));
+        assert_eq!((bench.held(), bench.numbers("ehr").len()), (vec!["unverified-correction".to_string()], 0));
+        if is_released {
+            bench.release();
+            is(&said(&bench.numbers("ehr")[0]), &[("57", "C"), ("12", "D")]);
+        }
+        // The verified one settles it either way.
+        is(
+            &said(&bench.reported(report("3", vec![fraction("56")], Some("2")))),
+            if is_released { &[("56", "C")] } else { &[("56", "C"), ("12", "D")] },
+        );
+        assert!(bench.held().is_empty());
+        bench.account();
+    }
+}
+
+#[test]
+fn i13_a_rejection_note_asks_whether_what_it_names_is_taken_back() {
+    for (title, is_rejection) in
+        [("113001", true), ("113037", true), ("113038", true), ("113039", false), ("113000", false)]
+    {
+        let bench = Bench::new();
+        bench.reported(report("1", vec![fraction("58"), mass("12")], None));
+        let mut note = Made::new("1.2.840.10008.5.1.4.1.1.88.59", "7", "1").with(tags::VALUE_TYPE, VR::CS, "CONTAINER");
+        let named = |class: &str, uid: String| {
+            let mut object = DataSet::default();
+            object.put_text(tags::REFERENCED_SOP_CLASS_UID, VR::UI, class);
+            object.put_text(tags::REFERENCED_SOP_INSTANCE_UID, VR::UI, &uid);
+            object
+        };
+        // Images first, as many as fill a line of documents.
+        let images = (1..200).map(|number| named(US, format!("{STUDY}.1.{number}")));
+        let objects = images.chain([named(SR, format!("{STUDY}.9.1"))]).collect();
+        let [mut study, mut series] = [0; 2].map(|_| DataSet::default());
+        series.put_items(tags::REFERENCED_SOP_SEQUENCE, objects);
+        study.put_items(tags::REFERENCED_SERIES_SEQUENCE, vec![series]);
+        note.set.put_items(tags::CURRENT_REQUESTED_PROCEDURE_EVIDENCE_SEQUENCE, vec![study]);
+        note.set.put_items(tags::CONCEPT_NAME_CODE_SEQUENCE, vec![code([title, "DCM", "title"])]);
+        bench.store_and_settle(note);
+        assert!(bench.numbers("ehr").is_empty(), "{title}");
+        if is_rejection {
+            assert_eq!(bench.held(), ["included-elsewhere"], "{title}");
+            bench.release();
+            let mut gone = said(&bench.numbers("ehr")[0]);
+            gone.sort();
+            is(&gone, &[("12", "D"), ("58", "D")]);
+        }
+        assert!(bench.held().is_empty(), "{title}");
+        bench.grows_silently();
+        bench.account();
+    }
+}
+
 #[test]
 fn i13_the_chart_of_another_patient_is_not_touched_unseen() {
     let of = |made: Made, patient: &str| elsewhere(made).with(tags::PATIENT_ID, VR::LO, patient);

@@ -362,7 +362,7 @@ fn i13_a_pdf_that_takes_the_place_of_a_report_takes_its_numbers_back() {
     let told = bench.numbers("ehr");
     assert_eq!(told.len(), 1, "taken or refused together");
     let [document, number] = results(&told[0]).try_into().unwrap();
-    assert_eq!((document.2.as_str(), number.1.as_str(), number.2.as_str()), ("P", "58", "D"));
+    assert_eq!((document.2.as_str(), number.1.as_str(), number.2.as_str()), ("C", "58", "D"));
     assert_eq!(told[0].matches("\rOBR|").count(), 2, "each under the service it is of");
     let told = bench.numbers("chart");
     assert_eq!(told.len(), 1);

@@ -27,6 +27,9 @@ const VASCULAR_ROOT: &str = "125100";
 /// Purposes of reference that say of a predecessor that its place is taken (CID 7009): it is replaced, was preliminary, or
 /// was a part. One that is addended, or is evidence, stands.
 const REPLACED: [&str; 3] = ["121360", "121362", "121363"];
+/// Titles of a rejection note (CID 7011) that say that what it names is wrong: its quality, a danger to the patient, the
+/// wrong worklist entry. That the time to keep it is over says nothing of the kind.
+const REJECTED: [&str; 3] = ["113001", "113037", "113038"];
 /// Mean, in SNOMED RT and CT.
 const MEANS: [&str; 2] = ["R-00317", "373098007"];
 
@@ -115,6 +118,21 @@ pub fn predecessors(set: &DataSet) -> Vec<String> {
         is_none_said || purposes.any(|purpose| REPLACED.contains(&purpose.code.as_str()))
     });
     replaced.map(|document| document.uid(tags::REFERENCED_SOP_INSTANCE_UID)).filter(|uid| !uid.is_empty()).collect()
+}
+
+/// The documents that a rejection note (PS3.3 A.35.4 with a title of CID 7011) says are wrong; nothing of another document.
+/// Images it names are for the archive.
+pub fn rejected(set: &DataSet, is_document: impl Fn(&str) -> bool) -> Vec<String> {
+    let title = first_coding(set, tags::CONCEPT_NAME_CODE_SEQUENCE);
+    if !title.is_some_and(|title| title.system.hl7() == "DCM" && REJECTED.contains(&title.code.as_str())) {
+        return Vec::new();
+    }
+    let studies = set.items(tags::CURRENT_REQUESTED_PROCEDURE_EVIDENCE_SEQUENCE).iter();
+    let series = studies.flat_map(|study| study.items(tags::REFERENCED_SERIES_SEQUENCE));
+    let named = series.flat_map(|series| series.items(tags::REFERENCED_SOP_SEQUENCE));
+    let documents = named.filter(|named| is_document(&named.uid(tags::REFERENCED_SOP_CLASS_UID)));
+    let uids = documents.map(|named| named.uid(tags::REFERENCED_SOP_INSTANCE_UID));
+    uids.filter(|uid| !uid.is_empty()).take(PREDECESSORS_MAX).collect()
 }
 
 /// A container: first what it says of all that is in it, then what is in it.

@@ -16,12 +16,14 @@
 //!
 //! All of it runs on one thread of its own: a share that hangs holds up nothing else, not even the end of the process.
 
+mod claim;
 mod growing;
 mod look;
 mod memory;
 
 pub use look::{Look, look};
 
+use self::claim::Claim;
 use self::memory::{Known, Memory};
 use super::Shell;
 use crate::journal::crash;
@@ -145,8 +147,11 @@ pub async fn serve(shell: Arc<Shell>, directory: PathBuf) {
     let runtime = tokio::runtime::Handle::current();
     let of_thread = shell.clone();
     let thread = std::thread::Builder::new().name("directory".to_string()).spawn(move || {
-        if let Some(memory) = remembered(&of_thread, &stopped) {
-            Folder::new(of_thread, directory, runtime, memory).run(&stopped);
+        if let Some(claim) = claimed(&of_thread, &directory, &stopped) {
+            if let Some(memory) = remembered(&of_thread, &stopped) {
+                Folder::new(of_thread, directory, runtime, memory).run(&stopped);
+            }
+            drop(claim);
         }
         drop(ended);
     });
@@ -158,6 +163,22 @@ pub async fn serve(shell: Arc<Shell>, directory: PathBuf) {
     drop(stop);
     if tokio::time::timeout(STOP_GRACE, &mut end).await.is_err() {
         shell.counters.trouble("the folder does not answer", &"it is left to itself");
+    }
+}
+
+/// The folder for this thread alone. While an earlier one has not ended, nothing is taken: files would be taken twice.
+fn claimed(shell: &Shell, directory: &Path, stop: &Receiver<()>) -> Option<Claim> {
+    const WHY: &str = "the reader before this one hangs on its share, and nothing is taken: get the share back, or restart \
+                       the gateway";
+    let mut backoff = shell.backoff();
+    loop {
+        if let Some(claim) = Claim::take(directory, shell.custodian.data(), &shell.config.name) {
+            return Some(claim);
+        }
+        shell.counters.down(WHY, &"it has not ended");
+        if !matches!(stop.recv_timeout(backoff.failed()), Err(RecvTimeoutError::Timeout)) {
+            return None;
+        }
     }
 }
 

@@ -118,12 +118,12 @@ impl Interpreter {
         Interpreter { imaging: self.imaging.with(config), ..self }
     }
 
-    /// Runs until `stop` turns true; the journal's change signal wakes it.
+    /// Runs until `stop` turns true, or nobody is left who could turn it; the journal's change signal wakes it.
     pub fn run(mut self, stop: &watch::Receiver<bool>) {
         give_way();
         // A crash may have come between a good control and what it unlocks, and the rules may be others now.
         let mut unlocked = false;
-        while !*stop.borrow() {
+        while !*stop.borrow() && stop.has_changed().is_ok() {
             self.register.write(false);
             let round = if unlocked { self.round() } else { self.unlock_all().map(|()| 1) };
             unlocked |= round.is_ok();

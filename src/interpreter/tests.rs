@@ -341,3 +341,13 @@ fn i13_of_two_orders_on_a_tube_a_panels_result_answers_the_panel_whichever_came_
         assert_eq!((bench.status("A1"), bench.status("A2")), (OrderStatus::Done, OrderStatus::Requested));
     }
 }
+
+#[test]
+fn the_loop_ends_when_nobody_is_left_to_stop_it() {
+    let bench = Bench::new(Orders::default(), &[], Charset::default());
+    let (stop, stopped) = watch::channel(false);
+    let interpreter = bench.interpreter;
+    let thread = std::thread::spawn(move || interpreter.run(&stopped));
+    drop(stop);
+    thread.join().unwrap();
+}

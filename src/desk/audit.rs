@@ -4,8 +4,9 @@
 use crate::wire::hex;
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 /// Name of the file beside `desk.toml`.
@@ -44,6 +45,28 @@ pub fn note_all(folder: &Path, all: &[Value]) -> std::io::Result<()> {
     open.sync_data()
 }
 
+/// The highest revision of a configuration that this desk sent to each box, by the box's name.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn last_revs(folder: &Path) -> std::io::Result<BTreeMap<String, u64>> {
+    let file = match File::open(folder.join(FILE)) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        open => open?,
+    };
+    let mut last: BTreeMap<String, u64> = BTreeMap::new();
+    for line in BufReader::new(file).lines() {
+        // What a power cut left of a line says nothing.
+        let line: Value = serde_json::from_str(&line?).unwrap_or_default();
+        let config = &line["what"]["config"];
+        if let (Some(gateway), Some(rev)) = (config["gateway"].as_str(), config["rev"].as_u64()) {
+            let known = last.entry(gateway.to_string()).or_default();
+            *known = rev.max(*known);
+        }
+    }
+    Ok(last)
+}
+
 /// As much of the end of a file as holds its last line.
 fn end_of(file: &mut File) -> std::io::Result<String> {
     let length = file.metadata()?.len();
@@ -74,6 +97,19 @@ fn link_of(line: Option<&str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_revision_of_a_box_is_the_highest_that_was_sent() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(last_revs(dir.path()).unwrap().is_empty());
+        let sent = |gateway: &str, rev: u64| json!({ "config": { "gateway": gateway, "rev": rev } });
+        let all =
+            [sent("bench-1", 3), sent("bench-2", 9), sent("bench-1", 2), json!({ "gateway": "bench-1", "rev": 7 })];
+        note_all(dir.path(), &all).unwrap();
+        std::fs::OpenOptions::new().append(true).open(dir.path().join(FILE)).unwrap().write_all(b"{\"aft").unwrap();
+        let last = BTreeMap::from([("bench-1".to_string(), 3), ("bench-2".to_string(), 9)]);
+        assert_eq!(last_revs(dir.path()).unwrap(), last);
+    }
 
     #[test]
     fn a_line_that_is_changed_or_taken_out_shows() {

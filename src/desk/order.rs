@@ -9,6 +9,9 @@ use crate::fleet::topic::{Down, Place};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
+/// A box that is said to have had a higher revision is not believed; what this desk sent it is.
+const REPORTED_REV_MAX: u64 = 1_000_000_000;
+
 /// A signed document on its way to a box.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
@@ -100,6 +103,13 @@ impl Order {
     }
 }
 
+/// The number of the next revision for a box that is said to have had `reported`, and was sent `sent` last by this desk.
+/// Whoever can write for the box may say what they like: a number that no desk comes to is not believed, so that there is
+/// always a larger one.
+pub fn next_rev(reported: Option<u64>, sent: Option<u64>) -> u64 {
+    reported.filter(|rev| *rev <= REPORTED_REV_MAX).max(sent).unwrap_or(0) + 1
+}
+
 fn signed(document: &[u8], purpose: Purpose, first: &SigningKey, others: &[SigningKey]) -> Result<Vec<u8>, String> {
     let sealed = envelope::seal(document, purpose, first);
     let sign = |bytes: Vec<u8>, key| envelope::countersign(&bytes, purpose, key).map_err(|error| error.to_string());
@@ -138,4 +148,19 @@ pub fn outcome(event: &Value, id: &str) -> Option<Result<(), String>> {
     let why = event["why"].as_str().or(event["outcome"]["failure"].as_str());
     let why = why.or(event["outcome"]["refusal"].as_str());
     Some(Err(why.map_or(phase.to_string(), |why| format!("{phase}: {why}"))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_box_that_is_said_to_be_far_ahead_does_not_lock_the_desk_out() {
+        assert_eq!(next_rev(None, None), 1);
+        assert_eq!(next_rev(Some(7), None), 8, "another desk has sent it");
+        assert_eq!(next_rev(Some(7), Some(9)), 10, "the box has not had what was sent last");
+        assert_eq!(next_rev(Some(i64::MAX as u64), Some(9)), 10);
+        assert_eq!(next_rev(Some(REPORTED_REV_MAX), Some(9)), REPORTED_REV_MAX + 1);
+        assert_eq!(next_rev(Some(REPORTED_REV_MAX + 1), Some(REPORTED_REV_MAX + 1)), REPORTED_REV_MAX + 2);
+    }
 }

@@ -5,10 +5,13 @@ use super::key::signing_keys;
 use crate::desk::order::{self, Order};
 use crate::desk::pack::{Packed, pack};
 use crate::desk::{Config, DeskError, Interest, Line, Said, audit};
+use crate::fleet::desired::Why;
+use crate::fleet::envelope::SigningKey;
 use crate::fleet::topic::{Place, Up};
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -44,6 +47,7 @@ enum Verb {
 #[command(after_help = "\
 Examples:
   afferent desk config push bench-1 bench-1.toml --sign ops-1.key
+  afferent desk config push bench-1 bench-1.toml --sign ops-1.key --sign ops-2.key   [fleet] config_signatures = 2
   afferent desk config push bench-1 bench-1.toml --sign ops-1.key --replace      its own file was edited; that is known
 
 A box that is away takes it when it is back.
@@ -54,7 +58,7 @@ struct Push {
     gateway: String,
     /// The configuration
     file: PathBuf,
-    /// Key to sign with
+    /// Key to sign with; twice where the box takes configurations with two signatures
     #[arg(long, value_name = "FILE", required = true)]
     sign: Vec<PathBuf>,
     /// Replace the box's own file as it is now, though somebody edited it there
@@ -140,12 +144,21 @@ impl Push {
         }
         let mut line = Line::connect(&config, Interest::State).await?;
         let before = reported(&mut line, &place).await?.unwrap_or_default();
+        let needed = before["signatures"].as_u64().unwrap_or(1);
+        let signers: BTreeSet<&str> = keys.iter().map(SigningKey::kid).collect();
+        if (signers.len() as u64) < needed {
+            bail!(
+                "{} takes configurations with {needed} signatures: give --sign as often, with other keys",
+                self.gateway
+            );
+        }
         let replaces = match (self.replace, before["local"].as_str()) {
             (false, _) => None,
             (true, Some(local)) => Some(local.to_string()),
             (true, None) => bail!("{} has not said what its own file is, so it cannot be replaced", self.gateway),
         };
-        let rev = before["rev"].as_u64().unwrap_or(0) + 1;
+        let sent = audit::last_revs(folder)?.get(&self.gateway).copied();
+        let rev = order::next_rev(before["rev"].as_u64(), sent);
         let order = Order::config(&place, content, rev, replaces, &keys, jiff::Timestamp::now());
         let order = order.map_err(|why| anyhow::anyhow!("{}: {why}", self.file.display()))?;
         audit::note(folder, &order.asked).with_context(|| format!("{} cannot be written", audit::FILE))?;
@@ -202,7 +215,11 @@ fn show(reported: &Value, json: bool) {
         None => println!("runs its own file"),
     }
     if let Some(rev) = reported["rev"].as_u64() {
-        let why = reported["why"].as_str().map(|why| format!(": {why}")).unwrap_or_default();
+        let why = reported["why"].as_str().map(|word| match Why::of(word) {
+            Some(why) => format!(": {word} ({why})"),
+            None => format!(": {word}"),
+        });
+        let why = why.unwrap_or_default();
         println!("revision {rev} is {}{why}", reported["state"].as_str().unwrap_or("?"));
     }
     for fault in reported["errors"].as_array().into_iter().flatten() {

@@ -11,7 +11,7 @@ use crate::fleet::envelope::SigningKey;
 use crate::fleet::topic::{Down, Place, Up};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 use tokio::time::{timeout, timeout_at};
 
@@ -33,7 +33,9 @@ pub async fn carry_out(
     let line = Line::connect(config, Interest::Changes).await?;
     let record = Record::open(&config.folder)?;
     let (roster, accepted, moved) = (Roster::default(), HashSet::new(), HashSet::new());
-    let mut run = Run { config, log, keys, line, record, roster, accepted, moved };
+    let sent = audit::last_revs(&config.folder)
+        .map_err(|error| DeskError::File { file: config.folder.join(audit::FILE), why: error.to_string() })?;
+    let mut run = Run { config, log, keys, line, record, roster, accepted, moved, sent };
     let mut kept = Kept::default();
     while let Ok(said) = timeout_at(kept.until(), run.line.hear()).await {
         let said = said?;
@@ -89,6 +91,8 @@ struct Run<'r> {
     roster: Roster,
     /// Commands that boxes have said they obey, by id; what they lead to comes later.
     accepted: HashSet<String>,
+    /// Revisions that boxes were sent by this desk before.
+    sent: BTreeMap<String, u64>,
     /// Boxes whose update stands elsewhere than when they were told.
     moved: HashSet<String>,
 }
@@ -161,7 +165,8 @@ impl Run<'_> {
             Change::Config { content } => {
                 let content = content.of(gateway).ok_or(failed("there is no configuration for it"))?.clone();
                 let seen = row.and_then(|row| row.seen).ok_or(failed("it has said nothing of its configuration"))?;
-                return Order::config(&place, content, seen + 1, None, self.keys, now).map_err(Err);
+                let rev = order::next_rev(Some(seen), self.sent.get(gateway).copied());
+                return Order::config(&place, content, rev, None, self.keys, now).map_err(Err);
             }
             Change::Update { version, .. } if row.is_some_and(|row| row.update.runs(version)) => return Err(Ok(())),
             Change::Update { version, .. } if rollout.has_fetched(gateway) => {

@@ -12,7 +12,7 @@
 //!
 //! Rooms: [`topic`] names what is said and told; [`telemetry`] is all that can be said; [`session`] is the machine that
 //! decides what is said when; [`bus`] is the broker, [`bus::mqtt`] over MQTT 5; [`store`] is what must not be
-//! forgotten; [`snapshot`] reads how the box is; [`config`] is `[fleet]`. Commands: [`envelope`] is what is signed,
+//! forgotten; [`snapshot`] reads how the box is; [`config`] is `[fleet]`. Commands: [`envelope`] is what is signed, `admission.rs` who is let in,
 //! [`command`] whether it is obeyed, `docket.rs` what became of each, `perform.rs` what they do. Configurations:
 //! [`desired`]. [`identity`] is the box's certificate, where it has one of its own making.
 //!
@@ -25,6 +25,7 @@
 //! - *obey one more command*: a variant of [`command::Operation`], and what it does in `perform.rs`.
 //! - *keep something*: a migration in [`store`].
 
+mod admission;
 pub mod bus;
 pub mod command;
 pub mod config;
@@ -245,8 +246,8 @@ impl Worker {
         let place = self.config.place(sources.data())?;
         let mut store = Store::open(sources.data()).map_err(|error| error.to_string())?;
         let epoch = store.next_epoch().map_err(|error| error.to_string())?;
-        let (settings, network) = ((self.config.operators.as_slice(), self.config.confirm_s), self.network.clone());
-        let adoption = Adoption::new(&place, settings, sources, network, self.changes.clone(), &mut store)
+        let network = self.network.clone();
+        let adoption = Adoption::new(&place, &self.config, sources, network, self.changes.clone(), &mut store)
             .map_err(|error| error.to_string())?;
         Ok((place, store, epoch, adoption))
     }

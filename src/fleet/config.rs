@@ -17,6 +17,9 @@ const METRICS_DEFAULT_S: u64 = 60;
 pub const CONFIRM_S: RangeInclusive<u64> = 4..=3600;
 const CONFIRM_DEFAULT_S: u64 = 120;
 
+/// Signatures that a configuration may have to have.
+pub const CONFIG_SIGNATURES: RangeInclusive<usize> = 1..=2;
+
 /// The message broker over which a fleet of boxes is looked after. It carries counts, ages and names of this file, never
 /// results or anything of a patient, and nothing waits for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -34,6 +37,8 @@ pub struct Config {
     /// destination that was well before, have to be well for a quarter of this without a break, or the one before runs
     /// again.
     pub confirm_s: u64,
+    /// How many operators must have signed a configuration that comes from afar, 1 or 2: it may send results elsewhere.
+    pub config_signatures: usize,
     /// Whose commands and configurations the box obeys, one table each; none means nobody's.
     #[serde(rename = "operator")]
     pub operators: Vec<Operator>,
@@ -52,6 +57,7 @@ impl Default for Config {
             name: None,
             metrics_s: METRICS_DEFAULT_S,
             confirm_s: CONFIRM_DEFAULT_S,
+            config_signatures: *CONFIG_SIGNATURES.start(),
             operators: Vec::new(),
             enrol: None,
             tls: ClientTls::default(),

@@ -14,7 +14,9 @@
 //! | a revision seen before, same bytes | nothing happens |
 //! | a revision seen before, other bytes | refused, and an alarm: two desks, or somebody with a key |
 //! | a revision below the highest seen | refused |
+//! | fewer operators have signed it than the box asks for (`config_signatures`) | refused |
 //! | the file on the box was edited since | refused, unless `replaces` is the digest of what stands there |
+//! | it takes away a destination for which messages wait, or a link to which somebody is connected | refused |
 //!
 //! It needs no clock that anybody vouches for: revisions only go up. What the box needs to start and to be reached is not
 //! for the desk to change and stays what the box's own file says: `gateway.data`, `gateway.clock_trusted`, `[journal]`
@@ -105,6 +107,9 @@ pub enum Why {
     /// Another document has this revision.
     #[error("another document has this revision")]
     OtherContent,
+    /// Fewer operators signed than the box asks for.
+    #[error("it takes the signatures of more operators")]
+    TooFewSignatures,
     /// The file on the box was edited since.
     #[error("the file on the box was edited since, and the document does not say that it replaces it")]
     Drift,
@@ -127,7 +132,7 @@ pub enum Why {
     )]
     Undelivered,
     /// Somebody is connected to a link that it does not name.
-    #[error("an instrument is connected to a link that it takes away: disconnect that first, or keep the link")]
+    #[error("somebody is connected to a link that it takes away: disconnect the instrument first, or keep the link")]
     LinkInUse,
     /// The disk did not take it.
     #[error("the disk did not take it")]
@@ -221,11 +226,11 @@ pub fn is_path(path: &str) -> bool {
     parts.len() <= DEPTH_MAX && parts.iter().all(is_name) && !tree::OURS.contains(&parts[0])
 }
 
-/// What is done with a document whose signature holds.
+/// What is done with a document whose signatures hold; `has_enough` says that they are as many as the box asks for.
 ///
 /// # Errors
 /// [`Why`]: it never runs.
-pub fn judge(desired: &Desired, digest: Digest, me: Me<'_>, known: Known) -> Result<Verdict, Why> {
+pub fn judge(desired: &Desired, digest: Digest, me: Me<'_>, known: Known, has_enough: bool) -> Result<Verdict, Why> {
     if desired.tenant != me.tenant || desired.gateway != me.gateway {
         return Err(Why::NotMine);
     }
@@ -235,6 +240,7 @@ pub fn judge(desired: &Desired, digest: Digest, me: Me<'_>, known: Known) -> Res
             false => Err(Why::OtherContent),
         },
         Some((rev, _)) if rev > desired.rev => Err(Why::Older),
+        _ if !has_enough => Err(Why::TooFewSignatures),
         _ => Ok(Verdict::Accept),
     }
 }
@@ -284,14 +290,16 @@ mod tests {
         let me = Me { tenant: "acme", gateway: "bench-1" };
         let digest = |desired: &Desired| Digest::of(&write(desired));
         let known = Known { highest: Some((7, digest(&desired(7)))) };
-        let judged = |desired: &Desired| judge(desired, digest(desired), me, known);
+        let judged = |desired: &Desired| judge(desired, digest(desired), me, known, true);
         assert_eq!(judged(&desired(8)), Ok(Verdict::Accept));
         assert_eq!(judged(&desired(7)), Ok(Verdict::Same));
         assert_eq!(judged(&Desired { config: String::new(), ..desired(7) }), Err(Why::OtherContent));
         assert_eq!(judged(&desired(6)), Err(Why::Older));
         assert_eq!(judged(&Desired { gateway: "bench-2".to_string(), ..desired(8) }), Err(Why::NotMine));
         assert_eq!(judged(&Desired { tenant: "other".to_string(), ..desired(8) }), Err(Why::NotMine));
-        assert_eq!(judge(&desired(1), digest(&desired(1)), me, Known::default()), Ok(Verdict::Accept));
+        let first = |has_enough| judge(&desired(1), digest(&desired(1)), me, Known::default(), has_enough);
+        assert_eq!((first(true), first(false)), (Ok(Verdict::Accept), Err(Why::TooFewSignatures)));
+        assert_eq!(judge(&desired(7), digest(&desired(7)), me, known, false), Ok(Verdict::Same), "it was taken before");
     }
 
     #[test]

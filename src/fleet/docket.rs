@@ -9,8 +9,9 @@
 //! One runs at a time, in the order in which they came. After a crash [`command::resume`] says what becomes of one that
 //! was under way.
 
+use super::admission::Admission;
 use super::command::{self, Command, Kind, Known, Me, Next, Operation, Phase, Refusal, Verdict};
-use super::envelope::{self, Operator, Purpose};
+use super::envelope::{Operator, Purpose};
 use super::store::{self, Store, StoreError};
 use super::telemetry::{Digest, Document, Event, Id, Outcome, Stamp, What, Word};
 use super::topic::Place;
@@ -42,13 +43,11 @@ const REMEMBERED_MS: i64 = 30 * 24 * 3600 * 1000;
 
 /// See the module docs.
 pub(super) struct Docket {
-    operators: Vec<Operator>,
+    admission: Admission,
     place: Place,
     epoch: u64,
     /// The one that this process runs now.
     in_hand: Option<Id>,
-    /// Envelopes that nobody who may had signed, since start.
-    unsigned: u64,
 }
 
 /// A command that is to be run now.
@@ -73,7 +72,8 @@ struct Open {
 impl Docket {
     /// The docket of the box at `place`, in this run of the program.
     pub fn new(operators: &[Operator], place: &Place, epoch: u64) -> Docket {
-        Docket { operators: operators.to_vec(), place: place.clone(), epoch, in_hand: None, unsigned: 0 }
+        let admission = Admission::new(operators, Purpose::Command, |count| What::UnsignedCommands { count });
+        Docket { admission, place: place.clone(), epoch, in_hand: None }
     }
 
     /// Something came as a command. When this returns, it may be acknowledged to the broker: it is kept, or it is
@@ -82,19 +82,7 @@ impl Docket {
     /// # Errors
     /// [`StoreError`]: it is not kept and must come again.
     pub fn take(&mut self, store: &mut Store, payload: &[u8], stamp: Stamp) -> Result<(), StoreError> {
-        let signed = match envelope::open(payload, Purpose::Command, &self.operators) {
-            Ok(signed) => signed,
-            Err(why) => {
-                self.unsigned += 1;
-                // Whoever floods the box with forged commands fills neither the log nor the outbox.
-                if self.unsigned.is_power_of_two() {
-                    tracing::warn!(count = self.unsigned, "fleet: a command is not obeyed: {why}");
-                    let what = What::UnsignedCommands { count: self.unsigned };
-                    return store.put(&Event { id: Id::make(), stamp, what });
-                }
-                return Ok(());
-            }
-        };
+        let Some(signed) = self.admission.open(store, payload, stamp)? else { return Ok(()) };
         let digest = Digest::of(&signed.document);
         let read = command::read(&signed);
         let place = &self.place;

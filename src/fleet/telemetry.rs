@@ -408,6 +408,8 @@ pub struct Reported {
     pub local: Option<Digest>,
     /// True when that file was edited on the box, and the desk knows nothing of it.
     pub drift: bool,
+    /// How many operators must have signed a revision.
+    pub signatures: usize,
 }
 
 /// Something that is wrong with a configuration.

@@ -133,7 +133,7 @@ impl Site {
     }
 
     /// The desk's command line, in a folder of its own.
-    fn desk(&self, broker: &Broker, arguments: &[&str]) -> Output {
+    pub fn desk(&self, broker: &Broker, arguments: &[&str]) -> Output {
         let folder = self.dir.path().join("desk");
         if !folder.exists() {
             std::fs::create_dir(&folder).unwrap();

@@ -10,6 +10,7 @@ use crate::line::{Line, Way};
 use crate::ports::free_port;
 use crate::rig::{ALL_UP, DESK};
 use crate::witness::Witness;
+use afferent::fleet::envelope::{self, Purpose};
 use afferent::sim::ehr::{Ehr, EhrOptions};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
@@ -152,4 +153,31 @@ async fn i12_the_old_one_runs_again_though_nothing_can_be_noted_and_a_new_one_he
     drop(thief);
     site.send().await;
     site.everything_arrives();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_box_that_asks_for_two_operators_runs_nothing_that_one_has_signed() {
+    let Some(broker) = Broker::start() else { return };
+    let Some(mut desk) = Witness::start(&broker, DESK, ALL_UP) else { return };
+    let mut site = Site::new(&broker, 4).await;
+    let bob = format!("[[fleet.operator]]\nkid = \"bob\"\nkey = \"{}\"\n[[fleet.operator]]", key("bob").public_key());
+    let own = site.own.replace("confirm_s = 4\n", "confirm_s = 4\nconfig_signatures = 2\n");
+    let own = own.replacen("[[fleet.operator]]", &bob, 1);
+    std::fs::write(site.file(), format!("{own}{}", site.text(&[]))).unwrap();
+    site.run(None);
+    until("the box is there", || is_up(&desk) && reported(&desk)["signatures"] == 2);
+    let port = free_port();
+    let one = sealed(&site.desired(1, &site.text(&[("second", port)])), &key("ann"));
+    desk.say(&topic(), &one, true);
+    until("it is refused", || events(&desk, "config").iter().any(|event| event["why"] == "too-few-signatures"));
+    // The desk knows before it asks.
+    let file = site.dir.path().join("bench-1.toml");
+    std::fs::write(&file, site.text(&[("second", port)])).unwrap();
+    let asked = site.desk(&broker, &["push", BOX, file.to_str().unwrap(), "--sign", "ann.key"]);
+    assert!(String::from_utf8_lossy(&asked.stderr).contains("2 signatures"), "{asked:?}");
+    assert!(!listens(port));
+    // The same document, once another operator has signed it as well.
+    desk.say(&topic(), &envelope::countersign(&one, Purpose::Config, &key("bob")).unwrap(), true);
+    assert_eq!(ended(&desk, 1), committed());
+    assert!(listens(port));
 }

@@ -2,7 +2,8 @@
 
 use super::{Checks, NAME_MAX_CHARS, is_host_and_port, name_is_usable};
 use crate::config::{Config, Fault};
-use crate::fleet::config::{CONFIRM_S, METRICS_S};
+use crate::fleet::config::{CONFIG_SIGNATURES, CONFIRM_S, METRICS_S};
+use crate::fleet::envelope::Purpose;
 use crate::fleet::identity::est::Enrol;
 use crate::link::dicom::LINK;
 use crate::tls;
@@ -30,6 +31,16 @@ impl Checks<'_> {
         if !CONFIRM_S.contains(&fleet.confirm_s) {
             let message = format!("`confirm_s` must be from {} to {}", CONFIRM_S.start(), CONFIRM_S.end());
             self.say("fleet.confirm_s", message, "leave it out for the default");
+        }
+        if !CONFIG_SIGNATURES.contains(&fleet.config_signatures) {
+            let (least, most) = (CONFIG_SIGNATURES.start(), CONFIG_SIGNATURES.end());
+            let message = format!("`config_signatures` must be from {least} to {most}");
+            self.say("fleet.config_signatures", message, "leave it out for the default");
+        }
+        let signers = fleet.operators.iter().filter(|operator| operator.may.contains(&Purpose::Config)).count();
+        if signers > 0 && signers < fleet.config_signatures && !self.scene.places.is_spoilt("fleet.operator") {
+            let hint = "add an operator who may, or take it out";
+            self.say("fleet.config_signatures", format!("{signers} operators may sign a configuration"), hint);
         }
         if !METRICS_S.contains(&fleet.metrics_s) {
             let message = format!("`metrics_s` must be from {} to {}", METRICS_S.start(), METRICS_S.end());

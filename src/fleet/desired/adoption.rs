@@ -7,13 +7,14 @@ use super::{Desired, Verdict, Why, health, probe, tree};
 use crate::config::diagnose::{Fault, Faults};
 use crate::config::{Config, LoadError, Loaded, Origin, load};
 use crate::delivery::DeliveryCounters;
+use crate::fleet::admission::Admission;
 use crate::fleet::command::Me;
-use crate::fleet::envelope::{self, Operator, Purpose};
+use crate::fleet::envelope::Purpose;
 use crate::fleet::snapshot::Sources;
 use crate::fleet::store::{self, Store, StoreError};
 use crate::fleet::telemetry::{At, Digest, Event, Id, Name, Reported, SettingFault, Stamp, What, Word};
 use crate::fleet::topic::Place;
-use crate::fleet::{Change, ConfigStatus};
+use crate::fleet::{self, Change, ConfigStatus};
 use crate::journal::crash;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -61,7 +62,9 @@ pub enum Ended {
 /// See the module docs.
 pub struct Adoption {
     place: Place,
-    operators: Vec<Operator>,
+    admission: Admission,
+    /// Operators who must have signed a revision.
+    signatures: usize,
     sources: Sources,
     /// Where the configuration that the program began with came from; none in a program that was given it otherwise.
     origin: Option<Arc<Origin>>,
@@ -82,7 +85,6 @@ pub struct Adoption {
     local: Option<Digest>,
     local_at: Option<Instant>,
     told: Option<Reported>,
-    unsigned: u64,
     /// What was told of already: the broker says it again with each connection.
     refused: Option<Digest>,
     wants_echo: bool,
@@ -132,7 +134,7 @@ impl Adoption {
     /// [`StoreError`].
     pub fn new(
         place: &Place,
-        (operators, confirm_s): (&[Operator], u64),
+        config: &fleet::Config,
         sources: &Sources,
         network: Handle,
         changes: mpsc::Sender<Change>,
@@ -165,12 +167,13 @@ impl Adoption {
         })?;
         Ok(Adoption {
             place: place.clone(),
-            operators: operators.to_vec(),
+            admission: Admission::new(&config.operators, Purpose::Config, |count| What::UnsignedConfigs { count }),
+            signatures: config.config_signatures,
             sources: sources.clone(),
             base: origin.as_ref().and_then(|origin| tree::base(sources.data(), origin)),
             local: origin.as_deref().and_then(local_digest),
             origin,
-            window: Duration::from_secs(confirm_s),
+            window: Duration::from_secs(config.confirm_s),
             network,
             changes,
             ended_to,
@@ -182,7 +185,6 @@ impl Adoption {
             errors: Vec::new(),
             local_at: None,
             told: None,
-            unsigned: 0,
             refused: None,
             wants_echo: false,
             is_changing: false,
@@ -210,24 +212,15 @@ impl Adoption {
         if payload.is_empty() {
             return Ok(());
         }
-        let signed = match envelope::open(payload, Purpose::Config, &self.operators) {
-            Ok(signed) => signed,
-            Err(why) => {
-                self.unsigned += 1;
-                // Whoever floods the box with forged documents fills neither the log nor the outbox.
-                if self.unsigned.is_power_of_two() {
-                    tracing::warn!(count = self.unsigned, "fleet: a configuration is not taken: {why}");
-                    let what = What::UnsignedConfigs { count: self.unsigned };
-                    return store.put(&Event { id: Id::make(), stamp, what });
-                }
-                return Ok(());
-            }
-        };
+        let Some(signed) = self.admission.open(store, payload, stamp)? else { return Ok(()) };
         let digest = Digest::of(&signed.document);
         let me = Me { tenant: self.place.tenant(), gateway: self.place.gateway() };
         let known = store.change(ledger::known)?;
         let (rev, judged) = match super::read(&signed) {
-            Ok(desired) => (desired.rev, super::judge(&desired, digest, me, known)),
+            Ok(desired) => {
+                let has_enough = signed.signers.len() >= self.signatures;
+                (desired.rev, super::judge(&desired, digest, me, known, has_enough))
+            }
             Err(why) => (0, Err(why)),
         };
         match judged {
@@ -404,6 +397,7 @@ impl Adoption {
             errors: self.errors.clone(),
             local: self.local,
             drift: self.has_drifted(),
+            signatures: self.signatures,
         };
         if self.told.as_ref() == Some(&reported) {
             return None;

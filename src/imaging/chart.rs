@@ -45,7 +45,7 @@ impl Charts {
                 && !known.is_of(reader, patient)?
             {
                 chart.holds = Charted::default();
-                (chart.report, chart.is_correction) = (None, false);
+                (chart.report, chart.is_correction, chart.order) = (None, false, None);
             }
         }
         Ok(())
@@ -102,14 +102,14 @@ impl Charts {
         self.by_destination.get(destination).map(|chart| chart.holds.clone()).unwrap_or_default()
     }
 
-    /// The order numbers under which this destination has what it has.
+    /// The order numbers under which this destination was told.
     pub fn told_under(&self, destination: &str) -> Option<&Order> {
-        self.by_destination.get(destination).filter(|chart| !chart.holds.is_empty())?.order.as_ref()
+        self.by_destination.get(destination)?.order.as_ref()
     }
 
-    /// True when something of it stands as final anywhere.
+    /// True when anything of it was told as final anywhere.
     pub fn is_any_final(&self) -> bool {
-        self.by_destination.values().any(|chart| chart.holds.is_final && !chart.holds.is_empty())
+        self.by_destination.values().any(|chart| chart.holds.is_final)
     }
 
     /// True when this destination was told to forget all it has.
@@ -159,6 +159,8 @@ fn chart(told: &ChartedBy) -> Option<Chart> {
     let update: Update = serde_json::from_slice(&told.json).ok()?;
     let (is_correction, is_ended) = (update.is_correction, update.after.is_empty());
     let (lane, patient, order) = (update.lane.clone(), update.patient.clone(), update.order.clone());
+    // What a person gave up before anything stood: the next may have better numbers.
+    let order = order.filter(|_| told.fate != ChartFate::Discarded || !update.gone.is_empty());
     let holds = match told.fate {
         ChartFate::Delivered => update.after,
         ChartFate::Discarded => update.discarded(),

@@ -12,7 +12,7 @@ use super::study::Member;
 use crate::clinical::Coding;
 use crate::clinical::imaging::{Instance as Object, MeasurementReport};
 use crate::journal::{Grounds, Instance, JournalError, Reader};
-use crate::mapping::imaging::ImagingMessage;
+use crate::mapping::imaging::{self, ImagingMessage};
 use crate::message::dicom::{
     End, HEAD_BYTES_MAX, Head, Limits, Value, Walked, first_coding, measurement_report, tags, walk,
 };
@@ -44,14 +44,13 @@ pub(super) enum Content {
 }
 
 impl Content {
-    /// True when it says itself that nobody has verified it, or that it is a part.
-    pub(super) fn is_preliminary(&self) -> bool {
-        let (completion, verification) = match self {
-            Content::Measurements(report) => (&report.completion, &report.verification),
-            Content::Pdf { object, .. } => (&object.completion, &object.verification),
-            Content::Silent => return false,
-        };
-        verification == "UNVERIFIED" || completion == "PARTIAL"
+    /// True when nobody has verified it. A PDF need not say (PS3.3 C.24.2); one that does not is not known to be.
+    pub(super) fn is_unverified(&self) -> bool {
+        match self {
+            Content::Measurements(report) => !imaging::is_final(&report.completion, &report.verification),
+            Content::Pdf { object, .. } => object.verification == "UNVERIFIED" || object.completion == "PARTIAL",
+            Content::Silent => false,
+        }
     }
 }
 

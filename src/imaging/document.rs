@@ -65,7 +65,7 @@ pub(super) struct Kept {
 impl Kept {
     /// The place of what is held for EHRs that do not hear of the document: behind all that it has.
     fn elsewhere_at(&self) -> usize {
-        self.measurements.as_ref().map_or(1, |report| report.measurements.len())
+        self.measurements.as_ref().map_or(1, |report| report.measurements.len().max(1))
     }
 }
 
@@ -103,12 +103,7 @@ pub(super) fn tell(desk: &Desk, journal: &Journal, reader: &Reader, known: &Know
             _ => desk.read(reader, member, &instance, first_uid)?,
         };
         charts.doubt = both(charts.doubt, line.doubt.clone().filter(|_| !line.is_aside()));
-        if content.as_ref().is_ok_and(Content::is_preliminary) && charts.is_any_final() {
-            let why = "nobody has verified it, and it takes the place of what was told as final: release it to tell it as \
-                       the correction, discard it when a verified one is to come";
-            let grounds = Grounds { reason: UNVERIFIED, rule: None, why: why.to_string() };
-            charts.doubt = both(charts.doubt, Some(grounds));
-        }
+        charts.doubt = both(charts.doubt.take(), unverified(&content, &charts));
         let by = Replacing { desk, known, member, instance: &instance, name: &name };
         let draft = Draft { name: name.clone(), ..by.draft(first_uid, charts) };
         let report = draft.report(content, (subject_key, content_key))?;
@@ -121,6 +116,14 @@ pub(super) fn tell(desk: &Desk, journal: &Journal, reader: &Reader, known: &Know
         }
     }
     Ok(())
+}
+
+/// Why a document that nobody has verified is held: it takes the place of what was told as final.
+fn unverified(content: &Result<Content, Grounds>, charts: &Charts) -> Option<Grounds> {
+    let why = "nobody has verified it, and it takes the place of what was told as final: release it to tell it as the \
+               correction, discard it when a verified one is to come";
+    let is_doubtful = content.as_ref().is_ok_and(Content::is_unverified) && charts.is_any_final();
+    is_doubtful.then(|| Grounds { reason: UNVERIFIED, rule: None, why: why.to_string() })
 }
 
 /// True when EHRs do not know some document of a study as it is now.
@@ -240,7 +243,7 @@ pub(super) fn release(
     let documents = Documents::read(desk, reader, known)?;
     let Some((member, line)) = documents.last(reader, kept.entry)? else {
         let why = "another took its place since, and EHRs are told of that one: discard this".to_string();
-        return Ok(vec![ReleaseFiling::held_again(item, Grounds { reason: "replaced", rule: None, why })]);
+        return Ok(vec![study::held_again(item, Grounds { reason: "replaced", rule: None, why }, [])]);
     };
     let seen = study::seen_before(item);
     let has_seen = |reason: &str| seen.iter().any(|seen| seen == reason);
@@ -253,12 +256,15 @@ pub(super) fn release(
         let covers = held(reader, &line, |entry| !of_line.contains(entry))?;
         // What it would replace is withdrawn under each name it has; what it says itself goes out under the first.
         let Some((first_uid, others)) = line.stands.split_first() else { return Ok(Vec::new()) };
-        for other in others.iter().rev() {
-            by.withdraw(journal, reader, other, Certain::Everywhere)?;
-        }
         let content = desk.read(reader, member, &instance, first_uid)?;
         let (subject_key, content_key) = (subject_key(first_uid), content_key(&instance, ""));
         let charts = Charts::of_study(desk, reader, &subject_key, known)?;
+        if let Some(grounds) = unverified(&content, &charts).filter(|_| !has_seen(UNVERIFIED)) {
+            return Ok(held_again(grounds));
+        }
+        for other in others.iter().rev() {
+            by.withdraw(journal, reader, other, Certain::Everywhere)?;
+        }
         let draft = Draft { certain: Certain::Everywhere, ..by.draft(first_uid, charts) };
         let report = draft.report(content, (subject_key, content_key))?;
         journal.file_told(Told { entry: item.entry, report, covers })?;
@@ -286,6 +292,9 @@ pub(super) fn release(
     if has_seen(ANOTHER_PATIENT) {
         charts.leave_other_patients(reader, known)?;
     }
+    if let Some(grounds) = unverified(&content, &charts).filter(|_| !has_seen(UNVERIFIED)) {
+        return Ok(held_again(grounds));
+    }
     let first_uid = kept.first_uid.as_str();
     let is_everywhere = item.observations.iter().any(|at| *at as usize >= kept.elsewhere_at());
     let certain = if is_everywhere { Certain::Everywhere } else { kept.certain };
@@ -301,13 +310,17 @@ pub(super) fn release(
     }
     let going = item.observations.iter().map(|&at| at as usize).filter(|at| *at < kept.elsewhere_at());
     let going: Vec<usize> = going.collect();
+    // What is released for EHRs that do not hear of it leaves the others what they have.
+    let is_for_others = going.is_empty() && !matches!(content, Ok(Content::Silent));
     let outbox = match content {
         Ok(content) => draft.outbound(&content, &going).map_err(|error| uncarried(item.entry, &error)),
         Err(grounds) => Err(grounds),
     };
     let filing = match outbox {
         Ok(outbox) => {
-            by.withdraw_others(journal, reader, &line, kept, certain)?;
+            if !is_for_others {
+                by.withdraw_others(journal, reader, &line, kept, certain)?;
+            }
             vec![ReleaseFiling::sent(item, outbox, Vec::new())]
         }
         Err(grounds) => held_again(grounds),

@@ -31,7 +31,7 @@ pub(super) const DOUBTS: [&str; 4] = ["no-predecessor", SEVERAL, FORK, INCLUDED]
 pub(super) const SEVERAL: &str = "several-predecessors";
 /// Several documents take one place.
 const FORK: &str = "several-successors";
-/// A document names one of another kind.
+/// A document names one of another kind, or rejects one.
 pub(super) const INCLUDED: &str = "included-elsewhere";
 /// Most documents of one line.
 const LINE_MAX: usize = 64;
@@ -56,6 +56,8 @@ struct Named {
     predecessors: Vec<String>,
     /// Of what it goes back to, that of which it does not take the place.
     includes: Vec<String>,
+    /// True of a rejection note.
+    rejects: bool,
 }
 
 /// The line that ends with a document.
@@ -147,12 +149,12 @@ impl Lines {
             }
             let own = &instance.sop_instance_uid;
             let mut named = predecessors(&walked.data_set);
-            if is_note {
-                named.extend(rejected(&walked.data_set, is_document));
-            }
+            let rejected = if is_note { rejected(&walked.data_set, is_document) } else { Vec::new() };
+            let rejects = !rejected.is_empty();
+            named.extend(rejected);
             named.retain(|uid| uid != own);
             let what = kind.filter(|what| says_anything(*what, &walked));
-            let document = Named { entry, what, predecessors: named.clone(), includes: Vec::new() };
+            let document = Named { entry, what, predecessors: named.clone(), includes: Vec::new(), rejects };
             self.documents.insert(own.clone(), document);
             return Ok(named);
         }
@@ -230,9 +232,21 @@ impl Lines {
             (None, other) => other.is_none_or(|other| *other == what),
         };
         if !includes.is_empty() && (what.is_none() || !all.iter().any(is_own)) {
-            let why = "it names another document, which stands: release it to take that back, discard it to leave that";
-            let doubt = Some(Grounds { reason: INCLUDED, rule: None, why: why.to_string() });
-            let stands = if told.is_empty() { vec![self.first_of(uid, &all).to_string()] } else { told };
+            let names = if document.is_some_and(|document| document.rejects) { "rejects" } else { "names" };
+            let why = format!(
+                "it {names} another document, which stands: release it to take that back, discard it to leave that"
+            );
+            let doubt = Some(Grounds { reason: INCLUDED, rule: None, why });
+            let mut stands = told;
+            if stands.is_empty() {
+                stands.push(self.first_of(uid, &all).to_string());
+            } else {
+                stands = self.standing(reader, stands, &all)?;
+            }
+            // What it names has been replaced since, by what it does not name.
+            if stands.is_empty() {
+                return Ok(None);
+            }
             let (others, merged) = (Vec::new(), Vec::new());
             return Ok(Some(Line { first_uid: uid.to_string(), others, merged, uids: all, stands, doubt }));
         }
@@ -264,6 +278,19 @@ impl Lines {
         let others: Vec<String> = told.iter().skip(1).filter(|_| !is_ring).cloned().collect();
         let first_uid = first.to_string();
         Ok(Some(Line { first_uid, others, merged, stands: Vec::new(), uids, doubt }))
+    }
+
+    /// Of these names under which EHRs were told, those under which there stands one of these documents.
+    fn standing(&self, reader: &Reader, told: Vec<String>, of: &[String]) -> Result<Vec<String>, JournalError> {
+        let mut standing = Vec::new();
+        for name in told {
+            let last = reader.last_told(&subject_key(&name))?;
+            let stands = last.map(|last| told_last(reader, &last)).transpose()?.flatten();
+            if stands.is_none_or(|stands| of.contains(&stands.sop_instance_uid)) {
+                standing.push(name);
+            }
+        }
+        Ok(standing)
     }
 
     /// Of the names under which EHRs were told of a line, those that one document of it took the place of besides another.

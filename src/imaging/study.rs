@@ -162,7 +162,7 @@ pub(super) fn release(
     let charts = Charts::read(desk, reader, &known.subject_key())?;
     let filing = match known.outbound(desk, &released(item), is_correction, &charts) {
         Ok(outbox) => ReleaseFiling::sent(item, outbox, Vec::new()).lookups(known.lookups(None)),
-        Err(error) => ReleaseFiling::held_again(item, uncarried(item.entry, &error)),
+        Err(error) => held_again(item, uncarried(item.entry, &error), []),
     };
     Ok(vec![filing.orders_as_of(as_of)])
 }
@@ -264,8 +264,7 @@ impl Known {
     pub fn pass(&mut self, desk: &Desk, item: &Released, more: Vec<String>) -> Option<ReleaseFiling> {
         let doubts = self.doubts(&desk.config.hold);
         let seen_before = seen_before(item);
-        let is_seen =
-            |doubt: &StudyDoubt| seen_before.iter().chain(&item.reasons).chain(&more).any(|name| name == doubt.name());
+        let is_seen = |doubt: &StudyDoubt| seen_before.iter().chain(&more).any(|name| name == doubt.name());
         let is_nobodys = |doubt: &StudyDoubt| match doubt {
             StudyDoubt::NoPatient => true,
             doubt => *doubt == StudyDoubt::SeveralPatients && !self.is_ordered(),
@@ -538,7 +537,11 @@ fn doubted(doubt: StudyDoubt, all: &[StudyDoubt]) -> Grounds {
 
 /// What a person is told of when it is held, as JSON.
 fn seen(doubts: &[StudyDoubt]) -> String {
-    let names: Vec<&str> = doubts.iter().map(|doubt| doubt.name()).collect();
+    names(doubts.iter().map(|doubt| doubt.name()))
+}
+
+fn names<'d>(of: impl IntoIterator<Item = &'d str>) -> String {
+    let names: Vec<&str> = of.into_iter().collect();
     if names.is_empty() { String::new() } else { serde_json::json!(names).to_string() }
 }
 
@@ -550,15 +553,15 @@ pub(super) fn seen_before(item: &Released) -> Vec<String> {
     seen
 }
 
-/// What was released is held once more, on these grounds, and with these in words. Who releases that has seen them, and
-/// what was seen before stays seen: two doubts that come in turn end.
+/// What was released is held once more, on these grounds, and with these in words: whoever releases that has seen them.
+/// What a person has seen before stays seen, so that two doubts that come in turn end.
 pub(super) fn held_again<'d>(
     item: &Released,
     grounds: Grounds,
     in_words: impl IntoIterator<Item = &'d str>,
 ) -> ReleaseFiling {
-    let mut seen: BTreeSet<String> = seen_before(item).into_iter().collect();
-    seen.extend(in_words.into_iter().map(str::to_string));
-    let seen = if seen.is_empty() { String::new() } else { serde_json::json!(seen).to_string() };
-    ReleaseFiling::held_again(item, grounds).decisions(seen)
+    let before = if item.rematch { Vec::new() } else { seen_before(item) };
+    let mut seen: BTreeSet<&str> = in_words.into_iter().collect();
+    seen.extend(before.iter().map(String::as_str));
+    ReleaseFiling::held_again(item, grounds).decisions(names(seen))
 }

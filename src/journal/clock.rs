@@ -55,7 +55,11 @@ pub(super) fn look(desk: &mut Desk<'_>) -> Result<(), JournalError> {
 }
 
 fn begin(desk: &mut Desk<'_>, span: Span) -> Result<(), JournalError> {
-    forward(desk, span.base_ms)?;
+    if let Some(before_ms) = desk.memory.clock().map(|before| before.base_ms)
+        && span.base_ms - before_ms >= SET_BY_MS
+    {
+        forward(desk, before_ms, span.base_ms - before_ms)?;
+    }
     desk.conn
         .prepare_cached("INSERT INTO clock(first_entry, boot, base_ms, quality) VALUES (?1, ?2, ?3, ?4)")?
         .execute((desk.memory.next_entry, desk.memory.boot(), span.base_ms, number(span.quality)))?;
@@ -78,42 +82,55 @@ fn begin(desk: &mut Desk<'_>, span: Span) -> Result<(), JournalError> {
 /// What retention counts the age of from `changed_ms`.
 const AGEING: [&str; 5] = ["work_order", "patient", "performed_step", "commitment", "study"];
 
-/// Puts forward what changed by a clock that was behind, now that the clock of this run of the machine was set: an order
-/// that came an hour ago is not months old because of that. What changed at such a time in truth is kept for longer, no
-/// more.
-fn forward(desk: &Desk<'_>, base_ms: i64) -> Result<(), JournalError> {
-    let behind: Vec<i64> = desk
-        .conn
-        .prepare_cached("SELECT DISTINCT base_ms FROM clock WHERE boot = ?1 AND quality < 2 AND base_ms <= ?2 - ?3")?
-        .query_map((desk.memory.boot(), base_ms, SET_BY_MS), |row| row.get(0))?
-        .collect::<Result<_, _>>()?;
-    for wrong_ms in behind {
-        let by_ms = base_ms - wrong_ms;
-        for table in AGEING {
-            // 0 is no time.
-            let sql =
-                format!("UPDATE {table} SET changed_ms = changed_ms + ?1 WHERE changed_ms BETWEEN max(?2, 1) AND ?3");
-            desk.conn.execute(&sql, (by_ms, wrong_ms, desk.now_ms - by_ms))?;
-        }
+/// Puts forward what changed by a clock that was behind by so much, now that it was set: an order that came an hour ago is
+/// not months old because of that. What changed at such a time in truth is kept for longer, no more.
+fn forward(desk: &Desk<'_>, before_ms: i64, by_ms: i64) -> Result<(), JournalError> {
+    let latest_ms = super::wall_clock_ms() - by_ms;
+    for table in AGEING {
+        // 0 is no time.
+        let sql = format!("UPDATE {table} SET changed_ms = changed_ms + ?1 WHERE changed_ms BETWEEN max(?2, 1) AND ?3");
+        desk.conn.execute(&sql, (by_ms, before_ms, latest_ms))?;
     }
     Ok(())
 }
 
+/// The same in a transaction of its own, before the age of anything counts.
+pub(super) fn look_alone(desk: &mut Desk<'_>) -> Result<(), JournalError> {
+    if desk.memory.clock().is_none_or(|span| is_as_before(span.base_ms, base_ms())) {
+        return Ok(());
+    }
+    desk.conn.execute_batch("BEGIN IMMEDIATE")?;
+    let looked = look(desk).and_then(|()| Ok(desk.conn.execute_batch("COMMIT")?));
+    match looked {
+        Ok(()) => drop(desk.memory.committed()),
+        Err(_) => desk.memory.undo_to(0),
+    }
+    looked
+}
+
 /// True when an entry came in before this time: by what is known of the clock it came in by, and else, in the same run of
-/// the machine, as long ago as the machine itself says.
+/// the machine, as long ago as the machine itself says. Of one that came in by a clock that was never set, and an earlier
+/// run, only what came after it says how old it is.
 pub(super) fn is_before(desk: &Desk<'_>, entry: i64, before_ms: i64) -> Result<bool, JournalError> {
+    if before_ms == i64::MAX {
+        return Ok(true);
+    }
     let sql = format!(
         "SELECT e.received_ms, {FOUND},
            (SELECT max(?2 - c.base_ms, 0) FROM clock c
-            WHERE c.id = (SELECT max(id) FROM clock WHERE first_entry <= e.id) AND c.boot = ?3)
+            WHERE c.id = (SELECT max(id) FROM clock WHERE first_entry <= e.id) AND c.boot = ?3),
+           EXISTS (SELECT 1 FROM clock c WHERE c.quality = 2 AND c.first_entry > e.id
+             AND (SELECT n.received_ms FROM entry n WHERE n.id >= c.first_entry ORDER BY n.id LIMIT 1) < ?4)
          FROM entry e WHERE e.id = ?1"
     );
     let base_ms = desk.memory.clock().map_or(0, |span| span.base_ms);
-    let (received_ms, known, since_set): (i64, Option<i64>, Option<i64>) = desk
-        .conn
-        .prepare_cached(&sql)?
-        .query_row((entry, base_ms, desk.memory.boot()), |row| Ok((row.get(0)?, row.get(2)?, row.get(3)?)))?;
-    Ok(received_ms + known.or(since_set).unwrap_or(0) < before_ms)
+    let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?));
+    let (received_ms, worth, known, since_set, is_followed): (i64, Option<i64>, Option<i64>, Option<i64>, bool) =
+        desk.conn.prepare_cached(&sql)?.query_row((entry, base_ms, desk.memory.boot(), before_ms), row)?;
+    Ok(match known.or(since_set) {
+        None if quality(worth) == Some(Quality::Unset) => is_followed,
+        off => received_ms + off.unwrap_or(0) < before_ms,
+    })
 }
 
 fn is_as_before(before_ms: i64, now_ms: i64) -> bool {

@@ -58,7 +58,7 @@ impl Sweep {
             return Ok(false);
         }
         // Nothing is old because the clock was set.
-        clock::look(desk)?;
+        clock::look_alone(desk)?;
         let old = desk.now_ms.saturating_sub(self.keep_ms);
         let before = match level {
             Level::Ample => old,
@@ -129,24 +129,24 @@ impl Sweep {
                                JOIN entrusted n ON n.outbox = o.id WHERE r.entry = e.id AND n.state = 0)
                AND NOT EXISTS (SELECT 1 FROM instance i JOIN series s ON s.id = i.series JOIN study t ON t.id = s.study
                                WHERE i.entry = e.id AND (t.state = 0 OR t.changed_ms >= ?2))
-               AND NOT (e.received_ms >= ?7
-                        AND EXISTS (SELECT 1 FROM instance i WHERE i.entry = e.id)
-                        AND EXISTS (SELECT 1 FROM report r
-                                    WHERE r.id = (SELECT min(id) FROM report WHERE entry = e.id)
-                                      AND r.repeat_of IS NULL
-                                      AND NOT EXISTS (SELECT 1 FROM dispatch d WHERE d.report = r.id)))
-               , {IS_ONLY_HERE}
+               , {IS_ONLY_HERE},
+               EXISTS (SELECT 1 FROM instance i WHERE i.entry = e.id)
+               AND EXISTS (SELECT 1 FROM report r
+                           WHERE r.id = (SELECT min(id) FROM report WHERE entry = e.id)
+                             AND r.repeat_of IS NULL
+                             AND NOT EXISTS (SELECT 1 FROM dispatch d WHERE d.report = r.id))
              FROM entry e WHERE e.id > ?1 ORDER BY e.id LIMIT ?5",
         );
         let mut statement = desk.conn.prepare_cached(&sql)?;
-        let bounds = (self.after, before_ms, INTERPRETED, RELEASED, SLICE as i64, ORDERS, old_ms);
+        let bounds = (self.after, before_ms, INTERPRETED, RELEASED, SLICE as i64, ORDERS);
         let mut rows = statement.query(bounds)?;
         let (mut looked, mut seen) = (Looked::default(), 0);
         while let Some(row) = rows.next()? {
-            let (is_free, is_only_here): (bool, bool) = (row.get(1)?, row.get(2)?);
+            let (is_free, is_only_here, went_nowhere): (bool, bool, bool) = (row.get(1)?, row.get(2)?, row.get(3)?);
             seen += 1;
             looked.last = row.get(0)?;
             looked.pinned += u64::from(is_only_here);
+            let before_ms = if went_nowhere { old_ms } else { before_ms };
             if is_free && !is_only_here && clock::is_before(desk, looked.last, before_ms)? {
                 looked.removable.push(looked.last);
             }

@@ -215,6 +215,48 @@ fn i13_a_correction_across_studies_goes_under_the_order_numbers_of_what_it_corre
 }
 
 #[test]
+fn i13_what_was_taken_back_for_a_doubtful_number_is_told_again_under_the_same_order() {
+    let own = num(["99-7", "99CART", "Cart's own index"], "7");
+    for is_delivered in [true, false] {
+        let mut bench = Bench::new();
+        bench.order("ORD-1", "ACC-1", "P-100", STUDY);
+        bench.order("ORD-2", "ACC-2", "P-100", "1.2.3.4");
+        let first = bench.reported(report("1", vec![fraction("58")], None));
+        let second = elsewhere(report("2", vec![own.clone()], Some("1"))).with(tags::ACCESSION_NUMBER, VR::SH, "ACC-2");
+        bench.store_and_settle(second);
+        if is_delivered {
+            is(&said(&bench.numbers("ehr")[0]), &[("58", "D")]);
+        }
+        bench.release();
+        let told = bench.numbers("ehr");
+        let last = told.last().unwrap();
+        assert_eq!(
+            order_numbers(last)[..4],
+            order_numbers(&first)[..4],
+            "whatever of it is on its way: {is_delivered}"
+        );
+        assert_eq!(said(last)[0], ("7".to_string(), "C".to_string()));
+        bench.account();
+    }
+}
+
+#[test]
+fn i13_a_document_that_nobody_verified_is_held_also_once_a_person_said_that_it_replaces() {
+    let bench = Bench::new();
+    bench.reported(report("1", vec![fraction("58")], None));
+    let pdf = Made::pdf("2", 10).with(tags::VERIFICATION_FLAG, VR::CS, "UNVERIFIED");
+    bench.store_and_settle(naming(pdf, &reports(&["1"])));
+    assert_eq!(bench.held(), ["included-elsewhere"]);
+    bench.release();
+    assert_eq!((bench.held(), bench.numbers("ehr").len()), (vec!["unverified-correction".to_string()], 0));
+    bench.release();
+    let told = results(&bench.numbers("ehr")[0]);
+    assert_eq!((told[0].2.as_str(), told[1].1.as_str(), told[1].2.as_str()), ("C", "58", "D"));
+    assert!(bench.held().is_empty());
+    bench.account();
+}
+
+#[test]
 fn i13_what_is_released_for_one_ehr_tells_another_nothing() {
     let some = delivery::Config { links: vec!["echo-1".to_string()], ..hl7("ehr") };
     let bench = Bench::with(&[some, hl7("all")], Config::default());
@@ -297,7 +339,7 @@ fn i13_a_rejection_note_asks_whether_what_it_names_is_taken_back() {
         study.put_items(tags::REFERENCED_SERIES_SEQUENCE, vec![series]);
         note.set.put_items(tags::CURRENT_REQUESTED_PROCEDURE_EVIDENCE_SEQUENCE, vec![study]);
         note.set.put_items(tags::CONCEPT_NAME_CODE_SEQUENCE, vec![code([title, "DCM", "title"])]);
-        bench.store_and_settle(note);
+        bench.store_and_settle(note.clone());
         assert!(bench.numbers("ehr").is_empty(), "{title}");
         if is_rejection {
             assert_eq!(bench.held(), ["included-elsewhere"], "{title}");
@@ -308,6 +350,14 @@ fn i13_a_rejection_note_asks_whether_what_it_names_is_taken_back() {
         }
         assert!(bench.held().is_empty(), "{title}");
         bench.grows_silently();
+        bench.account();
+        // What took the place of the rejected report since stands.
+        let bench = Bench::new();
+        bench.reported(report("1", vec![fraction("58")], None));
+        bench.store_and_settle(note);
+        is(&said(&bench.reported(report("2", vec![fraction("57")], Some("1")))), &[("57", "C")]);
+        bench.release();
+        assert!(bench.numbers("ehr").is_empty(), "{title}: {:?}", bench.held());
         bench.account();
     }
 }

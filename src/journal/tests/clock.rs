@@ -105,6 +105,40 @@ fn i1_nothing_is_old_because_a_clock_that_was_behind_is_set() {
     assert!(reader.show(EntryId(1)).is_ok(), "it came in just now");
     let kept: i64 = conn.query_row("SELECT count(*) FROM commitment", [], |row| row.get(0)).unwrap();
     assert_eq!(kept, 1, "what hangs on it too");
+    // What was put forward once stays where it is, whatever is said of the clock.
+    let changed = || conn.query_row("SELECT changed_ms FROM commitment", [], |row| row.get::<_, i64>(0)).unwrap();
+    let before = changed();
+    for quality in [Quality::Trusted, Quality::Floor, Quality::Trusted] {
+        bench.journal.note_clock(quality).unwrap();
+    }
+    assert_eq!(changed(), before);
+}
+
+#[test]
+fn i1_what_came_in_by_a_clock_that_was_never_set_is_not_old_after_a_new_start() {
+    let mut bench = Bench::new();
+    bench.journal.note_clock(Quality::Unset).unwrap();
+    bench.filed(1, &["delivered"], 0);
+    let row = bench.claim(1).remove(0);
+    bench.deliver(row.id);
+    bench.journal.clone().close();
+    let conn = rusqlite::Connection::open(bench.journal.data().join("journal.db")).unwrap();
+    conn.execute("UPDATE entry SET received_ms = 1000", []).unwrap();
+    conn.execute("UPDATE clock SET base_ms = 0, boot = 'an earlier one'", []).unwrap();
+    let mut bench = bench.restart();
     bench.journal.note_clock(Quality::Trusted).unwrap();
-    assert!(reader.show(EntryId(1)).is_ok());
+    // Another that is old shows that retention went by.
+    for (session, days) in [(2, 0), (3, 60_i64)] {
+        bench.filed(session, &["delivered"], 0);
+        let row = bench.claim(1).remove(0);
+        bench.deliver(row.id);
+        let back = days * 86_400_000;
+        conn.execute("UPDATE entry SET received_ms = received_ms - ?1 WHERE id = ?2", (back, session as i64)).unwrap();
+    }
+    let reader = bench.journal.reader().unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while reader.show(EntryId(3)).is_ok() && std::time::Instant::now() < deadline {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert!(reader.show(EntryId(3)).is_err() && reader.show(EntryId(1)).is_ok(), "1970 is no age");
 }

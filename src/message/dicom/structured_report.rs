@@ -20,6 +20,8 @@ const WORDS_BYTES_MAX: usize = 32 << 20;
 const INHERITED_BYTES_MAX: usize = 64 << 10;
 /// Most predecessors read of one document.
 const PREDECESSORS_MAX: usize = 64;
+/// Most documents read of one rejection note: with what they go back to they are one line.
+const REJECTED_MAX: usize = 32;
 /// Most modifiers kept of one measurement.
 const MODIFIERS_MAX: usize = 64;
 /// Root of a vascular ultrasound report (TID 5100): its containers are named after vessels.
@@ -132,7 +134,7 @@ pub fn rejected(set: &DataSet, is_document: impl Fn(&str) -> bool) -> Vec<String
     let named = series.flat_map(|series| series.items(tags::REFERENCED_SOP_SEQUENCE));
     let documents = named.filter(|named| is_document(&named.uid(tags::REFERENCED_SOP_CLASS_UID)));
     let uids = documents.map(|named| named.uid(tags::REFERENCED_SOP_INSTANCE_UID));
-    uids.filter(|uid| !uid.is_empty()).take(PREDECESSORS_MAX).collect()
+    uids.filter(|uid| !uid.is_empty()).take(REJECTED_MAX).collect()
 }
 
 /// A container: first what it says of all that is in it, then what is in it.

@@ -286,6 +286,9 @@ impl Row {
                 self.seen = Some(reported.rev.unwrap_or(0));
                 std::mem::replace(&mut self.revision, reported.running) != reported.running
             }
+            // What a box has no more it takes back with nothing.
+            Up::Link(link) if payload.is_empty() => self.links.remove(link).is_some(),
+            Up::Destination(destination) if payload.is_empty() => self.destinations.remove(destination).is_some(),
             Up::Link(link) => put(&mut self.links, link, payload)?,
             Up::Destination(destination) => put(&mut self.destinations, destination, payload)?,
             Up::Alerts => {
@@ -412,6 +415,11 @@ mod tests {
         );
         assert!(!hear(&mut roster, Up::State, r#"{"v":1,"online":true,"epoch":3,"downlink":"proven"}"#));
         assert!(roster.take_changed().is_empty(), "the same again is no news");
+        assert!(hear(&mut roster, Up::Link("chemistry".into()), ""), "a link that is gone is shown no more");
+        assert!(hear(&mut roster, Up::Destination("ehr".into()), ""));
+        assert!(!hear(&mut roster, Up::Destination("ehr".into()), ""));
+        let row = &roster.rows()["bench-1"];
+        assert!(row.links.is_empty() && row.destinations.is_empty());
         hear(&mut roster, Up::Alerts, r#"{"v":1,"alerts":[]}"#);
         hear(&mut roster, Up::State, r#"{"v":1,"online":false,"epoch":3}"#);
         let row = &roster.rows()["bench-1"];

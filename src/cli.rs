@@ -33,6 +33,7 @@ use clap::builder::Styles;
 use clap::builder::styling::AnsiColor;
 use clap::{Args, Parser, Subcommand};
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Where the configuration is unless told otherwise.
@@ -72,6 +73,17 @@ pub struct Logging {
     /// How to write log lines; left out, for people on a terminal and for journald under systemd
     #[arg(long, global = true, value_name = "FORMAT", hide_short_help = true)]
     pub log_format: Option<logging::Format>,
+}
+
+/// The configuration of this box, and how what is found is shown.
+#[derive(Debug, Args)]
+struct ThisBox {
+    /// The configuration file
+    #[arg(long, value_name = "FILE", default_value = CONFIG_DEFAULT)]
+    config: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 /// The commands.

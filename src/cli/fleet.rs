@@ -1,6 +1,6 @@
 //! `afferent fleet`: the box's own side of the fleet.
 
-use super::CONFIG_DEFAULT;
+use super::{CONFIG_DEFAULT, ThisBox};
 use crate::config;
 use crate::desk::enrol::moment;
 use crate::fleet::identity::folder::Folder;
@@ -43,12 +43,8 @@ Examples:
 
 Exit codes: 0 it has a certificate that is good, 1 it has none, or it has ended.")]
 struct Identity {
-    /// The configuration file
-    #[arg(long, value_name = "FILE", default_value = CONFIG_DEFAULT)]
-    config: PathBuf,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    this: ThisBox,
 }
 
 /// Make a key, show its code, and ask until somebody at the desk has let this box in.
@@ -90,7 +86,7 @@ fn settings(file: &Path) -> anyhow::Result<(fleet::Config, Enrol, PathBuf)> {
 
 impl Identity {
     fn execute(self) -> anyhow::Result<ExitCode> {
-        let (_, _, data) = settings(&self.config)?;
+        let (_, _, data) = settings(&self.this.config)?;
         let folder = Folder::open(&data).with_context(|| format!("{}", data.display()))?;
         let (current, next, key) = (folder.current(), folder.next(), folder.asking_key());
         let now_s = Timestamp::now().as_second();
@@ -98,7 +94,7 @@ impl Identity {
         // The key it asks for, or asks with again once its certificate has ended.
         let asking = key.as_ref().and_then(|key| key.code()).filter(|_| current.is_none());
         let code = asking.or(current.as_ref().filter(|_| !is_good).and_then(|current| current.code));
-        if self.json {
+        if self.this.json {
             let shown = |held: &crate::fleet::identity::folder::Held| {
                 json!({
                     "name": held.common_name, "serial": held.serial,

@@ -1,5 +1,6 @@
 //! `afferent update`: where an update of this box stands, and whether results flow.
 
+use super::ThisBox;
 use crate::fleet::desired::tree;
 use crate::update::record::Record;
 use crate::update::station::About;
@@ -8,7 +9,6 @@ use anstyle::AnsiColor;
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde_json::json;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// See where an update of this box stands, and whether results would flow.
@@ -39,19 +39,16 @@ Examples:
   afferent update status
   afferent update status --json | jq .phase")]
 struct Status {
-    /// The configuration file
-    #[arg(long, value_name = "FILE", default_value = super::CONFIG_DEFAULT)]
-    config: PathBuf,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    this: ThisBox,
 }
 
 /// See whether results flow: the gate that a new release has to pass.
 ///
 /// Made-up messages come in over loop-back links with this box's settings, are read, mapped and put into a queue that
 /// nobody delivers; each link's line is looked at, and each destination dialled, with TLS, without sending anything.
-/// Works beside a running gateway and without one. No patient data is shown.
+/// Works beside a running gateway and without one. No patient data is shown. Its JSON has ok and checks (check, passed,
+/// says).
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -60,12 +57,8 @@ Examples:
 
 Exit codes: 0 everything works, 1 something does not, 2 the configuration is wrong.")]
 struct Gate {
-    /// The configuration file
-    #[arg(long, value_name = "FILE", default_value = super::CONFIG_DEFAULT)]
-    config: PathBuf,
-    /// Print one JSON object: ok, checks (check, passed, says)
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    this: ThisBox,
 }
 
 /// Say what this program is: version, kind of machine, shape of its databases.
@@ -92,14 +85,14 @@ impl Update {
 
 impl Status {
     fn execute(self) -> anyhow::Result<ExitCode> {
-        let config = tree::load(&self.config)?.config;
+        let config = tree::load(&self.this.config)?.config;
         let settings =
             config.update.context("this box does not update itself: there is no [update] in its configuration")?;
         let shown = settings.releases.display();
         let record = slots::read(&settings.releases).with_context(|| format!("{shown}"))?;
         let running = slots::current(&settings.releases).with_context(|| format!("{shown}"))?;
         let version = slots::version_in(&settings.releases, running).map(|version| version.to_string());
-        if self.json {
+        if self.this.json {
             let update = record.as_ref().map(|record| {
                 json!({
                     "phase": record.phase.word(), "version": record.version.to_string(),
@@ -123,11 +116,11 @@ fn sentence(record: &Record) -> String {
 
 impl Gate {
     fn execute(self) -> anyhow::Result<ExitCode> {
-        let config = tree::load(&self.config)?.config;
+        let config = tree::load(&self.this.config)?.config;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let found = runtime.block_on(gate::look(&config));
         let ok = found.iter().all(|check| check.passed);
-        if self.json {
+        if self.this.json {
             println!("{}", json!({ "ok": ok, "checks": found }));
             return Ok(ExitCode::from(u8::from(!ok)));
         }

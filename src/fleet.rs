@@ -14,7 +14,7 @@
 //! decides what is said when; [`bus`] is the broker, [`bus::mqtt`] over MQTT 5; [`store`] is what must not be
 //! forgotten; [`snapshot`] reads how the box is; [`config`] is `[fleet]`. Commands: [`envelope`] is what is signed, `admission.rs` who is let in,
 //! [`command`] whether it is obeyed, `docket.rs` what became of each, `perform.rs` what they do. Configurations:
-//! [`desired`]. [`identity`] is the box's certificate, where it has one of its own making.
+//! [`desired`]. [`identity`] is the box's certificate, where it has one of its own making; [`log`] the last lines of its log.
 //!
 //! **How to ...**
 //! - *tell of an event*: a variant of [`telemetry::What`] and [`Fleet::tell`], which never waits. An event that belongs
@@ -33,6 +33,7 @@ pub mod desired;
 mod docket;
 pub mod envelope;
 pub mod identity;
+pub mod log;
 mod perform;
 pub mod session;
 pub mod snapshot;
@@ -316,7 +317,7 @@ impl<B: Bus> Loop<B> {
         let (ended_to, ended) = mpsc::channel(1);
         let commands = Commands {
             docket: Docket::new(&worker.config.operators, &place, epoch),
-            performer: Arc::new(Performer::new(snapshot.sources())),
+            performer: Arc::new(Performer::new(snapshot.sources(), identity.as_ref().map(|line| line.renew.clone()))),
             network: worker.network,
             ended_to,
             ended,

@@ -66,6 +66,20 @@ enum Verb {
     Audit(audit::Audit),
 }
 
+/// Who signs what boxes are told, and how their answers are shown.
+#[derive(Debug, Args)]
+struct Signed {
+    /// Key to sign with; the first one numbers a command. Twice for what takes two signatures
+    #[arg(long, value_name = "FILE", required = true)]
+    sign: Vec<PathBuf>,
+    /// The desk's settings
+    #[arg(long, value_name = "FILE", default_value = SETTINGS)]
+    desk: PathBuf,
+    /// Print what a box answers as a line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
 /// Where everything of the desk is kept: beside its settings.
 fn folder_of(settings: &Path) -> PathBuf {
     match settings.parent() {

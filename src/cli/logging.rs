@@ -1,13 +1,16 @@
 //! Log lines on standard error: for people on a terminal, for journald under systemd, as JSON for collectors.
 
 use super::Logging;
+use crate::fleet::log::Keep;
 use anyhow::Context;
 use std::fmt;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::{Full, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// What is logged unless somebody says otherwise.
 const FILTER_DEFAULT: &str = "info";
@@ -40,11 +43,12 @@ pub fn start(options: &Logging) -> anyhow::Result<()> {
     let format = options.log_format.unwrap_or(if under_systemd { Format::Journald } else { Format::Human });
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
-        Format::Human => builder.with_ansi(super::colour(&std::io::stderr())).init(),
+        Format::Human => builder.with_ansi(super::colour(&std::io::stderr())).finish().with(Keep).init(),
         Format::Journald => {
-            builder.with_ansi(false).event_format(Prefixed(tracing_subscriber::fmt::format().without_time())).init();
+            let format = Prefixed(tracing_subscriber::fmt::format().without_time());
+            builder.with_ansi(false).event_format(format).finish().with(Keep).init();
         }
-        Format::Json => builder.json().flatten_event(true).init(),
+        Format::Json => builder.json().flatten_event(true).finish().with(Keep).init(),
     }
     Ok(())
 }

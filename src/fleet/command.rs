@@ -50,6 +50,15 @@ pub enum Operation {
         /// Why, for the record; no patient data.
         reason: String,
     },
+    /// Say which configuration runs: every setting, without secrets.
+    ConfigGet,
+    /// Ask for a new certificate now, before the time of the present one.
+    CertRenew,
+    /// Say the last lines of the log, without anything that came from elsewhere.
+    LogTail {
+        /// How many, at most.
+        lines: u32,
+    },
     /// End the gateway's process; the service manager starts it anew.
     Restart,
     /// Fetch a release and keep it ready ([`crate::update`]).
@@ -84,6 +93,9 @@ impl Operation {
             Operation::Ping => "ping",
             Operation::Report => "report",
             Operation::QueueStats => "queue-stats",
+            Operation::ConfigGet => "config-get",
+            Operation::CertRenew => "cert-renew",
+            Operation::LogTail { .. } => "log-tail",
             Operation::RetryParked { .. } => "retry-parked",
             Operation::DiscardParked { .. } => "discard-parked",
             Operation::Restart => "restart",
@@ -98,6 +110,9 @@ impl Operation {
             Operation::Ping | Operation::Report | Operation::QueueStats | Operation::RetryParked { .. } => {
                 Kind::Idempotent
             }
+            Operation::ConfigGet | Operation::LogTail { .. } => Kind::Idempotent,
+            // A certificate more does no harm, and the next is the one that is used.
+            Operation::CertRenew => Kind::Idempotent,
             // What is under way is not begun again.
             Operation::UpdateOffer { .. } | Operation::UpdateInstall { .. } => Kind::Idempotent,
             // A second run would discard what was parked in between, which nobody has looked at.

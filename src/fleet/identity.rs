@@ -75,6 +75,8 @@ pub struct Identity {
     jitter: u64,
     backoff: Backoff,
     paused_until_s: i64,
+    /// Somebody wants it renewed before its time.
+    is_wanted: bool,
 }
 
 impl Identity {
@@ -86,6 +88,7 @@ impl Identity {
             jitter,
             backoff: Backoff::seeded(ENROL_PAUSE.0, ENROL_PAUSE.1, jitter),
             paused_until_s: i64::MIN,
+            is_wanted: false,
         };
         identity.holds(current, next);
         identity
@@ -94,6 +97,7 @@ impl Identity {
     /// What is on disk has changed: nothing has failed yet.
     pub fn holds(&mut self, current: Option<Life>, next: Option<Life>) {
         (self.current, self.next) = (current, next);
+        self.is_wanted &= next.is_none();
         let (min, max) = match current {
             None => ENROL_PAUSE,
             Some(life) => {
@@ -117,14 +121,16 @@ impl Identity {
             (Some(_), Some(_)) => Some(Step::Prove),
             (None, None) => Some(Step::Enrol),
             (Some(current), None) if current.ends_s <= now_s => Some(Step::Recover),
-            (Some(current), None) => (current.renewed_at_s(self.jitter) <= now_s).then_some(Step::Renew),
+            (Some(current), None) => {
+                (self.is_wanted || current.renewed_at_s(self.jitter) <= now_s).then_some(Step::Renew)
+            }
         }
     }
 
     /// When something is to be done next, at the latest; [`Identity::step`] says what.
     pub fn due_s(&self) -> i64 {
         let planned = match (self.current, self.next) {
-            (Some(current), None) => current.renewed_at_s(self.jitter).max(self.paused_until_s),
+            (Some(current), None) if !self.is_wanted => current.renewed_at_s(self.jitter).max(self.paused_until_s),
             _ => self.paused_until_s,
         };
         // The end of the present one changes what is to be done.
@@ -138,6 +144,11 @@ impl Identity {
         // Near the end, and not beyond it: then there is something else to do.
         let left_s = self.current.map(|current| current.ends_s - now_s).filter(|left_s| *left_s > 0);
         self.paused_until_s = now_s + left_s.map_or(pause_s, |left_s| pause_s.min((left_s / 8).max(1)));
+    }
+
+    /// Somebody wants the present one renewed now. Where there is none, or the next is there already, it changes nothing.
+    pub fn renew(&mut self) {
+        self.is_wanted = self.current.is_some() && self.next.is_none();
     }
 
     /// The server wants to be asked again after so many seconds.
@@ -168,6 +179,26 @@ mod tests {
         let identity = Identity::new(Some(LIFE), None, 7);
         let due = LIFE.renewed_at_s(7);
         assert_eq!((identity.step(due - 1), identity.step(due), identity.due_s()), (None, Some(Step::Renew), due));
+    }
+
+    #[test]
+    fn it_is_renewed_before_its_time_when_somebody_wants_it_and_once() {
+        let mut identity = Identity::new(Some(LIFE), None, 7);
+        let now_s = LIFE.begins_s + DAY_S;
+        assert_eq!(identity.step(now_s), None);
+        identity.renew();
+        assert_eq!(identity.step(now_s), Some(Step::Renew));
+        identity.failed(now_s);
+        assert_eq!(identity.step(now_s), None);
+        assert_eq!(identity.step(identity.due_s()), Some(Step::Renew), "until it is done");
+        identity.holds(Some(LIFE), Some(after(LIFE)));
+        assert_eq!(identity.step(now_s), Some(Step::Prove));
+        identity.renew();
+        identity.holds(Some(after(LIFE)), None);
+        assert_eq!(identity.step(after(LIFE).begins_s), None);
+        let mut none = Identity::new(None, None, 7);
+        none.renew();
+        assert_eq!(none.step(now_s), Some(Step::Enrol));
     }
 
     #[test]

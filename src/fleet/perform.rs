@@ -1,12 +1,15 @@
 //! What the commands do. Everything here is what a person on the box could do as well; there is no shell.
 
 use super::command::Operation;
+use super::log;
 use super::snapshot::{QUEUE_COUNTED_MAX, Sources};
-use super::telemetry::{Failure, Name, Outcome, QueueFacts, Word};
+use super::telemetry::{Failure, LogFacts, Name, Outcome, Packed, QueueFacts, Word};
 use crate::clock::{Clock, Quality};
 use crate::journal::{Journal, JournalError, OperatorAction, OutboxId};
 use crate::update::Updates;
 use crate::update::manifest::Refusal;
+use std::sync::Arc;
+use tokio::sync::Notify;
 
 /// Parked messages of one destination that a command changes, and how many in one commit, behind which results wait.
 const PARKED_MAX: usize = 10_000;
@@ -18,12 +21,17 @@ pub(super) struct Performer {
     destinations: Box<dyn Fn() -> Vec<Name> + Send + Sync>,
     updates: Option<Updates>,
     clock: Clock,
+    sources: Sources,
+    /// Wakes the keeper of the box's certificate, where there is one.
+    renew: Option<Arc<Notify>>,
 }
 
 impl Performer {
     /// For the box of these sources, with the destinations there are when it is asked.
-    pub fn new(sources: &Sources) -> Performer {
+    pub fn new(sources: &Sources, renew: Option<Arc<Notify>>) -> Performer {
         Performer {
+            sources: sources.clone(),
+            renew,
             journal: sources.journal().clone(),
             destinations: Box::new(sources.destination_names()),
             updates: sources.updates().cloned(),
@@ -54,6 +62,21 @@ impl Performer {
                     reason: reason.clone(),
                 };
                 self.operate(&parked, discard)
+            }
+            Operation::ConfigGet => {
+                let settings = Packed::settings(&self.sources.config()).ok_or(Failure::TooLong)?;
+                Ok(Outcome::Settings { settings })
+            }
+            Operation::CertRenew => {
+                self.renew.as_ref().ok_or(Failure::NotEnrolled)?.notify_one();
+                Ok(Outcome::Done)
+            }
+            Operation::LogTail { lines } => {
+                let known: Vec<Name> = self.sources.links().into_iter().map(|(name, _)| name).collect();
+                let known = [known, (self.destinations)()].concat();
+                let last = log::last(usize::try_from(lines).unwrap_or(log::LINES_MAX));
+                let lines: Vec<LogFacts> = last.iter().map(|line| line.facts(&known)).collect();
+                Ok(Outcome::Log { lines: Packed::lines(&lines).ok_or(Failure::TooLong)? })
             }
             Operation::UpdateOffer { manifest, roots } => {
                 let (now, quality) = self.clock.now();

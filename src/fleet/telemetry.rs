@@ -3,13 +3,19 @@
 //! Only a [`Document`] is ever published, and only what is [`Publishable`] becomes one: that trait is sealed, and
 //! implemented for the types of this file alone. Their fields are counts, moments, closed enums, constants of this
 //! program ([`Word`]), names of the configuration ([`Name`]) and what the machine says of itself ([`Hardware`],
-//! [`SerialPort`]). There is no text here that a message could end up in; a test of the house law sees to it.
+//! [`SerialPort`]). There is no text here that a message could end up in; a test of the house law sees to it. The
+//! configuration ([`Packed::settings`]) is the operators' own, and of a line of the log only what is written in the source
+//! is kept ([`LogLine`]).
 //!
 //! **To say something new**, add a type or a variant of [`What`] here, of such fields, and name the type in the list
 //! at [`Publishable`].
 
+mod log_line;
+mod packed;
 mod release;
 
+pub use log_line::{LogFacts, LogLine};
+pub use packed::Packed;
 pub use release::{Release, UpdateFacts, UpdateReport};
 
 use super::command::Refusal;
@@ -690,6 +696,16 @@ pub enum Outcome {
         /// Items left as they were.
         skipped: u64,
     },
+    /// What runs.
+    Settings {
+        /// The configuration, as it is understood.
+        settings: Packed,
+    },
+    /// What the log says.
+    Log {
+        /// Its last lines, each a [`LogFacts`].
+        lines: Packed,
+    },
     /// The release is not taken.
     NotTaken {
         /// Why: a word of [`crate::update::manifest::Refusal`].
@@ -732,6 +748,10 @@ pub enum Failure {
     System,
     /// No service manager would start the program anew.
     Unsupervised,
+    /// The box does not ask for its certificate: somebody gave it.
+    NotEnrolled,
+    /// It is more than can be told at once.
+    TooLong,
 }
 
 impl What {

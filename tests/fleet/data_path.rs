@@ -5,12 +5,16 @@ use crate::broker::{Broker, until};
 use crate::line::Way;
 use crate::rig::{ALL_UP, DESK, Rig};
 use crate::witness::Witness;
+use afferent::fleet::log::{self, Keep};
+use afferent::fleet::telemetry::LogFacts;
 use afferent::sim::instrument::line::Line as Wire;
 use afferent::sim::instrument::play;
 use afferent::sim::transcript;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Sessions whose results go to the EHR.
 pub const ASTM: &str = "generic-astm/cases/normal-loinc-coded-esr";
@@ -53,6 +57,8 @@ async fn i12_results_are_delivered_whatever_the_bus_does() {
 async fn i8_nothing_of_a_patient_is_on_the_bus() {
     let Some(broker) = Broker::start() else { return };
     let Some(witness) = Witness::start(&broker, DESK, ALL_UP) else { return };
+    // What an operator may ask for of the log, at its most talkative.
+    let _ = tracing_subscriber::registry().with(Keep).try_init();
     let mut rig = Rig::start(&broker, "bench-1").await;
     until("the box is there", || witness.last("up/state").is_some());
     let sessions = [(rig.astm, of_round(&session(ASTM), 1)), (rig.hl7, of_round(&session(HL7), 1))];
@@ -82,8 +88,12 @@ async fn i8_nothing_of_a_patient_is_on_the_bus() {
     let words: BTreeSet<&str> = fields.filter(is_telling).collect();
     assert!(words.len() > 10 && NAMES.iter().all(|name| words.contains(name)), "{words:?}");
     assert!(words.contains("70010401"), "the specimen: {words:?}");
-    for message in &everything {
-        let said = format!("{} {}", message.topic, String::from_utf8_lossy(&message.payload));
+    let lines: Vec<LogFacts> = log::last(log::LINES_MAX).iter().map(|line| line.facts(&[])).collect();
+    assert!(lines.len() > 5, "{lines:?}");
+    let lines = lines.iter().map(|line| serde_json::to_string(line).unwrap());
+    let said =
+        everything.iter().map(|message| format!("{} {}", message.topic, String::from_utf8_lossy(&message.payload)));
+    for said in said.chain(lines) {
         for word in &words {
             assert!(!said.contains(word), "`{word}` is on the bus: {said}");
         }

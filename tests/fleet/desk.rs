@@ -156,6 +156,17 @@ fn a_desk_sees_its_boxes_tells_them_and_keeps_a_record() {
     let told = desk.does(&["command", "--group", "site=north", "queue-stats", "--sign", "ops-1.key"]);
     assert!(told.contains("bench-1: queue-stats done") && told.contains("bench-2: queue-stats done"), "{told}");
 
+    // What it runs, without secrets, and what its log says, without what came from elsewhere.
+    let settings = desk.does(&["config", "get", "bench-1", "--sign", "ops-1.key"]);
+    let settings: toml::Table = settings.parse().unwrap();
+    assert_eq!(settings["link"][0]["name"].as_str(), Some("chemistry"));
+    assert_eq!(settings["destination"][0]["address"].as_str(), Some("127.0.0.1:9"));
+    let log = desk.does(&["command", "bench-1", "log-tail", "300", "--sign", "ops-1.key"]);
+    assert!(log.contains("the fleet's broker is there session_present="), "{log}");
+    assert!(log.contains("INFO") && log.contains("fleet: command log-tail"), "{log}");
+    let renew = desk.run(&["command", "bench-1", "cert-renew", "--sign", "ops-1.key"]);
+    assert!(String::from_utf8_lossy(&renew.stdout).contains("not-enrolled"), "somebody gave it: {renew:?}");
+
     // What takes two people is not asked with one signature, and not done with a stranger's.
     let discard = ["command", "bench-1", "discard-parked", "ehr", "--reason", "test", "--sign", "ops-1.key"];
     assert!(desk.refuses(&discard).contains("takes 2 signatures"));
@@ -175,7 +186,7 @@ fn a_desk_sees_its_boxes_tells_them_and_keeps_a_record() {
     assert!(desk.does(&["audit"]).contains("each follows from the one before"));
     let audit = lines(&desk.file("audit.jsonl"));
     let asked = audit.iter().filter(|line| line["what"]["signed_by"].is_array()).count();
-    assert_eq!((asked, audit.len()), (7, 14), "each with an answer or its absence");
+    assert_eq!((asked, audit.len()), (10, 20), "each with an answer or its absence");
     let commands = desk.events().iter().filter(|line| line["event"]["event"] == "command").count();
     assert!(commands >= 6, "{commands}");
     let text = std::fs::read_to_string(desk.file("audit.jsonl")).unwrap();

@@ -262,6 +262,33 @@ fn a_box_is_let_in_by_its_code_renews_by_itself_and_comes_back_after_months() {
 }
 
 #[test]
+fn a_box_renews_when_the_desk_says_so() {
+    let Some(mut broker) = Broker::start() else { return };
+    let mut site = Site::new();
+    broker.trusts(&site.path("ca/root.pem"), &site.path("trust.pem"));
+    let Some(witness) = Witness::start(&broker, DESK, ALL_UP) else { return };
+    let tls = toml::to_string(&broker.client("desk-acme-2")).unwrap();
+    let desk = format!("broker = \"localhost:{}\"\ntenant = \"{TENANT}\"\n[tls]\n{tls}", broker.port);
+    site.serve("90d");
+    site.configure(broker.port);
+    std::fs::write(site.path("desk.toml"), desk).unwrap();
+    let operator = site.says(&["desk", "key", "ops-1.key"]);
+    let settings = std::fs::read_to_string(site.path("box.toml")).unwrap();
+    std::fs::write(site.path("box.toml"), settings + &operator).unwrap();
+    site.run();
+    let code = site.code();
+    site.says(&["desk", "enrol", "accept", &code, "--name", BOX]);
+    until("the box is on the bus", || is_up(&witness));
+    let first = site.serial().unwrap();
+    let said = site.says(&["desk", "command", BOX, "cert-renew", "--sign", "ops-1.key"]);
+    assert_eq!(said, "cert-renew done\n");
+    until("it has renewed", || site.serial().is_some_and(|serial| serial != first));
+    until("it is on the bus", || is_up(&witness));
+    openssl_takes(&site);
+    assert_eq!(site.list()["boxes"][0]["how"], "renewed");
+}
+
+#[test]
 fn a_next_certificate_that_the_broker_refuses_costs_nothing() {
     let Some(mut broker) = Broker::start() else { return };
     if faketime().is_none() {

@@ -1,12 +1,13 @@
 //! `afferent desk command`.
 
-use super::SETTINGS;
+use super::Signed;
 use super::key::signing_keys;
 use crate::desk::events::Record;
 use crate::desk::order::{self, Order};
 use crate::desk::registry::{Group, Registry};
 use crate::desk::{self, Config, Interest, Line, Said, audit};
 use crate::fleet::command::Operation;
+use crate::fleet::telemetry::Packed;
 use crate::fleet::topic::{Place, Up};
 use anyhow::{Context, bail};
 use clap::Args;
@@ -16,6 +17,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
+
+/// Lines of the log that are asked for unless somebody says otherwise.
+const LINES_DEFAULT: &str = "100";
 
 /// Tell a box, or a group of boxes, what to do, and wait for what becomes of it.
 #[derive(Debug, Args)]
@@ -28,12 +32,17 @@ Examples:
   afferent desk command --group ring=0 ping --sign ops-1.key
   afferent desk command bench-1 queue-stats --sign ops-1.key --json
   afferent desk command bench-1 retry-parked ehr --sign ops-1.key
+  afferent desk command bench-1 log-tail 200 --sign ops-1.key
+  afferent desk command bench-1 config-get --sign ops-1.key --json | jq .outcome.settings.link
+  afferent desk command bench-1 cert-renew --sign ops-1.key
   afferent desk command bench-1 discard-parked ehr --reason 'test patients' --sign ops-1.key --sign ops-2.key
   afferent desk command bench-1 restart --sign ops-1.key --wait-s 120
   afferent desk command bench-1 update-install 1.2.0 --sign ops-1.key --sign ops-2.key
 
-What a box can be told: ping, report, queue-stats, retry-parked, discard-parked (two signatures), restart, update-install
-(two signatures; it lies ready after `afferent desk update push`). A box that is away does it when it is back, unless the
+What a box can be told: ping, report, queue-stats, config-get (what runs, without secrets), log-tail (its last lines, 100
+or as many as you say, up to 512), cert-renew, retry-parked, discard-parked (two signatures), restart, update-install (two
+signatures; it lies ready after `afferent desk update push`). Lines of the log come without anything that came from
+elsewhere: \u{2026} stands in its place, and the box's own log has it. A box that is away does it when it is back, unless the
 command has expired by then. `afferent desk rollout` does the same in stages.
 
 Exit codes: 0 done by all, 1 refused, failed, or no answer in time.")]
@@ -47,29 +56,23 @@ pub(super) struct Command {
     /// Why, for the record; no patient data
     #[arg(long)]
     reason: Option<String>,
-    /// Key to sign with; the first one numbers the command. Twice for what takes two signatures
-    #[arg(long, value_name = "FILE", required = true)]
-    sign: Vec<PathBuf>,
+    #[command(flatten)]
+    signed: Signed,
     /// Minutes for which it is valid
     #[arg(long, value_name = "MINUTES", default_value_t = 60)]
     valid_min: u32,
     /// Seconds to wait for what becomes of it
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     wait_s: u64,
-    /// The desk's settings
-    #[arg(long, value_name = "FILE", default_value = SETTINGS)]
-    desk: PathBuf,
-    /// Print each box's answer as a line of JSON
-    #[arg(long)]
-    json: bool,
 }
 
 /// What a box is told to do.
 #[derive(Debug, Args)]
 pub(super) struct What {
-    /// What to do: ping, report, queue-stats, retry-parked, discard-parked, restart, update-install
+    /// What to do: ping, report, queue-stats, config-get, log-tail, cert-renew, retry-parked, discard-parked, restart,
+    /// update-install
     operation: String,
-    /// The destination, or the release, it is about
+    /// The destination, the release, or how many lines, it is about
     destination: Option<String>,
     /// Why, for the record; no patient data
     #[arg(long)]
@@ -83,6 +86,13 @@ impl What {
             "ping" => Operation::Ping,
             "report" => Operation::Report,
             "queue-stats" => Operation::QueueStats,
+            "config-get" => Operation::ConfigGet,
+            "cert-renew" => Operation::CertRenew,
+            "log-tail" => {
+                let lines = self.destination.as_deref().unwrap_or(LINES_DEFAULT);
+                let lines = lines.parse().with_context(|| format!("`{lines}` is no number of lines"))?;
+                Operation::LogTail { lines }
+            }
             "retry-parked" => Operation::RetryParked { destination: destination()? },
             "discard-parked" => {
                 let reason = self.reason.clone().context("say why with --reason")?;
@@ -126,9 +136,9 @@ impl Command {
     }
 
     pub async fn execute(self) -> anyhow::Result<ExitCode> {
-        let config = Config::read(&self.desk)?;
+        let config = Config::read(&self.signed.desk)?;
         let (places, what) = self.read(&config)?;
-        let Command { sign, valid_min, wait_s, json, group, .. } = self;
+        let Command { signed: Signed { sign, json, .. }, valid_min, wait_s, group, .. } = self;
         let manner = Manner { sign, valid_min, wait_s, json, is_group: group.is_some() };
         manner.tell(&config, &places, &what.operation()?).await
     }
@@ -136,13 +146,13 @@ impl Command {
 
 /// How boxes are told, and what is shown of it.
 pub(super) struct Manner {
-    /// As [`Command::sign`].
+    /// As [`Signed::sign`].
     pub sign: Vec<PathBuf>,
     /// As [`Command::valid_min`].
     pub valid_min: u32,
     /// As [`Command::wait_s`].
     pub wait_s: u64,
-    /// As [`Command::json`].
+    /// As [`Signed::json`].
     pub json: bool,
     /// Each answer is shown with the box's name.
     pub is_group: bool,
@@ -212,6 +222,7 @@ impl Manner {
     }
 
     fn show(&self, name: &str, answer: &Value) {
+        let answer = &unpacked(answer);
         match (self.json, self.is_group) {
             (true, false) => println!("{answer}"),
             (true, true) => println!("{}", json!({ "box": name, "answer": answer })),
@@ -221,11 +232,56 @@ impl Manner {
     }
 }
 
+/// An answer with what the box packed taken out.
+fn unpacked(answer: &Value) -> Value {
+    let mut answer = answer.clone();
+    for name in ["settings", "lines"] {
+        let packed = answer["outcome"][name].as_str().map(Packed::unpack);
+        if let Some(told) = packed {
+            answer["outcome"][name] = told.unwrap_or_default();
+        }
+    }
+    answer
+}
+
+/// A configuration as its file would have it.
+fn toml_of(settings: &Value) -> String {
+    fn known(value: &Value) -> Value {
+        match value {
+            // What is not set has no place there.
+            Value::Object(all) => {
+                all.iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k.clone(), known(v))).collect()
+            }
+            Value::Array(all) => all.iter().map(known).collect(),
+            one => one.clone(),
+        }
+    }
+    toml::to_string(&known(settings)).unwrap_or_default()
+}
+
+/// Lines of a box's log. Boxes are not trusted: nothing of them moves a terminal's cursor.
+fn lines_of(lines: &Value) -> String {
+    let line = |line: &Value| {
+        let text = |name: &str| line[name].as_str().unwrap_or_default().to_string();
+        let pairs = ["names", "numbers"].into_iter().flat_map(|kind| line[kind].as_object().into_iter().flatten());
+        let pairs: String = pairs.map(|(name, value)| format!(" {name}={value}")).collect();
+        let [at, level, module, said] = ["at", "level", "module", "text"].map(text);
+        let line = format!("{at} {level:5} {module}:{}: {said}{pairs}", line["line"]);
+        line.chars().filter(|c| !c.is_control()).collect::<String>() + "\n"
+    };
+    lines.as_array().into_iter().flatten().map(line).collect()
+}
+
 /// What became of a command, for a person.
 fn sentence(answer: &Value) -> String {
     let phase = answer["phase"].as_str().unwrap_or("?");
     let op = answer["op"].as_str().unwrap_or("command");
     let outcome = &answer["outcome"];
+    match outcome["did"].as_str() {
+        Some("settings") => return toml_of(&outcome["settings"]).trim_end().to_string(),
+        Some("log") => return lines_of(&outcome["lines"]).trim_end().to_string(),
+        _ => {}
+    }
     let more = match (answer["why"].as_str(), outcome["did"].as_str()) {
         (Some(why), _) => format!(": {why}"),
         (None, Some("queues")) => {

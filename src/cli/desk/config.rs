@@ -1,10 +1,12 @@
 //! `afferent desk config`.
 
-use super::SETTINGS;
+use super::command::Manner;
 use super::key::signing_keys;
+use super::{SETTINGS, Signed};
 use crate::desk::order::{self, Order};
 use crate::desk::pack::{Packed, pack};
 use crate::desk::{Config, DeskError, Interest, Line, Said, audit};
+use crate::fleet::command::Operation;
 use crate::fleet::desired::Why;
 use crate::fleet::envelope::SigningKey;
 use crate::fleet::topic::{Place, Up};
@@ -20,12 +22,16 @@ use tokio::time::{Instant, timeout_at};
 /// What a box said last is there within this time of listening, if it ever said anything.
 const FIRST_WORD: Duration = Duration::from_secs(5);
 
+/// Minutes for which a box may be asked.
+const VALID_MIN: u32 = 5;
+
 /// Send a box its configuration, and see what became of it.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   afferent desk config push bench-1 bench-1.toml --sign ops-1.key
-  afferent desk config show bench-1")]
+  afferent desk config show bench-1
+  afferent desk config get bench-1 --sign ops-1.key")]
 pub(super) struct Configuration {
     #[command(subcommand)]
     verb: Verb,
@@ -35,6 +41,7 @@ pub(super) struct Configuration {
 enum Verb {
     Push(Push),
     Show(Show),
+    Get(Get),
 }
 
 /// Check a configuration, send it to a box, and wait for what becomes of it.
@@ -58,21 +65,35 @@ struct Push {
     gateway: String,
     /// The configuration
     file: PathBuf,
-    /// Key to sign with; twice where the box takes configurations with two signatures
-    #[arg(long, value_name = "FILE", required = true)]
-    sign: Vec<PathBuf>,
+    #[command(flatten)]
+    signed: Signed,
     /// Replace the box's own file as it is now, though somebody edited it there
     #[arg(long)]
     replace: bool,
     /// Seconds to wait for what becomes of it
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     wait_s: u64,
-    /// The desk's settings
-    #[arg(long, value_name = "FILE", default_value = SETTINGS)]
-    desk: PathBuf,
-    /// Print what the box reports as JSON
-    #[arg(long)]
-    json: bool,
+}
+
+/// Show the whole configuration that a box runs: every setting, as it is understood.
+///
+/// The box is asked, with a signed command. It says nothing that would let somebody in: secrets lie in files, which
+/// settings name, and a password that stands in an address is left out.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  afferent desk config get bench-1 --sign ops-1.key
+  afferent desk config get bench-1 --sign ops-1.key --json | jq .outcome.settings.link
+
+Exit codes: 0 shown, 1 refused, or no answer in time.")]
+struct Get {
+    /// The box
+    gateway: String,
+    #[command(flatten)]
+    signed: Signed,
+    /// Seconds to wait for the box's answer
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    wait_s: u64,
 }
 
 /// Show which configuration a box runs, and what became of the last one it was sent.
@@ -99,6 +120,7 @@ impl Configuration {
         match self.verb {
             Verb::Push(push) => push.execute().await,
             Verb::Show(show) => show.execute().await,
+            Verb::Get(get) => get.execute().await,
         }
     }
 }
@@ -131,12 +153,22 @@ impl Show {
     }
 }
 
+impl Get {
+    async fn execute(self) -> anyhow::Result<ExitCode> {
+        let Signed { sign, desk, json } = self.signed;
+        let config = Config::read(&desk)?;
+        let place = place(&config, &self.gateway)?;
+        let manner = Manner { sign, valid_min: VALID_MIN, wait_s: self.wait_s, json, is_group: false };
+        manner.tell(&config, &[place], &Operation::ConfigGet).await
+    }
+}
+
 impl Push {
     async fn execute(self) -> anyhow::Result<ExitCode> {
-        let config = Config::read(&self.desk)?;
-        let folder = self.desk.parent().unwrap_or(Path::new("."));
+        let config = Config::read(&self.signed.desk)?;
+        let folder = self.signed.desk.parent().unwrap_or(Path::new("."));
         let place = place(&config, &self.gateway)?;
-        let keys = signing_keys(&self.sign)?;
+        let keys = signing_keys(&self.signed.sign)?;
         let Packed { content, loaded } = pack(&self.file)?;
         // A file or a port that is not here may be on the box, which checks it again.
         for fault in loaded.missing.list() {
@@ -191,7 +223,7 @@ impl Push {
                 self.wait_s
             );
         };
-        show(&answer, self.json);
+        show(&answer, self.signed.json);
         Ok(ExitCode::from(u8::from(answer["state"] != "committed")))
     }
 }

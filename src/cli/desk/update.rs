@@ -1,6 +1,6 @@
 //! `afferent desk update`: roots and manifests of releases, and how boxes get them.
 
-use super::SETTINGS;
+use super::Signed;
 use super::command::Manner;
 use super::key::signing_keys;
 use crate::desk::Config;
@@ -148,15 +148,11 @@ struct Push {
     /// Roots behind the first, in order
     #[arg(long, value_name = "FILE")]
     root: Vec<PathBuf>,
-    /// Operator's key to sign the command with
-    #[arg(long, value_name = "FILE", required = true)]
-    sign: Vec<PathBuf>,
+    #[command(flatten)]
+    signed: Signed,
     /// Seconds to wait for the box's answer
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     wait_s: u64,
-    /// The desk's settings
-    #[arg(long, value_name = "FILE", default_value = SETTINGS)]
-    desk: PathBuf,
 }
 
 impl Update {
@@ -236,11 +232,11 @@ impl Push {
     async fn execute(self) -> anyhow::Result<ExitCode> {
         let roots = self.root.iter().map(|root| text(root)).collect::<anyhow::Result<_>>()?;
         let operation = Operation::UpdateOffer { manifest: text(&self.manifest)?, roots };
-        let config = Config::read(&self.desk)?;
+        let Signed { sign, desk, json } = self.signed;
+        let config = Config::read(&desk)?;
         let place = Place::new(&config.tenant, &self.gateway);
         let place = place.with_context(|| format!("`{}` cannot be a box's name", self.gateway))?;
-        let manner =
-            Manner { sign: self.sign, valid_min: VALID_MIN, wait_s: self.wait_s, json: false, is_group: false };
+        let manner = Manner { sign, valid_min: VALID_MIN, wait_s: self.wait_s, json, is_group: false };
         manner.tell(&config, &[place], &operation).await
     }
 }

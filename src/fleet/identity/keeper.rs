@@ -8,8 +8,9 @@ use crate::fleet::Config;
 use jiff::Timestamp;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 /// The wall clock may be set: what is due is looked at this often.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
@@ -33,6 +34,8 @@ pub struct Line {
     pub words: mpsc::Receiver<Word>,
     /// Whether what was to be proven is.
     pub verdict: mpsc::Sender<bool>,
+    /// Wakes it to renew the certificate now.
+    pub renew: Arc<Notify>,
     /// What keeps it, for a person; empty while all is well.
     pub trouble: watch::Receiver<String>,
 }
@@ -43,24 +46,25 @@ pub fn start(config: &Config, enrol: &Enrol, data: &Path, stopped: watch::Receiv
     let (verdict, verdicts) = mpsc::channel(1);
     let (told, trouble) = watch::channel(String::new());
     let (config, enrol, data) = (config.clone(), enrol.clone(), data.to_path_buf());
+    let renew = Arc::new(Notify::new());
+    let wanted = renew.clone();
     let thread = std::thread::Builder::new().name("identity".to_string()).spawn(move || {
         match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime.block_on(run(&config, &enrol, &data, &say, verdicts, &told, stopped)),
+            Ok(runtime) => runtime.block_on(run(&config, &enrol, &data, (&say, verdicts, &wanted), &told, stopped)),
             Err(error) => tracing::error!("the box's identity is not kept: {error}"),
         }
     });
     if let Err(error) = thread {
         tracing::error!("the box's identity is not kept: {error}");
     }
-    Line { words, verdict, trouble }
+    Line { words, verdict, renew, trouble }
 }
 
 async fn run(
     config: &Config,
     enrol: &Enrol,
     data: &Path,
-    say: &mpsc::Sender<Word>,
-    mut verdicts: mpsc::Receiver<bool>,
+    (say, mut verdicts, wanted): (&mpsc::Sender<Word>, mpsc::Receiver<bool>, &Notify),
     told: &watch::Sender<String>,
     mut stopped: watch::Receiver<bool>,
 ) {
@@ -88,7 +92,10 @@ async fn run(
                 }
                 Progress::Waits(pause) => {
                     tell(told, &keeper.trouble());
-                    tokio::time::sleep(pause.min(LOOK_EVERY)).await;
+                    tokio::select! {
+                        () = tokio::time::sleep(pause.min(LOOK_EVERY)) => {}
+                        () = wanted.notified() => keeper.identity.renew(),
+                    }
                 }
             }
         }

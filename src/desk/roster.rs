@@ -37,6 +37,9 @@ pub struct Row {
     pub revision: Option<u64>,
     /// The highest revision it was told, 0 for none; none while it has said nothing of its configuration.
     pub seen: Option<u64>,
+    /// How many operators must have signed a configuration for it.
+    #[serde(skip)]
+    pub signatures: usize,
     /// Its releases.
     pub update: Update,
     /// Its links: whether each is up, and what came over it since its program started.
@@ -201,6 +204,7 @@ struct State {
 struct Reported {
     running: Option<u64>,
     rev: Option<u64>,
+    signatures: Option<usize>,
 }
 
 #[derive(Deserialize, Default)]
@@ -284,6 +288,7 @@ impl Row {
             Up::Reported => {
                 let reported: Reported = serde_json::from_slice(payload).ok()?;
                 self.seen = Some(reported.rev.unwrap_or(0));
+                self.signatures = reported.signatures.unwrap_or(1);
                 std::mem::replace(&mut self.revision, reported.running) != reported.running
             }
             // What a box has no more it takes back with nothing.

@@ -10,6 +10,7 @@ use std::net::{TcpListener, TcpStream};
 
 const BOXES: [(&str, &str); 3] = [("bench-1", "0"), ("bench-2", "1"), ("bench-3", "1")];
 const KEY: [&str; 2] = ["--sign", "ops-1.key"];
+const KEYS: [&str; 4] = ["--sign", "ops-1.key", "--sign", "ops-2.key"];
 
 struct Fleet {
     boxes: Vec<Box>,
@@ -17,10 +18,11 @@ struct Fleet {
 }
 
 impl Fleet {
-    fn start(broker: &Broker) -> Fleet {
+    /// Boxes that take configurations with so many signatures.
+    fn start(broker: &Broker, signatures: usize) -> Fleet {
         let desk = Desk::shipped(broker);
-        let operator = desk.does(&["key", "ops-1.key"]);
-        let settings = format!("confirm_s = 8\n{operator}");
+        let operators = ["ops-1.key", "ops-2.key"].map(|key| desk.does(&["key", key])).concat();
+        let settings = format!("confirm_s = 8\nconfig_signatures = {signatures}\n{operators}");
         let mut boxes: Vec<Box> = BOXES.iter().map(|(name, _)| Box::of(broker, TENANT, name, &settings)).collect();
         boxes.iter_mut().for_each(|gateway| gateway.run(None));
         for (name, ring) in BOXES {
@@ -82,22 +84,26 @@ impl Fleet {
 #[test]
 fn a_configuration_comes_ring_by_ring_and_a_desk_that_is_killed_goes_on() {
     let Some(broker) = Broker::start() else { return };
-    let fleet = Fleet::start(&broker);
+    let fleet = Fleet::start(&broker, 2);
     let [a, b, c] = fleet.chemistry();
     let second = [free_port(), free_port(), free_port()];
     fleet.write(&[(a, second[0]), (b, second[1]), (c, second[2])]);
     // What a box would refuse as a text is not sent to any.
     std::fs::write(fleet.desk.file("wrong.toml"), "[[link]]\nname = \"x\"\nlisen = 1\n").unwrap();
     fleet.desk.refuses(&[&["rollout", "config", "wrong.toml"], &KEY[..]].concat());
+    // With fewer signatures than it takes it is not sent either.
+    fleet.roll_out("alone");
+    let why = fleet.status("alone")["failures"]["bench-1"].clone();
+    assert_eq!((why, fleet.told("alone").len()), ("it takes configurations with 2 signatures".into(), 0));
     let start = ["rollout", "config", "configs", "--name", "two-links", "--wait-s", "1", "--batch", "1"];
-    let mut running = Beside::start(fleet.desk.command(&[&start[..], &KEY[..]].concat()));
+    let mut running = Beside::start(fleet.desk.command(&[&start[..], &KEYS[..]].concat()));
     // It is killed when the first was told, and when the next ring was; nobody else answers the boxes' echoes.
     for told in [1, 2] {
         until("one more is told", || fleet.told("two-links").len() >= told);
         assert!(told == 1 || fleet.revision("bench-1") == 1, "the first ring came first");
         drop(running);
         let resume = ["rollout", "resume", "two-links"];
-        running = Beside::start(fleet.desk.command(&[&resume[..], &KEY[..]].concat()));
+        running = Beside::start(fleet.desk.command(&[&resume[..], &KEYS[..]].concat()));
     }
     until("it is finished", || fleet.status("two-links")["stage"] == "finished");
     drop(running);
@@ -112,7 +118,7 @@ fn a_configuration_comes_ring_by_ring_and_a_desk_that_is_killed_goes_on() {
 #[test]
 fn a_configuration_that_a_box_refuses_or_takes_back_comes_to_no_other_ring() {
     let Some(broker) = Broker::start() else { return };
-    let mut fleet = Fleet::start(&broker);
+    let mut fleet = Fleet::start(&broker, 1);
     let [a, b, c] = fleet.chemistry();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     fleet.write(&[(a, taken.local_addr().unwrap().port()), (b, free_port()), (c, free_port())]);

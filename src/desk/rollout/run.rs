@@ -165,6 +165,10 @@ impl Run<'_> {
             Change::Config { content } => {
                 let content = content.of(gateway).ok_or(failed("there is no configuration for it"))?.clone();
                 let seen = row.and_then(|row| row.seen).ok_or(failed("it has said nothing of its configuration"))?;
+                let needed = row.map_or(1, |row| row.signatures);
+                if self.keys.len() < needed {
+                    return Err(Err(format!("it takes configurations with {needed} signatures")));
+                }
                 let rev = order::next_rev(Some(seen), self.sent.get(gateway).copied());
                 return Order::config(&place, content, rev, None, self.keys, now).map_err(Err);
             }

@@ -4,7 +4,8 @@ use crate::broker::{Broker, until};
 use crate::commands::Box;
 use crate::desk::{Beside, Desk, lines};
 use crate::ports::free_port;
-use crate::rig::TENANT;
+use crate::raw::Client;
+use crate::rig::{DESK, TENANT};
 use serde_json::Value;
 use std::net::{TcpListener, TcpStream};
 
@@ -148,4 +149,32 @@ fn a_configuration_that_a_box_refuses_or_takes_back_comes_to_no_other_ring() {
     for (name, _) in BOXES {
         assert_eq!(fleet.revision(name), Value::Null, "{name} runs its own file");
     }
+}
+
+#[test]
+fn what_a_silent_box_was_sent_is_not_there_when_it_comes_back() {
+    let Some(broker) = Broker::start() else { return };
+    let desk = Desk::shipped(&broker);
+    desk.does(&["key", "ops-1.key"]);
+    desk.does(&["inventory", "put", "bench-1"]);
+    let connect = |name: &str| Client::connect(broker.port, &broker.client(name), name, None).unwrap();
+    let topic = |end: &str| format!("afferent/v1/{TENANT}/bench-1/{end}");
+    let mut silent = connect("bench-1");
+    silent.say(&topic("up/state"), br#"{"v":1,"online":true,"epoch":1,"downlink":"proven"}"#);
+    silent.say(&topic("up/reported"), br#"{"v":1,"running":null,"rev":null,"signatures":1}"#);
+    silent.subscribe(&topic("dn/desired"));
+    let text = "[[link]]\nname = \"chemistry\"\nprotocol = \"astm\"\nlisten = \"127.0.0.1:4001\"\n\
+                [[destination]]\nname = \"ehr\"\naddress = \"127.0.0.1:9\"\n";
+    std::fs::write(desk.file("one.toml"), text).unwrap();
+    let words = ["rollout", "config", "one.toml", "--name", "silent", "--silent-s", "2"];
+    let told = desk.refuses(&[&words[..], &KEY[..]].concat());
+    assert!(told.contains("is stopped: 1 of the 1 boxes of ring 0 failed"), "{told}");
+    silent.hear(&topic("dn/desired"));
+    assert!(!silent.came[0].1.is_empty(), "it was sent");
+    // It comes back, and hears what the broker keeps for it: something later, and nothing of that.
+    let mut back = connect("bench-1");
+    back.subscribe(&topic("dn/#"));
+    connect(DESK).say(&topic("dn/cmd/later"), b"later");
+    back.hear(&topic("dn/cmd/later"));
+    assert_eq!(back.came.len(), 1, "{:?}", back.came);
 }

@@ -8,9 +8,13 @@ use crate::fleet::telemetry::{Digest, Id};
 use crate::fleet::topic::{Down, Place};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 /// A box that is said to have had a higher revision is not believed; what this desk sent it is.
 const REPORTED_REV_MAX: u64 = 1_000_000_000;
+
+/// Most characters of what a box says became of something.
+const SAID_MAX: usize = 512;
 
 /// A signed document on its way to a box.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,8 +44,8 @@ impl Order {
         valid: SignedDuration,
     ) -> Result<Order, String> {
         let (needed, word) = (operation.signatures(), operation.word());
-        let Some((first, others)) = keys.split_first().filter(|_| keys.len() >= needed) else {
-            return Err(format!("{word} takes {needed} signatures: give --sign as often"));
+        let Some((first, others)) = keys.split_first().filter(|_| signers(keys) >= needed) else {
+            return Err(format!("{word} takes {needed} signatures: give --sign as often, with other keys"));
         };
         let id = Id::make().to_string();
         let command = Command {
@@ -110,6 +114,21 @@ pub fn next_rev(reported: Option<u64>, sent: Option<u64>) -> u64 {
     reported.filter(|rev| *rev <= REPORTED_REV_MAX).max(sent).unwrap_or(0) + 1
 }
 
+/// The revision in the envelope of a configuration that this desk has made.
+pub fn rev_of(envelope: &[u8]) -> Option<u64> {
+    Some(desired::read_bytes(&envelope::unproven(envelope).ok()?).ok()?.rev)
+}
+
+/// How many people sign with these: the same key twice is one.
+pub fn signers(keys: &[SigningKey]) -> usize {
+    keys.iter().map(SigningKey::kid).collect::<BTreeSet<_>>().len()
+}
+
+/// What a box says, as a person may see it on a terminal.
+fn plain(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(SAID_MAX).collect()
+}
+
 fn signed(document: &[u8], purpose: Purpose, first: &SigningKey, others: &[SigningKey]) -> Result<Vec<u8>, String> {
     let sealed = envelope::seal(document, purpose, first);
     let sign = |bytes: Vec<u8>, key| envelope::countersign(&bytes, purpose, key).map_err(|error| error.to_string());
@@ -129,7 +148,7 @@ pub fn settled(said: &Value, digest: &str) -> Option<Result<(), String>> {
     match said["state"].as_str()? {
         "committed" => Some(Ok(())),
         ended @ ("reverted" | "refused") => {
-            let why = said["why"].as_str().map(|why| format!(": {why}")).unwrap_or_default();
+            let why = said["why"].as_str().map(|why| format!(": {}", plain(why))).unwrap_or_default();
             Some(Err(format!("{ended}{why}")))
         }
         _ => None,
@@ -141,18 +160,33 @@ pub fn outcome(event: &Value, id: &str) -> Option<Result<(), String>> {
     if event["event"] != "command" || event["command"] != id {
         return None;
     }
-    let phase = event["phase"].as_str().unwrap_or("failed");
+    let phase = plain(event["phase"].as_str().unwrap_or("failed"));
     if phase == "done" {
         return Some(Ok(()));
     }
     let why = event["why"].as_str().or(event["outcome"]["failure"].as_str());
     let why = why.or(event["outcome"]["refusal"].as_str());
-    Some(Err(why.map_or(phase.to_string(), |why| format!("{phase}: {why}"))))
+    Some(Err(why.map_or(phase.clone(), |why| format!("{phase}: {}", plain(why)))))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_same_key_twice_is_one_person() {
+        let key = |kid: &str| SigningKey::from_pkcs8(kid, &envelope::new_key(&[1; 32])).unwrap();
+        assert_eq!(signers(&[key("ops-1"), key("ops-1")]), 1);
+        assert_eq!(signers(&[key("ops-1"), key("ops-2")]), 2);
+    }
+
+    #[test]
+    fn what_a_box_says_is_shown_without_what_steers_a_terminal() {
+        let event = json!({ "event": "command", "command": "c-1", "phase": "failed", "why": "\u{1b}[2Jgone\u{9b}K" });
+        assert_eq!(outcome(&event, "c-1"), Some(Err("failed: [2JgoneK".to_string())));
+        let long = json!({ "hash": "d", "state": "refused", "why": "x".repeat(100_000) });
+        assert!(settled(&long, "d").unwrap().unwrap_err().len() < 10_000);
+    }
 
     #[test]
     fn a_box_that_is_said_to_be_far_ahead_does_not_lock_the_desk_out() {

@@ -86,6 +86,15 @@ impl Change {
         }
     }
 
+    /// After so many seconds without an answer a box has failed, unless a person says otherwise. One with an update may
+    /// wait for an idle bench for half a day (`wait_max_min`), and tries the release after that.
+    pub fn silent_s(&self) -> u32 {
+        match self {
+            Change::Command { .. } | Change::Config { .. } => 3_600,
+            Change::Update { .. } => 14 * 3_600,
+        }
+    }
+
     /// How many operators must sign it.
     pub fn signatures(&self) -> usize {
         match self {
@@ -343,7 +352,8 @@ impl Rollout {
         let why = format!("no answer within {} s", self.plan.silent_s);
         let silent = self.in_flight().filter(|(name, _)| self.is_overdue(name, now));
         let silent = silent.map(|(name, _)| failed(name, &why));
-        let unusual = self.of(ring, Standing::Done).filter_map(|name| match is(name) {
+        let opened = self.plan.rings.iter().take(self.ring + 1);
+        let unusual = opened.clone().flat_map(|ring| self.of(ring, Standing::Done)).filter_map(|name| match is(name) {
             Now::Unusual(what) => Some(failed(name, &format!("{what} since the change"))),
             Now::Well | Now::Away => None,
         });
@@ -351,12 +361,14 @@ impl Rollout {
         if !troubled.is_empty() {
             return troubled;
         }
-        let counts = self.counts(self.ring);
-        let all = ring.boxes.len();
-        if counts.failed * 100 > all * usize::from(self.plan.failure_percent) {
-            let why = format!("{} of the {all} boxes of ring {} failed", counts.failed, ring.ring);
-            return vec![Step::Note(What::Stopped { why })];
+        for (at, ring) in opened.enumerate() {
+            let (failed, all) = (self.counts(at).failed, ring.boxes.len());
+            if failed * 100 > all * usize::from(self.plan.failure_percent) {
+                let why = format!("{failed} of the {all} boxes of ring {} failed", ring.ring);
+                return vec![Step::Note(What::Stopped { why })];
+            }
         }
+        let counts = self.counts(self.ring);
         if self.is_paused {
             return Vec::new();
         }
@@ -446,6 +458,11 @@ impl Rollout {
         let counts = self.counts(self.ring);
         let away = (counts.told == 0 && counts.waiting + counts.ready > 0).then_some(self.last + silent_s);
         silent.chain(wait).chain(away).min()
+    }
+
+    /// How it ended, once it has.
+    pub fn over(&self) -> Option<&Stage> {
+        self.over.as_ref()
     }
 
     /// Where a box stands.

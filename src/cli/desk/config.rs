@@ -8,12 +8,10 @@ use crate::desk::pack::{Packed, pack};
 use crate::desk::{Config, DeskError, Interest, Line, Said, audit};
 use crate::fleet::command::Operation;
 use crate::fleet::desired::Why;
-use crate::fleet::envelope::SigningKey;
 use crate::fleet::topic::{Place, Up};
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -177,8 +175,7 @@ impl Push {
         let mut line = Line::connect(&config, Interest::State).await?;
         let before = reported(&mut line, &place).await?.unwrap_or_default();
         let needed = before["signatures"].as_u64().unwrap_or(1);
-        let signers: BTreeSet<&str> = keys.iter().map(SigningKey::kid).collect();
-        if (signers.len() as u64) < needed {
+        if (order::signers(&keys) as u64) < needed {
             bail!(
                 "{} takes configurations with {needed} signatures: give --sign as often, with other keys",
                 self.gateway

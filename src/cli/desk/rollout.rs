@@ -4,11 +4,12 @@ use super::SETTINGS;
 use super::command::What;
 use super::key::signing_keys;
 use crate::desk::Config;
+use crate::desk::order;
 use crate::desk::pack::{PackError, pack};
 use crate::desk::registry::{Group, Registry};
 use crate::desk::rollout::log::Log;
 use crate::desk::rollout::{self, Change, Contents, Plan, Ring, Rollout, Stage};
-use crate::fleet::envelope;
+use crate::fleet::envelope::{self, SigningKey};
 use crate::update::manifest::Manifest;
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
@@ -22,8 +23,9 @@ use std::process::ExitCode;
 ///
 /// Ring after ring, some boxes at a time: each is told, and answers, fails, or is silent for too long. A ring that
 /// ended is watched for a while; boxes that are away then have failed as well, and so has one that tells of something
-/// unusual that was not before. Enough successes open the next ring; too many failures stop it for good. All of it is written down before it is done (`rollouts/` beside the settings), so
-/// that `resume` goes on after a crash of the desk and no box does anything twice.
+/// unusual that was not before. Enough successes open the next ring; too many failures stop it for good. All of it is
+/// written down before it is done (`rollouts/` beside the settings), so that `resume` goes on after a crash of the desk
+/// and no box does anything twice.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -147,9 +149,9 @@ struct How {
     /// Seconds for which a ring that ended is watched before the next is opened
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     wait_s: u32,
-    /// Seconds after which a box that has not answered has failed
-    #[arg(long, value_name = "SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u32).range(1..=604_800))]
-    silent_s: u32,
+    /// Seconds after which a box that has not answered has failed; 3600, of an update 50400
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=604_800))]
+    silent_s: Option<u32>,
     /// Percent of a ring that must succeed
     #[arg(long, value_name = "PERCENT", default_value_t = 95, value_parser = clap::value_parser!(u8).range(0..=100))]
     success: u8,
@@ -184,6 +186,7 @@ impl Rollouts {
             Verb::Stop { name, reason } => noted(&name, rollout::What::Stopped { why: reason }),
             Verb::Resume { name, sign } => {
                 let mut log = Log::open(&config.folder, &name)?;
+                signers_of(&log, &sign)?;
                 if log.rollout().stage() == Stage::Paused {
                     log.note([rollout::What::Resumed])?;
                 }
@@ -231,10 +234,11 @@ impl How {
         }
         let change = change(&rings)?;
         let keys = signing_keys(&self.sign)?;
-        if keys.len() < change.signatures() {
-            bail!("{} takes {} signatures: give --sign as often", change.word(), change.signatures());
+        if order::signers(&keys) < change.signatures() {
+            bail!("{} takes {} signatures: give --sign as often, with other keys", change.word(), change.signatures());
         }
         let made = Timestamp::now();
+        let silent_s = self.silent_s.unwrap_or_else(|| change.silent_s());
         let plan = Plan {
             name: self.name.unwrap_or_else(|| format!("{}-{}", change.word(), made.strftime("%Y%m%dT%H%M%S"))),
             made,
@@ -243,7 +247,7 @@ impl How {
             rings: rings.into_iter().map(|(ring, boxes)| Ring { ring, boxes }).collect(),
             batch: self.batch.into(),
             wait_s: self.wait_s,
-            silent_s: self.silent_s,
+            silent_s,
             success_percent: self.success,
             failure_percent: self.failure,
         };
@@ -257,13 +261,18 @@ impl How {
     }
 }
 
-async fn carry_out(config: &Config, mut log: Log, sign: &[PathBuf]) -> anyhow::Result<ExitCode> {
-    let keys = signing_keys(sign)?;
-    let plan = log.rollout().plan();
-    let name = plan.name.clone();
-    if !keys.iter().map(|key| key.kid()).eq(plan.signed_by.iter().map(String::as_str)) {
-        bail!("{name} was started with the keys {}: give the same", plan.signed_by.join(", "));
+/// The keys, which are those it was started with.
+fn signers_of(log: &Log, sign: &[PathBuf]) -> anyhow::Result<Vec<SigningKey>> {
+    let (keys, plan) = (signing_keys(sign)?, log.rollout().plan());
+    if !keys.iter().map(SigningKey::kid).eq(plan.signed_by.iter().map(String::as_str)) {
+        bail!("{} was started with the keys {}: give the same", plan.name, plan.signed_by.join(", "));
     }
+    Ok(keys)
+}
+
+async fn carry_out(config: &Config, mut log: Log, sign: &[PathBuf]) -> anyhow::Result<ExitCode> {
+    let keys = signers_of(&log, sign)?;
+    let name = log.rollout().plan().name.clone();
     let Some(_turn) = log.turn()? else {
         println!("{name} is carried out by another process, which goes on");
         return Ok(ExitCode::SUCCESS);

@@ -33,18 +33,26 @@ pub async fn carry_out(
     let line = Line::connect(config, Interest::Changes).await?;
     let record = Record::open(&config.folder)?;
     let (roster, accepted, moved) = (Roster::default(), HashSet::new(), HashSet::new());
-    let sent = audit::last_revs(&config.folder)
-        .map_err(|error| DeskError::File { file: config.folder.join(audit::FILE), why: error.to_string() })?;
+    let sent = sent(config)?;
     let mut run = Run { config, log, keys, line, record, roster, accepted, moved, sent };
-    let mut kept = Kept::default();
-    while let Ok(said) = timeout_at(kept.until(), run.line.hear()).await {
-        let said = said?;
-        kept.heard(&said);
-        run.heard(vec![said])?;
-    }
-    run.tell_again().await?;
+    run.listen().await?;
+    let mut is_lost = false;
     loop {
         run.log.catch_up()?;
+        if let Some(over) = run.log.rollout().over() {
+            let over = over.clone();
+            run.take_all_back().await?;
+            return Ok(over);
+        }
+        if is_lost {
+            // Nobody knows how the boxes are.
+            match run.line.follow().await {
+                News::Back => is_lost = run.listen().await.inspect_err(|error| tracing::warn!("{error}")).is_err(),
+                News::Said(_) => {}
+                News::Lost(why) => tracing::warn!("{why}"),
+            }
+            continue;
+        }
         let rollout = run.log.rollout();
         let mut steps = rollout.steps(Timestamp::now(), |name| now(&run.roster, rollout, name));
         steps.truncate(TOLD_MAX);
@@ -66,17 +74,30 @@ pub async fn carry_out(
                     shown(run.log.rollout());
                 }
             }
-            News::Lost(why) => tracing::warn!("{why}"),
-            News::Back => run.tell_again().await?,
+            News::Lost(why) => {
+                tracing::warn!("{why}");
+                is_lost = true;
+            }
+            News::Back => run.listen().await?,
         }
     }
+}
+
+fn sent(config: &Config) -> Result<BTreeMap<String, u64>, DeskError> {
+    audit::last_revs(&config.folder)
+        .map_err(|error| DeskError::File { file: config.folder.join(audit::FILE), why: error.to_string() })
 }
 
 /// How a box is now, as it is heard.
 fn now(roster: &Roster, rollout: &Rollout, name: &str) -> Now {
     let Some(row) = roster.rows().get(name).filter(|row| row.online) else { return Now::Away };
-    let before = rollout.before(name).map_or(&[][..], |before| &before.alerts);
-    match row.alerts.keys().find(|alert| !before.contains(alert)) {
+    // One that has just connected has not said all of it yet.
+    if matches!(rollout.plan().change, Change::Config { .. }) && row.seen.is_none() {
+        return Now::Away;
+    }
+    // One that had it already was not changed.
+    let Some(before) = rollout.before(name) else { return Now::Well };
+    match row.alerts.keys().find(|alert| !before.alerts.contains(alert)) {
         Some(alert) => Now::Unusual(alert.clone()),
         None => Now::Well,
     }
@@ -98,16 +119,65 @@ struct Run<'r> {
 }
 
 impl Run<'_> {
+    /// Hears what the broker keeps of all boxes, and tells again what may not have been told.
+    async fn listen(&mut self) -> Result<(), DeskError> {
+        self.roster = Roster::default();
+        let mut kept = Kept::default();
+        while let Ok(said) = timeout_at(kept.until(), self.line.hear()).await {
+            let said = said?;
+            kept.heard(&said);
+            self.heard(vec![said])?;
+        }
+        if self.log.rollout().over().is_some() { Ok(()) } else { self.tell_again().await }
+    }
+
+    /// It is over: what boxes were sent and have not taken is not kept for them.
+    async fn take_all_back(&mut self) -> Result<(), DeskError> {
+        if !matches!(self.log.rollout().plan().change, Change::Config { .. }) {
+            return Ok(());
+        }
+        let why = "it had not answered when the roll-out was stopped, and what it was sent is taken back".to_string();
+        let told: Vec<String> = self.log.rollout().told().map(|(name, ..)| name.to_string()).collect();
+        for gateway in told {
+            let what = What::Ended { gateway, failure: Some(why.clone()) };
+            if !self.take_back(&what).await? {
+                let (broker, why) = (self.config.broker.clone(), "what was sent is not taken back yet".to_string());
+                return Err(DeskError::Broker { broker, why });
+            }
+            if self.is_told(&what) {
+                self.log.note([what])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// True when this is of a box that has not answered.
+    fn is_told(&self, what: &What) -> bool {
+        let What::Ended { gateway, .. } = what else { return false };
+        matches!(self.log.rollout().standing(gateway), Some(Standing::Told { .. }))
+    }
+
+    /// The last revisions that boxes were sent by this desk, by whatever command.
+    fn read_sent(&mut self) -> Result<(), DeskError> {
+        self.sent = sent(self.config)?;
+        Ok(())
+    }
+
     /// Writes down and does. False when the broker is not there for what has to be taken back first.
     async fn take(&mut self, steps: Vec<Step>) -> Result<bool, DeskError> {
         let (mut notes, mut orders) = (Vec::new(), Vec::new());
+        self.read_sent()?;
         for step in steps {
             match step {
                 Step::Note(what) => {
+                    let was_told = self.is_told(&what);
                     if !self.take_back(&what).await? {
                         return Ok(false);
                     }
-                    notes.push(what);
+                    // Its answer may have come meanwhile.
+                    if !was_told || self.is_told(&what) {
+                        notes.push(what);
+                    }
                 }
                 Step::Tell(gateway) => match self.order(&gateway) {
                     Ok(order) => {
@@ -133,14 +203,16 @@ impl Run<'_> {
         Ok(true)
     }
 
-    /// A box that comes back later must not do what counts as failed. A command is over by then; a configuration is kept
-    /// by the broker until it is taken back.
+    /// A box that comes back later must not do what counts as failed. A command is over by then, though not an update that
+    /// a box has already begun; a configuration is kept by the broker until it is taken back. One that was sent by another
+    /// command since is left there.
     async fn take_back(&mut self, what: &What) -> Result<bool, DeskError> {
         let rollout = self.log.rollout();
         let (What::Ended { gateway, failure: Some(_) }, Change::Config { .. }) = (what, &rollout.plan().change) else {
             return Ok(true);
         };
-        if !matches!(rollout.standing(gateway), Some(Standing::Told { .. })) {
+        let Some(Standing::Told { document, .. }) = rollout.standing(gateway) else { return Ok(true) };
+        if self.is_superseded(gateway, document) {
             return Ok(true);
         }
         let Some(place) = Place::new(&self.config.tenant, gateway) else { return Ok(true) };
@@ -151,6 +223,12 @@ impl Run<'_> {
             tracing::warn!("{why}");
         }
         Ok(taken.is_ok())
+    }
+
+    /// True when this desk has sent the box a later revision.
+    fn is_superseded(&self, gateway: &str, document: &str) -> bool {
+        let rev = order::rev_of(document.as_bytes());
+        rev.is_some_and(|rev| self.sent.get(gateway).is_some_and(|sent| *sent > rev))
     }
 
     /// What a box is told now; or how it has ended without.
@@ -166,7 +244,7 @@ impl Run<'_> {
                 let content = content.of(gateway).ok_or(failed("there is no configuration for it"))?.clone();
                 let seen = row.and_then(|row| row.seen).ok_or(failed("it has said nothing of its configuration"))?;
                 let needed = row.map_or(1, |row| row.signatures);
-                if self.keys.len() < needed {
+                if order::signers(self.keys) < needed {
                     return Err(Err(format!("it takes configurations with {needed} signatures")));
                 }
                 let rev = order::next_rev(Some(seen), self.sent.get(gateway).copied());
@@ -193,8 +271,12 @@ impl Run<'_> {
 
     /// What stands in the log as told may not have been, or its answer was not heard.
     async fn tell_again(&mut self) -> Result<(), DeskError> {
+        self.read_sent()?;
         let (rollout, now) = (self.log.rollout(), Timestamp::now());
-        let told = rollout.told().filter(|(name, ..)| !rollout.is_overdue(name, now));
+        let is_config = matches!(rollout.plan().change, Change::Config { .. });
+        let told = rollout.told().filter(|(name, _, document)| {
+            !rollout.is_overdue(name, now) && !(is_config && self.is_superseded(name, document))
+        });
         let again: Vec<(String, Vec<u8>)> = told
             .filter_map(|(name, id, document)| {
                 let place = Place::new(&self.config.tenant, name)?;

@@ -197,6 +197,17 @@ fn a_box_that_tells_of_something_unusual_has_failed_at_once() {
     world.unusual = ["bench-1".to_string()].into();
     assert!(matches!(world.run(), Stage::Stopped(_)));
     assert_eq!(world.told.len(), 2);
+    // And once the next one is open.
+    let mut world = World::new(plan(&[2, 20]));
+    while world.rollout.ring() == 0 {
+        if !world.step() {
+            world.now = world.rollout.wakes().unwrap().as_second() - BEGAN;
+        }
+    }
+    let before = world.told.len();
+    world.unusual = ["bench-1".to_string()].into();
+    assert_eq!(world.run(), Stage::Stopped("1 of the 2 boxes of ring 0 failed".into()));
+    assert!(world.told.len() <= before + 3, "{:?}", world.told);
 }
 
 #[test]

@@ -368,8 +368,8 @@ impl Adoption {
             !(is_up && is_connected)
         });
         // What was on its way to it when the new configuration came waits for nobody. Where that cannot be read now, it can
-        // a moment later.
-        let undelivered = || matches!(health::waiting(self.sources.journal(), &watched.taken_away), Ok(Some(_)));
+        // a moment later, and until then it is not well.
+        let undelivered = || !matches!(health::waiting(self.sources.journal(), &watched.taken_away), Ok(None));
         let lost = match (has_bus, destination_is_lost, link_is_lost) {
             (false, ..) => Some(Why::BusLost),
             (_, true, _) => Some(Why::DestinationLost),

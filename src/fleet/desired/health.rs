@@ -60,17 +60,17 @@ fn links(config: &Config) -> Vec<(String, String)> {
     links.chain(orders).chain(feeds).chain(modalities).chain(dicom).collect()
 }
 
-fn destinations(config: &Config) -> Vec<(String, String)> {
+fn destinations_of(config: &Config) -> Vec<(String, String)> {
     let place = |to: &crate::delivery::Config| format!("{:?}", (to.protocol, &to.address, &to.url, &to.tls));
     config.destinations.iter().map(|to| (to.name.clone(), place(to))).collect()
 }
 
-/// How the box is before `wanted` runs: what is well, by the names under which it has that, and destinations that are new,
-/// which were tried. What the bus is, is not known here.
+/// How the box is before `wanted` runs: what is well, by the names under which it has that, and destinations that are new
+/// or stand elsewhere, which were tried. What the bus is, is not known here.
 pub(super) async fn before(sources: &Sources, wanted: &Config) -> Before {
     let running = sources.config();
     let of_links = Names::between(&links(&running), &links(wanted));
-    let of_destinations = Names::between(&destinations(&running), &destinations(wanted));
+    let of_destinations = Names::between(&destinations_of(&running), &destinations_of(wanted));
     let counts = sources.links();
     let which = |is: &dyn Fn(&crate::link::LinkCounts) -> bool| -> BTreeSet<String> {
         let these = counts.iter().filter(|(_, link)| is(&link.counts()));
@@ -81,6 +81,9 @@ pub(super) async fn before(sources: &Sources, wanted: &Config) -> Before {
     let well = sources.destinations().into_iter().filter(|(_, to)| is_well(to, u64::MAX, &reached));
     let mut destinations = of_destinations.translate(well.map(|(name, _)| name.as_str().to_string()).collect());
     destinations.extend(of_destinations.new);
+    // One that stands elsewhere now was tried too.
+    let (ran, wants) = (destinations_of(&running), destinations_of(wanted));
+    destinations.extend(wants.into_iter().filter(|to| !ran.contains(to)).map(|(name, _)| name));
     Before { downlink: false, links, connected, destinations }
 }
 
@@ -139,7 +142,7 @@ pub(super) fn may_leave(sources: &Sources, wanted: &Config) -> Result<(), Why> {
 
 /// Destinations of one configuration that another one does not name.
 pub(super) fn taken_away(running: &Config, wanted: &Config) -> BTreeSet<String> {
-    Names::between(&destinations(running), &destinations(wanted)).gone
+    Names::between(&destinations_of(running), &destinations_of(wanted)).gone
 }
 
 /// The first of these destinations for which messages wait, to be sent or for a person. Blocks on the journal.
@@ -185,7 +188,7 @@ mod tests {
         let names = Names::between(&links(&old), &links(&new));
         assert_eq!((&names.gone, &names.new), (&set(&["b", "c"]), &set(&["d"])));
         assert_eq!(names.translate(set(&["a", "b", "c"])), set(&["a", "bb"]));
-        let names = Names::between(&destinations(&old), &destinations(&new));
+        let names = Names::between(&destinations_of(&old), &destinations_of(&new));
         assert_eq!(names.translate(set(&["ehr", "pacs"])), set(&["ehr-2"]));
         assert_eq!(names.new, set(&["lis"]));
         assert_eq!(taken_away(&old, &new), set(&["ehr", "pacs"]), "messages wait for a name");

@@ -212,7 +212,9 @@ impl Drop for Aside {
 /// Digest of the box's own file in whose place this revision runs; none where it cannot be read.
 fn base_of(data: &Path, rev: u64) -> Option<String> {
     let text = std::fs::read_to_string(folder(data, rev).join(BASE)).ok()?;
-    Some(text.trim().to_string())
+    // Half of one is none: the file was not edited because of that.
+    let is_whole = text.trim().len() == Digest::of(b"").to_string().len();
+    is_whole.then(|| text.trim().to_string())
 }
 
 /// True when this revision runs in the place of a file with this digest.
@@ -284,23 +286,26 @@ pub(super) fn adopted(loaded: Loaded, origin: &Origin, rev: u64, digest: Digest)
 /// The last good revision, where it runs in the place of the file as that is. One that is damaged, or is not the one that
 /// the ledger has, is passed over for the one that was good before it.
 pub(super) fn good(data: &Path, origin: &Origin) -> Option<Loaded> {
-    let pointer = last_good(data)?;
     let own = Digest::stored(origin.digest);
-    if !replaces(data, pointer, own) && base_of(data, pointer).is_some() {
+    let ledger = Store::peek(data).and_then(|mut store| store.change(ledger::all).ok()).unwrap_or_default();
+    let noted = |rev: u64| ledger.iter().find(|entry| entry.rev == rev);
+    let committed = |entry: &&ledger::Entry| entry.phase == Phase::Committed;
+    let mut revs: BTreeSet<u64> = ledger.iter().filter(committed).map(|entry| entry.rev).collect();
+    // One that the ledger says was gone back from does not run because the disk failed before the pointer was written.
+    let was_left = |rev: &u64| noted(*rev).is_some_and(|entry| matches!(entry.phase, Phase::Reverted | Phase::Refused));
+    let pointer = last_good(data).filter(|rev| !was_left(rev));
+    let newest = pointer.or(revs.last().copied())?;
+    if !replaces(data, newest, own) && base_of(data, newest).is_some() {
         tracing::warn!(
-            rev = pointer,
+            rev = newest,
             "the configuration file was edited on the box; it runs in place of what the desk sent"
         );
         return None;
     }
-    let ledger = Store::peek(data).and_then(|mut store| store.change(ledger::all).ok()).unwrap_or_default();
-    let committed = |entry: &&ledger::Entry| entry.phase == Phase::Committed;
-    let mut revs: BTreeSet<u64> = ledger.iter().filter(committed).map(|entry| entry.rev).collect();
-    revs.insert(pointer);
+    revs.extend(pointer);
     for rev in revs.into_iter().rev() {
-        let noted = ledger.iter().find(|entry| entry.rev == rev);
         let read = match read(data, rev, &origin.own) {
-            Ok(revision) if noted.is_some_and(|entry| entry.digest != revision.digest) => {
+            Ok(revision) if noted(rev).is_some_and(|entry| entry.digest != revision.digest) => {
                 Err(TreeError::Damaged(folder(data, rev)))
             }
             Ok(_) if !replaces(data, rev, own) => Err(TreeError::Damaged(folder(data, rev).join(BASE))),

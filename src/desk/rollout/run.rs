@@ -275,7 +275,8 @@ impl Run<'_> {
         let (rollout, now) = (self.log.rollout(), Timestamp::now());
         let is_config = matches!(rollout.plan().change, Change::Config { .. });
         let told = rollout.told().filter(|(name, _, document)| {
-            !rollout.is_overdue(name, now) && !(is_config && self.is_superseded(name, document))
+            let is_past = rollout.is_overdue(name, now) || is_config && self.is_superseded(name, document);
+            !is_past
         });
         let again: Vec<(String, Vec<u8>)> = told
             .filter_map(|(name, id, document)| {

@@ -388,6 +388,11 @@ impl Line {
         }
     }
 
+    /// True while the broker is there.
+    pub fn is_up(&self) -> bool {
+        self.phase == Phase::Up
+    }
+
     /// What happened next, for a desk that stays: it dials again when the broker is gone. Cancelling it loses nothing.
     pub async fn follow(&mut self) -> News {
         loop {

@@ -240,10 +240,10 @@ impl Lines {
             let mut stands = told;
             if stands.is_empty() {
                 stands.push(self.first_of(uid, &all).to_string());
-            } else {
+            } else if what.is_none() {
                 stands = self.standing(reader, stands, &all)?;
             }
-            // What it names has been replaced since, by what it does not name.
+            // What it names has been replaced since, by what it does not name, and it has nothing to tell itself.
             if stands.is_empty() {
                 return Ok(None);
             }
@@ -284,9 +284,11 @@ impl Lines {
     fn standing(&self, reader: &Reader, told: Vec<String>, of: &[String]) -> Result<Vec<String>, JournalError> {
         let mut standing = Vec::new();
         for name in told {
-            let last = reader.last_told(&subject_key(&name))?;
-            let stands = last.map(|last| told_last(reader, &last)).transpose()?.flatten();
-            if stands.is_none_or(|stands| of.contains(&stands.sop_instance_uid)) {
+            let key = subject_key(&name);
+            let Some(last) = reader.last_told(&key)? else { continue };
+            let is_another = told_last(reader, &last)?.is_some_and(|last| !of.contains(&last.sop_instance_uid));
+            // What is only held has replaced nothing yet.
+            if !(is_another && reader.was_told_by(&key, last.entry())?) {
                 standing.push(name);
             }
         }

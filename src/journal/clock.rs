@@ -119,7 +119,7 @@ pub(super) fn is_before(desk: &Desk<'_>, entry: i64, before_ms: i64) -> Result<b
         "SELECT e.received_ms, {FOUND},
            (SELECT max(?2 - c.base_ms, 0) FROM clock c
             WHERE c.id = (SELECT max(id) FROM clock WHERE first_entry <= e.id) AND c.boot = ?3),
-           EXISTS (SELECT 1 FROM clock c WHERE c.quality = 2 AND c.first_entry > e.id
+           EXISTS (SELECT 1 FROM clock c WHERE c.quality > 0 AND c.first_entry > e.id
              AND (SELECT n.received_ms FROM entry n WHERE n.id >= c.first_entry ORDER BY n.id LIMIT 1) < ?4)
          FROM entry e WHERE e.id = ?1"
     );

@@ -36,36 +36,33 @@ pub async fn carry_out(
     let sent = sent(config)?;
     let mut run = Run { config, log, keys, line, record, roster, accepted, moved, sent };
     run.listen().await?;
-    let mut is_lost = false;
     loop {
         run.log.catch_up()?;
-        if let Some(over) = run.log.rollout().over() {
-            let over = over.clone();
-            run.take_all_back().await?;
-            return Ok(over);
-        }
-        if is_lost {
-            // Nobody knows how the boxes are.
-            match run.line.follow().await {
-                News::Back => is_lost = run.listen().await.inspect_err(|error| tracing::warn!("{error}")).is_err(),
-                News::Said(_) => {}
-                News::Lost(why) => tracing::warn!("{why}"),
+        // While the broker is gone nobody knows how the boxes are.
+        let is_up = run.line.is_up();
+        if is_up && run.log.rollout().over().is_none() {
+            let rollout = run.log.rollout();
+            let mut steps = rollout.steps(Timestamp::now(), |name| now(&run.roster, rollout, name));
+            steps.truncate(TOLD_MAX);
+            if !steps.is_empty() && run.take(steps).await? {
+                shown(run.log.rollout());
+                continue;
             }
-            continue;
-        }
-        let rollout = run.log.rollout();
-        let mut steps = rollout.steps(Timestamp::now(), |name| now(&run.roster, rollout, name));
-        steps.truncate(TOLD_MAX);
-        if !steps.is_empty() && run.take(steps).await? {
-            shown(run.log.rollout());
-            continue;
         }
         let rollout = run.log.rollout();
         match rollout.stage() {
             Stage::Running => {}
-            // What was told is still waited for.
-            Stage::Paused if rollout.told().next().is_some() => {}
-            stage => return Ok(stage),
+            Stage::Paused => {
+                // What was told is still waited for.
+                if rollout.told().next().is_none() {
+                    return Ok(Stage::Paused);
+                }
+            }
+            over => {
+                if is_up && run.take_all_back().await? {
+                    return Ok(over);
+                }
+            }
         }
         let Ok(news) = timeout(LOOK_EVERY, run.line.follow()).await else { continue };
         match news {
@@ -74,11 +71,11 @@ pub async fn carry_out(
                     shown(run.log.rollout());
                 }
             }
-            News::Lost(why) => {
-                tracing::warn!("{why}");
-                is_lost = true;
-            }
-            News::Back => run.listen().await?,
+            News::Lost(why) => tracing::warn!("{why}"),
+            News::Back => match run.listen().await {
+                Err(error @ DeskError::Broker { .. }) => tracing::warn!("{error}"),
+                listened => listened?,
+            },
         }
     }
 }
@@ -131,24 +128,25 @@ impl Run<'_> {
         if self.log.rollout().over().is_some() { Ok(()) } else { self.tell_again().await }
     }
 
-    /// It is over: what boxes were sent and have not taken is not kept for them.
-    async fn take_all_back(&mut self) -> Result<(), DeskError> {
+    /// It is over: what boxes were sent and have not taken is not kept for them. False when the broker is not there.
+    async fn take_all_back(&mut self) -> Result<bool, DeskError> {
         if !matches!(self.log.rollout().plan().change, Change::Config { .. }) {
-            return Ok(());
+            return Ok(true);
         }
-        let why = "it had not answered when the roll-out was stopped, and what it was sent is taken back".to_string();
+        self.read_sent()?;
+        let why =
+            "it had not answered when the roll-out was stopped: what it was sent is taken back, unless it had begun";
         let told: Vec<String> = self.log.rollout().told().map(|(name, ..)| name.to_string()).collect();
         for gateway in told {
-            let what = What::Ended { gateway, failure: Some(why.clone()) };
+            let what = What::Ended { gateway, failure: Some(why.to_string()) };
             if !self.take_back(&what).await? {
-                let (broker, why) = (self.config.broker.clone(), "what was sent is not taken back yet".to_string());
-                return Err(DeskError::Broker { broker, why });
+                return Ok(false);
             }
             if self.is_told(&what) {
                 self.log.note([what])?;
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// True when this is of a box that has not answered.

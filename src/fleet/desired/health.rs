@@ -83,7 +83,8 @@ pub(super) async fn before(sources: &Sources, wanted: &Config) -> Before {
     destinations.extend(of_destinations.new);
     // One that stands elsewhere now was tried too.
     let (ran, wants) = (destinations_of(&running), destinations_of(wanted));
-    destinations.extend(wants.into_iter().filter(|to| !ran.contains(to)).map(|(name, _)| name));
+    let was_there = |place: &String| ran.iter().any(|(_, ran)| ran == place);
+    destinations.extend(wants.into_iter().filter(|(_, place)| !was_there(place)).map(|(name, _)| name));
     Before { downlink: false, links, connected, destinations }
 }
 

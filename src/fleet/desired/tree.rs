@@ -294,7 +294,7 @@ pub(super) fn good(data: &Path, origin: &Origin) -> Option<Loaded> {
     // One that the ledger says was gone back from does not run because the disk failed before the pointer was written.
     let was_left = |rev: &u64| noted(*rev).is_some_and(|entry| matches!(entry.phase, Phase::Reverted | Phase::Refused));
     let pointer = last_good(data).filter(|rev| !was_left(rev));
-    let newest = pointer.or(revs.last().copied())?;
+    let newest = pointer.max(revs.last().copied())?;
     if !replaces(data, newest, own) && base_of(data, newest).is_some() {
         tracing::warn!(
             rev = newest,

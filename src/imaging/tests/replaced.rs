@@ -257,6 +257,19 @@ fn i13_a_document_that_nobody_verified_is_held_also_once_a_person_said_that_it_r
 }
 
 #[test]
+fn i13_numbers_of_a_document_that_names_what_was_replaced_are_not_lost() {
+    let bench = Bench::new();
+    assert!(bench.reported(pdf("1", "11111-1", None)).contains("|ED|"));
+    assert!(bench.reported(pdf("2", "11111-1", Some("1"))).contains("|ED|"));
+    let named = naming(report("3", vec![fraction("57")], None), &[format!("{STUDY}.8.1")]);
+    bench.store_and_settle(named);
+    assert_eq!((bench.held(), bench.numbers("ehr").len()), (vec!["included-elsewhere".to_string()], 0));
+    bench.release();
+    assert_eq!(said(&bench.numbers("ehr")[0])[0], ("57".to_string(), "F".to_string()));
+    bench.account();
+}
+
+#[test]
 fn i13_what_is_released_for_one_ehr_tells_another_nothing() {
     let some = delivery::Config { links: vec!["echo-1".to_string()], ..hl7("ehr") };
     let bench = Bench::with(&[some, hl7("all")], Config::default());
@@ -351,6 +364,15 @@ fn i13_a_rejection_note_asks_whether_what_it_names_is_taken_back() {
         assert!(bench.held().is_empty(), "{title}");
         bench.grows_silently();
         bench.account();
+        // What would take its place and is held does not answer that.
+        let bench = Bench::new();
+        bench.reported(report("1", vec![fraction("58")], None));
+        let unverified =
+            report("2", vec![fraction("57")], Some("1")).with(tags::VERIFICATION_FLAG, VR::CS, "UNVERIFIED");
+        bench.store_and_settle(unverified);
+        bench.store_and_settle(note.clone());
+        let waits = bench.held().iter().any(|reason| reason == "included-elsewhere");
+        assert_eq!(waits, is_rejection, "{title}: {:?}", bench.held());
         // What took the place of the rejected report since stands.
         let bench = Bench::new();
         bench.reported(report("1", vec![fraction("58")], None));

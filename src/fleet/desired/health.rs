@@ -61,8 +61,12 @@ fn links(config: &Config) -> Vec<(String, String)> {
 }
 
 fn destinations_of(config: &Config) -> Vec<(String, String)> {
-    let place = |to: &crate::delivery::Config| format!("{:?}", (to.protocol, &to.address, &to.url, &to.tls));
     config.destinations.iter().map(|to| (to.name.clone(), place(to))).collect()
+}
+
+/// Where a destination stands, whatever it is called.
+pub(super) fn place(to: &crate::delivery::Config) -> String {
+    format!("{:?}", (to.protocol, &to.address, &to.url, &to.tls))
 }
 
 /// How the box is before `wanted` runs: what is well, by the names under which it has that, and destinations that are new

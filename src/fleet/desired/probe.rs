@@ -2,6 +2,7 @@
 //! destinations dialled. The running one goes on meanwhile.
 
 use super::Why;
+use super::health::place;
 use crate::config::Config;
 use crate::delivery::{self, reach};
 use crate::link;
@@ -39,11 +40,8 @@ pub async fn probe(running: &Config, wanted: &Config) -> Result<(), Why> {
         }
     }
     for to in &wanted.destinations {
-        let stands_with = |other: &delivery::Config| {
-            (other.protocol, &other.address, &other.url, &other.tls) == (to.protocol, &to.address, &to.url, &to.tls)
-        };
         // Whether one that stands where it did is well, its lane knows.
-        if running.destinations.iter().any(stands_with) {
+        if running.destinations.iter().any(|other| place(other) == place(to)) {
             continue;
         }
         if let Err(why) = reach(to).await {

@@ -12,7 +12,7 @@ use crate::fleet::topic::{Place, Up};
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
@@ -164,7 +164,6 @@ impl Get {
 impl Push {
     async fn execute(self) -> anyhow::Result<ExitCode> {
         let config = Config::read(&self.signed.desk)?;
-        let folder = self.signed.desk.parent().unwrap_or(Path::new("."));
         let place = place(&config, &self.gateway)?;
         let keys = signing_keys(&self.signed.sign)?;
         let Packed { content, loaded } = pack(&self.file)?;
@@ -186,11 +185,11 @@ impl Push {
             (true, Some(local)) => Some(local.to_string()),
             (true, None) => bail!("{} has not said what its own file is, so it cannot be replaced", self.gateway),
         };
-        let sent = audit::last_revs(folder)?.get(&self.gateway).copied();
+        let sent = audit::last_revs(&config.folder)?.get(&self.gateway).copied();
         let rev = order::next_rev(before["rev"].as_u64(), sent);
         let order = Order::config(&place, content, rev, replaces, &keys, jiff::Timestamp::now());
         let order = order.map_err(|why| anyhow::anyhow!("{}: {why}", self.file.display()))?;
-        audit::note(folder, &order.asked).with_context(|| format!("{} cannot be written", audit::FILE))?;
+        audit::note(&config.folder, &order.asked).with_context(|| format!("{} cannot be written", audit::FILE))?;
 
         let (mut heard, id) = (Vec::new(), order.id.clone());
         line.keep(order.topic(), order.bytes, &mut heard).await?;
@@ -212,7 +211,7 @@ impl Push {
                 }
             }
         };
-        audit::note(folder, &json!({ "gateway": self.gateway, "rev": rev, "answer": answer }))?;
+        audit::note(&config.folder, &json!({ "gateway": self.gateway, "rev": rev, "answer": answer }))?;
         let gateway = &self.gateway;
         let Some(answer) = answer else {
             bail!(

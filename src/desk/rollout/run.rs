@@ -33,7 +33,7 @@ pub async fn carry_out(
     let line = Line::connect(config, Interest::Changes).await?;
     let record = Record::open(&config.folder)?;
     let (roster, accepted, moved) = (Roster::default(), HashSet::new(), HashSet::new());
-    let sent = sent(config)?;
+    let sent = BTreeMap::new();
     let mut run = Run { config, log, keys, line, record, roster, accepted, moved, sent };
     run.listen().await?;
     loop {
@@ -78,11 +78,6 @@ pub async fn carry_out(
             },
         }
     }
-}
-
-fn sent(config: &Config) -> Result<BTreeMap<String, u64>, DeskError> {
-    audit::last_revs(&config.folder)
-        .map_err(|error| DeskError::File { file: config.folder.join(audit::FILE), why: error.to_string() })
 }
 
 /// How a box is now, as it is heard.
@@ -130,7 +125,7 @@ impl Run<'_> {
 
     /// It is over: what boxes were sent and have not taken is not kept for them. False when the broker is not there.
     async fn take_all_back(&mut self) -> Result<bool, DeskError> {
-        if !matches!(self.log.rollout().plan().change, Change::Config { .. }) {
+        if !self.is_config() {
             return Ok(true);
         }
         self.read_sent()?;
@@ -155,10 +150,18 @@ impl Run<'_> {
         matches!(self.log.rollout().standing(gateway), Some(Standing::Told { .. }))
     }
 
-    /// The last revisions that boxes were sent by this desk, by whatever command.
+    /// The last revisions that boxes were sent by this desk, by whatever command. Only configurations have revisions.
     fn read_sent(&mut self) -> Result<(), DeskError> {
-        self.sent = sent(self.config)?;
+        if self.is_config() {
+            let file = || self.config.folder.join(audit::FILE);
+            self.sent = audit::last_revs(&self.config.folder)
+                .map_err(|error| DeskError::File { file: file(), why: error.to_string() })?;
+        }
         Ok(())
+    }
+
+    fn is_config(&self) -> bool {
+        matches!(self.log.rollout().plan().change, Change::Config { .. })
     }
 
     /// Writes down and does. False when the broker is not there for what has to be taken back first.
@@ -271,7 +274,7 @@ impl Run<'_> {
     async fn tell_again(&mut self) -> Result<(), DeskError> {
         self.read_sent()?;
         let (rollout, now) = (self.log.rollout(), Timestamp::now());
-        let is_config = matches!(rollout.plan().change, Change::Config { .. });
+        let is_config = self.is_config();
         let told = rollout.told().filter(|(name, _, document)| {
             let is_past = rollout.is_overdue(name, now) || is_config && self.is_superseded(name, document);
             !is_past

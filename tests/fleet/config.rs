@@ -170,6 +170,25 @@ pub fn sealed(desired: &Desired, with: &SigningKey) -> Vec<u8> {
     envelope::seal(&write(desired), Purpose::Config, with)
 }
 
+/// A broker, a desk and a box that runs its own configuration; none where there is no broker or no witness.
+pub async fn a_box(confirm_s: u64) -> Option<(Broker, Witness, Site)> {
+    let broker = Broker::start()?;
+    let desk = Witness::start(&broker, DESK, ALL_UP)?;
+    let mut site = Site::new(&broker, confirm_s).await;
+    site.run(None);
+    until("the box is there", || is_up(&desk));
+    Some((broker, desk, site))
+}
+
+/// Sends the box this configuration as this revision, signed by one who may.
+pub fn push(site: &Site, desk: &mut Witness, rev: u64, text: &str) {
+    desk.say(&topic(), &sealed(&site.desired(rev, text), &key("ann")), true);
+}
+
+pub fn in_trial(desk: &Witness, rev: u64) {
+    until("its trial begins", || events(desk, "config").iter().any(|e| e["rev"] == rev && e["state"] == "trial"));
+}
+
 pub fn topic() -> String {
     format!("afferent/v1/{TENANT}/{BOX}/dn/desired")
 }
@@ -221,11 +240,7 @@ fn ok(output: &Output) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_box_runs_what_the_desk_sends_and_untouched_links_keep_their_sockets() {
-    let Some(broker) = Broker::start() else { return };
-    let Some(witness) = Witness::start(&broker, DESK, ALL_UP) else { return };
-    let mut site = Site::new(&broker, 4).await;
-    site.run(None);
-    until("the box is there", || is_up(&witness));
+    let Some((broker, witness, mut site)) = a_box(4).await else { return };
     until("it reports", || reported(&witness)["running"].is_null() && reported(&witness)["drift"] == false);
     site.send().await;
     // An analyzer is in the middle of a message.
@@ -303,11 +318,7 @@ async fn a_box_runs_what_the_desk_sends_and_untouched_links_keep_their_sockets()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_run_is_refused_and_the_old_one_goes_on() {
-    let Some(broker) = Broker::start() else { return };
-    let Some(mut desk) = Witness::start(&broker, DESK, ALL_UP) else { return };
-    let mut site = Site::new(&broker, 4).await;
-    site.run(None);
-    until("the box is there", || is_up(&desk));
+    let Some((_broker, mut desk, mut site)) = a_box(4).await else { return };
     let text = site.text(&[]);
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let nobody = destination("other", format!("127.0.0.1:{}", free_port()).parse().unwrap());
@@ -321,7 +332,7 @@ async fn what_cannot_run_is_refused_and_the_old_one_goes_on() {
     let mut rev = 0;
     for (config, why, path) in &wrong {
         rev += 1;
-        desk.say(&topic(), &sealed(&site.desired(rev, config), &key("ann")), true);
+        push(&site, &mut desk, rev, config);
         assert_eq!(ended(&desk, rev), because("refused", why), "{config}");
         if let Some(path) = path {
             let errors = reported(&desk)["errors"].clone();
@@ -363,7 +374,7 @@ async fn what_cannot_run_is_refused_and_the_old_one_goes_on() {
     assert_eq!(reported(&desk)["rev"], rev, "none of it was taken");
     // And after all that a good one runs.
     let second = free_port();
-    desk.say(&topic(), &sealed(&site.desired(10, &site.text(&[("second", second)])), &key("ann")), true);
+    push(&site, &mut desk, 10, &site.text(&[("second", second)]));
     assert_eq!(ended(&desk, 10), committed());
     assert!(listens(second));
     site.send().await;
@@ -372,19 +383,12 @@ async fn what_cannot_run_is_refused_and_the_old_one_goes_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revision_that_loses_what_was_well_reverts_by_itself() {
-    let Some(broker) = Broker::start() else { return };
-    let Some(mut desk) = Witness::start(&broker, DESK, ALL_UP) else { return };
-    let mut site = Site::new(&broker, 8).await;
-    site.run(None);
-    until("the box is there", || is_up(&desk));
+    let Some((_broker, mut desk, mut site)) = a_box(8).await else { return };
     site.send().await;
-    let in_trial = |desk: &Witness, rev: u64| {
-        until("its trial begins", || events(desk, "config").iter().any(|e| e["rev"] == rev && e["state"] == "trial"));
-    };
     // The EHR goes once the new one runs.
     let way = Line::to(site.ehr.mllp().unwrap().port());
     let through = site.text(&[]).replace(&site.ehr.mllp().unwrap().to_string(), &format!("127.0.0.1:{}", way.port));
-    desk.say(&topic(), &sealed(&site.desired(1, &through), &key("ann")), true);
+    push(&site, &mut desk, 1, &through);
     in_trial(&desk, 1);
     way.becomes(Way::Closed);
     // It still accepts and hangs up at once: only a message finds out.
@@ -396,14 +400,14 @@ async fn a_revision_that_loses_what_was_well_reverts_by_itself() {
     let other = free_port();
     let moved = site.text(&[]).replace(&site.astm.to_string(), &other.to_string());
     std::thread::sleep(Duration::from_millis(300));
-    desk.say(&topic(), &sealed(&site.desired(2, &moved), &key("ann")), true);
+    push(&site, &mut desk, 2, &moved);
     assert_eq!(ended(&desk, 2), because("reverted", "link-lost"));
     until("it listens where it did", || listens(site.astm));
     assert!(!listens(other));
     let _ = analyzer.write_all(b"\x05");
     drop(analyzer);
     // The broker is lost in the trial, and hears of it once it is back.
-    desk.say(&topic(), &sealed(&site.desired(3, &site.text(&[("second", other)])), &key("ann")), true);
+    push(&site, &mut desk, 3, &site.text(&[("second", other)]));
     in_trial(&desk, 3);
     site.broker.becomes(Way::Closed);
     until("the new one ran and runs no more", || site.log().contains("is reverted: the broker was lost"));
@@ -416,11 +420,7 @@ async fn a_revision_that_loses_what_was_well_reverts_by_itself() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edit_on_the_box_is_shown_and_not_overwritten_in_silence() {
-    let Some(broker) = Broker::start() else { return };
-    let Some(desk) = Witness::start(&broker, DESK, ALL_UP) else { return };
-    let mut site = Site::new(&broker, 4).await;
-    site.run(None);
-    until("the box is there", || is_up(&desk));
+    let Some((broker, desk, mut site)) = a_box(4).await else { return };
     let (second, third) = (free_port(), free_port());
     let file = site.dir.path().join("bench-1.toml");
     std::fs::write(&file, site.text(&[("second", second)])).unwrap();
@@ -475,11 +475,7 @@ async fn an_edit_on_the_box_is_shown_and_not_overwritten_in_silence() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i12_kill_a_box_runs_the_old_or_the_new_one_wherever_it_dies() {
-    let Some(broker) = Broker::start() else { return };
-    let Some(mut desk) = Witness::start(&broker, DESK, ALL_UP) else { return };
-    let mut site = Site::new(&broker, 4).await;
-    site.run(None);
-    until("the box is there", || is_up(&desk));
+    let Some((_broker, mut desk, mut site)) = a_box(4).await else { return };
     site.kill();
     let places = [
         "fleet-config-offered",
@@ -498,7 +494,7 @@ async fn i12_kill_a_box_runs_the_old_or_the_new_one_wherever_it_dies() {
         let (rev, port) = (index as u64 + 1, free_port());
         site.run(Some(&format!("{place}:1")));
         site.send().await;
-        desk.say(&topic(), &sealed(&site.desired(rev, &site.text(&[("second", port)])), &key("ann")), true);
+        push(&site, &mut desk, rev, &site.text(&[("second", port)]));
         site.died(place);
         site.run(None);
         site.send().await;
@@ -521,7 +517,7 @@ async fn i12_kill_a_box_runs_the_old_or_the_new_one_wherever_it_dies() {
         };
         site.run(Some(&format!("{place}:1")));
         until("the box runs", || listens(old));
-        desk.say(&topic(), &sealed(&site.desired(rev, &bad), &key("ann")), true);
+        push(&site, &mut desk, rev, &bad);
         if place == "fleet-config-reverted" {
             until("its trial begins", || {
                 events(&desk, "config").iter().any(|e| e["rev"] == rev && e["state"] == "trial")
@@ -549,7 +545,7 @@ async fn two_starts_without_confirmation_go_back_to_the_last_good_one() {
     site.run(Some("fleet-config-trial:1"));
     until("the box is there", || is_up(&desk));
     let port = free_port();
-    desk.say(&topic(), &sealed(&site.desired(1, &site.text(&[("second", port)])), &key("ann")), true);
+    push(&site, &mut desk, 1, &site.text(&[("second", port)]));
     site.died("fleet-config-trial");
     site.run(Some("fleet-config-boot:1"));
     site.died("fleet-config-boot");
@@ -572,7 +568,7 @@ async fn what_ends_the_program_each_time_it_is_looked_at_is_given_up() {
     site.run(Some("fleet-config-checked:1"));
     until("the box is there", || is_up(&desk));
     let port = free_port();
-    desk.say(&topic(), &sealed(&site.desired(1, &site.text(&[("second", port)])), &key("ann")), true);
+    push(&site, &mut desk, 1, &site.text(&[("second", port)]));
     site.died("fleet-config-checked");
     for _ in 0..2 {
         site.run(Some("fleet-config-checked:1"));
@@ -585,7 +581,7 @@ async fn what_ends_the_program_each_time_it_is_looked_at_is_given_up() {
     // The next one is looked at.
     site.kill();
     site.run(None);
-    desk.say(&topic(), &sealed(&site.desired(2, &site.text(&[("second", port)])), &key("ann")), true);
+    push(&site, &mut desk, 2, &site.text(&[("second", port)]));
     assert_eq!(ended(&desk, 2), committed());
 }
 
@@ -603,7 +599,7 @@ async fn i12_kill_twenty_deaths_at_any_moment_leave_the_old_or_the_new_one() {
     for rev in 1..=20 {
         let port = free_port();
         site.send().await;
-        desk.say(&topic(), &sealed(&site.desired(rev, &site.text(&[("second", port)])), &key("ann")), true);
+        push(&site, &mut desk, rev, &site.text(&[("second", port)]));
         // xorshift64: a moment within what a revision takes.
         random ^= random << 13;
         random ^= random >> 7;

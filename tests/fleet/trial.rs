@@ -4,7 +4,8 @@
 use crate::broker::{Broker, until};
 use crate::commands::key;
 use crate::config::{
-    BOX, Site, because, committed, destination, ended, events, is_up, listens, reported, sealed, topic,
+    BOX, Site, a_box, because, committed, destination, ended, events, in_trial, is_up, listens, push, reported, sealed,
+    topic,
 };
 use crate::line::{Line, Way};
 use crate::ports::free_port;
@@ -17,14 +18,6 @@ use std::time::Duration;
 
 fn nowhere() -> SocketAddr {
     format!("127.0.0.1:{}", free_port()).parse().unwrap()
-}
-
-fn push(site: &Site, desk: &mut Witness, rev: u64, text: &str) {
-    desk.say(&topic(), &sealed(&site.desired(rev, text), &key("ann")), true);
-}
-
-fn in_trial(desk: &Witness, rev: u64) {
-    until("its trial begins", || events(desk, "config").iter().any(|e| e["rev"] == rev && e["state"] == "trial"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -60,11 +53,7 @@ async fn i7_a_destination_for_which_messages_wait_is_not_taken_away_unseen() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_link_with_an_instrument_on_it_is_not_taken_away_or_lost_under_another_name() {
-    let Some(broker) = Broker::start() else { return };
-    let Some(mut desk) = Witness::start(&broker, DESK, ALL_UP) else { return };
-    let mut site = Site::new(&broker, 4).await;
-    site.run(None);
-    until("the box is there", || is_up(&desk));
+    let Some((_broker, mut desk, mut site)) = a_box(4).await else { return };
     site.send().await;
     let other = free_port();
     let with_second = site.text(&[("second", other)]);
@@ -85,11 +74,7 @@ async fn a_link_with_an_instrument_on_it_is_not_taken_away_or_lost_under_another
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ehr_that_refuses_everything_is_none_to_stay_with() {
-    let Some(broker) = Broker::start() else { return };
-    let Some(mut desk) = Witness::start(&broker, DESK, ALL_UP) else { return };
-    let mut site = Site::new(&broker, 8).await;
-    site.run(None);
-    until("the box is there", || is_up(&desk));
+    let Some((_broker, mut desk, mut site)) = a_box(8).await else { return };
     site.send().await;
     site.everything_arrives();
     let options = EhrOptions {
@@ -111,11 +96,7 @@ async fn an_ehr_that_refuses_everything_is_none_to_stay_with() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i12_the_old_one_runs_again_though_nothing_can_be_noted_and_a_new_one_helps_where_it_cannot() {
-    let Some(broker) = Broker::start() else { return };
-    let Some(mut desk) = Witness::start(&broker, DESK, ALL_UP) else { return };
-    let mut site = Site::new(&broker, 4).await;
-    site.run(None);
-    until("the box is there", || is_up(&desk));
+    let Some((_broker, mut desk, mut site)) = a_box(4).await else { return };
     site.send().await;
     let (second, third, fourth) = (free_port(), free_port(), free_port());
     push(&site, &mut desk, 1, &site.text(&[("second", second)]));

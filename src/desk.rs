@@ -185,6 +185,8 @@ pub enum Interest<'a> {
     Answers,
     /// What one box tells.
     AnswersOf(&'a Place),
+    /// The same, and its log while somebody wants it.
+    LogOf(&'a Place),
     /// What becomes of a change: whether boxes are there, what is unusual, what they run, what they tell, and who asks for
     /// an echo.
     Changes,
@@ -202,6 +204,7 @@ impl Interest<'_> {
                 kinds.iter().map(|kind| topic::filter(tenant, kind)).collect()
             }
             Interest::AnswersOf(place) => vec![place.up(&Up::Event)],
+            Interest::LogOf(place) => vec![place.up(&Up::Event), place.up(&Up::Log("+".to_string()))],
             Interest::SharedEvents => vec![format!("$share/desk/{}", topic::filter(tenant, &Up::Event))],
         }
     }

@@ -14,7 +14,8 @@
 //! decides what is said when; [`bus`] is the broker, [`bus::mqtt`] over MQTT 5; [`store`] is what must not be
 //! forgotten; [`snapshot`] reads how the box is; [`config`] is `[fleet]`. Commands: [`envelope`] is what is signed, `admission.rs` who is let in,
 //! [`command`] whether it is obeyed, `docket.rs` what became of each, `perform.rs` what they do. Configurations:
-//! [`desired`]. [`identity`] is the box's certificate, where it has one of its own making; [`log`] the last lines of its log.
+//! [`desired`]. [`identity`] is the box's certificate, where it has one of its own making; [`log`] the last lines of its log,
+//! [`tail`] those that come.
 //!
 //! **How to ...**
 //! - *tell of an event*: a variant of [`telemetry::What`] and [`Fleet::tell`], which never waits. An event that belongs
@@ -38,6 +39,7 @@ mod perform;
 pub mod session;
 pub mod snapshot;
 pub mod store;
+pub mod tail;
 pub mod telemetry;
 pub mod topic;
 
@@ -60,7 +62,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use store::{Store, StoreError};
-use telemetry::{Document, Downlink, Event, Id, Outcome, UpdateFacts, What};
+use tail::Tail;
+use telemetry::{Document, Downlink, Event, Id, LogEnd, Outcome, UpdateFacts, What};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use topic::{Down, Place};
@@ -272,6 +275,8 @@ struct Loop<B> {
     /// Rows that the broker has, and that are still there.
     done: Vec<i64>,
     commands: Commands,
+    /// Somebody wants to see the log.
+    tail: Option<Tail>,
     adoption: Adoption,
     identity: Option<Line>,
     /// A new certificate that is being proven.
@@ -339,6 +344,7 @@ impl<B: Bus> Loop<B> {
             beat_every: every,
             done: Vec::new(),
             commands,
+            tail: None,
             adoption,
             identity,
             proof: None,
@@ -356,7 +362,8 @@ impl<B: Bus> Loop<B> {
             if self.session.is_stopped() {
                 break;
             }
-            let wake = self.session.poll_timeout().map_or(self.look_at, |at| at.min(self.look_at));
+            let times = self.session.poll_timeout().into_iter().chain(self.tail.as_ref().map(Tail::poll_timeout));
+            let wake = times.chain([self.look_at]).min().unwrap_or(self.look_at);
             tokio::select! {
                 heard = self.bus.heard() => self.hear(heard).await,
                 Some(what) = self.told.recv() => self.keep_all(what),
@@ -401,6 +408,7 @@ impl<B: Bus> Loop<B> {
             Heard::Switched { session_present, in_flight_max } => {
                 if self.session.replaced() {
                     tracing::info!("the fleet's broker lets this box in with its next certificate");
+                    self.tail.iter_mut().for_each(Tail::lost);
                     self.proof.iter_mut().for_each(|proof| proof.let_in(now));
                     self.session.connected(session_present, in_flight_max, now);
                 }
@@ -431,6 +439,7 @@ impl<B: Bus> Loop<B> {
                 self.trouble(why);
                 self.status.send_modify(|status| status.connected = false);
                 self.session.lost(now);
+                self.tail.iter_mut().for_each(Tail::lost);
                 self.judge(|proof| proof.is_in().then(|| proof.lost()).flatten());
             }
         }
@@ -548,6 +557,7 @@ impl<B: Bus> Loop<B> {
     /// Does what the session wants, until it wants nothing.
     fn act(&mut self) {
         loop {
+            self.tell_tail();
             while let Some(output) = self.session.poll_output() {
                 self.perform(output);
             }
@@ -570,6 +580,9 @@ impl<B: Bus> Loop<B> {
             Output::Told(what, payload, receipt) => self.told(what, &payload, receipt),
             Output::Acknowledge(receipt) => self.bus.acknowledge(receipt),
             Output::Disconnect { has_said_so } => self.bus.disconnect(has_said_so),
+            Output::Log(is_taken) => {
+                self.tail.iter_mut().for_each(if is_taken { Tail::taken } else { Tail::refused });
+            }
             Output::Downlink(now) => {
                 self.status.send_modify(|status| status.downlink_proven = now == Downlink::Proven);
                 self.keep(vec![What::Downlink { now }]);
@@ -658,8 +671,11 @@ impl<B: Bus> Loop<B> {
         }
         match docket.next(&mut self.store, stamp) {
             Ok(Some(work)) => {
-                if work.operation == Operation::Report {
-                    self.session.say_all(now());
+                match work.operation {
+                    Operation::Report => self.session.say_all(now()),
+                    Operation::LogFollow { seconds, lines } => self.open_tail(work.id, (seconds, lines)),
+                    Operation::LogStop => self.end_tail(LogEnd::Asked),
+                    _ => {}
                 }
                 let (performer, ended) = (self.commands.performer.clone(), self.commands.ended_to.clone());
                 self.commands.network.spawn_blocking(move || {

@@ -22,6 +22,8 @@ mod forbidden;
 mod identity;
 #[path = "fleet/line.rs"]
 mod line;
+#[path = "fleet/log.rs"]
+mod log;
 #[path = "fleet/page.rs"]
 mod page;
 #[path = "fleet/raw.rs"]

@@ -10,6 +10,7 @@ mod events;
 mod fleet;
 mod inventory;
 mod key;
+mod log;
 mod rollout;
 mod serve;
 mod update;
@@ -41,6 +42,7 @@ Examples:
   afferent desk serve                                   the same as a page, live
   afferent desk command bench-1 ping --sign ops-1.key
   afferent desk command bench-1 retry-parked ehr --sign ops-1.key
+  afferent desk log bench-1 --follow --sign ops-1.key
   afferent desk config push bench-1 bench-1.toml --sign ops-1.key
   afferent desk rollout start restart --group site=north --sign ops-1.key
   afferent desk events                                  note what boxes tell of")]
@@ -59,6 +61,7 @@ enum Verb {
     Fleet(fleet::Fleet),
     Serve(serve::Serve),
     Command(command::Command),
+    Log(log::Log),
     Config(config::Configuration),
     Rollout(rollout::Rollouts),
     Events(events::Events),
@@ -101,6 +104,7 @@ impl Desk {
             Verb::Serve(serve) => runtime.block_on(serve.execute()),
             Verb::Rollout(rollouts) => runtime.block_on(rollouts.execute()),
             Verb::Events(events) => runtime.block_on(events.execute()),
+            Verb::Log(log) => runtime.block_on(log.execute()),
             Verb::Command(command) => runtime.block_on(command.execute()),
             Verb::Config(config) => runtime.block_on(config.execute()),
             Verb::Update(update) => runtime.block_on(update.execute()),

@@ -59,6 +59,16 @@ pub enum Operation {
         /// How many, at most.
         lines: u32,
     },
+    /// Say the lines of the log as they come, as above, in a session named by this command's id, in the place of another
+    /// session if there is one ([`super::tail`]).
+    LogFollow {
+        /// For how long, at most.
+        seconds: u32,
+        /// How many, at most.
+        lines: u32,
+    },
+    /// Say no more of them.
+    LogStop,
     /// End the gateway's process; the service manager starts it anew.
     Restart,
     /// Fetch a release and keep it ready ([`crate::update`]).
@@ -96,6 +106,8 @@ impl Operation {
             Operation::ConfigGet => "config-get",
             Operation::CertRenew => "cert-renew",
             Operation::LogTail { .. } => "log-tail",
+            Operation::LogFollow { .. } => "log-follow",
+            Operation::LogStop => "log-stop",
             Operation::RetryParked { .. } => "retry-parked",
             Operation::DiscardParked { .. } => "discard-parked",
             Operation::Restart => "restart",
@@ -111,6 +123,7 @@ impl Operation {
                 Kind::Idempotent
             }
             Operation::ConfigGet | Operation::LogTail { .. } => Kind::Idempotent,
+            Operation::LogFollow { .. } | Operation::LogStop => Kind::Idempotent,
             // A certificate more does no harm, and the next is the one that is used.
             Operation::CertRenew => Kind::Idempotent,
             // What is under way is not begun again.

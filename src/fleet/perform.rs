@@ -46,8 +46,9 @@ impl Performer {
 
     fn try_perform(&self, operation: Operation) -> Result<Outcome, Failure> {
         match operation {
-            // The session says it all anew; see the fleet's loop.
+            // The fleet's loop does it: it says all anew, opens and ends the live log.
             Operation::Ping | Operation::Report => Ok(Outcome::Done),
+            Operation::LogFollow { .. } | Operation::LogStop => Ok(Outcome::Done),
             Operation::QueueStats => self.queues(),
             Operation::RetryParked { destination } => {
                 let parked = self.parked(&destination)?;
@@ -72,8 +73,7 @@ impl Performer {
                 Ok(Outcome::Done)
             }
             Operation::LogTail { lines } => {
-                let known: Vec<Name> = self.sources.links().into_iter().map(|(name, _)| name).collect();
-                let known = [known, (self.destinations)()].concat();
+                let known = self.sources.names();
                 let last = log::last(usize::try_from(lines).unwrap_or(log::LINES_MAX));
                 let lines: Vec<LogFacts> = last.iter().map(|line| line.facts(&known)).collect();
                 Ok(Outcome::Log { lines: Packed::lines(&lines).ok_or(Failure::TooLong)? })

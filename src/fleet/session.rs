@@ -15,7 +15,7 @@
 //! - **back-off** between connections, with jitter, 2 s to 5 min; a connection that did not last counts as a failure.
 
 use super::bus::{PublishId, Quality, Receipt};
-use super::telemetry::{Document, Downlink, Echo, State};
+use super::telemetry::{Document, Downlink, Echo, Id, State};
 use super::topic::{Down, Place, Up};
 use crate::backoff::Backoff;
 use std::collections::{BTreeMap, VecDeque};
@@ -76,6 +76,8 @@ pub enum Output {
     },
     /// Whether the downlink works has changed.
     Downlink(Downlink),
+    /// What became of lines of the log: the broker has them for somebody, or not.
+    Log(bool),
 }
 
 /// See the module docs.
@@ -139,6 +141,7 @@ enum Flight {
     Rest(Up, u64),
     Event(i64),
     Echo,
+    Log,
 }
 
 #[derive(Default)]
@@ -260,6 +263,7 @@ impl Session {
                 self.rest.retain(|_, slot| !(slot.is_held() && slot.document == Document::nothing()));
             }
             Some(Flight::Event(row)) => self.outputs.push_back(Output::Done(row)),
+            Some(Flight::Log) => self.outputs.push_back(Output::Log(true)),
             Some(Flight::Echo) | None => {}
         }
         if matches!(self.phase, Phase::Stopping { .. }) && self.state.is_held() {
@@ -278,6 +282,7 @@ impl Session {
                 self.rest.get_mut(&topic).into_iter().for_each(|slot| slot.refused(later));
             }
             Some(Flight::Event(_)) => self.events_refused_until = Some(later),
+            Some(Flight::Log) => self.outputs.push_back(Output::Log(false)),
             Some(Flight::Echo) | None => {}
         }
         if matches!(self.phase, Phase::Stopping { .. }) {
@@ -374,6 +379,18 @@ impl Session {
             self.in_flight.values().any(|flight| matches!(flight, Flight::Event(other) if *other == row));
         if !is_on_its_way {
             self.publish(Up::Event, document, Flight::Event(row));
+        }
+    }
+
+    /// Whether lines of the log may be handed over now: they stand behind everything else.
+    pub fn wants_log(&self) -> bool {
+        self.is_up() && self.state.is_said && self.in_flight.is_empty()
+    }
+
+    /// Lines of the log, when [`Session::wants_log`]. What became of them is [`Output::Log`], unless the connection is lost.
+    pub fn log(&mut self, session: &Id, lines: Document) {
+        if self.wants_log() {
+            self.publish(Up::Log(session.to_string()), lines, Flight::Log);
         }
     }
 
@@ -526,7 +543,7 @@ impl Session {
         self.next_id = id.next();
         self.in_flight.insert(id, flight);
         let quality = match topic {
-            Up::Event => Quality::UntilHeard,
+            Up::Event | Up::Log(_) => Quality::UntilHeard,
             _ if topic.is_retained() => Quality::Retained,
             _ => Quality::AtLeastOnce,
         };

@@ -105,6 +105,12 @@ impl Sources {
         move || destinations.borrow().iter().map(|to| Name::of_destination(to)).collect()
     }
 
+    /// The names of links and destinations there are now.
+    pub fn names(&self) -> Vec<Name> {
+        let links = self.links.borrow().iter().map(|link| Name::of_link(link)).collect::<Vec<_>>();
+        links.into_iter().chain(self.destinations.borrow().iter().map(|to| Name::of_destination(to))).collect()
+    }
+
     /// The data directory.
     pub fn data(&self) -> &Path {
         &self.data

@@ -11,10 +11,12 @@
 //! at [`Publishable`].
 
 mod log_line;
+mod outcome;
 mod packed;
 mod release;
 
-pub use log_line::{LogFacts, LogLine};
+pub use log_line::{LogChunk, LogEnd, LogFacts, LogLine};
+pub use outcome::{Failure, Outcome, QueueFacts};
 pub use packed::Packed;
 pub use release::{Release, UpdateFacts, UpdateReport};
 
@@ -57,7 +59,19 @@ mod sealed {
 macro_rules! publishable {
     ($($said:ty),* $(,)?) => { $(impl sealed::Sealed for $said {} impl Publishable for $said {})* };
 }
-publishable!(Birth, State, Reported, LinkReport, DestinationReport, Metrics, Alerts, UpdateReport, Event, Echo);
+publishable!(
+    Birth,
+    State,
+    Reported,
+    LinkReport,
+    DestinationReport,
+    Metrics,
+    Alerts,
+    UpdateReport,
+    Event,
+    Echo,
+    LogChunk
+);
 
 /// JSON that is fit to be published.
 #[derive(Clone, PartialEq, Eq)]
@@ -661,6 +675,17 @@ pub enum What {
         /// Where it stands.
         update: UpdateFacts,
     },
+    /// A session of the live log is over.
+    LogEnded {
+        /// Which.
+        session: Id,
+        /// Lines that were told.
+        lines: u64,
+        /// Lines that were not.
+        dropped: u64,
+        /// Why.
+        why: LogEnd,
+    },
     /// Something unusual began or ended.
     Alert {
         /// True when it begins.
@@ -676,84 +701,6 @@ pub enum What {
     },
 }
 
-/// What a command did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "did", rename_all = "kebab-case")]
-pub enum Outcome {
-    /// What it says.
-    Done,
-    /// How the queues are.
-    Queues {
-        /// Results that wait for a person before they go anywhere.
-        held: i64,
-        /// By destination.
-        queues: Vec<QueueFacts>,
-    },
-    /// It changed something in the journal.
-    Changed {
-        /// Items changed.
-        done: u64,
-        /// Items left as they were.
-        skipped: u64,
-    },
-    /// What runs.
-    Settings {
-        /// The configuration, as it is understood.
-        settings: Packed,
-    },
-    /// What the log says.
-    Log {
-        /// Its last lines, each a [`LogFacts`].
-        lines: Packed,
-    },
-    /// The release is not taken.
-    NotTaken {
-        /// Why: a word of [`crate::update::manifest::Refusal`].
-        refusal: Word,
-    },
-    /// It could not.
-    Failed {
-        /// Why.
-        failure: Failure,
-    },
-}
-
-impl Outcome {
-    /// True when it could not.
-    pub fn is_failure(&self) -> bool {
-        matches!(self, Outcome::Failed { .. } | Outcome::NotTaken { .. })
-    }
-}
-
-/// The queue of a destination.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct QueueFacts {
-    /// Its name.
-    pub destination: Name,
-    /// Messages on the way.
-    pub queued: i64,
-    /// Messages that wait for a person.
-    pub parked: i64,
-}
-
-/// Why a command could not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Failure {
-    /// The box has no destination of that name.
-    NoSuchDestination,
-    /// The journal refuses or fails.
-    Journal,
-    /// The machine refuses.
-    System,
-    /// No service manager would start the program anew.
-    Unsupervised,
-    /// The box does not ask for its certificate: somebody gave it.
-    NotEnrolled,
-    /// It is more than can be told at once.
-    TooLong,
-}
-
 impl What {
     /// Something unusual began or ended.
     pub fn alert(alert: &Alert) -> What {
@@ -767,6 +714,7 @@ impl What {
         match self {
             What::Started { .. } | What::Downlink { .. } | What::Alert { .. } => true,
             What::UnsignedCommands { .. } | What::UnsignedConfigs { .. } | What::Config { .. } => true,
+            What::LogEnded { .. } => true,
             What::Command { .. } | What::Update { .. } => false,
             // It stands for what was lost, and grows instead of being lost itself.
             What::Gap { .. } => false,

@@ -11,7 +11,7 @@
 //! afferent/v1/{tenant}/{box}/up/metrics                 counters, at most once
 //! afferent/v1/{tenant}/{box}/up/event                   what happened, at least once
 //! afferent/v1/{tenant}/{box}/up/echo                    asks for an answer on dn/echo
-//! afferent/v1/{tenant}/{box}/up/log/{session}           log lines, while somebody wants them, at most once
+//! afferent/v1/{tenant}/{box}/up/log/{session}           log lines, while somebody wants them, at least once
 //! afferent/v1/{tenant}/{box}/dn/desired       retained  the configuration it shall run, signed
 //! afferent/v1/{tenant}/{box}/dn/cmd/{id}                a command, signed
 //! afferent/v1/{tenant}/{box}/dn/echo                    the answer to up/echo, its very bytes; none: ask again

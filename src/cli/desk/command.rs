@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 /// Lines of the log that are asked for unless somebody says otherwise.
-const LINES_DEFAULT: &str = "100";
+pub(super) const LINES_DEFAULT: &str = "100";
 
 /// Tell a box, or a group of boxes, what to do, and wait for what becomes of it.
 #[derive(Debug, Args)]
@@ -40,7 +40,7 @@ Examples:
   afferent desk command bench-1 update-install 1.2.0 --sign ops-1.key --sign ops-2.key
 
 What a box can be told: ping, report, queue-stats, config-get (what runs, without secrets), log-tail (its last lines, 100
-or as many as you say, up to 512), cert-renew, retry-parked, discard-parked (two signatures), restart, update-install (two
+or as many as you say, up to 512), log-stop (ends what `desk log --follow` began), cert-renew, retry-parked, discard-parked (two signatures), restart, update-install (two
 signatures; it lies ready after `afferent desk update push`). Lines of the log come without anything that came from
 elsewhere: \u{2026} stands in its place, and the box's own log has it. A box that is away does it when it is back, unless the
 command has expired by then. `afferent desk rollout` does the same in stages.
@@ -69,7 +69,7 @@ pub(super) struct Command {
 /// What a box is told to do.
 #[derive(Debug, Args)]
 pub(super) struct What {
-    /// What to do: ping, report, queue-stats, config-get, log-tail, cert-renew, retry-parked, discard-parked, restart,
+    /// What to do: ping, report, queue-stats, config-get, log-tail, log-stop, cert-renew, retry-parked, discard-parked, restart,
     /// update-install
     operation: String,
     /// The destination, the release, or how many lines, it is about
@@ -88,6 +88,7 @@ impl What {
             "queue-stats" => Operation::QueueStats,
             "config-get" => Operation::ConfigGet,
             "cert-renew" => Operation::CertRenew,
+            "log-stop" => Operation::LogStop,
             "log-tail" => {
                 let lines = self.destination.as_deref().unwrap_or(LINES_DEFAULT);
                 let lines = lines.parse().with_context(|| format!("`{lines}` is no number of lines"))?;
@@ -260,7 +261,7 @@ fn toml_of(settings: &Value) -> String {
 }
 
 /// Lines of a box's log. Boxes are not trusted: nothing of them moves a terminal's cursor.
-fn lines_of(lines: &Value) -> String {
+pub(super) fn lines_of(lines: &Value) -> String {
     let line = |line: &Value| {
         let text = |name: &str| line[name].as_str().unwrap_or_default().to_string();
         let pairs = ["names", "numbers"].into_iter().flat_map(|kind| line[kind].as_object().into_iter().flatten());
@@ -273,7 +274,7 @@ fn lines_of(lines: &Value) -> String {
 }
 
 /// What became of a command, for a person.
-fn sentence(answer: &Value) -> String {
+pub(super) fn sentence(answer: &Value) -> String {
     let phase = answer["phase"].as_str().unwrap_or("?");
     let op = answer["op"].as_str().unwrap_or("command");
     let outcome = &answer["outcome"];

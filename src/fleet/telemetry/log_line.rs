@@ -3,7 +3,7 @@
 //! source, and nothing that was read, received or made at run time; in its place stands [`LEFT_OUT`]. Numbers of fields
 //! are kept. Names of links and destinations are told when the configuration has them.
 
-use super::{At, Name, Text, Word};
+use super::{At, Id, Name, Text, Word};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
@@ -47,6 +47,37 @@ pub struct LogFacts {
     numbers: BTreeMap<Word, i64>,
     /// Links and destinations.
     names: BTreeMap<Word, Name>,
+}
+
+/// Lines of a session of the live log ([`crate::fleet::tail`]).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LogChunk {
+    /// Which session: the id of the command that asked for it.
+    pub session: Id,
+    /// Lines of it that were told before. A chunk may come twice.
+    pub from: u64,
+    /// Lines of it that were dropped so far.
+    pub dropped: u64,
+    /// The lines.
+    pub lines: Vec<LogFacts>,
+}
+
+/// Why a session of the live log is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogEnd {
+    /// Its time is.
+    Time,
+    /// So many lines were told as were asked for.
+    Lines,
+    /// Somebody asked for its end.
+    Asked,
+    /// Another takes its place.
+    Replaced,
+    /// The bus does not follow.
+    Slow,
+    /// Nobody listens.
+    Nobody,
 }
 
 impl LogLine {
@@ -156,6 +187,16 @@ fn read_only(maps: &str, program: &str) -> Vec<Range<usize>> {
 }
 
 #[cfg(test)]
+impl LogFacts {
+    /// Some line.
+    pub fn for_tests() -> LogFacts {
+        let at = At::of_ms(0);
+        let (level, module, text) = (Word("INFO"), Word("afferent"), Text("the broker is there".into()));
+        LogFacts { at, level, module, line: 1, text, numbers: BTreeMap::new(), names: BTreeMap::new() }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::delivery::DeliveryCounters;
@@ -201,9 +242,24 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_short_and_memory_that_is_not_ours_or_can_be_written_is_no_constant() {
-        let long = told(|| tracing::info!("{}", concat!("xxxxxxxxxxxxxxxx", "yyyyyyyyyyyyyyyy").repeat(100)));
-        assert!(long.contains(LEFT_OUT));
+    fn i10_a_line_is_short() {
+        const LONG: &str =
+            concat!("0123456789012345678901234567890123456789", "012345678901234567890123456789012345678_");
+        static LONGEST: [u8; TEXT_MAX + 1] = [b'z'; TEXT_MAX + 1];
+        let longest = std::str::from_utf8(&LONGEST).unwrap();
+        let text = |logged: &dyn Fn()| {
+            let lines: Vec<serde_json::Value> = serde_json::from_str(&told(logged)).unwrap();
+            lines.last().unwrap()["text"].as_str().unwrap().to_string()
+        };
+        // Whole pieces, as many as there is room for.
+        assert_eq!(text(&|| tracing::info!("{LONG}{LONG}{LONG}{LONG}")), LONG.repeat(TEXT_MAX / LONG.len()));
+        assert_eq!(text(&|| tracing::info!("{longest}{LONG}")), "");
+        let (made, sign) = (LONG.repeat(100), LEFT_OUT);
+        assert_eq!(text(&|| tracing::info!("{made}{made} and {made}")), format!("{sign} and {sign}"));
+    }
+
+    #[test]
+    fn memory_that_is_not_ours_or_can_be_written_is_no_constant() {
         let maps = "00400000-00401000 r--p 00000000 08:01 17   /opt/afferent\n\
                     00401000-00402000 r-xp 00001000 08:01 17   /opt/afferent\n\
                     00402000-00403000 rw-p 00002000 08:01 17   /opt/afferent\n\

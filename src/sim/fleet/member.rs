@@ -282,7 +282,8 @@ impl Member {
             Output::Acknowledge(receipt) => self.bus.acknowledge(receipt),
             Output::Disconnect { has_said_so } => self.bus.disconnect(has_said_so),
             Output::Downlink(Downlink::Proven) => self.shared.count(|counts| &counts.echoed),
-            Output::Downlink(Downlink::Unproven) => {}
+            // A simulated box has no log.
+            Output::Downlink(Downlink::Unproven) | Output::Log(_) => {}
         }
     }
 

@@ -1,0 +1,82 @@
+//! What became of a command, of fields as all that is said has (invariant I8).
+
+use super::{Name, Packed, Word};
+use serde::Serialize;
+
+/// What a command did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "did", rename_all = "kebab-case")]
+pub enum Outcome {
+    /// What it says.
+    Done,
+    /// How the queues are.
+    Queues {
+        /// Results that wait for a person before they go anywhere.
+        held: i64,
+        /// By destination.
+        queues: Vec<QueueFacts>,
+    },
+    /// It changed something in the journal.
+    Changed {
+        /// Items changed.
+        done: u64,
+        /// Items left as they were.
+        skipped: u64,
+    },
+    /// What runs.
+    Settings {
+        /// The configuration, as it is understood.
+        settings: Packed,
+    },
+    /// What the log says.
+    Log {
+        /// Its last lines, each a [`LogFacts`].
+        lines: Packed,
+    },
+    /// The release is not taken.
+    NotTaken {
+        /// Why: a word of [`crate::update::manifest::Refusal`].
+        refusal: Word,
+    },
+    /// It could not.
+    Failed {
+        /// Why.
+        failure: Failure,
+    },
+}
+
+impl Outcome {
+    /// True when it could not.
+    pub fn is_failure(&self) -> bool {
+        matches!(self, Outcome::Failed { .. } | Outcome::NotTaken { .. })
+    }
+}
+
+/// The queue of a destination.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct QueueFacts {
+    /// Its name.
+    pub destination: Name,
+    /// Messages on the way.
+    pub queued: i64,
+    /// Messages that wait for a person.
+    pub parked: i64,
+}
+
+/// Why a command could not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Failure {
+    /// The box has no destination of that name.
+    NoSuchDestination,
+    /// The journal refuses or fails.
+    Journal,
+    /// The machine refuses.
+    System,
+    /// No service manager would start the program anew.
+    Unsupervised,
+    /// The box does not ask for its certificate: somebody gave it.
+    NotEnrolled,
+    /// It is more than can be told at once.
+    TooLong,
+}

@@ -35,6 +35,7 @@ mod docket;
 pub mod envelope;
 pub mod identity;
 pub mod log;
+mod parcel;
 mod perform;
 pub mod session;
 pub mod snapshot;
@@ -54,7 +55,8 @@ use desired::adoption::{Adoption, BusFacts, Ended};
 use docket::Docket;
 use identity::keeper::{self, Line, Word};
 use identity::proof::{Proof, Wanted};
-use perform::Performer;
+use parcel::Parcel;
+use perform::{Performed, Performer};
 use serde::{Deserialize, Serialize};
 use session::{Output, Session};
 use snapshot::{Own, Snapshot};
@@ -277,6 +279,8 @@ struct Loop<B> {
     commands: Commands,
     /// Somebody wants to see the log.
     tail: Option<Tail>,
+    /// What a command told in parts.
+    parcel: Option<Parcel>,
     adoption: Adoption,
     identity: Option<Line>,
     /// A new certificate that is being proven.
@@ -292,8 +296,8 @@ struct Commands {
     docket: Docket,
     performer: Arc<Performer>,
     network: tokio::runtime::Handle,
-    ended_to: mpsc::Sender<(Id, Outcome)>,
-    ended: mpsc::Receiver<(Id, Outcome)>,
+    ended_to: mpsc::Sender<Performed>,
+    ended: mpsc::Receiver<Performed>,
     /// How one ended that could not be written yet.
     unwritten: Option<(Id, Outcome)>,
     /// One may have come, or may have ended.
@@ -322,7 +326,11 @@ impl<B: Bus> Loop<B> {
         let (ended_to, ended) = mpsc::channel(1);
         let commands = Commands {
             docket: Docket::new(&worker.config.operators, &place, epoch),
-            performer: Arc::new(Performer::new(snapshot.sources(), identity.as_ref().map(|line| line.renew.clone()))),
+            performer: Arc::new(Performer::new(
+                snapshot.sources(),
+                identity.as_ref().map(|line| line.renew.clone()),
+                epoch,
+            )),
             network: worker.network,
             ended_to,
             ended,
@@ -345,6 +353,7 @@ impl<B: Bus> Loop<B> {
             done: Vec::new(),
             commands,
             tail: None,
+            parcel: None,
             adoption,
             identity,
             proof: None,
@@ -363,12 +372,13 @@ impl<B: Bus> Loop<B> {
                 break;
             }
             let times = self.session.poll_timeout().into_iter().chain(self.tail.as_ref().map(Tail::poll_timeout));
+            let times = times.chain(self.parcel.as_ref().map(Parcel::poll_timeout));
             let wake = times.chain([self.look_at]).min().unwrap_or(self.look_at);
             tokio::select! {
                 heard = self.bus.heard() => self.hear(heard).await,
                 Some(what) = self.told.recv() => self.keep_all(what),
-                Some(ended) = self.commands.ended.recv() => {
-                    (self.commands.unwritten, self.commands.is_due) = (Some(ended), true);
+                Some(Performed { id, outcome, parts }) = self.commands.ended.recv() => {
+                    self.parcel = Some(Parcel::new(id, outcome, parts, now()));
                 }
                 Some(ended) = self.adoption.ended() => self.adopt(ended),
                 word = next_word(&mut self.identity) => self.identified(word),
@@ -409,6 +419,7 @@ impl<B: Bus> Loop<B> {
                 if self.session.replaced() {
                     tracing::info!("the fleet's broker lets this box in with its next certificate");
                     self.tail.iter_mut().for_each(Tail::lost);
+                    self.parcel.iter_mut().for_each(Parcel::lost);
                     self.proof.iter_mut().for_each(|proof| proof.let_in(now));
                     self.session.connected(session_present, in_flight_max, now);
                 }
@@ -440,6 +451,7 @@ impl<B: Bus> Loop<B> {
                 self.status.send_modify(|status| status.connected = false);
                 self.session.lost(now);
                 self.tail.iter_mut().for_each(Tail::lost);
+                self.parcel.iter_mut().for_each(Parcel::lost);
                 self.judge(|proof| proof.is_in().then(|| proof.lost()).flatten());
             }
         }
@@ -557,6 +569,7 @@ impl<B: Bus> Loop<B> {
     /// Does what the session wants, until it wants nothing.
     fn act(&mut self) {
         loop {
+            self.tell_parcel();
             self.tell_tail();
             while let Some(output) = self.session.poll_output() {
                 self.perform(output);
@@ -580,9 +593,12 @@ impl<B: Bus> Loop<B> {
             Output::Told(what, payload, receipt) => self.told(what, &payload, receipt),
             Output::Acknowledge(receipt) => self.bus.acknowledge(receipt),
             Output::Disconnect { has_said_so } => self.bus.disconnect(has_said_so),
-            Output::Log(is_taken) => {
-                self.tail.iter_mut().for_each(if is_taken { Tail::taken } else { Tail::refused });
-            }
+            Output::Log(is_taken) => match &mut self.parcel {
+                Some(parcel) if parcel.is_on_its_way() => parcel.taken(is_taken, now()),
+                _ => {
+                    self.tail.iter_mut().for_each(if is_taken { Tail::taken } else { Tail::refused });
+                }
+            },
             Output::Downlink(now) => {
                 self.status.send_modify(|status| status.downlink_proven = now == Downlink::Proven);
                 self.keep(vec![What::Downlink { now }]);
@@ -680,7 +696,7 @@ impl<B: Bus> Loop<B> {
                 let (performer, ended) = (self.commands.performer.clone(), self.commands.ended_to.clone());
                 self.commands.network.spawn_blocking(move || {
                     // One runs at a time, so there is room.
-                    let _ = ended.try_send((work.id, performer.perform(work.operation)));
+                    let _ = ended.try_send(performer.perform(work.id, work.operation));
                 });
             }
             Ok(None) => {}

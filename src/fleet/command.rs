@@ -69,6 +69,9 @@ pub enum Operation {
     },
     /// Say no more of them.
     LogStop,
+    /// Say what somebody who helps wants to see: log, configuration, counters, versions, the doctor's findings; in parts,
+    /// named by this command's id.
+    LogBundle,
     /// End the gateway's process; the service manager starts it anew.
     Restart,
     /// Fetch a release and keep it ready ([`crate::update`]).
@@ -108,6 +111,7 @@ impl Operation {
             Operation::LogTail { .. } => "log-tail",
             Operation::LogFollow { .. } => "log-follow",
             Operation::LogStop => "log-stop",
+            Operation::LogBundle => "log-bundle",
             Operation::RetryParked { .. } => "retry-parked",
             Operation::DiscardParked { .. } => "discard-parked",
             Operation::Restart => "restart",
@@ -123,7 +127,7 @@ impl Operation {
                 Kind::Idempotent
             }
             Operation::ConfigGet | Operation::LogTail { .. } => Kind::Idempotent,
-            Operation::LogFollow { .. } | Operation::LogStop => Kind::Idempotent,
+            Operation::LogFollow { .. } | Operation::LogStop | Operation::LogBundle => Kind::Idempotent,
             // A certificate more does no harm, and the next is the one that is used.
             Operation::CertRenew => Kind::Idempotent,
             // What is under way is not begun again.

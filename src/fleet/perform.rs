@@ -3,11 +3,15 @@
 use super::command::Operation;
 use super::log;
 use super::snapshot::{QUEUE_COUNTED_MAX, Sources};
-use super::telemetry::{Failure, LogFacts, Name, Outcome, Packed, QueueFacts, Word};
+use super::telemetry::{
+    Bundle, Document, Failure, FindingFacts, Id, LogFacts, Name, Outcome, Packed, QueueFacts, Settings, Word,
+};
 use crate::clock::{Clock, Quality};
 use crate::journal::{Journal, JournalError, OperatorAction, OutboxId};
 use crate::update::Updates;
 use crate::update::manifest::Refusal;
+use crate::workbench::doctor::Finding;
+use crate::workbench::examination::examine;
 use std::sync::Arc;
 use tokio::sync::Notify;
 
@@ -24,12 +28,25 @@ pub(super) struct Performer {
     sources: Sources,
     /// Wakes the keeper of the box's certificate, where there is one.
     renew: Option<Arc<Notify>>,
+    /// The run of the program.
+    epoch: u64,
+}
+
+/// What a command did.
+pub(super) struct Performed {
+    /// Which.
+    pub id: Id,
+    /// How it ends, once its parts are told.
+    pub outcome: Outcome,
+    /// What it tells in parts.
+    pub parts: Vec<Document>,
 }
 
 impl Performer {
     /// For the box of these sources, with the destinations there are when it is asked.
-    pub fn new(sources: &Sources, renew: Option<Arc<Notify>>) -> Performer {
+    pub fn new(sources: &Sources, renew: Option<Arc<Notify>>, epoch: u64) -> Performer {
         Performer {
+            epoch,
             sources: sources.clone(),
             renew,
             journal: sources.journal().clone(),
@@ -40,15 +57,40 @@ impl Performer {
     }
 
     /// Does it. Blocks as long as the journal does.
-    pub fn perform(&self, operation: Operation) -> Outcome {
-        self.try_perform(operation).unwrap_or_else(|failure| Outcome::Failed { failure })
+    pub fn perform(&self, id: Id, operation: Operation) -> Performed {
+        let mut parts = Vec::new();
+        let done = match operation {
+            Operation::LogBundle => self.bundle(id, &mut parts),
+            operation => self.try_perform(operation),
+        };
+        Performed { id, outcome: done.unwrap_or_else(|failure| Outcome::Failed { failure }), parts }
+    }
+
+    fn bundle(&self, id: Id, parts: &mut Vec<Document>) -> Result<Outcome, Failure> {
+        let (config, known) = (self.sources.config(), self.sources.names());
+        // What it cannot find out is no reason to tell nothing.
+        let examined = examine(&config).inspect_err(|error| tracing::warn!("fleet: the doctor cannot look: {error}"));
+        let facts = |finding: &Finding| FindingFacts::of(finding, &known);
+        let bundle = Bundle {
+            stamp: self.sources.stamp(),
+            birth: self.sources.birth(self.epoch),
+            settings: Settings::of(&config),
+            doctor: examined.ok().map(|examined| examined.findings.iter().map(facts).collect()),
+            alerts: self.sources.alerts(),
+            links: self.sources.link_reports(),
+            destinations: self.sources.destination_reports(),
+            log: log::last(log::LINES_MAX).iter().map(|line| line.facts(&known)).collect(),
+        };
+        let (told, bundle) = bundle.parts(id).ok_or(Failure::TooLong)?;
+        *parts = told;
+        Ok(Outcome::Bundle { bundle })
     }
 
     fn try_perform(&self, operation: Operation) -> Result<Outcome, Failure> {
         match operation {
             // The fleet's loop does it: it says all anew, opens and ends the live log.
             Operation::Ping | Operation::Report => Ok(Outcome::Done),
-            Operation::LogFollow { .. } | Operation::LogStop => Ok(Outcome::Done),
+            Operation::LogFollow { .. } | Operation::LogStop | Operation::LogBundle => Ok(Outcome::Done),
             Operation::QueueStats => self.queues(),
             Operation::RetryParked { destination } => {
                 let parked = self.parked(&destination)?;

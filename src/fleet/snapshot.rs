@@ -111,6 +111,32 @@ impl Sources {
         links.into_iter().chain(self.destinations.borrow().iter().map(|to| Name::of_destination(to))).collect()
     }
 
+    /// How links are.
+    pub fn link_reports(&self) -> Vec<LinkReport> {
+        let stamp = self.stamp();
+        let report = |(link, counters): (Name, Arc<LinkCounters>)| {
+            let facts = link_facts(&counters);
+            LinkReport { stamp, link, facts }
+        };
+        self.links().into_iter().map(report).collect()
+    }
+
+    /// How destinations are; a queue that cannot be read is told as empty, as the journal's condition tells why.
+    pub fn destination_reports(&self) -> Vec<DestinationReport> {
+        let (stamp, reader) = (self.stamp(), SharedReader::new(&self.journal));
+        let report = |(destination, counters): (Name, Arc<DeliveryCounters>)| {
+            let queue = read_queue(&reader, &destination).unwrap_or_default();
+            let facts = destination_facts(&counters, queue);
+            DestinationReport { stamp, oldest_s: queue.oldest_s, destination, facts }
+        };
+        self.destinations().into_iter().map(report).collect()
+    }
+
+    /// What is unusual now.
+    pub fn alerts(&self) -> Alerts {
+        Alerts::of(&self.alerts.list())
+    }
+
     /// The data directory.
     pub fn data(&self) -> &Path {
         &self.data
@@ -270,19 +296,22 @@ impl Snapshot {
 
     /// What cannot be read stays as it was: the journal's own condition tells of it.
     fn read_queues(&mut self) {
-        let now_ms = Timestamp::now().as_millisecond();
-        for (name, _) in &self.sources.destinations() {
-            let read = self.reader.read(|reader| reader.destination_queue(name.as_str(), QUEUE_COUNTED_MAX, now_ms));
-            if let Ok(stats) = read {
-                let queue = Queue {
-                    queued: stats.queued.unsigned_abs(),
-                    parked: stats.parked.unsigned_abs(),
-                    oldest_s: stats.oldest_ms.map(|ms| ms.unsigned_abs() / 1000),
-                };
-                self.queues.insert(name.clone(), queue);
+        for (name, _) in self.sources.destinations() {
+            if let Some(queue) = read_queue(&self.reader, &name) {
+                self.queues.insert(name, queue);
             }
         }
     }
+}
+
+fn read_queue(reader: &SharedReader, destination: &Name) -> Option<Queue> {
+    let now_ms = Timestamp::now().as_millisecond();
+    let read = reader.read(|reader| reader.destination_queue(destination.as_str(), QUEUE_COUNTED_MAX, now_ms));
+    read.ok().map(|stats| Queue {
+        queued: stats.queued.unsigned_abs(),
+        parked: stats.parked.unsigned_abs(),
+        oldest_s: stats.oldest_ms.map(|ms| ms.unsigned_abs() / 1000),
+    })
 }
 
 /// True when this was not told, or not for a while; then it counts as told.

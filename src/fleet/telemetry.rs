@@ -10,14 +10,16 @@
 //! **To say something new**, add a type or a variant of [`What`] here, of such fields, and name the type in the list
 //! at [`Publishable`].
 
+mod bundle;
 mod log_line;
 mod outcome;
 mod packed;
 mod release;
 
+pub use bundle::{Bundle, BundleFacts, BundlePart, FindingFacts};
 pub use log_line::{LogChunk, LogEnd, LogFacts, LogLine};
 pub use outcome::{Failure, Outcome, QueueFacts};
-pub use packed::Packed;
+pub use packed::{Packed, Settings};
 pub use release::{Release, UpdateFacts, UpdateReport};
 
 use super::command::Refusal;
@@ -70,7 +72,8 @@ publishable!(
     UpdateReport,
     Event,
     Echo,
-    LogChunk
+    LogChunk,
+    BundlePart
 );
 
 /// JSON that is fit to be published.

@@ -8,6 +8,7 @@ use crate::witness::Witness;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 
@@ -91,6 +92,18 @@ fn i8_i12_a_box_tells_its_log_live_until_it_is_over() {
     // Its time ends it.
     assert!(Following::start(&desk, &["--seconds", "1"]).ends().contains("ended (time)"));
 
+    // All that helps, in one file, its owner's alone.
+    let file = desk.file("bundle.json");
+    desk.does(&["log", "bench-1", "--bundle", "bundle.json", "--sign", "ops-1.key"]);
+    let bundle: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(bundle["birth"]["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(bundle["settings"]["link"][0]["name"], "chemistry");
+    assert!(bundle["links"][0]["naks"].as_u64().unwrap() > 0, "{}", bundle["links"]);
+    assert!(bundle["log"].as_array().unwrap().len() > 5);
+    let doctor = bundle["doctor"].as_array().unwrap();
+    assert!(doctor.iter().any(|found| found["of"] == "ehr" && found["state"] == "bad"), "{doctor:?}");
+
     // Everything on the bus was heard by another's program.
     let all = witness.messages();
     let chunks: Vec<_> = all.iter().filter(|message| message.topic.contains("/up/log/")).collect();
@@ -99,4 +112,6 @@ fn i8_i12_a_box_tells_its_log_live_until_it_is_over() {
         let text = String::from_utf8_lossy(&message.payload);
         assert!(!text.contains("DOE") && !text.contains("JANE"), "{}: {text}", message.topic);
     }
+    let text = bundle.to_string();
+    assert!(!text.contains("DOE") && !text.contains("JANE"), "{text}");
 }

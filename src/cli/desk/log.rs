@@ -6,13 +6,17 @@ use super::key::signing_keys;
 use crate::desk::events::Record;
 use crate::desk::order::{self, Order};
 use crate::desk::{Config, Interest, Line, Said, audit};
+use crate::disk;
 use crate::fleet::command::Operation;
 use crate::fleet::tail;
+use crate::fleet::telemetry::Bundle;
 use crate::fleet::topic::{Place, Up};
 use anyhow::{Context, bail};
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -20,14 +24,20 @@ use std::time::Duration;
 const VALID_MIN: u32 = 60;
 /// A box that says nothing for this long behind the end of a session has told its end to nobody, seconds.
 const GRACE_S: u64 = 30;
+/// Parts of a bundle that are kept; one has fewer.
+const PARTS_MAX: usize = 64;
 
-/// See the log of a box: its last lines, or those that come.
+/// See the log of a box: its last lines, those that come, or all that helps to find out what is wrong.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   afferent desk log bench-1 --sign ops-1.key
   afferent desk log bench-1 --follow --sign ops-1.key
+  afferent desk log bench-1 --bundle bench-1.json --sign ops-1.key
   afferent desk log bench-1 --follow --seconds 3600 --lines 10000 --sign ops-1.key --json
+
+A bundle is one JSON file for whoever helps: the last lines, the configuration without secrets, how the doctor finds each
+layer, counters, versions. It comes in parts, and is written once all of it is there and has its digest.
 
 Lines come without anything that came from elsewhere: \u{2026} stands in its place, and the box's own log has it. A session
 ends by itself: by its time, by its number of lines, when the bus is slow, when nobody listens, and when another is opened.
@@ -40,6 +50,9 @@ pub(super) struct Log {
     /// Show lines as they come
     #[arg(long)]
     follow: bool,
+    /// Fetch everything that helps to find out what is wrong, into this file
+    #[arg(long, value_name = "FILE", conflicts_with = "follow")]
+    bundle: Option<PathBuf>,
     /// Lines at most; up to 512 of the last, up to 10,000 of those that come
     #[arg(long, value_name = "N")]
     lines: Option<u32>,
@@ -58,7 +71,7 @@ impl Log {
         let config = Config::read(&self.signed.desk)?;
         let place = Place::new(&config.tenant, &self.gateway);
         let place = place.with_context(|| format!("`{}` cannot be a box's name", self.gateway))?;
-        if self.follow {
+        if self.follow || self.bundle.is_some() {
             return self.follow(&config, &place).await;
         }
         let Log { signed: Signed { sign, json, .. }, lines, wait_s, .. } = self;
@@ -77,7 +90,10 @@ impl Log {
             Ok::<_, anyhow::Error>(order)
         };
         let lines = self.lines.unwrap_or(tail::LINES_MAX);
-        let order = asked(Operation::LogFollow { seconds: self.seconds, lines })?;
+        let order = asked(match self.bundle {
+            Some(_) => Operation::LogBundle,
+            None => Operation::LogFollow { seconds: self.seconds, lines },
+        })?;
         let mut line = Line::connect(config, Interest::LogOf(place)).await?;
         let mut record = Record::open(&config.folder)?;
         let mut session = Session { id: order.id.clone(), json: self.signed.json, ..Session::default() };
@@ -97,10 +113,13 @@ impl Log {
                 if let Some(end) = end {
                     let answer = json!({ "command": order.id, "answer": end });
                     audit::note_all(&config.folder, &[answer])?;
+                    if let Some(file) = self.bundle.as_ref().filter(|_| end["phase"] == "done") {
+                        return session.write(&end["outcome"], file);
+                    }
                     return Ok(ExitCode::from(u8::from(end["event"] != "log-ended")));
                 }
             }
-            if session.is_open {
+            if session.is_open && self.bundle.is_none() {
                 quiet = Duration::from_secs(u64::from(self.seconds) + GRACE_S);
             }
             if was_asked_to_end {
@@ -109,6 +128,9 @@ impl Log {
             tokio::select! {
                 said = line.hear() => heard.push(said?),
                 () = &mut ended, if !was_asked_to_end => {
+                    if self.bundle.is_some() {
+                        bail!("stopped; nothing was written");
+                    }
                     was_asked_to_end = true;
                     let stop = asked(Operation::LogStop)?;
                     line.tell(stop.topic(), stop.bytes, &mut heard).await?;
@@ -131,6 +153,8 @@ struct Session {
     /// Lines that were shown, and those that were dropped before them.
     shown: u64,
     dropped: u64,
+    /// Parts of a bundle.
+    parts: BTreeMap<usize, String>,
 }
 
 impl Session {
@@ -139,7 +163,10 @@ impl Session {
         let told: Value = serde_json::from_slice(&said.payload).unwrap_or_default();
         match &said.what {
             Up::Log(session) if *session == self.id => {
-                self.show(&told);
+                match (told["part"].as_u64().and_then(|n| usize::try_from(n).ok()), told["data"].as_str()) {
+                    (Some(n), Some(data)) if n < PARTS_MAX => drop(self.parts.insert(n, data.to_string())),
+                    _ => self.show(&told),
+                }
                 None
             }
             Up::Event if told["event"] == "log-ended" && told["session"] == self.id => {
@@ -153,7 +180,7 @@ impl Session {
             Up::Event => match order::outcome(&told, &self.id) {
                 Some(Ok(())) => {
                     self.is_open = true;
-                    None
+                    Some(told).filter(|told| told["op"] == "log-bundle")
                 }
                 Some(Err(_)) => {
                     println!("{}", sentence(&told));
@@ -163,6 +190,17 @@ impl Session {
             },
             _ => None,
         }
+    }
+
+    /// Writes a bundle that is whole.
+    fn write(&self, outcome: &Value, file: &Path) -> anyhow::Result<ExitCode> {
+        let sha256 = outcome["sha256"].as_str().unwrap_or_default();
+        let bundle = Bundle::unpack(self.parts.values().map(String::as_str), sha256);
+        let bundle = bundle.context("the bundle is not whole; ask for it again")?;
+        let text = serde_json::to_vec_pretty(&bundle)?;
+        disk::replace_secret(file, &text).with_context(|| format!("cannot write {}", file.display()))?;
+        println!("{}: {} bytes", file.display(), text.len());
+        Ok(ExitCode::SUCCESS)
     }
 
     /// Lines that were not shown before: a chunk may come twice.

@@ -1,6 +1,6 @@
 //! What became of a command, of fields as all that is said has (invariant I8).
 
-use super::{Name, Packed, Word};
+use super::{BundleFacts, Name, Packed, Word};
 use serde::Serialize;
 
 /// What a command did.
@@ -32,6 +32,12 @@ pub enum Outcome {
     Log {
         /// Its last lines, each a [`LogFacts`].
         lines: Packed,
+    },
+    /// It told a bundle, part by part.
+    Bundle {
+        /// What it is.
+        #[serde(flatten)]
+        bundle: BundleFacts,
     },
     /// The release is not taken.
     NotTaken {
@@ -79,4 +85,6 @@ pub enum Failure {
     NotEnrolled,
     /// It is more than can be told at once.
     TooLong,
+    /// The bus does not take what it would tell, or nobody listens.
+    Bus,
 }

@@ -48,9 +48,20 @@ impl Packed {
 
     /// The configuration that runs: every setting, as it is understood. None when it is too long.
     pub fn settings(config: &Config) -> Option<Packed> {
+        Packed::of(&Settings::of(config)?)
+    }
+}
+
+/// A configuration without what would let somebody in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Settings(Value);
+
+impl Settings {
+    /// Every setting, as it is understood.
+    pub fn of(config: &Config) -> Option<Settings> {
         let mut json = serde_json::to_value(config).ok()?;
         withhold(&mut json);
-        Packed::of(&json)
+        Some(Settings(json))
     }
 }
 

@@ -72,6 +72,9 @@ pub struct Config {
     /// Id and text of each driver the site added, read when the configuration was.
     #[serde(skip)]
     site_drivers: Vec<(String, String)>,
+    /// Results are taken and wait to be interpreted: it is in its trial, and says otherwise what goes where.
+    #[serde(skip)]
+    pub results_wait: bool,
     /// Where it came from; none where nobody asked.
     #[serde(skip)]
     pub origin: Option<Arc<Origin>>,

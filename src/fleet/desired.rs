@@ -24,7 +24,8 @@
 //!
 //! Rooms: [`machine`] decides what happens to a revision, purely; [`ledger`] is what must not be forgotten of it;
 //! [`tree`] is the configuration on disk, and which one a box runs; [`probe`] tries one before it runs; `health.rs` says
-//! what is well around its trial; `adoption.rs` does what the machine says.
+//! what is well around its trial; `tried.rs` is how it runs in that, so that no result is lost when it goes back;
+//! `adoption.rs` does what the machine says.
 
 pub(super) mod adoption;
 mod health;
@@ -32,6 +33,7 @@ pub mod ledger;
 pub mod machine;
 pub mod probe;
 pub mod tree;
+mod tried;
 
 use super::command::Me;
 use super::envelope::{ENVELOPE_MAX, Signed};

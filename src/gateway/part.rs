@@ -138,18 +138,21 @@ pub(super) struct Ground {
 pub(super) fn plan(config: &Config, registry: &Registry) -> Vec<Plan> {
     let zone = config.gateway.time_zone();
     let box_wide = (config.gateway.name(), format!("{zone:?}"));
-    let mut plans = vec![Plan {
-        id: PartId::Interpreter,
-        settings: bytes(&(
-            &box_wide,
-            &config.links,
-            &config.rules,
-            &config.destinations,
-            &config.imaging,
-            config.site_drivers(),
-        )),
-        kind: Kind::Interpreter,
-    }];
+    let mut plans = Vec::new();
+    if !config.results_wait {
+        plans.push(Plan {
+            id: PartId::Interpreter,
+            settings: bytes(&(
+                &box_wide,
+                &config.links,
+                &config.rules,
+                &config.destinations,
+                &config.imaging,
+                config.site_drivers(),
+            )),
+            kind: Kind::Interpreter,
+        });
+    }
     for destination in &config.destinations {
         let destination = match &config.dicom {
             Some(dicom) => destination.clone().of_gateway(&dicom.ae_title),

@@ -92,7 +92,7 @@ impl Site {
     }
 
     #[track_caller]
-    fn died(&mut self, place: &str) {
+    pub fn died(&mut self, place: &str) {
         let status = self.child.take().unwrap().wait().unwrap();
         assert_eq!(status.signal(), Some(libc::SIGABRT), "{place}: {status}\n{}", self.log());
     }

@@ -7,6 +7,7 @@ use crate::config::{
     BOX, Site, a_box, because, committed, destination, ended, events, in_trial, is_up, listens, push, reported, sealed,
     topic,
 };
+use crate::data_path::{ASTM, of_round, send, session};
 use crate::line::{Line, Way};
 use crate::ports::free_port;
 use crate::rig::{ALL_UP, DESK};
@@ -87,11 +88,99 @@ async fn an_ehr_that_refuses_everything_is_none_to_stay_with() {
     push(&site, &mut desk, 1, &site.text(&[]).replace(&ehr.to_string(), &refusing.mllp().unwrap().to_string()));
     in_trial(&desk, 1);
     site.send().await;
+    until("it is refused", || !refusing.arrivals().is_empty());
     assert_eq!(ended(&desk, 1), because("reverted", "destination-lost"));
-    // And by another name, which the old one knows nothing of.
-    let renamed = site.text(&[]).replace("name = \"ehr\"", "name = \"lis\"");
-    push(&site, &mut desk, 2, &renamed.replace(&ehr.to_string(), &refusing.mllp().unwrap().to_string()));
-    assert_eq!(ended(&desk, 2), because("refused", "undelivered"), "what was refused is parked");
+    // What was refused goes to the one that takes it, and nobody has to ask for that.
+    site.everything_arrives();
+}
+
+/// A configuration that has `lis` instead of `ehr`, at this address.
+fn renamed(site: &Site, to: SocketAddr) -> String {
+    let ehr = site.ehr.mllp().unwrap().to_string();
+    site.text(&[]).replace("name = \"ehr\"", "name = \"lis\"").replace(&ehr, &to.to_string())
+}
+
+/// Something that can be reached, and cannot any more once it is dropped.
+fn reachable(at: SocketAddr) -> TcpListener {
+    TcpListener::bind(at).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i7_results_that_come_in_a_trial_go_out_as_what_runs_after_it_says() {
+    let Some((_broker, mut desk, mut site)) = a_box(6).await else { return };
+    site.send().await;
+    site.everything_arrives();
+    let at = nowhere();
+    let beside = destination("lis", at);
+    // In the place of the other, beside it, and in its place for all of one link: the box goes back from each.
+    let narrower =
+        site.text(&[("second", free_port())]).replace("name = \"ehr\"", "name = \"ehr\"\nlinks = [\"second\"]");
+    let texts = [renamed(&site, at), format!("{}{beside}", site.text(&[])), format!("{narrower}{beside}")];
+    for (rev, text) in (1..).zip(&texts) {
+        let lis = reachable(at);
+        push(&site, &mut desk, rev, text);
+        in_trial(&desk, rev);
+        drop(lis);
+        site.send().await;
+        assert_eq!(ended(&desk, rev), because("reverted", "destination-lost"), "{text}");
+        site.everything_arrives();
+    }
+    // Confirmed, what came meanwhile goes to the new one, and to no other.
+    let options = EhrOptions { mllp: Some("127.0.0.1:0".to_string()), ..EhrOptions::default() };
+    let lis = Ehr::start(options).await.unwrap();
+    push(&site, &mut desk, 4, &renamed(&site, lis.mllp().unwrap()));
+    in_trial(&desk, 4);
+    send(site.astm, &of_round(&session(ASTM), 99)).await;
+    assert_eq!(ended(&desk, 4), committed());
+    until("it arrives at the new one", || lis.arrivals().iter().filter(|arrival| arrival.stored).count() == 1);
+    site.everything_arrives();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i7_kill_a_box_that_dies_around_a_trial_sends_each_result_under_one_name() {
+    let Some((_broker, mut desk, mut site)) = a_box(6).await else { return };
+    site.kill();
+    let ehr = site.ehr.mllp().unwrap();
+    let places = ["trial", "applied", "good", "committed"].map(|place| format!("fleet-config-{place}"));
+    for (rev, place) in (1..).zip(&places) {
+        let text = if rev % 2 == 1 { renamed(&site, ehr) } else { site.text(&[]) };
+        site.run(Some(&format!("{place}:1")));
+        site.send().await;
+        site.everything_arrives();
+        push(&site, &mut desk, rev, &text);
+        site.died(place);
+        site.run(None);
+        site.send().await;
+        assert_eq!(ended(&desk, rev), committed(), "{place}");
+        site.everything_arrives();
+        site.kill();
+    }
+    // It goes back: in the run that tried it, which dies over that, and at a start after two deaths.
+    let at = nowhere();
+    for (rev, places) in [(5, &["reverted"][..]), (6, &["applied", "boot", "boot-reverted"])] {
+        let lis = reachable(at);
+        let mut deaths = places.iter().map(|place| format!("fleet-config-{place}"));
+        let first = deaths.next().unwrap();
+        site.run(Some(&format!("{first}:1")));
+        site.send().await;
+        site.everything_arrives();
+        push(&site, &mut desk, rev, &renamed(&site, at));
+        if rev == 5 {
+            in_trial(&desk, rev);
+            drop(lis);
+            site.send().await;
+        }
+        site.died(&first);
+        for place in deaths {
+            site.run(Some(&format!("{place}:1")));
+            site.died(&place);
+        }
+        site.run(None);
+        site.send().await;
+        assert_eq!(ended(&desk, rev).0, "reverted", "{places:?}");
+        site.everything_arrives();
+        site.kill();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -77,7 +77,7 @@ impl Config {
     }
 
     /// True when `links` is empty or holds this name.
-    pub(super) fn names(&self, link: &str) -> bool {
+    pub fn names(&self, link: &str) -> bool {
         self.links.is_empty() || self.links.iter().any(|l| l == link)
     }
 

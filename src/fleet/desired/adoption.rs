@@ -3,7 +3,7 @@
 
 use super::ledger::{self, Before, Entry};
 use super::machine::{self, Act, Phase, Trial};
-use super::{Desired, Verdict, Why, health, probe, tree};
+use super::{Desired, Verdict, Why, health, probe, tree, tried};
 use crate::config::diagnose::{Fault, Faults};
 use crate::config::{Config, LoadError, Loaded, Origin, load};
 use crate::delivery::DeliveryCounters;
@@ -78,8 +78,8 @@ pub struct Adoption {
     in_hand: Option<InHand>,
     /// What has ended and could not be committed yet.
     uncommitted: Option<Result<(), Why>>,
-    /// What is to run again, and does not yet.
-    going_back_to: Option<Arc<Config>>,
+    /// What is to run once a trial is over, and does not yet.
+    to_run: Option<Arc<Config>>,
     newest: Option<Entry>,
     errors: Vec<SettingFault>,
     local: Option<Digest>,
@@ -180,7 +180,7 @@ impl Adoption {
             ended,
             in_hand: None,
             uncommitted: None,
-            going_back_to: None,
+            to_run: None,
             newest,
             errors: Vec::new(),
             local_at: None,
@@ -285,10 +285,10 @@ impl Adoption {
     /// [`StoreError`]: it is tried again with the next look.
     pub fn go_on(&mut self, store: &mut Store, ended: Ended, bus: BusFacts, stamp: Stamp) -> Result<(), StoreError> {
         let ended = match (ended, &mut self.in_hand) {
-            (Ended::Applied(ended), _) if self.going_back_to.is_some() => {
+            (Ended::Applied(ended), _) if self.to_run.is_some() => {
                 self.is_changing = false;
                 if ended.is_ok() {
-                    self.going_back_to = None;
+                    self.to_run = None;
                 }
                 return self.pick_up(store, stamp);
             }
@@ -337,7 +337,7 @@ impl Adoption {
         }
         // While another revision is in hand, it is that which will run.
         let goes_back = !self.is_changing && self.in_hand.as_ref().is_none_or(|in_hand| in_hand.is_left);
-        if let Some(config) = self.going_back_to.clone().filter(|_| goes_back) {
+        if let Some(config) = self.to_run.clone().filter(|_| goes_back) {
             self.change(config);
         }
         if let Some(ended) = self.uncommitted.take() {
@@ -450,6 +450,7 @@ impl Adoption {
         }
         if phase == Phase::Committed {
             self.base = self.origin.as_ref().and_then(|origin| tree::base(self.sources.data(), origin));
+            self.end_trial();
         }
         if !phase.is_final() {
             self.begin(phase.act(false));
@@ -526,19 +527,24 @@ impl Adoption {
             }
             (Act::Apply, _, Some(wanted)) => {
                 // What it goes back to is what should have run, also where that did not start again.
-                in_hand.previous = Some(self.going_back_to.take().unwrap_or(running));
+                in_hand.previous = Some(self.to_run.take().unwrap_or(running));
                 let destinations = self.sources.destinations().into_iter();
                 in_hand.delivered = destinations.map(|(_, to)| (to.clone(), to.health().delivered)).collect();
-                self.change(wanted);
+                let tried = tried::in_trial(in_hand.previous.as_deref().unwrap_or(&wanted), &wanted);
+                if tried.results_wait {
+                    tracing::warn!("fleet: results wait for the end of the trial: it says otherwise what goes where");
+                }
+                self.change(Arc::new(tried));
             }
             (Act::Watch, Some(origin), _) => {
                 let previous = tree::good(&data, &origin).map(|loaded| loaded.config);
                 in_hand.previous = Some(Arc::new(previous.unwrap_or_else(|| own(&origin))));
+                in_hand.wanted = tree::revision(&data, &origin, in_hand.rev).ok().map(|wanted| Arc::new(wanted.config));
                 self.watch(0);
             }
             (Act::GoBack, ..) => {
-                self.going_back_to = in_hand.previous.clone();
-                if let Some(previous) = self.going_back_to.clone() {
+                self.to_run = in_hand.previous.clone();
+                if let Some(previous) = self.to_run.clone() {
                     self.change(previous);
                 }
             }
@@ -547,6 +553,15 @@ impl Adoption {
             (Act::Check | Act::Write | Act::Watch, None, _) | (Act::Probe | Act::LookAround | Act::Apply, _, None) => {
                 let _ = to.try_send(Ended::Checked(Err((Why::NotStarted, Vec::new()))));
             }
+        }
+    }
+
+    /// The revision in hand is confirmed, and runs as it says.
+    fn end_trial(&mut self) {
+        let wanted = self.in_hand.as_ref().and_then(|in_hand| in_hand.wanted.clone());
+        if let Some(wanted) = wanted.filter(|wanted| tried::is_for_a_trial(&self.sources.config(), wanted)) {
+            self.to_run = Some(wanted.clone());
+            self.change(wanted);
         }
     }
 

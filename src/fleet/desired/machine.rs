@@ -17,6 +17,8 @@
 //! | trial | it is applied, and watched until it is confirmed | it is started with; the second time it is reverted |
 //! | committed, reverted, refused | nothing | nothing |
 //!
+//! What is applied in a trial is not quite what was sent, so that no result is lost by going back: see `tried.rs`.
+//!
 //! A trial is over when everything that was well before has been well for a quarter of its window without a break
 //! ([`Trial`]), and has failed when the window is over before.
 

@@ -16,7 +16,7 @@
 
 use super::ledger;
 use super::machine::{self, Phase, Start};
-use super::{Desired, TEXT_FILE, Why};
+use super::{Desired, TEXT_FILE, Why, tried};
 use crate::config::load::{self, LoadError, Loaded};
 use crate::config::{Config, Origin};
 use crate::fleet::store::Store;
@@ -283,6 +283,14 @@ pub(super) fn adopted(loaded: Loaded, origin: &Origin, rev: u64, digest: Digest)
     loaded
 }
 
+/// This revision as it lies there, to run in the place of the box's own file.
+///
+/// # Errors
+/// [`TreeError`].
+pub(super) fn revision(data: &Path, origin: &Origin, rev: u64) -> Result<Loaded, TreeError> {
+    read(data, rev, &origin.own).map(|revision| adopted(revision.loaded, origin, rev, revision.digest))
+}
+
 /// The last good revision, where it runs in the place of the file as that is. One that is damaged, or is not the one that
 /// the ledger has, is passed over for the one that was good before it.
 pub(super) fn good(data: &Path, origin: &Origin) -> Option<Loaded> {
@@ -327,7 +335,7 @@ fn trial(data: &Path, origin: &Origin) -> Result<Option<Loaded>, crate::fleet::s
     let is_last_good = last_good(data) == Some(row.rev);
     let start = match machine::start(row.boots, is_last_good) {
         Start::Run(_) if !replaces(data, row.rev, Digest::stored(origin.digest)) => Err(Why::Drift),
-        Start::Run(boots) => read(data, row.rev, &origin.own).map(|revision| (boots, revision)).map_err(|why| {
+        Start::Run(boots) => revision(data, origin, row.rev).map(|wanted| (boots, wanted)).map_err(|why| {
             tracing::error!(rev = row.rev, "the configuration in its trial cannot run: {why}");
             Why::Disk
         }),
@@ -338,11 +346,12 @@ fn trial(data: &Path, origin: &Origin) -> Result<Option<Loaded>, crate::fleet::s
         }
     };
     match start {
-        Ok((boots, revision)) => {
+        Ok((boots, wanted)) => {
             store.change(|tx| ledger::count_boot(tx, row.rev, boots))?;
             crash::point("fleet-config-boot");
             tracing::warn!(rev = row.rev, boots, "the configuration in its trial runs");
-            Ok(Some(adopted(revision.loaded, origin, row.rev, revision.digest)))
+            let previous = good(data, origin).map_or_else(|| origin.own.clone(), |loaded| loaded.config);
+            Ok(Some(Loaded { config: tried::in_trial(&previous, &wanted.config), ..wanted }))
         }
         Err(why) => {
             store.change(|tx| ledger::set(tx, row.rev, Phase::Reverted, Some(why)))?;

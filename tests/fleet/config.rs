@@ -189,6 +189,12 @@ pub fn in_trial(desk: &Witness, rev: u64) {
     until("its trial begins", || events(desk, "config").iter().any(|e| e["rev"] == rev && e["state"] == "trial"));
 }
 
+/// Waits until so many are connected to the analyzer's link, as the box counts them.
+#[track_caller]
+pub fn is_connected(desk: &Witness, open: u64) {
+    until("the analyzer is connected", || desk.last("up/if/chemistry").is_some_and(|link| link["open"] == open));
+}
+
 pub fn topic() -> String {
     format!("afferent/v1/{TENANT}/{BOX}/dn/desired")
 }
@@ -399,7 +405,7 @@ async fn a_revision_that_loses_what_was_well_reverts_by_itself() {
     let mut analyzer = TcpStream::connect(("127.0.0.1", site.astm)).unwrap();
     let other = free_port();
     let moved = site.text(&[]).replace(&site.astm.to_string(), &other.to_string());
-    std::thread::sleep(Duration::from_millis(300));
+    is_connected(&desk, 1);
     push(&site, &mut desk, 2, &moved);
     assert_eq!(ended(&desk, 2), because("reverted", "link-lost"));
     until("it listens where it did", || listens(site.astm));
@@ -577,12 +583,33 @@ async fn what_ends_the_program_each_time_it_is_looked_at_is_given_up() {
     site.run(Some("fleet-config-checked:1"));
     site.send().await;
     assert_eq!(ended(&desk, 1), because("refused", "never-tried"));
+    until("it is told as an event", || events(&desk, "config").iter().any(|event| event["why"] == "never-tried"));
     site.everything_arrives();
     // The next one is looked at.
     site.kill();
     site.run(None);
     push(&site, &mut desk, 2, &site.text(&[("second", port)]));
     assert_eq!(ended(&desk, 2), committed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn starts_that_do_not_look_at_a_revision_are_not_counted_against_it() {
+    let Some(broker) = Broker::start() else { return };
+    let Some(mut desk) = Witness::start(&broker, DESK, ALL_UP) else { return };
+    let mut site = Site::new(&broker, 4).await;
+    site.run(Some("fleet-config-offered:1"));
+    until("the box is there", || is_up(&desk));
+    push(&site, &mut desk, 1, &site.text(&[("second", free_port())]));
+    site.died("fleet-config-offered");
+    let looked_at = || -> u32 {
+        let store = rusqlite::Connection::open(site.dir.path().join("data/fleet.db")).unwrap();
+        store.query_row("SELECT boots FROM desired WHERE rev = 1", [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!(looked_at(), 0);
+    site.run(None);
+    assert_eq!(ended(&desk, 1), committed());
+    site.send().await;
+    site.everything_arrives();
 }
 
 #[tokio::test(flavor = "multi_thread")]

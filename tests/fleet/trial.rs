@@ -4,8 +4,8 @@
 use crate::broker::{Broker, until};
 use crate::commands::key;
 use crate::config::{
-    BOX, Site, a_box, because, committed, destination, ended, events, in_trial, is_up, listens, push, reported, sealed,
-    topic,
+    BOX, Site, a_box, because, committed, destination, ended, events, in_trial, is_connected, is_up, listens, push,
+    reported, sealed, topic,
 };
 use crate::data_path::{ASTM, of_round, send, session};
 use crate::line::{Line, Way};
@@ -59,7 +59,7 @@ async fn a_link_with_an_instrument_on_it_is_not_taken_away_or_lost_under_another
     let other = free_port();
     let with_second = site.text(&[("second", other)]);
     let analyzer = TcpStream::connect(("127.0.0.1", site.astm)).unwrap();
-    std::thread::sleep(Duration::from_millis(300));
+    is_connected(&desk, 1);
     let without = with_second.replace("name = \"chemistry\"", "name = \"chemistry-2\"");
     push(&site, &mut desk, 1, &without.replace(&site.astm.to_string(), &free_port().to_string()));
     assert_eq!(ended(&desk, 1), because("refused", "link-in-use"));

@@ -149,18 +149,10 @@ impl Adoption {
         let newest = store.change(|tx| {
             good.map_or(Ok(()), |good| ledger::remember(tx, good, stamp))?;
             for entry in ledger::open(tx)? {
-                match (entry.phase, machine::begin_again(entry.boots)) {
-                    (Phase::Trial, _) if running == Some(entry.rev) => {}
-                    (Phase::Trial, _) => ledger::set(tx, entry.rev, Phase::Reverted, Some(Why::NeverConfirmed))?,
-                    (_, Some(boots)) => {
-                        ledger::set(tx, entry.rev, Phase::Offered, None)?;
-                        ledger::count_boot(tx, entry.rev, boots)?;
-                    }
-                    (_, None) => {
-                        let (rev, why) = (entry.rev, Why::NeverTried);
-                        tracing::error!(rev, "fleet: the configuration is refused: {why}");
-                        ledger::set(tx, rev, Phase::Refused, Some(why))?;
-                    }
+                match entry.phase {
+                    Phase::Trial if running == Some(entry.rev) => {}
+                    Phase::Trial => ledger::set(tx, entry.rev, Phase::Reverted, Some(Why::NeverConfirmed))?,
+                    _ => ledger::set(tx, entry.rev, Phase::Offered, None)?,
                 }
             }
             ledger::newest(tx)
@@ -260,6 +252,16 @@ impl Adoption {
         let Ok(desired) = super::read_bytes(&chosen.document) else {
             return self.commit(store, (chosen.rev, chosen.digest), Phase::Refused, Some(Why::Unknown), stamp);
         };
+        if chosen.phase != Phase::Trial {
+            // Counted before it is looked at: what ends the program then must not end it for ever.
+            match machine::look_at(chosen.boots) {
+                Some(boots) => store.change(|tx| ledger::count_boot(tx, chosen.rev, boots))?,
+                None => {
+                    let id = (chosen.rev, chosen.digest);
+                    return self.commit(store, id, Phase::Refused, Some(Why::NeverTried), stamp);
+                }
+            }
+        }
         self.is_due = false;
         self.in_hand = Some(InHand {
             rev: chosen.rev,

@@ -50,7 +50,7 @@ pub struct Entry {
     pub phase: Phase,
     /// Why it does not run.
     pub why: Option<Why>,
-    /// Starts of the program with it in its trial; before that, starts that found it not yet there.
+    /// Starts of the program with it in its trial; before that, starts that began to look at it.
     pub boots: u32,
     /// How the box was before its trial.
     pub before: Option<Before>,

@@ -10,7 +10,7 @@
 //!
 //! | phase | what is done in it | the program ends in it |
 //! |---|---|---|
-//! | offered | the text, and all it names, is checked | it is offered again; the third time it is refused |
+//! | offered | the text, and all it names, is checked | it is offered again; the third time it was looked at it is refused |
 //! | checked | addresses are bound, destinations dialled, while the old one runs | it is offered again |
 //! | probed | it is written to disk | it is offered again |
 //! | written | how the box is is noted | it is offered again |
@@ -28,8 +28,8 @@ use std::time::{Duration, Instant};
 /// Starts of the program with a revision that is not confirmed, the one that reverts it included.
 pub const BOOTS_MAX: u32 = 2;
 
-/// Starts of the program that find a revision before its trial and begin it anew.
-pub const BEGUN_AGAIN_MAX: u32 = 2;
+/// Starts of the program that begin to look at a revision.
+pub const LOOKED_AT_MAX: u32 = 3;
 
 /// Where a revision stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,10 +160,10 @@ pub fn start(boots: u32, is_last_good: bool) -> Start {
     }
 }
 
-/// What a start of the program does with a revision that is not in its trial, and that `boots` starts found so before:
-/// the new count, or none when it is given up. What ends the program while it is looked at would end it for ever.
-pub fn begin_again(boots: u32) -> Option<u32> {
-    (boots < BEGUN_AGAIN_MAX).then_some(boots + 1)
+/// What is done with a revision that is not in its trial, and that `boots` starts began to look at before: the new count,
+/// or none when it is given up. What ends the program while it is looked at would end it for ever.
+pub fn look_at(boots: u32) -> Option<u32> {
+    (boots < LOOKED_AT_MAX).then_some(boots + 1)
 }
 
 /// The trial of a revision that runs.
@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(start(1, false), Start::Revert);
         assert_eq!(start(7, false), Start::Revert);
         assert_eq!(start(7, true), Start::Confirmed);
-        assert_eq!([0, 1, 2, 7].map(begin_again), [Some(1), Some(2), None, None]);
+        assert_eq!([0, 2, 3, 7].map(look_at), [Some(1), Some(3), None, None]);
     }
 
     #[test]

@@ -99,12 +99,14 @@ pub fn run(scene: &Scene, standing: &Standing, running: &Receiver<()>, mut tell:
     let mut certificates = days_left(&scene.certificates);
     let reader = SharedReader::new(&scene.custody);
     let (mut read, mut written) = (began, began);
+    let mut stranded = Vec::new();
     loop {
         if read.elapsed() >= CERTIFICATES_EVERY {
             (certificates, read) = (days_left(&scene.certificates), Instant::now());
         }
         let now = Timestamp::now();
-        for alert in watch.observe(began.elapsed(), &scene.sample(began, now, &certificates, &reader)) {
+        scene.look_for_stranded(&reader, &mut stranded);
+        for alert in watch.observe(began.elapsed(), &scene.sample(began, now, &certificates, &stranded)) {
             say(&alert);
             standing.note(&alert, now.as_millisecond());
             tell(&alert);
@@ -131,9 +133,23 @@ impl Scene {
         }
     }
 
-    fn sample(&self, began: Instant, now: Timestamp, certificates: &[(String, i64)], reader: &SharedReader) -> Sample {
+    /// Messages for destinations that are not named. Where the journal cannot be read, which its own condition tells, they
+    /// are what they were.
+    fn look_for_stranded(&self, reader: &SharedReader, stranded: &mut Vec<(String, i64)>) {
         let running = self.running.borrow().clone();
         let named: Vec<&str> = running.destinations.iter().map(|to| to.name.as_str()).collect();
+        if let Ok(found) = reader.read(|reader| reader.stranded(&named, QUEUE_COUNTED_MAX)) {
+            *stranded = found;
+        }
+    }
+
+    fn sample(
+        &self,
+        began: Instant,
+        now: Timestamp,
+        certificates: &[(String, i64)],
+        stranded: &[(String, i64)],
+    ) -> Sample {
         let counts = |link: &Arc<LinkCounters>| {
             let counted = link.counts();
             let counts = Counts {
@@ -148,8 +164,7 @@ impl Scene {
         Sample {
             links: self.links.borrow().iter().map(counts).collect(),
             certificates: certificates.to_vec(),
-            // What cannot be read is told by the journal's own condition.
-            stranded: reader.read(|reader| reader.stranded(&named, QUEUE_COUNTED_MAX)).unwrap_or_default(),
+            stranded: stranded.to_vec(),
             disk_free: journal::room(&self.data, &self.journal),
             wall_less_monotonic_ms: now.as_millisecond() - began.elapsed().as_millis() as i64,
             hour: self.clock.is_trusted().then(|| hour_of_week(now, &self.zone)),

@@ -49,6 +49,21 @@ struct World {
     unusual: HashSet<String>,
 }
 
+impl Rollout {
+    /// The next moment at which `steps` says something else by time alone.
+    fn wakes(&self) -> Option<Timestamp> {
+        if self.over.is_some() {
+            return None;
+        }
+        let silent_s = SignedDuration::from_secs(self.plan.silent_s.into());
+        let silent = self.in_flight().map(|(_, at)| at + silent_s);
+        let wait = self.ring_ended.map(|at| at + SignedDuration::from_secs(self.plan.wait_s.into()));
+        let counts = self.counts(self.ring);
+        let away = (counts.told == 0 && counts.waiting + counts.ready > 0).then_some(self.last + silent_s);
+        silent.chain(wait).chain(away).min()
+    }
+}
+
 impl World {
     fn new(plan: Plan) -> World {
         let none = HashSet::new;

@@ -89,7 +89,6 @@ impl Docket {
         let (epoch, events_max) = (self.epoch, store.events_max());
         let refuse = |tx: &Transaction<'_>, command: Option<&Command>, why: Refusal| {
             tracing::warn!("fleet: a command is not obeyed: {why}");
-            let event = |what| Event { id: Id::make(), stamp, what };
             let what = What::Command {
                 command: command.and_then(|command| command.id.parse().ok()),
                 document: digest,
@@ -98,7 +97,7 @@ impl Docket {
                 why: Some(why),
                 outcome: None,
             };
-            let event = event(what);
+            let event = Event { id: Id::make(), stamp, what };
             // What was refused stays refused, also when it comes again and the reason is gone.
             if let Some(command) = command.filter(|_| !matches!(why, Refusal::NotMine | Refusal::OtherContent)) {
                 refused(tx, command, &signed.document, digest, &event, epoch)?;

@@ -414,9 +414,7 @@ mod tests {
             transfer_syntax_uid: &arrival.transfer_syntax_uid,
             source_ae_title: "CT",
         };
-        let mut file = journal.spool().create(&meta.write()).unwrap();
-        file.write(b"data set").unwrap();
-        let spooled = file.finish().unwrap();
+        let spooled = journal.spool().keep(&meta.write(), b"data set").unwrap();
         let reference = Reference {
             spool: spooled.name.clone(),
             sop_class_uid: arrival.sop_class_uid.clone(),

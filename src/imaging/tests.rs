@@ -171,8 +171,7 @@ impl Bench {
     /// The same bytes, said to be in a transfer syntax.
     fn keep_in(&self, transfer_syntax_uid: &str, link: &str, calling_ae_title: &str, objects: &[Made]) {
         for Made { set } in objects {
-            let mut file = self.journal.spool().create(b"").unwrap();
-            file.write(&set.write(Layout::ExplicitLittle)).unwrap();
+            let spooled = self.journal.spool().keep(b"", &set.write(Layout::ExplicitLittle)).unwrap();
             let arrival = Arrival {
                 sop_class_uid: set.uid(tags::SOP_CLASS_UID),
                 sop_instance_uid: set.uid(tags::SOP_INSTANCE_UID),
@@ -181,7 +180,7 @@ impl Bench {
                 called_ae_title: "AFFERENT".to_string(),
                 message_id: 1,
             };
-            let instance = NewInstance { arrival, spooled: file.finish().unwrap() };
+            let instance = NewInstance { arrival, spooled };
             self.runtime.block_on(self.journal.persist_instance(link, Token(1), instance)).unwrap();
         }
     }

@@ -283,9 +283,7 @@ mod tests {
         };
         assert_eq!(look(&mut space, MEASURE_EVERY), (Level::Ample, None));
         // 92 % of the quota: results still find room.
-        let mut image = spool.create(b"").unwrap();
-        image.write(&vec![0; (MIB / 100 * 92) as usize]).unwrap();
-        let image = image.finish().unwrap();
+        let image = spool.keep(b"", &vec![0; (MIB / 100 * 92) as usize]).unwrap();
         let (level, since) = look(&mut space, MEASURE_EVERY);
         assert_eq!(level, Level::Tight);
         assert!(since.is_some_and(|since| since >= began), "{since:?}");

@@ -6,8 +6,8 @@
 //!
 //! The order of writes is part of the journal's contract: see [`crate::journal`].
 //!
-//! Nothing here holds an object in memory: bytes go through to the file as they come ([`blocks`]), and the digest is made
-//! on the way.
+//! Nothing here holds an object in memory: its bytes go to the file in blocks as they come, and the digest is made on
+//! the way ([`BlockFiller`]).
 
 mod blocks;
 
@@ -17,12 +17,13 @@ use super::space::free_bytes;
 use super::{file_error, wall_clock_ms};
 use crate::wire::Refusal;
 use blocks::BlockFile;
+pub use blocks::{BLOCK_BYTES, Block, BlockFiller, Whole};
 use ring::digest;
 use ring::rand::{SecureRandom, SystemRandom};
 use rusqlite::Connection;
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -35,8 +36,6 @@ const WHOLE: &str = ".dcm";
 const UNFINISHED: &str = ".part";
 /// Bytes of randomness in a name. The time before them keeps the index of names growing at its end.
 const NAME_BYTES: usize = 8;
-/// After so many bytes the disk is asked again whether there is room.
-const LOOK_EVERY: u64 = 1 << 20;
 /// Room there should be beyond what must stay free before a sender may begin, in bytes: most objects fit into it.
 const HEADROOM: u64 = 64 << 20;
 /// Longest file, in bytes: far longer than any object modalities make.
@@ -75,11 +74,7 @@ pub struct SpoolFile {
     spool: Spool,
     id: String,
     file: BlockFile,
-    header_bytes: u64,
-    /// Bytes in the file, and how many of them were there at the last look for room.
     written: u64,
-    looked_at: u64,
-    digest: digest::Context,
     is_finished: bool,
 }
 
@@ -138,30 +133,31 @@ impl Spool {
         &self.0.folder
     }
 
-    /// Begins a file with this header: preamble, `DICM` and group 2 (PS3.10 7.1).
+    /// Begins a file.
     ///
     /// # Errors
     /// `StorageFull` when the disk has no room but what must stay free; what the system says otherwise.
-    pub fn create(&self, header: &[u8]) -> io::Result<SpoolFile> {
+    pub fn create(&self) -> io::Result<SpoolFile> {
         self.look_for_room()?;
         let mut name = [0; NAME_BYTES];
         self.0.random.fill(&mut name).map_err(|_| io::Error::other("the system gives no random numbers"))?;
         let id = format!("{:012x}{:016x}", wall_clock_ms(), u64::from_be_bytes(name));
-        let path = self.path(&format!("{id}{UNFINISHED}"));
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        let mut begun = SpoolFile {
-            spool: self.clone(),
-            id,
-            file: BlockFile::new(file),
-            header_bytes: 0,
-            written: 0,
-            looked_at: 0,
-            digest: digest::Context::new(&digest::SHA256),
-            is_finished: false,
-        };
-        begun.append(header)?;
-        begun.header_bytes = begun.written;
-        Ok(begun)
+        let file = BlockFile::create(self.path(&format!("{id}{UNFINISHED}")))?;
+        Ok(SpoolFile { spool: self.clone(), id, file, written: 0, is_finished: false })
+    }
+
+    /// Writes an instance whose bytes are all there.
+    #[cfg(test)]
+    pub(crate) fn keep(&self, header: &[u8], data_set: &[u8]) -> io::Result<Spooled> {
+        let mut file = self.create()?;
+        let mut filler = BlockFiller::new(header);
+        let mut rest = filler.take(data_set);
+        while !rest.is_empty() {
+            file.write(&filler.exchange(Block::new()))?;
+            rest = filler.take(rest);
+        }
+        let (last, whole) = filler.finish();
+        file.finish(&last, whole)
     }
 
     /// Where a file of this name lies.
@@ -241,54 +237,44 @@ impl Spool {
 }
 
 impl SpoolFile {
-    /// Appends bytes of the data set, exactly as they came (invariant I2).
+    /// Appends a full block.
     ///
     /// # Errors
     /// As those of [`Spool::create`]. The file is then of no use; drop it.
-    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.append(bytes)?;
-        self.digest.update(bytes);
-        if self.written > FILE_BYTES_MAX {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        if self.written - self.looked_at >= LOOK_EVERY {
-            self.looked_at = self.written;
-            self.spool.look_for_room()?;
-        }
-        Ok(())
+    pub fn write(&mut self, block: &Block) -> io::Result<()> {
+        self.count(block)?;
+        self.spool.look_for_room()?;
+        self.file.write(block)
     }
 
-    /// The data set is complete: makes the file durable under its final name. Blocks for as long as the disk takes.
+    /// Appends the last block and makes the file durable under its final name. Blocks for as long as the disk takes.
     ///
     /// # Errors
     /// What the system says; the file is gone then.
-    pub fn finish(mut self) -> io::Result<Spooled> {
-        self.file.finish()?;
+    pub fn finish(mut self, last: &Block, whole: Whole) -> io::Result<Spooled> {
+        self.count(last)?;
+        self.file.finish(last)?;
         crash::point("spool-written");
         let name = format!("{}{WHOLE}", self.id);
         std::fs::rename(self.unfinished(), self.spool.path(&name))?;
         self.is_finished = true;
-        let mut digest = [0; 32];
-        digest.copy_from_slice(self.digest.clone().finish().as_ref());
-        let spooled = Spooled {
-            name,
-            header_bytes: self.header_bytes,
-            bytes: self.written - self.header_bytes,
-            digest,
-            spool: self.spool.clone(),
-            is_settled: AtomicBool::new(false),
-        };
+        let Whole { header_bytes, bytes, digest } = whole;
+        let (spool, is_settled) = (self.spool.clone(), AtomicBool::new(false));
+        let spooled = Spooled { name, header_bytes, bytes, digest, spool, is_settled };
         crash::point("spool-renamed");
         self.spool.sync_directory()?;
         crash::point("spool-durable");
         Ok(spooled)
     }
 
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write(bytes)?;
-        self.written += bytes.len() as u64;
-        self.spool.0.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        Ok(())
+    fn count(&mut self, block: &Block) -> io::Result<()> {
+        let bytes = block.bytes().len() as u64;
+        self.written += bytes;
+        self.spool.0.bytes.fetch_add(bytes, Ordering::Relaxed);
+        match self.written {
+            ..=FILE_BYTES_MAX => Ok(()),
+            _ => Err(io::ErrorKind::FileTooLarge.into()),
+        }
     }
 
     fn unfinished(&self) -> PathBuf {
@@ -488,6 +474,10 @@ mod tests {
         Spool::open(data, (0, 0), &rows()).unwrap()
     }
 
+    fn full_block() -> Block {
+        BlockFiller::new(&[7; BLOCK_BYTES]).exchange(Block::new())
+    }
+
     fn files(spool: &Spool) -> Vec<String> {
         let entries = std::fs::read_dir(&spool.0.folder).unwrap();
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
@@ -497,11 +487,10 @@ mod tests {
     fn a_file_is_private_and_visible_only_when_it_is_whole() {
         let data = tempfile::tempdir().unwrap();
         let spool = spool(data.path());
-        let mut file = spool.create(b"header").unwrap();
-        file.write(b"data ").unwrap();
-        file.write(b"set").unwrap();
-        assert!(files(&spool).iter().all(|name| name.ends_with(UNFINISHED)));
-        let spooled = file.finish().unwrap();
+        let file = spool.create().unwrap();
+        assert!(matches!(&files(&spool)[..], [name] if name.ends_with(UNFINISHED)));
+        drop(file);
+        let spooled = spool.keep(b"header", b"data set").unwrap();
         assert_eq!((spooled.header_bytes, spooled.bytes, spool.bytes()), (6, 8, 14));
         assert_eq!(spooled.digest, digest::digest(&digest::SHA256, b"data set").as_ref());
         assert_eq!(read_digest(&spool.path(&spooled.name), 6, &|| true).unwrap(), (spooled.digest, 8));
@@ -515,10 +504,13 @@ mod tests {
     fn what_is_not_finished_or_not_kept_is_gone() {
         let data = tempfile::tempdir().unwrap();
         let spool = spool(data.path());
-        spool.create(b"header").unwrap().write(b"cut short").unwrap();
-        drop(spool.create(b"header").unwrap().finish().unwrap());
+        let mut cut_short = spool.create().unwrap();
+        cut_short.write(&full_block()).unwrap();
+        assert_eq!((files(&spool).len(), spool.bytes()), (1, BLOCK_BYTES as u64));
+        drop(cut_short);
+        drop(spool.keep(b"header", b"").unwrap());
         assert_eq!((files(&spool), spool.bytes()), (vec![], 0));
-        let kept = spool.create(b"header").unwrap().finish().unwrap();
+        let kept = spool.keep(b"header", b"").unwrap();
         kept.settle(true);
         let name = kept.name.clone();
         drop(kept);
@@ -541,11 +533,7 @@ mod tests {
 
     #[test]
     fn a_file_that_is_replaced_while_its_row_goes_is_gone_in_the_end() {
-        let make = |spool: &Spool| {
-            let mut file = spool.create(b"header").unwrap();
-            file.write(b"data set").unwrap();
-            file.finish().unwrap()
-        };
+        let make = |spool: &Spool| spool.keep(b"header", b"data set").unwrap();
         for retention_is_first in [false, true] {
             let data = tempfile::tempdir().unwrap();
             let spool = spool(data.path());
@@ -568,11 +556,11 @@ mod tests {
     fn i7_without_room_nothing_begins_and_what_has_begun_ends() {
         let data = tempfile::tempdir().unwrap();
         let full = Spool::open(data.path(), (u64::MAX, 0), &rows()).unwrap();
-        assert_eq!(refusal(&full.create(b"header").err().unwrap()), Refusal::Full);
+        assert_eq!(refusal(&full.create().err().unwrap()), Refusal::Full);
         assert!(!full.has_room());
-        let mut begun = spool(data.path()).create(b"header").unwrap();
+        let mut begun = spool(data.path()).create().unwrap();
         begun.spool = full;
-        let error = begun.write(&vec![0; LOOK_EVERY as usize]).unwrap_err();
+        let error = begun.write(&full_block()).unwrap_err();
         assert_eq!(refusal(&error), Refusal::Full);
     }
 

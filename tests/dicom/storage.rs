@@ -183,7 +183,7 @@ fn an_instance_that_is_cut_short_leaves_nothing() {
     let rig = Rig::start("", "");
     let mut caller = Caller::call(rig.port).unwrap();
     assert_eq!(caller.store("1.2.1", &data_set("1.2.1")).unwrap(), status::SUCCESS);
-    caller.begin_to_store("1.2.2", &[7; 500_000]).unwrap();
+    caller.begin_to_store("1.2.2", &[7; 3_000_000]).unwrap();
     wait_for(|| rig.spooled().len() == 2, "the second instance is being written");
     drop(caller);
     wait_for(|| rig.spooled().len() == 1, "the second instance is gone");
@@ -210,13 +210,14 @@ fn i4_the_same_instance_again_is_answered_and_kept_once() {
 
 #[test]
 fn i7_a_full_disk_is_said_and_costs_nothing() {
-    let rig = Rig::start("quota_mb = 20\n", "");
+    let rig = Rig::start("quota_mb = 100\n", "");
     let mut caller = Caller::call(rig.port).unwrap();
-    let megabyte = vec![0x55; 1 << 20];
+    // So long that its writer, which finds no room, is gone before all of it has come.
+    let large = vec![0x55; 5 << 20];
     let (mut stored, mut refused) = (0, 0);
     // How full it is, is looked at now and then, and what is refused makes a little room again.
     let turned_away = (0..1000).any(|number| {
-        match caller.store(&format!("1.2.{number}"), &megabyte).unwrap() {
+        match caller.store(&format!("1.2.{number}"), &large).unwrap() {
             status::SUCCESS => stored += 1,
             status::OUT_OF_RESOURCES => refused += 1,
             other => panic!("status {other:04X}"),
@@ -343,7 +344,7 @@ fn a_gateway_that_stops_ends_its_associations_and_leaves_nothing_cut() {
     let mut rig = Rig::start("", "");
     let mut caller = Caller::call(rig.port).unwrap();
     assert_eq!(caller.store("1.2.1", &data_set("1.2.1")).unwrap(), status::SUCCESS);
-    caller.begin_to_store("1.2.2", &[7; 500_000]).unwrap();
+    caller.begin_to_store("1.2.2", &[7; 3_000_000]).unwrap();
     wait_for(|| rig.spooled().len() == 2, "the second instance is being written");
     rig.stop();
     assert_eq!(kept(&rig).into_keys().collect::<Vec<_>>(), ["1.2.1"]);

@@ -34,8 +34,7 @@ impl Bench {
 
     /// Stores an image; its entry.
     async fn store(&self, sop_instance_uid: &str) -> EntryId {
-        let mut file = self.journal.spool().create(b"DICM").unwrap();
-        file.write(sop_instance_uid.as_bytes()).unwrap();
+        let spooled = self.journal.spool().keep(b"DICM", sop_instance_uid.as_bytes()).unwrap();
         let arrival = Arrival {
             sop_class_uid: CLASS.to_string(),
             sop_instance_uid: sop_instance_uid.to_string(),
@@ -44,7 +43,7 @@ impl Bench {
             called_ae_title: "BOX".to_string(),
             message_id: 1,
         };
-        let instance = NewInstance { arrival, spooled: file.finish().unwrap() };
+        let instance = NewInstance { arrival, spooled };
         self.journal.persist_instance("echo", Token(1), instance).await.unwrap().0.entry
     }
 

@@ -1,157 +1,233 @@
-//! Writes a file from its front to its end, in large blocks.
+//! An instance on its way to its file, in blocks: filled and digested by whoever reads the network, written by a thread
+//! of its own.
 //!
-//! Small files are a few writes. Beyond them a thread of the file's own writes blocks while the next one is filled,
-//! digested and brought by the network, and another one syncs what was written, so that the final `fdatasync` of a large
-//! object has little left to wait for. Writing past the page cache does not help: what takes the time is that the disk
-//! empties its own cache, and only a sync makes it begin.
+//! A full block goes to the disk past the page cache (`O_DIRECT`): copying a large object into it and writing it out
+//! again takes the processor as long as receiving it does, and an object that is large does not stay in the memory of a
+//! small box until it is forwarded. What is left at the end, which for a small image is all of it, is written the ordinary
+//! way, and so is everything where a file system knows no other.
 
-use std::fs::File;
+use ring::digest;
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::JoinHandle;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::PathBuf;
 
-/// Bytes of a block. An association that stores a large object has two.
-const BLOCK: usize = 256 << 10;
-/// So many bytes are written without threads, which take longer to start than small images take to write.
-const ALONE_MAX: u64 = 4 << 20;
-/// After so many bytes they are made durable, while the next ones come.
-const SYNC_EVERY: u64 = 8 << 20;
+/// Bytes of a block: an uncompressed slice of 512 by 512 pixels with all that is said about it fits into one.
+pub const BLOCK_BYTES: usize = 576 << 10;
+/// Bytes of memory and of the file to which a block is aligned: a multiple of every disk's sector.
+const ALIGNMENT: usize = 4 << 10;
+/// After so many bytes they are made durable: a disk that is asked only at the end keeps the sender waiting for all of
+/// it.
+const SYNC_EVERY: u64 = 16 << 20;
 
-/// A file that is being written.
+/// Bytes of a file, at most [`BLOCK_BYTES`] of them.
+pub struct Block {
+    memory: Vec<u8>,
+    /// Where in the memory the bytes begin.
+    start: usize,
+}
+
+impl Block {
+    /// An empty one.
+    pub fn new() -> Block {
+        let mut memory: Vec<u8> = Vec::with_capacity(BLOCK_BYTES + ALIGNMENT);
+        let start = memory.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
+        memory.resize(start, 0);
+        Block { memory, start }
+    }
+
+    /// Makes it empty.
+    pub fn clear(&mut self) {
+        self.memory.truncate(self.start);
+    }
+
+    /// Appends what fits.
+    fn append(&mut self, bytes: &[u8]) -> usize {
+        let taken = bytes.len().min(BLOCK_BYTES - self.bytes().len());
+        self.memory.extend_from_slice(&bytes[..taken]);
+        taken
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.memory[self.start..]
+    }
+}
+
+impl Default for Block {
+    fn default() -> Block {
+        Block::new()
+    }
+}
+
+/// Cuts an instance into blocks as its bytes come, and makes the digest of its data set on the way.
+pub struct BlockFiller {
+    block: Block,
+    header_bytes: usize,
+    bytes: u64,
+    digest: digest::Context,
+}
+
+/// What is known of an instance that has come to its end.
+pub struct Whole {
+    /// Bytes before the data set.
+    pub header_bytes: u64,
+    /// Bytes of the data set.
+    pub bytes: u64,
+    /// SHA-256 of the data set.
+    pub digest: [u8; 32],
+}
+
+impl BlockFiller {
+    /// Begins with this header: preamble, `DICM` and group 2 (PS3.10 7.1). It is made of two UIDs and names, and far
+    /// shorter than a block.
+    pub fn new(header: &[u8]) -> BlockFiller {
+        let mut block = Block::new();
+        let header_bytes = block.append(header);
+        debug_assert_eq!(header_bytes, header.len(), "a header fits into a block");
+        BlockFiller { block, header_bytes, bytes: 0, digest: digest::Context::new(&digest::SHA256) }
+    }
+
+    /// Takes bytes of the data set, exactly as they came (invariant I2), and returns those that did not fit. When there
+    /// are any, the block is full and has to be exchanged.
+    pub fn take<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let (taken, rest) = bytes.split_at(self.block.append(bytes));
+        self.digest.update(taken);
+        self.bytes += taken.len() as u64;
+        rest
+    }
+
+    /// Goes on in an empty block, and hands out the full one.
+    pub fn exchange(&mut self, empty: Block) -> Block {
+        std::mem::replace(&mut self.block, empty)
+    }
+
+    /// The data set is complete: its last block, which is full, begun or empty.
+    pub fn finish(self) -> (Block, Whole) {
+        let mut digest = [0; 32];
+        digest.copy_from_slice(self.digest.finish().as_ref());
+        (self.block, Whole { header_bytes: self.header_bytes as u64, bytes: self.bytes, digest })
+    }
+}
+
+/// A file that is written from its front to its end.
 pub(super) struct BlockFile {
-    file: Arc<File>,
-    /// Never longer than [`BLOCK`].
-    block: Vec<u8>,
-    writer: Option<BlockWriter>,
-    /// Bytes in the blocks that were written, or handed to the writer.
-    handed_over: u64,
+    path: PathBuf,
+    file: File,
+    /// The same file past the page cache, from the first full block on, where there is such a way.
+    direct: Option<File>,
+    written: u64,
+    synced: u64,
 }
 
 impl BlockFile {
-    /// Writes to this file, which is new.
-    pub(super) fn new(file: File) -> BlockFile {
-        BlockFile { file: Arc::new(file), block: Vec::new(), writer: None, handed_over: 0 }
-    }
-
-    /// Appends.
-    ///
-    /// # Errors
-    /// What the system says, of these bytes or of earlier ones. The file is then of no use.
-    pub(super) fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        loop {
-            let (taken, left) = bytes.split_at((BLOCK - self.block.len()).min(bytes.len()));
-            self.block.extend_from_slice(taken);
-            bytes = left;
-            if bytes.is_empty() {
-                return Ok(());
-            }
-            if self.handed_over < ALONE_MAX {
-                self.file.write_all_at(&self.block, self.handed_over)?;
-                self.block.clear();
-            } else {
-                let writer = match &self.writer {
-                    Some(writer) => writer,
-                    None => self.writer.insert(BlockWriter::start(self.file.clone(), self.handed_over)?),
-                };
-                if !writer.exchange(&mut self.block) {
-                    self.end_writer()?;
-                    return Err(io::Error::other("the thread that writes an image ended early"));
-                }
-            }
-            self.handed_over += BLOCK as u64;
-        }
-    }
-
-    /// Everything was appended: makes it durable.
+    /// Makes the file, which must not exist, private to the gateway's user.
     ///
     /// # Errors
     /// What the system says.
-    pub(super) fn finish(&mut self) -> io::Result<()> {
-        self.end_writer()?;
-        self.file.write_all_at(&self.block, self.handed_over)?;
+    pub(super) fn create(path: PathBuf) -> io::Result<BlockFile> {
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        Ok(BlockFile { path, file, direct: None, written: 0, synced: 0 })
+    }
+
+    /// Appends a full block.
+    ///
+    /// # Errors
+    /// What the system says. The file is then of no use.
+    pub(super) fn write(&mut self, block: &Block) -> io::Result<()> {
+        debug_assert_eq!(block.bytes().len(), BLOCK_BYTES, "only the last block is not full");
+        if self.written == 0 {
+            self.direct = OpenOptions::new().write(true).custom_flags(libc::O_DIRECT).open(&self.path).ok();
+        }
+        if let Some(direct) = &self.direct {
+            match direct.write_all_at(block.bytes(), self.written) {
+                // How a disk with other needs says so, also after it took a part.
+                Err(error) if error.raw_os_error() == Some(libc::EINVAL) => self.direct = None,
+                written => return written.and_then(|()| self.appended(block)),
+            }
+        }
+        self.file.write_all_at(block.bytes(), self.written)?;
+        self.appended(block)
+    }
+
+    /// Appends the last block, and makes everything durable.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(super) fn finish(&mut self, last: &Block) -> io::Result<()> {
+        self.file.write_all_at(last.bytes(), self.written)?;
         self.file.sync_data()
     }
 
-    fn end_writer(&mut self) -> io::Result<()> {
-        self.writer.take().map_or(Ok(()), BlockWriter::end)
-    }
-}
-
-/// The thread that writes full blocks.
-struct BlockWriter {
-    full: SyncSender<Vec<u8>>,
-    empty: Receiver<Vec<u8>>,
-    thread: JoinHandle<io::Result<()>>,
-}
-
-impl BlockWriter {
-    fn start(file: Arc<File>, at: u64) -> io::Result<BlockWriter> {
-        let (full, blocks) = sync_channel(1);
-        let (emptied, empty) = sync_channel(2);
-        // The second of the two blocks.
-        let _ = emptied.send(Vec::with_capacity(BLOCK));
-        let write = move || write_blocks(&file, at, &blocks, &emptied);
-        let thread = std::thread::Builder::new().name("spool".to_string()).spawn(write)?;
-        Ok(BlockWriter { full, empty, thread })
-    }
-
-    /// Hands a full block over for an empty one; waits while the disk is behind. False when the thread has failed.
-    fn exchange(&self, block: &mut Vec<u8>) -> bool {
-        let Ok(empty) = self.empty.recv() else { return false };
-        self.full.send(std::mem::replace(block, empty)).is_ok()
-    }
-
-    fn end(self) -> io::Result<()> {
-        drop(self.full);
-        self.thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread that writes an image is gone")))
-    }
-}
-
-/// Writes what comes, and meanwhile makes durable what is written: a disk that is asked only at the end keeps the sender
-/// waiting for all of it.
-fn write_blocks(file: &File, mut at: u64, blocks: &Receiver<Vec<u8>>, emptied: &SyncSender<Vec<u8>>) -> io::Result<()> {
-    std::thread::scope(|scope| {
-        // Nobody waits for it: what is asked while it is at work is not heard, and asked again after the next block.
-        let (ask, asked) = sync_channel(0);
-        // An error must be told from here: the system tells it once, and to whoever asks first.
-        let sync = move || asked.iter().try_for_each(|()| file.sync_data());
-        let syncer = std::thread::Builder::new().name("spool-sync".to_string()).spawn_scoped(scope, sync)?;
-        let mut synced = 0;
-        while let Ok(mut block) = blocks.recv() {
-            file.write_all_at(&block, at)?;
-            at += block.len() as u64;
-            if at - synced >= SYNC_EVERY && ask.try_send(()).is_ok() {
-                synced = at;
-            }
-            block.clear();
-            let _ = emptied.send(block);
+    fn appended(&mut self, block: &Block) -> io::Result<()> {
+        self.written += block.bytes().len() as u64;
+        if self.written - self.synced >= SYNC_EVERY {
+            self.file.sync_data()?;
+            self.synced = self.written;
         }
-        drop(ask);
-        syncer.join().unwrap_or_else(|_| Err(io::Error::other("the thread that syncs an image is gone")))
-    })
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn whatever_the_sizes_of_pieces_and_file_what_was_appended_is_there_in_order() {
-        let folder = tempfile::tempdir().unwrap();
-        let alone = ALONE_MAX as usize;
-        let lengths = [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 5, alone, alone + BLOCK, alone + 3 * BLOCK + 5];
-        for length in lengths {
-            let bytes: Vec<u8> = (0..length).map(|at| (at / 7 + at / BLOCK) as u8).collect();
-            for piece in [4099, 128 << 10, 5 * BLOCK] {
-                let path = folder.path().join("file");
-                let mut file = BlockFile::new(File::create(&path).unwrap());
-                bytes.chunks(piece).for_each(|piece| file.write(piece).unwrap());
-                file.finish().unwrap();
-                assert!(std::fs::read(&path).unwrap() == bytes, "{length} bytes in pieces of {piece}");
+    /// Writes as the spool does, in pieces of so many bytes.
+    fn write(file: &mut BlockFile, bytes: &[u8], piece: usize) -> io::Result<Whole> {
+        let mut filler = BlockFiller::new(b"head");
+        for piece in bytes.chunks(piece) {
+            let mut rest = filler.take(piece);
+            while !rest.is_empty() {
+                file.write(&filler.exchange(Block::new()))?;
+                rest = filler.take(rest);
             }
         }
+        let (last, whole) = filler.finish();
+        file.finish(&last)?;
+        Ok(whole)
+    }
+
+    #[test]
+    fn i2_whatever_the_sizes_of_pieces_and_file_what_was_appended_is_there_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = BLOCK_BYTES - 4;
+        let lengths = [0, 1, first - 1, first, first + 1, first + BLOCK_BYTES, 3 * BLOCK_BYTES + 5, (17 << 20) + 1];
+        for length in lengths {
+            let bytes: Vec<u8> = (0..length).map(|at| (at / 7 + at / BLOCK_BYTES) as u8).collect();
+            for (turn, piece) in [4099, 128 << 10, 5 * BLOCK_BYTES].into_iter().enumerate() {
+                let path = folder.path().join(format!("{length}-{turn}"));
+                let mut file = BlockFile::create(path.clone()).unwrap();
+                let whole = write(&mut file, &bytes, piece).unwrap();
+                let found = std::fs::read(&path).unwrap();
+                assert!(found[..4] == *b"head" && found[4..] == bytes, "{length} bytes in pieces of {piece}");
+                assert_eq!((whole.header_bytes, whole.bytes), (4, length as u64));
+                assert_eq!(whole.digest, digest::digest(&digest::SHA256, &bytes).as_ref());
+                std::fs::remove_file(&path).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_disk_does_not_take_past_the_page_cache_goes_through_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let mut file = BlockFile::create(path.clone()).unwrap();
+        let mut block = Block::new();
+        block.append(&[6; BLOCK_BYTES]);
+        file.write(&block).unwrap();
+        let other = OpenOptions::new().write(true).custom_flags(libc::O_DIRECT).open(&path);
+        assert_eq!(file.direct.is_some(), other.is_ok(), "past the page cache where there is such a way");
+        // At such an address most file systems do not take it.
+        let mut memory = vec![7; BLOCK_BYTES + ALIGNMENT];
+        let start = memory.as_ptr().align_offset(ALIGNMENT) + 1;
+        memory.truncate(start + BLOCK_BYTES);
+        let askew = Block { memory, start };
+        let is_taken = other.is_ok_and(|other| other.write_all_at(askew.bytes(), BLOCK_BYTES as u64).is_ok());
+        file.write(&askew).unwrap();
+        assert_eq!(file.direct.is_some(), is_taken);
+        block.clear();
+        file.finish(&block).unwrap();
+        assert!(std::fs::read(&path).unwrap() == [vec![6; BLOCK_BYTES], vec![7; BLOCK_BYTES]].concat());
     }
 
     #[test]
@@ -160,16 +236,15 @@ mod tests {
         let path = folder.path().join("file");
         std::fs::write(&path, "").unwrap();
         // Not open for writing, so that every write fails.
-        let mut file = BlockFile::new(File::open(&path).unwrap());
-        let written = (0..10).try_for_each(|_| file.write(&vec![7; BLOCK]));
-        assert_eq!(written.unwrap_err().raw_os_error(), Some(libc::EBADF));
-        let mut file = BlockFile::new(File::open(&path).unwrap());
-        file.write(&vec![7; BLOCK]).unwrap();
-        assert_eq!(file.finish().unwrap_err().raw_os_error(), Some(libc::EBADF));
-        // The thread's own.
-        let mut file = BlockFile::new(File::open(&path).unwrap());
-        file.handed_over = ALONE_MAX;
-        file.write(&vec![7; 2 * BLOCK]).unwrap();
-        assert_eq!(file.finish().unwrap_err().raw_os_error(), Some(libc::EBADF));
+        let closed = || BlockFile {
+            path: path.clone(),
+            file: File::open(&path).unwrap(),
+            direct: Some(File::open(&path).unwrap()),
+            written: BLOCK_BYTES as u64,
+            synced: 0,
+        };
+        let failed = |outcome: io::Result<Whole>| outcome.err().and_then(|error| error.raw_os_error());
+        assert_eq!(failed(write(&mut closed(), b"the last block", 5)), Some(libc::EBADF));
+        assert_eq!(failed(write(&mut closed(), &vec![7; 2 * BLOCK_BYTES], BLOCK_BYTES)), Some(libc::EBADF));
     }
 }

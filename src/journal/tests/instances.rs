@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 
 /// An image of these bytes, in the spool, if there is room for it.
 pub(super) fn instance(journal: &Journal, sop_instance_uid: &str, data_set: &[u8]) -> std::io::Result<NewInstance> {
-    let mut file = journal.spool().create(b"DICM")?;
-    file.write(data_set)?;
+    let spooled = journal.spool().keep(b"DICM", data_set)?;
     let arrival = Arrival {
         sop_class_uid: "1.2.840.10008.5.1.4.1.1.6.1".to_string(),
         sop_instance_uid: sop_instance_uid.to_string(),
@@ -16,7 +15,7 @@ pub(super) fn instance(journal: &Journal, sop_instance_uid: &str, data_set: &[u8
         called_ae_title: "AFFERENT".to_string(),
         message_id: 1,
     };
-    Ok(NewInstance { arrival, spooled: file.finish()? })
+    Ok(NewInstance { arrival, spooled })
 }
 
 /// Names of the files in the spool, sorted.
@@ -125,9 +124,7 @@ fn i4_an_image_whose_file_was_damaged_or_lost_is_whole_again_when_it_is_sent_aga
 /// The same image with a longer header.
 fn with_other_head(journal: &Journal, sop_instance_uid: &str, data_set: &[u8]) -> NewInstance {
     let mut image = instance(journal, sop_instance_uid, data_set).unwrap();
-    let mut file = journal.spool().create(b"DICM and more").unwrap();
-    file.write(data_set).unwrap();
-    image.spooled = file.finish().unwrap();
+    image.spooled = journal.spool().keep(b"DICM and more", data_set).unwrap();
     image
 }
 
@@ -176,10 +173,9 @@ fn i4_a_repeat_by_another_sender_leaves_a_whole_file_alone() {
     let bench = Bench::new();
     let first = bench.store("1.2.3", b"data set").unwrap();
     let path = bench.data.path().join("spool").join(&spool_files(bench.data.path())[0]);
-    let mut file = bench.journal.spool().create(b"MCID").unwrap();
-    file.write(b"data set").unwrap();
+    let spooled = bench.journal.spool().keep(b"MCID", b"data set").unwrap();
     let mut again = instance(&bench.journal, "1.2.3", b"data set").unwrap();
-    (again.arrival.calling_ae_title, again.spooled) = ("CARTO".to_string(), file.finish().unwrap());
+    (again.arrival.calling_ae_title, again.spooled) = ("CARTO".to_string(), spooled);
     assert_eq!(bench.send(LINK, again).unwrap(), KeptInstance { is_new: false, ..first });
     assert_eq!(std::fs::read(path).unwrap(), b"DICMdata set");
     assert_eq!(spool_files(bench.data.path()).len(), 1);
@@ -194,7 +190,7 @@ fn i7_what_is_being_written_counts_as_much_as_what_is_whole() {
     let mut begun = Vec::new();
     let mut refused = false;
     for _ in 0..40 {
-        let mut file = match bench.journal.spool().create(b"DICM") {
+        let mut file = match bench.journal.spool().create() {
             Ok(file) => file,
             Err(error) => {
                 assert_eq!(refusal(&error), Refusal::Full);
@@ -202,7 +198,10 @@ fn i7_what_is_being_written_counts_as_much_as_what_is_whole() {
                 break;
             }
         };
-        refused |= file.write(&vec![7; 2 << 20]).is_err();
+        for _ in 0..4 {
+            let full = BlockFiller::new(&[7; BLOCK_BYTES]).exchange(Block::new());
+            refused |= file.write(&full).is_err();
+        }
         begun.push(file);
     }
     assert!(refused && begun.len() < 10, "half-sent images do not fill the disk: {}", begun.len());

@@ -198,8 +198,8 @@ impl Line {
                 self.storing = Some(Storing::begin(self.shared.journal.spool(), token, arrival));
             }
             Output::Data { bytes, .. } => {
-                if let Some(storing) = &self.storing {
-                    storing.write(bytes).await;
+                if let Some(storing) = &mut self.storing {
+                    storing.write(&bytes).await;
                 }
             }
             Output::Commit { .. } => {

@@ -1,10 +1,11 @@
 //! Writes one instance to the spool while the network brings more of it, and gives it into custody.
 //!
-//! Disk and network overlap: a blocking writer takes what comes through a short queue. When the disk is slower the queue
-//! fills, nothing more is read from the connection, and TCP slows the modality down; so memory stays bounded whatever
-//! the size of the instance (invariant I10).
+//! The connection's task fills blocks and digests them. A small image is one block, which is handed over at its end. Of
+//! a large one each full block goes to a thread that writes it while the next one comes. When the disk is slower there
+//! is no empty block, nothing more is read from the connection, and TCP slows the modality down; so memory stays bounded
+//! whatever the size of the instance (invariant I10).
 
-use crate::journal::{Journal, NewInstance, Receipt, Spool, Spooled, refusal};
+use crate::journal::{Block, BlockFiller, Journal, NewInstance, Receipt, Spool, Spooled, Whole, refusal};
 use crate::link::counters::LinkCounters;
 use crate::message::dicom::FileMeta;
 use crate::wire::dimse::Arrival;
@@ -14,43 +15,54 @@ use std::sync::Arc;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::JoinHandle;
 
-/// Pieces that wait for the disk; each is at most what one read of the connection brought.
-const PIECES_WAITING: usize = 4;
+/// Blocks of a large instance beside the one that is filled: one is written while others wait, or come meanwhile.
+const SPARE_BLOCKS: usize = 3;
 
 /// An instance that is coming in. Dropped without a commit, nothing of it is left.
 pub struct Storing {
     token: Token,
     arrival: Arrival,
-    to_writer: Sender<Work>,
-    writer: JoinHandle<io::Result<Spooled>>,
+    spool: Spool,
+    filler: BlockFiller,
+    /// From the first full block on.
+    writer: Option<Writer>,
 }
 
-/// What the writer has to do next.
+/// The thread that writes.
+struct Writer {
+    work: Sender<Work>,
+    emptied: Receiver<Block>,
+    thread: JoinHandle<io::Result<Spooled>>,
+}
+
+/// What it has to do next.
 enum Work {
-    Write(Vec<u8>),
-    Finish,
+    Write(Block),
+    Finish(Block, Whole),
 }
 
 impl Storing {
-    /// Begins to write an instance.
+    /// Begins to take an instance.
     pub fn begin(spool: &Spool, token: Token, arrival: Arrival) -> Storing {
-        let (to_writer, work) = channel(PIECES_WAITING);
         let header = FileMeta {
             sop_class_uid: &arrival.sop_class_uid,
             sop_instance_uid: &arrival.sop_instance_uid,
             transfer_syntax_uid: &arrival.transfer_syntax_uid,
             source_ae_title: &arrival.calling_ae_title,
         };
-        let header = header.write();
-        let spool = spool.clone();
-        let writer = tokio::task::spawn_blocking(move || write(&spool, &header, work));
-        Storing { token, arrival, to_writer, writer }
+        let filler = BlockFiller::new(&header.write());
+        Storing { token, arrival, spool: spool.clone(), filler, writer: None }
     }
 
-    /// Hands on a piece; waits while the disk is behind. What a writer that failed is given is dropped: the commit
-    /// tells.
-    pub async fn write(&self, bytes: Vec<u8>) {
-        let _ = self.to_writer.send(Work::Write(bytes)).await;
+    /// Takes a piece; waits while the disk is behind. What a writer that failed is given is dropped: the commit tells.
+    pub async fn write(&mut self, bytes: &[u8]) {
+        let mut rest = self.filler.take(bytes);
+        while !rest.is_empty() {
+            let writer = self.writer.get_or_insert_with(|| Writer::start(&self.spool, SPARE_BLOCKS));
+            let Some(empty) = writer.emptied.recv().await else { return };
+            let _ = writer.work.send(Work::Write(self.filler.exchange(empty))).await;
+            rest = self.filler.take(rest);
+        }
     }
 
     /// The instance is whole: makes it durable and takes it into custody.
@@ -63,9 +75,11 @@ impl Storing {
         link: Arc<str>,
         counters: Arc<LinkCounters>,
     ) -> Result<Receipt, Refused> {
-        let Storing { token, arrival, to_writer, writer } = self;
-        let _ = to_writer.send(Work::Finish).await;
-        let spooled = match writer.await {
+        let Storing { token, arrival, spool, filler, writer } = self;
+        let (last, whole) = filler.finish();
+        let Writer { work, thread, .. } = writer.unwrap_or_else(|| Writer::start(&spool, 0));
+        let _ = work.send(Work::Finish(last, whole)).await;
+        let spooled = match thread.await {
             Ok(Ok(spooled)) => spooled,
             Ok(Err(error)) => {
                 let reason = refusal(&error);
@@ -94,13 +108,30 @@ impl Storing {
     }
 }
 
+impl Writer {
+    fn start(spool: &Spool, spare_blocks: usize) -> Writer {
+        let (to_writer, work) = channel(SPARE_BLOCKS);
+        let (empties, emptied) = channel(SPARE_BLOCKS);
+        for _ in 0..spare_blocks {
+            let _ = empties.try_send(Block::new());
+        }
+        let spool = spool.clone();
+        let thread = tokio::task::spawn_blocking(move || write(&spool, work, &empties));
+        Writer { work: to_writer, emptied, thread }
+    }
+}
+
 /// Writes until there is nothing more; the file is gone again unless it is finished.
-fn write(spool: &Spool, header: &[u8], mut work: Receiver<Work>) -> io::Result<Spooled> {
-    let mut file = spool.create(header)?;
+fn write(spool: &Spool, mut work: Receiver<Work>, empties: &Sender<Block>) -> io::Result<Spooled> {
+    let mut file = spool.create()?;
     while let Some(next) = work.blocking_recv() {
         match next {
-            Work::Write(bytes) => file.write(&bytes)?,
-            Work::Finish => return file.finish(),
+            Work::Write(mut block) => {
+                file.write(&block)?;
+                block.clear();
+                let _ = empties.try_send(block);
+            }
+            Work::Finish(last, whole) => return file.finish(&last, whole),
         }
     }
     Err(io::Error::other("the instance was cut short"))

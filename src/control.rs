@@ -207,26 +207,44 @@ async fn converse(stream: UnixStream, journal: Journal, links: Links, fleet: Opt
 
 /// Writes what passes until the asker does not read any more.
 async fn show(mut passed: Receiver<Passed>, write: &mut OwnedWriteHalf, reveal: bool) {
-    let began = Instant::now();
-    let mut views: HashMap<(Arc<str>, u64), View> = HashMap::new();
-    while let Some(Passed { link, protocol, connection, at_ms, at, what, missed }) = passed.recv().await {
-        if views.len() > VIEWS_MAX || missed > 0 {
-            // A new view is in the middle of something and masks until it knows better.
-            views.clear();
+    let mut viewer = Viewer::new(reveal);
+    while let Some(run) = passed.recv().await {
+        let Ok(mut text) = serde_json::to_vec(&Response::Tapped(viewer.tapped(run))) else { return };
+        text.push(b'\n');
+        if write.write_all(&text).await.is_err() {
+            return;
         }
-        let view = views.entry((link.clone(), connection)).or_insert_with(|| View::new(protocol, reveal));
-        let now = at.saturating_duration_since(began);
+    }
+}
+
+/// Turns what passed on links into what is shown of it.
+pub(crate) struct Viewer {
+    began: Instant,
+    reveal: bool,
+    views: HashMap<(Arc<str>, u64), View>,
+}
+
+impl Viewer {
+    /// With patient data, or masked.
+    pub fn new(reveal: bool) -> Viewer {
+        Viewer { began: Instant::now(), reveal, views: HashMap::new() }
+    }
+
+    /// What is shown of a run.
+    pub fn tapped(&mut self, Passed { link, protocol, connection, at_ms, at, what, missed }: Passed) -> Tapped {
+        if self.views.len() > VIEWS_MAX || missed > 0 {
+            // A new view is in the middle of something and masks until it knows better.
+            self.views.clear();
+        }
+        let reveal = self.reveal;
+        let view = self.views.entry((link.clone(), connection)).or_insert_with(|| View::new(protocol, reveal));
+        let now = at.saturating_duration_since(self.began);
         let (side, shown) = match what {
             What::Heard(bytes) => (Side::Instrument, view.show(Side::Instrument, &bytes, now)),
             What::Said(bytes) => (Side::Gateway, view.show(Side::Gateway, &bytes, now)),
             What::Event(event) => (Side::Link, Shown { remarks: vec![event.to_string()], ..Shown::default() }),
         };
-        let tapped = Tapped { link: link.to_string(), connection, at_ms, side, shown, missed };
-        let Ok(mut text) = serde_json::to_vec(&Response::Tapped(tapped)) else { return };
-        text.push(b'\n');
-        if write.write_all(&text).await.is_err() {
-            return;
-        }
+        Tapped { link: link.to_string(), connection, at_ms, side, shown, missed }
     }
 }
 

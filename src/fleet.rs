@@ -14,8 +14,8 @@
 //! decides what is said when; [`bus`] is the broker, [`bus::mqtt`] over MQTT 5; [`store`] is what must not be
 //! forgotten; [`snapshot`] reads how the box is; [`config`] is `[fleet]`. Commands: [`envelope`] is what is signed, `admission.rs` who is let in,
 //! [`command`] whether it is obeyed, `docket.rs` what became of each, `perform.rs` what they do. Configurations:
-//! [`desired`]. [`identity`] is the box's certificate, where it has one of its own making; [`log`] the last lines of its log,
-//! [`tail`] those that come.
+//! [`desired`]. [`identity`] is the box's certificate, where it has one of its own making; [`log`] the last lines of its
+//! log, [`tail`] those that come, [`captures`] what passed on a link.
 //!
 //! **How to ...**
 //! - *tell of an event*: a variant of [`telemetry::What`] and [`Fleet::tell`], which never waits. An event that belongs
@@ -28,6 +28,7 @@
 
 mod admission;
 pub mod bus;
+pub mod captures;
 pub mod command;
 pub mod config;
 pub mod desired;
@@ -167,6 +168,7 @@ pub fn start(
     let network = tokio::runtime::Handle::current();
     let worker = Worker { config: config.clone(), told, lost, status, changes, network };
     let mut asked_to_stop = stopped.clone();
+    let expire = captures::expire(sources.data().to_path_buf());
     let thread = std::thread::Builder::new().name("fleet".to_string()).spawn(move || {
         worker.run(sources, stopped);
         drop(ended);
@@ -175,7 +177,10 @@ pub fn start(
         tracing::error!("the fleet cannot start: {error}");
     }
     let task = tokio::spawn(async move {
-        let _ = asked_to_stop.wait_for(|stop| *stop).await;
+        tokio::select! {
+            _ = asked_to_stop.wait_for(|stop| *stop) => {}
+            () = expire => {}
+        }
         // A disk that hangs must not hang the stop: the thread goes with the process.
         let _ = tokio::time::timeout(STOP_MAX, end).await;
     });
@@ -694,6 +699,11 @@ impl<B: Bus> Loop<B> {
                     _ => {}
                 }
                 let (performer, ended) = (self.commands.performer.clone(), self.commands.ended_to.clone());
+                if let Operation::Capture { link, seconds, reveal } = work.operation {
+                    let capture = async move { performer.capture(work.id, (link, seconds, reveal)).await };
+                    self.commands.network.spawn(async move { ended.try_send(capture.await) });
+                    return;
+                }
                 self.commands.network.spawn_blocking(move || {
                     // One runs at a time, so there is room.
                     let _ = ended.try_send(performer.perform(work.id, work.operation));

@@ -72,6 +72,15 @@ pub enum Operation {
     /// Say what somebody who helps wants to see: log, configuration, counters, versions, the doctor's findings; in parts,
     /// named by this command's id.
     LogBundle,
+    /// Keep what passes on a link, on the box ([`super::captures`]).
+    Capture {
+        /// Which link.
+        link: String,
+        /// For how long.
+        seconds: u32,
+        /// With what names patients and specimens.
+        reveal: bool,
+    },
     /// End the gateway's process; the service manager starts it anew.
     Restart,
     /// Fetch a release and keep it ready ([`crate::update`]).
@@ -112,6 +121,7 @@ impl Operation {
             Operation::LogFollow { .. } => "log-follow",
             Operation::LogStop => "log-stop",
             Operation::LogBundle => "log-bundle",
+            Operation::Capture { .. } => "capture",
             Operation::RetryParked { .. } => "retry-parked",
             Operation::DiscardParked { .. } => "discard-parked",
             Operation::Restart => "restart",
@@ -134,6 +144,8 @@ impl Operation {
             Operation::UpdateOffer { .. } | Operation::UpdateInstall { .. } => Kind::Idempotent,
             // A second run would discard what was parked in between, which nobody has looked at.
             Operation::DiscardParked { .. } => Kind::Once,
+            // What passes later is not what was asked for.
+            Operation::Capture { .. } => Kind::Once,
             Operation::Restart => Kind::Reboot,
         }
     }
@@ -141,7 +153,7 @@ impl Operation {
     /// How many operators must have signed it.
     pub fn signatures(&self) -> usize {
         match self {
-            Operation::DiscardParked { .. } | Operation::UpdateInstall { .. } => 2,
+            Operation::DiscardParked { .. } | Operation::UpdateInstall { .. } | Operation::Capture { .. } => 2,
             _ => 1,
         }
     }

@@ -1,5 +1,6 @@
 //! What the commands do. Everything here is what a person on the box could do as well; there is no shell.
 
+use super::captures::{self, Wanted};
 use super::command::Operation;
 use super::log;
 use super::snapshot::{QUEUE_COUNTED_MAX, Sources};
@@ -7,7 +8,7 @@ use super::telemetry::{
     Bundle, Document, Failure, FindingFacts, Id, LogFacts, Name, Outcome, Packed, QueueFacts, Settings, Word,
 };
 use crate::clock::{Clock, Quality};
-use crate::journal::{Journal, JournalError, OperatorAction, OutboxId};
+use crate::journal::{Condition, Journal, JournalError, OperatorAction, OutboxId};
 use crate::update::Updates;
 use crate::update::manifest::Refusal;
 use crate::workbench::doctor::Finding;
@@ -66,6 +67,24 @@ impl Performer {
         Performed { id, outcome: done.unwrap_or_else(|failure| Outcome::Failed { failure }), parts }
     }
 
+    /// Keeps what passes on a link, and takes as long as that was asked for.
+    pub async fn capture(&self, id: Id, (link, seconds, reveal): (String, u32, bool)) -> Performed {
+        let made = async {
+            let found = self.sources.links().into_iter().find(|(name, _)| name.as_str() == link);
+            let (_, link) = found.ok_or(Failure::NoSuchLink)?;
+            if self.journal.condition() != Condition::Good {
+                return Err(Failure::NoRoom);
+            }
+            let data = self.sources.data().to_path_buf();
+            captures::make(Wanted { data, id, link, seconds, reveal }).await
+        };
+        let outcome = match made.await {
+            Ok(capture) => Outcome::Captured { capture },
+            Err(failure) => Outcome::Failed { failure },
+        };
+        Performed { id, outcome, parts: Vec::new() }
+    }
+
     fn bundle(&self, id: Id, parts: &mut Vec<Document>) -> Result<Outcome, Failure> {
         let (config, known) = (self.sources.config(), self.sources.names());
         // What it cannot find out is no reason to tell nothing.
@@ -91,6 +110,8 @@ impl Performer {
             // The fleet's loop does it: it says all anew, opens and ends the live log.
             Operation::Ping | Operation::Report => Ok(Outcome::Done),
             Operation::LogFollow { .. } | Operation::LogStop | Operation::LogBundle => Ok(Outcome::Done),
+            // It takes its time; see there.
+            Operation::Capture { .. } => Ok(Outcome::Done),
             Operation::QueueStats => self.queues(),
             Operation::RetryParked { destination } => {
                 let parked = self.parked(&destination)?;

@@ -18,7 +18,7 @@ mod release;
 
 pub use bundle::{Bundle, BundleFacts, BundlePart, FindingFacts};
 pub use log_line::{LogChunk, LogEnd, LogFacts, LogLine};
-pub use outcome::{Failure, Outcome, QueueFacts};
+pub use outcome::{CaptureFacts, Failure, Outcome, QueueFacts};
 pub use packed::{Packed, Settings};
 pub use release::{Release, UpdateFacts, UpdateReport};
 

@@ -21,7 +21,7 @@ pub struct Box {
     child: Option<Child>,
     /// Where its link listens.
     pub astm: u16,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Box {
@@ -46,7 +46,12 @@ impl Box {
         );
         let config = dir.path().join("box.toml");
         std::fs::write(&config, text).unwrap();
-        Box { config, child: None, astm, _dir: dir }
+        Box { config, child: None, astm, dir }
+    }
+
+    /// Its data directory.
+    pub fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
     }
 
     /// Runs it, to die at the n-th passing of a place when there is one.

@@ -5,6 +5,7 @@ use crate::commands::Box;
 use crate::desk::Desk;
 use crate::rig::{ALL_UP, DESK, TENANT};
 use crate::witness::Witness;
+use afferent::fleet::telemetry::Digest;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
@@ -48,7 +49,7 @@ impl Following {
 /// An instrument that comes and says what no ASTM is: the log tells of it.
 fn disturb(gateway: &Box, secret: &str) {
     let mut stream = TcpStream::connect(("127.0.0.1", gateway.astm)).unwrap();
-    write!(stream, "\x05\x021H|\\^&|||{secret}\rP|1||{secret}\r\x0300\r\n").unwrap();
+    write!(stream, "\x05\x021H|\\^&|||HOST\rP|1||{secret}\r\x0300\r\n").unwrap();
 }
 
 #[test]
@@ -114,4 +115,59 @@ fn i8_i12_a_box_tells_its_log_live_until_it_is_over() {
     }
     let text = bundle.to_string();
     assert!(!text.contains("DOE") && !text.contains("JANE"), "{text}");
+}
+
+#[test]
+fn i8_what_passes_on_a_link_is_captured_on_the_box_and_only_its_name_is_told() {
+    let Some(broker) = Broker::start() else { return };
+    let Some(witness) = Witness::start(&broker, "desk-acme-2", ALL_UP) else { return };
+    let desk = Desk::new(&broker, &[DESK, "desk-acme-3", "desk-acme-events"]);
+    let operators = ["ops-1", "ops-2"].map(|key| desk.does(&["key", &format!("{key}.key")])).concat();
+    let mut gateway = Box::of(&broker, TENANT, "bench-1", &operators);
+    gateway.run(None);
+    until("the box is there", || witness.last("up/state").is_some_and(|state| state["online"] == true));
+
+    let one = ["command", "bench-1", "capture", "chemistry", "--seconds", "4", "--json", "--sign", "ops-1.key"];
+    assert!(desk.refuses(&one).contains("takes 2 signatures"));
+    let both = [&one[..], &["--sign", "ops-2.key"]].concat();
+    for (more, is_revealed) in [(&[][..], false), (&["--reveal"][..], true)] {
+        let mut asking = desk.command(&[&both[..], more].concat()).stdout(Stdio::piped()).spawn().unwrap();
+        // However long it takes until the box listens, something passes then.
+        until("it has captured", || {
+            disturb(&gateway, "DOE^JANE");
+            asking.try_wait().unwrap().is_some()
+        });
+        let told: Value = serde_json::from_slice(&asking.wait_with_output().unwrap().stdout).unwrap();
+        let outcome = &told["outcome"];
+        let file = gateway.data().join("captures").join(format!("{}.txt", outcome["capture"].as_str().unwrap()));
+        let text = std::fs::read(&file).unwrap();
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        let sha256 = Digest::of(&text).to_string();
+        assert_eq!((outcome["bytes"].as_u64(), outcome["sha256"].as_str()), (Some(text.len() as u64), Some(&*sha256)));
+        let text = String::from_utf8(text).unwrap();
+        assert!(text.contains("> <ENQ>"), "{text}");
+        assert_eq!(text.contains("DOE"), is_revealed, "{text}");
+    }
+    let unknown = ["command", "bench-1", "capture", "nowhere", "--sign", "ops-1.key", "--sign", "ops-2.key"];
+    let unknown = String::from_utf8(desk.run(&unknown).stdout).unwrap();
+    assert!(unknown.contains("no-such-link"), "{unknown}");
+    for message in witness.messages() {
+        let text = String::from_utf8_lossy(&message.payload);
+        assert!(!text.contains("DOE") && !text.contains("JANE"), "{}: {text}", message.topic);
+    }
+
+    // One that a crash cut off is told as interrupted, and nothing is left of it.
+    let long = both.iter().map(|word| if *word == "4" { "300" } else { *word }).collect::<Vec<_>>();
+    let asking = desk.command(&long).stdout(Stdio::piped()).spawn().unwrap();
+    until("it runs", || {
+        let db = rusqlite::Connection::open(gateway.data().join("fleet.db")).unwrap();
+        let running = "SELECT count(*) FROM command WHERE phase = 'running'";
+        db.query_row(running, [], |row| row.get::<_, i64>(0)).is_ok_and(|count| count == 1)
+    });
+    disturb(&gateway, "DOE^JANE");
+    gateway.kill();
+    gateway.run(None);
+    let told: Value = serde_json::from_slice(&asking.wait_with_output().unwrap().stdout).unwrap();
+    assert_eq!(told["phase"], "interrupted");
+    assert_eq!(std::fs::read_dir(gateway.data().join("captures")).unwrap().count(), 2);
 }

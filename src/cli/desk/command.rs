@@ -36,14 +36,17 @@ Examples:
   afferent desk command bench-1 config-get --sign ops-1.key --json | jq .outcome.settings.link
   afferent desk command bench-1 cert-renew --sign ops-1.key
   afferent desk command bench-1 discard-parked ehr --reason 'test patients' --sign ops-1.key --sign ops-2.key
+  afferent desk command bench-1 capture chemistry --seconds 120 --sign ops-1.key --sign ops-2.key
   afferent desk command bench-1 restart --sign ops-1.key --wait-s 120
   afferent desk command bench-1 update-install 1.2.0 --sign ops-1.key --sign ops-2.key
 
-What a box can be told: ping, report, queue-stats, config-get (what runs, without secrets), log-tail (its last lines, 100
-or as many as you say, up to 512), log-stop (ends what `desk log --follow` began), cert-renew, retry-parked, discard-parked (two signatures), restart, update-install (two
-signatures; it lies ready after `afferent desk update push`). Lines of the log come without anything that came from
-elsewhere: \u{2026} stands in its place, and the box's own log has it. A box that is away does it when it is back, unless the
-command has expired by then. `afferent desk rollout` does the same in stages.
+What a box can be told: ping, report, queue-stats, config-get (what runs, without secrets), log-tail (its last lines,
+100 or as many as you say, up to 512), log-stop (ends what `desk log --follow` began), capture (two signatures; keeps
+what passes on a link for --seconds, on the box, for a week; it tells the name, never what is in it), cert-renew,
+retry-parked, discard-parked (two signatures), restart, update-install (two signatures; it lies ready after `afferent
+desk update push`). Lines of the log come without anything that came from elsewhere: \u{2026} stands in its place, and
+the box's own log has it. A box that is away does it when it is back, unless the command has expired by then. `afferent
+desk rollout` does the same in stages.
 
 Exit codes: 0 done by all, 1 refused, failed, or no answer in time.")]
 pub(super) struct Command {
@@ -56,6 +59,12 @@ pub(super) struct Command {
     /// Why, for the record; no patient data
     #[arg(long)]
     reason: Option<String>,
+    /// Seconds that a capture takes
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=300))]
+    seconds: u32,
+    /// Capture what names patients and specimens as well
+    #[arg(long)]
+    reveal: bool,
     #[command(flatten)]
     signed: Signed,
     /// Minutes for which it is valid
@@ -69,14 +78,20 @@ pub(super) struct Command {
 /// What a box is told to do.
 #[derive(Debug, Args)]
 pub(super) struct What {
-    /// What to do: ping, report, queue-stats, config-get, log-tail, log-stop, cert-renew, retry-parked, discard-parked, restart,
-    /// update-install
+    /// What to do: ping, report, queue-stats, config-get, log-tail, log-stop, capture, cert-renew, retry-parked,
+    /// discard-parked, restart, update-install
     operation: String,
     /// The destination, the release, or how many lines, it is about
     destination: Option<String>,
     /// Why, for the record; no patient data
     #[arg(long)]
     reason: Option<String>,
+    /// Seconds that a capture takes
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=300))]
+    seconds: u32,
+    /// Capture what names patients and specimens as well
+    #[arg(long)]
+    reveal: bool,
 }
 
 impl What {
@@ -98,6 +113,10 @@ impl What {
             "discard-parked" => {
                 let reason = self.reason.clone().context("say why with --reason")?;
                 Operation::DiscardParked { destination: destination()?, reason }
+            }
+            "capture" => {
+                let link = self.destination.clone().context("name the link, behind the operation")?;
+                Operation::Capture { link, seconds: self.seconds, reveal: self.reveal }
             }
             "restart" => Operation::Restart,
             "update-install" => {
@@ -129,7 +148,8 @@ impl Command {
         };
         let places = names.iter().map(place).collect::<anyhow::Result<Vec<_>>>()?;
         let operation = words.next().context("name a box, or --group, and what it shall do")?;
-        let what = What { operation, destination: words.next(), reason: self.reason.clone() };
+        let (reason, seconds, reveal) = (self.reason.clone(), self.seconds, self.reveal);
+        let what = What { operation, destination: words.next(), reason, seconds, reveal };
         if let Some(more) = words.next() {
             bail!("`{more}` is one word too many");
         }
@@ -140,8 +160,11 @@ impl Command {
         let config = Config::read(&self.signed.desk)?;
         let (places, what) = self.read(&config)?;
         let Command { signed: Signed { sign, json, .. }, valid_min, wait_s, group, .. } = self;
+        let operation = what.operation()?;
+        let takes_s = if let Operation::Capture { seconds, .. } = operation { u64::from(seconds) } else { 0 };
+        let wait_s = wait_s + takes_s;
         let manner = Manner { sign, valid_min, wait_s, json, is_group: group.is_some() };
-        manner.tell(&config, &places, &what.operation()?).await
+        manner.tell(&config, &places, &operation).await
     }
 }
 
@@ -293,6 +316,12 @@ pub(super) fn sentence(answer: &Value) -> String {
             });
             format!(": {} results are held{}", outcome["held"], queues.collect::<String>())
         }
+        (None, Some("captured")) => format!(
+            ": captures/{}.txt in its data directory, {} bytes, until {}",
+            outcome["capture"].as_str().unwrap_or("?"),
+            outcome["bytes"],
+            outcome["expires"].as_str().unwrap_or("?")
+        ),
         (None, Some("changed")) => format!(": {} changed, {} left as they were", outcome["done"], outcome["skipped"]),
         (None, Some("not-taken")) => format!(": {}", outcome["refusal"].as_str().unwrap_or("?")),
         (None, Some("failed")) => format!(": {}", outcome["failure"].as_str().unwrap_or("?")),

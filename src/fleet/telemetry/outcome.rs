@@ -1,6 +1,6 @@
 //! What became of a command, of fields as all that is said has (invariant I8).
 
-use super::{BundleFacts, Name, Packed, Word};
+use super::{At, BundleFacts, Digest, Id, Name, Packed, Word};
 use serde::Serialize;
 
 /// What a command did.
@@ -39,6 +39,12 @@ pub enum Outcome {
         #[serde(flatten)]
         bundle: BundleFacts,
     },
+    /// What passed on a link is kept on the box.
+    Captured {
+        /// What it is.
+        #[serde(flatten)]
+        capture: CaptureFacts,
+    },
     /// The release is not taken.
     NotTaken {
         /// Why: a word of [`crate::update::manifest::Refusal`].
@@ -56,6 +62,21 @@ impl Outcome {
     pub fn is_failure(&self) -> bool {
         matches!(self, Outcome::Failed { .. } | Outcome::NotTaken { .. })
     }
+}
+
+/// A capture of a link that is kept on the box: nothing of what is in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct CaptureFacts {
+    /// Its name there.
+    pub capture: Id,
+    /// Its length.
+    pub bytes: usize,
+    /// SHA-256 of it.
+    pub sha256: Digest,
+    /// Runs of bytes that are not in it, because the line was faster.
+    pub missed: u64,
+    /// When it is deleted.
+    pub expires: At,
 }
 
 /// The queue of a destination.
@@ -85,6 +106,12 @@ pub enum Failure {
     NotEnrolled,
     /// It is more than can be told at once.
     TooLong,
+    /// The box has no link of that name.
+    NoSuchLink,
+    /// There is no room, or there are as many as may be.
+    NoRoom,
+    /// Too many others do it already.
+    Busy,
     /// The bus does not take what it would tell, or nobody listens.
     Bus,
 }

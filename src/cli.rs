@@ -21,6 +21,7 @@ pub mod orders;
 pub mod outgoing;
 pub mod preview;
 pub mod probe;
+pub mod reset;
 pub mod rules;
 pub mod run;
 pub mod sim;
@@ -103,6 +104,8 @@ pub enum Command {
     Check(check::Check),
     /// Print a sample configuration, its JSON Schema, or what to register with a FHIR server.
     Config(config::Config),
+    /// Forget everything this box came to know.
+    Reset(reset::Reset),
     /// Look after a fleet of boxes: see how they are, and tell them what to do.
     Desk(desk::Desk),
     /// See who this box is to its fleet, and let it ask to be let in.
@@ -150,6 +153,7 @@ pub fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Bench(bench) => bench.execute(),
         Command::Check(check) => check.execute(),
         Command::Config(config) => config.execute(),
+        Command::Reset(reset) => reset.execute(),
         Command::Desk(desk) => desk.execute(),
         Command::Fleet(fleet) => fleet.execute(),
         Command::Dicom(dicom) => dicom.execute(),

@@ -110,6 +110,7 @@ mod spool;
 mod standing;
 mod studies;
 mod types;
+mod undelivered;
 mod verify;
 mod view;
 mod writer;
@@ -142,6 +143,7 @@ pub use types::{
     Answered, CommitmentId, Entry, EntryId, Filed, FiledReport, Filing, Grounds, HoldId, Latest, Lookup, NewHold,
     NewOutbound, Outbound, OutboxId, ReleaseFiling, Released, ReportId, Settlement, StudyId, WorkOrderId, qc_run_key,
 };
+pub use undelivered::Undelivered;
 pub use verify::Verified;
 pub use view::{DestinationStats, HoldRow, ParkedRow, Stats};
 
@@ -719,7 +721,7 @@ fn wall_clock_ms() -> i64 {
 }
 
 /// Makes the data directory when it is missing, private to its owner, and locks it.
-fn lock(data: &Path) -> Result<File, OpenError> {
+pub(crate) fn lock(data: &Path) -> Result<File, OpenError> {
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)

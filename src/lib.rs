@@ -92,6 +92,7 @@ pub mod update;
 pub mod desk;
 pub mod gateway;
 pub mod control;
+pub mod reset;
 pub mod workbench;
 pub mod demo;
 pub mod bench;

@@ -20,6 +20,8 @@ mod metrics;
 mod probe;
 #[path = "cli/recipe.rs"]
 mod recipe;
+#[path = "cli/reset.rs"]
+mod reset;
 #[path = "cli/rules.rs"]
 mod rules;
 #[path = "cli/sim.rs"]

@@ -1,7 +1,9 @@
 //! `afferent run --config FILE`.
 
+use crate::config;
 use crate::fleet::desired::tree;
 use crate::gateway;
+use crate::reset;
 use crate::update::station::Station;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -23,6 +25,8 @@ pub struct Run {
 
 impl Run {
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
+        // A reset that was begun comes to its end before anything of what was here is used.
+        reset::finish(&config::load(&self.config)?.config.gateway.data)?;
         let loaded = tree::start(&self.config)?;
         // A missing certificate or port keeps nothing from being accepted; it is tried again until it is there.
         for fault in loaded.missing.list() {

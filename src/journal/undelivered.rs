@@ -1,0 +1,82 @@
+//! What is here and went nowhere yet: what would be lost with the journal.
+
+use super::error::JournalError;
+use super::reader::Reader;
+use super::standing::IS_ONLY_HERE;
+use std::fmt;
+
+/// Counted in one transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Undelivered {
+    /// Entries that were not interpreted, those that are damaged among them.
+    pub entries: u64,
+    /// Results that wait for a person, or were released and did not go out yet.
+    pub held: u64,
+    /// Messages on the way.
+    pub queued: u64,
+    /// Messages that a destination refused.
+    pub parked: u64,
+    /// Images that a modality was told are safe and no archive took, or took and did not commit to yet.
+    pub only_here: u64,
+    /// Requests for storage commitment that were not answered.
+    pub commitments: u64,
+    /// Orders that are not done.
+    pub orders: u64,
+}
+
+impl Undelivered {
+    /// All of it.
+    pub fn total(&self) -> u64 {
+        self.entries + self.held + self.queued + self.parked + self.only_here + self.commitments + self.orders
+    }
+}
+
+impl fmt::Display for Undelivered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} in all ({} entries not read, {} results held, {} messages queued, {} parked, {} images only here, {} \
+             commitments owed, {} orders open)",
+            self.total(),
+            self.entries,
+            self.held,
+            self.queued,
+            self.parked,
+            self.only_here,
+            self.commitments,
+            self.orders
+        )
+    }
+}
+
+impl Reader {
+    /// See [`Undelivered`]. Reads whole tables.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn undelivered(&self) -> Result<Undelivered, JournalError> {
+        let sql = format!(
+            "SELECT (SELECT count(*) FROM entry WHERE state <> 2),
+                    (SELECT count(*) FROM hold WHERE state IN (0, 1)),
+                    (SELECT count(*) FROM outbox WHERE state = 0),
+                    (SELECT count(*) FROM outbox WHERE state = 2),
+                    (SELECT count(*) FROM instance p JOIN entry e ON e.id = p.entry
+                     WHERE p.promised = 1 AND {IS_ONLY_HERE}) + (SELECT count(*) FROM entrusted WHERE state = 0),
+                    (SELECT count(*) FROM commitment WHERE state = 0),
+                    (SELECT count(*) FROM work_order WHERE status <= 1)"
+        );
+        let counts = self.conn.query_row(&sql, [], |row| {
+            let at = |column: usize| row.get::<_, i64>(column).map(i64::unsigned_abs);
+            Ok(Undelivered {
+                entries: at(0)?,
+                held: at(1)?,
+                queued: at(2)?,
+                parked: at(3)?,
+                only_here: at(4)?,
+                commitments: at(5)?,
+                orders: at(6)?,
+            })
+        })?;
+        Ok(counts)
+    }
+}

@@ -1,0 +1,126 @@
+//! The factory reset: refused while anything went nowhere, and never half, wherever it dies.
+
+use crate::site::{Running, Site, until_served};
+use crate::{afferent, err, out};
+use serde_json::Value;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A copy of a site's data directory, which may be reset.
+struct Copied {
+    dir: tempfile::TempDir,
+}
+
+impl Copied {
+    fn of(site: &Site) -> Copied {
+        let dir = tempfile::tempdir().unwrap();
+        let copied = Command::new("cp").args(["-a"]).arg(site.data()).arg(dir.path().join("data")).status().unwrap();
+        assert!(copied.success());
+        let text = std::fs::read_to_string(site.config()).unwrap();
+        let [old, new] = [site.data(), dir.path().join("data")].map(|path| format!("{path:?}"));
+        std::fs::write(dir.path().join("afferent.toml"), text.replace(&old, &new)).unwrap();
+        Copied { dir }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    fn config(&self) -> String {
+        self.dir.path().join("afferent.toml").display().to_string()
+    }
+
+    fn reset(&self, words: &[&str]) -> Output {
+        afferent(&[&["reset", "--factory", "--config", &self.config()], words].concat())
+    }
+
+    /// Resets and dies there. True when it came there.
+    fn dies_at(&self, place: &str) -> bool {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_afferent"));
+        command.args(["reset", "--factory", "--discard", "4", "--config", &self.config()]);
+        let output = command.env("AFFERENT_ABORT_AT", place).output().unwrap();
+        output.status.signal() == Some(libc::SIGABRT)
+    }
+
+    fn stats(&self) -> Value {
+        let told = afferent(&["journal", "--config", &self.config(), "--json", "stats"]);
+        serde_json::from_str(&out(&told)).unwrap_or_else(|_| panic!("{}", err(&told)))
+    }
+
+    fn names(&self) -> Vec<String> {
+        let all = std::fs::read_dir(self.data()).unwrap();
+        all.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    /// Starts the gateway and stops it again.
+    fn starts(&self) {
+        let log = self.dir.path().join("log");
+        let running = Running::start(&["run", "--config", &self.config()], Some(&log));
+        until_served(&self.data(), &log);
+        running.stop();
+    }
+}
+
+fn key(data: &Path) -> Option<Vec<u8>> {
+    std::fs::read(data.join("journal.key")).ok()
+}
+
+#[test]
+fn i7_a_reset_is_refused_while_anything_went_nowhere_and_throws_away_exactly_what_was_named() {
+    let mut site = Site::filled();
+    let config = site.config().display().to_string();
+    let running = afferent(&["reset", "--factory", "--discard", "4", "--config", &config]);
+    assert!(!running.status.success(), "a gateway runs: {}", out(&running));
+    site.stop_gateway();
+    let copied = Copied::of(&site);
+    let before = copied.stats();
+    // One result is held, three messages are parked.
+    for words in [&[][..], &["--discard", "3"], &["--discard", "5"]] {
+        let refused = copied.reset(words);
+        assert_eq!(refused.status.code(), Some(1), "{}", out(&refused));
+        assert!(err(&refused).contains("4 in all (0 entries not read, 1 results held, 0 messages queued, 3 parked"));
+        assert_eq!(copied.stats()["account"], before["account"], "nothing was done");
+    }
+    let done = copied.reset(&["--discard", "4"]);
+    assert!(done.status.success(), "{}", err(&done));
+    assert_eq!(copied.names(), ["journal.lock"], "nothing is left");
+    copied.starts();
+    let after = copied.stats();
+    assert_eq!((&after["entries"], &after["account"]["received"]), (&0.into(), &0.into()));
+    assert_ne!(key(&copied.data()), key(&site.data()), "another key");
+    // As new, nothing has to be named.
+    assert!(copied.reset(&[]).status.success());
+}
+
+#[test]
+fn kill_a_reset_is_never_half_wherever_it_dies() {
+    let mut site = Site::filled();
+    site.stop_gateway();
+    // Before there is no way back, nothing has happened.
+    let copied = Copied::of(&site);
+    assert!(copied.dies_at("reset-counted:1"));
+    copied.starts();
+    assert_eq!(copied.stats()["account"]["held"], 1);
+    // Behind it, the gateway's start ends it, or another reset does.
+    let erased = (1..).map(|n| format!("reset-erased:{n}"));
+    let places = ["reset-begun:1", "reset-synced:1", "reset-ended:1"].map(str::to_string);
+    for (n, place) in places.into_iter().chain(erased).enumerate() {
+        let copied = Copied::of(&site);
+        if !copied.dies_at(&place) {
+            assert!(n > 15, "{place}: it erases one after the other");
+            break;
+        }
+        if n % 2 == 0 {
+            let again = copied.reset(&[]);
+            assert!(again.status.success(), "{place}: {}", err(&again));
+            assert_eq!(copied.names(), ["journal.lock"], "{place}");
+        } else {
+            copied.starts();
+        }
+        copied.starts();
+        let after = copied.stats();
+        assert_eq!((&after["entries"], &after["account"]["received"]), (&0.into(), &0.into()), "{place}");
+        assert_ne!(key(&copied.data()), key(&site.data()), "{place}: another key");
+    }
+}

@@ -1,11 +1,11 @@
 //! The live log: lines of it as they come, to whoever asked for them by a command, for a bounded time and number.
 //!
 //! Nothing waits for it. A line is kept in the ring of [`super::log`] in any case, and the fleet's thread reads there what
-//! is new, twice a second: [`AT_ONCE`] lines at most, which bounds the rate. What falls out of the ring before it was told
+//! is new, twice a second: `AT_ONCE` lines at most, which bounds the rate. What falls out of the ring before it was told
 //! is counted as dropped, and told so. There is one session at a time; another takes its place.
 //!
 //! One chunk is on its way at a time, at least once: its acknowledgement is what shows that the bus follows. Where none comes
-//! for [`SLOW_MAX`] the session is over; so it is where the broker says that nobody listens. A chunk that was not
+//! for `SLOW_MAX` the session is over; so it is where the broker says that nobody listens. A chunk that was not
 //! acknowledged when a connection ended is told again, with the same numbers.
 
 use super::bus::Bus;

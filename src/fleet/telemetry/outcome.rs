@@ -30,7 +30,7 @@ pub enum Outcome {
     },
     /// What the log says.
     Log {
-        /// Its last lines, each a [`LogFacts`].
+        /// Its last lines, each a `LogFacts`.
         lines: Packed,
     },
     /// It told a bundle, part by part.

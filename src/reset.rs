@@ -23,7 +23,7 @@ use std::path::Path;
 /// The intent, in the data directory.
 const INTENT: &str = "factory-reset";
 /// What is erased, in this order.
-const NAMES: [&str; 22] = [
+const NAMES: [&str; 19] = [
     "journal.key",
     ".journal.key.new",
     "identity",
@@ -35,9 +35,6 @@ const NAMES: [&str; 22] = [
     "journal.db",
     "journal.db-wal",
     "journal.db-shm",
-    "later.db",
-    "later.db-wal",
-    "later.db-shm",
     "spool",
     "journal.reserve",
     "folders",

@@ -22,12 +22,15 @@ pub struct Undelivered {
     pub commitments: u64,
     /// Orders that are not done.
     pub orders: u64,
+    /// Studies that still grow: what their instances say was not told to the EHR.
+    pub studies: u64,
 }
 
 impl Undelivered {
     /// All of it.
     pub fn total(&self) -> u64 {
-        self.entries + self.held + self.queued + self.parked + self.only_here + self.commitments + self.orders
+        let here = self.entries + self.held + self.queued + self.parked + self.only_here;
+        here + self.commitments + self.orders + self.studies
     }
 }
 
@@ -36,7 +39,7 @@ impl fmt::Display for Undelivered {
         write!(
             f,
             "{} in all ({} entries not read, {} results held, {} messages queued, {} parked, {} images only here, {} \
-             commitments owed, {} orders open)",
+             commitments owed, {} orders open, {} studies that still grow)",
             self.total(),
             self.entries,
             self.held,
@@ -44,7 +47,8 @@ impl fmt::Display for Undelivered {
             self.parked,
             self.only_here,
             self.commitments,
-            self.orders
+            self.orders,
+            self.studies
         )
     }
 }
@@ -63,7 +67,8 @@ impl Reader {
                     (SELECT count(*) FROM instance p JOIN entry e ON e.id = p.entry
                      WHERE p.promised = 1 AND {IS_ONLY_HERE}) + (SELECT count(*) FROM entrusted WHERE state = 0),
                     (SELECT count(*) FROM commitment WHERE state = 0),
-                    (SELECT count(*) FROM work_order WHERE status <= 1)"
+                    (SELECT count(*) FROM work_order WHERE status <= 1),
+                    (SELECT count(*) FROM study WHERE state = 0)"
         );
         let counts = self.conn.query_row(&sql, [], |row| {
             let at = |column: usize| row.get::<_, i64>(column).map(i64::unsigned_abs);
@@ -75,6 +80,7 @@ impl Reader {
                 only_here: at(4)?,
                 commitments: at(5)?,
                 orders: at(6)?,
+                studies: at(7)?,
             })
         })?;
         Ok(counts)

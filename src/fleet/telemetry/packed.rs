@@ -83,6 +83,12 @@ fn withhold(value: &mut Value) {
             {
                 *text = format!("{scheme}://{WITHHELD}{}", &rest[login.len()..]);
             }
+            // And a token in its query (RFC 6750, 2.3).
+            if text.contains("://")
+                && let Some(query) = text.find('?')
+            {
+                text.replace_range(query + 1.., WITHHELD);
+            }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
@@ -102,12 +108,12 @@ mod tests {
         let told = Packed::unpack(&packed.0.0).unwrap();
         assert_eq!((&told["link"][0]["name"], &told["destination"][0]["name"]), (&"chemistry".into(), &"ehr".into()));
         let mut json = serde_json::json!({
-            "url": "https://ann:geheim@ehr.example/fhir?a=b@c", "password": "geheim", "key_file": "/etc/key",
+            "url": "https://ann:geheim@ehr.example/fhir?api-key=geheim@c", "password": "geheim", "key_file": "/etc/key",
             "token_url": "https://ehr.example/token", "nested": [{ "api_token": "geheim" }], "address": "a@b:1",
         });
         withhold(&mut json);
         assert!(!json.to_string().contains("geheim"), "{json}");
-        assert_eq!(json["url"], "https://(withheld)@ehr.example/fhir?a=b@c");
+        assert_eq!(json["url"], "https://(withheld)@ehr.example/fhir?(withheld)");
         assert_eq!((&json["token_url"], &json["key_file"]), (&"https://ehr.example/token".into(), &"/etc/key".into()));
     }
 

@@ -48,6 +48,7 @@ fn a_study_has_its_series_and_instances_and_says_what_its_first_instance_said() 
     assert_eq!(id, reader.studies_of(Lookup::Accession, "A1.1").unwrap());
     let study = reader.study(id[0]).unwrap().unwrap();
     assert_eq!((study.json.as_slice(), study.is_stable), (&b"1.1 by 1.1.1.1"[..], false));
+    assert_eq!(reader.undelivered().unwrap().studies, 2, "what they say was told to nobody");
     let uids: Vec<Vec<&str>> = study
         .series
         .iter()
@@ -77,6 +78,7 @@ fn a_study_is_told_of_once_and_again_when_it_grew() {
     assert!(bench.grown().is_empty());
     let reader = bench.journal.reader().unwrap();
     assert_eq!(reader.studies(1).unwrap()[0].state, "stable");
+    assert_eq!(reader.undelivered().unwrap().studies, 0);
     let account = bench.account();
     assert_eq!((account.received, account.queued, account.missing()), (4, 4, 0), "three images and one report");
     assert!(reader.verify(|_, _| {}).unwrap().is_sound());

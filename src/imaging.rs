@@ -20,6 +20,7 @@
 //! | `study` | when a study is stable, whose it is, and what EHRs are told of it |
 //! | `document` | what EHRs are told of structured reports and encapsulated PDFs |
 //! | `line` | which document takes the place of which |
+//! | `doubt` | what keeps something from EHRs, and what a person has seen of it |
 //! | `chart` | what each EHR has of a line of documents |
 //! | `mpps` | performed procedure steps as a service |
 //! | `steps` | whom else a performed step concerns: EHR and PACS |
@@ -29,6 +30,7 @@ mod chart;
 pub mod commitment;
 mod content;
 mod document;
+mod doubt;
 mod instance;
 mod line;
 pub mod mpps;

@@ -4,10 +4,11 @@
 //! what it takes back counts as charted, and what is told of the line next takes it back again.
 
 use super::Desk;
+use super::doubt::{Doubt, both, facts, of_patient};
 use super::study::Known;
 use crate::clinical::imaging::{Charted, Update};
 use crate::clinical::{Order, Patient, Phi};
-use crate::journal::{ChartFate, ChartedBy, Grounds, JournalError, NewOutbound, Reader, ReportId};
+use crate::journal::{ChartFate, ChartedBy, JournalError, NewOutbound, Reader, ReportId};
 use std::collections::HashMap;
 
 /// What the EHRs have of a line.
@@ -15,7 +16,7 @@ use std::collections::HashMap;
 pub(super) struct Charts {
     by_destination: HashMap<String, Chart>,
     /// Why nobody knows what some of them have.
-    pub doubt: Option<Grounds>,
+    pub doubt: Option<Doubt>,
 }
 
 /// What one of them has.
@@ -53,7 +54,7 @@ impl Charts {
 
     /// What was told under this subject key.
     pub fn read(desk: &Desk, reader: &Reader, subject_key: &[u8]) -> Result<Charts, JournalError> {
-        let mut charts = Charts::default();
+        let (mut charts, mut unread) = (Charts::default(), Vec::new());
         for to in desk.ehrs() {
             let told = match reader.charted(subject_key, &to.name) {
                 Ok(None) => continue,
@@ -62,8 +63,7 @@ impl Charts {
                 Err(error) => return Err(error),
             };
             let chart = told.unwrap_or_else(|| {
-                let why = "what was told of it before cannot be read: see what the chart has and this one has no more";
-                charts.doubt = Some(Grounds { reason: "damaged", rule: None, why: why.to_string() });
+                unread.push(to.name.clone());
                 let holds = Charted { is_final: true, ..Charted::default() };
                 Chart {
                     holds,
@@ -77,22 +77,29 @@ impl Charts {
             });
             charts.by_destination.insert(to.name.clone(), chart);
         }
+        if !unread.is_empty() {
+            let why = "what was told of it before cannot be read: see what the chart has and this one has no more";
+            charts.doubt = Some(Doubt::new("damaged", why, facts(reader, unread)));
+        }
         Ok(charts)
     }
 
     /// The same of a document of this study. Another patient's chart is not touched unseen.
     pub fn of_study(desk: &Desk, reader: &Reader, subject_key: &[u8], known: &Known) -> Result<Charts, JournalError> {
         let mut charts = Charts::read(desk, reader, subject_key)?;
-        for chart in charts.by_destination.values().filter(|chart| !chart.holds.is_empty()) {
+        let mut others = Vec::new();
+        for (to, chart) in charts.by_destination.iter().filter(|(_, chart)| !chart.holds.is_empty()) {
             if let Some(patient) = &chart.patient
                 && !known.is_of(reader, patient)?
             {
-                let why = "what it takes the place of was told of another patient; released, it is told as new, and what \
-                           the chart of the other has stays until somebody takes it back there";
-                let another = Grounds { reason: ANOTHER_PATIENT, rule: None, why: why.to_string() };
-                charts.doubt = both(Some(another), charts.doubt.take());
-                break;
+                others.push([to.as_str(), &of_patient(patient), &of_patient(known.patient())].join("\u{1f}"));
             }
+        }
+        if !others.is_empty() {
+            let why = "what it takes the place of was told of another patient; released, it is told as new, and what the \
+                       chart of the other has stays until somebody takes it back there";
+            let another = Doubt::new(ANOTHER_PATIENT, why, facts(reader, others));
+            charts.doubt = both(Some(another), charts.doubt.take());
         }
         Ok(charts)
     }
@@ -110,6 +117,18 @@ impl Charts {
     /// True when anything of it was told as final anywhere.
     pub fn is_any_final(&self) -> bool {
         self.by_destination.values().any(|chart| chart.holds.is_final)
+    }
+
+    /// What of it was told as final besides this report, and where: before it is digested.
+    pub fn finals(&self, released: Option<ReportId>) -> Vec<String> {
+        let finals = self.by_destination.iter().filter(|(to, chart)| chart.holds.is_final && !self.is_of(to, released));
+        finals.map(|(to, _)| self.told_by(to)).collect()
+    }
+
+    /// What this destination was told of last, before it is digested.
+    pub fn told_by(&self, destination: &str) -> String {
+        let report = self.by_destination.get(destination).and_then(|chart| chart.report);
+        format!("{destination}\u{1f}{}", report.map_or(0, |report| report.0))
     }
 
     /// True when this destination was told to forget all it has.
@@ -144,14 +163,6 @@ impl Charts {
         let update = Update { lane: Some(Phi::new(lane.as_str())), patient: Some(patient), ..update };
         // Without it nobody would know, and the next document of the line is held.
         NewOutbound { charted: serde_json::to_vec(&update).unwrap_or_default(), lane, ..row }
-    }
-}
-
-/// Held on the first grounds, with the other in words: who releases something sees all that is doubtful about it.
-pub(super) fn both(first: Option<Grounds>, other: Option<Grounds>) -> Option<Grounds> {
-    match (first, other) {
-        (Some(first), Some(other)) => Some(Grounds { why: format!("{}; {}", first.why, other.why), ..first }),
-        (first, other) => first.or(other),
     }
 }
 

@@ -24,9 +24,10 @@
 //! not told again.
 
 use super::Desk;
-use super::chart::{ANOTHER_PATIENT, Charts, both};
+use super::chart::{ANOTHER_PATIENT, Charts};
 use super::content::{Content, is_document, kind};
-use super::line::{DOUBTS, INCLUDED, Line, Lines, SEVERAL, told_last};
+use super::doubt::{Doubt, Record, both, facts, held_again};
+use super::line::{DOUBTS, INCLUDED, Line, Lines, told_last};
 use super::study::{self, Known, Member, Telling, released, uncarried};
 use crate::clinical::imaging::{Charted, ChartedDocument, MeasurementReport, Update};
 use crate::delivery;
@@ -100,13 +101,13 @@ pub(super) fn tell(desk: &Desk, journal: &Journal, reader: &Reader, known: &Know
         let content = match &line.doubt {
             // Held whole: a person decides whether it takes the place of what it names.
             Some(doubt) if line.is_aside() => Err(doubt.clone()),
-            _ => desk.read(reader, member, &instance, first_uid)?,
+            _ => desk.read(reader, member, &instance, first_uid)?.map_err(Doubt::from),
         };
         charts.doubt = both(charts.doubt, line.doubt.clone().filter(|_| !line.is_aside()));
-        charts.doubt = both(charts.doubt.take(), unverified(&content, &charts));
+        charts.doubt = both(charts.doubt.take(), unverified(reader, &content, &charts, None));
         let by = Replacing { desk, known, member, instance: &instance, name: &name };
-        let draft = Draft { name: name.clone(), ..by.draft(first_uid, charts) };
-        let report = draft.report(content, (subject_key, content_key))?;
+        let draft = Draft { name: name.clone(), of_line: line.doubt.as_ref(), ..by.draft(first_uid, charts) };
+        let report = draft.report(reader, content, (subject_key, content_key))?;
         journal.file_told(Told { entry: member.entry, report, covers })?;
         for first_uid in &line.merged {
             // What was refused is taken back again.
@@ -118,12 +119,17 @@ pub(super) fn tell(desk: &Desk, journal: &Journal, reader: &Reader, known: &Know
     Ok(())
 }
 
-/// Why a document that nobody has verified is held: it takes the place of what was told as final.
-fn unverified(content: &Result<Content, Grounds>, charts: &Charts) -> Option<Grounds> {
+/// Why a document that nobody has verified is held: it takes the place of what was told as final, besides this report.
+fn unverified(
+    reader: &Reader,
+    content: &Result<Content, Doubt>,
+    charts: &Charts,
+    released: Option<ReportId>,
+) -> Option<Doubt> {
     let why = "nobody has verified it, and it takes the place of what was told as final: release it to tell it as the \
                correction, discard it when a verified one is to come";
     let is_doubtful = content.as_ref().is_ok_and(Content::is_unverified) && charts.is_any_final();
-    is_doubtful.then(|| Grounds { reason: UNVERIFIED, rule: None, why: why.to_string() })
+    is_doubtful.then(|| Doubt::new(UNVERIFIED, why, facts(reader, charts.finals(released))))
 }
 
 /// True when EHRs do not know some document of a study as it is now.
@@ -140,12 +146,21 @@ fn changes<'k>(desk: &Desk, reader: &Reader, known: &'k Known) -> Result<Vec<Cha
             ends.push((member, instance, line));
         }
     }
+    // What waits for somebody to verify it takes no place from one that only says what it replaces.
+    let mut waiting = HashSet::new();
     let mut counts: HashMap<String, usize> = HashMap::new();
-    for (.., line) in &ends {
-        *counts.entry(line.first_uid.clone()).or_default() += 1;
+    for (member, _, line) in &ends {
+        let own = reader.last_told_under(&subject_key(&line.first_uid), member.entry)?;
+        if own.map_or(Ok(false), |own| is_unverified(reader, &own))? {
+            waiting.insert(member.entry);
+        } else {
+            *counts.entry(line.first_uid.clone()).or_default() += 1;
+        }
     }
-    for (.., line) in ends.iter_mut().filter(|(.., line)| counts[&line.first_uid] > 1) {
-        line.fork();
+    for (member, _, line) in &mut ends {
+        if counts.get(&line.first_uid).is_some_and(|count| *count > 1) && !waiting.contains(&member.entry) {
+            line.fork();
+        }
     }
     let aside = ends.iter().filter(|(.., line)| line.is_aside());
     let aside: HashSet<String> = aside.map(|(_, instance, _)| instance.sop_instance_uid.clone()).collect();
@@ -170,23 +185,35 @@ fn changes<'k>(desk: &Desk, reader: &Reader, known: &'k Known) -> Result<Vec<Cha
             if before.entry() > member.entry && !own.as_ref().is_some_and(Latest::is_undone) {
                 continue;
             }
-            if line.doubt.is_none() {
+            if line.doubt.is_none() && !is_unverified(reader, before)? {
                 line.fork();
             }
         }
         // Once it is certain which line it belongs to, it is decided about again.
-        let doubt = line.doubt.as_ref().map_or("", |grounds| grounds.reason);
+        let doubt = line.doubt.as_ref().map_or("", |doubt| doubt.grounds.reason);
         let content_key = content_key(&instance, doubt);
         if let Some(said) = own.as_ref().or(before.as_ref()).filter(|said| !said.is_undone()) {
             // What a person decided in doubt stays decided when the doubt is gone.
             let is_same = |doubt: &&str| said.same_content(&self::content_key(&instance, doubt));
-            if is_same(&doubt) || (is_same(&"") || DOUBTS.iter().any(is_same)) && reader.was_decided(said.report)? {
+            let is_settled =
+                is_same(&doubt) || (is_same(&"") || DOUBTS.iter().any(is_same)) && reader.was_decided(said.report)?;
+            // A document more, of which it is in doubt since, is another doubt.
+            let is_shown = |doubt: &Doubt| -> Result<bool, JournalError> {
+                Ok(doubt.facts.is_empty() || Record::read(&reader.decisions(said.report)?).has(doubt))
+            };
+            if is_settled && line.doubt.as_ref().map_or(Ok(true), is_shown)? {
                 continue;
             }
         }
         changes.push(Change { member, instance, line, before, subject_key, content_key, covers });
     }
     Ok(changes)
+}
+
+/// True when this was only held, because nobody has verified it.
+fn is_unverified(reader: &Reader, said: &Latest) -> Result<bool, JournalError> {
+    let is_held = !said.is_undone() && !reader.was_decided(said.report)?;
+    Ok(is_held && Record::read(&reader.decisions(said.report)?).names(UNVERIFIED))
 }
 
 /// What is held of a line, besides what is held of documents that end it too.
@@ -231,7 +258,7 @@ pub(super) fn release(
     };
     if let Some(known) = &mut known {
         let passed = known.passed(reader)?;
-        if let Some(held) = known.pass(desk, item, passed) {
+        if let Some(held) = known.pass(desk, item, &passed) {
             return Ok(vec![held]);
         }
     }
@@ -243,66 +270,72 @@ pub(super) fn release(
     let documents = Documents::read(desk, reader, known)?;
     let Some((member, line)) = documents.last(reader, kept.entry)? else {
         let why = "another took its place since, and EHRs are told of that one: discard this".to_string();
-        return Ok(vec![study::held_again(item, Grounds { reason: "replaced", rule: None, why }, [])]);
+        return Ok(vec![held_again(item, Grounds { reason: "replaced", rule: None, why }, &[])]);
     };
-    let seen = study::seen_before(item);
-    let has_seen = |reason: &str| seen.iter().any(|seen| seen == reason);
-    let held_again = |grounds: Grounds| vec![study::held_again(item, grounds, [])];
+    let seen = Record::seen(item);
+    let in_doubt = |doubt: Doubt| vec![held_again(item, doubt.grounds.clone(), &[doubt])];
     let name = released(item);
     let by = Replacing { desk, known, member, instance: &instance, name: &name };
-    if line.is_aside() && has_seen(INCLUDED) {
+    if line.is_aside() && line.doubt.as_ref().is_some_and(|doubt| seen.has(doubt)) {
         let of_line = documents.all.iter().filter(|(of, _)| line.uids.contains(&of.object.sop_instance_uid));
         let of_line: Vec<EntryId> = of_line.map(|(of, _)| of.entry).collect();
         let covers = held(reader, &line, |entry| !of_line.contains(entry))?;
         // What it would replace is withdrawn under each name it has; what it says itself goes out under the first.
         let Some((first_uid, others)) = line.stands.split_first() else { return Ok(Vec::new()) };
-        let content = desk.read(reader, member, &instance, first_uid)?;
+        let content = desk.read(reader, member, &instance, first_uid)?.map_err(Doubt::from);
         let (subject_key, content_key) = (subject_key(first_uid), content_key(&instance, ""));
         let charts = Charts::of_study(desk, reader, &subject_key, known)?;
-        if let Some(grounds) = unverified(&content, &charts).filter(|_| !has_seen(UNVERIFIED)) {
-            return Ok(held_again(grounds));
+        if let Some(doubt) = unverified(reader, &content, &charts, None).filter(|doubt| !seen.has(doubt)) {
+            return Ok(in_doubt(doubt));
         }
         for other in others.iter().rev() {
             by.withdraw(journal, reader, other, Certain::Everywhere)?;
         }
-        let draft = Draft { certain: Certain::Everywhere, ..by.draft(first_uid, charts) };
-        let report = draft.report(content, (subject_key, content_key))?;
+        let of_line = line.doubt.as_ref();
+        let draft = Draft { certain: Certain::Everywhere, of_line, ..by.draft(first_uid, charts) };
+        let report = draft.report(reader, content, (subject_key, content_key))?;
         journal.file_told(Told { entry: item.entry, report, covers })?;
         return Ok(Vec::new());
     }
     // What it is certain to take the place of may be more by now than the person has seen.
-    let unseen = line.doubt.as_ref().filter(|_| match line.is_aside() {
-        true => DOUBTS.iter().any(|doubt| has_seen(doubt)),
-        false => !line.others.is_empty() && !kept.is_withdrawal && !has_seen(SEVERAL),
+    let unseen = line.doubt.as_ref().filter(|doubt| match line.is_aside() {
+        true => DOUBTS.iter().any(|reason| seen.names(reason)),
+        false => !line.others.is_empty() && !kept.is_withdrawal && !seen.has(doubt),
     });
-    if let Some(grounds) = unseen {
-        return Ok(held_again(grounds.clone()));
+    if let Some(doubt) = unseen {
+        return Ok(in_doubt(doubt.clone()));
     }
     let content = match &kept.measurements {
         _ if kept.is_withdrawal => Ok(Content::Silent),
         Some(report) => Ok(Content::Measurements(report.clone())),
-        None => desk.read(reader, member, &instance, &kept.first_uid)?,
+        None => desk.read(reader, member, &instance, &kept.first_uid)?.map_err(Doubt::from),
     };
     let subject_key = subject_key(&kept.first_uid);
     let mut charts = Charts::of_study(desk, reader, &subject_key, known)?;
-    // Who releases what is held for that has seen that it is not known what was told before.
-    if let Some(grounds) = charts.doubt.take().filter(|doubt| !has_seen(doubt.reason)) {
-        return Ok(held_again(grounds));
+    // Who releases what is held for that has seen that it is not known what was told before, or whose that is.
+    if let Some(doubt) = charts.doubt.take().filter(|doubt| !seen.has(doubt)) {
+        return Ok(in_doubt(doubt));
     }
-    if has_seen(ANOTHER_PATIENT) {
+    if seen.names(ANOTHER_PATIENT) {
         charts.leave_other_patients(reader, known)?;
     }
-    if let Some(grounds) = unverified(&content, &charts).filter(|_| !has_seen(UNVERIFIED)) {
-        return Ok(held_again(grounds));
+    if let Some(doubt) = unverified(reader, &content, &charts, Some(item.report)).filter(|doubt| !seen.has(doubt)) {
+        return Ok(in_doubt(doubt));
     }
     let first_uid = kept.first_uid.as_str();
     let is_everywhere = item.observations.iter().any(|at| *at as usize >= kept.elsewhere_at());
+    let (released, of_line) = (Some(item.report), line.doubt.as_ref());
+    let draft = Draft { released, certain: kept.certain, of_line, ..by.draft(first_uid, charts) };
+    let elsewhere = draft.elsewhere(reader, matches!(content, Ok(Content::Silent))).filter(|_| is_everywhere);
+    if let Some(doubt) = elsewhere.filter(|doubt| !seen.has(doubt)) {
+        return Ok(in_doubt(doubt));
+    }
     let certain = if is_everywhere { Certain::Everywhere } else { kept.certain };
-    let draft = Draft { released: Some(item.report), certain, ..by.draft(first_uid, charts) };
+    let draft = Draft { certain, ..draft };
     // It can be read only now: each of its numbers is decided about by itself.
     if kept.measurements.is_none() && matches!(content, Ok(Content::Measurements(_))) {
         let content_key = content_key(&instance, "");
-        let report = draft.report(content, (subject_key, content_key))?;
+        let report = draft.report(reader, content, (subject_key, content_key))?;
         let held = reader.held_of(&report.subject_key)?.into_iter();
         let covers = held.filter(|(_, entry)| *entry == item.entry).map(|(hold, _)| hold).collect();
         journal.file_told(Told { entry: item.entry, report, covers })?;
@@ -314,7 +347,7 @@ pub(super) fn release(
     let is_for_others = going.is_empty() && !matches!(content, Ok(Content::Silent));
     let outbox = match content {
         Ok(content) => draft.outbound(&content, &going).map_err(|error| uncarried(item.entry, &error)),
-        Err(grounds) => Err(grounds),
+        Err(doubt) => Err(doubt.grounds),
     };
     let filing = match outbox {
         Ok(outbox) => {
@@ -323,7 +356,7 @@ pub(super) fn release(
             }
             vec![ReleaseFiling::sent(item, outbox, Vec::new())]
         }
-        Err(grounds) => held_again(grounds),
+        Err(grounds) => vec![held_again(item, grounds, &[])],
     };
     Ok(filing)
 }
@@ -388,7 +421,7 @@ impl<'d> Replacing<'d> {
     fn draft(&self, first_uid: &'d str, charts: Charts) -> Draft<'d> {
         let Replacing { desk, known, member, .. } = *self;
         let name = [self.name, first_uid.as_bytes()].concat();
-        Draft { desk, known, member, first_uid, name, charts, released: None, certain: Certain::Nowhere }
+        Draft { desk, known, member, first_uid, name, charts, of_line: None, released: None, certain: Certain::Nowhere }
     }
 
     /// Takes back what stands under this name.
@@ -403,7 +436,7 @@ impl<'d> Replacing<'d> {
         let charts = Charts::of_study(self.desk, reader, &subject_key, self.known)?;
         let draft = Replacing { ..*self };
         let draft = Draft { certain, ..draft.draft(first_uid, charts) };
-        let report = draft.report(Ok(Content::Silent), (subject_key, content_key(self.instance, "")))?;
+        let report = draft.report(reader, Ok(Content::Silent), (subject_key, content_key(self.instance, "")))?;
         journal.file_told(Told { entry: self.member.entry, report, covers: Vec::new() }).map(drop)
     }
 
@@ -433,6 +466,8 @@ struct Draft<'d> {
     /// Tells its messages from all others about the study.
     name: Vec<u8>,
     charts: Charts,
+    /// Why it is not certain which line it belongs to.
+    of_line: Option<&'d Doubt>,
     /// The report of which something is released.
     released: Option<ReportId>,
     certain: Certain,
@@ -442,7 +477,8 @@ impl Draft<'_> {
     /// What is filed: one that has nothing for an EHR too, which takes the place of what was held of its line.
     fn report(
         &self,
-        content: Result<Content, Grounds>,
+        reader: &Reader,
+        content: Result<Content, Doubt>,
         (subject_key, content_key): (Vec<u8>, Vec<u8>),
     ) -> Result<FiledReport, JournalError> {
         let mut report = FiledReport {
@@ -460,18 +496,22 @@ impl Draft<'_> {
             content_key,
         };
         let held = |at: &usize, grounds: Grounds| NewHold { observation: *at as u32, grounds };
-        let unheard = if matches!(&content, Err(grounds) if grounds.reason == INCLUDED) {
-            Vec::new()
-        } else {
-            self.unheard(matches!(content, Ok(Content::Silent)))
+        let elsewhere = match &content {
+            Err(doubt) if doubt.grounds.reason == INCLUDED => None,
+            content => self.elsewhere(reader, matches!(content, Ok(Content::Silent))),
         };
+        let mut record = Record::default();
+        if let Some(doubt) = self.of_line {
+            record.shows(doubt, []);
+        }
         // Who releases one sees all that is doubtful about it.
-        let of_line = self.charts.doubt.as_ref().map(|grounds| format!("; {}", grounds.why)).unwrap_or_default();
+        let of_line = self.charts.doubt.as_ref().map(|doubt| format!("; {}", doubt.grounds.why)).unwrap_or_default();
         let (mut going, mut measurements) = (vec![0], None);
         match &content {
-            Err(grounds) => {
-                let why = format!("{}{of_line}", grounds.why);
-                report.holds = vec![held(&0, Grounds { why, ..grounds.clone() })];
+            Err(doubt) => {
+                let why = format!("{}{of_line}", doubt.grounds.why);
+                report.holds = vec![held(&0, Grounds { why, ..doubt.grounds.clone() })];
+                record.shows(doubt, [0]);
             }
             Ok(Content::Pdf { .. }) => {}
             Ok(Content::Silent) => report.results = 0,
@@ -498,29 +538,34 @@ impl Draft<'_> {
             is_withdrawal,
             certain: self.certain,
         };
-        if !unheard.is_empty() {
-            let why = format!(
-                "it takes the place of what {} has, which does not hear of it: release this to take that back there, \
-                 discard it to leave that",
-                unheard.join(", ")
-            );
-            report.holds.push(held(&kept.elsewhere_at(), Grounds { reason: ELSEWHERE, rule: None, why }));
+        if let Some(doubt) = elsewhere {
+            let at = kept.elsewhere_at();
+            record.shows(&doubt, [at as u32]);
+            report.holds.push(held(&at, doubt.grounds));
             report.results += 1;
         }
         report.json = study::kept(super::Kept::Document(Box::new(kept)))?;
-        let Ok(content) = content else { return Ok(report) };
-        let outbox = match &self.charts.doubt {
-            Some(grounds) => Err(grounds.clone()),
-            None => self.outbound(&content, &going).map_err(|error| uncarried(self.member.entry, &error)),
+        let outbox = match (&content, &self.charts.doubt) {
+            (Err(_), _) => Ok(Vec::new()),
+            (Ok(_), Some(doubt)) => Err(doubt.clone()),
+            (Ok(content), None) => {
+                let outbox = self.outbound(content, &going);
+                outbox.map_err(|error| Doubt::from(uncarried(self.member.entry, &error)))
+            }
         };
         match outbox {
             Ok(outbox) => report.outbox = outbox,
-            Err(grounds) => {
-                report.holds.extend(going.iter().map(|at| held(at, grounds.clone())));
-                if report.holds.is_empty() {
-                    report.holds.push(held(&0, grounds));
+            Err(doubt) => {
+                if going.is_empty() && report.holds.is_empty() {
+                    going.push(0);
                 }
+                record.shows(&doubt, going.iter().map(|at| *at as u32));
+                report.holds.extend(going.iter().map(|at| held(at, doubt.grounds.clone())));
             }
+        }
+        report.decisions = record.json();
+        if content.is_err() {
+            return Ok(report);
         }
         // One that does nothing but take back is one result, as is one of which nobody knows what it takes back.
         let is_any = !report.outbox.is_empty() || !report.holds.is_empty();
@@ -543,6 +588,18 @@ impl Draft<'_> {
             Certain::WhereHeard => self.is_heard(to),
             Certain::Everywhere => true,
         }
+    }
+
+    /// Why it is held for the EHRs that do not hear of it, as long as there are any.
+    fn elsewhere(&self, reader: &Reader, is_silent: bool) -> Option<Doubt> {
+        let unheard = self.unheard(is_silent);
+        let why = format!(
+            "it takes the place of what {} has, which does not hear of it: release this to take that back there, discard \
+             it to leave that",
+            unheard.join(", ")
+        );
+        let about = facts(reader, unheard.iter().map(|to| self.charts.told_by(to)));
+        (!unheard.is_empty()).then(|| Doubt::new(ELSEWHERE, &why, about))
     }
 
     /// The EHRs that have something of the line, get nothing in its place, and for which nobody has said that it counts no

@@ -10,11 +10,11 @@
 //! rejection note (PS3.16 CID 7011) beside the documents it says are wrong.
 
 use super::Desk;
-use super::chart::both;
 use super::content::{is_document, kind, says_anything};
 use super::document::subject_key;
+use super::doubt::{Doubt, Facts, both, facts};
 use super::study::Member;
-use crate::journal::{EntryId, Grounds, Instance, JournalError, Latest, Reader};
+use crate::journal::{EntryId, Instance, JournalError, Latest, Reader};
 use crate::mapping::imaging::ImagingMessage;
 use crate::message::dicom::{DataSet, End, HEAD_BYTES_MAX, Limits, Tag, predecessors, rejected, tags, walk};
 use std::collections::{HashMap, HashSet};
@@ -28,7 +28,7 @@ const PREDECESSORS: Tag = tags::PREDECESSOR_DOCUMENTS_SEQUENCE;
 /// Why it is not certain which line a document belongs to.
 pub(super) const DOUBTS: [&str; 4] = ["no-predecessor", SEVERAL, FORK, INCLUDED];
 /// A document takes the place of several.
-pub(super) const SEVERAL: &str = "several-predecessors";
+const SEVERAL: &str = "several-predecessors";
 /// Several documents take one place.
 const FORK: &str = "several-successors";
 /// A document names one of another kind, or rejects one.
@@ -73,14 +73,14 @@ pub(super) struct Line {
     /// Under which names there stands what a document that stands aside would take the place of.
     pub stands: Vec<String>,
     /// Why that is not certain.
-    pub doubt: Option<Grounds>,
+    pub doubt: Option<Doubt>,
 }
 
 impl Line {
-    /// Says that another document takes the same place.
+    /// Says that another document takes the same place. Each further one is held itself.
     pub fn fork(&mut self) {
         let why = "another document takes the same place: see which of them counts";
-        self.doubt = both(Some(Grounds { reason: FORK, rule: None, why: why.to_string() }), self.doubt.take());
+        self.doubt = both(Some(Doubt::new(FORK, why, Facts::new())), self.doubt.take());
     }
 
     /// True when it is not told before a person has said what becomes of the documents it includes.
@@ -236,7 +236,6 @@ impl Lines {
             let why = format!(
                 "it {names} another document, which stands: release it to take that back, discard it to leave that"
             );
-            let doubt = Some(Grounds { reason: INCLUDED, rule: None, why });
             let mut stands = told;
             if stands.is_empty() {
                 stands.push(self.first_of(uid, &all).to_string());
@@ -247,6 +246,8 @@ impl Lines {
             if stands.is_empty() {
                 return Ok(None);
             }
+            let about = facts(reader, includes.into_iter().chain(stands.iter().cloned()));
+            let doubt = Some(Doubt::new(INCLUDED, &why, about));
             let (others, merged) = (Vec::new(), Vec::new());
             return Ok(Some(Line { first_uid: uid.to_string(), others, merged, uids: all, stands, doubt }));
         }
@@ -254,7 +255,11 @@ impl Lines {
         let merged = self.merged(reader, &told)?;
         told.retain(|of| !merged.contains(of));
         let uids: Vec<String> = all.into_iter().filter(|of| !includes.contains(of)).collect();
-        let held = |reason: &'static str, why: &str| Some(Grounds { reason, rule: None, why: why.to_string() });
+        let held = |reason: &'static str, why: &str| Some(Doubt::new(reason, why, Facts::new()));
+        let several = |why: &str| {
+            let told = told.iter().filter(|_| told.len() > 1);
+            Some(Doubt::new(SEVERAL, why, facts(reader, told.chain(&includes).cloned())))
+        };
         let (first, mut doubt) = match &told[..] {
             [] if is_ring => (uids.iter().min().map_or(uid, String::as_str), None),
             [] => {
@@ -263,14 +268,14 @@ impl Lines {
             }
             [first] => (first.as_str(), None),
             [first, ..] => {
-                let several = "it takes the place of several documents in the chart: release it to tell it as the first of \
-                               them and take the others back";
-                (first.as_str(), held(SEVERAL, several))
+                let why = "it takes the place of several documents in the chart: release it to tell it as the first of them \
+                           and take the others back";
+                (first.as_str(), several(why))
             }
         };
         if !includes.is_empty() {
             let more = "it takes the place of one document, and names one of another kind that would stand beside it";
-            doubt = both(held(SEVERAL, more), doubt);
+            doubt = both(several(more), doubt);
         }
         if is_ring {
             doubt = held(FORK, "it and others take the place of each other: see which of them counts");

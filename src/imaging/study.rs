@@ -1,6 +1,7 @@
 //! When a study is stable, whose it is, and what EHRs are told of it: then, and again when it grew.
 
 use super::chart::Charts;
+use super::doubt::{Doubt, Facts, Record, facts, held_again, of_patient};
 use super::instance::KeptSeries;
 use super::{Desk, document};
 use crate::clinical::imaging::{ImagingRequest, Instance as Object, Series, Study, StudyDoubt, Update};
@@ -13,7 +14,6 @@ use crate::journal::{
 use crate::mapping::imaging::{ImagingMessage, ImagingProfile, StudyFacts};
 use crate::mapping::{MapError, Origin, Target, imaging, message_id};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
 
 /// Studies looked at in one round.
 const STUDIES: usize = 16;
@@ -35,6 +35,9 @@ pub(super) struct Known {
     named: Vec<Patient>,
     requests: Vec<ImagingRequest>,
     order: Ordered,
+    /// What is doubtful about it, whichever doubt that is: whom its objects name, whose chart it goes to, and the orders
+    /// that do not settle it.
+    facts: Facts,
     /// State of the orders when this was read.
     pub orders_as_of: i64,
 }
@@ -56,10 +59,10 @@ enum Ordered {
     },
     /// It answers this one.
     By(Box<StoredOrder>),
-    /// One of them is for another patient.
-    ForAnother,
+    /// One of these is for another patient.
+    ForAnother(Vec<StoredOrder>),
     /// Several, and nothing says which.
-    Several,
+    Several(Vec<StoredOrder>),
 }
 
 /// Tells of what is stable; says how much it was.
@@ -107,13 +110,15 @@ fn tell(desk: &Desk, journal: &Journal, reader: &Reader, grown: Grown) -> Result
         }
     }
     let is_correction = reader.was_told(&subject_key)?;
+    let mut record = Record::default();
+    known.shown(&doubts).iter().for_each(|doubt| record.shows(doubt, [0]));
     let mut report = FiledReport {
         completed_at_s: Some(newest.received_ms / 1000),
         repeat_of: None,
         lookups: known.lookups(None),
         json: kept(super::Kept::Study(Kept { study: known.number }))?,
         results: 1,
-        decisions: seen(&doubts),
+        decisions: record.json(),
         holds: Vec::new(),
         outbox: Vec::new(),
         answered: Vec::new(),
@@ -154,7 +159,7 @@ pub(super) fn release(
         Err(error) => return Err(error),
     };
     let as_of = known.orders_as_of;
-    if let Some(held) = known.pass(desk, item, Vec::new()) {
+    if let Some(held) = known.pass(desk, item, &Record::default()) {
         return Ok(vec![held]);
     }
     document::tell(desk, journal, reader, &known)?;
@@ -162,7 +167,7 @@ pub(super) fn release(
     let charts = Charts::read(desk, reader, &known.subject_key())?;
     let filing = match known.outbound(desk, &released(item), is_correction, &charts) {
         Ok(outbox) => ReleaseFiling::sent(item, outbox, Vec::new()).lookups(known.lookups(None)),
-        Err(error) => held_again(item, uncarried(item.entry, &error), []),
+        Err(error) => held_again(item, uncarried(item.entry, &error), &[]),
     };
     Ok(vec![filing.orders_as_of(as_of)])
 }
@@ -201,7 +206,9 @@ impl Known {
         }
         let patient = named.iter().find(|patient| !patient.id.is_empty()).cloned().unwrap_or_default();
         let order = ordered(reader, &study, &requests, &patient)?;
-        Ok(Some(Known { number, study, series, named, requests, order, orders_as_of }))
+        let mut known = Known { number, study, series, named, requests, order, facts: Facts::new(), orders_as_of };
+        known.facts = facts(reader, known.about());
+        Ok(Some(known))
     }
 
     /// What came last.
@@ -240,8 +247,8 @@ impl Known {
         }
         let of_order = match &self.order {
             Ordered::By(_) => [None, None],
-            Ordered::ForAnother => [Some(StudyDoubt::OrderMismatch), None],
-            Ordered::Several => [Some(StudyDoubt::AmbiguousOrder), None],
+            Ordered::ForAnother(_) => [Some(StudyDoubt::OrderMismatch), None],
+            Ordered::Several(_) => [Some(StudyDoubt::AmbiguousOrder), None],
             Ordered::Unknown { .. } => {
                 let is_numbered = !self.study.accession_number.is_empty()
                     || self.requests.iter().any(|request| !request.accession_number.is_empty());
@@ -255,23 +262,43 @@ impl Known {
         all.filter(|doubt| rules.contains(doubt) || is_nobodys(*doubt)).collect()
     }
 
+    /// What is doubtful about it, before it is digested.
+    fn about(&self) -> Vec<String> {
+        let orders = match &self.order {
+            Ordered::ForAnother(orders) | Ordered::Several(orders) => orders.as_slice(),
+            Ordered::Unknown { .. } | Ordered::By(_) => &[],
+        };
+        let named = self.named.iter().map(|patient| format!("named\u{1f}{}", of_patient(patient)));
+        let ordered = orders
+            .iter()
+            .map(|stored| format!("ordered\u{1f}{}\u{1f}{}", stored.id.0, of_patient(&stored.order.patient.patient)));
+        let told = format!("told\u{1f}{}", of_patient(self.patient()));
+        named.chain(ordered).chain([told]).collect()
+    }
+
+    /// These doubts with what they are about.
+    fn shown(&self, doubts: &[StudyDoubt]) -> Vec<Doubt> {
+        doubts.iter().map(|doubt| Doubt::new(doubt.name(), doubt.words(), self.facts.clone())).collect()
+    }
+
     fn is_ordered(&self) -> bool {
         matches!(self.order, Ordered::By(_))
     }
 
-    /// Lets pass what a person released with all its doubts seen, besides those in `more`: then the study is only what
-    /// its objects say, as far as no order settles it. Else it is held once more.
-    pub fn pass(&mut self, desk: &Desk, item: &Released, more: Vec<String>) -> Option<ReleaseFiling> {
+    /// Lets pass what a person released with all its doubts seen as they are now, besides those in `more`: then the study
+    /// is only what its objects say, as far as no order settles it. Else it is held once more.
+    pub fn pass(&mut self, desk: &Desk, item: &Released, more: &Record) -> Option<ReleaseFiling> {
         let doubts = self.doubts(&desk.config.hold);
-        let seen_before = seen_before(item);
-        let is_seen = |doubt: &StudyDoubt| seen_before.iter().chain(&more).any(|name| name == doubt.name());
+        let (shown, seen) = (self.shown(&doubts), Record::seen(item));
         let is_nobodys = |doubt: &StudyDoubt| match doubt {
             StudyDoubt::NoPatient => true,
             doubt => *doubt == StudyDoubt::SeveralPatients && !self.is_ordered(),
         };
-        let kept_back = doubts.iter().find(|doubt| item.rematch || is_nobodys(doubt) || !is_seen(doubt));
-        if let Some(&doubt) = kept_back {
-            let held = held_again(item, doubted(doubt, &doubts), doubts.iter().map(|doubt| doubt.name()));
+        let is_kept_back = |(doubt, shown): &(&StudyDoubt, &Doubt)| {
+            item.rematch || is_nobodys(doubt) || !(seen.has(shown) || more.has(shown))
+        };
+        if let Some((&doubt, _)) = doubts.iter().zip(&shown).find(is_kept_back) {
+            let held = held_again(item, doubted(doubt, &doubts), &shown);
             return Some(held.orders_as_of(self.orders_as_of));
         }
         if !doubts.is_empty() && !self.is_ordered() {
@@ -281,12 +308,13 @@ impl Known {
     }
 
     /// The doubts of the study that a person let pass when it was told.
-    pub fn passed(&self, reader: &Reader) -> Result<Vec<String>, JournalError> {
-        let Some(told) = reader.last_told(&self.subject_key())? else { return Ok(Vec::new()) };
-        if !reader.unsent_of(told.report)?.is_empty() {
-            return Ok(Vec::new());
+    pub fn passed(&self, reader: &Reader) -> Result<Record, JournalError> {
+        match reader.last_told(&self.subject_key())? {
+            Some(told) if reader.unsent_of(told.report)?.is_empty() => {
+                Ok(Record::read(&reader.decisions(told.report)?))
+            }
+            _ => Ok(Record::default()),
         }
-        Ok(serde_json::from_str(&reader.decisions(told.report)?).unwrap_or_default())
     }
 
     /// Makes what is said about it, from what is known of it. `told_under` are the order numbers of what it corrects.
@@ -476,7 +504,7 @@ fn ordered(
         goes_by || current.as_ref().is_some_and(|now| now.patient.shares_id_with(&ordered.patient))
     };
     if !found.iter().all(is_of) {
-        return Ok(Ordered::ForAnother);
+        return Ok(Ordered::ForAnother(found));
     }
     let is_named = |order: &WorkOrder| placers.contains(&&order.placer_order_number.id);
     let is_study = |order: &WorkOrder| ImagingRequest::of(order, &study.instance_uid).is_some();
@@ -488,10 +516,12 @@ fn ordered(
             found.retain(|stored| fits(&stored.order));
         }
     }
-    Ok(match found.pop() {
-        None => Ordered::Unknown { patient: current.map(|now| now.patient) },
-        Some(only) if found.is_empty() => Ordered::By(Box::new(only)),
-        Some(_) => Ordered::Several,
+    Ok(match found.len() {
+        0 | 1 => match found.pop() {
+            Some(only) => Ordered::By(Box::new(only)),
+            None => Ordered::Unknown { patient: current.map(|now| now.patient) },
+        },
+        _ => Ordered::Several(found),
     })
 }
 
@@ -533,35 +563,4 @@ pub(super) fn uncarried(entry: EntryId, error: &MapError) -> Grounds {
 fn doubted(doubt: StudyDoubt, all: &[StudyDoubt]) -> Grounds {
     let why = all.iter().map(|doubt| doubt.words()).collect::<Vec<_>>().join("; ");
     Grounds { reason: doubt.name(), rule: None, why }
-}
-
-/// What a person is told of when it is held, as JSON.
-fn seen(doubts: &[StudyDoubt]) -> String {
-    names(doubts.iter().map(|doubt| doubt.name()))
-}
-
-fn names<'d>(of: impl IntoIterator<Item = &'d str>) -> String {
-    let names: Vec<&str> = of.into_iter().collect();
-    if names.is_empty() { String::new() } else { serde_json::json!(names).to_string() }
-}
-
-/// What a person has seen of something that was released: what was doubtful when it was held, and each time it was held
-/// again. An order that releases it has seen nothing.
-pub(super) fn seen_before(item: &Released) -> Vec<String> {
-    let mut seen: Vec<String> = serde_json::from_str(&item.decisions).unwrap_or_default();
-    seen.extend(item.reasons.iter().filter(|_| !item.rematch).cloned());
-    seen
-}
-
-/// What was released is held once more, on these grounds, and with these in words: whoever releases that has seen them.
-/// What a person has seen before stays seen, so that two doubts that come in turn end.
-pub(super) fn held_again<'d>(
-    item: &Released,
-    grounds: Grounds,
-    in_words: impl IntoIterator<Item = &'d str>,
-) -> ReleaseFiling {
-    let before = if item.rematch { Vec::new() } else { seen_before(item) };
-    let mut seen: BTreeSet<&str> = in_words.into_iter().collect();
-    seen.extend(before.iter().map(String::as_str));
-    ReleaseFiling::held_again(item, grounds).decisions(names(seen))
 }

@@ -3,6 +3,7 @@
 mod copies;
 mod corrections;
 mod doubts;
+mod facts;
 mod replaced;
 mod withdrawals;
 

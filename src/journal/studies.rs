@@ -31,6 +31,8 @@ const NO_LINK: &str = "";
 const GROWING_MAX: i64 = 256;
 /// Most instances of a study that are read at once; a study has thousands at most.
 pub const INSTANCES_MAX: usize = 50_000;
+/// Bytes of a keyed digest of what a doubt is about: none is ever like another by chance.
+const FACT_BYTES: usize = 16;
 /// Most studies under one accession number.
 const STUDIES_FOUND_MAX: usize = 100;
 
@@ -486,6 +488,12 @@ impl Reader {
     pub fn listed_study(&self, id: StudyId) -> Result<Option<ListedStudy>, JournalError> {
         let sql = format!("SELECT {LISTED} FROM study t WHERE t.id = ?1");
         Ok(self.conn.prepare_cached(&sql)?.query_row([id], listed).optional()?)
+    }
+
+    /// What a doubt is about, as it may stand in the open beside a report: a keyed digest, as hexadecimal digits.
+    pub fn fact(&self, about: &[&str]) -> String {
+        let parts: Vec<&[u8]> = about.iter().map(|part| part.as_bytes()).collect();
+        self.seal.digest("fact", &parts).iter().take(FACT_BYTES).map(|byte| format!("{byte:02x}")).collect()
     }
 
     fn subject(&self, subject_key: &[u8]) -> i64 {

@@ -10,7 +10,7 @@ const PURPOSES: [(&str, bool); 5] =
 const SIMPLIFIED_ECHO: &str = "1.2.840.10008.5.1.4.1.1.88.72";
 
 /// The object with these as its predecessors.
-fn naming(mut made: Made, uids: &[String]) -> Made {
+pub(super) fn naming(mut made: Made, uids: &[String]) -> Made {
     let documents = uids.iter().map(|uid| {
         let mut document = DataSet::default();
         document.put_text(tags::REFERENCED_SOP_INSTANCE_UID, VR::UI, uid);
@@ -23,7 +23,7 @@ fn naming(mut made: Made, uids: &[String]) -> Made {
     made
 }
 
-fn reports(numbers: &[&str]) -> Vec<String> {
+pub(super) fn reports(numbers: &[&str]) -> Vec<String> {
     numbers.iter().map(|number| format!("{STUDY}.9.{number}")).collect()
 }
 
@@ -36,7 +36,7 @@ fn pdf(number: &str, kind: &str, replaces: Option<&str>) -> Made {
 }
 
 /// The same in another study.
-fn elsewhere(made: Made) -> Made {
+pub(super) fn elsewhere(made: Made) -> Made {
     made.with(tags::STUDY_INSTANCE_UID, VR::UI, "1.2.3.4").with(tags::SERIES_INSTANCE_UID, VR::UI, "1.2.3.4.9")
 }
 

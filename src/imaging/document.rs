@@ -27,7 +27,7 @@ use super::Desk;
 use super::chart::{ANOTHER_PATIENT, Charts};
 use super::content::{Content, is_document, kind};
 use super::doubt::{Doubt, Record, both, facts, held_again};
-use super::line::{DOUBTS, INCLUDED, Line, Lines, told_last};
+use super::line::{DOUBTS, INCLUDED, Line, Lines, UNREAD, told_last};
 use super::study::{self, Known, Member, Telling, released, uncarried};
 use crate::clinical::imaging::{Charted, ChartedDocument, MeasurementReport, Update};
 use crate::delivery;
@@ -276,6 +276,9 @@ pub(super) fn release(
     let in_doubt = |doubt: Doubt| vec![held_again(item, doubt.grounds.clone(), &[doubt])];
     let name = released(item);
     let by = Replacing { desk, known, member, instance: &instance, name: &name };
+    if let Some(doubt) = line.doubt.as_ref().filter(|doubt| doubt.grounds.reason == UNREAD) {
+        return Ok(in_doubt(doubt.clone()));
+    }
     if line.is_aside() && line.doubt.as_ref().is_some_and(|doubt| seen.has(doubt)) {
         let of_line = documents.all.iter().filter(|(of, _)| line.uids.contains(&of.object.sop_instance_uid));
         let of_line: Vec<EntryId> = of_line.map(|(of, _)| of.entry).collect();

@@ -33,6 +33,8 @@ const SEVERAL: &str = "several-predecessors";
 const FORK: &str = "several-successors";
 /// A document names one of another kind, or rejects one.
 pub(super) const INCLUDED: &str = "included-elsewhere";
+/// A rejection note rejects more documents than are read. No release acts on it.
+pub(super) const UNREAD: &str = "too-large";
 /// Most documents of one line.
 const LINE_MAX: usize = 64;
 /// Most documents of other studies that are looked for.
@@ -58,6 +60,8 @@ struct Named {
     includes: Vec<String>,
     /// True of a rejection note.
     rejects: bool,
+    /// True of one that rejects more documents than are read.
+    is_cut: bool,
 }
 
 /// The line that ends with a document.
@@ -149,12 +153,13 @@ impl Lines {
             }
             let own = &instance.sop_instance_uid;
             let mut named = predecessors(&walked.data_set);
-            let rejected = if is_note { rejected(&walked.data_set, is_document) } else { Vec::new() };
+            let rejected = if is_note { rejected(&walked.data_set, is_document) } else { Some(Vec::new()) };
+            let (is_cut, rejected) = (rejected.is_none(), rejected.unwrap_or_default());
             let rejects = !rejected.is_empty();
             named.extend(rejected);
             named.retain(|uid| uid != own);
             let what = kind.filter(|what| says_anything(*what, &walked));
-            let document = Named { entry, what, predecessors: named.clone(), includes: Vec::new(), rejects };
+            let document = Named { entry, what, predecessors: named.clone(), includes: Vec::new(), rejects, is_cut };
             self.documents.insert(own.clone(), document);
             return Ok(named);
         }
@@ -222,6 +227,14 @@ impl Lines {
             }
         }
         let document = self.documents.get(uid);
+        if document.is_some_and(|document| document.is_cut) {
+            let why = "it rejects more than 32 documents, and what it names is not read: see which of them the chart has, \
+                       have them taken back there, and discard this";
+            let doubt = Some(Doubt::new(UNREAD, why, Facts::new()));
+            let (others, merged) = (Vec::new(), Vec::new());
+            let stands = vec![uid.to_string()];
+            return Ok(Some(Line { first_uid: uid.to_string(), others, merged, uids: all, stands, doubt }));
+        }
         let mut includes = document.map(|document| document.includes.clone()).unwrap_or_default();
         // What is not here, and was never told of, may be anything.
         includes.retain(|of| self.documents.contains_key(of) || told.contains(of));

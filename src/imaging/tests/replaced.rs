@@ -330,6 +330,48 @@ fn i13_what_nobody_verified_does_not_take_the_place_of_what_is_final_unseen() {
     }
 }
 
+/// A key object selection with this title, of these objects.
+fn key_objects(title: &str, named: impl Iterator<Item = (&'static str, String)>) -> Made {
+    let mut note = Made::new("1.2.840.10008.5.1.4.1.1.88.59", "7", "1").with(tags::VALUE_TYPE, VR::CS, "CONTAINER");
+    let objects = named.map(|(class, uid)| {
+        let mut object = DataSet::default();
+        object.put_text(tags::REFERENCED_SOP_CLASS_UID, VR::UI, class);
+        object.put_text(tags::REFERENCED_SOP_INSTANCE_UID, VR::UI, &uid);
+        object
+    });
+    let [mut study, mut series] = [0; 2].map(|_| DataSet::default());
+    series.put_items(tags::REFERENCED_SOP_SEQUENCE, objects.collect());
+    study.put_items(tags::REFERENCED_SERIES_SEQUENCE, vec![series]);
+    note.set.put_items(tags::CURRENT_REQUESTED_PROCEDURE_EVIDENCE_SEQUENCE, vec![study]);
+    note.set.put_items(tags::CONCEPT_NAME_CODE_SEQUENCE, vec![code([title, "DCM", "title"])]);
+    note
+}
+
+#[test]
+fn i10_a_rejection_note_of_more_documents_than_are_read_takes_none_of_them_back() {
+    let bench = Bench::new();
+    bench.reported(report("1", vec![fraction("58")], None));
+    let note = |count: usize| key_objects("113001", (1..=count).map(|number| (SR, format!("{STUDY}.9.{number}"))));
+    bench.store_and_settle(note(33));
+    for _ in 0..2 {
+        assert_eq!((bench.held(), bench.numbers("ehr").len()), (vec!["too-large".to_string()], 0));
+        bench.grows_silently();
+        bench.release();
+    }
+    assert_eq!((bench.held(), bench.numbers("ehr").len()), (vec!["too-large".to_string()], 0));
+    bench.discard(bench.reader.holds(1).unwrap().iter().map(|hold| hold.id).collect(), Vec::new());
+    bench.grows_silently();
+    assert!(bench.held().is_empty());
+    bench.account();
+    // As many as are read.
+    let bench = Bench::new();
+    bench.reported(report("1", vec![fraction("58")], None));
+    bench.store_and_settle(note(32));
+    bench.release_included("ehr");
+    is(&said(&bench.numbers("ehr")[0]), &[("58", "D")]);
+    bench.account();
+}
+
 #[test]
 fn i13_a_rejection_note_asks_whether_what_it_names_is_taken_back() {
     for (title, is_rejection) in
@@ -337,21 +379,9 @@ fn i13_a_rejection_note_asks_whether_what_it_names_is_taken_back() {
     {
         let bench = Bench::new();
         bench.reported(report("1", vec![fraction("58"), mass("12")], None));
-        let mut note = Made::new("1.2.840.10008.5.1.4.1.1.88.59", "7", "1").with(tags::VALUE_TYPE, VR::CS, "CONTAINER");
-        let named = |class: &str, uid: String| {
-            let mut object = DataSet::default();
-            object.put_text(tags::REFERENCED_SOP_CLASS_UID, VR::UI, class);
-            object.put_text(tags::REFERENCED_SOP_INSTANCE_UID, VR::UI, &uid);
-            object
-        };
         // Images first, as many as fill a line of documents.
-        let images = (1..200).map(|number| named(US, format!("{STUDY}.1.{number}")));
-        let objects = images.chain([named(SR, format!("{STUDY}.9.1"))]).collect();
-        let [mut study, mut series] = [0; 2].map(|_| DataSet::default());
-        series.put_items(tags::REFERENCED_SOP_SEQUENCE, objects);
-        study.put_items(tags::REFERENCED_SERIES_SEQUENCE, vec![series]);
-        note.set.put_items(tags::CURRENT_REQUESTED_PROCEDURE_EVIDENCE_SEQUENCE, vec![study]);
-        note.set.put_items(tags::CONCEPT_NAME_CODE_SEQUENCE, vec![code([title, "DCM", "title"])]);
+        let images = (1..200).map(|number| (US, format!("{STUDY}.1.{number}")));
+        let note = key_objects(title, images.chain([(SR, format!("{STUDY}.9.1"))]));
         bench.store_and_settle(note.clone());
         assert!(bench.numbers("ehr").is_empty(), "{title}");
         if is_rejection {

@@ -123,18 +123,19 @@ pub fn predecessors(set: &DataSet) -> Vec<String> {
 }
 
 /// The documents that a rejection note (PS3.3 A.35.4 with a title of CID 7011) says are wrong; nothing of another document.
-/// Images it names are for the archive.
-pub fn rejected(set: &DataSet, is_document: impl Fn(&str) -> bool) -> Vec<String> {
+/// Images it names are for the archive. `None` of one that names more than 32 documents: half of them would be acted on.
+pub fn rejected(set: &DataSet, is_document: impl Fn(&str) -> bool) -> Option<Vec<String>> {
     let title = first_coding(set, tags::CONCEPT_NAME_CODE_SEQUENCE);
     if !title.is_some_and(|title| title.system.hl7() == "DCM" && REJECTED.contains(&title.code.as_str())) {
-        return Vec::new();
+        return Some(Vec::new());
     }
     let studies = set.items(tags::CURRENT_REQUESTED_PROCEDURE_EVIDENCE_SEQUENCE).iter();
     let series = studies.flat_map(|study| study.items(tags::REFERENCED_SERIES_SEQUENCE));
     let named = series.flat_map(|series| series.items(tags::REFERENCED_SOP_SEQUENCE));
     let documents = named.filter(|named| is_document(&named.uid(tags::REFERENCED_SOP_CLASS_UID)));
     let uids = documents.map(|named| named.uid(tags::REFERENCED_SOP_INSTANCE_UID));
-    uids.filter(|uid| !uid.is_empty()).take(REJECTED_MAX).collect()
+    let uids: Vec<String> = uids.filter(|uid| !uid.is_empty()).take(REJECTED_MAX + 1).collect();
+    (uids.len() <= REJECTED_MAX).then_some(uids)
 }
 
 /// A container: first what it says of all that is in it, then what is in it.

@@ -12,7 +12,7 @@ use crate::journal::{Condition, Journal, JournalError, OperatorAction, OutboxId}
 use crate::update::Updates;
 use crate::update::manifest::Refusal;
 use crate::workbench::doctor::Finding;
-use crate::workbench::examination::examine;
+use crate::workbench::examination::examine_running;
 use std::sync::Arc;
 use tokio::sync::Notify;
 
@@ -88,7 +88,13 @@ impl Performer {
     fn bundle(&self, id: Id, parts: &mut Vec<Document>) -> Result<Outcome, Failure> {
         let (config, known) = (self.sources.config(), self.sources.names());
         // What it cannot find out is no reason to tell nothing.
-        let examined = examine(&config).inspect_err(|error| tracing::warn!("fleet: the doctor cannot look: {error}"));
+        let destinations = self.sources.destinations();
+        let health = |name: &str| {
+            let found = destinations.iter().find(|(to, _)| to.as_str() == name);
+            found.map(|(_, counters)| counters.health())
+        };
+        let examined = examine_running(&config, health)
+            .inspect_err(|error| tracing::warn!("fleet: the doctor cannot look: {error}"));
         let facts = |finding: &Finding| FindingFacts::of(finding, &known);
         let bundle = Bundle {
             stamp: self.sources.stamp(),

@@ -73,6 +73,13 @@ pub enum Reached {
     },
     /// It did not, in words.
     No(String),
+    /// It was not dialled; what its lanes found.
+    ByLanes {
+        /// It takes messages, as far as was tried.
+        up: bool,
+        /// How long ago it answered last; none when it did not since the start.
+        since: Option<Duration>,
+    },
 }
 
 /// How a layer is.
@@ -624,6 +631,20 @@ fn destination(config: &delivery::Config, reached: &Reached, facts: &Facts<'_>) 
             let how = if *tls { "reached, TLS works" } else { "reached, without TLS" };
             finding("ehr", name, State::Good, format!("{how}, {} ms", took.as_millis()), "")
         }
+        Reached::ByLanes { up: true, since: Some(since) } => {
+            finding("ehr", name, State::Good, format!("it answered last {} s ago", since.as_secs()), "")
+        }
+        Reached::ByLanes { up: true, since: None } => {
+            let next = "`afferent doctor` on the box tries it";
+            finding("ehr", name, State::Look, "nothing was sent there since the start", next)
+        }
+        Reached::ByLanes { up: false, .. } => finding(
+            "ehr",
+            name,
+            State::Bad,
+            "it takes no messages",
+            "ask the interface team whether the receiver runs and lets this box in; results wait here meanwhile",
+        ),
         Reached::No(why) => finding(
             "ehr",
             name,

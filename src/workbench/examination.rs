@@ -4,7 +4,7 @@ use super::doctor::{Facts, Finding, Reached, diagnose};
 use crate::clock;
 use crate::config::Config;
 use crate::control::{self, Request, Response};
-use crate::delivery::{self, reach};
+use crate::delivery::{self, DeliveryHealth, reach};
 use crate::interpreter::register::{self, Instruments};
 use crate::journal::{self, JournalError, OpenError, Reader};
 use crate::link::LinkHealth;
@@ -47,6 +47,36 @@ pub enum ExaminationError {
 /// # Errors
 /// [`ExaminationError`].
 pub fn examine(config: &Config) -> Result<Examination, ExaminationError> {
+    examine_with(config, |config| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(config.destinations.iter().map(|d| runtime.block_on(dial(d))).collect())
+    })
+}
+
+/// The same from within its gateway, which knows how destinations are from what it sends them: nobody is dialled, so that
+/// one that lets in a single connection is not disturbed.
+///
+/// # Errors
+/// [`ExaminationError`].
+pub fn examine_running(
+    config: &Config,
+    health: impl Fn(&str) -> Option<DeliveryHealth>,
+) -> Result<Examination, ExaminationError> {
+    let now_ms = jiff::Timestamp::now().as_millisecond();
+    let reached = |to: &delivery::Config| match health(&to.name) {
+        Some(health) => Reached::ByLanes {
+            up: health.up,
+            since: health.answered_ms.map(|at| Duration::from_millis(now_ms.saturating_sub(at).max(0).unsigned_abs())),
+        },
+        None => Reached::No("it is not running yet".to_string()),
+    };
+    examine_with(config, |config| Ok(config.destinations.iter().map(reached).collect()))
+}
+
+fn examine_with(
+    config: &Config,
+    reach: impl FnOnce(&Config) -> Result<Vec<Reached>, ExaminationError>,
+) -> Result<Examination, ExaminationError> {
     let data = &config.gateway.data;
     let health = match control::request(data, &Request::Health) {
         Ok(Response::Health(health)) => serde_json::from_value::<Vec<LinkHealth>>(health).unwrap_or_default(),
@@ -79,8 +109,7 @@ pub fn examine(config: &Config) -> Result<Examination, ExaminationError> {
             *held.entry((hold.link, hold.reason)).or_default() += 1;
         }
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let reached: Vec<Reached> = config.destinations.iter().map(|d| runtime.block_on(dial(d))).collect();
+    let reached = reach(config)?;
     let of_link = |name: &str| health.iter().find(|h| h.link == name).cloned();
     let facts = Facts {
         links: config.links.iter().map(|link| (link, of_link(&link.name))).collect(),

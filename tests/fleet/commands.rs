@@ -21,6 +21,8 @@ pub struct Box {
     child: Option<Child>,
     /// Where its link listens.
     pub astm: u16,
+    /// Where its destination shall be; nobody is there.
+    pub ehr: u16,
     dir: tempfile::TempDir,
 }
 
@@ -35,18 +37,18 @@ impl Box {
     pub fn of(broker: &Broker, tenant: &str, name: &str, operators: &str) -> Box {
         let dir = tempfile::tempdir().unwrap();
         let tls = toml::to_string(&broker.client(name)).unwrap();
-        let astm = free_port();
+        let (astm, ehr) = (free_port(), free_port());
         let text = format!(
             "[gateway]\ndata = {data:?}\nclock_trusted = true\n[journal]\nfree_min_mb = 0\n\
              [[link]]\nname = \"chemistry\"\nprotocol = \"astm\"\nlisten = \"127.0.0.1:{astm}\"\n\
-             [[destination]]\nname = \"ehr\"\naddress = \"127.0.0.1:9\"\n\
+             [[destination]]\nname = \"ehr\"\naddress = \"127.0.0.1:{ehr}\"\n\
              [fleet]\nbroker = \"localhost:{port}\"\ntenant = \"{tenant}\"\n{operators}[fleet.tls]\n{tls}",
             data = dir.path().join("data"),
             port = broker.port,
         );
         let config = dir.path().join("box.toml");
         std::fs::write(&config, text).unwrap();
-        Box { config, child: None, astm, dir }
+        Box { config, child: None, astm, ehr, dir }
     }
 
     /// Its data directory.

@@ -23,6 +23,8 @@ const PROGRAM_MS: i64 = 1_767_225_600_000;
 const KEPT_EVERY_MS: i64 = 10 * 60 * 1000;
 /// Name of the file in the data directory.
 const FILE: &str = "clock.json";
+/// What a factory reset erases of it in the data directory.
+pub(crate) const NAMES: &[&str] = &[FILE];
 /// `STA_UNSYNC`: the kernel's clock is not kept by anybody.
 const UNSYNCHRONISED: libc::c_int = 0x0040;
 /// There once systemd-timesyncd has set the clock.

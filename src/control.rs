@@ -24,6 +24,8 @@ use tokio::sync::watch;
 
 /// Name of the socket in the data directory.
 const SOCKET: &str = "control.sock";
+/// What a factory reset erases of it in the data directory.
+pub(crate) const NAMES: &[&str] = &[SOCKET];
 /// Longest request, in bytes.
 const REQUEST_MAX: u64 = 1 << 20;
 /// Connections a tap keeps apart.

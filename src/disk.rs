@@ -65,7 +65,7 @@ pub fn sync_folder(file: &Path) -> Result<()> {
 }
 
 /// Nothing of ours has a name that ends so.
-fn unfinished(file: &Path) -> PathBuf {
+pub(crate) fn unfinished(file: &Path) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push("~");
     name.into()

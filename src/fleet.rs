@@ -13,7 +13,7 @@
 //! Rooms: [`topic`] names what is said and told; [`telemetry`] is all that can be said; [`session`] is the machine that
 //! decides what is said when; [`bus`] is the broker, [`bus::mqtt`] over MQTT 5; [`store`] is what must not be
 //! forgotten; [`snapshot`] reads how the box is; [`config`] is `[fleet]`. Commands: [`envelope`] is what is signed, `admission.rs` who is let in,
-//! [`command`] whether it is obeyed, `docket.rs` what became of each, `perform.rs` what they do. Configurations:
+//! [`command`] whether it is obeyed, `docket.rs` what became of each, `commands.rs` which runs, `perform.rs` what they do. Configurations:
 //! [`desired`]. [`identity`] is the box's certificate, where it has one of its own making; [`log`] the last lines of its
 //! log, [`tail`] those that come, [`captures`] what passed on a link.
 //!
@@ -32,10 +32,12 @@ pub mod captures;
 pub mod command;
 pub mod config;
 pub mod desired;
+mod commands;
 mod docket;
 pub mod envelope;
 pub mod identity;
 pub mod log;
+pub mod outlives;
 mod parcel;
 mod perform;
 pub mod session;
@@ -46,18 +48,20 @@ pub mod telemetry;
 pub mod topic;
 
 pub use config::Config;
+pub use docket::resets;
 pub use snapshot::Sources;
 
 use crate::tls::ClientTls;
 use bus::mqtt::{Broker, Mqtt};
 use bus::{Bus, Heard, Receipt};
-use command::Operation;
+use commands::Commands;
 use desired::adoption::{Adoption, BusFacts, Ended};
 use docket::Docket;
 use identity::keeper::{self, Line, Word};
 use identity::proof::{Proof, Wanted};
+use outlives::Outlives;
 use parcel::Parcel;
-use perform::{Performed, Performer};
+use perform::Performer;
 use serde::{Deserialize, Serialize};
 use session::{Output, Session};
 use snapshot::{Own, Snapshot};
@@ -66,7 +70,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use store::{Store, StoreError};
 use tail::Tail;
-use telemetry::{Document, Downlink, Event, Id, LogEnd, Outcome, UpdateFacts, What};
+use telemetry::{Document, Downlink, Event, Id, UpdateFacts, What};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use topic::{Down, Place};
@@ -256,7 +260,8 @@ impl Worker {
     fn prepare(&self, sources: &Sources) -> Result<(Place, Store, u64, Adoption), String> {
         let place = self.config.place(sources.data())?;
         let mut store = Store::open(sources.data()).map_err(|error| error.to_string())?;
-        let epoch = store.next_epoch().map_err(|error| error.to_string())?;
+        let outlives = Outlives::read(sources.data());
+        let epoch = store.next_epoch_after(outlives.epoch()).map_err(|error| error.to_string())?;
         let network = self.network.clone();
         let adoption = Adoption::new(&place, &self.config, sources, network, self.changes.clone(), &mut store)
             .map_err(|error| error.to_string())?;
@@ -296,19 +301,6 @@ struct Loop<B> {
     tls: ClientTls,
 }
 
-/// The command that runs, beside the loop, which waits for nothing but its disk.
-struct Commands {
-    docket: Docket,
-    performer: Arc<Performer>,
-    network: tokio::runtime::Handle,
-    ended_to: mpsc::Sender<Performed>,
-    ended: mpsc::Receiver<Performed>,
-    /// How one ended that could not be written yet.
-    unwritten: Option<(Id, Outcome)>,
-    /// One may have come, or may have ended.
-    is_due: bool,
-}
-
 impl<B: Bus> Loop<B> {
     fn new(
         worker: Worker,
@@ -328,20 +320,10 @@ impl<B: Bus> Loop<B> {
         for (topic, document) in snapshot.look(now) {
             session.changed(topic, document, now);
         }
-        let (ended_to, ended) = mpsc::channel(1);
-        let commands = Commands {
-            docket: Docket::new(&worker.config.operators, &place, epoch),
-            performer: Arc::new(Performer::new(
-                snapshot.sources(),
-                identity.as_ref().map(|line| line.renew.clone()),
-                epoch,
-            )),
-            network: worker.network,
-            ended_to,
-            ended,
-            unwritten: None,
-            is_due: true,
-        };
+        let docket = Docket::new(&worker.config.operators, &place, epoch, Outlives::read(snapshot.sources().data()));
+        let renew = identity.as_ref().map(|line| line.renew.clone());
+        let performer = Performer::new(snapshot.sources(), renew, epoch);
+        let commands = Commands::new(docket, performer, worker.network);
         let mut fleet = Loop {
             bus,
             place,
@@ -382,9 +364,7 @@ impl<B: Bus> Loop<B> {
             tokio::select! {
                 heard = self.bus.heard() => self.hear(heard).await,
                 Some(what) = self.told.recv() => self.keep_all(what),
-                Some(Performed { id, outcome, parts }) = self.commands.ended.recv() => {
-                    self.parcel = Some(Parcel::new(id, outcome, parts, now()));
-                }
+                Some(performed) = self.commands.ended() => self.performed(performed),
                 Some(ended) = self.adoption.ended() => self.adopt(ended),
                 word = next_word(&mut self.identity) => self.identified(word),
                 () = tokio::time::sleep_until(wake.into()) => self.wake(),
@@ -581,6 +561,7 @@ impl<B: Bus> Loop<B> {
             }
             self.remove_done();
             self.command();
+            self.leave();
             if !self.hand_over() {
                 return;
             }
@@ -675,43 +656,6 @@ impl<B: Bus> Loop<B> {
             Down::Echo => {}
         }
         self.bus.acknowledge(receipt);
-    }
-
-    /// Writes down how a command ended, and begins the next. One that a full disk keeps from it waits.
-    fn command(&mut self) {
-        if !std::mem::take(&mut self.commands.is_due) {
-            return;
-        }
-        let stamp = self.snapshot.sources().stamp();
-        let Commands { docket, unwritten, .. } = &mut self.commands;
-        if let Some((id, outcome)) = unwritten.take()
-            && let Err(error) = docket.ended(&mut self.store, id, outcome.clone(), stamp)
-        {
-            *unwritten = Some((id, outcome));
-            return self.trouble(error.to_string());
-        }
-        match docket.next(&mut self.store, stamp) {
-            Ok(Some(work)) => {
-                match work.operation {
-                    Operation::Report => self.session.say_all(now()),
-                    Operation::LogFollow { seconds, lines } => self.open_tail(work.id, (seconds, lines)),
-                    Operation::LogStop => self.end_tail(LogEnd::Asked),
-                    _ => {}
-                }
-                let (performer, ended) = (self.commands.performer.clone(), self.commands.ended_to.clone());
-                if let Operation::Capture { link, seconds, reveal } = work.operation {
-                    let capture = async move { performer.capture(work.id, (link, seconds, reveal)).await };
-                    self.commands.network.spawn(async move { ended.try_send(capture.await) });
-                    return;
-                }
-                self.commands.network.spawn_blocking(move || {
-                    // One runs at a time, so there is room.
-                    let _ = ended.try_send(performer.perform(work.id, work.operation));
-                });
-            }
-            Ok(None) => {}
-            Err(error) => self.trouble(error.to_string()),
-        }
     }
 
     /// What was told, and what was told with it: they share a commit, for the journal has the same disk.

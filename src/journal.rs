@@ -168,6 +168,9 @@ use writer::{Kind, Message, Request, Store, Writer};
 const WAITING_KIB: u32 = 64 << 10;
 /// Name of the lock file in the data directory.
 const LOCK_FILE: &str = "journal.lock";
+/// What a factory reset erases of it in the data directory; the lock stays, and holds nothing.
+pub(crate) const NAMES: &[&str] = &[schema::FILE, "journal.db-wal", "journal.db-shm", spool::FOLDER, space::RESERVE];
+pub(crate) use seal::KEY_NAMES;
 
 /// Number of the schema that this program gives a journal.
 pub const SCHEMA: u64 = schema::NUMBER;

@@ -4,7 +4,7 @@
 //! whoever asks names exactly how much that is.
 //!
 //! ```text
-//! journal locked, recovered, counted -> the intent is on disk (no way back) -> keys -> the rest -> the intent is gone
+//! journal locked, recovered, counted -> the intent is on disk (no way back) -> keys -> the rest -> the intent is history
 //! ```
 //!
 //! The journal stays locked from the count to the intent, so what is counted is what is there. A process that dies behind
@@ -12,37 +12,38 @@
 //! The journal's key goes first, as what is sealed with it is worth nothing afterwards. On flash memory its bytes may
 //! stay where nobody can read them without taking the memory apart.
 //!
+//! What stays is when that was and how often the box had started ([`outlives`]), so that no command of before counts
+//! afterwards.
+//!
 //! Only names that this program makes are erased, never a whole directory: somebody may have put other things there.
 //! What lies elsewhere is not ours to erase: the box's own configuration file and what it names.
 
-use crate::disk;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::fleet::outlives::{self, Outlives};
 use crate::journal::{self, Journal, JournalError, OpenError, Undelivered, crash};
+use crate::update::{self, slots};
+use crate::{clock, control, disk, fleet, interpreter, link, orders, watch};
 use std::io::{Error, ErrorKind};
 use std::path::Path;
 
-/// The intent, in the data directory.
+/// The intent, in the data directory. In the end it becomes what outlives a reset ([`outlives`]).
 const INTENT: &str = "factory-reset";
-/// What is erased, in this order.
-const NAMES: [&str; 19] = [
-    "journal.key",
-    ".journal.key.new",
-    "identity",
-    "captures",
-    "config",
-    "fleet.db",
-    "fleet.db-wal",
-    "fleet.db-shm",
-    "journal.db",
-    "journal.db-wal",
-    "journal.db-shm",
-    "spool",
-    "journal.reserve",
-    "folders",
-    "order-feeds",
-    "instruments.json",
-    "watch.json",
-    "clock.json",
-    "control.sock",
+/// What is erased, in this order: each room says which names it makes in the data directory.
+const NAMES: [&[&str]; 13] = [
+    journal::KEY_NAMES,
+    fleet::identity::folder::NAMES,
+    fleet::captures::NAMES,
+    fleet::desired::tree::NAMES,
+    fleet::store::NAMES,
+    journal::NAMES,
+    link::directory::memory::NAMES,
+    orders::feed::cursor::NAMES,
+    interpreter::register::NAMES,
+    watch::station::NAMES,
+    clock::NAMES,
+    control::NAMES,
+    update::gate::NAMES,
 ];
 
 /// Why there is no reset.
@@ -60,6 +61,11 @@ pub enum ResetError {
         /// What.
         found: Undelivered,
     },
+    /// A release is on trial: nothing was done.
+    #[error(
+        "a release is on trial, and the journal may have to be put back; wait for its end (`afferent update status`)"
+    )]
+    OnTrial,
     /// The disk refuses. Behind the intent the next start goes on.
     #[error("{what}: {source}")]
     Disk {
@@ -75,12 +81,17 @@ pub enum ResetError {
 ///
 /// # Errors
 /// [`ResetError`]: nothing was done.
-pub fn begin(data: &Path, config: &journal::Config, discard: u64) -> Result<Undelivered, ResetError> {
-    let journal = Journal::open(data, config)?;
+pub fn begin(config: &Config, discard: u64) -> Result<Undelivered, ResetError> {
+    let data = &config.gateway.data;
+    if update::is_on_trial(config) {
+        return Err(ResetError::OnTrial);
+    }
+    let journal = Journal::open(data, &config.journal)?;
     let begun = count(&journal, discard).and_then(|found| {
         crash::point("reset-counted");
         let intent = data.join(INTENT);
-        disk::replace_secret(&intent, b"").map_err(|source| at(&intent, source))?;
+        let kept = Outlives::now(data, &Clock::open(data, config.gateway.clock_trusted));
+        disk::replace_secret(&intent, &kept.bytes()).map_err(|source| at(&intent, source))?;
         crash::point("reset-begun");
         Ok(found)
     });
@@ -102,20 +113,26 @@ pub fn is_begun(data: &Path) -> bool {
 ///
 /// # Errors
 /// [`ResetError::Open`] while a gateway runs; [`ResetError::Disk`], then it is still begun.
-pub fn finish(data: &Path) -> Result<bool, ResetError> {
+pub fn finish(config: &Config) -> Result<bool, ResetError> {
+    let data = &config.gateway.data;
     if !is_begun(data) {
         return Ok(false);
     }
     let _lock = journal::lock(data)?;
-    for name in NAMES {
+    for name in NAMES.into_iter().flatten() {
         let path = data.join(name);
-        erase(&path).map_err(|source| at(&path, source))?;
+        erase(&path).and_then(|()| erase(&disk::unfinished(&path))).map_err(|source| at(&path, source))?;
         crash::point("reset-erased");
+    }
+    // The copies that the trial of a release keeps are of what is erased.
+    if let Some(settings) = &config.update {
+        slots::forget_before(&settings.releases).map_err(|source| at(&settings.releases, source))?;
     }
     disk::sync_folder(&data.join(INTENT)).map_err(|source| at(data, source))?;
     crash::point("reset-synced");
-    let intent = data.join(INTENT);
-    erase(&intent).and_then(|()| disk::sync_folder(&intent)).map_err(|source| at(&intent, source))?;
+    let (intent, outlives) = (data.join(INTENT), data.join(outlives::FILE));
+    let ended = std::fs::rename(&intent, &outlives).and_then(|()| disk::sync_folder(&intent));
+    ended.map_err(|source| at(&intent, source))?;
     crash::point("reset-ended");
     tracing::warn!("this box was reset: it knows nothing of before");
     Ok(true)

@@ -76,6 +76,12 @@ pub fn schemas() -> Schemas {
     Schemas { journal: journal::SCHEMA, fleet: fleet::store::SCHEMA }
 }
 
+/// Whether a release is on trial, or is being taken back: databases may be put back.
+pub fn is_on_trial(config: &crate::config::Config) -> bool {
+    let record = config.update.as_ref().and_then(|settings| slots::read(&settings.releases).ok().flatten());
+    record.is_some_and(|record| record.phase.is_on_trial() || record.phase == Phase::RollingBack)
+}
+
 /// The updates of a box. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Updates {

@@ -30,6 +30,8 @@ mod page;
 mod raw;
 #[path = "fleet/readme.rs"]
 mod readme;
+#[path = "fleet/reset.rs"]
+mod reset;
 #[path = "fleet/rig.rs"]
 mod rig;
 #[path = "fleet/rollout.rs"]

@@ -38,10 +38,11 @@ impl Reset {
         let config = config::load(&self.config)?.config;
         let data = &config.gateway.data;
         if !reset::is_begun(data) {
-            let found = reset::begin(data, &config.journal, self.discard)?;
+            let found = reset::begin(&config, self.discard)?;
             println!("thrown away: {found}");
         }
-        reset::finish(data).context("the reset has begun; it goes on when the gateway starts, or with this command")?;
+        reset::finish(&config)
+            .context("the reset has begun; it goes on when the gateway starts, or with this command")?;
         println!("this box is as new");
         if config.fleet.is_some_and(|fleet| fleet.enrol.is_some()) {
             let key = Folder::open(data).and_then(|folder| folder.new_key()).context("the box's new key")?;

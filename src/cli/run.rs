@@ -1,9 +1,10 @@
 //! `afferent run --config FILE`.
 
-use crate::config;
+use crate::config::{self, Config};
+use crate::fleet;
 use crate::fleet::desired::tree;
 use crate::gateway;
-use crate::reset;
+use crate::reset::{self, ResetError};
 use crate::update::station::Station;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -26,7 +27,7 @@ pub struct Run {
 impl Run {
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
         // A reset that was begun comes to its end before anything of what was here is used.
-        reset::finish(&config::load(&self.config)?.config.gateway.data)?;
+        reset_if_asked(&config::load(&self.config)?.config)?;
         let loaded = tree::start(&self.config)?;
         // A missing certificate or port keeps nothing from being accepted; it is tried again until it is there.
         for fault in loaded.missing.list() {
@@ -44,4 +45,17 @@ impl Run {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Goes on with a reset that was begun, and begins one that the desk asked for and was told of. What came in meanwhile
+/// keeps it from being done; then the box is as it was, and says so.
+fn reset_if_asked(config: &Config) -> Result<(), ResetError> {
+    if let Some(discard) = fleet::resets(&config.gateway.data).filter(|_| !reset::is_begun(&config.gateway.data)) {
+        match reset::begin(config, discard) {
+            Ok(found) => tracing::warn!("this box is reset as the desk asked; thrown away: {found}"),
+            Err(error @ ResetError::Open(_)) => return Err(error),
+            Err(error) => tracing::error!("this box is not reset as the desk asked: {error}"),
+        }
+    }
+    reset::finish(config).map(drop)
 }

@@ -161,11 +161,13 @@ pub fn outcome(event: &Value, id: &str) -> Option<Result<(), String>> {
         return None;
     }
     let phase = plain(event["phase"].as_str().unwrap_or("failed"));
-    if phase == "done" {
+    // A box that forgets everything cannot say that it has.
+    if phase == "done" || phase == "leaving" {
         return Some(Ok(()));
     }
     let why = event["why"].as_str().or(event["outcome"]["failure"].as_str());
     let why = why.or(event["outcome"]["refusal"].as_str());
+    let why = why.or(event["outcome"]["did"].as_str().filter(|did| *did == "undelivered"));
     Some(Err(why.map_or(phase.clone(), |why| format!("{phase}: {}", plain(why)))))
 }
 

@@ -90,6 +90,11 @@ pub enum Operation {
         /// Roots behind the one the box may have, in order.
         roots: Vec<String>,
     },
+    /// Forget everything this box came to know ([`crate::reset`]): its answer is that it will, and goes before it does.
+    FactoryReset {
+        /// How much is thrown away that went nowhere yet: exactly as much as is here, or it is refused.
+        discard: u64,
+    },
     /// Install the release that lies ready, once the bench is idle.
     UpdateInstall {
         /// Which it is.
@@ -104,7 +109,8 @@ pub enum Kind {
     Idempotent,
     /// Something else: after a crash it is reported as interrupted, never run again.
     Once,
-    /// It ends the process: it succeeded when another process finds it running.
+    /// It ends the process: it succeeded when another process finds it running. [`Operation::FactoryReset`] leaves nothing
+    /// that could find it: [`Phase::Leaving`].
     Reboot,
 }
 
@@ -125,6 +131,7 @@ impl Operation {
             Operation::RetryParked { .. } => "retry-parked",
             Operation::DiscardParked { .. } => "discard-parked",
             Operation::Restart => "restart",
+            Operation::FactoryReset { .. } => "factory-reset",
             Operation::UpdateOffer { .. } => "update-offer",
             Operation::UpdateInstall { .. } => "update-install",
         }
@@ -146,7 +153,7 @@ impl Operation {
             Operation::DiscardParked { .. } => Kind::Once,
             // What passes later is not what was asked for.
             Operation::Capture { .. } => Kind::Once,
-            Operation::Restart => Kind::Reboot,
+            Operation::Restart | Operation::FactoryReset { .. } => Kind::Reboot,
         }
     }
 
@@ -154,8 +161,14 @@ impl Operation {
     pub fn signatures(&self) -> usize {
         match self {
             Operation::DiscardParked { .. } | Operation::UpdateInstall { .. } | Operation::Capture { .. } => 2,
+            Operation::FactoryReset { .. } => 2,
             _ => 1,
         }
+    }
+
+    /// True for a capture, which takes minutes.
+    pub fn is_capture(&self) -> bool {
+        matches!(self, Operation::Capture { .. })
     }
 
     /// Whether it may run while the box does not know what time it is.
@@ -220,6 +233,9 @@ pub enum Refusal {
     /// Not after the last one of its issuer.
     #[error("not after the last command of its issuer")]
     Replayed,
+    /// It may have been obeyed by what this box was before.
+    #[error("signed before this box was reset")]
+    BeforeReset,
     /// The same id with other content.
     #[error("another command has this id")]
     OtherContent,
@@ -259,6 +275,8 @@ pub struct Known {
     pub digest: Option<[u8; 32]>,
     /// Number of the issuer's last command.
     pub last_seq: Option<u64>,
+    /// When the box was reset last: what was signed before that is not for what it is now.
+    pub reset: Option<Timestamp>,
     /// There are as many unfinished commands as may be.
     pub full: bool,
 }
@@ -303,6 +321,9 @@ pub fn judge(
         Some(now) if has_expired(command, now) => return Err(Refusal::Expired),
         Some(_) => {}
     }
+    if known.reset.is_some_and(|reset| command.not_before <= reset) {
+        return Err(Refusal::BeforeReset);
+    }
     if known.last_seq.is_some_and(|last| command.seq <= last) {
         return Err(Refusal::Replayed);
     }
@@ -322,6 +343,8 @@ pub enum Phase {
     Accepted,
     /// Begun: what it does may have happened or not.
     Running,
+    /// It will do what it says once the broker has its answer, and at the program's next start.
+    Leaving,
     /// It did what it says.
     Done,
     /// It did not, and the result says why.
@@ -335,7 +358,7 @@ pub enum Phase {
 impl Phase {
     /// Whether nothing will change any more.
     pub fn is_final(self) -> bool {
-        !matches!(self, Phase::Accepted | Phase::Running)
+        !matches!(self, Phase::Accepted | Phase::Running | Phase::Leaving)
     }
 
     /// Its word in the store and on the bus.
@@ -343,6 +366,7 @@ impl Phase {
         match self {
             Phase::Accepted => "accepted",
             Phase::Running => "running",
+            Phase::Leaving => "leaving",
             Phase::Done => "done",
             Phase::Failed => "failed",
             Phase::Expired => "expired",
@@ -352,8 +376,8 @@ impl Phase {
 
     /// The phase of a word.
     pub fn of(word: &str) -> Option<Phase> {
-        use Phase::{Accepted, Done, Expired, Failed, Interrupted, Running};
-        [Accepted, Running, Done, Failed, Expired, Interrupted].into_iter().find(|phase| phase.word() == word)
+        use Phase::{Accepted, Done, Expired, Failed, Interrupted, Leaving, Running};
+        [Accepted, Running, Leaving, Done, Failed, Expired, Interrupted].into_iter().find(|phase| phase.word() == word)
     }
 }
 
@@ -374,6 +398,8 @@ pub fn resume(command: &Command, phase: Phase, begun_by_this_process: bool, now:
         (Phase::Running, Kind::Idempotent) => Next::Run,
         (Phase::Running, Kind::Once) => Next::End(Phase::Interrupted),
         (Phase::Running, Kind::Reboot) if begun_by_this_process => Next::Run,
+        // Before it is [`Phase::Leaving`] it has done nothing.
+        (Phase::Running, Kind::Reboot) if matches!(command.operation, Operation::FactoryReset { .. }) => Next::Run,
         (Phase::Running, Kind::Reboot) => Next::End(Phase::Done),
         (Phase::Accepted, _) => match now {
             Some(now) if has_expired(command, now) => Next::End(Phase::Expired),

@@ -6,19 +6,31 @@
 //!        -> COMMIT (running) -> run -> COMMIT (how it ended, and the event that says so) -> PUBACK of the event
 //! ```
 //!
-//! One runs at a time, in the order in which they came. After a crash [`command::resume`] says what becomes of one that
+//! A factory reset leaves nobody who could answer for it, so its answer goes first, and nothing is erased before the broker
+//! has that:
+//!
+//! ```text
+//! running -> COMMIT (leaving, and the event that says so) -> PUBACK of the event -> the process ends
+//!         -> next start, before anything else: counted again, begun, erased ([`crate::reset`])
+//! ```
+//!
+//! A start that did not reset, because something came in meanwhile, says that the command failed.
+//!
+//! One runs at a time, in the order in which they came, and a capture beside it. After a crash [`command::resume`] says what becomes of one that
 //! was under way.
 
 use super::admission::Admission;
 use super::command::{self, Command, Kind, Known, Me, Next, Operation, Phase, Refusal, Verdict};
 use super::envelope::{Operator, Purpose};
+use super::outlives::Outlives;
 use super::store::{self, Store, StoreError};
-use super::telemetry::{Digest, Document, Event, Id, Outcome, Stamp, What, Word};
+use super::telemetry::{Digest, Document, Event, Failure, Id, Outcome, Stamp, What, Word};
 use super::topic::Place;
 use crate::clock::Quality;
 use crate::journal::crash;
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Transaction};
+use std::path::Path;
 
 /// The docket's tables, a migration of [`store`].
 pub(super) const TABLES: &str = "
@@ -48,6 +60,12 @@ pub(super) struct Docket {
     epoch: u64,
     /// The one that this process runs now.
     in_hand: Option<Id>,
+    /// A capture that runs beside it.
+    beside: Option<Id>,
+    /// It is one that ends what this box is, and waits until the broker has its answer.
+    is_leaving: bool,
+    /// See [`Known::reset`].
+    reset: Option<Timestamp>,
 }
 
 /// A command that is to be run now.
@@ -71,9 +89,10 @@ struct Open {
 
 impl Docket {
     /// The docket of the box at `place`, in this run of the program.
-    pub fn new(operators: &[Operator], place: &Place, epoch: u64) -> Docket {
+    pub fn new(operators: &[Operator], place: &Place, epoch: u64, outlives: Outlives) -> Docket {
         let admission = Admission::new(operators, Purpose::Command, |count| What::UnsignedCommands { count });
-        Docket { admission, place: place.clone(), epoch, in_hand: None }
+        let reset = outlives.reset();
+        Docket { admission, place: place.clone(), epoch, in_hand: None, beside: None, is_leaving: false, reset }
     }
 
     /// Something came as a command. When this returns, it may be acknowledged to the broker: it is kept, or it is
@@ -86,7 +105,7 @@ impl Docket {
         let digest = Digest::of(&signed.document);
         let read = command::read(&signed);
         let place = &self.place;
-        let (epoch, events_max) = (self.epoch, store.events_max());
+        let (epoch, reset, events_max) = (self.epoch, self.reset, store.events_max());
         let refuse = |tx: &Transaction<'_>, command: Option<&Command>, why: Refusal| {
             tracing::warn!("fleet: a command is not obeyed: {why}");
             let what = What::Command {
@@ -111,7 +130,8 @@ impl Docket {
                 Err(why) => return refuse(tx, None, why),
             };
             let me = Me { tenant: place.tenant(), gateway: place.gateway() };
-            match command::judge(&command, &signed, me, &known(tx, &command)?, trusted(stamp)) {
+            let known = Known { reset, ..known(tx, &command)? };
+            match command::judge(&command, &signed, me, &known, trusted(stamp)) {
                 // What cannot be answered is not taken: it comes again.
                 Err(_) if store::count(tx)? >= events_max => Ok(false),
                 Err(why) => refuse(tx, Some(&command), why),
@@ -131,16 +151,34 @@ impl Docket {
     /// [`StoreError`]: nothing was begun.
     pub fn next(&mut self, store: &mut Store, stamp: Stamp) -> Result<Option<Work>, StoreError> {
         while self.in_hand.is_none() {
-            let Some(open) = store.change(oldest_open)? else { return Ok(None) };
+            let beside = self.beside;
+            let Some(open) = store.change(|tx| oldest_open(tx, beside))? else { return Ok(None) };
+            if open.phase == Phase::Leaving {
+                if store.change(|tx| is_told(tx, open.id))? {
+                    // This start would have reset the box, and did not.
+                    let failure = Failure::NotReset;
+                    self.end(store, &open, Phase::Failed, Some(Outcome::Failed { failure }), stamp)?;
+                } else {
+                    (self.in_hand, self.is_leaving) = (Some(open.id), true);
+                }
+                continue;
+            }
             match command::resume(&open.command, open.phase, open.epoch == self.epoch, trusted(stamp)) {
                 Next::End(phase) => self.end(store, &open, phase, None, stamp)?,
+                // Those behind it do not wait for minutes.
+                Next::Run if open.command.operation.is_capture() && beside.is_some() => {
+                    self.end(store, &open, Phase::Failed, Some(Outcome::Failed { failure: Failure::Busy }), stamp)?;
+                }
                 Next::Run => {
                     let (id, epoch) = (open.id, self.epoch);
                     store.change(|tx| set_phase(tx, id, Phase::Running, epoch))?;
                     crash::point("fleet-command-running");
                     let issuer = &open.command.issuer;
                     tracing::info!(%id, issuer, "fleet: command {}", open.command.operation.word());
-                    self.in_hand = Some(id);
+                    match open.command.operation.is_capture() {
+                        true => self.beside = Some(id),
+                        false => self.in_hand = Some(id),
+                    }
                     return Ok(Some(Work { id, operation: open.command.operation }));
                 }
             }
@@ -155,12 +193,53 @@ impl Docket {
     pub fn ended(&mut self, store: &mut Store, id: Id, outcome: Outcome, stamp: Stamp) -> Result<(), StoreError> {
         crash::point("fleet-command-run");
         let Some(open) = store.change(|tx| open_of(tx, id))? else { return Ok(()) };
+        if let Outcome::Resets { .. } = outcome {
+            return self.leave(store, &open, outcome, stamp);
+        }
         // A restart ends with the process; the next one says that it is done.
         if open.command.operation.kind() == Kind::Reboot && !outcome.is_failure() {
             return Ok(());
         }
         let phase = if outcome.is_failure() { Phase::Failed } else { Phase::Done };
         self.end(store, &open, phase, Some(outcome), stamp)
+    }
+
+    /// Says that the box will be reset; it is not before the broker has that.
+    fn leave(&mut self, store: &mut Store, open: &Open, outcome: Outcome, stamp: Stamp) -> Result<(), StoreError> {
+        let event = said(open, Phase::Leaving, Some(outcome), stamp);
+        let (epoch, events_max) = (self.epoch, store.events_max() + OPEN_MAX);
+        let put = store.change(|tx| {
+            let put = store::put(tx, &event, events_max)?;
+            if put.is_in {
+                set_phase(tx, open.id, Phase::Leaving, epoch)?;
+                tx.prepare_cached("UPDATE command SET result = ?2 WHERE id = ?1")?
+                    .execute((open.id.to_string(), Document::of(&event).bytes()))?;
+            }
+            Ok(put)
+        })?;
+        crash::point("fleet-command-leaving");
+        self.is_leaving = put.is_in;
+        if put.is_in { Ok(()) } else { Err(StoreError::Full) }
+    }
+
+    /// True once the broker has the answer of a command that ends what this box is: the process shall end. One whose time
+    /// is over before that is not done any more.
+    ///
+    /// # Errors
+    /// [`StoreError`]: not yet.
+    pub fn has_left(&mut self, store: &mut Store, stamp: Stamp) -> Result<bool, StoreError> {
+        let Some(id) = self.in_hand.filter(|_| self.is_leaving) else { return Ok(false) };
+        let Some(open) = store.change(|tx| open_of(tx, id))? else { return Ok(false) };
+        if store.change(|tx| is_told(tx, id))? {
+            self.is_leaving = false;
+            crash::point("fleet-command-left");
+            return Ok(true);
+        }
+        if trusted(stamp).is_none_or(|now| command::has_expired(&open.command, now)) {
+            self.is_leaving = false;
+            self.end(store, &open, Phase::Expired, None, stamp)?;
+        }
+        Ok(false)
     }
 
     /// Settles a command and says so, in one commit.
@@ -172,15 +251,7 @@ impl Docket {
         outcome: Option<Outcome>,
         stamp: Stamp,
     ) -> Result<(), StoreError> {
-        let what = What::Command {
-            command: Some(open.id),
-            document: open.digest,
-            op: Some(Word::new(open.command.operation.word())),
-            phase: Word::new(phase.word()),
-            why: None,
-            outcome,
-        };
-        let event = Event { id: Id::make(), stamp, what };
+        let event = said(open, phase, outcome, stamp);
         let (epoch, events_max) = (self.epoch, store.events_max() + OPEN_MAX);
         let put = store.change(|tx| {
             set_phase(tx, open.id, phase, epoch)?;
@@ -196,9 +267,40 @@ impl Docket {
             tracing::error!("fleet: a result found no room");
         }
         crash::point("fleet-command-ended");
-        self.in_hand = None;
+        for running in [&mut self.in_hand, &mut self.beside] {
+            running.take_if(|id| *id == open.id);
+        }
         Ok(())
     }
+}
+
+/// How much a factory reset throws away that the broker knows of, where the program ended for it: this start does it before
+/// anything else. `None` too where the file cannot be read: nothing is erased then.
+pub fn resets(data: &Path) -> Option<u64> {
+    let mut store = Store::peek(data)?;
+    let open = store.change(|tx| oldest_open(tx, None)).ok()??;
+    let Operation::FactoryReset { discard } = open.command.operation else { return None };
+    let is_told = open.phase == Phase::Leaving && store.change(|tx| is_told(tx, open.id)).ok()?;
+    is_told.then_some(discard)
+}
+
+/// The event that says where a command stands.
+fn said(open: &Open, phase: Phase, outcome: Option<Outcome>, stamp: Stamp) -> Event {
+    let what = What::Command {
+        command: Some(open.id),
+        document: open.digest,
+        op: Some(Word::new(open.command.operation.word())),
+        phase: Word::new(phase.word()),
+        why: None,
+        outcome,
+    };
+    Event { id: Id::make(), stamp, what }
+}
+
+/// Whether the broker has what a command said last.
+fn is_told(tx: &Transaction<'_>, id: Id) -> rusqlite::Result<bool> {
+    let sql = "SELECT NOT EXISTS (SELECT 1 FROM event e JOIN command c ON e.body = c.result WHERE c.id = ?1)";
+    tx.prepare_cached(sql)?.query_row([id.to_string()], |row| row.get(0))
 }
 
 /// The clock's reading, when it is worth something.
@@ -218,7 +320,7 @@ fn known(tx: &Transaction<'_>, command: &Command) -> rusqlite::Result<Known> {
         .optional()?;
     let open: i64 =
         tx.prepare_cached("SELECT count(*) FROM command WHERE ended_ms IS NULL")?.query_row([], |r| r.get(0))?;
-    Ok(Known { digest, last_seq: last_seq.map(|seq| seq as u64), full: open >= OPEN_MAX as i64 })
+    Ok(Known { digest, last_seq: last_seq.map(|seq| seq as u64), reset: None, full: open >= OPEN_MAX as i64 })
 }
 
 fn accept(
@@ -266,12 +368,13 @@ fn say_again(tx: &Transaction<'_>, id: &str, stamp: Stamp) -> rusqlite::Result<(
     }
 }
 
-fn oldest_open(tx: &Transaction<'_>) -> rusqlite::Result<Option<Open>> {
+/// The oldest that has not ended, but for one that runs.
+fn oldest_open(tx: &Transaction<'_>, but: Option<Id>) -> rusqlite::Result<Option<Open>> {
     // Ids of UUIDv7 sort by time, but the desk makes them: the order in which they came is that of the rows.
     tx.prepare_cached(
-        "SELECT id, digest, document, phase, epoch FROM command WHERE ended_ms IS NULL ORDER BY n LIMIT 1",
+        "SELECT id, digest, document, phase, epoch FROM command WHERE ended_ms IS NULL AND id <> ?1 ORDER BY n LIMIT 1",
     )?
-    .query_row([], open)
+    .query_row([but.map(|id| id.to_string()).unwrap_or_default()], open)
     .optional()
 }
 

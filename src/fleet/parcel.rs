@@ -81,7 +81,8 @@ impl<B: Bus> Loop<B> {
         let Some(parcel) = &mut self.parcel else { return };
         if let Some(ended) = parcel.ended(now()) {
             self.parcel = None;
-            (self.commands.unwritten, self.commands.is_due) = (Some(ended), true);
+            self.commands.unwritten.push_back(ended);
+            self.commands.is_due = true;
         } else if let Some((command, part)) = parcel.next(self.session.wants_log()) {
             self.session.log(&command, part);
         }

@@ -9,8 +9,8 @@ use super::telemetry::{
 };
 use crate::clock::{Clock, Quality};
 use crate::journal::{Condition, Journal, JournalError, OperatorAction, OutboxId};
-use crate::update::Updates;
 use crate::update::manifest::Refusal;
+use crate::update::{self, Updates};
 use crate::workbench::doctor::Finding;
 use crate::workbench::examination::examine_running;
 use std::sync::Arc;
@@ -155,10 +155,15 @@ impl Performer {
             Operation::UpdateInstall { version } => Ok(self.update(|updates| updates.install(&version))),
             // Without one it would be the end of all results.
             Operation::Restart if !is_supervised() => Err(Failure::Unsupervised),
-            Operation::Restart => {
-                // SAFETY: a signal to this very process, which ends as if the service manager had asked.
-                let asked = unsafe { libc::kill(libc::getpid(), libc::SIGTERM) };
-                if asked == 0 { Ok(Outcome::Done) } else { Err(Failure::System) }
+            Operation::Restart => stop_process().map(|()| Outcome::Done).map_err(|_| Failure::System),
+            Operation::FactoryReset { .. } if !is_supervised() => Err(Failure::Unsupervised),
+            Operation::FactoryReset { .. } if update::is_on_trial(&self.sources.config()) => Err(Failure::OnTrial),
+            // Counted again, with nobody beside, when it is done.
+            Operation::FactoryReset { discard } => {
+                let found = self.journal.reader().and_then(|reader| reader.undelivered()).map_err(failure)?;
+                let total = found.total();
+                let is_named = total == discard;
+                Ok(if is_named { Outcome::Resets { found } } else { Outcome::Undelivered { total, found } })
             }
         }
     }
@@ -212,6 +217,15 @@ impl Performer {
 /// True under systemd, which says so to what it runs.
 fn is_supervised() -> bool {
     ["INVOCATION_ID", "NOTIFY_SOCKET"].iter().any(|name| std::env::var_os(name).is_some())
+}
+
+/// Ends this process as if the service manager had asked.
+pub(super) fn stop_process() -> std::io::Result<()> {
+    // SAFETY: a signal to this very process.
+    match unsafe { libc::kill(libc::getpid(), libc::SIGTERM) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
 }
 
 fn failure(error: JournalError) -> Failure {

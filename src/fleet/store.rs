@@ -22,6 +22,8 @@ use std::time::Duration;
 
 /// Name of the file in the data directory.
 const FILE: &str = "fleet.db";
+/// What a factory reset erases of it in the data directory.
+pub(crate) const NAMES: &[&str] = &[FILE, "fleet.db-wal", "fleet.db-shm"];
 /// Events kept at most, and how many are thinned out at once.
 const EVENTS_MAX: u64 = 10_000;
 const THINNED_AT_ONCE: u64 = 500;
@@ -125,7 +127,19 @@ impl Store {
 
     /// Counts this start and says how many there have been.
     pub fn next_epoch(&mut self) -> Result<u64, StoreError> {
-        self.change(|tx| tx.query_row("UPDATE epoch SET epoch = epoch + 1 RETURNING epoch", [], |r| unsigned(r, 0)))
+        self.next_epoch_after(0)
+    }
+
+    /// The same, of a box that was started so often before this file was made.
+    pub fn next_epoch_after(&mut self, before: u64) -> Result<u64, StoreError> {
+        let sql = "UPDATE epoch SET epoch = max(epoch, ?1) + 1 RETURNING epoch";
+        self.change(|tx| tx.query_row(sql, [before as i64], |r| unsigned(r, 0)))
+    }
+
+    /// Starts that were counted.
+    pub fn epoch(&self) -> Result<u64, StoreError> {
+        let read = self.conn.query_row("SELECT epoch FROM epoch", [], |r| unsigned(r, 0));
+        read.map_err(|source| self.failed(source))
     }
 
     /// Events kept at most, but for what [`put`] is told else.

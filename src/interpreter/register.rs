@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 /// Name of the file in the data directory.
 pub const FILE: &str = "instruments.json";
+/// What a factory reset erases of it in the data directory.
+pub(crate) const NAMES: &[&str] = &[FILE];
 /// Messages an instrument's clock is judged by.
 const DRIFTS_MAX: usize = 31;
 /// Most instruments told apart on one link; further ones are counted under the link's own name.

@@ -28,6 +28,10 @@ const HEAD_BYTES: usize = 4 + NONCE_LEN;
 const CREDENTIAL: &str = "afferent-journal-key";
 /// Name of the key file made at first start.
 const KEY_FILE: &str = "journal.key";
+/// The same while it is being made.
+const KEY_UNFINISHED: &str = ".journal.key.new";
+/// What a factory reset erases first: what is sealed with it is worth nothing afterwards.
+pub const KEY_NAMES: &[&str] = &[KEY_FILE, KEY_UNFINISHED];
 /// `data_key.purpose` of the one index key.
 const PURPOSE_INDEX: &str = "index";
 /// `data_key.purpose` of data keys.
@@ -132,7 +136,7 @@ impl OuterKey {
             text.push_str(&format!("{byte:02x}"));
         }
         text.push('\n');
-        let unfinished = data.join(".journal.key.new");
+        let unfinished = data.join(KEY_UNFINISHED);
         let _ = std::fs::remove_file(&unfinished);
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished).map_err(failed)?;
         file.write_all(text.as_bytes()).map_err(failed)?;

@@ -17,6 +17,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+/// The file that keeps the journal its last room.
+pub(super) const RESERVE: &str = "journal.reserve";
 /// Largest write-ahead log before the writer checkpoints even under load, in bytes; on small disks a 32nd of the disk.
 const WAL_BYTES: u64 = 16 << 20;
 /// Largest size of the reserve, in bytes; on small disks a 16th of the disk. More than the log may hold, so that there
@@ -190,7 +192,7 @@ impl Space {
     }
 
     fn reserve(&self) -> PathBuf {
-        self.data.join("journal.reserve")
+        self.data.join(RESERVE)
     }
 }
 

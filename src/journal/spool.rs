@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Name of the folder in the data directory.
-const FOLDER: &str = "spool";
+pub(super) const FOLDER: &str = "spool";
 /// How a whole file's name ends.
 const WHOLE: &str = ".dcm";
 /// How the name of one that is being written ends.

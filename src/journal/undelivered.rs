@@ -3,10 +3,11 @@
 use super::error::JournalError;
 use super::reader::Reader;
 use super::standing::IS_ONLY_HERE;
+use serde::Serialize;
 use std::fmt;
 
 /// Counted in one transaction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Undelivered {
     /// Entries that were not interpreted, those that are damaged among them.
     pub entries: u64,

@@ -19,7 +19,7 @@
 mod claim;
 mod growing;
 mod look;
-mod memory;
+pub(crate) mod memory;
 
 pub use look::{Look, look};
 

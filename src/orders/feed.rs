@@ -24,7 +24,7 @@
 
 mod aside;
 pub mod config;
-mod cursor;
+pub(crate) mod cursor;
 mod decided;
 mod heads;
 mod known;

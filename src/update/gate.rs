@@ -51,6 +51,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 const DRIVER: &str = "roche-cobas-c111";
 /// Name of the scratch directory in the data directory.
 const SCRATCH: &str = "gate";
+/// What a factory reset erases of it in the data directory.
+pub(crate) const NAMES: &[&str] = &[SCRATCH];
 
 /// What one check found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

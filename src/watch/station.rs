@@ -24,6 +24,8 @@ use tokio::sync::watch;
 
 /// Name of the file in the data directory.
 const FILE: &str = "watch.json";
+/// What a factory reset erases of it in the data directory.
+pub(crate) const NAMES: &[&str] = &[FILE];
 /// What was learnt is written this often, and at the end.
 const WRITE_EVERY: Duration = Duration::from_secs(3600);
 /// Certificates are read this often.

@@ -60,55 +60,78 @@ pub struct Tapped {
     pub missed: u64,
 }
 
-/// A session transcript of what passed on one connection, the first one heard: a driver's case. Frames whose checksum
-/// was right have a right one again, whatever was masked in them. What a gateway says differently each time (MSH-7,
-/// MSH-10) may be anything.
+/// A session transcript of what passed on one connection, the first one heard: a driver's case.
 pub fn capture(passed: &[Tapped]) -> String {
-    let mut text = String::from("# Recorded with afferent tap.\n");
-    let first = passed.iter().find(|run| run.side != Side::Link).map(|run| run.connection);
-    let mut before: Option<i64> = None;
-    let mut frame = Frame::default();
-    let mut verdicts = VecDeque::new();
-    // Where the first digit of the checksum under way stands in the text, and how many characters it takes.
-    let mut digit: Option<(usize, usize)> = None;
-    for run in passed.iter().filter(|run| run.side != Side::Link && Some(run.connection) == first) {
+    let heard = || passed.iter().filter(|run| run.side != Side::Link);
+    let first = heard().next().map(|run| run.connection);
+    let mut transcript = Transcript::default();
+    heard().filter(|run| Some(run.connection) == first).for_each(|run| transcript.take(run));
+    format!("{RECORDED}{}", transcript.text())
+}
+
+/// What a transcript begins with.
+pub const RECORDED: &str = "# Recorded with afferent tap.\n";
+
+/// A session transcript of one connection, as it grows. Frames whose checksum was right have a right one again, whatever
+/// was masked in them. What a gateway says differently each time (MSH-7, MSH-10) may be anything.
+#[derive(Default)]
+pub struct Transcript {
+    text: String,
+    before: Option<i64>,
+    frame: Frame,
+    verdicts: VecDeque<bool>,
+    /// Where the first digit of the checksum under way stands in the text, and how many characters it takes.
+    digit: Option<(usize, usize)>,
+}
+
+impl Transcript {
+    /// What was written so far.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The next run of bytes of this connection.
+    pub fn take(&mut self, run: &Tapped) {
         if run.missed > 0 {
-            text.push_str(&format!("# {} runs are missing here.\n", run.missed));
+            self.text.push_str(&format!("# {} runs are missing here.\n", run.missed));
         }
-        let gap = before.map_or(0, |before| run.at_ms.saturating_sub(before));
-        if gap >= PAUSE_MIN_MS && !frame.is_open() {
-            text.push_str(&format!("@ {gap}ms\n"));
+        let gap = self.before.map_or(0, |before| run.at_ms.saturating_sub(before));
+        if gap >= PAUSE_MIN_MS && !self.frame.is_open() {
+            self.text.push_str(&format!("@ {gap}ms\n"));
         }
-        before = Some(run.at_ms);
-        if run.side == Side::Gateway {
-            text.push_str(&format!("< {}\n", left_open(&run.shown.text)));
-            continue;
+        self.before = Some(run.at_ms);
+        match run.side {
+            Side::Link => {}
+            Side::Gateway => self.text.push_str(&format!("< {}\n", left_open(&run.shown.text))),
+            Side::Instrument => self.heard(&run.shown),
         }
-        verdicts.extend(run.shown.sums.iter().copied());
-        text.push_str("> ");
+    }
+
+    fn heard(&mut self, shown: &Shown) {
+        self.verdicts.extend(shown.sums.iter().copied());
+        self.text.push_str("> ");
         // What was spelled is read back: only its place is needed, and masks have left that as it was.
-        let bytes = match parse(&format!("> {}", run.shown.text)).unwrap_or_default().pop() {
+        let bytes = match parse(&format!("> {}", shown.text)).unwrap_or_default().pop() {
             Some(Step::Instrument(bytes)) => bytes,
             _ => Vec::new(),
         };
         for byte in bytes {
             let spelled = spell(&[byte]);
-            let was_first = frame.wants_first_digit();
-            let ended = frame.take(byte).is_some();
+            let was_first = self.frame.wants_first_digit();
+            let ended = self.frame.take(byte).is_some();
             if was_first {
-                digit = Some((text.len(), spelled.len()));
+                self.digit = Some((self.text.len(), spelled.len()));
             }
-            match digit.filter(|_| ended) {
+            match self.digit.filter(|_| ended) {
                 // The digits were right: whoever replays this computes them anew.
-                Some((at, length)) if verdicts.pop_front() == Some(true) => {
-                    text.replace_range(at..at + length, "<CS>");
+                Some((at, length)) if self.verdicts.pop_front() == Some(true) => {
+                    self.text.replace_range(at..at + length, "<CS>");
                 }
-                _ => text.push_str(&spelled),
+                _ => self.text.push_str(&spelled),
             }
         }
-        text.push('\n');
+        self.text.push('\n');
     }
-    text
 }
 
 /// The gateway's answer with MSH-7 and MSH-10 left open.

@@ -2,6 +2,8 @@
 
 use crate::site::{Running, Site, until_served};
 use crate::{afferent, err, out};
+use afferent::update::record::{Phase, Record, Schemas, Slot, Version};
+use afferent::update::slots;
 use serde_json::Value;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -50,7 +52,9 @@ impl Copied {
 
     fn names(&self) -> Vec<String> {
         let all = std::fs::read_dir(self.data()).unwrap();
-        all.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+        let mut names: Vec<String> = all.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
     }
 
     /// Starts the gateway and stops it again.
@@ -84,7 +88,7 @@ fn i7_a_reset_is_refused_while_anything_went_nowhere_and_throws_away_exactly_wha
     }
     let done = copied.reset(&["--discard", "4"]);
     assert!(done.status.success(), "{}", err(&done));
-    assert_eq!(copied.names(), ["journal.lock"], "nothing is left");
+    assert_eq!(copied.names(), ["journal.lock", "last-reset"], "nothing is left");
     copied.starts();
     let after = copied.stats();
     assert_eq!((&after["entries"], &after["account"]["received"]), (&0.into(), &0.into()));
@@ -114,7 +118,7 @@ fn kill_a_reset_is_never_half_wherever_it_dies() {
         if n % 2 == 0 {
             let again = copied.reset(&[]);
             assert!(again.status.success(), "{place}: {}", err(&again));
-            assert_eq!(copied.names(), ["journal.lock"], "{place}");
+            assert_eq!(copied.names(), ["journal.lock", "last-reset"], "{place}");
         } else {
             copied.starts();
         }
@@ -123,4 +127,52 @@ fn kill_a_reset_is_never_half_wherever_it_dies() {
         assert_eq!((&after["entries"], &after["account"]["received"]), (&0.into(), &0.into()), "{place}");
         assert_ne!(key(&copied.data()), key(&site.data()), "{place}: another key");
     }
+}
+
+#[test]
+fn a_reset_waits_for_the_end_of_a_trial_and_takes_what_that_kept() {
+    let mut site = Site::filled();
+    site.stop_gateway();
+    let copied = Copied::of(&site);
+    let releases = copied.dir.path().join("releases");
+    let settings = format!("[update]\nroot = \"/dev/null\"\nreleases = {releases:?}\n");
+    let text = std::fs::read_to_string(copied.config()).unwrap();
+    std::fs::write(copied.config(), text + &settings).unwrap();
+    std::fs::create_dir(&releases).unwrap();
+    slots::keep_before(&releases, &copied.data()).unwrap();
+    let schemas = Schemas { journal: 1, fleet: 1 };
+    let mut record = Record {
+        manifest: "0".repeat(64),
+        phase: Phase::Offered,
+        version: Version(1, 1, 0),
+        from: Version(1, 0, 0),
+        slot: Slot::B,
+        url: "https://releases.example/1.1.0".to_string(),
+        sha256: "0".repeat(64),
+        length: 1,
+        floor: Version(1, 0, 0),
+        old_schemas: schemas,
+        new_schemas: schemas,
+        starts: 0,
+        moves: 0,
+        wrong: 0,
+        trial_s: 600,
+        data: copied.data().display().to_string(),
+        worked: Vec::new(),
+        reason: None,
+        event: String::new(),
+        is_told: false,
+    };
+    for phase in [Phase::Switching, Phase::Trial, Phase::Confirming, Phase::RollingBack] {
+        record.phase = phase;
+        slots::write(&releases, &record).unwrap();
+        let refused = copied.reset(&["--discard", "4"]);
+        assert!(err(&refused).contains("a release is on trial"), "{}", err(&refused));
+    }
+    record.phase = Phase::Committed;
+    slots::write(&releases, &record).unwrap();
+    assert!(releases.join("before/journal.db").exists());
+    let done = copied.reset(&["--discard", "4"]);
+    assert!(done.status.success(), "{}", err(&done));
+    assert!(!releases.join("before").exists(), "a copy of the journal is a journal");
 }

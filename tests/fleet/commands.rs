@@ -13,7 +13,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
-const BOX: &str = "bench-1";
+pub const BOX: &str = "bench-1";
 
 /// A box as its own process, which may die.
 pub struct Box {
@@ -27,7 +27,8 @@ pub struct Box {
 }
 
 impl Box {
-    fn new(broker: &Broker) -> Box {
+    /// A box that obeys ann and bob.
+    pub fn new(broker: &Broker) -> Box {
         let operators = ["ann", "bob"]
             .map(|kid| format!("[[fleet.operator]]\nkid = \"{kid}\"\nkey = \"{}\"\n", key(kid).public_key()));
         Box::of(broker, TENANT, BOX, &operators.concat())
@@ -73,7 +74,7 @@ impl Box {
     }
 
     /// Waits for its end and says whether it died.
-    fn died(&mut self) -> bool {
+    pub fn died(&mut self) -> bool {
         let status = self.child.take().unwrap().wait().unwrap();
         status.signal() == Some(libc::SIGABRT)
     }
@@ -93,7 +94,7 @@ pub fn key(kid: &str) -> SigningKey {
 }
 
 /// A command of ann's, signed by these, as it is published.
-fn signed(seq: u64, operation: Operation, signers: &[&str]) -> (String, Vec<u8>) {
+pub fn signed(seq: u64, operation: Operation, signers: &[&str]) -> (String, Vec<u8>) {
     let id = Id::make().to_string();
     let now = Timestamp::now();
     let command = Command {
@@ -103,7 +104,7 @@ fn signed(seq: u64, operation: Operation, signers: &[&str]) -> (String, Vec<u8>)
         gateway: BOX.to_string(),
         issuer: "ann".to_string(),
         seq,
-        not_before: now - SignedDuration::from_secs(5),
+        not_before: now,
         expires: now + SignedDuration::from_mins(30),
         operation,
     };
@@ -114,12 +115,12 @@ fn signed(seq: u64, operation: Operation, signers: &[&str]) -> (String, Vec<u8>)
     (id, bytes)
 }
 
-fn topic(id: &str) -> String {
+pub fn topic(id: &str) -> String {
     format!("afferent/v1/{TENANT}/{BOX}/dn/cmd/{id}")
 }
 
 /// What was said of a command: phase and event id of each event.
-fn said(witness: &Witness, id: &str) -> Vec<(String, String)> {
+pub fn said(witness: &Witness, id: &str) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_string();
     let events = witness.heard("up/event").into_iter().map(|event| event.json());
     let of_it = events.filter(|event| event["event"] == "command" && event["command"] == id);

@@ -59,7 +59,7 @@ impl Drop for Running {
 }
 
 /// A desk with an authority and an endpoint, and one box.
-struct Site {
+pub struct Site {
     dir: tempfile::TempDir,
     port: u16,
     desk: Option<Running>,
@@ -68,7 +68,7 @@ struct Site {
 }
 
 impl Site {
-    fn new() -> Site {
+    pub fn new() -> Site {
         let dir = tempfile::tempdir().unwrap();
         let site = Site { dir, port: free_port(), desk: None, gateway: None, days: 0 };
         site.says(&["desk", "ca", "init", TENANT]);
@@ -76,22 +76,22 @@ impl Site {
         site
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    pub fn command(&self, args: &[&str]) -> Command {
         let mut command = afferent(args, self.days);
         command.current_dir(self.dir.path());
         command
     }
 
-    fn says(&self, args: &[&str]) -> String {
+    pub fn says(&self, args: &[&str]) -> String {
         ok(self.command(args).output().unwrap())
     }
 
     /// The desk's endpoint, from now on, with certificates of this life.
-    fn serve(&mut self, life: &str) {
+    pub fn serve(&mut self, life: &str) {
         self.desk = None;
         let address = format!("127.0.0.1:{}", self.port);
         let mut command = self.command(&["desk", "enrol", "serve", "--listen", &address, "--life", life]);
@@ -101,7 +101,7 @@ impl Site {
     }
 
     /// The box's settings, on the bus behind this port.
-    fn configure(&self, broker: u16) {
+    pub fn configure(&self, broker: u16) {
         let text = format!(
             "[gateway]\ndata = {data:?}\nclock_trusted = true\n[journal]\nfree_min_mb = 0\n\
              [[link]]\nname = \"chemistry\"\nprotocol = \"astm\"\nlisten = \"127.0.0.1:{astm}\"\n\
@@ -124,11 +124,19 @@ impl Site {
         until(place, || dying.0.try_wait().unwrap().is_some());
     }
 
-    fn run(&mut self) {
+    pub fn run(&mut self) {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path("box.log")).unwrap();
         let mut command = self.command(&["run", "--config", "box.toml"]);
-        command.stdout(Stdio::null()).stderr(log);
+        // As a service manager does.
+        command.env("INVOCATION_ID", "0").stdout(Stdio::null()).stderr(log);
         self.gateway = Some(Running(command.spawn().unwrap()));
+    }
+
+    /// Waits until the box has ended by itself, in order.
+    pub fn ended(&mut self) {
+        let mut gateway = self.gateway.take().unwrap();
+        until("the box has ended", || gateway.0.try_wait().unwrap().is_some());
+        assert!(gateway.0.wait().unwrap().success());
     }
 
     /// What the box shows.
@@ -137,7 +145,7 @@ impl Site {
         serde_json::from_slice(&output.stdout).unwrap_or_default()
     }
 
-    fn serial(&self) -> Option<String> {
+    pub fn serial(&self) -> Option<String> {
         self.identity()["certificate"]["serial"].as_str().map(str::to_string)
     }
 
@@ -146,7 +154,7 @@ impl Site {
     }
 
     /// Waits until the box has asked, and says the code that both sides show.
-    fn code(&self) -> String {
+    pub fn code(&self) -> String {
         until("the box has asked", || self.list()["waiting"].as_array().is_some_and(|all| !all.is_empty()));
         let code = self.identity()["code"].as_str().unwrap().to_string();
         assert_eq!(self.list()["waiting"][0]["code"], *code, "box and desk show the same");
@@ -177,7 +185,7 @@ impl Drop for Site {
     }
 }
 
-fn is_up(witness: &Witness) -> bool {
+pub fn is_up(witness: &Witness) -> bool {
     witness.last("up/state").is_some_and(|state| state["online"] == true && state["downlink"] == "proven")
 }
 

@@ -169,6 +169,10 @@ fn i8_what_passes_on_a_link_is_captured_on_the_box_and_only_its_name_is_told() {
         db.query_row(running, [], |row| row.get::<_, i64>(0)).is_ok_and(|count| count == 1)
     });
     disturb(&gateway, "DOE^JANE");
+    // Others do not wait for it.
+    assert_eq!(desk.does(&["command", "bench-1", "ping", "--sign", "ops-1.key"]), "ping done\n");
+    let busy = String::from_utf8(desk.run(&both).stdout).unwrap();
+    assert!(busy.contains("\"busy\""), "one at a time: {busy}");
     gateway.kill();
     gateway.run(None);
     let told: Value = serde_json::from_slice(&asking.wait_with_output().unwrap().stdout).unwrap();

@@ -38,13 +38,16 @@ Examples:
   afferent desk command bench-1 discard-parked ehr --reason 'test patients' --sign ops-1.key --sign ops-2.key
   afferent desk command bench-1 capture chemistry --seconds 120 --sign ops-1.key --sign ops-2.key
   afferent desk command bench-1 restart --sign ops-1.key --wait-s 120
+  afferent desk command bench-1 factory-reset --discard 12 --sign ops-1.key --sign ops-2.key
   afferent desk command bench-1 update-install 1.2.0 --sign ops-1.key --sign ops-2.key
 
 What a box can be told: ping, report, queue-stats, config-get (what runs, without secrets), log-tail (its last lines,
 100 or as many as you say, up to 512), log-stop (ends what `desk log --follow` began), capture (two signatures; keeps
 what passes on a link for --seconds, on the box, for a week; it tells the name, never what is in it), cert-renew,
 retry-parked, discard-parked (two signatures), restart, update-install (two signatures; it lies ready after `afferent
-desk update push`). Lines of the log come without anything that came from elsewhere: \u{2026} stands in its place, and
+desk update push`), factory-reset (two signatures, one box at a time; refused while anything is there that went nowhere
+yet, unless --discard says exactly how much; `leaving` is its last word, and then it is new and enrols anew). Lines of the
+log come without anything that came from elsewhere: \u{2026} stands in its place, and
 the box's own log has it. A box that is away does it when it is back, unless the command has expired by then. `afferent
 desk rollout` does the same in stages.
 
@@ -65,6 +68,9 @@ pub(super) struct Command {
     /// Capture what names patients and specimens as well
     #[arg(long)]
     reveal: bool,
+    /// How much a factory reset throws away that went nowhere yet
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    discard: u64,
     #[command(flatten)]
     signed: Signed,
     /// Minutes for which it is valid
@@ -159,8 +165,12 @@ impl Command {
     pub async fn execute(self) -> anyhow::Result<ExitCode> {
         let config = Config::read(&self.signed.desk)?;
         let (places, what) = self.read(&config)?;
-        let Command { signed: Signed { sign, json, .. }, valid_min, wait_s, group, .. } = self;
-        let operation = what.operation()?;
+        let Command { signed: Signed { sign, json, .. }, valid_min, wait_s, group, discard, .. } = self;
+        let operation = match what.operation.as_str() {
+            "factory-reset" if group.is_some() => bail!("a factory reset is for one box at a time"),
+            "factory-reset" => Operation::FactoryReset { discard },
+            _ => what.operation()?,
+        };
         let takes_s = if let Operation::Capture { seconds, .. } = operation { u64::from(seconds) } else { 0 };
         let wait_s = wait_s + takes_s;
         let manner = Manner { sign, valid_min, wait_s, json, is_group: group.is_some() };
@@ -296,6 +306,15 @@ pub(super) fn lines_of(lines: &Value) -> String {
     lines.as_array().into_iter().flatten().map(line).collect()
 }
 
+/// What a box counts, without what there is none of.
+fn counts(outcome: &Value) -> String {
+    let all = outcome.as_object().into_iter().flatten().filter(|(name, _)| *name != "total");
+    let some = all.filter_map(|(name, n)| Some(format!("{} {name}", n.as_u64().filter(|n| *n > 0)?)));
+    let some: String = some.collect::<Vec<_>>().join(", ");
+    let some: String = some.chars().filter(|c| !c.is_control()).collect();
+    if some.is_empty() { some } else { format!(" ({some})") }
+}
+
 /// What became of a command, for a person.
 pub(super) fn sentence(answer: &Value) -> String {
     let phase = answer["phase"].as_str().unwrap_or("?");
@@ -323,6 +342,12 @@ pub(super) fn sentence(answer: &Value) -> String {
             outcome["expires"].as_str().unwrap_or("?")
         ),
         (None, Some("changed")) => format!(": {} changed, {} left as they were", outcome["done"], outcome["skipped"]),
+        (None, Some("resets")) => ": it forgets everything at its next start, and is new then".to_string(),
+        (None, Some("undelivered")) => format!(
+            ": {} went nowhere yet{}; to throw that away, say exactly how much it is with --discard",
+            outcome["total"],
+            counts(outcome)
+        ),
         (None, Some("not-taken")) => format!(": {}", outcome["refusal"].as_str().unwrap_or("?")),
         (None, Some("failed")) => format!(": {}", outcome["failure"].as_str().unwrap_or("?")),
         _ => String::new(),

@@ -96,7 +96,7 @@ fn a_command_is_obeyed_by_its_box_in_its_time_in_its_order_once() {
 #[test]
 fn what_is_known_is_answered_again_however_late_unless_it_says_something_else() {
     let restart = command(Operation::Restart);
-    let known = Known { digest: Some(signed(&restart, &["ann"]).digest()), last_seq: Some(9), full: true };
+    let known = Known { digest: Some(signed(&restart, &["ann"]).digest()), last_seq: Some(9), reset: None, full: true };
     assert_eq!(verdict(&restart, &["ann"], &known, Some(at(99_999))), Ok(Verdict::Repeat));
     assert_eq!(verdict(&restart, &["ann"], &known, None), Ok(Verdict::Repeat));
     let other = Command { operation: Operation::Ping, ..restart };
@@ -180,7 +180,7 @@ proptest! {
             match event {
                 Event::Arrives => {
                     let digest = box_.row.map(|_| signed.digest());
-                    let known = Known { digest, last_seq: box_.last_seq, full: false };
+                    let known = Known { digest, last_seq: box_.last_seq, ..Known::default() };
                     if judge(&once, &signed, ME, &known, Some(at(5))) == Ok(Verdict::Accept) {
                         prop_assert!(box_.row.is_none());
                         box_.row = Some((Phase::Accepted, box_.process));

@@ -30,6 +30,8 @@ use std::sync::Arc;
 
 /// Folder of the data directory.
 const FOLDER: &str = "config";
+/// What a factory reset erases of it in the data directory.
+pub(crate) const NAMES: &[&str] = &[FOLDER];
 const DOCUMENT: &str = "document";
 const BASE: &str = "base";
 const LAST_GOOD: &str = "last_good";

@@ -20,7 +20,7 @@ fn operators() -> Vec<Operator> {
 
 fn docket(store: &mut Store) -> Docket {
     let epoch = store.next_epoch().unwrap();
-    Docket::new(&operators(), &Place::new("acme", "box-1").unwrap(), epoch)
+    Docket::new(&operators(), &Place::new("acme", "box-1").unwrap(), epoch, Outlives::default())
 }
 
 /// A signed command, and its id.
@@ -218,7 +218,7 @@ proptest! {
                     }
                 },
                 Step::Restarts => {
-                    docket = Docket::new(&operators(), &docket.place.clone(), store.next_epoch().unwrap());
+                    docket = Docket::new(&operators(), &docket.place.clone(), store.next_epoch().unwrap(), Outlives::default());
                     work = None;
                 }
             }
@@ -232,4 +232,114 @@ proptest! {
             prop_assert!(acts.get(&command(seq, operation(seq)).1).copied().unwrap_or_default() <= 1);
         }
     }
+}
+
+/// Two operators' signatures are the admission's business: one is enough to put it there.
+fn reset_command(store: &mut Store, docket: &Docket, seq: u64) -> Id {
+    let (_, id) = command(seq, Operation::FactoryReset { discard: 0 });
+    let at = |s: i64| Timestamp::from_millisecond(NOW_MS + s * 1000).unwrap();
+    let command = Command {
+        v: 1,
+        id: id.to_string(),
+        tenant: "acme".to_owned(),
+        gateway: "box-1".to_owned(),
+        issuer: "ann".to_owned(),
+        seq,
+        not_before: at(0),
+        expires: at(600),
+        operation: Operation::FactoryReset { discard: 0 },
+    };
+    let document = serde_json::to_vec(&command).unwrap();
+    store.change(|tx| accept(tx, &command, &document, Digest::of(&document), docket.epoch)).unwrap();
+    id
+}
+
+#[test]
+fn a_reset_has_left_when_the_broker_has_its_answer_and_not_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(dir.path()).unwrap();
+    let mut docket = docket(&mut store);
+    let id = reset_command(&mut store, &docket, 1);
+    docket.next(&mut store, stamp(1)).unwrap().unwrap();
+    assert_eq!(resets(dir.path()), None);
+    docket.ended(&mut store, id, Outcome::Resets { found: Default::default() }, stamp(1)).unwrap();
+    assert_eq!(said(&store), [(id.to_string(), "leaving".to_owned(), String::new())]);
+    assert!(!docket.has_left(&mut store, stamp(2)).unwrap());
+    assert_eq!((docket.next(&mut store, stamp(2)).unwrap(), resets(dir.path())), (None, None));
+    // Another process goes on waiting, and says nothing twice.
+    docket = self::docket(&mut store);
+    assert_eq!((docket.next(&mut store, stamp(3)).unwrap(), store.waiting().unwrap()), (None, 1));
+    let row = store.events_after(0, 10).unwrap()[0].row;
+    store.remove(&[row]).unwrap();
+    assert!(docket.has_left(&mut store, stamp(4)).unwrap());
+    assert!(!docket.has_left(&mut store, stamp(4)).unwrap(), "it ends the process once");
+    assert_eq!(resets(dir.path()), Some(0));
+    // A start that did not reset says so.
+    docket = self::docket(&mut store);
+    assert_eq!(docket.next(&mut store, stamp(5)).unwrap(), None);
+    assert_eq!(said(&store), [(id.to_string(), "failed".to_owned(), String::new())]);
+    assert_eq!(resets(dir.path()), None);
+}
+
+#[test]
+fn a_reset_whose_answer_comes_too_late_is_not_done() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(dir.path()).unwrap();
+    let mut docket = docket(&mut store);
+    let id = reset_command(&mut store, &docket, 1);
+    docket.next(&mut store, stamp(1)).unwrap().unwrap();
+    docket.ended(&mut store, id, Outcome::Resets { found: Default::default() }, stamp(1)).unwrap();
+    assert!(!docket.has_left(&mut store, stamp(601)).unwrap());
+    let phases: Vec<_> = said(&store).into_iter().map(|(_, phase, _)| phase).collect();
+    assert_eq!(phases, ["leaving", "expired"]);
+    store.events_after(0, 10).unwrap().iter().for_each(|event| store.remove(&[event.row]).unwrap());
+    assert!(!docket.has_left(&mut store, stamp(602)).unwrap());
+    assert_eq!(resets(dir.path()), None);
+}
+
+#[test]
+fn nothing_that_was_signed_before_a_reset_counts_afterwards() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join(super::super::outlives::FILE), format!(r#"{{"epoch":7,"reset_ms":{NOW_MS}}}"#))
+        .unwrap();
+    let outlives = Outlives::read(dir.path());
+    let mut store = Store::open(dir.path()).unwrap();
+    let epoch = store.next_epoch_after(outlives.epoch()).unwrap();
+    assert_eq!(epoch, 8);
+    let mut docket = Docket::new(&operators(), &Place::new("acme", "box-1").unwrap(), epoch, outlives);
+    let (bytes, id) = command(1, Operation::Ping);
+    docket.take(&mut store, &bytes, stamp(1)).unwrap();
+    assert_eq!(said(&store), [(id.to_string(), "refused".to_owned(), "before-reset".to_owned())]);
+}
+
+#[test]
+fn a_capture_hinders_no_other_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(dir.path()).unwrap();
+    let mut docket = docket(&mut store);
+    let capture = || Operation::Capture { link: "chemistry".to_owned(), seconds: 300, reveal: false };
+    let put = |store: &mut Store, docket: &Docket, seq, operation: Operation| {
+        let id = reset_command(store, docket, seq);
+        let sql = "UPDATE command SET document = CAST(json_set(CAST(document AS TEXT), '$.do', json(?2)) AS BLOB) WHERE id = ?1";
+        let operation = serde_json::to_string(&operation).unwrap();
+        store.change(|tx| tx.execute(sql, (id.to_string(), operation))).unwrap();
+        id
+    };
+    let [first, ping, second] = [capture(), Operation::Ping, capture()]
+        .into_iter()
+        .enumerate()
+        .map(|(n, operation)| put(&mut store, &docket, n as u64 + 1, operation))
+        .collect::<Vec<_>>()
+        .try_into()
+        .unwrap();
+    assert_eq!(docket.next(&mut store, stamp(1)).unwrap().map(|work| work.id), Some(first));
+    assert_eq!(docket.next(&mut store, stamp(1)).unwrap().map(|work| work.id), Some(ping), "beside it");
+    assert_eq!(docket.next(&mut store, stamp(1)).unwrap(), None);
+    docket.ended(&mut store, ping, Outcome::Done, stamp(2)).unwrap();
+    // A second at the same time is told so, in place of holding up what comes behind it.
+    assert_eq!(docket.next(&mut store, stamp(2)).unwrap(), None);
+    docket.ended(&mut store, first, Outcome::Done, stamp(3)).unwrap();
+    let wanted = [(ping, "done"), (second, "failed"), (first, "done")];
+    let wanted = wanted.map(|(id, phase)| (id.to_string(), phase.to_owned(), String::new()));
+    assert_eq!(said(&store), wanted);
 }

@@ -28,6 +28,8 @@ use zeroize::Zeroizing;
 
 /// Name of the folder in the data directory.
 const FOLDER: &str = "identity";
+/// What a factory reset erases of it in the data directory.
+pub(crate) const NAMES: &[&str] = &[FOLDER];
 const CURRENT: &str = "current.pem";
 const NEXT: &str = "next.pem";
 const NEXT_KEY: &str = "next.key";

@@ -1,6 +1,7 @@
 //! What became of a command, of fields as all that is said has (invariant I8).
 
 use super::{At, BundleFacts, Digest, Id, Name, Packed, Word};
+use crate::journal::Undelivered;
 use serde::Serialize;
 
 /// What a command did.
@@ -45,6 +46,20 @@ pub enum Outcome {
         #[serde(flatten)]
         capture: CaptureFacts,
     },
+    /// The box will forget everything.
+    Resets {
+        /// What is thrown away that went nowhere yet.
+        #[serde(flatten)]
+        found: Undelivered,
+    },
+    /// It will not, because another number was named than went nowhere yet.
+    Undelivered {
+        /// How much that is.
+        total: u64,
+        /// What.
+        #[serde(flatten)]
+        found: Undelivered,
+    },
     /// The release is not taken.
     NotTaken {
         /// Why: a word of [`crate::update::manifest::Refusal`].
@@ -60,7 +75,7 @@ pub enum Outcome {
 impl Outcome {
     /// True when it could not.
     pub fn is_failure(&self) -> bool {
-        matches!(self, Outcome::Failed { .. } | Outcome::NotTaken { .. })
+        matches!(self, Outcome::Failed { .. } | Outcome::NotTaken { .. } | Outcome::Undelivered { .. })
     }
 }
 
@@ -102,6 +117,10 @@ pub enum Failure {
     System,
     /// No service manager would start the program anew.
     Unsupervised,
+    /// A release is on trial, and the journal may have to be put back.
+    OnTrial,
+    /// The box was not reset: something came in after it had said that it would be, or its disk refuses. Its log says which.
+    NotReset,
     /// The box does not ask for its certificate: somebody gave it.
     NotEnrolled,
     /// It is more than can be told at once.
@@ -112,6 +131,8 @@ pub enum Failure {
     NoRoom,
     /// Too many others do it already.
     Busy,
+    /// The box is simulated, and has nothing that could be told or changed.
+    Simulated,
     /// The bus does not take what it would tell, or nobody listens.
     Bus,
 }

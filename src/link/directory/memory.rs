@@ -18,6 +18,8 @@ use std::path::{Path, PathBuf};
 
 /// The folder inside the data directory.
 const FOLDER: &str = "folders";
+/// What a factory reset erases of it in the data directory.
+pub(crate) const NAMES: &[&str] = &[FOLDER];
 /// Largest memory read back, in bytes: more than [`KNOWN_MAX`] files need.
 const SIZE_MAX: u64 = 64 * 1024 * 1024;
 /// Files remembered of one folder; with more, those that have been gone longest are forgotten.

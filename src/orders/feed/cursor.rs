@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 
 /// Where the files are, below the data directory.
 const FOLDER: &str = "order-feeds";
+/// What a factory reset erases of it in the data directory.
+pub(crate) const NAMES: &[&str] = &[FOLDER];
 
 /// Bytes by which a file says what was asked for.
 const DIGEST_BYTES: usize = 8;

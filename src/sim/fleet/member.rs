@@ -5,7 +5,7 @@ use crate::clock::Quality as Clock;
 use crate::delivery::DeliveryCounters;
 use crate::fleet::bus::mqtt::{Broker, Mqtt};
 use crate::fleet::bus::{Bus, Heard};
-use crate::fleet::command::{self, Known, Me, Verdict};
+use crate::fleet::command::{self, Known, Me, Operation, Verdict};
 use crate::fleet::envelope::{self, Purpose};
 use crate::fleet::session::{Output, Session};
 use crate::fleet::telemetry::{
@@ -297,7 +297,7 @@ impl Member {
         let Ok(command) = command::read(&signed) else { return refused(&self.shared) };
         let me = Me { tenant: self.place.tenant(), gateway: self.place.gateway() };
         let before = self.known.get(&command.id);
-        let known = Known { digest: before.map(|(digest, _)| *digest), last_seq: self.last_seq, full: false };
+        let known = Known { digest: before.map(|(digest, _)| *digest), last_seq: self.last_seq, ..Known::default() };
         match command::judge(&command, &signed, me, &known, Some(Timestamp::now())) {
             Ok(Verdict::Repeat) => {
                 if let Some(event) = before.map(|(_, event)| event.clone()) {
@@ -314,7 +314,18 @@ impl Member {
         self.shared.runs(&command.id);
         self.last_seq = Some(command.seq);
         let is_failing = self.random.chance(self.shared.options.failing);
+        // A simulated box has no log, no journal and no link that could be listened to.
+        let has_none = matches!(
+            command.operation,
+            Operation::LogFollow { .. }
+                | Operation::LogTail { .. }
+                | Operation::LogBundle
+                | Operation::Capture { .. }
+                | Operation::ConfigGet
+                | Operation::FactoryReset { .. }
+        );
         let (phase, outcome) = match is_failing {
+            _ if has_none => (command::Phase::Failed, Outcome::Failed { failure: Failure::Simulated }),
             true => (command::Phase::Failed, Outcome::Failed { failure: Failure::System }),
             false => (command::Phase::Done, Outcome::Done),
         };

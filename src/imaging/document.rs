@@ -27,7 +27,7 @@ use super::Desk;
 use super::chart::{ANOTHER_PATIENT, Charts};
 use super::content::{Content, is_document, kind};
 use super::doubt::{Doubt, Record, both, facts, held_again};
-use super::line::{DOUBTS, INCLUDED, Line, Lines, UNREAD, told_last};
+use super::line::{DOUBTS, INCLUDED, Line, Lines, UNREAD, forked, instance_of};
 use super::study::{self, Known, Member, Telling, released, uncarried};
 use crate::clinical::imaging::{Charted, ChartedDocument, MeasurementReport, Update};
 use crate::delivery;
@@ -92,7 +92,8 @@ struct Change<'k> {
 /// Tells EHRs of every document they do not know as it is now.
 pub(super) fn tell(desk: &Desk, journal: &Journal, reader: &Reader, known: &Known) -> Result<(), JournalError> {
     for change in changes(desk, reader, known)? {
-        let Change { member, instance, line, before, subject_key, content_key, covers } = change;
+        let Change { member, instance, mut line, before, subject_key, content_key, covers } = change;
+        line.see_rivals(reader)?;
         let first_uid = line.first_uid.as_str();
         // The same content may be told again with another status, which is another message.
         let number = before.as_ref().map_or(0, |before| before.report.0);
@@ -169,25 +170,26 @@ fn changes<'k>(desk: &Desk, reader: &Reader, known: &'k Known) -> Result<Vec<Cha
     for (member, instance, mut line) in ends {
         let subject_key = subject_key(&line.first_uid);
         let before = reader.last_told(&subject_key)?;
-        let others = |entry: &EntryId| *entry != member.entry && entries.contains(entry);
-        let covers = held(reader, &line, others)?;
+        let covers = held(reader, &line, |entry| *entry != member.entry && entries.contains(&entry))?;
         // One of which no EHR hears is nothing to them, unless it may take the place of what was.
         if desk.heard_as(member).is_none() && before.is_none() && covers.is_empty() && !line.is_aside() {
             continue;
         }
         let own = reader.last_told_under(&subject_key, member.entry)?;
-        // What was told last is not of this line when it is another branch, lies in another study, or its file is lost.
+        // What was filed last is not of this line when it is another branch, lies in another study, or its file is lost.
+        let mut is_forked = !line.rivals(reader, [&line.first_uid])?.is_empty();
         if let Some(before) = &before
-            && let Some(told) = told_last(reader, before)?
-            && !line.uids.contains(&told.sop_instance_uid)
-            && !aside.contains(&told.sop_instance_uid)
+            && let Some(said) = instance_of(reader, before.entry())?
+            && !line.uids.contains(&said.sop_instance_uid)
+            && !aside.contains(&said.sop_instance_uid)
         {
             if before.entry() > member.entry && !own.as_ref().is_some_and(Latest::is_undone) {
                 continue;
             }
-            if line.doubt.is_none() && !is_unverified(reader, before)? {
-                line.fork();
-            }
+            is_forked |= !is_unverified(reader, before)?;
+        }
+        if is_forked && line.doubt.is_none() {
+            line.fork();
         }
         // Once it is certain which line it belongs to, it is decided about again.
         let doubt = line.doubt.as_ref().map_or("", |doubt| doubt.grounds.reason);
@@ -216,13 +218,18 @@ fn is_unverified(reader: &Reader, said: &Latest) -> Result<bool, JournalError> {
     Ok(is_held && Record::read(&reader.decisions(said.report)?).names(UNVERIFIED))
 }
 
-/// What is held of a line, besides what is held of documents that end it too.
+/// What is held of the documents of a line, besides what is held of those that end it too. What one of another branch
+/// waits with under the same name is its own.
 fn held(reader: &Reader, line: &Line, is_other: impl Fn(&EntryId) -> bool) -> Result<Vec<HoldId>, JournalError> {
-    let mut held = reader.held_of(&subject_key(&line.first_uid))?;
-    for uid in line.uids.iter().filter(|uid| **uid != line.first_uid) {
-        held.extend(reader.held_of(&subject_key(uid))?);
+    let mut covers = Vec::new();
+    for name in std::iter::once(&line.first_uid).chain(line.uids.iter().filter(|uid| **uid != line.first_uid)) {
+        for (hold, entry) in reader.held_of(&subject_key(name))? {
+            if !is_other(&entry) && line.has(reader, entry)? {
+                covers.push(hold);
+            }
+        }
     }
-    Ok(held.into_iter().filter(|(_, entry)| !is_other(entry)).map(|(hold, _)| hold).collect())
+    Ok(covers)
 }
 
 /// What EHRs are told of a line of documents, by the one under whose name they know it.
@@ -268,7 +275,7 @@ pub(super) fn release(
         return Ok(Vec::new());
     };
     let documents = Documents::read(desk, reader, known)?;
-    let Some((member, line)) = documents.last(reader, kept.entry)? else {
+    let Some((member, mut line)) = documents.last(reader, kept.entry)? else {
         let why = "another took its place since, and EHRs are told of that one: discard this".to_string();
         return Ok(vec![held_again(item, Grounds { reason: "replaced", rule: None, why }, &[])]);
     };
@@ -279,6 +286,7 @@ pub(super) fn release(
     if let Some(doubt) = line.doubt.as_ref().filter(|doubt| doubt.grounds.reason == UNREAD) {
         return Ok(in_doubt(doubt.clone()));
     }
+    line.see_rivals(reader)?;
     if line.is_aside() && line.doubt.as_ref().is_some_and(|doubt| seen.has(doubt)) {
         let of_line = documents.all.iter().filter(|(of, _)| line.uids.contains(&of.object.sop_instance_uid));
         let of_line: Vec<EntryId> = of_line.map(|(of, _)| of.entry).collect();
@@ -322,8 +330,13 @@ pub(super) fn release(
     if seen.names(ANOTHER_PATIENT) {
         charts.leave_other_patients(reader, known)?;
     }
-    if let Some(doubt) = unverified(reader, &content, &charts, Some(item.report)).filter(|doubt| !seen.has(doubt)) {
-        return Ok(in_doubt(doubt));
+    // Another document may have taken its place since.
+    let rivals = line.rivals(reader, [&kept.first_uid])?;
+    let forked = (!rivals.is_empty()).then(|| forked(rivals));
+    let unverified = unverified(reader, &content, &charts, Some(item.report));
+    let unseen: Vec<Doubt> = [unverified, forked].into_iter().flatten().filter(|doubt| !seen.has(doubt)).collect();
+    if let Some(all) = unseen.iter().cloned().fold(None, |all, doubt| both(all, Some(doubt))) {
+        return Ok(vec![held_again(item, all.grounds, &unseen)]);
     }
     let first_uid = kept.first_uid.as_str();
     let is_everywhere = item.observations.iter().any(|at| *at as usize >= kept.elsewhere_at());

@@ -110,6 +110,11 @@ impl Record {
         self.0.iter().any(|shown| shown.doubt == reason)
     }
 
+    /// What doubts of this name were about.
+    pub fn facts_of(self, reason: &str) -> impl Iterator<Item = String> {
+        self.0.into_iter().filter(move |shown| shown.doubt == reason).flat_map(|shown| shown.facts)
+    }
+
     /// Notes that these results are held for a doubt as it is now, and no more for it as it was.
     pub fn shows(&mut self, doubt: &Doubt, at: impl IntoIterator<Item = u32>) {
         self.note(doubt.grounds.reason, &doubt.facts, &at.into_iter().collect());

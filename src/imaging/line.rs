@@ -12,9 +12,9 @@
 use super::Desk;
 use super::content::{is_document, kind, says_anything};
 use super::document::subject_key;
-use super::doubt::{Doubt, Facts, both, facts};
+use super::doubt::{Doubt, Facts, Record, both, facts};
 use super::study::Member;
-use crate::journal::{EntryId, Instance, JournalError, Latest, Reader};
+use crate::journal::{EntryId, Instance, JournalError, Reader};
 use crate::mapping::imaging::ImagingMessage;
 use crate::message::dicom::{DataSet, End, HEAD_BYTES_MAX, Limits, Tag, predecessors, rejected, tags, walk};
 use std::collections::{HashMap, HashSet};
@@ -35,18 +35,21 @@ const FORK: &str = "several-successors";
 pub(super) const INCLUDED: &str = "included-elsewhere";
 /// A rejection note rejects more documents than are read. No release acts on it.
 pub(super) const UNREAD: &str = "too-large";
-/// Most documents of one line.
+/// Most documents of one line. One that goes back to more is held.
 const LINE_MAX: usize = 64;
 /// Most documents of other studies that are looked for.
 const ELSEWHERE_MAX: usize = 256;
 
 /// Which documents take the place of which: those of a study, and what they go back to.
+#[derive(Default)]
 pub(super) struct Lines {
     documents: HashMap<String, Named>,
     /// What EHRs were told of under the names of documents that are not here; `None` when that is not known.
     elsewhere: HashMap<String, Option<ImagingMessage>>,
     /// The documents that take the place of each.
     replaced_by: HashMap<String, Vec<String>>,
+    /// Documents that may be here and were not looked for: there are too many.
+    unread: HashSet<String>,
 }
 
 /// What is known of a document.
@@ -60,7 +63,17 @@ struct Named {
     includes: Vec<String>,
     /// True of a rejection note.
     rejects: bool,
-    /// True of one that rejects more documents than are read.
+    /// True of one that names more documents than are read.
+    is_cut: bool,
+}
+
+/// What a document goes back to.
+struct Behind {
+    /// This document and everything before it.
+    uids: Vec<String>,
+    /// False when some of that is not known.
+    is_whole: bool,
+    /// True when there is more than is read.
     is_cut: bool,
 }
 
@@ -83,8 +96,42 @@ pub(super) struct Line {
 impl Line {
     /// Says that another document takes the same place. Each further one is held itself.
     pub fn fork(&mut self) {
-        let why = "another document takes the same place: see which of them counts";
-        self.doubt = both(Some(Doubt::new(FORK, why, Facts::new())), self.doubt.take());
+        self.doubt = both(Some(forked(Facts::new())), self.doubt.take());
+    }
+
+    /// Adds to its doubt what others told where this one would: what one of them tells later is not overwritten unseen.
+    pub fn see_rivals(&mut self, reader: &Reader) -> Result<(), JournalError> {
+        let Some(doubt) = self.doubt.as_ref().filter(|doubt| doubt.grounds.reason == FORK || self.is_aside()) else {
+            return Ok(());
+        };
+        let names = if self.is_aside() { &self.stands[..] } else { std::slice::from_ref(&self.first_uid) };
+        let (reason, why) = (doubt.grounds.reason, doubt.grounds.why.clone());
+        let about = doubt.facts.union(&self.rivals(reader, names)?).cloned().collect();
+        self.doubt = Some(Doubt::new(reason, &why, about));
+        Ok(())
+    }
+
+    /// What other documents than those of this line told under these names.
+    pub fn rivals<'n>(
+        &self,
+        reader: &Reader,
+        names: impl IntoIterator<Item = &'n String>,
+    ) -> Result<Facts, JournalError> {
+        let mut rivals = Vec::new();
+        for name in names {
+            for entry in reader.told_by(&subject_key(name))? {
+                // What is not kept any more may have been one of its documents.
+                if instance_of(reader, entry)?.is_some_and(|of| !self.uids.contains(&of.sop_instance_uid)) {
+                    rivals.push(format!("{name}\u{1f}{}", entry.0));
+                }
+            }
+        }
+        Ok(facts(reader, rivals))
+    }
+
+    /// True when what came under this entry is one of its documents; false of what is not kept any more.
+    pub fn has(&self, reader: &Reader, entry: EntryId) -> Result<bool, JournalError> {
+        Ok(instance_of(reader, entry)?.is_some_and(|instance| self.uids.contains(&instance.sop_instance_uid)))
     }
 
     /// True when it is not told before a person has said what becomes of the documents it includes.
@@ -93,20 +140,30 @@ impl Line {
     }
 }
 
+/// Another document takes the same place, and told that.
+pub(super) fn forked(rivals: Facts) -> Doubt {
+    Doubt::new(FORK, "another document takes the same place: see which of them counts", rivals)
+}
+
 impl Lines {
     /// Reads what documents say of it, and what those say that they go back to, of whatever study. One whose file is lost,
     /// or too long to be read that far, is not among them.
     pub fn read(desk: &Desk, reader: &Reader, all: &[(&Member, Instance)]) -> Result<Lines, JournalError> {
-        let mut lines = Lines { documents: HashMap::new(), elsewhere: HashMap::new(), replaced_by: HashMap::new() };
+        let mut lines = Lines::default();
         let mut named = Vec::new();
         for (member, instance) in all {
             named.extend(lines.add(desk, reader, member.entry, instance, desk.heard_as(member))?);
         }
         let mut looked_for = HashSet::new();
-        while let Some(uid) = named.pop().filter(|_| looked_for.len() < ELSEWHERE_MAX) {
-            if lines.documents.contains_key(&uid) || !looked_for.insert(uid.clone()) {
+        while let Some(uid) = named.pop() {
+            if lines.documents.contains_key(&uid) || looked_for.contains(&uid) {
                 continue;
             }
+            if looked_for.len() == ELSEWHERE_MAX {
+                lines.unread.insert(uid);
+                continue;
+            }
+            looked_for.insert(uid.clone());
             let newest = match reader.instances_of(&uid) {
                 // A row that cannot be read, of whatever study, stops nobody: what it is of is not known.
                 Err(JournalError::Damaged) => {
@@ -123,7 +180,7 @@ impl Lines {
                     lines.elsewhere.insert(uid, what);
                 }
             } else if let Some(latest) = reader.last_told(&subject_key(&uid))? {
-                let told = told_last(reader, &latest)?;
+                let told = instance_of(reader, latest.entry())?;
                 lines.elsewhere.insert(uid, told.and_then(|told| kind(&told.sop_class_uid)));
             }
         }
@@ -152,11 +209,11 @@ impl Lines {
                 continue;
             }
             let own = &instance.sop_instance_uid;
-            let mut named = predecessors(&walked.data_set);
             let rejected = if is_note { rejected(&walked.data_set, is_document) } else { Some(Vec::new()) };
-            let (is_cut, rejected) = (rejected.is_none(), rejected.unwrap_or_default());
-            let rejects = !rejected.is_empty();
-            named.extend(rejected);
+            let rejects = rejected.as_ref().is_none_or(|rejected| !rejected.is_empty());
+            let (mut named, mut is_cut) = predecessors(&walked.data_set);
+            is_cut |= rejected.is_none();
+            named.extend(rejected.into_iter().flatten());
             named.retain(|uid| uid != own);
             let what = kind.filter(|what| says_anything(*what, &walked));
             let document = Named { entry, what, predecessors: named.clone(), includes: Vec::new(), rejects, is_cut };
@@ -170,13 +227,11 @@ impl Lines {
     fn part(&mut self, reader: &Reader) -> Result<(), JournalError> {
         let mut parted = Vec::new();
         for (uid, document) in &self.documents {
-            let (uids, _) = self.back_from(uid);
+            let uids = self.back_from(uid).uids;
             let mut includes: Vec<String> = uids.iter().filter(|of| self.is_another(document, of)).cloned().collect();
             for before in if includes.is_empty() { &[][..] } else { &uids[..] } {
-                if self.is_accepted(reader, before)? {
-                    let (behind, _) = self.back_from(before);
-                    includes.retain(|of| of == before || !behind.contains(of));
-                }
+                let accepted = self.accepted(reader, before)?;
+                includes.retain(|of| !accepted.contains(of));
             }
             parted.push((uid.clone(), uids, includes));
         }
@@ -200,20 +255,28 @@ impl Lines {
         }
     }
 
-    /// True when it was told in place of a document that it names.
-    fn is_accepted(&self, reader: &Reader, uid: &str) -> Result<bool, JournalError> {
-        let Some(document) = self.documents.get(uid) else { return Ok(false) };
-        for before in self.back_from(uid).0.iter().skip(1) {
-            if reader.was_told_by(&subject_key(before), document.entry)? {
-                return Ok(true);
+    /// Of what a document goes back to, what a person has said that it takes the place of, with everything before that. What
+    /// it names besides and came since is not among them.
+    fn accepted(&self, reader: &Reader, uid: &str) -> Result<HashSet<String>, JournalError> {
+        let mut accepted = HashSet::new();
+        let Some(document) = self.documents.get(uid) else { return Ok(accepted) };
+        let behind = self.back_from(uid).uids;
+        let mut seen = Facts::new();
+        for name in &behind {
+            for decisions in reader.told_decisions(&subject_key(name), document.entry)? {
+                seen.extend(Record::read(&decisions).facts_of(INCLUDED));
             }
         }
-        Ok(false)
+        for of in behind.iter().skip(1).filter(|of| seen.contains(&reader.fact(&[of]))) {
+            accepted.extend(self.back_from(of).uids);
+        }
+        accepted.remove(uid);
+        Ok(accepted)
     }
 
     /// The line that ends with this document; `None` when another one takes its place.
     pub fn ending_with(&self, reader: &Reader, uid: &str) -> Result<Option<Line>, JournalError> {
-        let (all, is_whole) = self.back_from(uid);
+        let Behind { uids: all, is_whole, is_cut } = self.back_from(uid);
         let replacing = self.replaced_by.get(uid).map(Vec::as_slice).unwrap_or_default();
         // Of documents that name each other in a ring, none takes the place of another.
         let is_ring = !replacing.is_empty();
@@ -227,7 +290,7 @@ impl Lines {
             }
         }
         let document = self.documents.get(uid);
-        if document.is_some_and(|document| document.is_cut) {
+        if document.is_some_and(|document| document.rejects && document.is_cut) {
             let why = "it rejects more than 32 documents, and what it names is not read: see which of them the chart has, \
                        have them taken back there, and discard this";
             let doubt = Some(Doubt::new(UNREAD, why, Facts::new()));
@@ -260,7 +323,7 @@ impl Lines {
                 return Ok(None);
             }
             let about = facts(reader, includes.into_iter().chain(stands.iter().cloned()));
-            let doubt = Some(Doubt::new(INCLUDED, &why, about));
+            let doubt = both(Some(Doubt::new(INCLUDED, &why, about)), is_cut.then(unread));
             let (others, merged) = (Vec::new(), Vec::new());
             return Ok(Some(Line { first_uid: uid.to_string(), others, merged, uids: all, stands, doubt }));
         }
@@ -286,6 +349,7 @@ impl Lines {
                 (first.as_str(), several(why))
             }
         };
+        doubt = both(doubt, is_cut.then(unread));
         if !includes.is_empty() {
             let more = "it takes the place of one document, and names one of another kind that would stand beside it";
             doubt = both(several(more), doubt);
@@ -304,7 +368,8 @@ impl Lines {
         for name in told {
             let key = subject_key(&name);
             let Some(last) = reader.last_told(&key)? else { continue };
-            let is_another = told_last(reader, &last)?.is_some_and(|last| !of.contains(&last.sop_instance_uid));
+            let is_another =
+                instance_of(reader, last.entry())?.is_some_and(|last| !of.contains(&last.sop_instance_uid));
             // What is only held has replaced nothing yet.
             if !(is_another && reader.was_told_by(&key, last.entry())?) {
                 standing.push(name);
@@ -330,24 +395,24 @@ impl Lines {
         Ok(merged)
     }
 
-    /// This document and everything it goes back to; false when some of that is not known.
-    fn back_from(&self, uid: &str) -> (Vec<String>, bool) {
-        let (mut uids, mut is_whole) = (vec![uid.to_string()], true);
+    fn back_from(&self, uid: &str) -> Behind {
+        let (mut uids, mut is_whole, mut is_cut) = (vec![uid.to_string()], true, false);
         let mut at = 0;
         while let Some(uid) = uids.get(at) {
             let Some(document) = self.documents.get(uid) else {
+                is_cut |= self.unread.contains(uid);
                 (is_whole, at) = (false, at + 1);
                 continue;
             };
+            is_cut |= document.is_cut;
             let named = &document.predecessors;
             let more: Vec<String> = named.iter().filter(|named| !uids.contains(named)).cloned().collect();
-            if uids.len() + more.len() > LINE_MAX {
-                return (uids, false);
-            }
-            uids.extend(more);
+            let room = LINE_MAX - uids.len();
+            is_cut |= more.len() > room;
+            uids.extend(more.into_iter().take(room));
             at += 1;
         }
-        (uids, is_whole)
+        Behind { uids, is_whole, is_cut }
     }
 
     /// The first document of a line, where it parts by what is named first.
@@ -365,9 +430,15 @@ impl Lines {
     }
 }
 
-/// The document that was filed last about a line; `None` when that is not kept any more.
-pub(super) fn told_last(reader: &Reader, latest: &Latest) -> Result<Option<Instance>, JournalError> {
-    match reader.instance(latest.entry()) {
+/// It goes back to more documents than are read.
+fn unread() -> Doubt {
+    let why = "it goes back to more documents than are read: see what else of them the chart has, which stays there";
+    Doubt::new(SEVERAL, why, Facts::new())
+}
+
+/// The document that came under this entry; `None` when that is not kept any more.
+pub(super) fn instance_of(reader: &Reader, entry: EntryId) -> Result<Option<Instance>, JournalError> {
+    match reader.instance(entry) {
         Err(JournalError::Damaged) => Ok(None),
         instance => instance,
     }

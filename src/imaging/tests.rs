@@ -5,6 +5,7 @@ mod corrections;
 mod doubts;
 mod facts;
 mod replaced;
+mod rivals;
 mod withdrawals;
 
 use super::mpps::take;

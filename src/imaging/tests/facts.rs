@@ -19,7 +19,7 @@ impl Bench {
     }
 
     /// Values and status of all that went out, in order.
-    fn all_said(&self) -> Vec<(String, String)> {
+    pub(super) fn all_said(&self) -> Vec<(String, String)> {
         let mut said: Vec<_> = self.numbers("ehr").iter().flat_map(|message| said(message)).collect();
         said.sort();
         said

@@ -28,7 +28,7 @@ pub(super) fn reports(numbers: &[&str]) -> Vec<String> {
 }
 
 /// A PDF of this kind, in the place of another.
-fn pdf(number: &str, kind: &str, replaces: Option<&str>) -> Made {
+pub(super) fn pdf(number: &str, kind: &str, replaces: Option<&str>) -> Made {
     let mut made = Made::pdf(number, 10);
     made.set.put_items(tags::CONCEPT_NAME_CODE_SEQUENCE, vec![code([kind, "LN", "Report"])]);
     let replaces: Vec<String> = replaces.iter().map(|number| format!("{STUDY}.8.{number}")).collect();

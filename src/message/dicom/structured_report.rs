@@ -92,7 +92,7 @@ pub fn measurement_report(set: &DataSet) -> Option<MeasurementReport> {
         title,
         sop_class_uid: set.uid(tags::SOP_CLASS_UID),
         sop_instance_uid: set.uid(tags::SOP_INSTANCE_UID),
-        predecessors: predecessors(set),
+        predecessors: predecessors(set).0,
         first_uid: String::new(),
         completion: set.first(tags::COMPLETION_FLAG),
         verification: set.first(tags::VERIFICATION_FLAG),
@@ -108,18 +108,18 @@ pub fn measurement_report(set: &DataSet) -> Option<MeasurementReport> {
 }
 
 /// The documents that a document names as wholly or partly included in it (PS3.3 C.17.2): it may take their place, unless
-/// it says that it names them for another purpose (0040,A170).
-pub fn predecessors(set: &DataSet) -> Vec<String> {
-    let studies = set.items(tags::PREDECESSOR_DOCUMENTS_SEQUENCE).iter().take(PREDECESSORS_MAX);
-    let series = studies.flat_map(|study| study.items(tags::REFERENCED_SERIES_SEQUENCE)).take(PREDECESSORS_MAX);
-    let documents = series.flat_map(|series| series.items(tags::REFERENCED_SOP_SEQUENCE)).take(PREDECESSORS_MAX);
+/// it says that it names them for another purpose (0040,A170). The first 64, and true when there are more.
+pub fn predecessors(set: &DataSet) -> (Vec<String>, bool) {
+    let studies = set.items(tags::PREDECESSOR_DOCUMENTS_SEQUENCE).iter();
+    let series = studies.flat_map(|study| study.items(tags::REFERENCED_SERIES_SEQUENCE));
+    let documents = series.flat_map(|series| series.items(tags::REFERENCED_SOP_SEQUENCE));
     let replaced = documents.filter(|document| {
         let mut purposes =
             document.items(tags::PURPOSE_OF_REFERENCE_CODE_SEQUENCE).iter().filter_map(coding).peekable();
         let is_none_said = purposes.peek().is_none();
         is_none_said || purposes.any(|purpose| REPLACED.contains(&purpose.code.as_str()))
     });
-    replaced.map(|document| document.uid(tags::REFERENCED_SOP_INSTANCE_UID)).filter(|uid| !uid.is_empty()).collect()
+    at_most(PREDECESSORS_MAX, replaced.map(|document| document.uid(tags::REFERENCED_SOP_INSTANCE_UID)))
 }
 
 /// The documents that a rejection note (PS3.3 A.35.4 with a title of CID 7011) says are wrong; nothing of another document.
@@ -133,9 +133,16 @@ pub fn rejected(set: &DataSet, is_document: impl Fn(&str) -> bool) -> Option<Vec
     let series = studies.flat_map(|study| study.items(tags::REFERENCED_SERIES_SEQUENCE));
     let named = series.flat_map(|series| series.items(tags::REFERENCED_SOP_SEQUENCE));
     let documents = named.filter(|named| is_document(&named.uid(tags::REFERENCED_SOP_CLASS_UID)));
-    let uids = documents.map(|named| named.uid(tags::REFERENCED_SOP_INSTANCE_UID));
-    let uids: Vec<String> = uids.filter(|uid| !uid.is_empty()).take(REJECTED_MAX + 1).collect();
-    (uids.len() <= REJECTED_MAX).then_some(uids)
+    let (uids, is_cut) = at_most(REJECTED_MAX, documents.map(|named| named.uid(tags::REFERENCED_SOP_INSTANCE_UID)));
+    (!is_cut).then_some(uids)
+}
+
+/// The first of these UIDs, and true when there are more.
+fn at_most(most: usize, uids: impl Iterator<Item = String>) -> (Vec<String>, bool) {
+    let mut uids: Vec<String> = uids.filter(|uid| !uid.is_empty()).take(most + 1).collect();
+    let is_cut = uids.len() > most;
+    uids.truncate(most);
+    (uids, is_cut)
 }
 
 /// A container: first what it says of all that is in it, then what is in it.

@@ -1,0 +1,296 @@
+//! Documents of which each would take one place, what came after a person had looked, and more than is read.
+
+use super::corrections::{fraction, is, mass, report, results, said};
+use super::replaced::{elsewhere, naming, pdf, reports};
+use super::withdrawals::{hl7, prose};
+use super::*;
+
+/// A number in a code of the cart's own, which is held.
+fn own() -> DataSet {
+    num(["99-7", "99CART", "Cart's own index"], "7")
+}
+
+impl Bench {
+    /// A person lets pass what waits for this.
+    fn release_for(&self, reason: &str) {
+        let holds = self.reader.holds(100).unwrap().into_iter().filter(|hold| hold.reason == reason);
+        let holds = holds.map(|hold| hold.id).collect();
+        self.journal.operate(OperatorAction::Release { holds, note: "seen".to_string() }).unwrap();
+        self.send_released();
+    }
+
+    /// The reasons why something waits, in order of their names.
+    fn waiting(&self) -> Vec<String> {
+        let mut held = self.held();
+        held.sort();
+        held
+    }
+}
+
+/// A report of which one number waits, and a rival for its place, which waits.
+fn rivals(rival: impl Fn(Made) -> Made) -> Bench {
+    let bench = Bench::new();
+    bench.reported(report("1", vec![fraction("58")], None));
+    is(&said(&bench.reported(report("2", vec![fraction("57"), own()], Some("1")))), &[("57", "C")]);
+    bench.store_and_settle(rival(report("3", vec![fraction("56")], Some("1"))));
+    assert_eq!(
+        (bench.waiting(), bench.numbers("ehr").len()),
+        (vec!["several-successors".into(), "unmapped-code".into()], 0)
+    );
+    bench
+}
+
+#[test]
+fn i13_a_number_does_not_go_out_unseen_after_another_document_took_the_place() {
+    for rival in [|made| made, elsewhere] {
+        let bench = rivals(rival);
+        bench.release_for("several-successors");
+        is(&said(&bench.numbers("ehr")[0]), &[("56", "C")]);
+        bench.release_for("unmapped-code");
+        assert_eq!((bench.waiting(), bench.numbers("ehr").len()), (vec!["several-successors".to_string()], 0));
+        bench.release();
+        let told = said(&bench.numbers("ehr")[0]);
+        assert!(told.contains(&("7".to_string(), "C".to_string())), "{told:?}");
+        assert!(bench.held().is_empty(), "{:?}", bench.held());
+        bench.account();
+    }
+}
+
+#[test]
+fn i13_a_rival_waits_also_when_its_study_grows() {
+    for rival in [|made| made, elsewhere] {
+        let bench = rivals(rival);
+        for number in 80..82 {
+            bench.store_and_settle(rival(Made::image(&number.to_string())));
+        }
+        assert_eq!(bench.waiting(), ["several-successors", "unmapped-code"]);
+        assert!(bench.numbers("ehr").is_empty());
+        bench.account();
+    }
+}
+
+#[test]
+fn i13_what_waits_of_a_document_goes_out_once_its_rival_is_discarded() {
+    for rival in [|made| made, elsewhere] {
+        let bench = rivals(rival);
+        let holds = bench.reader.holds(100).unwrap().into_iter();
+        bench.discard(
+            holds.filter(|hold| hold.reason == "several-successors").map(|hold| hold.id).collect(),
+            Vec::new(),
+        );
+        bench.release();
+        is(&said(&bench.numbers("ehr")[0]), &[("7", "C")]);
+        assert!(bench.held().is_empty(), "{:?}", bench.held());
+        bench.account();
+    }
+}
+
+#[test]
+fn i13_a_rival_that_was_told_since_is_not_the_one_that_was_seen() {
+    let bench = rivals(|made| made);
+    // Both wait beside what the second told; then the fourth is told.
+    bench.store_and_settle(elsewhere(report("4", vec![fraction("55")], Some("1"))));
+    bench.release_last();
+    is(&said(&bench.numbers("ehr")[0]), &[("55", "C")]);
+    bench.release_for("several-successors");
+    assert_eq!(
+        (bench.waiting(), bench.numbers("ehr").len()),
+        (vec!["several-successors".into(), "unmapped-code".into()], 0)
+    );
+    bench.release_for("several-successors");
+    is(&said(&bench.numbers("ehr")[0]), &[("56", "C")]);
+    bench.account();
+}
+
+#[test]
+fn i13_a_correction_that_was_told_since_is_not_taken_back_by_who_saw_what_it_corrects() {
+    let bench = Bench::new();
+    assert!(bench.reported(pdf("1", "11111-1", None)).contains("|ED|"));
+    bench.store_and_settle(naming(report("3", vec![fraction("57")], None), &[format!("{STUDY}.8.1")]));
+    assert_eq!(bench.held(), ["included-elsewhere"]);
+    assert!(bench.reported(pdf("2", "11111-1", Some("1"))).contains("|ED|"));
+    assert_eq!(bench.held(), ["included-elsewhere"], "that it is corrected is nothing new as long as it waits");
+    bench.release();
+    assert_eq!((bench.held(), bench.numbers("ehr").len()), (vec!["included-elsewhere".to_string()], 0));
+    bench.release();
+    let told = results(&bench.numbers("ehr")[0]);
+    assert_eq!((told[0].1.as_str(), told[1].2.as_str()), ("57", "D"), "{told:?}");
+    assert!(bench.held().is_empty());
+    bench.account();
+}
+
+#[test]
+fn i13_what_a_released_document_named_and_comes_later_is_told_and_asked_about() {
+    let bench = Bench::new();
+    bench.reported(report("1", vec![fraction("58")], None));
+    bench.store_and_settle(naming(prose("3", "1"), &reports(&["1", "4"])));
+    bench.release_included("ehr");
+    is(&said(&bench.numbers("ehr")[0]), &[("58", "D")]);
+    is(&said(&bench.reported(report("4", vec![mass("40")], None))), &[("40", "F")]);
+    assert_eq!(bench.held(), ["included-elsewhere"], "nobody has said that of this one");
+    bench.grows_silently();
+    bench.release();
+    is(&bench.all_said(), &[("40", "D")]);
+    bench.grows_silently();
+    assert!(bench.held().is_empty());
+    bench.account();
+}
+
+#[test]
+fn i13_what_a_released_document_named_and_is_of_another_kind_is_not_dropped_when_it_comes() {
+    let bench = Bench::new();
+    bench.reported(report("1", vec![fraction("58")], None));
+    // It is told under the name of the missing one, and the first stands beside it.
+    bench.store_and_settle(naming(Made::pdf("3", 10), &reports(&["1", "4"])));
+    assert_eq!(bench.held(), ["several-predecessors"]);
+    bench.release();
+    let told = bench.numbers("ehr");
+    assert!(told.len() == 1 && told[0].contains("|ED|") && !told[0].contains("|58|"), "{told:?}");
+    bench.store_and_settle(report("4", vec![mass("40")], None));
+    assert!(bench.numbers("ehr").is_empty());
+    assert_eq!(bench.waiting(), ["included-elsewhere", "several-successors"]);
+    bench.grows_silently();
+    bench.release_for("several-successors");
+    let told = bench.numbers("ehr").concat();
+    assert!(told.contains("|40|"), "{told}");
+    bench.account();
+}
+
+#[test]
+fn i13_a_correction_of_what_a_document_took_the_place_of_is_held_also_while_that_is_asked_about_again() {
+    let bench = Bench::new();
+    bench.reported(report("1", vec![fraction("58")], None));
+    bench.store_and_settle(naming(prose("3", "1"), &reports(&["1", "4"])));
+    bench.release_included("ehr");
+    is(&said(&bench.numbers("ehr")[0]), &[("58", "D")]);
+    is(&said(&bench.reported(report("4", vec![mass("40")], None))), &[("40", "F")]);
+    bench.store_and_settle(report("2", vec![fraction("57")], Some("1")));
+    assert_eq!(bench.waiting(), ["included-elsewhere", "several-successors"]);
+    assert!(bench.numbers("ehr").is_empty());
+    bench.account();
+}
+
+#[test]
+fn i13_what_a_released_document_took_the_place_of_stays_so_when_an_older_one_of_it_comes() {
+    let bench = Bench::new();
+    bench.reported(report("1", vec![fraction("58")], None));
+    is(&said(&bench.reported(naming(report("2", vec![fraction("57")], None), &reports(&["1", "5"])))), &[("57", "C")]);
+    bench.store_and_settle(prose("3", "2"));
+    bench.release_included("ehr");
+    is(&said(&bench.numbers("ehr")[0]), &[("57", "D")]);
+    // The second said that it takes the place of this one, and it has nothing in its own place.
+    bench.store_and_settle(report("5", vec![fraction("59")], None));
+    assert_eq!((bench.held().len(), bench.numbers("ehr").len()), (0, 0));
+    bench.grows_silently();
+    bench.account();
+}
+
+#[test]
+fn i13_a_document_that_names_more_than_are_read_is_held() {
+    let named = |count: usize| (1..=count).map(|number| format!("{STUDY}.9.{number}")).collect::<Vec<_>>();
+    let several = || vec!["several-predecessors".to_string()];
+    for (count, reasons) in [(63, vec![]), (64, several()), (65, several())] {
+        let bench = Bench::new();
+        bench.reported(report("1", vec![fraction("58")], None));
+        bench.store_and_settle(naming(report("99", vec![fraction("57")], None), &named(count)[..]));
+        let held = bench.held();
+        assert_eq!(held, reasons, "{count}");
+        if !reasons.is_empty() {
+            assert!(bench.numbers("ehr").is_empty());
+            bench.release();
+        }
+        is(&said(&bench.numbers("ehr")[0]), &[("57", "C")]);
+        bench.grows_silently();
+        bench.account();
+    }
+    let bench = Bench::new();
+    bench.reported(report("1", vec![fraction("58")], None));
+    bench.store_and_settle(naming(prose("99", "1"), &named(65)[..]));
+    let hold = bench.reader.holds(1).unwrap().remove(0);
+    assert!(hold.reason == "included-elsewhere" && hold.why.contains("more documents than are read"), "{}", hold.why);
+    bench.account();
+}
+
+#[test]
+fn i13_a_line_of_more_documents_than_are_read_is_held() {
+    let bench = Bench::new();
+    bench.reported(report("1", vec![fraction("58")], None));
+    for number in 2..=64 {
+        let before = (number - 1).to_string();
+        is(&said(&bench.reported(report(&number.to_string(), vec![fraction("57")], Some(&before)))), &[("57", "C")]);
+    }
+    bench.store_and_settle(report("65", vec![fraction("56")], Some("64")));
+    let hold = bench.reader.holds(1).unwrap().remove(0);
+    assert!(hold.why.contains("more documents than are read"), "{}", hold.why);
+    assert!(bench.numbers("ehr").is_empty());
+    bench.grows_silently();
+    bench.account();
+}
+
+#[test]
+fn i13_a_document_whose_predecessors_were_not_all_looked_for_is_held() {
+    let bench = Bench::new();
+    bench.reported(elsewhere(report("1", vec![fraction("58")], None)));
+    // What is named first is looked for last.
+    let missing = |of: usize| (0..64).map(move |number| format!("1.2.77.{of}.{number}"));
+    let mut many = vec![naming(report("2", vec![fraction("57")], None), &reports(&["1"]))];
+    many.extend(
+        (0..4).map(|of| naming(report(&format!("3{of}"), vec![mass("11")], None), &missing(of).collect::<Vec<_>>())),
+    );
+    bench.store_and_settle_all(&many);
+    let of_first = bench.reader.holds(100).unwrap().into_iter().find(|hold| hold.reason == "several-predecessors");
+    let of_first = of_first.expect("it goes back to one that was not looked for");
+    assert!(of_first.why.contains("more documents than are read"), "{}", of_first.why);
+    assert!(bench.numbers("ehr").is_empty());
+    bench.account();
+}
+
+/// A report that was told to two EHRs of one link and to one of all.
+fn of_three_ehrs() -> Bench {
+    let some = |name| delivery::Config { links: vec!["echo-1".to_string()], ..hl7(name) };
+    let bench = Bench::with(&[some("ehr"), some("second"), hl7("all")], Config::default());
+    bench.reported(report("1", vec![fraction("58")], None));
+    assert_eq!((bench.numbers("second").len(), bench.numbers("all").len()), (1, 1));
+    bench
+}
+
+#[test]
+fn i13_what_stands_in_one_ehr_more_than_was_seen_is_not_taken_back_there() {
+    let some = |name| delivery::Config { links: vec!["echo-1".to_string()], ..hl7(name) };
+    let bench = of_three_ehrs().now_with(&[some("ehr"), hl7("all")]);
+    bench.keep_on("reading-room", "READER", &[report("2", vec![fraction("57")], Some("1"))]);
+    bench.file();
+    bench.settle();
+    assert_eq!(bench.held(), ["replaced-elsewhere"]);
+    // The second EHR is back.
+    let bench = bench.now_with(&[some("ehr"), some("second"), hl7("all")]);
+    bench.release();
+    assert_eq!((bench.held(), bench.numbers("ehr").len()), (vec!["replaced-elsewhere".to_string()], 0));
+    let hold = bench.reader.holds(1).unwrap().remove(0);
+    assert!(hold.why.contains("ehr, second"), "{}", hold.why);
+    bench.release();
+    for name in ["ehr", "second"] {
+        is(&said(&bench.numbers(name)[0]), &[("58", "D")]);
+    }
+    assert!(bench.held().is_empty());
+    bench.account();
+}
+
+#[test]
+fn i13_a_chart_more_that_cannot_be_read_is_not_the_one_that_was_seen() {
+    let bench = of_three_ehrs();
+    let damage = |name: &str| {
+        let of = format!("SELECT min(id) FROM outbox WHERE destination = '{name}'");
+        bench.sabotage(&format!("UPDATE charted SET sealed = zeroblob(60) WHERE id = ({of})"));
+    };
+    damage("ehr");
+    bench.store_and_settle(report("2", vec![fraction("57")], Some("1")));
+    assert_eq!(bench.held(), ["damaged"]);
+    damage("second");
+    bench.release();
+    assert_eq!((bench.held(), bench.numbers("ehr").len()), (vec!["damaged".to_string()], 0));
+    bench.release();
+    is(&said(&bench.numbers("ehr")[0]), &[("57", "C")]);
+    assert!(bench.held().is_empty());
+    bench.account();
+}

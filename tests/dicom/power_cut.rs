@@ -5,12 +5,13 @@
 
 use crate::caller::Caller;
 use crate::rig::{Rig, tools};
-use crate::storage::{data_set, kept};
+use crate::storage::{data_set, data_set_of, kept};
 use afferent::sim::random::Random;
-use std::path::Path;
+use afferent::wire::dimse::command::status;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Cuts of the recorded run.
 const CUTS: u64 = 16;
@@ -18,6 +19,10 @@ const CUTS: u64 = 16;
 const INSTANCES: usize = 12;
 const ASSOCIATIONS: usize = 3;
 const LARGE: usize = 4;
+/// Bytes of an instance that is made durable in several parts.
+const LONG: usize = 40 << 20;
+/// A gateway that takes nothing this long after its disk works again never will.
+const RECOVERY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Nanoseconds of the clock that the power-cut layer stamps its records with.
 fn monotonic_ns() -> u64 {
@@ -31,22 +36,59 @@ fn run(command: &mut Command) -> bool {
     command.status().is_ok_and(|status| status.success())
 }
 
-#[test]
-fn i1_what_was_answered_outlives_a_power_cut_at_any_moment() {
-    let layer = tools().map(|tools| tools.join("../faults/powercut")).filter(|layer| layer.is_dir());
-    let Some(layer) = layer else { return println!("left out: power cuts (no power-cut layer here)") };
-    let mut rig = Rig::start("", "");
-    rig.stop();
-    let shim = rig.dir.path().join("shim.so");
+/// The power-cut layer, and its shim built here.
+fn power_cut_layer(dir: &Path) -> Option<(PathBuf, PathBuf)> {
+    let Some(layer) = tools().map(|tools| tools.join("../faults/powercut")).filter(|layer| layer.is_dir()) else {
+        println!("left out: power cuts (no power-cut layer here)");
+        return None;
+    };
+    let shim = dir.join("shim.so");
     let mut compile = Command::new("cc");
     compile.args(["-O2", "-shared", "-fPIC", "-o"]).arg(&shim).arg(layer.join("shim.c")).args(["-ldl", "-lpthread"]);
     if !run(&mut compile) {
-        return println!("left out: power cuts (no C compiler here)");
+        println!("left out: power cuts (no C compiler here)");
+        return None;
     }
+    Some((layer, shim))
+}
+
+#[test]
+fn i1_an_image_of_which_a_part_cannot_be_made_durable_is_refused_and_leaves_nothing() {
+    let mut rig = Rig::start("", "");
+    rig.stop();
+    let Some((_, shim)) = power_cut_layer(rig.dir.path()) else { return };
+    let (data, faults) = (std::fs::canonicalize(rig.data()).unwrap(), rig.dir.path().join("faults"));
+    std::fs::create_dir(&faults).unwrap();
+    rig.preload(&shim, &data, "PC_FLAGS", &faults);
+    let mut caller = Caller::call(rig.port).unwrap();
+    let [first, second] = ["1.2.1.1", "1.2.1.2"].map(|uid| (uid, data_set_of(uid, LONG)));
+    assert_eq!(caller.store(first.0, &first.1).unwrap(), 0);
+    let failing = faults.join("eio_sync");
+    std::fs::write(&failing, "").unwrap();
+    for _ in 0..2 {
+        let answer = caller.store(second.0, &second.1).unwrap();
+        assert_eq!(answer, status::OUT_OF_RESOURCES, "{answer:04X}");
+        assert_eq!((caller.echo().unwrap(), rig.spooled().len()), (0, 1), "nothing of it is left");
+    }
+    std::fs::remove_file(&failing).unwrap();
+    // The journal opens itself again when a sync of its own failed meanwhile: a modality sends once more.
+    let deadline = Instant::now() + RECOVERY_TIMEOUT;
+    while caller.store(second.0, &second.1).unwrap() != 0 {
+        assert!(Instant::now() < deadline, "{}", std::fs::read_to_string(rig.log()).unwrap());
+    }
+    let kept = kept(&rig);
+    assert!([first, second].iter().all(|(uid, bytes)| kept[*uid] == *bytes));
+}
+
+#[test]
+fn i1_what_was_answered_outlives_a_power_cut_at_any_moment() {
+    let mut rig = Rig::start("", "");
+    rig.stop();
+    let Some((layer, shim)) = power_cut_layer(rig.dir.path()) else { return };
     let data = std::fs::canonicalize(rig.data()).unwrap();
     let (initial, log) = (rig.dir.path().join("initial"), rig.dir.path().join("pc.log"));
     assert!(run(Command::new("cp").arg("-a").args([&data, &initial])));
-    rig.preload(&shim, &data, &log);
+    rig.preload(&shim, &data, "PC_LOG", &log);
     let answered = Arc::new(Mutex::new(Vec::new()));
     let modalities: Vec<_> = (0..ASSOCIATIONS)
         .map(|modality| {

@@ -81,9 +81,10 @@ impl Rig {
         assert!(gateway.wait().unwrap().success());
     }
 
-    /// Starts it again under the power-cut layer, which writes down every change of its data.
-    pub fn preload(&mut self, shim: &Path, root: &Path, log: &Path) {
-        let environment = [("LD_PRELOAD", shim), ("PC_ROOT", root), ("PC_LOG", log)];
+    /// Starts it again under the power-cut layer, which writes down every change of its data (`PC_LOG`) or makes calls fail
+    /// (`PC_FLAGS`).
+    pub fn preload(&mut self, shim: &Path, root: &Path, how: &'static str, path: &Path) {
+        let environment = [("LD_PRELOAD", shim), ("PC_ROOT", root), (how, path)];
         self.environment = environment.map(|(name, path)| (name, path.to_path_buf())).to_vec();
         self.restart();
     }

@@ -38,12 +38,20 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(300);
 /// Bytes of a file before its group 2: preamble and prefix.
 const PREFIX: usize = 132;
 
+fn seed(sop_instance_uid: &str) -> u64 {
+    sop_instance_uid.bytes().fold(7, |seed: u64, byte| seed.wrapping_mul(31).wrapping_add(byte.into()))
+}
+
 /// The bytes of the instance of this UID: the same whenever they are asked for.
 pub fn data_set(sop_instance_uid: &str) -> Vec<u8> {
-    let seed = sop_instance_uid.bytes().fold(7u64, |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
-    let mut random = Random::new(seed);
+    let mut random = Random::new(seed(sop_instance_uid));
     let (least, most) = if sop_instance_uid.starts_with("1.2.7.") { LARGE } else { INSTANCE };
-    let length = (least + random.below(most - least)) & !1;
+    data_set_of(sop_instance_uid, (least + random.below(most - least)) & !1)
+}
+
+/// The bytes of the instance of this UID with so many of pixels.
+pub fn data_set_of(sop_instance_uid: &str, length: usize) -> Vec<u8> {
+    let mut random = Random::new(seed(sop_instance_uid).rotate_left(1));
     let noise: Vec<u8> = std::iter::repeat_with(|| random.bits().to_le_bytes()).flatten().take(length).collect();
     // What a PACS files it by, then pixels that are noise.
     [

@@ -170,7 +170,7 @@ fn changes<'k>(desk: &Desk, reader: &Reader, known: &'k Known) -> Result<Vec<Cha
     for (member, instance, mut line) in ends {
         let subject_key = subject_key(&line.first_uid);
         let before = reader.last_told(&subject_key)?;
-        let covers = held(reader, &line, |entry| *entry != member.entry && entries.contains(&entry))?;
+        let covers = held(reader, &line, |entry| *entry != member.entry && entries.contains(entry))?;
         // One of which no EHR hears is nothing to them, unless it may take the place of what was.
         if desk.heard_as(member).is_none() && before.is_none() && covers.is_empty() && !line.is_aside() {
             continue;

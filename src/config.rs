@@ -3,7 +3,8 @@
 //! [`load()`] reads it and reports everything that is wrong at once, each [`Fault`] with its place in the text and what
 //! to do about it. Unknown keys are errors: a misspelt setting that is silently ignored is worse than no start.
 //!
-//! Rooms: [`load`](mod@load) reads text into [`Config`], [`check`] looks at what the values mean together,
+//! Rooms: [`load`](mod@load) reads text into [`Config`], `trial.rs` is how one runs until it is confirmed,
+//! [`check`] looks at what the values mean together,
 //! [`diagnose`] shows faults, [`schema`] is the JSON Schema and the structural check made from it, [`sample`] is the
 //! commented sample file.
 
@@ -12,6 +13,7 @@ pub mod diagnose;
 pub mod load;
 pub mod sample;
 pub mod schema;
+mod trial;
 
 use crate::driver::{DriverError, Registry};
 use crate::rules::{Rule, Rulebook};
@@ -24,6 +26,7 @@ use std::sync::Arc;
 
 pub use diagnose::{Fault, Faults, Kind};
 pub use load::{LoadError, Loaded, load, parse};
+pub use trial::Trial;
 
 /// Where the journal lives unless the file says otherwise.
 const DATA_DEFAULT: &str = "/var/lib/afferent";
@@ -72,9 +75,9 @@ pub struct Config {
     /// Id and text of each driver the site added, read when the configuration was.
     #[serde(skip)]
     site_drivers: Vec<(String, String)>,
-    /// Results are taken and wait to be interpreted: it is in its trial, and says otherwise what goes where.
+    /// How it runs until it is confirmed; none when that is not in doubt.
     #[serde(skip)]
-    pub results_wait: bool,
+    pub trial: Option<Arc<Trial>>,
     /// Where it came from; none where nobody asked.
     #[serde(skip)]
     pub origin: Option<Arc<Origin>>,
@@ -157,6 +160,15 @@ impl Config {
     /// Id and text of each driver the site added.
     pub fn site_drivers(&self) -> &[(String, String)] {
         &self.site_drivers
+    }
+
+    /// The destinations with the AE title by which this gateway calls them.
+    pub fn destinations_called(&self) -> Vec<delivery::Config> {
+        let called = |to: &delivery::Config| match &self.dicom {
+            Some(dicom) => to.clone().of_gateway(&dicom.ae_title),
+            None => to.clone(),
+        };
+        self.destinations.iter().map(called).collect()
     }
 
     /// Takes what a gateway stands on from the box's own configuration.

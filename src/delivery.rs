@@ -17,7 +17,8 @@
 //! Rooms: [`mllp`] and [`fhir`] are the destinations of results, [`dicom`] and [`stow`] those of images, [`commitment`]
 //! asks a PACS to commit to what it took. [`ack`] reads
 //! HL7 acknowledgements (pure), [`oauth`] gets tokens (SMART Backend Services), [`window`] says when and how fast images
-//! may go, [`crate::backoff`] when to try again, [`counters`] what is counted; `dial` connects, `lanes` is the order and `courier` the loop.
+//! may go, [`crate::backoff`] when to try again, [`counters`] what is counted; `dial` connects, `lanes` is the order and `courier` the
+//! loop, [`tryout`] what takes its place while another configuration is in its trial.
 
 pub mod ack;
 pub mod config;
@@ -33,6 +34,7 @@ pub mod mllp;
 pub mod oauth;
 pub mod reach;
 pub mod stow;
+pub mod tryout;
 pub mod window;
 
 use std::future::Future;
@@ -48,6 +50,7 @@ use crate::journal::Journal;
 pub use config::{Config, Lane, Protocol};
 pub use counters::{DeliveryCounters, DeliveryHealth, Latency};
 pub(crate) use fhir::{http_client, transport_reason};
+pub use tryout::Tryout;
 
 /// How one attempt to deliver one message ended.
 ///
@@ -138,6 +141,23 @@ pub fn start(
     zone: TimeZone,
     stopped: watch::Receiver<bool>,
 ) -> Result<(Arc<DeliveryCounters>, JoinHandle<()>), DeliveryError> {
+    start_in(None, config, journal, zone, stopped)
+}
+
+/// As [`start`], in the trial of a configuration, if there is one.
+///
+/// # Errors
+/// [`DeliveryError`] when a setting is wrong.
+///
+/// # Panics
+/// Outside a tokio runtime.
+pub fn start_in(
+    trial: Option<Tryout>,
+    config: Config,
+    journal: Journal,
+    zone: TimeZone,
+    stopped: watch::Receiver<bool>,
+) -> Result<(Arc<DeliveryCounters>, JoinHandle<()>), DeliveryError> {
     if let Some(problem) = config.problems().into_iter().next() {
         return Err(DeliveryError::Setting { destination: config.name, key: problem.key, text: problem.text });
     }
@@ -148,22 +168,22 @@ pub fn start(
     let task = match config.protocol {
         config::Protocol::Mllp => {
             let settings = Arc::clone(&config);
-            tokio::spawn(courier::run(config, journal, zone, stopped, counted, move || {
+            tokio::spawn(courier::run(config, journal, zone, stopped, trial, counted, move || {
                 mllp::Mllp::new(Arc::clone(&settings))
             }))
         }
         config::Protocol::Fhir => {
             let server = fhir::Fhir::new(Arc::clone(&config));
-            tokio::spawn(courier::run(config, journal, zone, stopped, counted, move || server.clone()))
+            tokio::spawn(courier::run(config, journal, zone, stopped, trial, counted, move || server.clone()))
         }
         config::Protocol::Dicom => {
             let (settings, pace) = (Arc::clone(&config), window::Pace::new(config.bandwidth_kb_s));
             let connect = move || dicom::Dicom::new(Arc::clone(&settings), images.clone(), pace.clone());
-            tokio::spawn(courier::run(config, journal, zone, stopped, counted, connect))
+            tokio::spawn(courier::run(config, journal, zone, stopped, trial, counted, connect))
         }
         config::Protocol::Stow => {
             let server = stow::Stow::new(Arc::clone(&config), images, window::Pace::new(config.bandwidth_kb_s));
-            tokio::spawn(courier::run(config, journal, zone, stopped, counted, move || server.clone()))
+            tokio::spawn(courier::run(config, journal, zone, stopped, trial, counted, move || server.clone()))
         }
     };
     Ok((counters, task))

@@ -46,18 +46,18 @@ pub mod store;
 pub mod tail;
 pub mod telemetry;
 pub mod topic;
+mod worker;
 
 pub use config::Config;
 pub use docket::resets;
 pub use snapshot::Sources;
 
 use crate::tls::ClientTls;
-use bus::mqtt::{Broker, Mqtt};
 use bus::{Bus, Heard, Receipt};
 use commands::Commands;
 use desired::adoption::{Adoption, BusFacts, Ended};
 use docket::Docket;
-use identity::keeper::{self, Line, Word};
+use identity::keeper::{Line, Word};
 use identity::proof::{Proof, Wanted};
 use outlives::Outlives;
 use parcel::Parcel;
@@ -74,13 +74,12 @@ use telemetry::{Document, Downlink, Event, Id, UpdateFacts, What};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use topic::{Down, Place};
+use worker::Worker;
 
 /// Events that wait for the fleet's thread; more are counted as lost.
 const TOLD_ROOM: usize = 1024;
 /// The box is looked at this often.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// What keeps the fleet from starting is tried again after this.
-const START_PAUSE: Duration = Duration::from_secs(60);
 /// How long a stop waits for the fleet, which waits for the broker.
 const STOP_MAX: Duration = Duration::from_secs(5);
 /// Once everything is said the broker gets this long to take it.
@@ -189,84 +188,6 @@ pub fn start(
         let _ = tokio::time::timeout(STOP_MAX, end).await;
     });
     (fleet, task)
-}
-
-/// What the thread begins with.
-struct Worker {
-    config: Config,
-    told: mpsc::Receiver<What>,
-    lost: Arc<AtomicU64>,
-    status: watch::Sender<Status>,
-    changes: mpsc::Sender<Change>,
-    network: tokio::runtime::Handle,
-}
-
-impl Worker {
-    fn run(self, sources: Sources, stopped: watch::Receiver<bool>) {
-        let runtime = match tokio::runtime::Builder::new_current_thread().enable_time().build() {
-            Ok(runtime) => runtime,
-            Err(error) => return tracing::error!("the fleet cannot start: {error}"),
-        };
-        runtime.block_on(async {
-            let mut asked_to_stop = stopped.clone();
-            let enrol = self.config.enrol.as_ref();
-            let mut identity = enrol.map(|enrol| keeper::start(&self.config, enrol, sources.data(), stopped.clone()));
-            if let Some(identity) = &mut identity {
-                tokio::select! {
-                    () = self.let_in(identity) => {}
-                    _ = asked_to_stop.wait_for(|stop| *stop) => return,
-                }
-            }
-            let (place, store, epoch, adoption) = loop {
-                match self.prepare(&sources) {
-                    Ok(ready) => break ready,
-                    Err(why) => {
-                        tracing::error!("the fleet does not start, and results go on: {why}");
-                        self.status.send_modify(|status| status.trouble = why);
-                    }
-                }
-                tokio::select! {
-                    () = tokio::time::sleep(START_PAUSE) => {}
-                    _ = asked_to_stop.wait_for(|stop| *stop) => return,
-                }
-            };
-            let (host, port) = self.config.host_and_port().unwrap_or_default();
-            let client_id = place.gateway().to_string();
-            let broker = Broker { host, port, tls: self.config.broker_tls(sources.data()), client_id };
-            let bus = Mqtt::new(broker, self.network.clone());
-            Loop::new(self, identity, bus, place, (store, epoch), adoption, sources).run(stopped).await;
-        });
-    }
-
-    /// Waits until the box has a certificate to show.
-    async fn let_in(&self, identity: &mut Line) {
-        loop {
-            tokio::select! {
-                word = identity.words.recv() => match word {
-                    Some(Word::Ready) => return self.status.send_modify(|status| status.trouble.clear()),
-                    Some(Word::Prove(_)) => {}
-                    // Its thread is gone, which has said why: there is no other way to a certificate.
-                    None => std::future::pending::<()>().await,
-                },
-                Ok(()) = identity.trouble.changed() => {
-                    let why = identity.trouble.borrow_and_update().clone();
-                    self.status.send_modify(|status| status.trouble = why);
-                }
-            }
-        }
-    }
-
-    /// Everything that can fail before the first connection.
-    fn prepare(&self, sources: &Sources) -> Result<(Place, Store, u64, Adoption), String> {
-        let place = self.config.place(sources.data())?;
-        let mut store = Store::open(sources.data()).map_err(|error| error.to_string())?;
-        let outlives = Outlives::read(sources.data());
-        let epoch = store.next_epoch_after(outlives.epoch()).map_err(|error| error.to_string())?;
-        let network = self.network.clone();
-        let adoption = Adoption::new(&place, &self.config, sources, network, self.changes.clone(), &mut store)
-            .map_err(|error| error.to_string())?;
-        Ok((place, store, epoch, adoption))
-    }
 }
 
 /// The fleet's loop. It owns everything of the fleet and waits for nothing but its disk.

@@ -13,11 +13,9 @@ use serde_json::json;
 
 use super::tls::TlsCalling;
 use crate::delivery::config::{Config, Protocol};
-use crate::delivery::dicom::association::{Association, Failure, Peer, Proposed};
-use crate::delivery::dicom::peer;
+use crate::delivery::dicom::association::Peer;
+use crate::delivery::dicom::{echo, peer};
 use crate::fleet::desired::tree;
-use crate::wire::dimse::command::{Command, status};
-use crate::wire::dimse::uid;
 
 /// Speak DICOM to a PACS or a modality: echo, send images, ask for a worklist.
 #[derive(Debug, Args)]
@@ -115,27 +113,6 @@ impl Echo {
         answered.with_context(|| format!("{} at {place} does not answer", peer.called_ae_title))?;
         println!("{} at {place} answers within {ms} ms and lets {} in", peer.called_ae_title, peer.calling_ae_title);
         Ok(ExitCode::SUCCESS)
-    }
-}
-
-async fn echo(peer: &Peer) -> Result<(), Failure> {
-    let proposed = Proposed {
-        abstract_syntax: uid::VERIFICATION.to_owned(),
-        transfer_syntaxes: vec![uid::IMPLICIT_VR_LITTLE_ENDIAN.to_owned()],
-        as_scp: false,
-    };
-    let mut association = Association::open(peer, &[proposed]).await?;
-    let Some((context, _)) = association.context_of(uid::VERIFICATION) else {
-        association.release().await;
-        return Err(Failure::Protocol("the peer lets this box in, but refuses the Verification SOP class"));
-    };
-    let request = Command::echo_request(association.next_message_id());
-    association.send(context, &request, None).await?;
-    let answer = association.answer_to(&request).await?;
-    association.release().await;
-    match answer.command.status() {
-        Some(status::SUCCESS) => Ok(()),
-        _ => Err(Failure::Protocol("the peer answers the echo with a failure")),
     }
 }
 

@@ -25,6 +25,7 @@ use tokio::time::{sleep, sleep_until};
 use super::config::OnReject;
 use super::counters::DeliveryCounters;
 use super::lanes::Lanes;
+use super::tryout::{self, Tryout};
 use super::window::Windows;
 use super::{Config, Destination, Outcome, Scope};
 use crate::backoff::Backoff;
@@ -34,15 +35,15 @@ use doubts::Doubts;
 /// Messages held in memory at most.
 const HELD_MAX: usize = 64;
 /// What is held longer goes back to the journal, well before the journal takes it for lost (600 s).
-const HELD_AGE_MAX: Duration = Duration::from_secs(120);
+pub(super) const HELD_AGE_MAX: Duration = Duration::from_secs(120);
 /// A message whose refusal is doubted is sent so often in all.
 const DOUBTED_TRIES: u32 = 3;
 /// A lost wake-up costs this much latency.
-const LOOK_AGAIN: Duration = Duration::from_millis(1000);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(1000);
 /// While no window is open, the clock is looked at this often: somebody may set it.
 const LOOK_AT_CLOCK: Duration = Duration::from_secs(60);
 /// Pause before the journal is asked again after it failed.
-const JOURNAL_PAUSE: Duration = Duration::from_millis(200);
+pub(super) const JOURNAL_PAUSE: Duration = Duration::from_millis(200);
 /// How long a stop waits for answers that are under way. What comes later is sent again after the restart.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
@@ -94,16 +95,20 @@ enum Done<D> {
     Returned,
 }
 
-/// Runs a destination until `stopped` says so (or its sender is gone). `connect` makes a connection that is not open
-/// yet.
+/// Runs a destination until `stopped` says so (or its sender is gone), in a trial if there is one. `connect` makes a
+/// connection that is not open yet.
 pub(super) async fn run<D: Destination + 'static>(
     config: Arc<Config>,
     journal: Journal,
     zone: TimeZone,
     stopped: watch::Receiver<bool>,
+    tryout: Option<Tryout>,
     counters: Arc<DeliveryCounters>,
     connect: impl Fn() -> D,
 ) {
+    if let Some(tryout) = tryout {
+        return tryout::run(&config, &journal, zone, stopped, &counters, connect(), tryout).await;
+    }
     loop {
         let connections = (0..config.connections).map(|_| connect()).collect();
         let courier =
@@ -216,17 +221,7 @@ impl<D: Destination + 'static> Courier<D> {
             self.attempts_under_way += 1;
             self.under_way.insert(row.id);
             self.chores.push(Box::pin(async move {
-                let outcome = {
-                    let delivery = destination.deliver(&row.message_id, &row.body);
-                    tokio::pin!(delivery);
-                    loop {
-                        tokio::select! {
-                            outcome = &mut delivery => break outcome,
-                            // A large image on a slow line is not lost.
-                            () = sleep(HELD_AGE_MAX) => journal.keep_flying(row.id),
-                        }
-                    }
-                };
+                let outcome = attempt(&mut destination, &journal, &row).await;
                 Done::Attempted { destination, row, outcome, outage }
             }));
         }
@@ -273,10 +268,7 @@ impl<D: Destination + 'static> Courier<D> {
                 self.recovered();
                 self.deliveries += 1;
                 self.counters.delivered(row.received_at_ms, Timestamp::now().as_millisecond());
-                let how = match self.config.commitment {
-                    true => Settlement::Entrusted { answer },
-                    false => Settlement::Delivered { answer },
-                };
+                let how = delivered(&self.config, answer);
                 self.settle(&row, how);
             }
             Outcome::Refused { reason } => {
@@ -425,8 +417,29 @@ fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
+/// Tries to deliver a message; it is known to be on its way however long that takes.
+pub(super) async fn attempt<D: Destination>(destination: &mut D, journal: &Journal, row: &Outbound) -> Outcome {
+    let delivery = destination.deliver(&row.message_id, &row.body);
+    tokio::pin!(delivery);
+    loop {
+        tokio::select! {
+            outcome = &mut delivery => return outcome,
+            // A large image on a slow line is not lost.
+            () = sleep(HELD_AGE_MAX) => journal.keep_flying(row.id),
+        }
+    }
+}
+
+/// How a message ends that was taken with this answer.
+pub(super) fn delivered(config: &Config, answer: String) -> Settlement {
+    match config.commitment {
+        true => Settlement::Entrusted { answer },
+        false => Settlement::Delivered { answer },
+    }
+}
+
 /// Settles, however often the storage fails in between. Ends without success only when the journal is closed.
-async fn note(journal: &Journal, id: OutboxId, how: Settlement) {
+pub(super) async fn note(journal: &Journal, id: OutboxId, how: Settlement) {
     loop {
         match journal.settle(id, how.clone()).await {
             Ok(()) | Err(JournalError::Closed | JournalError::NotFound(_)) => return,
@@ -436,4 +449,4 @@ async fn note(journal: &Journal, id: OutboxId, how: Settlement) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -41,7 +41,7 @@ pub(crate) async fn dial(host: &str, port: u16, tls: Option<&ClientTls>) -> Resu
 }
 
 /// rustls says what it holds against a certificate; an ordinary error has a kind.
-fn tls_reason(error: &std::io::Error) -> String {
+pub(super) fn tls_reason(error: &std::io::Error) -> String {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(inner) => inner.to_string(),
         None => error.kind().to_string(),

@@ -40,7 +40,8 @@ use super::instance::{Images, Stored};
 use super::window::Pace;
 use super::{Config, Destination, Outcome};
 use crate::message::dicom::performed_step::request;
-use crate::wire::dimse::command::Command;
+use crate::wire::dimse::command::{self, Command};
+use crate::wire::dimse::uid;
 
 /// Pairs of SOP class and transfer syntax that are proposed at once. The one not seen for longest makes room.
 const PAIRS_MAX: usize = 120;
@@ -261,6 +262,31 @@ pub fn peer(config: &Config) -> Option<Peer> {
         connect_timeout: config.connect_timeout(),
         answer_timeout: config.ack_timeout(),
     })
+}
+
+/// Asks a peer whether it is there and lets this box in (C-ECHO, PS3.4 annex A).
+///
+/// # Errors
+/// [`Failure`]: it does not, or not so.
+pub async fn echo(peer: &Peer) -> Result<(), Failure> {
+    let proposed = Proposed {
+        abstract_syntax: uid::VERIFICATION.to_owned(),
+        transfer_syntaxes: vec![uid::IMPLICIT_VR_LITTLE_ENDIAN.to_owned()],
+        as_scp: false,
+    };
+    let mut association = Association::open(peer, &[proposed]).await?;
+    let Some((context, _)) = association.context_of(uid::VERIFICATION) else {
+        association.release().await;
+        return Err(Failure::Protocol("the peer lets this box in, but refuses the Verification SOP class"));
+    };
+    let request = Command::echo_request(association.next_message_id());
+    association.send(context, &request, None).await?;
+    let answer = association.answer_to(&request).await?;
+    association.release().await;
+    match answer.command.status() {
+        Some(command::status::SUCCESS) => Ok(()),
+        _ => Err(Failure::Protocol("the peer answers the echo with a failure")),
+    }
 }
 
 fn propose((sop_class, transfer_syntax): &Pair) -> Proposed {

@@ -420,6 +420,39 @@ pub(crate) fn http_client(url: &Url, tls: Option<&tls::ClientTls>) -> Result<req
         .user_agent(concat!("afferent/", env!("CARGO_PKG_VERSION"))))
 }
 
+/// A client for the server of a destination, its address, and the token that is sent with each request, if there is one.
+///
+/// # Errors
+/// In words, why nobody is let in.
+pub(super) async fn log_in(config: &Config) -> Result<(Client, Url, Option<Bearer>), String> {
+    let (client, base) = client(config, Some(config.ack_timeout()))?;
+    let bearer = match config.oauth.clone() {
+        Some(oauth) => Some(Tokens::new(oauth, base.clone()).bearer(&client).await.map_err(|error| error.to_string())?),
+        None => None,
+    };
+    Ok((client, base, bearer))
+}
+
+/// Asks the server of a destination for its CapabilityStatement, as messages are sent.
+///
+/// # Errors
+/// In words, why it does not answer, or not with that.
+pub(super) async fn greet(config: &Config) -> Result<(), String> {
+    let (client, base, bearer) = log_in(config).await?;
+    let link = Link { client, base };
+    let request = authorize(link.client.get(link.at("metadata")), bearer.as_ref()).header(ACCEPT, FHIR_JSON);
+    let response = request.send().await.map_err(|error| transport_reason(&error))?;
+    let status = response.status();
+    let body = body_within(response, CAPABILITIES_MAX_BYTES).await.unwrap_or_default();
+    // A login page comes with 200 as well.
+    let is_statement = serde_json::from_slice::<serde_json::Value>(&body)
+        .is_ok_and(|said| said["resourceType"] == "CapabilityStatement");
+    match status.is_success() && is_statement {
+        true => Ok(()),
+        false => Err(format!("asked for its CapabilityStatement it answers otherwise (HTTP {})", status.as_u16())),
+    }
+}
+
 pub(super) fn authorize(request: reqwest::RequestBuilder, bearer: Option<&Bearer>) -> reqwest::RequestBuilder {
     match bearer {
         Some(bearer) => request.header(AUTHORIZATION, bearer.header()),

@@ -1,9 +1,17 @@
-//! Whether a destination can be reached at all: for people who look for what is wrong, and before another configuration
-//! runs. Nothing is said there but TLS.
+//! Whether a destination can be reached at all, for people who look for what is wrong: nothing is said there but TLS. And
+//! whether it would let this box in, before another configuration sends results there: as far as its protocol tells
+//! without one.
 
 use super::config::{Config, Protocol};
+use super::dial::{dial, tls_reason};
+use super::{dicom, fhir};
 use crate::tls::{self, ClientTls};
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
+
+/// A receiver that hangs up on whom it does not know, or asks for a certificate first, does so within this time.
+const HANGS_UP_WITHIN: Duration = Duration::from_millis(500);
 
 /// Connects, sets TLS up where it is spoken, and hangs up. True when it is. Callers bound the time it may take.
 ///
@@ -14,6 +22,37 @@ pub async fn connect(destination: &Config) -> Result<bool, String> {
     let settings = secured.then(|| destination.tls.clone().unwrap_or_default());
     handshake(&host, port, settings.as_ref()).await?;
     Ok(secured)
+}
+
+/// As [`connect`], and asks what the protocol has a question for: C-ECHO, or the CapabilityStatement with the log-in. An
+/// MLLP receiver can only be asked with a message: it must not hang up, nor speak first. Callers bound the time it may
+/// take.
+///
+/// # Errors
+/// In words, why it would take nothing.
+pub async fn greet(destination: &Config) -> Result<(), String> {
+    match destination.protocol {
+        Protocol::Mllp => {
+            let (host, port, _) = endpoint(destination)?;
+            let mut stream = dial(host.trim_matches(['[', ']']), port, destination.tls.as_ref()).await?.stream;
+            match tokio::time::timeout(HANGS_UP_WITHIN, stream.read(&mut [0])).await {
+                Err(_) => Ok(()),
+                Ok(Ok(0)) => Err("it hangs up at once".to_string()),
+                Ok(Ok(_)) => Err("it speaks first, as no MLLP receiver does".to_string()),
+                Ok(Err(error)) => Err(format!("it hangs up at once: {}", tls_reason(&error))),
+            }
+        }
+        Protocol::Dicom => {
+            let peer =
+                dicom::peer(destination).ok_or_else(|| format!("the address of {} is not usable", destination.name))?;
+            dicom::echo(&peer).await.map_err(|failure| failure.to_string())
+        }
+        Protocol::Fhir => fhir::greet(destination).await,
+        Protocol::Stow => {
+            fhir::log_in(destination).await?;
+            connect(destination).await.map(drop)
+        }
+    }
 }
 
 /// Connects to a host, sets TLS up when there are settings for it, and hangs up. Callers bound the time it may take.
@@ -45,5 +84,57 @@ fn endpoint(destination: &Config) -> Result<(String, u16, bool), String> {
             let host = url.host_str().ok_or_else(unusable)?.to_string();
             Ok((host, url.port_or_known_default().ok_or_else(unusable)?, url.scheme() == "https"))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::ehr::{Ehr, EhrOptions};
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    /// A port whose callers are hung up on, or get this, once they have said something if it is an answer.
+    async fn speaks(what: Option<&'static [u8]>, is_answer: bool) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let Some(what) = what else { continue };
+                if is_answer {
+                    let _ = stream.read(&mut [0; 1024]).await;
+                }
+                let _ = stream.write_all(what).await;
+                let _ = stream.read(&mut [0; 1024]).await;
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn what_would_take_nothing_is_told_without_a_result() {
+        crate::tls::provider();
+        let mllp = |address: String| Config { address: Some(address), ..Config::new("ehr", Protocol::Mllp) };
+        let fhir = |address: &str| Config {
+            url: Some(format!("http://{address}/fhir")),
+            ..Config::new("ehr", Protocol::Fhir)
+        };
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
+        assert!(greet(&mllp(silent)).await.is_err(), "nobody listens any more");
+        assert!(greet(&mllp(speaks(None, false).await)).await.unwrap_err().contains("hangs up"));
+        assert!(greet(&mllp(speaks(Some(b"220 mail\r\n"), false).await)).await.unwrap_err().contains("speaks first"));
+        let any = || Some("127.0.0.1:0".to_string());
+        let ehr = Ehr::start(EhrOptions { mllp: any(), fhir: any(), ..EhrOptions::default() }).await.unwrap();
+        assert_eq!(greet(&mllp(ehr.mllp().unwrap().to_string())).await, Ok(()));
+        assert_eq!(greet(&fhir(&ehr.fhir().unwrap().to_string())).await, Ok(()));
+        let page = b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\nwelcome";
+        assert!(greet(&fhir(&speaks(Some(page), true).await)).await.unwrap_err().contains("HTTP 200"));
+        let pacs = Config {
+            address: Some(speaks(None, false).await),
+            called_ae_title: Some("PACS".to_string()),
+            ..Config::new("pacs", Protocol::Dicom)
+        };
+        assert!(greet(&pacs).await.is_err());
+        assert!(ehr.arrivals().is_empty());
     }
 }

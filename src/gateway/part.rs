@@ -4,7 +4,7 @@
 use super::GatewayError;
 use crate::config::Config;
 use crate::delivery::commitment::Archives;
-use crate::delivery::{self, DeliveryCounters};
+use crate::delivery::{self, DeliveryCounters, Tryout};
 use crate::driver::Registry;
 use crate::imaging::commitment::Commitments;
 use crate::interpreter::Interpreter;
@@ -103,7 +103,7 @@ pub(super) struct Plan {
 
 enum Kind {
     Interpreter,
-    Destination(Box<delivery::Config>),
+    Destination(Box<delivery::Config>, Option<Tryout>),
     Lines(Vec<Line>),
     Dicom,
     OrderFeed(Box<orders::feed::Config>),
@@ -139,7 +139,7 @@ pub(super) fn plan(config: &Config, registry: &Registry) -> Vec<Plan> {
     let zone = config.gateway.time_zone();
     let box_wide = (config.gateway.name(), format!("{zone:?}"));
     let mut plans = Vec::new();
-    if !config.results_wait {
+    if !config.results_wait() {
         plans.push(Plan {
             id: PartId::Interpreter,
             settings: bytes(&(
@@ -153,15 +153,13 @@ pub(super) fn plan(config: &Config, registry: &Registry) -> Vec<Plan> {
             kind: Kind::Interpreter,
         });
     }
-    for destination in &config.destinations {
-        let destination = match &config.dicom {
-            Some(dicom) => destination.clone().of_gateway(&dicom.ae_title),
-            None => destination.clone(),
-        };
+    for destination in config.destinations_called() {
+        let tryout = config.tryout_of(&destination.name).cloned();
+        let how = format!("{destination:?} {}", tryout.is_some());
         plans.push(Plan {
             id: PartId::Destination(destination.name.clone()),
-            settings: [bytes(&(&box_wide, &destination)), format!("{destination:?}").into_bytes()].concat(),
-            kind: Kind::Destination(Box::new(destination)),
+            settings: [bytes(&(&box_wide, &destination)), how.into_bytes()].concat(),
+            kind: Kind::Destination(Box::new(destination), tryout),
         });
     }
     for lines in lines(config, registry) {
@@ -266,12 +264,12 @@ impl Ground {
         let journal = &self.journal;
         match kind {
             Kind::Interpreter => part.thread = Some(self.interpret(config, stopped)?),
-            Kind::Destination(settings) => {
-                if settings.commitment {
+            Kind::Destination(settings, tryout) => {
+                if settings.commitment && tryout.is_none() {
                     let asked = (Arc::new((*settings).clone()), journal.clone(), stopped.clone());
                     part.tasks.push(tokio::spawn(delivery::commitment::run(asked.0, asked.1, asked.2)));
                 }
-                let (counters, task) = delivery::start(*settings, journal.clone(), zone, stopped)?;
+                let (counters, task) = delivery::start_in(tryout, *settings, journal.clone(), zone, stopped)?;
                 part.destinations.push(counters);
                 part.tasks.push(task);
             }

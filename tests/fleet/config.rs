@@ -97,6 +97,19 @@ impl Site {
         assert_eq!(status.signal(), Some(libc::SIGABRT), "{place}: {status}\n{}", self.log());
     }
 
+    /// What the fleet keeps, for whoever is in its way.
+    pub fn store(&self) -> rusqlite::Connection {
+        let store = rusqlite::Connection::open(self.dir.path().join("data/fleet.db")).unwrap();
+        store.busy_timeout(Duration::from_secs(30)).unwrap();
+        store
+    }
+
+    /// The certificate that the box shows the broker.
+    pub fn cert(&self) -> PathBuf {
+        let own: toml::Table = self.own.parse().unwrap();
+        own["fleet"]["tls"]["cert"].as_str().unwrap().into()
+    }
+
     fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
@@ -562,6 +575,7 @@ async fn two_starts_without_confirmation_go_back_to_the_last_good_one() {
     site.run(None);
     site.send().await;
     assert_eq!(ended(&desk, 1), because("reverted", "never-confirmed"));
+    until("it is told as an event", || events(&desk, "config").iter().any(|event| event["why"] == "never-confirmed"));
     assert!(!listens(port));
     site.everything_arrives();
 }
@@ -601,10 +615,8 @@ async fn starts_that_do_not_look_at_a_revision_are_not_counted_against_it() {
     until("the box is there", || is_up(&desk));
     push(&site, &mut desk, 1, &site.text(&[("second", free_port())]));
     site.died("fleet-config-offered");
-    let looked_at = || -> u32 {
-        let store = rusqlite::Connection::open(site.dir.path().join("data/fleet.db")).unwrap();
-        store.query_row("SELECT boots FROM desired WHERE rev = 1", [], |row| row.get(0)).unwrap()
-    };
+    let looked_at =
+        || -> u32 { site.store().query_row("SELECT boots FROM desired WHERE rev = 1", [], |row| row.get(0)).unwrap() };
     assert_eq!(looked_at(), 0);
     site.run(None);
     assert_eq!(ended(&desk, 1), committed());

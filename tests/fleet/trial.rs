@@ -15,7 +15,6 @@ use crate::witness::Witness;
 use afferent::fleet::envelope::{self, Purpose};
 use afferent::sim::ehr::{Ehr, EhrOptions};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::time::Duration;
 
 fn nowhere() -> SocketAddr {
     format!("127.0.0.1:{}", free_port()).parse().unwrap()
@@ -94,6 +93,101 @@ async fn an_ehr_that_refuses_everything_is_none_to_stay_with() {
     site.everything_arrives();
 }
 
+async fn another_ehr() -> Ehr {
+    Ehr::start(EhrOptions { mllp: Some("127.0.0.1:0".to_string()), ..EhrOptions::default() }).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i7_an_ehr_at_a_wrong_address_keeps_no_result_of_a_trial() {
+    let Some((_broker, mut desk, mut site)) = a_box(6).await else { return };
+    site.send().await;
+    site.everything_arrives();
+    let wrong = another_ehr().await;
+    let ehr = site.ehr.mllp().unwrap().to_string();
+    let elsewhere = site.text(&[]).replace(&ehr, &wrong.mllp().unwrap().to_string());
+    // The instrument does not find its link any more: the box goes back, whatever the other EHR says.
+    let analyzer = TcpStream::connect(("127.0.0.1", site.astm)).unwrap();
+    is_connected(&desk, 1);
+    let other = free_port();
+    let moved = format!(
+        "{}[[link]]\nname = \"second\"\nprotocol = \"astm\"\ndriver = \"generic-astm\"\nlisten = \"127.0.0.1:{}\"\n",
+        elsewhere.replace(&site.astm.to_string(), &other.to_string()),
+        site.astm
+    );
+    push(&site, &mut desk, 1, &moved);
+    in_trial(&desk, 1);
+    until("the new one runs", || listens(other));
+    site.send().await;
+    assert_eq!(ended(&desk, 1), because("reverted", "link-lost"));
+    site.everything_arrives();
+    assert!(wrong.arrivals().is_empty());
+    drop(analyzer);
+    // Where all is well the first result shows it, and goes there once.
+    push(&site, &mut desk, 2, &elsewhere);
+    in_trial(&desk, 2);
+    for round in [91, 92] {
+        send(site.astm, &of_round(&session(ASTM), round)).await;
+    }
+    assert_eq!(ended(&desk, 2), committed());
+    until("they arrive there", || wrong.arrivals().len() == 2);
+    assert!(wrong.arrivals().iter().all(|arrival| arrival.stored));
+    site.everything_arrives();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i7_results_wait_no_longer_than_the_trial_though_the_fleets_disk_takes_nothing() {
+    let Some((_broker, mut desk, mut site)) = a_box(4).await else { return };
+    site.send().await;
+    site.everything_arrives();
+    let lis = another_ehr().await;
+    push(&site, &mut desk, 1, &renamed(&site, lis.mllp().unwrap()));
+    in_trial(&desk, 1);
+    let store = site.store();
+    store.execute_batch("BEGIN IMMEDIATE").unwrap();
+    send(site.astm, &of_round(&session(ASTM), 91)).await;
+    until("it arrives", || lis.arrivals().len() == 1);
+    assert_ne!(reported(&desk)["state"], "committed", "nothing could be noted yet");
+    store.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(ended(&desk, 1), committed());
+    site.everything_arrives();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i7_results_wait_no_longer_than_the_trial_though_nobody_can_watch_it() {
+    let Some((_broker, mut desk, mut site)) = a_box(4).await else { return };
+    let lis = another_ehr().await;
+    site.kill();
+    // What the desk had signed cannot be read again.
+    site.run(Some("fleet-config-applied:1"));
+    site.send().await;
+    push(&site, &mut desk, 1, &renamed(&site, lis.mllp().unwrap()));
+    site.died("fleet-config-applied");
+    site.store().execute("UPDATE desired SET document = x'00'", []).unwrap();
+    site.run(None);
+    site.send().await;
+    assert_eq!(ended(&desk, 1), because("reverted", "unknown"));
+    site.everything_arrives();
+    site.kill();
+    // The fleet does not come up at all.
+    site.run(Some("fleet-config-applied:1"));
+    site.send().await;
+    push(&site, &mut desk, 2, &renamed(&site, lis.mllp().unwrap()));
+    site.died("fleet-config-applied");
+    let (cert, aside) = (site.cert(), site.dir.path().join("aside.pem"));
+    std::fs::rename(&cert, &aside).unwrap();
+    site.run(None);
+    site.send().await;
+    site.everything_arrives();
+    assert!(lis.arrivals().is_empty());
+    std::fs::rename(&aside, &cert).unwrap();
+    site.kill();
+    site.run(None);
+    assert_eq!(ended(&desk, 2), because("reverted", "never-confirmed"));
+    until("it is told", || events(&desk, "config").iter().any(|event| event["why"] == "never-confirmed"));
+    site.send().await;
+    site.everything_arrives();
+}
+
 /// A configuration that has `lis` instead of `ehr`, at this address.
 fn renamed(site: &Site, to: SocketAddr) -> String {
     let ehr = site.ehr.mllp().unwrap().to_string();
@@ -126,8 +220,7 @@ async fn i7_results_that_come_in_a_trial_go_out_as_what_runs_after_it_says() {
         site.everything_arrives();
     }
     // Confirmed, what came meanwhile goes to the new one, and to no other.
-    let options = EhrOptions { mllp: Some("127.0.0.1:0".to_string()), ..EhrOptions::default() };
-    let lis = Ehr::start(options).await.unwrap();
+    let lis = another_ehr().await;
     push(&site, &mut desk, 4, &renamed(&site, lis.mllp().unwrap()));
     in_trial(&desk, 4);
     send(site.astm, &of_round(&session(ASTM), 99)).await;
@@ -196,8 +289,7 @@ async fn i12_the_old_one_runs_again_though_nothing_can_be_noted_and_a_new_one_he
     let through = |text: String| text.replace(&ehr.to_string(), &format!("127.0.0.1:{}", way.port));
     push(&site, &mut desk, 2, &through(site.text(&[("second", third)])));
     in_trial(&desk, 2);
-    let store = rusqlite::Connection::open(site.dir.path().join("data/fleet.db")).unwrap();
-    store.busy_timeout(Duration::from_secs(30)).unwrap();
+    let store = site.store();
     store.execute_batch("BEGIN IMMEDIATE").unwrap();
     way.becomes(Way::Closed);
     site.send().await;

@@ -7,7 +7,7 @@ use crate::wire::{Persist, Token};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-const EHR: &str = "ehr";
+pub(in crate::delivery) const EHR: &str = "ehr";
 /// How long the EHR is away.
 const AWAY: Duration = Duration::from_secs(2 * 24 * 3600);
 /// Time goes by in such steps while it is away, and in such while it comes and goes.
@@ -17,7 +17,7 @@ const STEP_FLAP: Duration = Duration::from_millis(20);
 const ROUND_TRIPS: usize = 3;
 const RETRY_MIN: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(60);
-const LANES: usize = 5;
+pub(in crate::delivery) const LANES: usize = 5;
 /// More than the loop may hold in memory.
 const EACH: usize = HELD_MAX / LANES + 10;
 
@@ -79,7 +79,8 @@ async fn run_until_drained(step: Duration, is_there: fn(Duration) -> bool) -> (S
         let fickle = fickle.clone();
         move || fickle.clone()
     };
-    let running = tokio::spawn(run(Arc::new(config), journal.clone(), TimeZone::UTC, stopped, counters(), connect));
+    let running =
+        tokio::spawn(run(Arc::new(config), journal.clone(), TimeZone::UTC, stopped, None, counters(), connect));
     let reader = journal.reader().unwrap();
     while fickle.seen.lock().unwrap().delivered.len() < LANES * EACH {
         tokio::time::advance(step).await;
@@ -102,7 +103,7 @@ async fn run_until_drained(step: Duration, is_there: fn(Duration) -> bool) -> (S
 }
 
 /// One entry with one report in each lane.
-async fn queue(journal: &Journal, n: usize) {
+pub(in crate::delivery) async fn queue(journal: &Journal, n: usize) {
     let part = Persist { token: Token(1), session: n as u64, bytes: vec![b'x'], completes: true, identity: None };
     journal.persist("chemistry", 1, part).await.unwrap();
     let entry = journal.reader().unwrap().pending_entries(1).unwrap().remove(0).id;
@@ -201,9 +202,10 @@ async fn a_doubted_refusal_is_tried_three_times_and_then_parked() {
     let tries = Doubtful::default();
     let (stop, stopped) = watch::channel(false);
     let doubtful = tries.clone();
-    let running = tokio::spawn(run(Arc::new(config), journal.clone(), TimeZone::UTC, stopped, counters(), move || {
-        doubtful.clone()
-    }));
+    let running =
+        tokio::spawn(run(Arc::new(config), journal.clone(), TimeZone::UTC, stopped, None, counters(), move || {
+            doubtful.clone()
+        }));
     let reader = journal.reader().unwrap();
     let began = std::time::Instant::now();
     while reader.account().unwrap().parked < LANES as i64 {

@@ -2,7 +2,7 @@
 //! loop: what takes time (checks, dialling, the gateway that changes) runs elsewhere and comes back as [`Ended`].
 
 use super::ledger::{self, Before, Entry};
-use super::machine::{self, Act, Phase, Trial};
+use super::machine::{self, Act, Look, Phase, Trial, Tries};
 use super::{Desired, Verdict, Why, health, probe, tree, tried};
 use crate::config::diagnose::{Fault, Faults};
 use crate::config::{Config, LoadError, Loaded, Origin, load};
@@ -91,6 +91,7 @@ pub struct Adoption {
     is_changing: bool,
     /// There may be a revision to take in hand.
     is_due: bool,
+    began: Instant,
 }
 
 /// The revision in hand.
@@ -110,8 +111,8 @@ struct InHand {
     /// What destinations had delivered when it was applied.
     delivered: Vec<(Arc<DeliveryCounters>, u64)>,
     trial: Option<Watched>,
-    /// What ran before it runs again, or is about to.
-    is_left: bool,
+    /// Its trial is over: what is to run after that runs, or is about to.
+    is_over: bool,
 }
 
 /// A trial that is watched.
@@ -146,13 +147,20 @@ impl Adoption {
         let good = tree::last_good_document(sources.data());
         let stamp = sources.stamp();
         // Only a revision that this run began with goes on; what had not begun begins anew, and what cannot go on ends.
+        let events_max = store.events_max();
         let newest = store.change(|tx| {
             good.map_or(Ok(()), |good| ledger::remember(tx, good, stamp))?;
             for entry in ledger::open(tx)? {
-                match entry.phase {
-                    Phase::Trial if running == Some(entry.rev) => {}
-                    Phase::Trial => ledger::set(tx, entry.rev, Phase::Reverted, Some(Why::NeverConfirmed))?,
-                    _ => ledger::set(tx, entry.rev, Phase::Offered, None)?,
+                let (phase, why) = match entry.phase {
+                    Phase::Trial if tree::last_good(sources.data()) == Some(entry.rev) => (Phase::Committed, None),
+                    Phase::Trial if running == Some(entry.rev) => continue,
+                    Phase::Trial => (Phase::Reverted, Some(left(sources.data(), origin.as_deref(), &entry))),
+                    _ => (Phase::Offered, None),
+                };
+                ledger::set(tx, entry.rev, phase, why)?;
+                if phase.is_final() {
+                    ledger::stamp(tx, entry.rev, stamp)?;
+                    store::put(tx, &event(entry.rev, entry.digest, Word::new(phase.word()), why, stamp), events_max)?;
                 }
             }
             ledger::newest(tx)
@@ -181,6 +189,7 @@ impl Adoption {
             wants_echo: false,
             is_changing: false,
             is_due: true,
+            began: Instant::now(),
         })
     }
 
@@ -249,17 +258,18 @@ impl Adoption {
         for entry in open.iter().filter(|entry| entry.rev < chosen.rev) {
             self.commit(store, (entry.rev, entry.digest), Phase::Refused, Some(Why::Superseded), stamp)?;
         }
+        let id = (chosen.rev, chosen.digest);
+        if chosen.phase == Phase::Trial && self.running().map(|(rev, _)| rev) != Some(chosen.rev) {
+            return self.commit(store, id, Phase::Reverted, Some(Why::NeverConfirmed), stamp);
+        }
         let Ok(desired) = super::read_bytes(&chosen.document) else {
-            return self.commit(store, (chosen.rev, chosen.digest), Phase::Refused, Some(Why::Unknown), stamp);
+            return self.commit(store, id, chosen.phase.after(Err(Why::Unknown)), Some(Why::Unknown), stamp);
         };
         if chosen.phase != Phase::Trial {
             // Counted before it is looked at: what ends the program then must not end it for ever.
             match machine::look_at(chosen.boots) {
                 Some(boots) => store.change(|tx| ledger::count_boot(tx, chosen.rev, boots))?,
-                None => {
-                    let id = (chosen.rev, chosen.digest);
-                    return self.commit(store, id, Phase::Refused, Some(Why::NeverTried), stamp);
-                }
+                None => return self.commit(store, id, Phase::Refused, Some(Why::NeverTried), stamp),
             }
         }
         self.is_due = false;
@@ -275,7 +285,7 @@ impl Adoption {
             before: chosen.before.unwrap_or_default(),
             delivered: Vec::new(),
             trial: None,
-            is_left: false,
+            is_over: false,
         });
         self.begin(chosen.phase.act(true));
         Ok(())
@@ -337,9 +347,10 @@ impl Adoption {
             self.local_at = Some(now);
             self.local = self.origin.as_ref().and_then(|origin| local_digest(origin));
         }
+        self.end_what_nobody_watches(now);
         // While another revision is in hand, it is that which will run.
-        let goes_back = !self.is_changing && self.in_hand.as_ref().is_none_or(|in_hand| in_hand.is_left);
-        if let Some(config) = self.to_run.clone().filter(|_| goes_back) {
+        let is_free = !self.is_changing && self.in_hand.as_ref().is_none_or(|in_hand| in_hand.is_over);
+        if let Some(config) = self.to_run.clone().filter(|_| is_free) {
             self.change(config);
         }
         if let Some(ended) = self.uncommitted.take() {
@@ -378,9 +389,31 @@ impl Adoption {
             (.., true) => Some(Why::LinkLost),
             _ => undelivered().then_some(Why::Undelivered),
         };
-        match watched.trial.look(lost, now) {
-            Some(ended) => self.step(store, ended, stamp),
-            None => Ok(()),
+        let trial = self.sources.config().trial.clone();
+        let tries = match &trial {
+            Some(trial) if trial.tryout.tried() < trial.waiting.len() => match trial.tryout.has_begun() {
+                true => Tries::UnderWay,
+                false => Tries::Due,
+            },
+            _ => Tries::Done,
+        };
+        match watched.trial.look(lost, tries, now) {
+            Look::GoesOn => Ok(()),
+            Look::TryOne => {
+                trial.iter().for_each(|trial| trial.tryout.begin());
+                Ok(())
+            }
+            Look::Ended(ended) => self.step(store, ended, stamp),
+        }
+    }
+
+    /// A trial that nobody watches, because what is known of it cannot be read, ends with what was good before: results may
+    /// wait for its end.
+    fn end_what_nobody_watches(&mut self, now: Instant) {
+        let is_late = now.saturating_duration_since(self.began) >= self.window;
+        let nobody_will = self.in_hand.is_none() && (!self.is_due || is_late);
+        if nobody_will && !self.is_changing && self.to_run.is_none() {
+            self.to_run = before(&self.sources);
         }
     }
 
@@ -438,9 +471,13 @@ impl Adoption {
             }
             crash::point("fleet-config-good");
         }
-        // A disk that does not take the note of it must not keep the old one from running.
-        if phase == Phase::Reverted && !std::mem::replace(&mut in_hand.is_left, true) {
-            self.begin(Act::GoBack);
+        // A disk that does not take the note of it must not keep the right one from running: results may wait for that.
+        let was_in_trial = in_hand.phase == Phase::Trial;
+        if was_in_trial && phase.is_final() && !std::mem::replace(&mut in_hand.is_over, true) {
+            match phase {
+                Phase::Committed => self.end_trial(),
+                _ => self.begin(Act::GoBack),
+            }
         }
         if let Err(error) = self.commit(store, id, phase, ended.err(), stamp) {
             self.uncommitted = Some(ended);
@@ -452,7 +489,6 @@ impl Adoption {
         }
         if phase == Phase::Committed {
             self.base = self.origin.as_ref().and_then(|origin| tree::base(self.sources.data(), origin));
-            self.end_trial();
         }
         if !phase.is_final() {
             self.begin(phase.act(false));
@@ -533,15 +569,19 @@ impl Adoption {
                 let destinations = self.sources.destinations().into_iter();
                 in_hand.delivered = destinations.map(|(_, to)| (to.clone(), to.health().delivered)).collect();
                 let tried = tried::in_trial(in_hand.previous.as_deref().unwrap_or(&wanted), &wanted);
-                if tried.results_wait {
+                if tried.results_wait() {
                     tracing::warn!("fleet: results wait for the end of the trial: it says otherwise what goes where");
+                }
+                let waiting = tried.trial.as_ref().map(|trial| &trial.waiting).filter(|waiting| !waiting.is_empty());
+                if let Some(waiting) = waiting {
+                    tracing::warn!(?waiting, "fleet: what is queued for these waits for the end of the trial");
                 }
                 self.change(Arc::new(tried));
             }
             (Act::Watch, Some(origin), _) => {
-                let previous = tree::good(&data, &origin).map(|loaded| loaded.config);
-                in_hand.previous = Some(Arc::new(previous.unwrap_or_else(|| own(&origin))));
-                in_hand.wanted = tree::revision(&data, &origin, in_hand.rev).ok().map(|wanted| Arc::new(wanted.config));
+                in_hand.previous = Some(good(&data, &origin));
+                // As it was read at the start: the disk may not give it again.
+                in_hand.wanted = running.trial.as_ref().map(|trial| trial.wanted.clone());
                 self.watch(0);
             }
             (Act::GoBack, ..) => {
@@ -560,10 +600,10 @@ impl Adoption {
 
     /// The revision in hand is confirmed, and runs as it says.
     fn end_trial(&mut self) {
-        let wanted = self.in_hand.as_ref().and_then(|in_hand| in_hand.wanted.clone());
-        if let Some(wanted) = wanted.filter(|wanted| tried::is_for_a_trial(&self.sources.config(), wanted)) {
-            self.to_run = Some(wanted.clone());
-            self.change(wanted);
+        if let Some(trial) = self.sources.config().trial.clone() {
+            trial.tryout.keep();
+            self.to_run = Some(trial.wanted.clone());
+            self.change(trial.wanted.clone());
         }
     }
 
@@ -606,6 +646,23 @@ impl Adoption {
         let (connected, taken_away) = (BTreeSet::new(), taken_away.unwrap_or_default());
         in_hand.trial = Some(Watched { trial, answered, connected, taken_away, reached });
     }
+}
+
+/// What ran before the configuration that runs in its trial; none when none does.
+pub fn before(sources: &Sources) -> Option<Arc<Config>> {
+    let config = sources.config();
+    config.trial.as_ref()?;
+    Some(good(sources.data(), config.origin.as_ref()?))
+}
+
+/// What was good last, or the box's own file where nothing was.
+fn good(data: &Path, origin: &Arc<Origin>) -> Arc<Config> {
+    Arc::new(tree::good(data, origin).map_or_else(|| own(origin), |loaded| loaded.config))
+}
+
+/// Why a revision that was in its trial does not run.
+fn left(data: &Path, origin: Option<&Origin>, entry: &Entry) -> Why {
+    origin.and_then(|origin| tree::may_run(data, origin, entry).err()).unwrap_or(Why::NeverConfirmed)
 }
 
 /// Where tests make the process die once a phase is committed.

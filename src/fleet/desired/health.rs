@@ -64,9 +64,10 @@ fn destinations_of(config: &Config) -> Vec<(String, String)> {
     config.destinations.iter().map(|to| (to.name.clone(), place(to))).collect()
 }
 
-/// Where a destination stands, whatever it is called.
+/// Where a destination stands and who is called there, whatever its name is.
 pub(super) fn place(to: &crate::delivery::Config) -> String {
-    format!("{:?}", (to.protocol, &to.address, &to.url, &to.tls))
+    let titles = (&to.called_ae_title, &to.calling_ae_title);
+    format!("{:?}", (to.protocol, &to.address, &to.url, &to.tls, titles, &to.oauth))
 }
 
 /// How the box is before `wanted` runs: what is well, by the names under which it has that, and destinations that are new

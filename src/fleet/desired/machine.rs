@@ -19,8 +19,8 @@
 //!
 //! What is applied in a trial is not quite what was sent, so that no result is lost by going back: see `tried.rs`.
 //!
-//! A trial is over when everything that was well before has been well for a quarter of its window without a break
-//! ([`Trial`]), and has failed when the window is over before.
+//! A trial is over when everything that was well before has been well for a quarter of its window without a break, and
+//! destinations for which results wait then took one ([`Trial`]); it has failed when the window is over before.
 
 use super::Why;
 use std::time::{Duration, Instant};
@@ -139,31 +139,38 @@ impl Phase {
     }
 }
 
-/// What a start of the program does with a revision in its trial.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
-    /// Run it; so many starts have been made with it, this one included.
-    Run(u32),
-    /// Run the last good one: it was started with too often.
-    Revert,
-    /// It had been confirmed, and only that was not noted.
-    Confirmed,
-}
-
-/// What to start with, where a revision in its trial was started with `boots` times before; `is_last_good` says that the
-/// disk has it as the last good one.
-pub fn start(boots: u32, is_last_good: bool) -> Start {
-    match boots + 1 {
-        _ if is_last_good => Start::Confirmed,
-        boots if boots < BOOTS_MAX => Start::Run(boots),
-        _ => Start::Revert,
-    }
+/// The count of a start with a revision in its trial that was started with `boots` times before; none when it is started
+/// with no more, and the last good one is.
+pub fn start(boots: u32) -> Option<u32> {
+    (boots + 1 < BOOTS_MAX).then_some(boots + 1)
 }
 
 /// What is done with a revision that is not in its trial, and that `boots` starts began to look at before: the new count,
 /// or none when it is given up. What ends the program while it is looked at would end it for ever.
 pub fn look_at(boots: u32) -> Option<u32> {
     (boots < LOOKED_AT_MAX).then_some(boots + 1)
+}
+
+/// How far the messages are that destinations are tried with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tries {
+    /// They are to be tried once all else is well.
+    Due,
+    /// Not all have ended.
+    UnderWay,
+    /// Each was taken, or there is none.
+    Done,
+}
+
+/// What a look at a trial finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// It goes on.
+    GoesOn,
+    /// All else is well: the messages are to be tried.
+    TryOne,
+    /// It is over.
+    Ended(Result<(), Why>),
 }
 
 /// The trial of a revision that runs.
@@ -180,17 +187,26 @@ impl Trial {
         Trial { until: now + window, steady_for: window / 4, steady_since: None }
     }
 
-    /// How the box is at this moment: what was well before and is not, if anything. `Some` when the trial is over.
-    pub fn look(&mut self, lost: Option<Why>, now: Instant) -> Option<Result<(), Why>> {
-        match lost {
-            None => {
-                let since = *self.steady_since.get_or_insert(now);
-                (now.saturating_duration_since(since) >= self.steady_for).then_some(Ok(()))
+    /// How the box is at this moment: what was well before and is not, if anything, and how far the messages are that are
+    /// tried.
+    pub fn look(&mut self, lost: Option<Why>, tries: Tries, now: Instant) -> Look {
+        if let Some(why) = lost {
+            self.steady_since = None;
+            return if now >= self.until { Look::Ended(Err(why)) } else { Look::GoesOn };
+        }
+        let since = *self.steady_since.get_or_insert(now);
+        if now.saturating_duration_since(since) < self.steady_for {
+            return Look::GoesOn;
+        }
+        match tries {
+            Tries::Done => Look::Ended(Ok(())),
+            Tries::Due => {
+                // Late, they have a quarter as well.
+                self.until = self.until.max(now + self.steady_for);
+                Look::TryOne
             }
-            Some(why) => {
-                self.steady_since = None;
-                (now >= self.until).then_some(Err(why))
-            }
+            Tries::UnderWay if now >= self.until => Look::Ended(Err(Why::DestinationLost)),
+            Tries::UnderWay => Look::GoesOn,
         }
     }
 }
@@ -221,10 +237,7 @@ mod tests {
 
     #[test]
     fn the_second_start_without_confirmation_reverts() {
-        assert_eq!(start(0, false), Start::Run(1));
-        assert_eq!(start(1, false), Start::Revert);
-        assert_eq!(start(7, false), Start::Revert);
-        assert_eq!(start(7, true), Start::Confirmed);
+        assert_eq!([0, 1, 7].map(start), [Some(1), None, None]);
         assert_eq!([0, 2, 3, 7].map(look_at), [Some(1), Some(3), None, None]);
     }
 
@@ -232,20 +245,46 @@ mod tests {
     fn a_trial_ends_well_when_all_is_well_for_a_quarter_and_badly_with_its_window() {
         let began = Instant::now();
         let at = |s: u64| began + Duration::from_secs(s);
+        let begins = || Trial::new(began, Duration::from_secs(120));
+        let look = |trial: &mut Trial, lost: Option<Why>, s: u64| trial.look(lost, Tries::Done, at(s));
+        let (goes_on, well) = (Look::GoesOn, Look::Ended(Ok(())));
+        let mut trial = begins();
+        assert_eq!(look(&mut trial, Some(Why::LinkLost), 1), goes_on);
+        assert_eq!(look(&mut trial, None, 10), goes_on);
+        assert_eq!(look(&mut trial, None, 39), goes_on);
+        assert_eq!(look(&mut trial, Some(Why::BusLost), 39), goes_on, "it begins anew");
+        assert_eq!(look(&mut trial, None, 60), goes_on);
+        assert_eq!(look(&mut trial, None, 90), well);
+        let mut trial = begins();
+        assert_eq!(look(&mut trial, None, 100), goes_on);
+        assert_eq!(look(&mut trial, Some(Why::DestinationLost), 119), goes_on);
+        assert_eq!(look(&mut trial, Some(Why::DestinationLost), 120), Look::Ended(Err(Why::DestinationLost)));
+        let mut trial = begins();
+        assert_eq!(look(&mut trial, None, 119), goes_on);
+        assert_eq!(look(&mut trial, None, 125), goes_on, "what is well at the end may have its quarter");
+        assert_eq!(look(&mut trial, None, 149), well);
+    }
+
+    #[test]
+    fn a_message_is_tried_when_all_else_is_well_and_decides() {
+        let began = Instant::now();
+        let at = |s: u64| began + Duration::from_secs(s);
         let mut trial = Trial::new(began, Duration::from_secs(120));
-        assert_eq!(trial.look(Some(Why::LinkLost), at(1)), None);
-        assert_eq!(trial.look(None, at(10)), None);
-        assert_eq!(trial.look(None, at(39)), None);
-        assert_eq!(trial.look(Some(Why::BusLost), at(39)), None, "it begins anew");
-        assert_eq!(trial.look(None, at(60)), None);
-        assert_eq!(trial.look(None, at(90)), Some(Ok(())));
-        let mut trial = Trial::new(began, Duration::from_secs(120));
-        assert_eq!(trial.look(None, at(100)), None);
-        assert_eq!(trial.look(Some(Why::DestinationLost), at(119)), None);
-        assert_eq!(trial.look(Some(Why::DestinationLost), at(120)), Some(Err(Why::DestinationLost)));
-        let mut trial = Trial::new(began, Duration::from_secs(120));
-        assert_eq!(trial.look(None, at(119)), None);
-        assert_eq!(trial.look(None, at(125)), None, "what is well at the end may have its quarter");
-        assert_eq!(trial.look(None, at(149)), Some(Ok(())));
+        assert_eq!(trial.look(None, Tries::Due, at(0)), Look::GoesOn);
+        assert_eq!(trial.look(None, Tries::Due, at(30)), Look::TryOne);
+        assert_eq!(trial.look(None, Tries::UnderWay, at(31)), Look::GoesOn);
+        let mut taken = trial;
+        assert_eq!(taken.look(None, Tries::Done, at(32)), Look::Ended(Ok(())));
+        assert_eq!(trial.look(Some(Why::DestinationLost), Tries::UnderWay, at(32)), Look::GoesOn);
+        assert_eq!(trial.look(None, Tries::UnderWay, at(60)), Look::GoesOn);
+        assert_eq!(
+            trial.look(None, Tries::UnderWay, at(120)),
+            Look::Ended(Err(Why::DestinationLost)),
+            "no answer came"
+        );
+        let mut late = Trial::new(began, Duration::from_secs(120));
+        assert_eq!(late.look(None, Tries::Due, at(119)), Look::GoesOn);
+        assert_eq!(late.look(None, Tries::Due, at(149)), Look::TryOne);
+        assert_eq!(late.look(None, Tries::UnderWay, at(150)), Look::GoesOn, "it has a quarter");
     }
 }

@@ -1,5 +1,5 @@
 //! Tries what a configuration names that the running one does not: its addresses are bound, its serial ports opened, its
-//! destinations dialled. The running one goes on meanwhile.
+//! destinations asked whether they let this box in. The running one goes on meanwhile.
 
 use super::Why;
 use super::health::place;
@@ -58,11 +58,10 @@ pub async fn reached(destinations: &[&delivery::Config]) -> BTreeSet<String> {
     futures_util::future::join_all(each).await.into_iter().flatten().collect()
 }
 
-/// Connects, sets TLS up where it is spoken, and hangs up.
+/// Asks a destination what can be asked without a result.
 async fn reach(to: &delivery::Config) -> Result<(), String> {
-    match tokio::time::timeout(ANSWER_MAX, reach::connect(to)).await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(why)) => Err(why),
+    match tokio::time::timeout(ANSWER_MAX, reach::greet(to)).await {
+        Ok(answered) => answered,
         Err(_) => Err(format!("no answer within {} s", ANSWER_MAX.as_secs())),
     }
 }

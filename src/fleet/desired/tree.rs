@@ -15,7 +15,7 @@
 //! what the pointer names is not what the ledger has, or is damaged, the one that was good before it runs.
 
 use super::ledger;
-use super::machine::{self, Phase, Start};
+use super::machine::{self, Phase};
 use super::{Desired, TEXT_FILE, Why, tried};
 use crate::config::load::{self, LoadError, Loaded};
 use crate::config::{Config, Origin};
@@ -334,34 +334,38 @@ pub(super) fn good(data: &Path, origin: &Origin) -> Option<Loaded> {
 fn trial(data: &Path, origin: &Origin) -> Result<Option<Loaded>, crate::fleet::store::StoreError> {
     let mut store = Store::open(data)?;
     let Some(row) = store.change(ledger::in_trial)? else { return Ok(None) };
-    let is_last_good = last_good(data) == Some(row.rev);
-    let start = match machine::start(row.boots, is_last_good) {
-        Start::Run(_) if !replaces(data, row.rev, Digest::stored(origin.digest)) => Err(Why::Drift),
-        Start::Run(boots) => revision(data, origin, row.rev).map(|wanted| (boots, wanted)).map_err(|why| {
-            tracing::error!(rev = row.rev, "the configuration in its trial cannot run: {why}");
-            Why::Disk
-        }),
-        Start::Revert => Err(Why::NeverConfirmed),
-        Start::Confirmed => {
-            store.change(|tx| ledger::set(tx, row.rev, Phase::Committed, None))?;
-            return Ok(None);
-        }
-    };
-    match start {
+    if last_good(data) == Some(row.rev) {
+        return Ok(None);
+    }
+    match may_run(data, origin, &row) {
         Ok((boots, wanted)) => {
             store.change(|tx| ledger::count_boot(tx, row.rev, boots))?;
             crash::point("fleet-config-boot");
             tracing::warn!(rev = row.rev, boots, "the configuration in its trial runs");
             let previous = good(data, origin).map_or_else(|| origin.own.clone(), |loaded| loaded.config);
-            Ok(Some(Loaded { config: tried::in_trial(&previous, &wanted.config), ..wanted }))
+            let tried = tried::in_trial(&previous, &Arc::new(wanted.config));
+            Ok(Some(Loaded { config: tried, ..wanted }))
         }
         Err(why) => {
-            store.change(|tx| ledger::set(tx, row.rev, Phase::Reverted, Some(why)))?;
             crash::point("fleet-config-boot-reverted");
             tracing::error!(rev = row.rev, "the configuration in its trial is reverted: {why}");
             Ok(None)
         }
     }
+}
+
+/// The revision in its trial and the count of this start, if it may be started with once more. The note that it may not is
+/// made, and told, once the fleet is up.
+pub(super) fn may_run(data: &Path, origin: &Origin, row: &ledger::Entry) -> Result<(u32, Loaded), Why> {
+    let boots = machine::start(row.boots).ok_or(Why::NeverConfirmed)?;
+    if !replaces(data, row.rev, Digest::stored(origin.digest)) {
+        return Err(Why::Drift);
+    }
+    let wanted = revision(data, origin, row.rev).map_err(|why| {
+        tracing::error!(rev = row.rev, "the configuration in its trial cannot run: {why}");
+        Why::Disk
+    })?;
+    Ok((boots, wanted))
 }
 
 fn at(file: &Path) -> impl Fn(std::io::Error) -> TreeError + use<'_> {

@@ -2,37 +2,40 @@
 //!
 //! | the revision | in its trial |
 //! |---|---|
-//! | names other destinations, or sends to one what it did not get, or not what it got, or in another shape | results wait ([`Config::results_wait`]): they are taken, and go out by the configuration that runs when the trial is over |
-//! | changes a destination otherwise, such as where it stands | what waits goes there, and what that refuses is kept at the head of its lane, not parked |
+//! | says anything else of destinations than where they stand and how patient to be with them | results wait ([`Trial::results_wait`]): they are taken, and go out by the configuration that runs when the trial is over |
+//! | says anything else of a destination than how patient to be with it | what is queued for it waits ([`Trial::waiting`]) |
 //! | changes anything else | as it says |
 //!
 //! So nothing is queued under a name that only the trial had, nothing is missed by a destination that the trial took away,
-//! and what was refused goes out again by itself. Nothing of this has to be remembered or undone: it is the same after a
-//! crash.
+//! and nobody keeps for the right EHR what only the trial sent there. Nothing of this has to be remembered or undone: it
+//! is the same after a crash. What waits proves nothing: destinations are asked whether they are there, and at the end a
+//! single message is tried, which the trial does not take for delivered before it is over ([`crate::delivery::tryout`]).
+//!
+//! The settings that make nothing wait are listed here. One that is not known here makes things wait.
 
-use crate::config::Config;
-use crate::delivery::{self, config::OnReject};
+use crate::config::{Config, Trial};
+use crate::delivery::{self, Tryout};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// `wanted` as it runs until it is confirmed, in the place of `previous`.
-pub(super) fn in_trial(previous: &Config, wanted: &Config) -> Config {
-    let mut tried = wanted.clone();
-    tried.results_wait = sends_otherwise(previous, wanted);
-    for to in &mut tried.destinations {
-        if !previous.destinations.contains(to) {
-            to.on_reject = OnReject::HoldLane;
-        }
-    }
+pub(super) fn in_trial(previous: &Config, wanted: &Arc<Config>) -> Config {
+    let before: Vec<delivery::Config> = previous.destinations_called().iter().map(sent).collect();
+    let after = wanted.destinations_called();
+    let waiting = after.iter().filter(|to| !before.contains(&sent(to))).map(|to| to.name.clone());
+    let trial = Trial {
+        wanted: wanted.clone(),
+        results_wait: sends_otherwise(previous, wanted),
+        waiting: waiting.collect(),
+        tryout: Tryout::default(),
+    };
+    let mut tried = (**wanted).clone();
+    tried.trial = Some(Arc::new(trial));
     tried
 }
 
-/// True when `running` is as it is only in a trial of `wanted`.
-pub(super) fn is_for_a_trial(running: &Config, wanted: &Config) -> bool {
-    running.results_wait || running.destinations != wanted.destinations
-}
-
-/// True when something that came over a line of `previous` would go elsewhere. The line may be gone: a person can let go
-/// of what it brought, and what was not read yet is read.
+/// True when something that came over a line of `previous` would go elsewhere, or as something else. The line may be gone:
+/// a person can let go of what it brought, and what was not read yet is read.
 fn sends_otherwise(previous: &Config, wanted: &Config) -> bool {
     let lines = lines(previous);
     let sorted = |config: &Config| {
@@ -42,17 +45,50 @@ fn sends_otherwise(previous: &Config, wanted: &Config) -> bool {
     };
     let (before, after) = (sorted(previous), sorted(wanted));
     let goes_as_before = |(before, after): (&delivery::Config, &delivery::Config)| {
-        chosen(before) == chosen(after) && lines.iter().all(|line| before.names(line) == after.names(line))
+        queued(before) == queued(after) && lines.iter().all(|line| before.names(line) == after.names(line))
     };
     before.len() != after.len() || !before.iter().zip(&after).all(goes_as_before)
 }
 
-/// What a destination is called, what it is to get, but for the lines that this comes over, and the shape it gets it in.
-fn chosen(to: &delivery::Config) -> impl PartialEq + '_ {
-    let images = (&to.calling_ae_titles, &to.modalities, &to.body_parts, &to.study_descriptions);
-    let names = (&to.sending_application, &to.sending_facility, &to.receiving_application, &to.receiving_facility);
-    let shape = (&to.protocol, &to.version, &to.charset, &to.write, names, &to.patient_authority, &to.fhir, &to.lane);
-    (&to.name, images, to.mpps, &to.order_status, &to.imaging, shape)
+/// A destination without what says nothing of the messages that are queued for it; over which lines they come is looked
+/// at line by line.
+fn queued(to: &delivery::Config) -> delivery::Config {
+    let none = delivery::Config::default();
+    delivery::Config {
+        address: none.address,
+        url: none.url,
+        plain: none.plain,
+        tls: none.tls,
+        oauth: none.oauth,
+        called_ae_title: none.called_ae_title,
+        calling_ae_title: none.calling_ae_title,
+        deidentify: none.deidentify,
+        coerce: none.coerce,
+        commitment: none.commitment,
+        ..sent(to)
+    }
+}
+
+/// A destination without what says nothing of where a queued message goes and what the receiver then has.
+fn sent(to: &delivery::Config) -> delivery::Config {
+    let none = delivery::Config::default();
+    delivery::Config {
+        links: none.links,
+        order: none.order,
+        bandwidth_kb_s: none.bandwidth_kb_s,
+        windows: none.windows,
+        commitment_wait_s: none.commitment_wait_s,
+        commitment_days: none.commitment_days,
+        connections: none.connections,
+        on_reject: none.on_reject,
+        attempts_max: none.attempts_max,
+        retry_min_ms: none.retry_min_ms,
+        retry_max_ms: none.retry_max_ms,
+        connect_timeout_ms: none.connect_timeout_ms,
+        ack_timeout_ms: none.ack_timeout_ms,
+        idle_close_ms: none.idle_close_ms,
+        ..to.clone()
+    }
 }
 
 /// The names under which results and images come in.
@@ -73,9 +109,9 @@ mod tests {
         format!("[[destination]]\nname = \"{name}\"\naddress = \"127.0.0.1:{port}\"\n{more}")
     }
 
-    fn tried(old: &str, new: &str) -> Config {
+    fn tried(old: &str, new: &str) -> Arc<Trial> {
         let config = |text: &str| parse("test.toml", text).unwrap().config;
-        in_trial(&config(old), &config(new))
+        in_trial(&config(old), &Arc::new(config(new))).trial.unwrap()
     }
 
     #[test]
@@ -83,7 +119,7 @@ mod tests {
         let old = format!("{LINKS}{MORE}{}", to("ehr", 2001, ""));
         let waits = |links: &str, destinations: &str| tried(&old, &format!("{links}{destinations}")).results_wait;
         let both = format!("{LINKS}{MORE}");
-        assert!(!waits(&both, &to("ehr", 2009, "")), "where it stands is for its lane to try");
+        assert!(!waits(&both, &to("ehr", 2009, "")), "it is the same message, wherever it goes");
         assert!(waits(&both, &to("ehr", 2001, "version = \"2.4\"\n")), "what is mapped stays as it is");
         assert!(waits(&both, &to("ehr", 2001, "patient_authority = \"H\"\n")));
         assert!(!waits(LINKS, &to("ehr", 2001, "")), "what does not come goes nowhere");
@@ -101,13 +137,23 @@ mod tests {
     }
 
     #[test]
-    fn i7_what_another_destination_refuses_is_not_parked_in_a_trial() {
+    fn i7_what_is_queued_waits_for_a_destination_that_stands_elsewhere_and_only_for_that() {
         let old = format!("{LINKS}{}{}", to("ehr", 2001, ""), to("lis", 2002, ""));
-        let new = format!("{LINKS}{}{}", to("ehr", 2001, ""), to("lis", 2003, ""));
-        let tried = tried(&old, &new);
-        let how: Vec<OnReject> = tried.destinations.iter().map(|to| to.on_reject).collect();
-        assert_eq!(how, [OnReject::Park, OnReject::HoldLane]);
-        let wanted = parse("test.toml", &new).unwrap().config;
-        assert!(is_for_a_trial(&tried, &wanted) && !is_for_a_trial(&wanted, &wanted));
+        let waiting = |ehr: &str, lis: &str| -> Vec<String> {
+            let trial = tried(&old, &format!("{LINKS}{ehr}{lis}"));
+            trial.waiting.iter().cloned().collect()
+        };
+        let (ehr, lis) = (to("ehr", 2001, ""), to("lis", 2002, ""));
+        assert!(waiting(&ehr, &lis).is_empty());
+        assert_eq!(waiting(&ehr, &to("lis", 2003, "")), ["lis"]);
+        assert_eq!(waiting(&to("his", 2001, ""), &lis), ["his"]);
+        assert_eq!(waiting(&to("ehr", 2001, "[destination.tls]\nserver_name = \"ehr\"\n"), &lis), ["ehr"]);
+        let patient = "connections = 4\nretry_max_ms = 90000\non_reject = \"hold-lane\"\nlinks = [\"a\"]\n";
+        assert!(waiting(&to("ehr", 2001, patient), &lis).is_empty());
+        let pacs = |title: &str| to("lis", 2002, &format!("protocol = \"dicom\"\ncalled_ae_title = \"{title}\"\n"));
+        let old = format!("{LINKS}{ehr}{}", pacs("P"));
+        assert_eq!(tried(&old, &format!("{LINKS}{ehr}{}", pacs("Q"))).waiting.len(), 1);
+        let named = format!("{LINKS}{ehr}{}[dicom]\nlisten = \"127.0.0.1:1104\"\nae_title = \"BOX\"\n", pacs("P"));
+        assert_eq!(tried(&old, &named).waiting.len(), 1, "the PACS is called by another title");
     }
 }

@@ -14,7 +14,8 @@
 //! decides what is said when; [`bus`] is the broker, [`bus::mqtt`] over MQTT 5; [`store`] is what must not be
 //! forgotten; [`snapshot`] reads how the box is; [`config`] is `[fleet]`. Commands: [`envelope`] is what is signed, `admission.rs` who is let in,
 //! [`command`] whether it is obeyed, `docket.rs` what became of each, `commands.rs` which runs, `perform.rs` what they do. Configurations:
-//! [`desired`]. [`identity`] is the box's certificate, where it has one of its own making; [`log`] the last lines of its
+//! [`desired`]. [`sparkplug`] is a view of the telemetry for another kind of host.
+//! [`identity`] is the box's certificate, where it has one of its own making; [`log`] the last lines of its
 //! log, [`tail`] those that come, [`captures`] what passed on a link.
 //!
 //! **How to ...**
@@ -42,6 +43,7 @@ mod parcel;
 mod perform;
 pub mod session;
 pub mod snapshot;
+pub mod sparkplug;
 pub mod store;
 pub mod tail;
 pub mod telemetry;

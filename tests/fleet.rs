@@ -40,6 +40,8 @@ mod rollout;
 mod session;
 #[path = "fleet/simulated.rs"]
 mod simulated;
+#[path = "fleet/sparkplug.rs"]
+mod sparkplug;
 #[path = "fleet/trial.rs"]
 mod trial;
 #[path = "fleet/witness.rs"]

@@ -3,6 +3,7 @@
 use super::envelope::Operator;
 use super::identity::est::Enrol;
 use super::identity::folder;
+use super::sparkplug;
 use super::topic::Place;
 use crate::tls::{self, ClientTls};
 use schemars::JsonSchema;
@@ -45,6 +46,9 @@ pub struct Config {
     /// Where the box asks for its certificate, when it is not given one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enrol: Option<Enrol>,
+    /// The telemetry for a Sparkplug B host; left out, there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sparkplug: Option<sparkplug::Config>,
     /// The box's certificate, by which the broker knows it, and who may have signed the broker's.
     pub tls: ClientTls,
 }
@@ -60,16 +64,22 @@ impl Default for Config {
             config_signatures: *CONFIG_SIGNATURES.start(),
             operators: Vec::new(),
             enrol: None,
+            sparkplug: None,
             tls: ClientTls::default(),
         }
     }
 }
 
+/// Host and port of an address.
+pub fn host_and_port(address: &str) -> Option<(String, u16)> {
+    let (host, port) = address.rsplit_once(':')?;
+    Some((host.trim_matches(['[', ']']).to_string(), port.parse().ok()?))
+}
+
 impl Config {
     /// Host and port of the broker.
     pub fn host_and_port(&self) -> Option<(String, u16)> {
-        let (host, port) = self.broker.rsplit_once(':')?;
-        Some((host.trim_matches(['[', ']']).to_string(), port.parse().ok()?))
+        host_and_port(&self.broker)
     }
 
     /// Whom the box trusts and what it shows the broker: files of the site, or those in `data` that it enrolled for.

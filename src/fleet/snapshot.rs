@@ -273,6 +273,16 @@ impl Snapshot {
         said
     }
 
+    /// How links were when it was looked last.
+    pub fn links(&self) -> impl Iterator<Item = (&Name, &LinkFacts)> {
+        self.links.iter().map(|(name, (_, facts))| (name, facts))
+    }
+
+    /// How destinations were then.
+    pub fn destinations(&self) -> impl Iterator<Item = (&Name, &DestinationFacts)> {
+        self.destinations.iter().map(|(name, (_, facts))| (name, facts))
+    }
+
     /// The counters of the whole box.
     pub fn metrics(&self, own: &Own) -> Metrics {
         let links: Vec<_> = self.sources.links().iter().map(|(_, link)| link.counts()).collect();

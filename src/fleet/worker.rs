@@ -5,10 +5,12 @@ use super::bus::mqtt::{Broker, Mqtt};
 use super::desired::adoption::{self, Adoption};
 use super::identity::keeper::{self, Line, Word};
 use super::outlives::Outlives;
+use super::sparkplug;
 use super::store::Store;
 use super::telemetry::What;
 use super::topic::Place;
 use super::{Change, Config, LOOK_EVERY, Loop, Sources, Status};
+use futures_util::future::OptionFuture;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -60,7 +62,12 @@ impl Worker {
             let client_id = place.gateway().to_string();
             let broker = Broker { host, port, tls: self.config.broker_tls(sources.data()), client_id };
             let bus = Mqtt::new(broker, self.network.clone());
-            Loop::new(self, identity, bus, place, (store, epoch), adoption, sources).run(stopped).await;
+            let config = self.config.clone();
+            let view = config.sparkplug.as_ref().map(|view| {
+                sparkplug::run(&config, view, sources.clone(), epoch, self.network.clone(), stopped.clone())
+            });
+            let fleet = Loop::new(self, identity, bus, place, (store, epoch), adoption, sources).run(stopped);
+            tokio::join!(fleet, OptionFuture::from(view));
         });
     }
 

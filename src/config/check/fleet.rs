@@ -48,6 +48,7 @@ impl Checks<'_> {
         }
         self.operators(fleet);
         self.bus_tls(fleet);
+        self.sparkplug(fleet);
     }
 
     /// One who cannot sign would be obeyed by nobody, and nobody would know.
@@ -89,6 +90,35 @@ impl Checks<'_> {
                 );
             }
         }
+    }
+
+    /// A broker knows an edge node by its certificate, and ends one connection when another comes under the same name.
+    fn sparkplug(&mut self, fleet: &crate::fleet::Config) {
+        let Some(view) = &fleet.sparkplug else { return };
+        if self.scene.places.is_spoilt("fleet.sparkplug") {
+            return;
+        }
+        let hint = "names have letters, digits, - _ and . only";
+        if !name_is_usable(&view.group) {
+            self.say("fleet.sparkplug", format!("`{}` is no `group` that can stand in topics", view.group), hint);
+        }
+        if view.node.as_ref().is_some_and(|name| !name_is_usable(name)) {
+            self.say("fleet.sparkplug.node", "this name cannot stand in topics", hint);
+        }
+        if let Some(broker) = view.broker.as_ref().filter(|broker| !is_host_and_port(broker)) {
+            let hint = "write the host, a colon and the port";
+            self.say("fleet.sparkplug.broker", format!("`{broker}` is no address to dial"), hint);
+        }
+        let tls = &view.tls;
+        if tls.cert.is_none() || tls.key.is_none() {
+            let hint = "give `cert` and `key` in [fleet.sparkplug.tls], of another name than [fleet.tls] has";
+            return self.say("fleet.sparkplug", "the edge node has no certificate to show the broker", hint);
+        }
+        if tls.cert == fleet.tls.cert && view.broker.is_none() {
+            let hint = "have another made: the broker would end one connection for the other, again and again";
+            self.say("fleet.sparkplug.tls.cert", "the box shows this certificate as well", hint);
+        }
+        self.server(Vec::new(), Some(tls), None, "fleet.sparkplug");
     }
 
     /// A box that asks for its certificate trusts somebody before, and is given none.

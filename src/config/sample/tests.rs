@@ -106,6 +106,12 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("fleet.enrol.url", r#""https://desk.example:8443""#),
     ("fleet.enrol.user", r#""bench-1""#),
     ("fleet.enrol.password_file", r#""/etc/afferent/enrol-password""#),
+    ("fleet.sparkplug.group", r#""acme-labs""#),
+    ("fleet.sparkplug.node", r#""bench-1""#),
+    ("fleet.sparkplug.broker", r#""scada.example:8883""#),
+    ("fleet.sparkplug.tls.server_name", r#""scada.example""#),
+    ("fleet.sparkplug.tls.cert", r#""/etc/afferent/sparkplug.pem""#),
+    ("fleet.sparkplug.tls.key", r#""/etc/afferent/sparkplug.key""#),
     ("fleet.tls.server_name", r#""broker.example""#),
     ("fleet.tls.cert", r#""/etc/afferent/box.pem""#),
     ("fleet.tls.key", r#""/etc/afferent/box.key""#),
@@ -253,6 +259,9 @@ fn write_sample() -> String {
     page.table::<Operator>("fleet.operator", "#[[fleet.operator]]", &operator);
     let enrol = serde_json::to_value(fleet::identity::est::Enrol::default()).unwrap();
     page.table::<fleet::identity::est::Enrol>("fleet.enrol", "#[fleet.enrol]", &enrol);
+    let view = serde_json::to_value(fleet::sparkplug::Config::default()).unwrap();
+    page.table::<fleet::sparkplug::Config>("fleet.sparkplug", "#[fleet.sparkplug]", &view);
+    page.table::<tls::ClientTls>("fleet.sparkplug.tls", "#[fleet.sparkplug.tls]", &Value::Null);
     page.table::<tls::ClientTls>("fleet.tls", "#[fleet.tls]", &Value::Null);
     let metered = serde_json::to_value(metrics::Config::default()).unwrap();
     page.table::<metrics::Config>("metrics", "#[metrics]", &metered);

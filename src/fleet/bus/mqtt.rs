@@ -81,7 +81,7 @@ pub struct Mqtt {
 
 enum Asked {
     Subscribe(String),
-    Publish { id: PublishId, topic: String, payload: Bytes, quality: Quality },
+    Publish { id: PublishId, topic: String, payload: Bytes, quality: Quality, is_json: bool },
     Acknowledge(u16),
     Disconnect { has_said_so: bool },
 }
@@ -100,7 +100,25 @@ impl Mqtt {
 
     /// Publishes bytes as they are. A box says nothing but documents: this is for the desk.
     pub(crate) fn say(&mut self, id: PublishId, topic: String, payload: Bytes, quality: Quality) {
-        self.ask(Asked::Publish { id, topic, payload, quality });
+        self.ask(Asked::Publish { id, topic, payload, quality, is_json: true });
+    }
+
+    /// Dials for an edge node (Sparkplug 3.0.0, 5.4), which leaves no session behind, and its death as its will: at least
+    /// once, at once, not retained.
+    pub(crate) fn connect_edge(&mut self, topic: String, death: Vec<u8>) {
+        let will = LastWill {
+            topic: Bytes::from(topic),
+            message: Bytes::from(death),
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            properties: None,
+        };
+        self.call(packet_with(&self.broker.client_id, Some(will), false));
+    }
+
+    /// Publishes what is no JSON, and of use however late it comes.
+    pub(crate) fn say_binary(&mut self, id: PublishId, topic: String, payload: Bytes, quality: Quality) {
+        self.ask(Asked::Publish { id, topic, payload, quality, is_json: false });
     }
 
     fn call(&mut self, connect: Packet) {
@@ -371,7 +389,7 @@ impl Line {
                 let subscribe = Subscribe { pkid: said.next(), filters: vec![filter], properties: None };
                 self.write(&Packet::Subscribe(subscribe)).await
             }
-            Asked::Publish { id, topic, payload, quality } => {
+            Asked::Publish { id, topic, payload, quality, is_json } => {
                 let is_once = quality == Quality::AtMostOnce;
                 let pkid = if is_once { 0 } else { said.next() };
                 let publish = Publish {
@@ -382,8 +400,8 @@ impl Line {
                     pkid,
                     payload,
                     properties: Some(PublishProperties {
-                        message_expiry_interval: is_once.then_some(ONCE_EXPIRY_S),
-                        content_type: Some("application/json".to_string()),
+                        message_expiry_interval: (is_once && is_json).then_some(ONCE_EXPIRY_S),
+                        content_type: is_json.then(|| "application/json".to_string()),
                         ..PublishProperties::default()
                     }),
                 };
@@ -447,17 +465,6 @@ impl Line {
 /// The session of a box, and of a desk that notes events, waits for it (`stays`); another desk asks for all it needs when
 /// it comes. A box leaves a will.
 fn connect_packet(client_id: &str, will: Option<(String, &Document)>, stays: bool) -> Packet {
-    let connect = Connect {
-        keep_alive: KEEP_ALIVE_S,
-        client_id: client_id.to_string(),
-        clean_start: !stays,
-        properties: Some(ConnectProperties {
-            session_expiry_interval: Some(if stays { SESSION_EXPIRY_S } else { 0 }),
-            receive_maximum: Some(RECEIVE_MAX),
-            max_packet_size: Some(PACKET_MAX),
-            ..ConnectProperties::new()
-        }),
-    };
     let will = will.map(|(topic, will)| LastWill {
         topic: Bytes::from(topic),
         message: Bytes::copy_from_slice(will.bytes()),
@@ -473,6 +480,21 @@ fn connect_packet(client_id: &str, will: Option<(String, &Document)>, stays: boo
             user_properties: Vec::new(),
         }),
     });
+    packet_with(client_id, will, stays)
+}
+
+fn packet_with(client_id: &str, will: Option<LastWill>, stays: bool) -> Packet {
+    let connect = Connect {
+        keep_alive: KEEP_ALIVE_S,
+        client_id: client_id.to_string(),
+        clean_start: !stays,
+        properties: Some(ConnectProperties {
+            session_expiry_interval: Some(if stays { SESSION_EXPIRY_S } else { 0 }),
+            receive_maximum: Some(RECEIVE_MAX),
+            max_packet_size: Some(PACKET_MAX),
+            ..ConnectProperties::new()
+        }),
+    };
     Packet::Connect(connect, will, ConnectAuth::Username { username: client_id.to_string() })
 }
 

@@ -1,0 +1,219 @@
+//! The edge node: a pure machine. Time and readings go in; what is to be done comes out.
+//!
+//! - A connection begins with the subscription to commands, the birth of the node (`seq` 0) and the births of its devices;
+//!   each message behind it counts `seq` up, 0 to 255 and around (5.5, 6.4.4 of Sparkplug 3.0.0).
+//! - Every connection has a number (`bdSeq`), which its birth and its death share.
+//! - Afterwards only what changed is told of, no more often than it is looked; figures that change all the time, those of
+//!   the node, no more often than `every`.
+//! - A host that asks for a birth gets it, no more often than every [`REBIRTH_MIN`].
+
+use super::super::telemetry::At;
+use super::payload::{self, Figure};
+use crate::backoff::Backoff;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+/// Between two births.
+pub const REBIRTH_MIN: Duration = Duration::from_secs(2);
+/// Between two connections.
+const RECONNECT_MIN: Duration = Duration::from_secs(2);
+const RECONNECT_MAX: Duration = Duration::from_secs(300);
+
+/// How the box is at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reading {
+    /// When.
+    pub at: At,
+    /// The box.
+    pub node: Vec<Figure>,
+    /// Its links and destinations.
+    pub devices: BTreeMap<String, Vec<Figure>>,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Dial the broker, leaving this will with it.
+    Connect {
+        /// Where the broker says it.
+        topic: String,
+        /// What.
+        will: Vec<u8>,
+    },
+    /// Ask for what comes there.
+    Subscribe(String),
+    /// Publish, at most once and not retained.
+    Publish {
+        /// Where.
+        topic: String,
+        /// What.
+        payload: Vec<u8>,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Waiting(Instant),
+    Connecting,
+    Up,
+}
+
+/// See the module docs.
+pub struct Node {
+    group: String,
+    name: String,
+    phase: Phase,
+    backoff: Backoff,
+    /// Number of the connection there is, or is next.
+    birth: u8,
+    seq: u8,
+    every: Duration,
+    node_at: Option<Instant>,
+    born_at: Option<Instant>,
+    /// What the host was told last.
+    told: Option<Reading>,
+    outputs: VecDeque<Output>,
+}
+
+impl Node {
+    /// A node that dials at once. `epoch` counts starts of the program, so that another start does not take the number of
+    /// the connection that has just died.
+    pub fn new(group: &str, name: &str, epoch: u64, every: Duration, now: Instant) -> Node {
+        Node {
+            group: group.to_owned(),
+            name: name.to_owned(),
+            phase: Phase::Waiting(now),
+            backoff: Backoff::seeded(RECONNECT_MIN, RECONNECT_MAX, epoch),
+            birth: epoch.to_le_bytes()[0],
+            seq: 0,
+            every,
+            node_at: None,
+            born_at: None,
+            told: None,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// The broker let the node in.
+    pub fn connected(&mut self) {
+        if self.phase == Phase::Connecting {
+            self.backoff.succeeded();
+            self.phase = Phase::Up;
+            self.outputs.push_back(Output::Subscribe(self.topic("NCMD")));
+            (self.told, self.born_at) = (None, None);
+        }
+    }
+
+    /// The connection is gone, or was not made.
+    pub fn lost(&mut self, now: Instant) {
+        if !matches!(self.phase, Phase::Waiting(_)) {
+            self.phase = Phase::Waiting(now + self.backoff.failed());
+            self.birth = self.birth.wrapping_add(1);
+            self.told = None;
+        }
+    }
+
+    /// Something came.
+    pub fn received(&mut self, topic: &str, bytes: &[u8]) {
+        if topic == self.topic("NCMD") && payload::asks_for_birth(bytes) {
+            self.told = None;
+        }
+    }
+
+    /// Whether a birth is due, for which a reading is wanted now.
+    pub fn wants_reading(&self, now: Instant) -> bool {
+        self.birth_at().is_some_and(|at| at.is_none_or(|at| at <= now))
+    }
+
+    /// When a birth may be, where one is due; at once for `Some(None)`.
+    fn birth_at(&self) -> Option<Option<Instant>> {
+        let is_due = self.phase == Phase::Up && self.told.is_none();
+        is_due.then(|| self.born_at.map(|at| at + REBIRTH_MIN))
+    }
+
+    /// The box is so now.
+    pub fn look(&mut self, reading: Reading, now: Instant) {
+        if self.wants_reading(now) {
+            return self.give_birth(reading, now);
+        }
+        let Some(mut told) = self.told.take() else { return };
+        let at = reading.at;
+        let changed = |new: &[Figure], old: &[Figure]| -> Vec<Figure> {
+            new.iter().filter(|figure| !old.contains(figure)).copied().collect()
+        };
+        let node = changed(&reading.node, &told.node);
+        if !node.is_empty() && self.node_at.is_none_or(|last| now.saturating_duration_since(last) >= self.every) {
+            self.node_at = Some(now);
+            self.say("NDATA", None, |seq| payload::figures(at, seq, &node));
+            told.node = reading.node;
+        }
+        for gone in told.devices.keys().filter(|name| !reading.devices.contains_key(*name)) {
+            self.say("DDEATH", Some(gone), |seq| payload::figures(at, seq, &[]));
+        }
+        for (name, figures) in &reading.devices {
+            match told.devices.get(name) {
+                None => self.say("DBIRTH", Some(name), |seq| payload::figures(at, seq, figures)),
+                Some(old) => {
+                    let changed = changed(figures, old);
+                    if !changed.is_empty() {
+                        self.say("DDATA", Some(name), |seq| payload::figures(at, seq, &changed));
+                    }
+                }
+            }
+        }
+        told.devices = reading.devices;
+        self.told = Some(told);
+    }
+
+    fn give_birth(&mut self, reading: Reading, now: Instant) {
+        self.seq = 0;
+        let (at, birth) = (reading.at, self.birth);
+        self.say("NBIRTH", None, |seq| payload::node_birth(at, seq, birth, &reading.node));
+        for (name, figures) in &reading.devices {
+            self.say("DBIRTH", Some(name), |seq| payload::figures(at, seq, figures));
+        }
+        (self.node_at, self.born_at, self.told) = (Some(now), Some(now), Some(reading));
+    }
+
+    /// A moment came that [`Node::poll_timeout`] asked for.
+    /// `at` is the wall clock's.
+    pub fn timeout(&mut self, now: Instant, at: At) {
+        if let Phase::Waiting(until) = self.phase
+            && until <= now
+        {
+            self.phase = Phase::Connecting;
+            let will = payload::node_death(at, self.birth);
+            self.outputs.push_back(Output::Connect { topic: self.topic("NDEATH"), will });
+        }
+    }
+
+    /// The next moment at which something is to be done, but for looking.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Waiting(at) => Some(at),
+            Phase::Connecting => None,
+            Phase::Up => self.birth_at().flatten(),
+        }
+    }
+
+    /// What is to be done next.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    fn topic(&self, kind: &str) -> String {
+        format!("spBv1.0/{}/{kind}/{}", self.group, self.name)
+    }
+
+    fn say(&mut self, kind: &str, device: Option<&String>, payload: impl FnOnce(u8) -> Vec<u8>) {
+        let topic = match device {
+            Some(device) => format!("{}/{device}", self.topic(kind)),
+            None => self.topic(kind),
+        };
+        self.outputs.push_back(Output::Publish { topic, payload: payload(self.seq) });
+        self.seq = self.seq.wrapping_add(1);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,117 @@
+use super::super::payload::Value;
+use super::*;
+
+const EVERY: Duration = Duration::from_secs(60);
+
+fn reading(messages: u64, devices: &[(&str, u64)]) -> Reading {
+    let figure = |count| vec![Figure::new("messages", Value::Count(count))];
+    Reading {
+        at: At::of_ms(1_790_000_000_000),
+        node: figure(messages),
+        devices: devices.iter().map(|(name, count)| ((*name).to_owned(), figure(*count))).collect(),
+    }
+}
+
+fn node(epoch: u64, now: Instant) -> Node {
+    Node::new("acme", "bench-1", epoch, EVERY, now)
+}
+
+/// What is published: kind and what follows it, and its `seq`.
+fn said(node: &mut Node) -> Vec<(String, u8)> {
+    let mut said = Vec::new();
+    while let Some(output) = node.poll_output() {
+        if let Output::Publish { topic, payload } = output {
+            let seq = payload::seq(&payload);
+            said.push((topic.strip_prefix("spBv1.0/acme/").unwrap().to_owned(), seq));
+        }
+    }
+    said
+}
+
+fn connects(node: &mut Node, now: Instant) -> Vec<u8> {
+    node.timeout(now, At::of_ms(1));
+    let Some(Output::Connect { topic, will }) = node.poll_output() else { panic!() };
+    assert_eq!(topic, "spBv1.0/acme/NDEATH/bench-1");
+    node.connected();
+    assert_eq!(node.poll_output(), Some(Output::Subscribe("spBv1.0/acme/NCMD/bench-1".to_owned())));
+    will
+}
+
+fn rebirth() -> Vec<u8> {
+    // The metric `Node Control/Rebirth`, Boolean, true.
+    [&b"\x12\x1c\x0a\x14Node Control/Rebirth\x20\x0b\x70\x01\x18\x00"[..]].concat()
+}
+
+#[test]
+fn a_connection_begins_with_births_and_then_tells_what_changed() {
+    let mut now = Instant::now();
+    let mut node = node(7, now);
+    let will = connects(&mut node, now);
+    assert!(node.wants_reading(now));
+    node.look(reading(1, &[("if:chemistry", 1), ("to:ehr", 1)]), now);
+    let births = [("NBIRTH/bench-1", 0), ("DBIRTH/bench-1/if:chemistry", 1), ("DBIRTH/bench-1/to:ehr", 2)];
+    assert_eq!(said(&mut node), births.map(|(topic, seq)| (topic.to_owned(), seq)));
+    assert_eq!(will, payload::node_death(At::of_ms(1), 7));
+    // Nothing changed, nothing is said; the node's own figures are told no more often than they may.
+    node.look(reading(1, &[("if:chemistry", 1), ("to:ehr", 1)]), now);
+    node.look(reading(2, &[("if:chemistry", 2), ("to:ehr", 1)]), now);
+    assert_eq!(said(&mut node), [("DDATA/bench-1/if:chemistry".to_owned(), 3)]);
+    now += EVERY;
+    node.look(reading(2, &[("if:chemistry", 2), ("if:urine", 0)]), now);
+    let changes = [("NDATA/bench-1", 4), ("DDEATH/bench-1/to:ehr", 5), ("DBIRTH/bench-1/if:urine", 6)];
+    assert_eq!(said(&mut node), changes.map(|(topic, seq)| (topic.to_owned(), seq)));
+}
+
+#[test]
+fn seq_goes_around_and_a_birth_begins_it_anew() {
+    let now = Instant::now();
+    let mut node = node(1, now);
+    connects(&mut node, now);
+    let mut seqs = Vec::new();
+    for count in 0..600 {
+        node.look(reading(0, &[("if:chemistry", count)]), now);
+        seqs.extend(said(&mut node).into_iter().map(|(_, seq)| seq));
+    }
+    assert!(seqs.iter().zip(seqs.iter().skip(1)).all(|(one, next)| *next == one.wrapping_add(1)), "{seqs:?}");
+    node.received("spBv1.0/acme/NCMD/bench-1", &rebirth());
+    assert!(!node.wants_reading(now), "it had one just now");
+    let later = node.poll_timeout().unwrap();
+    assert_eq!(later, now + REBIRTH_MIN);
+    assert!(node.wants_reading(later));
+    node.look(reading(0, &[]), later);
+    assert_eq!(said(&mut node), [("NBIRTH/bench-1".to_owned(), 0)]);
+}
+
+#[test]
+fn i12_whoever_asks_ever_so_often_gets_few_births() {
+    let mut now = Instant::now();
+    let mut node = node(1, now);
+    connects(&mut node, now);
+    let mut births = 0;
+    for _ in 0..1000 {
+        node.received("spBv1.0/acme/NCMD/bench-1", &rebirth());
+        node.received("spBv1.0/acme/NCMD/bench-2", &rebirth());
+        node.received("spBv1.0/acme/NCMD/bench-1", b"\xff\xff");
+        if node.wants_reading(now) {
+            node.look(reading(0, &[]), now);
+            births += said(&mut node).len();
+        }
+        now += Duration::from_millis(10);
+    }
+    assert_eq!(births, 5, "ten seconds");
+}
+
+#[test]
+fn each_connection_has_a_number_and_pairs_its_birth_with_its_death() {
+    let mut now = Instant::now();
+    let mut node = node(255, now);
+    let first = connects(&mut node, now);
+    node.look(reading(0, &[]), now);
+    said(&mut node);
+    node.lost(now);
+    now = node.poll_timeout().unwrap();
+    let second = connects(&mut node, now);
+    assert_eq!((first, second), (payload::node_death(At::of_ms(1), 255), payload::node_death(At::of_ms(1), 0)));
+    node.look(reading(0, &[]), now);
+    assert_eq!(said(&mut node), [("NBIRTH/bench-1".to_owned(), 0)]);
+}

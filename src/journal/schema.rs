@@ -23,7 +23,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
 const STATEMENTS: usize = 64;
 
 /// The schema changes in order; the first makes the schema number 1.
-const MIGRATIONS: [&str; 18] = [
+const MIGRATIONS: [&str; 19] = [
     CUSTODY,
     FILING,
     LATENCY,
@@ -42,6 +42,7 @@ const MIGRATIONS: [&str; 18] = [
     CHARTED,
     LET_GO,
     CLOCK,
+    PARKED_FOR,
 ];
 
 /// The number of the schema this program writes.
@@ -347,6 +348,10 @@ CREATE TABLE clock(
   quality INTEGER NOT NULL          -- 0 earlier than is known, 1 kept by nobody, 2 trusted
 );
 ";
+
+/// 19: what waits for a person, by destination: however much of it there is, each is found at once. Only a row that is
+/// parked takes a place in it, so a result that is delivered costs what it did.
+const PARKED_FOR: &str = "CREATE INDEX outbox_parked_for ON outbox(destination) WHERE state = 2;";
 
 /// Opens the one write connection and asserts every setting that durability rests on (invariant I3).
 pub(super) fn open_writer(data: &Path) -> Result<Connection, OpenError> {

@@ -153,9 +153,7 @@ impl Reader {
         };
         Ok(DestinationStats {
             queued: count("SELECT count(*) FROM (SELECT 1 FROM outbox WHERE destination = ?1 AND state = 0 LIMIT ?2)")?,
-            parked: count(
-                "SELECT count(*) FROM (SELECT destination FROM outbox WHERE state = 2 LIMIT ?2) WHERE destination = ?1",
-            )?,
+            parked: count("SELECT count(*) FROM (SELECT 1 FROM outbox WHERE destination = ?1 AND state = 2 LIMIT ?2)")?,
             oldest_ms: self.oldest(destination)?.map(|at| (now_ms - at).max(0)),
             destination: destination.to_string(),
         })
@@ -165,19 +163,18 @@ impl Reader {
     /// `counted_max`: nobody delivers them. Reads indexes only.
     pub fn stranded(&self, configured: &[&str], counted_max: i64) -> Result<Vec<(String, i64)>, JournalError> {
         // From one name to the next: a long queue is not read through.
-        let mut next = self.conn.prepare_cached(
-            "SELECT destination FROM outbox WHERE state = 0 AND destination > ?1 ORDER BY destination LIMIT 1",
-        )?;
         let mut names = std::collections::BTreeSet::new();
-        let mut last = String::new();
-        while let Some(name) = next.query_row([&last], |r| r.get::<_, String>(0)).optional()? {
-            names.insert(name.clone());
-            last = name;
+        for after in [
+            "SELECT destination FROM outbox WHERE state = 0 AND destination > ?1 ORDER BY destination LIMIT 1",
+            "SELECT destination FROM outbox WHERE state = 2 AND destination > ?1 ORDER BY destination LIMIT 1",
+        ] {
+            let mut next = self.conn.prepare_cached(after)?;
+            let mut last = String::new();
+            while let Some(name) = next.query_row([&last], |r| r.get::<_, String>(0)).optional()? {
+                names.insert(name.clone());
+                last = name;
+            }
         }
-        let mut parked =
-            self.conn.prepare_cached("SELECT DISTINCT destination FROM outbox WHERE state = 2 LIMIT ?1")?;
-        let parked = parked.query_map([counted_max], |r| r.get(0))?.collect::<Result<Vec<String>, _>>()?;
-        names.extend(parked);
         names.retain(|name| !configured.contains(&name.as_str()));
         let count = |name: String| {
             let queue = self.destination_queue(&name, counted_max, 0)?;

@@ -316,6 +316,9 @@ impl Interpreter {
             if entry.replays > 0 && self.reader.was_overtaken(entry.id, &entry.link, &draft.filed.subject_key)? {
                 draft.hold_overtaken();
             }
+            if !self.links.contains(&entry.link) {
+                draft.hold_without_link();
+            }
             draft.map_what_goes();
             covers.extend(self.covered_by_repeats(entry, report, &mut draft)?);
             reports.push(draft.finish()?);

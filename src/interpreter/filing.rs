@@ -259,6 +259,13 @@ impl Draft<'_> {
         }
     }
 
+    /// Holds what would go out: its link's settings, by which it should be read and sent, are gone (invariant I13).
+    pub fn hold_without_link(&mut self) {
+        for at in std::mem::take(&mut self.going) {
+            self.hold(at, no_link());
+        }
+    }
+
     /// Makes the outbox rows of what goes out. What a destination cannot carry is held, and goes no longer.
     pub fn map_what_goes(&mut self) {
         self.matched.report = rules::autoverification::changed(&self.matched.report, &self.decisions).into_owned();
@@ -307,6 +314,13 @@ fn newer_sent() -> Grounds {
     let why = "newer results of the same specimen and tests were sent since, or what came since is no longer kept"
         .to_string();
     Grounds { reason: "overtaken", rule: None, why }
+}
+
+fn no_link() -> Grounds {
+    let why = "the configuration has no link of this name any more: name it again, then read the entry anew \
+               (afferent journal replay)"
+        .to_string();
+    Grounds { reason: "no-link", rule: None, why }
 }
 
 fn uncarried(error: &mapping::MapError) -> Grounds {

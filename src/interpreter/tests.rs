@@ -211,6 +211,23 @@ fn i6_an_older_result_that_an_order_releases_does_not_follow_a_newer_one() {
 }
 
 #[test]
+fn i13_what_a_link_brought_that_is_no_more_is_held_until_it_is_read_by_its_settings_again() {
+    let mut bench = Bench::new(Orders::WhenKnown, &[], Charset::Utf8);
+    let entry = bench.result("P1", "S1", "5.0");
+    let destinations = [delivery::Config { name: "ehr".into(), ..delivery::Config::default() }];
+    let (zone, registry) = (jiff::tz::TimeZone::UTC, Registry::builtin());
+    let without =
+        Interpreter::new(&bench.journal, registry, "GW", &zone, &[], Rulebook::default(), &destinations).unwrap();
+    let with = std::mem::replace(&mut bench.interpreter, without);
+    bench.settle();
+    assert_eq!((bench.sent(), bench.reasons()), (vec![], vec![(entry, "no-link".to_string())]));
+    bench.interpreter = with;
+    bench.journal.operate(OperatorAction::Replay { entries: vec![EntryId(entry)] }).unwrap();
+    bench.settle();
+    assert_eq!((bench.sent(), bench.reasons()), (vec![entry], vec![]));
+}
+
+#[test]
 fn i13_a_delta_is_to_the_earlier_value_of_the_patient_the_order_names() {
     let mut bench = Bench::new(Orders::WhenKnown, &[delta()], Charset::Utf8);
     // The instrument names no patient.

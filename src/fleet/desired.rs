@@ -16,7 +16,7 @@
 //! | a revision below the highest seen | refused |
 //! | fewer operators have signed it than the box asks for (`config_signatures`) | refused |
 //! | the file on the box was edited since | refused, unless `replaces` is the digest of what stands there |
-//! | it takes away a destination for which messages wait, or a link to which somebody is connected | refused |
+//! | it takes away a destination for which messages wait, or a link with a connection, with files that wait, or over whose serial port an instrument was just heard | refused |
 //!
 //! It needs no clock that anybody vouches for: revisions only go up. What the box needs to start and to be reached is not
 //! for the desk to change and stays what the box's own file says: `gateway.data`, `gateway.clock_trusted`, `[journal]`
@@ -134,7 +134,10 @@ pub enum Why {
     )]
     Undelivered,
     /// Somebody is connected to a link that it does not name.
-    #[error("somebody is connected to a link that it takes away: disconnect the instrument first, or keep the link")]
+    #[error(
+        "somebody is connected to a link that it takes away, or files wait there: disconnect the instrument first, or keep \
+         the link"
+    )]
     LinkInUse,
     /// The disk did not take it.
     #[error("the disk did not take it")]

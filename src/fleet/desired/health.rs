@@ -6,8 +6,13 @@ use crate::config::Config;
 use crate::delivery::DeliveryCounters;
 use crate::fleet::snapshot::{QUEUE_COUNTED_MAX, Sources};
 use crate::journal::{Journal, JournalError};
+use crate::link;
 use crate::link::dicom::LINK;
+use crate::link::directory::look;
 use std::collections::{BTreeMap, BTreeSet};
+
+/// A serial port does not say whether an instrument is at its other end; one that was heard within this time is.
+const SERIAL_QUIET_MS: i64 = 600_000;
 
 /// What becomes of names in another configuration.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -122,7 +127,8 @@ pub(super) fn is_well(to: &DeliveryCounters, delivered_before: u64, reached: &BT
 pub(super) fn may_leave(sources: &Sources, wanted: &Config) -> Result<(), Why> {
     let running = sources.config();
     let names = Names::between(&links(&running), &links(wanted));
-    for (name, counters) in &sources.links() {
+    let counters = sources.links();
+    for (name, counters) in &counters {
         let name = name.as_str();
         let link = running.links.iter().find(|link| link.name == name);
         // A serial port is open whether an instrument is at its other end or not.
@@ -130,6 +136,13 @@ pub(super) fn may_leave(sources: &Sources, wanted: &Config) -> Result<(), Why> {
         let is_taken_away = names.gone.contains(name) && !names.renamed.contains_key(name);
         if is_taken_away && has_peer && counters.counts().open_connections > 0 {
             tracing::warn!("the configuration does not run: it takes link {name} away, to which somebody is connected");
+            return Err(Why::LinkInUse);
+        }
+    }
+    for link in &running.links {
+        let counters = counters.iter().find(|(name, _)| name.as_str() == link.name);
+        if let Some(what) = leaves_unread(link, wanted, counters.and_then(|(_, link)| link.counts().heard_ms)) {
+            tracing::warn!("the configuration does not run: it takes link {} away, {what}", link.name);
             return Err(Why::LinkInUse);
         }
     }
@@ -144,6 +157,22 @@ pub(super) fn may_leave(sources: &Sources, wanted: &Config) -> Result<(), Why> {
             Err(Why::Disk)
         }
     }
+}
+
+/// What nobody would read any more without this link, if anything; it was heard last at this moment, Unix milliseconds.
+fn leaves_unread(link: &link::Config, wanted: &Config, heard_ms: Option<i64>) -> Option<&'static str> {
+    if let Some(folder) = &link.directory
+        && wanted.links.iter().all(|other| other.directory.as_ref() != Some(folder))
+    {
+        return (look(folder, &link.files).waiting > 0).then_some("in whose folder files wait");
+    }
+    let port = link.serial.as_ref()?;
+    if wanted.links.iter().any(|other| other.serial.as_ref() == Some(port)) {
+        return None;
+    }
+    let now_ms = jiff::Timestamp::now().as_millisecond();
+    let is_quiet = heard_ms.is_none_or(|at| now_ms.saturating_sub(at) >= SERIAL_QUIET_MS);
+    (!is_quiet).then_some("over which an instrument was heard a moment ago")
 }
 
 /// Destinations of one configuration that another one does not name.
@@ -199,6 +228,28 @@ mod tests {
         assert_eq!(names.new, set(&["lis"]));
         assert_eq!(taken_away(&old, &new), set(&["ehr", "pacs"]), "messages wait for a name");
         assert_eq!(Names::between(&links(&old), &links(&old)), Names::default());
+    }
+
+    #[test]
+    fn a_folder_with_files_and_a_port_that_was_heard_are_not_taken_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |line: &str| {
+            let text = format!(
+                "[[link]]\nname = \"pcr\"\n{line}\n[[destination]]\nname = \"ehr\"\naddress = \"127.0.0.1:9\"\n"
+            );
+            parse("test.toml", &text).unwrap().config
+        };
+        let directory = at(&format!("protocol = \"hl7\"\ndirectory = {:?}", folder.path()));
+        let (serial, other) = (at("serial = \"/dev/ttyUSB7\""), at("listen = \"127.0.0.1:1001\""));
+        assert_eq!(leaves_unread(&directory.links[0], &other, None), None);
+        std::fs::write(folder.path().join("run-1.hl7"), "x").unwrap();
+        assert!(leaves_unread(&directory.links[0], &other, None).is_some());
+        assert_eq!(leaves_unread(&directory.links[0], &directory, None), None);
+        let now_ms = jiff::Timestamp::now().as_millisecond();
+        assert!(leaves_unread(&serial.links[0], &other, Some(now_ms)).is_some());
+        assert_eq!(leaves_unread(&serial.links[0], &serial, Some(now_ms)), None);
+        assert_eq!(leaves_unread(&serial.links[0], &other, Some(now_ms - SERIAL_QUIET_MS)), None);
+        assert_eq!(leaves_unread(&serial.links[0], &other, None), None);
     }
 
     #[test]

@@ -153,6 +153,15 @@ impl Site {
         serde_json::from_str(&self.says(&["desk", "enrol", "list", "--json"])).unwrap()
     }
 
+    /// It runs, its code is accepted, and it is on the bus; the serial number of its certificate.
+    fn let_in(&mut self, witness: &Witness) -> String {
+        self.run();
+        let code = self.code();
+        self.says(&["desk", "enrol", "accept", &code, "--name", BOX]);
+        until("the box is on the bus", || is_up(witness));
+        self.serial().unwrap()
+    }
+
     /// Waits until the box has asked, and says the code that both sides show.
     pub fn code(&self) -> String {
         until("the box has asked", || self.list()["waiting"].as_array().is_some_and(|all| !all.is_empty()));
@@ -283,11 +292,7 @@ fn a_box_renews_when_the_desk_says_so() {
     let operator = site.says(&["desk", "key", "ops-1.key"]);
     let settings = std::fs::read_to_string(site.path("box.toml")).unwrap();
     std::fs::write(site.path("box.toml"), settings + &operator).unwrap();
-    site.run();
-    let code = site.code();
-    site.says(&["desk", "enrol", "accept", &code, "--name", BOX]);
-    until("the box is on the bus", || is_up(&witness));
-    let first = site.serial().unwrap();
+    let first = site.let_in(&witness);
     let said = site.says(&["desk", "command", BOX, "cert-renew", "--sign", "ops-1.key"]);
     assert_eq!(said, "cert-renew done\n");
     until("it has renewed", || site.serial().is_some_and(|serial| serial != first));
@@ -307,11 +312,7 @@ fn a_next_certificate_that_the_broker_refuses_costs_nothing() {
     let Some(witness) = Witness::start(&broker, DESK, ALL_UP) else { return };
     site.serve("90d");
     site.configure(broker.port);
-    site.run();
-    let code = site.code();
-    site.says(&["desk", "enrol", "accept", &code, "--name", BOX]);
-    until("the box is on the bus", || is_up(&witness));
-    let first = site.serial().unwrap();
+    let first = site.let_in(&witness);
 
     // The desk signs with another root, which it hands out beside the old one; nobody told the broker.
     (site.gateway, site.days) = (None, 70);

@@ -72,7 +72,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use store::{Store, StoreError};
 use tail::Tail;
-use telemetry::{Document, Downlink, Event, Id, UpdateFacts, What};
+use telemetry::{Document, Downlink, Event, Id, LogEnd, UpdateFacts, What};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use topic::{Down, Place};
@@ -293,6 +293,8 @@ impl<B: Bus> Loop<B> {
                 () = tokio::time::sleep_until(wake.into()) => self.wake(),
                 _ = stopped.wait_for(|stop| *stop), if !is_stopping => {
                     is_stopping = true;
+                    // Told once the box is back, for the broker may not be there.
+                    self.end_tail(LogEnd::Stopped);
                     self.session.stop(now());
                 }
             }

@@ -67,6 +67,20 @@ impl Box {
         self.child = Some(command.spawn().unwrap());
     }
 
+    /// Ends it in order.
+    pub fn stop(&mut self) {
+        let mut child = self.child.take().unwrap();
+        // SAFETY: a signal to a child that has not been waited for.
+        assert_eq!(unsafe { libc::kill(child.id() as i32, libc::SIGTERM) }, 0);
+        assert!(child.wait().unwrap().success());
+    }
+
+    /// Somebody edits its file.
+    pub fn edit(&self) {
+        let text = std::fs::read_to_string(&self.config).unwrap();
+        std::fs::write(&self.config, format!("{text}# by hand\n")).unwrap();
+    }
+
     pub fn kill(&mut self) {
         let mut child = self.child.take().unwrap();
         child.kill().unwrap();

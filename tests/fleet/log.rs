@@ -93,6 +93,21 @@ fn i8_i12_a_box_tells_its_log_live_until_it_is_over() {
     });
     assert!(second.ends().contains("ended (lines): 3 lines"));
 
+    // A restart ends it, and the desk hears of that.
+    let third = Following::start(&desk, &["--seconds", "600"]);
+    until("the third is open", || {
+        disturb(&gateway, secret);
+        third.count() > 0
+    });
+    gateway.stop();
+    gateway.run(None);
+    let told = third.ends();
+    assert!(told.contains("ended (stopped)"), "{told}");
+    until("the box is there again", || {
+        disturb(&gateway, secret);
+        witness.last("up/state").is_some_and(|state| state["online"] == true)
+    });
+
     // Its time ends it.
     assert!(Following::start(&desk, &["--seconds", "1"]).ends().contains("ended (time)"));
 

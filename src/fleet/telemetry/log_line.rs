@@ -78,6 +78,8 @@ pub enum LogEnd {
     Slow,
     /// Nobody listens.
     Nobody,
+    /// The program ends.
+    Stopped,
 }
 
 impl LogLine {

@@ -15,6 +15,8 @@
 //! | configuration | it says that the revision is committed | it says that it is refused or reverted |
 //! | update | it says that the release is committed | it refuses it, could not fetch it, or took it back |
 //!
+//! When the broker was gone, boxes get the time to dial it again before any counts as away or silent ([`Now::Coming`]).
+//!
 //! A box that is away is told when it is back. An update is two commands: the release is offered, and installed by the
 //! second once the box says that it lies ready.
 //!
@@ -44,6 +46,9 @@ pub enum Change {
     Config {
         /// What is sent to whom.
         content: Contents,
+        /// It replaces the boxes' own files as they are then, though somebody edited them there.
+        #[serde(default)]
+        replace: bool,
     },
     /// Each box fetches a release and installs it; it succeeds when the box has confirmed it.
     Update {
@@ -217,6 +222,15 @@ pub enum Now {
     Unusual(String),
     /// It is not connected.
     Away,
+    /// It is not connected, and the broker has not been there again for long enough that it had to be.
+    Coming,
+}
+
+impl Now {
+    /// It can be told something.
+    fn is_there(&self) -> bool {
+        matches!(self, Now::Well | Now::Unusual(_))
+    }
 }
 
 /// Where a box stands.
@@ -313,7 +327,9 @@ impl Rollout {
         match record.what {
             What::Told { gateway, id, document, before } => {
                 self.set(&gateway, Standing::Told { at, id, document });
-                self.before.entry(gateway).or_insert(before);
+                // What was unusual before it installs what it fetched is not of that.
+                let alerts = before.alerts.clone();
+                self.before.entry(gateway).or_insert(before).alerts = alerts;
             }
             What::Ready { gateway } => {
                 if matches!(self.standing(&gateway), Some(Standing::Told { .. })) {
@@ -350,12 +366,12 @@ impl Rollout {
         };
         // What was told cannot be taken back, so it is counted also while it pauses.
         let why = format!("no answer within {} s", self.plan.silent_s);
-        let silent = self.in_flight().filter(|(name, _)| self.is_overdue(name, now));
+        let silent = self.in_flight().filter(|(name, _)| self.is_overdue(name, now) && is(name) != Now::Coming);
         let silent = silent.map(|(name, _)| failed(name, &why));
         let opened = self.plan.rings.iter().take(self.ring + 1);
         let unusual = opened.clone().flat_map(|ring| self.of(ring, Standing::Done)).filter_map(|name| match is(name) {
             Now::Unusual(what) => Some(failed(name, &format!("{what} since the change"))),
-            Now::Well | Now::Away => None,
+            Now::Well | Now::Away | Now::Coming => None,
         });
         let troubled: Vec<Step> = silent.chain(unusual).collect();
         if !troubled.is_empty() {
@@ -374,13 +390,13 @@ impl Rollout {
         }
         if counts.waiting + counts.ready > 0 {
             let room = self.plan.batch.max(1).saturating_sub(counts.told + counts.ready);
-            let is_there = |name: &&str| is(name) != Now::Away;
+            let is_there = |name: &&str| is(name).is_there();
             let next = self.of(ring, Standing::Waiting).filter(is_there).take(room);
             let next: Vec<&str> = self.of(ring, Standing::Ready).filter(is_there).chain(next).collect();
             if next.is_empty() && counts.told == 0 && is_over(self.last, self.plan.silent_s, now) {
                 let away = self.of(ring, Standing::Waiting).chain(self.of(ring, Standing::Ready));
                 let why = format!("it was away for {} s", self.plan.silent_s);
-                return away.filter(|name| !is_there(name)).map(|name| failed(name, &why)).collect();
+                return away.filter(|name| is(name) == Now::Away).map(|name| failed(name, &why)).collect();
             }
             return next.into_iter().map(|name| Step::Tell(name.to_string())).collect();
         }
@@ -396,6 +412,9 @@ impl Rollout {
 
     /// The wait is over: those that succeeded and are away now have failed, and then there are enough, or not.
     fn judge(&self, ring: &Ring, counts: Counts, is: impl Fn(&str) -> Now) -> Vec<Step> {
+        if self.of(ring, Standing::Done).any(|name| is(name) == Now::Coming) {
+            return Vec::new();
+        }
         let away = self.of(ring, Standing::Done).filter(|name| is(name) == Now::Away);
         let away: Vec<Step> = away.map(|name| failed(name, "it is away after the change")).collect();
         if !away.is_empty() {

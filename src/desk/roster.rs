@@ -40,6 +40,12 @@ pub struct Row {
     /// How many operators must have signed a configuration for it.
     #[serde(skip)]
     pub signatures: usize,
+    /// Digest of its own file, as that is now.
+    #[serde(skip)]
+    pub local: Option<String>,
+    /// It has said what is unusual, since its program started.
+    #[serde(skip)]
+    pub has_said_alerts: bool,
     /// Its releases.
     pub update: Update,
     /// Its links: whether each is up, and what came over it since its program started.
@@ -205,6 +211,7 @@ struct Reported {
     running: Option<u64>,
     rev: Option<u64>,
     signatures: Option<usize>,
+    local: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -280,6 +287,10 @@ impl Row {
                 if state.epoch < self.epoch {
                     return None;
                 }
+                // One that has started again says everything anew; until then it is not known.
+                if self.epoch > 0 && state.epoch > self.epoch {
+                    (self.seen, self.has_said_alerts) = (None, false);
+                }
                 let now = (state.online, state.downlink == "proven");
                 let is_new = (self.online, self.downlink) != now;
                 (self.epoch, (self.online, self.downlink)) = (state.epoch, now);
@@ -289,6 +300,7 @@ impl Row {
                 let reported: Reported = serde_json::from_slice(payload).ok()?;
                 self.seen = Some(reported.rev.unwrap_or(0));
                 self.signatures = reported.signatures.unwrap_or(1);
+                self.local = reported.local.map(plain);
                 std::mem::replace(&mut self.revision, reported.running) != reported.running
             }
             // What a box has no more it takes back with nothing.
@@ -303,6 +315,7 @@ impl Row {
                     None => (plain(alert.trouble), plain(alert.since)),
                 };
                 let alerts = told.alerts.into_iter().take(PARTS_MAX).map(named).collect();
+                self.has_said_alerts = true;
                 let is_new = self.alerts != alerts;
                 self.alerts = alerts;
                 is_new
@@ -429,6 +442,23 @@ mod tests {
         hear(&mut roster, Up::State, r#"{"v":1,"online":false,"epoch":3}"#);
         let row = &roster.rows()["bench-1"];
         assert!(!row.online && row.alerts.is_empty() && row.trouble() == Trouble::Away);
+    }
+
+    #[test]
+    fn what_a_box_said_before_it_started_again_is_not_how_it_is() {
+        let mut roster = Roster::default();
+        let known = |roster: &Roster| (roster.rows()["bench-1"].has_said_alerts, roster.rows()["bench-1"].seen);
+        // What the broker keeps comes in any order.
+        hear(&mut roster, Up::Alerts, r#"{"alerts":[]}"#);
+        hear(&mut roster, Up::Reported, r#"{"rev":4,"local":"ab"}"#);
+        hear(&mut roster, Up::State, r#"{"online":true,"epoch":3}"#);
+        assert_eq!(known(&roster), (true, Some(4)));
+        assert_eq!(roster.rows()["bench-1"].local.as_deref(), Some("ab"));
+        hear(&mut roster, Up::State, r#"{"online":false,"epoch":3}"#);
+        hear(&mut roster, Up::State, r#"{"online":true,"epoch":4}"#);
+        assert_eq!(known(&roster), (false, None));
+        hear(&mut roster, Up::Alerts, r#"{"alerts":[]}"#);
+        assert_eq!(known(&roster), (true, None));
     }
 
     #[test]

@@ -36,7 +36,8 @@ pub const ECHO_AGAIN: Duration = Duration::from_secs(1);
 const LASTED: Duration = Duration::from_secs(30);
 /// Between two connections.
 const RECONNECT_MIN: Duration = Duration::from_secs(2);
-const RECONNECT_MAX: Duration = Duration::from_secs(300);
+/// The longest a box waits until it dials a broker that is there again.
+pub const RECONNECT_MAX: Duration = Duration::from_secs(300);
 /// How long a stop waits until the broker knows of it.
 const STOP_GRACE: Duration = Duration::from_secs(2);
 /// Retained documents of one box at most; a box has a few links.

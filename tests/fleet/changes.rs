@@ -40,6 +40,11 @@ impl Fleet {
         self.desk.fleet()[name].clone()
     }
 
+    fn drifted(&self, name: &str) -> bool {
+        let shown = self.desk.does(&["config", "show", name, "--json"]);
+        serde_json::from_str::<Value>(&shown).unwrap()["drift"] == true
+    }
+
     fn revision(&self, name: &str) -> Value {
         self.row(name)["revision"].clone()
     }
@@ -48,14 +53,14 @@ impl Fleet {
     fn write(&self, ports: &[(u16, u16); 3]) {
         let folder = self.desk.file("configs");
         std::fs::create_dir_all(&folder).unwrap();
-        for ((name, _), (chemistry, second)) in BOXES.iter().zip(ports) {
+        for ((gateway, (name, _)), (chemistry, second)) in self.boxes.iter().zip(BOXES).zip(ports) {
             let link = |name: &str, port: &u16| {
                 format!("[[link]]\nname = \"{name}\"\nprotocol = \"astm\"\nlisten = \"127.0.0.1:{port}\"\n")
             };
             let text = [
                 link("chemistry", chemistry),
                 link("second", second),
-                "[[destination]]\nname = \"ehr\"\naddress = \"127.0.0.1:9\"\n".to_string(),
+                format!("[[destination]]\nname = \"ehr\"\naddress = \"127.0.0.1:{}\"\n", gateway.ehr),
             ];
             std::fs::write(folder.join(format!("{name}.toml")), text.concat()).unwrap();
         }
@@ -80,6 +85,28 @@ impl Fleet {
         let words = ["rollout", "config", "configs", "--name", name, "--wait-s", "1"];
         self.desk.refuses(&[&words[..], &KEY[..]].concat())
     }
+}
+
+/// Somebody else who may hear what boxes say.
+fn hearer(broker: &Broker) -> Client {
+    Client::connect(broker.port, &broker.client("desk-acme-3"), "desk-acme-3", None).unwrap()
+}
+
+#[test]
+fn a_broker_that_was_gone_makes_no_box_fail() {
+    let Some(mut broker) = Broker::start() else { return };
+    let fleet = Fleet::start(&broker, 1);
+    let start = ["rollout", "start", "report", "--name", "report", "--wait-s", "4"];
+    let running = Beside::start(fleet.desk.command(&[&start[..], &KEY[..]].concat()));
+    until("the first ring has it", || fleet.status("report")["rings"][0]["counts"]["done"] == 1);
+    broker.kill_and_forget();
+    // The ring has been watched for long enough before any box is there again.
+    let gone = std::time::Instant::now();
+    until("its watch is over", || gone.elapsed() > std::time::Duration::from_secs(5));
+    broker.restart();
+    until("it is finished", || fleet.status("report")["stage"] == "finished");
+    assert_eq!(fleet.status("report")["failures"], serde_json::json!({}));
+    drop(running);
 }
 
 #[test]
@@ -114,6 +141,19 @@ fn a_configuration_comes_ring_by_ring_and_a_desk_that_is_killed_goes_on() {
         assert!(TcpStream::connect(("127.0.0.1", port)).is_ok(), "{name} has its own second link");
     }
     assert!(fleet.desk.does(&["audit"]).contains("each follows from the one before"));
+
+    // Somebody edited the file of one of them: that is not replaced unless whoever rolls out says so.
+    fleet.boxes[0].edit();
+    until("the drift is known", || fleet.drifted("bench-1"));
+    let again = |name: &str, more: &[&str]| {
+        let words = ["rollout", "config", "configs", "--name", name, "--wait-s", "1"];
+        fleet.desk.run(&[&words[..], more, &KEYS[..]].concat())
+    };
+    assert!(!again("drifted", &[]).status.success());
+    assert_eq!(fleet.status("drifted")["failures"]["bench-1"], "refused: drift");
+    let replaced = again("replaced", &["--replace"]);
+    assert!(replaced.status.success(), "{replaced:?}");
+    assert!(!fleet.drifted("bench-1"));
 }
 
 #[test]
@@ -130,7 +170,12 @@ fn a_configuration_that_a_box_refuses_or_takes_back_comes_to_no_other_ring() {
 
     // It runs, and an analyzer that was connected does not find it any more: the box goes back by itself.
     let analyzer = TcpStream::connect(("127.0.0.1", a)).unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    let (link, mut ear) = (format!("afferent/v1/{TENANT}/bench-1/up/if/chemistry"), hearer(&broker));
+    ear.subscribe(&link);
+    while !ear.came.last().is_some_and(|(_, said)| String::from_utf8_lossy(said).contains("\"open\":1")) {
+        ear.came.clear();
+        ear.hear(&link);
+    }
     fleet.write(&[(free_port(), free_port()), (b, free_port()), (c, free_port())]);
     let told = fleet.roll_out("reverted");
     assert!(told.contains("is stopped: 1 of the 1 boxes of ring 0 failed"), "{told}");
@@ -161,6 +206,7 @@ fn what_a_silent_box_was_sent_is_not_there_when_it_comes_back() {
     let topic = |end: &str| format!("afferent/v1/{TENANT}/bench-1/{end}");
     let mut silent = connect("bench-1");
     silent.say(&topic("up/state"), br#"{"v":1,"online":true,"epoch":1,"downlink":"proven"}"#);
+    silent.say(&topic("up/alerts"), br#"{"v":1,"alerts":[]}"#);
     silent.say(&topic("up/reported"), br#"{"v":1,"running":null,"rev":null,"signatures":1}"#);
     silent.subscribe(&topic("dn/desired"));
     let text = "[[link]]\nname = \"chemistry\"\nprotocol = \"astm\"\nlisten = \"127.0.0.1:4001\"\n\

@@ -160,7 +160,7 @@ fn a_desk_sees_its_boxes_tells_them_and_keeps_a_record() {
     let settings = desk.does(&["config", "get", "bench-1", "--sign", "ops-1.key"]);
     let settings: toml::Table = settings.parse().unwrap();
     assert_eq!(settings["link"][0]["name"].as_str(), Some("chemistry"));
-    assert_eq!(settings["destination"][0]["address"].as_str(), Some("127.0.0.1:9"));
+    assert_eq!(settings["destination"][0]["address"].as_str(), Some(&*format!("127.0.0.1:{}", boxes[0].ehr)));
     let log = desk.does(&["command", "bench-1", "log-tail", "300", "--sign", "ops-1.key"]);
     assert!(log.contains("the fleet's broker is there session_present="), "{log}");
     assert!(log.contains("INFO") && log.contains("fleet: command log-tail"), "{log}");
@@ -196,6 +196,33 @@ fn a_desk_sees_its_boxes_tells_them_and_keeps_a_record() {
     // A box that dies is away once the broker has waited for it.
     boxes[1].kill();
     until("it is away", || desk.fleet()["bench-2"]["online"] == false);
+}
+
+#[test]
+fn an_answer_that_nobody_heard_waits_for_a_desk() {
+    let Some(broker) = Broker::start() else { return };
+    let desk = Desk::shipped(&broker);
+    let operator = desk.does(&["key", "ops-1.key"]);
+    let mut gateway = Box::of(&broker, TENANT, "bench-1", &operator);
+    gateway.run(None);
+    until("the box is there", || desk.fleet()["bench-1"]["online"] == true);
+    gateway.kill();
+    until("it is away", || desk.fleet()["bench-1"]["online"] == false);
+    desk.refuses(&["command", "bench-1", "queue-stats", "--sign", "ops-1.key", "--wait-s", "1"]);
+    // It is back, and does it while no desk listens.
+    gateway.run(None);
+    let is_done = || {
+        let store = rusqlite::Connection::open(gateway.data().join("fleet.db")).unwrap();
+        store.query_row("SELECT count(*) FROM command WHERE phase = 'done'", [], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    until("it has done it", || is_done() == 1);
+    let answered = || {
+        let events = desk.events();
+        events.iter().filter(|line| line["event"]["op"] == "queue-stats" && line["event"]["phase"] == "done").count()
+    };
+    assert_eq!(answered(), 0);
+    let _noting = Beside::start(desk.command(&["events"]));
+    until("it is noted", || answered() == 1);
 }
 
 #[test]

@@ -116,6 +116,9 @@ struct Start {
 struct Configuration {
     /// The configuration for all of them, or a folder with one for each: NAME.toml
     path: PathBuf,
+    /// Replace the boxes' own files as they are when they are told, though somebody edited them there
+    #[arg(long)]
+    replace: bool,
     #[command(flatten)]
     how: How,
 }
@@ -177,7 +180,9 @@ impl Rollouts {
                 let operation = what.operation()?;
                 how.execute(&config, |_| Ok(Change::Command { operation })).await
             }
-            Verb::Config(Configuration { path, how }) => how.execute(&config, |rings| change_to(&path, rings)).await,
+            Verb::Config(Configuration { path, replace, how }) => {
+                how.execute(&config, |rings| change_to(&path, replace, rings)).await
+            }
             Verb::Update(Release { manifest, root, how }) => {
                 how.execute(&config, |_| release_of(&manifest, &root)).await
             }
@@ -197,7 +202,7 @@ impl Rollouts {
 }
 
 /// What each of these boxes is sent.
-fn change_to(path: &Path, rings: &BTreeMap<u32, Vec<String>>) -> anyhow::Result<Change> {
+fn change_to(path: &Path, replace: bool, rings: &BTreeMap<u32, Vec<String>>) -> anyhow::Result<Change> {
     let read = |file: &Path| pack(file).map(|packed| packed.content);
     let content = if path.is_dir() {
         let of = |name: &String| Ok((name.clone(), read(&path.join(format!("{name}.toml")))?));
@@ -205,7 +210,7 @@ fn change_to(path: &Path, rings: &BTreeMap<u32, Vec<String>>) -> anyhow::Result<
     } else {
         Contents::Same(read(path)?)
     };
-    Ok(Change::Config { content })
+    Ok(Change::Config { content, replace })
 }
 
 fn release_of(manifest: &Path, roots: &[PathBuf]) -> anyhow::Result<Change> {

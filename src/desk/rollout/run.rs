@@ -8,15 +8,20 @@ use crate::desk::roster::Roster;
 use crate::desk::{Config, DeskError, Interest, Kept, Line, News, Said, audit};
 use crate::fleet::command::Operation;
 use crate::fleet::envelope::SigningKey;
+use crate::fleet::session::RECONNECT_MAX;
 use crate::fleet::topic::{Down, Place, Up};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
-use tokio::time::{timeout, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// What others write down is looked at this often.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// What the broker did not take is told again after this.
+const REFUSED_PAUSE: Duration = Duration::from_secs(60);
+/// A broker that was gone and is there again has heard of the boxes that come back after this.
+const COME_BACK: Duration = RECONNECT_MAX.saturating_add(Duration::from_secs(30));
 /// What is told in one go, so that answers are read in between.
 const TOLD_MAX: usize = 256;
 
@@ -34,7 +39,8 @@ pub async fn carry_out(
     let record = Record::open(&config.folder)?;
     let (roster, accepted, moved) = (Roster::default(), HashSet::new(), HashSet::new());
     let sent = BTreeMap::new();
-    let mut run = Run { config, log, keys, line, record, roster, accepted, moved, sent };
+    let (back, again) = (None, None);
+    let mut run = Run { config, log, keys, line, record, roster, accepted, moved, sent, back, again };
     run.listen().await?;
     loop {
         run.log.catch_up()?;
@@ -42,12 +48,17 @@ pub async fn carry_out(
         let is_up = run.line.is_up();
         if is_up && run.log.rollout().over().is_none() {
             let rollout = run.log.rollout();
-            let mut steps = rollout.steps(Timestamp::now(), |name| now(&run.roster, rollout, name));
+            let may_come = run.back.is_some_and(|back| back.elapsed() < COME_BACK);
+            let mut steps = rollout.steps(Timestamp::now(), |name| now(&run.roster, rollout, name, may_come));
             steps.truncate(TOLD_MAX);
             if !steps.is_empty() && run.take(steps).await? {
                 shown(run.log.rollout());
                 continue;
             }
+        }
+        if is_up && run.again.is_some_and(|again| again <= Instant::now()) {
+            run.again = None;
+            run.tell_again().await?;
         }
         let rollout = run.log.rollout();
         match rollout.stage() {
@@ -72,20 +83,25 @@ pub async fn carry_out(
                 }
             }
             News::Lost(why) => tracing::warn!("{why}"),
-            News::Back => match run.listen().await {
-                Err(error @ DeskError::Broker { .. }) => tracing::warn!("{error}"),
-                listened => listened?,
-            },
+            News::Back => {
+                run.back = Some(Instant::now());
+                match run.listen().await {
+                    Err(error @ DeskError::Broker { .. }) => tracing::warn!("{error}"),
+                    listened => listened?,
+                }
+            }
         }
     }
 }
 
-/// How a box is now, as it is heard.
-fn now(roster: &Roster, rollout: &Rollout, name: &str) -> Now {
-    let Some(row) = roster.rows().get(name).filter(|row| row.online) else { return Now::Away };
-    // One that has just connected has not said all of it yet.
-    if matches!(rollout.plan().change, Change::Config { .. }) && row.seen.is_none() {
-        return Now::Away;
+/// How a box is now, as it is heard; `may_come` says that one that is not there may still come back to the broker.
+fn now(roster: &Roster, rollout: &Rollout, name: &str, may_come: bool) -> Now {
+    let away = if may_come { Now::Coming } else { Now::Away };
+    let Some(row) = roster.rows().get(name).filter(|row| row.online) else { return away };
+    // One that has just connected has not said all of it yet: what was unusual before would be of the change.
+    let has_said_revision = row.seen.is_some() || !matches!(rollout.plan().change, Change::Config { .. });
+    if !row.has_said_alerts || !has_said_revision {
+        return away;
     }
     // One that had it already was not changed.
     let Some(before) = rollout.before(name) else { return Now::Well };
@@ -108,6 +124,10 @@ struct Run<'r> {
     sent: BTreeMap<String, u64>,
     /// Boxes whose update stands elsewhere than when they were told.
     moved: HashSet<String>,
+    /// When the broker was there again, after it was gone.
+    back: Option<Instant>,
+    /// When what the broker did not take is told again.
+    again: Option<Instant>,
 }
 
 impl Run<'_> {
@@ -241,15 +261,20 @@ impl Run<'_> {
         let row = self.roster.rows().get(gateway);
         let operation = match &plan.change {
             Change::Command { operation } => operation.clone(),
-            Change::Config { content } => {
+            Change::Config { content, replace } => {
                 let content = content.of(gateway).ok_or(failed("there is no configuration for it"))?.clone();
                 let seen = row.and_then(|row| row.seen).ok_or(failed("it has said nothing of its configuration"))?;
                 let needed = row.map_or(1, |row| row.signatures);
                 if order::signers(self.keys) < needed {
                     return Err(Err(format!("it takes configurations with {needed} signatures")));
                 }
-                let rev = order::next_rev(Some(seen), self.sent.get(gateway).copied());
-                return Order::config(&place, content, rev, None, self.keys, now).map_err(Err);
+                let local = row.and_then(|row| row.local.clone());
+                if *replace && local.is_none() {
+                    return Err(Err("it has not said what its own file is, so it cannot be replaced".to_string()));
+                }
+                let (rev, replaces) = (order::next_rev(Some(seen), self.sent.get(gateway).copied()), local);
+                let replaces = replaces.filter(|_| *replace);
+                return Order::config(&place, content, rev, replaces, self.keys, now).map_err(Err);
             }
             Change::Update { version, .. } if row.is_some_and(|row| row.update.runs(version)) => return Err(Ok(())),
             Change::Update { version, .. } if rollout.has_fetched(gateway) => {
@@ -302,8 +327,9 @@ impl Run<'_> {
             Change::Command { .. } | Change::Update { .. } => self.line.tell(topic, bytes, &mut heard).await,
         };
         if let Err(why) = told {
-            // It is told again when the broker is back.
+            // It is told again when the broker is back, or after a while.
             tracing::warn!("{why}");
+            self.again.get_or_insert(Instant::now() + REFUSED_PAUSE);
         }
         self.heard(heard).map(drop)
     }

@@ -47,6 +47,7 @@ struct World {
     silent: HashSet<String>,
     away: HashSet<String>,
     unusual: HashSet<String>,
+    coming: HashSet<String>,
 }
 
 impl Rollout {
@@ -75,6 +76,7 @@ impl World {
             silent: none(),
             away: none(),
             unusual: none(),
+            coming: none(),
         }
     }
 
@@ -85,6 +87,7 @@ impl World {
     /// Does what is to be done now. False when there is nothing.
     fn step(&mut self) -> bool {
         let is = |name: &str| match (self.away.contains(name), self.unusual.contains(name)) {
+            _ if self.coming.contains(name) => Now::Coming,
             (true, _) => Now::Away,
             (false, true) => Now::Unusual("silence of chemistry".into()),
             (false, false) => Now::Well,
@@ -180,6 +183,50 @@ fn a_box_that_is_silent_or_away_after_the_change_has_failed() {
     assert!(matches!(world.run(), Stage::Stopped(_)));
     assert_eq!(world.rollout.failures().collect::<Vec<_>>(), [("bench-2", "it is away after the change")]);
     assert_eq!(world.told.len(), 2);
+}
+
+#[test]
+fn a_box_that_may_still_come_back_to_the_broker_is_neither_away_nor_silent() {
+    // One has not answered, one has, one is not told yet; then the broker is gone for longer than all of them have.
+    let mut world = World::new(Plan { batch: 2, ..plan(&[3]) });
+    world.silent = ["bench-1".to_string()].into();
+    world.step();
+    world.coming = world.rollout.boxes.keys().cloned().collect();
+    world.now = 10_000;
+    assert!(!world.step(), "{:?}", world.rollout);
+    assert_eq!(world.rollout.failures().count(), 0);
+    // They come back, and the one says what it did meanwhile.
+    world.coming.clear();
+    world.silent.clear();
+    world.note(What::Ended { gateway: "bench-1".into(), failure: None });
+    assert_eq!((world.run(), world.told.len()), (Stage::Finished, 3));
+    // One that does not has failed after all.
+    let mut world = World::new(plan(&[1]));
+    while world.step() {}
+    world.coming = ["bench-1".to_string()].into();
+    world.now = 10_000;
+    assert!(!world.step());
+    (world.away, world.coming) = (std::mem::take(&mut world.coming), HashSet::new());
+    assert!(matches!(world.run(), Stage::Stopped(_)));
+    assert_eq!(world.rollout.failures().collect::<Vec<_>>(), [("bench-1", "it is away after the change")]);
+}
+
+#[test]
+fn what_is_unusual_before_a_release_is_installed_is_not_of_the_release() {
+    let (manifest, roots) = (String::new(), Vec::new());
+    let change = Change::Update { version: "1.2.0".into(), manifest, roots };
+    let mut world = World::new(Plan { change, ..plan(&[1]) });
+    let told = |alerts: &[&str], update: Option<&str>| What::Told {
+        gateway: "bench-1".into(),
+        id: "bench-1".into(),
+        document: String::new(),
+        before: Before { alerts: alerts.iter().map(ToString::to_string).collect(), update: update.map(str::to_string) },
+    };
+    world.note(told(&[], None));
+    world.note(What::Ready { gateway: "bench-1".into() });
+    world.note(told(&["disk"], Some("1.2.0 staged")));
+    let before = world.rollout.before("bench-1").unwrap();
+    assert_eq!((before.alerts.as_slice(), &before.update), (&["disk".to_string()][..], &None));
 }
 
 #[test]

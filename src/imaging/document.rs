@@ -27,7 +27,7 @@ use super::Desk;
 use super::chart::{ANOTHER_PATIENT, Charts};
 use super::content::{Content, is_document, kind};
 use super::doubt::{Doubt, Record, both, facts, held_again};
-use super::line::{DOUBTS, INCLUDED, Line, Lines, UNREAD, forked, instance_of};
+use super::line::{DOUBTS, INCLUDED, Line, Lines, SEVERAL, UNREAD, forked, instance_of};
 use super::study::{self, Known, Member, Telling, released, uncarried};
 use crate::clinical::imaging::{Charted, ChartedDocument, MeasurementReport, Update};
 use crate::delivery;
@@ -85,36 +85,43 @@ struct Change<'k> {
     before: Option<Latest>,
     subject_key: Vec<u8>,
     content_key: Vec<u8>,
-    /// What is held of its line.
-    covers: Vec<HoldId>,
+    /// What is held of its line, each with the SOP Instance UID of what waits.
+    covers: Vec<(HoldId, String)>,
 }
 
 /// Tells EHRs of every document they do not know as it is now.
 pub(super) fn tell(desk: &Desk, journal: &Journal, reader: &Reader, known: &Known) -> Result<(), JournalError> {
-    for change in changes(desk, reader, known)? {
-        let Change { member, instance, mut line, before, subject_key, content_key, covers } = change;
-        line.see_rivals(reader)?;
-        let first_uid = line.first_uid.as_str();
-        // The same content may be told again with another status, which is another message.
-        let number = before.as_ref().map_or(0, |before| before.report.0);
-        let name = [content_key.as_slice(), &number.to_be_bytes()].concat();
-        let mut charts = Charts::of_study(desk, reader, &subject_key, known)?;
-        let content = match &line.doubt {
-            // Held whole: a person decides whether it takes the place of what it names.
-            Some(doubt) if line.is_aside() => Err(doubt.clone()),
-            _ => desk.read(reader, member, &instance, first_uid)?.map_err(Doubt::from),
-        };
-        charts.doubt = both(charts.doubt, line.doubt.clone().filter(|_| !line.is_aside()));
-        charts.doubt = both(charts.doubt.take(), unverified(reader, &content, &charts, None));
-        let by = Replacing { desk, known, member, instance: &instance, name: &name };
-        let draft = Draft { name: name.clone(), of_line: line.doubt.as_ref(), ..by.draft(first_uid, charts) };
-        let report = draft.report(reader, content, (subject_key, content_key))?;
-        journal.file_told(Told { entry: member.entry, report, covers })?;
-        for first_uid in &line.merged {
-            // What was refused is taken back again.
-            if Charts::read(desk, reader, &self::subject_key(first_uid))?.is_any() {
-                by.withdraw(journal, reader, first_uid, Certain::WhereHeard)?;
-            }
+    changes(desk, reader, known)?.into_iter().try_for_each(|change| file(desk, journal, reader, known, change))
+}
+
+/// Files a document, as it is told or held.
+fn file(desk: &Desk, journal: &Journal, reader: &Reader, known: &Known, change: Change) -> Result<(), JournalError> {
+    let Change { member, instance, mut line, before, subject_key, content_key, covers } = change;
+    line.see_rivals(reader)?;
+    let first_uid = line.first_uid.as_str();
+    // The same content may be told again with another status, which is another message.
+    let number = before.as_ref().map_or(0, |before| before.report.0);
+    let name = [content_key.as_slice(), &number.to_be_bytes()].concat();
+    let mut charts = Charts::of_study(desk, reader, &subject_key, known)?;
+    let content = match &line.doubt {
+        // Held whole: a person decides whether it takes the place of what it names.
+        Some(doubt) if line.is_aside() => Err(doubt.clone()),
+        _ => desk.read(reader, member, &instance, first_uid)?.map_err(Doubt::from),
+    };
+    charts.doubt = both(charts.doubt, line.doubt.clone().filter(|_| !line.is_aside()));
+    charts.doubt = both(charts.doubt.take(), unverified(reader, &content, &charts, None));
+    // As long as somebody may discard it because of what it takes the place of, it covers nothing but itself.
+    let is_doubtful = line.is_aside() || charts.doubt.is_some();
+    let by = Replacing { desk, known, member, instance: &instance, name: &name };
+    let draft = Draft { name: name.clone(), of_line: line.doubt.as_ref(), ..by.draft(first_uid, charts) };
+    let report = draft.report(reader, content, (subject_key, content_key))?;
+    let covers = covers.into_iter().filter(|(_, uid)| !is_doubtful || *uid == instance.sop_instance_uid);
+    let covers = covers.map(|(hold, _)| hold).collect();
+    journal.file_told(Told { entry: member.entry, report, covers })?;
+    for first_uid in &line.merged {
+        // What was refused is taken back again.
+        if Charts::read(desk, reader, &self::subject_key(first_uid))?.is_any() {
+            by.withdraw(journal, reader, first_uid, Certain::WhereHeard)?;
         }
     }
     Ok(())
@@ -151,10 +158,13 @@ fn changes<'k>(desk: &Desk, reader: &Reader, known: &'k Known) -> Result<Vec<Cha
     let mut waiting = HashSet::new();
     let mut counts: HashMap<String, usize> = HashMap::new();
     for (member, _, line) in &ends {
-        let own = reader.last_told_under(&subject_key(&line.first_uid), member.entry)?;
-        if own.map_or(Ok(false), |own| is_unverified(reader, &own))? {
+        let key = subject_key(&line.first_uid);
+        if reader.last_told_under(&key, member.entry)?.map_or(Ok(false), |own| is_unverified(reader, &own))? {
             waiting.insert(member.entry);
-        } else {
+            continue;
+        }
+        // Nor does one in whose place another was told since.
+        if !(reader.was_told_by(&key, member.entry)? && !line.rivals(reader)?.is_empty()) {
             *counts.entry(line.first_uid.clone()).or_default() += 1;
         }
     }
@@ -177,7 +187,7 @@ fn changes<'k>(desk: &Desk, reader: &Reader, known: &'k Known) -> Result<Vec<Cha
         }
         let own = reader.last_told_under(&subject_key, member.entry)?;
         // What was filed last is not of this line when it is another branch, lies in another study, or its file is lost.
-        let mut is_forked = !line.rivals(reader, [&line.first_uid])?.is_empty();
+        let mut is_forked = !line.rivals(reader)?.is_empty();
         if let Some(before) = &before
             && let Some(said) = instance_of(reader, before.entry())?
             && !line.uids.contains(&said.sop_instance_uid)
@@ -218,14 +228,21 @@ fn is_unverified(reader: &Reader, said: &Latest) -> Result<bool, JournalError> {
     Ok(is_held && Record::read(&reader.decisions(said.report)?).names(UNVERIFIED))
 }
 
-/// What is held of the documents of a line, besides what is held of those that end it too. What one of another branch
-/// waits with under the same name is its own.
-fn held(reader: &Reader, line: &Line, is_other: impl Fn(&EntryId) -> bool) -> Result<Vec<HoldId>, JournalError> {
+/// What is held of the documents of a line, besides what is held of those that end it too, each with its SOP Instance UID.
+/// What one of another branch waits with under the same name is its own.
+fn held(
+    reader: &Reader,
+    line: &Line,
+    is_other: impl Fn(&EntryId) -> bool,
+) -> Result<Vec<(HoldId, String)>, JournalError> {
     let mut covers = Vec::new();
     for name in std::iter::once(&line.first_uid).chain(line.uids.iter().filter(|uid| **uid != line.first_uid)) {
         for (hold, entry) in reader.held_of(&subject_key(name))? {
-            if !is_other(&entry) && line.has(reader, entry)? {
-                covers.push(hold);
+            if !is_other(&entry)
+                && let Some(of) = instance_of(reader, entry)?
+                && line.uids.contains(&of.sop_instance_uid)
+            {
+                covers.push((hold, of.sop_instance_uid));
             }
         }
     }
@@ -290,7 +307,7 @@ pub(super) fn release(
     if line.is_aside() && line.doubt.as_ref().is_some_and(|doubt| seen.has(doubt)) {
         let of_line = documents.all.iter().filter(|(of, _)| line.uids.contains(&of.object.sop_instance_uid));
         let of_line: Vec<EntryId> = of_line.map(|(of, _)| of.entry).collect();
-        let covers = held(reader, &line, |entry| !of_line.contains(entry))?;
+        let covers = held(reader, &line, |entry| !of_line.contains(entry))?.into_iter().map(|(hold, _)| hold).collect();
         // What it would replace is withdrawn under each name it has; what it says itself goes out under the first.
         let Some((first_uid, others)) = line.stands.split_first() else { return Ok(Vec::new()) };
         let content = desk.read(reader, member, &instance, first_uid)?.map_err(Doubt::from);
@@ -311,10 +328,23 @@ pub(super) fn release(
     // What it is certain to take the place of may be more by now than the person has seen.
     let unseen = line.doubt.as_ref().filter(|doubt| match line.is_aside() {
         true => DOUBTS.iter().any(|reason| seen.names(reason)),
-        false => !line.others.is_empty() && !kept.is_withdrawal && !seen.has(doubt),
+        false => doubt.grounds.reason == SEVERAL && !kept.is_withdrawal && !seen.has(doubt),
     });
     if let Some(doubt) = unseen {
         return Ok(in_doubt(doubt.clone()));
+    }
+    // What it was held for left it without a name, or its line has another one since: it is filed anew under that.
+    if !kept.is_withdrawal && !line.is_aside() && line.first_uid != kept.first_uid {
+        if !line.rivals(reader)?.is_empty() {
+            line.fork();
+        }
+        let held = reader.held_of(&subject_key(&kept.first_uid))?.into_iter().filter(|(_, entry)| *entry == item.entry);
+        let covers = held.map(|(hold, _)| (hold, instance.sop_instance_uid.clone())).collect();
+        let subject_key = subject_key(&line.first_uid);
+        let before = reader.last_told(&subject_key)?;
+        let content_key = content_key(&instance, line.doubt.as_ref().map_or("", |doubt| doubt.grounds.reason));
+        let change = Change { member, instance: instance.clone(), line, before, subject_key, content_key, covers };
+        return file(desk, journal, reader, known, change).map(|()| Vec::new());
     }
     let content = match &kept.measurements {
         _ if kept.is_withdrawal => Ok(Content::Silent),
@@ -331,8 +361,8 @@ pub(super) fn release(
         charts.leave_other_patients(reader, known)?;
     }
     // Another document may have taken its place since.
-    let rivals = line.rivals(reader, [&kept.first_uid])?;
-    let forked = (!rivals.is_empty()).then(|| forked(rivals));
+    let rivals = line.rivals(reader)?;
+    let forked = (!rivals.is_subset(&seen.facts_of(&DOUBTS))).then(|| forked(rivals));
     let unverified = unverified(reader, &content, &charts, Some(item.report));
     let unseen: Vec<Doubt> = [unverified, forked].into_iter().flatten().filter(|doubt| !seen.has(doubt)).collect();
     if let Some(all) = unseen.iter().cloned().fold(None, |all, doubt| both(all, Some(doubt))) {

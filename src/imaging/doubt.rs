@@ -110,9 +110,10 @@ impl Record {
         self.0.iter().any(|shown| shown.doubt == reason)
     }
 
-    /// What doubts of this name were about.
-    pub fn facts_of(self, reason: &str) -> impl Iterator<Item = String> {
-        self.0.into_iter().filter(move |shown| shown.doubt == reason).flat_map(|shown| shown.facts)
+    /// What doubts of these names were about.
+    pub fn facts_of(&self, reasons: &[&str]) -> Facts {
+        let named = self.0.iter().filter(|shown| reasons.contains(&shown.doubt.as_str()));
+        named.flat_map(|shown| shown.facts.iter().cloned()).collect()
     }
 
     /// Notes that these results are held for a doubt as it is now, and no more for it as it was.

@@ -27,8 +27,8 @@ const KEY_OBJECTS: &str = "1.2.840.10008.5.1.4.1.1.88.59";
 const PREDECESSORS: Tag = tags::PREDECESSOR_DOCUMENTS_SEQUENCE;
 /// Why it is not certain which line a document belongs to.
 pub(super) const DOUBTS: [&str; 4] = ["no-predecessor", SEVERAL, FORK, INCLUDED];
-/// A document takes the place of several.
-const SEVERAL: &str = "several-predecessors";
+/// A document takes the place of several, or of more than is read.
+pub(super) const SEVERAL: &str = "several-predecessors";
 /// Several documents take one place.
 const FORK: &str = "several-successors";
 /// A document names one of another kind, or rejects one.
@@ -94,44 +94,33 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// Says that another document takes the same place. Each further one is held itself.
+    /// Says that another document takes the same place, whatever it told. Each further one is held itself.
     pub fn fork(&mut self) {
         self.doubt = both(Some(forked(Facts::new())), self.doubt.take());
     }
 
     /// Adds to its doubt what others told where this one would: what one of them tells later is not overwritten unseen.
     pub fn see_rivals(&mut self, reader: &Reader) -> Result<(), JournalError> {
-        let Some(doubt) = self.doubt.as_ref().filter(|doubt| doubt.grounds.reason == FORK || self.is_aside()) else {
-            return Ok(());
-        };
-        let names = if self.is_aside() { &self.stands[..] } else { std::slice::from_ref(&self.first_uid) };
-        let (reason, why) = (doubt.grounds.reason, doubt.grounds.why.clone());
-        let about = doubt.facts.union(&self.rivals(reader, names)?).cloned().collect();
-        self.doubt = Some(Doubt::new(reason, &why, about));
+        let Some(mut doubt) = self.doubt.take() else { return Ok(()) };
+        let rivals = self.rivals(reader)?;
+        if self.is_aside() || doubt.grounds.reason == FORK {
+            doubt.facts.extend(rivals);
+            self.doubt = Some(doubt);
+        } else {
+            self.doubt = both(Some(doubt), (!rivals.is_empty()).then(|| forked(rivals)));
+        }
         Ok(())
     }
 
-    /// What other documents than those of this line told under these names.
-    pub fn rivals<'n>(
-        &self,
-        reader: &Reader,
-        names: impl IntoIterator<Item = &'n String>,
-    ) -> Result<Facts, JournalError> {
+    /// What other documents told since under the names of what it takes the place of.
+    pub fn rivals(&self, reader: &Reader) -> Result<Facts, JournalError> {
+        let own = std::iter::once(&self.first_uid).chain(&self.others).chain(&self.merged);
+        let names = if self.is_aside() { self.stands.iter().collect() } else { own.collect::<Vec<_>>() };
         let mut rivals = Vec::new();
         for name in names {
-            for entry in reader.told_by(&subject_key(name))? {
-                // What is not kept any more may have been one of its documents.
-                if instance_of(reader, entry)?.is_some_and(|of| !self.uids.contains(&of.sop_instance_uid)) {
-                    rivals.push(format!("{name}\u{1f}{}", entry.0));
-                }
-            }
+            rivals.extend(rivals_under(reader, name, &self.uids)?);
         }
         Ok(facts(reader, rivals))
-    }
-
-    /// True when what came under this entry is one of its documents; false of what is not kept any more.
-    pub fn has(&self, reader: &Reader, entry: EntryId) -> Result<bool, JournalError> {
-        Ok(instance_of(reader, entry)?.is_some_and(|instance| self.uids.contains(&instance.sop_instance_uid)))
     }
 
     /// True when it is not told before a person has said what becomes of the documents it includes.
@@ -140,7 +129,21 @@ impl Line {
     }
 }
 
-/// Another document takes the same place, and told that.
+/// What other documents than these told under this name since one of these told something there last.
+fn rivals_under(reader: &Reader, name: &str, uids: &[String]) -> Result<Vec<String>, JournalError> {
+    let mut rivals = Vec::new();
+    for entry in reader.told_by(&subject_key(name))? {
+        match instance_of(reader, entry)? {
+            Some(of) if uids.contains(&of.sop_instance_uid) => break,
+            Some(_) => rivals.push(format!("{name}\u{1f}{}", entry.0)),
+            // What is not kept any more may have been one of them.
+            None => {}
+        }
+    }
+    Ok(rivals)
+}
+
+/// Another document takes the same place, and told this.
 pub(super) fn forked(rivals: Facts) -> Doubt {
     Doubt::new(FORK, "another document takes the same place: see which of them counts", rivals)
 }
@@ -214,7 +217,8 @@ impl Lines {
             let (mut named, mut is_cut) = predecessors(&walked.data_set);
             is_cut |= rejected.is_none();
             named.extend(rejected.into_iter().flatten());
-            named.retain(|uid| uid != own);
+            let mut before = HashSet::from([own.clone()]);
+            named.retain(|uid| before.insert(uid.clone()));
             let what = kind.filter(|what| says_anything(*what, &walked));
             let document = Named { entry, what, predecessors: named.clone(), includes: Vec::new(), rejects, is_cut };
             self.documents.insert(own.clone(), document);
@@ -226,12 +230,15 @@ impl Lines {
     /// Tells what each document takes the place of from what it only includes.
     fn part(&mut self, reader: &Reader) -> Result<(), JournalError> {
         let mut parted = Vec::new();
+        let mut accepted: HashMap<String, HashSet<String>> = HashMap::new();
         for (uid, document) in &self.documents {
             let uids = self.back_from(uid).uids;
             let mut includes: Vec<String> = uids.iter().filter(|of| self.is_another(document, of)).cloned().collect();
             for before in if includes.is_empty() { &[][..] } else { &uids[..] } {
-                let accepted = self.accepted(reader, before)?;
-                includes.retain(|of| !accepted.contains(of));
+                if !accepted.contains_key(before) {
+                    accepted.insert(before.clone(), self.accepted(reader, before)?);
+                }
+                includes.retain(|of| !accepted.get(before).is_some_and(|accepted| accepted.contains(of)));
             }
             parted.push((uid.clone(), uids, includes));
         }
@@ -263,8 +270,11 @@ impl Lines {
         let behind = self.back_from(uid).uids;
         let mut seen = Facts::new();
         for name in &behind {
-            for decisions in reader.told_decisions(&subject_key(name), document.entry)? {
-                seen.extend(Record::read(&decisions).facts_of(INCLUDED));
+            for (decisions, is_told) in reader.decisions_under(&subject_key(name), document.entry)? {
+                // Under another name it is filed by a release alone, though it may wait there for something else.
+                if is_told || name != uid {
+                    seen.extend(Record::read(&decisions).facts_of(&[INCLUDED]));
+                }
             }
         }
         for of in behind.iter().skip(1).filter(|of| seen.contains(&reader.fact(&[of]))) {
@@ -328,7 +338,7 @@ impl Lines {
             return Ok(Some(Line { first_uid: uid.to_string(), others, merged, uids: all, stands, doubt }));
         }
         told.retain(|of| !includes.contains(of));
-        let merged = self.merged(reader, &told)?;
+        let merged = self.merged(reader, &told, &all)?;
         told.retain(|of| !merged.contains(of));
         let uids: Vec<String> = all.into_iter().filter(|of| !includes.contains(of)).collect();
         let held = |reason: &'static str, why: &str| Some(Doubt::new(reason, why, Facts::new()));
@@ -349,7 +359,7 @@ impl Lines {
                 (first.as_str(), several(why))
             }
         };
-        doubt = both(doubt, is_cut.then(unread));
+        doubt = both(is_cut.then(unread), doubt);
         if !includes.is_empty() {
             let more = "it takes the place of one document, and names one of another kind that would stand beside it";
             doubt = both(several(more), doubt);
@@ -378,14 +388,16 @@ impl Lines {
         Ok(standing)
     }
 
-    /// Of the names under which EHRs were told of a line, those that one document of it took the place of besides another.
-    fn merged(&self, reader: &Reader, told: &[String]) -> Result<Vec<String>, JournalError> {
+    /// Of the names under which EHRs were told of a line, those that one document of it took the place of besides another,
+    /// as far as nothing else was told there since.
+    fn merged(&self, reader: &Reader, told: &[String], all: &[String]) -> Result<Vec<String>, JournalError> {
         let mut merged = Vec::new();
         let Some((first, others)) = told.split_first() else { return Ok(merged) };
         for other in others {
             for document in self.documents.values() {
                 if reader.was_told_by(&subject_key(other), document.entry)?
                     && reader.was_told_by(&subject_key(first), document.entry)?
+                    && rivals_under(reader, other, all)?.is_empty()
                 {
                     merged.push(other.clone());
                     break;

@@ -17,6 +17,8 @@ pub(super) const RELEASED: i64 = 1;
 pub(super) const SENT: i64 = 2;
 pub(super) const DISCARDED: i64 = 3;
 pub(super) const COVERED: i64 = 4;
+/// Note of a hold that was covered because its entry is interpreted again.
+pub(super) const INTERPRETED_AGAIN: &str = "interpreted again";
 
 /// Files an entry. An entry that is not waiting any more is left alone: its outcome is on record.
 pub(super) fn file(desk: &mut Desk<'_>, filing: &Filing) -> Result<Filed, JournalError> {
@@ -186,7 +188,7 @@ fn cover_earlier(desk: &mut Desk<'_>, entry: i64) -> Result<(), JournalError> {
         )?
         .query_map((entry, RELEASED), |r| r.get(0))?
         .collect::<Result<_, _>>()?;
-    close_holds(desk, &holds, COVERED, "interpreted again").map(drop)
+    close_holds(desk, &holds, COVERED, INTERPRETED_AGAIN).map(drop)
 }
 
 /// What a report is about, as it is stored: the key within its link, or within the box.

@@ -101,18 +101,18 @@ impl Reader {
             .prepare_cached(
                 "SELECT id, completed_s, content, entry,
                         EXISTS (SELECT 1 FROM hold WHERE hold.report = report.id AND state <= 1),
-                        EXISTS (SELECT 1 FROM hold WHERE hold.report = report.id AND state = 4)
+                        EXISTS (SELECT 1 FROM hold WHERE hold.report = report.id AND state = 4 AND note = ?3)
                  FROM report WHERE subject = ?1 AND repeat_of IS NULL AND (?2 IS NULL OR entry = ?2)
                  ORDER BY id DESC LIMIT 1",
             )?
-            .query_row((subject, entry), |r| {
+            .query_row((subject, entry, filing::INTERPRETED_AGAIN), |r| {
                 Ok(Latest {
                     report: r.get(0)?,
                     completed_at_s: r.get(1)?,
                     content: r.get(2)?,
                     entry: r.get(3)?,
                     held: r.get(4)?,
-                    covered: r.get(5)?,
+                    undone: r.get(5)?,
                     seal: self.seal.clone(),
                 })
             })

@@ -312,10 +312,9 @@ const LISTED: &str = "t.id, t.state, t.changed_ms,
   (SELECT count(*) FROM series s JOIN instance i ON i.series = s.id JOIN report r ON r.entry = i.entry
    JOIN hold h ON h.report = r.id WHERE s.study = t.id AND h.state = 0)";
 
-/// A report of entry ?2 about subject ?1 that went out, is on the way, or had nothing to say.
-const TOLD_BY: &str = "r.subject = ?1 AND r.entry = ?2 AND r.repeat_of IS NULL
-    AND (EXISTS (SELECT 1 FROM dispatch d WHERE d.report = r.id)
-         OR NOT EXISTS (SELECT 1 FROM hold h WHERE h.report = r.id))";
+/// True of a report that went out, is on the way, or had nothing to say.
+const WAS_TOLD: &str = "(EXISTS (SELECT 1 FROM dispatch d WHERE d.report = r.id)
+    OR NOT EXISTS (SELECT 1 FROM hold h WHERE h.report = r.id))";
 
 impl Reader {
     /// Growing studies whose last instance was filed before `before_ms`, or, by a clock that was wrong, after `now_ms`;
@@ -394,27 +393,34 @@ impl Reader {
 
     /// True when this entry was told of under this study or document: it went out, is on the way, or had nothing to say.
     pub fn was_told_by(&self, subject_key: &[u8], entry: EntryId) -> Result<bool, JournalError> {
-        let mut statement =
-            self.conn.prepare_cached(&format!("SELECT EXISTS (SELECT 1 FROM report r WHERE {TOLD_BY})"))?;
+        let mut statement = self.conn.prepare_cached(&format!(
+            "SELECT EXISTS (SELECT 1 FROM report r
+                 WHERE r.subject = ?1 AND r.entry = ?2 AND r.repeat_of IS NULL AND {WAS_TOLD})"
+        ))?;
         Ok(statement.query_row((self.subject(subject_key), entry), |r| r.get(0))?)
     }
 
-    /// What was decided about each report of this entry that was told of under this study or document, as
+    /// What was decided about each report of this entry under this study or document, with whether it was told of as
     /// [`Reader::was_told_by`] has it.
-    pub fn told_decisions(&self, subject_key: &[u8], entry: EntryId) -> Result<Vec<String>, JournalError> {
-        let mut statement = self
-            .conn
-            .prepare_cached(&format!("SELECT r.decisions FROM report r WHERE {TOLD_BY} AND r.decisions IS NOT NULL"))?;
-        let rows = statement.query_map((self.subject(subject_key), entry), |r| r.get(0))?;
+    pub fn decisions_under(&self, subject_key: &[u8], entry: EntryId) -> Result<Vec<(String, bool)>, JournalError> {
+        let mut statement = self.conn.prepare_cached(&format!(
+            "SELECT r.decisions, {WAS_TOLD} FROM report r
+             WHERE r.subject = ?1 AND r.entry = ?2 AND r.repeat_of IS NULL AND r.decisions IS NOT NULL"
+        ))?;
+        let rows = statement.query_map((self.subject(subject_key), entry), |r| Ok((r.get(0)?, r.get(1)?)))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// The entries of which something under this study or document went out, or is on the way.
+    /// The entries that were told of under this study or document, as [`Reader::was_told_by`] has it, the last one first.
     pub fn told_by(&self, subject_key: &[u8]) -> Result<Vec<EntryId>, JournalError> {
-        let mut statement = self.conn.prepare_cached(
-            "SELECT DISTINCT r.entry FROM report r JOIN dispatch d ON d.report = r.id
-             WHERE r.subject = ?1 AND r.repeat_of IS NULL",
-        )?;
+        // What had nothing to say counts from when it was filed.
+        let mut statement = self.conn.prepare_cached(&format!(
+            "SELECT r.entry FROM report r WHERE r.subject = ?1 AND r.repeat_of IS NULL AND {WAS_TOLD}
+             GROUP BY r.entry ORDER BY max(coalesce(
+                 (SELECT max(d.id) FROM dispatch d WHERE d.report = r.id),
+                 (SELECT d.id FROM dispatch d WHERE d.report < r.id ORDER BY d.report DESC LIMIT 1), 0)) DESC,
+             max(r.id) DESC"
+        ))?;
         let rows = statement.query_map([self.subject(subject_key)], |r| r.get(0))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }

@@ -261,7 +261,7 @@ pub struct Latest {
     pub completed_at_s: Option<i64>,
     pub(super) entry: EntryId,
     pub(super) held: bool,
-    pub(super) covered: bool,
+    pub(super) undone: bool,
     pub(super) content: [u8; 32],
     pub(super) seal: Arc<Seal>,
 }
@@ -285,7 +285,7 @@ impl Latest {
 
     /// True when something of it was held and its entry was then interpreted again: it is to be decided about anew.
     pub fn is_undone(&self) -> bool {
-        self.covered
+        self.undone
     }
 
     /// True when that report said the same as one with this content key.

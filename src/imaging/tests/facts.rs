@@ -14,7 +14,7 @@ impl Bench {
 
     /// Nothing was told of, and this alone waits.
     #[track_caller]
-    fn waits(&self, reason: &str) {
+    pub(super) fn waits(&self, reason: &str) {
         assert_eq!((self.held(), self.numbers("ehr").len()), (vec![reason.to_string()], 0));
     }
 

@@ -245,6 +245,145 @@ fn i13_a_document_whose_predecessors_were_not_all_looked_for_is_held() {
     bench.account();
 }
 
+#[test]
+fn i13_a_document_that_is_named_twice_is_one_document() {
+    let bench = Bench::new();
+    bench.reported(report("1", vec![fraction("58")], None));
+    is(&said(&bench.reported(naming(report("3", vec![fraction("57")], None), &reports(&["1", "1"])))), &[("57", "C")]);
+    bench.grows_silently();
+    bench.account();
+}
+
+/// Two reports of which a third takes the place by a person's word, and a correction of the second by itself.
+fn merged() -> Bench {
+    let bench = Bench::new();
+    bench.reported(report("1", vec![fraction("58")], None));
+    bench.reported(report("2", vec![mass("12")], None));
+    bench.store_and_settle(naming(report("3", vec![fraction("57")], None), &reports(&["1", "2"])));
+    bench
+}
+
+#[test]
+fn i13_what_was_told_since_under_a_name_that_was_taken_back_is_not_taken_back_unseen() {
+    let bench = merged();
+    bench.release();
+    is(&bench.all_said(), &[("12", "D"), ("57", "C")]);
+    bench.store_and_settle(report("4", vec![mass("11")], Some("2")));
+    bench.waits("several-successors");
+    bench.release();
+    is(&bench.all_said(), &[("11", "C")]);
+    bench.store_and_settle(report("5", vec![fraction("56")], Some("3")));
+    bench.waits("several-predecessors");
+    bench.release();
+    is(&bench.all_said(), &[("11", "D"), ("56", "C")]);
+    assert!(bench.held().is_empty());
+    bench.account();
+}
+
+#[test]
+fn i13_a_correction_under_the_second_name_is_not_taken_back_by_who_saw_what_it_corrects() {
+    let bench = merged();
+    bench.waits("several-predecessors");
+    is(&said(&bench.reported(report("4", vec![mass("11")], Some("2")))), &[("11", "C")]);
+    bench.release();
+    bench.waits("several-predecessors");
+    bench.release();
+    is(&bench.all_said(), &[("11", "D"), ("57", "C")]);
+    bench.grows_silently();
+    assert!(bench.held().is_empty());
+    bench.account();
+}
+
+#[test]
+fn i13_what_waits_is_not_covered_by_what_may_be_discarded() {
+    let unverified = |made: Made| made.with(tags::VERIFICATION_FLAG, VR::CS, "UNVERIFIED");
+    let waiting: [(&str, Made); 4] = [
+        ("included-elsewhere", elsewhere(prose("3", "1"))),
+        ("included-elsewhere", prose("3", "1")),
+        ("unverified-correction", unverified(report("2", vec![fraction("57")], Some("1")))),
+        ("unverified-correction", unverified(elsewhere(report("2", vec![fraction("57")], Some("1"))))),
+    ];
+    for (reason, made) in waiting {
+        let bench = Bench::new();
+        is(&said(&bench.reported(report("1", vec![fraction("58"), own()], None))), &[("58", "F")]);
+        bench.store_and_settle(made);
+        let mut waiting = [reason, "unmapped-code"];
+        waiting.sort();
+        assert_eq!(bench.waiting(), waiting);
+        let holds = bench.reader.holds(100).unwrap().into_iter();
+        bench.discard(holds.filter(|hold| hold.reason == reason).map(|hold| hold.id).collect(), Vec::new());
+        assert_eq!(bench.held(), ["unmapped-code"]);
+        bench.account();
+    }
+}
+
+#[test]
+fn i13_a_correction_of_what_was_told_after_a_rival_is_told() {
+    let bench = rivals(|made| made);
+    bench.release_for("several-successors");
+    is(&bench.all_said(), &[("56", "C")]);
+    is(&said(&bench.reported(report("4", vec![fraction("55")], Some("3")))), &[("55", "C")]);
+    assert_eq!(bench.held(), ["unmapped-code"]);
+    bench.account();
+}
+
+#[test]
+fn i13_what_was_held_without_a_name_goes_out_under_the_one_its_line_has_by_then() {
+    let bench = Bench::new();
+    bench.reported(report("1", vec![fraction("58")], None));
+    bench.store_and_settle(report("3", vec![fraction("56")], Some("2")));
+    bench.waits("no-predecessor");
+    is(&said(&bench.reported(elsewhere(report("2", vec![fraction("57")], Some("1"))))), &[("57", "C")]);
+    bench.release();
+    is(&bench.all_said(), &[("56", "C")]);
+    bench.grows_silently();
+    assert!(bench.held().is_empty());
+    bench.account();
+}
+
+#[test]
+fn i13_a_rival_that_had_nothing_to_take_back_took_the_place_all_the_same() {
+    let bench = Bench::new();
+    bench.reported(report("1", vec![fraction("58")], None));
+    is(&said(&bench.reported(report("2", vec![own()], Some("1")))), &[("58", "D")]);
+    bench.reported(report("4", vec![mass("12")], None));
+    bench.store_and_settle(naming(report("3", vec![fraction("57")], None), &reports(&["4", "1"])));
+    assert_eq!(bench.waiting().len(), 2, "{:?}", bench.held());
+    bench.release_last();
+    while bench.waiting().len() == 2 && bench.numbers("ehr").is_empty() {
+        bench.release_last();
+    }
+    bench.numbers("ehr");
+    bench.release_for("unmapped-code");
+    bench.waits("several-successors");
+    bench.account();
+}
+
+#[test]
+fn i13_what_a_correction_in_another_study_covered_is_not_asked_about_when_its_own_study_grows() {
+    let bench = Bench::new();
+    is(&said(&bench.reported(report("1", vec![fraction("58"), own()], None))), &[("58", "F")]);
+    is(&said(&bench.reported(elsewhere(report("2", vec![fraction("57")], Some("1"))))), &[("57", "C")]);
+    assert!(bench.held().is_empty());
+    bench.grows_silently();
+    assert!(bench.held().is_empty(), "{:?}", bench.held());
+    bench.account();
+}
+
+#[test]
+fn i13_what_a_person_said_stays_said_while_the_numbers_of_that_wait() {
+    let bench = Bench::new();
+    bench.reported(pdf("1", "11111-1", None));
+    bench.store_and_settle(naming(report("3", vec![own()], None), &[format!("{STUDY}.8.1")]));
+    bench.waits("included-elsewhere");
+    bench.release();
+    bench.numbers("ehr");
+    assert_eq!(bench.held(), ["unmapped-code"]);
+    bench.grows_silently();
+    assert_eq!(bench.held(), ["unmapped-code"]);
+    bench.account();
+}
+
 /// A report that was told to two EHRs of one link and to one of all.
 fn of_three_ehrs() -> Bench {
     let some = |name| delivery::Config { links: vec!["echo-1".to_string()], ..hl7(name) };

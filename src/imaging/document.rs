@@ -164,7 +164,7 @@ fn changes<'k>(desk: &Desk, reader: &Reader, known: &'k Known) -> Result<Vec<Cha
             continue;
         }
         // Nor does one in whose place another was told since.
-        if !(reader.was_told_by(&key, member.entry)? && !line.rivals(reader)?.is_empty()) {
+        if !reader.was_told_by(&key, member.entry)? || line.rivals(reader)?.is_empty() {
             *counts.entry(line.first_uid.clone()).or_default() += 1;
         }
     }

@@ -340,6 +340,7 @@ impl Gateway {
             zone,
             clock: self.clock.clone(),
             links: self.running.links.subscribe(),
+            destinations: self.running.destinations.subscribe(),
             running: self.running.config.subscribe(),
             repeats: self.ground.repeats.clone(),
             certificates: config.own_certificates(),

@@ -12,6 +12,7 @@
 //! | certificate | a certificate of ours ends soon |
 //! | clock | the box's clock was set forward or back |
 //! | stranded | messages wait for a destination that the configuration does not name |
+//! | refusing | a destination refused several messages for good, one after the other, and has taken none since |
 //! | disk | at the rate of the last day the disk is full within three days |
 //!
 //! What is usual is learnt ([`learnt`]); a limit in the configuration goes before what was learnt. An alert ends when
@@ -41,6 +42,8 @@ const SILENCE_MIN: Duration = Duration::from_secs(30 * 60);
 const SPIKE_TIMES: f32 = 8.0;
 /// Fewer messages than this within the window are no spike.
 const SPIKE_MIN: u64 = 100;
+/// So many refused messages in a row, and a destination takes none.
+const REFUSED_IN_A_ROW: i64 = 3;
 /// A clock that moves by more than this against the monotonic one was set.
 const CLOCK_JUMP_MIN: Duration = Duration::from_secs(30);
 /// How long a clock that was set is an alert.
@@ -119,6 +122,15 @@ pub struct Counts {
     pub repeats: u64,
 }
 
+/// What became of messages for a destination, since it was set up as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sent {
+    /// Messages it took.
+    pub delivered: u64,
+    /// Messages it refused for good.
+    pub refused: u64,
+}
+
 /// How the box is at one moment.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Sample {
@@ -126,6 +138,8 @@ pub struct Sample {
     pub links: Vec<(String, Counts)>,
     /// Its own certificates, by what names them in the configuration, and the days they have left.
     pub certificates: Vec<(String, i64)>,
+    /// Its destinations.
+    pub destinations: Vec<(String, Sent)>,
     /// Destinations that the configuration does not name, and the messages that wait for each.
     pub stranded: Vec<(String, i64)>,
     /// Bytes free on the journal's disk above what must stay free; none when unknown.
@@ -161,6 +175,8 @@ pub enum Trouble {
     Disk,
     /// Messages wait for a destination that nobody delivers to.
     Stranded,
+    /// A destination takes no message.
+    Refusing,
 }
 
 /// One trouble, told when it begins and when it ends.
@@ -173,7 +189,7 @@ pub struct Alert {
     /// Of what: a link, a destination, or what names the certificate; empty for the box.
     pub of: String,
     /// The figure: seconds of silence, counts within five minutes, days of a certificate, seconds the clock moved,
-    /// hours until the disk is full, messages that wait.
+    /// hours until the disk is full, messages that wait, messages refused in a row.
     pub figure: i64,
     /// What it is compared with, in the same unit.
     pub limit: i64,
@@ -197,6 +213,9 @@ impl Alert {
             Trouble::Certificate => format!("the certificate ends in {figure} days: renew it"),
             Trouble::Clock => format!("the clock was set by {figure} s"),
             Trouble::Disk => format!("at the rate of the last day the disk is full in {figure} hours"),
+            Trouble::Refusing => {
+                format!("it refused {figure} messages in a row and took none: see afferent journal hold")
+            }
             Trouble::Stranded => {
                 format!("{figure} messages wait for it, and the configuration does not name it: nobody delivers them")
             }
@@ -219,6 +238,7 @@ impl Trouble {
             Trouble::Clock => "clock",
             Trouble::Disk => "disk",
             Trouble::Stranded => "stranded",
+            Trouble::Refusing => "refusing",
         }
     }
 
@@ -232,6 +252,8 @@ impl Trouble {
 pub struct Watch {
     config: Config,
     links: BTreeMap<String, Watched>,
+    /// How destinations stood when they last took a message, or were first seen.
+    sent: BTreeMap<String, Sent>,
     standing: BTreeMap<(Trouble, String), Standing>,
     wall_less_monotonic_ms: Option<i64>,
     clock_set: Option<(Duration, i64)>,
@@ -289,9 +311,22 @@ impl Watch {
         for (of, waiting) in &sample.stranded {
             seen.push(Figure { trouble: Trouble::Stranded, of: of.clone(), figure: *waiting, limit: 1 });
         }
+        self.look_at_destinations(&sample.destinations, &mut seen);
         self.look_at_clock(now, sample.wall_less_monotonic_ms, &mut seen);
         self.look_at_disk(now, sample.disk_free, &mut seen);
         self.tell(now, seen)
+    }
+
+    fn look_at_destinations(&mut self, destinations: &[(String, Sent)], seen: &mut Vec<Figure>) {
+        self.sent.retain(|of, _| destinations.iter().any(|(name, _)| name == of));
+        for (of, now) in destinations {
+            // One that was set up anew counts anew.
+            let before = self.sent.get(of).copied().filter(|before| before.refused <= now.refused).unwrap_or_default();
+            let since = if now.delivered == before.delivered { before } else { *now };
+            self.sent.insert(of.clone(), since);
+            let figure = i64::try_from(now.refused - since.refused).unwrap_or(i64::MAX);
+            seen.push(Figure { trouble: Trouble::Refusing, of: of.clone(), figure, limit: REFUSED_IN_A_ROW });
+        }
     }
 
     fn look_at_clock(&mut self, now: Duration, offset_ms: i64, seen: &mut Vec<Figure>) {
@@ -383,8 +418,8 @@ impl Figure {
     /// Not yet well below the limit.
     fn is_near(&self) -> bool {
         match self.trouble {
-            // A message ends a silence at once.
-            Trouble::Silence | Trouble::Certificate | Trouble::Clock => self.is_over(),
+            // A message ends a silence at once, and shows a destination that takes some again.
+            Trouble::Silence | Trouble::Certificate | Trouble::Clock | Trouble::Refusing => self.is_over(),
             Trouble::Disk => self.figure < self.limit.saturating_mul(2),
             _ => self.figure.saturating_mul(2) > self.limit,
         }
@@ -392,7 +427,7 @@ impl Figure {
 
     fn calm(&self) -> Duration {
         match self.trouble {
-            Trouble::Silence | Trouble::Certificate | Trouble::Clock => Duration::ZERO,
+            Trouble::Silence | Trouble::Certificate | Trouble::Clock | Trouble::Refusing => Duration::ZERO,
             _ => CALM,
         }
     }

@@ -5,8 +5,9 @@
 
 use super::learnt::{HOURS, Learnt};
 use super::repeats::Repeats;
-use super::{Alert, Config, Counts, Sample, Trouble, Watch};
+use super::{Alert, Config, Counts, Sample, Sent, Trouble, Watch};
 use crate::clock::Clock;
+use crate::delivery::DeliveryCounters;
 use crate::disk;
 use crate::fleet::snapshot::QUEUE_COUNTED_MAX;
 use crate::journal::{self, Journal, SharedReader};
@@ -83,6 +84,8 @@ pub struct Scene {
     pub clock: Clock,
     /// Links there are, which may be others in a moment.
     pub links: watch::Receiver<Vec<Arc<LinkCounters>>>,
+    /// Destinations there are, which may be others as well.
+    pub destinations: watch::Receiver<Vec<Arc<DeliveryCounters>>>,
     /// The configuration that runs, which may be another in a moment as well.
     pub running: watch::Receiver<Arc<crate::config::Config>>,
     /// What came again.
@@ -163,7 +166,12 @@ impl Scene {
             };
             (link.name().to_owned(), counts)
         };
+        let sent = |to: &Arc<DeliveryCounters>| {
+            let health = to.health();
+            (to.name().to_owned(), Sent { delivered: health.delivered, refused: health.refused })
+        };
         Sample {
+            destinations: self.destinations.borrow().iter().map(sent).collect(),
             links: self.links.borrow().iter().map(counts).collect(),
             certificates: certificates.to_vec(),
             stranded: stranded.to_vec(),

@@ -56,6 +56,26 @@ fn a_link_that_falls_silent_when_it_used_to_speak_is_told_once_and_once_more_whe
 }
 
 #[test]
+fn a_destination_that_refuses_all_it_gets_is_told_until_it_takes_some() {
+    let mut bench = Bench::new(Config::default());
+    bench.sample.destinations = vec![("ehr".to_owned(), Sent::default())];
+    let to = |bench: &mut Bench, delivered, refused| {
+        let sent = &mut bench.sample.destinations[0].1;
+        (sent.delivered, sent.refused) = (sent.delivered + delivered, sent.refused + refused);
+    };
+    assert_eq!(bench.pass(hours(1), |bench| to(bench, 1, 1)), [""; 0], "it takes some");
+    assert_eq!(bench.look(|bench| to(bench, 0, 2)), [""; 0], "two may be wrong");
+    assert_eq!(bench.look(|bench| to(bench, 0, 1)), ["began refusing"]);
+    assert_eq!(bench.look(|_| {}), [""; 0]);
+    assert_eq!(bench.look(|bench| to(bench, 1, 0)), ["ended refusing"]);
+    // Set up anew, it counts anew, and what is seen first may have refused before.
+    bench.sample.destinations[0].1 = Sent::default();
+    assert_eq!(bench.look(|bench| to(bench, 0, 2)), [""; 0]);
+    bench.sample.destinations.push(("lis".to_owned(), Sent { delivered: 0, refused: 3 }));
+    assert_eq!(bench.look(|_| {}), ["began refusing"]);
+}
+
+#[test]
 fn a_limit_in_the_configuration_goes_before_what_was_learnt() {
     let limits = |silence_s, messages| LinkLimits { name: "chemistry".to_owned(), silence_s, messages };
     let mut bench = Bench::new(Config { links: vec![limits(Some(600), Some(10))], ..Config::default() });

@@ -152,6 +152,7 @@ fn alert(standing: &StandingAlert) -> Finding {
         Trouble::Rate | Trouble::Repeats => "see what comes: afferent tap; an instrument may send in a circle",
         Trouble::Certificate => "have a new one made; the files are read anew at the next connection",
         Trouble::Clock => "see why: times of results that came meanwhile may be off",
+        Trouble::Refusing => "see why: afferent journal hold; mend its settings, then afferent journal requeue",
         Trouble::Stranded => "give the destination its name back, or discard them: afferent journal hold",
         Trouble::Disk => "see what waits (afferent journal stats), or shorten how long the journal keeps",
     };

@@ -77,12 +77,12 @@ async fn an_ehr_that_refuses_everything_is_none_to_stay_with() {
     let Some((_broker, mut desk, mut site)) = a_box(8).await else { return };
     site.send().await;
     site.everything_arrives();
-    let options = EhrOptions {
+    let options = || EhrOptions {
         mllp: Some("127.0.0.1:0".to_string()),
         script: "0:ar:203".parse().unwrap(),
         ..EhrOptions::default()
     };
-    let refusing = Ehr::start(options).await.unwrap();
+    let refusing = Ehr::start(options()).await.unwrap();
     let ehr = site.ehr.mllp().unwrap();
     push(&site, &mut desk, 1, &site.text(&[]).replace(&ehr.to_string(), &refusing.mllp().unwrap().to_string()));
     in_trial(&desk, 1);
@@ -91,6 +91,16 @@ async fn an_ehr_that_refuses_everything_is_none_to_stay_with() {
     assert_eq!(ended(&desk, 1), because("reverted", "destination-lost"));
     // What was refused goes to the one that takes it, and nobody has to ask for that.
     site.everything_arrives();
+    // Under a name that nothing waits for it shows only with results, and is told of at once.
+    let lis = Ehr::start(options()).await.unwrap();
+    push(&site, &mut desk, 2, &format!("{}[watch]\nlook_s = 1\n", renamed(&site, lis.mllp().unwrap())));
+    assert_eq!(ended(&desk, 2), committed());
+    for round in 91..94 {
+        send(site.astm, &of_round(&session(ASTM), round)).await;
+    }
+    until("it is told", || {
+        events(&desk, "alert").iter().any(|alert| alert["trouble"] == "refusing" && alert["of"] == "lis")
+    });
 }
 
 async fn another_ehr() -> Ehr {

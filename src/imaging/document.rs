@@ -26,8 +26,8 @@
 use super::Desk;
 use super::chart::{ANOTHER_PATIENT, Charts};
 use super::content::{Content, is_document, kind};
-use super::doubt::{Doubt, Record, both, facts, held_again};
-use super::line::{DOUBTS, INCLUDED, Line, Lines, SEVERAL, UNREAD, forked, instance_of};
+use super::doubt::{Doubt, Facts, Record, both, facts, held_again};
+use super::line::{DOUBTS, FORK, INCLUDED, Line, Lines, SEVERAL, UNREAD, forked, instance_of};
 use super::study::{self, Known, Member, Telling, released, uncarried};
 use crate::clinical::imaging::{Charted, ChartedDocument, MeasurementReport, Update};
 use crate::delivery;
@@ -185,7 +185,7 @@ fn changes<'k>(desk: &Desk, reader: &Reader, known: &'k Known) -> Result<Vec<Cha
         if desk.heard_as(member).is_none() && before.is_none() && covers.is_empty() && !line.is_aside() {
             continue;
         }
-        let own = reader.last_told_under(&subject_key, member.entry)?;
+        let own = filed_last(reader, &line, member.entry)?;
         // What was filed last is not of this line when it is another branch, lies in another study, or its file is lost.
         let mut is_forked = !line.rivals(reader)?.is_empty();
         if let Some(before) = &before
@@ -222,6 +222,19 @@ fn changes<'k>(desk: &Desk, reader: &Reader, known: &'k Known) -> Result<Vec<Cha
     Ok(changes)
 }
 
+/// What was filed last of a document under the name of its line, or else under another one that it had before.
+fn filed_last(reader: &Reader, line: &Line, entry: EntryId) -> Result<Option<Latest>, JournalError> {
+    if let Some(own) = reader.last_told_under(&subject_key(&line.first_uid), entry)? {
+        return Ok(Some(own));
+    }
+    let mut last: Option<Latest> = None;
+    for name in &line.uids {
+        let filed = reader.last_told_under(&subject_key(name), entry)?;
+        last = last.into_iter().chain(filed).max_by_key(|filed| filed.report.0);
+    }
+    Ok(last)
+}
+
 /// True when this was only held, because nobody has verified it.
 fn is_unverified(reader: &Reader, said: &Latest) -> Result<bool, JournalError> {
     let is_held = !said.is_undone() && !reader.was_decided(said.report)?;
@@ -247,6 +260,12 @@ fn held(
         }
     }
     Ok(covers)
+}
+
+/// What is held of a document under this name of its line.
+fn own_holds(reader: &Reader, first_uid: &str, entry: EntryId) -> Result<Vec<HoldId>, JournalError> {
+    let held = reader.held_of(&subject_key(first_uid))?.into_iter();
+    Ok(held.filter(|(_, of)| *of == entry).map(|(hold, _)| hold).collect())
 }
 
 /// What EHRs are told of a line of documents, by the one under whose name they know it.
@@ -338,8 +357,15 @@ pub(super) fn release(
         if !line.rivals(reader)?.is_empty() {
             line.fork();
         }
-        let held = reader.held_of(&subject_key(&kept.first_uid))?.into_iter().filter(|(_, entry)| *entry == item.entry);
-        let covers = held.map(|(hold, _)| (hold, instance.sop_instance_uid.clone())).collect();
+        // What was discarded of it is shown once more with all else: each number is decided about by itself.
+        if reader.was_discarded(item.report)? {
+            let why =
+                "some of it was discarded before, under another name: release what is to be told, discard the rest";
+            line.doubt = both(line.doubt.take(), Some(Doubt::new(SEVERAL, why, Facts::new())));
+        }
+        let own = own_holds(reader, &kept.first_uid, item.entry)?.into_iter();
+        let mut covers: Vec<_> = own.map(|hold| (hold, instance.sop_instance_uid.clone())).collect();
+        covers.extend(held(reader, &line, |entry| *entry == item.entry)?);
         let subject_key = subject_key(&line.first_uid);
         let before = reader.last_told(&subject_key)?;
         let content_key = content_key(&instance, line.doubt.as_ref().map_or("", |doubt| doubt.grounds.reason));
@@ -378,12 +404,17 @@ pub(super) fn release(
     }
     let certain = if is_everywhere { Certain::Everywhere } else { kept.certain };
     let draft = Draft { certain, ..draft };
+    // As long as it was in doubt it covered nothing but itself. Of documents in a ring none covers another.
+    let covers = match &line.doubt {
+        Some(doubt) if doubt.grounds.reason == FORK => Vec::new(),
+        _ if kept.is_withdrawal => Vec::new(),
+        _ => held(reader, &line, |entry| *entry == item.entry)?.into_iter().map(|(hold, _)| hold).collect(),
+    };
     // It can be read only now: each of its numbers is decided about by itself.
     if kept.measurements.is_none() && matches!(content, Ok(Content::Measurements(_))) {
         let content_key = content_key(&instance, "");
         let report = draft.report(reader, content, (subject_key, content_key))?;
-        let held = reader.held_of(&report.subject_key)?.into_iter();
-        let covers = held.filter(|(_, entry)| *entry == item.entry).map(|(hold, _)| hold).collect();
+        let covers = own_holds(reader, first_uid, item.entry)?.into_iter().chain(covers).collect();
         journal.file_told(Told { entry: item.entry, report, covers })?;
         return by.withdraw_others(journal, reader, &line, kept, certain).map(|()| Vec::new());
     }
@@ -400,7 +431,7 @@ pub(super) fn release(
             if !is_for_others {
                 by.withdraw_others(journal, reader, &line, kept, certain)?;
             }
-            vec![ReleaseFiling::sent(item, outbox, Vec::new())]
+            vec![ReleaseFiling::sent(item, outbox, Vec::new()).covers(if is_for_others { Vec::new() } else { covers })]
         }
         Err(grounds) => vec![held_again(item, grounds, &[])],
     };

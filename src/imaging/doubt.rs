@@ -116,6 +116,12 @@ impl Record {
         named.flat_map(|shown| shown.facts.iter().cloned()).collect()
     }
 
+    /// The same of those for which nothing is held: a person has let them pass.
+    pub fn passed(&self, reason: &str) -> Facts {
+        let named = self.0.iter().filter(|shown| shown.doubt == reason && shown.at.is_empty());
+        named.flat_map(|shown| shown.facts.iter().cloned()).collect()
+    }
+
     /// Notes that these results are held for a doubt as it is now, and no more for it as it was.
     pub fn shows(&mut self, doubt: &Doubt, at: impl IntoIterator<Item = u32>) {
         self.note(doubt.grounds.reason, &doubt.facts, &at.into_iter().collect());

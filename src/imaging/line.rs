@@ -30,7 +30,7 @@ pub(super) const DOUBTS: [&str; 4] = ["no-predecessor", SEVERAL, FORK, INCLUDED]
 /// A document takes the place of several, or of more than is read.
 pub(super) const SEVERAL: &str = "several-predecessors";
 /// Several documents take one place.
-const FORK: &str = "several-successors";
+pub(super) const FORK: &str = "several-successors";
 /// A document names one of another kind, or rejects one.
 pub(super) const INCLUDED: &str = "included-elsewhere";
 /// A rejection note rejects more documents than are read. No release acts on it.
@@ -83,7 +83,7 @@ pub(super) struct Line {
     pub first_uid: String,
     /// Under which names there stands what the document takes the place of besides, once a person has said so.
     pub others: Vec<String>,
-    /// The same, of which a person has said so.
+    /// The same, which one document of the line took the place of besides.
     pub merged: Vec<String>,
     /// Everything in it. Of a document that stands aside, everything it goes back to.
     pub uids: Vec<String>,
@@ -132,7 +132,7 @@ impl Line {
 /// What other documents than these told under this name since one of these told something there last.
 fn rivals_under(reader: &Reader, name: &str, uids: &[String]) -> Result<Vec<String>, JournalError> {
     let mut rivals = Vec::new();
-    for entry in reader.told_by(&subject_key(name))? {
+    for entry in reader.tellers(&subject_key(name))? {
         match instance_of(reader, entry)? {
             Some(of) if uids.contains(&of.sop_instance_uid) => break,
             Some(_) => rivals.push(format!("{name}\u{1f}{}", entry.0)),
@@ -271,10 +271,9 @@ impl Lines {
         let mut seen = Facts::new();
         for name in &behind {
             for (decisions, is_told) in reader.decisions_under(&subject_key(name), document.entry)? {
-                // Under another name it is filed by a release alone, though it may wait there for something else.
-                if is_told || name != uid {
-                    seen.extend(Record::read(&decisions).facts_of(&[INCLUDED]));
-                }
+                let record = Record::read(&decisions);
+                // What was released may wait under its new name for something else.
+                seen.extend(if is_told { record.facts_of(&[INCLUDED]) } else { record.passed(INCLUDED) });
             }
         }
         for of in behind.iter().skip(1).filter(|of| seen.contains(&reader.fact(&[of]))) {
@@ -338,7 +337,7 @@ impl Lines {
             return Ok(Some(Line { first_uid: uid.to_string(), others, merged, uids: all, stands, doubt }));
         }
         told.retain(|of| !includes.contains(of));
-        let merged = self.merged(reader, &told, &all)?;
+        let merged = self.merged(reader, &told)?;
         told.retain(|of| !merged.contains(of));
         let uids: Vec<String> = all.into_iter().filter(|of| !includes.contains(of)).collect();
         let held = |reason: &'static str, why: &str| Some(Doubt::new(reason, why, Facts::new()));
@@ -388,20 +387,20 @@ impl Lines {
         Ok(standing)
     }
 
-    /// Of the names under which EHRs were told of a line, those that one document of it took the place of besides another,
-    /// as far as nothing else was told there since.
-    fn merged(&self, reader: &Reader, told: &[String], all: &[String]) -> Result<Vec<String>, JournalError> {
+    /// Of the names under which EHRs were told of a line, those under which one told last that took the place of the first
+    /// besides.
+    fn merged(&self, reader: &Reader, told: &[String]) -> Result<Vec<String>, JournalError> {
         let mut merged = Vec::new();
         let Some((first, others)) = told.split_first() else { return Ok(merged) };
         for other in others {
-            for document in self.documents.values() {
-                if reader.was_told_by(&subject_key(other), document.entry)?
-                    && reader.was_told_by(&subject_key(first), document.entry)?
-                    && rivals_under(reader, other, all)?.is_empty()
-                {
-                    merged.push(other.clone());
-                    break;
+            for entry in reader.tellers(&subject_key(other))? {
+                if instance_of(reader, entry)?.is_none() {
+                    continue;
                 }
+                if reader.was_told_by(&subject_key(first), entry)? {
+                    merged.push(other.clone());
+                }
+                break;
             }
         }
         Ok(merged)

@@ -17,6 +17,8 @@ pub(super) const RELEASED: i64 = 1;
 pub(super) const SENT: i64 = 2;
 pub(super) const DISCARDED: i64 = 3;
 pub(super) const COVERED: i64 = 4;
+/// Note of a hold that was covered by what took its place.
+pub(super) const SAID_SINCE: &str = "what came since says it all";
 /// Note of a hold that was covered because its entry is interpreted again.
 pub(super) const INTERPRETED_AGAIN: &str = "interpreted again";
 
@@ -110,6 +112,7 @@ pub(super) fn file_release(desk: &mut Desk<'_>, filing: &ReleaseFiling) -> Resul
             for hold in &released {
                 desk.conn.prepare_cached("UPDATE hold SET state = ?2 WHERE id = ?1")?.execute((hold, SENT))?;
             }
+            close_holds(desk, &filing.covers, COVERED, SAID_SINCE)?;
             Some(outbox)
         }
     };

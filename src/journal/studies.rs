@@ -245,7 +245,7 @@ pub(super) fn tell(desk: &mut Desk<'_>, told: &Told) -> Result<Filed, JournalErr
         .query_row((told.entry, report.results), |r| r.get(0))
         .optional()?
         .ok_or(JournalError::NotFound("entry"))?;
-    filing::close_holds(desk, &told.covers, COVERED, "what came since says it all")?;
+    filing::close_holds(desk, &told.covers, COVERED, filing::SAID_SINCE)?;
     let day = account::day(received_ms);
     account::add(desk, day, Bucket::Received, report.results.into())?;
     let mut filed = Filed::default();
@@ -412,13 +412,14 @@ impl Reader {
     }
 
     /// The entries that were told of under this study or document, as [`Reader::was_told_by`] has it, the last one first.
-    pub fn told_by(&self, subject_key: &[u8]) -> Result<Vec<EntryId>, JournalError> {
-        // What had nothing to say counts from when it was filed.
+    pub fn tellers(&self, subject_key: &[u8]) -> Result<Vec<EntryId>, JournalError> {
+        // What had nothing to say comes behind what was filed before it, which may have gone out in parts since.
         let mut statement = self.conn.prepare_cached(&format!(
             "SELECT r.entry FROM report r WHERE r.subject = ?1 AND r.repeat_of IS NULL AND {WAS_TOLD}
              GROUP BY r.entry ORDER BY max(coalesce(
                  (SELECT max(d.id) FROM dispatch d WHERE d.report = r.id),
-                 (SELECT d.id FROM dispatch d WHERE d.report < r.id ORDER BY d.report DESC LIMIT 1), 0)) DESC,
+                 (SELECT max(first) FROM (SELECT min(d.id) AS first FROM report q JOIN dispatch d ON d.report = q.id
+                  WHERE q.subject = ?1 AND q.id < r.id GROUP BY q.id)), 0)) DESC,
              max(r.id) DESC"
         ))?;
         let rows = statement.query_map([self.subject(subject_key)], |r| r.get(0))?;
@@ -432,6 +433,13 @@ impl Reader {
                  OR EXISTS (SELECT 1 FROM hold WHERE report = ?1 AND state IN (?2, ?3))",
         )?;
         Ok(statement.query_row((report, SENT, DISCARDED), |r| r.get(0))?)
+    }
+
+    /// True when a person discarded any of a report.
+    pub fn was_discarded(&self, report: ReportId) -> Result<bool, JournalError> {
+        let mut statement =
+            self.conn.prepare_cached("SELECT EXISTS (SELECT 1 FROM hold WHERE report = ?1 AND state = ?2)")?;
+        Ok(statement.query_row((report, DISCARDED), |r| r.get(0))?)
     }
 
     /// Which results of a report were held and never sent.

@@ -331,6 +331,7 @@ pub struct ReleaseFiling {
     pub(super) orders_as_of: i64,
     pub(super) decisions: Option<String>,
     pub(super) lookups: Vec<(Lookup, String)>,
+    pub(super) covers: Vec<HoldId>,
 }
 
 pub(super) enum ReleaseOutcome {
@@ -372,6 +373,7 @@ impl ReleaseFiling {
             orders_as_of: i64::MAX,
             decisions: None,
             lookups: Vec::new(),
+            covers: Vec::new(),
         }
     }
 
@@ -385,6 +387,7 @@ impl ReleaseFiling {
             orders_as_of: i64::MAX,
             decisions: None,
             lookups: Vec::new(),
+            covers: Vec::new(),
         }
     }
 
@@ -396,6 +399,11 @@ impl ReleaseFiling {
     /// What the rules decide now about the report, as JSON, in place of what they decided before.
     pub fn decisions(self, decisions: String) -> Self {
         ReleaseFiling { decisions: Some(decisions), ..self }
+    }
+
+    /// What else is held and has its place taken by what goes out.
+    pub fn covers(self, covers: Vec<HoldId>) -> Self {
+        ReleaseFiling { covers, ..self }
     }
 
     /// What the report may be searched by besides, since its order is known.

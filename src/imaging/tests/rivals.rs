@@ -384,6 +384,95 @@ fn i13_what_a_person_said_stays_said_while_the_numbers_of_that_wait() {
     bench.account();
 }
 
+#[test]
+fn i13_a_question_that_was_only_shown_is_not_answered() {
+    for is_discarded in [false, true] {
+        let bench = Bench::new();
+        bench.reported(pdf("1", "11111-1", None));
+        bench.store_and_settle(naming(report("3", vec![fraction("57")], None), &[format!("{STUDY}.8.2")]));
+        bench.waits("no-predecessor");
+        assert!(bench.reported(elsewhere(pdf("2", "11111-1", Some("1")))).contains("|ED|"));
+        bench.release();
+        bench.waits("included-elsewhere");
+        if is_discarded {
+            bench.discard(bench.reader.holds(10).unwrap().iter().map(|hold| hold.id).collect(), Vec::new());
+        }
+        bench.grows_silently();
+        bench.account();
+    }
+}
+
+#[test]
+fn i13_a_number_that_was_discarded_does_not_go_out_with_another_of_its_report() {
+    for is_grown in [false, true] {
+        let bench = Bench::new();
+        bench.reported(report("1", vec![fraction("58")], None));
+        bench.store_and_settle(report("3", vec![fraction("57"), mass("12")], Some("2")));
+        let holds = bench.reader.holds(10).unwrap();
+        assert_eq!(holds.len(), 2);
+        bench.discard(vec![holds[1].id], Vec::new());
+        is(&said(&bench.reported(elsewhere(report("2", vec![fraction("59")], Some("1"))))), &[("59", "C")]);
+        if is_grown {
+            bench.grows_silently();
+        }
+        assert_eq!(bench.held(), ["no-predecessor"]);
+        bench.release();
+        assert_eq!((bench.held().len(), bench.numbers("ehr").len()), (2, 0), "{:?}", bench.held());
+        let holds = bench.reader.holds(10).unwrap();
+        bench.discard(vec![holds[1].id], Vec::new());
+        bench.release();
+        is(&bench.all_said(), &[("57", "C")]);
+        bench.grows_silently();
+        assert!(bench.held().is_empty());
+        bench.account();
+    }
+}
+
+#[test]
+fn i13_what_was_discarded_under_a_name_it_had_before_stays_so() {
+    let bench = Bench::new();
+    bench.reported(report("1", vec![fraction("58")], None));
+    bench.store_and_settle(report("3", vec![fraction("57")], Some("2")));
+    bench.discard(bench.reader.holds(10).unwrap().iter().map(|hold| hold.id).collect(), Vec::new());
+    is(&said(&bench.reported(elsewhere(report("2", vec![fraction("59")], Some("1"))))), &[("59", "C")]);
+    bench.grows_silently();
+    assert!(bench.held().is_empty());
+    bench.account();
+}
+
+#[test]
+fn i13_what_was_in_doubt_covers_what_it_takes_the_place_of_once_it_is_released() {
+    for place in [|made| made, elsewhere] {
+        let bench = Bench::new();
+        is(&said(&bench.reported(report("1", vec![fraction("58"), own()], None))), &[("58", "F")]);
+        let unverified =
+            report("2", vec![fraction("57")], Some("1")).with(tags::VERIFICATION_FLAG, VR::CS, "UNVERIFIED");
+        bench.store_and_settle(place(unverified));
+        bench.release_for("unverified-correction");
+        is(&bench.all_said(), &[("57", "C")]);
+        assert!(bench.held().is_empty(), "{:?}", bench.held());
+        bench.grows_silently();
+        assert!(bench.held().is_empty(), "{:?}", bench.held());
+        bench.account();
+    }
+}
+
+#[test]
+fn i13_a_second_document_that_stands_is_not_taken_back_unasked_by_one_that_names_both() {
+    let bench = merged();
+    bench.release();
+    bench.all_said();
+    bench.store_and_settle(report("4", vec![mass("11")], Some("2")));
+    bench.release();
+    is(&bench.all_said(), &[("11", "C")]);
+    bench.store_and_settle(naming(report("5", vec![fraction("56")], None), &reports(&["3", "4"])));
+    bench.waits("several-predecessors");
+    bench.release();
+    is(&bench.all_said(), &[("11", "D"), ("56", "C")]);
+    assert!(bench.held().is_empty());
+    bench.account();
+}
+
 /// A report that was told to two EHRs of one link and to one of all.
 fn of_three_ehrs() -> Bench {
     let some = |name| delivery::Config { links: vec!["echo-1".to_string()], ..hl7(name) };

@@ -287,8 +287,11 @@ impl Gateway {
 
     /// Tells the journal which destinations are asked to commit to images, and which are archives.
     fn name_destinations(&self, config: &Config) -> Result<(), GatewayError> {
-        let asked = config.destinations.iter().filter(|to| to.commitment).map(|to| to.name.clone());
-        self.ground.journal.ask_only(asked.collect())?;
+        // What is not asked about any more is forgotten for good, and a trial may go back.
+        if config.trial.is_none() {
+            let asked = config.destinations.iter().filter(|to| to.commitment).map(|to| to.name.clone());
+            self.ground.journal.ask_only(asked.collect())?;
+        }
         let archives = config.destinations.iter().map(|to| (to.name.clone(), to.is_archive()));
         Ok(self.ground.journal.name_archives(archives.collect())?)
     }

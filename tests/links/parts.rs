@@ -2,11 +2,13 @@
 //! doubled by what it does.
 
 use crate::rig::{Instrument, Rig, free_port, health, link, listen, local, until};
-use afferent::config::{self, Config};
+use afferent::config::{self, Config, Trial};
+use afferent::delivery::Tryout;
 use afferent::gateway::{Changes, Gateway, PartId};
 use afferent::sim::instrument::line::Line;
 use afferent::wire::Protocol;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -105,5 +107,40 @@ async fn i7_every_result_arrives_once_while_its_destination_and_its_reader_are_c
     let ids: BTreeSet<&String> = arrivals.iter().map(|arrival| &arrival.message_id).collect();
     assert_eq!((arrivals.len(), ids.len()), (50, 50), "each once");
     assert_eq!(health(&gateway, "chemistry").connections, 2, "the link was not touched");
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i7_a_trial_that_asks_for_no_commitment_lets_go_of_no_image_before_it_is_confirmed() {
+    let rig = Rig::new().await;
+    let pacs = format!(
+        "[dicom]\nlisten = \"{}\"\nae_title = \"BOX\"\n[[modality]]\nname = \"ct\"\nae_title = \"CT\"\n\
+         [[destination]]\nname = \"pacs\"\nprotocol = \"dicom\"\naddress = \"{}\"\ncalled_ae_title = \"PACS\"\n",
+        local(free_port()),
+        local(free_port())
+    );
+    let text = rig.text(&link("chemistry", "astm", &listen(free_port())));
+    let with = |commitment: bool| config(&format!("{text}{pacs}commitment = {commitment}\n"));
+    let mut gateway = Gateway::start(&with(true)).await.unwrap();
+    let db = rusqlite::Connection::open(with(true).gateway.data.join("journal.db")).unwrap();
+    let image = "INSERT INTO entrusted(outbox, destination, state, due_ms) VALUES (1, 'pacs', 0, 9000000000000)";
+    db.execute_batch(&format!("PRAGMA foreign_keys = OFF; {image}")).unwrap();
+    let waits =
+        || db.query_row("SELECT count(*) FROM entrusted WHERE state = 0", [], |row| row.get::<_, i64>(0)).unwrap();
+    let in_trial = |wanted: Config| {
+        let (waiting, tryout) = (BTreeSet::new(), Tryout::default());
+        let trial = Trial { wanted: Arc::new(wanted.clone()), results_wait: true, waiting, tryout };
+        let mut tried = wanted;
+        tried.trial = Some(Arc::new(trial));
+        tried
+    };
+    for tried in [with(false), config(&text)] {
+        gateway.apply(&in_trial(tried)).await.unwrap();
+        assert_eq!(waits(), 1, "it may go back");
+        gateway.apply(&with(true)).await.unwrap();
+        assert_eq!(waits(), 1);
+    }
+    gateway.apply(&with(false)).await.unwrap();
+    assert_eq!(waits(), 0, "nobody asks any more");
     gateway.stop().await;
 }

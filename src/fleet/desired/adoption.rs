@@ -359,6 +359,10 @@ impl Adoption {
         let (links, destinations) = (self.sources.links(), self.sources.destinations());
         let Some(in_hand) = &mut self.in_hand else { return self.pick_up(store, stamp) };
         let Some(watched) = &mut in_hand.trial else { return Ok(()) };
+        // Whoever ended it meanwhile because nobody watched: what runs is not what would be confirmed.
+        let Some(trial) = self.sources.config().trial.clone() else {
+            return self.step(store, Err(Why::NeverConfirmed), stamp);
+        };
         for (name, counters) in &links {
             if counters.counts().open_connections > 0 {
                 watched.connected.insert(name.as_str().to_string());
@@ -389,18 +393,15 @@ impl Adoption {
             (.., true) => Some(Why::LinkLost),
             _ => undelivered().then_some(Why::Undelivered),
         };
-        let trial = self.sources.config().trial.clone();
-        let tries = match &trial {
-            Some(trial) if trial.tryout.tried() < trial.waiting.len() => match trial.tryout.has_begun() {
-                true => Tries::UnderWay,
-                false => Tries::Due,
-            },
-            _ => Tries::Done,
+        let tries = match (trial.tryout.tried() < trial.waiting.len(), trial.tryout.has_begun()) {
+            (true, true) => Tries::UnderWay,
+            (true, false) => Tries::Due,
+            (false, _) => Tries::Done,
         };
         match watched.trial.look(lost, tries, now) {
             Look::GoesOn => Ok(()),
             Look::TryOne => {
-                trial.iter().for_each(|trial| trial.tryout.begin());
+                trial.tryout.begin();
                 Ok(())
             }
             Look::Ended(ended) => self.step(store, ended, stamp),
@@ -600,10 +601,13 @@ impl Adoption {
 
     /// The revision in hand is confirmed, and runs as it says.
     fn end_trial(&mut self) {
-        if let Some(trial) = self.sources.config().trial.clone() {
+        if let Some(trial) = &self.sources.config().trial {
             trial.tryout.keep();
-            self.to_run = Some(trial.wanted.clone());
-            self.change(trial.wanted.clone());
+        }
+        // Also where the trial was just ended by another hand: what is confirmed runs.
+        if let Some(wanted) = self.in_hand.as_ref().and_then(|in_hand| in_hand.wanted.clone()) {
+            self.to_run = Some(wanted.clone());
+            self.change(wanted);
         }
     }
 
@@ -743,3 +747,6 @@ fn write(
     let origin = Origin { digest: *base.bytes(), ..origin.clone() };
     Ok(Box::new(tree::adopted(revision.loaded, &origin, desired.rev, revision.digest)))
 }
+
+#[cfg(test)]
+mod tests;

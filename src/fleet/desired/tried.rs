@@ -2,7 +2,7 @@
 //!
 //! | the revision | in its trial |
 //! |---|---|
-//! | says anything else of destinations than where they stand and how patient to be with them | results wait ([`Trial::results_wait`]): they are taken, and go out by the configuration that runs when the trial is over |
+//! | says anything else of destinations than where they stand and how patient to be with them, or of the box's name or time zone | results wait ([`Trial::results_wait`]): they are taken, and go out by the configuration that runs when the trial is over |
 //! | says anything else of a destination than how patient to be with it | what is queued for it waits ([`Trial::waiting`]) |
 //! | changes anything else | as it says |
 //!
@@ -47,7 +47,9 @@ fn sends_otherwise(previous: &Config, wanted: &Config) -> bool {
     let goes_as_before = |(before, after): (&delivery::Config, &delivery::Config)| {
         queued(before) == queued(after) && lines.iter().all(|line| before.names(line) == after.names(line))
     };
-    before.len() != after.len() || !before.iter().zip(&after).all(goes_as_before)
+    // The box's name and zone stand in every message.
+    let of_box = |config: &Config| (config.gateway.name(), config.gateway.time_zone());
+    of_box(previous) != of_box(wanted) || before.len() != after.len() || !before.iter().zip(&after).all(goes_as_before)
 }
 
 /// A destination without what says nothing of the messages that are queued for it; over which lines they come is looked
@@ -128,6 +130,8 @@ mod tests {
         assert!(waits(&both, &to("lis", 2001, "")));
         assert!(waits(&both, &format!("{}{}", to("ehr", 2001, ""), to("lis", 2002, ""))));
         assert!(waits(&both, &to("ehr", 2001, "protocol = \"dicom\"\ncalled_ae_title = \"P\"\n")));
+        let of_box = |set: &str| tried(&old, &format!("{old}[gateway]\n{set}\n")).results_wait;
+        assert!(of_box("name = \"GW-2\"") && of_box("time_zone = \"Asia/Kathmandu\""), "it stands in each message");
         let of_both = format!("{both}{}", to("ehr", 2001, "links = [\"a\", \"b\"]\n"));
         let of_one = format!("{LINKS}{}", to("ehr", 2001, "links = [\"a\"]\n"));
         assert!(tried(&of_both, &of_one).results_wait, "what a line brought that is gone may still be read or let go");

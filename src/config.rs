@@ -216,6 +216,8 @@ impl Config {
         let metrics = self.metrics.as_ref().and_then(|metrics| metrics.tls.as_ref());
         note("metrics.tls.cert".to_owned(), metrics.and_then(|tls| tls.cert.as_ref()));
         let on_the_bus = self.fleet.as_ref().map(|fleet| fleet.broker_tls(&self.gateway.data));
+        let syslog = self.watch.syslog.as_ref().and_then(|syslog| syslog.tls.as_ref());
+        note("watch.syslog.tls.cert".to_owned(), syslog.and_then(|tls| tls.cert.as_ref()));
         let view = self.fleet.as_ref().and_then(|fleet| fleet.sparkplug.as_ref());
         note("fleet.sparkplug.tls.cert".to_owned(), view.and_then(|view| view.tls.cert.as_ref()));
         note("fleet.tls.cert".to_owned(), on_the_bus.as_ref().and_then(|tls| tls.cert.as_ref()));

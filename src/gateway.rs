@@ -21,6 +21,7 @@ use crate::link::{self, LinkCounters};
 use crate::metrics;
 use crate::watch::Alert;
 use crate::watch::station;
+use crate::watch::syslog::Syslog;
 use jiff::Timestamp;
 pub use part::PartId;
 use part::{DESCRIPTORS_RESERVED, Ground, Part, plan};
@@ -263,7 +264,7 @@ impl Gateway {
             Err(error) => Err(error.to_string()),
             Ok(changes) => {
                 let Changes { kept, started, removed, failed } = &changes;
-                tracing::info!(?kept, ?started, ?removed, "the configuration is another");
+                tracing::info!(event = "config-changed", ?kept, ?started, ?removed, "the configuration is another");
                 let failed: Vec<String> = failed.iter().map(|(part, why)| format!("{part}: {why}")).collect();
                 if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
             }
@@ -353,7 +354,13 @@ impl Gateway {
             .name("watch".to_string())
             .spawn({
                 let (alerts, fleet) = (self.alerts.clone(), self.fleet.clone());
-                let tell = move |alert: &Alert| fleet.iter().for_each(|fleet| fleet.tell(What::alert(alert)));
+                let network = tokio::runtime::Handle::current();
+                let mut syslog =
+                    config.watch.syslog.as_ref().and_then(|config| Syslog::start(config, &self.clock, &network));
+                let tell = move |alert: &Alert| {
+                    fleet.iter().for_each(|fleet| fleet.tell(What::alert(alert)));
+                    syslog.iter_mut().for_each(|syslog| syslog.tell(alert));
+                };
                 move || station::run(&scene, &alerts, &watched, tell)
             })
             .map_err(|source| GatewayError::System { what: "cannot start the watch".to_string(), source })?;
@@ -426,7 +433,8 @@ pub async fn run(config: &Config) -> Result<(), GatewayError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(system("cannot listen for SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("cannot listen for SIGINT"))?;
     let mut gateway = Gateway::start(config).await?;
-    tracing::info!(links = config.links.len(), destinations = config.destinations.len(), "ready");
+    let (links, destinations) = (config.links.len(), config.destinations.len());
+    tracing::info!(event = "gateway-ready", links, destinations, "ready");
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
@@ -434,7 +442,7 @@ pub async fn run(config: &Config) -> Result<(), GatewayError> {
             change = gateway.asked() => gateway.change(change).await,
         }
     }
-    tracing::info!("stopping");
+    tracing::info!(event = "gateway-stopping", "stopping");
     gateway.stop().await;
     Ok(())
 }

@@ -21,6 +21,7 @@
 pub mod learnt;
 pub mod repeats;
 pub mod station;
+pub mod syslog;
 
 use learnt::Learnt;
 use schemars::JsonSchema;
@@ -76,6 +77,9 @@ pub struct Config {
     pub authentication: u32,
     /// Days before its end from which a certificate is an alert.
     pub certificate_days: u32,
+    /// The site's log server; left out, none is told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub syslog: Option<syslog::Config>,
     /// Limits of single links, one table each.
     #[serde(rename = "link")]
     pub links: Vec<LinkLimits>,
@@ -90,6 +94,7 @@ impl Default for Config {
             strangers: 1,
             authentication: 5,
             certificate_days: 21,
+            syslog: None,
             links: Vec::new(),
         }
     }
@@ -225,6 +230,21 @@ impl Alert {
 }
 
 impl Trouble {
+    /// Every trouble.
+    pub const ALL: [Trouble; 11] = [
+        Trouble::Silence,
+        Trouble::Refusals,
+        Trouble::Strangers,
+        Trouble::Authentication,
+        Trouble::Rate,
+        Trouble::Repeats,
+        Trouble::Certificate,
+        Trouble::Clock,
+        Trouble::Disk,
+        Trouble::Stranded,
+        Trouble::Refusing,
+    ];
+
     /// Its word, which logs and the bus carry; it never changes its meaning.
     pub fn word(self) -> &'static str {
         match self {

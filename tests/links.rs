@@ -5,6 +5,8 @@
 
 #[path = "support/ports.rs"]
 mod ports;
+#[path = "links/alerts.rs"]
+mod alerts;
 #[path = "links/crowd.rs"]
 mod crowd;
 #[path = "links/desk.rs"]

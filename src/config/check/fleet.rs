@@ -75,6 +75,17 @@ impl Checks<'_> {
             let message = format!("`look_s` must be from {} to {}", LOOK_S.start(), LOOK_S.end());
             self.say("watch.look_s", message, "leave it out for the default");
         }
+        if let Some(syslog) = config.watch.syslog.as_ref().filter(|_| !self.scene.places.is_spoilt("watch.syslog")) {
+            if syslog.way().is_none() {
+                let hint = "write udp://, tcp:// or tls:// with host and port, or unix:///dev/log";
+                self.say("watch.syslog", format!("`{}` is no way to a log server", syslog.to), hint);
+            }
+            if syslog.facility().is_none() {
+                let hint = "it can be daemon, and local0 to local7";
+                self.say("watch.syslog.facility", format!("there is no facility `{}`", syslog.facility), hint);
+            }
+            self.server(Vec::new(), syslog.tls.as_ref(), None, "watch.syslog");
+        }
         let modalities = config.modalities.iter().map(|modality| modality.name.as_str());
         let orders = config.orders.iter().map(|orders| orders.name.as_str());
         let feeds = config.order_feeds.iter().map(|feed| feed.name.as_str());

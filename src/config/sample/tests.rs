@@ -125,6 +125,10 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("update.tls.key", r#""/etc/afferent/box.key""#),
     ("fleet.operator.kid", r#""ops-1""#),
     ("fleet.operator.key", r#""JrQLj5P/89iXES9+vFgrIy29clF9CC/oPPsw3c5D0bs=""#),
+    ("watch.syslog.to", r#""tls://log.example:6514""#),
+    ("watch.syslog.tls.server_name", r#""log.example""#),
+    ("watch.syslog.tls.cert", r#""/etc/afferent/box.pem""#),
+    ("watch.syslog.tls.key", r#""/etc/afferent/box.key""#),
     ("watch.link.name", r#""chemistry""#),
     ("watch.link.silence_s", "3600"),
     ("watch.link.messages", "200"),
@@ -270,6 +274,9 @@ fn write_sample() -> String {
     page.table::<update::Config>("update", "#[update]", &update);
     page.table::<tls::ClientTls>("update.tls", "#[update.tls]", &Value::Null);
     page.table::<watch::Config>("watch", "[watch]", &defaults["watch"]);
+    let syslog = serde_json::to_value(watch::syslog::Config::default()).unwrap();
+    page.table::<watch::syslog::Config>("watch.syslog", "#[watch.syslog]", &syslog);
+    page.table::<tls::ClientTls>("watch.syslog.tls", "#[watch.syslog.tls]", &Value::Null);
     let limits = serde_json::to_value(watch::LinkLimits::default()).unwrap();
     page.table::<watch::LinkLimits>("watch.link", "#[[watch.link]]", &limits);
     page.table::<Rule>("rule", "#[[rule]]", &Value::Null);

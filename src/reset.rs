@@ -134,7 +134,7 @@ pub fn finish(config: &Config) -> Result<bool, ResetError> {
     let ended = std::fs::rename(&intent, &outlives).and_then(|()| disk::sync_folder(&intent));
     ended.map_err(|source| at(&intent, source))?;
     crash::point("reset-ended");
-    tracing::warn!("this box was reset: it knows nothing of before");
+    tracing::warn!(event = "reset", "this box was reset: it knows nothing of before");
     Ok(true)
 }
 

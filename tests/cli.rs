@@ -10,6 +10,8 @@ mod asking;
 mod doctor;
 #[path = "cli/journal.rs"]
 mod journal;
+#[path = "cli/journald.rs"]
+mod journald;
 #[path = "cli/jwks.rs"]
 mod jwks;
 #[path = "cli/map.rs"]

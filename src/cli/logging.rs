@@ -1,5 +1,7 @@
 //! Log lines on standard error: for people on a terminal, for journald under systemd, as JSON for collectors.
 
+mod journal;
+
 use super::Logging;
 use crate::fleet::log::Keep;
 use anyhow::Context;
@@ -22,7 +24,8 @@ const FILTER_VARIABLES: [&str; 2] = ["AFFERENT_LOG", "RUST_LOG"];
 pub enum Format {
     /// Time, level, text; in colour on a terminal.
     Human,
-    /// Without time, each line with its syslog priority in front, as journald wants it.
+    /// For journald: with fields and ids of events over its own socket where standard error leads to it, else each line
+    /// without time and with its syslog priority in front.
     Journald,
     /// One JSON object a line.
     Json,
@@ -41,6 +44,12 @@ pub fn start(options: &Logging) -> anyhow::Result<()> {
     // systemd sets the variable for a service whose standard error goes to the journal.
     let under_systemd = std::env::var_os("JOURNAL_STREAM").is_some();
     let format = options.log_format.unwrap_or(if under_systemd { Format::Journald } else { Format::Human });
+    if format == Format::Journald
+        && let Some(native) = journal::Native::connect()
+    {
+        tracing_subscriber::registry().with(filter).with(native).with(Keep).init();
+        return Ok(());
+    }
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         Format::Human => builder.with_ansi(super::colour(&std::io::stderr())).finish().with(Keep).init(),
@@ -53,6 +62,16 @@ pub fn start(options: &Logging) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The syslog priority of a level (RFC 5424, 6.2.1).
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        Level::DEBUG | Level::TRACE => 7,
+    }
+}
+
 /// Puts the syslog priority in front of each line: journald reads it and takes it off (sd-daemon(3)).
 struct Prefixed(tracing_subscriber::fmt::format::Format<Full, ()>);
 
@@ -62,13 +81,7 @@ where
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let priority = match *event.metadata().level() {
-            Level::ERROR => 3,
-            Level::WARN => 4,
-            Level::INFO => 6,
-            Level::DEBUG | Level::TRACE => 7,
-        };
-        write!(writer, "<{priority}>")?;
+        write!(writer, "<{}>", priority(*event.metadata().level()))?;
         self.0.format_event(context, writer, event)
     }
 }

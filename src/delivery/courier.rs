@@ -318,6 +318,7 @@ impl<D: Destination + 'static> Courier<D> {
         let pause = self.lane_backoff.after(row.attempts).max(after.unwrap_or_default());
         if row.attempts == 0 {
             tracing::warn!(
+                event = "delivery-turned-down",
                 destination = self.config.name,
                 outbox = row.id.0,
                 reason,
@@ -334,6 +335,7 @@ impl<D: Destination + 'static> Courier<D> {
             OnReject::Park => self.settle(row, Settlement::Park { reason }),
             OnReject::HoldLane => {
                 tracing::error!(
+                    event = "delivery-refused",
                     destination = self.config.name,
                     outbox = row.id.0,
                     reason,
@@ -383,7 +385,8 @@ impl<D: Destination + 'static> Courier<D> {
         let pause = if outage == self.outage {
             self.outage += 1;
             if self.backoff.failures() == 0 {
-                tracing::warn!(destination = self.config.name, reason, "the destination takes no messages");
+                let destination = &self.config.name;
+                tracing::warn!(event = "destination-away", destination, reason, "the destination takes no messages");
             }
             self.backoff.failed().max(after)
         } else {
@@ -398,7 +401,8 @@ impl<D: Destination + 'static> Courier<D> {
         self.counters.answered(Timestamp::now().as_millisecond());
         if self.backoff.failures() > 0 {
             let failures = self.backoff.failures();
-            tracing::info!(destination = self.config.name, failures, "the destination takes messages again");
+            let destination = &self.config.name;
+            tracing::info!(event = "destination-back", destination, failures, "the destination takes messages again");
             self.backoff.succeeded();
         }
     }

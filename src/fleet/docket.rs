@@ -107,7 +107,7 @@ impl Docket {
         let place = &self.place;
         let (epoch, reset, events_max) = (self.epoch, self.reset, store.events_max());
         let refuse = |tx: &Transaction<'_>, command: Option<&Command>, why: Refusal| {
-            tracing::warn!("fleet: a command is not obeyed: {why}");
+            tracing::warn!(event = "command-refused", "fleet: a command is not obeyed: {why}");
             let what = What::Command {
                 command: command.and_then(|command| command.id.parse().ok()),
                 document: digest,
@@ -174,7 +174,8 @@ impl Docket {
                     store.change(|tx| set_phase(tx, id, Phase::Running, epoch))?;
                     crash::point("fleet-command-running");
                     let issuer = &open.command.issuer;
-                    tracing::info!(%id, issuer, "fleet: command {}", open.command.operation.word());
+                    let word = open.command.operation.word();
+                    tracing::info!(event = "command", %id, issuer, "fleet: command {word}");
                     match open.command.operation.is_capture() {
                         true => self.beside = Some(id),
                         false => self.in_hand = Some(id),

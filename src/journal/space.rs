@@ -124,14 +124,20 @@ impl Space {
         if level > self.level {
             match level {
                 Level::Full => tracing::error!(
+                    event = "journal-full",
                     used_mb = used / MIB,
                     free_mb = free / MIB,
                     "the journal is full: instruments keep their results until deliveries make room"
                 ),
-                _ => tracing::warn!(used_mb = used / MIB, free_mb = free / MIB, "the journal is filling up"),
+                _ => tracing::warn!(
+                    event = "journal-filling",
+                    used_mb = used / MIB,
+                    free_mb = free / MIB,
+                    "the journal is filling up"
+                ),
             }
         } else if level == Level::Ample && self.level != Level::Ample {
-            tracing::info!(free_mb = free / MIB, "the journal has room again");
+            tracing::info!(event = "journal-roomy", free_mb = free / MIB, "the journal has room again");
         }
         self.level = level;
         Ok(level)

@@ -139,7 +139,7 @@ impl LinkCounters {
     /// The line itself is open: the port, the listener, the connection to a dialled peer.
     pub fn up(&self, what: &'static str) {
         if !self.with(|inner| std::mem::replace(&mut inner.up, true)) {
-            tracing::info!(link = self.name, "{what}");
+            tracing::info!(event = "link-open", link = self.name, "{what}");
         }
     }
 
@@ -149,7 +149,7 @@ impl LinkCounters {
         let was_up = self.with(|inner| std::mem::replace(&mut inner.up, false));
         let count = self.count(reason);
         if was_up || count.is_power_of_two() {
-            tracing::warn!(link = self.name, count, "{reason}: {detail}");
+            tracing::warn!(event = "link-lost", link = self.name, count, "{reason}: {detail}");
         }
     }
 
@@ -167,7 +167,7 @@ impl LinkCounters {
     pub fn trouble(&self, reason: &'static str, detail: &dyn Display) {
         let count = self.count(reason);
         if count.is_power_of_two() {
-            tracing::error!(link = self.name, count, "{reason}: {detail}");
+            tracing::error!(event = "link-trouble", link = self.name, count, "{reason}: {detail}");
         }
     }
 
@@ -187,9 +187,9 @@ impl LinkCounters {
             return;
         }
         if refused {
-            tracing::warn!(link = self.name, count, "refused: {reason}");
+            tracing::warn!(event = "link-refused", link = self.name, count, "refused: {reason}");
         } else {
-            tracing::info!(link = self.name, count, "{reason}");
+            tracing::info!(event = "link-odd", link = self.name, count, "{reason}");
         }
     }
 

@@ -193,9 +193,9 @@ fn hour_of_week(now: Timestamp, zone: &TimeZone) -> usize {
 fn say(alert: &Alert) {
     let (trouble, of, sentence) = (alert.trouble.word(), alert.of.as_str(), alert.sentence());
     if alert.began {
-        tracing::warn!(alert = trouble, state = "began", of, "{sentence}");
+        tracing::warn!(event = "alert-began", alert = trouble, state = "began", of, "{sentence}");
     } else {
-        tracing::info!(alert = trouble, state = "ended", of, "{sentence}");
+        tracing::info!(event = "alert-ended", alert = trouble, state = "ended", of, "{sentence}");
     }
 }
 

@@ -1,0 +1,233 @@
+//! The journal's own protocol (systemd's "Native Journal Protocol"): each line with its fields, so that `journalctl
+//! LINK=chemistry` finds it, and with a stable id for each kind of event, so that `journalctl MESSAGE_ID=...` does.
+//!
+//! A line names its kind by a field `event`, a word of [`KINDS`]; lines that nobody has a use for by machine have none.
+//! Fields `link` and `destination` are `LINK` and `DESTINATION`, others `AFFERENT_<NAME>`. What the journal does not take
+//! at once goes to standard error: no line waits for it (invariant I12).
+
+use std::fmt::{self, Write as _};
+use std::io::Write as _;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::layer::{Context, Layer};
+
+/// Where the journal listens.
+const SOCKET: &str = "/run/systemd/journal/socket";
+/// Longest line, with its fields, in bytes; a datagram may have more.
+const LINE_MAX: usize = 64 << 10;
+
+/// Kinds of events and their ids. An id is never changed and never given to another kind.
+pub const KINDS: [(&str, &str); 20] = [
+    ("gateway-ready", "5d693b7a1b014d37968bd6177cedc6a1"),
+    ("gateway-stopping", "f165a60b6fc544b7986cd5c1b960d86d"),
+    ("config-changed", "cbaca6af378949b994988c68ff591eef"),
+    ("link-open", "9c3a24ae83e34286a3290eccaddd7381"),
+    ("link-lost", "a78b723049ce4912981a76c9f9a7482c"),
+    ("link-refused", "0a7243b001e045088f0c3ddad6be1339"),
+    ("link-odd", "0d64bafdf1824a5483f0a9ee1e94d303"),
+    ("link-trouble", "858864495ec244a48ddd9b0e88c8f35c"),
+    ("destination-away", "94829c03ff4a475e84ff29cc0118ffb5"),
+    ("destination-back", "5f8fff927cfc4c13901556f953e1f297"),
+    ("delivery-turned-down", "2296eb4193a14759966b2ad41a54d879"),
+    ("delivery-refused", "387494edab8640d5a93a1d02d402dd9a"),
+    ("journal-filling", "8b821c9298e149df82048d3d744f33c7"),
+    ("journal-full", "63de28852e954200911d2e8060032079"),
+    ("journal-roomy", "40d14b0618484408acc12bf47f0fc542"),
+    ("alert-began", "99d834afd9544606ad264394810dd629"),
+    ("alert-ended", "ca8c32e5e2ff4ca9bcbe1fa047d4936a"),
+    ("command", "787a5d2b68d8435b9f6f6867f3dd48ef"),
+    ("command-refused", "4354cf1aefa746538bf694eddcca76f9"),
+    ("reset", "ed4f73e903ca4b13926474bef86c260c"),
+];
+
+/// A layer that tells the journal.
+pub struct Native {
+    socket: UnixDatagram,
+}
+
+impl Native {
+    /// The way to the journal; none where standard error does not lead there, or it cannot be reached.
+    pub fn connect() -> Option<Native> {
+        if !leads_to_the_journal(&std::env::var("JOURNAL_STREAM").ok()?, &std::io::stderr()) {
+            return None;
+        }
+        Native::to(&socket()).ok()
+    }
+
+    /// The way to a socket.
+    pub fn to(socket: &std::path::Path) -> std::io::Result<Native> {
+        let ours = UnixDatagram::unbound()?;
+        ours.connect(socket)?;
+        ours.set_nonblocking(true)?;
+        Ok(Native { socket: ours })
+    }
+}
+
+/// Where the journal listens. A debug build can be told another, so that a test has a journal of its own.
+fn socket() -> PathBuf {
+    #[cfg(debug_assertions)]
+    if let Some(socket) = std::env::var_os("AFFERENT_JOURNAL_SOCKET") {
+        return socket.into();
+    }
+    SOCKET.into()
+}
+
+/// systemd names the device and inode of the stream that it gave: whoever has sent it elsewhere since is believed.
+fn leads_to_the_journal(stream: &str, stderr: &impl std::os::fd::AsFd) -> bool {
+    let Ok(file) = stderr.as_fd().try_clone_to_owned() else { return false };
+    let about = std::fs::File::from(file).metadata();
+    about.is_ok_and(|about| stream == format!("{}:{}", about.dev(), about.ino()))
+}
+
+impl<S: Subscriber> Layer<S> for Native {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let about = event.metadata();
+        let mut line = Line::default();
+        event.record(&mut line);
+        let mut bytes = Vec::new();
+        let priority = super::priority(*about.level());
+        field(&mut bytes, "PRIORITY", &priority.to_string());
+        field(&mut bytes, "SYSLOG_IDENTIFIER", "afferent");
+        field(&mut bytes, "AFFERENT_MODULE", about.target());
+        field(&mut bytes, "CODE_FILE", about.file().unwrap_or_default());
+        field(&mut bytes, "CODE_LINE", &about.line().unwrap_or_default().to_string());
+        if let Some((_, id)) = KINDS.iter().find(|(kind, _)| *kind == line.kind) {
+            field(&mut bytes, "MESSAGE_ID", id);
+        }
+        let mut text = line.text;
+        for (name, value) in &line.fields {
+            field(&mut bytes, name, value);
+            // Whoever reads the text alone sees them too.
+            let _ = write!(text, " {}={value}", name.strip_prefix("AFFERENT_").unwrap_or(name).to_lowercase());
+        }
+        field(&mut bytes, "MESSAGE", &text);
+        if bytes.len() > LINE_MAX || self.socket.send(&bytes).is_err() {
+            let _ = writeln!(std::io::stderr(), "<{priority}>{} {text}", about.target());
+        }
+    }
+}
+
+/// `NAME=value` and a new line; a value with one in it has its length before it.
+fn field(bytes: &mut Vec<u8>, name: &str, value: &str) {
+    bytes.extend_from_slice(name.as_bytes());
+    if value.contains('\n') {
+        bytes.push(b'\n');
+        bytes.extend_from_slice(&(value.len() as u64).to_le_bytes());
+    } else {
+        bytes.push(b'=');
+    }
+    bytes.extend_from_slice(value.as_bytes());
+    bytes.push(b'\n');
+}
+
+/// What a line says.
+#[derive(Default)]
+struct Line {
+    text: String,
+    kind: String,
+    fields: Vec<(String, String)>,
+}
+
+impl Line {
+    fn take(&mut self, name: &str, value: String) {
+        match name {
+            "message" => self.text = value,
+            "event" => self.kind = value,
+            "link" => self.fields.push(("LINK".to_owned(), value)),
+            "destination" => self.fields.push(("DESTINATION".to_owned(), value)),
+            name => {
+                let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+                self.fields.push((format!("AFFERENT_{}", name.to_ascii_uppercase()), value));
+            }
+        }
+    }
+}
+
+impl Visit for Line {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.take(field.name(), value.to_owned());
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.take(field.name(), format!("{value:?}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use tracing_subscriber::layer::SubscriberExt;
+
+    fn told(say: impl FnOnce()) -> Vec<u8> {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = UnixDatagram::bind(dir.path().join("socket")).unwrap();
+        let native = Native::to(&dir.path().join("socket")).unwrap();
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(native), say);
+        let mut bytes = vec![0; LINE_MAX];
+        let length = journal.recv(&mut bytes).unwrap();
+        bytes.truncate(length);
+        bytes
+    }
+
+    #[test]
+    fn a_line_has_its_fields_and_the_id_of_its_kind() {
+        let bytes = told(|| {
+            tracing::warn!(event = "destination-away", destination = "ehr", failures = 3, "it takes no messages");
+        });
+        let text = String::from_utf8(bytes).unwrap();
+        let id = KINDS.iter().find(|(kind, _)| *kind == "destination-away").unwrap().1;
+        for field in [
+            "PRIORITY=4\n",
+            "SYSLOG_IDENTIFIER=afferent\n",
+            &format!("MESSAGE_ID={id}\n"),
+            "DESTINATION=ehr\n",
+            "AFFERENT_FAILURES=3\n",
+            "MESSAGE=it takes no messages destination=ehr failures=3\n",
+        ] {
+            assert!(text.contains(field), "{field}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_value_with_new_lines_cannot_make_fields() {
+        let bytes = told(|| tracing::info!(link = "chemistry\nPRIORITY=0", "said"));
+        let wanted = [&b"LINK\n"[..], &20_u64.to_le_bytes(), b"chemistry\nPRIORITY=0\n"].concat();
+        assert!(bytes.windows(wanted.len()).any(|part| part == wanted), "{}", String::from_utf8_lossy(&bytes));
+    }
+
+    #[test]
+    fn ids_are_ids_and_every_kind_that_is_logged_has_one() {
+        let ids: BTreeSet<&str> = KINDS.iter().map(|(_, id)| *id).collect();
+        assert_eq!(ids.len(), KINDS.len());
+        assert!(ids.iter().all(|id| id.len() == 32 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))));
+        let mut logged = BTreeSet::new();
+        let mut folders = vec![std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+                if entry.is_dir() {
+                    folders.push(entry);
+                    continue;
+                }
+                let text = std::fs::read_to_string(&entry).unwrap_or_default();
+                for found in text.split("event = \"").skip(1) {
+                    logged.insert(found.split('"').next().unwrap().to_owned());
+                }
+            }
+        }
+        let known: BTreeSet<String> = KINDS.iter().map(|(kind, _)| (*kind).to_owned()).collect();
+        assert_eq!(logged, known);
+    }
+
+    #[test]
+    fn a_stream_that_leads_elsewhere_is_not_the_journal() {
+        let file = tempfile::tempfile().unwrap();
+        let about = file.metadata().unwrap();
+        assert!(leads_to_the_journal(&format!("{}:{}", about.dev(), about.ino()), &file));
+        assert!(!leads_to_the_journal(&format!("{}:{}", about.dev(), about.ino() + 1), &file));
+        assert!(!leads_to_the_journal("", &file));
+    }
+}

@@ -1,0 +1,105 @@
+//! The log in a journal of its own, by a real systemd-journald: fields and stable ids of events, as `journalctl` finds them.
+
+use serde_json::Value;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Ids never change: whoever watches for them has written them down.
+const GATEWAY_READY: &str = "5d693b7a1b014d37968bd6177cedc6a1";
+const LINK_OPEN: &str = "9c3a24ae83e34286a3290eccaddd7381";
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A journal beside that of the machine.
+struct Journal {
+    child: Child,
+    namespace: String,
+}
+
+impl Journal {
+    /// `None`, with a word, where there is no journald, or no right to run one.
+    fn start() -> Option<Journal> {
+        let program = ["/usr/lib/systemd/systemd-journald", "/lib/systemd/systemd-journald"];
+        let program = program.iter().map(Path::new).find(|path| path.exists());
+        // SAFETY: the call reads a number and nothing else.
+        let is_root = unsafe { libc::geteuid() == 0 };
+        let has_reader = Command::new("journalctl").arg("--version").output().is_ok();
+        let (Some(program), true, true) = (program, is_root, has_reader) else {
+            println!("left out: a journal of its own (needs systemd-journald, journalctl and root)");
+            return None;
+        };
+        let namespace = format!("afferent-{}", std::process::id());
+        let child = Command::new(program).arg(&namespace).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let journal = Journal { child, namespace };
+        until("journald listens", || journal.socket().exists());
+        Some(journal)
+    }
+
+    fn runtime(&self) -> PathBuf {
+        PathBuf::from(format!("/run/systemd/journal.{}", self.namespace))
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.runtime().join("socket")
+    }
+
+    fn find(&self, wanted: &[String]) -> Vec<Value> {
+        let mut command = Command::new("journalctl");
+        command.args(["--no-pager", "-o", "json", "--namespace", &self.namespace]).args(wanted);
+        let found = String::from_utf8(command.output().unwrap().stdout).unwrap();
+        found.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(self.runtime());
+        let machine = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
+        for kept in ["/var/log/journal", "/run/log/journal"] {
+            let _ = std::fs::remove_dir_all(format!("{kept}/{}.{}", machine.trim(), self.namespace));
+        }
+    }
+}
+
+#[track_caller]
+fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !done() {
+        assert!(began.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_gateway_under_systemd_logs_with_fields_and_ids() {
+    let Some(journal) = Journal::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let text = format!(
+        "[gateway]\ndata = {:?}\n[journal]\nfree_min_mb = 0\n[[link]]\nname = \"chemistry\"\nprotocol = \"astm\"\n\
+         listen = \"127.0.0.1:0\"\n[[destination]]\nname = \"ehr\"\naddress = \"127.0.0.1:9\"\n",
+        dir.path().join("data")
+    );
+    let text = text.replace("127.0.0.1:0", &format!("127.0.0.1:{}", crate::ports::free_port()));
+    std::fs::write(dir.path().join("afferent.toml"), text).unwrap();
+    // As systemd does: standard error leads to the journal, and the variable names what it gave.
+    let stderr = std::fs::File::create(dir.path().join("stderr")).unwrap();
+    let about = stderr.metadata().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_afferent"));
+    command.args(["run", "--config"]).arg(dir.path().join("afferent.toml")).stdout(Stdio::null()).stderr(stderr);
+    command.env("JOURNAL_STREAM", format!("{}:{}", about.dev(), about.ino())).env_remove("AFFERENT_LOG");
+    command.env("AFFERENT_JOURNAL_SOCKET", journal.socket());
+    let mut gateway = command.spawn().unwrap();
+    until("it is ready", || !journal.find(&[format!("MESSAGE_ID={GATEWAY_READY}")]).is_empty());
+    let ready = journal.find(&[format!("MESSAGE_ID={GATEWAY_READY}")]);
+    assert_eq!((ready[0]["PRIORITY"].as_str(), ready[0]["SYSLOG_IDENTIFIER"].as_str()), (Some("6"), Some("afferent")));
+    assert_eq!(ready[0]["_PID"], gateway.id().to_string(), "the journal knows who said it");
+    until("the link is open", || !journal.find(&["LINK=chemistry".to_owned()]).is_empty());
+    let open = journal.find(&["LINK=chemistry".to_owned(), format!("MESSAGE_ID={LINK_OPEN}")]);
+    assert!(open[0]["MESSAGE"].as_str().unwrap().ends_with(" link=chemistry"), "{open:?}");
+    gateway.kill().unwrap();
+    gateway.wait().unwrap();
+    assert_eq!(std::fs::read_to_string(dir.path().join("stderr")).unwrap(), "", "nothing is said twice");
+}

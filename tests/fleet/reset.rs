@@ -18,7 +18,7 @@ fn phases(witness: &Witness, id: &str) -> Vec<String> {
 
 fn outcome(witness: &Witness, id: &str) -> Value {
     let events = witness.heard("up/event").into_iter().map(|event| event.json());
-    events.filter(|event| event["command"] == id).map(|event| event["outcome"].clone()).last().unwrap()
+    events.filter(|event| event["command"] == id).map(|event| event["outcome"].clone()).next_back().unwrap()
 }
 
 fn entries(data: &Path) -> i64 {

@@ -173,7 +173,7 @@ mod tests {
         for end in 0..good.len() {
             asks_for_birth(&good[..end]);
         }
-        let long = [good.clone(), vec![0x18, 0x01].repeat(READ_MAX)].concat();
+        let long = [good.clone(), [0x18, 0x01].repeat(READ_MAX)].concat();
         assert!(!asks_for_birth(&long));
         assert!(!asks_for_birth(b"\xff\xff\xff\xff"));
     }

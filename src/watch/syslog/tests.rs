@@ -12,9 +12,12 @@ fn at(quality: Quality) -> (Timestamp, Quality) {
     ("2026-11-27T08:09:10.123456Z".parse().unwrap(), quality)
 }
 
+/// The name of structured data, and its values by name.
+type Element = (String, Vec<(String, String)>);
+
 /// Reads a message by the grammar of RFC 5424, 6, and nothing else: PRI, the six fields of the header, structured data as
 /// names and values, MSG. Panics on what is none.
-fn parsed(text: &str) -> (u16, [String; 6], Vec<(String, Vec<(String, String)>)>, String) {
+fn parsed(text: &str) -> (u16, [String; 5], Vec<Element>, String) {
     let (priority, rest) = text.strip_prefix('<').unwrap().split_once('>').unwrap();
     let priority: u16 = priority.parse().unwrap();
     assert!(priority <= 191);
@@ -51,8 +54,7 @@ fn parsed(text: &str) -> (u16, [String; 6], Vec<(String, Vec<(String, String)>)>
     }
     assert!(!elements.is_empty());
     let message = rest.strip_prefix(" \u{feff}").unwrap().to_owned();
-    let [time, host, app, process, id] = header;
-    (priority, [time, host, app, process, id, String::new()], elements, message)
+    (priority, header, elements, message)
 }
 
 #[test]

@@ -118,13 +118,7 @@ fn file(desk: &Desk, journal: &Journal, reader: &Reader, known: &Known, change: 
     let covers = covers.into_iter().filter(|(_, uid)| !is_doubtful || *uid == instance.sop_instance_uid);
     let covers = covers.map(|(hold, _)| hold).collect();
     journal.file_told(Told { entry: member.entry, report, covers })?;
-    for first_uid in &line.merged {
-        // What was refused is taken back again.
-        if Charts::read(desk, reader, &self::subject_key(first_uid))?.is_any() {
-            by.withdraw(journal, reader, first_uid, Certain::WhereHeard)?;
-        }
-    }
-    Ok(())
+    if is_doubtful { Ok(()) } else { by.withdraw_merged(journal, reader, &line) }
 }
 
 /// Why a document that nobody has verified is held: it takes the place of what was told as final, besides this report.
@@ -201,6 +195,9 @@ fn changes<'k>(desk: &Desk, reader: &Reader, known: &'k Known) -> Result<Vec<Cha
         if is_forked && line.doubt.is_none() {
             line.fork();
         }
+        if line.doubt.is_none() {
+            line.doubt = discarded_before(reader, &line, member.entry)?;
+        }
         // Once it is certain which line it belongs to, it is decided about again.
         let doubt = line.doubt.as_ref().map_or("", |doubt| doubt.grounds.reason);
         let content_key = content_key(&instance, doubt);
@@ -222,14 +219,29 @@ fn changes<'k>(desk: &Desk, reader: &Reader, known: &'k Known) -> Result<Vec<Cha
     Ok(changes)
 }
 
-/// What was filed last of a document under the name of its line, or else under another one that it had before.
+/// Why a document is held of which a person discarded something under a name that its line had before: all of it is shown
+/// once more, and each number is decided about by itself.
+fn discarded_before(reader: &Reader, line: &Line, entry: EntryId) -> Result<Option<Doubt>, JournalError> {
+    for name in line.uids.iter().filter(|name| **name != line.first_uid) {
+        if reader.was_discarded_under(&subject_key(name), entry)? {
+            let why =
+                "some of it was discarded before, under another name: release what is to be told, discard the rest";
+            return Ok(Some(Doubt::new(SEVERAL, why, Facts::new())));
+        }
+    }
+    Ok(None)
+}
+
+/// What was filed last of a document under the name of its line, or else what a person decided about it under one that the
+/// line had before.
 fn filed_last(reader: &Reader, line: &Line, entry: EntryId) -> Result<Option<Latest>, JournalError> {
     if let Some(own) = reader.last_told_under(&subject_key(&line.first_uid), entry)? {
         return Ok(Some(own));
     }
     let mut last: Option<Latest> = None;
     for name in &line.uids {
-        let filed = reader.last_told_under(&subject_key(name), entry)?;
+        let key = subject_key(name);
+        let filed = if reader.was_discarded_under(&key, entry)? { reader.last_told_under(&key, entry)? } else { None };
         last = last.into_iter().chain(filed).max_by_key(|filed| filed.report.0);
     }
     Ok(last)
@@ -357,12 +369,7 @@ pub(super) fn release(
         if !line.rivals(reader)?.is_empty() {
             line.fork();
         }
-        // What was discarded of it is shown once more with all else: each number is decided about by itself.
-        if reader.was_discarded(item.report)? {
-            let why =
-                "some of it was discarded before, under another name: release what is to be told, discard the rest";
-            line.doubt = both(line.doubt.take(), Some(Doubt::new(SEVERAL, why, Facts::new())));
-        }
+        line.doubt = both(line.doubt.take(), discarded_before(reader, &line, item.entry)?);
         let own = own_holds(reader, &kept.first_uid, item.entry)?.into_iter();
         let mut covers: Vec<_> = own.map(|hold| (hold, instance.sop_instance_uid.clone())).collect();
         covers.extend(held(reader, &line, |entry| *entry == item.entry)?);
@@ -517,6 +524,17 @@ impl<'d> Replacing<'d> {
         journal.file_told(Told { entry: self.member.entry, report, covers: Vec::new() }).map(drop)
     }
 
+    /// Takes back again what was to be taken back under the names that one document of the line took the place of, and was
+    /// refused.
+    fn withdraw_merged(&self, journal: &Journal, reader: &Reader, line: &Line) -> Result<(), JournalError> {
+        for first_uid in &line.merged {
+            if Charts::read(self.desk, reader, &subject_key(first_uid))?.is_any() {
+                self.withdraw(journal, reader, first_uid, Certain::WhereHeard)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Takes back what stands under the other names of a line that a person has seen.
     fn withdraw_others(
         &self,
@@ -530,7 +548,7 @@ impl<'d> Replacing<'d> {
         for first_uid in line.others.iter().filter(|_| !kept.is_withdrawal) {
             self.withdraw(journal, reader, first_uid, certain)?;
         }
-        Ok(())
+        if kept.is_withdrawal { Ok(()) } else { self.withdraw_merged(journal, reader, line) }
     }
 }
 

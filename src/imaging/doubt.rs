@@ -150,7 +150,12 @@ pub(super) fn held_again(item: &Released, grounds: Grounds, doubts: &[Doubt]) ->
     let at: BTreeSet<u32> = item.observations.iter().copied().collect();
     let mut record = Record::read(&item.decisions);
     if item.rematch {
-        record.0.iter_mut().for_each(|shown| shown.at.retain(|of| !at.contains(of)));
+        // What was only shown is not seen; what was let pass before stays so.
+        record.0.retain_mut(|shown| {
+            let was_passed = shown.at.is_empty();
+            shown.at.retain(|of| !at.contains(of));
+            was_passed || !shown.at.is_empty()
+        });
     }
     for Shown { doubt, facts, .. } in Record::seen(item).0 {
         record.note(&doubt, &facts, &at);

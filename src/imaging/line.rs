@@ -337,7 +337,7 @@ impl Lines {
             return Ok(Some(Line { first_uid: uid.to_string(), others, merged, uids: all, stands, doubt }));
         }
         told.retain(|of| !includes.contains(of));
-        let merged = self.merged(reader, &told)?;
+        let merged = self.merged(reader, &told, &all)?;
         told.retain(|of| !merged.contains(of));
         let uids: Vec<String> = all.into_iter().filter(|of| !includes.contains(of)).collect();
         let held = |reason: &'static str, why: &str| Some(Doubt::new(reason, why, Facts::new()));
@@ -387,17 +387,15 @@ impl Lines {
         Ok(standing)
     }
 
-    /// Of the names under which EHRs were told of a line, those under which one told last that took the place of the first
-    /// besides.
-    fn merged(&self, reader: &Reader, told: &[String]) -> Result<Vec<String>, JournalError> {
+    /// Of the names under which EHRs were told of a line, those under which one of it told last that took the place of the
+    /// first besides.
+    fn merged(&self, reader: &Reader, told: &[String], all: &[String]) -> Result<Vec<String>, JournalError> {
         let mut merged = Vec::new();
         let Some((first, others)) = told.split_first() else { return Ok(merged) };
         for other in others {
             for entry in reader.tellers(&subject_key(other))? {
-                if instance_of(reader, entry)?.is_none() {
-                    continue;
-                }
-                if reader.was_told_by(&subject_key(first), entry)? {
+                let Some(last) = instance_of(reader, entry)? else { continue };
+                if all.contains(&last.sop_instance_uid) && reader.was_told_by(&subject_key(first), entry)? {
                     merged.push(other.clone());
                 }
                 break;

@@ -435,11 +435,13 @@ impl Reader {
         Ok(statement.query_row((report, SENT, DISCARDED), |r| r.get(0))?)
     }
 
-    /// True when a person discarded any of a report.
-    pub fn was_discarded(&self, report: ReportId) -> Result<bool, JournalError> {
-        let mut statement =
-            self.conn.prepare_cached("SELECT EXISTS (SELECT 1 FROM hold WHERE report = ?1 AND state = ?2)")?;
-        Ok(statement.query_row((report, DISCARDED), |r| r.get(0))?)
+    /// True when a person discarded anything of this entry under this study or document.
+    pub fn was_discarded_under(&self, subject_key: &[u8], entry: EntryId) -> Result<bool, JournalError> {
+        let mut statement = self.conn.prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM report r JOIN hold h ON h.report = r.id
+                 WHERE r.subject = ?1 AND r.entry = ?2 AND h.state = ?3)",
+        )?;
+        Ok(statement.query_row((self.subject(subject_key), entry, DISCARDED), |r| r.get(0))?)
     }
 
     /// Which results of a report were held and never sent.

@@ -417,6 +417,7 @@ fn i13_a_number_that_was_discarded_does_not_go_out_with_another_of_its_report() 
         }
         assert_eq!(bench.held(), ["no-predecessor"]);
         bench.release();
+        bench.grows_silently();
         assert_eq!((bench.held().len(), bench.numbers("ehr").len()), (2, 0), "{:?}", bench.held());
         let holds = bench.reader.holds(10).unwrap();
         bench.discard(vec![holds[1].id], Vec::new());
@@ -471,6 +472,35 @@ fn i13_a_second_document_that_stands_is_not_taken_back_unasked_by_one_that_names
     is(&bench.all_said(), &[("11", "D"), ("56", "C")]);
     assert!(bench.held().is_empty());
     bench.account();
+}
+
+#[test]
+fn i13_what_stands_under_a_second_name_is_not_taken_back_while_a_rival_waits() {
+    let rivals: [fn() -> Made; 2] = [
+        || naming(report("4", vec![fraction("55")], None), &reports(&["1", "2"])),
+        || {
+            let unverified =
+                report("4", vec![fraction("55")], None).with(tags::VERIFICATION_FLAG, VR::CS, "UNVERIFIED");
+            naming(unverified, &reports(&["1", "3"]))
+        },
+    ];
+    for (at, rival) in rivals.into_iter().enumerate() {
+        let bench = Bench::new();
+        bench.reported(report("1", vec![fraction("58")], None));
+        bench.reported(report("2", vec![mass("12")], None));
+        bench.store_and_settle(naming(report("3", vec![fraction("57")], None), &reports(&["2", "1"])));
+        bench.release();
+        bench.all_said();
+        bench.store_and_settle(rival());
+        assert_eq!((bench.held().len(), bench.all_said()), (1, Vec::new()), "{at}");
+        bench.grows_silently();
+        while !bench.held().is_empty() {
+            bench.release();
+        }
+        assert_eq!(bench.all_said().len(), 2, "{at}");
+        bench.grows_silently();
+        bench.account();
+    }
 }
 
 /// A report that was told to two EHRs of one link and to one of all.

@@ -31,6 +31,7 @@ pub mod commitment;
 mod content;
 mod document;
 mod doubt;
+mod draft;
 mod instance;
 mod line;
 pub mod mpps;
@@ -117,7 +118,7 @@ pub struct Desk {
 #[serde(rename_all = "kebab-case")]
 enum Kept {
     Study(study::Kept),
-    Document(Box<document::Kept>),
+    Document(Box<draft::Kept>),
 }
 
 impl Desk {

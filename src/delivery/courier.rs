@@ -330,7 +330,10 @@ impl<D: Destination + 'static> Courier<D> {
 
     /// The receiver will never take this message.
     fn refuse(&mut self, row: &Outbound, reason: String) {
-        self.counters.refused();
+        // One that holds up its lane is refused again and again, and is one message all the same.
+        if row.attempts == 0 || self.config.on_reject == OnReject::Park {
+            self.counters.refused();
+        }
         match self.config.on_reject {
             OnReject::Park => self.settle(row, Settlement::Park { reason }),
             OnReject::HoldLane => {

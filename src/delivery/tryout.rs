@@ -1,9 +1,10 @@
 //! A destination while a configuration that sends what waits elsewhere, or otherwise, is in its trial: what waits goes on
 //! waiting, so that whoever stood there before can have it when the trial fails.
 //!
-//! When all else is well, a single message shows whether the receiver takes any. It counts as delivered once the
-//! configuration is kept; else it goes out again, under the same id, to where the one before it says. A receiver that
-//! took it may then have it besides, but nobody lacks it.
+//! When all else is well, a single message shows whether the receiver takes any; of what it turns down it is shown three.
+//! One that was taken counts as delivered once the configuration is kept; all else goes out again, under the same id and as
+//! if it had not been tried, to where the configuration that runs then says. A receiver that took one may have it besides,
+//! but nobody lacks it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,6 +19,9 @@ use super::courier::{self, HELD_AGE_MAX, JOURNAL_PAUSE, LOOK_AGAIN};
 use super::window::Windows;
 use super::{Config, Destination, Outcome, Scope};
 use crate::journal::{Journal, Outbound, Settlement};
+
+/// Messages that a receiver may turn down in a trial. It is shown no more.
+const TURNED_DOWN_MAX: usize = 3;
 
 /// How far a trial is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -109,7 +113,15 @@ impl Bench<'_> {
         tokio::time::timeout(pause, self.stops()).await.is_ok()
     }
 
-    /// Tries messages, one after the other, until one is taken; then waits for the end of the trial.
+    /// Keeps these from everybody until the trial ends, and gives them back as they were.
+    async fn hold(&mut self, rows: &[Outbound]) {
+        while !self.stops_within(HELD_AGE_MAX).await {
+            rows.iter().for_each(|row| self.journal.keep_flying(row.id));
+        }
+    }
+
+    /// Tries messages, one after the other, until one is taken or several are turned down; then waits for the end of the
+    /// trial.
     async fn try_one<D: Destination>(
         &mut self,
         mut destination: D,
@@ -117,8 +129,13 @@ impl Bench<'_> {
         has_tried: impl FnOnce(),
         is_kept: impl Fn() -> bool,
     ) {
-        let mut has_tried = Some(has_tried);
+        let (mut has_tried, mut turned_down) = (Some(has_tried), Vec::new());
         loop {
+            if turned_down.len() >= TURNED_DOWN_MAX {
+                self.hold(&turned_down).await;
+                return self.give_back(turned_down).await;
+            }
+            turned_down.iter().for_each(|row: &Outbound| self.journal.keep_flying(row.id));
             let claimed = match is_open() {
                 true => self.journal.claim(&self.config.name, 1).await,
                 false => Ok(Vec::new()),
@@ -126,12 +143,12 @@ impl Bench<'_> {
             let row = match claimed.map(|rows| rows.into_iter().next()) {
                 Ok(Some(row)) => row,
                 nothing => {
-                    // What was refused waits for its time, and is no sign that nothing is amiss.
-                    if nothing.is_ok() && !self.counters.health().failing {
+                    // What was turned down is no sign that nothing is amiss.
+                    if nothing.is_ok() && !self.counters.health().failing && !self.waits_for_its_time().await {
                         has_tried.take().into_iter().for_each(|tell| tell());
                     }
                     if self.stops_within(LOOK_AGAIN).await {
-                        return;
+                        return self.give_back(turned_down).await;
                     }
                     continue;
                 }
@@ -140,15 +157,19 @@ impl Bench<'_> {
                 outcome = courier::attempt(&mut destination, self.journal, &row) => Some(outcome),
                 () = self.stops() => None,
             };
-            let Some(outcome) = outcome else { return self.note(&row, Settlement::Return).await };
+            let Some(outcome) = outcome else {
+                turned_down.push(row);
+                return self.give_back(turned_down).await;
+            };
             if let Outcome::Delivered { answer } = outcome {
                 let now_ms = Timestamp::now().as_millisecond();
                 self.counters.answered(now_ms);
                 self.counters.delivered(row.received_at_ms, now_ms);
                 has_tried.take().into_iter().for_each(|tell| tell());
-                while !self.stops_within(HELD_AGE_MAX).await {
-                    self.journal.keep_flying(row.id);
-                }
+                turned_down.push(row.clone());
+                self.hold(&turned_down).await;
+                turned_down.pop();
+                self.give_back(turned_down).await;
                 if is_kept() {
                     return self.note(&row, courier::delivered(self.config, answer)).await;
                 }
@@ -159,37 +180,52 @@ impl Bench<'_> {
                 );
                 return self.note(&row, Settlement::Return).await;
             }
-            let (pause, how) = self.was_not_taken(outcome);
-            self.note(&row, how).await;
+            let (pause, is_turned_down) = self.was_not_taken(outcome);
+            match is_turned_down {
+                true => turned_down.push(row),
+                false => self.note(&row, Settlement::Return).await,
+            }
             if self.stops_within(pause).await {
-                return;
+                return self.give_back(turned_down).await;
             }
         }
     }
 
-    /// Counts a message that was not taken; how long to wait, and what becomes of it.
-    fn was_not_taken(&self, outcome: Outcome) -> (Duration, Settlement) {
-        let retry_max = Duration::from_millis(self.config.retry_max_ms);
+    /// True when the destination turned down before the trial all that there is, and it is not due yet.
+    async fn waits_for_its_time(&self) -> bool {
+        !matches!(self.journal.next_due(&self.config.name).await, Ok(None))
+    }
+
+    /// What waits is as it was before it was tried.
+    async fn give_back(&self, rows: Vec<Outbound>) {
+        for row in rows {
+            self.note(&row, Settlement::Return).await;
+        }
+    }
+
+    /// Counts a message that was not taken; how long to wait, and whether it was this message that the receiver turned down.
+    fn was_not_taken(&self, outcome: Outcome) -> (Duration, bool) {
         let answered = || self.counters.answered(Timestamp::now().as_millisecond());
         match outcome {
             Outcome::Retry { reason, scope: Scope::Destination | Scope::Unclear, .. } => {
                 tracing::warn!(destination = self.config.name, reason, "the destination takes no messages");
                 self.counters.failed();
                 self.counters.away();
-                (Duration::from_millis(self.config.retry_min_ms).max(JOURNAL_PAUSE), Settlement::Return)
+                (Duration::from_millis(self.config.retry_min_ms).max(JOURNAL_PAUSE), false)
             }
             Outcome::Retry { reason, scope: Scope::Lane, .. } => {
                 answered();
                 self.counters.failed();
-                (JOURNAL_PAUSE, Settlement::Retry { after: retry_max, reason })
+                tracing::warn!(destination = self.config.name, reason, "a message is turned down in a trial and waits");
+                (JOURNAL_PAUSE, true)
             }
             Outcome::Refused { reason } | Outcome::Doubted { reason } => {
                 answered();
                 self.counters.refused();
                 tracing::warn!(destination = self.config.name, reason, "a message is refused in a trial and waits");
-                (JOURNAL_PAUSE, Settlement::Retry { after: retry_max, reason })
+                (JOURNAL_PAUSE, true)
             }
-            Outcome::Delivered { .. } => (Duration::ZERO, Settlement::Return),
+            Outcome::Delivered { .. } => (Duration::ZERO, false),
         }
     }
 
@@ -277,10 +313,40 @@ mod tests {
     async fn what_is_not_taken_waits_and_another_is_tried() {
         let refused = Outcome::Refused { reason: "AR".to_string() };
         let (heard, left, delivered) = tried(&[refused, taken()], 1, true).await;
-        assert_eq!((heard, left.len(), delivered), (vec!["0 000".to_string(), "1 000".to_string()], LANES - 2, 1));
+        assert_eq!((heard, left.len(), delivered), (vec!["0 000".to_string(), "1 000".to_string()], LANES - 1, 1));
+        assert!(left.contains(&"0 000".to_string()), "it waits as before, and for nothing");
         let (heard, _, delivered) = tried(&[Outcome::unreachable("away"), taken()], 1, true).await;
         assert_eq!((heard, delivered), (vec!["0 000".to_string(), "0 000".to_string()], 1));
         let (heard, left, delivered) = tried(&[], 0, true).await;
         assert_eq!((heard.len(), left.len(), delivered), (0, 0, 0), "where nothing waits nothing is tried");
+    }
+
+    #[tokio::test]
+    async fn i7_what_turns_messages_down_in_a_trial_is_shown_three_and_what_it_was_shown_goes_out_as_before() {
+        let data = tempfile::tempdir().unwrap();
+        let settings = journal::Config { free_min_mb: 0, ..journal::Config::default() };
+        let journal = Journal::open(data.path(), &settings).unwrap();
+        queue(&journal, 0).await;
+        let config = Config { retry_min_ms: 10, ..Config::new(EHR, Protocol::Mllp) };
+        let receiver = Scripted::new(&vec![Outcome::Refused { reason: "AR".to_string() }; LANES]);
+        let (tryout, counters) = (Tryout::default(), DeliveryCounters::new(EHR));
+        let (stop, stopped) = watch::channel(false);
+        let running = run(&config, &journal, TimeZone::UTC, stopped, &counters, receiver.clone(), tryout.clone());
+        let watched = async {
+            tryout.begin();
+            while receiver.heard().len() < TURNED_DOWN_MAX {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            // Long enough for one more, if there were one.
+            tokio::time::sleep(JOURNAL_PAUSE * 2).await;
+            stop.send_replace(true);
+        };
+        tokio::join!(running, watched);
+        assert_eq!((receiver.heard().len(), tryout.tried()), (TURNED_DOWN_MAX, 0));
+        let left = journal.claim(EHR, 99).await.unwrap();
+        assert!(
+            left.len() == LANES && left.iter().all(|row| row.attempts == 0),
+            "nothing waits, and nothing is counted"
+        );
     }
 }

@@ -328,12 +328,17 @@ async fn reach(way: &To, tls: Option<&ClientTls>) -> Result<Open, String> {
             socket.connect(to).await.map_err(failed)?;
             Ok(Open::Datagrams(socket))
         }
-        To::Tcp(host, port) => Ok(Open::Connection(dial(host, *port, None).await?.stream)),
-        To::Tls(host, port) => {
-            let tls = tls.cloned().unwrap_or_default();
-            Ok(Open::Connection(dial(host, *port, Some(&tls)).await?.stream))
-        }
+        To::Tcp(host, port) => connect(host, *port, None).await,
+        To::Tls(host, port) => connect(host, *port, Some(&tls.cloned().unwrap_or_default())).await,
     }
+}
+
+/// Opens a connection that ends itself when the server takes nothing of what was written, as long as that is written again.
+async fn connect(host: &str, port: u16, tls: Option<&ClientTls>) -> Result<Open, String> {
+    let dialled = dial(host, port, tls).await?;
+    // A socket that refuses the option still works; it is only slower to notice a dead server.
+    let _ = socket2::SockRef::from(&dialled.probe).set_tcp_user_timeout(Some(DOUBTFUL / 2));
+    Ok(Open::Connection(dialled.stream))
 }
 
 async fn write(open: &mut Open, message: &str) -> Result<(), String> {

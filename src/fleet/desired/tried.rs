@@ -9,7 +9,8 @@
 //! So nothing is queued under a name that only the trial had, nothing is missed by a destination that the trial took away,
 //! and nobody keeps for the right EHR what only the trial sent there. Nothing of this has to be remembered or undone: it
 //! is the same after a crash. What waits proves nothing: destinations are asked whether they are there, and at the end a
-//! single message is tried, which the trial does not take for delivered before it is over ([`crate::delivery::tryout`]).
+//! single message is tried (three where they are turned down), which the trial does not take for delivered before it is
+//! over ([`crate::delivery::tryout`]).
 //!
 //! The settings that make nothing wait are listed here. One that is not known here makes things wait.
 

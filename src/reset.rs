@@ -1,7 +1,8 @@
 //! Factory reset: nothing is left of what a box came to know, and it starts as new.
 //!
 //! It throws data away for good, so it is refused while anything is here that went nowhere yet ([`Undelivered`]), unless
-//! whoever asks names exactly how much that is.
+//! whoever asks names exactly how much that is. Where that is asked from afar, nothing may have come in either since the box
+//! said that it will.
 //!
 //! ```text
 //! journal locked, recovered, counted -> the intent is on disk (no way back) -> keys -> the rest -> the intent is history
@@ -46,6 +47,24 @@ const NAMES: [&[&str]; 13] = [
     update::gate::NAMES,
 ];
 
+/// What whoever asks knows to be thrown away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Consent {
+    /// So much as is here.
+    Number(u64),
+    /// What was found here before, in number, and nothing that came in since.
+    Found(Undelivered),
+}
+
+impl Consent {
+    fn is_for(self, found: &Undelivered) -> bool {
+        match self {
+            Consent::Number(number) => found.total() == number,
+            Consent::Found(then) => (found.total(), found.newest) == (then.total(), then.newest),
+        }
+    }
+}
+
 /// Why there is no reset.
 #[derive(Debug, thiserror::Error)]
 pub enum ResetError {
@@ -77,17 +96,17 @@ pub enum ResetError {
 }
 
 /// Counts what is here, and makes sure that it will be erased: from here there is no way back. No gateway may run.
-/// `discard` is how much is thrown away that went nowhere yet.
+/// `consent` says what may be thrown away that went nowhere yet.
 ///
 /// # Errors
 /// [`ResetError`]: nothing was done.
-pub fn begin(config: &Config, discard: u64) -> Result<Undelivered, ResetError> {
+pub fn begin(config: &Config, consent: Consent) -> Result<Undelivered, ResetError> {
     let data = &config.gateway.data;
     if update::is_on_trial(config) {
         return Err(ResetError::OnTrial);
     }
     let journal = Journal::open(data, &config.journal)?;
-    let begun = count(&journal, discard).and_then(|found| {
+    let begun = count(&journal, consent).and_then(|found| {
         crash::point("reset-counted");
         let intent = data.join(INTENT);
         let kept = Outlives::now(data, &Clock::open(data, config.gateway.clock_trusted));
@@ -99,9 +118,9 @@ pub fn begin(config: &Config, discard: u64) -> Result<Undelivered, ResetError> {
     begun
 }
 
-fn count(journal: &Journal, discard: u64) -> Result<Undelivered, ResetError> {
+fn count(journal: &Journal, consent: Consent) -> Result<Undelivered, ResetError> {
     let found = journal.reader()?.undelivered()?;
-    if found.total() == discard { Ok(found) } else { Err(ResetError::Undelivered { found }) }
+    if consent.is_for(&found) { Ok(found) } else { Err(ResetError::Undelivered { found }) }
 }
 
 /// True behind the point of no return.
@@ -153,4 +172,20 @@ fn erase(path: &Path) -> std::io::Result<()> {
 
 fn at(path: &Path, source: Error) -> ResetError {
     ResetError::Disk { what: path.display().to_string(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn i7_who_consented_to_what_was_here_did_not_to_what_came_in_since() {
+        let then = Undelivered { queued: 3, newest: 7, ..Undelivered::default() };
+        let read = Undelivered { queued: 2, held: 1, ..then };
+        let another = Undelivered { newest: 8, ..then };
+        let more = Undelivered { queued: 4, ..then };
+        let is_for = |consent: Consent| [then, read, another, more].map(|found| consent.is_for(&found));
+        assert_eq!(is_for(Consent::Number(3)), [true, true, true, false], "whoever stands before it sees what it is");
+        assert_eq!(is_for(Consent::Found(then)), [true, true, false, false]);
+    }
 }

@@ -3,7 +3,7 @@
 use super::CONFIG_DEFAULT;
 use crate::config;
 use crate::fleet::identity::folder::Folder;
-use crate::reset;
+use crate::reset::{self, Consent};
 use anyhow::Context;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -38,7 +38,7 @@ impl Reset {
         let config = config::load(&self.config)?.config;
         let data = &config.gateway.data;
         if !reset::is_begun(data) {
-            let found = reset::begin(&config, self.discard)?;
+            let found = reset::begin(&config, Consent::Number(self.discard))?;
             println!("thrown away: {found}");
         }
         reset::finish(&config)

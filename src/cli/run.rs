@@ -4,7 +4,7 @@ use crate::config::{self, Config};
 use crate::fleet;
 use crate::fleet::desired::tree;
 use crate::gateway;
-use crate::reset::{self, ResetError};
+use crate::reset::{self, Consent, ResetError};
 use crate::update::station::Station;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -50,8 +50,8 @@ impl Run {
 /// Goes on with a reset that was begun, and begins one that the desk asked for and was told of. What came in meanwhile
 /// keeps it from being done; then the box is as it was, and says so.
 fn reset_if_asked(config: &Config) -> Result<(), ResetError> {
-    if let Some(discard) = fleet::resets(&config.gateway.data).filter(|_| !reset::is_begun(&config.gateway.data)) {
-        match reset::begin(config, discard) {
+    if let Some(found) = fleet::resets(&config.gateway.data).filter(|_| !reset::is_begun(&config.gateway.data)) {
+        match reset::begin(config, Consent::Found(found)) {
             Ok(found) => tracing::warn!("this box is reset as the desk asked; thrown away: {found}"),
             Err(error @ ResetError::Open(_)) => return Err(error),
             Err(error) => tracing::error!("this box is not reset as the desk asked: {error}"),

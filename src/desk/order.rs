@@ -161,7 +161,7 @@ pub fn outcome(event: &Value, id: &str) -> Option<Result<(), String>> {
         return None;
     }
     let phase = plain(event["phase"].as_str().unwrap_or("failed"));
-    // A box that forgets everything cannot say that it has.
+    // A box that forgets everything cannot say that it has: only that it is about to.
     if phase == "done" || phase == "leaving" {
         return Some(Ok(()));
     }

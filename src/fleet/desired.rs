@@ -13,10 +13,11 @@
 //! | for another box, or another tenant's | refused |
 //! | a revision seen before, same bytes | nothing happens |
 //! | a revision seen before, other bytes | refused, and an alarm: two desks, or somebody with a key |
-//! | a revision below the highest seen | refused |
+//! | a revision below the highest seen, before a factory reset as well | refused |
 //! | fewer operators have signed it than the box asks for (`config_signatures`) | refused |
 //! | the file on the box was edited since | refused, unless `replaces` is the digest of what stands there |
 //! | it takes away a destination for which messages wait, or a link with a connection, with files that wait, or over whose serial port an instrument was just heard | refused |
+//! | it gives a link another name, and results wait in its trial | refused |
 //!
 //! It needs no clock that anybody vouches for: revisions only go up. What the box needs to start and to be reached is not
 //! for the desk to change and stays what the box's own file says: `gateway.data`, `gateway.clock_trusted`, `[journal]`
@@ -106,6 +107,9 @@ pub enum Why {
     /// A later one was seen.
     #[error("a later revision was seen")]
     Older,
+    /// A later one was seen before the box was reset.
+    #[error("a later revision was seen before this box was reset")]
+    BeforeReset,
     /// Another document has this revision.
     #[error("another document has this revision")]
     OtherContent,
@@ -139,6 +143,12 @@ pub enum Why {
          the link"
     )]
     LinkInUse,
+    /// It names a link anew in whose trial results wait.
+    #[error(
+        "it gives a link another name and says otherwise what goes where: what came meanwhile would be of no link when the \
+         box goes back; send one, then the other"
+    )]
+    LinkRenamed,
     /// The disk did not take it.
     #[error("the disk did not take it")]
     Disk,
@@ -179,6 +189,8 @@ impl Why {
 pub struct Known {
     /// The highest one seen, and the digest of its document.
     pub highest: Option<(u64, Digest)>,
+    /// The same of what the box was before it was reset. That very one may come again, for it is new to this box.
+    pub before_reset: Option<(u64, Digest)>,
 }
 
 /// What is done with a document.
@@ -245,6 +257,10 @@ pub fn judge(desired: &Desired, digest: Digest, me: Me<'_>, known: Known, has_en
             false => Err(Why::OtherContent),
         },
         Some((rev, _)) if rev > desired.rev => Err(Why::Older),
+        _ if known.before_reset.is_some_and(|(rev, _)| rev > desired.rev) => Err(Why::BeforeReset),
+        _ if known.before_reset.is_some_and(|(rev, seen)| rev == desired.rev && seen != digest) => {
+            Err(Why::OtherContent)
+        }
         _ if !has_enough => Err(Why::TooFewSignatures),
         _ => Ok(Verdict::Accept),
     }
@@ -294,7 +310,7 @@ mod tests {
     fn revisions_only_go_up() {
         let me = Me { tenant: "acme", gateway: "bench-1" };
         let digest = |desired: &Desired| Digest::of(&write(desired));
-        let known = Known { highest: Some((7, digest(&desired(7)))) };
+        let known = Known { highest: Some((7, digest(&desired(7)))), before_reset: None };
         let judged = |desired: &Desired| judge(desired, digest(desired), me, known, true);
         assert_eq!(judged(&desired(8)), Ok(Verdict::Accept));
         assert_eq!(judged(&desired(7)), Ok(Verdict::Same));
@@ -305,6 +321,20 @@ mod tests {
         let first = |has_enough| judge(&desired(1), digest(&desired(1)), me, Known::default(), has_enough);
         assert_eq!((first(true), first(false)), (Ok(Verdict::Accept), Err(Why::TooFewSignatures)));
         assert_eq!(judge(&desired(7), digest(&desired(7)), me, known, false), Ok(Verdict::Same), "it was taken before");
+    }
+
+    #[test]
+    fn a_box_that_was_reset_gets_what_is_current_and_nothing_older() {
+        let me = Me { tenant: "acme", gateway: "bench-1" };
+        let digest = |desired: &Desired| Digest::of(&write(desired));
+        let known = Known { highest: None, before_reset: Some((7, digest(&desired(7)))) };
+        let judged = |desired: &Desired| judge(desired, digest(desired), me, known, true);
+        assert_eq!(judged(&desired(6)), Err(Why::BeforeReset));
+        assert_eq!(judged(&desired(7)), Ok(Verdict::Accept), "the broker kept it, and it is new to this box");
+        assert_eq!(judged(&Desired { config: String::new(), ..desired(7) }), Err(Why::OtherContent));
+        assert_eq!(judged(&desired(8)), Ok(Verdict::Accept));
+        let taken = Known { highest: known.before_reset, ..known };
+        assert_eq!(judge(&desired(7), digest(&desired(7)), me, taken, true), Ok(Verdict::Same));
     }
 
     #[test]

@@ -27,7 +27,7 @@ use super::store::{self, Store, StoreError};
 use super::telemetry::{Digest, Document, Event, Failure, Id, Outcome, Stamp, What, Word};
 use super::topic::Place;
 use crate::clock::Quality;
-use crate::journal::crash;
+use crate::journal::{Undelivered, crash};
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Transaction};
 use std::path::Path;
@@ -275,14 +275,31 @@ impl Docket {
     }
 }
 
-/// How much a factory reset throws away that the broker knows of, where the program ended for it: this start does it before
+/// What a factory reset throws away that the broker knows of, where the program ended for it: this start does it before
 /// anything else. `None` too where the file cannot be read: nothing is erased then.
-pub fn resets(data: &Path) -> Option<u64> {
+pub fn resets(data: &Path) -> Option<Undelivered> {
     let mut store = Store::peek(data)?;
-    let open = store.change(|tx| oldest_open(tx, None)).ok()??;
-    let Operation::FactoryReset { discard } = open.command.operation else { return None };
-    let is_told = open.phase == Phase::Leaving && store.change(|tx| is_told(tx, open.id)).ok()?;
-    is_told.then_some(discard)
+    let said: serde_json::Value = serde_json::from_slice(&store.change(left).ok()??).ok()?;
+    serde_json::from_value(said["outcome"].clone()).ok()
+}
+
+/// What a command said that is leaving, where the broker has that. A capture that ran beside it may be older.
+fn left(tx: &Transaction<'_>) -> rusqlite::Result<Option<Vec<u8>>> {
+    let sql = "SELECT result FROM command WHERE phase = ?1 AND ended_ms IS NULL AND result IS NOT NULL
+                 AND NOT EXISTS (SELECT 1 FROM event WHERE body = result) ORDER BY n LIMIT 1";
+    tx.prepare_cached(sql)?.query_row([Phase::Leaving.word()], |row| row.get(0)).optional()
+}
+
+/// The latest moment from which a command counts that this box took, by the clock of whoever signed it.
+pub(super) fn latest(tx: &Transaction<'_>) -> rusqlite::Result<Option<Timestamp>> {
+    let mut statement = tx.prepare_cached("SELECT document FROM command WHERE phase <> 'refused'")?;
+    let mut rows = statement.query([])?;
+    let mut latest = None;
+    while let Some(row) = rows.next()? {
+        let command: Option<Command> = serde_json::from_slice(&row.get::<_, Vec<u8>>(0)?).ok();
+        latest = latest.max(command.map(|command| command.not_before));
+    }
+    Ok(latest)
 }
 
 /// The event that says where a command stands.

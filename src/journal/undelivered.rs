@@ -3,11 +3,12 @@
 use super::error::JournalError;
 use super::reader::Reader;
 use super::standing::IS_ONLY_HERE;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Counted in one transaction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Undelivered {
     /// Entries that were not interpreted, those that are damaged among them.
     pub entries: u64,
@@ -25,6 +26,8 @@ pub struct Undelivered {
     pub orders: u64,
     /// Studies that still grow: what their instances say was not told to the EHR.
     pub studies: u64,
+    /// Number of the newest entry, 0 for none: all of it came with that or before. It is not counted.
+    pub newest: u64,
 }
 
 impl Undelivered {
@@ -69,7 +72,8 @@ impl Reader {
                      WHERE p.promised = 1 AND {IS_ONLY_HERE}) + (SELECT count(*) FROM entrusted WHERE state = 0),
                     (SELECT count(*) FROM commitment WHERE state = 0),
                     (SELECT count(*) FROM work_order WHERE status <= 1),
-                    (SELECT count(*) FROM study WHERE state = 0)"
+                    (SELECT count(*) FROM study WHERE state = 0),
+                    (SELECT coalesce(max(id), 0) FROM entry)"
         );
         let counts = self.conn.query_row(&sql, [], |row| {
             let at = |column: usize| row.get::<_, i64>(column).map(i64::unsigned_abs);
@@ -82,6 +86,7 @@ impl Reader {
                 commitments: at(5)?,
                 orders: at(6)?,
                 studies: at(7)?,
+                newest: at(8)?,
             })
         })?;
         Ok(counts)

@@ -46,8 +46,8 @@ What a box can be told: ping, report, queue-stats, config-get (what runs, withou
 what passes on a link for --seconds, on the box, for a week; it tells the name, never what is in it), cert-renew,
 retry-parked, discard-parked (two signatures), restart, update-install (two signatures; it lies ready after `afferent
 desk update push`), factory-reset (two signatures, one box at a time; refused while anything is there that went nowhere
-yet, unless --discard says exactly how much; `leaving` is its last word, and then it is new and enrols anew). Lines of the
-log come without anything that came from elsewhere: \u{2026} stands in its place, and
+yet, unless --discard says exactly how much; `leaving` says that it is new after its next start and enrols anew, or says
+`failed` then, because something came in before: `afferent desk events` has it). Lines of the log come without anything that came from elsewhere: \u{2026} stands in its place, and
 the box's own log has it. A box that is away does it when it is back, unless the command has expired by then. `afferent
 desk rollout` does the same in stages.
 
@@ -308,7 +308,8 @@ pub(super) fn lines_of(lines: &Value) -> String {
 
 /// What a box counts, without what there is none of.
 fn counts(outcome: &Value) -> String {
-    let all = outcome.as_object().into_iter().flatten().filter(|(name, _)| *name != "total");
+    let all =
+        outcome.as_object().into_iter().flatten().filter(|(name, _)| !["total", "newest"].contains(&name.as_str()));
     let some = all.filter_map(|(name, n)| Some(format!("{} {name}", n.as_u64().filter(|n| *n > 0)?)));
     let some: String = some.collect::<Vec<_>>().join(", ");
     let some: String = some.chars().filter(|c| !c.is_control()).collect();
@@ -342,7 +343,11 @@ pub(super) fn sentence(answer: &Value) -> String {
             outcome["expires"].as_str().unwrap_or("?")
         ),
         (None, Some("changed")) => format!(": {} changed, {} left as they were", outcome["done"], outcome["skipped"]),
-        (None, Some("resets")) => ": it forgets everything at its next start, and is new then".to_string(),
+        (None, Some("resets")) => {
+            ": it forgets everything at its next start, and is new then; where something came in \
+                                   before that it does not, and says that it failed (afferent desk events)"
+                .to_string()
+        }
         (None, Some("undelivered")) => format!(
             ": {} went nowhere yet{}; to throw that away, say exactly how much it is with --discard",
             outcome["total"],

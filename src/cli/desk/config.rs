@@ -248,7 +248,10 @@ fn show(reported: &Value, json: bool) {
             None => format!(": {word}"),
         });
         let why = why.unwrap_or_default();
-        println!("revision {rev} is {}{why}", reported["state"].as_str().unwrap_or("?"));
+        match reported["state"].as_str() {
+            Some(state) => println!("revision {rev} is {state}{why}"),
+            None => println!("revision {rev} was the last before it was reset"),
+        }
     }
     for fault in reported["errors"].as_array().into_iter().flatten() {
         let path = fault["path"].as_str().unwrap_or("the text");

@@ -3,13 +3,14 @@
 
 use super::ledger::{self, Before, Entry};
 use super::machine::{self, Act, Look, Phase, Trial, Tries};
-use super::{Desired, Verdict, Why, health, probe, tree, tried};
+use super::{Desired, Known, Verdict, Why, health, probe, tree, tried};
 use crate::config::diagnose::{Fault, Faults};
 use crate::config::{Config, LoadError, Loaded, Origin, load};
 use crate::delivery::DeliveryCounters;
 use crate::fleet::admission::Admission;
 use crate::fleet::command::Me;
 use crate::fleet::envelope::Purpose;
+use crate::fleet::outlives::Outlives;
 use crate::fleet::snapshot::Sources;
 use crate::fleet::store::{self, Store, StoreError};
 use crate::fleet::telemetry::{At, Digest, Event, Id, Name, Reported, SettingFault, Stamp, What, Word};
@@ -81,6 +82,8 @@ pub struct Adoption {
     /// What is to run once a trial is over, and does not yet.
     to_run: Option<Arc<Config>>,
     newest: Option<Entry>,
+    /// See [`Known::before_reset`].
+    before_reset: Option<(u64, Digest)>,
     errors: Vec<SettingFault>,
     local: Option<Digest>,
     local_at: Option<Instant>,
@@ -182,6 +185,7 @@ impl Adoption {
             uncommitted: None,
             to_run: None,
             newest,
+            before_reset: Outlives::read(sources.data()).seen(),
             errors: Vec::new(),
             local_at: None,
             told: None,
@@ -216,7 +220,7 @@ impl Adoption {
         let Some(signed) = self.admission.open(store, payload, stamp)? else { return Ok(()) };
         let digest = Digest::of(&signed.document);
         let me = Me { tenant: self.place.tenant(), gateway: self.place.gateway() };
-        let known = store.change(ledger::known)?;
+        let known = Known { before_reset: self.before_reset, ..store.change(ledger::known)? };
         let (rev, judged) = match super::read(&signed) {
             Ok(desired) => {
                 let has_enough = signed.signers.len() >= self.signatures;
@@ -425,7 +429,8 @@ impl Adoption {
         let reported = Reported {
             stamp: self.told.as_ref().map_or(stamp, |told| told.stamp),
             running: self.running().map(|(rev, _)| rev),
-            rev: newest.map(|entry| entry.rev),
+            // The desk numbers the next one behind it.
+            rev: newest.map(|entry| entry.rev).or(self.before_reset.map(|(rev, _)| rev)),
             hash: newest.map(|entry| entry.digest),
             state: newest.map(|entry| Word::new(entry.phase.word())),
             applied_at: newest.filter(was_applied).map(|entry| At::of_ms(entry.changed_ms)),

@@ -1,7 +1,7 @@
 //! How a box is around a trial: what is well, under which name another configuration has it, and what that takes away.
 
 use super::ledger::Before;
-use super::{Why, probe};
+use super::{Why, probe, tried};
 use crate::config::Config;
 use crate::delivery::DeliveryCounters;
 use crate::fleet::snapshot::{QUEUE_COUNTED_MAX, Sources};
@@ -123,7 +123,7 @@ pub(super) fn is_well(to: &DeliveryCounters, delivered_before: u64, reached: &BT
 /// journal.
 ///
 /// # Errors
-/// [`Why::LinkInUse`], [`Why::Undelivered`], or [`Why::Disk`] when that cannot be told.
+/// [`Why::LinkInUse`], [`Why::LinkRenamed`], [`Why::Undelivered`], or [`Why::Disk`] when that cannot be told.
 pub(super) fn may_leave(sources: &Sources, wanted: &Config) -> Result<(), Why> {
     let running = sources.config();
     let names = Names::between(&links(&running), &links(wanted));
@@ -146,6 +146,10 @@ pub(super) fn may_leave(sources: &Sources, wanted: &Config) -> Result<(), Why> {
             return Err(Why::LinkInUse);
         }
     }
+    if let Some(name) = renamed_while_results_wait(&running, wanted, &names) {
+        tracing::warn!("the configuration does not run: it names link {name} anew, and results wait in its trial");
+        return Err(Why::LinkRenamed);
+    }
     match waiting(sources.journal(), &taken_away(&running, wanted)) {
         Ok(None) => Ok(()),
         Ok(Some(name)) => {
@@ -157,6 +161,14 @@ pub(super) fn may_leave(sources: &Sources, wanted: &Config) -> Result<(), Why> {
             Err(Why::Disk)
         }
     }
+}
+
+/// A link that stays where it is under another name, where what it brings waits for the end of the trial: the old
+/// configuration would have no link by whose settings that could be read.
+fn renamed_while_results_wait<'n>(running: &Config, wanted: &Config, names: &'n Names) -> Option<&'n str> {
+    let lines = tried::lines(running);
+    let renamed = names.renamed.keys().map(String::as_str).find(|name| lines.contains(name))?;
+    tried::sends_otherwise(running, wanted).then_some(renamed)
 }
 
 /// What nobody would read any more without this link, if anything; it was heard last at this moment, Unix milliseconds.
@@ -228,6 +240,19 @@ mod tests {
         assert_eq!(names.new, set(&["lis"]));
         assert_eq!(taken_away(&old, &new), set(&["ehr", "pacs"]), "messages wait for a name");
         assert_eq!(Names::between(&links(&old), &links(&old)), Names::default());
+    }
+
+    #[test]
+    fn i7_a_link_is_not_named_anew_while_what_it_brings_waits() {
+        let old = config(&[("a", 1001), ("b", 1002)], &[("ehr", 2001)]);
+        let refused = |new: &Config| {
+            let names = Names::between(&links(&old), &links(new));
+            renamed_while_results_wait(&old, new, &names).map(str::to_string)
+        };
+        let named = [("a", 1001), ("bb", 1002)];
+        assert_eq!(refused(&config(&named, &[("ehr", 2001)])), None, "it is read as it comes");
+        assert_eq!(refused(&config(&named, &[("ehr", 2001), ("lis", 2002)])), Some("b".to_string()));
+        assert_eq!(refused(&config(&[("a", 1001), ("b", 1002)], &[("lis", 2002)])), None);
     }
 
     #[test]

@@ -98,7 +98,7 @@ pub fn remember(tx: &Transaction<'_>, (rev, digest): (u64, Digest), stamp: Stamp
 
 /// What is known of revisions.
 pub fn known(tx: &Transaction<'_>) -> rusqlite::Result<Known> {
-    Ok(Known { highest: newest(tx)?.map(|entry| (entry.rev, entry.digest)) })
+    Ok(Known { highest: newest(tx)?.map(|entry| (entry.rev, entry.digest)), ..Known::default() })
 }
 
 /// A revision came.

@@ -37,7 +37,7 @@ pub(super) fn in_trial(previous: &Config, wanted: &Arc<Config>) -> Config {
 
 /// True when something that came over a line of `previous` would go elsewhere, or as something else. The line may be gone:
 /// a person can let go of what it brought, and what was not read yet is read.
-fn sends_otherwise(previous: &Config, wanted: &Config) -> bool {
+pub(super) fn sends_otherwise(previous: &Config, wanted: &Config) -> bool {
     let lines = lines(previous);
     let sorted = |config: &Config| {
         let mut destinations = config.destinations.clone();
@@ -95,7 +95,7 @@ fn sent(to: &delivery::Config) -> delivery::Config {
 }
 
 /// The names under which results and images come in.
-fn lines(config: &Config) -> BTreeSet<&str> {
+pub(super) fn lines(config: &Config) -> BTreeSet<&str> {
     let modalities = config.modalities.iter().map(|modality| modality.name.as_str());
     config.links.iter().map(|link| link.name.as_str()).chain(modalities).collect()
 }

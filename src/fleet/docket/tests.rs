@@ -254,6 +254,10 @@ fn reset_command(store: &mut Store, docket: &Docket, seq: u64) -> Id {
     id
 }
 
+fn found() -> Undelivered {
+    Undelivered { queued: 3, newest: 7, ..Undelivered::default() }
+}
+
 #[test]
 fn a_reset_has_left_when_the_broker_has_its_answer_and_not_before() {
     let dir = tempfile::tempdir().unwrap();
@@ -262,7 +266,7 @@ fn a_reset_has_left_when_the_broker_has_its_answer_and_not_before() {
     let id = reset_command(&mut store, &docket, 1);
     docket.next(&mut store, stamp(1)).unwrap().unwrap();
     assert_eq!(resets(dir.path()), None);
-    docket.ended(&mut store, id, Outcome::Resets { found: Default::default() }, stamp(1)).unwrap();
+    docket.ended(&mut store, id, Outcome::Resets { found: found() }, stamp(1)).unwrap();
     assert_eq!(said(&store), [(id.to_string(), "leaving".to_owned(), String::new())]);
     assert!(!docket.has_left(&mut store, stamp(2)).unwrap());
     assert_eq!((docket.next(&mut store, stamp(2)).unwrap(), resets(dir.path())), (None, None));
@@ -273,7 +277,7 @@ fn a_reset_has_left_when_the_broker_has_its_answer_and_not_before() {
     store.remove(&[row]).unwrap();
     assert!(docket.has_left(&mut store, stamp(4)).unwrap());
     assert!(!docket.has_left(&mut store, stamp(4)).unwrap(), "it ends the process once");
-    assert_eq!(resets(dir.path()), Some(0));
+    assert_eq!(resets(dir.path()), Some(found()));
     // A start that did not reset says so.
     docket = self::docket(&mut store);
     assert_eq!(docket.next(&mut store, stamp(5)).unwrap(), None);
@@ -342,4 +346,45 @@ fn a_capture_hinders_no_other_command() {
     let wanted = [(ping, "done"), (second, "failed"), (first, "done")];
     let wanted = wanted.map(|(id, phase)| (id.to_string(), phase.to_owned(), String::new()));
     assert_eq!(said(&store), wanted);
+}
+
+#[test]
+fn a_capture_that_runs_beside_it_hinders_no_reset() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(dir.path()).unwrap();
+    let mut docket = docket(&mut store);
+    let capture = reset_command(&mut store, &docket, 1);
+    let sql = "UPDATE command SET document = CAST(json_set(CAST(document AS TEXT), '$.do', json(?1)) AS BLOB)";
+    let operation = Operation::Capture { link: "chemistry".to_owned(), seconds: 300, reveal: false };
+    store.change(|tx| tx.execute(sql, [serde_json::to_string(&operation).unwrap()])).unwrap();
+    let reset = reset_command(&mut store, &docket, 2);
+    assert_eq!(docket.next(&mut store, stamp(1)).unwrap().map(|work| work.id), Some(capture));
+    assert_eq!(docket.next(&mut store, stamp(1)).unwrap().map(|work| work.id), Some(reset));
+    docket.ended(&mut store, reset, Outcome::Resets { found: found() }, stamp(1)).unwrap();
+    let row = store.events_after(0, 10).unwrap()[0].row;
+    assert_eq!(resets(dir.path()), None);
+    store.remove(&[row]).unwrap();
+    assert!(docket.has_left(&mut store, stamp(2)).unwrap());
+    assert_eq!(resets(dir.path()), Some(found()));
+}
+
+#[test]
+fn a_reset_is_not_done_twice_though_the_desks_clock_is_ahead_or_the_boxs_is_worth_nothing() {
+    let (bytes, id) = command(1, Operation::Ping);
+    let now = Timestamp::from_millisecond(NOW_MS - 49_000).unwrap();
+    for now in [Some(now), None] {
+        let before = tempfile::tempdir().unwrap();
+        let mut store = Store::open(before.path()).unwrap();
+        docket(&mut store).take(&mut store, &bytes, stamp(-50)).unwrap();
+        assert_eq!(said(&store), [], "it counts from a moment that comes yet");
+        let outlives = Outlives::at(before.path(), now);
+        let after = tempfile::tempdir().unwrap();
+        std::fs::write(after.path().join(super::super::outlives::FILE), outlives.bytes()).unwrap();
+        let mut store = Store::open(after.path()).unwrap();
+        let epoch = store.next_epoch_after(outlives.epoch()).unwrap();
+        let place = Place::new("acme", "box-1").unwrap();
+        let mut docket = Docket::new(&operators(), &place, epoch, Outlives::read(after.path()));
+        docket.take(&mut store, &bytes, stamp(-40)).unwrap();
+        assert_eq!(said(&store), [(id.to_string(), "refused".to_owned(), "before-reset".to_owned())], "{now:?}");
+    }
 }

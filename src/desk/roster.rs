@@ -277,7 +277,8 @@ impl Row {
                 let told = [birth.version, birth.hardware.unwrap_or_default(), birth.at, birth.clock].map(plain);
                 let [version, hardware, started, clock] = told;
                 let is_new = birth.epoch > self.epoch || version != self.version;
-                (self.epoch, self.version, self.hardware) = (self.epoch.max(birth.epoch), version, hardware);
+                self.starts(birth.epoch);
+                (self.version, self.hardware) = (version, hardware);
                 (self.started, self.clock) = (started, clock);
                 is_new
             }
@@ -287,13 +288,10 @@ impl Row {
                 if state.epoch < self.epoch {
                     return None;
                 }
-                // One that has started again says everything anew; until then it is not known.
-                if self.epoch > 0 && state.epoch > self.epoch {
-                    (self.seen, self.has_said_alerts) = (None, false);
-                }
+                self.starts(state.epoch);
                 let now = (state.online, state.downlink == "proven");
                 let is_new = (self.online, self.downlink) != now;
-                (self.epoch, (self.online, self.downlink)) = (state.epoch, now);
+                (self.online, self.downlink) = now;
                 is_new
             }
             Up::Reported => {
@@ -340,6 +338,14 @@ impl Row {
             Up::Event | Up::Echo | Up::Log(_) => false,
         };
         Some(is_changed)
+    }
+
+    /// It speaks of this start of its program. One that has started again says everything anew; until then it is not known.
+    fn starts(&mut self, epoch: u64) {
+        if self.epoch > 0 && epoch > self.epoch {
+            (self.seen, self.has_said_alerts) = (None, false);
+        }
+        self.epoch = self.epoch.max(epoch);
     }
 
     /// The worst of it.
@@ -455,10 +461,17 @@ mod tests {
         assert_eq!(known(&roster), (true, Some(4)));
         assert_eq!(roster.rows()["bench-1"].local.as_deref(), Some("ab"));
         hear(&mut roster, Up::State, r#"{"online":false,"epoch":3}"#);
-        hear(&mut roster, Up::State, r#"{"online":true,"epoch":4}"#);
+        // A birth comes before the state.
+        hear(&mut roster, Up::Birth, r#"{"epoch":4,"version":"0.1.0"}"#);
         assert_eq!(known(&roster), (false, None));
+        hear(&mut roster, Up::State, r#"{"online":true,"epoch":4}"#);
         hear(&mut roster, Up::Alerts, r#"{"alerts":[]}"#);
         assert_eq!(known(&roster), (true, None));
+        // The same start, said again.
+        hear(&mut roster, Up::Birth, r#"{"epoch":4,"version":"0.1.0"}"#);
+        assert_eq!(known(&roster), (true, None));
+        hear(&mut roster, Up::State, r#"{"online":true,"epoch":5}"#);
+        assert_eq!(known(&roster), (false, None), "the birth was not heard");
     }
 
     #[test]

@@ -19,6 +19,9 @@ pub const REBIRTH_MIN: Duration = Duration::from_secs(2);
 const RECONNECT_MIN: Duration = Duration::from_secs(2);
 const RECONNECT_MAX: Duration = Duration::from_secs(300);
 
+/// Numbers of connections begin so far apart from one start of the program to the next (odd, so that all come round).
+const STARTS_APART: u8 = 101;
+
 /// How the box is at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reading {
@@ -76,15 +79,16 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node that dials at once. `epoch` counts starts of the program, so that another start does not take the number of
-    /// the connection that has just died.
+    /// A node that dials at once. `epoch` counts starts of the program. There are 256 numbers of connections and nothing is
+    /// kept of them: another start takes the number of the connection that has just died where that was the
+    /// [`STARTS_APART`] + 1st of its run, and so on every 256, and else not.
     pub fn new(group: &str, name: &str, epoch: u64, every: Duration, now: Instant) -> Node {
         Node {
             group: group.to_owned(),
             name: name.to_owned(),
             phase: Phase::Waiting(now),
             backoff: Backoff::seeded(RECONNECT_MIN, RECONNECT_MAX, epoch),
-            birth: epoch.to_le_bytes()[0],
+            birth: epoch.to_le_bytes()[0].wrapping_mul(STARTS_APART),
             seq: 0,
             every,
             node_at: None,

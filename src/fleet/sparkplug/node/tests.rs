@@ -51,7 +51,7 @@ fn a_connection_begins_with_births_and_then_tells_what_changed() {
     node.look(reading(1, &[("if:chemistry", 1), ("to:ehr", 1)]), now);
     let births = [("NBIRTH/bench-1", 0), ("DBIRTH/bench-1/if:chemistry", 1), ("DBIRTH/bench-1/to:ehr", 2)];
     assert_eq!(said(&mut node), births.map(|(topic, seq)| (topic.to_owned(), seq)));
-    assert_eq!(will, payload::node_death(At::of_ms(1), 7));
+    assert_eq!(will, payload::node_death(At::of_ms(1), 195));
     // Nothing changed, nothing is said; the node's own figures are told no more often than they may.
     node.look(reading(1, &[("if:chemistry", 1), ("to:ehr", 1)]), now);
     node.look(reading(2, &[("if:chemistry", 2), ("to:ehr", 1)]), now);
@@ -104,7 +104,7 @@ fn i12_whoever_asks_ever_so_often_gets_few_births() {
 #[test]
 fn each_connection_has_a_number_and_pairs_its_birth_with_its_death() {
     let mut now = Instant::now();
-    let mut node = node(255, now);
+    let mut node = node(147, now);
     let first = connects(&mut node, now);
     node.look(reading(0, &[]), now);
     said(&mut node);
@@ -114,4 +114,16 @@ fn each_connection_has_a_number_and_pairs_its_birth_with_its_death() {
     assert_eq!((first, second), (payload::node_death(At::of_ms(1), 255), payload::node_death(At::of_ms(1), 0)));
     node.look(reading(0, &[]), now);
     assert_eq!(said(&mut node), [("NBIRTH/bench-1".to_owned(), 0)]);
+}
+
+#[test]
+fn another_start_does_not_go_on_where_the_last_one_stopped() {
+    let mut now = Instant::now();
+    let mut before = node(7, now);
+    let first_after = connects(&mut node(8, now), now);
+    for _ in 0..STARTS_APART {
+        assert_ne!(connects(&mut before, now), first_after);
+        before.lost(now);
+        now = before.poll_timeout().unwrap();
+    }
 }

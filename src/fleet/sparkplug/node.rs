@@ -81,7 +81,7 @@ pub struct Node {
 impl Node {
     /// A node that dials at once. `epoch` counts starts of the program. There are 256 numbers of connections and nothing is
     /// kept of them: another start takes the number of the connection that has just died where that was the
-    /// [`STARTS_APART`] + 1st of its run, and so on every 256, and else not.
+    /// `STARTS_APART` + 1st of its run, and so on every 256, and else not.
     pub fn new(group: &str, name: &str, epoch: u64, every: Duration, now: Instant) -> Node {
         Node {
             group: group.to_owned(),

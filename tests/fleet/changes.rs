@@ -87,6 +87,11 @@ impl Fleet {
     }
 }
 
+fn passes(seconds: u64) {
+    let began = std::time::Instant::now();
+    until("time passes", || began.elapsed() > std::time::Duration::from_secs(seconds));
+}
+
 /// Somebody else who may hear what boxes say.
 fn hearer(broker: &Broker) -> Client {
     Client::connect(broker.port, &broker.client("desk-acme-3"), "desk-acme-3", None).unwrap()
@@ -96,23 +101,38 @@ fn hearer(broker: &Broker) -> Client {
 fn a_broker_that_was_gone_makes_no_box_fail() {
     let Some(mut broker) = Broker::start() else { return };
     let mut fleet = Fleet::start(&broker, 1);
-    let start = ["rollout", "start", "report", "--name", "report", "--wait-s", "4"];
+    let start = ["rollout", "start", "report", "--name", "report", "--wait-s", "8"];
     let running = Beside::start(fleet.desk.command(&[&start[..], &KEY[..]].concat()));
     until("the first ring has it", || fleet.status("report")["rings"][0]["counts"]["done"] == 1);
     broker.kill_and_forget();
     fleet.boxes[0].kill();
     // The ring has been watched for long enough before the broker is there again, and the box comes long after the desk.
-    let passes = |seconds| {
-        let began = std::time::Instant::now();
-        until("time passes", || began.elapsed() > std::time::Duration::from_secs(seconds));
-    };
-    passes(5);
+    passes(9);
     broker.restart();
     passes(20);
     assert_eq!(fleet.status("report")["stage"], "running");
     fleet.boxes[0].run(None);
     until("it is finished", || fleet.status("report")["stage"] == "finished");
     assert_eq!(fleet.status("report")["failures"], serde_json::json!({}));
+    drop(running);
+}
+
+#[test]
+fn a_box_that_comes_back_without_its_session_is_told_again() {
+    let Some(mut broker) = Broker::start() else { return };
+    let mut fleet = Fleet::start(&broker, 1);
+    fleet.boxes[0].hold();
+    let start = ["rollout", "start", "report", "--name", "report"];
+    let running = Beside::start(fleet.desk.command(&[&start[..], &KEY[..]].concat()));
+    until("the first is told", || fleet.told("report") == ["bench-1"]);
+    // What it was told dies with the broker, and the desk is there again before it is.
+    broker.kill_and_forget();
+    fleet.boxes[0].kill();
+    broker.restart();
+    passes(10);
+    assert_eq!(fleet.status("report")["rings"][0]["counts"]["told"], 1);
+    fleet.boxes[0].run(None);
+    until("it has done it", || fleet.status("report")["rings"][0]["counts"]["done"] == 1);
     drop(running);
 }
 

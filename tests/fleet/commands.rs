@@ -67,12 +67,20 @@ impl Box {
         self.child = Some(command.spawn().unwrap());
     }
 
+    fn signal(&self, signal: i32) {
+        // SAFETY: a signal to a child that has not been waited for.
+        assert_eq!(unsafe { libc::kill(self.child.as_ref().unwrap().id() as i32, signal) }, 0);
+    }
+
+    /// It stays connected and does nothing more.
+    pub fn hold(&self) {
+        self.signal(libc::SIGSTOP);
+    }
+
     /// Ends it in order.
     pub fn stop(&mut self) {
-        let mut child = self.child.take().unwrap();
-        // SAFETY: a signal to a child that has not been waited for.
-        assert_eq!(unsafe { libc::kill(child.id() as i32, libc::SIGTERM) }, 0);
-        assert!(child.wait().unwrap().success());
+        self.signal(libc::SIGTERM);
+        assert!(self.child.take().unwrap().wait().unwrap().success());
     }
 
     /// Somebody edits its file.

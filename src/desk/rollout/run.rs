@@ -12,7 +12,7 @@ use crate::fleet::session::RECONNECT_MAX;
 use crate::fleet::topic::{Down, Place, Up};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -39,8 +39,8 @@ pub async fn carry_out(
     let record = Record::open(&config.folder)?;
     let (roster, accepted, moved) = (Roster::default(), HashSet::new(), HashSet::new());
     let sent = BTreeMap::new();
-    let (back, again) = (None, None);
-    let mut run = Run { config, log, keys, line, record, roster, accepted, moved, sent, back, again };
+    let (came, back, again) = (BTreeSet::new(), None, None);
+    let mut run = Run { config, log, keys, line, record, roster, accepted, moved, sent, came, back, again };
     run.listen().await?;
     loop {
         run.log.catch_up()?;
@@ -58,7 +58,11 @@ pub async fn carry_out(
         }
         if is_up && run.again.is_some_and(|again| again <= Instant::now()) {
             run.again = None;
-            run.tell_again().await?;
+            run.tell_again(|_| true).await?;
+        }
+        if is_up && !run.came.is_empty() {
+            let came = std::mem::take(&mut run.came);
+            run.tell_again(|name| came.contains(name)).await?;
         }
         let rollout = run.log.rollout();
         match rollout.stage() {
@@ -124,6 +128,8 @@ struct Run<'r> {
     sent: BTreeMap<String, u64>,
     /// Boxes whose update stands elsewhere than when they were told.
     moved: HashSet<String>,
+    /// Boxes that have come back to the broker since they were told: one that has lost its session was not told there.
+    came: BTreeSet<String>,
     /// When the broker was there again, after it was gone.
     back: Option<Instant>,
     /// When what the broker did not take is told again.
@@ -140,7 +146,8 @@ impl Run<'_> {
             kept.heard(&said);
             self.heard(vec![said])?;
         }
-        if self.log.rollout().over().is_some() { Ok(()) } else { self.tell_again().await }
+        self.came.clear();
+        if self.log.rollout().over().is_some() { Ok(()) } else { self.tell_again(|_| true).await }
     }
 
     /// It is over: what boxes were sent and have not taken is not kept for them. False when the broker is not there.
@@ -295,12 +302,12 @@ impl Run<'_> {
         Before { alerts: row.alerts.keys().cloned().collect(), update: row.update.text() }
     }
 
-    /// What stands in the log as told may not have been, or its answer was not heard.
-    async fn tell_again(&mut self) -> Result<(), DeskError> {
+    /// What stands in the log as told may not have been, or its answer was not heard, for these boxes.
+    async fn tell_again(&mut self, is_of: impl Fn(&str) -> bool) -> Result<(), DeskError> {
         self.read_sent()?;
         let (rollout, now) = (self.log.rollout(), Timestamp::now());
         let is_config = self.is_config();
-        let told = rollout.told().filter(|(name, _, document)| {
+        let told = rollout.told().filter(|(name, ..)| is_of(name)).filter(|(name, _, document)| {
             let is_past = rollout.is_overdue(name, now) || is_config && self.is_superseded(name, document);
             !is_past
         });
@@ -334,12 +341,21 @@ impl Run<'_> {
         self.heard(heard).map(drop)
     }
 
+    /// True when what a box is told reaches it, as it says itself.
+    fn hears_us(&self, gateway: &str) -> bool {
+        self.roster.rows().get(gateway).is_some_and(|row| row.online && row.downlink)
+    }
+
     /// True when something has become of a box.
     fn heard(&mut self, all: Vec<Said>) -> Result<bool, DeskError> {
         let events: Vec<Said> = all.iter().filter(|said| said.what == Up::Event).cloned().collect();
         for said in &all {
             self.line.answer(said);
+            let heard_us = self.hears_us(said.place.gateway());
             self.roster.heard(said);
+            if !heard_us && self.hears_us(said.place.gateway()) {
+                self.came.insert(said.place.gateway().to_string());
+            }
         }
         if !events.is_empty() {
             self.record.note(&events)?;

@@ -35,23 +35,10 @@ struct Chart {
     order: Option<Order>,
 }
 
-/// What it takes the place of was told of another patient.
+/// It names a document of another patient, or is known by the name of one.
 pub(super) const ANOTHER_PATIENT: &str = "another-patient";
 
 impl Charts {
-    /// Forgets what was told of other patients than this study's: it is not for a message about this one to change.
-    pub fn leave_other_patients(&mut self, reader: &Reader, known: &Known) -> Result<(), JournalError> {
-        for chart in self.by_destination.values_mut() {
-            if let Some(patient) = &chart.patient
-                && !known.is_of(reader, patient)?
-            {
-                chart.holds = Charted::default();
-                (chart.report, chart.is_correction, chart.order) = (None, false, None);
-            }
-        }
-        Ok(())
-    }
-
     /// What was told under this subject key.
     pub fn read(desk: &Desk, reader: &Reader, subject_key: &[u8]) -> Result<Charts, JournalError> {
         let (mut charts, mut unread) = (Charts::default(), Vec::new());
@@ -84,24 +71,27 @@ impl Charts {
         Ok(charts)
     }
 
-    /// The same of a document of this study. Another patient's chart is not touched unseen.
+    /// The same of a document of this study. No message about it changes what was told of another patient, emptied or not.
     pub fn of_study(desk: &Desk, reader: &Reader, subject_key: &[u8], known: &Known) -> Result<Charts, JournalError> {
         let mut charts = Charts::read(desk, reader, subject_key)?;
         let mut others = Vec::new();
-        for (to, chart) in charts.by_destination.iter().filter(|(_, chart)| !chart.holds.is_empty()) {
-            if let Some(patient) = &chart.patient
-                && !known.is_of(reader, patient)?
-            {
-                others.push([to.as_str(), &of_patient(patient), &of_patient(known.patient())].join("\u{1f}"));
+        for (to, patient) in charts.patients() {
+            if !known.is_of(reader, patient)? {
+                others.push([to, &of_patient(patient), &of_patient(known.patient())].join("\u{1f}"));
             }
         }
         if !others.is_empty() {
-            let why = "what it takes the place of was told of another patient; released, it is told as new, and what the \
-                       chart of the other has stays until somebody takes it back there";
+            let why = "under its own name another patient was told of, whose chart no message about this one may change: \
+                       see what both charts ought to have, enter it there, and discard this";
             let another = Doubt::new(ANOTHER_PATIENT, why, facts(reader, others));
             charts.doubt = both(Some(another), charts.doubt.take());
         }
         Ok(charts)
+    }
+
+    /// In whose charts it was told, each with the destination.
+    pub fn patients(&self) -> impl Iterator<Item = (&str, &Patient)> {
+        self.by_destination.iter().filter_map(|(to, chart)| Some((to.as_str(), chart.patient.as_ref()?)))
     }
 
     /// What this destination has.

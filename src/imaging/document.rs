@@ -7,7 +7,7 @@
 //!
 //! Each EHR's chart is its own. One that has something of the line and does not hear of the document (it is of another
 //! link, or of a kind that it leaves out) would have neither the old nor the new, so nothing is taken back there unseen:
-//! that is held beside what the others are told (`replaced-elsewhere`). One that names what was told of another patient is
+//! that is held beside what the others are told (`replaced-elsewhere`). One that names a document of another patient is
 //! held whole (`another-patient`).
 //!
 //! One that takes the place of several documents in the chart is told as the first of them, once a person has said so, and
@@ -144,7 +144,7 @@ fn changes<'k>(desk: &Desk, reader: &Reader, known: &'k Known) -> Result<Vec<Cha
         let before = reader.last_told(&subject_key)?;
         let covers = held(reader, &line, |entry| *entry != member.entry && entries.contains(entry))?;
         // One of which no EHR hears is nothing to them, unless it may take the place of what was.
-        if desk.heard_as(member).is_none() && before.is_none() && covers.is_empty() && !line.is_aside() {
+        if desk.heard_as(member).is_none() && before.is_none() && covers.is_empty() && !line.is_asked_about() {
             continue;
         }
         let own = filed_last(reader, &line, member.entry)?;
@@ -312,6 +312,9 @@ pub(super) fn release(
         let content = desk.read(reader, member, &instance, first_uid)?.map_err(Doubt::from);
         let (subject_key, content_key) = (subject_key(first_uid), content_key(&instance, ""));
         let charts = Charts::of_study(desk, reader, &subject_key, known)?;
+        if let Some(doubt) = charts.doubt.clone().filter(|doubt| doubt.grounds.reason == ANOTHER_PATIENT) {
+            return Ok(in_doubt(doubt));
+        }
         if let Some(doubt) = unverified(reader, &content, &charts, None).filter(|doubt| !seen.has(doubt)) {
             return Ok(in_doubt(doubt));
         }
@@ -327,7 +330,7 @@ pub(super) fn release(
     // What it is certain to take the place of may be more by now than the person has seen.
     let unseen = line.doubt.as_ref().filter(|doubt| match line.is_aside() {
         true => DOUBTS.iter().any(|reason| seen.names(reason)),
-        false => doubt.grounds.reason == SEVERAL && !kept.is_withdrawal && !seen.has(doubt),
+        false => [SEVERAL, ANOTHER_PATIENT].contains(&doubt.grounds.reason) && !kept.is_withdrawal && !seen.has(doubt),
     });
     if let Some(doubt) = unseen {
         return Ok(in_doubt(doubt.clone()));
@@ -354,12 +357,10 @@ pub(super) fn release(
     };
     let subject_key = subject_key(&kept.first_uid);
     let mut charts = Charts::of_study(desk, reader, &subject_key, known)?;
-    // Who releases what is held for that has seen that it is not known what was told before, or whose that is.
-    if let Some(doubt) = charts.doubt.take().filter(|doubt| !seen.has(doubt)) {
+    // Who releases what is held for that has seen that it is not known what was told before. Whose that is lets nobody pass.
+    if let Some(doubt) = charts.doubt.take().filter(|doubt| doubt.grounds.reason == ANOTHER_PATIENT || !seen.has(doubt))
+    {
         return Ok(in_doubt(doubt));
-    }
-    if seen.names(ANOTHER_PATIENT) {
-        charts.leave_other_patients(reader, known)?;
     }
     // Another document may have taken its place since.
     let rivals = line.rivals(reader)?;
@@ -429,7 +430,7 @@ impl<'k> Documents<'k> {
         let newest: HashMap<String, EntryId> =
             all.iter().map(|(member, _)| (member.object.sop_instance_uid.clone(), member.entry)).collect();
         all.retain(|(member, _)| newest[&member.object.sop_instance_uid] == member.entry);
-        let lines = Lines::read(desk, reader, &all)?;
+        let lines = Lines::read(desk, reader, known, &all)?;
         Ok(Documents { all, lines })
     }
 

@@ -8,13 +8,17 @@
 //! rests on, and these stand. So a document takes the place of one of its own kind alone. What names one of another
 //! kind, or has nothing for EHRs itself, stands aside until a person has said that it replaces that one. So does a
 //! rejection note (PS3.16 CID 7011) beside the documents it says are wrong.
+//!
+//! A line is of one patient. What a document names of another patient is not of its line: it waits until a person has
+//! seen that, is told as if it did not name it, and changes nothing of what the other's chart has or waits for.
 
 use super::Desk;
+use super::chart::{ANOTHER_PATIENT, Charts};
 use super::content::{is_document, kind, says_anything};
 use super::document::subject_key;
-use super::doubt::{Doubt, Facts, Record, both, facts};
-use super::study::Member;
-use crate::journal::{EntryId, Instance, JournalError, Reader};
+use super::doubt::{Doubt, Facts, Record, both, facts, of_patient};
+use super::study::{Known, Member};
+use crate::journal::{EntryId, Instance, JournalError, Reader, StudyId};
 use crate::mapping::imaging::ImagingMessage;
 use crate::message::dicom::{DataSet, End, HEAD_BYTES_MAX, Limits, Tag, predecessors, rejected, tags, walk};
 use std::collections::{HashMap, HashSet};
@@ -26,7 +30,7 @@ const KEY_OBJECTS: &str = "1.2.840.10008.5.1.4.1.1.88.59";
 /// Where a document names those it takes the place of.
 const PREDECESSORS: Tag = tags::PREDECESSOR_DOCUMENTS_SEQUENCE;
 /// Why it is not certain which line a document belongs to.
-pub(super) const DOUBTS: [&str; 4] = ["no-predecessor", SEVERAL, FORK, INCLUDED];
+pub(super) const DOUBTS: [&str; 5] = ["no-predecessor", SEVERAL, FORK, INCLUDED, ANOTHER_PATIENT];
 /// A document takes the place of several, or of more than is read.
 pub(super) const SEVERAL: &str = "several-predecessors";
 /// Several documents take one place.
@@ -50,6 +54,10 @@ pub(super) struct Lines {
     replaced_by: HashMap<String, Vec<String>>,
     /// Documents that may be here and were not looked for: there are too many.
     unread: HashSet<String>,
+    /// Documents of other patients.
+    anothers: HashSet<String>,
+    /// Whom the study is of, before it is digested.
+    patient: String,
 }
 
 /// What is known of a document.
@@ -123,6 +131,11 @@ impl Line {
         Ok(facts(reader, rivals))
     }
 
+    /// True when a person is asked about it though it has nothing for EHRs.
+    pub fn is_asked_about(&self) -> bool {
+        self.is_aside() || self.doubt.as_ref().is_some_and(|doubt| doubt.grounds.reason == ANOTHER_PATIENT)
+    }
+
     /// True when it is not told before a person has said what becomes of the documents it includes.
     pub fn is_aside(&self) -> bool {
         !self.stands.is_empty()
@@ -151,8 +164,13 @@ pub(super) fn forked(rivals: Facts) -> Doubt {
 impl Lines {
     /// Reads what documents say of it, and what those say that they go back to, of whatever study. One whose file is lost,
     /// or too long to be read that far, is not among them.
-    pub fn read(desk: &Desk, reader: &Reader, all: &[(&Member, Instance)]) -> Result<Lines, JournalError> {
-        let mut lines = Lines::default();
+    pub fn read(
+        desk: &Desk,
+        reader: &Reader,
+        known: &Known,
+        all: &[(&Member, Instance)],
+    ) -> Result<Lines, JournalError> {
+        let mut lines = Lines { patient: of_patient(known.patient()), ..Lines::default() };
         let mut named = Vec::new();
         for (member, instance) in all {
             named.extend(lines.add(desk, reader, member.entry, instance, desk.heard_as(member))?);
@@ -187,6 +205,7 @@ impl Lines {
                 lines.elsewhere.insert(uid, told.and_then(|told| kind(&told.sop_class_uid)));
             }
         }
+        lines.tell_patients_apart(desk, reader, known)?;
         lines.part(reader)?;
         Ok(lines)
     }
@@ -227,6 +246,61 @@ impl Lines {
         Ok(Vec::new())
     }
 
+    /// Finds the documents of other patients: those in whose charts they were told, else those whose study it is.
+    fn tell_patients_apart(&mut self, desk: &Desk, reader: &Reader, known: &Known) -> Result<(), JournalError> {
+        let mut is_anothers: HashMap<StudyId, bool> = HashMap::from([(known.number, false)]);
+        let named = self.documents.values().flat_map(|document| &document.predecessors);
+        let uids: HashSet<String> = self.documents.keys().chain(named).cloned().collect();
+        for uid in uids {
+            let charts = Charts::read(desk, reader, &subject_key(&uid))?;
+            let mut is_told = false;
+            for (_, patient) in charts.patients() {
+                is_told = true;
+                if !known.is_of(reader, patient)? {
+                    self.anothers.insert(uid.clone());
+                }
+            }
+            let Some(document) = self.documents.get(&uid).filter(|_| !is_told) else { continue };
+            let Some(study) = reader.study_of(document.entry)? else { continue };
+            let is_anothers = match is_anothers.get(&study) {
+                Some(is_anothers) => *is_anothers,
+                None => *is_anothers.entry(study).or_insert(known.is_of_another(reader, study)?),
+            };
+            if is_anothers {
+                self.anothers.insert(uid);
+            }
+        }
+        Ok(())
+    }
+
+    /// Of the documents of another patient that this one goes back to, why it is held: a person has seen nothing of those
+    /// before which no document of its line was told.
+    fn doubt_of_patient(
+        &self,
+        reader: &Reader,
+        anothers: Vec<String>,
+        told: &[String],
+        line: &[String],
+    ) -> Result<Option<Doubt>, JournalError> {
+        if anothers.is_empty() {
+            return Ok(None);
+        }
+        let mut seen = HashSet::new();
+        for name in told {
+            for entry in reader.tellers(&subject_key(name))? {
+                let teller = instance_of(reader, entry)?.map(|told| told.sop_instance_uid);
+                if let Some(teller) = teller.filter(|uid| line.contains(uid)) {
+                    seen.extend(self.back_from(&teller).uids);
+                }
+            }
+        }
+        let unseen = anothers.into_iter().filter(|of| !seen.contains(of));
+        let about: Vec<String> = unseen.map(|of| [of.as_str(), &self.patient].join("\u{1f}")).collect();
+        let why = "it names a document of another patient; released, it is told as if it did not, and what the chart of the \
+                   other has stays until somebody takes it back there";
+        Ok((!about.is_empty()).then(|| Doubt::new(ANOTHER_PATIENT, why, facts(reader, about))))
+    }
+
     /// Tells what each document takes the place of from what it only includes.
     fn part(&mut self, reader: &Reader) -> Result<(), JournalError> {
         let mut parted = Vec::new();
@@ -243,6 +317,7 @@ impl Lines {
             parted.push((uid.clone(), uids, includes));
         }
         for (uid, uids, includes) in parted {
+            let uids = if self.anothers.contains(&uid) { Vec::new() } else { uids };
             for of in uids.into_iter().filter(|of| *of != uid && !includes.contains(of)) {
                 self.replaced_by.entry(of).or_default().push(uid.clone());
             }
@@ -292,12 +367,15 @@ impl Lines {
         if replacing.iter().any(|by| !all.contains(by)) {
             return Ok(None);
         }
+        let (anothers, all): (Vec<String>, Vec<String>) =
+            all.into_iter().partition(|of| of != uid && self.anothers.contains(of));
         let mut told = Vec::new();
         for uid in &all {
             if reader.was_told(&subject_key(uid))? {
                 told.push(uid.clone());
             }
         }
+        let of_patient = self.doubt_of_patient(reader, anothers, &told, &all)?;
         let document = self.documents.get(uid);
         if document.is_some_and(|document| document.rejects && document.is_cut) {
             let why = "it rejects more than 32 documents, and what it names is not read: see which of them the chart has, \
@@ -309,7 +387,7 @@ impl Lines {
         }
         let mut includes = document.map(|document| document.includes.clone()).unwrap_or_default();
         // What is not here, and was never told of, may be anything.
-        includes.retain(|of| self.documents.contains_key(of) || told.contains(of));
+        includes.retain(|of| all.contains(of) && (self.documents.contains_key(of) || told.contains(of)));
         // One that has nothing itself takes the place of nothing; another, of those of its kind.
         let what = document.and_then(|document| document.what);
         let is_own = |of: &String| match (self.documents.get(of), self.elsewhere.get(of)) {
@@ -332,7 +410,7 @@ impl Lines {
                 return Ok(None);
             }
             let about = facts(reader, includes.into_iter().chain(stands.iter().cloned()));
-            let doubt = both(Some(Doubt::new(INCLUDED, &why, about)), is_cut.then(unread));
+            let doubt = both(Some(Doubt::new(INCLUDED, &why, about)), both(of_patient, is_cut.then(unread)));
             let (others, merged) = (Vec::new(), Vec::new());
             return Ok(Some(Line { first_uid: uid.to_string(), others, merged, uids: all, stands, doubt }));
         }
@@ -366,6 +444,7 @@ impl Lines {
         if is_ring {
             doubt = held(FORK, "it and others take the place of each other: see which of them counts");
         }
+        doubt = both(of_patient, doubt);
         let others: Vec<String> = told.iter().skip(1).filter(|_| !is_ring).cloned().collect();
         let first_uid = first.to_string();
         Ok(Some(Line { first_uid, others, merged, stands: Vec::new(), uids, doubt }))

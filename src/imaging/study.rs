@@ -240,6 +240,16 @@ impl Known {
         }))
     }
 
+    /// True when another study is of another patient, as far as that is known.
+    pub fn is_of_another(&self, reader: &Reader, study: StudyId) -> Result<bool, JournalError> {
+        let other = match Known::read(reader, study) {
+            Err(JournalError::Damaged) => None,
+            other => other?,
+        };
+        let Some(other) = other.filter(|other| !other.patient().id.is_empty()) else { return Ok(false) };
+        Ok(!self.is_of(reader, other.patient())? && !other.is_of(reader, self.patient())?)
+    }
+
     /// Why no EHR may be told of it, by the rules the site has.
     fn doubts(&self, rules: &[StudyDoubt]) -> Vec<StudyDoubt> {
         if self.named.iter().all(|patient| patient.id.is_empty()) {

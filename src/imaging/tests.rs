@@ -4,6 +4,7 @@ mod copies;
 mod corrections;
 mod doubts;
 mod facts;
+mod patients;
 mod replaced;
 mod rivals;
 mod withdrawals;

@@ -467,6 +467,14 @@ impl Reader {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
+    /// The study of the instance that came under this entry; `None` when it is of none, or not kept any more.
+    pub fn study_of(&self, entry: EntryId) -> Result<Option<StudyId>, JournalError> {
+        let mut statement = self
+            .conn
+            .prepare_cached("SELECT s.study FROM instance i JOIN series s ON s.id = i.series WHERE i.entry = ?1")?;
+        Ok(statement.query_row([entry], |r| r.get(0)).optional()?)
+    }
+
     /// A study with its series and instances; `None` when it is not kept any more.
     ///
     /// # Errors

@@ -189,7 +189,7 @@ fn i13_a_document_of_another_study_is_of_the_line_of_what_it_names() {
 }
 
 /// ORC-2, ORC-3, OBR-2, OBR-3 and OBR-4.1 of a message.
-fn order_numbers(message: &str) -> Vec<String> {
+pub(super) fn order_numbers(message: &str) -> Vec<String> {
     let of = [("ORC", 2), ("ORC", 3), ("OBR", 2), ("OBR", 3), ("OBR", 4)];
     of.map(|(segment, number)| field(message, segment, number).split('^').next().unwrap().to_string()).into()
 }
@@ -286,25 +286,6 @@ fn i13_what_is_released_for_one_ehr_tells_another_nothing() {
     bench.journal.operate(OperatorAction::Release { holds: elsewhere, note: "seen".to_string() }).unwrap();
     bench.send_released();
     assert!(bench.numbers("all").is_empty(), "of what is held it has heard nothing");
-    bench.account();
-}
-
-#[test]
-fn i13_two_doubts_that_come_in_turn_are_each_seen_once() {
-    let bench = Bench::new();
-    bench.store_and_settle_all(&[report("1", vec![fraction("58")], None), report("2", vec![mass("12")], None)]);
-    assert_eq!(bench.numbers("ehr").len(), 2);
-    let third = elsewhere(naming(report("3", vec![fraction("57")], None), &reports(&["1", "2"])));
-    bench.store_and_settle(third.with(tags::PATIENT_ID, VR::LO, "P-200"));
-    let mut seen = Vec::new();
-    while let [reason] = &bench.held()[..] {
-        seen.push(reason.clone());
-        assert!(seen.len() <= 3, "{seen:?}");
-        bench.release();
-    }
-    // The last is of what stands under the name of the second.
-    assert_eq!(seen, ["another-patient", "several-predecessors", "another-patient"]);
-    is(&said(&bench.numbers("ehr")[0]), &[("57", "F")]);
     bench.account();
 }
 

@@ -6,13 +6,13 @@ use super::withdrawals::{hl7, prose};
 use super::*;
 
 /// A number in a code of the cart's own, which is held.
-fn own() -> DataSet {
+pub(super) fn own() -> DataSet {
     num(["99-7", "99CART", "Cart's own index"], "7")
 }
 
 impl Bench {
     /// A person lets pass what waits for this.
-    fn release_for(&self, reason: &str) {
+    pub(super) fn release_for(&self, reason: &str) {
         let holds = self.reader.holds(100).unwrap().into_iter().filter(|hold| hold.reason == reason);
         let holds = holds.map(|hold| hold.id).collect();
         self.journal.operate(OperatorAction::Release { holds, note: "seen".to_string() }).unwrap();
@@ -20,7 +20,7 @@ impl Bench {
     }
 
     /// The reasons why something waits, in order of their names.
-    fn waiting(&self) -> Vec<String> {
+    pub(super) fn waiting(&self) -> Vec<String> {
         let mut held = self.held();
         held.sort();
         held

@@ -529,9 +529,10 @@ impl Journal {
         self.commands.ask(Kind::Work, move |desk| studies::file(desk, &filing))
     }
 
-    /// Files what EHRs are told of a document of a study in one transaction. Blocks until it is committed.
-    pub fn file_told(&self, told: Told) -> Result<Filed, JournalError> {
-        self.commands.ask(Kind::Work, move |desk| studies::tell(desk, &told))
+    /// Files what EHRs are told of a document of a study, under each name it has, in one transaction. Blocks until it is
+    /// committed.
+    pub fn file_told(&self, told: Vec<Told>) -> Result<(), JournalError> {
+        self.commands.ask(Kind::Work, move |desk| told.iter().try_for_each(|told| studies::tell(desk, told).map(drop)))
     }
 
     /// Their modality is about to be told that these instances are safe, and may delete them: from now on retention leaves

@@ -126,6 +126,11 @@ impl Charts {
         self.by_destination.get(destination).is_some_and(|chart| chart.is_ended)
     }
 
+    /// True when all that were told of it were told to forget all they have.
+    pub fn are_ended(&self) -> bool {
+        !self.by_destination.is_empty() && self.by_destination.values().all(|chart| chart.is_ended)
+    }
+
     /// True when something of it stands anywhere, or nobody knows.
     pub fn is_any(&self) -> bool {
         self.doubt.is_some() || self.by_destination.values().any(|chart| !chart.holds.is_empty())

@@ -27,7 +27,7 @@ use super::Desk;
 use super::chart::{ANOTHER_PATIENT, Charts};
 use super::content::{Content, is_document};
 use super::doubt::{Doubt, Facts, Record, both, facts, held_again};
-use super::draft::{Certain, Draft, Kept};
+use super::draft::{Certain, Draft, Drafted, Kept};
 use super::line::{DOUBTS, FORK, Line, Lines, SEVERAL, UNREAD, forked, instance_of};
 use super::study::{Known, Member, released, uncarried};
 use crate::journal::{
@@ -78,15 +78,17 @@ fn file(desk: &Desk, journal: &Journal, reader: &Reader, known: &Known, change: 
     };
     charts.doubt = both(charts.doubt, line.doubt.clone().filter(|_| !line.is_aside()));
     charts.doubt = both(charts.doubt.take(), unverified(reader, &content, &charts, None));
-    // As long as somebody may discard it because of what it takes the place of, it covers nothing but itself.
-    let is_doubtful = line.is_aside() || charts.doubt.is_some();
     let by = Replacing { desk, known, member, instance: &instance, name: &name };
     let draft = Draft { name: name.clone(), of_line: line.doubt.as_ref(), ..by.draft(first_uid, charts) };
-    let report = draft.report(reader, content, (subject_key, content_key))?;
-    let covers = covers.into_iter().filter(|(_, uid)| !is_doubtful || *uid == instance.sop_instance_uid);
+    let Drafted { report, waits } = draft.report(reader, content, (subject_key, content_key))?;
+    // As long as somebody may discard it, it covers nothing but itself and takes nothing back.
+    let covers = covers.into_iter().filter(|(_, uid)| waits.is_none() || *uid == instance.sop_instance_uid);
     let covers = covers.map(|(hold, _)| hold).collect();
-    journal.file_told(Told { entry: member.entry, report, covers })?;
-    if is_doubtful { Ok(()) } else { by.withdraw_merged(journal, reader, &line) }
+    let mut told = vec![Told { entry: member.entry, report, covers }];
+    if waits.is_none() {
+        told.extend(by.ended_again(reader, &line)?);
+    }
+    journal.file_told(told)
 }
 
 /// Why a document that nobody has verified is held: it takes the place of what was told as final, besides this report.
@@ -297,6 +299,8 @@ pub(super) fn release(
     };
     let seen = Record::seen(item);
     let in_doubt = |doubt: Doubt| vec![held_again(item, doubt.grounds.clone(), &[doubt])];
+    // Who releases what is held for that has seen that it is not known what was told before. Whose that is lets nobody pass.
+    let is_unseen = |doubt: &Doubt| doubt.grounds.reason == ANOTHER_PATIENT || !seen.has(doubt);
     let name = released(item);
     let by = Replacing { desk, known, member, instance: &instance, name: &name };
     if let Some(doubt) = line.doubt.as_ref().filter(|doubt| doubt.grounds.reason == UNREAD) {
@@ -311,21 +315,22 @@ pub(super) fn release(
         let Some((first_uid, others)) = line.stands.split_first() else { return Ok(Vec::new()) };
         let content = desk.read(reader, member, &instance, first_uid)?.map_err(Doubt::from);
         let (subject_key, content_key) = (subject_key(first_uid), content_key(&instance, ""));
-        let charts = Charts::of_study(desk, reader, &subject_key, known)?;
-        if let Some(doubt) = charts.doubt.clone().filter(|doubt| doubt.grounds.reason == ANOTHER_PATIENT) {
-            return Ok(in_doubt(doubt));
-        }
-        if let Some(doubt) = unverified(reader, &content, &charts, None).filter(|doubt| !seen.has(doubt)) {
-            return Ok(in_doubt(doubt));
-        }
-        for other in others.iter().rev() {
-            by.withdraw(journal, reader, other, Certain::Everywhere)?;
-        }
+        let mut charts = Charts::of_study(desk, reader, &subject_key, known)?;
+        charts.doubt = both(charts.doubt.take().filter(is_unseen), unverified(reader, &content, &charts, None));
+        charts.doubt = charts.doubt.take().filter(is_unseen);
         let of_line = line.doubt.as_ref();
         let draft = Draft { certain: Certain::Everywhere, of_line, ..by.draft(first_uid, charts) };
-        let report = draft.report(reader, content, (subject_key, content_key))?;
-        journal.file_told(Told { entry: item.entry, report, covers })?;
-        return Ok(Vec::new());
+        let Drafted { report, waits } = draft.report(reader, content, (subject_key, content_key))?;
+        // As long as it cannot be told, what it takes the place of stands.
+        if let Some(doubt) = waits {
+            return Ok(in_doubt(doubt));
+        }
+        let mut told = Vec::new();
+        for other in others.iter().rev() {
+            told.push(by.withdrawn(reader, other, Certain::Everywhere)?);
+        }
+        told.push(Told { entry: item.entry, report, covers });
+        return journal.file_told(told).map(|()| Vec::new());
     }
     // What it is certain to take the place of may be more by now than the person has seen.
     let unseen = line.doubt.as_ref().filter(|doubt| match line.is_aside() {
@@ -357,9 +362,7 @@ pub(super) fn release(
     };
     let subject_key = subject_key(&kept.first_uid);
     let mut charts = Charts::of_study(desk, reader, &subject_key, known)?;
-    // Who releases what is held for that has seen that it is not known what was told before. Whose that is lets nobody pass.
-    if let Some(doubt) = charts.doubt.take().filter(|doubt| doubt.grounds.reason == ANOTHER_PATIENT || !seen.has(doubt))
-    {
+    if let Some(doubt) = charts.doubt.take().filter(is_unseen) {
         return Ok(in_doubt(doubt));
     }
     // Another document may have taken its place since.
@@ -389,10 +392,11 @@ pub(super) fn release(
     // It can be read only now: each of its numbers is decided about by itself.
     if kept.measurements.is_none() && matches!(content, Ok(Content::Measurements(_))) {
         let content_key = content_key(&instance, "");
-        let report = draft.report(reader, content, (subject_key, content_key))?;
+        let Drafted { report, .. } = draft.report(reader, content, (subject_key, content_key))?;
         let covers = own_holds(reader, first_uid, item.entry)?.into_iter().chain(covers).collect();
-        journal.file_told(Told { entry: item.entry, report, covers })?;
-        return by.withdraw_others(journal, reader, &line, kept, certain).map(|()| Vec::new());
+        let mut told = by.others_withdrawn(reader, &line, kept, certain)?;
+        told.push(Told { entry: item.entry, report, covers });
+        return journal.file_told(told).map(|()| Vec::new());
     }
     let going = item.observations.iter().map(|&at| at as usize).filter(|at| *at < kept.elsewhere_at());
     let going: Vec<usize> = going.collect();
@@ -405,7 +409,7 @@ pub(super) fn release(
     let filing = match outbox {
         Ok(outbox) => {
             if !is_for_others {
-                by.withdraw_others(journal, reader, &line, kept, certain)?;
+                journal.file_told(by.others_withdrawn(reader, &line, kept, certain)?)?;
             }
             vec![ReleaseFiling::sent(item, outbox, Vec::new()).covers(if is_for_others { Vec::new() } else { covers })]
         }
@@ -459,45 +463,41 @@ impl<'d> Replacing<'d> {
     }
 
     /// Takes back what stands under this name.
-    fn withdraw(
-        &self,
-        journal: &Journal,
-        reader: &Reader,
-        first_uid: &str,
-        certain: Certain,
-    ) -> Result<(), JournalError> {
+    fn withdrawn(&self, reader: &Reader, first_uid: &str, certain: Certain) -> Result<Told, JournalError> {
         let subject_key = subject_key(first_uid);
         let charts = Charts::of_study(self.desk, reader, &subject_key, self.known)?;
-        let draft = Replacing { ..*self };
-        let draft = Draft { certain, ..draft.draft(first_uid, charts) };
-        let report = draft.report(reader, Ok(Content::Silent), (subject_key, content_key(self.instance, "")))?;
-        journal.file_told(Told { entry: self.member.entry, report, covers: Vec::new() }).map(drop)
+        let draft = Draft { certain, ..self.draft(first_uid, charts) };
+        let key = (subject_key, content_key(self.instance, ""));
+        let Drafted { report, .. } = draft.report(reader, Ok(Content::Silent), key)?;
+        Ok(Told { entry: self.member.entry, report, covers: Vec::new() })
     }
 
-    /// Takes back again what was to be taken back under the names that one document of the line took the place of, and was
-    /// refused.
-    fn withdraw_merged(&self, journal: &Journal, reader: &Reader, line: &Line) -> Result<(), JournalError> {
+    /// Ends again what one document of the line ended under other names, where that was refused.
+    fn ended_again(&self, reader: &Reader, line: &Line) -> Result<Vec<Told>, JournalError> {
+        let mut told = Vec::new();
         for first_uid in &line.merged {
             if Charts::read(self.desk, reader, &subject_key(first_uid))?.is_any() {
-                self.withdraw(journal, reader, first_uid, Certain::WhereHeard)?;
+                told.push(self.withdrawn(reader, first_uid, Certain::WhereHeard)?);
             }
         }
-        Ok(())
+        Ok(told)
     }
 
     /// Takes back what stands under the other names of a line that a person has seen.
-    fn withdraw_others(
+    fn others_withdrawn(
         &self,
-        journal: &Journal,
         reader: &Reader,
         line: &Line,
         kept: &Kept,
         certain: Certain,
-    ) -> Result<(), JournalError> {
-        let certain = if certain == Certain::Nowhere { Certain::WhereHeard } else { certain };
-        for first_uid in line.others.iter().filter(|_| !kept.is_withdrawal) {
-            self.withdraw(journal, reader, first_uid, certain)?;
+    ) -> Result<Vec<Told>, JournalError> {
+        if kept.is_withdrawal {
+            return Ok(Vec::new());
         }
-        if kept.is_withdrawal { Ok(()) } else { self.withdraw_merged(journal, reader, line) }
+        let certain = if certain == Certain::Nowhere { Certain::WhereHeard } else { certain };
+        let others = line.others.iter().map(|first_uid| self.withdrawn(reader, first_uid, certain));
+        let mut told = others.collect::<Result<Vec<_>, _>>()?;
+        told.extend(self.ended_again(reader, line)?);
+        Ok(told)
     }
 }

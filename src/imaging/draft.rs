@@ -59,6 +59,13 @@ impl Certain {
     }
 }
 
+/// What is filed of a document.
+pub(super) struct Drafted {
+    pub report: FiledReport,
+    /// Why all of it waits.
+    pub waits: Option<Doubt>,
+}
+
 /// What is about to be told of a document.
 pub(super) struct Draft<'d> {
     pub desk: &'d Desk,
@@ -82,7 +89,7 @@ impl Draft<'_> {
         reader: &Reader,
         content: Result<Content, Doubt>,
         (subject_key, content_key): (Vec<u8>, Vec<u8>),
-    ) -> Result<FiledReport, JournalError> {
+    ) -> Result<Drafted, JournalError> {
         let mut report = FiledReport {
             completed_at_s: Some(self.member.received_ms / 1000),
             repeat_of: None,
@@ -155,9 +162,11 @@ impl Draft<'_> {
                 outbox.map_err(|error| Doubt::from(uncarried(self.member.entry, &error)))
             }
         };
+        let mut waits = content.as_ref().err().cloned();
         match outbox {
             Ok(outbox) => report.outbox = outbox,
             Err(doubt) => {
+                waits = Some(doubt.clone());
                 if going.is_empty() && report.holds.is_empty() {
                     going.push(0);
                 }
@@ -166,13 +175,10 @@ impl Draft<'_> {
             }
         }
         report.decisions = record.json();
-        if content.is_err() {
-            return Ok(report);
-        }
         // One that does nothing but take back is one result, as is one of which nobody knows what it takes back.
         let is_any = !report.outbox.is_empty() || !report.holds.is_empty();
         report.results = report.results.max(is_any.into());
-        Ok(report)
+        Ok(Drafted { report, waits })
     }
 
     /// True when an EHR hears of the document.

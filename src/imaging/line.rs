@@ -1,7 +1,7 @@
 //! Lines of documents: which takes the place of which (Predecessor Documents Sequence, PS3.3 C.17.2).
 //!
-//! All documents of a line are known to EHRs under the name of one of them: the one they were told of first, else the
-//! first of the line. Where it is not certain which that is, nobody is told before a person has looked, or what is
+//! All documents of a line are known to EHRs under the name of one of them: the one under which something of it stands,
+//! else the one they were told of first, else the first of the line. Where it is not certain which that is, nobody is told before a person has looked, or what is
 //! missing came: a document under a name of its own would stand in the chart beside the one it takes the place of.
 //!
 //! To name a document is to include some or all of it, not to replace it: a report in words names the measurements it
@@ -54,6 +54,8 @@ pub(super) struct Lines {
     replaced_by: HashMap<String, Vec<String>>,
     /// Documents that may be here and were not looked for: there are too many.
     unread: HashSet<String>,
+    /// The names under which EHRs were told, and nothing is left.
+    ended: HashSet<String>,
     /// Documents of other patients.
     anothers: HashSet<String>,
     /// Whom the study is of, before it is digested.
@@ -91,7 +93,7 @@ pub(super) struct Line {
     pub first_uid: String,
     /// Under which names there stands what the document takes the place of besides, once a person has said so.
     pub others: Vec<String>,
-    /// The same, which one document of the line took the place of besides.
+    /// Under which names one document of the line ended what it took the place of besides.
     pub merged: Vec<String>,
     /// Everything in it. Of a document that stands aside, everything it goes back to.
     pub uids: Vec<String>,
@@ -205,7 +207,7 @@ impl Lines {
                 lines.elsewhere.insert(uid, told.and_then(|told| kind(&told.sop_class_uid)));
             }
         }
-        lines.tell_patients_apart(desk, reader, known)?;
+        lines.read_charts(desk, reader, known)?;
         lines.part(reader)?;
         Ok(lines)
     }
@@ -246,13 +248,17 @@ impl Lines {
         Ok(Vec::new())
     }
 
-    /// Finds the documents of other patients: those in whose charts they were told, else those whose study it is.
-    fn tell_patients_apart(&mut self, desk: &Desk, reader: &Reader, known: &Known) -> Result<(), JournalError> {
+    /// Finds what was ended, and the documents of other patients: those in whose charts they were told, else those whose
+    /// study it is.
+    fn read_charts(&mut self, desk: &Desk, reader: &Reader, known: &Known) -> Result<(), JournalError> {
         let mut is_anothers: HashMap<StudyId, bool> = HashMap::from([(known.number, false)]);
         let named = self.documents.values().flat_map(|document| &document.predecessors);
         let uids: HashSet<String> = self.documents.keys().chain(named).cloned().collect();
         for uid in uids {
             let charts = Charts::read(desk, reader, &subject_key(&uid))?;
+            if charts.are_ended() {
+                self.ended.insert(uid.clone());
+            }
             let mut is_told = false;
             for (_, patient) in charts.patients() {
                 is_told = true;
@@ -415,7 +421,7 @@ impl Lines {
             return Ok(Some(Line { first_uid: uid.to_string(), others, merged, uids: all, stands, doubt }));
         }
         told.retain(|of| !includes.contains(of));
-        let merged = self.merged(reader, &told, &all)?;
+        let merged = self.merged(reader, &mut told, &all)?;
         told.retain(|of| !merged.contains(of));
         let uids: Vec<String> = all.into_iter().filter(|of| !includes.contains(of)).collect();
         let held = |reason: &'static str, why: &str| Some(Doubt::new(reason, why, Facts::new()));
@@ -466,18 +472,29 @@ impl Lines {
         Ok(standing)
     }
 
-    /// Of the names under which EHRs were told of a line, those under which one of it told last that took the place of the
-    /// first besides.
-    fn merged(&self, reader: &Reader, told: &[String], all: &[String]) -> Result<Vec<String>, JournalError> {
-        let mut merged = Vec::new();
-        let Some((first, others)) = told.split_first() else { return Ok(merged) };
-        for other in others {
-            for entry in reader.tellers(&subject_key(other))? {
+    /// Of the names under which EHRs were told of a line, puts that first under which one of its documents stands. Gives those
+    /// which that one ended besides, as it took the place of several.
+    fn merged(&self, reader: &Reader, told: &mut Vec<String>, all: &[String]) -> Result<Vec<String>, JournalError> {
+        let mut tellers: HashMap<String, EntryId> = HashMap::new();
+        for name in told.iter() {
+            for entry in reader.tellers(&subject_key(name))? {
                 let Some(last) = instance_of(reader, entry)? else { continue };
-                if all.contains(&last.sop_instance_uid) && reader.was_told_by(&subject_key(first), entry)? {
-                    merged.push(other.clone());
+                if all.contains(&last.sop_instance_uid) {
+                    tellers.insert(name.clone(), entry);
                 }
                 break;
+            }
+        }
+        if let Some(at) = told.iter().position(|name| tellers.contains_key(name) && !self.ended.contains(name)) {
+            told[..=at].rotate_right(1);
+        }
+        let mut merged = Vec::new();
+        let Some((first, others)) = told.split_first() else { return Ok(merged) };
+        for other in others.iter().filter(|other| self.ended.contains(*other)) {
+            if let Some(teller) = tellers.get(other)
+                && reader.was_told_by(&subject_key(first), *teller)?
+            {
+                merged.push(other.clone());
             }
         }
         Ok(merged)

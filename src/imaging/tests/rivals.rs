@@ -4,6 +4,7 @@ use super::corrections::{fraction, is, mass, report, results, said};
 use super::replaced::{elsewhere, naming, pdf, reports};
 use super::withdrawals::{hl7, prose};
 use super::*;
+use crate::mapping::Charset;
 
 /// A number in a code of the cart's own, which is held.
 pub(super) fn own() -> DataSet {
@@ -476,15 +477,24 @@ fn i13_a_second_document_that_stands_is_not_taken_back_unasked_by_one_that_names
 
 #[test]
 fn i13_what_stands_under_a_second_name_is_not_taken_back_while_a_rival_waits() {
-    let rivals: [fn() -> Made; 2] = [
-        || naming(report("4", vec![fraction("55")], None), &reports(&["1", "2"])),
-        || {
-            let unverified =
-                report("4", vec![fraction("55")], None).with(tags::VERIFICATION_FLAG, VR::CS, "UNVERIFIED");
-            naming(unverified, &reports(&["1", "3"]))
-        },
+    type Told = &'static [(&'static str, &'static str)];
+    let rivals: [(fn() -> Made, &[&str], Told); 2] = [
+        (
+            || naming(report("4", vec![fraction("55")], None), &reports(&["1", "2"])),
+            &["several-predecessors"],
+            &[("55", "C"), ("57", "D")],
+        ),
+        (
+            || {
+                let unverified =
+                    report("4", vec![fraction("55")], None).with(tags::VERIFICATION_FLAG, VR::CS, "UNVERIFIED");
+                naming(unverified, &reports(&["1", "3"]))
+            },
+            &["unverified-correction"],
+            &[("55", "C")],
+        ),
     ];
-    for (at, rival) in rivals.into_iter().enumerate() {
+    for (rival, reasons, told) in rivals {
         let bench = Bench::new();
         bench.reported(report("1", vec![fraction("58")], None));
         bench.reported(report("2", vec![mass("12")], None));
@@ -492,15 +502,105 @@ fn i13_what_stands_under_a_second_name_is_not_taken_back_while_a_rival_waits() {
         bench.release();
         bench.all_said();
         bench.store_and_settle(rival());
-        assert_eq!((bench.held().len(), bench.all_said()), (1, Vec::new()), "{at}");
-        bench.grows_silently();
-        while !bench.held().is_empty() {
+        for reason in reasons {
+            bench.waits(reason);
+            bench.grows_silently();
             bench.release();
         }
-        assert_eq!(bench.all_said().len(), 2, "{at}");
+        is(&bench.all_said(), told);
+        assert!(bench.held().is_empty(), "{:?}", bench.held());
         bench.grows_silently();
         bench.account();
     }
+}
+
+/// Two reports, of which a third takes the place and stands under the name of the second.
+fn under_the_second() -> Bench {
+    let small = Config { document_mb_max: 1, ..Config::default() };
+    let bench = Bench::with(&[delivery::Config { charset: Charset::Latin1, ..hl7("ehr") }], small);
+    bench.reported(report("1", vec![fraction("58")], None));
+    bench.reported(report("2", vec![mass("12")], None));
+    bench.store_and_settle(naming(report("3", vec![fraction("57")], None), &reports(&["2", "1"])));
+    bench.release();
+    is(&bench.all_said(), &[("12", "D"), ("57", "C"), ("58", "D")]);
+    bench
+}
+
+/// The same, larger than the site allows.
+fn large(mut made: Made) -> Made {
+    let tag = crate::message::dicom::Tag(0x0071, 0x1010);
+    made.set.put(Element { tag, vr: VR::OB, value: Value::Bytes(vec![0; 3 << 20]) });
+    made
+}
+
+/// The same, with a character that the EHR does not take.
+fn foreign(mut made: Made) -> Made {
+    let mut name = DataSet::new(CharacterSets::utf8());
+    name.put_text(tags::CODE_VALUE, VR::SH, "18043-0");
+    name.put_text(tags::CODING_SCHEME_DESIGNATOR, VR::SH, "LN");
+    name.put_text(tags::CODE_MEANING, VR::LO, "駆出率");
+    let mut number = fraction("55");
+    number.put_items(tags::CONCEPT_NAME_CODE_SEQUENCE, vec![name]);
+    made.set.put_items(tags::CONTENT_SEQUENCE, vec![number]);
+    made
+}
+
+#[test]
+fn i13_what_names_an_ended_document_before_the_one_that_stands_corrects_that_in_one_message() {
+    let bench = under_the_second();
+    let fourth = bench.reported(naming(report("4", vec![fraction("55")], None), &reports(&["1", "3"])));
+    is(&said(&fourth), &[("55", "C")]);
+    is(&said(&bench.reported(report("5", vec![fraction("54")], Some("4")))), &[("54", "C")]);
+    assert!(bench.held().is_empty());
+    bench.grows_silently();
+    bench.account();
+}
+
+#[test]
+fn i13_what_cannot_be_told_takes_nothing_back_and_covers_nothing() {
+    let made: [(&str, fn(Made) -> Made); 2] = [("too-large", large), ("unsendable-character", foreign)];
+    for (reason, made) in made {
+        let bench = under_the_second();
+        bench.store_and_settle(made(naming(report("4", vec![fraction("55")], None), &reports(&["1", "3"]))));
+        bench.waits(reason);
+        bench.grows_silently();
+        bench.release();
+        bench.waits(reason);
+        // What waits of an earlier one waits still.
+        bench.store_and_settle(report("6", vec![mass("11"), own()], None));
+        is(&bench.all_said(), &[("11", "F")]);
+        bench.store_and_settle(made(elsewhere(report("7", vec![mass("10")], Some("6")))));
+        let mut waiting = [reason, reason, "unmapped-code"];
+        waiting.sort();
+        assert_eq!((bench.waiting(), bench.numbers("ehr").len()), (waiting.map(String::from).to_vec(), 0));
+        let holds = bench.reader.holds(10).unwrap().into_iter().filter(|hold| hold.reason == reason);
+        bench.discard(holds.map(|hold| hold.id).collect(), Vec::new());
+        bench.release();
+        is(&bench.all_said(), &[("7", "F")]);
+        bench.account();
+    }
+}
+
+#[test]
+fn i13_what_stands_is_not_taken_back_for_a_document_that_cannot_be_told() {
+    let bench = under_the_second();
+    bench.store_and_settle(report("4", vec![mass("11")], None));
+    is(&bench.all_said(), &[("11", "F")]);
+    bench.store_and_settle(large(naming(Made::pdf("5", 10), &reports(&["3", "4"]))));
+    bench.waits("included-elsewhere");
+    for _ in 0..2 {
+        bench.release();
+        bench.waits("too-large");
+    }
+    bench.grows_silently();
+    let bench = Bench { desk: bench.desk.with(&Config::default()), ..bench };
+    bench.release();
+    let told: Vec<_> = bench.numbers("ehr").iter().flat_map(|message| results(message)).collect();
+    let gone: Vec<_> = told.iter().filter(|(.., status)| status == "D").map(|(_, value, _)| value.as_str()).collect();
+    assert!(gone.contains(&"57") && gone.contains(&"11") && told.len() == 3, "{told:?}");
+    assert!(bench.held().is_empty(), "{:?}", bench.held());
+    bench.grows_silently();
+    bench.account();
 }
 
 /// A report that was told to two EHRs of one link and to one of all.

@@ -61,6 +61,18 @@ fn a_study_has_its_series_and_instances_and_says_what_its_first_instance_said() 
 }
 
 #[test]
+fn what_is_told_of_a_document_under_several_names_is_filed_whole_or_not_at_all() {
+    let bench = Bench::new();
+    let entry = bench.place("1.1", "1.1.1", "1");
+    let told = |entry| Told { entry, report: filing(entry, &["one"], 0).reports.remove(0), covers: Vec::new() };
+    let before = bench.journal.reader().unwrap().account().unwrap();
+    bench.journal.file_told(vec![told(entry), told(EntryId(99))]).unwrap_err();
+    assert_eq!(bench.journal.reader().unwrap().account().unwrap(), before);
+    bench.journal.file_told(vec![told(entry), told(entry)]).unwrap();
+    assert_eq!(bench.journal.reader().unwrap().account().unwrap().received, before.received + 2);
+}
+
+#[test]
 fn a_study_is_told_of_once_and_again_when_it_grew() {
     let bench = Bench::new();
     let entry = bench.place("1.1", "1.1.1", "1");

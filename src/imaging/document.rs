@@ -28,7 +28,7 @@ use super::chart::{ANOTHER_PATIENT, Charts};
 use super::content::{Content, is_document};
 use super::doubt::{Doubt, Facts, Record, both, facts, held_again};
 use super::draft::{Certain, Draft, Drafted, Kept};
-use super::line::{DOUBTS, FORK, Line, Lines, SEVERAL, UNREAD, forked, instance_of};
+use super::line::{DISCARDED, DOUBTS, FORK, Line, Lines, SEVERAL, UNREAD, forked, instance_of};
 use super::study::{Known, Member, released, uncarried};
 use crate::journal::{
     EntryId, Grounds, HoldId, Instance, Journal, JournalError, Latest, Reader, ReleaseFiling, Released, ReportId, Told,
@@ -118,12 +118,15 @@ fn changes<'k>(desk: &Desk, reader: &Reader, known: &'k Known) -> Result<Vec<Cha
             ends.push((member, instance, line));
         }
     }
-    // What waits for somebody to verify it takes no place from one that only says what it replaces.
+    // What waits for somebody to verify it, or was discarded, takes no place from one that only says what it replaces.
     let mut waiting = HashSet::new();
     let mut counts: HashMap<String, usize> = HashMap::new();
     for (member, _, line) in &ends {
         let key = subject_key(&line.first_uid);
-        if reader.last_told_under(&key, member.entry)?.map_or(Ok(false), |own| is_unverified(reader, &own))? {
+        let own = reader.last_told_under(&key, member.entry)?;
+        if is_discarded(reader, &line.uids, member.entry)?
+            || own.map_or(Ok(false), |own| is_unverified(reader, &own))?
+        {
             waiting.insert(member.entry);
             continue;
         }
@@ -157,10 +160,11 @@ fn changes<'k>(desk: &Desk, reader: &Reader, known: &'k Known) -> Result<Vec<Cha
             && !line.uids.contains(&said.sop_instance_uid)
             && !aside.contains(&said.sop_instance_uid)
         {
-            if before.entry() > member.entry && !own.as_ref().is_some_and(Latest::is_undone) {
+            if before.entry() > member.entry && own.as_ref().is_some_and(|own| !own.is_undone()) {
                 continue;
             }
-            is_forked |= !is_unverified(reader, before)?;
+            let name = std::slice::from_ref(&line.first_uid);
+            is_forked |= !is_unverified(reader, before)? && !is_discarded(reader, name, before.entry())?;
         }
         if is_forked && line.doubt.is_none() {
             line.fork();
@@ -196,7 +200,7 @@ fn discarded_before(reader: &Reader, line: &Line, entry: EntryId) -> Result<Opti
         if reader.was_discarded_under(&subject_key(name), entry)? {
             let why =
                 "some of it was discarded before, under another name: release what is to be told, discard the rest";
-            return Ok(Some(Doubt::new(SEVERAL, why, Facts::new())));
+            return Ok(Some(Doubt::new(DISCARDED, why, Facts::new())));
         }
     }
     Ok(None)
@@ -221,6 +225,25 @@ fn filed_last(reader: &Reader, line: &Line, entry: EntryId) -> Result<Option<Lat
 fn is_unverified(reader: &Reader, said: &Latest) -> Result<bool, JournalError> {
     let is_held = !said.is_undone() && !reader.was_decided(said.report)?;
     Ok(is_held && Record::read(&reader.decisions(said.report)?).names(UNVERIFIED))
+}
+
+/// True when all that was filed of a document under these names was discarded as it waited because of what it takes the
+/// place of: whoever discards that says that it takes none.
+pub(super) fn is_discarded(reader: &Reader, names: &[String], entry: EntryId) -> Result<bool, JournalError> {
+    let mut is_discarded = false;
+    for name in names {
+        let key = subject_key(name);
+        if reader.was_told_by(&key, entry)? || reader.held_of(&key)?.iter().any(|(_, of)| *of == entry) {
+            return Ok(false);
+        }
+        if reader.was_discarded_under(&key, entry)?
+            && let Some(said) = reader.last_told_under(&key, entry)?
+        {
+            let waited = Record::read(&reader.decisions(said.report)?);
+            is_discarded |= DOUBTS.iter().chain([&UNVERIFIED]).any(|reason| waited.names(reason));
+        }
+    }
+    Ok(is_discarded)
 }
 
 /// What is held of the documents of a line, besides what is held of those that end it too, each with its SOP Instance UID.
@@ -294,7 +317,7 @@ pub(super) fn release(
     };
     let documents = Documents::read(desk, reader, known)?;
     let Some((member, mut line)) = documents.last(reader, kept.entry)? else {
-        let why = "another took its place since, and EHRs are told of that one: discard this".to_string();
+        let why = documents.lines.why_replaced(reader, &instance.sop_instance_uid, kept.entry)?.to_string();
         return Ok(vec![held_again(item, Grounds { reason: "replaced", rule: None, why }, &[])]);
     };
     let seen = Record::seen(item);
@@ -310,23 +333,28 @@ pub(super) fn release(
     if line.is_aside() && line.doubt.as_ref().is_some_and(|doubt| seen.has(doubt)) {
         let of_line = documents.all.iter().filter(|(of, _)| line.uids.contains(&of.object.sop_instance_uid));
         let of_line: Vec<EntryId> = of_line.map(|(of, _)| of.entry).collect();
-        let covers = held(reader, &line, |entry| !of_line.contains(entry))?.into_iter().map(|(hold, _)| hold).collect();
+        let covers = held(reader, &line, |entry| !of_line.contains(entry))?.into_iter();
         // What it would replace is withdrawn under each name it has; what it says itself goes out under the first.
         let Some((first_uid, others)) = line.stands.split_first() else { return Ok(Vec::new()) };
         let content = desk.read(reader, member, &instance, first_uid)?.map_err(Doubt::from);
         let (subject_key, content_key) = (subject_key(first_uid), content_key(&instance, ""));
         let mut charts = Charts::of_study(desk, reader, &subject_key, known)?;
         charts.doubt = both(charts.doubt.take().filter(is_unseen), unverified(reader, &content, &charts, None));
-        charts.doubt = charts.doubt.take().filter(is_unseen);
+        // The whole of it is read, also what was discarded of it while it waited for something else.
+        let discarded = || discarded_before(reader, &line, item.entry);
+        charts.doubt = charts.doubt.take().filter(is_unseen).map_or_else(discarded, |doubt| Ok(Some(doubt)))?;
         let of_line = line.doubt.as_ref();
         let draft = Draft { certain: Certain::Everywhere, of_line, ..by.draft(first_uid, charts) };
         let Drafted { report, waits } = draft.report(reader, content, (subject_key, content_key))?;
-        // As long as it cannot be told, what it takes the place of stands.
-        if let Some(doubt) = waits {
-            return Ok(in_doubt(doubt));
-        }
+        // As long as it is not told, what it takes the place of stands.
+        let waits = match waits {
+            Some(doubt) if doubt.grounds.reason != DISCARDED => return Ok(in_doubt(doubt)),
+            waits => waits.is_some(),
+        };
+        let covers = covers.filter(|(_, uid)| !waits || *uid == instance.sop_instance_uid);
+        let covers = covers.map(|(hold, _)| hold).collect();
         let mut told = Vec::new();
-        for other in others.iter().rev() {
+        for other in others.iter().rev().filter(|_| !waits) {
             told.push(by.withdrawn(reader, other, Certain::Everywhere)?);
         }
         told.push(Told { entry: item.entry, report, covers });

@@ -15,7 +15,7 @@
 use super::Desk;
 use super::chart::{ANOTHER_PATIENT, Charts};
 use super::content::{is_document, kind, says_anything};
-use super::document::subject_key;
+use super::document::{is_discarded, subject_key};
 use super::doubt::{Doubt, Facts, Record, both, facts, of_patient};
 use super::study::{Known, Member};
 use crate::journal::{EntryId, Instance, JournalError, Reader, StudyId};
@@ -30,9 +30,11 @@ const KEY_OBJECTS: &str = "1.2.840.10008.5.1.4.1.1.88.59";
 /// Where a document names those it takes the place of.
 const PREDECESSORS: Tag = tags::PREDECESSOR_DOCUMENTS_SEQUENCE;
 /// Why it is not certain which line a document belongs to.
-pub(super) const DOUBTS: [&str; 5] = ["no-predecessor", SEVERAL, FORK, INCLUDED, ANOTHER_PATIENT];
+pub(super) const DOUBTS: [&str; 6] = ["no-predecessor", SEVERAL, FORK, INCLUDED, ANOTHER_PATIENT, DISCARDED];
 /// A document takes the place of several, or of more than is read.
 pub(super) const SEVERAL: &str = "several-predecessors";
+/// Some of a document was discarded under a name that its line had before.
+pub(super) const DISCARDED: &str = "discarded-before";
 /// Several documents take one place.
 pub(super) const FORK: &str = "several-successors";
 /// A document names one of another kind, or rejects one.
@@ -323,7 +325,12 @@ impl Lines {
             parted.push((uid.clone(), uids, includes));
         }
         for (uid, uids, includes) in parted {
-            let uids = if self.anothers.contains(&uid) { Vec::new() } else { uids };
+            let is_discarded = match self.documents.get(&uid) {
+                Some(document) => is_discarded(reader, &uids, document.entry)?,
+                None => false,
+            };
+            let takes_none = is_discarded || self.anothers.contains(&uid);
+            let uids = if takes_none { Vec::new() } else { uids };
             for of in uids.into_iter().filter(|of| *of != uid && !includes.contains(of)) {
                 self.replaced_by.entry(of).or_default().push(uid.clone());
             }
@@ -416,7 +423,7 @@ impl Lines {
                 return Ok(None);
             }
             let about = facts(reader, includes.into_iter().chain(stands.iter().cloned()));
-            let doubt = both(Some(Doubt::new(INCLUDED, &why, about)), both(of_patient, is_cut.then(unread)));
+            let doubt = both(Some(Doubt::new(INCLUDED, &why, about)), both(of_patient, is_cut.then(|| unread(reader))));
             let (others, merged) = (Vec::new(), Vec::new());
             return Ok(Some(Line { first_uid: uid.to_string(), others, merged, uids: all, stands, doubt }));
         }
@@ -442,7 +449,7 @@ impl Lines {
                 (first.as_str(), several(why))
             }
         };
-        doubt = both(is_cut.then(unread), doubt);
+        doubt = both(is_cut.then(|| unread(reader)), doubt);
         if !includes.is_empty() {
             let more = "it takes the place of one document, and names one of another kind that would stand beside it";
             doubt = both(several(more), doubt);
@@ -454,6 +461,25 @@ impl Lines {
         let others: Vec<String> = told.iter().skip(1).filter(|_| !is_ring).cloned().collect();
         let first_uid = first.to_string();
         Ok(Some(Line { first_uid, others, merged, stands: Vec::new(), uids, doubt }))
+    }
+
+    /// Why a document ends no line that came under this entry, in words for a person.
+    pub fn why_replaced(&self, reader: &Reader, uid: &str, entry: EntryId) -> Result<&'static str, JournalError> {
+        let replacing = self.replaced_by.get(uid).into_iter().flatten().map(String::as_str);
+        let mut is_any = false;
+        for by in replacing.chain([uid]) {
+            let Some(by_entry) = self.documents.get(by).map(|by| by.entry).filter(|by| *by != entry) else { continue };
+            is_any = true;
+            for name in self.back_from(by).uids {
+                if reader.was_told_by(&subject_key(&name), by_entry)? {
+                    return Ok("another took its place since, and EHRs are told of that one: discard this");
+                }
+            }
+        }
+        Ok(match is_any {
+            true => "another that would take its place waits as well: decide about that one first",
+            false => "what it names was replaced since, by what it does not name: discard this",
+        })
     }
 
     /// Of these names under which EHRs were told, those under which there stands one of these documents.
@@ -536,9 +562,9 @@ impl Lines {
 }
 
 /// It goes back to more documents than are read.
-fn unread() -> Doubt {
+fn unread(reader: &Reader) -> Doubt {
     let why = "it goes back to more documents than are read: see what else of them the chart has, which stays there";
-    Doubt::new(SEVERAL, why, Facts::new())
+    Doubt::new(SEVERAL, why, facts(reader, ["more than is read".to_string()]))
 }
 
 /// The document that came under this entry; `None` when that is not kept any more.

@@ -2,6 +2,7 @@
 
 mod copies;
 mod corrections;
+mod discards;
 mod doubts;
 mod facts;
 mod patients;

@@ -5,7 +5,7 @@ use super::desk::Desk;
 use super::error::JournalError;
 use super::filing::{self, DISCARDED, HELD, RELEASED};
 use super::types::{EntryId, HoldId, OutboxId, WorkOrderId};
-use super::{orders, outbox, standing};
+use super::{orders, outbox, standing, studies};
 use serde::{Deserialize, Serialize};
 
 /// Most items of one action.
@@ -116,6 +116,7 @@ pub(super) fn operate(desk: &mut Desk<'_>, action: &OperatorAction) -> Result<Op
             bounded(holds.len() + outbox.len() + images.len())?;
             for hold in holds {
                 let closed = filing::close_holds(desk, &[*hold], DISCARDED, &short(reason))?;
+                studies::reopen(desk, *hold)?;
                 operated.note(hold.0, found(closed, "held result"))?;
             }
             for id in outbox {

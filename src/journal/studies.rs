@@ -284,6 +284,22 @@ pub(super) fn complete(desk: &mut Desk<'_>, instances: &[EntryId]) -> Result<(),
     Ok(())
 }
 
+/// What was discarded may have kept back what else there is to tell of its study: that is looked at again.
+pub(super) fn reopen(desk: &mut Desk<'_>, hold: HoldId) -> Result<(), JournalError> {
+    let reopened = desk
+        .conn
+        .prepare_cached(
+            "UPDATE study SET state = ?2, changed_ms = ?3, version = version + 1
+             WHERE id = (SELECT s.study FROM hold h JOIN report r ON r.id = h.report
+                         JOIN instance i ON i.entry = r.entry JOIN series s ON s.id = i.series WHERE h.id = ?1)",
+        )?
+        .execute((hold, GROWING, desk.now_ms))?;
+    if reopened > 0 {
+        desk.memory.wake_interpreter();
+    }
+    Ok(())
+}
+
 /// The performed step of this entry is one of this study.
 pub(super) fn add_step(desk: &Desk<'_>, study_instance_uid: &str, entry: i64) -> Result<(), JournalError> {
     let hash = steps_hash(desk.seal, study_hash(desk.seal, study_instance_uid));

@@ -314,6 +314,9 @@ fn i13_what_waits_is_not_covered_by_what_may_be_discarded() {
         let holds = bench.reader.holds(100).unwrap().into_iter();
         bench.discard(holds.filter(|hold| hold.reason == reason).map(|hold| hold.id).collect(), Vec::new());
         assert_eq!(bench.held(), ["unmapped-code"]);
+        bench.release();
+        is(&bench.all_said(), &[("7", "F")]);
+        bench.grows_silently();
         bench.account();
     }
 }

@@ -202,6 +202,8 @@ async fn run_loops(config: &Config, scratch: &Scratch) -> Result<Vec<Check>, Str
         };
         found.push(Check::new(name, done));
     }
+    // Who delivers would be waited for; now nobody will answer, and that is known at once.
+    drop(sink);
     gateway.stop().await;
     Ok(found)
 }

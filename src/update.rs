@@ -26,12 +26,23 @@
 //! Afterwards there is no way back. A release may not give up this rule for a shape that is "only wider": whether the
 //! old one writes rows that the new one understands is nothing a test of the old one has seen.
 //!
+//! ## The operating system
+//!
+//! Where RAUC looks after two slots, a manifest may name an operating system too, beside a release or alone. Its bundle
+//! is fetched and hashed like the release; when the bench is idle RAUC writes it beside the one that runs, which stays
+//! the next one; when the bench is idle again the gateway stops, the new one is made the next one, and the box is
+//! restarted (`reboot` of `[update]`). Under it the release goes on trial as ever: a release that stays is put into the
+//! other slot as well, so that there is one way forward and one back. Only behind the gate is the operating system
+//! marked good. Otherwise the old release comes back, marks it bad and restarts the box with the old one; what the
+//! bootloader did meanwhile is not guessed: RAUC is asked what runs. The folder of releases, the data directory and the
+//! configuration must lie outside of the slots.
+//!
 //! The data path never waits for any of this (invariant I12): a thread of its own, a file of its own, a download that
 //! leaves the journal its room and the network its width.
 //!
 //! Rooms: [`manifest`] is whose word counts; [`record`] and [`slots`] what is kept, shared with the launcher;
-//! `download.rs` the fetch; [`gate`] whether results still flow; [`station`] does it all, one step after another;
-//! [`config`] is `[update]`.
+//! `download.rs` the fetch; [`rauc`] the operating system's slots; [`gate`] whether results still flow; [`station`] does
+//! it all, one step after another, in `system.rs` for the operating system; [`config`] is `[update]`.
 
 use crate::journal::crash;
 
@@ -39,9 +50,12 @@ pub mod config;
 pub mod download;
 pub mod gate;
 pub mod manifest;
+mod program;
+pub mod rauc;
 pub mod record;
 pub mod slots;
 pub mod station;
+pub mod system;
 
 pub use config::Config;
 
@@ -76,10 +90,11 @@ pub fn schemas() -> Schemas {
     Schemas { journal: journal::SCHEMA, fleet: fleet::store::SCHEMA }
 }
 
-/// Whether a release is on trial, or is being taken back: databases may be put back.
+/// Whether a release or an operating system is on trial, or on the way there or back: databases may be put back, and
+/// what knows the way must not be lost.
 pub fn is_on_trial(config: &crate::config::Config) -> bool {
     let record = config.update.as_ref().and_then(|settings| slots::read(&settings.releases).ok().flatten());
-    record.is_some_and(|record| record.phase.is_on_trial() || record.phase == Phase::RollingBack)
+    record.is_some_and(|record| !record.phase.is_final() && !record.phase.is_before_the_switch())
 }
 
 /// The updates of a box. Cheap to clone.
@@ -163,12 +178,16 @@ impl Updates {
             schemas: schemas(),
         };
         let target = manifest::judge(&release, &root, me, now)?;
+        let system = system_of(&release)?;
+        if target.is_none() && system.is_none() {
+            return Err(Refusal::Same);
+        }
         if turn.record.as_ref().is_some_and(|record| !record.phase.is_before_the_switch() && !record.phase.is_final()) {
             return Err(Refusal::Busy);
         }
         // Before the record that says it is replaced.
         slots::replace(self.releases(), FLOOR, me.floor.to_string().as_bytes()).map_err(disk)?;
-        turn.record = Some(self.offered(digest, &release, target, me)?);
+        turn.record = Some(self.offered(digest, &release, (target, system), me)?);
         turn.write()
     }
 
@@ -176,7 +195,7 @@ impl Updates {
         &self,
         manifest: String,
         release: &Manifest,
-        target: &manifest::Target,
+        (target, system): (Option<&manifest::Target>, Option<record::System>),
         me: Me<'_>,
     ) -> Result<Record, Refusal> {
         Ok(Record {
@@ -185,12 +204,16 @@ impl Updates {
             version: release.version,
             from: self.version,
             slot: slots::current(self.releases()).map_err(disk)?.other(),
-            url: target.url.clone(),
-            sha256: target.sha256.clone(),
-            length: target.length,
+            url: target.map(|target| target.url.clone()).unwrap_or_default(),
+            sha256: target.map(|target| target.sha256.clone()).unwrap_or_default(),
+            length: target.map_or(0, |target| target.length),
+            system,
             floor: release.floor,
             old_schemas: me.schemas,
-            new_schemas: Schemas { journal: release.journal_schema, fleet: release.fleet_schema },
+            new_schemas: match target {
+                Some(_) => Schemas { journal: release.journal_schema, fleet: release.fleet_schema },
+                None => me.schemas,
+            },
             starts: 0,
             moves: 0,
             wrong: 0,
@@ -247,7 +270,8 @@ impl Updates {
                 record.happened(Happened::Told).map_err(|_| Refusal::NotStaged)?;
                 turn.write()
             }
-            Phase::WaitingIdle | Phase::Switching | Phase::Trial | Phase::Confirming => Ok(()),
+            Phase::Installing | Phase::WaitingIdle | Phase::Rebooting => Ok(()),
+            Phase::Switching | Phase::Trial | Phase::Confirming => Ok(()),
             _ => Err(Refusal::NotStaged),
         }
     }
@@ -296,6 +320,27 @@ impl Updates {
         }
         Ok(())
     }
+}
+
+/// The operating system that a manifest brings this box.
+fn system_of(release: &Manifest) -> Result<Option<record::System>, Refusal> {
+    if release.systems.is_empty() {
+        return Ok(None);
+    }
+    let status = rauc::status().map_err(|why| {
+        tracing::warn!("update: this box has no slots for an operating system: {why}");
+        Refusal::NoSlots
+    })?;
+    let system = manifest::system(release, &status.compatible, status.booted.version.as_deref())?;
+    Ok(system.map(|system| record::System {
+        version: system.version.clone(),
+        url: system.url.clone(),
+        sha256: system.sha256.clone(),
+        length: system.length,
+        from: status.booted.bootname,
+        installs: status.other.installs,
+        reboots: 0,
+    }))
 }
 
 /// What makes a manifest this one: the document, whoever has signed it in whatever order.

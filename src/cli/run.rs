@@ -6,6 +6,7 @@ use crate::fleet::desired::tree;
 use crate::gateway;
 use crate::reset::{self, Consent, ResetError};
 use crate::update::station::Station;
+use crate::update::system::Next;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -36,6 +37,9 @@ impl Run {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
         let station = Station::open(&loaded.config);
         if let Some(station) = &station {
+            if station.settle().map_err(anyhow::Error::msg)? == Next::End {
+                return Ok(ExitCode::SUCCESS);
+            }
             station.prove_first(&runtime).map_err(anyhow::Error::msg)?;
             station.watch();
         }

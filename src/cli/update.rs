@@ -96,6 +96,7 @@ impl Status {
             let update = record.as_ref().map(|record| {
                 json!({
                     "phase": record.phase.word(), "version": record.version.to_string(),
+                    "system": record.system.as_ref().map(|system| &system.version),
                     "from": record.from.to_string(), "starts": record.starts,
                     "reason": record.reason.map(|reason| reason.word()), "worked": record.worked,
                 })
@@ -111,7 +112,9 @@ impl Status {
 
 fn sentence(record: &Record) -> String {
     let why = record.reason.map_or(String::new(), |reason| format!(" ({})", reason.word()));
-    format!("update from {} to {}: {}{why}", record.from, record.version, record.phase.word())
+    let system =
+        record.system.as_ref().map_or(String::new(), |system| format!(", operating system {}", system.version));
+    format!("update from {} to {}{system}: {}{why}", record.from, record.version, record.phase.word())
 }
 
 impl Gate {

@@ -17,6 +17,7 @@ const QUIET_DEFAULT_S: u64 = 60;
 /// Minutes an update waits for an idle bench.
 pub const WAIT_MAX_MIN: RangeInclusive<u64> = 1..=10_080;
 const WAIT_DEFAULT_MIN: u64 = 720;
+const REBOOT_DEFAULT: [&str; 2] = ["systemctl", "reboot"];
 const BANDWIDTH_DEFAULT_KB_S: u64 = 500;
 
 /// How the box gets new releases. Only a program that `afferent-launcher` started updates itself.
@@ -38,6 +39,9 @@ pub struct Config {
     /// Minutes after which a release is installed although the bench was never idle: senders that are cut off send
     /// again.
     pub wait_max_min: u64,
+    /// The command that restarts the box, for an operating system that comes with a release: the program and its
+    /// arguments, no shell. It runs only when the bench is idle, and the user of this program must be allowed it.
+    pub reboot: Vec<String>,
     /// Who may have signed the certificate of the server with the releases; left out, those the system trusts.
     pub tls: Option<ClientTls>,
 }
@@ -51,6 +55,7 @@ impl Default for Config {
             trial_s: TRIAL_DEFAULT_S,
             quiet_s: QUIET_DEFAULT_S,
             wait_max_min: WAIT_DEFAULT_MIN,
+            reboot: REBOOT_DEFAULT.map(str::to_string).to_vec(),
             tls: None,
         }
     }

@@ -24,8 +24,14 @@ const FORMAT: u32 = 1;
 const KEYS_MAX: usize = 16;
 /// Kinds of machines in a manifest at most.
 const TARGETS_MAX: usize = 16;
+/// Kinds of operating systems in a manifest at most.
+const SYSTEMS_MAX: usize = 16;
 /// Longest release, in bytes.
 pub const LENGTH_MAX: u64 = 512 << 20;
+/// Longest bundle of an operating system, in bytes.
+pub const BUNDLE_MAX: u64 = 4 << 30;
+/// Longest version and longest `compatible` of an operating system, in bytes.
+const SYSTEM_TEXT_MAX: usize = 128;
 /// Longest address of a release, in bytes.
 const URL_MAX: usize = 1024;
 
@@ -76,8 +82,11 @@ pub struct Manifest {
     pub journal_schema: u64,
     /// Number of the schema it gives the fleet's file.
     pub fleet_schema: u64,
-    /// The program, for each kind of machine.
+    /// The program, for each kind of machine; none when only an operating system comes, for boxes that run the release.
     pub targets: Vec<Target>,
+    /// The operating system, for each kind that RAUC tells apart; none when only the release comes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub systems: Vec<System>,
 }
 
 /// The program for one kind of machine.
@@ -91,6 +100,22 @@ pub struct Target {
     /// SHA-256 in lower-case hexadecimal digits.
     pub sha256: String,
     /// Where it is fetched, over HTTPS; over HTTP where the network is fenced, since what counts is the hash.
+    pub url: String,
+}
+
+/// An operating system: a bundle that RAUC installs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct System {
+    /// `compatible` of RAUC's system.conf and of the bundle.
+    pub compatible: String,
+    /// Version that the bundle's own manifest names.
+    pub version: String,
+    /// Bytes.
+    pub length: u64,
+    /// SHA-256 of the bundle in lower-case hexadecimal digits.
+    pub sha256: String,
+    /// Where it is fetched.
     pub url: String,
 }
 
@@ -138,6 +163,12 @@ pub enum Refusal {
     /// No program for this kind of machine.
     #[error("holds no program for this kind of machine")]
     OtherMachine,
+    /// It brings an operating system alone, for boxes that run another release.
+    #[error("brings an operating system for another release than the one that runs")]
+    OtherRelease,
+    /// It brings an operating system, and RAUC does not say that this box has two slots for one.
+    #[error("brings an operating system, and this box has no slots for one: `rauc status` tells")]
+    NoSlots,
     /// It would not read what this box has kept.
     #[error("its databases are of an older shape than those of this box")]
     OlderSchema,
@@ -168,6 +199,8 @@ impl Refusal {
             Refusal::Same => "same",
             Refusal::TooFar => "too-far",
             Refusal::OtherMachine => "other-machine",
+            Refusal::OtherRelease => "other-release",
+            Refusal::NoSlots => "no-slots",
             Refusal::OlderSchema => "older-schema",
             Refusal::Busy => "busy",
             Refusal::NotStaged => "not-staged",
@@ -236,18 +269,35 @@ impl Root {
         let is_sound = manifest.v == FORMAT
             && manifest.targets.len() <= TARGETS_MAX
             && manifest.floor <= manifest.version
-            && manifest.targets.iter().all(Target::is_sound);
+            && manifest.targets.iter().all(Target::is_sound)
+            && manifest.systems.len() <= SYSTEMS_MAX
+            && manifest.systems.iter().all(System::is_sound);
         if is_sound { Ok(manifest) } else { Err(Refusal::Unknown) }
     }
 }
 
 impl Target {
     fn is_sound(&self) -> bool {
-        let digits = self.sha256.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        let is_http = self.url.starts_with("https://") || self.url.starts_with("http://");
-        let is_plain = self.url.len() <= URL_MAX && self.url.bytes().all(|b| b.is_ascii_graphic());
-        digits && self.sha256.len() == 64 && is_http && is_plain && (1..=LENGTH_MAX).contains(&self.length)
+        is_file(&self.url, &self.sha256) && (1..=LENGTH_MAX).contains(&self.length)
     }
+}
+
+impl System {
+    fn is_sound(&self) -> bool {
+        let is_text = |text: &str| (1..=SYSTEM_TEXT_MAX).contains(&text.len());
+        let is_plain = self.compatible.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
+        let is_version = self.version.bytes().all(|b| b.is_ascii_graphic());
+        let is_named = is_text(&self.compatible) && is_text(&self.version) && is_plain && is_version;
+        is_named && is_file(&self.url, &self.sha256) && (1..=BUNDLE_MAX).contains(&self.length)
+    }
+}
+
+/// An address and a hash as they are written here.
+fn is_file(url: &str, sha256: &str) -> bool {
+    let digits = sha256.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let is_http = url.starts_with("https://") || url.starts_with("http://");
+    let is_plain = url.len() <= URL_MAX && url.bytes().all(|b| b.is_ascii_graphic());
+    digits && sha256.len() == 64 && is_http && is_plain
 }
 
 /// What the box is.
@@ -263,7 +313,8 @@ pub struct Me<'a> {
     pub schemas: Schemas,
 }
 
-/// Whether a release is for this box. `now` is its clock when that is trusted.
+/// Whether a release is for this box, and its program; none when that release runs and only an operating system may come.
+/// `now` is its clock when that is trusted.
 ///
 /// # Errors
 /// [`Refusal`]: nothing of it is fetched.
@@ -272,7 +323,7 @@ pub fn judge<'m>(
     root: &Root,
     me: Me<'_>,
     now: Option<Timestamp>,
-) -> Result<&'m Target, Refusal> {
+) -> Result<Option<&'m Target>, Refusal> {
     let now = now.ok_or(Refusal::NoClock)?;
     if now > root.expires || now > manifest.expires {
         return Err(Refusal::Expired);
@@ -281,7 +332,10 @@ pub fn judge<'m>(
         return Err(Refusal::BelowFloor);
     }
     if manifest.version == me.version {
-        return Err(Refusal::Same);
+        return if manifest.systems.is_empty() { Err(Refusal::Same) } else { Ok(None) };
+    }
+    if manifest.targets.is_empty() {
+        return Err(Refusal::OtherRelease);
     }
     if me.version < manifest.min_version {
         return Err(Refusal::TooFar);
@@ -289,7 +343,20 @@ pub fn judge<'m>(
     if manifest.journal_schema < me.schemas.journal || manifest.fleet_schema < me.schemas.fleet {
         return Err(Refusal::OlderSchema);
     }
-    manifest.targets.iter().find(|target| target.arch == me.arch).ok_or(Refusal::OtherMachine)
+    manifest.targets.iter().find(|target| target.arch == me.arch).map(Some).ok_or(Refusal::OtherMachine)
+}
+
+/// The operating system of this kind; none when the one that runs is of its version, or the manifest brings none.
+///
+/// # Errors
+/// [`Refusal::OtherMachine`]: half of what was signed is never installed.
+pub fn system<'m>(manifest: &'m Manifest, compatible: &str, runs: Option<&str>) -> Result<Option<&'m System>, Refusal> {
+    if manifest.systems.is_empty() {
+        return Ok(None);
+    }
+    let system = manifest.systems.iter().find(|system| system.compatible == compatible);
+    let system = system.ok_or(Refusal::OtherMachine)?;
+    Ok(Some(system).filter(|system| runs != Some(&*system.version)))
 }
 
 #[cfg(test)]

@@ -10,13 +10,18 @@
 //! | `downloading` | the file grows | what is on disk is hashed, the rest fetched; a wrong hash begins anew |
 //! | `verifying` | hashed, unpacked into the idle slot, asked what it is | all of it again |
 //! | `staged` | it waits for `update-install` | it waits |
+//! | `installing` | RAUC writes the operating system into the slot that does not run | what RAUC says decides |
 //! | `waiting-idle` | the bench is watched; at the end the gateway stops and databases are copied | it waits again |
+//! | `rebooting` | the new operating system is made the next one, and the box restarted | what RAUC says decides |
 //! | `switching` | the launcher points `current` at the new slot | again; either release of the link is whole |
 //! | `trial` | the new release starts, and starts are counted | again, [`STARTS_MAX`] times at most |
 //! | `confirming` | the new release passes the gate | it is a trial again |
 //! | `committed` | the new release runs, for good | told again, under the same id |
 //! | `rolling-back` | databases are put back if they were copied, `current` at the old slot | all of it again |
+//! | `returning` | the old release runs, and has the old operating system come back | what RAUC says decides |
 //! | `rolled-back` | the old release runs | told again, under the same id |
+//!
+//! `installing`, `rebooting` and `returning` are of updates that bring an operating system ([`System`]).
 
 use std::fmt;
 use std::str::FromStr;
@@ -25,6 +30,8 @@ use std::str::FromStr;
 pub const STARTS_MAX: u32 = 3;
 /// Changes of phase of one update at most; then it is given up. A whole update takes ten.
 pub const MOVES_MAX: u32 = 64;
+/// The box is restarted this often at most to get to an operating system, and as often to get back.
+pub const REBOOTS_MAX: u32 = 3;
 /// What the file begins with.
 const HEAD: &str = "afferent update 1";
 /// Longest file that is read, in bytes.
@@ -99,8 +106,12 @@ pub enum Phase {
     Verifying,
     /// It lies there, whole.
     Staged,
+    /// The operating system is being installed beside the one that runs.
+    Installing,
     /// It was told to be installed.
     WaitingIdle,
+    /// The box restarts with the new operating system.
+    Rebooting,
     /// The old release has ended in order.
     Switching,
     /// The new one starts.
@@ -111,22 +122,27 @@ pub enum Phase {
     Committed,
     /// The old one is put back.
     RollingBack,
+    /// The old one is back, and the box restarts with the old operating system.
+    Returning,
     /// The old one runs.
     RolledBack,
 }
 
 /// Every phase.
-pub const PHASES: [Phase; 11] = [
+pub const PHASES: [Phase; 14] = [
     Phase::Offered,
     Phase::Downloading,
     Phase::Verifying,
     Phase::Staged,
+    Phase::Installing,
     Phase::WaitingIdle,
+    Phase::Rebooting,
     Phase::Switching,
     Phase::Trial,
     Phase::Confirming,
     Phase::Committed,
     Phase::RollingBack,
+    Phase::Returning,
     Phase::RolledBack,
 ];
 
@@ -138,12 +154,15 @@ impl Phase {
             Phase::Downloading => "downloading",
             Phase::Verifying => "verifying",
             Phase::Staged => "staged",
+            Phase::Installing => "installing",
             Phase::WaitingIdle => "waiting-idle",
+            Phase::Rebooting => "rebooting",
             Phase::Switching => "switching",
             Phase::Trial => "trial",
             Phase::Confirming => "confirming",
             Phase::Committed => "committed",
             Phase::RollingBack => "rolling-back",
+            Phase::Returning => "returning",
             Phase::RolledBack => "rolled-back",
         }
     }
@@ -190,10 +209,14 @@ pub enum Reason {
     Gate,
     /// It went from phase to phase without end.
     Loop,
+    /// RAUC did not install the operating system.
+    Install,
+    /// The box did not come up with the operating system that was to run.
+    Boot,
 }
 
 impl Reason {
-    const ALL: [Reason; 9] = [
+    const ALL: [Reason; 11] = [
         Reason::Download,
         Reason::Content,
         Reason::DoesNotRun,
@@ -203,6 +226,8 @@ impl Reason {
         Reason::Deadline,
         Reason::Gate,
         Reason::Loop,
+        Reason::Install,
+        Reason::Boot,
     ];
 
     /// Its word in the file and on the bus.
@@ -217,6 +242,8 @@ impl Reason {
             Reason::Deadline => "deadline",
             Reason::Gate => "gate",
             Reason::Loop => "loop",
+            Reason::Install => "install",
+            Reason::Boot => "boot",
         }
     }
 
@@ -248,8 +275,14 @@ pub enum Happened {
     Unpacked,
     /// Two operators said so.
     Told,
+    /// RAUC has the operating system in its slot, and the one that runs is the next one still.
+    Installed,
     /// The gateway has stopped in order, and what is needed to go back is on disk.
     Stopped,
+    /// The box is about to be restarted.
+    Restarts,
+    /// The new operating system runs.
+    Booted,
     /// The launcher starts the release.
     Started,
     /// The release runs and looks.
@@ -260,6 +293,27 @@ pub enum Happened {
     Failed(Reason),
     /// The old release is back.
     Back,
+    /// The old operating system runs, and is the next one too.
+    Returned,
+}
+
+/// An operating system that an update brings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct System {
+    /// Its version, as its bundle says it.
+    pub version: String,
+    /// Where the bundle is fetched from.
+    pub url: String,
+    /// SHA-256 of the bundle, in hexadecimal digits.
+    pub sha256: String,
+    /// Length of the bundle, bytes.
+    pub length: u64,
+    /// RAUC's name of the slot that runs before (its bootname).
+    pub from: String,
+    /// How often RAUC had written the other slot before.
+    pub installs: u64,
+    /// Restarts of the box so far, on this way.
+    pub reboots: u32,
 }
 
 /// The record.
@@ -275,12 +329,14 @@ pub struct Record {
     pub from: Version,
     /// Where the new release goes.
     pub slot: Slot,
-    /// Where it is fetched from.
+    /// Where it is fetched from; empty when the release that runs stays, and only the operating system changes.
     pub url: String,
     /// Its SHA-256, in hexadecimal digits.
     pub sha256: String,
     /// Its length, bytes.
     pub length: u64,
+    /// The operating system that comes with it, or alone.
+    pub system: Option<System>,
     /// Below this no release is installed once this one is confirmed.
     pub floor: Version,
     /// Schemas of the old release.
@@ -320,28 +376,33 @@ impl Record {
 
     /// What becomes of the update. When this returns an error nothing has changed.
     pub fn happened(&mut self, what: Happened) -> Result<(), OutOfTurn> {
+        let has_system = self.system.is_some();
+        let may_restart = self.system.as_ref().is_some_and(|system| system.reboots < REBOOTS_MAX);
         let next = match (self.phase, what) {
             (Phase::Offered | Phase::Downloading, Happened::Begun) => Phase::Downloading,
             (Phase::Downloading, Happened::Fetched) => Phase::Verifying,
             (Phase::Verifying, Happened::Wrong) => Phase::Downloading,
             (Phase::Verifying, Happened::Unpacked) => Phase::Staged,
+            (Phase::Staged, Happened::Told) if has_system => Phase::Installing,
+            (Phase::Installing, Happened::Installed) if has_system => Phase::WaitingIdle,
+            (Phase::WaitingIdle, Happened::Stopped) if has_system => Phase::Rebooting,
+            (phase @ (Phase::Rebooting | Phase::Returning), Happened::Restarts) if may_restart => phase,
+            (Phase::Rebooting, Happened::Booted) if has_system => Phase::Switching,
             (Phase::Staged, Happened::Told) => Phase::WaitingIdle,
             (Phase::WaitingIdle, Happened::Stopped) => Phase::Switching,
             (Phase::Switching | Phase::Trial | Phase::Confirming, Happened::Started) => Phase::Trial,
             (Phase::Trial, Happened::Looking) => Phase::Confirming,
             (Phase::Confirming, Happened::Confirmed) => Phase::Committed,
-            (phase, Happened::Failed(_)) if phase.is_on_trial() => Phase::RollingBack,
-            // Nothing was touched: the old release runs.
-            (phase, Happened::Failed(_)) if phase.is_before_the_switch() => Phase::RolledBack,
+            (phase, Happened::Failed(_)) => self.way_back(phase).ok_or(OutOfTurn)?,
+            (Phase::RollingBack, Happened::Back) if has_system => Phase::Returning,
             (Phase::RollingBack, Happened::Back) => Phase::RolledBack,
+            (Phase::Returning, Happened::Returned) => Phase::RolledBack,
             _ => return Err(OutOfTurn),
         };
-        let is_back = matches!(next, Phase::RollingBack | Phase::RolledBack);
         self.moves += 1;
-        let (next, what) = match self.moves > MOVES_MAX && !is_back && next != Phase::Committed {
-            false => (next, what),
-            true if next.is_on_trial() => (Phase::RollingBack, Happened::Failed(Reason::Loop)),
-            true => (Phase::RolledBack, Happened::Failed(Reason::Loop)),
+        let (next, what) = match self.way_back(next).filter(|_| self.moves > MOVES_MAX) {
+            Some(back) => (back, Happened::Failed(Reason::Loop)),
+            None => (next, what),
         };
         match what {
             Happened::Started => self.starts += 1,
@@ -349,9 +410,30 @@ impl Record {
             Happened::Failed(reason) => self.reason = Some(reason),
             _ => {}
         }
+        if let Some(system) = &mut self.system {
+            match what {
+                Happened::Restarts => system.reboots += 1,
+                _ if next == Phase::Returning => system.reboots = 0,
+                _ => {}
+            }
+        }
         self.phase = next;
         (self.event, self.is_told) = (String::new(), false);
         Ok(())
+    }
+
+    /// What an update that fails in this phase comes to; none once nothing can be given up any more.
+    fn way_back(&self, phase: Phase) -> Option<Phase> {
+        match phase {
+            // The new operating system may be the next one.
+            Phase::Installing | Phase::WaitingIdle | Phase::Rebooting if self.system.is_some() => {
+                Some(Phase::Returning)
+            }
+            _ if phase.is_on_trial() => Some(Phase::RollingBack),
+            // Nothing was touched: the old release runs.
+            _ if phase.is_before_the_switch() => Some(Phase::RolledBack),
+            _ => None,
+        }
     }
 
     /// The file's text.
@@ -380,9 +462,21 @@ impl Record {
             ("event", self.event.clone()),
             ("is_told", self.is_told.to_string()),
         ];
+        let of_system = self.system.as_ref().map(|system| {
+            [
+                ("system_version", system.version.clone()),
+                ("system_url", system.url.clone()),
+                ("system_sha256", system.sha256.clone()),
+                ("system_length", system.length.to_string()),
+                ("system_from", system.from.clone()),
+                ("system_installs", system.installs.to_string()),
+                ("system_reboots", system.reboots.to_string()),
+            ]
+        });
         // One line each, whatever a value holds.
+        let lines = lines.into_iter().chain(of_system.into_iter().flatten());
         let lines = lines.map(|(name, value)| format!("{name}={}\n", value.replace(['\n', '\r'], " ")));
-        format!("{HEAD}\n{}end\n", lines.concat())
+        format!("{HEAD}\n{}end\n", lines.collect::<String>())
     }
 
     /// Reads the file's text; `None` when it is none, or not whole.
@@ -397,6 +491,18 @@ impl Record {
             "" => None,
             word => Some(Reason::of(word)?),
         };
+        let system = match of("system_version") {
+            None => None,
+            Some(version) => Some(System {
+                version: version.to_string(),
+                url: of("system_url")?.to_string(),
+                sha256: of("system_sha256")?.to_string(),
+                length: of("system_length")?.parse().ok()?,
+                from: of("system_from")?.to_string(),
+                installs: of("system_installs")?.parse().ok()?,
+                reboots: of("system_reboots")?.parse().ok()?,
+            }),
+        };
         Some(Record {
             manifest: of("manifest")?.to_string(),
             phase: Phase::of(of("phase")?)?,
@@ -406,6 +512,7 @@ impl Record {
             url: of("url")?.to_string(),
             sha256: of("sha256")?.to_string(),
             length: of("length")?.parse().ok()?,
+            system,
             floor: of("floor")?.parse().ok()?,
             old_schemas: schemas("old_schemas")?,
             new_schemas: schemas("new_schemas")?,

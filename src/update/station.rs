@@ -4,16 +4,16 @@
 use super::download::{FetchError, Limits, Wanted, digest, fetch};
 use super::gate;
 use super::record::{Happened, Phase, Reason, Record, Schemas};
-use super::{Updates, schemas, slots};
+use super::{Updates, program, rauc, schemas, slots};
 use crate::backoff::Backoff;
 use crate::config::Config;
 use crate::control::{self, Request, Response};
 use crate::fleet::store::Store;
-use crate::journal::{self, Account, Journal, Reader};
+use crate::journal::{self, Account, Journal, Reader, crash};
 use crate::link::LinkHealth;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -34,8 +34,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 const OWN_SHARE: f64 = 0.9;
 /// What worked is looked at again after this.
 const WORKED_MAX: Duration = Duration::from_secs(600);
-/// Name of the file that grows.
+/// Names of the files that grow.
 const DOWNLOAD: &str = "download";
+const BUNDLE: &str = "download.raucb";
 
 /// What a release says of itself: `afferent update about`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,23 +67,49 @@ impl About {
 /// See the module docs. Cheap to clone.
 #[derive(Clone)]
 pub struct Station {
-    updates: Updates,
+    pub(super) updates: Updates,
     config: Arc<Config>,
-    /// The gateway was asked to stop so that the new release can start.
+    /// The gateway was asked to stop so that the new release can start, or the box restart.
     switches: Arc<AtomicBool>,
     started: Instant,
 }
 
+/// A file that is fetched, where it goes, and its hash.
+struct File<'r> {
+    wanted: Wanted<'r>,
+    path: PathBuf,
+    sha256: &'r str,
+}
+
 /// What the thread knows between two looks.
-struct Patience {
+pub(super) struct Patience {
     backoff: Backoff,
     attempts: u32,
-    not_before: Option<Instant>,
+    pub(super) not_before: Option<Instant>,
     bench: Bench,
-    waits_since: Option<Instant>,
+    pub(super) waits_since: Option<Instant>,
     /// What works, and since when that is known.
     worked: Option<(Instant, Vec<String>)>,
     missing: Vec<String>,
+}
+
+impl Patience {
+    /// Another attempt failed; how many have.
+    pub(super) fn failed(&mut self) -> u32 {
+        self.attempts += 1;
+        self.not_before = Some(Instant::now() + self.backoff.failed());
+        self.attempts
+    }
+
+    /// What comes next has failed nowhere yet.
+    pub(super) fn begin(&mut self) {
+        self.backoff.succeeded();
+        (self.attempts, self.not_before, self.waits_since) = (0, None, None);
+    }
+
+    pub(super) fn is_early(&self) -> bool {
+        self.not_before.is_some_and(|at| Instant::now() < at)
+    }
 }
 
 impl Station {
@@ -159,6 +186,10 @@ impl Station {
     }
 
     fn confirm(&self) -> Result<(), String> {
+        if self.updates.record().is_some_and(|record| record.system.is_some()) {
+            rauc::mark(rauc::Which::Booted, rauc::Mark::Good)?;
+            crash::point("system-marked-good");
+        }
         let confirmed = self.happened(Phase::Confirming, Happened::Confirmed);
         let record =
             confirmed.filter(|record| record.phase == Phase::Committed).ok_or("the record cannot be written")?;
@@ -198,15 +229,26 @@ impl Station {
     /// After the gateway has stopped in order: when that was for the new release, it is the launcher's turn.
     pub fn stopped(&self) {
         let Some(record) = self.updates.record() else { return };
-        if !self.switches.load(Ordering::Relaxed) || record.phase != Phase::WaitingIdle {
-            return;
+        match record.phase {
+            _ if !self.switches.load(Ordering::Relaxed) => return,
+            Phase::WaitingIdle => {}
+            Phase::Returning => {
+                let _ = self.restart(&record);
+                return;
+            }
+            _ => return,
         }
         let kept = match record.is_held() {
             true => slots::keep_before(self.updates.releases(), &self.config.gateway.data),
             false => Ok(()),
         };
         match kept {
-            Ok(()) => drop(self.happened(Phase::WaitingIdle, Happened::Stopped)),
+            Ok(()) => {
+                let next = self.happened(Phase::WaitingIdle, Happened::Stopped);
+                if let Some(record) = next.filter(|record| record.phase == Phase::Rebooting) {
+                    let _ = self.restart(&record);
+                }
+            }
             Err(error) => {
                 tracing::error!("update: the databases cannot be copied, so the old release goes on: {error}");
                 self.fail(Phase::WaitingIdle, Reason::Disk);
@@ -218,14 +260,16 @@ impl Station {
     fn go_on(&self, record: &Record, patience: &mut Patience, runtime: &tokio::runtime::Runtime) {
         match record.phase {
             Phase::Offered => {
-                (patience.attempts, patience.not_before, patience.waits_since) = (0, None, None);
+                patience.begin();
                 // What may lie there is of another release.
-                let _ = std::fs::remove_file(self.file());
+                self.forget_files();
                 let _ = self.happened(Phase::Offered, Happened::Begun);
             }
             Phase::Downloading => self.download(record, patience, runtime),
             Phase::Verifying => self.verify(record),
+            Phase::Installing => self.install(record, patience),
             Phase::WaitingIdle => self.wait(patience, runtime),
+            Phase::Returning => self.come_back(record, patience),
             Phase::Trial => drop(self.happened(Phase::Trial, Happened::Looking)),
             Phase::Confirming => self.look(record, patience, runtime),
             _ => {}
@@ -233,14 +277,19 @@ impl Station {
     }
 
     fn download(&self, record: &Record, patience: &mut Patience, runtime: &tokio::runtime::Runtime) {
-        if patience.not_before.is_some_and(|at| Instant::now() < at) {
+        if patience.is_early() {
             return;
         }
         let settings = self.updates.config();
         let room = || self.room(record);
         let limits = Limits { bytes_s: settings.bandwidth_kb_s * 1000, room: &room };
-        let wanted = Wanted { url: &record.url, length: record.length };
-        let done = runtime.block_on(fetch(wanted, &self.file(), &limits, settings.tls.as_ref()));
+        let tls = settings.tls.as_ref();
+        let done = runtime.block_on(async {
+            for file in self.files(record) {
+                fetch(file.wanted, &file.path, &limits, tls).await?;
+            }
+            Ok(())
+        });
         let reason = match done {
             Ok(()) => {
                 patience.attempts = 0;
@@ -256,9 +305,7 @@ impl Station {
                 }
             }
         };
-        patience.attempts += 1;
-        patience.not_before = Some(Instant::now() + patience.backoff.failed());
-        if patience.attempts >= if reason == Reason::Content { WRONG_MAX } else { ATTEMPTS_MAX } {
+        if patience.failed() >= if reason == Reason::Content { WRONG_MAX } else { ATTEMPTS_MAX } {
             self.fail(Phase::Downloading, reason);
         }
     }
@@ -274,23 +321,29 @@ impl Station {
 
     /// What was fetched, into the slot; and asked what it is.
     fn verify(&self, record: &Record) {
-        let file = self.file();
-        match digest(&file) {
-            Ok((sha256, length)) if sha256 == record.sha256 && length == record.length => {}
-            Ok(_) => {
-                tracing::warn!("update: what was fetched is not what the manifest names");
-                let _ = std::fs::remove_file(&file);
-                return match record.wrong + 1 >= WRONG_MAX {
-                    true => self.fail(Phase::Verifying, Reason::Content),
-                    false => drop(self.happened(Phase::Verifying, Happened::Wrong)),
-                };
-            }
-            Err(error) => {
-                tracing::warn!("update: {}: {error}", file.display());
-                return self.fail(Phase::Verifying, Reason::Disk);
+        for File { wanted, path, sha256 } in self.files(record) {
+            match digest(&path) {
+                Ok((found, length)) if found == sha256 && length == wanted.length => {}
+                Ok(_) => {
+                    tracing::warn!("update: what was fetched is not what the manifest names");
+                    let _ = std::fs::remove_file(&path);
+                    return match record.wrong + 1 >= WRONG_MAX {
+                        true => self.fail(Phase::Verifying, Reason::Content),
+                        false => drop(self.happened(Phase::Verifying, Happened::Wrong)),
+                    };
+                }
+                Err(error) => {
+                    tracing::warn!("update: {}: {error}", path.display());
+                    return self.fail(Phase::Verifying, Reason::Disk);
+                }
             }
         }
         let releases = self.updates.releases();
+        // An operating system alone comes with the release that runs.
+        let file = match record.url.is_empty() {
+            true => slots::program(releases, record.slot.other()),
+            false => self.file(),
+        };
         if let Err(error) = slots::unpack(releases, record.slot, &file, record.version) {
             tracing::warn!("update: slot {}: {error}", record.slot.name());
             return self.fail(Phase::Verifying, Reason::Disk);
@@ -302,7 +355,7 @@ impl Station {
                 tracing::info!("update: release {} lies ready", record.version);
                 // Not before that is written: without the file it could not be verified again.
                 if self.happened(Phase::Verifying, Happened::Unpacked).is_some() {
-                    let _ = std::fs::remove_file(&file);
+                    let _ = std::fs::remove_file(self.file());
                 }
             }
             Ok(_) => {
@@ -319,7 +372,6 @@ impl Station {
     /// Notes what works, waits for an idle bench, and then has the gateway stop.
     fn wait(&self, patience: &mut Patience, runtime: &tokio::runtime::Runtime) {
         let now = Instant::now();
-        let since = *patience.waits_since.get_or_insert(now);
         let Some((_, worked)) = patience.worked.as_ref().filter(|(at, _)| now.duration_since(*at) < WORKED_MAX) else {
             let found = runtime.block_on(gate::look(&self.config));
             let missing = gate::missing(&found, &[]);
@@ -331,15 +383,29 @@ impl Station {
             patience.worked = Some((Instant::now(), gate::worked(&found)));
             return;
         };
+        let worked = worked.clone();
+        if let Some(is_idle) = self.may_disturb(patience)
+            && self.updates.note(worked).is_ok()
+        {
+            tracing::info!(is_idle, "update: the gateway stops for the new release");
+            self.stop();
+        }
+    }
+
+    /// The bench is idle, or was waited for long enough: whether it is.
+    pub(super) fn may_disturb(&self, patience: &mut Patience) -> Option<bool> {
+        let now = Instant::now();
+        let since = *patience.waits_since.get_or_insert(now);
         let settings = self.updates.config();
         let is_over = now.duration_since(since) >= Duration::from_secs(settings.wait_max_min * 60);
-        let Some(seen) = self.seen() else { return };
-        let is_idle = patience.bench.is_idle(seen, Duration::from_secs(settings.quiet_s), now);
-        if (is_idle || is_over) && self.updates.note(worked.clone()).is_ok() {
-            tracing::info!(is_idle, "update: the gateway stops for the new release");
-            self.switches.store(true, Ordering::Relaxed);
-            stop_gateway();
-        }
+        let is_idle = patience.bench.is_idle(self.seen()?, Duration::from_secs(settings.quiet_s), now);
+        (is_idle || is_over).then_some(is_idle)
+    }
+
+    /// The gateway stops, and what comes next happens when it has.
+    pub(super) fn stop(&self) {
+        self.switches.store(true, Ordering::Relaxed);
+        stop_gateway();
     }
 
     /// What comes in and goes out; none while the gateway does not say.
@@ -353,16 +419,16 @@ impl Station {
 
     /// The new release looks whether results flow, until they do or its time is over.
     fn look(&self, record: &Record, patience: &mut Patience, runtime: &tokio::runtime::Runtime) {
-        if patience.not_before.is_some_and(|at| Instant::now() < at) {
+        if patience.is_early() {
             return;
         }
         let found = runtime.block_on(gate::look(&self.config));
-        let missing = gate::missing(&found, &record.worked);
+        let mut missing = gate::missing(&found, &record.worked);
         if missing.is_empty() {
-            if let Err(why) = self.confirm() {
-                tracing::error!("update: {why}");
+            match self.confirm() {
+                Ok(()) => return,
+                Err(why) => missing.push(why),
             }
-            return;
         }
         if missing != patience.missing {
             tracing::warn!("update: not yet: {}", missing.join("; "));
@@ -372,8 +438,7 @@ impl Station {
         if self.is_time_over(record) {
             tracing::error!("update: release {} does not pass the gate; the old one is put back", record.version);
             self.fail(Phase::Confirming, Reason::Gate);
-            self.switches.store(true, Ordering::Relaxed);
-            stop_gateway();
+            self.stop();
         }
     }
 
@@ -381,7 +446,7 @@ impl Station {
         self.started.elapsed() >= Duration::from_secs(record.trial_s).mul_f64(OWN_SHARE)
     }
 
-    fn happened(&self, phase: Phase, what: Happened) -> Option<Record> {
+    pub(super) fn happened(&self, phase: Phase, what: Happened) -> Option<Record> {
         match self.updates.happened(phase, what) {
             Ok(record) => record,
             Err(error) => {
@@ -391,7 +456,7 @@ impl Station {
         }
     }
 
-    fn fail(&self, phase: Phase, reason: Reason) {
+    pub(super) fn fail(&self, phase: Phase, reason: Reason) {
         tracing::warn!("update: given up: {}", reason.word());
         let _ = self.happened(phase, Happened::Failed(reason));
     }
@@ -400,10 +465,36 @@ impl Station {
         self.updates.releases().join(DOWNLOAD)
     }
 
+    /// Where the bundle of an operating system is fetched to.
+    pub(super) fn bundle(&self) -> PathBuf {
+        self.updates.releases().join(BUNDLE)
+    }
+
+    /// What is fetched.
+    fn files<'r>(&self, record: &'r Record) -> Vec<File<'r>> {
+        let release = (!record.url.is_empty()).then(|| File {
+            wanted: Wanted { url: &record.url, length: record.length },
+            path: self.file(),
+            sha256: &record.sha256,
+        });
+        let system = record.system.as_ref().map(|system| File {
+            wanted: Wanted { url: &system.url, length: system.length },
+            path: self.bundle(),
+            sha256: &system.sha256,
+        });
+        release.into_iter().chain(system).collect()
+    }
+
+    fn forget_files(&self) {
+        for file in [self.file(), self.bundle()] {
+            let _ = std::fs::remove_file(file);
+        }
+    }
+
     /// What an update that has ended leaves lying about; of the copies of databases nothing may stay longer than it
     /// must.
     fn tidy(&self) {
-        let _ = std::fs::remove_file(self.file());
+        self.forget_files();
         if let Err(error) = slots::forget_before(self.updates.releases()) {
             tracing::warn!("update: copies of databases cannot be removed: {error}");
         }
@@ -434,33 +525,8 @@ impl Bench {
 }
 
 /// Asks a release what it is.
-fn ask(program: &Path) -> Result<About, String> {
-    let mut child = Command::new(program)
-        .args(["update", "about", "--json"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(|error| error.to_string())?;
-    let began = Instant::now();
-    let status = loop {
-        match child.try_wait().map_err(|error| error.to_string())? {
-            Some(status) => break status,
-            None if began.elapsed() > ANSWER_TIMEOUT => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err("it does not answer".to_string());
-            }
-            None => std::thread::sleep(Duration::from_millis(20)),
-        }
-    };
-    // It is short enough for the pipe; what hangs on to it longer is cut off.
-    let mut said = Vec::new();
-    let out = child.stdout.take().ok_or("it says nothing")?;
-    std::io::Read::read_to_end(&mut std::io::Read::take(out, 4096), &mut said).map_err(|error| error.to_string())?;
-    if !status.success() {
-        return Err(format!("it ended with {status}"));
-    }
+fn ask(release: &Path) -> Result<About, String> {
+    let said = program::answer(Command::new(release).args(["update", "about", "--json"]), ANSWER_TIMEOUT)?;
     serde_json::from_slice(&said).map_err(|_| "it does not say what it is".to_string())
 }
 

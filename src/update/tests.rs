@@ -41,6 +41,7 @@ fn release(version: Version, floor: Version, signers: &[&str]) -> Vec<u8> {
         journal_schema: journal,
         fleet_schema: fleet,
         targets: vec![target],
+        systems: Vec::new(),
     };
     signed(&manifest, Purpose::Update, signers)
 }

@@ -150,6 +150,7 @@ fn a_reset_waits_for_the_end_of_a_trial_and_takes_what_that_kept() {
         url: "https://releases.example/1.1.0".to_string(),
         sha256: "0".repeat(64),
         length: 1,
+        system: None,
         floor: Version(1, 0, 0),
         old_schemas: schemas,
         new_schemas: schemas,
@@ -163,7 +164,15 @@ fn a_reset_waits_for_the_end_of_a_trial_and_takes_what_that_kept() {
         event: String::new(),
         is_told: false,
     };
-    for phase in [Phase::Switching, Phase::Trial, Phase::Confirming, Phase::RollingBack] {
+    for phase in [
+        Phase::Installing,
+        Phase::Rebooting,
+        Phase::Switching,
+        Phase::Trial,
+        Phase::Confirming,
+        Phase::RollingBack,
+        Phase::Returning,
+    ] {
         record.phase = phase;
         slots::write(&releases, &record).unwrap();
         let refused = copied.reset(&["--discard", "4"]);

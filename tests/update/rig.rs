@@ -3,6 +3,7 @@
 
 use crate::broker::{Broker, until};
 use crate::ports::free_port;
+use crate::rauc::Rauc;
 use crate::server::serve;
 use crate::witness::Witness;
 use afferent::journal::{self, Reader};
@@ -61,6 +62,7 @@ pub struct Rig {
     astm: u16,
     ehr: Ehr,
     manager: Manager,
+    rauc: Option<Rauc>,
     witness: Witness,
     echo: Child,
     acknowledged: Arc<Mutex<BTreeSet<String>>>,
@@ -72,6 +74,15 @@ pub struct Rig {
 impl Rig {
     /// A box that runs release 1.0.0. `None`, with a word, on a machine without what it takes.
     pub async fn start() -> Option<Rig> {
+        Rig::start_with(false).await
+    }
+
+    /// The same, with two slots for an operating system, which RAUC looks after.
+    pub async fn start_with_slots() -> Option<Rig> {
+        if Rauc::is_here() { Rig::start_with(true).await } else { None }
+    }
+
+    async fn start_with(has_slots: bool) -> Option<Rig> {
         let mut broker = Broker::start()?;
         let mut rules = std::fs::read_to_string(broker.path().join("acl")).unwrap();
         for desk in &DESKS[1..] {
@@ -117,11 +128,12 @@ impl Rig {
              [[link]]\nname = \"chemistry\"\nprotocol = \"astm\"\nlisten = \"127.0.0.1:{astm}\"\n{hl7}\
              [[destination]]\nname = \"ehr\"\naddress = \"{ehr}\"\nretry_min_ms = 50\nretry_max_ms = 500\n\
              [update]\nreleases = {releases:?}\nroot = {root:?}\nbandwidth_kb_s = 400\ntrial_s = 30\nquiet_s = 1\n\
-             wait_max_min = 1\n\
+             wait_max_min = 1\nreboot = [\"/bin/sh\", {reboot:?}]\n\
              [fleet]\nbroker = \"localhost:{port}\"\ntenant = \"{TENANT}\"\nmetrics_s = 5\n{operators}[fleet.tls]\n{tls}",
             data = here.join("data"),
             releases = here.join("releases"),
             root = here.join("root.json"),
+            reboot = Rauc::reboot(here),
             ehr = ehr.mllp().unwrap(),
             port = broker.port,
             operators = operators.concat(),
@@ -143,6 +155,7 @@ impl Rig {
         let mut shown = BufReader::new(echo.stdout.take().unwrap()).lines();
         shown.next().unwrap().unwrap();
         std::thread::spawn(move || shown.map_while(Result::ok).for_each(drop));
+        let rauc = has_slots.then(|| Rauc::start(here));
         let manager = Manager::start(here);
         let (stop, stopped) = watch::channel(false);
         let settings = Settings {
@@ -162,7 +175,7 @@ impl Rig {
                 }
             }
         });
-        let rig = Rig { dir, url, astm, ehr, manager, witness, echo, acknowledged, stop, instrument, broker };
+        let rig = Rig { dir, url, astm, ehr, manager, rauc, witness, echo, acknowledged, stop, instrument, broker };
         until("the box is there and heard", || {
             rig.witness.last("up/state").is_some_and(|state| state["downlink"] == "proven")
         });
@@ -171,16 +184,27 @@ impl Rig {
 
     /// Makes a release and its manifest, signed by both keys.
     pub fn publish(&self, version: Version, kind: Kind) -> Release {
+        self.publish_with(version, Some(kind), None)
+    }
+
+    /// The same, with an operating system (version and bundle in `site`), or with that alone.
+    pub fn publish_with(&self, version: Version, kind: Option<Kind>, system: Option<(&str, &Path)>) -> Release {
         let (here, name) = (self.dir.path(), format!("afferent-{version}"));
-        std::fs::write(here.join("site").join(&name), script(here, version, kind)).unwrap();
-        let (manifest, program) = (format!("{version}.json"), format!("{}=site/{name}", std::env::consts::ARCH));
+        let program = format!("{}=site/{name}", std::env::consts::ARCH);
+        let manifest = format!("{version}{}.json", system.map_or(String::new(), |(version, _)| format!("-{version}")));
         let release = version.to_string();
         let shape = (journal::SCHEMA + 1).to_string();
-        let mut words = vec!["update", "manifest", &manifest, "--release", &release, "--program", &program];
+        let mut words = vec!["update", "manifest", &manifest, "--release", &release];
         words.extend(["--url", &self.url, "--sign", "rel-1.key"]);
-        if matches!(kind, Kind::OtherShape | Kind::SpoilsTheJournal) {
+        if let Some(kind) = kind {
+            std::fs::write(here.join("site").join(&name), script(here, version, kind)).unwrap();
+            words.extend(["--program", &program]);
+        }
+        if matches!(kind, Some(Kind::OtherShape | Kind::SpoilsTheJournal)) {
             words.extend(["--journal-schema", &shape]);
         }
+        let system = system.map(|(version, bundle)| format!("{}={version}={}", Rauc::COMPATIBLE, bundle.display()));
+        words.extend(system.iter().flat_map(|system| ["--system", system]));
         desk(here, &words);
         desk(here, &["update", "sign", &manifest, "--sign", "rel-2.key"]);
         Release { version, manifest: here.join(manifest) }
@@ -188,11 +212,13 @@ impl Rig {
 
     /// Offers it to the box, which takes it.
     pub fn push(&self, release: &Release) {
-        let manifest = release.manifest.to_str().unwrap();
-        desk(
-            self.dir.path(),
-            &["update", "push", BOX, manifest, "--sign", "ops-1.key", "--wait-s", "100", "--desk", &settings()],
-        );
+        self.try_push(release).unwrap();
+    }
+
+    /// Offers it to the box. What it printed, or what went wrong.
+    pub fn try_push(&self, release: &Release) -> Result<String, String> {
+        let (manifest, settings) = (release.manifest.to_str().unwrap(), settings());
+        self.tries(&["update", "push", BOX, manifest, "--sign", "ops-1.key", "--wait-s", "100", "--desk", &settings])
     }
 
     pub fn install(&self, release: &Release) {
@@ -251,6 +277,14 @@ impl Rig {
             true => Ok(said(&done)),
             false => Err(format!("{}{}", said(&done), String::from_utf8_lossy(&done.stderr))),
         }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn rauc(&self) -> &Rauc {
+        self.rauc.as_ref().unwrap()
     }
 
     pub fn record(&self) -> Option<Record> {
@@ -460,6 +494,8 @@ fn launch(here: &Path, point: Option<&str>) -> Child {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(here.join("log")).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_afferent-launcher"));
     command.arg(here.join("releases")).args(["run", "--config"]).arg(here.join("box.toml"));
+    // Never the machine's own.
+    command.env("DBUS_SYSTEM_BUS_ADDRESS", Rauc::bus(here));
     // As systemd does.
     command.env("INVOCATION_ID", "0").stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
     if let Some(point) = point {

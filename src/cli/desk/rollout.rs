@@ -218,6 +218,12 @@ fn release_of(manifest: &Path, roots: &[PathBuf]) -> anyhow::Result<Change> {
     let document = envelope::unproven(text.as_bytes()).ok();
     let read = document.and_then(|document| serde_json::from_slice::<Manifest>(&document).ok());
     let read = read.with_context(|| format!("{} is no manifest of a release", manifest.display()))?;
+    if !read.systems.is_empty() {
+        bail!(
+            "{} brings an operating system, which boxes get one by one: afferent desk update push",
+            manifest.display()
+        );
+    }
     let roots = roots.iter().map(|root| super::update::text(root)).collect::<anyhow::Result<_>>()?;
     Ok(Change::Update { version: read.version.to_string(), manifest: text, roots })
 }

@@ -9,7 +9,7 @@ use crate::fleet::command::Operation;
 use crate::fleet::envelope::{self, Purpose};
 use crate::fleet::topic::Place;
 use crate::update::download;
-use crate::update::manifest::{Key, Manifest, Root, Target};
+use crate::update::manifest::{Key, Manifest, Root, System, Target};
 use crate::update::record::Version;
 use crate::update::station::About;
 use anyhow::{Context, bail};
@@ -84,9 +84,11 @@ struct RootFile {
 Examples:
   afferent desk update manifest 1.2.0.json --release 1.2.0 --program x86_64=afferent \\
       --url https://releases.example/1.2.0 --sign rel-1.key
+  afferent desk update manifest os-7.json --release 1.2.0 --system acme-box=7.0=os-7.raucb \\
+      --url https://releases.example/os --sign rel-1.key
 
-Programs are fetched from URL/NAME, NAME being the program's file name. The shape of the databases is that of this
-program unless it is given.")]
+Programs and bundles are fetched from URL/NAME, NAME being the file's name. The shape of the databases is that of this
+program unless it is given. A bundle without a program is for boxes that run the release already.")]
 struct ManifestFile {
     /// The file, which must not be there yet
     file: PathBuf,
@@ -94,8 +96,11 @@ struct ManifestFile {
     #[arg(long)]
     release: String,
     /// A program: the kind of machine and the file
-    #[arg(long, value_name = "ARCH=FILE", required = true)]
+    #[arg(long, value_name = "ARCH=FILE", required_unless_present = "system")]
     program: Vec<String>,
+    /// An operating system: what RAUC calls `compatible`, the bundle's version and the bundle
+    #[arg(long, value_name = "COMPATIBLE=VERSION=FILE")]
+    system: Vec<String>,
     /// Folder from which boxes fetch the programs
     #[arg(long)]
     url: String,
@@ -190,10 +195,16 @@ impl ManifestFile {
         };
         let target = |text: &String| -> anyhow::Result<Target> {
             let (arch, file) = text.split_once('=').with_context(|| format!("`{text}` is no ARCH=FILE"))?;
-            let (sha256, length) = download::digest(Path::new(file)).with_context(|| file.to_string())?;
-            let name = Path::new(file).file_name().and_then(|name| name.to_str()).context("the file has no name")?;
-            let url = format!("{}/{name}", self.url.trim_end_matches('/'));
+            let (url, sha256, length) = self.file(file)?;
             Ok(Target { arch: arch.to_string(), length, sha256, url })
+        };
+        let system = |text: &String| -> anyhow::Result<System> {
+            let mut parts = text.splitn(3, '=');
+            let (Some(compatible), Some(version), Some(file)) = (parts.next(), parts.next(), parts.next()) else {
+                bail!("`{text}` is no COMPATIBLE=VERSION=FILE")
+            };
+            let (url, sha256, length) = self.file(file)?;
+            Ok(System { compatible: compatible.to_string(), version: version.to_string(), length, sha256, url })
         };
         let this = About::this();
         let manifest = Manifest {
@@ -205,8 +216,16 @@ impl ManifestFile {
             journal_schema: self.journal_schema.unwrap_or(this.journal_schema),
             fleet_schema: self.fleet_schema.unwrap_or(this.fleet_schema),
             targets: self.program.iter().map(target).collect::<anyhow::Result<_>>()?,
+            systems: self.system.iter().map(system).collect::<anyhow::Result<_>>()?,
         };
         write_signed(&self.file, &manifest, Purpose::Update, &self.sign)
+    }
+
+    /// Where boxes fetch a file, its hash and its length.
+    fn file(&self, file: &str) -> anyhow::Result<(String, String, u64)> {
+        let (sha256, length) = download::digest(Path::new(file)).with_context(|| file.to_string())?;
+        let name = Path::new(file).file_name().and_then(|name| name.to_str()).context("the file has no name")?;
+        Ok((format!("{}/{name}", self.url.trim_end_matches('/')), sha256, length))
     }
 }
 

@@ -18,6 +18,10 @@ impl Checks<'_> {
                 self.say(&format!("update.{key}"), message, "leave it out for the default");
             }
         }
+        if update.reboot.first().is_none_or(String::is_empty) {
+            let message = "`reboot` names no program".to_string();
+            self.say("update.reboot", message, "leave it out for `systemctl reboot`");
+        }
         if !update.releases.is_absolute() {
             let hint = "the launcher is given the very folder: write it from `/` on";
             self.say("update.releases", "this folder depends on where the program is started", hint);

@@ -32,6 +32,7 @@ fn manifest() -> Manifest {
         journal_schema: 17,
         fleet_schema: 2,
         targets: vec![target("x86_64"), target("aarch64")],
+        systems: Vec::new(),
     }
 }
 
@@ -105,7 +106,7 @@ fn a_manifest_takes_as_many_keys_as_the_root_says() {
 #[test]
 fn a_release_is_for_a_box_or_the_reason_is_told() {
     let root = root(1, 1, &["ann"]);
-    let judged = |me: Me<'_>, now| judge(&manifest(), &root, me, now).map(|target| target.arch.clone());
+    let judged = |me: Me<'_>, now| judge(&manifest(), &root, me, now).map(|target| target.unwrap().arch.clone());
     assert_eq!(judged(me(), now()), Ok("aarch64".to_string()));
     assert_eq!(judged(me(), None), Err(Refusal::NoClock));
     assert_eq!(judged(me(), "2028-01-01T00:00:01Z".parse().ok()), Err(Refusal::Expired));
@@ -119,6 +120,45 @@ fn a_release_is_for_a_box_or_the_reason_is_told() {
     assert_eq!(judged(newer, now()), Ok("aarch64".to_string()), "back to what is above the floor");
     let expired = Root { expires: "2027-01-01T00:00:00Z".parse().unwrap(), ..root.clone() };
     assert_eq!(judge(&manifest(), &expired, me(), now()), Err(Refusal::Expired));
+}
+
+#[test]
+fn an_operating_system_is_for_a_box_or_the_reason_is_told() {
+    let root = root(1, 1, &["ann"]);
+    let system = System {
+        compatible: "acme box".to_string(),
+        version: "7.0-1".to_string(),
+        length: 200_000_000,
+        sha256: "0123456789abcdef".repeat(4),
+        url: "https://releases.example/os-7.raucb".to_string(),
+    };
+    let beside = Manifest { systems: vec![system.clone()], ..manifest() };
+    let alone = Manifest { targets: Vec::new(), ..beside.clone() };
+    let signed_as = |manifest: &Manifest| root.manifest(&signed(manifest, Purpose::Update, &["ann"]));
+    assert_eq!((signed_as(&beside).as_ref(), signed_as(&alone).as_ref()), (Ok(&beside), Ok(&alone)));
+    for change in [
+        (|s| s.compatible.clear()) as fn(&mut System),
+        |s| s.compatible.push('\n'),
+        |s| s.version.push(' '),
+        |s| s.version = "7".repeat(129),
+        |s| s.length = BUNDLE_MAX + 1,
+        |s| s.sha256.make_ascii_uppercase(),
+        |s| s.url = "file:///dev/sda".to_string(),
+    ] {
+        let mut wrong = system.clone();
+        change(&mut wrong);
+        let wrong = Manifest { systems: vec![wrong], ..manifest() };
+        assert_eq!(signed_as(&wrong), Err(Refusal::Unknown), "{:?}", wrong.systems);
+    }
+    let runs_it = Me { version: Version(1, 2, 0), ..me() };
+    assert_eq!(judge(&beside, &root, runs_it, now()), Ok(None), "the release is there already");
+    assert_eq!(judge(&alone, &root, runs_it, now()), Ok(None));
+    assert_eq!(judge(&alone, &root, me(), now()), Err(Refusal::OtherRelease));
+    assert_eq!(super::system(&manifest(), "acme box", None), Ok(None));
+    assert_eq!(super::system(&beside, "acme box", None), Ok(Some(&system)));
+    assert_eq!(super::system(&beside, "acme box", Some("6.0")), Ok(Some(&system)));
+    assert_eq!(super::system(&beside, "acme box", Some("7.0-1")), Ok(None), "it runs already");
+    assert_eq!(super::system(&beside, "acme crate", None), Err(Refusal::OtherMachine));
 }
 
 proptest! {

@@ -11,6 +11,7 @@ pub fn record(phase: Phase) -> Record {
         url: "https://releases.example/afferent-1.1.0".to_string(),
         sha256: "a0".repeat(32),
         length: 14_000_000,
+        system: None,
         floor: Version(1, 0, 0),
         old_schemas: Schemas { journal: 17, fleet: 2 },
         new_schemas: Schemas { journal: 17, fleet: 2 },
@@ -26,10 +27,23 @@ pub fn record(phase: Phase) -> Record {
     }
 }
 
+/// The same, with an operating system.
+fn with_system(phase: Phase) -> Record {
+    let system = System {
+        version: "7.0-1".to_string(),
+        url: "https://releases.example/os-7.raucb".to_string(),
+        sha256: "b0".repeat(32),
+        length: 200_000_000,
+        from: "A".to_string(),
+        installs: 3,
+        reboots: 1,
+    };
+    Record { system: Some(system), ..record(phase) }
+}
+
 #[test]
 fn a_record_is_read_as_it_is_written_and_half_of_it_is_none() {
-    for phase in PHASES {
-        let mut written = record(phase);
+    for mut written in PHASES.into_iter().flat_map(|phase| [record(phase), with_system(phase)]) {
         (written.reason, written.starts, written.is_told) = (Some(Reason::Gate), 2, true);
         let text = written.text();
         assert_eq!(Record::read(&text), Some(written));
@@ -51,32 +65,50 @@ fn a_version_is_three_numbers() {
 
 #[test]
 fn an_update_that_works_takes_this_way_and_no_shorter_one() {
-    use Happened::{Begun, Confirmed, Fetched, Looking, Started, Stopped, Told, Unpacked};
-    let way = [Begun, Fetched, Unpacked, Told, Stopped, Started, Looking, Confirmed];
-    let mut update = record(Phase::Offered);
-    for (at, step) in way.into_iter().enumerate() {
-        for later in &way[at + 1..] {
-            let before = update.clone();
-            assert_eq!(update.happened(*later), Err(OutOfTurn), "{later:?} in {:?}", before.phase);
-            assert_eq!(update, before);
+    use Happened::{Begun, Booted, Confirmed, Fetched, Installed, Looking, Restarts, Started, Stopped, Told, Unpacked};
+    let short: &[Happened] = &[Begun, Fetched, Unpacked, Told, Stopped, Started, Looking, Confirmed];
+    let long = [Begun, Fetched, Unpacked, Told, Installed, Stopped, Restarts, Booted, Started, Looking, Confirmed];
+    for (mut update, way) in [(record(Phase::Offered), short), (with_system(Phase::Offered), &long)] {
+        for (at, step) in way.iter().enumerate() {
+            for later in &way[at + 1..] {
+                // It may be there before this program has had it restarted.
+                if (*step, *later) == (Restarts, Booted) {
+                    continue;
+                }
+                let before = update.clone();
+                assert_eq!(update.happened(*later), Err(OutOfTurn), "{later:?} in {:?}", before.phase);
+                assert_eq!(update, before);
+            }
+            update.happened(*step).unwrap();
         }
-        update.happened(step).unwrap();
+        assert_eq!((update.phase, update.starts, update.reason), (Phase::Committed, 1, None));
     }
-    assert_eq!((update.phase, update.starts, update.reason), (Phase::Committed, 1, None));
 }
 
 #[test]
-fn what_fails_before_the_switch_touches_nothing_and_what_fails_after_it_is_put_back() {
+fn the_old_operating_system_is_back_before_an_update_counts_as_taken_back() {
     for phase in PHASES {
-        let mut update = record(phase);
-        let done = update.happened(Happened::Failed(Reason::Gate));
+        let mut update = with_system(phase);
+        let done = update.happened(Happened::Failed(Reason::Boot));
         let wanted = match phase {
+            Phase::Installing | Phase::WaitingIdle | Phase::Rebooting => Phase::Returning,
             _ if phase.is_before_the_switch() => Phase::RolledBack,
             _ if phase.is_on_trial() => Phase::RollingBack,
-            // What is committed stays.
             _ => phase,
         };
         assert_eq!((update.phase, done.is_err()), (wanted, phase == wanted), "{phase:?}");
+        if update.phase == Phase::RollingBack {
+            update.happened(Happened::Back).unwrap();
+        }
+        if update.phase == Phase::Returning && phase != Phase::Returning {
+            assert_eq!(update.system.as_ref().unwrap().reboots, 0, "the way back has restarts of its own");
+            for _ in 0..REBOOTS_MAX {
+                update.happened(Happened::Restarts).unwrap();
+            }
+            assert_eq!(update.happened(Happened::Restarts), Err(OutOfTurn));
+            update.happened(Happened::Returned).unwrap();
+            assert_eq!(update.phase, Phase::RolledBack);
+        }
     }
 }
 
@@ -93,14 +125,21 @@ fn happenings() -> impl Strategy<Value = Happened> {
         Just(Happened::Confirmed),
         Just(Happened::Failed(Reason::Gate)),
         Just(Happened::Back),
+        Just(Happened::Installed),
+        Just(Happened::Restarts),
+        Just(Happened::Booted),
+        Just(Happened::Returned),
     ]
 }
 
 proptest! {
     /// Whatever happens, in whatever order: it ends, only a look that found all well commits, and never back from there.
     #[test]
-    fn whatever_happens_it_ends_and_commits_only_after_a_look(steps in proptest::collection::vec(happenings(), 0..600)) {
-        let mut update = record(Phase::Offered);
+    fn whatever_happens_it_ends_and_commits_only_after_a_look(
+        has_system in any::<bool>(),
+        steps in proptest::collection::vec(happenings(), 0..600),
+    ) {
+        let mut update = if has_system { with_system(Phase::Offered) } else { record(Phase::Offered) };
         let (mut looked, mut was_final, mut moves) = (false, None, 0);
         for step in steps {
             let before = update.phase;
@@ -115,10 +154,13 @@ proptest! {
                 if update.phase == Phase::Trial {
                     prop_assert!(before.is_on_trial());
                 }
+                if update.phase == Phase::RolledBack && before == Phase::RollingBack {
+                    prop_assert!(!has_system, "its operating system is not back");
+                }
             }
             if update.phase.is_final() { was_final = Some(update.phase) }
             prop_assert_eq!(Record::read(&update.text()), Some(update.clone()));
         }
-        prop_assert!(moves <= MOVES_MAX + 3, "{moves} moves");
+        prop_assert!(moves <= MOVES_MAX + 3 + 2 * REBOOTS_MAX, "{moves} moves");
     }
 }

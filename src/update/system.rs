@@ -1,0 +1,233 @@
+//! The station's part for the operating system: to install it beside the one that runs, to get to it and back. Which one
+//! runs only RAUC can say, and it is asked each time.
+
+use super::program;
+use super::rauc::{self, InstallError, Mark, Which};
+use super::record::{Happened, Phase, Reason, Record, System};
+use super::station::{Patience, Station};
+use crate::journal::crash;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// Attempts of one run of the program to install, before an update is given up.
+const INSTALLS_MAX: u32 = 3;
+/// Between two looks while RAUC is at work for somebody else, or the old operating system is waited for.
+const PAUSE: Duration = Duration::from_secs(10);
+/// When the box starts RAUC may come up later than this program.
+const RAUC_PATIENCE: Duration = Duration::from_secs(30);
+const RAUC_PAUSE: Duration = Duration::from_secs(1);
+/// The command that restarts the box has done so within this time, or will not.
+const RESTART_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What comes after [`Station::settle`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// What was to be started.
+    Start,
+    /// Nothing: this program ends, and the service manager starts the launcher.
+    End,
+}
+
+/// Which operating system runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Runs {
+    Old,
+    New,
+    Unknown,
+}
+
+impl Station {
+    /// Before anything is started: whether the operating system is the one that the update has come to.
+    ///
+    /// # Errors
+    /// A release on trial does not run under the operating system it came with; the launcher counts the start, or puts
+    /// the old release back.
+    pub fn settle(&self) -> Result<Next, String> {
+        let Some(mut record) = self.updates.record() else { return Ok(Next::Start) };
+        let Some(system) = record.system.clone() else { return Ok(Next::Start) };
+        let is_asked = record.phase.is_on_trial()
+            || matches!(record.phase, Phase::Installing | Phase::WaitingIdle | Phase::Rebooting | Phase::Returning);
+        if !is_asked {
+            return Ok(Next::Start);
+        }
+        let runs = ask(&system);
+        if matches!(record.phase, Phase::Installing | Phase::WaitingIdle) && runs == Runs::New {
+            tracing::warn!("update: the box started with the new operating system before it was to");
+            self.fail(record.phase, Reason::Boot);
+            record = self.updates.record().unwrap_or(record);
+        }
+        match (record.phase, runs) {
+            (Phase::Rebooting, Runs::New) => {
+                tracing::info!("update: operating system {} runs, on trial", system.version);
+                let _ = self.happened(Phase::Rebooting, Happened::Booted);
+                Ok(Next::End)
+            }
+            (Phase::Rebooting, _) | (Phase::Returning, Runs::New) => Ok(self.restart(&record)),
+            (Phase::Returning, Runs::Old) => {
+                self.returned(&system);
+                Ok(Next::Start)
+            }
+            (phase, Runs::Old) if phase.is_on_trial() => {
+                self.fail(phase, Reason::Boot);
+                Err("the box runs the old operating system again".to_string())
+            }
+            (phase, Runs::Unknown) if phase.is_on_trial() => Err("RAUC does not say what runs".to_string()),
+            _ => Ok(Next::Start),
+        }
+    }
+
+    /// Restarts the box with the operating system that is to run next, [`super::record::REBOOTS_MAX`] times at most:
+    /// then an update is given up, and a way back is left to a person, while results flow.
+    pub(super) fn restart(&self, record: &Record) -> Next {
+        let restarts = |record: &Record| record.system.as_ref().map(|system| system.reboots);
+        let noted = self.happened(record.phase, Happened::Restarts);
+        if noted.as_ref().and_then(restarts) == restarts(record) {
+            match (record.phase, &record.system) {
+                (Phase::Rebooting, Some(system)) => {
+                    self.fail(Phase::Rebooting, Reason::Boot);
+                    self.returned(system);
+                }
+                _ => tracing::error!("update: restart this box by hand, so that its old operating system comes back"),
+            }
+            return Next::Start;
+        }
+        if let Err(why) = self.turn_to_other(record.phase) {
+            tracing::error!("update: the other operating system cannot be made the next one: {why}");
+            return Next::End;
+        }
+        crash::point("system-activated");
+        let Some((name, arguments)) = self.updates.config().reboot.split_first() else { return Next::End };
+        tracing::info!("update: the box restarts");
+        // Whoever stops this program now may do so at once.
+        // SAFETY: the default takes the place of a handler.
+        unsafe { libc::signal(libc::SIGTERM, libc::SIG_DFL) };
+        match program::run(Command::new(name).args(arguments), RESTART_TIMEOUT) {
+            Ok(()) => std::thread::sleep(RESTART_TIMEOUT),
+            Err(why) => tracing::error!("update: the box cannot be restarted: {name}: {why}"),
+        }
+        Next::End
+    }
+
+    fn turn_to_other(&self, phase: Phase) -> Result<(), String> {
+        if phase == Phase::Returning {
+            rauc::mark(Which::Booted, Mark::Bad)?;
+        }
+        rauc::mark(Which::Other, Mark::Active)
+    }
+
+    /// The old operating system runs: it is made the next one too, and the new one is not started again.
+    fn returned(&self, system: &System) {
+        match stay(system) {
+            Ok(()) => drop(self.happened(Phase::Returning, Happened::Returned)),
+            Err(why) => tracing::error!("update: the operating system that runs cannot be kept: {why}"),
+        }
+    }
+
+    /// Has RAUC install, when the bench is idle, until it says that it has.
+    pub(super) fn install(&self, record: &Record, patience: &mut Patience) {
+        let Some(system) = record.system.as_ref().filter(|_| !patience.is_early()) else { return };
+        let status = match rauc::status() {
+            Ok(status) => status,
+            Err(why) => return self.not_installed(&why, patience),
+        };
+        if status.booted.bootname != system.from {
+            return self.fail(Phase::Installing, Reason::Boot);
+        }
+        let other = &status.other;
+        let is_new = other.is_whole && other.installs > system.installs;
+        match (is_new && other.version.as_ref() == Some(&system.version), status.stays) {
+            (true, true) => {
+                tracing::info!("update: operating system {} is installed in {}", system.version, other.name);
+                patience.begin();
+                if self.happened(Phase::Installing, Happened::Installed).is_some() {
+                    let _ = std::fs::remove_file(self.bundle());
+                }
+            }
+            // Only an idle bench lets the box restart.
+            (true, false) => {
+                if let Err(why) = rauc::mark(Which::Booted, Mark::Active) {
+                    self.not_installed(&why, patience);
+                }
+            }
+            (false, _) => {
+                if self.may_disturb(patience).is_none() {
+                    return;
+                }
+                tracing::info!("update: operating system {} is being installed in {}", system.version, other.name);
+                match rauc::install(&self.bundle()) {
+                    Ok(()) => {
+                        crash::point("system-installed");
+                        let is_named =
+                            rauc::status().is_ok_and(|now| now.other.version.as_ref() == Some(&system.version));
+                        if !is_named {
+                            let why =
+                                "RAUC does not say that version is there: does its system.conf name a statusfile?";
+                            self.not_installed(why, patience);
+                        }
+                    }
+                    Err(InstallError::Busy) => patience.not_before = Some(Instant::now() + PAUSE),
+                    Err(error) => self.not_installed(&error.to_string(), patience),
+                }
+            }
+        }
+    }
+
+    fn not_installed(&self, why: &str, patience: &mut Patience) {
+        tracing::warn!("update: the operating system is not installed yet: {why}");
+        if patience.failed() >= INSTALLS_MAX {
+            self.fail(Phase::Installing, Reason::Install);
+        }
+    }
+
+    /// What could not be done before the gateway started.
+    pub(super) fn come_back(&self, record: &Record, patience: &mut Patience) {
+        let Some(system) = record.system.as_ref().filter(|_| !patience.is_early()) else { return };
+        patience.not_before = Some(Instant::now() + PAUSE);
+        match which(system) {
+            Runs::Old => self.returned(system),
+            Runs::New if system.reboots < super::record::REBOOTS_MAX => {
+                patience.not_before = None;
+                if self.may_disturb(patience).is_some() {
+                    self.stop();
+                }
+            }
+            Runs::New | Runs::Unknown => {}
+        }
+    }
+}
+
+/// Which operating system runs, once RAUC says so.
+fn ask(system: &System) -> Runs {
+    let began = Instant::now();
+    loop {
+        match which(system) {
+            Runs::Unknown if began.elapsed() < RAUC_PATIENCE => std::thread::sleep(RAUC_PAUSE),
+            runs => return runs,
+        }
+    }
+}
+
+fn which(system: &System) -> Runs {
+    match rauc::status() {
+        Ok(status) if status.booted.bootname == system.from => Runs::Old,
+        Ok(_) => Runs::New,
+        Err(why) => {
+            tracing::warn!("update: {why}");
+            Runs::Unknown
+        }
+    }
+}
+
+fn stay(system: &System) -> Result<(), String> {
+    let status = rauc::status()?;
+    if status.other.installs > system.installs {
+        rauc::mark(Which::Other, Mark::Bad)?;
+    }
+    if !status.stays {
+        rauc::mark(Which::Booted, Mark::Active)?;
+    }
+    match rauc::status()?.stays {
+        true => Ok(()),
+        false => Err("RAUC says that the bootloader starts another one next".to_string()),
+    }
+}

@@ -1,0 +1,117 @@
+//! Operating systems, with the real RAUC.
+
+use crate::broker::until;
+use crate::rig::{Kind, Rig};
+use afferent::update::record::{Phase, Reason, Version};
+
+const ONE: Version = Version(1, 0, 0);
+const TWO: Version = Version(1, 1, 0);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn an_operating_system_is_marked_good_behind_the_gate_and_not_before() {
+    let Some(rig) = Rig::start_with_slots().await else { return };
+    let rauc = rig.rauc();
+    let bundle = rauc.bundle("7.0", "maker", true);
+    let release = rig.publish_with(TWO, Some(Kind::Good), Some(("7.0", &bundle)));
+    rig.push(&release);
+    rig.comes_to(Phase::Staged);
+    assert!(rauc.asked().is_empty() && !rauc.holds("B", "an"), "nothing is installed before somebody says so");
+    rig.install(&release);
+    rig.comes_to(Phase::Committed);
+    assert_eq!((rig.running(), rauc.booted().as_str(), rauc.order().as_str()), (TWO, "AB", "B A: 3 3"));
+    assert!(rauc.holds("B", "an operating system 7.0"));
+    // Only RAUC itself makes it the next one while it installs, and that is undone until the bench is idle.
+    let asked = rauc.asked();
+    let asked: Vec<&str> =
+        asked.iter().map(String::as_str).filter(|asked| !asked.ends_with(" bad installing")).collect();
+    let wanted = ["primary B installing", "primary A installing", "primary B rebooting", "state B good confirming"];
+    assert_eq!(asked, wanted.map(|change| format!("set-{change}")));
+    rig.is_told("committed");
+    assert!(rig.status().contains("to 1.1.0, operating system 7.0: committed"), "{}", rig.status());
+    let told = rig.try_push(&release).unwrap_err();
+    assert!(told.contains("failed: same"), "{told}");
+    // Alone, for a box that runs the release.
+    let bundle = rauc.bundle("7.1", "maker", true);
+    let alone = rig.publish_with(TWO, None, Some(("7.1", &bundle)));
+    rig.push(&alone);
+    rig.comes_to(Phase::Staged);
+    rig.install(&alone);
+    rig.comes_to(Phase::Committed);
+    assert_eq!((rig.running(), rauc.booted().as_str(), rauc.order().as_str()), (TWO, "ABA", "A B: 3 3"));
+    let other = rig.publish_with(Version(1, 2, 0), None, Some(("7.1", &bundle)));
+    let told = rig.try_push(&other).unwrap_err();
+    assert!(told.contains("failed: other-release"), "{told}");
+    rig.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn an_operating_system_that_does_not_do_is_marked_bad_and_the_old_one_is_back() {
+    let Some(rig) = Rig::start_with_slots().await else { return };
+    let rauc = rig.rauc();
+    // The release it comes with, whose bundle, whether it comes up; why it is taken back, what was booted.
+    let cases = [
+        ("7.0", Some(Kind::CrashesAtStart), "maker", true, Reason::Starts, "ABA"),
+        ("7.1", None, "maker", false, Reason::Boot, "ABAAAA"),
+        ("7.2", None, "stranger", true, Reason::Install, "ABAAAA"),
+    ];
+    for (version, kind, maker, comes_up, reason, booted) in cases {
+        let bundle = rauc.bundle(version, maker, comes_up);
+        let release = rig.publish_with(if kind.is_some() { TWO } else { ONE }, kind, Some((version, &bundle)));
+        rig.push(&release);
+        rig.comes_to(Phase::Staged);
+        rig.install(&release);
+        rig.comes_to(Phase::RolledBack);
+        assert_eq!(rig.record().unwrap().reason, Some(reason), "{version}");
+        assert_eq!((rig.running(), rauc.booted().as_str()), (ONE, booted), "{version}");
+        assert!(rauc.order().starts_with("A B: ") && rauc.order().ends_with(" 0"), "{version}: {}", rauc.order());
+        rig.is_told("rolled-back");
+    }
+    assert!(!rauc.asked().iter().any(|asked| asked.contains("B good")), "{:?}", rauc.asked());
+    rig.finish().await;
+}
+
+/// A release on trial may die but twice.
+#[cfg(debug_assertions)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn i7_kill_wherever_it_dies_the_box_has_both_new_or_both_old() {
+    let Some(rig) = Rig::start_with_slots().await else { return };
+    let rauc = rig.rauc();
+    let rows: [(Version, &str, Kind, Phase, &[&str]); 2] = [
+        (
+            TWO,
+            "7.0",
+            Kind::Good,
+            Phase::Committed,
+            &[
+                "update-installing",
+                "system-installed",
+                "update-rebooting",
+                "system-activated",
+                "update-switching",
+                "system-marked-good",
+            ],
+        ),
+        (
+            Version(1, 2, 0),
+            "7.1",
+            Kind::CrashesAtStart,
+            Phase::RolledBack,
+            &["launcher-pointed-back", "update-returning", "system-activated", "update-before-rolled-back"],
+        ),
+    ];
+    for (version, system, kind, end, points) in rows {
+        rig.die_at(points);
+        let bundle = rauc.bundle(system, "maker", true);
+        let release = rig.publish_with(version, Some(kind), Some((system, &bundle)));
+        rig.push(&release);
+        rig.comes_to(Phase::Staged);
+        rig.install(&release);
+        rig.comes_to(end);
+        until("it died everywhere", || rig.never_came_to().is_empty());
+        // The second one came and went.
+        let booted = rauc.booted();
+        let booted = booted.chars().last();
+        assert_eq!((rig.running(), booted), (TWO, Some('B')), "{points:?}: {:?}", rauc.asked());
+    }
+    rig.finish().await;
+}

@@ -500,7 +500,7 @@ impl Lines {
 
     /// Of the names under which EHRs were told of a line, puts that first under which one of its documents stands. Gives those
     /// which that one ended besides, as it took the place of several.
-    fn merged(&self, reader: &Reader, told: &mut Vec<String>, all: &[String]) -> Result<Vec<String>, JournalError> {
+    fn merged(&self, reader: &Reader, told: &mut [String], all: &[String]) -> Result<Vec<String>, JournalError> {
         let mut tellers: HashMap<String, EntryId> = HashMap::new();
         for name in told.iter() {
             for entry in reader.tellers(&subject_key(name))? {

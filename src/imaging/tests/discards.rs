@@ -58,6 +58,19 @@ fn i7_what_comes_late_and_is_named_by_a_discarded_document_is_told() {
 }
 
 #[test]
+fn i13_a_number_that_is_discarded_does_not_bring_back_the_report_that_its_own_replaced() {
+    let bench = Bench::new();
+    let second = report("2", vec![own()], Some("1"));
+    bench.store_and_settle_all(&[report("1", vec![fraction("58")], None), second]);
+    bench.waits("unmapped-code");
+    bench.discard_for("unmapped-code");
+    bench.settle();
+    bench.grows_silently();
+    assert!(bench.held().is_empty());
+    bench.account();
+}
+
+#[test]
 fn i13_a_number_whose_place_another_document_may_take_waits_for_that_one() {
     let bench = Bench::new();
     is(&said(&bench.reported(report("1", vec![fraction("58"), own()], None))), &[("58", "F")]);
@@ -190,5 +203,24 @@ fn i13_who_saw_several_predecessors_has_not_seen_that_more_is_named_than_is_read
     assert!(bench.words().contains("more documents than are read"), "{}", bench.words());
     bench.release();
     is(&bench.all_said(), &[("12", "D"), ("57", "C")]);
+    bench.account();
+}
+
+#[test]
+fn i7_what_was_told_under_a_name_that_was_taken_back_is_told_under_the_one_its_line_has() {
+    let bench = Bench::new();
+    bench.reported(report("1", vec![fraction("58")], None));
+    bench.store_and_settle(report("3", vec![fraction("57")], Some("2")));
+    bench.waits("no-predecessor");
+    bench.release();
+    is(&bench.all_said(), &[("57", "F")]);
+    bench.store_and_settle(elsewhere(report("2", vec![fraction("59")], Some("1"))));
+    bench.waits("several-predecessors");
+    bench.release();
+    is(&bench.all_said(), &[("57", "D"), ("59", "C")]);
+    bench.store_and_settle(Made::image("9"));
+    is(&bench.all_said(), &[("57", "C")]);
+    bench.grows_silently();
+    assert!(bench.held().is_empty());
     bench.account();
 }

@@ -147,3 +147,31 @@ fn i7_a_correction_in_a_study_that_became_doubtful_is_held() {
     assert_eq!((bench.held().len(), bench.told("ehr").len()), (0, 2));
     bench.account();
 }
+
+#[test]
+fn i13_a_doubt_that_an_order_took_away_before_anybody_released_it_was_not_seen() {
+    let config = Config { hold: vec![StudyDoubt::NoOrder, StudyDoubt::OrderMismatch], ..Config::default() };
+    let mut bench = Bench::with(&[delivery::Config::new("ehr", Protocol::Mllp)], config);
+    let cancel = |bench: &Bench| {
+        let orders = bench.reader.work_orders(true, 10).unwrap().into_iter().map(|stored| stored.id).collect();
+        bench.journal.operate(OperatorAction::CancelOrders { orders }).unwrap();
+    };
+    bench.order("ORD-1", "ACC-1", "P-100", STUDY);
+    bench.store(&[Made::report("1", "58.30", None)]);
+    bench.settle();
+    assert_eq!((bench.held(), bench.told("ehr").len()), (vec!["unmapped-code".to_string()], 2));
+    cancel(&bench);
+    bench.release();
+    assert_eq!((bench.held(), bench.told("ehr").len()), (vec!["no-order".to_string()], 0));
+    // Nobody has released that: an order came, for another patient.
+    bench.order("ORD-2", "ACC-1", "P-200", STUDY);
+    assert_eq!((bench.held(), bench.told("ehr").len()), (vec!["order-mismatch".to_string()], 0));
+    let holds = bench.reader.holds(10).unwrap().iter().map(|hold| hold.id).collect();
+    bench.journal.operate(OperatorAction::Release { holds, note: "another's".to_string() }).unwrap();
+    cancel(&bench);
+    bench.send_released();
+    assert_eq!((bench.held(), bench.told("ehr").len()), (vec!["no-order".to_string()], 0));
+    bench.release();
+    assert_eq!((bench.held().len(), bench.told("ehr").len()), (0, 1), "now it was seen");
+    bench.account();
+}

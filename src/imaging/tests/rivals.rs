@@ -480,37 +480,22 @@ fn i13_a_second_document_that_stands_is_not_taken_back_unasked_by_one_that_names
 
 #[test]
 fn i13_what_stands_under_a_second_name_is_not_taken_back_while_a_rival_waits() {
-    type Told = &'static [(&'static str, &'static str)];
-    let rivals: [(fn() -> Made, &[&str], Told); 2] = [
-        (
-            || naming(report("4", vec![fraction("55")], None), &reports(&["1", "2"])),
-            &["several-predecessors"],
-            &[("55", "C"), ("57", "D")],
-        ),
-        (
-            || {
-                let unverified =
-                    report("4", vec![fraction("55")], None).with(tags::VERIFICATION_FLAG, VR::CS, "UNVERIFIED");
-                naming(unverified, &reports(&["1", "3"]))
-            },
-            &["unverified-correction"],
-            &[("55", "C")],
-        ),
-    ];
-    for (rival, reasons, told) in rivals {
+    let names = |made: Made, named: [&str; 2]| naming(made, &reports(&named));
+    let rival = report("4", vec![fraction("55")], None);
+    let unverified = rival.clone().with(tags::VERIFICATION_FLAG, VR::CS, "UNVERIFIED");
+    let both = (names(rival, ["1", "2"]), "several-predecessors", vec![("55", "C"), ("57", "D")]);
+    for (rival, reason, told) in [both, (names(unverified, ["1", "3"]), "unverified-correction", vec![("55", "C")])] {
         let bench = Bench::new();
         bench.reported(report("1", vec![fraction("58")], None));
         bench.reported(report("2", vec![mass("12")], None));
         bench.store_and_settle(naming(report("3", vec![fraction("57")], None), &reports(&["2", "1"])));
         bench.release();
         bench.all_said();
-        bench.store_and_settle(rival());
-        for reason in reasons {
-            bench.waits(reason);
-            bench.grows_silently();
-            bench.release();
-        }
-        is(&bench.all_said(), told);
+        bench.store_and_settle(rival);
+        bench.waits(reason);
+        bench.grows_silently();
+        bench.release();
+        is(&bench.all_said(), &told);
         assert!(bench.held().is_empty(), "{:?}", bench.held());
         bench.grows_silently();
         bench.account();
@@ -561,8 +546,7 @@ fn i13_what_names_an_ended_document_before_the_one_that_stands_corrects_that_in_
 
 #[test]
 fn i13_what_cannot_be_told_takes_nothing_back_and_covers_nothing() {
-    let made: [(&str, fn(Made) -> Made); 2] = [("too-large", large), ("unsendable-character", foreign)];
-    for (reason, made) in made {
+    for (reason, made) in [("too-large", large as fn(Made) -> Made), ("unsendable-character", foreign)] {
         let bench = under_the_second();
         bench.store_and_settle(made(naming(report("4", vec![fraction("55")], None), &reports(&["1", "3"]))));
         bench.waits(reason);

@@ -420,7 +420,10 @@ pub(super) fn release(
     // It can be read only now: each of its numbers is decided about by itself.
     if kept.measurements.is_none() && matches!(content, Ok(Content::Measurements(_))) {
         let content_key = content_key(&instance, "");
-        let Drafted { report, .. } = draft.report(reader, content, (subject_key, content_key))?;
+        let Drafted { report, waits } = draft.report(reader, content, (subject_key, content_key))?;
+        if let Some(doubt) = waits {
+            return Ok(in_doubt(doubt));
+        }
         let covers = own_holds(reader, first_uid, item.entry)?.into_iter().chain(covers).collect();
         let mut told = by.others_withdrawn(reader, &line, kept, certain)?;
         told.push(Told { entry: item.entry, report, covers });

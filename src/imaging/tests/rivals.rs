@@ -590,6 +590,25 @@ fn i13_what_stands_is_not_taken_back_for_a_document_that_cannot_be_told() {
     bench.account();
 }
 
+#[test]
+fn i13_what_can_be_read_since_and_not_be_told_takes_nothing_back() {
+    let bench = under_the_second();
+    bench.store_and_settle(report("4", vec![mass("11")], None));
+    is(&bench.all_said(), &[("11", "F")]);
+    bench.store_and_settle(large(foreign(naming(report("5", vec![fraction("55")], None), &reports(&["3", "4"])))));
+    bench.waits("too-large");
+    let bench = Bench { desk: bench.desk.with(&Config::default()), ..bench };
+    bench.release();
+    bench.waits("several-predecessors");
+    for _ in 0..2 {
+        bench.release();
+        bench.waits("unsendable-character");
+    }
+    bench.discard(bench.reader.holds(1).unwrap().iter().map(|hold| hold.id).collect(), Vec::new());
+    bench.grows_silently();
+    bench.account();
+}
+
 /// A report that was told to two EHRs of one link and to one of all.
 fn of_three_ehrs() -> Bench {
     let some = |name| delivery::Config { links: vec!["echo-1".to_string()], ..hl7(name) };

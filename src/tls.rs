@@ -309,9 +309,11 @@ impl ClientTls {
         ServerName::try_from(name.to_owned()).map_err(|_| TlsError::BadName { name: name.to_owned() })
     }
 
-    /// The files this configuration reads.
+    /// The files this configuration reads: without a `ca`, those of the operating system too, which are renewed as well.
     pub fn files(&self) -> Files {
-        Files::new([&self.ca, &self.cert, &self.key].into_iter().flatten().cloned())
+        let named = [&self.ca, &self.cert, &self.key].into_iter().flatten().cloned();
+        let system = SYSTEM_BUNDLES.iter().map(PathBuf::from).filter(|_| self.ca.is_none());
+        Files::new(named.chain(system))
     }
 }
 

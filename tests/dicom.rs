@@ -39,6 +39,8 @@ mod power_cut;
 mod receiver;
 #[path = "dicom/rig.rs"]
 mod rig;
+#[path = "dicom/rotation.rs"]
+mod rotation;
 #[path = "dicom/simulators.rs"]
 mod simulators;
 #[path = "dicom/site.rs"]

@@ -85,7 +85,7 @@ struct Answer {
 impl Fhir {
     /// A destination that connects when it has the first message to deliver.
     pub fn new(config: Arc<Config>) -> Self {
-        let files = config.tls.as_ref().map(tls::ClientTls::files).unwrap_or_default();
+        let files = config.tls.clone().unwrap_or_default().files();
         let base = config.url.as_deref().and_then(|u| Url::parse(u).ok());
         let tokens = base.zip(config.oauth.clone()).map(|(base, oauth)| Arc::new(Tokens::new(oauth, base)));
         Fhir { config, tokens, asked: Arc::default(), files, link: None }
@@ -407,7 +407,7 @@ pub(super) fn client(config: &Config, timeout: Option<Duration>) -> Result<(Clie
 pub(crate) fn http_client(url: &Url, tls: Option<&tls::ClientTls>) -> Result<reqwest::ClientBuilder, String> {
     let tls = match (tls, url.scheme()) {
         (Some(tls), _) => tls::client_or_last(tls).map_err(|e| e.to_string())?,
-        (None, "https") => tls::client(&tls::ClientTls::default()).map_err(|e| e.to_string())?,
+        (None, "https") => tls::client_or_last(&tls::ClientTls::default()).map_err(|e| e.to_string())?,
         (None, _) => tls::trusting_nobody().map_err(|e| e.to_string())?,
     };
     Ok(Client::builder()

@@ -69,7 +69,7 @@ impl Stow {
     /// A destination that connects when it has the first object to deliver. `pace` is shared by all connections of the
     /// destination.
     pub fn new(config: Arc<Config>, images: Images, pace: Pace) -> Self {
-        let files = config.tls.as_ref().map(tls::ClientTls::files).unwrap_or_default();
+        let files = config.tls.clone().unwrap_or_default().files();
         let base = config.url.as_deref().and_then(|u| Url::parse(u).ok());
         let tokens = base.zip(config.oauth.clone()).map(|(base, oauth)| Arc::new(Tokens::new(oauth, base)));
         Stow { config, images, pace, tokens, files, client: None }

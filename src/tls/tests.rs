@@ -109,4 +109,7 @@ fn a_renewed_certificate_is_noticed() {
     std::fs::write(&files.server.cert, "renewed").unwrap();
     assert!(watched.changed());
     assert!(!watched.changed());
+    // Who names no authority trusts those of the operating system, and they are renewed as well.
+    let system = ClientTls::default().files();
+    assert!(SYSTEM_BUNDLES.iter().all(|bundle| system.0.iter().any(|(path, _)| path == Path::new(bundle))));
 }

@@ -14,28 +14,45 @@ use afferent::delivery::window::Pace;
 use afferent::delivery::{Destination, Outcome, Scope};
 use afferent::tls::ClientTls;
 use afferent::tls::throwaway::{Authority, Files};
-use serde_json::Value;
+use serde::Deserialize;
 
 use crate::forward::{Spool, assert_delivered, objects, send};
 use crate::peers::{PATIENCE, needed};
 
-/// The server of `tests/peers/dicomweb_server.py`.
-struct Server {
-    dir: tempfile::TempDir,
-    files: Files,
-    port: u16,
+/// The server of `tests/peers/web_server.py`.
+pub(crate) struct Server {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) authority: Authority,
+    pub(crate) files: Files,
+    pub(crate) port: u16,
     lines: Receiver<String>,
     process: Child,
 }
 
+/// What it said of a request.
+#[derive(Debug, PartialEq, Deserialize)]
+pub(crate) struct Request {
+    pub(crate) path: String,
+    pub(crate) status: u64,
+    /// The common name of the client's certificate.
+    pub(crate) peer: String,
+    /// Of the connection.
+    pub(crate) port: u64,
+    /// Whether the TLS session is one of before.
+    pub(crate) reused: bool,
+    /// SOP Instance UIDs, or identifiers of specimens.
+    pub(crate) ids: Vec<String>,
+}
+
 impl Server {
-    /// A server whose tokens are good for so many posts.
-    fn start(uses: u32, what: &str) -> Option<Server> {
+    /// A server whose tokens are good for so many posts; with 0 it wants none.
+    pub(crate) fn start(uses: u32, what: &str) -> Option<Server> {
         let python = needed("python3", what)?;
         let dir = tempfile::tempdir().unwrap();
-        let files = Authority::new().unwrap().write(dir.path()).unwrap();
+        let authority = Authority::new().unwrap();
+        let files = authority.write(dir.path()).unwrap();
         std::fs::create_dir(dir.path().join("kept")).unwrap();
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/dicomweb_server.py");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/web_server.py");
         let mut command = Command::new(python);
         command.arg(script).arg(&files.server.cert).arg(&files.server.key).arg(&files.ca);
         command.arg(dir.path().join("kept")).arg(uses.to_string());
@@ -45,10 +62,10 @@ impl Server {
         let output = BufReader::new(process.stdout.take().unwrap());
         std::thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| told.send(line)));
         let port = lines.recv_timeout(PATIENCE).unwrap().parse().unwrap();
-        Some(Server { dir, files, port, lines, process })
+        Some(Server { dir, authority, files, port, lines, process })
     }
 
-    fn kept(&self) -> PathBuf {
+    pub(crate) fn kept(&self) -> PathBuf {
         self.dir.path().join("kept")
     }
 
@@ -69,14 +86,9 @@ impl Server {
         Config { url, tls: Some(tls), oauth: Some(oauth), ..Config::new("web", Protocol::Stow) }
     }
 
-    /// What it said of the requests so far: path, status, name in the client certificate, port of the connection.
-    fn requests(&self) -> Vec<(String, u64, String, u64)> {
-        let read = |line: String| {
-            let said: Value = serde_json::from_str(&line).unwrap();
-            let text = |key: &str| said[key].as_str().unwrap_or_default().to_owned();
-            (text("path"), said["status"].as_u64().unwrap(), text("peer"), said["port"].as_u64().unwrap())
-        };
-        self.lines.try_iter().map(read).collect()
+    /// What it said of the requests since the last time.
+    pub(crate) fn requests(&self) -> Vec<Request> {
+        self.lines.try_iter().map(|line| serde_json::from_str(&line).unwrap()).collect()
     }
 }
 
@@ -104,12 +116,12 @@ async fn a_server_behind_certificate_and_token_gets_every_object_as_it_is() {
         assert!(kept == object.file(), "{} was changed on the way", object.sop_instance_uid);
     }
     let requests = server.requests();
-    let posts = |status: u64| requests.iter().filter(|r| r.0 == "/dicom-web/studies" && r.1 == status).count();
+    let posts = |status: u64| requests.iter().filter(|r| r.path == "/dicom-web/studies" && r.status == status).count();
     // A token that is used up costs a new one, not an attempt.
     assert_eq!((posts(200), posts(401)), (objects.len(), (objects.len() - 1) / 3));
-    assert_eq!(requests.iter().filter(|r| r.0 == "/token").count(), 1 + posts(401));
-    assert!(requests.iter().all(|r| r.2 == "afferent"), "{requests:?}");
-    let connections: BTreeSet<u64> = requests.iter().map(|r| r.3).collect();
+    assert_eq!(requests.iter().filter(|r| r.path == "/token").count(), 1 + posts(401));
+    assert!(requests.iter().all(|r| r.peer == "afferent"), "{requests:?}");
+    let connections: BTreeSet<u64> = requests.iter().map(|r| r.port).collect();
     assert!(connections.len() < requests.len(), "no connection was used twice: {requests:?}");
 }
 

@@ -301,6 +301,66 @@ fn a_box_renews_when_the_desk_says_so() {
     assert_eq!(site.list()["boxes"][0]["how"], "renewed");
 }
 
+/// A server of EST that shares no code with ours (`tests/peers/est`), where `tests/all` has built it.
+fn foreign_server() -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let peers = std::env::var_os("AFFERENT_PEERS").map_or_else(|| root.join("target/peers"), PathBuf::from);
+    let program = peers.join("est/debug/est-peer");
+    let found = program.exists().then_some(program);
+    if found.is_none() {
+        println!("left out: enrolling at another's server of EST (no est-peer: tests/all builds it)");
+    }
+    found
+}
+
+#[test]
+fn a_box_enrols_and_renews_at_a_server_of_est_that_is_not_ours() {
+    let Some(program) = foreign_server() else { return };
+    let Some(mut broker) = Broker::start() else { return };
+    let mut site = Site::new();
+    let mut server = Command::new(program);
+    server.arg(site.port.to_string()).arg(site.dir.path()).args([BOX, "one-time"]);
+    server.stdout(std::fs::File::create(site.path("est.log")).unwrap());
+    let _server = Running(server.spawn().unwrap());
+    until("the server listens", || std::net::TcpStream::connect(("127.0.0.1", site.port)).is_ok());
+    broker.trusts(&site.path("root.pem"), &site.path("trust.pem"));
+    let Some(witness) = Witness::start(&broker, DESK, ALL_UP) else { return };
+    let tls = toml::to_string(&broker.client("desk-acme-2")).unwrap();
+    let desk = format!("broker = \"localhost:{}\"\ntenant = \"{TENANT}\"\n[tls]\n{tls}", broker.port);
+    std::fs::write(site.path("desk.toml"), desk).unwrap();
+    site.configure(broker.port);
+    let settings = std::fs::read_to_string(site.path("box.toml")).unwrap() + &site.says(&["desk", "key", "ops-1.key"]);
+    let log_in = format!("[fleet.enrol]\nuser = \"{BOX}\"\npassword_file = {:?}\n", site.path("password"));
+    std::fs::write(site.path("box.toml"), settings.replace("[fleet.enrol]\n", &log_in)).unwrap();
+
+    std::fs::write(site.path("password"), "guessed\n").unwrap();
+    site.run();
+    until("it is told that it may not", || site.log().contains("does not let this box in (403)"));
+    assert_eq!(site.serial(), None);
+    site.gateway = None;
+    std::fs::write(site.path("password"), "one-time\n").unwrap();
+    site.run();
+    until("the box is on the bus", || is_up(&witness));
+    let first = site.serial().unwrap();
+    let asked = || std::fs::read_to_string(site.path("est.log")).unwrap();
+    assert!(asked().contains("/.well-known/est/simpleenroll - 403\n"), "{}", asked());
+    assert!(asked().contains("/.well-known/est/simpleenroll - 200\n"), "{}", asked());
+
+    // It renews with what it has, proves that on the broker, and uses it from then on.
+    assert_eq!(site.says(&["desk", "command", BOX, "cert-renew", "--sign", "ops-1.key"]), "cert-renew done\n");
+    until("it has renewed", || site.serial().is_some_and(|serial| serial != first));
+    until("it is on the bus", || is_up(&witness));
+    assert!(asked().contains(&format!("/.well-known/est/simplereenroll {BOX} 200\n")), "{}", asked());
+    let current = site.path("data/identity/current.pem");
+    let mut verify = Command::new("openssl");
+    verify.args(["verify", "-purpose", "sslclient", "-CAfile"]);
+    match verify.arg(site.path("root.pem")).arg(&current).output() {
+        Ok(verify) => assert!(verify.status.success(), "{}", String::from_utf8_lossy(&verify.stderr)),
+        Err(_) => println!("left out: no openssl for a second opinion"),
+    }
+    openssl_reads(&site);
+}
+
 #[test]
 fn a_next_certificate_that_the_broker_refuses_costs_nothing() {
     let Some(mut broker) = Broker::start() else { return };

@@ -102,6 +102,9 @@ impl Enrol {
             StatusCode::UNAUTHORIZED => {
                 Err("the server does not know us (401); are `user` and `password_file` right?".into())
             }
+            StatusCode::FORBIDDEN if present.is_none() => {
+                Err("the server does not let this box in (403); are `user` and `password_file` right?".into())
+            }
             StatusCode::FORBIDDEN => Err("the server does not renew what this box has (403)".into()),
             status => Err(format!("the server answers {status}")),
         }

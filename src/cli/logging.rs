@@ -1,11 +1,14 @@
-//! Log lines on standard error: for people on a terminal, for journald under systemd, as JSON for collectors.
+//! Log lines on standard error: for people on a terminal, for journald under systemd, as JSON for collectors. Nothing waits
+//! for whoever reads them (`logging/stderr.rs`).
 
 mod journal;
+mod stderr;
 
 use super::Logging;
 use crate::fleet::log::Keep;
 use anyhow::Context;
 use std::fmt;
+use std::sync::Arc;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::{Full, Writer};
@@ -50,7 +53,18 @@ pub fn start(options: &Logging) -> anyhow::Result<()> {
         tracing_subscriber::registry().with(filter).with(native).with(Keep).init();
         return Ok(());
     }
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lost: fn(u64) -> String = match format {
+        Format::Human => |lost| format!(" WARN afferent: {}", lost_lines(lost)),
+        Format::Journald => |lost| format!("<{}>afferent: {}", priority(Level::WARN), lost_lines(lost)),
+        Format::Json => |lost| {
+            let at = jiff::Timestamp::now().to_string();
+            let message = lost_lines(lost);
+            serde_json::json!({ "timestamp": at, "level": "WARN", "message": message, "target": "afferent" })
+                .to_string()
+        },
+    };
+    let stderr = Arc::new(stderr::Stderr::new(std::io::stderr(), lost));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
     match format {
         Format::Human => builder.with_ansi(super::colour(&std::io::stderr())).finish().with(Keep).init(),
         Format::Journald => {
@@ -60,6 +74,11 @@ pub fn start(options: &Logging) -> anyhow::Result<()> {
         Format::Json => builder.json().flatten_event(true).finish().with(Keep).init(),
     }
     Ok(())
+}
+
+/// Says that lines of the log were lost.
+fn lost_lines(lost: u64) -> String {
+    format!("{lost} lines of the log were lost before this one: whatever reads it took none")
 }
 
 /// The syslog priority of a level (RFC 5424, 6.2.1).

@@ -1,7 +1,12 @@
 //! The log in a journal of its own, by a real systemd-journald: fields and stable ids of events, as `journalctl` finds them.
 
+use afferent::wire::mllp;
 use serde_json::Value;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -102,4 +107,103 @@ fn a_gateway_under_systemd_logs_with_fields_and_ids() {
     gateway.kill().unwrap();
     gateway.wait().unwrap();
     assert_eq!(std::fs::read_to_string(dir.path().join("stderr")).unwrap(), "", "nothing is said twice");
+}
+
+/// Starts with a log that takes nothing, has messages acknowledged all the same, and says what is missing once it is read.
+fn goes_on_although_nobody_reads(stream: OwnedFd, mut reader: impl Read, how: &[&str], more: &[(&str, &str)]) {
+    let (dir, port) = (tempfile::tempdir().unwrap(), crate::ports::free_port());
+    let text = format!(
+        "[gateway]\ndata = {:?}\n[journal]\nfree_min_mb = 0\n[[link]]\nname = \"ward\"\nprotocol = \"hl7\"\n\
+         listen = \"127.0.0.1:{port}\"\n[[destination]]\nname = \"ehr\"\naddress = \"127.0.0.1:9\"\n",
+        dir.path().join("data")
+    );
+    std::fs::write(dir.path().join("afferent.toml"), text).unwrap();
+    let filled = fill(&stream);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_afferent"));
+    command.args(how).args(["run", "--config"]).arg(dir.path().join("afferent.toml"));
+    command.env_remove("AFFERENT_LOG").env_remove("JOURNAL_STREAM").envs(more.iter().copied());
+    command.stdout(Stdio::null()).stderr(stream);
+    let mut gateway = Ended(command.spawn().unwrap());
+    drop(command);
+    until("it listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+    let mut line = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    line.set_read_timeout(Some(PATIENCE)).unwrap();
+    for number in 0..20 {
+        let message = format!(
+            "MSH|^~\\&|SIMULATED-1|LAB|||20260101120000||ORU^R01^ORU_R01|{number}|P|2.5.1\r\
+             OBR|1||T{number}|PANEL^Panel^L\rOBX|1|NM|2345-7^Glucose^LN||3.0|mg/dL|||||F\r"
+        );
+        // Each is logged too.
+        line.write_all(&mllp::frame(b"no message")).unwrap();
+        line.write_all(&mllp::frame(message.as_bytes())).unwrap();
+        let (mut answer, mut bytes) = (Vec::new(), [0; 4096]);
+        while !String::from_utf8_lossy(&answer).contains(&format!("MSA|AA|{number}")) {
+            let length = line.read(&mut bytes).expect("an answer in time");
+            assert!(length > 0, "it hung up");
+            answer.extend_from_slice(&bytes[..length]);
+        }
+    }
+    reader.read_exact(&mut vec![0; filled]).unwrap();
+    // SAFETY: a signal to a child that has not been waited for.
+    unsafe { libc::kill(gateway.0.id() as libc::pid_t, libc::SIGTERM) };
+    let mut said = String::new();
+    reader.read_to_string(&mut said).unwrap();
+    assert!(gateway.0.wait().unwrap().success());
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines.len(), 2, "{said}");
+    assert!(
+        lines[0].contains(" lines of the log were lost before this one") && lines[1].contains("stopping"),
+        "{said}"
+    );
+}
+
+/// Writes until the stream takes no more; how much it took.
+fn fill(stream: &OwnedFd) -> usize {
+    // SAFETY: calls that take numbers and change nothing but the flags of a stream of ours.
+    let flags = |flags: i32| assert_eq!(unsafe { libc::fcntl(stream.as_raw_fd(), libc::F_SETFL, flags) }, 0);
+    let mut file = std::fs::File::from(stream.try_clone().unwrap());
+    flags(libc::O_NONBLOCK);
+    let mut filled = 0;
+    for size in [4096, 1] {
+        while let Ok(taken) = file.write(&vec![b'.'; size]) {
+            filled += taken;
+        }
+    }
+    flags(0);
+    filled
+}
+
+/// A process that ends with the test.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn i12_messages_are_acknowledged_although_nobody_reads_the_log() {
+    for format in ["human", "json", "journald"] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        goes_on_although_nobody_reads(writer.into(), reader, &["--log-format", format], &[]);
+    }
+}
+
+#[test]
+fn i12_messages_are_acknowledged_although_journald_stalls() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("socket");
+    let stalled = UnixDatagram::bind(&socket).unwrap();
+    let other = UnixDatagram::unbound().unwrap();
+    other.set_nonblocking(true).unwrap();
+    while other.send_to(b"MESSAGE=of others\n", &socket).is_ok() {}
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let ours = OwnedFd::from(ours);
+    let about = std::fs::File::from(ours.try_clone().unwrap()).metadata().unwrap();
+    let stream = format!("{}:{}", about.dev(), about.ino());
+    let more = [("JOURNAL_STREAM", &*stream), ("AFFERENT_JOURNAL_SOCKET", socket.to_str().unwrap())];
+    goes_on_although_nobody_reads(ours, theirs, &[], &more);
+    drop(stalled);
 }

@@ -3,21 +3,21 @@
 //!
 //! A line names its kind by a field `event`, a word of [`KINDS`]; lines that nobody has a use for by machine have none.
 //! Fields `link` and `destination` are `LINK` and `DESTINATION`, others `AFFERENT_<NAME>`. What the journal does not take
-//! at once goes to standard error: no line waits for it (invariant I12).
+//! at once goes to standard error, and what that does not take either is lost and counted: no line waits for anybody
+//! (invariant I12).
 
+use super::stderr::{LINE_MAX, Stderr};
+use super::{lost_lines, priority};
 use std::fmt::{self, Write as _};
-use std::io::Write as _;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use tracing::field::{Field, Visit};
-use tracing::{Event, Subscriber};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 
 /// Where the journal listens.
 const SOCKET: &str = "/run/systemd/journal/socket";
-/// Longest line, with its fields, in bytes; a datagram may have more.
-const LINE_MAX: usize = 64 << 10;
 
 /// Kinds of events and their ids. An id is never changed and never given to another kind.
 pub const KINDS: [(&str, &str); 20] = [
@@ -43,9 +43,10 @@ pub const KINDS: [(&str, &str); 20] = [
     ("reset", "ed4f73e903ca4b13926474bef86c260c"),
 ];
 
-/// A layer that tells the journal.
+/// A layer that tells the journal. A datagram may have more than a line has.
 pub struct Native {
     socket: UnixDatagram,
+    stderr: Stderr,
 }
 
 impl Native {
@@ -62,7 +63,8 @@ impl Native {
         let ours = UnixDatagram::unbound()?;
         ours.connect(socket)?;
         ours.set_nonblocking(true)?;
-        Ok(Native { socket: ours })
+        let lost = |lost| format!("<{}>afferent: {}", priority(Level::WARN), lost_lines(lost));
+        Ok(Native { socket: ours, stderr: Stderr::new(std::io::stderr(), lost) })
     }
 }
 
@@ -88,7 +90,7 @@ impl<S: Subscriber> Layer<S> for Native {
         let mut line = Line::default();
         event.record(&mut line);
         let mut bytes = Vec::new();
-        let priority = super::priority(*about.level());
+        let priority = priority(*about.level());
         field(&mut bytes, "PRIORITY", &priority.to_string());
         field(&mut bytes, "SYSLOG_IDENTIFIER", "afferent");
         field(&mut bytes, "AFFERENT_MODULE", about.target());
@@ -104,8 +106,30 @@ impl<S: Subscriber> Layer<S> for Native {
             let _ = write!(text, " {}={value}", name.strip_prefix("AFFERENT_").unwrap_or(name).to_lowercase());
         }
         field(&mut bytes, "MESSAGE", &text);
-        if bytes.len() > LINE_MAX || self.socket.send(&bytes).is_err() {
-            let _ = writeln!(std::io::stderr(), "<{priority}>{} {text}", about.target());
+        let is_taken = bytes.len() <= LINE_MAX && {
+            self.tell_lost();
+            self.socket.send(&bytes).is_ok()
+        };
+        if !is_taken {
+            self.stderr.line(format!("<{priority}>{} {text}", about.target()).as_bytes());
+        }
+    }
+}
+
+impl Native {
+    /// The journal is told of lines that neither it nor standard error took; where it takes none still, standard error says
+    /// so later.
+    fn tell_lost(&self) {
+        let lost = self.stderr.take_lost();
+        if lost == 0 {
+            return;
+        }
+        let mut bytes = Vec::new();
+        field(&mut bytes, "PRIORITY", &priority(Level::WARN).to_string());
+        field(&mut bytes, "SYSLOG_IDENTIFIER", "afferent");
+        field(&mut bytes, "MESSAGE", &lost_lines(lost));
+        if self.socket.send(&bytes).is_err() {
+            self.stderr.give_back(lost);
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::simulated::Stage;
 use afferent::sim::fleet::Options;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 const KEY: [&str; 2] = ["--sign", "ops-1.key"];
 
@@ -106,4 +106,32 @@ async fn it_pauses_and_stops_for_a_person_and_by_itself() {
     let short = rollout(&stage, &[&short[..], &KEY[..]].concat());
     assert!(String::from_utf8_lossy(&short.stderr).contains("1 of the 1 boxes of ring 0 failed"), "{short:?}");
     assert_eq!(status(&stage, "short")["failures"]["box-00001"], "no answer within 2 s");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_broker_refuses_is_told_again_until_it_takes_it() {
+    let Some(stage) = Stage::make(20) else { return };
+    let fleet = stage.start(stage.options());
+    until("all boxes are there", || fleet.account().born == 20);
+    // Rules that somebody got wrong: desks hear, and may not tell.
+    let rules = stage.path().join("acl");
+    let right = std::fs::read_to_string(&rules).unwrap();
+    std::fs::write(&rules, right.replace("topic write afferent/v1/acme/+/dn/#\n", "")).unwrap();
+    stage.mosquitto.signal(libc::SIGHUP);
+    let log = stage.path().join("desk.log");
+    let words = ["rollout", "start", "ping", "--name", "all", "--wait-s", "1", "--silent-s", "600"];
+    let mut desk = command(stage.path(), &[&words[..], &KEY[..]].concat());
+    desk.env("AFFERENT_REFUSED_PAUSE_MS", "300").env_remove("JOURNAL_STREAM");
+    desk.stdout(Stdio::null()).stderr(std::fs::File::create(&log).unwrap());
+    let running = Beside(desk.spawn().unwrap());
+    let refused = || std::fs::read_to_string(&log).unwrap().matches("reason 0x87").count();
+    until("it has told again, in vain", || refused() >= 3);
+    assert_eq!((fleet.account().told, told(&stage, "all").len()), (0, 1), "it stands in the log, and nobody has it");
+    std::fs::write(&rules, right).unwrap();
+    stage.mosquitto.signal(libc::SIGHUP);
+    until("it is finished", || status(&stage, "all")["stage"] == "finished");
+    drop(running);
+    let account = fleet.account();
+    assert_eq!((account.run, account.run_twice, account.refused), (20, 0, 0), "{account:?}");
+    assert!(told(&stage, "all").values().all(|times| *times == 1));
 }

@@ -98,6 +98,15 @@ pub async fn carry_out(
     }
 }
 
+/// [`REFUSED_PAUSE`]. A debug build can be told another, so that a test need not wait for it.
+fn refused_pause() -> Duration {
+    #[cfg(debug_assertions)]
+    if let Some(Ok(ms)) = std::env::var("AFFERENT_REFUSED_PAUSE_MS").ok().map(|ms| ms.parse()) {
+        return Duration::from_millis(ms);
+    }
+    REFUSED_PAUSE
+}
+
 /// How a box is now, as it is heard; `may_come` says that one that is not there may still come back to the broker.
 fn now(roster: &Roster, rollout: &Rollout, name: &str, may_come: bool) -> Now {
     let away = if may_come { Now::Coming } else { Now::Away };
@@ -336,7 +345,7 @@ impl Run<'_> {
         if let Err(why) = told {
             // It is told again when the broker is back, or after a while.
             tracing::warn!("{why}");
-            self.again.get_or_insert(Instant::now() + REFUSED_PAUSE);
+            self.again.get_or_insert(Instant::now() + refused_pause());
         }
         self.heard(heard).map(drop)
     }

@@ -157,6 +157,12 @@ impl Mosquitto {
         Ok(mosquitto)
     }
 
+    /// Sends it a signal: SIGHUP has it read its rules again, SIGSTOP stalls it and SIGCONT lets it go on.
+    pub fn signal(&self, signal: i32) {
+        // SAFETY: a signal to a child that has not been waited for; its number cannot be anybody else's.
+        unsafe { libc::kill(self.child.id() as libc::pid_t, signal) };
+    }
+
     /// Processor time it took so far, milliseconds, where the kernel tells (proc(5), fields 14 and 15 of `stat`, in
     /// hundredths of a second).
     pub fn cpu_ms(&self) -> Option<u64> {

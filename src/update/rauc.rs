@@ -130,8 +130,8 @@ pub enum InstallError {
 /// # Errors
 /// [`InstallError`].
 pub fn install(bundle: &Path) -> Result<(), InstallError> {
-    match program::run(Command::new(PROGRAM).arg("install").arg(bundle), INSTALL_TIMEOUT) {
-        Ok(()) => Ok(()),
+    match program::answer(Command::new(PROGRAM).arg("install").arg(bundle), INSTALL_TIMEOUT) {
+        Ok(_) => Ok(()),
         Err(why) if why.contains(BUSY) => Err(InstallError::Busy),
         Err(why) => Err(InstallError::Failed(why)),
     }
@@ -171,8 +171,8 @@ pub fn mark(which: Which, mark: Mark) -> Result<(), String> {
         Which::Booted => "booted",
         Which::Other => "other",
     };
-    let done = program::run(Command::new(PROGRAM).args(["status", verb, slot]), TIMEOUT);
-    done.map_err(|why| format!("rauc status {verb} {slot}: {why}"))
+    let done = program::answer(Command::new(PROGRAM).args(["status", verb, slot]), TIMEOUT);
+    done.map(drop).map_err(|why| format!("rauc status {verb} {slot}: {why}"))
 }
 
 #[cfg(test)]

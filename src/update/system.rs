@@ -101,8 +101,8 @@ impl Station {
         // Whoever stops this program now may do so at once.
         // SAFETY: the default takes the place of a handler.
         unsafe { libc::signal(libc::SIGTERM, libc::SIG_DFL) };
-        match program::run(Command::new(name).args(arguments), RESTART_TIMEOUT) {
-            Ok(()) => std::thread::sleep(RESTART_TIMEOUT),
+        match program::answer(Command::new(name).args(arguments), RESTART_TIMEOUT) {
+            Ok(_) => std::thread::sleep(RESTART_TIMEOUT),
             Err(why) => tracing::error!("update: the box cannot be restarted: {name}: {why}"),
         }
         Next::End

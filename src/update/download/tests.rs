@@ -1,6 +1,7 @@
 use super::*;
+use crate::tls::throwaway::Authority;
 use std::io::{BufRead, BufReader};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -23,7 +24,7 @@ enum Manner {
     Missing,
 }
 
-/// A real HTTP server; a manner for each connection, the last for all that follow.
+/// A real HTTP or HTTPS server; a manner for each connection, the last for all that follow.
 struct Server {
     url: String,
     asked: Arc<Mutex<Vec<Option<usize>>>>,
@@ -31,14 +32,26 @@ struct Server {
 
 impl Server {
     fn start(body: &[u8], manners: &[Manner]) -> Server {
+        Server::start_with(body, manners, None)
+    }
+
+    fn start_with(body: &[u8], manners: &[Manner], tls: Option<Arc<rustls::ServerConfig>>) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/afferent", listener.local_addr().unwrap());
+        let (scheme, port) = (if tls.is_some() { "https" } else { "http" }, listener.local_addr().unwrap().port());
+        let url = format!("{scheme}://localhost:{port}/afferent");
         let asked: Arc<Mutex<Vec<Option<usize>>>> = Arc::default();
         let (body, manners, noted) = (body.to_vec(), manners.to_vec(), asked.clone());
         std::thread::spawn(move || {
             for (number, stream) in listener.incoming().enumerate() {
                 let manner = manners[number.min(manners.len() - 1)];
-                let _ = serve(&stream.unwrap(), &body, manner, &noted);
+                let mut stream = stream.unwrap();
+                let _ = match &tls {
+                    None => serve(&mut stream, &body, manner, &noted),
+                    Some(tls) => {
+                        let connection = rustls::ServerConnection::new(tls.clone()).unwrap();
+                        serve(&mut rustls::StreamOwned::new(connection, stream), &body, manner, &noted)
+                    }
+                };
             }
         });
         Server { url, asked }
@@ -50,13 +63,13 @@ impl Server {
 }
 
 fn serve(
-    mut stream: &TcpStream,
+    stream: &mut (impl Read + Write),
     body: &[u8],
     manner: Manner,
     asked: &Mutex<Vec<Option<usize>>>,
 ) -> std::io::Result<()> {
     let mut from = None;
-    for line in BufReader::new(stream).lines() {
+    for line in BufReader::new(&mut *stream).lines() {
         let line = line?.to_ascii_lowercase();
         if let Some(range) = line.strip_prefix("range: bytes=") {
             from = Some(range.trim_end_matches('-').parse::<usize>().unwrap());
@@ -157,6 +170,43 @@ async fn a_fetch_that_is_cut_goes_on_where_it_was_left() {
     assert_eq!(server.asked().len(), 4, "what is here is not fetched again");
     let found = digest(&fetching.file()).unwrap();
     assert_eq!(found, (hex(ring::digest::digest(&ring::digest::SHA256, &fetching.body).as_ref()), 300_000));
+}
+
+#[tokio::test]
+async fn a_release_comes_over_https_from_whom_the_box_trusts_and_from_nobody_else() {
+    crate::tls::provider();
+    let fetching = Fetching::new();
+    let (own, other) = (Authority::new().unwrap(), Authority::new().unwrap());
+    let write = |name: &str, text: &str| {
+        let path = fetching.dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let trusts = ClientTls { ca: Some(write("ca.pem", own.ca_pem())), ..ClientTls::default() };
+    let server = |authority: &Authority, name: &str, manners: &[Manner]| {
+        let (cert, key) = authority.server(&[name]).unwrap().write(fetching.dir.path(), name).unwrap();
+        let tls = crate::tls::server(&crate::tls::ServerTls { cert, key, client_ca: None }).unwrap();
+        Server::start_with(&fetching.body, manners, Some(tls))
+    };
+    let fetch_from = async |server: &Server, settings: Option<&ClientTls>| {
+        let limits = Limits { bytes_s: 0, room: &|| u64::MAX };
+        fetch(Wanted { url: &server.url, length: 300_000 }, &fetching.file(), &limits, settings).await
+    };
+    let right = server(&own, "localhost", &[Manner::Cut(100_000), Manner::Right]);
+    let refused = [
+        ("of another authority", server(&other, "localhost", &[Manner::Right]), Some(&trusts)),
+        ("of another name", server(&own, "releases.example", &[Manner::Right]), Some(&trusts)),
+        ("whom the system does not know", server(&own, "localhost", &[Manner::Right]), None),
+    ];
+    for (what, server, settings) in &refused {
+        let found = fetch_from(server, *settings).await;
+        assert!(matches!(found, Err(FetchError::Later(_))), "{what}: {found:?}");
+        assert!(server.asked().is_empty() && fetching.length() == 0, "one {what} was asked for it");
+    }
+    assert!(matches!(fetch_from(&right, Some(&trusts)).await, Err(FetchError::Later(_))));
+    fetch_from(&right, Some(&trusts)).await.unwrap();
+    assert!(fetching.is_whole());
+    assert_eq!(right.asked(), [None, Some(100_000)], "it goes on where it was left");
 }
 
 #[tokio::test]

@@ -90,6 +90,15 @@ pub fn schemas() -> Schemas {
     Schemas { journal: journal::SCHEMA, fleet: fleet::store::SCHEMA }
 }
 
+/// The version this program was built as. A debug build can be made to say another, so that a test has a newer one.
+pub fn built_as() -> String {
+    #[cfg(debug_assertions)]
+    if let Ok(version) = std::env::var("AFFERENT_VERSION") {
+        return version;
+    }
+    env!("CARGO_PKG_VERSION").to_string()
+}
+
 /// Whether a release or an operating system is on trial, or on the way there or back: databases may be put back, and
 /// what knows the way must not be lost.
 pub fn is_on_trial(config: &crate::config::Config) -> bool {
@@ -343,8 +352,9 @@ fn system_of(release: &Manifest) -> Result<Option<record::System>, Refusal> {
     }))
 }
 
-/// What makes a manifest this one: the document, whoever has signed it in whatever order.
-fn digest_of(manifest: &[u8]) -> String {
+/// What makes a manifest this one: SHA-256 of the document, whoever has signed it in whatever order, in hexadecimal
+/// digits.
+pub fn digest_of(manifest: &[u8]) -> String {
     let document = envelope::unproven(manifest).unwrap_or_default();
     hex(ring::digest::digest(&ring::digest::SHA256, &document).as_ref())
 }

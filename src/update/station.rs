@@ -4,7 +4,7 @@
 use super::download::{FetchError, Limits, Wanted, digest, fetch};
 use super::gate;
 use super::record::{Happened, Phase, Reason, Record, Schemas};
-use super::{Updates, program, rauc, schemas, slots};
+use super::{Updates, built_as, program, rauc, schemas, slots};
 use crate::backoff::Backoff;
 use crate::config::Config;
 use crate::control::{self, Request, Response};
@@ -56,7 +56,7 @@ impl About {
     pub fn this() -> About {
         let Schemas { journal, fleet } = schemas();
         About {
-            version: env!("CARGO_PKG_VERSION").to_string(),
+            version: built_as(),
             arch: std::env::consts::ARCH.to_string(),
             journal_schema: journal,
             fleet_schema: fleet,
@@ -349,6 +349,10 @@ impl Station {
             return self.fail(Phase::Verifying, Reason::Disk);
         }
         match ask(&slots::program(releases, record.slot)) {
+            Ok(about) if !record.url.is_empty() && about.version != record.version.to_string() => {
+                tracing::warn!("update: what was fetched as release {} is another", record.version);
+                self.fail(Phase::Verifying, Reason::DoesNotRun);
+            }
             Ok(about)
                 if (Schemas { journal: about.journal_schema, fleet: about.fleet_schema }) == record.new_schemas =>
             {

@@ -40,6 +40,8 @@ pub enum Kind {
     Good,
     /// It does not run.
     Dead,
+    /// It is not what its manifest says.
+    OtherVersion,
     CrashesAtStart,
     Hangs,
     /// It runs with a link fewer.
@@ -242,9 +244,14 @@ impl Rig {
         words.iter().chain(&["--sign", "ops-2.key", "--desk", &settings()]).map(ToString::to_string).collect()
     }
 
+    /// The desk's inventory knows the box.
+    pub fn enlist(&self) {
+        desk(self.dir.path(), &["inventory", "put", BOX, "--desk", &settings()]);
+    }
+
     /// Rolls it out, in a process that is killed when the box has come to this phase, or to a later one.
     pub fn roll_out_and_die(&self, release: &Release, phase: Phase) {
-        desk(self.dir.path(), &["inventory", "put", BOX, "--desk", &settings()]);
+        self.enlist();
         let mut desk = Command::new(env!("CARGO_BIN_EXE_afferent"))
             .arg("desk")
             .args(Self::roll_out_words(release, &release.version.to_string()))
@@ -512,7 +519,7 @@ fn script(here: &Path, version: Version, kind: Kind) -> Vec<u8> {
     let fewer = format!("exec {real:?} run --config {:?}", here.join("fewer.toml"));
     let spoil = "python3 -c 'import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute(\"PRAGMA user_version = 99\")'";
     let body = match kind {
-        Kind::Good => at_start("true"),
+        Kind::Good | Kind::OtherVersion => at_start("true"),
         Kind::Dead => "exit 1\n".to_string(),
         Kind::CrashesAtStart => at_start("exit 1"),
         Kind::Hangs => at_start("exec sleep 1000"),
@@ -522,7 +529,8 @@ fn script(here: &Path, version: Version, kind: Kind) -> Vec<u8> {
             format!("{shape}\n{}", at_start(&format!("{{ {spoil} {:?}; exit 1; }}", here.join("data/journal.db"))))
         }
     };
-    let mut text = format!("#!/bin/sh\n# release {version}\n{body}exit 1\n").into_bytes();
+    let said = if kind == Kind::OtherVersion { Version(9, 9, 9) } else { version };
+    let mut text = format!("#!/bin/sh\nexport AFFERENT_VERSION={said}\n{body}exit 1\n").into_bytes();
     // A shell reads no further than the exit.
     while text.len() < RELEASE_BYTES {
         writeln!(text, "# {:064}", text.len()).unwrap();

@@ -92,7 +92,7 @@ program unless it is given. A bundle without a program is for boxes that run the
 struct ManifestFile {
     /// The file, which must not be there yet
     file: PathBuf,
-    /// The release, three numbers
+    /// The release, three numbers, as its programs say it themselves: afferent update about
     #[arg(long)]
     release: String,
     /// A program: the kind of machine and the file

@@ -58,6 +58,9 @@ pub enum Change {
         manifest: String,
         /// Roots behind the one that boxes may have, in order.
         roots: Vec<String>,
+        /// SHA-256 of the manifest when it brings an operating system: then the release does not tell it from others.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        with_system: Option<String>,
     },
 }
 

@@ -64,6 +64,8 @@ pub struct Row {
 pub struct Update {
     /// The release that runs.
     pub release: String,
+    /// What makes the last update that one: the SHA-256 of its manifest.
+    pub manifest: String,
     /// The release that the last update brings.
     pub to: String,
     /// Where that stands, a word of [`crate::update::record::Phase`].
@@ -78,14 +80,18 @@ impl Update {
         (!self.phase.is_empty()).then(|| format!("{} {} {}", self.to, self.phase, self.reason))
     }
 
-    /// Where the update to this release stands, when it was the last.
-    pub fn phase_of(&self, release: &str) -> Option<&str> {
-        (self.to == release && !self.phase.is_empty()).then_some(&*self.phase)
+    /// Where the update to this release stands, when it was the last; of one with an operating system, with this
+    /// manifest.
+    pub fn phase_of(&self, release: &str, with_system: Option<&str>) -> Option<&str> {
+        let is_it = self.to == release && with_system.is_none_or(|manifest| self.manifest == manifest);
+        (is_it && !self.phase.is_empty()).then_some(&*self.phase)
     }
 
-    /// Whether this release runs for good.
-    pub fn runs(&self, release: &str) -> bool {
-        self.release == release && self.phase_of(release).is_none_or(|phase| phase == "committed")
+    /// Whether this release runs for good; with an operating system, since an update with this manifest.
+    pub fn runs(&self, release: &str, with_system: Option<&str>) -> bool {
+        let phase = self.phase_of(release, with_system);
+        let is_there = with_system.is_none() && phase.is_none();
+        self.release == release && (is_there || phase == Some("committed"))
     }
 }
 
@@ -224,6 +230,7 @@ struct Releases {
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct LastUpdate {
+    manifest: String,
     to: String,
     phase: String,
     reason: Option<String>,
@@ -328,9 +335,10 @@ impl Row {
             }
             Up::Update => {
                 let Releases { release, update } = serde_json::from_slice(payload).ok()?;
-                let LastUpdate { to, phase, reason } = update.unwrap_or_default();
-                let [release, to, phase, reason] = [release, to, phase, reason.unwrap_or_default()].map(plain);
-                let told = Update { release, to, phase, reason };
+                let LastUpdate { manifest, to, phase, reason } = update.unwrap_or_default();
+                let said = [release, manifest, to, phase, reason.unwrap_or_default()];
+                let [release, manifest, to, phase, reason] = said.map(plain);
+                let told = Update { release, manifest, to, phase, reason };
                 let is_new = self.update != told;
                 self.update = told;
                 is_new

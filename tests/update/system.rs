@@ -33,10 +33,9 @@ async fn an_operating_system_is_marked_good_behind_the_gate_and_not_before() {
     // Alone, for a box that runs the release.
     let bundle = rauc.bundle("7.1", "maker", true);
     let alone = rig.publish_with(TWO, None, Some(("7.1", &bundle)));
-    rig.push(&alone);
-    rig.comes_to(Phase::Staged);
-    rig.install(&alone);
-    rig.comes_to(Phase::Committed);
+    rig.enlist();
+    let told = rig.roll_out(&alone, "system").unwrap();
+    assert!(told.contains("1 done, 0 failed"), "{told}");
     assert_eq!((rig.running(), rauc.booted().as_str(), rauc.order().as_str()), (TWO, "ABA", "A B: 3 3"));
     let other = rig.publish_with(Version(1, 2, 0), None, Some(("7.1", &bundle)));
     let told = rig.try_push(&other).unwrap_err();

@@ -10,6 +10,7 @@ use crate::desk::registry::{Group, Registry};
 use crate::desk::rollout::log::Log;
 use crate::desk::rollout::{self, Change, Contents, Plan, Ring, Rollout, Stage};
 use crate::fleet::envelope::{self, SigningKey};
+use crate::update::digest_of;
 use crate::update::manifest::Manifest;
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
@@ -218,14 +219,9 @@ fn release_of(manifest: &Path, roots: &[PathBuf]) -> anyhow::Result<Change> {
     let document = envelope::unproven(text.as_bytes()).ok();
     let read = document.and_then(|document| serde_json::from_slice::<Manifest>(&document).ok());
     let read = read.with_context(|| format!("{} is no manifest of a release", manifest.display()))?;
-    if !read.systems.is_empty() {
-        bail!(
-            "{} brings an operating system, which boxes get one by one: afferent desk update push",
-            manifest.display()
-        );
-    }
+    let with_system = (!read.systems.is_empty()).then(|| digest_of(text.as_bytes()));
     let roots = roots.iter().map(|root| super::update::text(root)).collect::<anyhow::Result<_>>()?;
-    Ok(Change::Update { version: read.version.to_string(), manifest: text, roots })
+    Ok(Change::Update { version: read.version.to_string(), manifest: text, roots, with_system })
 }
 
 impl How {

@@ -24,6 +24,8 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 const COME_BACK: Duration = RECONNECT_MAX.saturating_add(Duration::from_secs(30));
 /// What is told in one go, so that answers are read in between.
 const TOLD_MAX: usize = 256;
+/// What a box answers to the offer of what it runs already.
+const HAS_IT: &str = "failed: same";
 
 /// Goes on with a roll-out until it is over or paused by a person; `shown` is called when something has changed.
 ///
@@ -292,7 +294,11 @@ impl Run<'_> {
                 let replaces = replaces.filter(|_| *replace);
                 return Order::config(&place, content, rev, replaces, self.keys, now).map_err(Err);
             }
-            Change::Update { version, .. } if row.is_some_and(|row| row.update.runs(version)) => return Err(Ok(())),
+            Change::Update { version, with_system, .. }
+                if row.is_some_and(|row| row.update.runs(version, with_system.as_deref())) =>
+            {
+                return Err(Ok(()));
+            }
             Change::Update { version, .. } if rollout.has_fetched(gateway) => {
                 Operation::UpdateInstall { version: version.clone() }
             }
@@ -388,9 +394,12 @@ impl Run<'_> {
         match &rollout.plan().change {
             Change::Command { .. } => order::outcome(&json, id).map(ended),
             Change::Config { .. } => order::settled(&json, id).map(ended),
-            Change::Update { version, .. } => {
+            Change::Update { version, with_system, .. } => {
+                let with_system = with_system.as_deref();
                 match order::outcome(&json, id) {
                     Some(Ok(())) => drop(self.accepted.insert(id.clone())),
+                    // Release and operating system came to it in another way.
+                    Some(Err(why)) if with_system.is_some() && why == HAS_IT => return Some(ended(Ok(()))),
                     Some(failed) => return Some(ended(failed)),
                     None => {}
                 }
@@ -403,8 +412,8 @@ impl Run<'_> {
                 }
                 // That an earlier attempt ended so is no news.
                 let is_news = rollout.has_fetched(gateway) || self.moved.contains(gateway);
-                match update.phase_of(version)? {
-                    _ if update.runs(version) => Some(ended(Ok(()))),
+                match update.phase_of(version, with_system)? {
+                    _ if update.runs(version, with_system) => Some(ended(Ok(()))),
                     "staged" if !rollout.has_fetched(gateway) => Some(What::Ready { gateway: gateway.to_string() }),
                     "rolled-back" if is_news => Some(ended(Err(format!("rolled back: {}", update.reason)))),
                     _ => None,

@@ -214,7 +214,7 @@ fn a_box_that_may_still_come_back_to_the_broker_is_neither_away_nor_silent() {
 #[test]
 fn what_is_unusual_before_a_release_is_installed_is_not_of_the_release() {
     let (manifest, roots) = (String::new(), Vec::new());
-    let change = Change::Update { version: "1.2.0".into(), manifest, roots };
+    let change = Change::Update { version: "1.2.0".into(), manifest, roots, with_system: None };
     let mut world = World::new(Plan { change, ..plan(&[1]) });
     let told = |alerts: &[&str], update: Option<&str>| What::Told {
         gateway: "bench-1".into(),
@@ -275,7 +275,7 @@ fn a_box_that_tells_of_something_unusual_has_failed_at_once() {
 #[test]
 fn an_update_is_told_twice_and_a_batch_is_through_before_the_next() {
     let (manifest, roots) = (String::new(), Vec::new());
-    let change = Change::Update { version: "1.2.0".into(), manifest, roots };
+    let change = Change::Update { version: "1.2.0".into(), manifest, roots, with_system: None };
     assert_eq!(change.signatures(), 2);
     let mut world = World::new(Plan { change, ..plan(&[4, 2]) });
     world.step();

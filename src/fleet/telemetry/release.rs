@@ -1,6 +1,6 @@
 //! What a box says of its releases. Of the same kinds of fields as everything in [`super`].
 
-use super::Word;
+use super::{Digest, Word};
 use crate::update::record::{Record, Version};
 use serde::{Serialize, Serializer};
 
@@ -17,6 +17,8 @@ impl Serialize for Release {
 /// Where an update stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct UpdateFacts {
+    /// SHA-256 of its manifest.
+    pub manifest: Digest,
     /// The release that ran when it began.
     pub from: Release,
     /// The release it brings.
@@ -34,6 +36,7 @@ impl UpdateFacts {
     /// What the record of an update says.
     pub fn of(record: &Record) -> UpdateFacts {
         UpdateFacts {
+            manifest: digest(&record.manifest),
             from: Release(record.from),
             to: Release(record.version),
             phase: Word::new(record.phase.word()),
@@ -41,6 +44,16 @@ impl UpdateFacts {
             reason: record.reason.map(|reason| Word::new(reason.word())),
         }
     }
+}
+
+/// Of the digits that the record has.
+fn digest(digits: &str) -> Digest {
+    let mut bytes = [0; 32];
+    for (at, byte) in bytes.iter_mut().enumerate() {
+        let pair = digits.get(2 * at..2 * at + 2);
+        *byte = pair.and_then(|pair| u8::from_str_radix(pair, 16).ok()).unwrap_or_default();
+    }
+    Digest::stored(bytes)
 }
 
 /// What a box that updates itself says of its releases.

@@ -156,8 +156,8 @@ impl Spool {
             file.write(&filler.exchange(Block::new()))?;
             rest = filler.take(rest);
         }
-        let (last, whole) = filler.finish();
-        file.finish(&last, whole)
+        let (last, summing) = filler.finish();
+        file.finish(&last, || Ok(summing.end(&last)))
     }
 
     /// Where a file of this name lies.
@@ -248,17 +248,18 @@ impl SpoolFile {
     }
 
     /// Appends the last block and makes the file durable under its final name. Blocks for as long as the disk takes.
+    /// `whole` is asked once it has: what is known of the instance may be found out meanwhile.
     ///
     /// # Errors
-    /// What the system says; the file is gone then.
-    pub fn finish(mut self, last: &Block, whole: Whole) -> io::Result<Spooled> {
+    /// What the system says, or `whole`; the file is gone then.
+    pub fn finish(mut self, last: &Block, whole: impl FnOnce() -> io::Result<Whole>) -> io::Result<Spooled> {
         self.count(last)?;
         self.file.finish(last)?;
+        let Whole { header_bytes, bytes, digest } = whole()?;
         crash::point("spool-written");
         let name = format!("{}{WHOLE}", self.id);
         std::fs::rename(self.unfinished(), self.spool.path(&name))?;
         self.is_finished = true;
-        let Whole { header_bytes, bytes, digest } = whole;
         let (spool, is_settled) = (self.spool.clone(), AtomicBool::new(false));
         let spooled = Spooled { name, header_bytes, bytes, digest, spool, is_settled };
         crash::point("spool-renamed");

@@ -62,7 +62,13 @@ impl Default for Block {
 /// Cuts an instance into blocks as its bytes come, and makes the digest of its data set on the way.
 pub struct BlockFiller {
     block: Block,
+    summing: Summing,
+}
+
+/// What is known of an instance so far: of its full blocks.
+pub struct Summing {
     header_bytes: usize,
+    /// With the header, in the blocks that were digested.
     bytes: u64,
     digest: digest::Context,
 }
@@ -84,28 +90,44 @@ impl BlockFiller {
         let mut block = Block::new();
         let header_bytes = block.append(header);
         debug_assert_eq!(header_bytes, header.len(), "a header fits into a block");
-        BlockFiller { block, header_bytes, bytes: 0, digest: digest::Context::new(&digest::SHA256) }
+        BlockFiller {
+            block,
+            summing: Summing { header_bytes, bytes: 0, digest: digest::Context::new(&digest::SHA256) },
+        }
     }
 
     /// Takes bytes of the data set, exactly as they came (invariant I2), and returns those that did not fit. When there
     /// are any, the block is full and has to be exchanged.
     pub fn take<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
-        let (taken, rest) = bytes.split_at(self.block.append(bytes));
-        self.digest.update(taken);
-        self.bytes += taken.len() as u64;
-        rest
+        bytes.split_at(self.block.append(bytes)).1
     }
 
     /// Goes on in an empty block, and hands out the full one.
     pub fn exchange(&mut self, empty: Block) -> Block {
+        self.summing.add(&self.block);
         std::mem::replace(&mut self.block, empty)
     }
 
-    /// The data set is complete: its last block, which is full, begun or empty.
-    pub fn finish(self) -> (Block, Whole) {
-        let mut digest = [0; 32];
+    /// The data set is complete: its last block, which is full, begun or empty, and what is known without it. While one
+    /// writes the block another may look at it ([`Summing::end`]).
+    pub fn finish(self) -> (Block, Summing) {
+        (self.block, self.summing)
+    }
+}
+
+impl Summing {
+    fn add(&mut self, block: &Block) {
+        let header_bytes = if self.bytes == 0 { self.header_bytes } else { 0 };
+        self.digest.update(block.bytes().get(header_bytes..).unwrap_or_default());
+        self.bytes += block.bytes().len() as u64;
+    }
+
+    /// What is known with the last block.
+    pub fn end(mut self, last: &Block) -> Whole {
+        self.add(last);
+        let (header_bytes, mut digest) = (self.header_bytes as u64, [0; 32]);
         digest.copy_from_slice(self.digest.finish().as_ref());
-        (self.block, Whole { header_bytes: self.header_bytes as u64, bytes: self.bytes, digest })
+        Whole { header_bytes, bytes: self.bytes.saturating_sub(header_bytes), digest }
     }
 }
 
@@ -182,9 +204,9 @@ mod tests {
                 rest = filler.take(rest);
             }
         }
-        let (last, whole) = filler.finish();
+        let (last, summing) = filler.finish();
         file.finish(&last)?;
-        Ok(whole)
+        Ok(summing.end(&last))
     }
 
     #[test]

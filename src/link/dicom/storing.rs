@@ -1,7 +1,8 @@
 //! Writes one instance to the spool while the network brings more of it, and gives it into custody.
 //!
-//! The connection's task fills blocks and digests them. A small image is one block, which is handed over at its end. Of
-//! a large one each full block goes to a thread that writes it while the next one comes. When the disk is slower there
+//! The connection's task fills blocks and digests them. A small image is one block, which is handed over at its end and
+//! digested while the disk is waited for. Of a large one each full block goes to a thread that writes it while the next
+//! one comes. When the disk is slower there
 //! is no empty block, nothing more is read from the connection, and TCP slows the modality down; so memory stays bounded
 //! whatever the size of the instance (invariant I10).
 
@@ -13,6 +14,7 @@ use crate::wire::{Event, Refusal, Refused, Token};
 use std::io;
 use std::sync::Arc;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 /// Blocks of a large instance beside the one that is filled: one is written while others wait, or come meanwhile.
@@ -38,7 +40,8 @@ struct Writer {
 /// What it has to do next.
 enum Work {
     Write(Block),
-    Finish(Block, Whole),
+    /// The last one; what is known of the instance comes when it was digested.
+    Finish(Arc<Block>, oneshot::Receiver<Whole>),
 }
 
 impl Storing {
@@ -76,9 +79,11 @@ impl Storing {
         counters: Arc<LinkCounters>,
     ) -> Result<Receipt, Refused> {
         let Storing { token, arrival, spool, filler, writer } = self;
-        let (last, whole) = filler.finish();
+        let (last, summing) = filler.finish();
+        let (last, (digested, whole)) = (Arc::new(last), oneshot::channel());
         let Writer { work, thread, .. } = writer.unwrap_or_else(|| Writer::start(&spool, 0));
-        let _ = work.send(Work::Finish(last, whole)).await;
+        let _ = work.send(Work::Finish(last.clone(), whole)).await;
+        let _ = digested.send(summing.end(&last));
         let spooled = match thread.await {
             Ok(Ok(spooled)) => spooled,
             Ok(Err(error)) => {
@@ -131,8 +136,12 @@ fn write(spool: &Spool, mut work: Receiver<Work>, empties: &Sender<Block>) -> io
                 block.clear();
                 let _ = empties.try_send(block);
             }
-            Work::Finish(last, whole) => return file.finish(&last, whole),
+            Work::Finish(last, whole) => return file.finish(&last, || whole.blocking_recv().map_err(|_| cut_short())),
         }
     }
-    Err(io::Error::other("the instance was cut short"))
+    Err(cut_short())
+}
+
+fn cut_short() -> io::Error {
+    io::Error::other("the instance was cut short")
 }

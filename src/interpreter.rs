@@ -140,7 +140,8 @@ impl Interpreter {
         self.register.write(true);
     }
 
-    /// Interprets what is waiting; tells how much it was.
+    /// Interprets what is waiting; tells how much it was, for there may be more. Images that were all there were wait for
+    /// others that come.
     fn round(&mut self) -> Result<usize, JournalError> {
         // What was released before a crash goes out before what came after it (invariant I6).
         let sent = self.send_released()?;
@@ -201,7 +202,8 @@ impl Interpreter {
             }
         }
         self.file(ready)?;
-        Ok(entries.len())
+        let were_images = entries.len() < BATCH && entries.iter().all(|entry| entry.instance.is_some());
+        Ok(if were_images { 0 } else { entries.len() })
     }
 
     /// Whom reports are about, as far as it matters to what comes after them. Only rules look at a patient's history.

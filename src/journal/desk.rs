@@ -91,6 +91,8 @@ pub(super) struct Memory {
 #[derive(Debug, Default)]
 pub(super) struct Hints {
     pub entries: bool,
+    /// Images came, which wait for more of them.
+    pub images: bool,
     pub destinations: BTreeSet<String>,
     /// Orders that came or stand elsewhere now.
     pub orders: Vec<WorkOrderId>,
@@ -184,6 +186,10 @@ impl Memory {
 
     pub(super) fn wake_interpreter(&mut self) {
         self.hints.entries = true;
+    }
+
+    pub(super) fn image_came(&mut self) {
+        self.hints.images = true;
     }
 
     pub(super) fn wake_destination(&mut self, destination: &str) {

@@ -167,7 +167,7 @@ pub(super) fn persist(
     if conflict {
         tracing::warn!(link, entry, "a SOP Instance UID came again with other bytes: both are kept");
     }
-    desk.memory.wake_interpreter();
+    desk.memory.image_came();
     Ok(Persisted::New(KeptInstance { entry: EntryId(entry), is_new: true, conflict }))
 }
 

@@ -6,7 +6,7 @@ use super::types::WorkOrderId;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
@@ -53,12 +53,23 @@ impl OrderChanges {
     }
 }
 
+/// Images are interpreted together with those that come within this: each by itself would cost the next one a commit.
+const GATHERED: Duration = Duration::from_millis(50);
+
+/// What waits to be interpreted.
+#[derive(Default)]
+struct Waiting {
+    entries: bool,
+    /// Since when images do.
+    images: Option<Instant>,
+}
+
 /// See the module docs.
 #[derive(Default)]
 pub(super) struct Signals {
     order_changes: Mutex<Option<OrderChanges>>,
-    entries: Mutex<bool>,
-    entries_changed: Condvar,
+    waiting: Mutex<Waiting>,
+    waiting_changed: Condvar,
     destinations: Mutex<HashMap<String, Arc<Notify>>>,
     level: AtomicU8,
     /// Since when images are refused, Unix milliseconds; 0 while they are not.
@@ -69,14 +80,32 @@ pub(super) struct Signals {
 impl Signals {
     /// Waits for a waiting entry, at most this long.
     pub(super) fn wait_for_entries(&self, longest: Duration) {
-        let guard = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        let woken = self.entries_changed.wait_timeout_while(guard, longest, |changed| !*changed);
-        *woken.unwrap_or_else(PoisonError::into_inner).0 = false;
+        let until = Instant::now() + longest;
+        let mut waiting = self.waiting();
+        while !waiting.entries {
+            let until = waiting.images.map_or(until, |since| until.min(since + GATHERED));
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let woken = self.waiting_changed.wait_timeout(waiting, left);
+            waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        *waiting = Waiting::default();
     }
 
     pub(super) fn wake_interpreter(&self) {
-        *self.entries.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.entries_changed.notify_all();
+        self.waiting().entries = true;
+        self.waiting_changed.notify_all();
+    }
+
+    fn image_came(&self) {
+        self.waiting().images.get_or_insert_with(Instant::now);
+        self.waiting_changed.notify_all();
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The signal of one destination. It keeps one wake-up when nobody waits.
@@ -104,6 +133,8 @@ impl Signals {
         }
         if hints.entries {
             self.wake_interpreter();
+        } else if hints.images {
+            self.image_came();
         }
         for destination in hints.destinations {
             self.destination(&destination).notify_one();

@@ -6,6 +6,7 @@
 //! outside: its clients (`client.rs`) are instruments on TCP, its EHR (`sink.rs`) answers at once.
 
 mod bare;
+pub mod bus;
 mod client;
 mod child;
 mod crowd;

@@ -36,11 +36,11 @@ pub struct Child {
 impl Child {
     /// Starts a gateway on `data` with this many ASTM links and one MLLP destination, and waits until it listens.
     pub fn start(data: &Path, links: usize, ehr: u16) -> anyhow::Result<Self> {
-        Child::start_with(data, links, ehr, "")
+        Child::start_with(data, links, ehr, "", "")
     }
 
-    /// The same; every link's table also has these lines.
-    pub fn start_with(data: &Path, links: usize, ehr: u16, settings: &str) -> anyhow::Result<Self> {
+    /// The same; every link's table also has these lines, and there are these tables.
+    pub fn start_with(data: &Path, links: usize, ehr: u16, settings: &str, tables: &str) -> anyhow::Result<Self> {
         std::fs::create_dir_all(data)?;
         let ports = free_ports(links)?;
         let mut config = format!("[gateway]\nname = \"bench\"\ndata = {data:?}\ntime_zone = \"UTC\"\n");
@@ -51,7 +51,10 @@ impl Child {
                  unmapped = \"send-local\"\nclock_limit_s = 0\n{settings}"
             )?;
         }
-        write!(config, "[[destination]]\nname = \"ehr\"\nprotocol = \"mllp\"\naddress = \"127.0.0.1:{ehr}\"\n")?;
+        write!(
+            config,
+            "[[destination]]\nname = \"ehr\"\nprotocol = \"mllp\"\naddress = \"127.0.0.1:{ehr}\"\n{tables}"
+        )?;
         let path = data.with_extension("toml");
         std::fs::write(&path, config)?;
         let log = std::fs::File::create(data.with_extension("log"))?;

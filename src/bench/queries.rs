@@ -25,7 +25,7 @@ const LINK: &str = "driver = \"roche-cobas-e411\"\norder_codes = [\"TSH = 10\"]\
 pub fn measure(dir: &Path, ehr: u16) -> anyhow::Result<Percentiles> {
     let data = dir.join("queries");
     place(&data)?;
-    let gateway = Child::start_with(&data, 1, ehr, LINK)?;
+    let gateway = Child::start_with(&data, 1, ehr, LINK, "")?;
     let mut line = TcpStream::connect(("127.0.0.1", gateway.port(0))).context("the gateway's link does not answer")?;
     line.set_nodelay(true)?;
     line.set_read_timeout(Some(Duration::from_secs(20)))?;

@@ -1,6 +1,6 @@
 //! `afferent bench`: measures this gateway on this machine.
 
-use crate::bench::{self, Figures, Options};
+use crate::bench::{self, Figures, Options, Percentiles};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,7 +12,7 @@ use std::time::Duration;
 /// run, so that the verdicts mean the same on every machine.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  afferent bench\n  afferent bench --dir /var/lib/afferent --backlog 1000000\n  \
-                        afferent bench --json | tail -n 1")]
+                        afferent bench --json | tail -n 1\n  afferent bench --bus")]
 pub struct Bench {
     /// Folder on the disk to measure; a temporary folder in it is made and removed
     #[arg(long, default_value = ".")]
@@ -23,6 +23,10 @@ pub struct Bench {
     /// Length of one throughput round in milliseconds
     #[arg(long, default_value_t = 2000)]
     round_ms: u64,
+    /// Measure only this: lab to chart beside a fleet's broker that is killed, flaps, is slow and refuses, over that beside
+    /// one that is well. Takes two minutes, and mosquitto
+    #[arg(long)]
+    bus: bool,
     /// Print one JSON object as the last line
     #[arg(long)]
     json: bool,
@@ -42,6 +46,16 @@ fn measure(args: &Bench) -> anyhow::Result<ExitCode> {
     spinner.enable_steady_tick(Duration::from_millis(120));
     let options =
         Options { dir: args.dir.clone(), backlog: args.backlog, round: Duration::from_millis(args.round_ms.max(100)) };
+    if args.bus {
+        let figures = bench::bus::run(&options, &|what| spinner.set_message(what.to_string()))?;
+        spinner.finish_and_clear();
+        if args.json {
+            println!("{}", serde_json::to_string(&figures)?);
+        } else {
+            print_bus(&figures);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let figures = bench::run(&options, &|what| spinner.set_message(what.to_string()))?;
     spinner.finish_and_clear();
     if args.json {
@@ -52,15 +66,34 @@ fn measure(args: &Bench) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn print_figures(f: &Figures) {
-    let row = |name: &str, value: String, goal: &str, met: Option<bool>| {
-        let verdict = match met {
-            Some(true) => "met",
-            Some(false) => "NOT met",
-            None => "",
-        };
-        println!("  {name:<44}{value:>14}   {goal:<16}{verdict}");
+fn row(name: &str, value: String, goal: &str, met: Option<bool>) {
+    let verdict = match met {
+        Some(true) => "met",
+        Some(false) => "NOT met",
+        None => "",
     };
+    println!("  {name:<44}{value:>14}   {goal:<16}{verdict}");
+}
+
+fn print_bus(f: &bench::bus::Figures) {
+    println!("Lab to chart, {} messages with a broker that is well and {} without.\n", f.messages[0], f.messages[1]);
+    let both = |name: &str, of: &Percentiles| {
+        row(name, format!("{:.2} / {:.2} ms", of.p50, of.p99), "", None);
+    };
+    both("a broker that is well, p50 / p99", &f.calm_ms);
+    for (trouble, took) in &f.by_trouble_ms {
+        both(&format!("  {}", trouble.to_lowercase()), took);
+    }
+    both("trouble of all kinds, p50 / p99", &f.chaos_ms);
+    row(
+        "  p99 over that of a broker that is well",
+        format!("{:.2}", f.chaos_ratio),
+        "at most 1.2",
+        Some(f.chaos_ratio <= 1.2),
+    );
+}
+
+fn print_figures(f: &Figures) {
     println!("One bare commit takes {:.2} ms (p99 {:.2} ms) here.\n", f.bare_commit_ms_p50, f.bare_commit_ms_p99);
     row("frames acknowledged per second, 16 links", format!("{:.0}", f.durable_frames_per_s), "", None);
     row(

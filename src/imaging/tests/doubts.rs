@@ -175,3 +175,23 @@ fn i13_a_doubt_that_an_order_took_away_before_anybody_released_it_was_not_seen()
     assert_eq!((bench.held().len(), bench.told("ehr").len()), (0, 1), "now it was seen");
     bench.account();
 }
+
+#[test]
+fn i13_a_doubtful_study_that_was_discarded_with_its_documents_is_held_again_only_when_one_of_them_comes_again() {
+    let mut bench = Bench::new();
+    bench.order("ORD-1", "ACC-1", "P-200", "1.2.3");
+    bench.store(&[Made::image("1"), Made::pdf("1", 10)]);
+    bench.settle();
+    assert_eq!(bench.held(), ["order-mismatch"]);
+    bench.discard(bench.reader.holds(10).unwrap().iter().map(|hold| hold.id).collect(), Vec::new());
+    for studies in [1, 0] {
+        assert_eq!(bench.settle(), studies);
+        assert_eq!((bench.held().len(), bench.told("ehr").len()), (0, 0));
+    }
+    bench.store(&[Made::pdf("1", 12)]);
+    bench.settle();
+    assert_eq!((bench.held(), bench.told("ehr").len()), (vec!["order-mismatch".to_string()], 0));
+    bench.release();
+    assert_eq!((bench.held().len(), bench.told("ehr").len()), (0, 2));
+    bench.account();
+}

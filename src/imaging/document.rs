@@ -28,7 +28,7 @@ use super::chart::{ANOTHER_PATIENT, Charts};
 use super::content::{Content, is_document};
 use super::doubt::{Doubt, Facts, Record, both, facts, held_again};
 use super::draft::{Certain, Draft, Drafted, Kept};
-use super::line::{DISCARDED, DOUBTS, FORK, Line, Lines, SEVERAL, UNREAD, forked, instance_of};
+use super::line::{DISCARDED, DOUBTS, FORK, INCLUDED, Line, Lines, SEVERAL, UNREAD, forked, instance_of};
 use super::study::{Known, Member, released, uncarried};
 use crate::journal::{
     EntryId, Grounds, HoldId, Instance, Journal, JournalError, Latest, Reader, ReleaseFiling, Released, ReportId, Told,
@@ -124,7 +124,7 @@ fn changes<'k>(desk: &Desk, reader: &Reader, known: &'k Known) -> Result<Vec<Cha
     for (member, _, line) in &ends {
         let key = subject_key(&line.first_uid);
         let own = reader.last_told_under(&key, member.entry)?;
-        if is_discarded(reader, &line.uids, member.entry)?
+        if is_discarded(reader, &line.names, member.entry)?
             || own.map_or(Ok(false), |own| is_unverified(reader, &own))?
         {
             waiting.insert(member.entry);
@@ -147,7 +147,8 @@ fn changes<'k>(desk: &Desk, reader: &Reader, known: &'k Known) -> Result<Vec<Cha
     for (member, instance, mut line) in ends {
         let subject_key = subject_key(&line.first_uid);
         let before = reader.last_told(&subject_key)?;
-        let covers = held(reader, &line, |entry| *entry != member.entry && entries.contains(entry))?;
+        let mut covers = held(reader, &line, |entry| *entry != member.entry && entries.contains(entry))?;
+        covers.extend(own_aside(reader, &line, member)?);
         // One of which no EHR hears is nothing to them, unless it may take the place of what was.
         if desk.heard_as(member).is_none() && before.is_none() && covers.is_empty() && !line.is_asked_about() {
             continue;
@@ -169,8 +170,9 @@ fn changes<'k>(desk: &Desk, reader: &Reader, known: &'k Known) -> Result<Vec<Cha
         if is_forked && line.doubt.is_none() {
             line.fork();
         }
-        if line.doubt.is_none() {
-            line.doubt = discarded_before(reader, &line, member.entry)?;
+        // One that stands aside is asked about when it is released.
+        if !line.is_aside() {
+            line.doubt = both(line.doubt.take(), discarded_before(reader, &line, member.entry)?);
         }
         // Once it is certain which line it belongs to, it is decided about again.
         let doubt = line.doubt.as_ref().map_or("", |doubt| doubt.grounds.reason);
@@ -180,9 +182,11 @@ fn changes<'k>(desk: &Desk, reader: &Reader, known: &'k Known) -> Result<Vec<Cha
             let is_same = |doubt: &&str| said.same_content(&self::content_key(&instance, doubt));
             let is_settled =
                 is_same(&doubt) || (is_same(&"") || DOUBTS.iter().any(is_same)) && reader.was_decided(said.report)?;
-            // A document more, of which it is in doubt since, is another doubt.
+            // A document more, of which it is in doubt since, is another doubt. What is not told changes no chart of another.
             let is_shown = |doubt: &Doubt| -> Result<bool, JournalError> {
-                Ok(doubt.facts.is_empty() || Record::read(&reader.decisions(said.report)?).has(doubt))
+                let is_asked = !doubt.facts.is_empty() && !Record::read(&reader.decisions(said.report)?).has(doubt);
+                let is_of_another = doubt.grounds.reason == ANOTHER_PATIENT;
+                Ok(!is_asked || is_of_another && is_discarded(reader, &line.names, member.entry)?)
             };
             if is_settled && line.doubt.as_ref().map_or(Ok(true), is_shown)? {
                 continue;
@@ -193,11 +197,19 @@ fn changes<'k>(desk: &Desk, reader: &Reader, known: &'k Known) -> Result<Vec<Cha
     Ok(changes)
 }
 
-/// Why a document is held of which a person discarded something under a name that its line had before: all of it is shown
-/// once more, and each number is decided about by itself.
+/// Why a document is held of which a person discarded something under another name than it is filed under now: all of it
+/// is shown once more, and each number is decided about by itself.
 fn discarded_before(reader: &Reader, line: &Line, entry: EntryId) -> Result<Option<Doubt>, JournalError> {
-    for name in line.uids.iter().filter(|name| **name != line.first_uid) {
-        if reader.was_discarded_under(&subject_key(name), entry)? {
+    for name in &line.names {
+        let discarded = reader.discarded_under(&subject_key(name), entry)?;
+        // One that stands aside is filed under another name once it is released. Who discarded all of it as it stood aside
+        // decided about what it includes.
+        let counts = |decisions: &String| !Record::read(decisions).names(INCLUDED);
+        let is_any = match *name == line.first_uid {
+            true => line.is_aside() && discarded.iter().any(counts),
+            false => !discarded.is_empty(),
+        };
+        if is_any {
             let why =
                 "some of it was discarded before, under another name: release what is to be told, discard the rest";
             return Ok(Some(Doubt::new(DISCARDED, why, Facts::new())));
@@ -213,9 +225,10 @@ fn filed_last(reader: &Reader, line: &Line, entry: EntryId) -> Result<Option<Lat
         return Ok(Some(own));
     }
     let mut last: Option<Latest> = None;
-    for name in &line.uids {
+    for name in &line.names {
         let key = subject_key(name);
-        let filed = if reader.was_discarded_under(&key, entry)? { reader.last_told_under(&key, entry)? } else { None };
+        let is_decided = !reader.discarded_under(&key, entry)?.is_empty();
+        let filed = if is_decided { reader.last_told_under(&key, entry)? } else { None };
         last = last.into_iter().chain(filed).max_by_key(|filed| filed.report.0);
     }
     Ok(last)
@@ -236,7 +249,7 @@ pub(super) fn is_discarded(reader: &Reader, names: &[String], entry: EntryId) ->
         if reader.was_told_by(&key, entry)? || reader.held_of(&key)?.iter().any(|(_, of)| *of == entry) {
             return Ok(false);
         }
-        if reader.was_discarded_under(&key, entry)?
+        if !reader.discarded_under(&key, entry)?.is_empty()
             && let Some(said) = reader.last_told_under(&key, entry)?
         {
             let waited = Record::read(&reader.decisions(said.report)?);
@@ -263,6 +276,16 @@ fn held(
                 covers.push((hold, of.sop_instance_uid));
             }
         }
+    }
+    Ok(covers)
+}
+
+/// What is held of a document under names that are not of its line any more, as [`held`] gives it.
+fn own_aside(reader: &Reader, line: &Line, member: &Member) -> Result<Vec<(HoldId, String)>, JournalError> {
+    let mut covers = Vec::new();
+    for name in line.names.iter().filter(|name| !line.uids.contains(name)) {
+        let own = own_holds(reader, name, member.entry)?.into_iter();
+        covers.extend(own.map(|hold| (hold, member.object.sop_instance_uid.clone())));
     }
     Ok(covers)
 }
@@ -334,6 +357,7 @@ pub(super) fn release(
         let of_line = documents.all.iter().filter(|(of, _)| line.uids.contains(&of.object.sop_instance_uid));
         let of_line: Vec<EntryId> = of_line.map(|(of, _)| of.entry).collect();
         let covers = held(reader, &line, |entry| !of_line.contains(entry))?.into_iter();
+        let covers = covers.chain(own_aside(reader, &line, member)?);
         // What it would replace is withdrawn under each name it has; what it says itself goes out under the first.
         let Some((first_uid, others)) = line.stands.split_first() else { return Ok(Vec::new()) };
         let content = desk.read(reader, member, &instance, first_uid)?.map_err(Doubt::from);

@@ -99,6 +99,9 @@ pub(super) struct Line {
     pub merged: Vec<String>,
     /// Everything in it. Of a document that stands aside, everything it goes back to.
     pub uids: Vec<String>,
+    /// Everything the document goes back to, itself first: the names under which something of it may have been filed.
+    /// That a name is of another patient, or only included, may have come out since.
+    pub names: Vec<String>,
     /// Under which names there stands what a document that stands aside would take the place of.
     pub stands: Vec<String>,
     /// Why that is not certain.
@@ -373,15 +376,15 @@ impl Lines {
 
     /// The line that ends with this document; `None` when another one takes its place.
     pub fn ending_with(&self, reader: &Reader, uid: &str) -> Result<Option<Line>, JournalError> {
-        let Behind { uids: all, is_whole, is_cut } = self.back_from(uid);
+        let Behind { uids: names, is_whole, is_cut } = self.back_from(uid);
         let replacing = self.replaced_by.get(uid).map(Vec::as_slice).unwrap_or_default();
         // Of documents that name each other in a ring, none takes the place of another.
         let is_ring = !replacing.is_empty();
-        if replacing.iter().any(|by| !all.contains(by)) {
+        if replacing.iter().any(|by| !names.contains(by)) {
             return Ok(None);
         }
         let (anothers, all): (Vec<String>, Vec<String>) =
-            all.into_iter().partition(|of| of != uid && self.anothers.contains(of));
+            names.iter().cloned().partition(|of| of != uid && self.anothers.contains(of));
         let mut told = Vec::new();
         for uid in &all {
             if reader.was_told(&subject_key(uid))? {
@@ -396,7 +399,7 @@ impl Lines {
             let doubt = Some(Doubt::new(UNREAD, why, Facts::new()));
             let (others, merged) = (Vec::new(), Vec::new());
             let stands = vec![uid.to_string()];
-            return Ok(Some(Line { first_uid: uid.to_string(), others, merged, uids: all, stands, doubt }));
+            return Ok(Some(Line { first_uid: uid.to_string(), others, merged, uids: all, names, stands, doubt }));
         }
         let mut includes = document.map(|document| document.includes.clone()).unwrap_or_default();
         // What is not here, and was never told of, may be anything.
@@ -408,9 +411,9 @@ impl Lines {
             (None, other) => other.is_none_or(|other| *other == what),
         };
         if !includes.is_empty() && (what.is_none() || !all.iter().any(is_own)) {
-            let names = if document.is_some_and(|document| document.rejects) { "rejects" } else { "names" };
+            let how = if document.is_some_and(|document| document.rejects) { "rejects" } else { "names" };
             let why = format!(
-                "it {names} another document, which stands: release it to take that back, discard it to leave that"
+                "it {how} another document, which stands: release it to take that back, discard it to leave that"
             );
             let mut stands = told;
             if stands.is_empty() {
@@ -425,7 +428,7 @@ impl Lines {
             let about = facts(reader, includes.into_iter().chain(stands.iter().cloned()));
             let doubt = both(Some(Doubt::new(INCLUDED, &why, about)), both(of_patient, is_cut.then(|| unread(reader))));
             let (others, merged) = (Vec::new(), Vec::new());
-            return Ok(Some(Line { first_uid: uid.to_string(), others, merged, uids: all, stands, doubt }));
+            return Ok(Some(Line { first_uid: uid.to_string(), others, merged, uids: all, names, stands, doubt }));
         }
         told.retain(|of| !includes.contains(of));
         let merged = self.merged(reader, &mut told, &all)?;
@@ -460,7 +463,7 @@ impl Lines {
         doubt = both(of_patient, doubt);
         let others: Vec<String> = told.iter().skip(1).filter(|_| !is_ring).cloned().collect();
         let first_uid = first.to_string();
-        Ok(Some(Line { first_uid, others, merged, stands: Vec::new(), uids, doubt }))
+        Ok(Some(Line { first_uid, others, merged, stands: Vec::new(), uids, names, doubt }))
     }
 
     /// Why a document ends no line that came under this entry, in words for a person.

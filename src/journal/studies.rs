@@ -451,13 +451,15 @@ impl Reader {
         Ok(statement.query_row((report, SENT, DISCARDED), |r| r.get(0))?)
     }
 
-    /// True when a person discarded anything of this entry under this study or document.
-    pub fn was_discarded_under(&self, subject_key: &[u8], entry: EntryId) -> Result<bool, JournalError> {
+    /// What was decided about each report of this entry under this study or document of which a person discarded anything,
+    /// as JSON; empty where nothing had to be.
+    pub fn discarded_under(&self, subject_key: &[u8], entry: EntryId) -> Result<Vec<String>, JournalError> {
         let mut statement = self.conn.prepare_cached(
-            "SELECT EXISTS (SELECT 1 FROM report r JOIN hold h ON h.report = r.id
-                 WHERE r.subject = ?1 AND r.entry = ?2 AND h.state = ?3)",
+            "SELECT coalesce(r.decisions, '') FROM report r WHERE r.subject = ?1 AND r.entry = ?2
+                 AND EXISTS (SELECT 1 FROM hold h WHERE h.report = r.id AND h.state = ?3)",
         )?;
-        Ok(statement.query_row((self.subject(subject_key), entry, DISCARDED), |r| r.get(0))?)
+        let rows = statement.query_map((self.subject(subject_key), entry, DISCARDED), |r| r.get(0))?;
+        Ok(rows.collect::<Result<_, _>>()?)
     }
 
     /// Which results of a report were held and never sent.

@@ -207,3 +207,93 @@ fn i13_a_document_whose_own_name_is_in_the_chart_of_another_is_never_told_there(
     assert!(bench.held().is_empty());
     bench.account();
 }
+
+/// Two numbers of a report that waits for one that is not here. That comes, and is of another patient.
+fn missing_is_anothers(discarded: std::ops::Range<usize>) -> Bench {
+    let bench = Bench::new();
+    bench.store_and_settle(anothers(report("3", vec![fraction("57"), mass("12")], Some("2"))));
+    assert_eq!((bench.waiting(), bench.numbers("ehr").len()), (vec!["no-predecessor".to_string(); 2], 0));
+    let holds = bench.reader.holds(10).unwrap();
+    bench.discard(holds[discarded].iter().map(|hold| hold.id).collect(), Vec::new());
+    bench.settle();
+    bench.store_and_settle(report("2", vec![fraction("58")], None));
+    bench.release_for("several-successors");
+    is(&bench.all_said(), &[("58", "F")]);
+    bench
+}
+
+#[test]
+fn i13_what_was_discarded_under_a_name_that_is_another_patients_since_does_not_go_out_with_the_rest() {
+    for grows in [true, false] {
+        let bench = missing_is_anothers(1..2);
+        if grows {
+            bench.store_and_settle(anothers(Made::image("9")));
+        } else {
+            bench.release();
+            bench.waits("another-patient");
+            bench.release();
+        }
+        assert_eq!((bench.waiting(), bench.numbers("ehr").len()), (vec!["another-patient".to_string(); 2], 0));
+        let holds = bench.reader.holds(10).unwrap();
+        assert!(holds.iter().all(|hold| hold.why.contains("was discarded before")), "{}", holds[0].why);
+        bench.store_and_settle(anothers(Made::image("8")));
+        assert_eq!(bench.waiting().len(), 2);
+        bench.discard(vec![holds[1].id], Vec::new());
+        bench.told_as_new("57");
+        bench.store_and_settle(anothers(Made::image("7")));
+        bench.grows_silently();
+        assert!(bench.held().is_empty());
+        bench.account();
+    }
+}
+
+#[test]
+fn i13_what_waits_under_a_name_that_is_another_patients_since_goes_out_once() {
+    let bench = missing_is_anothers(0..0);
+    bench.store_and_settle(anothers(Made::image("9")));
+    assert_eq!((bench.waiting(), bench.numbers("ehr").len()), (vec!["another-patient".to_string(); 2], 0));
+    bench.release();
+    is(&bench.all_said(), &[("12", "F"), ("57", "F")]);
+    bench.store_and_settle(anothers(Made::image("8")));
+    bench.grows_silently();
+    assert!(bench.held().is_empty());
+    bench.account();
+}
+
+#[test]
+fn i13_what_was_discarded_whole_is_not_asked_about_again_because_what_it_names_is_another_patients() {
+    let bench = missing_is_anothers(0..2);
+    for number in ["8", "9"] {
+        bench.store_and_settle(anothers(Made::image(number)));
+        assert_eq!((bench.held().len(), bench.numbers("ehr").len()), (0, 0));
+    }
+    bench.account();
+}
+
+#[test]
+fn i13_what_was_discarded_under_its_own_name_does_not_go_out_in_place_of_what_it_includes() {
+    let bench = Bench::new();
+    bench.reported(report("1", vec![fraction("58")], None));
+    let names = [reports(&["1"]), vec![format!("{STUDY}.8.1")]].concat();
+    bench.store_and_settle(anothers(naming(report("3", vec![fraction("57"), mass("12")], None), &names)));
+    assert_eq!((bench.waiting(), bench.numbers("ehr").len()), (vec!["another-patient".to_string(); 2], 0));
+    bench.discard(vec![bench.reader.holds(10).unwrap()[1].id], Vec::new());
+    assert!(
+        bench
+            .reported(anothers(pdf("1", "11111-1", None)).with(tags::STUDY_INSTANCE_UID, VR::UI, "1.2.3.5"))
+            .contains("|ED|")
+    );
+    bench.store_and_settle(anothers(Made::image("9")));
+    bench.waits("included-elsewhere");
+    bench.release();
+    assert_eq!((bench.waiting(), bench.numbers("ehr").len()), (vec!["discarded-before".to_string(); 2], 0));
+    bench.discard(vec![bench.reader.holds(10).unwrap()[1].id], Vec::new());
+    bench.release();
+    bench.waits("another-patient");
+    bench.release();
+    let told = bench.numbers("ehr");
+    assert!(told.len() == 1 && told[0].contains("|57|") && !told[0].contains("|12|"), "{told:?}");
+    bench.grows_silently();
+    assert!(bench.held().is_empty());
+    bench.account();
+}

@@ -27,7 +27,7 @@ use super::Desk;
 use super::chart::{ANOTHER_PATIENT, Charts};
 use super::content::{Content, is_document};
 use super::doubt::{Doubt, Facts, Record, both, facts, held_again};
-use super::draft::{Certain, Draft, Drafted, Kept};
+use super::draft::{Certain, Draft, Drafted, ELSEWHERE, Kept};
 use super::line::{DISCARDED, DOUBTS, FORK, INCLUDED, Line, Lines, SEVERAL, UNREAD, forked, instance_of};
 use super::study::{Known, Member, released, uncarried};
 use crate::journal::{
@@ -37,6 +37,10 @@ use std::collections::{HashMap, HashSet};
 
 /// A document that nobody has verified takes the place of one that somebody had.
 const UNVERIFIED: &str = "unverified-correction";
+/// Why all of a document waits, besides the doubts about its line and what no message can carry.
+const UNTOLD: [&str; 5] = [UNVERIFIED, ELSEWHERE, UNREAD, "unreadable", "damaged"];
+/// What the reasons begin with for which no message can carry it.
+const UNSENDABLE: &str = "unsendable-";
 
 /// The documents of a study with their entries, each SOP Instance UID once, and which of them take the place of which.
 struct Documents<'k> {
@@ -240,8 +244,8 @@ fn is_unverified(reader: &Reader, said: &Latest) -> Result<bool, JournalError> {
     Ok(is_held && Record::read(&reader.decisions(said.report)?).names(UNVERIFIED))
 }
 
-/// True when all that was filed of a document under these names was discarded as it waited because of what it takes the
-/// place of: whoever discards that says that it takes none.
+/// True when all that was filed of a document under these names was discarded as all of it waited: because of what it takes
+/// the place of, of whoever discards that says that it takes none, or because it could not be told, and so replaced nothing.
 pub(super) fn is_discarded(reader: &Reader, names: &[String], entry: EntryId) -> Result<bool, JournalError> {
     let mut is_discarded = false;
     for name in names {
@@ -253,7 +257,8 @@ pub(super) fn is_discarded(reader: &Reader, names: &[String], entry: EntryId) ->
             && let Some(said) = reader.last_told_under(&key, entry)?
         {
             let waited = Record::read(&reader.decisions(said.report)?);
-            is_discarded |= DOUBTS.iter().chain([&UNVERIFIED]).any(|reason| waited.names(reason));
+            is_discarded |= DOUBTS.iter().chain(&UNTOLD).any(|reason| waited.names(reason));
+            is_discarded |= waited.reasons().any(|reason| reason.starts_with(UNSENDABLE));
         }
     }
     Ok(is_discarded)

@@ -107,7 +107,12 @@ impl Record {
 
     /// True when a doubt of this name is among them, whatever it was about.
     pub fn names(&self, reason: &str) -> bool {
-        self.0.iter().any(|shown| shown.doubt == reason)
+        self.reasons().any(|shown| shown == reason)
+    }
+
+    /// The names of the doubts among them.
+    pub fn reasons(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|shown| shown.doubt.as_str())
     }
 
     /// What doubts of these names were about.

@@ -14,7 +14,7 @@ use crate::mapping::{MapError, Origin, Target, imaging};
 use serde::{Deserialize, Serialize};
 
 /// A document takes the place of what an EHR has that does not hear of it.
-const ELSEWHERE: &str = "replaced-elsewhere";
+pub(super) const ELSEWHERE: &str = "replaced-elsewhere";
 
 /// What is kept of what EHRs are told of a document.
 #[derive(Serialize, Deserialize)]

@@ -546,7 +546,9 @@ fn i13_what_names_an_ended_document_before_the_one_that_stands_corrects_that_in_
 
 #[test]
 fn i13_what_cannot_be_told_takes_nothing_back_and_covers_nothing() {
-    for (reason, made) in [("too-large", large as fn(Made) -> Made), ("unsendable-character", foreign)] {
+    let places: [fn(Made) -> Made; 2] = [elsewhere, |made| made];
+    let made = [("too-large", large as fn(Made) -> Made), ("unsendable-character", foreign)];
+    for (place, (reason, made)) in places.into_iter().flat_map(|place| made.map(|made| (place, made))) {
         let bench = under_the_second();
         bench.store_and_settle(made(naming(report("4", vec![fraction("55")], None), &reports(&["1", "3"]))));
         bench.waits(reason);
@@ -556,7 +558,7 @@ fn i13_what_cannot_be_told_takes_nothing_back_and_covers_nothing() {
         // What waits of an earlier one waits still.
         bench.store_and_settle(report("6", vec![mass("11"), own()], None));
         is(&bench.all_said(), &[("11", "F")]);
-        bench.store_and_settle(made(elsewhere(report("7", vec![mass("10")], Some("6")))));
+        bench.store_and_settle(made(place(report("7", vec![mass("10")], Some("6")))));
         let mut waiting = [reason, reason, "unmapped-code"];
         waiting.sort();
         assert_eq!((bench.waiting(), bench.numbers("ehr").len()), (waiting.map(String::from).to_vec(), 0));
@@ -564,6 +566,25 @@ fn i13_what_cannot_be_told_takes_nothing_back_and_covers_nothing() {
         bench.discard(holds.map(|hold| hold.id).collect(), Vec::new());
         bench.release();
         is(&bench.all_said(), &[("7", "F")]);
+        bench.account();
+    }
+}
+
+#[test]
+fn i7_what_a_document_names_that_was_discarded_as_it_could_not_be_told_is_told() {
+    for (reason, made) in [("too-large", large as fn(Made) -> Made), ("unsendable-character", foreign)] {
+        let bench = under_the_second();
+        bench.store_and_settle_all(&[
+            report("6", vec![mass("11")], None),
+            made(report("7", vec![mass("10")], Some("6"))),
+        ]);
+        bench.waits(reason);
+        bench.grows_silently();
+        bench.discard(bench.reader.holds(1).unwrap().iter().map(|hold| hold.id).collect(), Vec::new());
+        bench.settle();
+        is(&bench.all_said(), &[("11", "F")]);
+        bench.grows_silently();
+        assert!(bench.held().is_empty());
         bench.account();
     }
 }

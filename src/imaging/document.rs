@@ -468,10 +468,12 @@ pub(super) fn release(
     };
     let filing = match outbox {
         Ok(outbox) => {
-            if !is_for_others {
-                journal.file_told(by.others_withdrawn(reader, &line, kept, certain)?)?;
-            }
-            vec![ReleaseFiling::sent(item, outbox, Vec::new()).covers(if is_for_others { Vec::new() } else { covers })]
+            let filing = ReleaseFiling::sent(item, outbox, Vec::new());
+            // Both or neither: a person may discard it before this is filed.
+            vec![match is_for_others {
+                true => filing,
+                false => filing.covers(covers).told(by.others_withdrawn(reader, &line, kept, certain)?),
+            }]
         }
         Err(grounds) => vec![held_again(item, grounds, &[])],
     };

@@ -113,6 +113,9 @@ pub(super) fn file_release(desk: &mut Desk<'_>, filing: &ReleaseFiling) -> Resul
                 desk.conn.prepare_cached("UPDATE hold SET state = ?2 WHERE id = ?1")?.execute((hold, SENT))?;
             }
             close_holds(desk, &filing.covers, COVERED, SAID_SINCE)?;
+            for told in &filing.told {
+                studies::tell(desk, told)?;
+            }
             Some(outbox)
         }
     };

@@ -2,7 +2,7 @@
 
 use super::instances::Instance;
 use super::seal::Seal;
-use super::studies::Placement;
+use super::studies::{Placement, Told};
 use crate::clinical::OrderStatus;
 use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use serde::{Deserialize, Serialize};
@@ -332,6 +332,7 @@ pub struct ReleaseFiling {
     pub(super) decisions: Option<String>,
     pub(super) lookups: Vec<(Lookup, String)>,
     pub(super) covers: Vec<HoldId>,
+    pub(super) told: Vec<Told>,
 }
 
 pub(super) enum ReleaseOutcome {
@@ -374,6 +375,7 @@ impl ReleaseFiling {
             decisions: None,
             lookups: Vec::new(),
             covers: Vec::new(),
+            told: Vec::new(),
         }
     }
 
@@ -388,6 +390,7 @@ impl ReleaseFiling {
             decisions: None,
             lookups: Vec::new(),
             covers: Vec::new(),
+            told: Vec::new(),
         }
     }
 
@@ -404,6 +407,11 @@ impl ReleaseFiling {
     /// What else is held and has its place taken by what goes out.
     pub fn covers(self, covers: Vec<HoldId>) -> Self {
         ReleaseFiling { covers, ..self }
+    }
+
+    /// What EHRs are told before it goes out, unless that was discarded since.
+    pub fn told(self, told: Vec<Told>) -> Self {
+        ReleaseFiling { told, ..self }
     }
 
     /// What the report may be searched by besides, since its order is known.

@@ -224,3 +224,24 @@ fn i7_what_was_told_under_a_name_that_was_taken_back_is_told_under_the_one_its_l
     assert!(bench.held().is_empty());
     bench.account();
 }
+
+#[test]
+fn i7_what_is_discarded_before_its_release_is_filed_takes_nothing_back() {
+    let bench = Bench::new();
+    bench.reported(report("1", vec![fraction("58")], None));
+    bench.reported(report("2", vec![mass("12")], None));
+    bench.store_and_settle(naming(report("3", vec![fraction("57")], None), &reports(&["1", "2"])));
+    bench.waits("several-predecessors");
+    let holds: Vec<_> = bench.reader.holds(10).unwrap().iter().map(|hold| hold.id).collect();
+    let release = OperatorAction::Release { holds: holds.clone(), note: "seen".to_string() };
+    bench.journal.operate(release).unwrap();
+    let item = bench.reader.released(1).unwrap().remove(0);
+    let filings = bench.desk.release(&bench.journal, &bench.reader, &item).unwrap();
+    assert_eq!(filings.len(), 1);
+    bench.discard(holds, Vec::new());
+    filings.into_iter().for_each(|filing| drop(bench.journal.file_release(filing).unwrap()));
+    is(&bench.all_said(), &[]);
+    bench.grows_silently();
+    assert!(bench.held().is_empty());
+    bench.account();
+}

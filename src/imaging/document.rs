@@ -192,7 +192,7 @@ fn changes<'k>(desk: &Desk, reader: &Reader, known: &'k Known) -> Result<Vec<Cha
                 let is_of_another = doubt.grounds.reason == ANOTHER_PATIENT;
                 Ok(!is_asked || is_of_another && is_discarded(reader, &line.names, member.entry)?)
             };
-            if is_settled && line.doubt.as_ref().map_or(Ok(true), is_shown)? {
+            if is_settled && line.doubt.as_ref().map_or(Ok(true), is_shown)? && !is_overtaken(reader, &line, said)? {
                 continue;
             }
         }
@@ -220,6 +220,23 @@ fn discarded_before(reader: &Reader, line: &Line, entry: EntryId) -> Result<Opti
         }
     }
     Ok(None)
+}
+
+/// True when this went out, and after it another document of the line, of a study that does not lead to this one: that
+/// stands now where this one takes the place.
+fn is_overtaken(reader: &Reader, line: &Line, said: &Latest) -> Result<bool, JournalError> {
+    // In doubt a person has seen that others told there.
+    if line.doubt.is_some() || !reader.went_out(said.report)? {
+        return Ok(false);
+    }
+    let Some(last) = reader.tellers(&subject_key(&line.first_uid))?.first().copied() else { return Ok(false) };
+    let (last, own) = (instance_of(reader, last)?, instance_of(reader, said.entry())?);
+    Ok(match (last, own) {
+        (Some(last), Some(own)) => {
+            last.sop_instance_uid != own.sop_instance_uid && line.uids.contains(&last.sop_instance_uid)
+        }
+        _ => false,
+    })
 }
 
 /// What was filed last of a document under the name of its line, or else what a person decided about it under one that the

@@ -163,9 +163,14 @@ fn rivals_under(reader: &Reader, name: &str, uids: &[String]) -> Result<Vec<Stri
     Ok(rivals)
 }
 
-/// Another document takes the same place, and told this.
+/// Another document takes the same place, and told this. One of a study that this document does not lead to may name this
+/// one as well.
 pub(super) fn forked(rivals: Facts) -> Doubt {
-    Doubt::new(FORK, "another document takes the same place: see which of them counts", rivals)
+    Doubt::new(
+        FORK,
+        "another document takes the same place, or the place of this one: see which of them counts",
+        rivals,
+    )
 }
 
 impl Lines {

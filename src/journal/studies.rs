@@ -442,6 +442,12 @@ impl Reader {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
+    /// True when any of a report went out, or is on the way.
+    pub fn went_out(&self, report: ReportId) -> Result<bool, JournalError> {
+        let mut statement = self.conn.prepare_cached("SELECT EXISTS (SELECT 1 FROM dispatch WHERE report = ?1)")?;
+        Ok(statement.query_row([report], |r| r.get(0))?)
+    }
+
     /// True when any of a report went out, or is on the way, or a person discarded it.
     pub fn was_decided(&self, report: ReportId) -> Result<bool, JournalError> {
         let mut statement = self.conn.prepare_cached(

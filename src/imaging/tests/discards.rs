@@ -245,3 +245,23 @@ fn i7_what_is_discarded_before_its_release_is_filed_takes_nothing_back() {
     assert!(bench.held().is_empty());
     bench.account();
 }
+
+#[test]
+fn i7_what_takes_the_place_of_what_was_told_after_it_is_told_again() {
+    let bench = Bench::new();
+    bench.store_and_settle(report("3", vec![fraction("57")], Some("2")));
+    bench.waits("no-predecessor");
+    bench.release();
+    is(&bench.all_said(), &[("57", "F")]);
+    bench.store_and_settle(elsewhere(report("2", vec![fraction("59")], None)));
+    bench.waits("several-successors");
+    assert!(bench.words().contains("or the place of this one"), "{}", bench.words());
+    bench.release();
+    is(&bench.all_said(), &[("59", "C")]);
+    bench.store_and_settle(Made::image("9"));
+    is(&bench.all_said(), &[("57", "C")]);
+    bench.store_and_settle(elsewhere(Made::image("8")));
+    bench.grows_silently();
+    assert!(bench.held().is_empty());
+    bench.account();
+}

@@ -78,8 +78,9 @@ impl<F: AsFd> Stderr<F> {
             match send(stream, left) {
                 Ok(taken) => done += taken,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(_) => done = bytes.len(),
+                Err(error) if is_gone(&error) => done = bytes.len(),
+                // It may be taken later (a pipe that is full, a disk that is): what is lost until then is counted.
+                Err(_) => break,
             }
         }
         bytes.drain(..done);
@@ -96,6 +97,11 @@ impl<F: AsFd> io::Write for &Stderr<F> {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Nobody reads, and nobody ever will.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET | libc::ENOTCONN | libc::EBADF))
 }
 
 /// The text as one line with its end.
@@ -220,5 +226,12 @@ mod tests {
             (0..1000).for_each(|_| stderr.line(b"to nobody"));
             assert_eq!(stderr.take_lost(), 0);
         }
+    }
+
+    #[test]
+    fn what_a_full_disk_does_not_take_is_counted() {
+        let stderr = Stderr::new(std::fs::File::options().write(true).open("/dev/full").unwrap(), notice);
+        (0..7).for_each(|_| stderr.line(b"a line"));
+        assert_eq!(stderr.take_lost(), 7);
     }
 }

@@ -103,7 +103,7 @@ pub fn built_as() -> String {
 /// what knows the way must not be lost.
 pub fn is_on_trial(config: &crate::config::Config) -> bool {
     let record = config.update.as_ref().and_then(|settings| slots::read(&settings.releases).ok().flatten());
-    record.is_some_and(|record| !record.phase.is_final() && !record.phase.is_before_the_switch())
+    record.is_some_and(|record| !record.may_be_replaced())
 }
 
 /// The updates of a box. Cheap to clone.
@@ -191,7 +191,7 @@ impl Updates {
         if target.is_none() && system.is_none() {
             return Err(Refusal::Same);
         }
-        if turn.record.as_ref().is_some_and(|record| !record.phase.is_before_the_switch() && !record.phase.is_final()) {
+        if turn.record.as_ref().is_some_and(|record| !record.may_be_replaced()) {
             return Err(Refusal::Busy);
         }
         // Before the record that says it is replaced.

@@ -177,7 +177,7 @@ impl Phase {
         matches!(self, Phase::Committed | Phase::RolledBack)
     }
 
-    /// The old release runs and nothing has been touched: another offer may take its place.
+    /// The old release runs, and of the releases nothing has been touched.
     pub fn is_before_the_switch(self) -> bool {
         matches!(self, Phase::Offered | Phase::Downloading | Phase::Verifying | Phase::Staged | Phase::WaitingIdle)
     }
@@ -372,6 +372,13 @@ impl Record {
     /// back means putting the copies back, and what came in since would be lost with them.
     pub fn is_held(&self) -> bool {
         self.old_schemas != self.new_schemas
+    }
+
+    /// Nothing of it is under way that must be brought to an end: another offer may take its place. With an operating
+    /// system that ends earlier, as RAUC has written it before the bench is waited for, and it can be started.
+    pub fn may_be_replaced(&self) -> bool {
+        let is_written = self.system.is_some() && self.phase == Phase::WaitingIdle;
+        self.phase.is_final() || (self.phase.is_before_the_switch() && !is_written)
     }
 
     /// What becomes of the update. When this returns an error nothing has changed.

@@ -104,6 +104,22 @@ fn an_offer_is_kept_until_the_next_and_dropped_by_nobody_once_it_is_on_trial() {
 }
 
 #[test]
+fn an_operating_system_that_is_written_is_not_replaced_before_its_end() {
+    let bench = Bench::new();
+    std::fs::create_dir_all(&bench.updates.data).unwrap();
+    let offered = release(Version(1, 2, 0), NONE, &["ann", "bob"]);
+    let mut config = crate::config::Config::default();
+    config.update = Some(bench.updates.config.clone());
+    for phase in record::PHASES {
+        slots::write(bench.updates.releases(), &record::tests::with_system(phase)).unwrap();
+        let is_free = matches!(phase, Phase::Offered | Phase::Downloading | Phase::Verifying | Phase::Staged);
+        let is_free = is_free || phase.is_final();
+        assert_eq!(is_on_trial(&config), !is_free, "{phase:?}");
+        assert_eq!(bench.offer(&offered), if is_free { Ok(()) } else { Err(Refusal::Busy) }, "{phase:?}");
+    }
+}
+
+#[test]
 fn the_floor_rises_with_what_is_confirmed_and_never_goes_down() {
     let bench = Bench::new();
     let at = |version| release(version, version, &["ann", "bob"]);

@@ -28,7 +28,7 @@ pub fn record(phase: Phase) -> Record {
 }
 
 /// The same, with an operating system.
-fn with_system(phase: Phase) -> Record {
+pub fn with_system(phase: Phase) -> Record {
     let system = System {
         version: "7.0-1".to_string(),
         url: "https://releases.example/os-7.raucb".to_string(),

@@ -180,6 +180,10 @@ impl Updates {
         if turn.record.as_ref().is_some_and(|record| record.manifest == digest && !record.phase.is_final()) {
             return Ok(());
         }
+        // What runs now may be on trial, or about to go: an offer of it must not be told that the box has it.
+        if turn.record.as_ref().is_some_and(|record| !record.may_be_replaced()) {
+            return Err(Refusal::Busy);
+        }
         let me = Me {
             version: self.version,
             arch: std::env::consts::ARCH,
@@ -190,9 +194,6 @@ impl Updates {
         let system = system_of(&release)?;
         if target.is_none() && system.is_none() {
             return Err(Refusal::Same);
-        }
-        if turn.record.as_ref().is_some_and(|record| !record.may_be_replaced()) {
-            return Err(Refusal::Busy);
         }
         // Before the record that says it is replaced.
         slots::replace(self.releases(), FLOOR, me.floor.to_string().as_bytes()).map_err(disk)?;

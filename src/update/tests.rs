@@ -97,7 +97,14 @@ fn an_offer_is_kept_until_the_next_and_dropped_by_nobody_once_it_is_on_trial() {
         bench.comes_to(phase);
         assert_eq!(bench.offer(&one), Err(Refusal::Busy), "{phase:?}");
     }
+    // What runs may be what is offered, and is not to stay.
+    let runs = release(Version(1, 0, 0), NONE, &["ann", "bob"]);
+    for phase in [Phase::Confirming, Phase::Returning] {
+        bench.comes_to(phase);
+        assert_eq!(bench.offer(&runs), Err(Refusal::Busy), "{phase:?}");
+    }
     bench.comes_to(Phase::RolledBack);
+    assert_eq!(bench.offer(&runs), Err(Refusal::Same));
     bench.offer(&two).unwrap();
     assert_eq!(bench.phase(), Some(Phase::Offered), "what was rolled back may be tried again");
     assert_eq!(bench.updates.record().unwrap().slot, Slot::B);

@@ -544,7 +544,37 @@ fn stop_gateway() {
 
 #[cfg(test)]
 mod tests {
+    use super::super::record::Version;
+    use super::super::record::tests::with_system;
+    use super::super::system::Next;
     use super::*;
+
+    /// A station whose record is this, in a folder of its own.
+    fn station(record: &Record) -> (Station, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = super::super::Config { releases: dir.path().to_path_buf(), ..Default::default() };
+        let updates = Updates { config: settings, data: dir.path().join("data"), version: Version(1, 0, 0) };
+        slots::write(updates.releases(), record).unwrap();
+        (Station { updates, config: Arc::default(), switches: Arc::default(), started: Instant::now() }, dir)
+    }
+
+    #[test]
+    fn a_box_is_not_restarted_where_that_cannot_be_noted() {
+        let held = |record: Record| Record { new_schemas: Schemas { journal: 99, ..record.new_schemas }, ..record };
+        for (record, next) in [
+            (with_system(Phase::Rebooting), Next::Start),
+            (with_system(Phase::Returning), Next::Start),
+            // What came in would be missing from the copies to go back to.
+            (held(with_system(Phase::Rebooting)), Next::End),
+            (held(with_system(Phase::Returning)), Next::Start),
+        ] {
+            let (station, dir) = station(&record);
+            // No file can take its place.
+            std::fs::create_dir(dir.path().join("update.new")).unwrap();
+            assert_eq!(station.restart(&record), next, "{:?}", record.phase);
+            assert_eq!(station.updates.record(), Some(record));
+        }
+    }
 
     #[test]
     fn a_bench_is_idle_when_nothing_has_moved_for_a_while() {

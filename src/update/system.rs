@@ -59,7 +59,13 @@ impl Station {
         match (record.phase, runs) {
             (Phase::Rebooting, Runs::New) => {
                 tracing::info!("update: operating system {} runs, on trial", system.version);
-                let _ = self.happened(Phase::Rebooting, Happened::Booted);
+                let noted = self.happened(Phase::Rebooting, Happened::Booted);
+                if noted.is_none_or(|noted| noted.phase == Phase::Rebooting) {
+                    // A trial that nobody counts would have no end.
+                    tracing::error!("update: the box goes back to its old operating system: the trial cannot be noted");
+                    self.turn(Phase::Returning);
+                    return Ok(unnoted(&record));
+                }
                 Ok(Next::End)
             }
             (Phase::Rebooting, _) | (Phase::Returning, Runs::New) => Ok(self.restart(&record)),
@@ -80,8 +86,11 @@ impl Station {
     /// then an update is given up, and a way back is left to a person, while results flow.
     pub(super) fn restart(&self, record: &Record) -> Next {
         let restarts = |record: &Record| record.system.as_ref().map(|system| system.reboots);
-        let noted = self.happened(record.phase, Happened::Restarts);
-        if noted.as_ref().and_then(restarts) == restarts(record) {
+        let Some(noted) = self.happened(record.phase, Happened::Restarts) else {
+            tracing::error!("update: the box is not restarted, as that cannot be noted in the folder of releases");
+            return unnoted(record);
+        };
+        if restarts(&noted) == restarts(record) {
             match (record.phase, &record.system) {
                 (Phase::Rebooting, Some(system)) => {
                     self.fail(Phase::Rebooting, Reason::Boot);
@@ -91,12 +100,17 @@ impl Station {
             }
             return Next::Start;
         }
-        if let Err(why) = self.turn_to_other(record.phase) {
-            tracing::error!("update: the other operating system cannot be made the next one: {why}");
-            return Next::End;
+        self.turn(record.phase);
+        Next::End
+    }
+
+    /// Restarts the box with the other operating system; when it returns that did not come to be.
+    fn turn(&self, phase: Phase) {
+        if let Err(why) = turn_to_other(phase) {
+            return tracing::error!("update: the other operating system cannot be made the next one: {why}");
         }
         crash::point("system-activated");
-        let Some((name, arguments)) = self.updates.config().reboot.split_first() else { return Next::End };
+        let Some((name, arguments)) = self.updates.config().reboot.split_first() else { return };
         tracing::info!("update: the box restarts");
         // Whoever stops this program now may do so at once.
         // SAFETY: the default takes the place of a handler.
@@ -105,14 +119,6 @@ impl Station {
             Ok(_) => std::thread::sleep(RESTART_TIMEOUT),
             Err(why) => tracing::error!("update: the box cannot be restarted: {name}: {why}"),
         }
-        Next::End
-    }
-
-    fn turn_to_other(&self, phase: Phase) -> Result<(), String> {
-        if phase == Phase::Returning {
-            rauc::mark(Which::Booted, Mark::Bad)?;
-        }
-        rauc::mark(Which::Other, Mark::Active)
     }
 
     /// The old operating system runs: it is made the next one too, and the new one is not started again.
@@ -196,6 +202,15 @@ impl Station {
     }
 }
 
+/// What comes next where nothing can be noted: results flow, but where databases were copied to go back to, as what
+/// came in from now on would be missing from the copies.
+fn unnoted(record: &Record) -> Next {
+    match record.is_held() && record.phase == Phase::Rebooting {
+        true => Next::End,
+        false => Next::Start,
+    }
+}
+
 /// Which operating system runs, once RAUC says so.
 fn ask(system: &System) -> Runs {
     let began = Instant::now();
@@ -230,4 +245,11 @@ fn stay(system: &System) -> Result<(), String> {
         true => Ok(()),
         false => Err("RAUC says that the bootloader starts another one next".to_string()),
     }
+}
+
+fn turn_to_other(phase: Phase) -> Result<(), String> {
+    if phase == Phase::Returning {
+        rauc::mark(Which::Booted, Mark::Bad)?;
+    }
+    rauc::mark(Which::Other, Mark::Active)
 }

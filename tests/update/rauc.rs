@@ -35,6 +35,7 @@ while [ -z "$up" ]; do
     [ "$(head -c 10 ../$slot.img)" = unbootable ] || up=$slot
 done
 echo $up >>booted
+[ ! -f ../at-boot ] || . ../at-boot
 setsid rauc -c ../system.conf --override-boot-slot=$up service >>../rauc.log 2>&1 &
 echo $! >pid
 [ "$1" = first ] || kill -KILL $PPID
@@ -124,6 +125,14 @@ impl Rauc {
             status.unwrap().success()
         });
         rauc
+    }
+
+    /// Whatever boots finds the folder of releases as this slot leaves it: no record can be written in it.
+    pub fn cannot_write_in(&self, slot: &str) {
+        let script = format!(
+            "[ $up = {slot} ] && mkdir -p ../releases/update.new || rmdir ../releases/update.new 2>/dev/null\n:\n"
+        );
+        std::fs::write(self.here.join("at-boot"), script).unwrap();
     }
 
     fn command(&self, program: &str) -> Command {

@@ -69,6 +69,24 @@ async fn an_operating_system_that_does_not_do_is_marked_bad_and_the_old_one_is_b
     rig.finish().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_trial_that_cannot_be_noted_ends_with_the_old_operating_system() {
+    let Some(rig) = Rig::start_with_slots().await else { return };
+    let rauc = rig.rauc();
+    rauc.cannot_write_in("B");
+    let bundle = rauc.bundle("7.0", "maker", true);
+    let release = rig.publish_with(ONE, None, Some(("7.0", &bundle)));
+    rig.push(&release);
+    rig.comes_to(Phase::Staged);
+    rig.install(&release);
+    rig.comes_to(Phase::RolledBack);
+    assert_eq!(rig.record().unwrap().reason, Some(Reason::Boot));
+    assert_eq!((rig.running(), rauc.booted().as_str()), (ONE, "ABABABA"));
+    assert!(rauc.order().starts_with("A B: ") && rauc.order().ends_with(" 0"), "{}", rauc.order());
+    rig.is_told("rolled-back");
+    rig.finish().await;
+}
+
 /// A release on trial may die but twice.
 #[cfg(debug_assertions)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]

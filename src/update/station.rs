@@ -91,9 +91,24 @@ pub(super) struct Patience {
     /// What works, and since when that is known.
     worked: Option<(Instant, Vec<String>)>,
     missing: Vec<String>,
+    /// Looks at an RAUC that is busy or silent.
+    pub(super) looks: u32,
 }
 
 impl Patience {
+    fn new() -> Patience {
+        Patience {
+            backoff: Backoff::seeded(RETRY_MIN, RETRY_MAX, u64::from(std::process::id())),
+            attempts: 0,
+            not_before: None,
+            bench: Bench::default(),
+            waits_since: None,
+            worked: None,
+            missing: Vec::new(),
+            looks: 0,
+        }
+    }
+
     /// Another attempt failed; how many have.
     pub(super) fn failed(&mut self) -> u32 {
         self.attempts += 1;
@@ -104,7 +119,7 @@ impl Patience {
     /// What comes next has failed nowhere yet.
     pub(super) fn begin(&mut self) {
         self.backoff.succeeded();
-        (self.attempts, self.not_before, self.waits_since) = (0, None, None);
+        (self.attempts, self.looks, self.not_before, self.waits_since) = (0, 0, None, None);
     }
 
     pub(super) fn is_early(&self) -> bool {
@@ -194,7 +209,6 @@ impl Station {
         let record =
             confirmed.filter(|record| record.phase == Phase::Committed).ok_or("the record cannot be written")?;
         tracing::info!(from = %record.from, "update: release {} is confirmed", record.version);
-        self.tidy();
         Ok(())
     }
 
@@ -205,15 +219,7 @@ impl Station {
             let Ok(runtime) = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() else {
                 return tracing::error!("the update cannot start its runtime");
             };
-            let mut patience = Patience {
-                backoff: Backoff::seeded(RETRY_MIN, RETRY_MAX, u64::from(std::process::id())),
-                attempts: 0,
-                not_before: None,
-                bench: Bench::default(),
-                waits_since: None,
-                worked: None,
-                missing: Vec::new(),
-            };
+            let mut patience = Patience::new();
             while !station.switches.load(Ordering::Relaxed) {
                 if let Some(record) = station.updates.record().filter(|record| !record.phase.is_final()) {
                     station.go_on(&record, &mut patience, &runtime);
@@ -452,7 +458,12 @@ impl Station {
 
     pub(super) fn happened(&self, phase: Phase, what: Happened) -> Option<Record> {
         match self.updates.happened(phase, what) {
-            Ok(record) => record,
+            Ok(record) => {
+                if record.as_ref().is_some_and(|record| record.phase.is_final()) {
+                    self.tidy();
+                }
+                record
+            }
             Err(error) => {
                 tracing::error!("update: {error}");
                 None
@@ -545,8 +556,8 @@ fn stop_gateway() {
 #[cfg(test)]
 mod tests {
     use super::super::record::Version;
-    use super::super::record::tests::with_system;
-    use super::super::system::Next;
+    use super::super::record::tests::{record, with_system};
+    use super::super::system::{LOOKS_MAX, Next};
     use super::*;
 
     /// A station whose record is this, in a folder of its own.
@@ -573,6 +584,37 @@ mod tests {
             std::fs::create_dir(dir.path().join("update.new")).unwrap();
             assert_eq!(station.restart(&record), next, "{:?}", record.phase);
             assert_eq!(station.updates.record(), Some(record));
+        }
+    }
+
+    #[test]
+    fn an_rauc_that_stays_busy_ends_the_update() {
+        let (station, _dir) = station(&with_system(Phase::Installing));
+        let mut patience = Patience::new();
+        for _ in 1..LOOKS_MAX {
+            station.waits(Phase::Installing, "busy", &mut patience);
+        }
+        assert_eq!(station.updates.record().map(|record| record.phase), Some(Phase::Installing));
+        assert!(patience.is_early());
+        station.waits(Phase::Installing, "busy", &mut patience);
+        let record = station.updates.record().unwrap();
+        assert_eq!((record.phase, record.reason), (Phase::Returning, Some(Reason::Install)));
+    }
+
+    #[test]
+    fn what_was_fetched_goes_when_the_update_ends() {
+        for (begun, end) in [
+            (record(Phase::Downloading), Happened::Failed(Reason::Download)),
+            (with_system(Phase::Returning), Happened::Returned),
+            (record(Phase::Confirming), Happened::Confirmed),
+        ] {
+            let (station, _dir) = station(&begun);
+            std::fs::write(station.file(), "a release").unwrap();
+            std::fs::write(station.bundle(), "an operating system").unwrap();
+            let _ = station.happened(Phase::Staged, Happened::Told);
+            assert!(station.file().exists() && station.bundle().exists(), "it is under way");
+            assert!(station.happened(begun.phase, end).unwrap().phase.is_final());
+            assert!(!station.file().exists() && !station.bundle().exists(), "{end:?}");
         }
     }
 

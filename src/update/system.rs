@@ -11,8 +11,11 @@ use std::time::{Duration, Instant};
 
 /// Attempts of one run of the program to install, before an update is given up.
 const INSTALLS_MAX: u32 = 3;
-/// Between two looks while RAUC is at work for somebody else, or the old operating system is waited for.
+/// Between two looks while RAUC is at work for somebody else or does not answer, or the old operating system is waited
+/// for.
 const PAUSE: Duration = Duration::from_secs(10);
+/// Such looks before an update is given up: an hour, in which whatever RAUC does has ended.
+pub(super) const LOOKS_MAX: u32 = 360;
 /// When the box starts RAUC may come up later than this program.
 const RAUC_PATIENCE: Duration = Duration::from_secs(30);
 const RAUC_PAUSE: Duration = Duration::from_secs(1);
@@ -151,7 +154,7 @@ impl Station {
             }
             // Only an idle bench lets the box restart.
             (true, false) => {
-                if let Err(why) = rauc::mark(Which::Booted, Mark::Active) {
+                if let Err(why) = keep_booted() {
                     self.not_installed(&why, patience);
                 }
             }
@@ -171,7 +174,7 @@ impl Station {
                             self.not_installed(why, patience);
                         }
                     }
-                    Err(InstallError::Busy) => patience.not_before = Some(Instant::now() + PAUSE),
+                    Err(error @ InstallError::Busy) => self.waits(Phase::Installing, &error.to_string(), patience),
                     Err(error) => self.not_installed(&error.to_string(), patience),
                 }
             }
@@ -182,6 +185,18 @@ impl Station {
         tracing::warn!("update: the operating system is not installed yet: {why}");
         if patience.failed() >= INSTALLS_MAX {
             self.fail(Phase::Installing, Reason::Install);
+        }
+    }
+
+    /// RAUC is waited for, [`LOOKS_MAX`] looks long.
+    pub(super) fn waits(&self, phase: Phase, why: &str, patience: &mut Patience) {
+        if patience.looks == 0 {
+            tracing::warn!("update: RAUC is waited for, {} s at most: {why}", PAUSE.as_secs() * u64::from(LOOKS_MAX));
+        }
+        patience.looks += 1;
+        patience.not_before = Some(Instant::now() + PAUSE);
+        if patience.looks >= LOOKS_MAX {
+            self.fail(phase, Reason::Install);
         }
     }
 
@@ -238,13 +253,7 @@ fn stay(system: &System) -> Result<(), String> {
     if status.other.installs > system.installs {
         rauc::mark(Which::Other, Mark::Bad)?;
     }
-    if !status.stays {
-        rauc::mark(Which::Booted, Mark::Active)?;
-    }
-    match rauc::status()?.stays {
-        true => Ok(()),
-        false => Err("RAUC says that the bootloader starts another one next".to_string()),
-    }
+    if status.stays { Ok(()) } else { keep_booted() }
 }
 
 fn turn_to_other(phase: Phase) -> Result<(), String> {
@@ -252,4 +261,13 @@ fn turn_to_other(phase: Phase) -> Result<(), String> {
         rauc::mark(Which::Booted, Mark::Bad)?;
     }
     rauc::mark(Which::Other, Mark::Active)
+}
+
+/// The operating system that runs is made the next one, and RAUC says that it is.
+fn keep_booted() -> Result<(), String> {
+    rauc::mark(Which::Booted, Mark::Active)?;
+    match rauc::status()?.stays {
+        true => Ok(()),
+        false => Err("RAUC says that the bootloader starts another one next".to_string()),
+    }
 }

@@ -88,8 +88,16 @@ struct Installed {
 /// # Errors
 /// In words: there is no RAUC, no service, or it does not look after two slots.
 pub fn status() -> Result<Status, String> {
+    status_within(TIMEOUT)
+}
+
+/// The same, for whoever has no more time than this.
+///
+/// # Errors
+/// As [`status`].
+pub fn status_within(timeout: Duration) -> Result<Status, String> {
     let mut command = Command::new(PROGRAM);
-    let said = program::answer(command.args(["status", "--detailed", "--output-format=json"]), TIMEOUT);
+    let said = program::answer(command.args(["status", "--detailed", "--output-format=json"]), timeout);
     read(&said.map_err(|why| format!("rauc status: {why}"))?)
 }
 

@@ -274,7 +274,7 @@ impl Station {
             Phase::Downloading => self.download(record, patience, runtime),
             Phase::Verifying => self.verify(record),
             Phase::Installing => self.install(record, patience),
-            Phase::WaitingIdle => self.wait(patience, runtime),
+            Phase::WaitingIdle => self.wait(record, patience, runtime),
             Phase::Returning => self.come_back(record, patience),
             Phase::Trial => drop(self.happened(Phase::Trial, Happened::Looking)),
             Phase::Confirming => self.look(record, patience, runtime),
@@ -380,7 +380,7 @@ impl Station {
     }
 
     /// Notes what works, waits for an idle bench, and then has the gateway stop.
-    fn wait(&self, patience: &mut Patience, runtime: &tokio::runtime::Runtime) {
+    fn wait(&self, record: &Record, patience: &mut Patience, runtime: &tokio::runtime::Runtime) {
         let now = Instant::now();
         let Some((_, worked)) = patience.worked.as_ref().filter(|(at, _)| now.duration_since(*at) < WORKED_MAX) else {
             let found = runtime.block_on(gate::look(&self.config));
@@ -395,6 +395,7 @@ impl Station {
         };
         let worked = worked.clone();
         if let Some(is_idle) = self.may_disturb(patience)
+            && self.is_still_old(record, patience)
             && self.updates.note(worked).is_ok()
         {
             tracing::info!(is_idle, "update: the gateway stops for the new release");

@@ -16,8 +16,10 @@ const INSTALLS_MAX: u32 = 3;
 const PAUSE: Duration = Duration::from_secs(10);
 /// Such looks before an update is given up: an hour, in which whatever RAUC does has ended.
 pub(super) const LOOKS_MAX: u32 = 360;
-/// When the box starts RAUC may come up later than this program.
+/// When the box starts RAUC may come up later than this program. What is on trial runs only under the system it came
+/// with, so that much is waited; where the old release runs either way, results do not wait for RAUC.
 const RAUC_PATIENCE: Duration = Duration::from_secs(30);
+const RAUC_GLANCE: Duration = Duration::from_secs(2);
 const RAUC_PAUSE: Duration = Duration::from_secs(1);
 /// The command that restarts the box has done so within this time, or will not.
 const RESTART_TIMEOUT: Duration = Duration::from_secs(60);
@@ -48,12 +50,8 @@ impl Station {
     pub fn settle(&self) -> Result<Next, String> {
         let Some(mut record) = self.updates.record() else { return Ok(Next::Start) };
         let Some(system) = record.system.clone() else { return Ok(Next::Start) };
-        let is_asked = record.phase.is_on_trial()
-            || matches!(record.phase, Phase::Installing | Phase::WaitingIdle | Phase::Rebooting | Phase::Returning);
-        if !is_asked {
-            return Ok(Next::Start);
-        }
-        let runs = ask(&system);
+        let Some(patience) = patience_in(record.phase) else { return Ok(Next::Start) };
+        let runs = ask(&system, patience);
         if matches!(record.phase, Phase::Installing | Phase::WaitingIdle) && runs == Runs::New {
             tracing::warn!("update: the box started with the new operating system before it was to");
             self.fail(record.phase, Reason::Boot);
@@ -200,11 +198,28 @@ impl Station {
         }
     }
 
+    /// Before the gateway stops for an update: whether the box still runs the operating system that it is to leave.
+    pub(super) fn is_still_old(&self, record: &Record, patience: &mut Patience) -> bool {
+        let Some(system) = &record.system else { return true };
+        if patience.is_early() {
+            return false;
+        }
+        match which(system, rauc::status()) {
+            Runs::Old => return true,
+            Runs::New => {
+                patience.not_before = Some(Instant::now() + PAUSE);
+                self.fail(Phase::WaitingIdle, Reason::Boot);
+            }
+            Runs::Unknown => self.waits(Phase::WaitingIdle, "it does not say what runs", patience),
+        }
+        false
+    }
+
     /// What could not be done before the gateway started.
     pub(super) fn come_back(&self, record: &Record, patience: &mut Patience) {
         let Some(system) = record.system.as_ref().filter(|_| !patience.is_early()) else { return };
         patience.not_before = Some(Instant::now() + PAUSE);
-        match which(system) {
+        match which(system, rauc::status()) {
             Runs::Old => self.returned(system),
             Runs::New if system.reboots < super::record::REBOOTS_MAX => {
                 patience.not_before = None;
@@ -226,19 +241,31 @@ fn unnoted(record: &Record) -> Next {
     }
 }
 
-/// Which operating system runs, once RAUC says so.
-fn ask(system: &System) -> Runs {
-    let began = Instant::now();
+/// How long a start waits for RAUC to say what runs; none where that does not matter.
+fn patience_in(phase: Phase) -> Option<Duration> {
+    match phase {
+        Phase::Rebooting => Some(RAUC_PATIENCE),
+        _ if phase.is_on_trial() => Some(RAUC_PATIENCE),
+        // The thread asks again.
+        Phase::Installing | Phase::WaitingIdle | Phase::Returning => Some(RAUC_GLANCE),
+        _ => None,
+    }
+}
+
+/// Which operating system runs, once RAUC says so, or is waited for no longer.
+fn ask(system: &System, patience: Duration) -> Runs {
+    let until = Instant::now() + patience;
     loop {
-        match which(system) {
-            Runs::Unknown if began.elapsed() < RAUC_PATIENCE => std::thread::sleep(RAUC_PAUSE),
+        let left = until.saturating_duration_since(Instant::now());
+        match which(system, rauc::status_within(left)) {
+            Runs::Unknown if Instant::now() + RAUC_PAUSE < until => std::thread::sleep(RAUC_PAUSE),
             runs => return runs,
         }
     }
 }
 
-fn which(system: &System) -> Runs {
-    match rauc::status() {
+fn which(system: &System, said: Result<rauc::Status, String>) -> Runs {
+    match said {
         Ok(status) if status.booted.bootname == system.from => Runs::Old,
         Ok(_) => Runs::New,
         Err(why) => {
@@ -269,5 +296,23 @@ fn keep_booted() -> Result<(), String> {
     match rauc::status()?.stays {
         true => Ok(()),
         false => Err("RAUC says that the bootloader starts another one next".to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::update::record::PHASES;
+
+    #[test]
+    fn results_wait_for_rauc_only_where_the_release_depends_on_what_runs() {
+        for phase in PHASES {
+            let wanted = match phase {
+                Phase::Rebooting | Phase::Switching | Phase::Trial | Phase::Confirming => Some(30),
+                Phase::Installing | Phase::WaitingIdle | Phase::Returning => Some(2),
+                _ => None,
+            };
+            assert_eq!(patience_in(phase).map(|patience| patience.as_secs()), wanted, "{phase:?}");
+        }
     }
 }

@@ -34,8 +34,9 @@
 //! restarted (`reboot` of `[update]`). Under it the release goes on trial as ever: a release that stays is put into the
 //! other slot as well, so that there is one way forward and one back. Only behind the gate is the operating system
 //! marked good. Otherwise the old release comes back, marks it bad and restarts the box with the old one; what the
-//! bootloader did meanwhile is not guessed: RAUC is asked what runs. The folder of releases, the data directory and the
-//! configuration must lie outside of the slots.
+//! bootloader did meanwhile is not guessed: RAUC is asked what runs. As the bootloader counts starts, each start of the
+//! gateway marks the slot that runs good, but while an update decides which one stays. The folder of releases, the data
+//! directory and the configuration must lie outside of the slots.
 //!
 //! The data path never waits for any of this (invariant I12): a thread of its own, a file of its own, a download that
 //! leaves the journal its room and the network its width.

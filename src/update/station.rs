@@ -4,6 +4,7 @@
 use super::download::{FetchError, Limits, Wanted, digest, fetch};
 use super::gate;
 use super::record::{Happened, Phase, Reason, Record, Schemas};
+use super::system::VOUCHES_MAX;
 use super::{Updates, built_as, program, rauc, schemas, slots};
 use crate::backoff::Backoff;
 use crate::config::Config;
@@ -93,6 +94,9 @@ pub(super) struct Patience {
     missing: Vec<String>,
     /// Looks at an RAUC that is busy or silent.
     pub(super) looks: u32,
+    /// Attempts left to have the operating system that runs marked good, and when the next one is.
+    pub(super) vouches: u32,
+    pub(super) vouch_at: Option<Instant>,
 }
 
 impl Patience {
@@ -106,6 +110,8 @@ impl Patience {
             worked: None,
             missing: Vec::new(),
             looks: 0,
+            vouches: VOUCHES_MAX,
+            vouch_at: None,
         }
     }
 
@@ -221,6 +227,7 @@ impl Station {
             };
             let mut patience = Patience::new();
             while !station.switches.load(Ordering::Relaxed) {
+                station.vouch(&mut patience);
                 if let Some(record) = station.updates.record().filter(|record| !record.phase.is_final()) {
                     station.go_on(&record, &mut patience, &runtime);
                 }
@@ -419,6 +426,11 @@ impl Station {
         stop_gateway();
     }
 
+    /// The gateway says how its links are.
+    pub(super) fn gateway_runs(&self) -> bool {
+        matches!(control::request(&self.config.gateway.data, &Request::Health), Ok(Response::Health(_)))
+    }
+
     /// What comes in and goes out; none while the gateway does not say.
     fn seen(&self) -> Option<Seen> {
         let data = &self.config.gateway.data;
@@ -437,7 +449,13 @@ impl Station {
         let mut missing = gate::missing(&found, &record.worked);
         if missing.is_empty() {
             match self.confirm() {
-                Ok(()) => return,
+                Ok(()) => {
+                    // That has marked the operating system good.
+                    if record.system.is_some() {
+                        patience.vouches = 0;
+                    }
+                    return;
+                }
                 Err(why) => missing.push(why),
             }
         }

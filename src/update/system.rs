@@ -1,10 +1,10 @@
 //! The station's part for the operating system: to install it beside the one that runs, to get to it and back. Which one
 //! runs only RAUC can say, and it is asked each time.
 
-use super::program;
 use super::rauc::{self, InstallError, Mark, Which};
 use super::record::{Happened, Phase, Reason, Record, System};
 use super::station::{Patience, Station};
+use super::{program, slots};
 use crate::journal::crash;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -21,6 +21,8 @@ pub(super) const LOOKS_MAX: u32 = 360;
 const RAUC_PATIENCE: Duration = Duration::from_secs(30);
 const RAUC_GLANCE: Duration = Duration::from_secs(2);
 const RAUC_PAUSE: Duration = Duration::from_secs(1);
+/// So often a start asks RAUC which slot is to be marked good: a box without one is asked no more.
+pub(super) const VOUCHES_MAX: u32 = 30;
 /// The command that restarts the box has done so within this time, or will not.
 const RESTART_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -213,6 +215,36 @@ impl Station {
             Runs::Unknown => self.waits(Phase::WaitingIdle, "it does not say what runs", patience),
         }
         false
+    }
+
+    /// The bootloader takes an attempt from a slot whenever it starts it, and starts the other when none is left: the
+    /// slot under which the gateway runs is marked good, once a start of this program. Never while an update changes
+    /// which one is to stay.
+    pub(super) fn vouch(&self, patience: &mut Patience) {
+        let Ok(record) = slots::read(&self.updates.config().releases) else { return };
+        let is_open = record.as_ref().is_some_and(|record| record.system.is_some() && !record.may_be_replaced());
+        let is_early = patience.vouch_at.is_some_and(|at| Instant::now() < at);
+        if patience.vouches == 0 || is_open || is_early || !self.gateway_runs() {
+            return;
+        }
+        patience.vouches -= 1;
+        patience.vouch_at = Some(Instant::now() + RAUC_PAUSE);
+        let Ok(status) = rauc::status_within(RAUC_GLANCE) else { return };
+        if let Err(why) = rauc::mark(Which::Booted, Mark::Good) {
+            if patience.vouches == 0 {
+                tracing::warn!("update: the operating system that runs is not marked good: {why}");
+            }
+            return;
+        }
+        patience.vouches = 0;
+        let confirmed = record.filter(|record| record.phase == Phase::Committed).and_then(|record| record.system);
+        if let Some(system) = confirmed.filter(|system| system.from == status.booted.bootname) {
+            tracing::error!(
+                "update: the box runs the operating system before {}, which had been confirmed: see why it did not \
+                 start (rauc status), and install it anew",
+                system.version
+            );
+        }
     }
 
     /// What could not be done before the gateway started.

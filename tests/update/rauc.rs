@@ -24,7 +24,7 @@ esac
 "#;
 
 /// What runs goes away without a word; the bootloader starts the first slot that has an attempt left, and again while
-/// what is in it does not come up.
+/// what is in it does not come up. With a word to it only RAUC goes away, and not who called.
 const POWER: &str = r#"#!/bin/sh
 cd HERE/boot || exit 1
 [ -f pid ] && kill -KILL "$(cat pid)"
@@ -38,7 +38,7 @@ echo $up >>booted
 [ ! -f ../at-boot ] || . ../at-boot
 setsid rauc -c ../system.conf --override-boot-slot=$up service >>../rauc.log 2>&1 &
 echo $! >pid
-[ "$1" = first ] || kill -KILL $PPID
+[ -n "$1" ] || kill -KILL $PPID
 "#;
 
 pub struct Rauc {
@@ -125,6 +125,11 @@ impl Rauc {
             status.unwrap().success()
         });
         rauc
+    }
+
+    /// The power fails and is back, for RAUC and the bootloader.
+    pub fn power(&self) {
+        run(self.command("/bin/sh").arg(Rauc::reboot(&self.here)).arg("again"));
     }
 
     /// Whatever boots finds the folder of releases as this slot leaves it: no record can be written in it.

@@ -352,6 +352,12 @@ impl Rig {
         self.manager.kill(false);
     }
 
+    /// The power fails and is back.
+    pub fn power(&self) {
+        self.rauc().power();
+        self.manager.kill(false);
+    }
+
     /// Places at which it should have died and did not.
     pub fn never_came_to(&self) -> Vec<String> {
         self.manager.0.lock().unwrap().points.iter().cloned().collect()

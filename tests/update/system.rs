@@ -15,28 +15,39 @@ async fn an_operating_system_is_marked_good_behind_the_gate_and_not_before() {
     let release = rig.publish_with(TWO, Some(Kind::Good), Some(("7.0", &bundle)));
     rig.push(&release);
     rig.comes_to(Phase::Staged);
-    assert!(rauc.asked().is_empty() && !rauc.holds("B", "an"), "nothing is installed before somebody says so");
+    let of_old = |asked: &str| asked.starts_with("set-state A good");
+    let is_asked = rauc.asked().iter().any(|asked| !of_old(asked));
+    assert!(!is_asked && !rauc.holds("B", "an"), "nothing is installed before somebody says so");
     rig.install(&release);
     rig.comes_to(Phase::Committed);
     assert_eq!((rig.running(), rauc.booted().as_str(), rauc.order().as_str()), (TWO, "AB", "B A: 3 3"));
     assert!(rauc.holds("B", "an operating system 7.0"));
     // Only RAUC itself makes it the next one while it installs, and that is undone until the bench is idle.
     let asked = rauc.asked();
-    let asked: Vec<&str> =
-        asked.iter().map(String::as_str).filter(|asked| !asked.ends_with(" bad installing")).collect();
+    let asked: Vec<&str> = asked
+        .iter()
+        .map(String::as_str)
+        .filter(|asked| !asked.ends_with(" bad installing") && !of_old(asked))
+        .collect();
     let wanted = ["primary B installing", "primary A installing", "primary B rebooting", "state B good confirming"];
     assert_eq!(asked, wanted.map(|change| format!("set-{change}")));
     rig.is_told("committed");
     assert!(rig.status().contains("to 1.1.0, operating system 7.0: committed"), "{}", rig.status());
     let told = rig.try_push(&release).unwrap_err();
     assert!(told.contains("failed: same"), "{told}");
+    // Every start takes an attempt of the bootloader's, and a gateway that runs gives them back.
+    for cut in 1..=5 {
+        rig.power();
+        until("the slot is good again", || rauc.order() == "B A: 3 3");
+        assert_eq!(rauc.booted(), format!("AB{}", "B".repeat(cut)));
+    }
     // Alone, for a box that runs the release.
     let bundle = rauc.bundle("7.1", "maker", true);
     let alone = rig.publish_with(TWO, None, Some(("7.1", &bundle)));
     rig.enlist();
     let told = rig.roll_out(&alone, "system").unwrap();
     assert!(told.contains("1 done, 0 failed"), "{told}");
-    assert_eq!((rig.running(), rauc.booted().as_str(), rauc.order().as_str()), (TWO, "ABA", "A B: 3 3"));
+    assert_eq!((rig.running(), rauc.booted().as_str(), rauc.order().as_str()), (TWO, "ABBBBBBA", "A B: 3 3"));
     let other = rig.publish_with(Version(1, 2, 0), None, Some(("7.1", &bundle)));
     let told = rig.try_push(&other).unwrap_err();
     assert!(told.contains("failed: other-release"), "{told}");

@@ -134,7 +134,7 @@ pub use search::{Found, Query, Shown, ShownHold, ShownMessage, ShownReport};
 pub use shared::SharedReader;
 pub use signals::{Condition, OrderChanges};
 pub use space::{free_bytes, room};
-pub use spool::{BLOCK_BYTES, Block, BlockFiller, IMAGE_LOST, Spool, SpoolFile, Spooled, Whole, refusal};
+pub use spool::{BLOCK_BYTES, Block, BlockFiller, IMAGE_LOST, Spool, SpoolFile, Spooled, Summing, Whole, refusal};
 pub use standing::{Archives, InstanceStanding, OnlyHere};
 pub use studies::{
     ChartFate, ChartedBy, Grown, ListedStudy, Placement, SeriesInstance, StoredSeries, StoredStudy, StudyFiling, Told,

@@ -17,7 +17,7 @@ use super::space::free_bytes;
 use super::{file_error, wall_clock_ms};
 use crate::wire::Refusal;
 use blocks::BlockFile;
-pub use blocks::{BLOCK_BYTES, Block, BlockFiller, Whole};
+pub use blocks::{BLOCK_BYTES, Block, BlockFiller, Summing, Whole};
 use ring::digest;
 use ring::rand::{SecureRandom, SystemRandom};
 use rusqlite::Connection;

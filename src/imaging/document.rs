@@ -208,7 +208,11 @@ fn discarded_before(reader: &Reader, line: &Line, entry: EntryId) -> Result<Opti
         let discarded = reader.discarded_under(&subject_key(name), entry)?;
         // One that stands aside is filed under another name once it is released. Who discarded all of it as it stood aside
         // decided about what it includes.
-        let counts = |decisions: &String| !Record::read(decisions).names(INCLUDED);
+        // One that was held again as it stood aside names more, for its numbers were decided about one by one.
+        let counts = |decisions: &String| {
+            let record = Record::read(decisions);
+            !record.names(INCLUDED) || record.reasons().any(|reason| reason != INCLUDED)
+        };
         let is_any = match *name == line.first_uid {
             true => line.is_aside() && discarded.iter().any(counts),
             false => !discarded.is_empty(),
@@ -225,11 +229,13 @@ fn discarded_before(reader: &Reader, line: &Line, entry: EntryId) -> Result<Opti
 /// True when this went out, and after it another document of the line, of a study that does not lead to this one: that
 /// stands now where this one takes the place.
 fn is_overtaken(reader: &Reader, line: &Line, said: &Latest) -> Result<bool, JournalError> {
-    // In doubt a person has seen that others told there.
-    if line.doubt.is_some() || !reader.went_out(said.report)? {
+    // In doubt a person has seen that others told there. What a person discarded any of is not told again by itself.
+    let key = subject_key(&line.first_uid);
+    let was_discarded = !reader.discarded_under(&key, said.entry())?.is_empty();
+    if line.doubt.is_some() || was_discarded || !reader.went_out(said.report)? {
         return Ok(false);
     }
-    let Some(last) = reader.tellers(&subject_key(&line.first_uid))?.first().copied() else { return Ok(false) };
+    let Some(last) = reader.tellers(&key)?.first().copied() else { return Ok(false) };
     let (last, own) = (instance_of(reader, last)?, instance_of(reader, said.entry())?);
     Ok(match (last, own) {
         (Some(last), Some(own)) => {

@@ -105,8 +105,10 @@ fn tell(desk: &Desk, journal: &Journal, reader: &Reader, grown: Grown) -> Result
     if let Some(before) = before.filter(|before| before.same_content(&content_key) && !before.is_undone()) {
         // A person who decided about a doubt saw its documents as they were then. While it is held they wait with it.
         let is_decided = !doubts.is_empty() && covers.is_empty();
-        // What was discarded was never told, and is asked about again only when one of them comes again.
-        let is_discarded = before.entry() == newest.entry && !reader.unsent_of(before.report)?.is_empty();
+        // What was discarded in doubt was never told, and is asked about again only when one of them comes again.
+        let is_discarded = before.entry() == newest.entry
+            && !reader.unsent_of(before.report)?.is_empty()
+            && !reader.decisions(before.report)?.is_empty();
         if !is_decided || is_discarded || !document::is_any_new(desk, reader, &known)? {
             return Ok(None);
         }

@@ -442,10 +442,14 @@ impl Reader {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// True when any of a report went out, or is on the way.
+    /// True when any of a report went out, or is on the way, and no person discarded a message of it.
     pub fn went_out(&self, report: ReportId) -> Result<bool, JournalError> {
-        let mut statement = self.conn.prepare_cached("SELECT EXISTS (SELECT 1 FROM dispatch WHERE report = ?1)")?;
-        Ok(statement.query_row([report], |r| r.get(0))?)
+        let mut statement = self.conn.prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM dispatch WHERE report = ?1)
+                AND NOT EXISTS (SELECT 1 FROM dispatch d JOIN outbox o ON o.dispatch = d.id
+                                WHERE d.report = ?1 AND o.state = ?2)",
+        )?;
+        Ok(statement.query_row((report, outbox::DISCARDED), |r| r.get(0))?)
     }
 
     /// True when any of a report went out, or is on the way, or a person discarded it.

@@ -265,3 +265,20 @@ fn i7_what_takes_the_place_of_what_was_told_after_it_is_told_again() {
     assert!(bench.held().is_empty());
     bench.account();
 }
+
+#[test]
+fn i13_what_was_discarded_is_not_told_with_what_was_told_over() {
+    let bench = Bench::new();
+    bench.store_and_settle(report("3", vec![fraction("57"), mass("12")], Some("2")));
+    let holds = bench.reader.holds(10).unwrap();
+    assert_eq!(holds.len(), 2);
+    bench.discard(vec![holds[1].id], Vec::new());
+    bench.release();
+    is(&bench.all_said(), &[("57", "F")]);
+    bench.store_and_settle(elsewhere(report("2", vec![fraction("59")], None)));
+    bench.release();
+    is(&bench.all_said(), &[("59", "C")]);
+    bench.store_and_settle(Made::image("9"));
+    assert!(bench.all_said().is_empty() && bench.held().is_empty(), "{:?}", bench.held());
+    bench.account();
+}

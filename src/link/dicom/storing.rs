@@ -2,9 +2,8 @@
 //!
 //! The connection's task fills blocks and digests them. A small image is one block, which is handed over at its end and
 //! digested while the disk is waited for. Of a large one each full block goes to a thread that writes it while the next
-//! one comes. When the disk is slower there
-//! is no empty block, nothing more is read from the connection, and TCP slows the modality down; so memory stays bounded
-//! whatever the size of the instance (invariant I10).
+//! one comes. When the disk is slower there is no empty block, nothing more is read from the connection, and TCP slows
+//! the modality down; so memory stays bounded whatever the size of the instance (invariant I10).
 
 use crate::journal::{Block, BlockFiller, Journal, NewInstance, Receipt, Spool, Spooled, Whole, refusal};
 use crate::link::counters::LinkCounters;

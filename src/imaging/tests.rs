@@ -253,15 +253,19 @@ impl Bench {
     }
 
     fn release(&self) {
+        self.say_release();
+        self.send_released();
+    }
+
+    /// A person releases everything, and nobody has worked on it yet.
+    fn say_release(&self) {
         let holds = self.reader.holds(100).unwrap().iter().map(|hold| hold.id).collect();
         self.journal.operate(OperatorAction::Release { holds, note: "seen".to_string() }).unwrap();
-        self.send_released();
     }
 
     /// Releases everything, and works on each result by itself.
     fn release_in_two(&self) {
-        let holds = self.reader.holds(100).unwrap().iter().map(|hold| hold.id).collect();
-        self.journal.operate(OperatorAction::Release { holds, note: "seen".to_string() }).unwrap();
+        self.say_release();
         for item in self.reader.released(100).unwrap() {
             for at in 0..item.observations.len() {
                 let part = item.only(|place| place == at);

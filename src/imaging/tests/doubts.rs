@@ -45,8 +45,7 @@ fn i13_a_release_for_one_doubt_does_not_pass_another_that_came_since() {
     bench.store(&[unnumbered(Made::image("1")), unnumbered(Made::pdf("1", 10))]);
     bench.settle();
     assert_eq!(bench.held(), ["no-accession"]);
-    let holds = bench.reader.holds(10).unwrap().iter().map(|hold| hold.id).collect();
-    bench.journal.operate(OperatorAction::Release { holds, note: "asked the ward".to_string() }).unwrap();
+    bench.say_release();
     // Before that is worked on, an order comes that is for somebody else.
     bench.order("ORD-1", "ACC-1", "P-200", STUDY);
     assert_eq!((bench.held(), bench.told("ehr").len()), (vec!["order-mismatch".to_string()], 0));
@@ -166,8 +165,7 @@ fn i13_a_doubt_that_an_order_took_away_before_anybody_released_it_was_not_seen()
     // Nobody has released that: an order came, for another patient.
     bench.order("ORD-2", "ACC-1", "P-200", STUDY);
     assert_eq!((bench.held(), bench.told("ehr").len()), (vec!["order-mismatch".to_string()], 0));
-    let holds = bench.reader.holds(10).unwrap().iter().map(|hold| hold.id).collect();
-    bench.journal.operate(OperatorAction::Release { holds, note: "another's".to_string() }).unwrap();
+    bench.say_release();
     cancel(&bench);
     bench.send_released();
     assert_eq!((bench.held(), bench.told("ehr").len()), (vec!["no-order".to_string()], 0));

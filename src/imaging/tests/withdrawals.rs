@@ -411,8 +411,7 @@ fn i13_what_is_kept_of_a_held_document_and_does_not_open_is_not_sent() {
         bench.store_and_settle(report("1", vec![own.clone()], None));
         bench.numbers("ehr");
         if sql.is_empty() {
-            let holds = bench.reader.holds(10).unwrap().iter().map(|hold| hold.id).collect();
-            bench.journal.operate(OperatorAction::Release { holds, note: "seen".to_string() }).unwrap();
+            bench.say_release();
             let mut item = bench.reader.released(10).unwrap().remove(0);
             item.json = br#"{"document":{"study":"1"}}"#.to_vec();
             assert!(bench.desk.release(&bench.journal, &bench.reader, &item).unwrap().is_empty());

@@ -179,7 +179,7 @@ pub fn start(
         drop(ended);
     });
     if let Err(error) = &thread {
-        tracing::error!("the fleet cannot start: {error}");
+        tracing::error!(event = "fleet-down", "the fleet cannot start: {error}");
     }
     let task = tokio::spawn(async move {
         tokio::select! {
@@ -319,7 +319,7 @@ impl<B: Bus> Loop<B> {
         let now = now();
         match heard {
             Heard::Connected { session_present, in_flight_max } => {
-                tracing::info!(session_present, "the fleet's broker is there");
+                tracing::info!(event = "fleet-connected", session_present, "the fleet's broker is there");
                 self.status.send_modify(|status| (status.connected, status.trouble) = (true, String::new()));
                 self.session.connected(session_present, in_flight_max, now);
                 self.beat_at = now;
@@ -371,7 +371,7 @@ impl<B: Bus> Loop<B> {
     fn trouble(&self, why: String) {
         let is_news = self.status.borrow().trouble != why;
         if is_news && !why.is_empty() {
-            tracing::warn!("fleet: {why}");
+            tracing::warn!(event = "fleet-trouble", "fleet: {why}");
             self.status.send_modify(|status| status.trouble = why);
         }
     }
@@ -550,7 +550,7 @@ impl<B: Bus> Loop<B> {
     fn judge(&mut self, verdict: impl FnOnce(&Proof) -> Option<bool>) {
         let Some(is_proven) = self.proof.as_ref().and_then(verdict) else { return };
         self.proof = None;
-        tracing::info!(is_proven, "the next certificate was tried on the fleet's broker");
+        tracing::info!(event = "certificate-tried", is_proven, "the next certificate was tried on the fleet's broker");
         if let Some(identity) = &self.identity {
             // One is asked for at a time, so there is room.
             let _ = identity.verdict.try_send(is_proven);

@@ -114,7 +114,10 @@ pub fn start(config: &Config, sources: Sources, stopped: &watch::Receiver<bool>)
                 let every = Duration::from_secs(config.every_s);
                 tasks.push(tokio::spawn(push(client, url, every, meter, stopped.clone())));
             }
-            Err(why) => tracing::error!("metrics cannot be pushed to {collector}: {why}; see [metrics]"),
+            Err(why) => tracing::error!(
+                event = "metrics-trouble",
+                "metrics cannot be pushed to {collector}: {why}; see [metrics]"
+            ),
         }
     }
     tasks
@@ -319,6 +322,7 @@ async fn bind(address: &str) -> TcpListener {
             Err(error) if !is_told => {
                 is_told = true;
                 tracing::error!(
+                    event = "metrics-trouble",
                     "cannot listen on {address} for whoever asks for metrics: {error}; tried again, unless [metrics] \
                      gets another `listen`"
                 );

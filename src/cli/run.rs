@@ -56,9 +56,9 @@ impl Run {
 fn reset_if_asked(config: &Config) -> Result<(), ResetError> {
     if let Some(found) = fleet::resets(&config.gateway.data).filter(|_| !reset::is_begun(&config.gateway.data)) {
         match reset::begin(config, Consent::Found(found)) {
-            Ok(found) => tracing::warn!("this box is reset as the desk asked; thrown away: {found}"),
+            Ok(found) => tracing::warn!(event = "reset", "this box is reset as the desk asked; thrown away: {found}"),
             Err(error @ ResetError::Open(_)) => return Err(error),
-            Err(error) => tracing::error!("this box is not reset as the desk asked: {error}"),
+            Err(error) => tracing::error!(event = "reset-failed", "this box is not reset as the desk asked: {error}"),
         }
     }
     reset::finish(config).map(drop)

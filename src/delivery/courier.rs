@@ -118,7 +118,11 @@ pub(super) async fn run<D: Destination + 'static>(
         looping.spawn(courier.run(stopped.clone()));
         match looping.join_next().await {
             Some(Err(error)) if error.is_panic() => {
-                tracing::error!(destination = config.name, "a delivery panicked; the destination starts over");
+                tracing::error!(
+                    event = "delivery-panicked",
+                    destination = config.name,
+                    "a delivery panicked; the destination starts over"
+                );
             }
             _ => return,
         }

@@ -167,7 +167,11 @@ fn delete_expired(folder: &Path, now: SystemTime) {
     };
     for (file, _) in all(folder).filter(|(_, about)| is_over(about)) {
         if let Err(error) = std::fs::remove_file(&file) {
-            tracing::error!("an expired capture cannot be deleted: {}: {error}", file.display());
+            tracing::error!(
+                event = "fleet-trouble",
+                "an expired capture cannot be deleted: {}: {error}",
+                file.display()
+            );
         }
     }
 }

@@ -99,7 +99,10 @@ impl<B: Bus> Loop<B> {
         match self.commands.docket.has_left(&mut self.store, stamp) {
             Ok(true) => {
                 if let Err(error) = perform::stop_process() {
-                    tracing::error!("fleet: the program cannot end itself for a factory reset: {error}");
+                    tracing::error!(
+                        event = "fleet-trouble",
+                        "fleet: the program cannot end itself for a factory reset: {error}"
+                    );
                 }
             }
             Ok(false) => {}

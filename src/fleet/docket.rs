@@ -265,7 +265,7 @@ impl Docket {
             store::put(tx, &event, events_max)
         })?;
         if !put.is_in {
-            tracing::error!("fleet: a result found no room");
+            tracing::error!(event = "fleet-trouble", "fleet: a result found no room");
         }
         crash::point("fleet-command-ended");
         for running in [&mut self.in_hand, &mut self.beside] {

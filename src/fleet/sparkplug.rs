@@ -87,7 +87,9 @@ pub(super) async fn run(
     let name = loop {
         match config.node() {
             Ok(name) => break name,
-            Err(why) => tracing::error!("the Sparkplug view does not start, and results go on: {why}"),
+            Err(why) => {
+                tracing::error!(event = "fleet-trouble", "the Sparkplug view does not start, and results go on: {why}")
+            }
         }
         tokio::select! {
             () = tokio::time::sleep(START_PAUSE) => {}

@@ -34,7 +34,7 @@ impl Worker {
     pub fn run(self, sources: Sources, stopped: watch::Receiver<bool>) {
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_time().build() {
             Ok(runtime) => runtime,
-            Err(error) => return tracing::error!("the fleet cannot start: {error}"),
+            Err(error) => return tracing::error!(event = "fleet-down", "the fleet cannot start: {error}"),
         };
         runtime.block_on(async {
             let mut asked_to_stop = stopped.clone();
@@ -76,7 +76,10 @@ impl Worker {
     async fn end_a_trial(&self, sources: &Sources) {
         tokio::time::sleep(Duration::from_secs(self.config.confirm_s)).await;
         let Some(config) = adoption::before(sources) else { return std::future::pending().await };
-        tracing::error!("nobody watches the trial of a configuration; what was good before runs again");
+        tracing::error!(
+            event = "config-reverted",
+            "nobody watches the trial of a configuration; what was good before runs again"
+        );
         loop {
             let (done, answer) = oneshot::channel();
             if self.changes.send(Change { config: config.clone(), done }).await.is_ok()
@@ -94,7 +97,7 @@ impl Worker {
             match self.prepare(sources) {
                 Ok(ready) => return ready,
                 Err(why) => {
-                    tracing::error!("the fleet does not start, and results go on: {why}");
+                    tracing::error!(event = "fleet-down", "the fleet does not start, and results go on: {why}");
                     self.status.send_modify(|status| status.trouble = why);
                 }
             }

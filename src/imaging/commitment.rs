@@ -230,6 +230,7 @@ impl Commitments {
         let (id, link) = ((due.id, due.turn), due.asker.link.clone());
         let Some(content) = content else {
             tracing::error!(
+                event = "stored-damaged",
                 link,
                 commitment = due.id.0,
                 "a request for storage commitment is damaged: nothing is reported"
@@ -440,7 +441,12 @@ fn name_of(due: &DueCommitment, content: &Content) -> Name {
 fn not_reported(due: &DueCommitment, why: &str) -> CommitmentStep {
     let (link, commitment) = (due.asker.link.as_str(), due.id.0);
     if now_ms().saturating_sub(due.asked_ms) > GIVE_UP_AFTER_MS {
-        tracing::error!(link, commitment, "a storage commitment could not be reported: {why}");
+        tracing::error!(
+            event = "commitment-failed",
+            link,
+            commitment,
+            "a storage commitment could not be reported: {why}"
+        );
         return CommitmentStep::GivenUp;
     }
     tracing::warn!(link, commitment, "a storage commitment cannot be reported yet: {why}");

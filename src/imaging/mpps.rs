@@ -75,6 +75,6 @@ fn refused(fault: StepFault) -> Reply {
 }
 
 fn unkept(error: &JournalError) -> Reply {
-    tracing::error!("a performed step cannot be kept: {error}");
+    tracing::error!(event = "storage-trouble", "a performed step cannot be kept: {error}");
     Reply::refusing(status::PROCESSING_FAILURE, "the gateway cannot keep it now: try again")
 }

@@ -65,6 +65,7 @@ impl Desk {
                         reports.push(report);
                         for (destination, error) in uncarried {
                             tracing::error!(
+                                event = "not-carried",
                                 entry = entry.id.0,
                                 destination,
                                 "cannot be told where an order stands: {error}"
@@ -77,6 +78,7 @@ impl Desk {
             // What else waits goes on.
             Err(JournalError::Damaged) => {
                 tracing::error!(
+                    event = "stored-damaged",
                     entry = entry.id.0,
                     "nobody is told of a performed step: what is kept of it is damaged"
                 );

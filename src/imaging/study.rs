@@ -84,7 +84,11 @@ fn tell(desk: &Desk, journal: &Journal, reader: &Reader, grown: Grown) -> Result
         Ok(Some(known)) => known,
         Ok(None) => return Ok(None),
         Err(JournalError::Damaged) => {
-            tracing::error!(study = grown.study.0, "no EHR is told of a study: what is kept of it is damaged");
+            tracing::error!(
+                event = "stored-damaged",
+                study = grown.study.0,
+                "no EHR is told of a study: what is kept of it is damaged"
+            );
             return Ok(None);
         }
         Err(error) => return Err(error),
@@ -569,7 +573,7 @@ pub(super) fn kept(kept: super::Kept) -> Result<Vec<u8>, JournalError> {
 }
 
 pub(super) fn uncarried(entry: EntryId, error: &MapError) -> Grounds {
-    tracing::error!(entry = entry.0, "held: {error}");
+    tracing::error!(event = "not-carried", entry = entry.0, "held: {error}");
     Grounds { reason: error.reason(), rule: None, why: "a destination cannot carry it as it is".to_string() }
 }
 

@@ -188,7 +188,7 @@ impl Desk {
         match self.outbound(&item.link, item.received_at_ms, report, matched, &item.observations, &name) {
             Ok(outbox) => ReleaseFiling::sent(item, outbox, answered(matched, &item.observations)),
             Err(error) => {
-                tracing::error!(link = item.link, report = item.report.0, "held again: {error}");
+                tracing::error!(event = "not-carried", link = item.link, report = item.report.0, "held again: {error}");
                 ReleaseFiling::held_again(item, uncarried(&error))
             }
         }
@@ -277,7 +277,7 @@ impl Draft<'_> {
                 self.filed.answered = answered(&self.matched, &self.going);
             }
             Err(error) => {
-                tracing::error!(link, entry = self.source.entry.0, "held: {error}");
+                tracing::error!(event = "not-carried", link, entry = self.source.entry.0, "held: {error}");
                 for at in std::mem::take(&mut self.going) {
                     self.hold(at, uncarried(&error));
                 }

@@ -50,6 +50,7 @@ pub(super) fn file(desk: &mut Desk<'_>, filing: &Filing) -> Result<Filed, Journa
     let accounted: usize = filing.reports.iter().map(|r| r.results as usize).sum::<usize>() + filing.refused.len();
     if accounted != filing.inbound_results as usize {
         tracing::error!(
+            event = "account-unbalanced",
             entry = filing.entry.0,
             inbound = filing.inbound_results,
             accounted,
@@ -140,7 +141,11 @@ pub(super) fn set_damaged(desk: &mut Desk<'_>, entry: i64) -> Result<(), Journal
         .prepare_cached("UPDATE entry SET state = ?2, waiting = NULL WHERE id = ?1 AND state = ?3")?
         .execute((entry, DAMAGED, WAITING))?;
     if changed > 0 {
-        tracing::error!(entry, "stored bytes of an entry are damaged: ask the instrument to send it again");
+        tracing::error!(
+            event = "stored-damaged",
+            entry,
+            "stored bytes of an entry are damaged: ask the instrument to send it again"
+        );
     }
     Ok(())
 }
@@ -152,7 +157,11 @@ pub(super) fn set_unreadable(desk: &mut Desk<'_>, report: ReportId) -> Result<()
         .prepare_cached("UPDATE hold SET state = ?2, reason = 'damaged' WHERE report = ?1 AND state = ?3")?
         .execute((report, HELD, RELEASED))?;
     if changed > 0 {
-        tracing::error!(report = report.0, "a stored report is damaged: interpret its entry again");
+        tracing::error!(
+            event = "stored-damaged",
+            report = report.0,
+            "a stored report is damaged: interpret its entry again"
+        );
     }
     Ok(())
 }

@@ -217,7 +217,7 @@ pub(super) fn settle_lost(desk: &Desk<'_>, copy: EntryId) -> Result<(), JournalE
     for id in parked {
         if let Some(note) = replaced_by_copy(desk, id)? {
             outbox::discard(desk, id, &note)?;
-            tracing::info!(outbox = id.0, "a parked message is given up: {note}");
+            tracing::info!(event = "message-given-up", outbox = id.0, "a parked message is given up: {note}");
         }
     }
     Ok(())

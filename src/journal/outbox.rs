@@ -186,7 +186,12 @@ pub(super) fn take_back(desk: &mut Desk<'_>, id: i64, why: &str, again: Option<D
         return count(desk, row.dispatch, 1, 0, 0);
     }
     desk.conn.prepare_cached("UPDATE outbox SET state = ?2 WHERE id = ?1")?.execute((id, PARKED))?;
-    tracing::error!(destination = row.destination, outbox = id, "an image is parked and waits for a person: {why}");
+    tracing::error!(
+        event = "message-parked",
+        destination = row.destination,
+        outbox = id,
+        "an image is parked and waits for a person: {why}"
+    );
     count(desk, row.dispatch, 0, 1, 0)
 }
 
@@ -274,11 +279,17 @@ fn park(desk: &mut Desk<'_>, id: i64, reason: &str) -> Result<(), JournalError> 
         let copy = if reason.starts_with(IMAGE_LOST) { instances::replaced_by_copy(desk, OutboxId(id))? } else { None };
         if let Some(note) = copy {
             leave(desk, id, &row, DISCARDED, &note, 1)?;
-            tracing::info!(destination = row.destination, outbox = id, "a message is given up: {note}");
+            tracing::info!(
+                event = "message-given-up",
+                destination = row.destination,
+                outbox = id,
+                "a message is given up: {note}"
+            );
             return Ok(());
         }
         leave(desk, id, &row, PARKED, reason, 1)?;
         tracing::error!(
+            event = "message-parked",
             destination = row.destination,
             outbox = id,
             "a message is parked and waits for a person: {reason}"

@@ -154,6 +154,7 @@ impl Space {
             (true, None) => {
                 self.refusing = Some(Refusing { since_ms: Timestamp::now().as_millisecond(), last: now });
                 tracing::error!(
+                    event = "images-refused",
                     used_mb = used / MIB,
                     free_mb = free / MIB,
                     "images are refused: modalities keep theirs until deliveries make room"
@@ -161,7 +162,7 @@ impl Space {
             }
             (false, Some(refusing)) if now.duration_since(refusing.last) >= ROOM_FOR_IMAGES_FOR => {
                 self.refusing = None;
-                tracing::info!(free_mb = free / MIB, "images are taken again");
+                tracing::info!(event = "images-taken", free_mb = free / MIB, "images are taken again");
             }
             (false, _) => {}
         }

@@ -399,7 +399,10 @@ impl Writer {
 
     fn fail(&mut self, error: &JournalError) {
         if self.failed.is_none() {
-            tracing::error!("the storage failed, nothing is acknowledged until it is recovered: {error}");
+            tracing::error!(
+                event = "storage-failed",
+                "the storage failed, nothing is acknowledged until it is recovered: {error}"
+            );
             let now = Instant::now();
             self.failed = Some(Failed { since: now, pause: RECOVERY_PAUSE.0, retry_at: now + RECOVERY_PAUSE.0 });
             self.signals.set_failed(true);
@@ -416,7 +419,11 @@ impl Writer {
             Ok(()) => {
                 self.failed = None;
                 self.signals.set_failed(false);
-                tracing::info!(after_ms = since.elapsed().as_millis() as u64, "the storage works again");
+                tracing::info!(
+                    event = "storage-back",
+                    after_ms = since.elapsed().as_millis() as u64,
+                    "the storage works again"
+                );
             }
             Err(error) => tracing::debug!("recovery failed: {error}"),
         }
@@ -514,7 +521,7 @@ impl Writer {
         }
         let Some(conn) = &self.conn else { return };
         if let Err(error) = self.spool.settle_doubted(conn) {
-            tracing::error!("images whose commit failed cannot be looked up: {error}");
+            tracing::error!(event = "storage-trouble", "images whose commit failed cannot be looked up: {error}");
         }
         let mut desk = Desk::now(conn, &self.seal, &mut self.memory);
         let swept = self.sweep.slice(&mut desk, &self.spool, level);
@@ -526,7 +533,7 @@ impl Writer {
             Ok(false) => {}
             Err(JournalError::Full) => drop(self.space.release_reserve()),
             Err(error) if error.breaks_connection() => self.fail(&error),
-            Err(error) => tracing::error!("retention failed: {error}"),
+            Err(error) => tracing::error!(event = "storage-trouble", "retention failed: {error}"),
         }
     }
 

@@ -65,7 +65,12 @@ impl Listed {
             let conditions: Result<Vec<_>, _> = instrument.conditions.iter().map(link::Says::condition).collect();
             if let Err(why) = &conditions {
                 let (link, instrument) = (&config.name, &instrument.name);
-                tracing::error!(link, instrument, "nothing is taken for this instrument's; its `where` says: {why}");
+                tracing::error!(
+                    event = "config-trouble",
+                    link,
+                    instrument,
+                    "nothing is taken for this instrument's; its `where` says: {why}"
+                );
             }
             Instrument {
                 name: instrument.name.clone(),

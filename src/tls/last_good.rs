@@ -32,7 +32,12 @@ pub fn client_or_last(config: &ClientTls) -> Result<Arc<ClientConfig>, TlsError>
     match (read, last.get_mut(config)) {
         (Ok(read), Some(before)) => {
             if std::mem::take(&mut before.is_broken) {
-                tracing::info!(alert = "certificate-files", state = "ended", "the files of certificates work again");
+                tracing::info!(
+                    event = "alert-ended",
+                    alert = "certificate-files",
+                    state = "ended",
+                    "the files of certificates work again"
+                );
             }
             before.config = read.clone();
             Ok(read)
@@ -44,6 +49,7 @@ pub fn client_or_last(config: &ClientTls) -> Result<Arc<ClientConfig>, TlsError>
         (Err(error), Some(before)) => {
             if !std::mem::replace(&mut before.is_broken, true) {
                 tracing::warn!(
+                    event = "alert-began",
                     alert = "certificate-files",
                     state = "began",
                     "files of certificates were changed and do not work; what worked before is used still: {error}"

@@ -214,7 +214,7 @@ impl Station {
         let confirmed = self.happened(Phase::Confirming, Happened::Confirmed);
         let record =
             confirmed.filter(|record| record.phase == Phase::Committed).ok_or("the record cannot be written")?;
-        tracing::info!(from = %record.from, "update: release {} is confirmed", record.version);
+        tracing::info!(event = "update-confirmed", from = %record.from, "update: release {} is confirmed", record.version);
         Ok(())
     }
 
@@ -223,7 +223,7 @@ impl Station {
         let station = self.clone();
         let thread = std::thread::Builder::new().name("update".to_string()).spawn(move || {
             let Ok(runtime) = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() else {
-                return tracing::error!("the update cannot start its runtime");
+                return tracing::error!(event = "update-trouble", "the update cannot start its runtime");
             };
             let mut patience = Patience::new();
             while !station.switches.load(Ordering::Relaxed) {
@@ -235,7 +235,7 @@ impl Station {
             }
         });
         if let Err(error) = thread {
-            tracing::error!("the update cannot start: {error}");
+            tracing::error!(event = "update-trouble", "the update cannot start: {error}");
         }
     }
 
@@ -263,7 +263,10 @@ impl Station {
                 }
             }
             Err(error) => {
-                tracing::error!("update: the databases cannot be copied, so the old release goes on: {error}");
+                tracing::error!(
+                    event = "update-trouble",
+                    "update: the databases cannot be copied, so the old release goes on: {error}"
+                );
                 self.fail(Phase::WaitingIdle, Reason::Disk);
             }
         }
@@ -465,7 +468,11 @@ impl Station {
         }
         patience.not_before = Some(Instant::now() + GATE_PAUSE);
         if self.is_time_over(record) {
-            tracing::error!("update: release {} does not pass the gate; the old one is put back", record.version);
+            tracing::error!(
+                event = "update-reverted",
+                "update: release {} does not pass the gate; the old one is put back",
+                record.version
+            );
             self.fail(Phase::Confirming, Reason::Gate);
             self.stop();
         }
@@ -484,7 +491,7 @@ impl Station {
                 record
             }
             Err(error) => {
-                tracing::error!("update: {error}");
+                tracing::error!(event = "update-trouble", "update: {error}");
                 None
             }
         }

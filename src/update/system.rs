@@ -65,7 +65,10 @@ impl Station {
                 let noted = self.happened(Phase::Rebooting, Happened::Booted);
                 if noted.is_none_or(|noted| noted.phase == Phase::Rebooting) {
                     // A trial that nobody counts would have no end.
-                    tracing::error!("update: the box goes back to its old operating system: the trial cannot be noted");
+                    tracing::error!(
+                        event = "update-reverted",
+                        "update: the box goes back to its old operating system: the trial cannot be noted"
+                    );
                     self.turn(Phase::Returning);
                     return Ok(unnoted(&record));
                 }
@@ -90,7 +93,10 @@ impl Station {
     pub(super) fn restart(&self, record: &Record) -> Next {
         let restarts = |record: &Record| record.system.as_ref().map(|system| system.reboots);
         let Some(noted) = self.happened(record.phase, Happened::Restarts) else {
-            tracing::error!("update: the box is not restarted, as that cannot be noted in the folder of releases");
+            tracing::error!(
+                event = "update-trouble",
+                "update: the box is not restarted, as that cannot be noted in the folder of releases"
+            );
             return unnoted(record);
         };
         if restarts(&noted) == restarts(record) {
@@ -99,7 +105,10 @@ impl Station {
                     self.fail(Phase::Rebooting, Reason::Boot);
                     self.returned(system);
                 }
-                _ => tracing::error!("update: restart this box by hand, so that its old operating system comes back"),
+                _ => tracing::error!(
+                    event = "update-trouble",
+                    "update: restart this box by hand, so that its old operating system comes back"
+                ),
             }
             return Next::Start;
         }
@@ -110,7 +119,10 @@ impl Station {
     /// Restarts the box with the other operating system; when it returns that did not come to be.
     fn turn(&self, phase: Phase) {
         if let Err(why) = turn_to_other(phase) {
-            return tracing::error!("update: the other operating system cannot be made the next one: {why}");
+            return tracing::error!(
+                event = "update-trouble",
+                "update: the other operating system cannot be made the next one: {why}"
+            );
         }
         crash::point("system-activated");
         let Some((name, arguments)) = self.updates.config().reboot.split_first() else { return };
@@ -120,7 +132,7 @@ impl Station {
         unsafe { libc::signal(libc::SIGTERM, libc::SIG_DFL) };
         match program::answer(Command::new(name).args(arguments), RESTART_TIMEOUT) {
             Ok(_) => std::thread::sleep(RESTART_TIMEOUT),
-            Err(why) => tracing::error!("update: the box cannot be restarted: {name}: {why}"),
+            Err(why) => tracing::error!(event = "update-trouble", "update: the box cannot be restarted: {name}: {why}"),
         }
     }
 
@@ -128,7 +140,10 @@ impl Station {
     fn returned(&self, system: &System) {
         match stay(system) {
             Ok(()) => drop(self.happened(Phase::Returning, Happened::Returned)),
-            Err(why) => tracing::error!("update: the operating system that runs cannot be kept: {why}"),
+            Err(why) => tracing::error!(
+                event = "update-trouble",
+                "update: the operating system that runs cannot be kept: {why}"
+            ),
         }
     }
 
@@ -240,6 +255,7 @@ impl Station {
         let confirmed = record.filter(|record| record.phase == Phase::Committed).and_then(|record| record.system);
         if let Some(system) = confirmed.filter(|system| system.from == status.booted.bootname) {
             tracing::error!(
+                event = "update-trouble",
                 "update: the box runs the operating system before {}, which had been confirmed: see why it did not \
                  start (rauc status), and install it anew",
                 system.version

@@ -207,7 +207,7 @@ impl Syslog {
     /// Begins to send; it ends when this is dropped. None, with a word in the log, where the settings do not work.
     pub fn start(config: &Config, clock: &Clock, network: &tokio::runtime::Handle) -> Option<Syslog> {
         let (Some(way), Some(facility)) = (config.way(), config.facility()) else {
-            tracing::error!("alerts are not told to a log server: see [watch.syslog]");
+            tracing::error!(event = "alerts-untold", "alerts are not told to a log server: see [watch.syslog]");
             return None;
         };
         let (to, waiting) = channel(WAITING_MAX);
@@ -226,7 +226,10 @@ impl Syslog {
             false => message(&self.origin, alert, (at, quality), self.sequence),
         };
         if self.to.try_send(message).is_err() {
-            tracing::error!("an alert finds no room on its way to the log server, which is away for long");
+            tracing::error!(
+                event = "alerts-untold",
+                "an alert finds no room on its way to the log server, which is away for long"
+            );
         }
     }
 }

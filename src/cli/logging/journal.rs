@@ -1,7 +1,8 @@
 //! The journal's own protocol (systemd's "Native Journal Protocol"): each line with its fields, so that `journalctl
 //! LINK=chemistry` finds it, and with a stable id for each kind of event, so that `journalctl MESSAGE_ID=...` does.
 //!
-//! A line names its kind by a field `event`, a word of [`KINDS`]; lines that nobody has a use for by machine have none.
+//! A line names its kind by a field `event`, a word of [`KINDS`]: every error does, and of the others those
+//! that a machine has a use for.
 //! Fields `link` and `destination` are `LINK` and `DESTINATION`, others `AFFERENT_<NAME>`. What the journal does not take
 //! at once goes to standard error, and what that does not take either is lost and counted: no line waits for anybody
 //! (invariant I12).
@@ -20,7 +21,7 @@ use tracing_subscriber::layer::{Context, Layer};
 const SOCKET: &str = "/run/systemd/journal/socket";
 
 /// Kinds of events and their ids. An id is never changed and never given to another kind.
-pub const KINDS: [(&str, &str); 20] = [
+pub const KINDS: [(&str, &str); 47] = [
     ("gateway-ready", "5d693b7a1b014d37968bd6177cedc6a1"),
     ("gateway-stopping", "f165a60b6fc544b7986cd5c1b960d86d"),
     ("config-changed", "cbaca6af378949b994988c68ff591eef"),
@@ -41,6 +42,33 @@ pub const KINDS: [(&str, &str); 20] = [
     ("command", "787a5d2b68d8435b9f6f6867f3dd48ef"),
     ("command-refused", "4354cf1aefa746538bf694eddcca76f9"),
     ("reset", "ed4f73e903ca4b13926474bef86c260c"),
+    ("reset-failed", "a20650c608d04c048a9f1f12192bca4e"),
+    ("delivery-panicked", "d648d98348954cc090c40ebca610cbba"),
+    ("desk-trouble", "c9e2f668e07b443f9d13ce1b9463f81a"),
+    ("fleet-down", "10d63e4cf4f24cd89e459363e214471c"),
+    ("fleet-connected", "f471f976666f4e4789802ae82409dbc4"),
+    ("fleet-trouble", "8402cdbeb4e84b55947b05f6fe717454"),
+    ("certificate-tried", "505ac45f33034443a51a8eb36f4c836e"),
+    ("config-trouble", "b558db2899ee4b269e6690bcc1f3ab6f"),
+    ("config-phase", "deba50894f62496ca97ada467601422a"),
+    ("config-reverted", "72d32f6988734a9d979488df70c1581e"),
+    ("identity-trouble", "b700b291637e457b8b32fb4ad65d5928"),
+    ("stored-damaged", "1201991c747444d484b9f0a6610f2846"),
+    ("commitment-failed", "0f264184dcc642b8bfac210f2e72c769"),
+    ("storage-trouble", "e0d4ffd46bd24607a89d30b59fc82a97"),
+    ("not-carried", "d140d9e8215f4915b19650fa247f120d"),
+    ("account-unbalanced", "231a2eed53b143fc86db6a3d85c48f84"),
+    ("message-parked", "72955db159844ed392659ac657fe7aac"),
+    ("message-given-up", "eabc0d7f19174f59b944b806c72093e2"),
+    ("images-refused", "81e365a836e44b29a24bdf898cb64b73"),
+    ("images-taken", "f7c3a10fc8554d36b1dd1a1bdc1c2b16"),
+    ("storage-failed", "d07d131e50ea43b7a8c4f66c28f4fdc5"),
+    ("storage-back", "9ce46578455c4597888e12709df4f307"),
+    ("metrics-trouble", "c2037a6d0f6c4df490d10eafc91234b9"),
+    ("update-trouble", "1c75a50599784f36aa6ad3ce0a1352a2"),
+    ("update-reverted", "c996d2347a784e2787ee6697f94658a3"),
+    ("update-confirmed", "09e1af59aa6549548744b90d1ad567b6"),
+    ("alerts-untold", "a714e3a62f9740eda55ce02fd83b06b9"),
 ];
 
 /// A layer that tells the journal. A datagram may have more than a line has.
@@ -237,6 +265,11 @@ mod tests {
                     continue;
                 }
                 let text = std::fs::read_to_string(&entry).unwrap_or_default();
+                let (code, _) = text.split_once("#[cfg(test)]\nmod tests {").unwrap_or((&text, ""));
+                for error in code.split(concat!("tracing::", "error!(")).skip(1) {
+                    let line = error.lines().next().unwrap();
+                    assert!(error.trim_start().starts_with("event = \""), "{}: no event: {line}", entry.display());
+                }
                 for found in text.split("event = \"").skip(1) {
                     logged.insert(found.split('"').next().unwrap().to_owned());
                 }

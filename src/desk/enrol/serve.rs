@@ -97,7 +97,7 @@ impl Endpoint {
             let acceptor = match self.acceptor() {
                 Ok(acceptor) => acceptor,
                 Err(why) => {
-                    tracing::error!("nobody can enrol: {why}");
+                    tracing::error!(event = "desk-trouble", "nobody can enrol: {why}");
                     continue;
                 }
             };
@@ -164,7 +164,7 @@ async fn answer(
     Ok(match done {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => {
-            tracing::error!("a box could not be answered: {error}");
+            tracing::error!(event = "desk-trouble", "a box could not be answered: {error}");
             plain(StatusCode::SERVICE_UNAVAILABLE, "the desk cannot do it now")
         }
         Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, ""),

@@ -472,7 +472,7 @@ impl Adoption {
         let (id, phase) = ((in_hand.rev, in_hand.digest), in_hand.phase.after(ended));
         if phase == Phase::Committed {
             if let Err(error) = tree::confirm(self.sources.data(), id.0) {
-                tracing::error!("fleet: {error}");
+                tracing::error!(event = "config-trouble", "fleet: {error}");
                 return self.step(store, Err(Why::Disk), stamp);
             }
             crash::point("fleet-config-good");
@@ -527,8 +527,10 @@ impl Adoption {
             ledger::newest(tx)
         })?;
         match why {
-            Some(why) => tracing::warn!(rev, "fleet: the configuration is {}: {why}", phase.word()),
-            None => tracing::info!(rev, "fleet: the configuration is {}", phase.word()),
+            Some(why) => {
+                tracing::warn!(event = "config-phase", rev, "fleet: the configuration is {}: {why}", phase.word())
+            }
+            None => tracing::info!(event = "config-phase", rev, "fleet: the configuration is {}", phase.word()),
         }
         Ok(())
     }
@@ -628,7 +630,7 @@ impl Adoption {
                 false => Err("nobody changes this gateway".to_string()),
             };
             let _ = to.try_send(Ended::Applied(changed.map_err(|why| {
-                tracing::error!("fleet: the configuration is not applied: {why}");
+                tracing::error!(event = "config-trouble", "fleet: the configuration is not applied: {why}");
                 Why::NotStarted
             })));
         });
@@ -710,7 +712,7 @@ fn check(desired: &Desired, data: &Path, origin: &Origin, known: Option<String>)
         return Err((Why::Drift, Vec::new()));
     }
     let disk = |error: tree::TreeError| {
-        tracing::error!("fleet: {error}");
+        tracing::error!(event = "config-trouble", "fleet: {error}");
         (Why::Disk, Vec::new())
     };
     let folder = tree::Aside::new(data, desired).map_err(disk)?;
@@ -719,7 +721,7 @@ fn check(desired: &Desired, data: &Path, origin: &Origin, known: Option<String>)
         Ok(loaded) => Err(faults(&loaded.missing, desired)),
         Err(LoadError::Faults(wrong)) => Err(faults(&wrong, desired)),
         Err(error) => {
-            tracing::error!("fleet: {error}");
+            tracing::error!(event = "config-trouble", "fleet: {error}");
             Err((Why::Disk, Vec::new()))
         }
     }
@@ -746,7 +748,7 @@ fn write(
     let base = base.ok_or(Why::Drift)?;
     let written = tree::write(data, desired, document, base).and_then(|()| tree::read(data, desired.rev, &origin.own));
     let revision = written.map_err(|error| {
-        tracing::error!("fleet: {error}");
+        tracing::error!(event = "config-trouble", "fleet: {error}");
         Why::Disk
     })?;
     let origin = Origin { digest: *base.bytes(), ..origin.clone() };

@@ -157,7 +157,7 @@ pub(super) fn may_leave(sources: &Sources, wanted: &Config) -> Result<(), Why> {
             Err(Why::Undelivered)
         }
         Err(error) => {
-            tracing::error!("fleet: what waits for destinations cannot be read: {error}");
+            tracing::error!(event = "config-trouble", "fleet: what waits for destinations cannot be read: {error}");
             Err(Why::Disk)
         }
     }

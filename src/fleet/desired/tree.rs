@@ -255,7 +255,10 @@ pub fn start(file: &Path) -> Result<Loaded, LoadError> {
     let data = own.config.gateway.data.clone();
     let tried = match own.config.fleet.is_some() && data.is_dir() {
         true => trial(&data, &origin).unwrap_or_else(|why| {
-            tracing::error!("what the desk wants cannot be told: {why}; the last good configuration runs");
+            tracing::error!(
+                event = "config-trouble",
+                "what the desk wants cannot be told: {why}; the last good configuration runs"
+            );
             None
         }),
         false => None,
@@ -323,10 +326,14 @@ pub(super) fn good(data: &Path, origin: &Origin) -> Option<Loaded> {
         };
         match read {
             Ok(revision) => return Some(adopted(revision.loaded, origin, rev, revision.digest)),
-            Err(why) => tracing::error!(rev, "what the desk sent cannot run: {why}; what was good before it runs"),
+            Err(why) => tracing::error!(
+                event = "config-reverted",
+                rev,
+                "what the desk sent cannot run: {why}; what was good before it runs"
+            ),
         }
     }
-    tracing::error!("nothing that the desk sent can run; the box's own file runs");
+    tracing::error!(event = "config-reverted", "nothing that the desk sent can run; the box's own file runs");
     None
 }
 
@@ -348,7 +355,11 @@ fn trial(data: &Path, origin: &Origin) -> Result<Option<Loaded>, crate::fleet::s
         }
         Err(why) => {
             crash::point("fleet-config-boot-reverted");
-            tracing::error!(rev = row.rev, "the configuration in its trial is reverted: {why}");
+            tracing::error!(
+                event = "config-reverted",
+                rev = row.rev,
+                "the configuration in its trial is reverted: {why}"
+            );
             Ok(None)
         }
     }
@@ -362,7 +373,7 @@ pub(super) fn may_run(data: &Path, origin: &Origin, row: &ledger::Entry) -> Resu
         return Err(Why::Drift);
     }
     let wanted = revision(data, origin, row.rev).map_err(|why| {
-        tracing::error!(rev = row.rev, "the configuration in its trial cannot run: {why}");
+        tracing::error!(event = "config-reverted", rev = row.rev, "the configuration in its trial cannot run: {why}");
         Why::Disk
     })?;
     Ok((boots, wanted))

@@ -51,11 +51,11 @@ pub fn start(config: &Config, enrol: &Enrol, data: &Path, stopped: watch::Receiv
     let thread = std::thread::Builder::new().name("identity".to_string()).spawn(move || {
         match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime.block_on(run(&config, &enrol, &data, (&say, verdicts, &wanted), &told, stopped)),
-            Err(error) => tracing::error!("the box's identity is not kept: {error}"),
+            Err(error) => tracing::error!(event = "identity-trouble", "the box's identity is not kept: {error}"),
         }
     });
     if let Err(error) = thread {
-        tracing::error!("the box's identity is not kept: {error}");
+        tracing::error!(event = "identity-trouble", "the box's identity is not kept: {error}");
     }
     Line { words, verdict, renew, trouble }
 }
@@ -110,7 +110,7 @@ fn tell(told: &watch::Sender<String>, why: &str) {
     told.send_if_modified(|held| {
         let is_news = held != why;
         if is_news && !why.is_empty() {
-            tracing::warn!("fleet: {why}");
+            tracing::warn!(event = "identity-trouble", "fleet: {why}");
         }
         why.clone_into(held);
         is_news

@@ -255,7 +255,11 @@ fn open(conn: &Connection, seal: &Seal, row: &Row<'_>) -> Result<Option<StoredOr
     let (mut order, status): (WorkOrder, OrderStatus) = match (order, status) {
         (Ok(order), Some(status)) => (order, *status),
         (Ok(_), None) | (Err(JournalError::Damaged), _) => {
-            tracing::error!(order = id.0, "a stored order is damaged: ask the EHR to send it again");
+            tracing::error!(
+                event = "stored-damaged",
+                order = id.0,
+                "a stored order is damaged: ask the EHR to send it again"
+            );
             return Ok(None);
         }
         (Err(error), _) => return Err(error),

@@ -155,6 +155,7 @@ fn look(conn: &Connection, seal: &Seal, id: &Phi) -> Result<Option<Known>, Journ
         // The order itself still says whose it is.
         Err(JournalError::Damaged) => {
             tracing::error!(
+                event = "stored-damaged",
                 "what is known of a patient is damaged: ask the EHR to send an ADT^A08 for orders that wait"
             );
             return Ok(None);

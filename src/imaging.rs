@@ -196,7 +196,7 @@ impl Desk {
     ) -> Result<Vec<ReleaseFiling>, JournalError> {
         match serde_json::from_slice(&item.json) {
             Ok(Kept::Study(kept)) => study::release(self, journal, reader, item, &kept),
-            Ok(Kept::Document(kept)) => document::release(self, journal, reader, item, &kept),
+            Ok(Kept::Document(kept)) => document::release(self, reader, item, &kept),
             Err(_) => {
                 reader.set_unreadable(item.report);
                 Ok(Vec::new())

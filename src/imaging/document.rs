@@ -31,7 +31,7 @@ use super::draft::{Certain, Draft, Drafted, ELSEWHERE, Kept};
 use super::line::{DISCARDED, DOUBTS, FORK, INCLUDED, Line, Lines, SEVERAL, UNREAD, forked, instance_of};
 use super::study::{Known, Member, released, uncarried};
 use crate::journal::{
-    EntryId, Grounds, HoldId, Instance, Journal, JournalError, Latest, Reader, ReleaseFiling, Released, ReportId, Told,
+    EntryId, Grounds, HoldId, Instance, JournalError, Latest, Reader, ReleaseFiling, Released, ReportId, Told,
 };
 use std::collections::{HashMap, HashSet};
 
@@ -61,13 +61,18 @@ struct Change<'k> {
     covers: Vec<(HoldId, String)>,
 }
 
-/// Tells EHRs of every document they do not know as it is now.
-pub(super) fn tell(desk: &Desk, journal: &Journal, reader: &Reader, known: &Known) -> Result<(), JournalError> {
-    changes(desk, reader, known)?.into_iter().try_for_each(|change| file(desk, journal, reader, known, change))
+/// Files every document that EHRs do not know as it is now, one after the other.
+pub(super) fn tell(
+    desk: &Desk,
+    reader: &Reader,
+    known: &Known,
+    file: impl Fn(Vec<Told>) -> Result<(), JournalError>,
+) -> Result<(), JournalError> {
+    changes(desk, reader, known)?.into_iter().try_for_each(|change| file(drafted(desk, reader, known, change)?))
 }
 
-/// Files a document, as it is told or held.
-fn file(desk: &Desk, journal: &Journal, reader: &Reader, known: &Known, change: Change) -> Result<(), JournalError> {
+/// What is filed of a document, as it is told or held.
+fn drafted(desk: &Desk, reader: &Reader, known: &Known, change: Change) -> Result<Vec<Told>, JournalError> {
     let Change { member, instance, mut line, before, subject_key, content_key, covers } = change;
     line.see_rivals(reader)?;
     let first_uid = line.first_uid.as_str();
@@ -92,7 +97,7 @@ fn file(desk: &Desk, journal: &Journal, reader: &Reader, known: &Known, change: 
     if waits.is_none() {
         told.extend(by.ended_again(reader, &line)?);
     }
-    journal.file_told(told)
+    Ok(told)
 }
 
 /// Why a document that nobody has verified is held: it takes the place of what was told as final, besides this report.
@@ -345,7 +350,6 @@ pub(super) fn are_heard_of(desk: &Desk, known: &Known) -> bool {
 /// What becomes of measurements or of a document that a person released.
 pub(super) fn release(
     desk: &Desk,
-    journal: &Journal,
     reader: &Reader,
     item: &Released,
     kept: &Kept,
@@ -410,7 +414,7 @@ pub(super) fn release(
             told.push(by.withdrawn(reader, other, Certain::Everywhere)?);
         }
         told.push(Told { entry: item.entry, report, covers });
-        return journal.file_told(told).map(|()| Vec::new());
+        return Ok(vec![ReleaseFiling::anew(item, told)]);
     }
     // What it is certain to take the place of may be more by now than the person has seen.
     let unseen = line.doubt.as_ref().filter(|doubt| match line.is_aside() {
@@ -433,7 +437,7 @@ pub(super) fn release(
         let before = reader.last_told(&subject_key)?;
         let content_key = content_key(&instance, line.doubt.as_ref().map_or("", |doubt| doubt.grounds.reason));
         let change = Change { member, instance: instance.clone(), line, before, subject_key, content_key, covers };
-        return file(desk, journal, reader, known, change).map(|()| Vec::new());
+        return Ok(vec![ReleaseFiling::anew(item, drafted(desk, reader, known, change)?)]);
     }
     let content = match &kept.measurements {
         _ if kept.is_withdrawal => Ok(Content::Silent),
@@ -479,7 +483,7 @@ pub(super) fn release(
         let covers = own_holds(reader, first_uid, item.entry)?.into_iter().chain(covers).collect();
         let mut told = by.others_withdrawn(reader, &line, kept, certain)?;
         told.push(Told { entry: item.entry, report, covers });
-        return journal.file_told(told).map(|()| Vec::new());
+        return Ok(vec![ReleaseFiling::anew(item, told)]);
     }
     let going = item.observations.iter().map(|&at| at as usize).filter(|at| *at < kept.elsewhere_at());
     let going: Vec<usize> = going.collect();

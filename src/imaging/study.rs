@@ -95,7 +95,7 @@ fn tell(desk: &Desk, journal: &Journal, reader: &Reader, grown: Grown) -> Result
     };
     let doubts = known.doubts(&desk.config.hold);
     if doubts.is_empty() {
-        document::tell(desk, journal, reader, &known)?;
+        document::tell(desk, reader, &known, |told| journal.file_told(told))?;
     }
     let Some(newest) = known.newest() else { return Ok(None) };
     let (subject_key, content_key) = (known.subject_key(), known.content_key());
@@ -170,7 +170,9 @@ pub(super) fn release(
     if let Some(held) = known.pass(desk, item, &Record::default()) {
         return Ok(vec![held]);
     }
-    document::tell(desk, journal, reader, &known)?;
+    // One at a time is in memory, so each is filed by itself, as long as the study is released.
+    let file = |told| journal.file_release(ReleaseFiling::begun(item, told)).map(drop);
+    document::tell(desk, reader, &known, file)?;
     let is_correction = reader.was_told(&known.subject_key())?;
     let charts = Charts::read(desk, reader, &known.subject_key())?;
     let filing = match known.outbound(desk, &released(item), is_correction, &charts) {

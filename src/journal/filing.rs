@@ -71,21 +71,20 @@ pub(super) fn file(desk: &mut Desk<'_>, filing: &Filing) -> Result<Filed, Journa
     Ok(filed)
 }
 
-/// Files results a person released.
+/// Files results a person released, unless one of them is released no more.
 pub(super) fn file_release(desk: &mut Desk<'_>, filing: &ReleaseFiling) -> Result<Filed, JournalError> {
     let mut filed = Filed { reports: vec![filing.report], ..Filed::default() };
-    let mut released: Vec<HoldId> = Vec::new();
+    let mut released = 0;
     for hold in &filing.holds {
         let state: Option<i64> = desk
             .conn
             .prepare_cached("SELECT state FROM hold WHERE id = ?1 AND report = ?2")?
             .query_row((hold, filing.report), |r| r.get(0))
             .optional()?;
-        if state == Some(RELEASED) {
-            released.push(*hold);
-        }
+        released += usize::from(state == Some(RELEASED));
     }
-    if released.is_empty() {
+    // What is left without what a person discarded since is read again.
+    if released == 0 || released < filing.holds.len() {
         return Ok(filed);
     }
     let (received_ms, entry): (i64, i64) = desk
@@ -102,31 +101,35 @@ pub(super) fn file_release(desk: &mut Desk<'_>, filing: &ReleaseFiling) -> Resul
     }
     let outbox = match &filing.outcome {
         ReleaseOutcome::HeldAgain(Grounds { reason, rule, why }) => {
-            for hold in &released {
+            for hold in &filing.holds {
                 desk.conn
                     .prepare_cached("UPDATE hold SET state = ?2, reason = ?3, rule = ?4, why = ?5 WHERE id = ?1")?
                     .execute((hold, HELD, reason, rule, why))?;
             }
-            None
+            orders::match_overtaken(desk, filing.report, filing.orders_as_of)?;
+            filed.held = released;
+            return Ok(filed);
         }
         ReleaseOutcome::Sent(outbox) => {
-            for hold in &released {
+            for hold in &filing.holds {
                 desk.conn.prepare_cached("UPDATE hold SET state = ?2 WHERE id = ?1")?.execute((hold, SENT))?;
             }
             close_holds(desk, &filing.covers, COVERED, SAID_SINCE)?;
-            for told in &filing.told {
-                studies::tell(desk, told)?;
-            }
-            Some(outbox)
+            filing.told.iter().try_for_each(|told| studies::tell(desk, told).map(drop))?;
+            outbox
+        }
+        ReleaseOutcome::Anew => {
+            close_holds(desk, &filing.holds, COVERED, SAID_SINCE)?;
+            filing.told.iter().try_for_each(|told| studies::tell(desk, told).map(drop))?;
+            return Ok(filed);
+        }
+        ReleaseOutcome::Begun => {
+            filing.told.iter().try_for_each(|told| studies::tell(desk, told).map(drop))?;
+            return Ok(filed);
         }
     };
-    let Some(outbox) = outbox else {
-        orders::match_overtaken(desk, filing.report, filing.orders_as_of)?;
-        filed.held = released.len();
-        return Ok(filed);
-    };
     desk.conn.prepare_cached("UPDATE report SET releases = releases + 1 WHERE id = ?1")?.execute([filing.report])?;
-    let (day, results) = (account::day(received_ms), released.len() as i64);
+    let (day, results) = (account::day(received_ms), released as i64);
     account::add(desk, day, Bucket::Held, -results)?;
     dispatch(desk, filing.report, day, results, received_ms, outbox)?;
     answer_orders(desk, &filing.answered)?;

@@ -322,7 +322,8 @@ pub struct Released {
     pub(super) holds: Vec<HoldId>,
 }
 
-/// What becomes of released results.
+/// What becomes of released results, as long as all of them are released: of what a person discarded since, nothing goes
+/// out, and what is left is read again.
 pub struct ReleaseFiling {
     pub(super) report: ReportId,
     pub(super) holds: Vec<HoldId>,
@@ -338,6 +339,10 @@ pub struct ReleaseFiling {
 pub(super) enum ReleaseOutcome {
     Sent(Vec<NewOutbound>),
     HeldAgain(Grounds),
+    /// What is told takes the place of what was released.
+    Anew,
+    /// What was released is settled after more was told.
+    Begun,
 }
 
 impl Released {
@@ -366,25 +371,29 @@ impl Released {
 impl ReleaseFiling {
     /// The released results go out in these messages, for these orders.
     pub fn sent(item: &Released, outbox: Vec<NewOutbound>, answered: Vec<Answered>) -> Self {
-        ReleaseFiling {
-            report: item.report,
-            holds: item.holds.clone(),
-            outcome: ReleaseOutcome::Sent(outbox),
-            answered,
-            orders_as_of: i64::MAX,
-            decisions: None,
-            lookups: Vec::new(),
-            covers: Vec::new(),
-            told: Vec::new(),
-        }
+        ReleaseFiling { answered, ..ReleaseFiling::new(item, ReleaseOutcome::Sent(outbox)) }
     }
 
     /// The released results cannot be sent after all and are held on other grounds.
     pub fn held_again(item: &Released, grounds: Grounds) -> Self {
+        ReleaseFiling::new(item, ReleaseOutcome::HeldAgain(grounds))
+    }
+
+    /// This is filed in place of what was released, to be told or held.
+    pub fn anew(item: &Released, told: Vec<Told>) -> Self {
+        ReleaseFiling::new(item, ReleaseOutcome::Anew).told(told)
+    }
+
+    /// This is told by the release, and what was released is settled by a filing that comes after it.
+    pub fn begun(item: &Released, told: Vec<Told>) -> Self {
+        ReleaseFiling::new(item, ReleaseOutcome::Begun).told(told)
+    }
+
+    fn new(item: &Released, outcome: ReleaseOutcome) -> Self {
         ReleaseFiling {
             report: item.report,
             holds: item.holds.clone(),
-            outcome: ReleaseOutcome::HeldAgain(grounds),
+            outcome,
             answered: Vec::new(),
             orders_as_of: i64::MAX,
             decisions: None,
@@ -409,7 +418,7 @@ impl ReleaseFiling {
         ReleaseFiling { covers, ..self }
     }
 
-    /// What EHRs are told before it goes out, unless that was discarded since.
+    /// What EHRs are told before it goes out.
     pub fn told(self, told: Vec<Told>) -> Self {
         ReleaseFiling { told, ..self }
     }

@@ -2,7 +2,7 @@
 
 use super::corrections::{fraction, is, mass, report, results, said};
 use super::replaced::{elsewhere, naming, pdf, reports};
-use super::rivals::own;
+use super::rivals::{large, own};
 use super::*;
 
 fn unverified(made: Made) -> Made {
@@ -21,6 +21,27 @@ impl Bench {
     fn discard_for(&self, reason: &str) {
         let holds = self.reader.holds(100).unwrap().into_iter().filter(|hold| hold.reason == reason);
         self.discard(holds.map(|hold| hold.id).collect(), Vec::new());
+    }
+
+    /// A person releases what waits, and what becomes of it is not filed yet.
+    fn released_up_to_the_filing(&self) -> Vec<ReleaseFiling> {
+        self.say_release();
+        let item = self.reader.released(1).unwrap().remove(0);
+        self.desk.release(&self.journal, &self.reader, &item).unwrap()
+    }
+
+    /// A person releases what waits, and discards it before that is filed: nothing goes out.
+    #[track_caller]
+    fn discarded_in_between(&self) {
+        let holds = self.reader.holds(10).unwrap().iter().map(|hold| hold.id).collect();
+        let filings = self.released_up_to_the_filing();
+        assert_eq!(filings.len(), 1);
+        self.discard(holds, Vec::new());
+        filings.into_iter().for_each(|filing| drop(self.journal.file_release(filing).unwrap()));
+        assert!(self.numbers("ehr").is_empty());
+        self.grows_silently();
+        assert!(self.held().is_empty(), "{:?}", self.held());
+        self.account();
     }
 
     fn words(&self) -> String {
@@ -232,17 +253,88 @@ fn i7_what_is_discarded_before_its_release_is_filed_takes_nothing_back() {
     bench.reported(report("2", vec![mass("12")], None));
     bench.store_and_settle(naming(report("3", vec![fraction("57")], None), &reports(&["1", "2"])));
     bench.waits("several-predecessors");
-    let holds: Vec<_> = bench.reader.holds(10).unwrap().iter().map(|hold| hold.id).collect();
-    let release = OperatorAction::Release { holds: holds.clone(), note: "seen".to_string() };
-    bench.journal.operate(release).unwrap();
-    let item = bench.reader.released(1).unwrap().remove(0);
-    let filings = bench.desk.release(&bench.journal, &bench.reader, &item).unwrap();
-    assert_eq!(filings.len(), 1);
-    bench.discard(holds, Vec::new());
+    bench.discarded_in_between();
+}
+
+#[test]
+fn i7_what_stands_aside_and_is_discarded_before_its_release_is_filed_takes_nothing_back() {
+    let bench = Bench::new();
+    bench.reported(pdf("1", "11111-1", None));
+    bench.store_and_settle(naming(report("3", vec![fraction("57")], None), &[format!("{STUDY}.8.1")]));
+    bench.waits("included-elsewhere");
+    bench.discarded_in_between();
+}
+
+#[test]
+fn i7_what_is_discarded_before_it_is_filed_under_another_name_is_not_told() {
+    let bench = Bench::new();
+    bench.reported(report("1", vec![fraction("58")], None));
+    bench.store_and_settle(report("3", vec![fraction("56")], Some("2")));
+    bench.waits("no-predecessor");
+    is(&said(&bench.reported(elsewhere(report("2", vec![fraction("57")], Some("1"))))), &[("57", "C")]);
+    bench.discarded_in_between();
+}
+
+#[test]
+fn i7_what_can_be_read_since_and_is_discarded_before_its_release_is_filed_is_not_told() {
+    let small = Config { document_mb_max: 1, ..Config::default() };
+    let bench = Bench::with(&[delivery::Config::new("ehr", Protocol::Mllp)], small);
+    bench.store_and_settle(large(report("1", vec![fraction("58")], None)));
+    bench.waits("too-large");
+    let bench = Bench { desk: bench.desk.with(&Config::default()), ..bench };
+    bench.discarded_in_between();
+}
+
+#[test]
+fn i7_a_number_that_is_discarded_before_its_release_is_filed_does_not_go_out_with_another() {
+    let bench = Bench::new();
+    bench.store_and_settle(report("3", vec![fraction("57"), mass("12")], Some("2")));
+    let second = bench.reader.holds(10).unwrap()[1].id;
+    let filings = bench.released_up_to_the_filing();
+    bench.discard(vec![second], Vec::new());
     filings.into_iter().for_each(|filing| drop(bench.journal.file_release(filing).unwrap()));
     is(&bench.all_said(), &[]);
+    bench.send_released();
+    is(&bench.all_said(), &[("57", "F")]);
     bench.grows_silently();
     assert!(bench.held().is_empty());
+    bench.account();
+}
+
+/// A study of two orders, which waits with its documents.
+fn ambiguous() -> Bench {
+    let mut bench = Bench::new();
+    bench.order("ORD-1", "ACC-1", "P-100", "1.2.3.1");
+    bench.order("ORD-2", "ACC-1", "P-100", "1.2.3.2");
+    bench.store_and_settle_all(&[report("1", vec![fraction("58")], None), Made::pdf("1", 10)]);
+    bench.waits("ambiguous-order");
+    bench
+}
+
+#[test]
+fn i7_the_documents_of_a_study_that_is_discarded_before_its_release_is_filed_are_not_told() {
+    let bench = ambiguous();
+    let holds = bench.reader.holds(1).unwrap().iter().map(|hold| hold.id).collect();
+    bench.say_release();
+    let item = bench.reader.released(1).unwrap().remove(0);
+    bench.discard(holds, Vec::new());
+    for filing in bench.desk.release(&bench.journal, &bench.reader, &item).unwrap() {
+        bench.journal.file_release(filing).unwrap();
+    }
+    assert!(bench.told("ehr").is_empty());
+    bench.grows_silently();
+    bench.account();
+}
+
+#[test]
+fn i4_a_crash_between_the_documents_of_a_released_study_and_the_study_tells_nothing_twice() {
+    let bench = ambiguous();
+    drop(bench.released_up_to_the_filing());
+    bench.send_released();
+    let told = bench.told("ehr");
+    let count = |of: &str| told.iter().filter(|message| message.contains(of)).count();
+    assert_eq!((count("18043-0"), count("|ED|"), told.len()), (1, 1, 3));
+    assert!(bench.held().is_empty() && bench.settle() == 0);
     bench.account();
 }
 

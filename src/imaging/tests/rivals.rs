@@ -515,7 +515,7 @@ fn under_the_second() -> Bench {
 }
 
 /// The same, larger than the site allows.
-fn large(mut made: Made) -> Made {
+pub(super) fn large(mut made: Made) -> Made {
     let tag = crate::message::dicom::Tag(0x0071, 0x1010);
     made.set.put(Element { tag, vr: VR::OB, value: Value::Bytes(vec![0; 3 << 20]) });
     made

@@ -506,8 +506,8 @@ impl Lines {
         Ok(standing)
     }
 
-    /// Of the names under which EHRs were told of a line, puts that first under which one of its documents stands. Gives those
-    /// which that one ended besides, as it took the place of several.
+    /// Of the names under which EHRs were told of a line, puts that first under which one of its documents stands, or else
+    /// one that none of them ended. Gives those which that one ended besides, as it took the place of several.
     fn merged(&self, reader: &Reader, told: &mut [String], all: &[String]) -> Result<Vec<String>, JournalError> {
         let mut tellers: HashMap<String, EntryId> = HashMap::new();
         for name in told.iter() {
@@ -519,7 +519,10 @@ impl Lines {
                 break;
             }
         }
-        if let Some(at) = told.iter().position(|name| tellers.contains_key(name) && !self.ended.contains(name)) {
+        let is_own = |name: &String| tellers.contains_key(name);
+        let own = told.iter().position(|name| is_own(name) && !self.ended.contains(name));
+        let others = || told.iter().position(|name| !is_own(name));
+        if let Some(at) = own.or_else(others) {
             told[..=at].rotate_right(1);
         }
         let mut merged = Vec::new();

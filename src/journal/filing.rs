@@ -133,6 +133,9 @@ pub(super) fn file_release(desk: &mut Desk<'_>, filing: &ReleaseFiling) -> Resul
     account::add(desk, day, Bucket::Held, -results)?;
     dispatch(desk, filing.report, day, results, received_ms, outbox)?;
     answer_orders(desk, &filing.answered)?;
+    if !outbox.is_empty() {
+        studies::reopen_others(desk, filing.report)?;
+    }
     filed.queued = outbox.len();
     Ok(filed)
 }

@@ -116,7 +116,7 @@ pub(super) fn operate(desk: &mut Desk<'_>, action: &OperatorAction) -> Result<Op
             bounded(holds.len() + outbox.len() + images.len())?;
             for hold in holds {
                 let closed = filing::close_holds(desk, &[*hold], DISCARDED, &short(reason))?;
-                studies::reopen(desk, *hold)?;
+                studies::reopen_of(desk, *hold)?;
                 operated.note(hold.0, found(closed, "held result"))?;
             }
             for id in outbox {

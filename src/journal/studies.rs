@@ -250,6 +250,9 @@ pub(super) fn tell(desk: &mut Desk<'_>, told: &Told) -> Result<Filed, JournalErr
     account::add(desk, day, Bucket::Received, report.results.into())?;
     let mut filed = Filed::default();
     let id = filing::file_report(desk, told.entry.0, NO_LINK, received_ms, day, report, &mut filed)?;
+    if !report.outbox.is_empty() {
+        reopen_others(desk, id)?;
+    }
     filed.reports.push(id);
     Ok(filed)
 }
@@ -285,16 +288,28 @@ pub(super) fn complete(desk: &mut Desk<'_>, instances: &[EntryId]) -> Result<(),
 }
 
 /// What was discarded may have kept back what else there is to tell of its study: that is looked at again.
-pub(super) fn reopen(desk: &mut Desk<'_>, hold: HoldId) -> Result<(), JournalError> {
-    let reopened = desk
-        .conn
-        .prepare_cached(
-            "UPDATE study SET state = ?2, changed_ms = ?3, version = version + 1
-             WHERE id = (SELECT s.study FROM hold h JOIN report r ON r.id = h.report
-                         JOIN instance i ON i.entry = r.entry JOIN series s ON s.id = i.series WHERE h.id = ?1)",
-        )?
-        .execute((hold, GROWING, desk.now_ms))?;
-    if reopened > 0 {
+pub(super) fn reopen_of(desk: &mut Desk<'_>, hold: HoldId) -> Result<(), JournalError> {
+    let of_hold = "SELECT s.study FROM hold h JOIN report r ON r.id = h.report
+                   JOIN instance i ON i.entry = r.entry JOIN series s ON s.id = i.series WHERE h.id = ?1";
+    reopen(desk, of_hold, hold.0)
+}
+
+/// Documents of other studies that were told of where this report is told may take the place of what it tells: their
+/// studies are looked at again. One that tells nothing then reopens none, so that it ends.
+pub(super) fn reopen_others(desk: &mut Desk<'_>, report: ReportId) -> Result<(), JournalError> {
+    let others = format!(
+        "SELECT DISTINCT s.study FROM report t JOIN report r ON r.subject = t.subject AND r.repeat_of IS NULL
+         JOIN instance i ON i.entry = r.entry JOIN series s ON s.id = i.series
+         WHERE t.id = ?1 AND {WAS_TOLD} AND s.study IS NOT (
+           SELECT s.study FROM instance i JOIN series s ON s.id = i.series WHERE i.entry = t.entry)"
+    );
+    reopen(desk, &others, report.0)
+}
+
+/// Has the studies that a query about this number gives looked at again.
+fn reopen(desk: &mut Desk<'_>, query: &str, about: i64) -> Result<(), JournalError> {
+    let sql = format!("UPDATE study SET state = ?2, changed_ms = ?3, version = version + 1 WHERE id IN ({query})");
+    if desk.conn.prepare_cached(&sql)?.execute((about, GROWING, desk.now_ms))? > 0 {
         desk.memory.wake_interpreter();
     }
     Ok(())

@@ -350,11 +350,31 @@ fn i7_what_takes_the_place_of_what_was_told_after_it_is_told_again() {
     assert!(bench.words().contains("or the place of this one"), "{}", bench.words());
     bench.release();
     is(&bench.all_said(), &[("59", "C")]);
-    bench.store_and_settle(Made::image("9"));
+    // Its study does not grow, and the other has nothing to say to that.
+    assert_eq!(bench.settle(), 1);
     is(&bench.all_said(), &[("57", "C")]);
+    assert_eq!((bench.settle(), bench.settle()), (1, 0));
+    is(&bench.all_said(), &[]);
     bench.store_and_settle(elsewhere(Made::image("8")));
     bench.grows_silently();
     assert!(bench.held().is_empty());
+    bench.account();
+}
+
+#[test]
+fn i4_documents_of_two_studies_that_take_the_place_of_each_other_come_to_rest() {
+    let bench = Bench::new();
+    bench.store_and_settle(report("3", vec![fraction("57")], Some("2")));
+    bench.waits("no-predecessor");
+    bench.release();
+    is(&bench.all_said(), &[("57", "F")]);
+    bench.store_and_settle(elsewhere(report("2", vec![fraction("59")], Some("3"))));
+    bench.waits("several-successors");
+    bench.release();
+    is(&bench.all_said(), &[("59", "C")]);
+    let rounds = (0..10).take_while(|_| bench.settle() > 0).count();
+    assert!(rounds < 3, "{rounds}");
+    assert!(bench.all_said().is_empty() && bench.held().is_empty(), "{:?}", bench.held());
     bench.account();
 }
 

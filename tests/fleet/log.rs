@@ -1,13 +1,13 @@
 //! The log of a box, live on the bus: bounded, told of its end, and with nothing of a patient in it.
 
-use crate::broker::{Broker, until};
+use crate::broker::{Broker, PATIENCE, until};
 use crate::commands::Box;
 use crate::desk::Desk;
 use crate::rig::{ALL_UP, DESK, TENANT};
 use crate::witness::Witness;
 use afferent::fleet::telemetry::Digest;
 use serde_json::Value;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Stdio};
@@ -49,7 +49,12 @@ impl Following {
 /// An instrument that comes and says what no ASTM is: the log tells of it.
 fn disturb(gateway: &Box, secret: &str) {
     let mut stream = TcpStream::connect(("127.0.0.1", gateway.astm)).unwrap();
-    write!(stream, "\x05\x021H|\\^&|||HOST\rP|1||{secret}\r\x0300\r\n").unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    // Whoever hangs up before it is answered may not have been heard at all.
+    for said in ["\x05".to_string(), format!("\x021H|\\^&|||HOST\rP|1||{secret}\r\x0300\r\n")] {
+        stream.write_all(said.as_bytes()).unwrap();
+        stream.read_exact(&mut [0]).unwrap();
+    }
 }
 
 #[test]

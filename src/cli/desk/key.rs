@@ -6,7 +6,8 @@ use clap::Args;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Make a key to sign commands with, and print what boxes need to obey it.
+/// Make a key to sign commands with, and print what boxes need to obey it. One that is there already stays, and that of it
+/// is printed.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -20,7 +21,11 @@ pub(super) struct Key {
 
 impl Key {
     pub fn execute(self) -> anyhow::Result<ExitCode> {
-        let key = keys::make(&self.file)?;
+        let is_there = self.file.exists();
+        let key = if is_there { keys::read(&self.file)? } else { keys::make(&self.file)? };
+        if is_there {
+            eprintln!("{} was there already, and is as it was", self.file.display());
+        }
         println!("\n[[fleet.operator]]\nkid = \"{}\"\nkey = \"{}\"", key.kid(), key.public_key());
         Ok(ExitCode::SUCCESS)
     }

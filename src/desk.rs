@@ -46,7 +46,7 @@ mod seat;
 
 use crate::backoff::Backoff;
 use crate::fleet::bus::mqtt::{Broker, Mqtt};
-use crate::fleet::bus::{Bus, Heard, PublishId, Quality, Receipt};
+use crate::fleet::bus::{self, Bus, Heard, PublishId, Quality, Receipt};
 use crate::fleet::topic::{self, Place, Up};
 use crate::tls::{self, ClientTls, ServerTls};
 use bytes::Bytes;
@@ -183,7 +183,7 @@ pub enum Interest<'a> {
     State,
     /// Whether boxes are there, and what they tell.
     Answers,
-    /// What one box tells.
+    /// The same of one box.
     AnswersOf(&'a Place),
     /// The same, and its log while somebody wants it.
     LogOf(&'a Place),
@@ -203,7 +203,7 @@ impl Interest<'_> {
                 let kinds = [Up::State, Up::Alerts, Up::Reported, Up::Update, Up::Event, Up::Echo];
                 kinds.iter().map(|kind| topic::filter(tenant, kind)).collect()
             }
-            Interest::AnswersOf(place) => vec![place.up(&Up::Event)],
+            Interest::AnswersOf(place) => vec![place.up(&Up::State), place.up(&Up::Event)],
             Interest::LogOf(place) => vec![place.up(&Up::Event), place.up(&Up::Log("+".to_string()))],
             Interest::SharedEvents => vec![format!("$share/desk/{}", topic::filter(tenant, &Up::Event))],
         }
@@ -332,12 +332,13 @@ impl Line {
         Err(self.lost(why))
     }
 
-    /// Tells a box something and returns once the broker has it. What is heard meanwhile is added to `heard`.
+    /// Tells a box something and returns once the broker has it: true when it keeps it for the box, false when it does not
+    /// know the box, which has never been there or whose session it has lost. What is heard meanwhile is added to `heard`.
     ///
     /// # Errors
     /// [`DeskError::Broker`]: it may have it or not.
-    pub async fn tell(&mut self, topic: String, payload: Vec<u8>, heard: &mut Vec<Said>) -> Result<(), DeskError> {
-        self.taken(topic, payload, Quality::AtLeastOnce, heard).await
+    pub async fn tell(&mut self, topic: String, payload: Vec<u8>, heard: &mut Vec<Said>) -> Result<bool, DeskError> {
+        self.taken(topic, payload, Quality::UntilHeard, heard).await
     }
 
     /// Tells a box something that the broker keeps for it, in the place of what it kept before, and returns once the
@@ -346,7 +347,7 @@ impl Line {
     /// # Errors
     /// [`DeskError::Broker`]: it may have it or not.
     pub async fn keep(&mut self, topic: String, payload: Vec<u8>, heard: &mut Vec<Said>) -> Result<(), DeskError> {
-        self.taken(topic, payload, Quality::Retained, heard).await
+        self.taken(topic, payload, Quality::Retained, heard).await.map(drop)
     }
 
     async fn taken(
@@ -355,14 +356,15 @@ impl Line {
         payload: Vec<u8>,
         quality: Quality,
         heard: &mut Vec<Said>,
-    ) -> Result<(), DeskError> {
+    ) -> Result<bool, DeskError> {
         if self.phase != Phase::Up {
             return Err(self.failed("it is not there".to_string()));
         }
         let id = self.say(topic, payload, quality);
         loop {
             match self.bus.heard().await {
-                Heard::Acknowledged(acknowledged) if acknowledged == id => return Ok(()),
+                Heard::Acknowledged(acknowledged) if acknowledged == id => return Ok(true),
+                Heard::Refused(refused, bus::NOBODY_LISTENS) if refused == id => return Ok(false),
                 Heard::Refused(refused, code) if refused == id => {
                     return Err(self.failed(format!("it does not let this desk tell boxes (reason 0x{code:02x})")));
                 }

@@ -87,8 +87,7 @@ const STOP_MAX: Duration = Duration::from_secs(5);
 /// Once everything is said the broker gets this long to take it.
 const HANG_UP_GRACE: Duration = Duration::from_secs(1);
 /// Reason code of what no client has subscribed to (MQTT 5, 2.4).
-const NOBODY_LISTENS: u8 = 0x10;
-const NOBODY: &str = "nobody listens to what this box says; is there a desk?";
+const NOBODY: &str = "nobody notes what this box tells of, so it is kept here; `afferent desk events` notes it";
 /// What is heard at once before rows are removed: they leave in one commit.
 const HEARD_AT_ONCE: usize = 64;
 
@@ -344,18 +343,13 @@ impl<B: Bus> Loop<B> {
             }
             Heard::Refused(id, code) => {
                 self.trouble(match code {
-                    NOBODY_LISTENS => NOBODY.to_string(),
+                    bus::NOBODY_LISTENS => NOBODY.to_string(),
                     _ => format!("the broker does not take what this box says (reason code 0x{code:02x})"),
                 });
                 self.session.refused(id, now);
             }
             Heard::Unheard => self.trouble("the broker does not let this box be told anything".to_string()),
-            Heard::Received { topic, payload, receipt } => {
-                if self.status.borrow().trouble == NOBODY {
-                    self.status.send_modify(|status| status.trouble.clear());
-                }
-                self.session.received(&topic, payload, receipt, now);
-            }
+            Heard::Received { topic, payload, receipt } => self.session.received(&topic, payload, receipt, now),
             Heard::Lost(why) => {
                 self.trouble(why);
                 self.status.send_modify(|status| status.connected = false);
@@ -500,7 +494,12 @@ impl<B: Bus> Loop<B> {
             Output::Publish { id, topic, document, quality } => {
                 self.bus.publish(id, self.place.up(&topic), document, quality);
             }
-            Output::Done(row) => self.done.push(row),
+            Output::Done(row) => {
+                if self.status.borrow().trouble == NOBODY {
+                    self.status.send_modify(|status| status.trouble.clear());
+                }
+                self.done.push(row);
+            }
             Output::Told(what, payload, receipt) => self.told(what, &payload, receipt),
             Output::Acknowledge(receipt) => self.bus.acknowledge(receipt),
             Output::Disconnect { has_said_so } => self.bus.disconnect(has_said_so),

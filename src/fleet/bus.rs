@@ -96,6 +96,9 @@ impl Receipt {
     }
 }
 
+/// The reason code of a broker that has nobody to keep something for (MQTT 5, 3.4.2.1: no matching subscribers).
+pub const NOBODY_LISTENS: u8 = 0x10;
+
 /// How something is published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Quality {

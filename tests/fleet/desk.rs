@@ -162,7 +162,7 @@ fn a_desk_sees_its_boxes_tells_them_and_keeps_a_record() {
     assert_eq!(settings["link"][0]["name"].as_str(), Some("chemistry"));
     assert_eq!(settings["destination"][0]["address"].as_str(), Some(&*format!("127.0.0.1:{}", boxes[0].ehr)));
     let log = desk.does(&["command", "bench-1", "log-tail", "300", "--sign", "ops-1.key"]);
-    assert!(log.contains("the fleet's broker is there session_present="), "{log}");
+    assert!(log.contains("the fleet's broker is there"), "{log}");
     assert!(log.contains("INFO") && log.contains("fleet: command log-tail"), "{log}");
     let renew = desk.run(&["command", "bench-1", "cert-renew", "--sign", "ops-1.key"]);
     assert!(String::from_utf8_lossy(&renew.stdout).contains("not-enrolled"), "somebody gave it: {renew:?}");
@@ -179,14 +179,18 @@ fn a_desk_sees_its_boxes_tells_them_and_keeps_a_record() {
     assert!(told.contains("0 changed"), "{told}");
     let unknown = desk.run(&["command", "bench-1", "retry-parked", "nowhere", "--sign", "ops-1.key"]);
     assert!(String::from_utf8_lossy(&unknown.stdout).contains("no-such-destination"), "{unknown:?}");
-    let away = ["command", "bench-3", "ping", "--sign", "ops-1.key", "--wait-s", "1"];
-    assert!(desk.refuses(&away).contains("bench-3 has not answered within 1 s"));
+    let never_here = ["command", "bench-3", "ping", "--sign", "ops-1.key", "--wait-s", "1"];
+    assert!(desk.refuses(&never_here).contains("bench-3 was not told: the broker does not know it"));
+    let eve = ["command", "bench-1", "ping", "--sign", "eve.key", "--wait-s", "1"];
+    assert!(
+        desk.refuses(&eve).contains("bench-1 is there and has not answered within 1 s: it takes longer, or does not")
+    );
 
     // The record has all of it, and shows when it was changed.
     assert!(desk.does(&["audit"]).contains("each follows from the one before"));
     let audit = lines(&desk.file("audit.jsonl"));
     let asked = audit.iter().filter(|line| line["what"]["signed_by"].is_array()).count();
-    assert_eq!((asked, audit.len()), (10, 20), "each with an answer or its absence");
+    assert_eq!((asked, audit.len()), (11, 22), "each with an answer or its absence");
     let commands = desk.events().iter().filter(|line| line["event"]["event"] == "command").count();
     assert!(commands >= 6, "{commands}");
     let text = std::fs::read_to_string(desk.file("audit.jsonl")).unwrap();
@@ -199,6 +203,25 @@ fn a_desk_sees_its_boxes_tells_them_and_keeps_a_record() {
 }
 
 #[test]
+fn a_box_that_the_broker_does_not_know_yet_is_told_when_it_comes() {
+    let Some(broker) = Broker::start() else { return };
+    let desk = Desk::shipped(&broker);
+    let operator = desk.does(&["key", "ops-1.key"]);
+    assert_eq!(desk.does(&["key", "ops-1.key"]), operator, "a key that is there stays");
+    let words = ["command", "bench-1", "ping", "--sign", "ops-1.key", "--wait-s", "60"];
+    let mut telling = desk.command(&words).stdout(Stdio::piped()).spawn().unwrap();
+    until("it was asked", || desk.file("audit.jsonl").exists());
+    let log = || std::fs::read_to_string(broker.path().join("log")).unwrap_or_default();
+    until("the desk is there", || log().contains(" as desk-acme "));
+    let mut gateway = Box::of(&broker, TENANT, "bench-1", &operator);
+    gateway.run(None);
+    assert!(telling.wait().unwrap().success());
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut telling.stdout.take().unwrap(), &mut said).unwrap();
+    assert_eq!(said, "ping done\n");
+}
+
+#[test]
 fn an_answer_that_nobody_heard_waits_for_a_desk() {
     let Some(broker) = Broker::start() else { return };
     let desk = Desk::shipped(&broker);
@@ -208,7 +231,8 @@ fn an_answer_that_nobody_heard_waits_for_a_desk() {
     until("the box is there", || desk.fleet()["bench-1"]["online"] == true);
     gateway.kill();
     until("it is away", || desk.fleet()["bench-1"]["online"] == false);
-    desk.refuses(&["command", "bench-1", "queue-stats", "--sign", "ops-1.key", "--wait-s", "1"]);
+    let away = desk.refuses(&["command", "bench-1", "queue-stats", "--sign", "ops-1.key", "--wait-s", "1"]);
+    assert!(away.contains("bench-1 has not answered within 1 s; it does it when it is back"), "{away}");
     // It is back, and does it while no desk listens.
     gateway.run(None);
     let is_done = || {

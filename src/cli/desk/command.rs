@@ -5,7 +5,7 @@ use super::key::signing_keys;
 use crate::desk::events::Record;
 use crate::desk::order::{self, Order};
 use crate::desk::registry::{Group, Registry};
-use crate::desk::{self, Config, Interest, Line, Said, audit};
+use crate::desk::{Config, Interest, Line, Said, audit};
 use crate::fleet::command::Operation;
 use crate::fleet::telemetry::Packed;
 use crate::fleet::topic::{Place, Up};
@@ -13,7 +13,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -48,7 +48,8 @@ retry-parked, discard-parked (two signatures), restart, update-install (two sign
 desk update push`), factory-reset (two signatures, one box at a time; refused while anything is there that went nowhere
 yet, unless --discard says exactly how much; `leaving` says that it is new after its next start and enrols anew, or says
 `failed` then, because something came in before: `afferent desk events` has it). Lines of the log come without anything that came from elsewhere: \u{2026} stands in its place, and
-the box's own log has it. A box that is away does it when it is back, unless the command has expired by then. `afferent
+the box's own log has it. A box that is away does it when it is back, unless the command has expired by then; one
+that the broker does not know yet is told when it comes, as long as this waits. `afferent
 desk rollout` does the same in stages.
 
 Exit codes: 0 done by all, 1 refused, failed, or no answer in time.")]
@@ -211,48 +212,72 @@ impl Manner {
         };
         let mut line = Line::connect(config, interest).await?;
         let mut record = Record::open(&config.folder)?;
-        let mut open: BTreeMap<String, String> = BTreeMap::new();
+        let mut open: BTreeMap<&str, &Order> = orders.iter().map(|order| (order.place.gateway(), order)).collect();
+        let (mut there, mut untold) = (BTreeSet::new(), BTreeSet::new());
         let (mut answers, mut is_done) = (Vec::new(), true);
-        let mut answered = |heard: Vec<Said>, line: &mut Line, open: &mut BTreeMap<String, String>| {
-            let events: Vec<Said> = heard.into_iter().filter(|said| said.what == Up::Event).collect();
-            record.note(&events)?;
-            for said in &events {
-                let event: Value = serde_json::from_slice(&said.payload).unwrap_or_default();
-                let name = said.place.gateway();
-                let outcome = open.get(name).and_then(|id| order::outcome(&event, id));
-                if let Some(outcome) = outcome {
-                    self.show(name, &event);
-                    is_done &= outcome.is_ok();
-                    answers.push(json!({ "command": open.remove(name), "answer": event }));
-                }
-                line.noted(said);
-            }
-            Ok::<_, desk::DeskError>(())
-        };
-        for order in orders {
-            let mut heard = Vec::new();
-            open.insert(order.place.gateway().to_string(), order.id.clone());
-            line.tell(order.topic(), order.bytes, &mut heard).await?;
-            answered(heard, &mut line, &mut open)?;
-        }
+        let mut to_tell: VecDeque<&Order> = orders.iter().collect();
+        let mut heard = Vec::new();
         let until = tokio::time::Instant::now() + Duration::from_secs(self.wait_s);
-        while !open.is_empty()
-            && let Ok(said) = tokio::time::timeout_at(until, line.hear()).await
-        {
-            answered(vec![said?], &mut line, &mut open)?;
+        while !open.is_empty() {
+            if let Some(order) = to_tell.pop_front() {
+                let gateway = order.place.gateway();
+                match line.tell(order.topic(), order.bytes.clone(), &mut heard).await? {
+                    true => untold.remove(gateway),
+                    false => untold.insert(gateway),
+                };
+            } else {
+                match tokio::time::timeout_at(until, line.hear()).await {
+                    Ok(said) => heard.push(said?),
+                    Err(_) => break,
+                }
+            }
+            let events: Vec<Said> = heard.iter().filter(|said| said.what == Up::Event).cloned().collect();
+            record.note(&events)?;
+            for said in heard.drain(..) {
+                let document: Value = serde_json::from_slice(&said.payload).unwrap_or_default();
+                let Some((&gateway, &order)) = open.get_key_value(said.place.gateway()) else { continue };
+                match said.what {
+                    Up::State if document["online"] == true => {
+                        there.insert(gateway);
+                        // It has come, or has a session again.
+                        to_tell.extend(untold.contains(gateway).then_some(order));
+                    }
+                    Up::State => drop(there.remove(gateway)),
+                    Up::Event => {
+                        if let Some(outcome) = order::outcome(&document, &order.id) {
+                            self.show(gateway, &document);
+                            is_done &= outcome.is_ok();
+                            open.remove(gateway);
+                            answers.push(json!({ "command": order.id, "answer": document }));
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            events.iter().for_each(|said| line.noted(said));
         }
-        answers.extend(open.values().map(|id| json!({ "command": id, "answer": null })));
+        answers.extend(open.values().map(|order| json!({ "command": order.id, "answer": null })));
         audit(&answers)?;
         if !open.is_empty() {
-            let names: Vec<&str> = open.keys().map(String::as_str).collect();
-            bail!(
-                "{} has not answered within {} s; it does it when it is back, within {} min",
-                names.join(", "),
-                self.wait_s,
-                self.valid_min
-            );
+            let sentences = open.keys().map(|gateway| self.unanswered(gateway, &there, &untold));
+            bail!("{}", sentences.collect::<Vec<_>>().join("\n"));
         }
         Ok(ExitCode::from(u8::from(!is_done)))
+    }
+
+    /// Why a box has not answered, and what becomes of the command.
+    fn unanswered(&self, gateway: &str, there: &BTreeSet<&str>, untold: &BTreeSet<&str>) -> String {
+        let Manner { wait_s, valid_min, .. } = self;
+        if untold.contains(gateway) {
+            return unknown(gateway);
+        }
+        if there.contains(gateway) {
+            return format!(
+                "{gateway} is there and has not answered within {wait_s} s: it takes longer, or does not know who \
+                 signed ([[fleet.operator]]), which its log says"
+            );
+        }
+        format!("{gateway} has not answered within {wait_s} s; it does it when it is back, within {valid_min} min")
     }
 
     fn show(&self, name: &str, answer: &Value) {
@@ -264,6 +289,14 @@ impl Manner {
             (false, true) => println!("{name}: {}", sentence(answer)),
         }
     }
+}
+
+/// Why a box was not told that the broker has no session of.
+pub(super) fn unknown(gateway: &str) -> String {
+    format!(
+        "{gateway} was not told: the broker does not know it, for it was never there, or not since the broker lost its \
+         sessions; say it again once `afferent desk fleet` shows it"
+    )
 }
 
 /// An answer with what the box packed taken out.

@@ -1,7 +1,7 @@
 //! `afferent desk log`.
 
 use super::Signed;
-use super::command::{LINES_DEFAULT, Manner, lines_of, sentence};
+use super::command::{LINES_DEFAULT, Manner, lines_of, sentence, unknown};
 use super::key::signing_keys;
 use crate::desk::events::Record;
 use crate::desk::order::{self, Order};
@@ -98,7 +98,9 @@ impl Log {
         let mut record = Record::open(&config.folder)?;
         let mut session = Session { id: order.id.clone(), json: self.signed.json, ..Session::default() };
         let mut heard = Vec::new();
-        line.tell(order.topic(), order.bytes, &mut heard).await?;
+        if !line.tell(order.topic(), order.bytes, &mut heard).await? {
+            bail!("{}", unknown(&self.gateway));
+        }
         let mut quiet = Duration::from_secs(self.wait_s);
         let ended = crate::cli::sim::over(None);
         tokio::pin!(ended);

@@ -346,7 +346,8 @@ impl Run<'_> {
         let mut heard = Vec::new();
         let told = match self.log.rollout().plan().change {
             Change::Config { .. } => self.line.keep(topic, bytes, &mut heard).await,
-            Change::Command { .. } | Change::Update { .. } => self.line.tell(topic, bytes, &mut heard).await,
+            // One that the broker does not know is told again when it comes.
+            Change::Command { .. } | Change::Update { .. } => self.line.tell(topic, bytes, &mut heard).await.map(drop),
         };
         if let Err(why) = told {
             // It is told again when the broker is back, or after a while.

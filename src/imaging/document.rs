@@ -179,9 +179,13 @@ fn changes<'k>(desk: &Desk, reader: &Reader, known: &'k Known) -> Result<Vec<Cha
         if is_forked && line.doubt.is_none() {
             line.fork();
         }
+        // In doubt a person has seen that others told there.
+        let told_over = if line.doubt.is_none() { told_over(reader, &line, member, &instance)? } else { None };
         // One that stands aside is asked about when it is released.
         if !line.is_aside() {
-            line.doubt = both(line.doubt.take(), discarded_before(reader, &line, member.entry)?);
+            let discarded = discarded_before(reader, &line, member.entry)?;
+            let discarded = both(told_over.as_ref().and_then(|over| over.discarded.clone()), discarded);
+            line.doubt = both(line.doubt.take(), discarded);
         }
         // Once it is certain which line it belongs to, it is decided about again.
         let doubt = line.doubt.as_ref().map_or("", |doubt| doubt.grounds.reason);
@@ -197,7 +201,9 @@ fn changes<'k>(desk: &Desk, reader: &Reader, known: &'k Known) -> Result<Vec<Cha
                 let is_of_another = doubt.grounds.reason == ANOTHER_PATIENT;
                 Ok(!is_asked || is_of_another && is_discarded(reader, &line.names, member.entry)?)
             };
-            if is_settled && line.doubt.as_ref().map_or(Ok(true), is_shown)? && !is_overtaken(reader, &line, said)? {
+            // What stands now is not what this told.
+            let is_overtaken = told_over.is_some() && reader.went_out(said.report)?;
+            if is_settled && !is_overtaken && line.doubt.as_ref().map_or(Ok(true), is_shown)? {
                 continue;
             }
         }
@@ -231,23 +237,51 @@ fn discarded_before(reader: &Reader, line: &Line, entry: EntryId) -> Result<Opti
     Ok(None)
 }
 
-/// True when this went out, and after it another document of the line, of a study that does not lead to this one: that
-/// stands now where this one takes the place.
-fn is_overtaken(reader: &Reader, line: &Line, said: &Latest) -> Result<bool, JournalError> {
-    // In doubt a person has seen that others told there. What a person discarded any of is not told again by itself.
-    let key = subject_key(&line.first_uid);
-    let was_discarded = !reader.discarded_under(&key, said.entry())?.is_empty();
-    if line.doubt.is_some() || was_discarded || !reader.went_out(said.report)? {
-        return Ok(false);
+/// A document in whose place another of its line was told after it, of a study that does not lead to this one: that stands
+/// now where this one takes the place.
+struct ToldOver {
+    /// Why it is not told again by itself: a person discarded some of it.
+    discarded: Option<Doubt>,
+}
+
+/// Whether another document of the line was told after this one.
+fn told_over(
+    reader: &Reader,
+    line: &Line,
+    member: &Member,
+    instance: &Instance,
+) -> Result<Option<ToldOver>, JournalError> {
+    let tellers = reader.tellers(&subject_key(&line.first_uid))?;
+    let Some((last, before)) = tellers.split_first() else { return Ok(None) };
+    let uid_of = |entry: &EntryId| -> Result<Option<String>, JournalError> {
+        Ok(instance_of(reader, *entry)?.map(|of| of.sop_instance_uid))
+    };
+    let own = &instance.sop_instance_uid;
+    if !uid_of(last)?.is_some_and(|by| by != *own && line.uids.contains(&by)) {
+        return Ok(None);
     }
-    let Some(last) = reader.tellers(&key)?.first().copied() else { return Ok(false) };
-    let (last, own) = (instance_of(reader, last)?, instance_of(reader, said.entry())?);
-    Ok(match (last, own) {
-        (Some(last), Some(own)) => {
-            last.sop_instance_uid != own.sop_instance_uid && line.uids.contains(&last.sop_instance_uid)
+    // It may have come more than once.
+    let mut entries = Vec::new();
+    for entry in before {
+        if uid_of(entry)?.as_ref() == Some(own) {
+            entries.push(*entry);
         }
-        _ => false,
-    })
+    }
+    if entries.is_empty() {
+        return Ok(None);
+    }
+    entries.push(member.entry);
+    for name in line.names.iter().chain([&line.first_uid]) {
+        for entry in &entries {
+            if !reader.discarded_under(&subject_key(name), *entry)?.is_empty() {
+                let why = "some of it was discarded before, and another document was told in its place since: release \
+                           what is to be told, discard the rest";
+                let by = facts(reader, [format!("{}\u{1f}{}", line.first_uid, last.0)]);
+                return Ok(Some(ToldOver { discarded: Some(Doubt::new(DISCARDED, why, by)) }));
+            }
+        }
+    }
+    Ok(Some(ToldOver { discarded: None }))
 }
 
 /// What was filed last of a document under the name of its line, or else what a person decided about it under one that the

@@ -457,14 +457,10 @@ impl Reader {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// True when any of a report went out, or is on the way, and no person discarded a message of it.
+    /// True when any of a report went out, or is on the way.
     pub fn went_out(&self, report: ReportId) -> Result<bool, JournalError> {
-        let mut statement = self.conn.prepare_cached(
-            "SELECT EXISTS (SELECT 1 FROM dispatch WHERE report = ?1)
-                AND NOT EXISTS (SELECT 1 FROM dispatch d JOIN outbox o ON o.dispatch = d.id
-                                WHERE d.report = ?1 AND o.state = ?2)",
-        )?;
-        Ok(statement.query_row((report, outbox::DISCARDED), |r| r.get(0))?)
+        let mut statement = self.conn.prepare_cached("SELECT EXISTS (SELECT 1 FROM dispatch WHERE report = ?1)")?;
+        Ok(statement.query_row([report], |r| r.get(0))?)
     }
 
     /// True when any of a report went out, or is on the way, or a person discarded it.
@@ -476,14 +472,17 @@ impl Reader {
         Ok(statement.query_row((report, SENT, DISCARDED), |r| r.get(0))?)
     }
 
-    /// What was decided about each report of this entry under this study or document of which a person discarded anything,
-    /// as JSON; empty where nothing had to be.
+    /// What was decided about each report of this entry under this study or document of which a person discarded anything, a
+    /// result or a message, as JSON; empty where nothing had to be.
     pub fn discarded_under(&self, subject_key: &[u8], entry: EntryId) -> Result<Vec<String>, JournalError> {
         let mut statement = self.conn.prepare_cached(
             "SELECT coalesce(r.decisions, '') FROM report r WHERE r.subject = ?1 AND r.entry = ?2
-                 AND EXISTS (SELECT 1 FROM hold h WHERE h.report = r.id AND h.state = ?3)",
+                 AND (EXISTS (SELECT 1 FROM hold h WHERE h.report = r.id AND h.state = ?3)
+                   OR EXISTS (SELECT 1 FROM dispatch d JOIN outbox o ON o.dispatch = d.id
+                              WHERE d.report = r.id AND o.state = ?4))",
         )?;
-        let rows = statement.query_map((self.subject(subject_key), entry, DISCARDED), |r| r.get(0))?;
+        let about = (self.subject(subject_key), entry, DISCARDED, outbox::DISCARDED);
+        let rows = statement.query_map(about, |r| r.get(0))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 

@@ -378,8 +378,8 @@ fn i4_documents_of_two_studies_that_take_the_place_of_each_other_come_to_rest() 
     bench.account();
 }
 
-#[test]
-fn i13_what_was_discarded_is_not_told_with_what_was_told_over() {
+/// A report of which one number was told and another discarded, and over which the one it names was told.
+fn partly_told_over() -> Bench {
     let bench = Bench::new();
     bench.store_and_settle(report("3", vec![fraction("57"), mass("12")], Some("2")));
     let holds = bench.reader.holds(10).unwrap();
@@ -390,7 +390,54 @@ fn i13_what_was_discarded_is_not_told_with_what_was_told_over() {
     bench.store_and_settle(elsewhere(report("2", vec![fraction("59")], None)));
     bench.release();
     is(&bench.all_said(), &[("59", "C")]);
-    bench.store_and_settle(Made::image("9"));
-    assert!(bench.all_said().is_empty() && bench.held().is_empty(), "{:?}", bench.held());
+    bench.settle();
+    assert_eq!((bench.waiting(), bench.numbers("ehr").len()), (vec!["discarded-before".to_string(); 2], 0));
+    bench.grows_silently();
+    assert_eq!(bench.waiting().len(), 2);
+    bench
+}
+
+#[test]
+fn i13_what_was_discarded_is_not_told_with_what_was_told_over() {
+    let bench = partly_told_over();
+    let second = bench.reader.holds(10).unwrap()[1].id;
+    bench.discard(vec![second], Vec::new());
+    bench.release();
+    is(&bench.all_said(), &[("57", "C")]);
+    bench.grows_silently();
+    assert!(bench.held().is_empty());
+    bench.account();
+}
+
+#[test]
+fn i13_what_was_told_over_and_discarded_is_asked_about_once() {
+    let bench = partly_told_over();
+    bench.discard_for("discarded-before");
+    bench.settle();
+    bench.grows_silently();
+    assert!(bench.held().is_empty());
+    // It comes again.
+    bench.store_and_settle(report("3", vec![fraction("55"), mass("12")], Some("2")));
+    assert_eq!((bench.waiting(), bench.numbers("ehr").len()), (vec!["discarded-before".to_string(); 2], 0));
+    bench.account();
+}
+
+#[test]
+fn i13_what_was_told_over_and_discarded_as_a_message_waits() {
+    let bench = Bench::new();
+    bench.store_and_settle(report("3", vec![fraction("57")], Some("2")));
+    bench.release();
+    let refused = bench.settled("ehr", || Settlement::Park { reason: "AR".to_string() });
+    bench.discard(Vec::new(), refused.into_iter().map(|(id, _)| id).collect());
+    bench.store_and_settle(elsewhere(report("2", vec![fraction("59")], None)));
+    bench.release();
+    is(&bench.all_said(), &[("59", "F")]);
+    bench.settle();
+    bench.waits("discarded-before");
+    bench.grows_silently();
+    bench.release();
+    is(&bench.all_said(), &[("57", "C")]);
+    bench.grows_silently();
+    assert!(bench.held().is_empty());
     bench.account();
 }

@@ -266,15 +266,19 @@ impl Updates {
         kept.unwrap_or_default().max(raised.unwrap_or_default())
     }
 
-    /// Installs what lies ready. Again while it is under way, it changes nothing.
+    /// Installs what lies ready: this release, and the operating system whose bundle has this SHA-256, or none. Again
+    /// while it is under way or done, it changes nothing.
     ///
     /// # Errors
     /// [`Refusal`]: nothing has changed.
-    pub fn install(&self, version: &str) -> Result<(), Refusal> {
+    pub fn install(&self, version: &str, system: Option<&str>) -> Result<(), Refusal> {
         let mut turn = self.turn()?;
         let Some(record) = &mut turn.record else { return Err(Refusal::NotStaged) };
         if record.version.to_string() != version {
             return Err(Refusal::NotStaged);
+        }
+        if record.system.as_ref().map(|system| &*system.sha256) != system {
+            return Err(Refusal::OtherSystem);
         }
         match record.phase {
             Phase::Staged => {
@@ -282,7 +286,7 @@ impl Updates {
                 turn.write()
             }
             Phase::Installing | Phase::WaitingIdle | Phase::Rebooting => Ok(()),
-            Phase::Switching | Phase::Trial | Phase::Confirming => Ok(()),
+            Phase::Switching | Phase::Trial | Phase::Confirming | Phase::Committed => Ok(()),
             _ => Err(Refusal::NotStaged),
         }
     }

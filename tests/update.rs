@@ -38,8 +38,12 @@ async fn a_release_is_installed_from_afar_and_every_result_gets_through() {
     assert_eq!(rig.running(), ONE, "nothing is installed before somebody says so");
     assert!(!rig.install_signed_by(&two, &["ops-1"]), "by one operator alone it is not");
     rig.install(&two);
+    rig.install(&two);
     rig.comes_to(Phase::Committed);
     assert_eq!(rig.running(), Version(1, 1, 0));
+    let moves = rig.record().unwrap().moves;
+    rig.install(&two);
+    assert_eq!(rig.record().map(|record| (record.phase, record.moves)), Some((Phase::Committed, moves)));
     let worked = rig.record().unwrap().worked;
     for check in ["loop:gate-astm", "loop:chemistry", "link:chemistry", "to:ehr", "bus"] {
         assert!(worked.iter().any(|name| name == check), "{check} was not asked of it: {worked:?}");

@@ -97,6 +97,7 @@ impl Status {
                 json!({
                     "phase": record.phase.word(), "version": record.version.to_string(),
                     "system": record.system.as_ref().map(|system| &system.version),
+                    "system_sha256": record.system.as_ref().map(|system| &system.sha256),
                     "from": record.from.to_string(), "starts": record.starts,
                     "reason": record.reason.map(|reason| reason.word()), "worked": record.worked,
                 })

@@ -108,7 +108,9 @@ impl Change {
         match self {
             Change::Command { operation } => operation.signatures(),
             Change::Config { .. } => 1,
-            Change::Update { version, .. } => Operation::UpdateInstall { version: version.clone() }.signatures(),
+            Change::Update { version, .. } => {
+                Operation::UpdateInstall { version: version.clone(), system: None }.signatures()
+            },
         }
     }
 }

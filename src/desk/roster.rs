@@ -68,6 +68,8 @@ pub struct Update {
     pub manifest: String,
     /// The release that the last update brings.
     pub to: String,
+    /// SHA-256 of the operating system's bundle that comes with it; empty when none does.
+    pub system: String,
     /// Where that stands, a word of [`crate::update::record::Phase`].
     pub phase: String,
     /// Why it was given up or taken back.
@@ -232,6 +234,7 @@ struct Releases {
 struct LastUpdate {
     manifest: String,
     to: String,
+    system: Option<String>,
     phase: String,
     reason: Option<String>,
 }
@@ -335,10 +338,10 @@ impl Row {
             }
             Up::Update => {
                 let Releases { release, update } = serde_json::from_slice(payload).ok()?;
-                let LastUpdate { manifest, to, phase, reason } = update.unwrap_or_default();
-                let said = [release, manifest, to, phase, reason.unwrap_or_default()];
-                let [release, manifest, to, phase, reason] = said.map(plain);
-                let told = Update { release, manifest, to, phase, reason };
+                let LastUpdate { manifest, to, system, phase, reason } = update.unwrap_or_default();
+                let said = [release, manifest, to, system.unwrap_or_default(), phase, reason.unwrap_or_default()];
+                let [release, manifest, to, system, phase, reason] = said.map(plain);
+                let told = Update { release, manifest, to, system, phase, reason };
                 let is_new = self.update != told;
                 self.update = told;
                 is_new

@@ -99,6 +99,9 @@ pub enum Operation {
     UpdateInstall {
         /// Which it is.
         version: String,
+        /// SHA-256 of the operating system's bundle that comes with it, as the manifest has it; none when none comes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        system: Option<String>,
     },
 }
 

@@ -152,7 +152,9 @@ impl Performer {
                 let now = (quality == Quality::Trusted).then_some(now);
                 Ok(self.update(|updates| updates.offer(manifest.as_bytes(), &roots, now)))
             }
-            Operation::UpdateInstall { version } => Ok(self.update(|updates| updates.install(&version))),
+            Operation::UpdateInstall { version, system } => {
+                Ok(self.update(|updates| updates.install(&version, system.as_deref())))
+            }
             // Without one it would be the end of all results.
             Operation::Restart if !is_supervised() => Err(Failure::Unsupervised),
             Operation::Restart => stop_process().map(|()| Outcome::Done).map_err(|_| Failure::System),

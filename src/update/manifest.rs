@@ -178,6 +178,9 @@ pub enum Refusal {
     /// No such release lies ready.
     #[error("no release of that version lies ready")]
     NotStaged,
+    /// With that release lies another operating system than was named, or one and none was named.
+    #[error("another operating system lies ready with that release than the one that was named")]
+    OtherSystem,
     /// This box has no `[update]`, or was not started by the launcher.
     #[error("this box does not update itself")]
     NotHere,
@@ -204,6 +207,7 @@ impl Refusal {
             Refusal::OlderSchema => "older-schema",
             Refusal::Busy => "busy",
             Refusal::NotStaged => "not-staged",
+            Refusal::OtherSystem => "other-system",
             Refusal::NotHere => "not-here",
             Refusal::Disk => "disk",
         }
@@ -273,6 +277,18 @@ impl Root {
             && manifest.systems.len() <= SYSTEMS_MAX
             && manifest.systems.iter().all(System::is_sound);
         if is_sound { Ok(manifest) } else { Err(Refusal::Unknown) }
+    }
+}
+
+impl Manifest {
+    /// What a document says before anybody is known to have signed it; none when it is no manifest.
+    pub fn unproven(bytes: &[u8]) -> Option<Manifest> {
+        serde_json::from_slice(&envelope::unproven(bytes).ok()?).ok()
+    }
+
+    /// Whether an operating system of this SHA-256 comes with it.
+    pub fn names_system(&self, sha256: &str) -> bool {
+        self.systems.iter().any(|system| system.sha256 == sha256)
     }
 }
 

@@ -87,9 +87,8 @@ fn an_offer_is_kept_until_the_next_and_dropped_by_nobody_once_it_is_on_trial() {
     bench.comes_to(Phase::Staged);
     bench.offer(&one).unwrap();
     assert_eq!(bench.phase(), Some(Phase::Staged), "the same again changes nothing");
-    assert_eq!(bench.updates.install("1.2.0"), Err(Refusal::NotStaged));
-    bench.updates.install("1.1.0").unwrap();
-    bench.updates.install("1.1.0").unwrap();
+    assert_eq!(bench.updates.install("1.2.0", None), Err(Refusal::NotStaged));
+    bench.updates.install("1.1.0", None).unwrap();
     assert_eq!(bench.phase(), Some(Phase::WaitingIdle));
     bench.offer(&two).unwrap();
     assert_eq!(bench.updates.record().unwrap().version, Version(1, 2, 0));
@@ -108,6 +107,34 @@ fn an_offer_is_kept_until_the_next_and_dropped_by_nobody_once_it_is_on_trial() {
     bench.offer(&two).unwrap();
     assert_eq!(bench.phase(), Some(Phase::Offered), "what was rolled back may be tried again");
     assert_eq!(bench.updates.record().unwrap().slot, Slot::B);
+}
+
+#[test]
+fn what_is_installed_is_what_was_named_and_once() {
+    let bench = Bench::new();
+    let of_system = record::tests::with_system(Phase::Staged).system.unwrap().sha256;
+    let other = "c0".repeat(32);
+    for (staged, named, others, under_way) in [
+        (record::tests::record(Phase::Staged), None, [Some(&*of_system), Some(&*other)], Phase::WaitingIdle),
+        (record::tests::with_system(Phase::Staged), Some(&*of_system), [None, Some(&*other)], Phase::Installing),
+    ] {
+        slots::write(bench.updates.releases(), &staged).unwrap();
+        for wrong in others {
+            assert_eq!(bench.updates.install("1.1.0", wrong), Err(Refusal::OtherSystem));
+            assert_eq!(bench.updates.record().as_ref(), Some(&staged), "nothing has changed");
+        }
+        bench.updates.install("1.1.0", named).unwrap();
+        assert_eq!(bench.phase(), Some(under_way));
+        for phase in record::PHASES.into_iter().filter(|phase| *phase != Phase::Staged) {
+            bench.comes_to(phase);
+            let before = bench.updates.record();
+            let is_begun = phase.is_on_trial()
+                || matches!(phase, Phase::Installing | Phase::WaitingIdle | Phase::Rebooting | Phase::Committed);
+            let wanted = if is_begun { Ok(()) } else { Err(Refusal::NotStaged) };
+            assert_eq!(bench.updates.install("1.1.0", named), wanted, "{phase:?}");
+            assert_eq!(bench.updates.record(), before, "it is not run twice");
+        }
+    }
 }
 
 #[test]

@@ -56,6 +56,8 @@ pub enum Kind {
 pub struct Release {
     version: Version,
     manifest: PathBuf,
+    /// SHA-256 of its operating system's bundle.
+    pub system: Option<String>,
 }
 
 pub struct Rig {
@@ -207,9 +209,11 @@ impl Rig {
         }
         let system = system.map(|(version, bundle)| format!("{}={version}={}", Rauc::COMPATIBLE, bundle.display()));
         words.extend(system.iter().flat_map(|system| ["--system", system]));
-        desk(here, &words);
-        desk(here, &["update", "sign", &manifest, "--sign", "rel-2.key"]);
-        Release { version, manifest: here.join(manifest) }
+        let made = said(&desk(here, &words));
+        let signed = said(&desk(here, &["update", "sign", &manifest, "--sign", "rel-2.key"]));
+        assert_eq!(made, signed, "whoever signs sees which operating system it is");
+        let system = signed.split_whitespace().last().map(str::to_string);
+        Release { version, manifest: here.join(manifest), system }
     }
 
     /// Offers it to the box, which takes it.
@@ -233,6 +237,7 @@ impl Rig {
         let mut words = vec!["command", BOX, "update-install", &version, "--wait-s", "100", "--desk", &settings];
         let keys: Vec<String> = keys.collect();
         words.extend(keys.iter().flat_map(|key| ["--sign", key]));
+        words.extend(release.system.iter().flat_map(|system| ["--system", system]));
         let done = try_desk(self.dir.path(), &words);
         done.status.success()
     }
@@ -276,6 +281,13 @@ impl Rig {
     pub fn roll_out(&self, release: &Release, name: &str) -> Result<String, String> {
         let words = Self::roll_out_words(release, name);
         self.tries(&words.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// Tells the box what to do, signed by two. What it printed, or what went wrong.
+    pub fn command(&self, what: &[&str]) -> Result<String, String> {
+        let settings = settings();
+        let signed = ["--sign", "ops-1.key", "--sign", "ops-2.key", "--wait-s", "100", "--desk", &settings];
+        self.tries(&[&["command", BOX], what, &signed].concat())
     }
 
     fn tries(&self, words: &[&str]) -> Result<String, String> {

@@ -18,6 +18,13 @@ async fn an_operating_system_is_marked_good_behind_the_gate_and_not_before() {
     let of_old = |asked: &str| asked.starts_with("set-state A good");
     let is_asked = rauc.asked().iter().any(|asked| !of_old(asked));
     assert!(!is_asked && !rauc.holds("B", "an"), "nothing is installed before somebody says so");
+    let other = "0".repeat(64);
+    for wrong in [&["--system", &*other][..], &[]] {
+        let told = rig.command(&[&["update-install", "1.1.0"], wrong].concat()).unwrap_err();
+        assert!(told.contains("failed: other-system"), "{told}");
+    }
+    let record = std::fs::read_to_string(rig.path().join("audit.jsonl")).unwrap();
+    assert!(record.contains(&format!("\"version\":\"1.1.0\",\"system\":\"{other}\"")), "{record}");
     rig.install(&release);
     rig.comes_to(Phase::Committed);
     assert_eq!((rig.running(), rauc.booted().as_str(), rauc.order().as_str()), (TWO, "AB", "B A: 3 3"));

@@ -40,12 +40,14 @@ Examples:
   afferent desk command bench-1 restart --sign ops-1.key --wait-s 120
   afferent desk command bench-1 factory-reset --discard 12 --sign ops-1.key --sign ops-2.key
   afferent desk command bench-1 update-install 1.2.0 --sign ops-1.key --sign ops-2.key
+  afferent desk command bench-1 update-install 1.2.0 --system SHA256 --sign ops-1.key --sign ops-2.key
 
 What a box can be told: ping, report, queue-stats, config-get (what runs, without secrets), log-tail (its last lines,
 100 or as many as you say, up to 512), log-stop (ends what `desk log --follow` began), capture (two signatures; keeps
 what passes on a link for --seconds, on the box, for a week; it tells the name, never what is in it), cert-renew,
 retry-parked, discard-parked (two signatures), restart, update-install (two signatures; it lies ready after `afferent
-desk update push`), factory-reset (two signatures, one box at a time; refused while anything is there that went nowhere
+desk update push`; where an operating system comes with it, --system names its bundle by the SHA-256 that `desk update
+manifest` and `sign` print, and anything else is refused as `other-system`), factory-reset (two signatures, one box at a time; refused while anything is there that went nowhere
 yet, unless --discard says exactly how much; `leaving` says that it is new after its next start and enrols anew, or says
 `failed` then, because something came in before: `afferent desk events` has it). Lines of the log come without anything that came from elsewhere: \u{2026} stands in its place, and
 the box's own log has it. A box that is away does it when it is back, unless the command has expired by then; one
@@ -69,6 +71,9 @@ pub(super) struct Command {
     /// Capture what names patients and specimens as well
     #[arg(long)]
     reveal: bool,
+    /// SHA-256 of the bundle of the operating system that update-install installs with the release
+    #[arg(long, value_name = "SHA256")]
+    system: Option<String>,
     /// How much a factory reset throws away that went nowhere yet
     #[arg(long, value_name = "N", default_value_t = 0)]
     discard: u64,
@@ -99,6 +104,9 @@ pub(super) struct What {
     /// Capture what names patients and specimens as well
     #[arg(long)]
     reveal: bool,
+    /// SHA-256 of the bundle of the operating system that update-install installs with the release
+    #[arg(long, value_name = "SHA256")]
+    system: Option<String>,
 }
 
 impl What {
@@ -128,7 +136,7 @@ impl What {
             "restart" => Operation::Restart,
             "update-install" => {
                 let version = self.destination.clone().context("name the release, behind the operation")?;
-                Operation::UpdateInstall { version }
+                Operation::UpdateInstall { version, system: self.system.clone() }
             }
             other => bail!("a box cannot be told to `{other}`: see `afferent desk command --help`"),
         })
@@ -155,8 +163,10 @@ impl Command {
         };
         let places = names.iter().map(place).collect::<anyhow::Result<Vec<_>>>()?;
         let operation = words.next().context("name a box, or --group, and what it shall do")?;
-        let (reason, seconds, reveal) = (self.reason.clone(), self.seconds, self.reveal);
-        let what = What { operation, destination: words.next(), reason, seconds, reveal };
+        let Command { reason, system, seconds, reveal, .. } = self;
+        let (reason, system) = (reason.clone(), system.clone());
+        let (seconds, reveal) = (*seconds, *reveal);
+        let what = What { operation, destination: words.next(), reason, seconds, reveal, system };
         if let Some(more) = words.next() {
             bail!("`{more}` is one word too many");
         }

@@ -9,7 +9,7 @@ use crate::desk::pack::{PackError, pack};
 use crate::desk::registry::{Group, Registry};
 use crate::desk::rollout::log::Log;
 use crate::desk::rollout::{self, Change, Contents, Plan, Ring, Rollout, Stage};
-use crate::fleet::envelope::{self, SigningKey};
+use crate::fleet::envelope::SigningKey;
 use crate::update::digest_of;
 use crate::update::manifest::Manifest;
 use anyhow::{Context, bail};
@@ -216,8 +216,7 @@ fn change_to(path: &Path, replace: bool, rings: &BTreeMap<u32, Vec<String>>) -> 
 
 fn release_of(manifest: &Path, roots: &[PathBuf]) -> anyhow::Result<Change> {
     let text = super::update::text(manifest)?;
-    let document = envelope::unproven(text.as_bytes()).ok();
-    let read = document.and_then(|document| serde_json::from_slice::<Manifest>(&document).ok());
+    let read = Manifest::unproven(text.as_bytes());
     let read = read.with_context(|| format!("{} is no manifest of a release", manifest.display()))?;
     let with_system = (!read.systems.is_empty()).then(|| digest_of(text.as_bytes()));
     let roots = roots.iter().map(|root| super::update::text(root)).collect::<anyhow::Result<_>>()?;

@@ -35,7 +35,7 @@ Examples:
       --url https://releases.example/1.2.0 --sign rel-1.key
   afferent desk update sign 1.2.0.json --sign rel-2.key
   afferent desk update push bench-1 1.2.0.json --sign ops-1.key
-  afferent desk command bench-1 update-install 1.2.0 --sign ops-1.key --sign ops-2.key
+  afferent desk command bench-1 update-install 1.2.0 --sign ops-1.key --sign ops-2.key    (--system SHA256 with a bundle)
   afferent desk rollout update 1.2.0.json --sign ops-1.key --sign ops-2.key          the same for many, ring by ring")]
 pub(super) struct Update {
     #[command(subcommand)]
@@ -87,7 +87,8 @@ Examples:
   afferent desk update manifest os-7.json --release 1.2.0 --system acme-box=7.0=os-7.raucb \\
       --url https://releases.example/os --sign rel-1.key
 
-Programs and bundles are fetched from URL/NAME, NAME being the file's name. The shape of the databases is that of this
+Programs and bundles are fetched from URL/NAME, NAME being the file's name. Of each bundle the SHA-256 is printed, by
+which `update-install --system` names it. The shape of the databases is that of this
 program unless it is given. A bundle without a program is for boxes that run the release already.")]
 struct ManifestFile {
     /// The file, which must not be there yet
@@ -142,7 +143,8 @@ Examples:
   afferent desk update push bench-1 1.2.0.json --sign ops-1.key
   afferent desk update push bench-1 1.2.0.json --root root-2.json --sign ops-1.key
 
-It is installed by `afferent desk command BOX update-install RELEASE`, which takes two signatures.
+It is installed by `afferent desk command BOX update-install RELEASE`, which takes two signatures, and with an operating
+system `--system SHA256`.
 
 Exit codes: 0 taken, 1 refused, or no answer in time.")]
 struct Push {
@@ -218,7 +220,9 @@ impl ManifestFile {
             targets: self.program.iter().map(target).collect::<anyhow::Result<_>>()?,
             systems: self.system.iter().map(system).collect::<anyhow::Result<_>>()?,
         };
-        write_signed(&self.file, &manifest, Purpose::Update, &self.sign)
+        let done = write_signed(&self.file, &manifest, Purpose::Update, &self.sign)?;
+        show_systems(&manifest);
+        Ok(done)
     }
 
     /// Where boxes fetch a file, its hash and its length.
@@ -234,16 +238,25 @@ impl Sign {
         let shown = self.file.display();
         let mut bytes = std::fs::read(&self.file).with_context(|| format!("{shown}"))?;
         let document = envelope::unproven(&bytes).with_context(|| format!("{shown}"))?;
-        let purpose = match (serde_json::from_slice::<Root>(&document), serde_json::from_slice::<Manifest>(&document)) {
+        let manifest = Manifest::unproven(&bytes);
+        let purpose = match (serde_json::from_slice::<Root>(&document), &manifest) {
             (Ok(_), _) => Purpose::Root,
-            (_, Ok(_)) => Purpose::Update,
+            (_, Some(_)) => Purpose::Update,
             _ => bail!("{shown} is neither a root nor a manifest"),
         };
         for key in signing_keys(&self.sign)? {
             bytes = envelope::countersign(&bytes, purpose, &key)?;
         }
         replace(&self.file, &bytes)?;
+        manifest.iter().for_each(show_systems);
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// What `update-install` has to name.
+fn show_systems(manifest: &Manifest) {
+    for system in &manifest.systems {
+        println!("{} {}: --system {}", system.compatible, system.version, system.sha256);
     }
 }
 

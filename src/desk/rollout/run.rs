@@ -10,6 +10,7 @@ use crate::fleet::command::Operation;
 use crate::fleet::envelope::SigningKey;
 use crate::fleet::session::RECONNECT_MAX;
 use crate::fleet::topic::{Down, Place, Up};
+use crate::update::manifest::Manifest;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -299,8 +300,15 @@ impl Run<'_> {
             {
                 return Err(Ok(()));
             }
-            Change::Update { version, .. } if rollout.has_fetched(gateway) => {
-                Operation::UpdateInstall { version: version.clone() }
+            Change::Update { version, manifest, .. } if rollout.has_fetched(gateway) => {
+                let system = row.map(|row| row.update.system.clone()).filter(|system| !system.is_empty());
+                // A box is not trusted: what is signed is what the manifest names.
+                let is_named =
+                    |sha256: &String| Manifest::unproven(manifest.as_bytes()).is_some_and(|m| m.names_system(sha256));
+                if !system.as_ref().is_none_or(is_named) {
+                    return Err(failed("another operating system lies ready there than the manifest names"));
+                }
+                Operation::UpdateInstall { version: version.clone(), system }
             }
             Change::Update { manifest, roots, .. } => {
                 Operation::UpdateOffer { manifest: manifest.clone(), roots: roots.clone() }

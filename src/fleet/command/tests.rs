@@ -56,6 +56,10 @@ fn the_document_is_what_the_desk_writes_and_nothing_more_is_understood() {
         read(&Signed { document: text.as_bytes().to_vec(), signers: ["ann".to_owned()].into() }).map(|c| c.operation)
     };
     assert!(read_text(expected).is_ok());
+    // As boxes understand it that know of no operating systems.
+    let alone = Operation::UpdateInstall { version: "1.2.0".to_owned(), system: None };
+    let alone = serde_json::to_string(&alone).unwrap();
+    assert_eq!(alone, r#"{"op":"update-install","args":{"version":"1.2.0"}}"#);
     for (from, to, why) in [
         (r#""v":1"#, r#""v":2"#, Refusal::Unknown),
         (r#""seq":7"#, r#""seq":7,"more":1"#, Refusal::Unknown),

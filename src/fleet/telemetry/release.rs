@@ -23,6 +23,9 @@ pub struct UpdateFacts {
     pub from: Release,
     /// The release it brings.
     pub to: Release,
+    /// SHA-256 of the operating system's bundle that it brings, which `update-install` has to name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub system: Option<Digest>,
     /// Its phase, a word of [`crate::update::record::Phase`].
     pub phase: Word,
     /// How often the new release was started on trial.
@@ -39,6 +42,7 @@ impl UpdateFacts {
             manifest: digest(&record.manifest),
             from: Release(record.from),
             to: Release(record.version),
+            system: record.system.as_ref().map(|system| digest(&system.sha256)),
             phase: Word::new(record.phase.word()),
             starts: record.starts,
             reason: record.reason.map(|reason| Word::new(reason.word())),

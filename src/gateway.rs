@@ -19,6 +19,7 @@ use crate::journal::{self, Journal};
 use crate::link::host::Host;
 use crate::link::{self, LinkCounters};
 use crate::metrics;
+use crate::update::Updates;
 use crate::watch::Alert;
 use crate::watch::station;
 use crate::watch::syslog::Syslog;
@@ -346,6 +347,7 @@ impl Gateway {
             links: self.running.links.subscribe(),
             destinations: self.running.destinations.subscribe(),
             running: self.running.config.subscribe(),
+            updates: Updates::of(config),
             repeats: self.ground.repeats.clone(),
             certificates: config.own_certificates(),
         };

@@ -78,6 +78,9 @@ const FLOOR: &str = "floor";
 /// The record is read, changed and written by one thread of this process at a time.
 static TURN: Mutex<()> = Mutex::new(());
 
+/// Trouble of the disk that the log was told of, until something was written.
+static TOLD: Mutex<String> = Mutex::new(String::new());
+
 /// The shapes that this program gives its databases. A debug build can be made to say others, so that a test has a
 /// release that says so.
 pub fn schemas() -> Schemas {
@@ -125,7 +128,9 @@ struct Turn<'u> {
 impl Turn<'_> {
     fn write(&self) -> Result<(), Refusal> {
         let Some(record) = &self.record else { return Ok(()) };
-        slots::write(self.releases, record).map_err(disk)
+        slots::write(self.releases, record).map_err(disk)?;
+        TOLD.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        Ok(())
     }
 }
 
@@ -326,6 +331,17 @@ impl Updates {
         Ok(turn.record.clone())
     }
 
+    /// Whether the operating system that was confirmed is away is noted when that is news.
+    fn note_away(&self, is_away: bool) -> Result<(), Refusal> {
+        let mut turn = self.turn()?;
+        let confirmed = turn.record.as_mut().filter(|record| record.phase == Phase::Committed);
+        if let Some(system) = confirmed.and_then(|record| record.system.as_mut()).filter(|s| s.is_away != is_away) {
+            system.is_away = is_away;
+            turn.write()?;
+        }
+        Ok(())
+    }
+
     /// What the release that runs could do is what the next one must be able to do.
     fn note(&self, worked: Vec<String>) -> Result<(), Refusal> {
         let mut turn = self.turn()?;
@@ -355,6 +371,7 @@ fn system_of(release: &Manifest) -> Result<Option<record::System>, Refusal> {
         from: status.booted.bootname,
         installs: status.other.installs,
         reboots: 0,
+        is_away: false,
     }))
 }
 
@@ -370,8 +387,13 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// What is tried twice a second is told when it is another trouble.
 fn disk(error: std::io::Error) -> Refusal {
-    tracing::warn!("update: the folder of releases or the root cannot be used: {error}");
+    let (why, mut told) = (error.to_string(), TOLD.lock().unwrap_or_else(PoisonError::into_inner));
+    if *told != why {
+        tracing::warn!("update: the folder of releases or the root cannot be used: {why}");
+        *told = why;
+    }
     Refusal::Disk
 }
 

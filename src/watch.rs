@@ -13,6 +13,7 @@
 //! | clock | the box's clock was set forward or back |
 //! | stranded | messages wait for a destination that the configuration does not name |
 //! | refusing | a destination refused several messages for good, one after the other, and has taken none since |
+//! | system | an operating system that an update brought and that was confirmed does not run any more |
 //! | disk | at the rate of the last day the disk is full within three days |
 //!
 //! What is usual is learnt ([`learnt`]); a limit in the configuration goes before what was learnt. An alert ends when
@@ -147,6 +148,8 @@ pub struct Sample {
     pub destinations: Vec<(String, Sent)>,
     /// Destinations that the configuration does not name, and the messages that wait for each.
     pub stranded: Vec<(String, i64)>,
+    /// The operating system that was confirmed last does not run.
+    pub system_is_away: bool,
     /// Bytes free on the journal's disk above what must stay free; none when unknown.
     pub disk_free: Option<u64>,
     /// What the wall clock shows less what the monotonic one does, in milliseconds.
@@ -182,6 +185,8 @@ pub enum Trouble {
     Stranded,
     /// A destination takes no message.
     Refusing,
+    /// The operating system that was confirmed does not run.
+    System,
 }
 
 /// One trouble, told when it begins and when it ends.
@@ -194,7 +199,7 @@ pub struct Alert {
     /// Of what: a link, a destination, or what names the certificate; empty for the box.
     pub of: String,
     /// The figure: seconds of silence, counts within five minutes, days of a certificate, seconds the clock moved,
-    /// hours until the disk is full, messages that wait, messages refused in a row.
+    /// hours until the disk is full, messages that wait, messages refused in a row; 1 for an operating system.
     pub figure: i64,
     /// What it is compared with, in the same unit.
     pub limit: i64,
@@ -221,6 +226,7 @@ impl Alert {
             Trouble::Refusing => {
                 format!("it refused {figure} messages in a row and took none: see afferent journal hold")
             }
+            Trouble::System => "the box runs the operating system before the one that was confirmed".to_owned(),
             Trouble::Stranded => {
                 format!("{figure} messages wait for it, and the configuration does not name it: nobody delivers them")
             }
@@ -231,7 +237,7 @@ impl Alert {
 
 impl Trouble {
     /// Every trouble.
-    pub const ALL: [Trouble; 11] = [
+    pub const ALL: [Trouble; 12] = [
         Trouble::Silence,
         Trouble::Refusals,
         Trouble::Strangers,
@@ -243,6 +249,7 @@ impl Trouble {
         Trouble::Disk,
         Trouble::Stranded,
         Trouble::Refusing,
+        Trouble::System,
     ];
 
     /// Its word, which logs and the bus carry; it never changes its meaning.
@@ -259,6 +266,7 @@ impl Trouble {
             Trouble::Disk => "disk",
             Trouble::Stranded => "stranded",
             Trouble::Refusing => "refusing",
+            Trouble::System => "system",
         }
     }
 
@@ -330,6 +338,9 @@ impl Watch {
         }
         for (of, waiting) in &sample.stranded {
             seen.push(Figure { trouble: Trouble::Stranded, of: of.clone(), figure: *waiting, limit: 1 });
+        }
+        if sample.system_is_away {
+            seen.push(Figure { trouble: Trouble::System, of: String::new(), figure: 1, limit: 1 });
         }
         self.look_at_destinations(&sample.destinations, &mut seen);
         self.look_at_clock(now, sample.wall_less_monotonic_ms, &mut seen);

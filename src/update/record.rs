@@ -314,6 +314,8 @@ pub struct System {
     pub installs: u64,
     /// Restarts of the box so far, on this way.
     pub reboots: u32,
+    /// It was confirmed, and the one before it runs again.
+    pub is_away: bool,
 }
 
 /// The record.
@@ -372,6 +374,11 @@ impl Record {
     /// back means putting the copies back, and what came in since would be lost with them.
     pub fn is_held(&self) -> bool {
         self.old_schemas != self.new_schemas
+    }
+
+    /// The operating system that was confirmed does not run.
+    pub fn system_is_away(&self) -> bool {
+        self.phase == Phase::Committed && self.system.as_ref().is_some_and(|system| system.is_away)
     }
 
     /// Nothing of it is under way that must be brought to an end: another offer may take its place. With an operating
@@ -478,6 +485,7 @@ impl Record {
                 ("system_from", system.from.clone()),
                 ("system_installs", system.installs.to_string()),
                 ("system_reboots", system.reboots.to_string()),
+                ("system_is_away", system.is_away.to_string()),
             ]
         });
         // One line each, whatever a value holds.
@@ -508,6 +516,8 @@ impl Record {
                 from: of("system_from")?.to_string(),
                 installs: of("system_installs")?.parse().ok()?,
                 reboots: of("system_reboots")?.parse().ok()?,
+                // Who wrote it may not know that line yet.
+                is_away: of("system_is_away") == Some("true"),
             }),
         };
         Some(Record {

@@ -13,6 +13,7 @@ use crate::fleet::snapshot::QUEUE_COUNTED_MAX;
 use crate::journal::{self, Journal, SharedReader};
 use crate::link::LinkCounters;
 use crate::tls;
+use crate::update::Updates;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
@@ -88,6 +89,8 @@ pub struct Scene {
     pub destinations: watch::Receiver<Vec<Arc<DeliveryCounters>>>,
     /// The configuration that runs, which may be another in a moment as well.
     pub running: watch::Receiver<Arc<crate::config::Config>>,
+    /// The box's updates; none where it does not update itself.
+    pub updates: Option<Updates>,
     /// What came again.
     pub repeats: Arc<Repeats>,
     /// The box's own certificates: the setting that names each, and its file.
@@ -175,6 +178,7 @@ impl Scene {
             links: self.links.borrow().iter().map(counts).collect(),
             certificates: certificates.to_vec(),
             stranded: stranded.to_vec(),
+            system_is_away: self.updates.as_ref().and_then(Updates::record).is_some_and(|last| last.system_is_away()),
             disk_free: journal::room(&self.data, &self.journal),
             wall_less_monotonic_ms: now.as_millisecond() - began.elapsed().as_millis() as i64,
             hour: self.clock.is_trusted().then(|| hour_of_week(now, &self.zone)),

@@ -56,6 +56,15 @@ fn a_link_that_falls_silent_when_it_used_to_speak_is_told_once_and_once_more_whe
 }
 
 #[test]
+fn an_operating_system_that_went_away_is_told_until_it_is_back() {
+    let mut bench = Bench::new(Config::default());
+    assert_eq!(bench.look(|_| {}), [""; 0]);
+    assert_eq!(bench.look(|bench| bench.sample.system_is_away = true), ["began system"]);
+    assert_eq!(bench.look(|_| {}), [""; 0]);
+    assert_eq!(bench.look(|bench| bench.sample.system_is_away = false), ["ended system"]);
+}
+
+#[test]
 fn a_destination_that_refuses_all_it_gets_is_told_until_it_takes_some() {
     let mut bench = Bench::new(Config::default());
     bench.sample.destinations = vec![("ehr".to_owned(), Sent::default())];

@@ -37,6 +37,7 @@ pub fn with_system(phase: Phase) -> Record {
         from: "A".to_string(),
         installs: 3,
         reboots: 1,
+        is_away: false,
     };
     Record { system: Some(system), ..record(phase) }
 }
@@ -45,6 +46,7 @@ pub fn with_system(phase: Phase) -> Record {
 fn a_record_is_read_as_it_is_written_and_half_of_it_is_none() {
     for mut written in PHASES.into_iter().flat_map(|phase| [record(phase), with_system(phase)]) {
         (written.reason, written.starts, written.is_told) = (Some(Reason::Gate), 2, true);
+        written.system.iter_mut().for_each(|system| system.is_away = true);
         let text = written.text();
         assert_eq!(Record::read(&text), Some(written));
         for cut in 0..text.len() {

@@ -4,7 +4,6 @@
 use super::download::{FetchError, Limits, Wanted, digest, fetch};
 use super::gate;
 use super::record::{Happened, Phase, Reason, Record, Schemas};
-use super::system::VOUCHES_MAX;
 use super::{Updates, built_as, program, rauc, schemas, slots};
 use crate::backoff::Backoff;
 use crate::config::Config;
@@ -82,54 +81,91 @@ struct File<'r> {
     sha256: &'r str,
 }
 
+/// When what failed is tried again, and why it did: that is told when it is another reason than before.
+pub(super) struct Retry {
+    backoff: Backoff,
+    not_before: Option<Instant>,
+    told: String,
+}
+
+impl Retry {
+    fn new() -> Retry {
+        let backoff = Backoff::seeded(RETRY_MIN, RETRY_MAX, u64::from(std::process::id()));
+        Retry { backoff, not_before: None, told: String::new() }
+    }
+
+    pub(super) fn is_early(&self) -> bool {
+        self.not_before.is_some_and(|at| Instant::now() < at)
+    }
+
+    /// It is tried again after this.
+    pub(super) fn pause(&mut self, pause: Duration) {
+        self.not_before = Some(Instant::now() + pause);
+    }
+
+    /// It is tried again later each time.
+    pub(super) fn failed(&mut self) {
+        let pause = self.backoff.failed();
+        self.pause(pause);
+    }
+
+    /// The same, and the log is told.
+    pub(super) fn failed_as(&mut self, what: &str, why: &str) {
+        if self.is_news(why) {
+            tracing::error!(event = "update-trouble", "update: {what}: {why}");
+        }
+        self.failed();
+    }
+
+    fn is_news(&mut self, why: &str) -> bool {
+        let is_news = self.told != why;
+        if is_news {
+            self.told = why.to_string();
+        }
+        is_news
+    }
+}
+
 /// What the thread knows between two looks.
 pub(super) struct Patience {
-    backoff: Backoff,
+    pub(super) retry: Retry,
     attempts: u32,
-    pub(super) not_before: Option<Instant>,
     bench: Bench,
     pub(super) waits_since: Option<Instant>,
     /// What works, and since when that is known.
     worked: Option<(Instant, Vec<String>)>,
-    missing: Vec<String>,
     /// Looks at an RAUC that is busy or silent.
     pub(super) looks: u32,
-    /// Attempts left to have the operating system that runs marked good, and when the next one is.
-    pub(super) vouches: u32,
-    pub(super) vouch_at: Option<Instant>,
+    /// The operating system that runs was marked good.
+    pub(super) has_vouched: bool,
+    pub(super) vouching: Retry,
 }
 
 impl Patience {
     fn new() -> Patience {
         Patience {
-            backoff: Backoff::seeded(RETRY_MIN, RETRY_MAX, u64::from(std::process::id())),
+            retry: Retry::new(),
             attempts: 0,
-            not_before: None,
             bench: Bench::default(),
             waits_since: None,
             worked: None,
-            missing: Vec::new(),
             looks: 0,
-            vouches: VOUCHES_MAX,
-            vouch_at: None,
+            has_vouched: false,
+            vouching: Retry::new(),
         }
     }
 
     /// Another attempt failed; how many have.
     pub(super) fn failed(&mut self) -> u32 {
         self.attempts += 1;
-        self.not_before = Some(Instant::now() + self.backoff.failed());
+        self.retry.failed();
         self.attempts
     }
 
     /// What comes next has failed nowhere yet.
     pub(super) fn begin(&mut self) {
-        self.backoff.succeeded();
-        (self.attempts, self.looks, self.not_before, self.waits_since) = (0, 0, None, None);
-    }
-
-    pub(super) fn is_early(&self) -> bool {
-        self.not_before.is_some_and(|at| Instant::now() < at)
+        self.retry = Retry::new();
+        (self.attempts, self.looks, self.waits_since) = (0, 0, None);
     }
 }
 
@@ -293,7 +329,7 @@ impl Station {
     }
 
     fn download(&self, record: &Record, patience: &mut Patience, runtime: &tokio::runtime::Runtime) {
-        if patience.is_early() {
+        if patience.retry.is_early() {
             return;
         }
         let settings = self.updates.config();
@@ -445,7 +481,7 @@ impl Station {
 
     /// The new release looks whether results flow, until they do or its time is over.
     fn look(&self, record: &Record, patience: &mut Patience, runtime: &tokio::runtime::Runtime) {
-        if patience.is_early() {
+        if patience.retry.is_early() {
             return;
         }
         let found = runtime.block_on(gate::look(&self.config));
@@ -454,19 +490,17 @@ impl Station {
             match self.confirm() {
                 Ok(()) => {
                     // That has marked the operating system good.
-                    if record.system.is_some() {
-                        patience.vouches = 0;
-                    }
+                    patience.has_vouched |= record.system.is_some();
                     return;
                 }
                 Err(why) => missing.push(why),
             }
         }
-        if missing != patience.missing {
-            tracing::warn!("update: not yet: {}", missing.join("; "));
-            patience.missing = missing;
+        let missing = missing.join("; ");
+        if patience.retry.is_news(&missing) {
+            tracing::warn!("update: not yet: {missing}");
         }
-        patience.not_before = Some(Instant::now() + GATE_PAUSE);
+        patience.retry.pause(GATE_PAUSE);
         if self.is_time_over(record) {
             tracing::error!(
                 event = "update-reverted",
@@ -482,24 +516,19 @@ impl Station {
         self.started.elapsed() >= Duration::from_secs(record.trial_s).mul_f64(OWN_SHARE)
     }
 
+    /// The record as it is now; none where it cannot be written, of which the log was told.
     pub(super) fn happened(&self, phase: Phase, what: Happened) -> Option<Record> {
-        match self.updates.happened(phase, what) {
-            Ok(record) => {
-                if record.as_ref().is_some_and(|record| record.phase.is_final()) {
-                    self.tidy();
-                }
-                record
-            }
-            Err(error) => {
-                tracing::error!(event = "update-trouble", "update: {error}");
-                None
-            }
+        let record = self.updates.happened(phase, what).ok().flatten();
+        if record.as_ref().is_some_and(|record| record.phase.is_final()) {
+            self.tidy();
         }
+        record
     }
 
     pub(super) fn fail(&self, phase: Phase, reason: Reason) {
-        tracing::warn!("update: given up: {}", reason.word());
-        let _ = self.happened(phase, Happened::Failed(reason));
+        if self.happened(phase, Happened::Failed(reason)).is_some() {
+            tracing::warn!("update: given up: {}", reason.word());
+        }
     }
 
     fn file(&self) -> PathBuf {
@@ -621,7 +650,7 @@ mod tests {
             station.waits(Phase::Installing, "busy", &mut patience);
         }
         assert_eq!(station.updates.record().map(|record| record.phase), Some(Phase::Installing));
-        assert!(patience.is_early());
+        assert!(patience.retry.is_early());
         station.waits(Phase::Installing, "busy", &mut patience);
         let record = station.updates.record().unwrap();
         assert_eq!((record.phase, record.reason), (Phase::Returning, Some(Reason::Install)));

@@ -21,8 +21,6 @@ pub(super) const LOOKS_MAX: u32 = 360;
 const RAUC_PATIENCE: Duration = Duration::from_secs(30);
 const RAUC_GLANCE: Duration = Duration::from_secs(2);
 const RAUC_PAUSE: Duration = Duration::from_secs(1);
-/// So often a start asks RAUC which slot is to be marked good: a box without one is asked no more.
-pub(super) const VOUCHES_MAX: u32 = 30;
 /// The command that restarts the box has done so within this time, or will not.
 const RESTART_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -40,7 +38,6 @@ pub enum Next {
 enum Runs {
     Old,
     New,
-    Unknown,
 }
 
 impl Station {
@@ -53,14 +50,14 @@ impl Station {
         let Some(mut record) = self.updates.record() else { return Ok(Next::Start) };
         let Some(system) = record.system.clone() else { return Ok(Next::Start) };
         let Some(patience) = patience_in(record.phase) else { return Ok(Next::Start) };
-        let runs = ask(&system, patience);
-        if matches!(record.phase, Phase::Installing | Phase::WaitingIdle) && runs == Runs::New {
+        let runs = ask(&system, patience).inspect_err(|why| tracing::warn!("update: {why}")).ok();
+        if matches!(record.phase, Phase::Installing | Phase::WaitingIdle) && runs == Some(Runs::New) {
             tracing::warn!("update: the box started with the new operating system before it was to");
             self.fail(record.phase, Reason::Boot);
             record = self.updates.record().unwrap_or(record);
         }
         match (record.phase, runs) {
-            (Phase::Rebooting, Runs::New) => {
+            (Phase::Rebooting, Some(Runs::New)) => {
                 tracing::info!("update: operating system {} runs, on trial", system.version);
                 let noted = self.happened(Phase::Rebooting, Happened::Booted);
                 if noted.is_none_or(|noted| noted.phase == Phase::Rebooting) {
@@ -74,16 +71,16 @@ impl Station {
                 }
                 Ok(Next::End)
             }
-            (Phase::Rebooting, _) | (Phase::Returning, Runs::New) => Ok(self.restart(&record)),
-            (Phase::Returning, Runs::Old) => {
-                self.returned(&system);
+            (Phase::Rebooting, _) | (Phase::Returning, Some(Runs::New)) => Ok(self.restart(&record)),
+            (Phase::Returning, Some(Runs::Old)) => {
+                self.try_return(&system);
                 Ok(Next::Start)
             }
-            (phase, Runs::Old) if phase.is_on_trial() => {
+            (phase, Some(Runs::Old)) if phase.is_on_trial() => {
                 self.fail(phase, Reason::Boot);
                 Err("the box runs the old operating system again".to_string())
             }
-            (phase, Runs::Unknown) if phase.is_on_trial() => Err("RAUC does not say what runs".to_string()),
+            (phase, None) if phase.is_on_trial() => Err("RAUC does not say what runs".to_string()),
             _ => Ok(Next::Start),
         }
     }
@@ -103,7 +100,7 @@ impl Station {
             match (record.phase, &record.system) {
                 (Phase::Rebooting, Some(system)) => {
                     self.fail(Phase::Rebooting, Reason::Boot);
-                    self.returned(system);
+                    self.try_return(system);
                 }
                 _ => tracing::error!(
                     event = "update-trouble",
@@ -137,19 +134,21 @@ impl Station {
     }
 
     /// The old operating system runs: it is made the next one too, and the new one is not started again.
-    fn returned(&self, system: &System) {
-        match stay(system) {
-            Ok(()) => drop(self.happened(Phase::Returning, Happened::Returned)),
-            Err(why) => tracing::error!(
-                event = "update-trouble",
-                "update: the operating system that runs cannot be kept: {why}"
-            ),
+    fn returned(&self, system: &System) -> Result<(), String> {
+        stay(system).map_err(|why| format!("the operating system that runs cannot be kept: {why}"))?;
+        self.happened(Phase::Returning, Happened::Returned).map(drop).ok_or("that it is back cannot be noted".to_string())
+    }
+
+    /// The same; the thread goes on with what fails.
+    fn try_return(&self, system: &System) {
+        if let Err(why) = self.returned(system) {
+            tracing::error!(event = "update-trouble", "update: {why}");
         }
     }
 
     /// Has RAUC install, when the bench is idle, until it says that it has.
     pub(super) fn install(&self, record: &Record, patience: &mut Patience) {
-        let Some(system) = record.system.as_ref().filter(|_| !patience.is_early()) else { return };
+        let Some(system) = record.system.as_ref().filter(|_| !patience.retry.is_early()) else { return };
         let status = match rauc::status() {
             Ok(status) => status,
             Err(why) => return self.not_installed(&why, patience),
@@ -209,7 +208,7 @@ impl Station {
             tracing::warn!("update: RAUC is waited for, {} s at most: {why}", PAUSE.as_secs() * u64::from(LOOKS_MAX));
         }
         patience.looks += 1;
-        patience.not_before = Some(Instant::now() + PAUSE);
+        patience.retry.pause(PAUSE);
         if patience.looks >= LOOKS_MAX {
             self.fail(phase, Reason::Install);
         }
@@ -218,64 +217,57 @@ impl Station {
     /// Before the gateway stops for an update: whether the box still runs the operating system that it is to leave.
     pub(super) fn is_still_old(&self, record: &Record, patience: &mut Patience) -> bool {
         let Some(system) = &record.system else { return true };
-        if patience.is_early() {
+        if patience.retry.is_early() {
             return false;
         }
         match which(system, rauc::status()) {
-            Runs::Old => return true,
-            Runs::New => {
-                patience.not_before = Some(Instant::now() + PAUSE);
+            Ok(Runs::Old) => return true,
+            Ok(Runs::New) => {
+                patience.retry.pause(PAUSE);
                 self.fail(Phase::WaitingIdle, Reason::Boot);
             }
-            Runs::Unknown => self.waits(Phase::WaitingIdle, "it does not say what runs", patience),
+            Err(why) => self.waits(Phase::WaitingIdle, &why, patience),
         }
         false
     }
 
     /// The bootloader takes an attempt from a slot whenever it starts it, and starts the other when none is left: the
     /// slot under which the gateway runs is marked good, once a start of this program. Never while an update changes
-    /// which one is to stay.
+    /// which one is to stay. Where there is no RAUC it is asked for ever more seldom.
     pub(super) fn vouch(&self, patience: &mut Patience) {
         let Ok(record) = slots::read(&self.updates.config().releases) else { return };
         let is_open = record.as_ref().is_some_and(|record| record.system.is_some() && !record.may_be_replaced());
-        let is_early = patience.vouch_at.is_some_and(|at| Instant::now() < at);
-        if patience.vouches == 0 || is_open || is_early || !self.gateway_runs() {
+        if patience.has_vouched || is_open || patience.vouching.is_early() || !self.gateway_runs() {
             return;
         }
-        patience.vouches -= 1;
-        patience.vouch_at = Some(Instant::now() + RAUC_PAUSE);
-        let Ok(status) = rauc::status_within(RAUC_GLANCE) else { return };
+        let Ok(status) = rauc::status_within(RAUC_GLANCE) else { return patience.vouching.failed() };
         if let Err(why) = rauc::mark(Which::Booted, Mark::Good) {
-            if patience.vouches == 0 {
-                tracing::warn!("update: the operating system that runs is not marked good: {why}");
-            }
-            return;
+            return patience.vouching.failed_as("the operating system that runs is not marked good yet", &why);
         }
-        patience.vouches = 0;
-        let confirmed = record.filter(|record| record.phase == Phase::Committed).and_then(|record| record.system);
-        if let Some(system) = confirmed.filter(|system| system.from == status.booted.bootname) {
-            tracing::error!(
-                event = "update-trouble",
-                "update: the box runs the operating system before {}, which had been confirmed: see why it did not \
-                 start (rauc status), and install it anew",
-                system.version
-            );
+        // The watch tells of it.
+        let is_away = record.and_then(|record| record.system).is_some_and(|s| s.from == status.booted.bootname);
+        match self.updates.note_away(is_away) {
+            Ok(()) => patience.has_vouched = true,
+            Err(_) => patience.vouching.failed(),
         }
     }
 
     /// What could not be done before the gateway started.
     pub(super) fn come_back(&self, record: &Record, patience: &mut Patience) {
-        let Some(system) = record.system.as_ref().filter(|_| !patience.is_early()) else { return };
-        patience.not_before = Some(Instant::now() + PAUSE);
+        let Some(system) = record.system.as_ref().filter(|_| !patience.retry.is_early()) else { return };
         match which(system, rauc::status()) {
-            Runs::Old => self.returned(system),
-            Runs::New if system.reboots < super::record::REBOOTS_MAX => {
-                patience.not_before = None;
+            Ok(Runs::Old) => match self.returned(system) {
+                Ok(()) => patience.begin(),
+                Err(why) => patience.retry.failed_as("the way back is not at its end", &why),
+            },
+            Ok(Runs::New) if system.reboots < super::record::REBOOTS_MAX => {
                 if self.may_disturb(patience).is_some() {
                     self.stop();
                 }
             }
-            Runs::New | Runs::Unknown => {}
+            // A person restarts the box.
+            Ok(Runs::New) => patience.retry.failed(),
+            Err(why) => patience.retry.failed_as("the way back is not at its end", &why),
         }
     }
 }
@@ -301,26 +293,19 @@ fn patience_in(phase: Phase) -> Option<Duration> {
 }
 
 /// Which operating system runs, once RAUC says so, or is waited for no longer.
-fn ask(system: &System, patience: Duration) -> Runs {
+fn ask(system: &System, patience: Duration) -> Result<Runs, String> {
     let until = Instant::now() + patience;
     loop {
         let left = until.saturating_duration_since(Instant::now());
         match which(system, rauc::status_within(left)) {
-            Runs::Unknown if Instant::now() + RAUC_PAUSE < until => std::thread::sleep(RAUC_PAUSE),
+            Err(_) if Instant::now() + RAUC_PAUSE < until => std::thread::sleep(RAUC_PAUSE),
             runs => return runs,
         }
     }
 }
 
-fn which(system: &System, said: Result<rauc::Status, String>) -> Runs {
-    match said {
-        Ok(status) if status.booted.bootname == system.from => Runs::Old,
-        Ok(_) => Runs::New,
-        Err(why) => {
-            tracing::warn!("update: {why}");
-            Runs::Unknown
-        }
-    }
+fn which(system: &System, said: Result<rauc::Status, String>) -> Result<Runs, String> {
+    said.map(|status| if status.booted.bootname == system.from { Runs::Old } else { Runs::New })
 }
 
 fn stay(system: &System) -> Result<(), String> {

@@ -239,6 +239,7 @@ impl Updates {
             reason: None,
             event: String::new(),
             is_told: false,
+            unknown: Vec::new(),
         })
     }
 

@@ -22,6 +22,12 @@
 //! | `rolled-back` | the old release runs | told again, under the same id |
 //!
 //! `installing`, `rebooting` and `returning` are of updates that bring an operating system ([`System`]).
+//!
+//! The launcher is never part of a release, and a release may be older than whoever wrote the record: lines that a
+//! reader does not know it writes again as they were, and a reason it does not know is [`Reason::Unknown`], so that the
+//! way back is gone all the same. A launcher or release that was built before 28 November 2026 drops such lines: where
+//! operating systems come with releases, such a launcher is to be replaced first. A phase that a reader does not know
+//! is no record to it: what `current` points at is started.
 
 use std::fmt;
 use std::str::FromStr;
@@ -213,6 +219,8 @@ pub enum Reason {
     Install,
     /// The box did not come up with the operating system that was to run.
     Boot,
+    /// Whoever reads this does not know the reason.
+    Unknown,
 }
 
 impl Reason {
@@ -244,6 +252,7 @@ impl Reason {
             Reason::Loop => "loop",
             Reason::Install => "install",
             Reason::Boot => "boot",
+            Reason::Unknown => "unknown",
         }
     }
 
@@ -363,6 +372,8 @@ pub struct Record {
     pub event: String,
     /// The event is in the outbox.
     pub is_told: bool,
+    /// Lines that this reader does not know, as they stand.
+    pub unknown: Vec<String>,
 }
 
 /// What happened does not belong to the phase.
@@ -491,7 +502,8 @@ impl Record {
         // One line each, whatever a value holds.
         let lines = lines.into_iter().chain(of_system.into_iter().flatten());
         let lines = lines.map(|(name, value)| format!("{name}={}\n", value.replace(['\n', '\r'], " ")));
-        format!("{HEAD}\n{}end\n", lines.collect::<String>())
+        let unknown = self.unknown.iter().map(|line| format!("{line}\n"));
+        format!("{HEAD}\n{}end\n", lines.chain(unknown).collect::<String>())
     }
 
     /// Reads the file's text; `None` when it is none, or not whole.
@@ -504,7 +516,7 @@ impl Record {
         };
         let reason = match of("reason")? {
             "" => None,
-            word => Some(Reason::of(word)?),
+            word => Some(Reason::of(word).unwrap_or(Reason::Unknown)),
         };
         let system = match of("system_version") {
             None => None,
@@ -520,7 +532,7 @@ impl Record {
                 is_away: of("system_is_away") == Some("true"),
             }),
         };
-        Some(Record {
+        let mut record = Record {
             manifest: of("manifest")?.to_string(),
             phase: Phase::of(of("phase")?)?,
             version: of("version")?.parse().ok()?,
@@ -542,8 +554,18 @@ impl Record {
             reason,
             event: of("event")?.to_string(),
             is_told: of("is_told")?.parse().ok()?,
-        })
+            unknown: Vec::new(),
+        };
+        let known = record.text();
+        let known: Vec<&str> = known.lines().map(name).collect();
+        record.unknown = lines.lines().filter(|line| !known.contains(&name(line))).map(str::to_string).collect();
+        Some(record)
     }
+}
+
+/// What a line says something of.
+fn name(line: &str) -> &str {
+    line.split_once('=').map_or(line, |(name, _)| name)
 }
 
 #[cfg(test)]

@@ -163,6 +163,7 @@ fn a_reset_waits_for_the_end_of_a_trial_and_takes_what_that_kept() {
         reason: None,
         event: String::new(),
         is_told: false,
+        unknown: Vec::new(),
     };
     for phase in [
         Phase::Installing,

@@ -24,6 +24,7 @@ pub fn record(phase: Phase) -> Record {
         reason: None,
         event: String::new(),
         is_told: false,
+        unknown: Vec::new(),
     }
 }
 
@@ -54,6 +55,26 @@ fn a_record_is_read_as_it_is_written_and_half_of_it_is_none() {
         }
     }
     assert_eq!(Record::read(&record(Phase::Trial).text().replace("update 1", "update 2")), None, "another version's");
+}
+
+#[test]
+fn what_a_later_release_wrote_is_kept_and_keeps_nothing_from_going_back() {
+    let later = "later=1 2=3\nlater_still=\n";
+    for written in [record(Phase::Trial), with_system(Phase::Trial)] {
+        let text = written.text().replace("end\n", &format!("{later}end\n"));
+        let mut read = Record::read(&text).unwrap();
+        assert_eq!(read.text(), text);
+        read.happened(Happened::Failed(Reason::Gate)).unwrap();
+        let text = read.text().replace("reason=gate", "reason=of-later");
+        assert!(text.contains(later), "{text}");
+        let mut read = Record::read(&text).unwrap();
+        assert_eq!((read.phase, read.reason), (Phase::RollingBack, Some(Reason::Unknown)));
+        read.happened(Happened::Back).unwrap();
+        assert!(read.text().contains(later));
+    }
+    // Nor is anything missed that an earlier one did not know.
+    let text = with_system(Phase::Committed).text().replace("system_is_away=false\n", "");
+    assert_eq!(Record::read(&text), Some(with_system(Phase::Committed)));
 }
 
 #[test]

@@ -5,7 +5,8 @@
 //! it ends as the program did and is started again. It holds nothing but the standard library and the files of the
 //! record, so that there is little in it that could ever have to be updated; it never is together with a release.
 //!
-//! The release finds in its environment `AFFERENT_RELEASES`, the folder, and `AFFERENT_RELEASE`, its version.
+//! The release finds in its environment `AFFERENT_RELEASES`, the folder, and `AFFERENT_RELEASE`, its version. Where the
+//! record cannot be written the confirmed release runs without the folder, and so changes nothing of the update.
 
 // Its parts are tested in the library, where they live.
 #![cfg(not(test))]
@@ -70,6 +71,14 @@ fn run(releases: &Path, arguments: &[OsString]) -> io::Result<ExitCode> {
     let start = slots::begin(releases)?;
     let mut command = Command::new(&start.program);
     command.args(arguments).env("AFFERENT_RELEASES", releases);
+    if let Some(why) = &start.stuck {
+        eprintln!(
+            "afferent-launcher: {}: the update stands still, and the confirmed release runs, as nothing can be noted \
+             there: {why}. Make room or mend the disk, and restart the service",
+            releases.display()
+        );
+        command.env_remove("AFFERENT_RELEASES");
+    }
     command.env("AFFERENT_RELEASE", start.version.map(|version| version.to_string()).unwrap_or_default());
     let Some(trial_s) = start.trial_s else { return Err(command.exec()) };
     match watch(command, &start, trial_s) {

@@ -23,7 +23,8 @@ mod system;
 mod witness;
 
 use afferent::sim::random::Random;
-use afferent::update::record::{PHASES, Phase, Reason, Version};
+use afferent::update::record::{PHASES, Phase, Reason, Slot, Version};
+use afferent::update::slots;
 use rig::{Kind, Rig};
 use std::time::Duration;
 
@@ -105,6 +106,36 @@ async fn a_release_that_changes_the_databases_takes_nothing_before_it_is_confirm
     rig.comes_to(Phase::Committed);
     broker::until("copies of the databases are gone", || !rig.has_copies());
     rig.finish().await;
+}
+
+#[test]
+fn a_launcher_that_can_note_nothing_starts_the_confirmed_release_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let (releases, file) = (dir.path().join("releases"), dir.path().join("release"));
+    std::fs::create_dir(&releases).unwrap();
+    std::fs::write(&file, "#!/bin/sh\necho \"$AFFERENT_RELEASE of ${AFFERENT_RELEASES-nowhere}: $*\"\n").unwrap();
+    for (slot, version) in [(Slot::A, ONE), (Slot::B, Version(1, 1, 0))] {
+        slots::unpack(&releases, slot, &file, version).unwrap();
+    }
+    slots::point_at(&releases, Slot::A).unwrap();
+    let record = "afferent update 1\nmanifest=0f\nphase=switching\nversion=1.1.0\nfrom=1.0.0\nslot=b\nurl=\nsha256=\n\
+                  length=1\nfloor=1.0.0\nold_schemas=1 1\nnew_schemas=1 1\nstarts=0\nmoves=9\nwrong=0\ntrial_s=60\n\
+                  data=\nworked=\nreason=\nevent=\nis_told=false\nend\n";
+    std::fs::write(releases.join("update"), record).unwrap();
+    let launch = || {
+        let mut launcher = std::process::Command::new(env!("CARGO_BIN_EXE_afferent-launcher"));
+        let output = launcher.arg(&releases).args(["run", "--config", "x"]).output().unwrap();
+        let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (said(&output.stdout), said(&output.stderr), output.status.success())
+    };
+    // No file can take the place of the record.
+    std::fs::create_dir(releases.join("update.new")).unwrap();
+    let (said, complained, is_well) = launch();
+    assert_eq!((said.as_str(), is_well), ("1.0.0 of nowhere: run --config x\n", true), "{complained}");
+    assert!(complained.contains("the confirmed release runs"), "{complained}");
+    assert_eq!(std::fs::read_to_string(releases.join("update")).unwrap(), record, "nothing is counted");
+    std::fs::remove_dir(releases.join("update.new")).unwrap();
+    assert_eq!(launch().0, format!("1.1.0 of {}: run --config x\n", releases.display()));
 }
 
 /// Every place at which a debug build can be made to die; see `src/journal/crash.rs`. Those of one row are gone through

@@ -38,34 +38,56 @@ pub struct Start {
     pub version: Option<Version>,
     /// Seconds until it must be confirmed, while it is on trial.
     pub trial_s: Option<u64>,
+    /// Why the update goes no further with this start: it cannot be noted, and this is the confirmed release.
+    pub stuck: Option<String>,
 }
 
 /// What the launcher does first: brings what a crash or the last program left to an end, and says what is to be
 /// started.
+///
+/// Where that cannot be written (a disk that is full, or can only be read) nothing is tried: the confirmed release is
+/// started, and the next start goes on. Not where databases were copied to go back to: what came in from now on would be
+/// missing from the copies, so nothing is started, and instruments keep their results.
 pub fn begin(releases: &Path) -> io::Result<Start> {
+    let (mut trial_s, mut stuck) = (None, None);
     // One that cannot be read says nothing: what `current` points at is started, which is whole either way.
-    let mut trial_s = None;
-    if let Some(mut record) = read(releases)? {
-        if record.phase.is_on_trial() {
-            let what = match record.starts >= STARTS_MAX {
-                true => Happened::Failed(Reason::Starts),
-                false => Happened::Started,
-            };
-            let _ = record.happened(what);
-            write(releases, &record)?;
-        }
-        match record.phase {
-            Phase::Trial => {
-                point_at(releases, record.slot)?;
-                crash::point("launcher-pointed");
-                trial_s = Some(record.trial_s);
+    let slot = match read(releases)? {
+        None => current(releases)?,
+        Some(mut record) => match go_on(releases, &mut record) {
+            Ok(trial) => {
+                trial_s = trial;
+                current(releases)?
             }
-            Phase::RollingBack => roll_back(releases, &mut record)?,
-            _ => {}
-        }
+            Err(error) if record.is_held() => return Err(error),
+            Err(error) => {
+                stuck = Some(error.to_string());
+                record.slot.other()
+            }
+        },
+    };
+    Ok(Start { program: program(releases, slot), version: version_in(releases, slot), trial_s, stuck })
+}
+
+/// The next step of what is under way; the seconds of a trial that begins.
+fn go_on(releases: &Path, record: &mut Record) -> io::Result<Option<u64>> {
+    if record.phase.is_on_trial() {
+        let what = match record.starts >= STARTS_MAX {
+            true => Happened::Failed(Reason::Starts),
+            false => Happened::Started,
+        };
+        let _ = record.happened(what);
+        write(releases, record)?;
     }
-    let slot = current(releases)?;
-    Ok(Start { program: program(releases, slot), version: version_in(releases, slot), trial_s })
+    match record.phase {
+        Phase::Trial => {
+            point_at(releases, record.slot)?;
+            crash::point("launcher-pointed");
+            return Ok(Some(record.trial_s));
+        }
+        Phase::RollingBack => roll_back(releases, record)?,
+        _ => {}
+    }
+    Ok(None)
 }
 
 /// The release on trial has ended, or its time is over and it was ended. It is not running any more. Says whether it

@@ -125,6 +125,44 @@ fn a_record_that_cannot_be_read_keeps_nothing_from_running() {
 }
 
 #[test]
+fn where_nothing_can_be_noted_the_confirmed_release_runs_and_no_trial_is_counted() {
+    for phase in [Phase::Switching, Phase::Trial, Phase::Confirming, Phase::RollingBack] {
+        for is_held in [false, true] {
+            let made = Box::new();
+            made.stage();
+            let mut record = made.record(phase);
+            record.starts = u32::from(phase != Phase::Switching);
+            if is_held {
+                record.new_schemas = Schemas { journal: 18, fleet: 2 };
+            }
+            write(&made.releases(), &record).unwrap();
+            if phase != Phase::Switching {
+                point_at(&made.releases(), Slot::B).unwrap();
+            }
+            // No file can take its place.
+            let blocked = made.releases().join("update.new");
+            fs::create_dir(&blocked).unwrap();
+            for _ in 0..2 * STARTS_MAX {
+                match begin(&made.releases()) {
+                    // What came in would be missing from the copies to go back to.
+                    Err(_) if is_held => {}
+                    begun => {
+                        let begun = begun.unwrap();
+                        assert!(!is_held && begun.stuck.is_some(), "{phase:?}");
+                        assert_eq!((begun.trial_s, begun.version), (None, Some(Version(1, 0, 0))), "{phase:?}");
+                        assert_eq!(fs::read_to_string(begun.program).unwrap(), "old", "{phase:?}");
+                    }
+                }
+                assert_eq!(read(&made.releases()).unwrap().as_ref(), Some(&record), "{phase:?}");
+            }
+            fs::remove_dir(&blocked).unwrap();
+            let runs = if phase == Phase::RollingBack { "old" } else { "new" };
+            assert_eq!(made.runs(), runs, "it goes on where it stood");
+        }
+    }
+}
+
+#[test]
 fn a_slot_without_its_version_is_not_whole() {
     let made = Box::new();
     made.stage();

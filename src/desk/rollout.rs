@@ -110,7 +110,7 @@ impl Change {
             Change::Config { .. } => 1,
             Change::Update { version, .. } => {
                 Operation::UpdateInstall { version: version.clone(), system: None }.signatures()
-            },
+            }
         }
     }
 }

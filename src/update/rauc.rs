@@ -20,6 +20,14 @@ const INSTALL_TIMEOUT: Duration = Duration::from_secs(3600);
 /// What RAUC says while somebody else has it install.
 const BUSY: &str = "lready processing a different method";
 
+/// [`TIMEOUT`]. A debug build can be told another, so that a test need not wait for it.
+fn timeout() -> Duration {
+    #[cfg(debug_assertions)]
+    if let Some(Ok(ms)) = std::env::var("AFFERENT_RAUC_TIMEOUT_MS").ok().map(|ms| ms.parse()) {
+        return Duration::from_millis(ms);
+    }
+    TIMEOUT
+}
 /// A slot that can be booted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Slot {
@@ -88,7 +96,7 @@ struct Installed {
 /// # Errors
 /// In words: there is no RAUC, no service, or it does not look after two slots.
 pub fn status() -> Result<Status, String> {
-    status_within(TIMEOUT)
+    status_within(timeout())
 }
 
 /// The same, for whoever has no more time than this.
@@ -179,7 +187,7 @@ pub fn mark(which: Which, mark: Mark) -> Result<(), String> {
         Which::Booted => "booted",
         Which::Other => "other",
     };
-    let done = program::answer(Command::new(PROGRAM).args(["status", verb, slot]), TIMEOUT);
+    let done = program::answer(Command::new(PROGRAM).args(["status", verb, slot]), timeout());
     done.map(drop).map_err(|why| format!("rauc status {verb} {slot}: {why}"))
 }
 

@@ -136,7 +136,9 @@ impl Station {
     /// The old operating system runs: it is made the next one too, and the new one is not started again.
     fn returned(&self, system: &System) -> Result<(), String> {
         stay(system).map_err(|why| format!("the operating system that runs cannot be kept: {why}"))?;
-        self.happened(Phase::Returning, Happened::Returned).map(drop).ok_or("that it is back cannot be noted".to_string())
+        self.happened(Phase::Returning, Happened::Returned)
+            .map(drop)
+            .ok_or("that it is back cannot be noted".to_string())
     }
 
     /// The same; the thread goes on with what fails.

@@ -19,7 +19,7 @@ case $1 in
 get-primary) for slot in $(cat order); do [ "$(cat $slot)" -gt 0 ] && echo $slot && exit 0; done; exit 1 ;;
 set-primary) [ $2 = A ] && echo A B >order || echo B A >order; echo 3 >$2 ;;
 get-state) [ "$(cat $2)" -gt 0 ] && echo good || echo bad ;;
-set-state) [ $3 = good ] && echo 3 >$2 || echo 0 >$2 ;;
+set-state) while [ -f hangs ]; do sleep 0.1; done; [ $3 = good ] && echo 3 >$2 || echo 0 >$2 ;;
 esac
 "#;
 
@@ -138,6 +138,17 @@ impl Rauc {
             "[ $up = {slot} ] && mkdir -p ../releases/update.new || rmdir ../releases/update.new 2>/dev/null\n:\n"
         );
         std::fs::write(self.here.join("at-boot"), script).unwrap();
+    }
+
+    /// From now on the bootloader does not come back from marking a slot; or it does again.
+    pub fn hangs(&self, is_so: bool) {
+        let file = self.here.join("boot/hangs");
+        if is_so { std::fs::write(file, "").unwrap() } else { std::fs::remove_file(file).unwrap() }
+    }
+
+    /// What is in a slot does not come up any more.
+    pub fn spoil(&self, slot: &str) {
+        std::fs::write(self.here.join(format!("{slot}.img")), "unbootable").unwrap();
     }
 
     fn command(&self, program: &str) -> Command {

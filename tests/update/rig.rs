@@ -128,7 +128,7 @@ impl Rig {
         let hl7 = format!("[[link]]\nname = \"point-of-care\"\nprotocol = \"hl7\"\nlisten = \"127.0.0.1:{hl7}\"\n");
         let text = format!(
             "[gateway]\nname = \"bench\"\ndata = {data:?}\ntime_zone = \"UTC\"\nclock_trusted = true\n\
-             [journal]\nfree_min_mb = 0\n\
+             [journal]\nfree_min_mb = 0\n[watch]\nlook_s = 1\n\
              [[link]]\nname = \"chemistry\"\nprotocol = \"astm\"\nlisten = \"127.0.0.1:{astm}\"\n{hl7}\
              [[destination]]\nname = \"ehr\"\naddress = \"{ehr}\"\nretry_min_ms = 50\nretry_max_ms = 500\n\
              [update]\nreleases = {releases:?}\nroot = {root:?}\nbandwidth_kb_s = 400\ntrial_s = 30\nquiet_s = 1\n\
@@ -341,6 +341,25 @@ impl Rig {
         until("what is retained says so", || self.witness.last("up/update").as_ref().is_some_and(shown));
     }
 
+    /// Whether the bus tells that this is unusual: `began` in its events, and in what stands.
+    pub fn is_unusual(&self, trouble: &str, began: bool) -> bool {
+        let events = self.witness.heard("up/event").into_iter().map(|event| event.json());
+        let last = events.filter(|event| event["event"] == "alert" && event["trouble"] == trouble).last();
+        let standing = self.witness.last("up/alerts").unwrap_or_default();
+        let stands = standing["alerts"].as_array().is_some_and(|all| all.iter().any(|one| one["trouble"] == trouble));
+        last.is_some_and(|event| event["began"] == began) && stands == began
+    }
+
+    /// What the desk lists of the box.
+    pub fn listed(&self) -> String {
+        self.tries(&["fleet", "--desk", &settings()]).unwrap()
+    }
+
+    /// The box's log has it so often.
+    pub fn logged(&self, text: &str) -> usize {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap().matches(text).count()
+    }
+
     /// What `afferent update status` says.
     pub fn status(&self) -> String {
         let config = self.dir.path().join("box.toml");
@@ -520,7 +539,7 @@ fn launch(here: &Path, point: Option<&str>) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_afferent-launcher"));
     command.arg(here.join("releases")).args(["run", "--config"]).arg(here.join("box.toml"));
     // Never the machine's own.
-    command.env("DBUS_SYSTEM_BUS_ADDRESS", Rauc::bus(here));
+    command.env("DBUS_SYSTEM_BUS_ADDRESS", Rauc::bus(here)).env("AFFERENT_RAUC_TIMEOUT_MS", "2000");
     // As systemd does.
     command.env("INVOCATION_ID", "0").stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
     if let Some(point) = point {

@@ -58,6 +58,41 @@ async fn an_operating_system_is_marked_good_behind_the_gate_and_not_before() {
     let other = rig.publish_with(Version(1, 2, 0), None, Some(("7.1", &bundle)));
     let told = rig.try_push(&other).unwrap_err();
     assert!(told.contains("failed: other-release"), "{told}");
+    // One that was confirmed and does not come up any more is missed.
+    rauc.spoil("A");
+    rig.power();
+    until("it is told that the other one runs", || rig.is_unusual("system", true));
+    assert!(rauc.booted().ends_with('B') && rig.listed().contains("system"), "{}: {}", rauc.booted(), rig.listed());
+    rig.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_bootloader_that_does_not_answer_is_waited_for_and_asked_again_while_results_flow() {
+    let Some(rig) = Rig::start_with_slots().await else { return };
+    let rauc = rig.rauc();
+    until("the slot that runs is marked good", || {
+        rauc.asked().iter().any(|asked| asked.starts_with("set-state A good"))
+    });
+    rauc.hangs(true);
+    rig.power();
+    let not_yet = "the operating system that runs is not marked good yet: rauc status mark-good booted: no answer";
+    until("it is said", || rig.logged(not_yet) == 1);
+    assert!(rig.link_is_open() && rauc.order() == "A B: 2 3", "{}", rauc.order());
+    rauc.hangs(false);
+    until("it is marked good", || rauc.order() == "A B: 3 3");
+    // The same behind the gate: it is not confirmed before it is marked.
+    let bundle = rauc.bundle("7.0", "maker", true);
+    let release = rig.publish_with(ONE, None, Some(("7.0", &bundle)));
+    rig.push(&release);
+    rig.comes_to(Phase::Staged);
+    rig.install(&release);
+    rig.comes_to(Phase::Trial);
+    rauc.hangs(true);
+    until("it is said", || rig.logged("not yet: rauc status mark-good booted: no answer within 2 s") == 1);
+    assert_eq!(rig.record().map(|record| record.phase), Some(Phase::Confirming));
+    rauc.hangs(false);
+    rig.comes_to(Phase::Committed);
+    assert_eq!(rauc.order(), "B A: 3 3");
     rig.finish().await;
 }
 

@@ -149,6 +149,20 @@ pub fn said(witness: &Witness, id: &str) -> Vec<(String, String)> {
     of_it.map(|event| (text(&event["phase"]), text(&event["id"]))).collect()
 }
 
+/// `AFFERENT_SEED`, or the clock.
+pub fn seed() -> u64 {
+    let seed = std::env::var("AFFERENT_SEED").ok().and_then(|seed| seed.parse().ok());
+    seed.unwrap_or_else(|| Timestamp::now().as_nanosecond() as u64 | 1)
+}
+
+/// xorshift64.
+pub fn next(random: &mut u64) -> u64 {
+    *random ^= *random << 13;
+    *random ^= *random >> 7;
+    *random ^= *random << 17;
+    *random
+}
+
 fn is_up(witness: &Witness) -> bool {
     witness.last("up/state").is_some_and(|state| state["online"] == true)
 }
@@ -236,5 +250,36 @@ fn i12_kill_a_command_ends_once_wherever_the_box_dies() {
             assert_eq!(ends.iter().map(|(phase, _)| phase.as_str()).collect::<Vec<_>>(), [wanted], "{place}");
             gateway.kill();
         }
+    }
+}
+
+#[test]
+fn i12_kill_twenty_deaths_at_any_moment_end_each_command_once() {
+    let Some(broker) = Broker::start() else { return };
+    let Some(mut desk) = Witness::start(&broker, DESK, ALL_UP) else { return };
+    let mut random = seed();
+    eprintln!("AFFERENT_SEED={random}");
+    let mut gateway = Box::new(&broker);
+    gateway.run(None);
+    until("the box is there", || is_up(&desk));
+    let discard = || Operation::DiscardParked { destination: "ehr".to_string(), reason: "test".to_string() };
+    let mut all = Vec::new();
+    for seq in 1..=20 {
+        let operation = if seq % 2 == 0 { discard() } else { Operation::QueueStats };
+        let (id, bytes) = signed(seq, operation, &["ann", "bob"]);
+        desk.say(&topic(&id), &bytes, false);
+        // A moment within what a command takes, from its way there to the acknowledgement of its answer.
+        std::thread::sleep(std::time::Duration::from_micros(next(&mut random) % 60_000));
+        gateway.kill();
+        gateway.run(None);
+        until("the command ends", || !said(&desk, &id).is_empty());
+        all.push(id);
+    }
+    let ends = |id: &String| said(&desk, id).into_iter().collect::<std::collections::BTreeSet<_>>();
+    for (at, id) in all.iter().enumerate() {
+        let ends: Vec<_> = ends(id).into_iter().map(|(phase, _)| phase).collect();
+        let is_once = at % 2 == 1;
+        let is_right = ends == ["done"] || is_once && ends == ["interrupted"];
+        assert!(is_right, "command {}: {ends:?}", at + 1);
     }
 }

@@ -2,7 +2,7 @@
 //! sends what, whatever is lost in between, and wherever the box dies. Results go on meanwhile.
 
 use crate::broker::{Broker, until};
-use crate::commands::key;
+use crate::commands::{key, next, seed};
 use crate::data_path::{ASTM, of_round, send, session};
 use crate::line::{Line, Way};
 use crate::ports::free_port;
@@ -629,8 +629,7 @@ async fn i12_kill_twenty_deaths_at_any_moment_leave_the_old_or_the_new_one() {
     let Some(broker) = Broker::start() else { return };
     let Some(mut desk) = Witness::start(&broker, DESK, ALL_UP) else { return };
     let mut site = Site::new(&broker, 4).await;
-    let seed = std::env::var("AFFERENT_SEED").ok().and_then(|seed| seed.parse().ok());
-    let mut random = seed.unwrap_or_else(|| jiff::Timestamp::now().as_nanosecond() as u64 | 1);
+    let mut random = seed();
     eprintln!("AFFERENT_SEED={random}");
     site.run(None);
     until("the box is there", || is_up(&desk));
@@ -639,11 +638,8 @@ async fn i12_kill_twenty_deaths_at_any_moment_leave_the_old_or_the_new_one() {
         let port = free_port();
         site.send().await;
         push(&site, &mut desk, rev, &site.text(&[("second", port)]));
-        // xorshift64: a moment within what a revision takes.
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        std::thread::sleep(Duration::from_millis(random % 2500));
+        // A moment within what a revision takes.
+        std::thread::sleep(Duration::from_millis(next(&mut random) % 2500));
         site.kill();
         site.run(None);
         let (state, why) = ended(&desk, rev);

@@ -43,10 +43,12 @@
 //!
 //! Rooms: [`manifest`] is whose word counts; [`record`] and [`slots`] what is kept, shared with the launcher;
 //! `download.rs` the fetch; [`rauc`] the operating system's slots; [`gate`] whether results still flow; [`station`] does
-//! it all, one step after another, in `system.rs` for the operating system; [`config`] is `[update]`.
+//! it all, one step after another, in `system.rs` for the operating system; [`about`] is what a release says of itself;
+//! [`config`] is `[update]`.
 
 use crate::journal::crash;
 
+pub mod about;
 pub mod config;
 pub mod download;
 pub mod gate;

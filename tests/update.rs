@@ -23,6 +23,7 @@ mod system;
 mod witness;
 
 use afferent::sim::random::Random;
+use afferent::update::manifest::Manifest;
 use afferent::update::record::{PHASES, Phase, Reason, Slot, Version};
 use afferent::update::slots;
 use rig::{Kind, Rig};
@@ -136,6 +137,41 @@ fn a_launcher_that_can_note_nothing_starts_the_confirmed_release_and_says_so() {
     assert_eq!(std::fs::read_to_string(releases.join("update")).unwrap(), record, "nothing is counted");
     std::fs::remove_dir(releases.join("update.new")).unwrap();
     assert_eq!(launch().0, format!("1.1.0 of {}: run --config x\n", releases.display()));
+}
+
+#[test]
+fn a_manifest_says_of_a_program_what_that_says_or_is_not_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = env!("CARGO_BIN_EXE_afferent");
+    std::fs::write(dir.path().join("other"), "afferent-release 9.9.9 aarch64 1 1;").unwrap();
+    std::fs::write(dir.path().join("none"), "no release").unwrap();
+    let desk = |words: &[&str]| {
+        let mut desk = std::process::Command::new(program);
+        let output = desk.arg("desk").args(words).current_dir(dir.path()).output().unwrap();
+        let complained = String::from_utf8_lossy(&output.stderr).into_owned();
+        if output.status.success() { Ok(()) } else { Err(complained) }
+    };
+    desk(&["key", "rel-1.key"]).unwrap();
+    let make = |words: &[&str]| {
+        let way = ["--url", "https://releases.example/1", "--sign", "rel-1.key"];
+        desk(&[&["update", "manifest", "release.json"], words, &way].concat())
+    };
+    let (arch, version) = (std::env::consts::ARCH, env!("CARGO_PKG_VERSION"));
+    let this = format!("{arch}={program}");
+    for (words, why) in [
+        (&["--program", &*this, "--release", "9.9.9"][..], "every box would refuse it as 9.9.9"),
+        (&["--program", &*this, "--program", "aarch64=other"], "is release 9.9.9, and not the same"),
+        (&["--program", "x86_64=other"], "say --program aarch64=other"),
+        (&["--program", "x86_64=none"], "does not say which release of afferent it is"),
+    ] {
+        let complained = make(words).unwrap_err();
+        assert!(complained.contains(why), "{complained}");
+        assert!(!dir.path().join("release.json").exists());
+    }
+    make(&["--program", &this]).unwrap();
+    let made = Manifest::unproven(&std::fs::read(dir.path().join("release.json")).unwrap()).unwrap();
+    assert_eq!((made.version.to_string().as_str(), made.targets[0].arch.as_str()), (version, arch));
+    assert_eq!((made.journal_schema, made.fleet_schema), (afferent::journal::SCHEMA, afferent::fleet::store::SCHEMA));
 }
 
 /// Every place at which a debug build can be made to die; see `src/journal/crash.rs`. Those of one row are gone through

@@ -2,8 +2,8 @@
 
 use super::ThisBox;
 use crate::fleet::desired::tree;
+use crate::update::about::About;
 use crate::update::record::Record;
-use crate::update::station::About;
 use crate::update::{gate, slots};
 use anstyle::AnsiColor;
 use anyhow::Context;

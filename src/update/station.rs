@@ -1,17 +1,17 @@
 //! The station: the thread that brings an update forward, one step after another, and what happens around the gateway's
 //! start and stop. The record says where it stands; this does what comes next.
 
+use super::about::About;
 use super::download::{FetchError, Limits, Wanted, digest, fetch};
 use super::gate;
 use super::record::{Happened, Phase, Reason, Record, Schemas};
-use super::{Updates, built_as, program, rauc, schemas, slots};
+use super::{Updates, program, rauc, schemas, slots};
 use crate::backoff::Backoff;
 use crate::config::Config;
 use crate::control::{self, Request, Response};
 use crate::fleet::store::Store;
 use crate::journal::{self, Account, Journal, Reader, crash};
 use crate::link::LinkHealth;
-use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -37,32 +37,6 @@ const WORKED_MAX: Duration = Duration::from_secs(600);
 /// Names of the files that grow.
 const DOWNLOAD: &str = "download";
 const BUNDLE: &str = "download.raucb";
-
-/// What a release says of itself: `afferent update about`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct About {
-    /// The version it was built as.
-    pub version: String,
-    /// The kind of machine.
-    pub arch: String,
-    /// Number of the journal's schema.
-    pub journal_schema: u64,
-    /// Number of the fleet's schema.
-    pub fleet_schema: u64,
-}
-
-impl About {
-    /// This program.
-    pub fn this() -> About {
-        let Schemas { journal, fleet } = schemas();
-        About {
-            version: built_as(),
-            arch: std::env::consts::ARCH.to_string(),
-            journal_schema: journal,
-            fleet_schema: fleet,
-        }
-    }
-}
 
 /// See the module docs. Cheap to clone.
 #[derive(Clone)]

@@ -197,15 +197,13 @@ impl Rig {
         let program = format!("{}=site/{name}", std::env::consts::ARCH);
         let manifest = format!("{version}{}.json", system.map_or(String::new(), |(version, _)| format!("-{version}")));
         let release = version.to_string();
-        let shape = (journal::SCHEMA + 1).to_string();
-        let mut words = vec!["update", "manifest", &manifest, "--release", &release];
-        words.extend(["--url", &self.url, "--sign", "rel-1.key"]);
-        if let Some(kind) = kind {
-            std::fs::write(here.join("site").join(&name), script(here, version, kind)).unwrap();
-            words.extend(["--program", &program]);
-        }
-        if matches!(kind, Some(Kind::OtherShape | Kind::SpoilsTheJournal)) {
-            words.extend(["--journal-schema", &shape]);
+        let mut words = vec!["update", "manifest", &manifest, "--url", &self.url, "--sign", "rel-1.key"];
+        match kind {
+            Some(kind) => {
+                std::fs::write(here.join("site").join(&name), script(here, version, kind)).unwrap();
+                words.extend(["--program", &program]);
+            }
+            None => words.extend(["--release", &release]),
         }
         let system = system.map(|(version, bundle)| format!("{}={version}={}", Rauc::COMPATIBLE, bundle.display()));
         words.extend(system.iter().flat_map(|system| ["--system", system]));
@@ -551,7 +549,10 @@ fn launch(here: &Path, point: Option<&str>) -> Child {
 /// A release: a script that becomes the program under test, or does what its kind says.
 fn script(here: &Path, version: Version, kind: Kind) -> Vec<u8> {
     let real = env!("CARGO_BIN_EXE_afferent");
-    let shape = format!("export AFFERENT_SCHEMAS='{} {}'", journal::SCHEMA + 1, afferent::fleet::store::SCHEMA);
+    let fleet_schema = afferent::fleet::store::SCHEMA;
+    let shape = format!("export AFFERENT_SCHEMAS='{} {fleet_schema}'", journal::SCHEMA + 1);
+    let journal_schema = journal::SCHEMA + u64::from(matches!(kind, Kind::OtherShape | Kind::SpoilsTheJournal));
+    let mark = format!("# afferent-release {version} {} {journal_schema} {fleet_schema};", std::env::consts::ARCH);
     let at_start = |what: &str| format!("[ \"$1\" = run ] && {what}\nexec {real:?} \"$@\"\n");
     let fewer = format!("exec {real:?} run --config {:?}", here.join("fewer.toml"));
     let spoil = "python3 -c 'import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute(\"PRAGMA user_version = 99\")'";
@@ -567,7 +568,7 @@ fn script(here: &Path, version: Version, kind: Kind) -> Vec<u8> {
         }
     };
     let said = if kind == Kind::OtherVersion { Version(9, 9, 9) } else { version };
-    let mut text = format!("#!/bin/sh\nexport AFFERENT_VERSION={said}\n{body}exit 1\n").into_bytes();
+    let mut text = format!("#!/bin/sh\n{mark}\nexport AFFERENT_VERSION={said}\n{body}exit 1\n").into_bytes();
     // A shell reads no further than the exit.
     while text.len() < RELEASE_BYTES {
         writeln!(text, "# {:064}", text.len()).unwrap();

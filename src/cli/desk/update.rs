@@ -8,10 +8,10 @@ use crate::disk;
 use crate::fleet::command::Operation;
 use crate::fleet::envelope::{self, Purpose};
 use crate::fleet::topic::Place;
+use crate::update::about::About;
 use crate::update::download;
 use crate::update::manifest::{Key, Manifest, Root, System, Target};
 use crate::update::record::Version;
-use crate::update::station::About;
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use jiff::{SignedDuration, Timestamp};
@@ -31,7 +31,7 @@ const VALID_MIN: u32 = 60;
 Examples:
   afferent desk update root root.json --trust rel-1=BASE64 --trust rel-2=BASE64 --threshold 2 --sign rel-1.key
   afferent desk update sign root.json --sign rel-2.key
-  afferent desk update manifest 1.2.0.json --release 1.2.0 --program x86_64=afferent \\
+  afferent desk update manifest 1.2.0.json --program x86_64=afferent \\
       --url https://releases.example/1.2.0 --sign rel-1.key
   afferent desk update sign 1.2.0.json --sign rel-2.key
   afferent desk update push bench-1 1.2.0.json --sign ops-1.key
@@ -82,20 +82,21 @@ struct RootFile {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  afferent desk update manifest 1.2.0.json --release 1.2.0 --program x86_64=afferent \\
+  afferent desk update manifest 1.2.0.json --program x86_64=afferent \\
       --url https://releases.example/1.2.0 --sign rel-1.key
   afferent desk update manifest os-7.json --release 1.2.0 --system acme-box=7.0=os-7.raucb \\
       --url https://releases.example/os --sign rel-1.key
 
 Programs and bundles are fetched from URL/NAME, NAME being the file's name. Of each bundle the SHA-256 is printed, by
-which `update-install --system` names it. The shape of the databases is that of this
-program unless it is given. A bundle without a program is for boxes that run the release already.")]
+which `update-install --system` names it. The release and the shape of its databases are read in the programs, which have
+to agree: a box refuses one that is not what its manifest says. A release takes its version from `version` in Cargo.toml
+as it is built, so that rises with each. A bundle without a program is for boxes that run the release already.")]
 struct ManifestFile {
     /// The file, which must not be there yet
     file: PathBuf,
-    /// The release, three numbers, as its programs say it themselves: afferent update about
-    #[arg(long)]
-    release: String,
+    /// The release, three numbers; left out, what its programs say, and never another
+    #[arg(long, required_unless_present = "program")]
+    release: Option<String>,
     /// A program: the kind of machine and the file
     #[arg(long, value_name = "ARCH=FILE", required_unless_present = "system")]
     program: Vec<String>,
@@ -111,12 +112,6 @@ struct ManifestFile {
     /// Once it is confirmed, no release below this one is installed
     #[arg(long, default_value = "0.0.0")]
     floor: String,
-    /// Number of the journal's schema
-    #[arg(long)]
-    journal_schema: Option<u64>,
-    /// Number of the fleet's schema
-    #[arg(long)]
-    fleet_schema: Option<u64>,
     /// Days for which it is valid
     #[arg(long, default_value_t = 90)]
     days: u32,
@@ -196,7 +191,7 @@ impl ManifestFile {
             text.parse().map_err(|_| anyhow::anyhow!("`{text}` is no version: three numbers, such as 1.2.0"))
         };
         let target = |text: &String| -> anyhow::Result<Target> {
-            let (arch, file) = text.split_once('=').with_context(|| format!("`{text}` is no ARCH=FILE"))?;
+            let (arch, file) = program(text)?;
             let (url, sha256, length) = self.file(file)?;
             Ok(Target { arch: arch.to_string(), length, sha256, url })
         };
@@ -208,21 +203,48 @@ impl ManifestFile {
             let (url, sha256, length) = self.file(file)?;
             Ok(System { compatible: compatible.to_string(), version: version.to_string(), length, sha256, url })
         };
-        let this = About::this();
+        let about = self.about()?;
         let manifest = Manifest {
             v: 1,
-            version: version(&self.release)?,
+            version: version(&about.version)?,
             min_version: version(&self.min_release)?,
             floor: version(&self.floor)?,
             expires: in_days(self.days),
-            journal_schema: self.journal_schema.unwrap_or(this.journal_schema),
-            fleet_schema: self.fleet_schema.unwrap_or(this.fleet_schema),
+            journal_schema: about.journal_schema,
+            fleet_schema: about.fleet_schema,
             targets: self.program.iter().map(target).collect::<anyhow::Result<_>>()?,
             systems: self.system.iter().map(system).collect::<anyhow::Result<_>>()?,
         };
         let done = write_signed(&self.file, &manifest, Purpose::Update, &self.sign)?;
         show_systems(&manifest);
         Ok(done)
+    }
+
+    /// What its programs say that they are, all the same; without one, what was said with it.
+    fn about(&self) -> anyhow::Result<About> {
+        let mut about: Option<About> = None;
+        for text in &self.program {
+            let (arch, file) = program(text)?;
+            let found = About::in_file(Path::new(file)).with_context(|| file.to_string())?;
+            let found = found.with_context(|| format!("{file} does not say which release of afferent it is"))?;
+            if found.arch != arch {
+                bail!("{file} is a program for {}: say --program {}={file}", found.arch, found.arch);
+            }
+            let shape = |about: &About| (about.version.clone(), about.journal_schema, about.fleet_schema);
+            if about.as_ref().is_some_and(|first| shape(first) != shape(&found)) {
+                bail!("{file} is release {}, and not the same as the programs before it", found.version);
+            }
+            if let Some(release) = self.release.as_ref().filter(|release| **release != found.version) {
+                bail!(
+                    "{file} is release {}, and every box would refuse it as {release}: leave out --release, or set \
+                     `version` in Cargo.toml and build it anew",
+                    found.version
+                );
+            }
+            about = Some(found);
+        }
+        let release = self.release.clone().unwrap_or_default();
+        Ok(about.unwrap_or(About { version: release, ..About::this() }))
     }
 
     /// Where boxes fetch a file, its hash and its length.
@@ -251,6 +273,11 @@ impl Sign {
         manifest.iter().for_each(show_systems);
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// A kind of machine, and the file with the program for it.
+fn program(text: &str) -> anyhow::Result<(&str, &str)> {
+    text.split_once('=').with_context(|| format!("`{text}` is no ARCH=FILE"))
 }
 
 /// What `update-install` has to name.

@@ -433,7 +433,8 @@ pub(super) async fn log_in(config: &Config) -> Result<(Client, Url, Option<Beare
     Ok((client, base, bearer))
 }
 
-/// Asks the server of a destination for its CapabilityStatement, as messages are sent.
+/// Asks the server of a destination for its CapabilityStatement, as messages are sent. One that offers none, or not to
+/// this box, is there all the same.
 ///
 /// # Errors
 /// In words, why it does not answer, or not with that.
@@ -443,6 +444,10 @@ pub(super) async fn greet(config: &Config) -> Result<(), String> {
     let request = authorize(link.client.get(link.at("metadata")), bearer.as_ref()).header(ACCEPT, FHIR_JSON);
     let response = request.send().await.map_err(|error| transport_reason(&error))?;
     let status = response.status();
+    if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND) {
+        tracing::info!(destination = config.name, %status, "the server offers this box no CapabilityStatement");
+        return Ok(());
+    }
     let body = body_within(response, CAPABILITIES_MAX_BYTES).await.unwrap_or_default();
     // A login page comes with 200 as well.
     let is_statement = serde_json::from_slice::<serde_json::Value>(&body)

@@ -12,6 +12,7 @@
 //! | certificate | a certificate of ours ends soon |
 //! | clock | the box's clock was set forward or back |
 //! | stranded | messages wait for a destination that the configuration does not name |
+//! | no-link | results are held whose link the configuration did not name any more, such as one that was only tried |
 //! | refusing | a destination refused several messages for good, one after the other, and has taken none since |
 //! | system | an operating system that an update brought and that was confirmed does not run any more |
 //! | disk | at the rate of the last day the disk is full within three days |
@@ -148,6 +149,8 @@ pub struct Sample {
     pub destinations: Vec<(String, Sent)>,
     /// Destinations that the configuration does not name, and the messages that wait for each.
     pub stranded: Vec<(String, i64)>,
+    /// Links that the configuration did not name when their results were read, and the results that are held for it.
+    pub without_link: Vec<(String, i64)>,
     /// The operating system that was confirmed last does not run.
     pub system_is_away: bool,
     /// Bytes free on the journal's disk above what must stay free; none when unknown.
@@ -187,6 +190,8 @@ pub enum Trouble {
     Refusing,
     /// The operating system that was confirmed does not run.
     System,
+    /// Results are held for want of their link.
+    NoLink,
 }
 
 /// One trouble, told when it begins and when it ends.
@@ -199,7 +204,7 @@ pub struct Alert {
     /// Of what: a link, a destination, or what names the certificate; empty for the box.
     pub of: String,
     /// The figure: seconds of silence, counts within five minutes, days of a certificate, seconds the clock moved,
-    /// hours until the disk is full, messages that wait, messages refused in a row; 1 for an operating system.
+    /// hours until the disk is full, messages that wait, results that are held, messages refused in a row; 1 for an operating system.
     pub figure: i64,
     /// What it is compared with, in the same unit.
     pub limit: i64,
@@ -226,6 +231,9 @@ impl Alert {
             Trouble::Refusing => {
                 format!("it refused {figure} messages in a row and took none: see afferent journal hold")
             }
+            Trouble::NoLink => format!(
+                "{figure} results are held, as the configuration did not name it any more: see afferent journal hold"
+            ),
             Trouble::System => "the box runs the operating system before the one that was confirmed".to_owned(),
             Trouble::Stranded => {
                 format!("{figure} messages wait for it, and the configuration does not name it: nobody delivers them")
@@ -237,7 +245,7 @@ impl Alert {
 
 impl Trouble {
     /// Every trouble.
-    pub const ALL: [Trouble; 12] = [
+    pub const ALL: [Trouble; 13] = [
         Trouble::Silence,
         Trouble::Refusals,
         Trouble::Strangers,
@@ -250,6 +258,7 @@ impl Trouble {
         Trouble::Stranded,
         Trouble::Refusing,
         Trouble::System,
+        Trouble::NoLink,
     ];
 
     /// Its word, which logs and the bus carry; it never changes its meaning.
@@ -267,6 +276,7 @@ impl Trouble {
             Trouble::Stranded => "stranded",
             Trouble::Refusing => "refusing",
             Trouble::System => "system",
+            Trouble::NoLink => "no-link",
         }
     }
 
@@ -338,6 +348,9 @@ impl Watch {
         }
         for (of, waiting) in &sample.stranded {
             seen.push(Figure { trouble: Trouble::Stranded, of: of.clone(), figure: *waiting, limit: 1 });
+        }
+        for (of, held) in &sample.without_link {
+            seen.push(Figure { trouble: Trouble::NoLink, of: of.clone(), figure: *held, limit: 1 });
         }
         if sample.system_is_away {
             seen.push(Figure { trouble: Trouble::System, of: String::new(), figure: 1, limit: 1 });

@@ -316,11 +316,14 @@ fn newer_sent() -> Grounds {
     Grounds { reason: "overtaken", rule: None, why }
 }
 
+/// Why results of a link are held that the configuration does not name any more.
+pub const NO_LINK: &str = "no-link";
+
 fn no_link() -> Grounds {
     let why = "the configuration has no link of this name any more: name it again, then read the entry anew \
                (afferent journal replay)"
         .to_string();
-    Grounds { reason: "no-link", rule: None, why }
+    Grounds { reason: NO_LINK, rule: None, why }
 }
 
 fn uncarried(error: &mapping::MapError) -> Grounds {

@@ -183,6 +183,17 @@ impl Reader {
         names.into_iter().map(count).collect()
     }
 
+    /// How many results of each link are held for this reason, among the `looked_at_max` that are held last.
+    pub fn held_for(&self, reason: &str, looked_at_max: i64) -> Result<Vec<(String, i64)>, JournalError> {
+        let mut statement = self.conn.prepare_cached(
+            "SELECT e.link, count(*)
+             FROM (SELECT report, reason FROM hold WHERE state = 0 ORDER BY report DESC, id DESC LIMIT ?2) h
+             JOIN report r ON r.id = h.report JOIN entry e ON e.id = r.entry WHERE h.reason = ?1 GROUP BY e.link",
+        )?;
+        let rows = statement.query_map((reason, looked_at_max), |r| Ok((r.get(0)?, r.get(1)?)))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
     /// The loss account of all days.
     pub fn account(&self) -> Result<Account, JournalError> {
         account::read(&self.conn, None)

@@ -10,6 +10,7 @@ use crate::clock::Clock;
 use crate::delivery::DeliveryCounters;
 use crate::disk;
 use crate::fleet::snapshot::QUEUE_COUNTED_MAX;
+use crate::interpreter::filing::NO_LINK;
 use crate::journal::{self, Journal, SharedReader};
 use crate::link::LinkCounters;
 use crate::tls;
@@ -107,14 +108,14 @@ pub fn run(scene: &Scene, standing: &Standing, running: &Receiver<()>, mut tell:
     let mut certificates = days_left(&scene.certificates);
     let reader = SharedReader::new(&scene.custody);
     let (mut read, mut written) = (began, began);
-    let mut stranded = Vec::new();
+    let mut waiting = Waiting::default();
     loop {
         if read.elapsed() >= CERTIFICATES_EVERY {
             (certificates, read) = (days_left(&scene.certificates), Instant::now());
         }
         let now = Timestamp::now();
-        scene.look_for_stranded(&reader, &mut stranded);
-        for alert in watch.observe(began.elapsed(), &scene.sample(began, now, &certificates, &stranded)) {
+        scene.look_at_journal(&reader, &mut waiting);
+        for alert in watch.observe(began.elapsed(), &scene.sample(began, now, &certificates, &waiting)) {
             say(&alert);
             standing.note(&alert, now.as_millisecond());
             tell(&alert);
@@ -132,6 +133,15 @@ pub fn run(scene: &Scene, standing: &Standing, running: &Receiver<()>, mut tell:
     write(&scene.data, &watch);
 }
 
+/// What waits in the journal for nobody.
+#[derive(Default)]
+struct Waiting {
+    /// As [`Sample::stranded`].
+    stranded: Vec<(String, i64)>,
+    /// As [`Sample::without_link`].
+    without_link: Vec<(String, i64)>,
+}
+
 impl Scene {
     /// Tells the journal what the clock is worth; it notes what is news.
     fn note_clock(&self) {
@@ -141,23 +151,19 @@ impl Scene {
         }
     }
 
-    /// Messages for destinations that are not named. Where the journal cannot be read, which its own condition tells, they
-    /// are what they were.
-    fn look_for_stranded(&self, reader: &SharedReader, stranded: &mut Vec<(String, i64)>) {
+    /// What waits for nobody. Where the journal cannot be read, which its own condition tells, it is what it was.
+    fn look_at_journal(&self, reader: &SharedReader, waiting: &mut Waiting) {
         let running = self.running.borrow().clone();
         let named: Vec<&str> = running.destinations.iter().map(|to| to.name.as_str()).collect();
         if let Ok(found) = reader.read(|reader| reader.stranded(&named, QUEUE_COUNTED_MAX)) {
-            *stranded = found;
+            waiting.stranded = found;
+        }
+        if let Ok(found) = reader.read(|reader| reader.held_for(NO_LINK, QUEUE_COUNTED_MAX)) {
+            waiting.without_link = found;
         }
     }
 
-    fn sample(
-        &self,
-        began: Instant,
-        now: Timestamp,
-        certificates: &[(String, i64)],
-        stranded: &[(String, i64)],
-    ) -> Sample {
+    fn sample(&self, began: Instant, now: Timestamp, certificates: &[(String, i64)], waiting: &Waiting) -> Sample {
         let counts = |link: &Arc<LinkCounters>| {
             let counted = link.counts();
             let counts = Counts {
@@ -177,7 +183,8 @@ impl Scene {
             destinations: self.destinations.borrow().iter().map(sent).collect(),
             links: self.links.borrow().iter().map(counts).collect(),
             certificates: certificates.to_vec(),
-            stranded: stranded.to_vec(),
+            stranded: waiting.stranded.clone(),
+            without_link: waiting.without_link.clone(),
             system_is_away: self.updates.as_ref().and_then(Updates::record).is_some_and(|last| last.system_is_away()),
             disk_free: journal::room(&self.data, &self.journal),
             wall_less_monotonic_ms: now.as_millisecond() - began.elapsed().as_millis() as i64,

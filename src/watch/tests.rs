@@ -56,6 +56,15 @@ fn a_link_that_falls_silent_when_it_used_to_speak_is_told_once_and_once_more_whe
 }
 
 #[test]
+fn results_that_are_held_for_want_of_their_link_are_told_of_until_a_person_has_decided() {
+    let mut bench = Bench::new(Config::default());
+    let held = |n| vec![("second".to_owned(), n)];
+    assert_eq!(bench.look(|bench| bench.sample.without_link = held(3)), ["began no-link"]);
+    assert_eq!(bench.look(|bench| bench.sample.without_link = held(1)), [""; 0]);
+    assert_eq!(bench.look(|bench| bench.sample.without_link.clear()), ["ended no-link"]);
+}
+
+#[test]
 fn an_operating_system_that_went_away_is_told_until_it_is_back() {
     let mut bench = Bench::new(Config::default());
     assert_eq!(bench.look(|_| {}), [""; 0]);

@@ -154,6 +154,9 @@ fn alert(standing: &StandingAlert) -> Finding {
         Trouble::Clock => "see why: times of results that came meanwhile may be off",
         Trouble::Refusing => "see why: afferent journal hold; mend its settings, then afferent journal requeue",
         Trouble::Stranded => "give the destination its name back, or discard them: afferent journal hold",
+        Trouble::NoLink => {
+            "see them: afferent journal hold; name the link again and replay their entries, or release or discard them"
+        }
         Trouble::System => "see why it did not start (rauc status), and have it installed anew from the desk",
         Trouble::Disk => "see what waits (afferent journal stats), or shorten how long the journal keeps",
     };

@@ -353,3 +353,51 @@ async fn a_box_that_asks_for_two_operators_runs_nothing_that_one_has_signed() {
     assert_eq!(ended(&desk, 1), committed());
     assert!(listens(port));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i7_what_a_link_brought_that_was_only_tried_is_told_of_and_goes_out_when_a_person_says_so() {
+    let Some(broker) = Broker::start() else { return };
+    let Some(mut desk) = Witness::start(&broker, DESK, ALL_UP) else { return };
+    let mut site = Site::new(&broker, 6).await;
+    let watched = format!("{}[watch]\nlook_s = 1\n", site.text(&[]));
+    std::fs::write(site.file(), format!("{}{watched}", site.own)).unwrap();
+    site.run(None);
+    until("the box is there", || is_up(&desk));
+    site.send().await;
+    site.everything_arrives();
+    let (second, at) = (free_port(), nowhere());
+    let lis = reachable(at);
+    let link = format!(
+        "[[link]]\nname = \"second\"\nprotocol = \"astm\"\ndriver = \"generic-astm\"\nlisten = \"127.0.0.1:{second}\"\n"
+    );
+    push(&site, &mut desk, 1, &format!("{watched}{link}{}", destination("lis", at)));
+    in_trial(&desk, 1);
+    until("the new link is there", || listens(second));
+    send(second, &of_round(&session(ASTM), 91)).await;
+    drop(lis);
+    assert_eq!(ended(&desk, 1), because("reverted", "destination-lost"));
+    let is_told = |began: bool| {
+        let alerts = events(&desk, "alert");
+        let last = alerts.iter().rfind(|alert| alert["trouble"] == "no-link" && alert["of"] == "second");
+        last.is_some_and(|alert| alert["began"] == began)
+    };
+    until("it is told that results are held", || is_told(true));
+    let journal = |words: &[&str]| {
+        let mut afferent = std::process::Command::new(env!("CARGO_BIN_EXE_afferent"));
+        let output = afferent.arg("journal").args(words).arg("--config").arg(site.file()).output().unwrap();
+        assert!(output.status.success(), "{words:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let shown: serde_json::Value = serde_json::from_str(&journal(&["hold", "--json"])).unwrap();
+    let held = shown["held"].as_array().unwrap();
+    assert!(!held.is_empty() && held.iter().all(|hold| hold["reason"] == "no-link"), "{shown}");
+    let ids: Vec<String> = held.iter().map(|hold| hold["id"].to_string()).collect();
+    let before = site.ehr.arrivals().len();
+    journal(
+        &[&["release", "--note", "the link was only tried"], &*ids.iter().map(String::as_str).collect::<Vec<_>>()]
+            .concat(),
+    );
+    until("it goes out", || site.ehr.arrivals().len() > before);
+    until("it is over", || is_told(false));
+    site.everything_arrives_and(1);
+}

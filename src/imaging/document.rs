@@ -458,11 +458,15 @@ pub(super) fn release(
     if let Some(doubt) = unseen {
         return Ok(in_doubt(doubt.clone()));
     }
+    let told_over = if line.doubt.is_none() { told_over(reader, &line, member, &instance)? } else { None };
+    // What went out of it before stands no more: the rest of it alone would be all there is.
+    let is_overtaken = told_over.is_some() && reader.went_out(item.report)?;
     // What it was held for left it without a name, or its line has another one since: it is filed anew under that.
-    if !kept.is_withdrawal && !line.is_aside() && line.first_uid != kept.first_uid {
+    if !kept.is_withdrawal && !line.is_aside() && (line.first_uid != kept.first_uid || is_overtaken) {
         if !line.rivals(reader)?.is_empty() {
             line.fork();
         }
+        line.doubt = both(line.doubt.take(), told_over.and_then(|over| over.discarded));
         line.doubt = both(line.doubt.take(), discarded_before(reader, &line, item.entry)?);
         let own = own_holds(reader, &kept.first_uid, item.entry)?.into_iter();
         let mut covers: Vec<_> = own.map(|hold| (hold, instance.sop_instance_uid.clone())).collect();

@@ -362,6 +362,28 @@ fn i7_what_takes_the_place_of_what_was_told_after_it_is_told_again() {
 }
 
 #[test]
+fn i7_a_number_of_a_report_that_was_told_over_is_not_told_without_the_others() {
+    let bench = Bench::new();
+    bench.store_and_settle(report("3", vec![fraction("57"), own()], Some("2")));
+    assert_eq!(bench.waiting(), ["no-predecessor", "unmapped-code"]);
+    bench.release_for("no-predecessor");
+    is(&bench.all_said(), &[("57", "F")]);
+    bench.store_and_settle(elsewhere(report("2", vec![fraction("59")], None)));
+    bench.release_for("several-successors");
+    is(&bench.all_said(), &[("59", "C")]);
+    // Before its own study is looked at again.
+    bench.release();
+    is(&bench.all_said(), &[("57", "C")]);
+    assert_eq!(bench.held(), ["unmapped-code"]);
+    bench.release();
+    is(&bench.all_said(), &[("7", "C")]);
+    bench.settle();
+    bench.grows_silently();
+    assert!(bench.held().is_empty());
+    bench.account();
+}
+
+#[test]
 fn i4_documents_of_two_studies_that_take_the_place_of_each_other_come_to_rest() {
     let bench = Bench::new();
     bench.store_and_settle(report("3", vec![fraction("57")], Some("2")));

@@ -13,6 +13,7 @@ use crate::ports::free_port;
 use crate::rig::{ALL_UP, DESK};
 use crate::witness::Witness;
 use afferent::fleet::envelope::{self, Purpose};
+use afferent::sim::ehr::behaviour::Behaviour;
 use afferent::sim::ehr::{Ehr, EhrOptions};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
@@ -101,6 +102,39 @@ async fn an_ehr_that_refuses_everything_is_none_to_stay_with() {
     until("it is told", || {
         events(&desk, "alert").iter().any(|alert| alert["trouble"] == "refusing" && alert["of"] == "lis")
     });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ehr_that_took_all_and_takes_nothing_in_a_trial_ends_it() {
+    let Some((_broker, mut desk, mut site)) = a_box(6).await else { return };
+    site.send().await;
+    site.everything_arrives();
+    // Nothing is said of the EHR, so results flow; it does not like what it gets now.
+    let second = free_port();
+    push(&site, &mut desk, 1, &site.text(&[("second", second)]));
+    in_trial(&desk, 1);
+    until("the new one runs", || listens(second));
+    site.ehr.behave(Behaviour::Ar(Some(203)));
+    let before = site.ehr.arrivals().len();
+    site.send().await;
+    until("it is refused", || site.ehr.arrivals().len() > before);
+    assert_eq!(ended(&desk, 1), because("reverted", "destination-lost"));
+    until("the old one runs", || !listens(second));
+    // It waits for a person, who has it sent again.
+    site.ehr.behave(Behaviour::Ok);
+    let shown: serde_json::Value = serde_json::from_str(&journal(&site, &["hold", "--json"])).unwrap();
+    let parked = shown["parked"].as_array().unwrap();
+    assert_eq!(parked.len(), 1, "{shown}");
+    journal(&site, &["requeue", &parked[0]["id"].to_string()]);
+    site.everything_arrives();
+}
+
+/// What `afferent journal` says of the box.
+fn journal(site: &Site, words: &[&str]) -> String {
+    let mut afferent = std::process::Command::new(env!("CARGO_BIN_EXE_afferent"));
+    let output = afferent.arg("journal").args(words).arg("--config").arg(site.file()).output().unwrap();
+    assert!(output.status.success(), "{words:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
 }
 
 async fn another_ehr() -> Ehr {
@@ -382,21 +416,13 @@ async fn i7_what_a_link_brought_that_was_only_tried_is_told_of_and_goes_out_when
         last.is_some_and(|alert| alert["began"] == began)
     };
     until("it is told that results are held", || is_told(true));
-    let journal = |words: &[&str]| {
-        let mut afferent = std::process::Command::new(env!("CARGO_BIN_EXE_afferent"));
-        let output = afferent.arg("journal").args(words).arg("--config").arg(site.file()).output().unwrap();
-        assert!(output.status.success(), "{words:?}: {output:?}");
-        String::from_utf8(output.stdout).unwrap()
-    };
-    let shown: serde_json::Value = serde_json::from_str(&journal(&["hold", "--json"])).unwrap();
+    let shown: serde_json::Value = serde_json::from_str(&journal(&site, &["hold", "--json"])).unwrap();
     let held = shown["held"].as_array().unwrap();
     assert!(!held.is_empty() && held.iter().all(|hold| hold["reason"] == "no-link"), "{shown}");
     let ids: Vec<String> = held.iter().map(|hold| hold["id"].to_string()).collect();
     let before = site.ehr.arrivals().len();
-    journal(
-        &[&["release", "--note", "the link was only tried"], &*ids.iter().map(String::as_str).collect::<Vec<_>>()]
-            .concat(),
-    );
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    journal(&site, &[&["release", "--note", "the link was only tried"], &*ids].concat());
     until("it goes out", || site.ehr.arrivals().len() > before);
     until("it is over", || is_told(false));
     site.everything_arrives_and(1);

@@ -31,7 +31,6 @@ use std::time::{Duration, Instant};
 
 /// Between two looks at the release on trial.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// Told to stop, a release on trial that does not is left to the service manager, which kills both.
 const SIGINT: i32 = 2;
 const SIGKILL: i32 = 9;
 const SIGTERM: i32 = 15;
@@ -95,7 +94,7 @@ fn run(releases: &Path, arguments: &[OsString]) -> io::Result<ExitCode> {
 }
 
 /// Runs a release on trial until it ends, or its time is over and it is killed: then `None`. One that is confirmed runs
-/// as long as it likes.
+/// as long as it likes. One that is told to stop and does not is left to the service manager, which kills both.
 fn watch(mut command: Command, start: &Start, trial_s: u64) -> io::Result<Option<ExitStatus>> {
     let releases = start.program.parent().and_then(Path::parent).unwrap_or(Path::new("."));
     // SAFETY: the handler only sets a flag; `prctl` is safe between fork and exec.

@@ -63,6 +63,7 @@ pub mod system;
 pub use config::Config;
 
 use crate::fleet::envelope;
+use crate::fleet::telemetry::Digest;
 use crate::{fleet, journal};
 use jiff::Timestamp;
 use manifest::{Manifest, Me, Refusal, Root};
@@ -382,12 +383,7 @@ fn system_of(release: &Manifest) -> Result<Option<record::System>, Refusal> {
 /// digits.
 pub fn digest_of(manifest: &[u8]) -> String {
     let document = envelope::unproven(manifest).unwrap_or_default();
-    hex(ring::digest::digest(&ring::digest::SHA256, &document).as_ref())
-}
-
-/// Lower-case hexadecimal digits.
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    Digest::of(&document).to_string()
 }
 
 /// What is tried twice a second is told when it is another trouble.

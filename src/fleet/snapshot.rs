@@ -363,8 +363,7 @@ fn destination_facts(counters: &DeliveryCounters, queue: Queue) -> DestinationFa
     }
 }
 
-/// Memory this process holds, kilobytes; 0 where the kernel does not say.
-/// Memory that the program holds, kilobytes.
+/// Memory that the program holds, kilobytes; 0 where the kernel does not say.
 pub fn memory_kb() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

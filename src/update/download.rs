@@ -5,8 +5,8 @@
 //! the start. The journal's room is never touched (invariant I12): the fetch begins, and goes on, only while what is
 //! still to come fits beside what the journal keeps free.
 
-use super::hex;
 use crate::tls::{self, ClientTls};
+use crate::wire::hex;
 use reqwest::header::{CONTENT_RANGE, RANGE};
 use reqwest::{Client, StatusCode, Url};
 use std::fs::{File, OpenOptions};
@@ -176,7 +176,7 @@ pub fn digest(file: &Path) -> std::io::Result<(String, u64)> {
     loop {
         let read = file.read(&mut block)?;
         if read == 0 {
-            return Ok((hex(digest.finish().as_ref()), length));
+            return Ok((hex::digits(digest.finish().as_ref()), length));
         }
         digest.update(&block[..read]);
         length += read as u64;

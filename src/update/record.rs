@@ -34,7 +34,8 @@ use std::str::FromStr;
 
 /// A release on trial is started this often at most.
 pub const STARTS_MAX: u32 = 3;
-/// Changes of phase of one update at most; then it is given up. A whole update takes ten.
+/// Changes of phase of one update at most; then it is given up. A whole update takes eight, eleven with an
+/// operating system.
 pub const MOVES_MAX: u32 = 64;
 /// The box is restarted this often at most to get to an operating system, and as often to get back.
 pub const REBOOTS_MAX: u32 = 3;

@@ -123,8 +123,7 @@ fn put_back(before: &Path, data: &Path, name: &str) -> io::Result<()> {
     if !before.join(name).exists() {
         return Ok(());
     }
-    let names = [name.to_string(), format!("{name}-wal")];
-    let copied: Vec<&String> = names.iter().filter(|name| before.join(name).exists()).collect();
+    let copied: Vec<String> = with_log(name).into_iter().filter(|name| before.join(name).exists()).collect();
     for name in &copied {
         copy_file(&before.join(name), &data.join(format!("{name}.back")))?;
     }
@@ -144,7 +143,7 @@ pub fn keep_before(releases: &Path, data: &Path) -> io::Result<()> {
     forget_before(releases)?;
     let before = releases.join(BEFORE);
     fs::create_dir_all(&before)?;
-    for name in DATABASES.iter().flat_map(|name| [name.to_string(), format!("{name}-wal")]) {
+    for name in DATABASES.into_iter().flat_map(with_log) {
         if data.join(&name).exists() {
             copy_file(&data.join(&name), &before.join(&name))?;
         }
@@ -153,10 +152,18 @@ pub fn keep_before(releases: &Path, data: &Path) -> io::Result<()> {
     sync_directory(releases)
 }
 
+/// A database, and what is left of its log.
+fn with_log(name: &str) -> [String; 2] {
+    [name.to_string(), format!("{name}-wal")]
+}
+
 /// Bytes that [`keep_before`] takes.
 pub fn bytes_before(data: &Path) -> u64 {
-    let names = DATABASES.iter().flat_map(|name| [name.to_string(), format!("{name}-wal")]);
-    names.map(|name| fs::metadata(data.join(name)).map_or(0, |found| found.len())).sum()
+    DATABASES
+        .into_iter()
+        .flat_map(with_log)
+        .map(|name| fs::metadata(data.join(name)).map_or(0, |found| found.len()))
+        .sum()
 }
 
 /// The copies are of no use any more.

@@ -169,7 +169,7 @@ async fn a_fetch_that_is_cut_goes_on_where_it_was_left() {
     fetching.fetch(&server).await.unwrap();
     assert_eq!(server.asked().len(), 4, "what is here is not fetched again");
     let found = digest(&fetching.file()).unwrap();
-    assert_eq!(found, (hex(ring::digest::digest(&ring::digest::SHA256, &fetching.body).as_ref()), 300_000));
+    assert_eq!(found, (hex::digits(ring::digest::digest(&ring::digest::SHA256, &fetching.body).as_ref()), 300_000));
 }
 
 #[tokio::test]

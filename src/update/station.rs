@@ -180,24 +180,25 @@ impl Station {
         }
         let done = self.bring_up_to_date();
         let done = done.and_then(|()| self.happened(Phase::Trial, Happened::Looking).ok_or("its record".to_string()));
-        let Err(mut why) = done.map(drop) else {
-            loop {
-                let found = runtime.block_on(gate::look(&self.config));
-                let missing = gate::missing(&found, &record.worked);
-                if missing.is_empty() {
-                    return self.confirm();
-                }
-                tracing::warn!("update: not yet: {}", missing.join("; "));
-                if self.is_time_over(&record) {
-                    self.fail(Phase::Confirming, Reason::Gate);
-                    return Err(format!("the release does not pass the gate: {}", missing.join("; ")));
-                }
-                std::thread::sleep(GATE_PAUSE);
+        if let Err(why) = done {
+            self.fail(Phase::Trial, Reason::Gate);
+            return Err(format!("the databases cannot be brought up to date: {why}"));
+        }
+        while let Err(missing) = self.pass(&record, runtime) {
+            tracing::warn!("update: not yet: {missing}");
+            if self.is_time_over(&record) {
+                self.fail(Phase::Confirming, Reason::Gate);
+                return Err(format!("the release does not pass the gate: {missing}"));
             }
-        };
-        why.insert_str(0, "the databases cannot be brought up to date: ");
-        self.fail(Phase::Trial, Reason::Gate);
-        Err(why)
+            std::thread::sleep(GATE_PAUSE);
+        }
+        Ok(())
+    }
+
+    /// Looks whether results flow, and confirms the release when they do; else what is missing.
+    fn pass(&self, record: &Record, runtime: &tokio::runtime::Runtime) -> Result<(), String> {
+        let missing = gate::missing(&runtime.block_on(gate::look(&self.config)), &record.worked);
+        if missing.is_empty() { self.confirm(record) } else { Err(missing.join("; ")) }
     }
 
     fn bring_up_to_date(&self) -> Result<(), String> {
@@ -216,8 +217,8 @@ impl Station {
         }
     }
 
-    fn confirm(&self) -> Result<(), String> {
-        if self.updates.record().is_some_and(|record| record.system.is_some()) {
+    fn confirm(&self, record: &Record) -> Result<(), String> {
+        if record.system.is_some() {
             rauc::mark(rauc::Which::Booted, rauc::Mark::Good)?;
             crash::point("system-marked-good");
         }
@@ -458,19 +459,11 @@ impl Station {
         if patience.retry.is_early() {
             return;
         }
-        let found = runtime.block_on(gate::look(&self.config));
-        let mut missing = gate::missing(&found, &record.worked);
-        if missing.is_empty() {
-            match self.confirm() {
-                Ok(()) => {
-                    // That has marked the operating system good.
-                    patience.has_vouched |= record.system.is_some();
-                    return;
-                }
-                Err(why) => missing.push(why),
-            }
-        }
-        let missing = missing.join("; ");
+        let Err(missing) = self.pass(record, runtime) else {
+            // That has marked the operating system good.
+            patience.has_vouched |= record.system.is_some();
+            return;
+        };
         if patience.retry.is_news(&missing) {
             tracing::warn!("update: not yet: {missing}");
         }

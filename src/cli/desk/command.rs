@@ -62,18 +62,8 @@ pub(super) struct Command {
     /// These boxes of the inventory in place of one
     #[arg(long, value_name = "GROUP")]
     group: Option<Group>,
-    /// Why, for the record; no patient data
-    #[arg(long)]
-    reason: Option<String>,
-    /// Seconds that a capture takes
-    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=300))]
-    seconds: u32,
-    /// Capture what names patients and specimens as well
-    #[arg(long)]
-    reveal: bool,
-    /// SHA-256 of the bundle of the operating system that update-install installs with the release
-    #[arg(long, value_name = "SHA256")]
-    system: Option<String>,
+    #[command(flatten)]
+    details: Details,
     /// How much a factory reset throws away that went nowhere yet
     #[arg(long, value_name = "N", default_value_t = 0)]
     discard: u64,
@@ -87,14 +77,9 @@ pub(super) struct Command {
     wait_s: u64,
 }
 
-/// What a box is told to do.
-#[derive(Debug, Args)]
-pub(super) struct What {
-    /// What to do: ping, report, queue-stats, config-get, log-tail, log-stop, capture, cert-renew, retry-parked,
-    /// discard-parked, restart, update-install
-    operation: String,
-    /// The destination, the release, or how many lines, it is about
-    destination: Option<String>,
+/// What single operations are told besides.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Details {
     /// Why, for the record; no patient data
     #[arg(long)]
     reason: Option<String>,
@@ -107,6 +92,18 @@ pub(super) struct What {
     /// SHA-256 of the bundle of the operating system that update-install installs with the release
     #[arg(long, value_name = "SHA256")]
     system: Option<String>,
+}
+
+/// What a box is told to do.
+#[derive(Debug, Args)]
+pub(super) struct What {
+    /// What to do: ping, report, queue-stats, config-get, log-tail, log-stop, capture, cert-renew, retry-parked,
+    /// discard-parked, restart, update-install
+    operation: String,
+    /// The destination, the release, or how many lines, it is about
+    destination: Option<String>,
+    #[command(flatten)]
+    details: Details,
 }
 
 impl What {
@@ -126,17 +123,17 @@ impl What {
             }
             "retry-parked" => Operation::RetryParked { destination: destination()? },
             "discard-parked" => {
-                let reason = self.reason.clone().context("say why with --reason")?;
+                let reason = self.details.reason.clone().context("say why with --reason")?;
                 Operation::DiscardParked { destination: destination()?, reason }
             }
             "capture" => {
                 let link = self.destination.clone().context("name the link, behind the operation")?;
-                Operation::Capture { link, seconds: self.seconds, reveal: self.reveal }
+                Operation::Capture { link, seconds: self.details.seconds, reveal: self.details.reveal }
             }
             "restart" => Operation::Restart,
             "update-install" => {
                 let version = self.destination.clone().context("name the release, behind the operation")?;
-                Operation::UpdateInstall { version, system: self.system.clone() }
+                Operation::UpdateInstall { version, system: self.details.system.clone() }
             }
             other => bail!("a box cannot be told to `{other}`: see `afferent desk command --help`"),
         })
@@ -163,10 +160,7 @@ impl Command {
         };
         let places = names.iter().map(place).collect::<anyhow::Result<Vec<_>>>()?;
         let operation = words.next().context("name a box, or --group, and what it shall do")?;
-        let Command { reason, system, seconds, reveal, .. } = self;
-        let (reason, system) = (reason.clone(), system.clone());
-        let (seconds, reveal) = (*seconds, *reveal);
-        let what = What { operation, destination: words.next(), reason, seconds, reveal, system };
+        let what = What { operation, destination: words.next(), details: self.details.clone() };
         if let Some(more) = words.next() {
             bail!("`{more}` is one word too many");
         }

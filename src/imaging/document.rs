@@ -312,7 +312,7 @@ pub(super) fn is_discarded(reader: &Reader, names: &[String], entry: EntryId) ->
     let mut is_discarded = false;
     for name in names {
         let key = subject_key(name);
-        if reader.was_told_by(&key, entry)? || reader.held_of(&key)?.iter().any(|(_, of)| *of == entry) {
+        if reader.was_told_by(&key, entry)? || reader.held_of(&key)?.iter().any(|(.., of)| *of == entry) {
             return Ok(false);
         }
         if !reader.discarded_under(&key, entry)?.is_empty()
@@ -335,7 +335,7 @@ fn held(
 ) -> Result<Vec<(HoldId, String)>, JournalError> {
     let mut covers = Vec::new();
     for name in std::iter::once(&line.first_uid).chain(line.uids.iter().filter(|uid| **uid != line.first_uid)) {
-        for (hold, entry) in reader.held_of(&subject_key(name))? {
+        for (hold, _, entry) in reader.held_of(&subject_key(name))? {
             if !is_other(&entry)
                 && let Some(of) = instance_of(reader, entry)?
                 && line.uids.contains(&of.sop_instance_uid)
@@ -360,7 +360,38 @@ fn own_aside(reader: &Reader, line: &Line, member: &Member) -> Result<Vec<(HoldI
 /// What is held of a document under this name of its line.
 fn own_holds(reader: &Reader, first_uid: &str, entry: EntryId) -> Result<Vec<HoldId>, JournalError> {
     let held = reader.held_of(&subject_key(first_uid))?.into_iter();
-    Ok(held.filter(|(_, of)| *of == entry).map(|(hold, _)| hold).collect())
+    Ok(held.filter(|(.., of)| *of == entry).map(|(hold, ..)| hold).collect())
+}
+
+/// What is held of a document under other names than this one: an earlier version filed it anew and left that. What it is
+/// to take back there is not itself.
+fn doubled(reader: &Reader, line: &Line, first_uid: &str, entry: EntryId) -> Result<Vec<HoldId>, JournalError> {
+    let mut doubled = Vec::new();
+    for name in line.names.iter().filter(|name| *name != first_uid) {
+        for (hold, report, of) in reader.held_of(&subject_key(name))? {
+            if of == entry && !is_withdrawal(reader, report)? {
+                doubled.push(hold);
+            }
+        }
+    }
+    Ok(doubled)
+}
+
+/// True when a report only takes back what stands under its name, or cannot be read.
+fn is_withdrawal(reader: &Reader, report: ReportId) -> Result<bool, JournalError> {
+    match reader.report(report).map(|json| serde_json::from_slice(&json)) {
+        Ok(Ok(super::Kept::Document(kept))) => Ok(kept.is_withdrawal),
+        Ok(_) | Err(JournalError::Damaged) => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+/// True when a document waits under the name of its line, or was told there and stands.
+fn is_filed(reader: &Reader, first_uid: &str, entry: EntryId) -> Result<bool, JournalError> {
+    let key = subject_key(first_uid);
+    let Some(filed) = reader.last_told_under(&key, entry)?.filter(|filed| !filed.is_undone()) else { return Ok(false) };
+    let stands = reader.went_out(filed.report)? && reader.tellers(&key)?.first() == Some(&entry);
+    Ok((stands || filed.is_held_of(entry)) && !is_withdrawal(reader, filed.report)?)
 }
 
 /// What EHRs are told of a line of documents, by the one under whose name they know it.
@@ -463,6 +494,10 @@ pub(super) fn release(
     let is_overtaken = told_over.is_some() && reader.went_out(item.report)?;
     // What it was held for left it without a name, or its line has another one since: it is filed anew under that.
     if !kept.is_withdrawal && !line.is_aside() && (line.first_uid != kept.first_uid || is_overtaken) {
+        // An earlier version did that, and left what was held under the other name.
+        if line.first_uid != kept.first_uid && is_filed(reader, &line.first_uid, item.entry)? {
+            return Ok(vec![ReleaseFiling::anew(item, Vec::new())]);
+        }
         if !line.rivals(reader)?.is_empty() {
             line.fork();
         }
@@ -506,11 +541,14 @@ pub(super) fn release(
     let certain = if is_everywhere { Certain::Everywhere } else { kept.certain };
     let draft = Draft { certain, ..draft };
     // As long as it was in doubt it covered nothing but itself. Of documents in a ring none covers another.
-    let covers = match &line.doubt {
+    let mut covers = match &line.doubt {
         Some(doubt) if doubt.grounds.reason == FORK => Vec::new(),
         _ if kept.is_withdrawal => Vec::new(),
         _ => held(reader, &line, |entry| *entry == item.entry)?.into_iter().map(|(hold, _)| hold).collect(),
     };
+    if !kept.is_withdrawal {
+        covers.extend(doubled(reader, &line, &kept.first_uid, item.entry)?);
+    }
     // It can be read only now: each of its numbers is decided about by itself.
     if kept.measurements.is_none() && matches!(content, Ok(Content::Measurements(_))) {
         let content_key = content_key(&instance, "");

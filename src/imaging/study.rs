@@ -99,7 +99,7 @@ fn tell(desk: &Desk, journal: &Journal, reader: &Reader, grown: Grown) -> Result
     }
     let Some(newest) = known.newest() else { return Ok(None) };
     let (subject_key, content_key) = (known.subject_key(), known.content_key());
-    let covers: Vec<_> = reader.held_of(&subject_key)?.into_iter().map(|(hold, _)| hold).collect();
+    let covers: Vec<_> = reader.held_of(&subject_key)?.into_iter().map(|(hold, ..)| hold).collect();
     // Documents of a doubtful study wait with it, also where no EHR hears of the study itself.
     let keeps_any = !doubts.is_empty() && document::are_heard_of(desk, &known) || !covers.is_empty();
     if !keeps_any && !desk.hear_of(ImagingMessage::Studies, &newest.link) {

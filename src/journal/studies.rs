@@ -500,12 +500,13 @@ impl Reader {
         Ok(statement.query_row([report], |r| r.get(0)).optional()?.unwrap_or_default())
     }
 
-    /// What is held of this study or document, each with the entry it was filed under.
-    pub fn held_of(&self, subject_key: &[u8]) -> Result<Vec<(HoldId, EntryId)>, JournalError> {
+    /// What is held of this study or document, each with its report and the entry that was filed under.
+    pub fn held_of(&self, subject_key: &[u8]) -> Result<Vec<(HoldId, ReportId, EntryId)>, JournalError> {
         let mut statement = self.conn.prepare_cached(
-            "SELECT h.id, r.entry FROM report r JOIN hold h ON h.report = r.id WHERE r.subject = ?1 AND h.state <= ?2",
+            "SELECT h.id, r.id, r.entry FROM report r JOIN hold h ON h.report = r.id WHERE r.subject = ?1 AND h.state <= ?2",
         )?;
-        let rows = statement.query_map((self.subject(subject_key), RELEASED), |r| Ok((r.get(0)?, r.get(1)?)))?;
+        let about = (self.subject(subject_key), RELEASED);
+        let rows = statement.query_map(about, |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 

@@ -383,6 +383,44 @@ fn i7_a_number_of_a_report_that_was_told_over_is_not_told_without_the_others() {
     bench.account();
 }
 
+/// A report that is held under the name of a missing one and, since that came, was filed under the name of its line: an
+/// earlier version left the first.
+fn doubled(numbers: Vec<DataSet>) -> Bench {
+    let bench = Bench::new();
+    bench.reported(report("1", vec![fraction("58")], None));
+    bench.store_and_settle(report("3", numbers, Some("2")));
+    let held = bench.reader.holds(10).unwrap()[0].id;
+    is(&said(&bench.reported(elsewhere(report("2", vec![fraction("59")], Some("1"))))), &[("59", "C")]);
+    bench.store_and_settle(Made::image("9"));
+    bench.sabotage(&format!("UPDATE hold SET state = 0 WHERE id = {}", held.0));
+    bench
+}
+
+#[test]
+fn i4_what_an_earlier_version_held_under_two_names_goes_out_once() {
+    let bench = doubled(vec![fraction("57")]);
+    is(&bench.all_said(), &[("57", "C")]);
+    bench.waits("no-predecessor");
+    bench.release();
+    is(&bench.all_said(), &[]);
+    assert!(bench.held().is_empty());
+    bench.grows_silently();
+    for is_new_first in [false, true] {
+        let bench = doubled(vec![own()]);
+        bench.all_said();
+        assert_eq!(bench.held(), ["unmapped-code"; 2]);
+        let at = usize::from(is_new_first);
+        let holds = vec![bench.reader.holds(10).unwrap()[at].id];
+        bench.journal.operate(OperatorAction::Release { holds, note: "seen".to_string() }).unwrap();
+        bench.send_released();
+        assert_eq!((bench.held().len(), bench.numbers("ehr").len()), (usize::from(!is_new_first), at));
+        bench.release();
+        is(&bench.all_said(), if is_new_first { &[] } else { &[("7", "C")] });
+        assert!(bench.held().is_empty(), "{:?}", bench.held());
+        bench.grows_silently();
+    }
+}
+
 #[test]
 fn i4_documents_of_two_studies_that_take_the_place_of_each_other_come_to_rest() {
     let bench = Bench::new();

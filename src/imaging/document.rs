@@ -53,10 +53,6 @@ struct Change<'k> {
     member: &'k Member,
     instance: Instance,
     line: Line,
-    /// What was filed of its line before.
-    before: Option<Latest>,
-    subject_key: Vec<u8>,
-    content_key: Vec<u8>,
     /// What is held of its line, each with the SOP Instance UID of what waits.
     covers: Vec<(HoldId, String)>,
 }
@@ -73,11 +69,13 @@ pub(super) fn tell(
 
 /// What is filed of a document, as it is told or held.
 fn drafted(desk: &Desk, reader: &Reader, known: &Known, change: Change) -> Result<Vec<Told>, JournalError> {
-    let Change { member, instance, mut line, before, subject_key, content_key, covers } = change;
+    let Change { member, instance, mut line, covers } = change;
     line.see_rivals(reader)?;
     let first_uid = line.first_uid.as_str();
+    let subject_key = subject_key(first_uid);
+    let content_key = content_key(&instance, reason_of(&line));
     // The same content may be told again with another status, which is another message.
-    let number = before.as_ref().map_or(0, |before| before.report.0);
+    let number = reader.last_told(&subject_key)?.map_or(0, |before| before.report.0);
     let name = [content_key.as_slice(), &number.to_be_bytes()].concat();
     let mut charts = Charts::of_study(desk, reader, &subject_key, known)?;
     let content = match &line.doubt {
@@ -154,8 +152,7 @@ fn changes<'k>(desk: &Desk, reader: &Reader, known: &'k Known) -> Result<Vec<Cha
     let entries: Vec<EntryId> = ends.iter().map(|(member, ..)| member.entry).collect();
     let mut changes = Vec::new();
     for (member, instance, mut line) in ends {
-        let subject_key = subject_key(&line.first_uid);
-        let before = reader.last_told(&subject_key)?;
+        let before = reader.last_told(&subject_key(&line.first_uid))?;
         let mut covers = held(reader, &line, |entry| *entry != member.entry && entries.contains(entry))?;
         covers.extend(own_aside(reader, &line, member)?);
         // One of which no EHR hears is nothing to them, unless it may take the place of what was.
@@ -188,11 +185,10 @@ fn changes<'k>(desk: &Desk, reader: &Reader, known: &'k Known) -> Result<Vec<Cha
             line.doubt = both(line.doubt.take(), discarded);
         }
         // Once it is certain which line it belongs to, it is decided about again.
-        let doubt = line.doubt.as_ref().map_or("", |doubt| doubt.grounds.reason);
-        let content_key = content_key(&instance, doubt);
+        let doubt = reason_of(&line);
         if let Some(said) = own.as_ref().or(before.as_ref()).filter(|said| !said.is_undone()) {
             // What a person decided in doubt stays decided when the doubt is gone.
-            let is_same = |doubt: &&str| said.same_content(&self::content_key(&instance, doubt));
+            let is_same = |doubt: &&str| said.same_content(&content_key(&instance, doubt));
             let is_settled =
                 is_same(&doubt) || (is_same(&"") || DOUBTS.iter().any(is_same)) && reader.was_decided(said.report)?;
             // A document more, of which it is in doubt since, is another doubt. What is not told changes no chart of another.
@@ -207,7 +203,7 @@ fn changes<'k>(desk: &Desk, reader: &Reader, known: &'k Known) -> Result<Vec<Cha
                 continue;
             }
         }
-        changes.push(Change { member, instance, line, before, subject_key, content_key, covers });
+        changes.push(Change { member, instance, line, covers });
     }
     Ok(changes)
 }
@@ -406,6 +402,11 @@ fn content_key(instance: &Instance, doubt: &str) -> Vec<u8> {
     [instance.sop_instance_uid.as_bytes(), &content, doubt.as_bytes()].concat()
 }
 
+/// The name of the doubt about which line a document belongs to; empty of none.
+fn reason_of(line: &Line) -> &'static str {
+    line.doubt.as_ref().map_or("", |doubt| doubt.grounds.reason)
+}
+
 /// True when any EHR hears of a document of this study.
 pub(super) fn are_heard_of(desk: &Desk, known: &Known) -> bool {
     let mut members = known.series.iter().flat_map(|(_, members)| members);
@@ -506,10 +507,7 @@ pub(super) fn release(
         let own = own_holds(reader, &kept.first_uid, item.entry)?.into_iter();
         let mut covers: Vec<_> = own.map(|hold| (hold, instance.sop_instance_uid.clone())).collect();
         covers.extend(held(reader, &line, |entry| *entry == item.entry)?);
-        let subject_key = subject_key(&line.first_uid);
-        let before = reader.last_told(&subject_key)?;
-        let content_key = content_key(&instance, line.doubt.as_ref().map_or("", |doubt| doubt.grounds.reason));
-        let change = Change { member, instance: instance.clone(), line, before, subject_key, content_key, covers };
+        let change = Change { member, instance: instance.clone(), line, covers };
         return Ok(vec![ReleaseFiling::anew(item, drafted(desk, reader, known, change)?)]);
     }
     let content = match &kept.measurements {

@@ -19,6 +19,7 @@ use crate::journal::{self, Journal};
 use crate::link::host::Host;
 use crate::link::{self, LinkCounters};
 use crate::metrics;
+use crate::service::{FRESH, Manager};
 use crate::update::Updates;
 use crate::watch::Alert;
 use crate::watch::station;
@@ -273,6 +274,13 @@ impl Gateway {
         let _ = change.done.send(told);
     }
 
+    /// What does not do any more what it is for; nothing as long as all is well.
+    pub fn stuck(&mut self) -> Vec<String> {
+        let journal = self.ground.journal.pulse().is_stuck(FRESH).then(|| "journal".to_string());
+        let parts = self.parts.iter_mut().filter_map(|part| part.is_stuck().then(|| part.id.to_string()));
+        journal.into_iter().chain(parts).collect()
+    }
+
     /// Sources first, then destinations, the interpreter last.
     async fn stop_parts(&self, mut parts: Vec<Part>) {
         parts.sort_by(|a, b| b.id.cmp(&a.id));
@@ -435,16 +443,20 @@ pub async fn run(config: &Config) -> Result<(), GatewayError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(system("cannot listen for SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("cannot listen for SIGINT"))?;
     let mut gateway = Gateway::start(config).await?;
+    let mut manager = Manager::of_environment();
     let (links, destinations) = (config.links.len(), config.destinations.len());
     tracing::info!(event = "gateway-ready", links, destinations, "ready");
+    manager.ready(&format!("{links} links, {destinations} destinations"));
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             change = gateway.asked() => gateway.change(change).await,
+            () = manager.due() => manager.alive(gateway.stuck()),
         }
     }
     tracing::info!(event = "gateway-stopping", "stopping");
+    manager.stopping();
     gateway.stop().await;
     Ok(())
 }
@@ -463,4 +475,32 @@ fn raise_descriptor_limit() -> u64 {
         }
     }
     limit.rlim_cur
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_came_to_a_bad_end_is_told_and_what_ends_by_itself_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = format!(
+            "[gateway]\ndata = {:?}\n[journal]\nfree_min_mb = 0\n[[link]]\nname = \"chemistry\"\n\
+             listen = \"127.0.0.1:0\"\n[[destination]]\nname = \"ehr\"\naddress = \"127.0.0.1:1\"\n",
+            dir.path().join("data")
+        );
+        let mut gateway = Gateway::start(&toml::from_str(&text).unwrap()).await.unwrap();
+        assert_eq!(gateway.stuck(), Vec::<String>::new());
+        let link = gateway.parts.iter().position(|part| part.id == PartId::Line("chemistry".to_string())).unwrap();
+        let mut ends = async |task: JoinHandle<()>| {
+            while !task.is_finished() {
+                tokio::task::yield_now().await;
+            }
+            gateway.parts[link].tasks.push(task);
+            gateway.stuck()
+        };
+        assert_eq!(ends(tokio::spawn(async {})).await, Vec::<String>::new());
+        assert_eq!(ends(tokio::spawn(async { panic!("on purpose") })).await, ["link chemistry"]);
+        gateway.stop().await;
+    }
 }

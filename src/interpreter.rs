@@ -24,6 +24,7 @@ use crate::journal::{
 use crate::link;
 use crate::rules::autoverification::{self, Needs};
 use crate::rules::{Decision, Facts, Outcome, Rulebook, rule};
+use crate::service::Pulse;
 use crate::watch::repeats::Repeats;
 use filing::{Desk, Source};
 use reading::{LinkRules, Reading};
@@ -61,6 +62,7 @@ pub struct Interpreter {
     steps: imaging::steps::Desk,
     /// State of the orders when what they released was last sent.
     orders_as_of: Cell<i64>,
+    pulse: Pulse,
 }
 
 /// Outcomes that are filed together.
@@ -100,6 +102,7 @@ impl Interpreter {
             imaging: imaging::Desk::new(gateway, zone, destinations),
             steps: imaging::steps::Desk::new(gateway, zone, destinations),
             orders_as_of: Cell::new(0),
+            pulse: Pulse::default(),
         })
     }
 
@@ -118,12 +121,18 @@ impl Interpreter {
         Interpreter { imaging: self.imaging.with(config), ..self }
     }
 
+    /// When it went round last.
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
+    }
+
     /// Runs until `stop` turns true, or nobody is left who could turn it; the journal's change signal wakes it.
     pub fn run(mut self, stop: &watch::Receiver<bool>) {
         give_way();
         // A crash may have come between a good control and what it unlocks, and the rules may be others now.
         let mut unlocked = false;
         while !*stop.borrow() && stop.has_changed().is_ok() {
+            self.pulse.beat();
             self.register.write(false);
             let round = if unlocked { self.round() } else { self.unlock_all().map(|()| 1) };
             unlocked |= round.is_ok();
@@ -154,6 +163,7 @@ impl Interpreter {
         let entries = self.reader.pending_entries(BATCH)?;
         let mut ready = Batch::default();
         for entry in &entries {
+            self.pulse.beat();
             if let Some(instance) = &entry.instance {
                 ready.filings.extend(self.imaging.file(&self.reader, entry, instance)?);
                 continue;

@@ -149,6 +149,7 @@ pub use view::{DestinationStats, HoldRow, ParkedRow, Stats};
 
 use crate::clinical::PerformedStep;
 use crate::clock::Quality;
+use crate::service::Pulse;
 use crate::wire::{Persist, Refusal, Refused, Token};
 use custody::NewPart;
 use desk::{Desk, Memory, SessionKey};
@@ -590,6 +591,11 @@ impl Journal {
     /// Signalled when a destination may have something due. A hint: look once before waiting for it.
     pub fn outbox_changed(&self, destination: &str) -> Arc<Notify> {
         self.signals.destination(destination)
+    }
+
+    /// When its writer went round last.
+    pub fn pulse(&self) -> Pulse {
+        self.signals.pulse.clone()
     }
 
     /// How the journal is.

@@ -90,6 +90,7 @@ pub mod metrics;
 pub mod fleet;
 pub mod update;
 pub mod desk;
+pub mod service;
 pub mod gateway;
 pub mod control;
 pub mod reset;

@@ -26,6 +26,8 @@ mod recipe;
 mod reset;
 #[path = "cli/rules.rs"]
 mod rules;
+#[path = "cli/service.rs"]
+mod service;
 #[path = "cli/sim.rs"]
 mod sim;
 #[path = "cli/site.rs"]

@@ -1,5 +1,6 @@
 //! What a destination counts. Nothing here can hold patient data: numbers, and moments (invariant I8).
 
+use crate::service::Pulse;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 /// Buckets of [`Latency`]: four to a doubling, from 1 ms to about 12 days.
@@ -15,6 +16,7 @@ pub struct DeliveryCounters {
     failing: AtomicBool,
     answered_ms: AtomicI64,
     latency: Latency,
+    pulse: Pulse,
 }
 
 /// A destination's counters at one moment.
@@ -50,7 +52,13 @@ impl DeliveryCounters {
             failing: AtomicBool::new(false),
             answered_ms: AtomicI64::new(0),
             latency: Latency::default(),
+            pulse: Pulse::default(),
         }
+    }
+
+    /// When its loop went round last.
+    pub fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 
     /// The destination's name.

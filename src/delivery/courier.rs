@@ -30,6 +30,7 @@ use super::window::Windows;
 use super::{Config, Destination, Outcome, Scope};
 use crate::backoff::Backoff;
 use crate::journal::{Journal, JournalError, Outbound, OutboxId, Settlement};
+use crate::service::BEAT_EVERY;
 use doubts::Doubts;
 
 /// Messages held in memory at most.
@@ -166,8 +167,9 @@ impl<D: Destination + 'static> Courier<D> {
     async fn run(mut self, mut stopped: watch::Receiver<bool>) {
         let hint = self.journal.outbox_changed(&self.config.name);
         loop {
+            self.counters.pulse().beat();
             self.act();
-            let wake = sleep_until(self.wake_at().into());
+            let wake = sleep_until(self.wake_at().min(now() + BEAT_EVERY).into());
             tokio::select! {
                 () = hint.notified() => self.look = true,
                 Some(done) = self.chores.next() => self.finish(done),

@@ -14,7 +14,9 @@ use crate::link::dicom::services::Services;
 use crate::link::host::Host;
 use crate::link::{self, Custodian, LinkCounters};
 use crate::orders;
+use crate::service::{FRESH, Pulse};
 use crate::watch::repeats::Repeats;
+use futures_util::FutureExt;
 use serde::Serialize;
 use std::fmt;
 use std::sync::Arc;
@@ -59,8 +61,11 @@ pub(super) struct Part {
     pub id: PartId,
     settings: Vec<u8>,
     stop: watch::Sender<bool>,
-    tasks: Vec<JoinHandle<()>>,
+    pub(super) tasks: Vec<JoinHandle<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
+    /// A task of it came to a bad end.
+    has_died: bool,
+    pulses: Vec<Pulse>,
     pub links: Vec<Arc<LinkCounters>>,
     pub destinations: Vec<Arc<DeliveryCounters>>,
 }
@@ -79,6 +84,18 @@ impl Part {
     /// Asks it to stop; [`Part::ended`] waits for it.
     pub fn ask_to_stop(&self) {
         let _ = self.stop.send(true);
+    }
+
+    /// True when it does not do any more what it is for: a task of it panicked, its thread ended, or one of its loops does
+    /// not go round.
+    pub fn is_stuck(&mut self) -> bool {
+        self.tasks.retain_mut(|task| {
+            let ended = if task.is_finished() { task.now_or_never() } else { None };
+            self.has_died |= matches!(&ended, Some(Err(error)) if error.is_panic());
+            ended.is_none()
+        });
+        let has_ended = self.thread.as_ref().is_some_and(std::thread::JoinHandle::is_finished);
+        self.has_died || has_ended || self.pulses.iter().any(|pulse| pulse.is_stuck(FRESH))
     }
 
     /// Waits until it has ended. Custody answers that are under way are given first, answers of an EHR noted.
@@ -243,6 +260,8 @@ impl Ground {
             stop,
             tasks: Vec::new(),
             thread: None,
+            has_died: false,
+            pulses: Vec::new(),
             links: Vec::new(),
             destinations: Vec::new(),
         };
@@ -263,13 +282,16 @@ impl Ground {
         let zone = config.gateway.time_zone();
         let journal = &self.journal;
         match kind {
-            Kind::Interpreter => part.thread = Some(self.interpret(config, stopped)?),
+            Kind::Interpreter => self.interpret(part, config, stopped)?,
             Kind::Destination(settings, tryout) => {
                 if settings.commitment && tryout.is_none() {
                     let asked = (Arc::new((*settings).clone()), journal.clone(), stopped.clone());
                     part.tasks.push(tokio::spawn(delivery::commitment::run(asked.0, asked.1, asked.2)));
                 }
+                let goes_round = tryout.is_none();
                 let (counters, task) = delivery::start_in(tryout, *settings, journal.clone(), zone, stopped)?;
+                // In a trial it waits for the end of that.
+                part.pulses.extend(goes_round.then(|| counters.pulse().clone()));
                 part.destinations.push(counters);
                 part.tasks.push(task);
             }
@@ -284,11 +306,7 @@ impl Ground {
         Ok(())
     }
 
-    fn interpret(
-        &self,
-        config: &Config,
-        stopped: watch::Receiver<bool>,
-    ) -> Result<std::thread::JoinHandle<()>, GatewayError> {
+    fn interpret(&self, part: &mut Part, config: &Config, stopped: watch::Receiver<bool>) -> Result<(), GatewayError> {
         let (name, zone) = (config.gateway.name(), config.gateway.time_zone());
         let (registry, rulebook) = (config.registry()?, config.rulebook());
         let interpreter =
@@ -296,10 +314,13 @@ impl Ground {
                 .registering(&config.gateway.data)
                 .noting(self.repeats.clone())
                 .imaging(&config.imaging);
-        std::thread::Builder::new()
+        part.pulses.push(interpreter.pulse());
+        let thread = std::thread::Builder::new()
             .name("interpreter".to_string())
             .spawn(move || interpreter.run(&stopped))
-            .map_err(|source| GatewayError::System { what: "cannot start the interpreter".to_string(), source })
+            .map_err(|source| GatewayError::System { what: "cannot start the interpreter".to_string(), source })?;
+        part.thread = Some(thread);
+        Ok(())
     }
 
     fn open(

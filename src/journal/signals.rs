@@ -3,6 +3,7 @@
 use super::desk::{Hints, Memory};
 use super::space::Level;
 use super::types::WorkOrderId;
+use crate::service::Pulse;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
@@ -75,6 +76,8 @@ pub(super) struct Signals {
     /// Since when images are refused, Unix milliseconds; 0 while they are not.
     images_refused_ms: AtomicI64,
     failed: AtomicBool,
+    /// Of the writer.
+    pub(super) pulse: Pulse,
 }
 
 impl Signals {

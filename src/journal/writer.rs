@@ -218,6 +218,7 @@ impl Writer {
         self.conn.iter_mut().for_each(|conn| self.log.watch(conn));
         let mut idle_since = Instant::now();
         loop {
+            self.signals.pulse.beat();
             self.take_in(inbox);
             self.recover_when_due();
             let now = Instant::now();

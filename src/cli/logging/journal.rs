@@ -21,7 +21,7 @@ use tracing_subscriber::layer::{Context, Layer};
 const SOCKET: &str = "/run/systemd/journal/socket";
 
 /// Kinds of events and their ids. An id is never changed and never given to another kind.
-pub const KINDS: [(&str, &str); 47] = [
+pub const KINDS: [(&str, &str); 48] = [
     ("gateway-ready", "5d693b7a1b014d37968bd6177cedc6a1"),
     ("gateway-stopping", "f165a60b6fc544b7986cd5c1b960d86d"),
     ("config-changed", "cbaca6af378949b994988c68ff591eef"),
@@ -68,6 +68,7 @@ pub const KINDS: [(&str, &str); 47] = [
     ("update-trouble", "1c75a50599784f36aa6ad3ce0a1352a2"),
     ("update-reverted", "c996d2347a784e2787ee6697f94658a3"),
     ("update-confirmed", "09e1af59aa6549548744b90d1ad567b6"),
+    ("stuck", "d936315f7a7741b98e8e080ecf3569c3"),
     ("alerts-untold", "a714e3a62f9740eda55ce02fd83b06b9"),
 ];
 

@@ -1,0 +1,114 @@
+//! What the service manager is told (`sd_notify(3)`), where there is one: READY once the journal is open and every
+//! listener is bound, WATCHDOG as long as everything that results need goes round, STOPPING. `systemd/` has the units.
+
+use sd_notify::NotifyState;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+
+/// A loop that has not gone round for this long is stuck; each looks for work more often by itself, and a slow disk
+/// takes less.
+pub const FRESH: Duration = Duration::from_secs(45);
+/// A loop that has nothing to do goes round this often all the same.
+pub const BEAT_EVERY: Duration = Duration::from_secs(10);
+/// The service manager waits this many times as long as there is between two words to it.
+const WORDS: u32 = 4;
+
+/// Moments are kept as milliseconds since this.
+static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// When a loop went round last.
+#[derive(Debug, Clone)]
+pub struct Pulse(Arc<AtomicU64>);
+
+impl Default for Pulse {
+    fn default() -> Pulse {
+        let pulse = Pulse(Arc::default());
+        pulse.beat();
+        pulse
+    }
+}
+
+impl Pulse {
+    /// The loop goes round.
+    pub fn beat(&self) {
+        self.0.store(ms(BEGAN.elapsed()), Ordering::Relaxed);
+    }
+
+    /// True when it has not for longer than `fresh`.
+    pub fn is_stuck(&self, fresh: Duration) -> bool {
+        ms(BEGAN.elapsed()).saturating_sub(self.0.load(Ordering::Relaxed)) > ms(fresh)
+    }
+}
+
+fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The service manager, if one started this process.
+#[derive(Debug)]
+pub struct Manager {
+    /// Between two words that everything goes on; none where nobody waits for them.
+    every: Option<Duration>,
+    stuck: Vec<String>,
+}
+
+impl Manager {
+    /// Whoever the environment names (`NOTIFY_SOCKET`, `WATCHDOG_USEC`).
+    pub fn of_environment() -> Manager {
+        Manager { every: sd_notify::watchdog_enabled().map(|limit| limit / WORDS), stuck: Vec::new() }
+    }
+
+    /// Everything runs, in a sentence.
+    pub fn ready(&self, status: &str) {
+        say(&[NotifyState::Ready, NotifyState::Status(status)]);
+    }
+
+    /// Waits until the next [`Manager::alive`] is due; for ever where nobody waits for one.
+    pub async fn due(&self) {
+        match self.every {
+            Some(every) => tokio::time::sleep(every).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Tells that everything goes on, unless something is stuck: then the service manager ends this process after a
+    /// while, and starts it again. Restart is the recovery plan.
+    pub fn alive(&mut self, stuck: Vec<String>) {
+        if stuck.is_empty() {
+            say(&[NotifyState::Watchdog]);
+        } else if self.stuck != stuck {
+            let all = stuck.join(", ");
+            tracing::error!(event = "stuck", "does not go on, and is to be started again: {all}");
+            say(&[NotifyState::Status(&format!("stuck: {all}"))]);
+        }
+        self.stuck = stuck;
+    }
+
+    /// It stops in order.
+    pub fn stopping(&self) {
+        say(&[NotifyState::Stopping]);
+    }
+}
+
+fn say(state: &[NotifyState]) {
+    // Nobody there is no trouble; somebody who cannot be told ends this process and starts it again.
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!("the service manager is not told: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loop_that_does_not_go_round_is_stuck() {
+        let pulse = Pulse::default();
+        assert!(!pulse.is_stuck(FRESH));
+        std::thread::sleep(Duration::from_millis(5));
+        assert!(pulse.is_stuck(Duration::from_millis(1)));
+        pulse.clone().beat();
+        assert!(!pulse.is_stuck(FRESH));
+    }
+}

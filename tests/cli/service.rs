@@ -1,0 +1,86 @@
+//! The service: what the program tells its manager, and whether the units hold what they promise, by systemd's own tools.
+
+use crate::ports::free_port;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// `systemd-analyze security` of the units, in tenths.
+const EXPOSURE_MAX: &str = "20";
+
+#[test]
+fn the_manager_is_told_when_results_can_come_and_as_long_as_they_can() {
+    let folder = tempfile::tempdir().unwrap();
+    let (link, ehr) = (free_port(), free_port());
+    let config = folder.path().join("afferent.toml");
+    let text = format!(
+        "[gateway]\ndata = {:?}\n[journal]\nfree_min_mb = 0\n\
+         [[link]]\nname = \"chemistry\"\nlisten = \"127.0.0.1:{link}\"\n\
+         [[destination]]\nname = \"ehr\"\naddress = \"127.0.0.1:{ehr}\"\n",
+        folder.path().join("data")
+    );
+    std::fs::write(&config, text).unwrap();
+    let manager = UnixDatagram::bind(folder.path().join("notify")).unwrap();
+    manager.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let mut words = [0; 512];
+    let mut said = || {
+        let length = manager.recv(&mut words).unwrap();
+        String::from_utf8_lossy(&words[..length]).into_owned()
+    };
+    let mut gateway = Command::new(env!("CARGO_BIN_EXE_afferent"));
+    gateway.args(["run", "--config"]).arg(&config);
+    gateway.env("NOTIFY_SOCKET", folder.path().join("notify")).env("WATCHDOG_USEC", "400000");
+    let mut gateway = gateway.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let ready = said();
+    assert!(ready.contains("READY=1") && ready.contains("STATUS=1 links, 1 destinations"), "{ready}");
+    assert!(std::net::TcpStream::connect(("127.0.0.1", link)).is_ok(), "it says so once it listens");
+    for _ in 0..5 {
+        assert_eq!(said().trim_end(), "WATCHDOG=1");
+    }
+    // SAFETY: a signal to a child that has not been waited for.
+    unsafe { libc::kill(gateway.id() as i32, libc::SIGTERM) };
+    while said().trim_end() != "STOPPING=1" {}
+    assert!(gateway.wait().unwrap().success());
+}
+
+fn analyze(words: &[&str], unit: &Path) -> Option<(bool, String)> {
+    let output = Command::new("systemd-analyze").args(words).arg(unit).output().ok()?;
+    let said = [output.stdout, output.stderr].concat();
+    Some((output.status.success(), String::from_utf8_lossy(&said).into_owned()))
+}
+
+#[test]
+fn the_units_are_sound_and_give_little_away() {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd");
+    let folder = tempfile::tempdir().unwrap();
+    // The program lies elsewhere as long as it is not installed.
+    let text = std::fs::read_to_string(shipped.join("afferent.service")).unwrap();
+    let unit: PathBuf = folder.path().join("afferent.service");
+    std::fs::write(&unit, text.replace("/usr/bin/afferent-launcher", env!("CARGO_BIN_EXE_afferent-launcher"))).unwrap();
+    let Some((is_sound, said)) = analyze(&["verify", "--man=no"], &unit) else {
+        return println!("left out: what systemd says of the units (no systemd-analyze)");
+    };
+    assert!(is_sound && said.is_empty(), "{said}");
+    let security = ["security", "--offline=yes", "--no-pager", "--threshold", EXPOSURE_MAX];
+    let (is_closed, said) = analyze(&security, &unit).unwrap();
+    assert!(is_closed, "{said}");
+    println!("{}", said.lines().last().unwrap_or_default());
+
+    // The user and the folders, made in a root of their own.
+    let root = folder.path().join("root");
+    std::fs::create_dir_all(root.join("etc")).unwrap();
+    std::fs::write(root.join("etc/group"), "root:x:0:\ndialout:x:20:\n").unwrap();
+    std::fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n").unwrap();
+    for (tool, file) in [("systemd-sysusers", "sysusers.conf"), ("systemd-tmpfiles", "tmpfiles.conf")] {
+        let mut command = Command::new(tool);
+        command.arg(format!("--root={}", root.display()));
+        command.args((tool == "systemd-tmpfiles").then_some("--create")).arg(shipped.join(file));
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{tool}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let groups = std::fs::read_to_string(root.join("etc/group")).unwrap();
+    assert!(groups.contains("dialout:x:20:afferent"), "{groups}");
+    let mode = std::fs::metadata(root.join("var/lib/afferent")).unwrap();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode.permissions()) & 0o777, 0o700);
+}

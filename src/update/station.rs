@@ -624,6 +624,22 @@ mod tests {
     }
 
     #[test]
+    fn what_fails_is_tried_ever_more_seldom_and_told_of_when_it_is_for_another_reason() {
+        let mut retry = Retry::new();
+        assert!(!retry.is_early());
+        let mut pause = || {
+            let began = Instant::now();
+            retry.failed();
+            retry.not_before.unwrap().duration_since(began)
+        };
+        let pauses: Vec<Duration> = (0..20).map(|_| pause()).collect();
+        assert!(pauses[0] <= 2 * RETRY_MIN && pauses[19] >= RETRY_MAX / 2 && pauses[19] <= 2 * RETRY_MAX, "{pauses:?}");
+        assert!(retry.is_early());
+        let told = ["a", "a", "b", "a"].map(|why| retry.is_news(why));
+        assert_eq!(told, [true, false, true, true]);
+    }
+
+    #[test]
     fn what_was_fetched_goes_when_the_update_ends() {
         for (begun, end) in [
             (record(Phase::Downloading), Happened::Failed(Reason::Download)),

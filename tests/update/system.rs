@@ -93,6 +93,7 @@ async fn a_bootloader_that_does_not_answer_is_waited_for_and_asked_again_while_r
     rauc.hangs(false);
     rig.comes_to(Phase::Committed);
     assert_eq!(rauc.order(), "B A: 3 3");
+    assert_eq!(rig.logged(not_yet), 1, "once, however often it is tried");
     rig.finish().await;
 }
 

@@ -159,6 +159,8 @@ fn an_operating_system_is_for_a_box_or_the_reason_is_told() {
     assert_eq!(super::system(&beside, "acme box", Some("6.0")), Ok(Some(&system)));
     assert_eq!(super::system(&beside, "acme box", Some("7.0-1")), Ok(None), "it runs already");
     assert_eq!(super::system(&beside, "acme crate", None), Err(Refusal::OtherMachine));
+    let named = [&beside, &alone, &manifest()].map(|manifest| manifest.names_system(&system.sha256));
+    assert_eq!((named, beside.names_system(&"0".repeat(64))), ([true, true, false], false));
 }
 
 proptest! {

@@ -341,8 +341,8 @@ impl Rig {
 
     /// Whether the bus tells that this is unusual: `began` in its events, and in what stands.
     pub fn is_unusual(&self, trouble: &str, began: bool) -> bool {
-        let events = self.witness.heard("up/event").into_iter().map(|event| event.json());
-        let last = events.filter(|event| event["event"] == "alert" && event["trouble"] == trouble).last();
+        let mut events = self.witness.heard("up/event").into_iter().map(|event| event.json());
+        let last = events.rfind(|event| event["event"] == "alert" && event["trouble"] == trouble);
         let standing = self.witness.last("up/alerts").unwrap_or_default();
         let stands = standing["alerts"].as_array().is_some_and(|all| all.iter().any(|one| one["trouble"] == trouble));
         last.is_some_and(|event| event["began"] == began) && stands == began

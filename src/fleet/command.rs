@@ -108,7 +108,7 @@ pub enum Operation {
 /// What running an operation twice means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// The same as running it once: after a crash it is run again.
+    /// The same as running it once: after a crash it is run again, once, for it may be what ended the program.
     Idempotent,
     /// Something else: after a crash it is reported as interrupted, never run again.
     Once,
@@ -346,6 +346,8 @@ pub enum Phase {
     Accepted,
     /// Begun: what it does may have happened or not.
     Running,
+    /// Begun once more, as the program ended the first time.
+    RunningAgain,
     /// It will do what it says once the broker has its answer, and at the program's next start.
     Leaving,
     /// It did what it says.
@@ -361,7 +363,7 @@ pub enum Phase {
 impl Phase {
     /// Whether nothing will change any more.
     pub fn is_final(self) -> bool {
-        !matches!(self, Phase::Accepted | Phase::Running | Phase::Leaving)
+        !matches!(self, Phase::Accepted | Phase::Running | Phase::RunningAgain | Phase::Leaving)
     }
 
     /// Its word in the store and on the bus.
@@ -369,6 +371,7 @@ impl Phase {
         match self {
             Phase::Accepted => "accepted",
             Phase::Running => "running",
+            Phase::RunningAgain => "running-again",
             Phase::Leaving => "leaving",
             Phase::Done => "done",
             Phase::Failed => "failed",
@@ -379,16 +382,17 @@ impl Phase {
 
     /// The phase of a word.
     pub fn of(word: &str) -> Option<Phase> {
-        use Phase::{Accepted, Done, Expired, Failed, Interrupted, Leaving, Running};
-        [Accepted, Running, Leaving, Done, Failed, Expired, Interrupted].into_iter().find(|phase| phase.word() == word)
+        use Phase::{Accepted, Done, Expired, Failed, Interrupted, Leaving, Running, RunningAgain};
+        let all = [Accepted, Running, RunningAgain, Leaving, Done, Failed, Expired, Interrupted];
+        all.into_iter().find(|phase| phase.word() == word)
     }
 }
 
 /// What to do with a command that is not finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// Run it; its phase becomes [`Phase::Running`] first.
-    Run,
+    /// Run it; this becomes its phase first.
+    Run(Phase),
     /// It ended in this phase.
     End(Phase),
 }
@@ -398,16 +402,20 @@ pub enum Next {
 /// Whoever began it in this very process is not asked again: the caller runs each command once in its life.
 pub fn resume(command: &Command, phase: Phase, begun_by_this_process: bool, now: Option<Timestamp>) -> Next {
     match (phase, command.operation.kind()) {
-        (Phase::Running, Kind::Idempotent) => Next::Run,
+        (Phase::Running, Kind::Reboot) if begun_by_this_process => Next::Run(Phase::Running),
+        (Phase::Running, Kind::Idempotent) => Next::Run(Phase::RunningAgain),
         (Phase::Running, Kind::Once) => Next::End(Phase::Interrupted),
-        (Phase::Running, Kind::Reboot) if begun_by_this_process => Next::Run,
         // Before it is [`Phase::Leaving`] it has done nothing.
-        (Phase::Running, Kind::Reboot) if matches!(command.operation, Operation::FactoryReset { .. }) => Next::Run,
+        (Phase::Running, Kind::Reboot) if matches!(command.operation, Operation::FactoryReset { .. }) => {
+            Next::Run(Phase::RunningAgain)
+        }
         (Phase::Running, Kind::Reboot) => Next::End(Phase::Done),
+        // What ended the program twice would end it at each start, and results with it.
+        (Phase::RunningAgain, _) => Next::End(Phase::Interrupted),
         (Phase::Accepted, _) => match now {
             Some(now) if has_expired(command, now) => Next::End(Phase::Expired),
-            Some(_) => Next::Run,
-            None if command.operation.needs_no_clock() => Next::Run,
+            Some(_) => Next::Run(Phase::Running),
+            None if command.operation.needs_no_clock() => Next::Run(Phase::Running),
             // The clock was trusted when it was accepted; whether its time is over now nobody can say.
             None => Next::End(Phase::Expired),
         },

@@ -151,6 +151,7 @@ impl Docket {
     /// [`StoreError`]: nothing was begun.
     pub fn next(&mut self, store: &mut Store, stamp: Stamp) -> Result<Option<Work>, StoreError> {
         while self.in_hand.is_none() {
+            self.end_unreadable(store, stamp)?;
             let beside = self.beside;
             let Some(open) = store.change(|tx| oldest_open(tx, beside))? else { return Ok(None) };
             if open.phase == Phase::Leaving {
@@ -166,12 +167,12 @@ impl Docket {
             match command::resume(&open.command, open.phase, open.epoch == self.epoch, trusted(stamp)) {
                 Next::End(phase) => self.end(store, &open, phase, None, stamp)?,
                 // Those behind it do not wait for minutes.
-                Next::Run if open.command.operation.is_capture() && beside.is_some() => {
+                Next::Run(_) if open.command.operation.is_capture() && beside.is_some() => {
                     self.end(store, &open, Phase::Failed, Some(Outcome::Failed { failure: Failure::Busy }), stamp)?;
                 }
-                Next::Run => {
+                Next::Run(phase) => {
                     let (id, epoch) = (open.id, self.epoch);
-                    store.change(|tx| set_phase(tx, id, Phase::Running, epoch))?;
+                    store.change(|tx| set_phase(tx, id, phase, epoch))?;
                     crash::point("fleet-command-running");
                     let issuer = &open.command.issuer;
                     let word = open.command.operation.word();
@@ -185,6 +186,33 @@ impl Docket {
             }
         }
         Ok(None)
+    }
+
+    /// Settles commands that this version cannot read, which another one took: those behind them must not wait for ever.
+    fn end_unreadable(&self, store: &mut Store, stamp: Stamp) -> Result<(), StoreError> {
+        let (epoch, events_max) = (self.epoch, store.events_max() + OPEN_MAX);
+        store.change(|tx| {
+            for (id, digest) in unreadable(tx)? {
+                tracing::error!(event = "fleet-trouble", %id, "fleet: a command that this version cannot read has failed");
+                let what = What::Command {
+                    command: Some(id),
+                    document: digest,
+                    op: None,
+                    phase: Word::new(Phase::Failed.word()),
+                    why: Some(Refusal::Unknown),
+                    outcome: None,
+                };
+                let event = Event { id: Id::make(), stamp, what };
+                set_phase(tx, id, Phase::Failed, epoch)?;
+                tx.prepare_cached("UPDATE command SET result = ?2, ended_ms = ?3 WHERE id = ?1")?.execute((
+                    id.to_string(),
+                    Document::of(&event).bytes(),
+                    stamp.at.as_ms(),
+                ))?;
+                store::put(tx, &event, events_max)?;
+            }
+            Ok(())
+        })
     }
 
     /// The command in hand has ended so.
@@ -260,7 +288,7 @@ impl Docket {
             tx.prepare_cached("UPDATE command SET result = ?2, ended_ms = ?3 WHERE id = ?1")?.execute((
                 open.id.to_string(),
                 result.bytes(),
-                stamp.at.as_ms(),
+                ended_ms(&open.command, stamp),
             ))?;
             store::put(tx, &event, events_max)
         })?;
@@ -366,10 +394,15 @@ fn refused(
 ) -> rusqlite::Result<()> {
     let sql = "INSERT INTO command(id, digest, document, phase, epoch, result, ended_ms)
                VALUES (?1, ?2, ?3, 'refused', ?4, ?5, ?6)";
-    let (result, ended_ms) = (Document::of(event), event.stamp.at.as_ms());
+    let (result, ended_ms) = (Document::of(event), ended_ms(command, event.stamp));
     tx.prepare_cached(sql)?
         .execute((&command.id, digest.bytes(), document, epoch as i64, result.bytes(), ended_ms))
         .map(drop)
+}
+
+/// From when on it counts how long ago it ended: not before it could not come again, whatever the clock says.
+fn ended_ms(command: &Command, stamp: Stamp) -> i64 {
+    stamp.at.as_ms().max(command.expires.as_millisecond())
 }
 
 /// Puts the event that said how a command ended into the outbox once more, as it was.
@@ -400,6 +433,22 @@ fn open_of(tx: &Transaction<'_>, id: Id) -> rusqlite::Result<Option<Open>> {
     tx.prepare_cached("SELECT id, digest, document, phase, epoch FROM command WHERE id = ?1 AND ended_ms IS NULL")?
         .query_row([id.to_string()], open)
         .optional()
+}
+
+/// Those that have not ended and that this version cannot read.
+fn unreadable(tx: &Transaction<'_>) -> rusqlite::Result<Vec<(Id, Digest)>> {
+    let sql = "SELECT id, digest, document, phase, epoch FROM command WHERE ended_ms IS NULL ORDER BY n";
+    let mut statement = tx.prepare_cached(sql)?;
+    let mut rows = statement.query([])?;
+    let mut all = Vec::new();
+    while let Some(row) = rows.next()? {
+        if open(row).is_err()
+            && let Ok(id) = row.get::<_, String>(0)?.parse()
+        {
+            all.push((id, Digest::stored(row.get(1)?)));
+        }
+    }
+    Ok(all)
 }
 
 /// A row. It was written from a command that had been read: one that cannot be read any more is a damaged file.

@@ -137,12 +137,13 @@ fn a_crash_runs_again_what_may_be_run_again_and_says_so_of_the_rest() {
     let once = command(discard());
     let again = command(Operation::QueueStats);
     let restart = command(Operation::Restart);
-    assert_eq!(resume(&again, Phase::Running, false, now), Next::Run);
+    assert_eq!(resume(&again, Phase::Running, false, now), Next::Run(Phase::RunningAgain));
+    assert_eq!(resume(&again, Phase::RunningAgain, false, now), Next::End(Phase::Interrupted), "it may be the cause");
     assert_eq!(resume(&once, Phase::Running, false, now), Next::End(Phase::Interrupted));
     assert_eq!(resume(&restart, Phase::Running, false, now), Next::End(Phase::Done));
-    assert_eq!(resume(&restart, Phase::Running, true, now), Next::Run, "the process did not end yet");
+    assert_eq!(resume(&restart, Phase::Running, true, now), Next::Run(Phase::Running), "the process did not end yet");
     for command in [&once, &again, &restart] {
-        assert_eq!(resume(command, Phase::Accepted, false, now), Next::Run);
+        assert_eq!(resume(command, Phase::Accepted, false, now), Next::Run(Phase::Running));
         assert_eq!(resume(command, Phase::Accepted, false, Some(at(601))), Next::End(Phase::Expired));
         assert_eq!(resume(command, Phase::Accepted, false, None), Next::End(Phase::Expired));
         // Begun in time, it is finished however late the box comes back.
@@ -193,8 +194,8 @@ proptest! {
                 }
                 Event::Begins => if let (Some((phase, by)), None) = (box_.row, running) {
                     match resume(&once, phase, by == box_.process, Some(at(5))) {
-                        Next::Run => {
-                            box_.row = Some((Phase::Running, box_.process));
+                        Next::Run(phase) => {
+                            box_.row = Some((phase, box_.process));
                             running = Some(false);
                         }
                         Next::End(ended) => box_.row = Some((ended, by)),

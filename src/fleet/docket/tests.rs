@@ -388,3 +388,47 @@ fn a_reset_is_not_done_twice_though_the_desks_clock_is_ahead_or_the_boxs_is_wort
         assert_eq!(said(&store), [(id.to_string(), "refused".to_owned(), "before-reset".to_owned())], "{now:?}");
     }
 }
+
+#[test]
+fn i12_a_command_that_ends_the_program_is_given_up_and_those_behind_it_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(dir.path()).unwrap();
+    let (deadly, id) = command(1, Operation::QueueStats);
+    let (behind, other) = command(2, Operation::Ping);
+    let mut first = docket(&mut store);
+    first.take(&mut store, &deadly, stamp(1)).unwrap();
+    first.take(&mut store, &behind, stamp(1)).unwrap();
+    assert_eq!(first.next(&mut store, stamp(1)).unwrap().unwrap().id, id);
+    assert_eq!(docket(&mut store).next(&mut store, stamp(2)).unwrap().unwrap().id, id, "once more");
+    assert_eq!(docket(&mut store).next(&mut store, stamp(3)).unwrap().unwrap().id, other);
+    assert_eq!(said(&store), [(id.to_string(), "interrupted".to_owned(), String::new())]);
+}
+
+#[test]
+fn a_command_that_another_version_took_fails_and_those_behind_it_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(dir.path()).unwrap();
+    let mut docket = docket(&mut store);
+    let [(newer, id), (behind, other)] = [command(1, Operation::QueueStats), command(2, Operation::Ping)];
+    docket.take(&mut store, &newer, stamp(1)).unwrap();
+    docket.take(&mut store, &behind, stamp(1)).unwrap();
+    let sql = "UPDATE command SET document = replace(CAST(document AS TEXT), 'queue-stats', 'sing') WHERE n = 1";
+    store.change(|tx| tx.execute(sql, ())).unwrap();
+    assert_eq!(docket.next(&mut store, stamp(2)).unwrap().unwrap().id, other);
+    assert_eq!(said(&store), [(id.to_string(), "failed".to_owned(), "unknown".to_owned())]);
+}
+
+#[test]
+fn what_was_refused_by_a_clock_worth_nothing_stays_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(dir.path()).unwrap();
+    let mut docket = docket(&mut store);
+    let (bytes, id) = command(1, Operation::QueueStats);
+    let unset = Stamp { at: At::of_ms(0), clock: Quality::Unset };
+    docket.take(&mut store, &bytes, unset).unwrap();
+    let told = store.events_after(0, 10).unwrap();
+    store.remove(&[told[0].row]).unwrap();
+    docket.take(&mut store, &bytes, stamp(5)).unwrap();
+    assert_eq!(docket.next(&mut store, stamp(5)).unwrap(), None);
+    assert_eq!(said(&store), [(id.to_string(), "refused".to_owned(), "no-clock".to_owned())]);
+}

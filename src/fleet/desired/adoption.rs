@@ -233,9 +233,10 @@ impl Adoption {
             Ok(Verdict::Accept) => {}
             Err(_) if self.refused == Some(digest) => return Ok(()),
             Err(why) => {
-                self.refused = Some(digest);
                 tracing::warn!(rev, "fleet: a configuration is not taken: {why}");
-                return store.put(&event(rev, digest, Word::new("refused"), Some(why), stamp));
+                store.put(&event(rev, digest, Word::new("refused"), Some(why), stamp))?;
+                self.refused = Some(digest);
+                return Ok(());
             }
         }
         store.change(|tx| ledger::offer(tx, rev, digest, &signed.document, stamp))?;
@@ -495,6 +496,9 @@ impl Adoption {
         }
         if phase == Phase::Committed {
             self.base = self.origin.as_ref().and_then(|origin| tree::base(self.sources.data(), origin));
+            let all = store.change(ledger::all)?;
+            let good = all.iter().filter(|entry| entry.phase == Phase::Committed).map(|entry| entry.rev);
+            tree::forget(self.sources.data(), id.0, &good.collect());
         }
         if !phase.is_final() {
             self.begin(phase.act(false));

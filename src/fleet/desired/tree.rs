@@ -111,7 +111,7 @@ pub fn write(data: &Path, desired: &Desired, document: &[u8], base: Digest) -> R
     sync(data)
 }
 
-/// Makes a revision the last good one, and forgets old ones.
+/// Makes a revision the last good one.
 ///
 /// # Errors
 /// [`TreeError::Disk`]; the one before is it still.
@@ -122,7 +122,6 @@ pub fn confirm(data: &Path, rev: u64) -> Result<(), TreeError> {
     std::os::unix::fs::symlink(rev.to_string(), &aside).map_err(at(&aside))?;
     std::fs::rename(&aside, &pointer).map_err(at(&pointer))?;
     sync(&data.join(FOLDER))?;
-    forget(data, rev);
     Ok(())
 }
 
@@ -138,14 +137,15 @@ pub(super) fn last_good_document(data: &Path) -> Option<(u64, Digest)> {
     Some((rev, Digest::of(&std::fs::read(folder(data, rev).join(DOCUMENT)).unwrap_or_default())))
 }
 
-/// What is older than the last good one by several; leaving it costs only room.
-fn forget(data: &Path, good: u64) {
+/// Removes what is older than `last`, the last good one, but for those that were `good` just before it. Leaving them costs
+/// only room.
+pub fn forget(data: &Path, last: u64, good: &BTreeSet<u64>) {
+    let kept: BTreeSet<u64> = good.range(..last).rev().take(KEPT).copied().collect();
     let listed = std::fs::read_dir(data.join(FOLDER)).into_iter().flatten().filter_map(Result::ok);
     let mut older: Vec<u64> = listed.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-    older.retain(|rev| *rev < good);
-    older.sort_unstable();
-    for rev in older.iter().rev().skip(KEPT) {
-        let _ = std::fs::remove_dir_all(folder(data, *rev));
+    older.retain(|rev| *rev < last && !kept.contains(rev));
+    for rev in older {
+        let _ = std::fs::remove_dir_all(folder(data, rev));
     }
 }
 
@@ -475,10 +475,14 @@ mod tests {
     fn old_revisions_are_forgotten_and_the_last_good_one_never() {
         let dir = tempfile::tempdir().unwrap();
         let (file, data) = box_of(dir.path());
+        let mut good = BTreeSet::new();
         for rev in 1..=9 {
             write(&data, &desired(rev), &document(&desired(rev)), base(&file)).unwrap();
-            if rev != 9 {
+            // The sixth and seventh were taken back.
+            if ![6, 7, 9].contains(&rev) {
                 confirm(&data, rev).unwrap();
+                good.insert(rev);
+                forget(&data, rev, &good);
             }
         }
         let mut left: Vec<u64> = std::fs::read_dir(data.join(FOLDER))
@@ -486,7 +490,7 @@ mod tests {
             .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
             .collect();
         left.sort_unstable();
-        assert_eq!((left, last_good(&data)), (vec![6, 7, 8, 9], Some(8)));
+        assert_eq!((left, last_good(&data)), (vec![4, 5, 8, 9], Some(8)));
     }
 
     /// Revisions that were committed one after the other, as the ledger and the disk have them.

@@ -529,8 +529,11 @@ impl Session {
 
     fn set_downlink(&mut self, downlink: Downlink) {
         if std::mem::replace(&mut self.downlink, downlink) != downlink {
-            let state = State { online: true, epoch: self.epoch, downlink: Some(downlink) };
-            self.state.change(Document::of(&state));
+            // The last word is that it goes.
+            if !self.says_farewell {
+                let state = State { online: true, epoch: self.epoch, downlink: Some(downlink) };
+                self.state.change(Document::of(&state));
+            }
             self.outputs.push_back(Output::Downlink(downlink));
         }
     }

@@ -317,6 +317,29 @@ fn a_stop_says_goodbye_and_leaves_it_to_the_will_when_nobody_listens() {
 }
 
 #[test]
+fn the_last_word_of_a_box_that_goes_is_that_it_goes() {
+    let now = Instant::now();
+    let mut session = session(now);
+    session.timeout(now);
+    session.connected(false, IN_FLIGHT_MAX, now);
+    let said = outputs(&mut session);
+    let question = said.iter().find_map(|output| match output {
+        Output::Publish { topic: Up::Echo, document, .. } => Some(document.bytes().to_vec()),
+        _ => None,
+    });
+    ids(&said).into_iter().for_each(|id| session.acknowledged(id, now));
+    outputs(&mut session);
+    session.stop(now);
+    let farewell = ids(&outputs(&mut session));
+    let topic = "afferent/v1/acme/bench-1/dn/echo".to_string();
+    session.received(&topic, question.unwrap(), Receipt::new(1, 1), now);
+    farewell.into_iter().for_each(|id| session.acknowledged(id, now));
+    let said = outputs(&mut session);
+    assert_eq!(published(&said), [], "no word that it is there");
+    assert!(said.contains(&Output::Disconnect { has_said_so: true }), "{said:?}");
+}
+
+#[test]
 fn a_broker_that_comes_and_goes_is_dialled_ever_more_seldom() {
     let mut now = Instant::now();
     let mut session = session(now);

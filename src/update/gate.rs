@@ -149,7 +149,9 @@ async fn bus(config: &Config, fleet: &crate::fleet::Config) -> Result<(), String
         },
         _ => {
             let (host, port) = fleet.host_and_port().ok_or("the broker's address is not usable")?;
-            let dialled = reach::handshake(&host, port, Some(&fleet.tls));
+            // An enrolled box trusts whom the desk told it to trust.
+            let tls = fleet.broker_tls(&config.gateway.data);
+            let dialled = reach::handshake(&host, port, Some(&tls));
             match tokio::time::timeout(DIAL_TIMEOUT, dialled).await {
                 Ok(done) => done,
                 Err(_) => Err("the broker does not answer".to_string()),

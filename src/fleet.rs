@@ -330,6 +330,7 @@ impl<B: Bus> Loop<B> {
                     self.tail.iter_mut().for_each(Tail::lost);
                     self.parcel.iter_mut().for_each(Parcel::lost);
                     self.proof.iter_mut().for_each(|proof| proof.let_in(now));
+                    self.status.send_modify(|status| (status.connected, status.trouble) = (true, String::new()));
                     self.session.connected(session_present, in_flight_max, now);
                 }
             }

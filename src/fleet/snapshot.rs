@@ -306,7 +306,9 @@ impl Snapshot {
 
     /// What cannot be read stays as it was: the journal's own condition tells of it.
     fn read_queues(&mut self) {
-        for (name, _) in self.sources.destinations() {
+        let names: Vec<Name> = self.sources.destinations().into_iter().map(|(name, _)| name).collect();
+        self.queues.retain(|name, _| names.contains(name));
+        for name in names {
             if let Some(queue) = read_queue(&self.reader, &name) {
                 self.queues.insert(name, queue);
             }

@@ -21,13 +21,14 @@ use crate::link::{self, LinkCounters};
 use crate::metrics;
 use crate::service::{FRESH, Manager};
 use crate::update::Updates;
-use crate::watch::Alert;
 use crate::watch::station;
 use crate::watch::syslog::Syslog;
+use crate::watch::{Alert, Watch};
 use jiff::Timestamp;
 pub use part::PartId;
 use part::{DESCRIPTORS_RESERVED, Ground, Part, plan};
 use std::sync::{Arc, mpsc};
+use std::time::Instant;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -74,6 +75,7 @@ pub struct Gateway {
     watch: Option<Watching>,
     metrics: Option<Metrics>,
     started: Timestamp,
+    began: Instant,
     clock: Clock,
     alerts: station::Standing,
     changes: (tokio::sync::mpsc::Sender<Change>, tokio::sync::mpsc::Receiver<Change>),
@@ -91,7 +93,7 @@ struct Watching {
     settings: String,
     /// Dropped, it ends the watch.
     running: mpsc::Sender<()>,
-    thread: std::thread::JoinHandle<()>,
+    thread: std::thread::JoinHandle<Watch>,
 }
 
 /// Whoever is told what is counted, and the settings of that.
@@ -157,6 +159,7 @@ impl Gateway {
             watch: None,
             metrics: None,
             started: Timestamp::now(),
+            began: Instant::now(),
             clock,
             alerts: station::Standing::default(),
             changes: tokio::sync::mpsc::channel(1),
@@ -339,13 +342,12 @@ impl Gateway {
     fn watch_over(&mut self, config: &Config) -> Result<(), GatewayError> {
         let zone = config.gateway.time_zone();
         let settings = format!("{:?}", (&config.watch, config.own_certificates(), &zone));
-        if let Some(watching) = self.watch.take_if(|watching| watching.settings != settings) {
-            watching.end();
-        }
+        let before = self.watch.take_if(|watching| watching.settings != settings).and_then(Watching::end);
         if self.watch.is_some() {
             return Ok(());
         }
         let scene = station::Scene {
+            began: self.began,
             config: config.watch.clone(),
             data: config.gateway.data.clone(),
             journal: config.journal.clone(),
@@ -371,7 +373,7 @@ impl Gateway {
                     fleet.iter().for_each(|fleet| fleet.tell(What::alert(alert)));
                     syslog.iter_mut().for_each(|syslog| syslog.tell(alert));
                 };
-                move || station::run(&scene, &alerts, &watched, tell)
+                move || station::run(&scene, before, &alerts, &watched, tell)
             })
             .map_err(|source| GatewayError::System { what: "cannot start the watch".to_string(), source })?;
         self.watch = Some(Watching { settings, running, thread });
@@ -408,7 +410,7 @@ impl Gateway {
         }
         let (watch, journal) = (self.watch, self.ground.journal);
         let _ = tokio::task::spawn_blocking(move || {
-            watch.into_iter().for_each(Watching::end);
+            let _ = watch.and_then(Watching::end);
             journal.close();
         })
         .await;
@@ -426,10 +428,10 @@ impl Metrics {
 }
 
 impl Watching {
-    /// Ends the watch, which writes what it has learnt.
-    fn end(self) {
+    /// Ends the watch, which writes what it has learnt, for another to go on with.
+    fn end(self) -> Option<Watch> {
         drop(self.running);
-        let _ = self.thread.join();
+        self.thread.join().ok()
     }
 }
 

@@ -322,6 +322,11 @@ impl Watch {
         Watch { config, links: learnt.into_iter().take(LINKS_MAX).map(known).collect(), ..Watch::default() }
     }
 
+    /// Other limits; what stands goes on.
+    pub fn set(&mut self, config: Config) {
+        self.config = config;
+    }
+
     /// What was learnt, by link, to be kept.
     pub fn learnt(&self) -> BTreeMap<&str, &Learnt> {
         self.links.iter().map(|(link, watched)| (link.as_str(), &watched.learnt)).collect()

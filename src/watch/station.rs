@@ -55,10 +55,6 @@ impl Standing {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
-    fn clear(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    }
-
     fn note(&self, alert: &Alert, now_ms: i64) {
         let mut standing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (alert.trouble, alert.of.clone());
@@ -72,6 +68,8 @@ impl Standing {
 
 /// What the station looks at.
 pub struct Scene {
+    /// When the gateway began; moments of a watch count from it.
+    pub began: Instant,
     /// Limits.
     pub config: Config,
     /// The data directory.
@@ -98,16 +96,22 @@ pub struct Scene {
     pub certificates: Vec<(String, PathBuf)>,
 }
 
-/// Watches until the other end of `running` is dropped. Blocks; `tell` hears of each alert.
-pub fn run(scene: &Scene, standing: &Standing, running: &Receiver<()>, mut tell: impl FnMut(&Alert)) {
-    let began = Instant::now();
-    // What a watch with other settings told of begins anew with this one.
-    standing.clear();
+/// Watches until the other end of `running` is dropped, and gives the watch back. Blocks; `tell` hears of each alert. What
+/// stood in the watch `before`, with other settings, stands in this one and is not told again.
+pub fn run(
+    scene: &Scene,
+    before: Option<Watch>,
+    standing: &Standing,
+    running: &Receiver<()>,
+    mut tell: impl FnMut(&Alert),
+) -> Watch {
+    let began = scene.began;
     let look_every = Duration::from_secs(scene.config.look_s.max(1));
-    let mut watch = Watch::new(scene.config.clone(), read(&scene.data));
+    let mut watch = before.unwrap_or_else(|| Watch::new(scene.config.clone(), read(&scene.data)));
+    watch.set(scene.config.clone());
     let mut certificates = days_left(&scene.certificates);
     let reader = SharedReader::new(&scene.custody);
-    let (mut read, mut written) = (began, began);
+    let (mut read, mut written) = (Instant::now(), Instant::now());
     let mut waiting = Waiting::default();
     loop {
         if read.elapsed() >= CERTIFICATES_EVERY {
@@ -131,6 +135,7 @@ pub fn run(scene: &Scene, standing: &Standing, running: &Receiver<()>, mut tell:
         }
     }
     write(&scene.data, &watch);
+    watch
 }
 
 /// What waits in the journal for nobody.

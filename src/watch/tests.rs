@@ -74,6 +74,15 @@ fn an_operating_system_that_went_away_is_told_until_it_is_back() {
 }
 
 #[test]
+fn what_stands_is_not_told_again_under_other_limits_and_its_end_is() {
+    let mut bench = Bench::new(Config::default());
+    assert_eq!(bench.look(|bench| bench.sample.system_is_away = true), ["began system"]);
+    bench.watch.set(Config { certificate_days: 3, ..Config::default() });
+    assert_eq!(bench.look(|_| {}), [""; 0]);
+    assert_eq!(bench.look(|bench| bench.sample.system_is_away = false), ["ended system"]);
+}
+
+#[test]
 fn a_destination_that_refuses_all_it_gets_is_told_until_it_takes_some() {
     let mut bench = Bench::new(Config::default());
     bench.sample.destinations = vec![("ehr".to_owned(), Sent::default())];

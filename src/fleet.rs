@@ -504,8 +504,8 @@ impl<B: Bus> Loop<B> {
             Output::Told(what, payload, receipt) => self.told(what, &payload, receipt),
             Output::Acknowledge(receipt) => self.bus.acknowledge(receipt),
             Output::Disconnect { has_said_so } => self.bus.disconnect(has_said_so),
-            Output::Log(is_taken) => match &mut self.parcel {
-                Some(parcel) if parcel.is_on_its_way() => parcel.taken(is_taken, now()),
+            Output::Log(of, is_taken) => match &mut self.parcel {
+                Some(parcel) if parcel.awaits(of) => parcel.taken(is_taken, now()),
                 _ => {
                     self.tail.iter_mut().for_each(if is_taken { Tail::taken } else { Tail::refused });
                 }

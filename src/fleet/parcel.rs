@@ -35,9 +35,9 @@ impl Parcel {
         Some((self.command, part))
     }
 
-    /// True while a part waits for its acknowledgement.
-    pub fn is_on_its_way(&self) -> bool {
-        self.is_on_its_way
+    /// True while a part of it, which this command told, waits for its acknowledgement.
+    pub fn awaits(&self, command: Id) -> bool {
+        self.is_on_its_way && self.command == command
     }
 
     /// The bus has the part, or does not take it.
@@ -103,8 +103,10 @@ mod tests {
         let now = Instant::now();
         let mut parcel = parcel(2, now);
         let next = |parcel: &mut Parcel| parcel.next(true).map(|(_, part)| part.bytes().to_vec());
+        assert!(!parcel.awaits(parcel.command), "nothing was told yet");
         assert!(parcel.next(false).is_none());
         assert_eq!(next(&mut parcel), Some(vec![0]));
+        assert!(parcel.awaits(parcel.command) && !parcel.awaits(Id::make()), "a live log has ids of its own");
         assert_eq!(next(&mut parcel), None);
         parcel.lost();
         assert_eq!(next(&mut parcel), Some(vec![0]));

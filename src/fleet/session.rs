@@ -78,7 +78,7 @@ pub enum Output {
     /// Whether the downlink works has changed.
     Downlink(Downlink),
     /// What became of lines of the log: the broker has them for somebody, or not.
-    Log(bool),
+    Log(Id, bool),
 }
 
 /// See the module docs.
@@ -142,7 +142,7 @@ enum Flight {
     Rest(Up, u64),
     Event(i64),
     Echo,
-    Log,
+    Log(Id),
 }
 
 #[derive(Default)]
@@ -264,7 +264,7 @@ impl Session {
                 self.rest.retain(|_, slot| !(slot.is_held() && slot.document == Document::nothing()));
             }
             Some(Flight::Event(row)) => self.outputs.push_back(Output::Done(row)),
-            Some(Flight::Log) => self.outputs.push_back(Output::Log(true)),
+            Some(Flight::Log(of)) => self.outputs.push_back(Output::Log(of, true)),
             Some(Flight::Echo) | None => {}
         }
         if matches!(self.phase, Phase::Stopping { .. }) && self.state.is_held() {
@@ -283,7 +283,7 @@ impl Session {
                 self.rest.get_mut(&topic).into_iter().for_each(|slot| slot.refused(later));
             }
             Some(Flight::Event(_)) => self.events_refused_until = Some(later),
-            Some(Flight::Log) => self.outputs.push_back(Output::Log(false)),
+            Some(Flight::Log(of)) => self.outputs.push_back(Output::Log(of, false)),
             Some(Flight::Echo) | None => {}
         }
         if matches!(self.phase, Phase::Stopping { .. }) {
@@ -391,7 +391,7 @@ impl Session {
     /// Lines of the log, when [`Session::wants_log`]. What became of them is [`Output::Log`], unless the connection is lost.
     pub fn log(&mut self, session: &Id, lines: Document) {
         if self.wants_log() {
-            self.publish(Up::Log(session.to_string()), lines, Flight::Log);
+            self.publish(Up::Log(session.to_string()), lines, Flight::Log(*session));
         }
     }
 

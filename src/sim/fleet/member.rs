@@ -283,7 +283,7 @@ impl Member {
             Output::Disconnect { has_said_so } => self.bus.disconnect(has_said_so),
             Output::Downlink(Downlink::Proven) => self.shared.count(|counts| &counts.echoed),
             // A simulated box has no log.
-            Output::Downlink(Downlink::Unproven) | Output::Log(_) => {}
+            Output::Downlink(Downlink::Unproven) | Output::Log(..) => {}
         }
     }
 

@@ -297,13 +297,18 @@ pub(super) fn reopen_of(desk: &mut Desk<'_>, hold: HoldId) -> Result<(), Journal
 /// Documents of other studies that were told of where this report is told may take the place of what it tells: their
 /// studies are looked at again. One that tells nothing then reopens none, so that it ends.
 pub(super) fn reopen_others(desk: &mut Desk<'_>, report: ReportId) -> Result<(), JournalError> {
-    let others = format!(
-        "SELECT DISTINCT s.study FROM report t JOIN report r ON r.subject = t.subject AND r.repeat_of IS NULL
+    reopen(desk, &others(), report.0)
+}
+
+/// Reports of results, which may share a subject with any number of others, end it at the second table.
+fn others() -> String {
+    format!(
+        "SELECT DISTINCT s.study FROM report t CROSS JOIN instance o ON o.entry = t.entry
+         CROSS JOIN series own ON own.id = o.series
+         CROSS JOIN report r ON r.subject = t.subject AND r.repeat_of IS NULL
          JOIN instance i ON i.entry = r.entry JOIN series s ON s.id = i.series
-         WHERE t.id = ?1 AND {WAS_TOLD} AND s.study IS NOT (
-           SELECT s.study FROM instance i JOIN series s ON s.id = i.series WHERE i.entry = t.entry)"
-    );
-    reopen(desk, &others, report.0)
+         WHERE t.id = ?1 AND s.study <> own.study AND {WAS_TOLD}"
+    )
 }
 
 /// Has the studies that a query about this number gives looked at again.
@@ -665,4 +670,25 @@ fn listed(row: &Row<'_>) -> rusqlite::Result<ListedStudy> {
         parked,
         held: row.get(7)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Config, Journal};
+    use super::*;
+
+    #[test]
+    fn i10_a_released_result_does_not_look_at_all_reports_of_its_subject() {
+        let data = tempfile::tempdir().unwrap();
+        Journal::open(data.path(), &Config { free_min_mb: 0, ..Config::default() }).unwrap().close();
+        let conn = rusqlite::Connection::open(data.path().join("journal.db")).unwrap();
+        let mut statement = conn.prepare(&format!("EXPLAIN QUERY PLAN {}", others())).unwrap();
+        let (mut rows, mut steps) = (statement.raw_query(), Vec::new());
+        while let Some(row) = rows.next().unwrap() {
+            steps.push(row.get::<_, String>(3).unwrap());
+        }
+        let at = |what: &str| steps.iter().position(|step| step.contains(what)).unwrap_or_else(|| panic!("{steps:?}"));
+        assert!(at("SEARCH o ") < at("SEARCH r "), "an image's entry is asked for first: {steps:?}");
+        assert!(steps.iter().all(|step| !step.starts_with("SCAN")), "{steps:?}");
+    }
 }

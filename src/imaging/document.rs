@@ -259,8 +259,11 @@ fn told_over(
     // It may have come more than once.
     let mut entries = Vec::new();
     for entry in before {
-        if uid_of(entry)?.as_ref() == Some(own) {
-            entries.push(*entry);
+        match uid_of(entry)? {
+            Some(uid) if uid == *own => entries.push(*entry),
+            // One of another branch was told in its place before: that one is told over, not this.
+            Some(uid) if entries.is_empty() && !line.uids.contains(&uid) => return Ok(None),
+            _ => {}
         }
     }
     if entries.is_empty() {
@@ -363,6 +366,9 @@ fn own_holds(reader: &Reader, first_uid: &str, entry: EntryId) -> Result<Vec<Hol
 /// to take back there is not itself.
 fn doubled(reader: &Reader, line: &Line, first_uid: &str, entry: EntryId) -> Result<Vec<HoldId>, JournalError> {
     let mut doubled = Vec::new();
+    if !reader.discarded_under(&subject_key(first_uid), entry)?.is_empty() {
+        return Ok(doubled);
+    }
     for name in line.names.iter().filter(|name| *name != first_uid) {
         for (hold, report, of) in reader.held_of(&subject_key(name))? {
             if of == entry && !is_withdrawal(reader, report)? {
@@ -387,7 +393,9 @@ fn is_filed(reader: &Reader, first_uid: &str, entry: EntryId) -> Result<bool, Jo
     let key = subject_key(first_uid);
     let Some(filed) = reader.last_told_under(&key, entry)?.filter(|filed| !filed.is_undone()) else { return Ok(false) };
     let stands = reader.went_out(filed.report)? && reader.tellers(&key)?.first() == Some(&entry);
-    Ok((stands || filed.is_held_of(entry)) && !is_withdrawal(reader, filed.report)?)
+    // Of what a person discarded there, this may be the one that was kept.
+    let is_whole = reader.discarded_under(&key, entry)?.is_empty();
+    Ok(is_whole && (stands || filed.is_held_of(entry)) && !is_withdrawal(reader, filed.report)?)
 }
 
 /// What EHRs are told of a line of documents, by the one under whose name they know it.

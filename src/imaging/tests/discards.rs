@@ -501,3 +501,53 @@ fn i13_what_was_told_over_and_discarded_as_a_message_waits() {
     assert!(bench.held().is_empty());
     bench.account();
 }
+
+#[test]
+fn i13_what_a_person_chose_of_two_rivals_is_not_told_over_by_the_other() {
+    let bench = Bench::new();
+    bench.store_and_settle(report("3", vec![fraction("57")], Some("2")));
+    bench.waits("no-predecessor");
+    bench.release();
+    is(&bench.all_said(), &[("57", "F")]);
+    let third = report("4", vec![fraction("55")], Some("2"));
+    let third =
+        third.with(tags::STUDY_INSTANCE_UID, VR::UI, "1.2.3.5").with(tags::SERIES_INSTANCE_UID, VR::UI, "1.2.3.5.9");
+    bench.store_and_settle(third);
+    bench.waits("several-successors");
+    bench.release();
+    is(&bench.all_said(), &[("55", "C")]);
+    bench.store_and_settle(elsewhere(report("2", vec![fraction("59")], None)));
+    bench.waits("several-successors");
+    bench.release();
+    is(&bench.all_said(), &[("59", "C")]);
+    // What a person let take the place takes it still, and what that person let it take the place of does not.
+    bench.settle();
+    is(&bench.all_said(), &[("55", "C")]);
+    for _ in 0..4 {
+        bench.settle();
+    }
+    assert!(bench.all_said().is_empty() && bench.held().is_empty());
+}
+
+#[test]
+fn i7_of_what_an_earlier_version_held_under_two_names_each_number_is_told_or_held() {
+    for (discarded, released) in [([0, 3], [2, 1]), ([2, 1], [0, 3])] {
+        let bench = doubled(vec![own(), num(["99-8", "99CART", "Another of the cart's own"], "8")]);
+        bench.all_said();
+        bench.sabotage("UPDATE hold SET state = 0 WHERE state = 4");
+        let mut holds: Vec<_> = bench.reader.holds(10).unwrap().into_iter().map(|hold| hold.id).collect();
+        holds.sort_by_key(|hold| hold.0);
+        assert_eq!(holds.len(), 4);
+        let these = |at: [usize; 2]| at.iter().map(|at| holds[*at]).collect();
+        bench.discard(these(discarded), Vec::new());
+        bench.journal.operate(OperatorAction::Release { holds: these(released), note: "seen".to_string() }).unwrap();
+        let mut said = Vec::new();
+        for _ in 0..3 {
+            bench.send_released();
+            bench.settle();
+            said.extend(bench.all_said());
+        }
+        println!("released {released:?}: said {said:?}, held {:?}", bench.held());
+        assert!(said.len() + bench.held().len() >= 2, "said {said:?}, held {:?}", bench.held());
+    }
+}

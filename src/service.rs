@@ -8,7 +8,10 @@ use std::time::{Duration, Instant};
 
 /// A loop that has not gone round for this long is stuck; each looks for work more often by itself, and a slow disk
 /// takes less.
-pub const FRESH: Duration = Duration::from_secs(45);
+pub const FRESH: Duration = Duration::from_secs(120);
+/// The same of the interpreter: what a person releases may be a study of many large documents. Ended too early it would
+/// begin with that again.
+pub const INTERPRETED: Duration = Duration::from_secs(600);
 /// A loop that has nothing to do goes round this often all the same.
 pub const BEAT_EVERY: Duration = Duration::from_secs(10);
 /// The service manager waits this many times as long as there is between two words to it.

@@ -14,13 +14,14 @@ use crate::link::dicom::services::Services;
 use crate::link::host::Host;
 use crate::link::{self, Custodian, LinkCounters};
 use crate::orders;
-use crate::service::{FRESH, Pulse};
+use crate::service::{FRESH, INTERPRETED, Pulse};
 use crate::watch::repeats::Repeats;
 use futures_util::FutureExt;
 use serde::Serialize;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -65,7 +66,8 @@ pub(super) struct Part {
     thread: Option<std::thread::JoinHandle<()>>,
     /// A task of it came to a bad end.
     has_died: bool,
-    pulses: Vec<Pulse>,
+    /// Its loops, and how long each may take to go round.
+    pulses: Vec<(Pulse, Duration)>,
     pub links: Vec<Arc<LinkCounters>>,
     pub destinations: Vec<Arc<DeliveryCounters>>,
 }
@@ -95,7 +97,7 @@ impl Part {
             ended.is_none()
         });
         let has_ended = self.thread.as_ref().is_some_and(std::thread::JoinHandle::is_finished);
-        self.has_died || has_ended || self.pulses.iter().any(|pulse| pulse.is_stuck(FRESH))
+        self.has_died || has_ended || self.pulses.iter().any(|(pulse, fresh)| pulse.is_stuck(*fresh))
     }
 
     /// Waits until it has ended. Custody answers that are under way are given first, answers of an EHR noted.
@@ -291,7 +293,7 @@ impl Ground {
                 let goes_round = tryout.is_none();
                 let (counters, task) = delivery::start_in(tryout, *settings, journal.clone(), zone, stopped)?;
                 // In a trial it waits for the end of that.
-                part.pulses.extend(goes_round.then(|| counters.pulse().clone()));
+                part.pulses.extend(goes_round.then(|| (counters.pulse().clone(), FRESH)));
                 part.destinations.push(counters);
                 part.tasks.push(task);
             }
@@ -314,7 +316,7 @@ impl Ground {
                 .registering(&config.gateway.data)
                 .noting(self.repeats.clone())
                 .imaging(&config.imaging);
-        part.pulses.push(interpreter.pulse());
+        part.pulses.push((interpreter.pulse(), INTERPRETED));
         let thread = std::thread::Builder::new()
             .name("interpreter".to_string())
             .spawn(move || interpreter.run(&stopped))

@@ -1,6 +1,7 @@
 //! The record of what was asked of boxes and by whom: one JSON object a line, each with the digest of the line before
-//! it, so that one that is changed or taken out later shows, unless it is the last.
+//! it, so that one that is changed or taken out later shows. What a box answered stands there in short.
 
+use super::order::plain;
 use crate::wire::hex;
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
@@ -11,13 +12,17 @@ use std::path::Path;
 
 /// Name of the file beside `desk.toml`.
 pub const FILE: &str = "audit.jsonl";
-/// Longest line, bytes: who, when, and a command or the digest of a document.
-const LINE_MAX: u64 = 64 << 10;
+/// Longest line that is written, bytes: who, when, and a command or the digest of a document.
+const LINE_MAX: usize = 64 << 10;
+/// What a box answered is noted as it came up to this length, bytes; of what is longer, its digest.
+const ANSWER_MAX: usize = 4 << 10;
+/// Most characters of each word of an answer that is noted in short.
+const WORD_MAX: usize = 256;
 
 /// Adds a line.
 ///
 /// # Errors
-/// When the file cannot be read or written; nothing may be asked then.
+/// When the file cannot be read or written, or the line is longer than 64 kB; nothing may be asked then.
 pub fn note(folder: &Path, what: &Value) -> std::io::Result<()> {
     note_all(folder, std::slice::from_ref(what))
 }
@@ -32,17 +37,44 @@ pub fn note_all(folder: &Path, all: &[Value]) -> std::io::Result<()> {
     // Two desks in one folder write one after the other.
     open.lock()?;
     let end = end_of(&mut open)?;
-    // What a power cut left of a line is a line that does not follow.
+    // What a power cut left of a line is ended, and stays.
     let mut lines = if end.is_empty() || end.ends_with('\n') { String::new() } else { "\n".to_string() };
     let mut before = end.lines().next_back().map(str::to_owned);
     for what in all {
         let line = json!({ "after": link_of(before.as_deref()), "what": what }).to_string();
+        if line.len() > LINE_MAX {
+            let why = format!("a line of {} bytes, and {LINE_MAX} may be noted", line.len());
+            return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, why));
+        }
         lines.push_str(&line);
         lines.push('\n');
         before = Some(line);
     }
     open.write_all(lines.as_bytes())?;
     open.sync_data()
+}
+
+/// What a box said, as it may be noted: a box may say more than a line holds, and then it is what became of what, how
+/// long the whole was, and its digest.
+pub fn in_short(said: &Value) -> Value {
+    in_short_of(said, ANSWER_MAX)
+}
+
+/// The same for another length, bytes.
+pub(super) fn in_short_of(said: &Value, bytes_max: usize) -> Value {
+    let text = said.to_string();
+    if text.len() <= bytes_max {
+        return said.clone();
+    }
+    let words = ["id", "event", "command", "op", "phase", "state", "why"];
+    let word = |name: &str| {
+        let word: String = plain(said[name].as_str()?).chars().take(WORD_MAX).collect();
+        Some((name.to_string(), Value::String(word)))
+    };
+    let mut short: Value = words.into_iter().filter_map(word).collect();
+    short["bytes"] = text.len().into();
+    short["sha256"] = hex::digits(digest(&SHA256, text.as_bytes()).as_ref()).into();
+    short
 }
 
 /// The highest revision of a configuration that this desk sent to each box, by the box's name.
@@ -55,9 +87,9 @@ pub fn last_revs(folder: &Path) -> std::io::Result<BTreeMap<String, u64>> {
         open => open?,
     };
     let mut last: BTreeMap<String, u64> = BTreeMap::new();
-    for line in BufReader::new(file).lines() {
+    for line in BufReader::new(file).split(b'\n') {
         // What a power cut left of a line says nothing.
-        let line: Value = serde_json::from_str(&line?).unwrap_or_default();
+        let line: Value = serde_json::from_slice(&line?).unwrap_or_default();
         let config = &line["what"]["config"];
         if let (Some(gateway), Some(rev)) = (config["gateway"].as_str(), config["rev"].as_u64()) {
             let known = last.entry(gateway.to_string()).or_default();
@@ -67,26 +99,43 @@ pub fn last_revs(folder: &Path) -> std::io::Result<BTreeMap<String, u64>> {
     Ok(last)
 }
 
-/// As much of the end of a file as holds its last line.
+/// As much of the end of a file as holds its last line, however long that is.
 fn end_of(file: &mut File) -> std::io::Result<String> {
     let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(LINE_MAX)))?;
-    let mut end = Vec::new();
-    file.read_to_end(&mut end)?;
-    Ok(String::from_utf8_lossy(&end).into_owned())
+    let mut most = LINE_MAX as u64;
+    loop {
+        file.seek(SeekFrom::Start(length.saturating_sub(most)))?;
+        let mut end = Vec::new();
+        file.read_to_end(&mut end)?;
+        let line = end.strip_suffix(b"\n").unwrap_or(&end);
+        if most >= length || line.contains(&b'\n') {
+            return Ok(String::from_utf8_lossy(&end).into_owned());
+        }
+        most = most.saturating_mul(2);
+    }
 }
 
-/// The number of the first line that does not follow from the one before it; none when all do.
-pub fn first_broken(text: &str) -> Option<usize> {
-    let mut before = None;
+/// What is wrong with a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flaw {
+    /// It does not follow from the one before: that or this one was changed, or one between them was taken out.
+    DoesNotFollow,
+    /// It is half a line, as a power cut leaves it.
+    Torn,
+}
+
+/// Every line with which something is wrong, by its number from 1 on.
+pub fn flaws(text: &str) -> Vec<(usize, Flaw)> {
+    let (mut before, mut flaws) = (None, Vec::new());
     for (index, line) in text.lines().enumerate() {
-        let after = serde_json::from_str::<Value>(line).ok().map(|line| line["after"].clone());
-        if after != Some(Value::String(link_of(before))) {
-            return Some(index + 1);
+        match serde_json::from_str::<Value>(line) {
+            Err(_) => flaws.push((index + 1, Flaw::Torn)),
+            Ok(read) if read["after"] != link_of(before) => flaws.push((index + 1, Flaw::DoesNotFollow)),
+            Ok(_) => {}
         }
         before = Some(line);
     }
-    None
+    flaws
 }
 
 fn link_of(line: Option<&str>) -> String {
@@ -119,9 +168,41 @@ mod tests {
             note(dir.path(), &json!({ "n": n })).unwrap();
         }
         let text = std::fs::read_to_string(dir.path().join(FILE)).unwrap();
-        assert_eq!((text.lines().count(), first_broken(&text)), (5, None));
-        assert_eq!(first_broken(&text.replace("\"n\":2", "\"n\":9")), Some(3));
-        let without: Vec<&str> = text.lines().filter(|line| !line.contains("\"n\":3")).collect();
-        assert_eq!(first_broken(&without.join("\n")), Some(3));
+        assert_eq!((text.lines().count(), flaws(&text)), (5, vec![]));
+        let changed = text.replace("\"n\":2", "\"n\":9");
+        assert_eq!(flaws(&changed), [(3, Flaw::DoesNotFollow)]);
+        let without: Vec<&str> = changed.lines().filter(|line| !line.contains("\"n\":4")).collect();
+        assert_eq!(flaws(&without.join("\n")), [(3, Flaw::DoesNotFollow), (4, Flaw::DoesNotFollow)]);
+    }
+
+    #[test]
+    fn what_a_power_cut_left_of_a_line_is_torn_and_hides_nothing_behind_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join(FILE);
+        note(dir.path(), &json!({ "n": 1 })).unwrap();
+        // In the middle of a letter.
+        std::fs::OpenOptions::new().append(true).open(&file).unwrap().write_all(b"{\"after\":\"\xc3").unwrap();
+        note_all(dir.path(), &[json!({ "n": 2 }), json!({ "n": 3 })]).unwrap();
+        let text = String::from_utf8_lossy(&std::fs::read(&file).unwrap()).into_owned();
+        assert_eq!(flaws(&text), [(2, Flaw::Torn)]);
+        let changed = text.replace("\"n\":2", "\"n\":9");
+        assert_eq!(flaws(&changed), [(2, Flaw::Torn), (4, Flaw::DoesNotFollow)]);
+        assert!(last_revs(dir.path()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_box_that_answers_at_length_does_not_break_the_chain() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join(FILE);
+        let long = json!({ "event": "command", "phase": "failed", "why": "\u{1b}x".repeat(70_000) });
+        assert_eq!(note(dir.path(), &long).unwrap_err().kind(), std::io::ErrorKind::InvalidInput);
+        let short = in_short(&long);
+        assert_eq!((&short["phase"], short["bytes"].as_u64()), (&json!("failed"), Some(long.to_string().len() as u64)));
+        assert!(short.to_string().len() < ANSWER_MAX && in_short(&short) == short);
+        // A line of a desk that wrote them whole.
+        let line = json!({ "after": link_of(None), "what": long }).to_string();
+        std::fs::write(&file, line + "\n").unwrap();
+        note_all(dir.path(), &[json!({ "answer": short }), json!({ "n": 1 })]).unwrap();
+        assert_eq!(flaws(&std::fs::read_to_string(&file).unwrap()), []);
     }
 }

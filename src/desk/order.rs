@@ -124,9 +124,31 @@ pub fn signers(keys: &[SigningKey]) -> usize {
     keys.iter().map(SigningKey::kid).collect::<BTreeSet<_>>().len()
 }
 
-/// What a box says, as a person may see it on a terminal.
-fn plain(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(SAID_MAX).collect()
+/// What a box says, as a person may see it: nothing of it steers a terminal.
+pub fn plain(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).collect()
+}
+
+/// All of a document of a box so.
+pub fn plain_all(said: &Value) -> Value {
+    match said {
+        Value::String(text) => Value::String(plain(text)),
+        Value::Array(all) => all.iter().map(plain_all).collect(),
+        Value::Object(all) => all.iter().map(|(name, value)| (plain(name), plain_all(value))).collect(),
+        other => other.clone(),
+    }
+}
+
+/// A document of a box as a line of JSON that steers no terminal and says the same: JSON itself lets U+007F to U+009F
+/// stand as they are.
+pub fn plain_json(said: &Value) -> String {
+    let escaped = |c: char| if c.is_control() { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
+    said.to_string().chars().map(escaped).collect()
+}
+
+/// As much of it as a roll-out keeps.
+fn cut(text: &str) -> String {
+    plain(text).chars().take(SAID_MAX).collect()
 }
 
 fn signed(document: &[u8], purpose: Purpose, first: &SigningKey, others: &[SigningKey]) -> Result<Vec<u8>, String> {
@@ -148,7 +170,7 @@ pub fn settled(said: &Value, digest: &str) -> Option<Result<(), String>> {
     match said["state"].as_str()? {
         "committed" => Some(Ok(())),
         ended @ ("reverted" | "refused") => {
-            let why = said["why"].as_str().map(|why| format!(": {}", plain(why))).unwrap_or_default();
+            let why = said["why"].as_str().map(|why| format!(": {}", cut(why))).unwrap_or_default();
             Some(Err(format!("{ended}{why}")))
         }
         _ => None,
@@ -160,7 +182,7 @@ pub fn outcome(event: &Value, id: &str) -> Option<Result<(), String>> {
     if event["event"] != "command" || event["command"] != id {
         return None;
     }
-    let phase = plain(event["phase"].as_str().unwrap_or("failed"));
+    let phase = cut(event["phase"].as_str().unwrap_or("failed"));
     // A box that forgets everything cannot say that it has: only that it is about to.
     if phase == "done" || phase == "leaving" {
         return Some(Ok(()));
@@ -168,7 +190,7 @@ pub fn outcome(event: &Value, id: &str) -> Option<Result<(), String>> {
     let why = event["why"].as_str().or(event["outcome"]["failure"].as_str());
     let why = why.or(event["outcome"]["refusal"].as_str());
     let why = why.or(event["outcome"]["did"].as_str().filter(|did| *did == "undelivered"));
-    Some(Err(why.map_or(phase.clone(), |why| format!("{phase}: {}", plain(why)))))
+    Some(Err(why.map_or(phase.clone(), |why| format!("{phase}: {}", cut(why)))))
 }
 
 #[cfg(test)]
@@ -186,6 +208,11 @@ mod tests {
     fn what_a_box_says_is_shown_without_what_steers_a_terminal() {
         let event = json!({ "event": "command", "command": "c-1", "phase": "failed", "why": "\u{1b}[2Jgone\u{9b}K" });
         assert_eq!(outcome(&event, "c-1"), Some(Err("failed: [2JgoneK".to_string())));
+        let said = json!({ "a\u{9b}": ["\u{1b}]0;x\u{7}\u{9d}é", 1] });
+        assert_eq!(plain_all(&said), json!({ "a": ["]0;xé", 1] }));
+        let line = plain_json(&said);
+        assert!(!line.contains(char::is_control), "{line:?}");
+        assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), said);
         let long = json!({ "hash": "d", "state": "refused", "why": "x".repeat(100_000) });
         assert!(settled(&long, "d").unwrap().unwrap_err().len() < 10_000);
     }

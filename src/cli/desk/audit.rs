@@ -1,7 +1,7 @@
 //! `afferent desk audit`.
 
 use super::SETTINGS;
-use crate::desk::audit;
+use crate::desk::audit::{self, Flaw};
 use anyhow::{Context, bail};
 use clap::Args;
 use std::path::PathBuf;
@@ -24,11 +24,23 @@ pub(super) struct Audit {
 impl Audit {
     pub fn execute(self) -> anyhow::Result<ExitCode> {
         let file = super::folder_of(&self.desk).join(audit::FILE);
-        let text = std::fs::read_to_string(&file).with_context(|| format!("{}", file.display()))?;
-        match audit::first_broken(&text) {
-            None => println!("{} lines, each follows from the one before", text.lines().count()),
-            Some(line) => bail!("{} line {line} does not follow from the one before: it was changed", file.display()),
+        let text = std::fs::read(&file).with_context(|| format!("{}", file.display()))?;
+        // A power cut may leave half a letter.
+        let text = String::from_utf8_lossy(&text);
+        let (mut is_whole, flaws) = (true, audit::flaws(&text));
+        for (line, flaw) in &flaws {
+            is_whole &= *flaw == Flaw::Torn;
+            match flaw {
+                Flaw::Torn => println!("line {line} is half a line, as a power cut leaves it"),
+                Flaw::DoesNotFollow => eprintln!(
+                    "line {line} does not follow from the one before: one of them was changed, or one taken out"
+                ),
+            }
         }
+        if !is_whole {
+            bail!("{} is not as it was written", file.display());
+        }
+        println!("{} lines, each follows from the one before", text.lines().count());
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -252,7 +252,7 @@ impl Manner {
                             self.show(gateway, &document);
                             is_done &= outcome.is_ok();
                             open.remove(gateway);
-                            answers.push(json!({ "command": order.id, "answer": document }));
+                            answers.push(json!({ "command": order.id, "answer": audit::in_short(&document) }));
                         }
                     }
                     _ => {}

@@ -211,7 +211,8 @@ impl Push {
                 }
             }
         };
-        audit::note(&config.folder, &json!({ "gateway": self.gateway, "rev": rev, "answer": answer }))?;
+        let noted = answer.as_ref().map(audit::in_short);
+        audit::note(&config.folder, &json!({ "gateway": self.gateway, "rev": rev, "answer": noted }))?;
         let gateway = &self.gateway;
         let Some(answer) = answer else {
             bail!(

@@ -113,7 +113,7 @@ impl Log {
                 let end = session.hear(&said);
                 line.noted(&said);
                 if let Some(end) = end {
-                    let answer = json!({ "command": order.id, "answer": end });
+                    let answer = json!({ "command": order.id, "answer": audit::in_short(&end) });
                     audit::note_all(&config.folder, &[answer])?;
                     if let Some(file) = self.bundle.as_ref().filter(|_| end["phase"] == "done") {
                         return session.write(&end["outcome"], file);

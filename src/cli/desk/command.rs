@@ -3,7 +3,7 @@
 use super::Signed;
 use super::key::signing_keys;
 use crate::desk::events::Record;
-use crate::desk::order::{self, Order};
+use crate::desk::order::{self, Order, plain, plain_all, plain_json};
 use crate::desk::registry::{Group, Registry};
 use crate::desk::{Config, Interest, Line, Said, audit};
 use crate::fleet::command::Operation;
@@ -287,8 +287,8 @@ impl Manner {
     fn show(&self, name: &str, answer: &Value) {
         let answer = &unpacked(answer);
         match (self.json, self.is_group) {
-            (true, false) => println!("{answer}"),
-            (true, true) => println!("{}", json!({ "box": name, "answer": answer })),
+            (true, false) => println!("{}", plain_json(answer)),
+            (true, true) => println!("{}", plain_json(&json!({ "box": name, "answer": answer }))),
             (false, false) => println!("{}", sentence(answer)),
             (false, true) => println!("{name}: {}", sentence(answer)),
         }
@@ -338,7 +338,7 @@ pub(super) fn lines_of(lines: &Value) -> String {
         let pairs: String = pairs.map(|(name, value)| format!(" {name}={value}")).collect();
         let [at, level, module, said] = ["at", "level", "module", "text"].map(text);
         let line = format!("{at} {level:5} {module}:{}: {said}{pairs}", line["line"]);
-        line.chars().filter(|c| !c.is_control()).collect::<String>() + "\n"
+        plain(&line) + "\n"
     };
     lines.as_array().into_iter().flatten().map(line).collect()
 }
@@ -348,13 +348,13 @@ fn counts(outcome: &Value) -> String {
     let all =
         outcome.as_object().into_iter().flatten().filter(|(name, _)| !["total", "newest"].contains(&name.as_str()));
     let some = all.filter_map(|(name, n)| Some(format!("{} {name}", n.as_u64().filter(|n| *n > 0)?)));
-    let some: String = some.collect::<Vec<_>>().join(", ");
-    let some: String = some.chars().filter(|c| !c.is_control()).collect();
+    let some = some.collect::<Vec<_>>().join(", ");
     if some.is_empty() { some } else { format!(" ({some})") }
 }
 
-/// What became of a command, for a person.
+/// What became of a command, for a person. Boxes are not trusted: nothing of them steers a terminal.
 pub(super) fn sentence(answer: &Value) -> String {
+    let answer = &plain_all(answer);
     let phase = answer["phase"].as_str().unwrap_or("?");
     let op = answer["op"].as_str().unwrap_or("command");
     let outcome = &answer["outcome"];
@@ -395,4 +395,35 @@ pub(super) fn sentence(answer: &Value) -> String {
         _ => String::new(),
     };
     format!("{op} {phase}{more}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_a_box_answers_steers_the_terminal() {
+        let evil = "\u{1b}]0;pwned\u{7}\u{9b}2J\nbench-2: ping done";
+        let settings = json!({ "link": [{ "name": evil }] });
+        let log = json!([{ "at": evil, "text": evil, "names": { evil: evil }, "line": 1 }]);
+        for outcome in [
+            json!(null),
+            json!({ "did": "settings", "settings": settings }),
+            json!({ "did": "log", "lines": log }),
+            json!({ "did": "queues", "held": evil, "queues": [{ "destination": evil, "queued": evil }] }),
+            json!({ "did": "captured", "capture": evil, "bytes": evil, "expires": evil }),
+            json!({ "did": "changed", "done": evil, "skipped": evil }),
+            json!({ "did": "undelivered", "total": evil, evil: 3 }),
+            json!({ "did": "not-taken", "refusal": evil }),
+            json!({ "did": "failed", "failure": evil }),
+        ] {
+            for why in [json!(null), json!(evil)] {
+                let answer = json!({ "phase": evil, "op": evil, "why": why, "outcome": outcome });
+                let said = sentence(&answer);
+                assert!(said.chars().all(|c| c == '\n' || !c.is_control()), "{said:?}");
+                assert!(!said.lines().any(|line| line.starts_with("bench-2")), "{said:?}");
+                assert!(!plain_json(&answer).contains(char::is_control));
+            }
+        }
+    }
 }

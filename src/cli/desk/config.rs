@@ -3,7 +3,7 @@
 use super::command::Manner;
 use super::key::signing_keys;
 use super::{SETTINGS, Signed};
-use crate::desk::order::{self, Order};
+use crate::desk::order::{self, Order, plain_all, plain_json};
 use crate::desk::pack::{Packed, pack};
 use crate::desk::{Config, DeskError, Interest, Line, Said, audit};
 use crate::fleet::command::Operation;
@@ -146,7 +146,7 @@ impl Show {
         let mut line = Line::connect(&config, Interest::State).await?;
         let reported = reported(&mut line, &place).await?;
         let reported = reported.with_context(|| format!("{} has said nothing of its configuration", self.gateway))?;
-        show(&reported, self.json);
+        print!("{}", shown(&reported, self.json));
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -220,7 +220,7 @@ impl Push {
                 self.wait_s
             );
         };
-        show(&answer, self.signed.json);
+        print!("{}", shown(&answer, self.signed.json));
         Ok(ExitCode::from(u8::from(answer["state"] != "committed")))
     }
 }
@@ -234,36 +234,55 @@ fn ended(said: &Said, place: &Place, digest: &str) -> Option<Value> {
     order::settled(&reported, digest).is_some().then_some(reported)
 }
 
-/// What a box reports, for a person.
-fn show(reported: &Value, json: bool) {
+/// What a box reports, for a person or as JSON. Boxes are not trusted: nothing of them steers a terminal.
+fn shown(reported: &Value, json: bool) -> String {
     if json {
-        return println!("{reported}");
+        return plain_json(reported) + "\n";
     }
-    match reported["running"].as_u64() {
-        Some(rev) => println!("runs revision {rev}"),
-        None => println!("runs its own file"),
-    }
+    let reported = &plain_all(reported);
+    let mut text = match reported["running"].as_u64() {
+        Some(rev) => format!("runs revision {rev}\n"),
+        None => "runs its own file\n".to_string(),
+    };
     if let Some(rev) = reported["rev"].as_u64() {
         let why = reported["why"].as_str().map(|word| match Why::of(word) {
             Some(why) => format!(": {word} ({why})"),
             None => format!(": {word}"),
         });
         let why = why.unwrap_or_default();
-        match reported["state"].as_str() {
-            Some(state) => println!("revision {rev} is {state}{why}"),
-            None => println!("revision {rev} was the last before it was reset"),
-        }
+        text += &match reported["state"].as_str() {
+            Some(state) => format!("revision {rev} is {state}{why}\n"),
+            None => format!("revision {rev} was the last before it was reset\n"),
+        };
     }
     for fault in reported["errors"].as_array().into_iter().flatten() {
         let path = fault["path"].as_str().unwrap_or("the text");
-        println!(
-            "  line {}, column {}: {path} ({})",
+        text += &format!(
+            "  line {}, column {}: {path} ({})\n",
             fault["line"],
             fault["column"],
             fault["kind"].as_str().unwrap_or("?")
         );
     }
     if reported["drift"] == true {
-        println!("its own file was edited on the box, and the desk knows nothing of it; `--replace` says that you do");
+        text += "its own file was edited on the box, and the desk knows nothing of it; `--replace` says that you do\n";
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_a_box_reports_steers_the_terminal() {
+        let evil = "\u{1b}]0;pwned\u{7}\u{9b}2J\u{9d}";
+        let fault = json!({ "line": evil, "column": evil, "path": evil, "kind": evil });
+        let reported = json!({ "rev": 7, "state": evil, "why": evil, "errors": [fault], evil: evil });
+        for json in [false, true] {
+            let text = shown(&reported, json);
+            assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
+        }
+        assert!(shown(&reported, false).contains("revision 7 is ]0;pwned2J: ]0;pwned2J\n"));
     }
 }

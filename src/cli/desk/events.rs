@@ -2,6 +2,7 @@
 
 use super::SETTINGS;
 use crate::desk::events::Record;
+use crate::desk::order::plain_json;
 use crate::desk::{Config, Interest, Line, News, Said};
 use crate::fleet::topic::Up;
 use clap::Args;
@@ -52,7 +53,7 @@ impl Events {
                 heard.extend(said(news));
             }
             for event in record.note(&heard)? {
-                println!("{event}");
+                println!("{}", plain_json(&event));
             }
             heard.iter().for_each(|said| line.noted(said));
         }

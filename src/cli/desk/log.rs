@@ -4,7 +4,7 @@ use super::Signed;
 use super::command::{LINES_DEFAULT, Manner, lines_of, sentence, unknown};
 use super::key::signing_keys;
 use crate::desk::events::Record;
-use crate::desk::order::{self, Order};
+use crate::desk::order::{self, Order, plain, plain_json};
 use crate::desk::{Config, Interest, Line, Said, audit};
 use crate::disk;
 use crate::fleet::command::Operation;
@@ -172,8 +172,7 @@ impl Session {
                 None
             }
             Up::Event if told["event"] == "log-ended" && told["session"] == self.id => {
-                let end = told["why"].as_str().unwrap_or("?");
-                let end: String = end.chars().filter(|c| !c.is_control()).collect();
+                let end = plain(told["why"].as_str().unwrap_or("?"));
                 let dropped = told["dropped"].as_u64().unwrap_or_default();
                 let unseen = told["lines"].as_u64().unwrap_or_default().saturating_sub(self.shown);
                 eprintln!("ended ({end}): {} lines, {dropped} dropped, {unseen} not seen here", self.shown);
@@ -218,7 +217,7 @@ impl Session {
         let new = &lines[known..];
         self.shown = self.shown.max(from.saturating_add(lines.len() as u64));
         if self.json {
-            new.iter().for_each(|line| println!("{line}"));
+            new.iter().for_each(|line| println!("{}", plain_json(line)));
         } else {
             print!("{}", lines_of(&Value::Array(new.to_vec())));
         }

@@ -12,7 +12,8 @@
 //! - The name comes from the person who accepts, never from the request. None begins with `desk-`: the broker's rules
 //!   know desks by that.
 //! - One who asks again with the same key gets the same certificate: an answer that was lost costs nothing.
-//! - A certificate that is barred renews nothing; it ends by itself.
+//! - A certificate that is barred renews nothing; it ends by itself. Its key gets another only where a person says
+//!   that it replaces what is there.
 //!
 //! Everything is in one file beside `desk.toml`, so that `enrol serve` and the operator's commands see the same, and every
 //! change is in the record ([`super::audit`]). [`serve`] is the endpoint (EST, RFC 7030).
@@ -102,6 +103,9 @@ pub enum EnrolError {
     /// There is no such box.
     #[error("there is no box `{0}`: `afferent desk enrol list` shows those that are")]
     NoSuchBox(String),
+    /// Its key is one that was barred.
+    #[error("this is the key of `{0}`, which was barred or replaced; --replace lets it in again all the same")]
+    Barred(String),
 }
 
 /// What a box is answered.
@@ -129,6 +133,8 @@ pub struct Waiting {
     pub last_s: i64,
     /// Whose key it was: a box whose certificate has ended.
     pub was: Option<String>,
+    /// That certificate was barred, or another box took its place.
+    pub barred: bool,
     /// It was accepted under this name, and has not collected its certificate yet.
     pub accepted: Option<String>,
 }
@@ -246,21 +252,29 @@ impl Registry {
     ) -> Result<String, EnrolError> {
         let folder = self.folder.clone();
         let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let key = "SELECT key FROM request WHERE code = ?1 AND last_s > ?2";
-        let found = (code.to_string(), now_s - FORGOTTEN_AFTER_S);
+        let key = "SELECT key FROM request WHERE code = ?1 AND (last_s > ?2 OR name IS NOT NULL AND accepted_s > ?3)";
+        let found = (code.to_string(), now_s - FORGOTTEN_AFTER_S, now_s - COLLECTED_WITHIN_S);
         let key: [u8; 32] = tx.query_row(key, found, |r| r.get(0)).optional()?.ok_or(EnrolError::Unknown)?;
-        let name = match (name, was(&tx, &key)?) {
+        let was = last_of(&tx, &key)?;
+        let name = match (name, &was) {
             (Some(name), _) => name.to_owned(),
-            (None, Some(was)) => was,
+            (None, Some((was, _))) => was.clone(),
             (None, None) => return Err(EnrolError::Nameless),
         };
         if !name_is_usable(&name) || name.starts_with(DESKS) {
             return Err(EnrolError::Name(name));
         }
-        let other =
-            "SELECT EXISTS(SELECT 1 FROM certificate WHERE name = ?1 AND key != ?2 AND ends_s > ?3 AND barred = 0)
+        if let Some((was, true)) = was.clone().filter(|_| !replace) {
+            return Err(EnrolError::Barred(was));
+        }
+        // A box whose certificate has ended may only sleep: its name is not free. A key that had the name before is that
+        // box itself, with an older key or a newer one.
+        let ended_counts = was.is_none_or(|(was, _)| was != name);
+        let other = "SELECT EXISTS(SELECT 1 FROM certificate
+               WHERE name = ?1 AND key != ?2 AND (ends_s > ?3 OR ?5) AND barred = 0)
              OR EXISTS(SELECT 1 FROM request WHERE name = ?1 AND key != ?2 AND accepted_s > ?4)";
-        let other: bool = tx.query_row(other, (&name, key, now_s, now_s - COLLECTED_WITHIN_S), |r| r.get(0))?;
+        let asked = (&name, key, now_s, now_s - COLLECTED_WITHIN_S, ended_counts);
+        let other: bool = tx.query_row(other, asked, |r| r.get(0))?;
         if other && !replace {
             return Err(EnrolError::Taken(name));
         }
@@ -299,12 +313,14 @@ impl Registry {
         let mut statement = self.conn.prepare(
             "SELECT r.code, r.first_s, r.last_s,
                (SELECT c.name FROM certificate c WHERE c.key = r.key ORDER BY c.issued_s DESC LIMIT 1),
+               ifnull((SELECT c.barred FROM certificate c WHERE c.key = r.key ORDER BY c.issued_s DESC LIMIT 1), 0),
                iif(r.accepted_s > ?2, r.name, NULL)
-             FROM request r WHERE r.last_s > ?1 ORDER BY r.last_s DESC, r.code",
+             FROM request r WHERE r.last_s > ?1 OR r.name IS NOT NULL AND r.accepted_s > ?2
+             ORDER BY r.last_s DESC, r.code",
         )?;
         let rows = statement.query_map((now_s - FORGOTTEN_AFTER_S, now_s - COLLECTED_WITHIN_S), |r| {
             let (code, first_s, last_s) = (r.get(0)?, r.get(1)?, r.get(2)?);
-            Ok(Waiting { code, first_s, last_s, was: r.get(3)?, accepted: r.get(4)? })
+            Ok(Waiting { code, first_s, last_s, was: r.get(3)?, barred: r.get(4)?, accepted: r.get(5)? })
         })?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
@@ -342,14 +358,23 @@ fn same_again(
     Ok(found.map(|der| authority.behind(CertificateDer::from(der))))
 }
 
+/// Whose key it is or was, and whether its last certificate was barred.
+fn last_of(tx: &Transaction<'_>, key: &[u8; 32]) -> rusqlite::Result<Option<(String, bool)>> {
+    let known = "SELECT name, barred FROM certificate WHERE key = ?1 ORDER BY issued_s DESC LIMIT 1";
+    tx.query_row(known, [key], |r| Ok((r.get(0)?, r.get(1)?))).optional()
+}
+
 /// Whose key it is or was.
 fn was(tx: &Transaction<'_>, key: &[u8; 32]) -> rusqlite::Result<Option<String>> {
-    let known = "SELECT name FROM certificate WHERE key = ?1 ORDER BY issued_s DESC LIMIT 1";
-    tx.query_row(known, [key], |r| r.get(0)).optional()
+    Ok(last_of(tx, key)?.map(|(name, _)| name))
 }
 
 fn wait(tx: &Transaction<'_>, key: &PublicKey, now_s: i64) -> rusqlite::Result<Answer> {
-    tx.execute("DELETE FROM request WHERE last_s <= ?1", [now_s - FORGOTTEN_AFTER_S])?;
+    // One that a person has accepted may be off meanwhile.
+    tx.execute(
+        "DELETE FROM request WHERE last_s <= ?1 AND (name IS NULL OR accepted_s <= ?2)",
+        (now_s - FORGOTTEN_AFTER_S, now_s - COLLECTED_WITHIN_S),
+    )?;
     tx.execute(
         "INSERT INTO request(key, code, first_s, last_s) VALUES (?1, ?2, ?3, ?3)
          ON CONFLICT(key) DO UPDATE SET last_s = excluded.last_s",

@@ -87,7 +87,7 @@ struct Accept {
     /// The name it shall have; left out for a box whose key is known
     #[arg(long)]
     name: Option<String>,
-    /// Take the place of the box that has this name; what that one has renews no more
+    /// Take the place of the box that has this name; what that one has renews no more. Also for a key that was barred
     #[arg(long)]
     replace: bool,
     /// The desk's settings; enrol.db lies beside them
@@ -101,7 +101,8 @@ struct Accept {
 Examples:
   afferent desk enrol bar bench-1
 
-To keep it from the broker before that, take it out of the broker's rules as well.")]
+Until then the broker lets it in: what this prints, at the end of the broker's acl, keeps it out once mosquitto has read
+that again (SIGHUP).")]
 struct Bar {
     /// The box
     name: String,
@@ -123,7 +124,12 @@ impl Enrol {
             }
             Verb::Bar(bar) => {
                 open(&bar.desk)?.bar(&bar.name, &operator(), now_s)?;
-                println!("{}: it renews no more", bar.name);
+                println!(
+                    "{}: it renews no more, and its certificate ends by itself. For the end of the broker's acl,",
+                    bar.name
+                );
+                println!("which mosquitto reads again when it gets SIGHUP, so that it is kept out at once:\n");
+                println!("{}", barring(&bar.name));
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -133,6 +139,11 @@ impl Enrol {
 fn open(desk: &Path) -> anyhow::Result<Registry> {
     // Nothing is signed here.
     Ok(Registry::open(&folder_of(desk), 0)?)
+}
+
+/// What mosquitto's rules need to keep out a box whose certificate is still good.
+fn barring(name: &str) -> String {
+    format!("user {name}\ntopic deny #")
 }
 
 /// Who sits at the desk, for the record.
@@ -166,7 +177,10 @@ impl List {
         for one in &waiting {
             let more = match (&one.accepted, &one.was) {
                 (Some(name), _) => format!("accepted as {name}"),
-                (None, Some(was)) => format!("was {was}, whose certificate has ended or is barred"),
+                (None, Some(was)) if one.barred => {
+                    format!("was {was}, which was barred or replaced; let in by --replace")
+                }
+                (None, Some(was)) => format!("was {was}, whose certificate has ended"),
                 (None, None) => "not seen before".to_owned(),
             };
             println!("  {}  asked last {}  {more}", one.code, moment(one.last_s));

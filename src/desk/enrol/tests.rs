@@ -93,6 +93,20 @@ fn what_was_accepted_is_collected_within_its_days_or_not_at_all() {
 }
 
 #[test]
+fn a_box_that_was_accepted_may_be_off_until_its_days_are_over() {
+    let mut desk = Desk::new();
+    let (sleeping, other) = (key(), key());
+    desk.asks(&sleeping, NOW_S);
+    desk.accepts(&sleeping, Some("bench-1"), NOW_S).unwrap();
+    let monday = NOW_S + 3 * DAY_S;
+    desk.asks(&other, monday);
+    let waiting = desk.registry.waiting(monday).unwrap();
+    assert!(waiting.iter().any(|one| one.accepted.as_deref() == Some("bench-1")), "{waiting:?}");
+    assert_eq!(desk.accepts(&sleeping, Some("bench-2"), monday).unwrap(), "bench-2", "a person may think again");
+    assert_eq!(name(&certificate(desk.asks(&sleeping, monday + 1))), "bench-2");
+}
+
+#[test]
 fn a_box_renews_with_what_it_has_and_under_its_own_name() {
     let mut desk = Desk::new();
     let (first_key, first) = desk.enrolled("bench-1");
@@ -117,7 +131,7 @@ fn a_box_that_slept_through_its_end_waits_for_a_person_and_is_who_it_was() {
     let months = NOW_S + 200 * DAY_S;
     assert!(matches!(desk.asks(&key, months), Answer::Later { .. }));
     let [waiting] = &desk.registry.waiting(months).unwrap()[..] else { panic!() };
-    assert_eq!((waiting.was.as_deref(), &waiting.accepted), (Some("bench-1"), &None));
+    assert_eq!((waiting.was.as_deref(), waiting.barred, &waiting.accepted), (Some("bench-1"), false, &None));
     assert_eq!(desk.accepts(&key, None, months).unwrap(), "bench-1");
     assert_eq!(name(&certificate(desk.asks(&key, months))), "bench-1");
     assert_eq!(desk.registry.enrolled().unwrap()[0].how, "recovered");
@@ -137,7 +151,35 @@ fn one_name_is_one_box_and_what_takes_its_place_is_said_so() {
     desk.registry.bar("bench-1", "ann", NOW_S).unwrap();
     assert!(matches!(desk.renews(&new, &key(), NOW_S), Answer::Refused(_)));
     assert!(matches!(desk.asks(&spare, NOW_S), Answer::Later { .. }), "it may ask, and a person may say yes again");
+    // Whoever stole it is not let in by a person who takes it for one that slept.
+    let [waiting] = &desk.registry.waiting(NOW_S).unwrap()[..] else { panic!() };
+    assert!(waiting.barred);
+    for name in [None, Some("bench-1"), Some("bench-2")] {
+        assert!(matches!(desk.accepts(&spare, name, NOW_S), Err(EnrolError::Barred(was)) if was == "bench-1"));
+    }
+    desk.registry.accept(Code::of(&spare), None, true, "ann", NOW_S).unwrap();
+    assert_eq!(name(&certificate(desk.asks(&spare, NOW_S))), "bench-1");
     assert!(matches!(desk.registry.bar("bench-9", "ann", NOW_S), Err(EnrolError::NoSuchBox(_))));
+}
+
+#[test]
+fn the_name_of_a_box_that_sleeps_is_not_another_keys_by_a_slip_of_the_pen() {
+    let mut desk = Desk::new();
+    let (first_key, first) = desk.enrolled("bench-1");
+    let second_key = key();
+    certificate(desk.renews(&first, &second_key, NOW_S + 60 * DAY_S));
+    let (spare, months) = (key(), NOW_S + 200 * DAY_S);
+    desk.asks(&spare, months);
+    assert!(matches!(desk.accepts(&spare, Some("bench-1"), months), Err(EnrolError::Taken(_))));
+    // The box itself, with either of its keys, is.
+    for key in [second_key, first_key] {
+        desk.asks(&key, months);
+        assert_eq!(desk.registry.accept(Code::of(&key), None, false, "ann", months).unwrap(), "bench-1");
+        let tx = desk.registry.conn.transaction().unwrap();
+        tx.execute("UPDATE certificate SET barred = 0", []).unwrap();
+        tx.execute("UPDATE request SET name = NULL", []).unwrap();
+        tx.commit().unwrap();
+    }
 }
 
 #[test]

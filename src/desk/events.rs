@@ -1,15 +1,26 @@
 //! The record of what boxes told: one event a line in `events.jsonl`, each of them once, for a box tells an event again
 //! until the broker has acknowledged it. Whoever hears an event notes it here before the broker may forget it.
+//!
+//! Boxes are not trusted, so no box fills the disk: of an event that is long only what became of what is noted, and a
+//! file that is full becomes `events.jsonl.1`, in the place of the one before.
 
-use super::{DeskError, Said};
+use super::{DeskError, Said, audit};
 use serde_json::{Value, json};
 use std::collections::{HashSet, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Name of the file beside `desk.toml`.
 pub const FILE: &str = "events.jsonl";
+const BEFORE: &str = "events.jsonl.1";
+/// A file that is as long as this is full, bytes.
+const FILE_MAX: u64 = 64 << 20;
+/// An event is noted whole up to this length, bytes.
+const EVENT_MAX: usize = 8 << 10;
+/// An event's id has fewer characters.
+const ID_MAX: usize = 64;
 /// Events that are known again when they come again.
 const KNOWN_MAX: usize = 65_536;
 /// Of a file that is longer, this much at its end is read for the events that are known, bytes.
@@ -21,6 +32,7 @@ pub struct Record {
     file: File,
     /// Up to here it was read.
     read: u64,
+    file_max: u64,
     known: HashSet<u128>,
     order: VecDeque<u128>,
 }
@@ -33,10 +45,13 @@ impl Record {
     pub fn open(folder: &Path) -> Result<Record, DeskError> {
         let path = folder.join(FILE);
         let wrong = |error: std::io::Error| DeskError::File { file: path.clone(), why: error.to_string() };
-        let file = OpenOptions::new().create(true).append(true).read(true).open(&path).map_err(wrong)?;
+        let (known, order) = (HashSet::new(), VecDeque::new());
+        let file = open(&path).map_err(wrong)?;
         let read = file.metadata().map_err(wrong)?.len().saturating_sub(READ_MAX);
-        let mut record = Record { path, file, read, known: HashSet::new(), order: VecDeque::new() };
-        record.catch_up().map_err(|error| record.wrong(&error))?;
+        let mut record = Record { path, file, read, file_max: FILE_MAX, known, order };
+        // What a full file says was told before.
+        let before = File::open(folder.join(BEFORE)).map_or(Ok(()), |before| record.learn(&before, 0).map(drop));
+        before.and_then(|()| record.catch_up()).map_err(|error| record.wrong(&error))?;
         Ok(record)
     }
 
@@ -51,9 +66,29 @@ impl Record {
     fn try_note(&mut self, all: &[Said]) -> std::io::Result<Vec<Value>> {
         // Desks that share a folder note one after the other, and see what the other noted.
         self.file.lock()?;
+        while !self.is_current()? {
+            // Another has found it full. Its end is read before it is let go.
+            self.catch_up()?;
+            (self.file, self.read) = (open(&self.path)?, 0);
+            self.file.lock()?;
+        }
         let noted = self.note_locked(all);
+        let is_full = self.file.metadata().is_ok_and(|meta| meta.len() >= self.file_max);
+        if noted.is_ok() && is_full {
+            std::fs::rename(&self.path, self.path.with_file_name(BEFORE))?;
+        }
         self.file.unlock()?;
         noted
+    }
+
+    /// True while the file that is open is the one of that name.
+    fn is_current(&self) -> std::io::Result<bool> {
+        let of = |meta: std::fs::Metadata| (meta.dev(), meta.ino());
+        match std::fs::metadata(&self.path) {
+            Ok(there) => Ok(of(there) == of(self.file.metadata()?)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn note_locked(&mut self, all: &[Said]) -> std::io::Result<Vec<Value>> {
@@ -69,6 +104,7 @@ impl Record {
             if self.known.contains(&id) || !ids.insert(id) {
                 continue;
             }
+            let event = audit::in_short_of(&event, EVENT_MAX);
             let line = json!({ "box": said.place.gateway(), "event": event });
             lines.push_str(&format!("{line}\n"));
             new.push(line);
@@ -88,19 +124,25 @@ impl Record {
         if length == self.read {
             return Ok(());
         }
-        self.file.seek(SeekFrom::Start(self.read))?;
-        let mut reader = BufReader::new(self.file.try_clone()?);
-        let mut line = Vec::new();
-        while reader.read_until(b'\n', &mut line)? > 0 {
-            let event = serde_json::from_slice::<Value>(&line).unwrap_or_default();
-            id_of(&event["event"]).into_iter().for_each(|id| self.know(id));
-            if line.last() != Some(&b'\n') {
-                self.file.write_all(b"\n")?;
-            }
-            line.clear();
+        if !self.learn(&self.file.try_clone()?, self.read)? {
+            self.file.write_all(b"\n")?;
         }
         self.read = self.file.metadata()?.len();
         Ok(())
+    }
+
+    /// Knows the events of a file from there on; false when its last line has no end.
+    fn learn(&mut self, mut file: &File, from: u64) -> std::io::Result<bool> {
+        file.seek(SeekFrom::Start(from))?;
+        let mut reader = BufReader::new(file);
+        let (mut line, mut has_end) = (Vec::new(), true);
+        while reader.read_until(b'\n', &mut line)? > 0 {
+            let event = serde_json::from_slice::<Value>(&line).unwrap_or_default();
+            id_of(&event["event"]).into_iter().for_each(|id| self.know(id));
+            has_end = line.last() == Some(&b'\n');
+            line.clear();
+        }
+        Ok(has_end)
     }
 
     fn know(&mut self, id: u128) {
@@ -119,8 +161,13 @@ impl Record {
     }
 }
 
+fn open(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().create(true).append(true).read(true).open(path)
+}
+
 fn id_of(event: &Value) -> Option<u128> {
-    let digits: String = event["id"].as_str()?.split('-').collect();
+    let id = event["id"].as_str().filter(|id| id.len() < ID_MAX)?;
+    let digits: String = id.split('-').collect();
     u128::from_str_radix(&digits, 16).ok()
 }
 
@@ -153,5 +200,44 @@ mod tests {
         let text = std::fs::read_to_string(&file).unwrap();
         let whole = text.lines().filter(|line| serde_json::from_str::<Value>(line).is_ok());
         assert_eq!((whole.count(), text.lines().count()), (4, 5), "{text}");
+    }
+
+    fn long(id: u32) -> Said {
+        let text = "\u{1}".repeat(30_000);
+        let payload = json!({ "id": format!("{id:08x}-0001"), "event": "started", "why": text, "more": text });
+        Said { payload: payload.to_string().into_bytes(), ..told(id) }
+    }
+
+    #[test]
+    fn a_box_that_tells_at_length_and_without_end_fills_no_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut one, mut other) = (Record::open(dir.path()).unwrap(), Record::open(dir.path()).unwrap());
+        one.note(&[told(1)]).unwrap();
+        for id in 0..100 {
+            assert_eq!(one.note(&[long(id)]).unwrap().len(), 1);
+        }
+        let length = |name: &str| std::fs::metadata(dir.path().join(name)).map_or(0, |meta| meta.len());
+        assert!(length(FILE) < 100 * 1024, "{}", length(FILE));
+        let text = std::fs::read_to_string(dir.path().join(FILE)).unwrap();
+        assert!(text.contains("00000001-0000"), "what another told is there");
+
+        // Full files make room, for all that share the folder, and nothing is noted twice.
+        (one.file_max, other.file_max) = (4096, 4096);
+        for id in 100..300 {
+            let record = if id % 3 == 0 { &mut one } else { &mut other };
+            assert_eq!(record.note(&[told(id)]).unwrap().len(), 1, "{id}");
+            assert!(length(FILE) < 2 * 4096 && length(BEFORE) < 120 * 1024);
+        }
+        assert!(length(BEFORE) > 0 && length(BEFORE) < 2 * 4096);
+        for record in [&mut one, &mut other, &mut Record::open(dir.path()).unwrap()] {
+            assert!(record.note(&[told(299), told(280)]).unwrap().is_empty());
+        }
+    }
+
+    #[test]
+    fn an_id_without_end_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let payload = json!({ "id": "0".repeat(100_000), "event": "started" }).to_string().into_bytes();
+        assert!(Record::open(dir.path()).unwrap().note(&[Said { payload, ..told(1) }]).unwrap().is_empty());
     }
 }

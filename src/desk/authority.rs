@@ -14,7 +14,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use zeroize::Zeroizing;
@@ -38,7 +38,11 @@ const EARLIER_MAX_S: i64 = 3600;
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
     /// A file is there and is not replaced.
-    #[error("{} is there already: an authority is made once, and what it signed hangs on it", .0.display())]
+    #[error(
+        "{} is there already: an authority is made once, and what it signed hangs on it. Where `ca init` was interrupted \
+         and has signed nothing yet, take the folder away; where the root is whole, `ca issuing` makes the rest",
+        .0.display()
+    )]
     Exists(PathBuf),
     /// A file cannot be read or written.
     #[error("{}: {source}", file.display())]
@@ -54,6 +58,14 @@ pub enum AuthorityError {
         /// The file.
         file: PathBuf,
         /// What it should hold.
+        what: &'static str,
+    },
+    /// The issuing key or certificate does not serve, and the root can make others.
+    #[error("{} {what}: `afferent desk ca issuing` makes another key and certificate, with the root's key", file.display())]
+    Issuing {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
         what: &'static str,
     },
     /// The authority itself ends before what it should sign.
@@ -120,6 +132,9 @@ pub fn init(folder: &Path, whose: &str, now_s: i64) -> Result<(), AuthorityError
     let root = params.self_signed(&key).map_err(refused)?;
     create(&folder.join(ROOT_KEY), &Zeroizing::new(key.serialize_pem()))?;
     create(&folder.join(ROOT), &root.pem())?;
+    // It is public, and the broker, which reads it, is another user.
+    let readable = std::fs::Permissions::from_mode(0o644);
+    std::fs::set_permissions(folder.join(ROOT), readable).map_err(failed)?;
     issuing(folder, now_s)
 }
 
@@ -162,15 +177,18 @@ impl Authority {
     /// [`AuthorityError`].
     pub fn open(folder: &Path) -> Result<Authority, AuthorityError> {
         let file = folder.join(ISSUING);
-        let chain = read_certificates(&file)?;
+        // A crash while they were made may have left one of them alone, or of two keys.
+        let roots = read_certificates(&folder.join(ROOT))?;
+        let unusable = |name: &str, what| AuthorityError::Issuing { file: folder.join(name), what };
+        let chain = read_certificates(&file).map_err(|_| unusable(ISSUING, "is not there, or no certificate"))?;
         let broken = || AuthorityError::Broken { file: file.clone(), what: "a certificate" };
         let facts = Facts::of(chain.first().ok_or_else(broken)?).ok_or_else(broken)?;
-        let key = read_key(&folder.join(ISSUING_KEY))?;
+        let key = read_key(&folder.join(ISSUING_KEY)).map_err(|_| unusable(ISSUING_KEY, "is not there, or no key"))?;
         if facts.public_key != key.subject_public_key_info() {
-            return Err(AuthorityError::Broken { file: folder.join(ISSUING_KEY), what: "another key" });
+            return Err(unusable(ISSUING_KEY, "is not the key of issuing.pem"));
         }
         let issuer = Issuer::new(subject(&facts.common_name.ok_or_else(broken)?), key);
-        Ok(Authority { issuer, chain, roots: read_certificates(&folder.join(ROOT))?, ends_s: facts.ends_s })
+        Ok(Authority { issuer, chain, roots, ends_s: facts.ends_s })
     }
 
     /// What those who trust it must know: roots, and what is between them and what it signs.
@@ -316,12 +334,29 @@ mod tests {
 
     #[test]
     fn an_authority_is_made_once_and_its_keys_are_its_owners_alone() {
-        use std::os::unix::fs::PermissionsExt;
         let (dir, _) = made();
         assert!(matches!(init(dir.path(), "acme", NOW_S), Err(AuthorityError::Exists(_))));
         for name in [ROOT_KEY, ISSUING_KEY] {
             let mode = dir.path().join(name).metadata().unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+        let mode = dir.path().join(ROOT).metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o644, "the broker reads it");
+    }
+
+    #[test]
+    fn a_crash_while_the_issuing_key_was_made_is_made_good() {
+        let (dir, _) = made();
+        let (key, other) = (dir.path().join(ISSUING_KEY), KeyPair::generate().unwrap().serialize_pem());
+        for broken in [Some(other.as_str()), Some("half"), None] {
+            match broken {
+                Some(text) => std::fs::write(&key, text).unwrap(),
+                None => [ISSUING, ISSUING_KEY].iter().for_each(|f| std::fs::remove_file(dir.path().join(f)).unwrap()),
+            }
+            let why = Authority::open(dir.path()).err().unwrap().to_string();
+            assert!(why.contains("`afferent desk ca issuing`"), "{why}");
+            issuing(dir.path(), NOW_S).unwrap();
+            Authority::open(dir.path()).unwrap();
         }
     }
 

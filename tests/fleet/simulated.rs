@@ -113,3 +113,22 @@ fn the_command_makes_all_it_needs() {
     assert_eq!((&told["born"], &told["run_twice"]), (&20.into(), &0.into()), "{told}");
     assert!(told["broker_cpu_ms"].as_u64().is_some_and(|ms| ms > 0), "{told}");
 }
+
+#[test]
+fn a_fleet_that_cannot_be_says_why() {
+    let Some(_) = Mosquitto::program() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let says = |boxes: &str| {
+        let mut sim = Command::new(env!("CARGO_BIN_EXE_afferent"));
+        sim.args(["sim", "fleet", boxes, "--seconds", "1", "--port", &port, "--folder"]).arg(dir.path());
+        let output = sim.output().unwrap();
+        assert!(!output.status.success(), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let why = says("2");
+    assert!(why.contains(&format!("port {port}")) && why.contains("choose another with --port"), "{why}");
+    let why = says("8");
+    assert!(why.contains("was made for fewer boxes"), "{why}");
+}

@@ -1,6 +1,6 @@
 //! `afferent sim fleet`: boxes by the thousand.
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
 use serde_json::json;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ const TELL_EVERY: Duration = Duration::from_secs(5);
 ///
 /// The folder gets all that is needed: throwaway certificates, mosquitto's configuration as it is shipped, a desk
 /// (`desk.toml`), a key to sign with (`ops-1.key`) and an inventory in three rings. mosquitto is started with it. A folder
-/// that has all this already is used as it is. Two certificates more than boxes are made, for real boxes that join them.
+/// that has all this already is used as it is, with its port. Two certificates more than boxes are made, for real boxes that join them.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -75,6 +75,14 @@ impl Boxes {
     pub async fn execute(self) -> anyhow::Result<ExitCode> {
         if !self.folder.join("mosquitto.conf").exists() {
             stage::make(&self.folder, self.boxes, self.port).map_err(anyhow::Error::msg)?;
+        }
+        let last = stage::client(&self.folder, &stage::name(self.boxes)).cert;
+        if let Some(missing) = last.filter(|file| !file.exists()) {
+            bail!(
+                "{} was made for fewer boxes ({} is not there): choose another folder",
+                self.folder.display(),
+                missing.display()
+            );
         }
         let mosquitto = match self.broker {
             Some(_) => None,

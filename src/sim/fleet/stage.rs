@@ -6,7 +6,7 @@ use crate::desk::registry::{Entry, Registry};
 use crate::desk::{MOSQUITTO_ACL, MOSQUITTO_CONF, keys};
 use crate::tls::throwaway::{Authority, Identity};
 use crate::tls::{ClientTls, TlsError};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -132,6 +132,9 @@ impl Mosquitto {
     /// A sentence.
     pub fn start(folder: &Path, port: u16) -> Result<Mosquitto, String> {
         let program = Mosquitto::program().ok_or("there is no mosquitto here: apt-get install mosquitto")?;
+        // Whoever listens there would be taken for it, and knows none of the certificates.
+        TcpListener::bind(("127.0.0.1", port))
+            .map_err(|error| format!("mosquitto cannot listen on port {port}: {error}; choose another with --port"))?;
         let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("log"));
         let mut command = Command::new(program);
         command.arg("-c").arg(folder.join("mosquitto.conf")).stdin(Stdio::null()).stdout(Stdio::null());

@@ -65,6 +65,8 @@ pub const MOSQUITTO_ACL: &str = include_str!("desk/acl");
 /// A broker that has said nothing new for this long has said what it keeps; it may take longer to begin.
 const QUIET: Duration = Duration::from_secs(1);
 const FIRST_WORD: Duration = Duration::from_secs(5);
+/// A certificate of a desk that ends within this time is told of: 30 days.
+const ENDS_SOON_S: i64 = 30 * 24 * 3600;
 /// Between two connections of a desk that stays.
 const RECONNECT_MIN: Duration = Duration::from_secs(1);
 const RECONNECT_MAX: Duration = Duration::from_secs(30);
@@ -159,6 +161,14 @@ impl Config {
     /// The certificates that a desk may take, the main one first.
     fn certificates(&self) -> Vec<ClientTls> {
         std::iter::once(self.tls.clone()).chain(self.seats.iter().map(|name| self.named(name))).collect()
+    }
+
+    /// Its certificates that end within a month, or have ended, and when, Unix seconds.
+    pub fn ends_soon(&self, now_s: i64) -> Vec<(PathBuf, i64)> {
+        let events = self.events.iter().map(|name| self.named(name));
+        let files = self.certificates().into_iter().chain(events).filter_map(|tls| tls.cert);
+        let known = files.filter_map(|file| Some((tls::ends(&file).ok()??, file)));
+        known.filter(|(ends_s, _)| *ends_s < now_s + ENDS_SOON_S).map(|(ends_s, file)| (file, ends_s)).collect()
     }
 
     fn named(&self, name: &str) -> ClientTls {
@@ -473,4 +483,29 @@ fn is_deaf(state: &[u8]) -> bool {
         downlink: String,
     }
     serde_json::from_slice(state).is_ok_and(|state: State| state.online && state.downlink == "unproven")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn certificates_of_a_desk_that_end_soon_are_told_of() {
+        let dir = tempfile::tempdir().unwrap();
+        const NOW_S: i64 = 1_790_000_000;
+        authority::init(&dir.path().join("ca"), "acme", NOW_S).unwrap();
+        let authority = authority::Authority::open(&dir.path().join("ca")).unwrap();
+        for (name, life_s) in [("desk-acme", ENDS_SOON_S - 1), ("desk-acme-2", ENDS_SOON_S), ("desk-acme-events", 1)] {
+            let use_ = authority::Use::Client(name.to_string());
+            let (signed, _) = authority.make(&use_, NOW_S, NOW_S + life_s).unwrap();
+            std::fs::write(dir.path().join(format!("{name}.pem")), signed.pem()).unwrap();
+        }
+        let text = "broker = \"b:8883\"\ntenant = \"acme\"\nseats = [\"desk-acme-2\", \"not-there\"]\n\
+                    events = \"desk-acme-events\"\ntls = { cert = \"desk-acme.pem\", key = \"desk-acme.key\" }\n";
+        std::fs::write(dir.path().join("desk.toml"), text).unwrap();
+        let config = Config::read(&dir.path().join("desk.toml")).unwrap();
+        let [main, events] = &config.ends_soon(NOW_S)[..] else { panic!() };
+        assert_eq!(main, &(dir.path().join("desk-acme.pem"), NOW_S + ENDS_SOON_S - 1));
+        assert_eq!(events.0, dir.path().join("desk-acme-events.pem"));
+    }
 }

@@ -91,6 +91,24 @@ fn folder_of(settings: &Path) -> PathBuf {
     }
 }
 
+/// Who sits at the desk, for the record: as they say. The record has the user id as well.
+fn operator() -> String {
+    let named = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
+    named.unwrap_or_else(|| "unknown".to_owned())
+}
+
+/// Tells of certificates of this desk that end soon.
+fn tell_of_ends(config: &crate::desk::Config) {
+    for (file, ends_s) in config.ends_soon(jiff::Timestamp::now().as_second()) {
+        tracing::warn!(
+            "{} is good until {}: `afferent desk ca issue ... --replace` makes the next; look at the broker's as well, \
+             which is as old mostly",
+            file.display(),
+            crate::desk::enrol::moment(ends_s)
+        );
+    }
+}
+
 impl Desk {
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

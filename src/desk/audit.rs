@@ -1,5 +1,10 @@
 //! The record of what was asked of boxes and by whom: one JSON object a line, each with the digest of the line before
 //! it, so that one that is changed or taken out later shows. What a box answered stands there in short.
+//!
+//! Each line has the user id of the process that wrote it (`uid`); a name (`by`) is what whoever asked says it is.
+//!
+//! What it cannot show: the digests have no key, so whoever may write the file can make all of it anew, or take away any
+//! number of lines at its end. Against those, copy it to where they cannot write, as it grows.
 
 use super::order::plain;
 use crate::wire::hex;
@@ -40,8 +45,10 @@ pub fn note_all(folder: &Path, all: &[Value]) -> std::io::Result<()> {
     // What a power cut left of a line is ended, and stays.
     let mut lines = if end.is_empty() || end.ends_with('\n') { String::new() } else { "\n".to_string() };
     let mut before = end.lines().next_back().map(str::to_owned);
+    // SAFETY: the call reads a number and nothing else.
+    let uid = unsafe { libc::getuid() };
     for what in all {
-        let line = json!({ "after": link_of(before.as_deref()), "what": what }).to_string();
+        let line = json!({ "after": link_of(before.as_deref()), "uid": uid, "what": what }).to_string();
         if line.len() > LINE_MAX {
             let why = format!("a line of {} bytes, and {LINE_MAX} may be noted", line.len());
             return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, why));
@@ -61,7 +68,7 @@ pub fn in_short(said: &Value) -> Value {
 }
 
 /// The same for another length, bytes.
-pub(super) fn in_short_of(said: &Value, bytes_max: usize) -> Value {
+pub fn in_short_of(said: &Value, bytes_max: usize) -> Value {
     let text = said.to_string();
     if text.len() <= bytes_max {
         return said.clone();

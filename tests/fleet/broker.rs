@@ -100,6 +100,12 @@ impl Broker {
         self.restart();
     }
 
+    /// Has it read its rules again.
+    pub fn reads_its_rules_again(&mut self) {
+        let id = self.running.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args(["-HUP", &id]).status().unwrap().success());
+    }
+
     /// Kills it without warning.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.running.take() {

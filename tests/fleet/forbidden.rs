@@ -98,6 +98,26 @@ fn a_desk_speaks_for_no_box_and_to_no_other_tenant() {
 }
 
 #[test]
+fn a_box_that_was_barred_is_kept_out_by_what_the_desk_prints() {
+    let Some(mut broker) = Broker::start() else { return };
+    let desk = Desk::shipped(&broker);
+    desk.does(&["enrol", "list"]);
+    let enrolled = "INSERT INTO certificate VALUES ('1', 'bench-1', x'00', 'accepted', 0, 1, 0, x'00')";
+    rusqlite::Connection::open(desk.file("enrol.db")).unwrap().execute(enrolled, []).unwrap();
+    let printed = desk.does(&["enrol", "bar", "bench-1"]);
+    let (_, rules) = printed.split_once("\n\n").unwrap();
+    let acl = broker.path().join("acl");
+    std::fs::write(&acl, format!("{}\n{rules}", std::fs::read_to_string(&acl).unwrap())).unwrap();
+    let mut stolen = Client::connect(broker.port, &broker.client("bench-1"), "bench-1", None).unwrap();
+    let state = topic("acme", "bench-1", "up/state");
+    assert_eq!(stolen.say(&state, ONLINE), PubAckReason::NoMatchingSubscribers, "not yet");
+    broker.reads_its_rules_again();
+    until("it is kept out", || stolen.say(&state, ONLINE) == PubAckReason::NotAuthorized);
+    let mut other = Client::connect(broker.port, &broker.client("bench-2"), "bench-2", None).unwrap();
+    assert_eq!(other.say(&topic("acme", "bench-2", "up/state"), ONLINE), PubAckReason::NoMatchingSubscribers);
+}
+
+#[test]
 fn a_box_under_another_tenants_name_is_a_stranger() {
     let Some(broker) = Broker::start() else { return };
     let desk = Desk::shipped(&broker);

@@ -546,6 +546,30 @@ fn the_endpoint_speaks_est_as_openssl_and_curl_read_it() {
     assert!(ask("simpleenroll", &[]).starts_with("HTTP/1.1 400"));
 }
 
+#[test]
+fn a_certificate_is_replaced_when_that_is_said_and_the_record_has_all_that_was_signed() {
+    let site = Site::new();
+    let issue = ["desk", "ca", "issue", "desk-acme", "--client", "desk-acme"];
+    site.says(&issue);
+    let read = |name: &str| std::fs::read(site.path(name)).unwrap();
+    let (key, certificate) = (read("desk-acme.key"), read("desk-acme.pem"));
+    let again = site.command(&issue).output().unwrap();
+    let why = String::from_utf8_lossy(&again.stderr);
+    assert!(!again.status.success() && why.contains("desk-acme.key is there already: --replace"), "{why}");
+    assert_eq!((read("desk-acme.key"), read("desk-acme.pem")), (key.clone(), certificate.clone()));
+    site.says(&[&issue[..], &["--replace"]].concat());
+    assert!(read("desk-acme.key") != key && read("desk-acme.pem") != certificate);
+    assert_eq!(mode(&site.path("desk-acme.key")), 0o600);
+    site.says(&["desk", "ca", "issuing"]);
+    let record = crate::desk::lines(&site.path("audit.jsonl"));
+    let verbs: Vec<_> = record.iter().filter_map(|line| line["what"]["ca"].as_str()).collect();
+    assert_eq!(verbs, ["init", "issue", "issue", "issuing"]);
+    let whole = |line: &Value| line["uid"].is_u64() && line["what"]["by"].is_string() && line["what"]["at"].is_string();
+    assert!(record.iter().all(whole), "{record:?}");
+    assert_eq!(record[1]["what"]["for"]["client"], "desk-acme");
+    site.says(&["desk", "audit"]);
+}
+
 /// The README's way to let a box in, as it stands there: only names, ports and the code are this machine's.
 #[test]
 fn the_readmes_way_to_let_a_box_in_works() {

@@ -1,12 +1,16 @@
 //! `afferent desk ca`: the fleet's certificate authority.
 
-use super::{SETTINGS, folder_of};
+use super::{SETTINGS, folder_of, operator};
+use crate::desk::audit;
 use crate::desk::authority::{self, Authority, FOLDER, ROOT, Use};
 use crate::desk::enrol::moment;
-use crate::tls::Fingerprint;
+use crate::disk;
+use crate::tls::{Facts, Fingerprint};
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use jiff::{Span, SpanRelativeTo, Timestamp, Unit};
+use serde_json::{Value, json};
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -55,7 +59,8 @@ struct Init {
 #[command(after_help = "\
 Examples:
   afferent desk ca issue /etc/mosquitto/fleet/broker --server broker.example --server 192.0.2.7
-  afferent desk ca issue desk-acme --client desk-acme")]
+  afferent desk ca issue desk-acme --client desk-acme
+  afferent desk ca issue desk-acme --client desk-acme --replace      before the one that is there ends")]
 struct Issue {
     /// The files' name, without the ending
     files: PathBuf,
@@ -68,6 +73,9 @@ struct Issue {
     /// How long it is good for
     #[arg(long, value_name = "TIME", default_value = "365d", value_parser = life)]
     life: i64,
+    /// Put them in the place of those that are there, which stay good until they end
+    #[arg(long)]
+    replace: bool,
     /// The desk's settings; the folder ca/ lies beside them
     #[arg(long, value_name = "FILE", default_value = SETTINGS)]
     desk: PathBuf,
@@ -103,6 +111,7 @@ impl Ca {
             Verb::Init(init) => init.execute(now_s),
             Verb::Issue(issue) => issue.execute(now_s),
             Verb::Issuing(issuing) => {
+                note(&issuing.desk, now_s, json!({ "ca": "issuing" }))?;
                 authority::issuing(&folder_of(&issuing.desk).join(FOLDER), now_s)?;
                 println!("what is signed from now on is signed by the new issuing certificate");
                 Ok(ExitCode::SUCCESS)
@@ -118,6 +127,7 @@ impl Init {
         }
         let folder = folder_of(&self.desk).join(FOLDER);
         authority::init(&folder, &self.whose, now_s)?;
+        note(&self.desk, now_s, json!({ "ca": "init", "whose": self.whose }))?;
         let authority = Authority::open(&folder)?;
         let root = authority.roots().first().context("there is no root")?;
         println!("{}", folder.join(ROOT).display());
@@ -128,6 +138,12 @@ impl Init {
 
 impl Issue {
     fn execute(self, now_s: i64) -> anyhow::Result<ExitCode> {
+        let named = |ending: &str| PathBuf::from(format!("{}.{ending}", self.files.display()));
+        let (key_file, file) = (named("key"), named("pem"));
+        if let Some(there) = [&key_file, &file].into_iter().find(|file| file.exists() && !self.replace) {
+            bail!("{} is there already: --replace makes a new key and certificate in its place", there.display());
+        }
+        let whom = json!({ "client": self.client, "server": self.server });
         let use_ = match self.client {
             Some(name) => Use::Client(name),
             None => Use::Server(self.server),
@@ -135,14 +151,22 @@ impl Issue {
         let authority = Authority::open(&folder_of(&self.desk).join(FOLDER))?;
         let ends_s = now_s + self.life;
         let (signed, key) = authority.make(&use_, now_s, ends_s)?;
-        let named = |ending: &str| PathBuf::from(format!("{}.{ending}", self.files.display()));
-        authority::create(&named("key"), &key)?;
-        write(&named("pem"), &signed.pem())?;
-        println!("{} until {}", named("pem").display(), moment(ends_s));
+        let serial = Facts::of(signed.certificate()).map(|facts| facts.serial);
+        note(&self.desk, now_s, json!({ "ca": "issue", "for": whom, "serial": serial, "ends": moment(ends_s) }))?;
+        // Who owned the key that was there, such as the broker, may read the next.
+        let owner = std::fs::metadata(&key_file).ok().map(|meta| (meta.uid(), meta.gid()));
+        disk::replace_secret(&key_file, key.as_bytes()).with_context(|| format!("{}", key_file.display()))?;
+        if let Some((user, group)) = owner {
+            chown(&key_file, Some(user), Some(group)).with_context(|| format!("{}", key_file.display()))?;
+        }
+        disk::replace(&file, signed.pem().as_bytes()).with_context(|| format!("{}", file.display()))?;
+        println!("{} until {}", file.display(), moment(ends_s));
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn write(file: &Path, text: &str) -> anyhow::Result<()> {
-    std::fs::write(file, text).with_context(|| format!("{}", file.display()))
+/// Writes down who had what signed.
+fn note(desk: &Path, now_s: i64, mut what: Value) -> anyhow::Result<()> {
+    (what["at"], what["by"]) = (moment(now_s).into(), operator().into());
+    audit::note(&folder_of(desk), &what).with_context(|| format!("{} cannot be written", audit::FILE))
 }

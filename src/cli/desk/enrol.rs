@@ -1,7 +1,7 @@
 //! `afferent desk enrol`: letting boxes in.
 
 use super::ca::life;
-use super::{SETTINGS, folder_of};
+use super::{SETTINGS, folder_of, operator};
 use crate::desk::authority::FOLDER;
 use crate::desk::enrol::serve::{EST, Endpoint};
 use crate::desk::enrol::{Registry, moment};
@@ -144,12 +144,6 @@ fn open(desk: &Path) -> anyhow::Result<Registry> {
 /// What mosquitto's rules need to keep out a box whose certificate is still good.
 fn barring(name: &str) -> String {
     format!("user {name}\ntopic deny #")
-}
-
-/// Who sits at the desk, for the record.
-fn operator() -> String {
-    let named = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
-    named.unwrap_or_else(|| "unknown".to_owned())
 }
 
 impl Serve {

@@ -31,6 +31,10 @@ Examples:
   afferent desk fleet --watch
   afferent desk fleet --json | jq '.[] | select(.online | not)'
 
+States: `away`, the box is not there; `stuck`, something waits and does not get on, or is parked; `unusual`, it has an
+alert; `deaf`, it is there and no desk has answered its echo, so that it does not know whether it can be told anything:
+`--watch`, `afferent desk serve` and a roll-out answer, a look like this one does not; `online`, all is well.
+
 Exit codes: 0 shown, 1 the broker does not let the desk in.")]
 pub(super) struct Fleet {
     /// The desk's settings
@@ -53,6 +57,7 @@ pub(super) struct Fleet {
 impl Fleet {
     pub async fn execute(self) -> anyhow::Result<ExitCode> {
         let config = Config::read(&self.desk)?;
+        super::tell_of_ends(&config);
         let registry = Registry::read(&config.folder)?;
         if let Some(group) = &self.group
             && registry.of(group).next().is_none()
@@ -146,6 +151,10 @@ impl Fleet {
         }
         let with = |trouble: Trouble| rows.iter().filter(|row| row.trouble == trouble).count();
         let strangers = rows.iter().filter(|row| row.stranger).count();
+        if rows.is_empty() && self.group.is_none() {
+            table.push_str("no box is heard: none was there yet, `tenant` in the settings is not theirs, or the broker's acl does\n\
+                            not name this desk (`afferent desk broker --tenant`)\n");
+        }
         let _ = writeln!(
             table,
             "{} boxes: {} away, {} stuck, {} unusual, {} deaf, {} well; {strangers} strangers",

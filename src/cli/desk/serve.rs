@@ -16,6 +16,8 @@ use tokio::net::TcpListener;
 
 /// The registry is looked at this often.
 const REGISTRY_EVERY: Duration = Duration::from_secs(2);
+/// Certificates are looked at this often: a day.
+const ENDS_EVERY: Duration = Duration::from_secs(24 * 3600);
 const TOKEN: &str = "page.token";
 
 /// Serve a page of the whole fleet, live, and answer boxes that ask whether they are heard.
@@ -58,6 +60,7 @@ impl Serve {
         let server = Server::new(fleet.clone(), &tls, &token)?;
         let mut line = Line::connect(&config, Interest::State).await?;
         println!("https://{address}/#{token}");
+        tokio::spawn(tell_of_ends(config.clone()));
         tokio::spawn(server.serve(listener));
         let ticking = fleet.clone();
         tokio::spawn(async move { ticking.tick().await });
@@ -81,6 +84,13 @@ impl Serve {
                 }
             }
         }
+    }
+}
+
+async fn tell_of_ends(config: Config) {
+    loop {
+        super::tell_of_ends(&config);
+        tokio::time::sleep(ENDS_EVERY).await;
     }
 }
 

@@ -227,31 +227,74 @@ fn a_configuration_that_a_box_refuses_or_takes_back_comes_to_no_other_ring() {
     }
 }
 
+/// A box that says what it likes, as one that is there and well.
+struct Puppet {
+    desk: Desk,
+    client: Client,
+}
+
+impl Puppet {
+    fn start(broker: &Broker) -> Puppet {
+        let desk = Desk::shipped(broker);
+        desk.does(&["key", "ops-1.key"]);
+        desk.does(&["inventory", "put", "bench-1"]);
+        let text = "[[link]]\nname = \"chemistry\"\nprotocol = \"astm\"\nlisten = \"127.0.0.1:4001\"\n\
+                    [[destination]]\nname = \"ehr\"\naddress = \"127.0.0.1:9\"\n";
+        std::fs::write(desk.file("one.toml"), text).unwrap();
+        let mut client = Client::connect(broker.port, &broker.client("bench-1"), "bench-1", None).unwrap();
+        client.say(&topic("up/state"), br#"{"v":1,"online":true,"epoch":1,"downlink":"proven"}"#);
+        client.say(&topic("up/alerts"), br#"{"v":1,"alerts":[]}"#);
+        client.say(&topic("up/reported"), br#"{"v":1,"running":null,"rev":null,"signatures":1}"#);
+        client.subscribe(&topic("dn/desired"));
+        client.subscribe(&topic("dn/cmd/+"));
+        Puppet { desk, client }
+    }
+
+    /// It comes back, and hears what the broker keeps for it: something later, and nothing of what it was sent.
+    fn finds_nothing(self, broker: &Broker) {
+        let connect = |name: &str| Client::connect(broker.port, &broker.client(name), name, None).unwrap();
+        drop(self.client);
+        let mut back = connect("bench-1");
+        back.subscribe(&topic("dn/#"));
+        connect(DESK).say(&topic("dn/cmd/later"), b"later");
+        back.hear(&topic("dn/cmd/later"));
+        assert_eq!(back.came.len(), 1, "{:?}", back.came);
+    }
+}
+
+fn topic(end: &str) -> String {
+    format!("afferent/v1/{TENANT}/bench-1/{end}")
+}
+
 #[test]
 fn what_a_silent_box_was_sent_is_not_there_when_it_comes_back() {
     let Some(broker) = Broker::start() else { return };
-    let desk = Desk::shipped(&broker);
-    desk.does(&["key", "ops-1.key"]);
-    desk.does(&["inventory", "put", "bench-1"]);
-    let connect = |name: &str| Client::connect(broker.port, &broker.client(name), name, None).unwrap();
-    let topic = |end: &str| format!("afferent/v1/{TENANT}/bench-1/{end}");
-    let mut silent = connect("bench-1");
-    silent.say(&topic("up/state"), br#"{"v":1,"online":true,"epoch":1,"downlink":"proven"}"#);
-    silent.say(&topic("up/alerts"), br#"{"v":1,"alerts":[]}"#);
-    silent.say(&topic("up/reported"), br#"{"v":1,"running":null,"rev":null,"signatures":1}"#);
-    silent.subscribe(&topic("dn/desired"));
-    let text = "[[link]]\nname = \"chemistry\"\nprotocol = \"astm\"\nlisten = \"127.0.0.1:4001\"\n\
-                [[destination]]\nname = \"ehr\"\naddress = \"127.0.0.1:9\"\n";
-    std::fs::write(desk.file("one.toml"), text).unwrap();
+    let mut silent = Puppet::start(&broker);
     let words = ["rollout", "config", "one.toml", "--name", "silent", "--silent-s", "2"];
-    let told = desk.refuses(&[&words[..], &KEY[..]].concat());
+    let told = silent.desk.refuses(&[&words[..], &KEY[..]].concat());
     assert!(told.contains("is stopped: 1 of the 1 boxes of ring 0 failed"), "{told}");
-    silent.hear(&topic("dn/desired"));
-    assert!(!silent.came[0].1.is_empty(), "it was sent");
-    // It comes back, and hears what the broker keeps for it: something later, and nothing of that.
-    let mut back = connect("bench-1");
-    back.subscribe(&topic("dn/#"));
-    connect(DESK).say(&topic("dn/cmd/later"), b"later");
-    back.hear(&topic("dn/cmd/later"));
-    assert_eq!(back.came.len(), 1, "{:?}", back.came);
+    silent.client.hear(&topic("dn/desired"));
+    assert!(!silent.client.came[0].1.is_empty(), "it was sent");
+    silent.finds_nothing(&broker);
+}
+
+#[test]
+fn what_a_box_was_sent_is_taken_back_by_a_stop_though_the_desk_that_sent_it_is_dead() {
+    let Some(mut broker) = Broker::start() else { return };
+    let mut silent = Puppet::start(&broker);
+    let words = ["rollout", "config", "one.toml", "--name", "silent"];
+    let running = Beside::start(silent.desk.command(&[&words[..], &KEY[..]].concat()));
+    silent.client.hear(&topic("dn/desired"));
+    drop(running);
+    let told = silent.desk.does(&["rollout", "stop", "silent"]);
+    assert!(told.contains("what boxes had not taken is taken back"), "{told}");
+    silent.finds_nothing(&broker);
+    // Where that cannot be, it says so.
+    let mut silent = Puppet::start(&broker);
+    let running = Beside::start(silent.desk.command(&[&words[..], &KEY[..]].concat()));
+    silent.client.hear(&topic("dn/desired"));
+    drop((running, silent.client));
+    broker.kill();
+    let told = silent.desk.refuses(&["rollout", "stop", "silent"]);
+    assert!(told.contains("is still kept for them") && told.contains("resume silent"), "{told}");
 }

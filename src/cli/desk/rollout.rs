@@ -95,6 +95,8 @@ Example:
         sign: Vec<PathBuf>,
     },
     /// Tell no other box, for good
+    ///
+    /// A configuration that boxes were sent and have not taken is taken back from the broker.
     #[command(after_help = "Example:\n  afferent desk rollout stop report-1 --reason 'links went down'")]
     Stop {
         /// Which
@@ -189,7 +191,10 @@ impl Rollouts {
             }
             Verb::Status { name, json } => status(&config, name, json),
             Verb::Pause { name } => noted(&name, rollout::What::Paused),
-            Verb::Stop { name, reason } => noted(&name, rollout::What::Stopped { why: reason }),
+            Verb::Stop { name, reason } => {
+                noted(&name, rollout::What::Stopped { why: reason })?;
+                take_back(&config, &name).await
+            }
             Verb::Resume { name, sign } => {
                 let mut log = Log::open(&config.folder, &name)?;
                 signers_of(&log, &sign)?;
@@ -298,6 +303,29 @@ async fn carry_out(config: &Config, mut log: Log, sign: &[PathBuf]) -> anyhow::R
         Stage::Paused | Stage::Running => bail!("{name} is paused; {resume}"),
         Stage::Stopped(why) => bail!("{name} is stopped: {why}"),
     }
+}
+
+/// What boxes were sent and have not taken is not kept for them any longer. The process that carries it out sees to that;
+/// where there is none any more, this one does.
+async fn take_back(config: &Config, name: &str) -> anyhow::Result<ExitCode> {
+    let mut log = Log::open(&config.folder, name)?;
+    let is_config = matches!(log.rollout().plan().change, Change::Config { .. });
+    if !is_config || log.rollout().told().next().is_none() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let Some(_turn) = log.turn()? else {
+        println!("what boxes have not taken is taken back by the process that carries it out");
+        return Ok(ExitCode::SUCCESS);
+    };
+    let taken_back = rollout::run::carry_out(config, &mut log, &[], |_| ()).await;
+    taken_back.with_context(|| {
+        format!(
+            "{name} is stopped, but what boxes were sent is still kept for them and they take it when they are back: \
+             `afferent desk rollout resume {name} --sign ...` takes it back"
+        )
+    })?;
+    println!("what boxes had not taken is taken back");
+    Ok(ExitCode::SUCCESS)
 }
 
 fn status(config: &Config, name: Option<String>, json: bool) -> anyhow::Result<ExitCode> {

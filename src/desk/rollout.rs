@@ -16,6 +16,8 @@
 //! | update | it says that the release is committed | it refuses it, could not fetch it, or took it back |
 //!
 //! When the broker was gone, boxes get the time to dial it again before any counts as away or silent ([`Now::Coming`]).
+//! After that, and when a desk goes on, all that have not answered are told again, also those whose time is over: they
+//! may have done it and said so to nobody ([`Rollout::attend`]).
 //!
 //! A box that is away is told when it is back. An update is two commands: the release is offered, and installed by the
 //! second once the box says that it lies ready.
@@ -32,6 +34,9 @@ use crate::fleet::command::Operation;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// A box whose time is over while nobody looked is told again, and has so many seconds to say what it did.
+const SAYS_AGAIN_S: u32 = 120;
 
 /// What is rolled out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -310,8 +315,10 @@ pub struct Rollout {
     fetched: BTreeSet<String>,
     ring: usize,
     ring_ended: Option<Timestamp>,
-    /// When something happened last.
+    /// When something happened last, or somebody began to look.
     last: Timestamp,
+    /// When somebody began to look.
+    attended: Timestamp,
     is_paused: bool,
     over: Option<Stage>,
 }
@@ -322,13 +329,19 @@ impl Rollout {
         let all = plan.rings.iter().flat_map(|ring| &ring.boxes);
         let boxes = all.map(|name| (name.clone(), Standing::Waiting)).collect();
         let (before, fetched, last) = (BTreeMap::new(), BTreeSet::new(), plan.made);
-        Rollout { plan, boxes, before, fetched, ring: 0, ring_ended: None, last, is_paused: false, over: None }
+        let (ring, ring_ended, attended, is_paused, over) = (0, None, last, false, None);
+        Rollout { plan, boxes, before, fetched, ring, ring_ended, last, attended, is_paused, over }
+    }
+
+    /// From now on somebody hears what boxes say. That nothing was heard of one before is not held against it.
+    pub fn attend(&mut self, now: Timestamp) {
+        (self.last, self.attended) = (self.last.max(now), now);
     }
 
     /// Something was written down.
     pub fn apply(&mut self, record: Record) {
         let at = record.at;
-        self.last = at;
+        self.last = self.last.max(at);
         match record.what {
             What::Told { gateway, id, document, before } => {
                 self.set(&gateway, Standing::Told { at, id, document });
@@ -456,9 +469,11 @@ impl Rollout {
         })
     }
 
-    /// Whether a box was told too long ago, and has not answered.
+    /// Whether a box was told too long ago, and has not answered, though somebody was there to hear it.
     pub fn is_overdue(&self, name: &str, now: Timestamp) -> bool {
-        matches!(self.standing(name), Some(Standing::Told { at, .. }) if is_over(*at, self.plan.silent_s, now))
+        let silent_s = self.plan.silent_s;
+        is_over(self.attended, silent_s.min(SAYS_AGAIN_S), now)
+            && matches!(self.standing(name), Some(Standing::Told { at, .. }) if is_over(*at, silent_s, now))
     }
 
     /// How a box was when it was told.

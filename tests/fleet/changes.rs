@@ -298,3 +298,35 @@ fn what_a_box_was_sent_is_taken_back_by_a_stop_though_the_desk_that_sent_it_is_d
     let told = silent.desk.refuses(&["rollout", "stop", "silent"]);
     assert!(told.contains("is still kept for them") && told.contains("resume silent"), "{told}");
 }
+
+#[test]
+fn a_box_that_did_it_while_no_desk_was_there_is_asked_again() {
+    let Some(broker) = Broker::start() else { return };
+    let mut gateway = Puppet::start(&broker);
+    let words = ["rollout", "start", "restart", "--name", "late", "--wait-s", "1", "--silent-s", "4"];
+    let running = Beside::start(gateway.desk.command(&[&words[..], &KEY[..]].concat()));
+    while !gateway.client.came.iter().any(|(on, _)| on.starts_with(&topic("dn/cmd/"))) {
+        assert!(gateway.client.is_alive());
+        passes(1);
+    }
+    drop(running);
+    // Its answer goes to another desk, which notes it, and its time is over.
+    let (on, _) = gateway.client.came.pop().unwrap();
+    passes(5);
+    let resume = gateway.desk.command(&["rollout", "resume", "late", KEY[0], KEY[1]]);
+    let running = Beside::start(resume);
+    gateway.client.came.clear();
+    gateway.client.hear(&on);
+    let id = on.rsplit('/').next().unwrap();
+    let event = format!(
+        "{{\"v\":1,\"id\":\"00000001-0000-7000-8000-000000000000\",\"event\":\"command\",\
+         \"command\":\"{id}\",\"op\":\"restart\",\"phase\":\"done\"}}"
+    );
+    gateway.client.say(&topic("up/event"), event.as_bytes());
+    let status = || {
+        let output = gateway.desk.run(&["rollout", "status", "late", "--json"]);
+        serde_json::from_slice::<Value>(&output.stdout).map(|all| all[0].clone()).unwrap_or_default()
+    };
+    until("it is finished", || status()["stage"] == "finished");
+    drop(running);
+}

@@ -140,6 +140,11 @@ impl Log {
         Ok(())
     }
 
+    /// What nobody looked at is looked at from now on.
+    pub fn attend(&mut self) {
+        self.rollout.attend(Timestamp::now());
+    }
+
     /// It, as it stands.
     pub fn rollout(&self) -> &Rollout {
         &self.rollout

@@ -158,6 +158,7 @@ impl Run<'_> {
             kept.heard(&said);
             self.heard(vec![said])?;
         }
+        self.log.attend();
         self.came.clear();
         if self.log.rollout().over().is_some() { Ok(()) } else { self.tell_again(|_| true).await }
     }

@@ -212,6 +212,35 @@ fn a_box_that_may_still_come_back_to_the_broker_is_neither_away_nor_silent() {
 }
 
 #[test]
+fn what_nobody_looked_at_is_held_against_no_box() {
+    let mut world = World::new(Plan { batch: 1, silent_s: 600, ..plan(&[2]) });
+    world.silent = ["bench-1".to_string()].into();
+    world.away = ["bench-2".to_string()].into();
+    world.step();
+    // The desk dies, and goes on long after.
+    world.now = 10_000;
+    world.rollout.attend(at(world.now));
+    assert!(!world.step() && !world.rollout.is_overdue("bench-1", at(world.now)));
+    // Told again, it says what it did; the other is waited for as if it had just been looked for.
+    world.note(What::Ended { gateway: "bench-1".into(), failure: None });
+    world.now += 599;
+    assert!(!world.step());
+    world.away.clear();
+    assert_eq!((world.run(), world.told.len()), (Stage::Finished, 2));
+    // One that says nothing has failed after all, and so has one that stays away.
+    let mut world = World::new(Plan { batch: 1, silent_s: 600, failure_percent: 100, ..plan(&[2]) });
+    world.silent = ["bench-1".to_string()].into();
+    world.away = ["bench-2".to_string()].into();
+    world.step();
+    world.now = 10_000;
+    world.rollout.attend(at(world.now));
+    world.now += i64::from(SAYS_AGAIN_S);
+    assert!(world.step() && matches!(world.rollout.standing("bench-1"), Some(Standing::Failed(_))));
+    world.now += 600;
+    assert!(world.step() && matches!(world.rollout.standing("bench-2"), Some(Standing::Failed(_))));
+}
+
+#[test]
 fn what_is_unusual_before_a_release_is_installed_is_not_of_the_release() {
     let (manifest, roots) = (String::new(), Vec::new());
     let change = Change::Update { version: "1.2.0".into(), manifest, roots, with_system: None };

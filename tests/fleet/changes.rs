@@ -128,10 +128,15 @@ fn a_box_that_comes_back_without_its_session_is_told_again() {
     // What it was told dies with the broker, and the desk is there again before it is.
     broker.kill_and_forget();
     fleet.boxes[0].kill();
+    fleet.desk.does(&["rollout", "pause", "report"]);
     broker.restart();
     passes(10);
     assert_eq!(fleet.status("report")["rings"][0]["counts"]["told"], 1);
     fleet.boxes[0].run(None);
+    until("it is there", || fleet.row("bench-1")["online"] == true && fleet.row("bench-1")["downlink"] == true);
+    passes(3);
+    assert_eq!(fleet.status("report")["rings"][0]["counts"]["told"], 1, "nobody is told while it pauses");
+    fleet.desk.does(&["rollout", "resume", "report", KEY[0], KEY[1]]);
     until("it has done it", || fleet.status("report")["rings"][0]["counts"]["done"] == 1);
     drop(running);
 }

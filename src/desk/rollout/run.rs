@@ -59,11 +59,13 @@ pub async fn carry_out(
                 continue;
             }
         }
-        if is_up && run.again.is_some_and(|again| again <= Instant::now()) {
+        // Nobody is told while it pauses, or once it is over: what is due then is told when it goes on.
+        let may_tell = is_up && run.log.rollout().stage() == Stage::Running;
+        if may_tell && run.again.is_some_and(|again| again <= Instant::now()) {
             run.again = None;
             run.tell_again(|_| true).await?;
         }
-        if is_up && !run.came.is_empty() {
+        if may_tell && !run.came.is_empty() {
             let came = std::mem::take(&mut run.came);
             run.tell_again(|name| came.contains(name)).await?;
         }
@@ -160,7 +162,12 @@ impl Run<'_> {
         }
         self.log.attend();
         self.came.clear();
-        if self.log.rollout().over().is_some() { Ok(()) } else { self.tell_again(|_| true).await }
+        self.log.catch_up()?;
+        if self.log.rollout().stage() == Stage::Running {
+            return self.tell_again(|_| true).await;
+        }
+        self.again = Some(Instant::now());
+        Ok(())
     }
 
     /// It is over: what boxes were sent and have not taken is not kept for them. False when the broker is not there.
@@ -238,6 +245,11 @@ impl Run<'_> {
                 .map_err(|error| DeskError::File { file, why: error.to_string() })?;
         }
         self.log.note(notes)?;
+        if !orders.is_empty() && self.log.rollout().stage() != Stage::Running {
+            // Somebody paused or stopped it at this very moment.
+            self.again = Some(Instant::now());
+            return Ok(true);
+        }
         for order in orders {
             self.tell(order.topic(), order.bytes).await?;
         }

@@ -286,7 +286,8 @@ impl Row {
                 let birth: Birth = serde_json::from_slice(payload).ok()?;
                 let told = [birth.version, birth.hardware.unwrap_or_default(), birth.at, birth.clock].map(plain);
                 let [version, hardware, started, clock] = told;
-                let is_new = birth.epoch > self.epoch || version != self.version;
+                let is_new = birth.epoch != self.epoch || version != self.version;
+                // A machine that took the name of another counts from 1 again.
                 self.starts(birth.epoch);
                 (self.version, self.hardware) = (version, hardware);
                 (self.started, self.clock) = (started, clock);
@@ -353,10 +354,10 @@ impl Row {
 
     /// It speaks of this start of its program. One that has started again says everything anew; until then it is not known.
     fn starts(&mut self, epoch: u64) {
-        if self.epoch > 0 && epoch > self.epoch {
+        if self.epoch > 0 && epoch != self.epoch {
             (self.seen, self.has_said_alerts) = (None, false);
         }
-        self.epoch = self.epoch.max(epoch);
+        self.epoch = epoch;
     }
 
     /// The worst of it.
@@ -483,6 +484,18 @@ mod tests {
         assert_eq!(known(&roster), (true, None));
         hear(&mut roster, Up::State, r#"{"online":true,"epoch":5}"#);
         assert_eq!(known(&roster), (false, None), "the birth was not heard");
+    }
+
+    #[test]
+    fn a_machine_that_takes_the_name_of_another_is_shown_as_it_is() {
+        let mut roster = Roster::default();
+        hear(&mut roster, Up::Birth, r#"{"epoch":57,"version":"0.1.0"}"#);
+        hear(&mut roster, Up::State, r#"{"online":false,"epoch":57}"#);
+        hear(&mut roster, Up::Alerts, r#"{"alerts":[]}"#);
+        assert!(hear(&mut roster, Up::Birth, r#"{"epoch":1,"version":"0.1.0"}"#));
+        assert!(hear(&mut roster, Up::State, r#"{"online":true,"epoch":1,"downlink":"proven"}"#));
+        let row = &roster.rows()["bench-1"];
+        assert_eq!((row.online, row.epoch, row.has_said_alerts), (true, 1, false));
     }
 
     #[test]

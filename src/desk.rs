@@ -52,7 +52,6 @@ use crate::tls::{self, ClientTls, ServerTls};
 use bytes::Bytes;
 use seat::Seat;
 use serde::Deserialize;
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -253,29 +252,28 @@ pub struct Said {
     pub receipt: Receipt,
 }
 
-/// Tells when the broker has said what it keeps, which comes first, each of it once: when nothing of it has been new for
-/// a moment.
+/// Tells when the broker has said what it keeps, which comes first, each of it once: when nothing of it has come for a
+/// moment. What boxes say meanwhile is not of it, or one that never stops would never let a desk begin.
 #[derive(Debug)]
 pub struct Kept {
-    seen: HashSet<(Place, Up)>,
     until: Instant,
 }
 
 impl Default for Kept {
     fn default() -> Kept {
-        Kept { seen: HashSet::new(), until: Instant::now() + FIRST_WORD }
+        Kept { until: Instant::now() + FIRST_WORD }
     }
 }
 
 impl Kept {
     /// A box said something.
     pub fn heard(&mut self, said: &Said) {
-        if said.what.is_retained() && self.seen.insert((said.place.clone(), said.what.clone())) {
+        if said.receipt.is_kept() {
             self.until = Instant::now() + QUIET;
         }
     }
 
-    /// That will be so at this moment, unless something new comes before.
+    /// That will be so at this moment, unless more of it comes before.
     pub fn until(&self) -> Instant {
         self.until
     }
@@ -507,5 +505,29 @@ mod tests {
         let [main, events] = &config.ends_soon(NOW_S)[..] else { panic!() };
         assert_eq!(main, &(dir.path().join("desk-acme.pem"), NOW_S + ENDS_SOON_S - 1));
         assert_eq!(events.0, dir.path().join("desk-acme-events.pem"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_box_that_never_stops_talking_does_not_keep_a_desk_from_its_beginning() {
+        let mut kept = Kept::default();
+        let said = |n: u64, receipt| Said {
+            place: Place::new("acme", "bench-1").unwrap(),
+            what: Up::Link(format!("l{n}")),
+            payload: Vec::new(),
+            receipt,
+        };
+        let live = Receipt::new(1, 1);
+        // What the broker keeps comes for as long as there is of it.
+        for n in 0..20 {
+            tokio::time::advance(Duration::from_millis(900)).await;
+            kept.heard(&said(n, live.kept()));
+        }
+        let until = kept.until();
+        assert_eq!(until, Instant::now() + QUIET);
+        for n in 0..10_000 {
+            tokio::time::advance(Duration::from_millis(1)).await;
+            kept.heard(&said(n, live));
+        }
+        assert_eq!(kept.until(), until);
     }
 }

@@ -87,12 +87,24 @@ impl PublishId {
 pub struct Receipt {
     connection: u64,
     packet: u16,
+    is_kept: bool,
 }
 
 impl Receipt {
     /// That of a packet, 0 for one that wants no acknowledgement, which came on the n-th connection.
     pub fn new(connection: u64, packet: u16) -> Receipt {
-        Receipt { connection, packet }
+        Receipt { connection, packet, is_kept: false }
+    }
+
+    /// The same, of something that the broker had kept.
+    pub fn kept(self) -> Receipt {
+        Receipt { is_kept: true, ..self }
+    }
+
+    /// True when it was said before it was asked for, however long ago (MQTT 5, 3.3.1.3: RETAIN of what a subscription
+    /// begins with).
+    pub fn is_kept(self) -> bool {
+        self.is_kept
     }
 }
 

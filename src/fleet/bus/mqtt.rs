@@ -363,6 +363,7 @@ impl Line {
             }
             Packet::Publish(publish) => {
                 let receipt = Receipt::new(ear.connection, publish.pkid);
+                let receipt = if publish.retain { receipt.kept() } else { receipt };
                 let topic = String::from_utf8_lossy(&publish.topic).into_owned();
                 let heard = Heard::Received { topic, payload: publish.payload.to_vec(), receipt };
                 match publish.qos {

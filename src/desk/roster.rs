@@ -57,6 +57,12 @@ pub struct Row {
     /// Its counters, the last of an hour.
     #[serde(skip)]
     pub samples: VecDeque<Sample>,
+    /// The links and destinations that its last birth names; none when it names none.
+    #[serde(skip)]
+    named: [Option<BTreeSet<String>>; 2],
+    /// Of those that it does not name: what the broker still keeps of them, or a birth that is yet to come names them.
+    #[serde(skip)]
+    unnamed: (BTreeMap<String, Link>, BTreeMap<String, Destination>),
 }
 
 /// What a box says of its releases; all empty where it does not update itself.
@@ -203,6 +209,8 @@ struct Birth {
     hardware: Option<String>,
     at: String,
     clock: String,
+    links: Option<Vec<String>>,
+    destinations: Option<Vec<String>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -291,7 +299,12 @@ impl Row {
                 self.starts(birth.epoch);
                 (self.version, self.hardware) = (version, hardware);
                 (self.started, self.clock) = (started, clock);
-                is_new
+                self.named = [birth.links, birth.destinations]
+                    .map(|names| names.map(|names| names.into_iter().take(PARTS_MAX).collect()));
+                let [links, destinations] = &self.named;
+                let is_other = part(&mut self.links, &mut self.unnamed.0, links.as_ref())
+                    | part(&mut self.destinations, &mut self.unnamed.1, destinations.as_ref());
+                is_new || is_other
             }
             Up::State => {
                 let state: State = serde_json::from_slice(payload).ok()?;
@@ -313,8 +326,18 @@ impl Row {
                 std::mem::replace(&mut self.revision, reported.running) != reported.running
             }
             // What a box has no more it takes back with nothing.
-            Up::Link(link) if payload.is_empty() => self.links.remove(link).is_some(),
-            Up::Destination(destination) if payload.is_empty() => self.destinations.remove(destination).is_some(),
+            Up::Link(link) if payload.is_empty() => {
+                self.unnamed.0.remove(link);
+                self.links.remove(link).is_some()
+            }
+            Up::Destination(destination) if payload.is_empty() => {
+                self.unnamed.1.remove(destination);
+                self.destinations.remove(destination).is_some()
+            }
+            Up::Link(link) if !self.names(0, link) => put(&mut self.unnamed.0, link, payload).is_none(),
+            Up::Destination(destination) if !self.names(1, destination) => {
+                put(&mut self.unnamed.1, destination, payload).is_none()
+            }
             Up::Link(link) => put(&mut self.links, link, payload)?,
             Up::Destination(destination) => put(&mut self.destinations, destination, payload)?,
             Up::Alerts => {
@@ -358,6 +381,11 @@ impl Row {
             (self.seen, self.has_said_alerts) = (None, false);
         }
         self.epoch = epoch;
+    }
+
+    /// Whether its birth names this link (0) or destination (1).
+    fn names(&self, kind: usize, name: &str) -> bool {
+        self.named[kind].as_ref().is_none_or(|names| names.contains(name))
     }
 
     /// The worst of it.
@@ -411,6 +439,14 @@ where
     }
     let before = parts.insert(name.to_string(), part.clone());
     Some(before.as_ref() != Some(&part))
+}
+
+/// Puts aside what a birth does not name, and takes back what it does. True when that changes what is shown.
+fn part<T>(shown: &mut BTreeMap<String, T>, aside: &mut BTreeMap<String, T>, named: Option<&BTreeSet<String>>) -> bool {
+    let before: BTreeSet<String> = shown.keys().cloned().collect();
+    let all = std::mem::take(shown).into_iter().chain(std::mem::take(aside));
+    (*shown, *aside) = all.partition(|(name, _)| named.is_none_or(|named| named.contains(name)));
+    !before.iter().eq(shown.keys())
 }
 
 /// Text of a box as a person may see it, on a terminal as well.
@@ -496,6 +532,35 @@ mod tests {
         assert!(hear(&mut roster, Up::State, r#"{"online":true,"epoch":1,"downlink":"proven"}"#));
         let row = &roster.rows()["bench-1"];
         assert_eq!((row.online, row.epoch, row.has_said_alerts), (true, 1, false));
+    }
+
+    #[test]
+    fn what_a_birth_does_not_name_is_not_shown() {
+        let mut roster = Roster::default();
+        let shown = |roster: &Roster| {
+            let row = &roster.rows()["bench-1"];
+            let names = row.links.keys().chain(row.destinations.keys());
+            names.cloned().collect::<Vec<_>>().join(" ")
+        };
+        hear(&mut roster, Up::Link("old".into()), r#"{"up":false}"#);
+        hear(&mut roster, Up::Destination("was".into()), r#"{"up":false,"queued":4}"#);
+        let birth = r#"{"epoch":2,"version":"0.1.0","links":["new"],"destinations":["ehr"]}"#;
+        assert!(hear(&mut roster, Up::Birth, birth));
+        hear(&mut roster, Up::Link("new".into()), r#"{"up":true}"#);
+        hear(&mut roster, Up::Destination("ehr".into()), r#"{"up":true}"#);
+        assert!(
+            !hear(&mut roster, Up::Link("old".into()), r#"{"up":false,"messages":1}"#),
+            "it is kept, and is no more"
+        );
+        hear(&mut roster, Up::State, r#"{"online":true,"epoch":2,"downlink":"proven"}"#);
+        assert_eq!((shown(&roster).as_str(), roster.rows()["bench-1"].trouble()), ("new ehr", Trouble::None));
+        // A part may come before the birth that names it.
+        hear(&mut roster, Up::Link("next".into()), r#"{"up":true}"#);
+        assert_eq!(shown(&roster), "new ehr");
+        let birth = r#"{"epoch":2,"version":"0.1.0","links":["new","next"],"destinations":["ehr"]}"#;
+        assert!(hear(&mut roster, Up::Birth, birth));
+        assert_eq!(shown(&roster), "new next ehr");
+        assert!(!hear(&mut roster, Up::Link("old".into()), "") && hear(&mut roster, Up::Link("new".into()), ""));
     }
 
     #[test]

@@ -26,7 +26,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use ring::digest::{SHA256, digest};
 use serde_json::json;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, broadcast};
 use tokio_rustls::TlsAcceptor;
@@ -70,13 +70,16 @@ impl Fleet {
 
     /// A box said something.
     pub fn heard(&self, said: &super::Said) {
-        self.inner().roster.heard(said);
+        self.inner().roster.heard(said, Instant::now());
     }
 
     /// The broker is gone, and why, or (empty) there again.
     pub fn trouble(&self, why: String) {
         let mut inner = self.inner();
         inner.is_news |= inner.trouble != why;
+        if why.is_empty() {
+            inner.roster.back(Instant::now());
+        }
         inner.trouble = why;
     }
 
@@ -96,6 +99,9 @@ impl Fleet {
         loop {
             tokio::time::sleep(TICK).await;
             let mut inner = self.inner();
+            if inner.trouble.is_empty() {
+                inner.roster.look(Instant::now());
+            }
             let changed = inner.roster.take_changed();
             idle += TICK;
             if changed.is_empty() && !inner.is_news && idle < BEAT {

@@ -2,13 +2,21 @@
 //!
 //! Boxes are not trusted: what they say is cut to `TEXT_MAX` characters without control characters, and there is a
 //! bound to everything they can add. Whoever shows it escapes it nevertheless.
+//!
+//! What the broker keeps says how a box was when it spoke last. It says that a box has gone, unless the broker went with
+//! it: a crash takes the wills. So a box that says nothing for [`SILENT_AFTER`] on a line that is up is away.
 
 use super::Said;
 use super::registry::{BOXES_MAX, Registry};
+use crate::fleet::session::{ECHO_INTERVAL, ECHO_TIMEOUT};
 use crate::fleet::topic::Up;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
 
+/// A box that is connected says something within this: it asks whether it is heard, however seldom its settings let it
+/// tell of anything else (`metrics_s`).
+pub const SILENT_AFTER: Duration = ECHO_INTERVAL.saturating_add(ECHO_TIMEOUT.saturating_mul(3));
 /// Links, destinations and alerts of a box kept at most.
 const PARTS_MAX: usize = 64;
 /// Longest text of a box, characters.
@@ -57,6 +65,12 @@ pub struct Row {
     /// Its counters, the last of an hour.
     #[serde(skip)]
     pub samples: VecDeque<Sample>,
+    /// When it said something last; before that, when it was first known of.
+    #[serde(skip)]
+    heard: Option<Instant>,
+    /// It has gone without a word.
+    #[serde(skip)]
+    is_silent: bool,
     /// The links and destinations that its last birth names; none when it names none.
     #[serde(skip)]
     named: [Option<BTreeSet<String>>; 2],
@@ -263,17 +277,43 @@ struct Alert {
 
 impl Roster {
     /// A box said something. What cannot be read changes nothing. True when it is shown differently now.
-    pub fn heard(&mut self, said: &Said) -> bool {
+    pub fn heard(&mut self, said: &Said, now: Instant) -> bool {
         let name = said.place.gateway();
         if self.boxes.len() >= BOXES_MAX && !self.boxes.contains_key(name) {
             return false;
         }
         let row = self.boxes.entry(name.to_string()).or_default();
-        let is_changed = row.heard(&said.what, &said.payload).is_some_and(|is_changed| is_changed);
+        let is_live = !said.receipt.is_kept();
+        if is_live || row.heard.is_none() {
+            row.heard = Some(now);
+        }
+        let is_there_again = is_live && std::mem::take(&mut row.is_silent);
+        row.online |= is_there_again;
+        let is_changed = row.heard(&said.what, &said.payload).unwrap_or(false) || is_there_again;
         if is_changed {
             self.changed.insert(name.to_string());
         }
         is_changed
+    }
+
+    /// To be called from time to time while the broker is there: a box that has said nothing for [`SILENT_AFTER`] is away.
+    /// Names of those.
+    pub fn look(&mut self, now: Instant) -> Vec<String> {
+        let is_late = |heard: Instant| now.saturating_duration_since(heard) >= SILENT_AFTER;
+        let mut gone = Vec::new();
+        for (name, row) in &mut self.boxes {
+            if row.online && row.heard.is_some_and(is_late) {
+                (row.online, row.is_silent) = (false, true);
+                gone.push(name.clone());
+            }
+        }
+        self.changed.extend(gone.iter().cloned());
+        gone
+    }
+
+    /// The broker is there again: that nothing was heard meanwhile says nothing.
+    pub fn back(&mut self, now: Instant) {
+        self.boxes.values_mut().for_each(|row| row.heard = Some(now));
     }
 
     /// All boxes, in order of name.
@@ -313,7 +353,8 @@ impl Row {
                     return None;
                 }
                 self.starts(state.epoch);
-                let now = (state.online, state.downlink == "proven");
+                self.is_silent &= state.online;
+                let now = (state.online && !self.is_silent, state.downlink == "proven");
                 let is_new = (self.online, self.downlink) != now;
                 (self.online, self.downlink) = now;
                 is_new
@@ -462,8 +503,36 @@ mod tests {
     use crate::fleet::topic::Place;
 
     fn hear(roster: &mut Roster, what: Up, payload: &str) -> bool {
+        roster.heard(&said(what, payload, Receipt::new(1, 0)), Instant::now())
+    }
+
+    fn said(what: Up, payload: &str, receipt: Receipt) -> Said {
         let place = Place::new("acme", "bench-1").unwrap();
-        roster.heard(&Said { place, what, payload: payload.as_bytes().to_vec(), receipt: Receipt::new(1, 0) })
+        Said { place, what, payload: payload.as_bytes().to_vec(), receipt }
+    }
+
+    #[test]
+    fn a_box_that_ended_together_with_the_broker_is_away() {
+        let mut roster = Roster::default();
+        let (began, live) = (Instant::now(), Receipt::new(1, 0));
+        let online = r#"{"online":true,"epoch":3,"downlink":"proven"}"#;
+        roster.heard(&said(Up::State, online, live.kept()), began);
+        let nearly = began + SILENT_AFTER - Duration::from_secs(1);
+        assert!(roster.look(nearly).is_empty() && roster.rows()["bench-1"].online);
+        // What is kept is no sign of life.
+        roster.heard(&said(Up::Alerts, r#"{"alerts":[]}"#, live.kept()), nearly);
+        let late = began + SILENT_AFTER;
+        assert_eq!(roster.look(late), ["bench-1"]);
+        roster.heard(&said(Up::State, online, live.kept()), late);
+        assert_eq!((roster.rows()["bench-1"].trouble(), roster.look(late).len()), (Trouble::Away, 0));
+        // Whatever it says itself is.
+        roster.take_changed();
+        assert!(roster.heard(&said(Up::Metrics, "{}", live), late));
+        assert!(roster.rows()["bench-1"].online && roster.take_changed().contains("bench-1"));
+        // While the broker was gone nobody could hear it.
+        roster.back(late + SILENT_AFTER);
+        assert!(roster.look(late + SILENT_AFTER).is_empty());
+        assert_eq!(roster.look(late + SILENT_AFTER * 2), ["bench-1"]);
     }
 
     #[test]

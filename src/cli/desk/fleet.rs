@@ -3,7 +3,7 @@
 use super::SETTINGS;
 use crate::cli::colour;
 use crate::desk::registry::{Group, Registry};
-use crate::desk::roster::{Brief, Roster, Trouble};
+use crate::desk::roster::{Brief, Roster, SILENT_AFTER, Trouble};
 use crate::desk::{Config, Interest, Kept, Line, News};
 use anstyle::{AnsiColor, Style};
 use anyhow::bail;
@@ -17,6 +17,8 @@ use tokio::time::Instant;
 
 /// A terminal is painted this often, when something has changed.
 const PAINT_EVERY: Duration = Duration::from_millis(500);
+/// Boxes that have gone silent are looked for this often.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Lines of a terminal that does not say how many it has.
 const LINES_DEFAULT: usize = 24;
 /// Lines of the table that are no boxes, and the one the cursor stands in.
@@ -72,7 +74,7 @@ impl Fleet {
             if self.watch {
                 line.answer(&said);
             }
-            roster.heard(&said);
+            roster.heard(&said, Instant::now().into_std());
             kept.heard(&said);
         }
         drop(kept);
@@ -84,6 +86,11 @@ impl Fleet {
         }
         if !self.watch {
             print!("{}", self.table(&roster, &registry, usize::MAX));
+            let minutes = SILENT_AFTER.as_secs().div_ceil(60);
+            println!(
+                "as the broker keeps it: a box that ended while the broker was down is shown as it was; --watch knows \
+                 after {minutes} min"
+            );
             return Ok(ExitCode::SUCCESS);
         }
         self.follow(line, roster, registry).await
@@ -99,7 +106,7 @@ impl Fleet {
         let over = crate::cli::sim::over(self.seconds);
         tokio::pin!(over);
         let (mut paint_at, mut is_due) = (Instant::now(), true);
-        roster.take_changed();
+        let mut looking = tokio::time::interval(LOOK_EVERY);
         if !is_terminal {
             print!("{}", self.table(&roster, &registry, usize::MAX));
         }
@@ -114,13 +121,23 @@ impl Fleet {
             let news = tokio::select! {
                 () = &mut over => return Ok(ExitCode::SUCCESS),
                 () = tokio::time::sleep_until(paint_at), if is_terminal && is_due => continue,
+                _ = looking.tick() => {
+                    let gone = if line.is_up() { roster.look(Instant::now().into_std()) } else { Vec::new() };
+                    for name in gone.iter().filter(|name| self.shows(name, &registry)) {
+                        is_due = true;
+                        if let (false, Some(row)) = (is_terminal, roster.rows().get(name)) {
+                            print!("{}", one(&row.brief(name, &registry)));
+                        }
+                    }
+                    continue;
+                }
                 news = line.follow() => news,
             };
             match news {
                 News::Said(said) => {
                     line.answer(&said);
                     let name = said.place.gateway();
-                    if !roster.heard(&said) || !self.shows(name, &registry) {
+                    if !roster.heard(&said, Instant::now().into_std()) || !self.shows(name, &registry) {
                         continue;
                     }
                     is_due = true;
@@ -129,7 +146,7 @@ impl Fleet {
                     }
                 }
                 News::Lost(why) => eprintln!("{why}"),
-                News::Back => {}
+                News::Back => roster.back(Instant::now().into_std()),
             }
         }
     }

@@ -49,6 +49,9 @@ pub async fn carry_out(
         run.log.catch_up()?;
         // While the broker is gone nobody knows how the boxes are.
         let is_up = run.line.is_up();
+        if is_up {
+            run.roster.look(Instant::now().into_std());
+        }
         if is_up && run.log.rollout().over().is_none() {
             let rollout = run.log.rollout();
             let may_come = run.back.is_some_and(|back| back.elapsed() < COME_BACK);
@@ -389,7 +392,7 @@ impl Run<'_> {
         for said in &all {
             self.line.answer(said);
             let heard_us = self.hears_us(said.place.gateway());
-            self.roster.heard(said);
+            self.roster.heard(said, Instant::now().into_std());
             if !heard_us && self.hears_us(said.place.gateway()) {
                 self.came.insert(said.place.gateway().to_string());
             }

@@ -15,6 +15,7 @@ mod rollout;
 mod serve;
 mod update;
 
+use anyhow::Context;
 use clap::{Args, Subcommand};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -28,7 +29,7 @@ const SETTINGS: &str = "desk.toml";
 ///
 ///   broker = "broker.example:8883"
 ///   tenant = "acme"
-///   tls = { ca = "ca.pem", cert = "desk-acme.pem", key = "desk-acme.key" }
+///   tls = { ca = "ca/root.pem", cert = "desk-acme.pem", key = "desk-acme.key" }
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 #[command(after_help = "\
@@ -95,6 +96,13 @@ fn folder_of(settings: &Path) -> PathBuf {
 fn operator() -> String {
     let named = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
     named.unwrap_or_else(|| "unknown".to_owned())
+}
+
+/// Writes down what somebody does at the desk that no key signs.
+fn note(folder: &Path, mut what: serde_json::Value) -> anyhow::Result<()> {
+    (what["at"], what["by"]) = (jiff::Timestamp::now().to_string().into(), operator().into());
+    let file = crate::desk::audit::FILE;
+    crate::desk::audit::note(folder, &what).with_context(|| format!("{file} cannot be written"))
 }
 
 /// Tells of certificates of this desk that end soon.

@@ -120,6 +120,10 @@ fn the_broker_is_tested_as_the_desk_writes_it() {
     let shipped = include_str!("../../src/desk/mosquitto.conf");
     assert_eq!(read("mosquitto.conf"), shipped.replace("/etc/mosquitto/fleet", here));
     assert_eq!(read("acl"), include_str!("../../src/desk/acl"));
+    let other = command(dir.path(), &["broker", "lab", "--tenant", "lab"]).output().unwrap();
+    let acl = std::fs::read_to_string(dir.path().join("lab/acl")).unwrap();
+    assert!(other.status.success() && !acl.contains("acme"), "{acl}");
+    assert!(acl.contains("user desk-lab-2\ntopic read afferent/v1/lab/+/up/#"), "{acl}");
     let again = command(dir.path(), &["broker", "fleet"]).output().unwrap();
     assert!(!again.status.success(), "what is there is not replaced");
 }
@@ -190,12 +194,13 @@ fn a_desk_sees_its_boxes_tells_them_and_keeps_a_record() {
     assert!(desk.does(&["audit"]).contains("each follows from the one before"));
     let audit = lines(&desk.file("audit.jsonl"));
     let asked = audit.iter().filter(|line| line["what"]["signed_by"].is_array()).count();
-    assert_eq!((asked, audit.len()), (11, 22), "each with an answer or its absence");
+    let put = audit.iter().filter(|line| line["what"]["inventory"] == "put" && line["what"]["by"].is_string()).count();
+    assert_eq!((asked, put, audit.len()), (11, 2, 24), "each with an answer or its absence");
     let commands = desk.events().iter().filter(|line| line["event"]["event"] == "command").count();
     assert!(commands >= 6, "{commands}");
     let text = std::fs::read_to_string(desk.file("audit.jsonl")).unwrap();
-    std::fs::write(desk.file("audit.jsonl"), text.replacen("ops-1", "ops-9", 1)).unwrap();
-    assert!(desk.refuses(&["audit"]).contains("line 2 does not follow"));
+    std::fs::write(desk.file("audit.jsonl"), text.replacen("bench-2", "bench-8", 1)).unwrap();
+    assert!(desk.refuses(&["audit"]).contains("line 3 does not follow"));
 
     // A box that dies is away once the broker has waited for it.
     boxes[1].kill();

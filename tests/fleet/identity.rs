@@ -617,5 +617,5 @@ fn the_readmes_way_to_let_a_box_in_works() {
         until(&line, || command.output().unwrap().status.success() || !last);
         assert!(last || commands > 0);
     }
-    assert_eq!(commands, 8, "the README shows {commands} commands");
+    assert_eq!(commands, 9, "the README shows {commands} commands");
 }

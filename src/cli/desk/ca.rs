@@ -1,7 +1,6 @@
 //! `afferent desk ca`: the fleet's certificate authority.
 
-use super::{SETTINGS, folder_of, operator};
-use crate::desk::audit;
+use super::{SETTINGS, folder_of, note};
 use crate::desk::authority::{self, Authority, FOLDER, ROOT, Use};
 use crate::desk::enrol::moment;
 use crate::disk;
@@ -9,9 +8,9 @@ use crate::tls::{Facts, Fingerprint};
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use jiff::{Span, SpanRelativeTo, Timestamp, Unit};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::os::unix::fs::{MetadataExt, chown};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Seconds a certificate may live: an hour is for tests, and what lives for years is no short-lived certificate.
@@ -111,7 +110,7 @@ impl Ca {
             Verb::Init(init) => init.execute(now_s),
             Verb::Issue(issue) => issue.execute(now_s),
             Verb::Issuing(issuing) => {
-                note(&issuing.desk, now_s, json!({ "ca": "issuing" }))?;
+                note(&folder_of(&issuing.desk), json!({ "ca": "issuing" }))?;
                 authority::issuing(&folder_of(&issuing.desk).join(FOLDER), now_s)?;
                 println!("what is signed from now on is signed by the new issuing certificate");
                 Ok(ExitCode::SUCCESS)
@@ -127,7 +126,7 @@ impl Init {
         }
         let folder = folder_of(&self.desk).join(FOLDER);
         authority::init(&folder, &self.whose, now_s)?;
-        note(&self.desk, now_s, json!({ "ca": "init", "whose": self.whose }))?;
+        note(&folder_of(&self.desk), json!({ "ca": "init", "whose": self.whose }))?;
         let authority = Authority::open(&folder)?;
         let root = authority.roots().first().context("there is no root")?;
         println!("{}", folder.join(ROOT).display());
@@ -152,7 +151,7 @@ impl Issue {
         let ends_s = now_s + self.life;
         let (signed, key) = authority.make(&use_, now_s, ends_s)?;
         let serial = Facts::of(signed.certificate()).map(|facts| facts.serial);
-        note(&self.desk, now_s, json!({ "ca": "issue", "for": whom, "serial": serial, "ends": moment(ends_s) }))?;
+        note(&folder_of(&self.desk), json!({ "ca": "issue", "for": whom, "serial": serial, "ends": moment(ends_s) }))?;
         // Who owned the key that was there, such as the broker, may read the next.
         let owner = std::fs::metadata(&key_file).ok().map(|meta| (meta.uid(), meta.gid()));
         disk::replace_secret(&key_file, key.as_bytes()).with_context(|| format!("{}", key_file.display()))?;
@@ -163,10 +162,4 @@ impl Issue {
         println!("{} until {}", file.display(), moment(ends_s));
         Ok(ExitCode::SUCCESS)
     }
-}
-
-/// Writes down who had what signed.
-fn note(desk: &Path, now_s: i64, mut what: Value) -> anyhow::Result<()> {
-    (what["at"], what["by"]) = (moment(now_s).into(), operator().into());
-    audit::note(&folder_of(desk), &what).with_context(|| format!("{} cannot be written", audit::FILE))
 }

@@ -1,10 +1,11 @@
 //! `afferent desk inventory`.
 
-use super::SETTINGS;
+use super::{SETTINGS, note};
 use crate::desk::Config;
 use crate::desk::registry::{Entry, Group, Registry};
 use anyhow::bail;
 use clap::{Args, Subcommand};
+use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -86,11 +87,13 @@ impl Inventory {
             }
             Some(Change::Put(put)) => {
                 let name = put.name.clone();
+                note(&folder, json!({ "inventory": "put", "box": name, "ring": put.ring }))?;
                 if !Registry::change(&folder, |registry| registry.put(put.onto(registry)))? {
                     bail!("`{name}` cannot be a box's name, or there are too many");
                 }
             }
             Some(Change::Remove { name }) => {
+                note(&folder, json!({ "inventory": "remove", "box": name }))?;
                 if !Registry::change(&folder, |registry| registry.remove(&name))? {
                     bail!("there is no `{name}` in the inventory");
                 }

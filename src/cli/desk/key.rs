@@ -11,8 +11,9 @@ use std::process::ExitCode;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  afferent desk key ops-1.key >> bench-1.toml
+  afferent desk key ops-1.key >> afferent.toml
 
+What it prints belongs into the box's own file, not into one that `config push` sends: `[fleet]` is the box's own.
 The private key stays in the file (PKCS#8, as OpenSSL reads it); keep it off the boxes.")]
 pub(super) struct Key {
     /// Where the key is written; the file's name without its ending is the key's name

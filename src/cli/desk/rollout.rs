@@ -1,8 +1,8 @@
 //! `afferent desk rollout`.
 
-use super::SETTINGS;
 use super::command::What;
 use super::key::signing_keys;
+use super::{SETTINGS, note};
 use crate::desk::Config;
 use crate::desk::order;
 use crate::desk::pack::{PackError, pack};
@@ -174,6 +174,7 @@ impl Rollouts {
         let config = Config::read(&self.desk)?;
         let noted = |name: &str, what: rollout::What| -> anyhow::Result<ExitCode> {
             let mut log = Log::open(&config.folder, name)?;
+            note(&config.folder, json!({ "rollout": name, "does": what }))?;
             log.note([what])?;
             show(log.rollout());
             Ok(ExitCode::SUCCESS)
@@ -198,6 +199,7 @@ impl Rollouts {
             Verb::Resume { name, sign } => {
                 let mut log = Log::open(&config.folder, &name)?;
                 signers_of(&log, &sign)?;
+                note(&config.folder, json!({ "rollout": name, "does": "resume" }))?;
                 if log.rollout().stage() == Stage::Paused {
                     log.note([rollout::What::Resumed])?;
                 }
@@ -268,6 +270,7 @@ impl How {
             }
             return Ok(ExitCode::SUCCESS);
         }
+        note(&config.folder, json!({ "rollout": plan.name, "does": "start", "change": plan.change.word() }))?;
         carry_out(config, Log::create(&config.folder, plan)?, &self.sign).await
     }
 }

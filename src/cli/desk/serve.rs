@@ -29,10 +29,10 @@ const TOKEN: &str = "page.token";
 #[command(after_help = "\
 Examples:
   afferent desk serve
-  afferent desk serve --listen 127.0.0.1:9443 --seconds 3600")]
+  afferent desk serve --listen 127.0.0.1:9444 --seconds 3600")]
 pub(super) struct Serve {
     /// Where it listens
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8443")]
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9443")]
     listen: String,
     /// The desk's settings
     #[arg(long, value_name = "FILE", default_value = SETTINGS)]

@@ -77,7 +77,6 @@ impl Fleet {
             roster.heard(&said, Instant::now().into_std());
             kept.heard(&said);
         }
-        drop(kept);
         if self.json {
             let rows = roster.rows().iter().filter(|(name, _)| self.shows(name, &registry));
             let rows: std::collections::BTreeMap<_, _> = rows.collect();

@@ -101,6 +101,11 @@ async fn it_pauses_and_stops_for_a_person_and_by_itself() {
     let resumed = rollout(&stage, &[&["resume", "quiet"], &KEY[..]].concat());
     assert!(String::from_utf8_lossy(&resumed.stderr).contains("stopped: enough"), "{resumed:?}");
     assert_eq!(told(&stage, "quiet").len(), 3, "nobody else was told");
+    let record = crate::desk::lines(&stage.path().join("audit.jsonl"));
+    let record: Vec<_> = record.iter().map(|line| &line["what"]).filter(|what| what["rollout"] == "quiet").collect();
+    let does: String = record.iter().map(|what| what["does"].to_string()).collect();
+    let at: Vec<_> = ["start", "aused", "topped", "resume"].iter().filter_map(|verb| does.find(verb)).collect();
+    assert!(at.len() == 4 && at.is_sorted() && record.iter().all(|what| what["by"].is_string()), "{record:?}");
 
     let short = ["start", "report", "--group", "ring=0", "--silent-s", "2", "--name", "short"];
     let short = rollout(&stage, &[&short[..], &KEY[..]].concat());

@@ -106,7 +106,8 @@ fn watch(mut command: Command, start: &Start, trial_s: u64) -> io::Result<Option
             Ok(())
         });
     }
-    let mut child = command.spawn()?;
+    // The word that the service manager waits for is the release's, which is not the process that it started.
+    let mut child = command.env_remove("WATCHDOG_PID").spawn()?;
     let until = Instant::now() + Duration::from_secs(trial_s);
     let (mut is_told, mut is_confirmed) = (false, false);
     loop {

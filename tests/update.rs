@@ -114,7 +114,11 @@ fn a_launcher_that_can_note_nothing_starts_the_confirmed_release_and_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let (releases, file) = (dir.path().join("releases"), dir.path().join("release"));
     std::fs::create_dir(&releases).unwrap();
-    std::fs::write(&file, "#!/bin/sh\necho \"$AFFERENT_RELEASE of ${AFFERENT_RELEASES-nowhere}: $*\"\n").unwrap();
+    std::fs::write(
+        &file,
+        "#!/bin/sh\necho \"$AFFERENT_RELEASE of ${AFFERENT_RELEASES-nowhere}: $* ${WATCHDOG_PID-itself}\"\n",
+    )
+    .unwrap();
     for (slot, version) in [(Slot::A, ONE), (Slot::B, Version(1, 1, 0))] {
         slots::unpack(&releases, slot, &file, version).unwrap();
     }
@@ -125,18 +129,20 @@ fn a_launcher_that_can_note_nothing_starts_the_confirmed_release_and_says_so() {
     std::fs::write(releases.join("update"), record).unwrap();
     let launch = || {
         let mut launcher = std::process::Command::new(env!("CARGO_BIN_EXE_afferent-launcher"));
-        let output = launcher.arg(&releases).args(["run", "--config", "x"]).output().unwrap();
+        let launcher = launcher.arg(&releases).args(["run", "--config", "x"]).env("WATCHDOG_PID", "7");
+        let output = launcher.output().unwrap();
         let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         (said(&output.stdout), said(&output.stderr), output.status.success())
     };
     // No file can take the place of the record.
     std::fs::create_dir(releases.join("update.new")).unwrap();
     let (said, complained, is_well) = launch();
-    assert_eq!((said.as_str(), is_well), ("1.0.0 of nowhere: run --config x\n", true), "{complained}");
+    assert_eq!((said.as_str(), is_well), ("1.0.0 of nowhere: run --config x 7\n", true), "{complained}");
     assert!(complained.contains("the confirmed release runs"), "{complained}");
     assert_eq!(std::fs::read_to_string(releases.join("update")).unwrap(), record, "nothing is counted");
     std::fs::remove_dir(releases.join("update.new")).unwrap();
-    assert_eq!(launch().0, format!("1.1.0 of {}: run --config x\n", releases.display()));
+    // On trial it is not the process that the service manager started, and vouches for itself.
+    assert_eq!(launch().0, format!("1.1.0 of {}: run --config x itself\n", releases.display()));
 }
 
 #[test]

@@ -57,7 +57,7 @@ fn the_units_are_sound_and_give_little_away() {
     // The program lies elsewhere as long as it is not installed.
     let text = std::fs::read_to_string(shipped.join("afferent.service")).unwrap();
     let unit: PathBuf = folder.path().join("afferent.service");
-    std::fs::write(&unit, text.replace("/usr/bin/afferent-launcher", env!("CARGO_BIN_EXE_afferent-launcher"))).unwrap();
+    std::fs::write(&unit, text.replace("/usr/bin/afferent ", concat!(env!("CARGO_BIN_EXE_afferent"), " "))).unwrap();
     let Some((is_sound, said)) = analyze(&["verify", "--man=no"], &unit) else {
         return println!("left out: what systemd says of the units (no systemd-analyze)");
     };
@@ -83,4 +83,22 @@ fn the_units_are_sound_and_give_little_away() {
     assert!(groups.contains("dialout:x:20:afferent"), "{groups}");
     let mode = std::fs::metadata(root.join("var/lib/afferent")).unwrap();
     assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode.permissions()) & 0o777, 0o700);
+}
+
+#[test]
+fn the_launcher_is_given_the_folder_that_the_configuration_has_by_default() {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd");
+    let drop_in = std::fs::read_to_string(shipped.join("launcher.conf")).unwrap();
+    let releases = afferent::update::Config::default().releases;
+    assert!(drop_in.contains(&format!("afferent-launcher {} run", releases.display())), "{drop_in}");
+    let folder = tempfile::tempdir().unwrap();
+    let unit = std::fs::read_to_string(shipped.join("afferent.service")).unwrap();
+    let file = folder.path().join("afferent.service");
+    std::fs::write(&file, unit.replace("/usr/bin/afferent ", concat!(env!("CARGO_BIN_EXE_afferent"), " "))).unwrap();
+    std::fs::create_dir(folder.path().join("afferent.service.d")).unwrap();
+    let drop_in = drop_in.replace("/usr/bin/afferent-launcher", env!("CARGO_BIN_EXE_afferent-launcher"));
+    std::fs::write(folder.path().join("afferent.service.d/launcher.conf"), drop_in).unwrap();
+    if let Some((is_sound, said)) = analyze(&["verify", "--man=no"], &file) {
+        assert!(is_sound && said.is_empty(), "{said}");
+    }
 }

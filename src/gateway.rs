@@ -19,7 +19,7 @@ use crate::journal::{self, Journal};
 use crate::link::host::Host;
 use crate::link::{self, LinkCounters};
 use crate::metrics;
-use crate::service::{FRESH, Manager};
+use crate::service::{FRESH, INTERPRETED, Manager};
 use crate::update::Updates;
 use crate::watch::station;
 use crate::watch::syslog::Syslog;
@@ -453,7 +453,18 @@ pub async fn run(config: &Config) -> Result<(), GatewayError> {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            change = gateway.asked() => gateway.change(change).await,
+            change = gateway.asked() => {
+                let changed = gateway.change(change);
+                tokio::pin!(changed);
+                // Parts end in order, which takes as long as they take.
+                let until = Instant::now() + INTERPRETED;
+                loop {
+                    tokio::select! {
+                        () = &mut changed => break,
+                        () = manager.due(), if Instant::now() < until => manager.alive(Vec::new()),
+                    }
+                }
+            }
             () = manager.due() => manager.alive(gateway.stuck()),
         }
     }

@@ -240,6 +240,7 @@ impl Interpreter {
         loop {
             let released = self.reader.released(BATCH)?;
             for item in &released {
+                self.pulse.beat();
                 for filing in self.release(item)? {
                     self.journal.file_release(filing)?;
                 }
@@ -265,6 +266,7 @@ impl Interpreter {
             after = last.hold;
             let mut open = Vec::new();
             for item in &locked {
+                self.pulse.beat();
                 let Ok(report) = serde_json::from_slice::<Report>(&item.json) else { continue };
                 let Some(observation) = report.observations.get(item.observation as usize) else { continue };
                 let code = autoverification::code(observation);

@@ -361,7 +361,7 @@ impl Rollout {
             What::RingEnded => self.ring_ended = Some(at),
             What::RingOpened => (self.ring, self.ring_ended) = (self.ring + 1, None),
             What::Paused => self.is_paused = true,
-            What::Resumed => self.is_paused = false,
+            What::Resumed => (self.is_paused, self.attended) = (false, at),
             What::Stopped { why } => self.over = self.over.take().or(Some(Stage::Stopped(why))),
             What::Finished => self.over = self.over.take().or(Some(Stage::Finished)),
         }
@@ -382,9 +382,11 @@ impl Rollout {
                 Some(_) => Vec::new(),
             };
         };
-        // What was told cannot be taken back, so it is counted also while it pauses.
+        // What was told cannot be taken back, so what became of it is counted also while it pauses; but nobody is told
+        // again then, so no silence is.
         let why = format!("no answer within {} s", self.plan.silent_s);
-        let silent = self.in_flight().filter(|(name, _)| self.is_overdue(name, now) && is(name) != Now::Coming);
+        let in_flight = self.in_flight().filter(|_| !self.is_paused);
+        let silent = in_flight.filter(|(name, _)| self.is_overdue(name, now) && is(name) != Now::Coming);
         let silent = silent.map(|(name, _)| failed(name, &why));
         let opened = self.plan.rings.iter().take(self.ring + 1);
         let unusual = opened.clone().flat_map(|ring| self.of(ring, Standing::Done)).filter_map(|name| match is(name) {

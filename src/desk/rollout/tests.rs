@@ -331,6 +331,20 @@ fn an_update_is_told_twice_and_a_batch_is_through_before_the_next() {
 }
 
 #[test]
+fn no_silence_counts_while_it_pauses() {
+    let mut world = World::new(plan(&[2]));
+    world.silent = world.rollout.boxes.keys().cloned().collect();
+    world.step();
+    world.note(What::Paused);
+    world.now += 100_000;
+    assert!(world.rollout.steps(at(world.now), |_| Now::Well).is_empty());
+    world.note(What::Resumed);
+    assert!(world.rollout.steps(at(world.now), |_| Now::Well).is_empty(), "they are told again first");
+    world.silent.clear();
+    assert_eq!(world.run(), Stage::Finished);
+}
+
+#[test]
 fn nobody_is_told_while_it_pauses_and_an_end_is_an_end() {
     let mut world = World::new(plan(&[5]));
     world.step();

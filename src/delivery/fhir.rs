@@ -444,7 +444,7 @@ pub(super) async fn greet(config: &Config) -> Result<(), String> {
     let request = authorize(link.client.get(link.at("metadata")), bearer.as_ref()).header(ACCEPT, FHIR_JSON);
     let response = request.send().await.map_err(|error| transport_reason(&error))?;
     let status = response.status();
-    if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND) {
+    if matches!(status, StatusCode::FORBIDDEN | StatusCode::NOT_FOUND) {
         tracing::info!(destination = config.name, %status, "the server offers this box no CapabilityStatement");
         return Ok(());
     }

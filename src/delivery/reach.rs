@@ -25,8 +25,8 @@ pub async fn connect(destination: &Config) -> Result<bool, String> {
 }
 
 /// As [`connect`], and asks what the protocol has a question for: C-ECHO, or the CapabilityStatement with the log-in; a
-/// FHIR server may offer none (401, 403 or 404), and is there all the same. An MLLP receiver can only be asked with a message: it must not hang up, nor speak first. Callers bound the time it may
-/// take.
+/// FHIR server may offer none (403 or 404), and is there all the same. An MLLP receiver can only be asked with a message:
+/// it must not hang up, nor speak first. Callers bound the time it may take.
 ///
 /// # Errors
 /// In words, why it would take nothing.
@@ -131,12 +131,16 @@ mod tests {
         assert!(greet(&fhir(&speaks(Some(page), true).await)).await.unwrap_err().contains("HTTP 200"));
         // It may take results, and keep to itself what it can.
         for keeps_it in [
-            &b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n"[..],
-            b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n",
+            &b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n"[..],
             b"HTTP/1.1 404 Not Found\r\ncontent-length: 9\r\n\r\nnot found",
         ] {
             assert_eq!(greet(&fhir(&speaks(Some(keeps_it), true).await)).await, Ok(()));
         }
+        let locked = b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n";
+        assert!(
+            greet(&fhir(&speaks(Some(locked), true).await)).await.unwrap_err().contains("HTTP 401"),
+            "a wrong log-in"
+        );
         let broken = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
         assert!(greet(&fhir(&speaks(Some(broken), true).await)).await.unwrap_err().contains("HTTP 503"));
         let pacs = Config {

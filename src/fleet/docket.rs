@@ -204,11 +204,7 @@ impl Docket {
                 };
                 let event = Event { id: Id::make(), stamp, what };
                 set_phase(tx, id, Phase::Failed, epoch)?;
-                tx.prepare_cached("UPDATE command SET result = ?2, ended_ms = ?3 WHERE id = ?1")?.execute((
-                    id.to_string(),
-                    Document::of(&event).bytes(),
-                    stamp.at.as_ms(),
-                ))?;
+                settle(tx, id, &event, stamp.at.as_ms())?;
                 store::put(tx, &event, events_max)?;
             }
             Ok(())
@@ -284,12 +280,7 @@ impl Docket {
         let (epoch, events_max) = (self.epoch, store.events_max() + OPEN_MAX);
         let put = store.change(|tx| {
             set_phase(tx, open.id, phase, epoch)?;
-            let result = Document::of(&event);
-            tx.prepare_cached("UPDATE command SET result = ?2, ended_ms = ?3 WHERE id = ?1")?.execute((
-                open.id.to_string(),
-                result.bytes(),
-                ended_ms(&open.command, stamp),
-            ))?;
+            settle(tx, open.id, &event, ended_ms(&open.command, stamp))?;
             store::put(tx, &event, events_max)
         })?;
         if !put.is_in {
@@ -397,6 +388,13 @@ fn refused(
     let (result, ended_ms) = (Document::of(event), ended_ms(command, event.stamp));
     tx.prepare_cached(sql)?
         .execute((&command.id, digest.bytes(), document, epoch as i64, result.bytes(), ended_ms))
+        .map(drop)
+}
+
+/// It ended then, and this event says how.
+fn settle(tx: &Transaction<'_>, id: Id, event: &Event, ended_ms: i64) -> rusqlite::Result<()> {
+    tx.prepare_cached("UPDATE command SET result = ?2, ended_ms = ?3 WHERE id = ?1")?
+        .execute((id.to_string(), Document::of(event).bytes(), ended_ms))
         .map(drop)
 }
 

@@ -214,20 +214,13 @@ impl Reader {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Config, Journal};
+    use super::super::tests::plan_of;
     use super::*;
 
     #[test]
     fn i10_no_request_and_no_slice_of_retention_looks_at_all_commitments() {
-        let data = tempfile::tempdir().unwrap();
-        Journal::open(data.path(), &Config { free_min_mb: 0, ..Config::default() }).unwrap().close();
-        let conn = rusqlite::Connection::open(data.path().join("journal.db")).unwrap();
         for sql in [HURRY, SWEEP] {
-            let mut statement = conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
-            let (mut rows, mut steps) = (statement.raw_query(), Vec::new());
-            while let Some(row) = rows.next().unwrap() {
-                steps.push(row.get::<_, String>(3).unwrap());
-            }
+            let steps = plan_of(sql);
             assert!(!steps.is_empty() && steps.iter().all(|step| !step.starts_with("SCAN commitment")), "{steps:?}");
         }
     }

@@ -674,19 +674,12 @@ fn listed(row: &Row<'_>) -> rusqlite::Result<ListedStudy> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Config, Journal};
+    use super::super::tests::plan_of;
     use super::*;
 
     #[test]
     fn i10_a_released_result_does_not_look_at_all_reports_of_its_subject() {
-        let data = tempfile::tempdir().unwrap();
-        Journal::open(data.path(), &Config { free_min_mb: 0, ..Config::default() }).unwrap().close();
-        let conn = rusqlite::Connection::open(data.path().join("journal.db")).unwrap();
-        let mut statement = conn.prepare(&format!("EXPLAIN QUERY PLAN {}", others())).unwrap();
-        let (mut rows, mut steps) = (statement.raw_query(), Vec::new());
-        while let Some(row) = rows.next().unwrap() {
-            steps.push(row.get::<_, String>(3).unwrap());
-        }
+        let steps = plan_of(&others());
         let at = |what: &str| steps.iter().position(|step| step.contains(what)).unwrap_or_else(|| panic!("{steps:?}"));
         assert!(at("SEARCH o ") < at("SEARCH r "), "an image's entry is asked for first: {steps:?}");
         assert!(steps.iter().all(|step| !step.starts_with("SCAN")), "{steps:?}");

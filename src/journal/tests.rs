@@ -160,3 +160,16 @@ fn a_closed_journal_refuses_and_says_so() {
     assert_eq!(bench.persist(1, b"x", true).unwrap_err().reason, Refusal::Storage);
     assert_eq!(bench.journal.operate(OperatorAction::Requeue { outbox: vec![] }), Err(JournalError::Closed));
 }
+
+/// The steps in which a fresh journal would answer this.
+pub(super) fn plan_of(sql: &str) -> Vec<String> {
+    let data = tempfile::tempdir().unwrap();
+    Journal::open(data.path(), &Config { free_min_mb: 0, ..Config::default() }).unwrap().close();
+    let conn = rusqlite::Connection::open(data.path().join("journal.db")).unwrap();
+    let mut statement = conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+    let (mut rows, mut steps) = (statement.raw_query(), Vec::new());
+    while let Some(row) = rows.next().unwrap() {
+        steps.push(row.get::<_, String>(3).unwrap());
+    }
+    steps
+}

@@ -7,6 +7,7 @@ pub mod bench;
 pub mod check;
 pub mod completions;
 pub mod config;
+pub mod console;
 pub mod demo;
 pub mod desk;
 pub mod dicom;
@@ -114,6 +115,8 @@ pub enum Command {
     Dicom(dicom::Dicom),
     /// Run a simulated instrument or EHR that misbehaves on request.
     Sim(sim::Sim),
+    /// Serve a page on this box: how each link and destination is, live, and what is unusual now.
+    Console(console::Console),
     /// Tell what is wrong between the instruments and the EHR, and what to do next.
     Doctor(doctor::Doctor),
     /// See where an update of this box stands, and whether results would flow.
@@ -141,7 +144,10 @@ pub enum Command {
 /// # Errors
 /// What kept it from being done, for [`fail`].
 pub fn execute(command: Command) -> anyhow::Result<ExitCode> {
-    let goes_on = matches!(command, Command::Run(_) | Command::Demo(_) | Command::Bench(_) | Command::Sim(_));
+    let goes_on = matches!(
+        command,
+        Command::Run(_) | Command::Demo(_) | Command::Bench(_) | Command::Sim(_) | Command::Console(_)
+    );
     if !goes_on {
         end_with_the_reader();
     }
@@ -158,6 +164,7 @@ pub fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Fleet(fleet) => fleet.execute(),
         Command::Dicom(dicom) => dicom.execute(),
         Command::Sim(sim) => sim.execute(),
+        Command::Console(console) => console.execute(),
         Command::Doctor(doctor) => doctor.execute(),
         Command::Update(update) => update.execute(),
         Command::Tap(tap) => tap.execute(),

@@ -3,6 +3,7 @@
 //! A Unix socket in the data directory, readable by its owner only, takes one JSON request a line and answers one
 //! JSON response a line. It exists because only the gateway's writer thread may change the journal (invariant I3).
 
+use crate::delivery::{DeliveryCounters, DeliveryHealth};
 use crate::fleet::{Fleet, Status};
 use crate::journal::{Condition, Journal, Operated, OperatorAction};
 use crate::link::taps::{Passed, Taps, What};
@@ -10,7 +11,7 @@ use crate::link::{LinkCounters, LinkHealth, stopped};
 use crate::watch::station::{Standing, StandingAlert};
 use crate::workbench::tap::{Shown, Side, Tapped, View};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -34,7 +35,22 @@ const VIEWS_MAX: usize = 256;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The links there are, which may be others in a moment.
-type Links = watch::Receiver<Vec<Arc<LinkCounters>>>;
+pub type Links = watch::Receiver<Vec<Arc<LinkCounters>>>;
+
+/// What the running gateway answers from.
+#[derive(Clone)]
+pub struct Answers {
+    /// The journal.
+    pub journal: Journal,
+    /// What is counted of links.
+    pub links: Links,
+    /// What is counted of destinations.
+    pub destinations: watch::Receiver<Vec<Arc<DeliveryCounters>>>,
+    /// The box on the bus; none where it is on its own.
+    pub fleet: Option<Fleet>,
+    /// What is unusual now.
+    pub alerts: Standing,
+}
 
 /// What a command asks of the running gateway.
 #[derive(Debug, Serialize, Deserialize)]
@@ -42,6 +58,8 @@ type Links = watch::Receiver<Vec<Arc<LinkCounters>>>;
 pub enum Request {
     /// How the links are.
     Health,
+    /// How the destinations are.
+    Destinations,
     /// How the journal is.
     Condition,
     /// How the fleet is.
@@ -65,6 +83,8 @@ pub enum Request {
 pub enum Response {
     /// The links' health as JSON.
     Health(serde_json::Value),
+    /// How each destination is, by name.
+    Destinations(BTreeMap<String, DeliveryHealth>),
     /// How the journal is.
     Condition(Condition),
     /// How the fleet is; none where the box is on its own.
@@ -141,14 +161,7 @@ fn ask(data: &Path, request: &Request) -> Result<std::os::unix::net::UnixStream,
 }
 
 /// Serves the socket until the gateway stops. Without it the gateway still works, so a failure is only logged.
-pub async fn serve(
-    data: PathBuf,
-    journal: Journal,
-    links: Links,
-    fleet: Option<Fleet>,
-    alerts: Standing,
-    mut shutdown: watch::Receiver<bool>,
-) {
+pub async fn serve(data: PathBuf, answers: Answers, mut shutdown: watch::Receiver<bool>) {
     let path = data.join(SOCKET);
     // The journal's lock proves that no other gateway runs here: what lies there is left over from a crash.
     let _ = std::fs::remove_file(&path);
@@ -165,7 +178,7 @@ pub async fn serve(
         tokio::select! {
             () = stopped(&mut shutdown) => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => drop(tokio::spawn(converse(stream, journal.clone(), links.clone(), fleet.clone(), alerts.clone()))),
+                Ok((stream, _)) => drop(tokio::spawn(converse(stream, answers.clone()))),
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             },
         }
@@ -173,11 +186,11 @@ pub async fn serve(
     let _ = std::fs::remove_file(&path);
 }
 
-async fn converse(stream: UnixStream, journal: Journal, links: Links, fleet: Option<Fleet>, alerts: Standing) {
+async fn converse(stream: UnixStream, answers: Answers) {
     let (read, mut write) = stream.into_split();
     let mut lines = tokio::io::BufReader::new(read.take(REQUEST_MAX)).lines();
     while let Ok(Some(line)) = lines.next_line().await {
-        let links = links.borrow().clone();
+        let links = answers.links.borrow().clone();
         let response = match serde_json::from_str(&line) {
             Ok(Request::Tap { link, reveal }) => {
                 let chosen: Vec<&Taps> =
@@ -194,9 +207,13 @@ async fn converse(stream: UnixStream, journal: Journal, links: Links, fleet: Opt
                 }
                 Response::Refused(no_tap(link.as_deref(), chosen.is_empty(), &links))
             }
-            Ok(Request::Fleet) => Response::Fleet(fleet.as_ref().map(Fleet::status)),
-            Ok(Request::Alerts) => Response::Alerts(alerts.list()),
-            Ok(request) => answer(request, &journal, &links).await,
+            Ok(Request::Fleet) => Response::Fleet(answers.fleet.as_ref().map(Fleet::status)),
+            Ok(Request::Destinations) => {
+                let destinations = answers.destinations.borrow().clone();
+                Response::Destinations(destinations.iter().map(|to| (to.name().to_owned(), to.health())).collect())
+            }
+            Ok(Request::Alerts) => Response::Alerts(answers.alerts.list()),
+            Ok(request) => answer(request, &answers.journal, &links).await,
             Err(_) => Response::Refused("the request is not understood".to_string()),
         };
         let Ok(mut text) = serde_json::to_vec(&response) else { return };
@@ -267,7 +284,7 @@ async fn answer(request: Request, journal: &Journal, links: &[Arc<LinkCounters>]
         }
         Request::Condition => Response::Condition(journal.condition()),
         // Answered where they were read.
-        Request::Tap { .. } | Request::Fleet | Request::Alerts => {
+        Request::Tap { .. } | Request::Fleet | Request::Alerts | Request::Destinations => {
             Response::Refused("the request is not understood".to_string())
         }
         Request::Operate(action) => {

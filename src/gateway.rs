@@ -184,10 +184,13 @@ impl Gateway {
         }
         self.rest_tasks.push(tokio::spawn(control::serve(
             config.gateway.data.clone(),
-            journal.clone(),
-            self.running.links.subscribe(),
-            self.fleet.clone(),
-            self.alerts.clone(),
+            control::Answers {
+                journal: journal.clone(),
+                links: self.running.links.subscribe(),
+                destinations: self.running.destinations.subscribe(),
+                fleet: self.fleet.clone(),
+                alerts: self.alerts.clone(),
+            },
             self.stop_rest.subscribe(),
         )));
         self.metrics = self.measure(config);

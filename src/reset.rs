@@ -24,19 +24,20 @@ use crate::config::Config;
 use crate::fleet::outlives::{self, Outlives};
 use crate::journal::{self, Journal, JournalError, OpenError, Undelivered, crash};
 use crate::update::{self, slots};
-use crate::{clock, control, disk, fleet, interpreter, link, orders, watch};
+use crate::{clock, control, disk, fleet, interpreter, link, orders, page, watch};
 use std::io::{Error, ErrorKind};
 use std::path::Path;
 
 /// The intent, in the data directory. In the end it becomes what outlives a reset ([`outlives`]).
 const INTENT: &str = "factory-reset";
 /// What is erased, in this order: each room says which names it makes in the data directory.
-const NAMES: [&[&str]; 13] = [
+const NAMES: [&[&str]; 14] = [
     journal::KEY_NAMES,
     fleet::identity::folder::NAMES,
     fleet::captures::NAMES,
     fleet::desired::tree::NAMES,
     fleet::store::NAMES,
+    page::NAMES,
     journal::NAMES,
     link::directory::memory::NAMES,
     orders::feed::cursor::NAMES,

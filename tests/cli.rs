@@ -2,10 +2,14 @@
 
 #[path = "support/ports.rs"]
 mod ports;
+#[path = "support/page.rs"]
+mod served;
 #[path = "cli/clock.rs"]
 mod clock;
 #[path = "cli/asking.rs"]
 mod asking;
+#[path = "cli/console.rs"]
+mod console;
 #[path = "cli/doctor.rs"]
 mod doctor;
 #[path = "cli/journal.rs"]

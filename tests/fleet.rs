@@ -4,6 +4,8 @@
 
 #[path = "support/ports.rs"]
 mod ports;
+#[path = "support/page.rs"]
+mod served;
 #[path = "fleet/broker.rs"]
 mod broker;
 #[path = "fleet/changes.rs"]

@@ -36,7 +36,7 @@ pub struct Doctor {
 impl Doctor {
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
         let config = tree::load(&self.config)?.config;
-        let Examination { findings, instruments } = examine(&config)?;
+        let Examination { findings, instruments, .. } = examine(&config)?;
         let ok = findings.iter().all(|finding| finding.state != State::Bad);
         if self.json {
             let instruments = instruments.iter().flat_map(|(link, seen)| seen.iter().map(move |s| instrument(link, s)));

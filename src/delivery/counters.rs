@@ -1,6 +1,7 @@
 //! What a destination counts. Nothing here can hold patient data: numbers, and moments (invariant I8).
 
 use crate::service::Pulse;
+use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 /// Buckets of [`Latency`]: four to a doubling, from 1 ms to about 12 days.
@@ -20,7 +21,7 @@ pub struct DeliveryCounters {
 }
 
 /// A destination's counters at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeliveryHealth {
     /// False while the destination takes no messages.
     pub up: bool,

@@ -1,6 +1,6 @@
 //! What is sent: a text, or the stream of a browser that follows.
 
-use super::Fleet;
+use super::{Content, Ticks};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use hyper::body::{Body, Frame, SizeHint};
@@ -8,35 +8,36 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::sync::broadcast::error::RecvError;
 
-type Ticks = broadcast::Receiver<Arc<str>>;
-
-/// See the module docs.
-pub(super) struct Payload {
+/// The body of an answer.
+pub struct Payload {
     ready: Option<Bytes>,
     next: Option<BoxFuture<'static, (Option<Arc<str>>, Ticks)>>,
-    fleet: Option<Arc<Fleet>>,
+    content: Option<Arc<dyn Content>>,
 }
 
 impl Payload {
+    /// This text.
     pub fn text(text: &str) -> Payload {
-        Payload { ready: Some(Bytes::copy_from_slice(text.as_bytes())), next: None, fleet: None }
+        Payload { ready: Some(Bytes::copy_from_slice(text.as_bytes())), next: None, content: None }
     }
 
-    pub fn stream(fleet: Arc<Fleet>, all: Arc<str>, ticks: Ticks) -> Payload {
-        let next = next(fleet.clone(), ticks);
-        Payload { ready: Some(Bytes::copy_from_slice(all.as_bytes())), next: Some(next), fleet: Some(fleet) }
+    /// Everything, and what comes behind it, for as long as it is read.
+    pub fn stream(content: Arc<dyn Content>) -> Payload {
+        let (all, ticks) = content.follow();
+        let next = next(content.clone(), ticks);
+        Payload { ready: Some(Bytes::copy_from_slice(all.as_bytes())), next: Some(next), content: Some(content) }
     }
 }
 
 /// The next tick; everything for a browser that missed some.
-fn next(fleet: Arc<Fleet>, mut ticks: Ticks) -> BoxFuture<'static, (Option<Arc<str>>, Ticks)> {
+fn next(content: Arc<dyn Content>, mut ticks: Ticks) -> BoxFuture<'static, (Option<Arc<str>>, Ticks)> {
     Box::pin(async move {
         match ticks.recv().await {
             Ok(tick) => (Some(tick), ticks),
             Err(RecvError::Lagged(_)) => {
-                let (all, ticks) = fleet.follow();
+                let (all, ticks) = content.follow();
                 (Some(all), ticks)
             }
             Err(RecvError::Closed) => (None, ticks),
@@ -55,13 +56,13 @@ impl Body for Payload {
         if let Some(ready) = self.ready.take() {
             return Poll::Ready(Some(Ok(Frame::data(ready))));
         }
-        let Some(fleet) = self.fleet.clone() else { return Poll::Ready(None) };
+        let Some(content) = self.content.clone() else { return Poll::Ready(None) };
         let Some(waiting) = &mut self.next else { return Poll::Ready(None) };
         match waiting.as_mut().poll(context) {
             Poll::Pending => Poll::Pending,
             Poll::Ready((None, _)) => Poll::Ready(None),
             Poll::Ready((Some(tick), ticks)) => {
-                self.next = Some(next(fleet, ticks));
+                self.next = Some(next(content, ticks));
                 Poll::Ready(Some(Ok(Frame::data(Bytes::copy_from_slice(tick.as_bytes())))))
             }
         }

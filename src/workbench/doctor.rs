@@ -144,7 +144,12 @@ pub fn diagnose(facts: &Facts<'_>) -> Vec<Finding> {
 /// by it.
 fn alert(standing: &StandingAlert) -> Finding {
     let alert = &standing.alert;
-    let next = match alert.trouble {
+    finding("watch", &alert.of, State::Look, alert.sentence(), what_next(alert.trouble))
+}
+
+/// What to do about something unusual.
+pub fn what_next(trouble: Trouble) -> &'static str {
+    match trouble {
         Trouble::Silence => "see whether the instrument works and is connected: afferent tap",
         Trouble::Refusals => "see what is refused, and why: afferent tap",
         Trouble::Strangers => "find out who dials in from there; add it to the configuration if it belongs here",
@@ -159,8 +164,7 @@ fn alert(standing: &StandingAlert) -> Finding {
         }
         Trouble::System => "see why it did not start (rauc status), and have it installed anew from the desk",
         Trouble::Disk => "see what waits (afferent journal stats), or shorten how long the journal keeps",
-    };
-    finding("watch", &alert.of, State::Look, alert.sentence(), next)
+    }
 }
 
 /// What waits for links and destinations that the configuration does not name any more.

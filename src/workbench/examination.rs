@@ -10,6 +10,7 @@ use crate::journal::{self, JournalError, OpenError, Reader};
 use crate::link::LinkHealth;
 use crate::link::directory::look;
 use crate::link::serial::ports;
+use crate::watch::station::StandingAlert;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -25,6 +26,8 @@ pub struct Examination {
     pub findings: Vec<Finding>,
     /// What was heard of each instrument.
     pub instruments: Instruments,
+    /// What the watch found unusual and is not over; it is among the findings as well.
+    pub alerts: Vec<StandingAlert>,
 }
 
 /// The box cannot be looked at.
@@ -71,6 +74,18 @@ pub fn examine_running(
         None => Reached::No("it is not running yet".to_string()),
     };
     examine_with(config, |config| Ok(config.destinations.iter().map(reached).collect()))
+}
+
+/// The same beside its gateway, which is asked how destinations are: nobody is dialled. For whoever looks again and again.
+///
+/// # Errors
+/// [`ExaminationError`].
+pub fn examine_beside(config: &Config) -> Result<Examination, ExaminationError> {
+    let health = match control::request(&config.gateway.data, &Request::Destinations) {
+        Ok(Response::Destinations(health)) => health,
+        _ => BTreeMap::new(),
+    };
+    examine_running(config, |name| health.get(name).copied())
 }
 
 fn examine_with(
@@ -132,7 +147,7 @@ fn examine_with(
             .filter_map(|l| Some((l.name.clone(), look(l.directory.as_deref()?, &l.files))))
             .collect(),
     };
-    Ok(Examination { findings: diagnose(&facts), instruments: facts.instruments })
+    Ok(Examination { findings: diagnose(&facts), instruments: facts.instruments, alerts: facts.alerts })
 }
 
 /// Connects, sets TLS up where it is configured, and hangs up.

@@ -54,18 +54,21 @@ fn analyze(words: &[&str], unit: &Path) -> Option<(bool, String)> {
 fn the_units_are_sound_and_give_little_away() {
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd");
     let folder = tempfile::tempdir().unwrap();
-    // The program lies elsewhere as long as it is not installed.
-    let text = std::fs::read_to_string(shipped.join("afferent.service")).unwrap();
-    let unit: PathBuf = folder.path().join("afferent.service");
-    std::fs::write(&unit, text.replace("/usr/bin/afferent ", concat!(env!("CARGO_BIN_EXE_afferent"), " "))).unwrap();
-    let Some((is_sound, said)) = analyze(&["verify", "--man=no"], &unit) else {
-        return println!("left out: what systemd says of the units (no systemd-analyze)");
-    };
-    assert!(is_sound && said.is_empty(), "{said}");
-    let security = ["security", "--offline=yes", "--no-pager", "--threshold", EXPOSURE_MAX];
-    let (is_closed, said) = analyze(&security, &unit).unwrap();
-    assert!(is_closed, "{said}");
-    println!("{}", said.lines().last().unwrap_or_default());
+    for name in ["afferent.service", "afferent-console.service"] {
+        // The program lies elsewhere as long as it is not installed.
+        let text = std::fs::read_to_string(shipped.join(name)).unwrap();
+        let unit: PathBuf = folder.path().join(name);
+        std::fs::write(&unit, text.replace("/usr/bin/afferent ", concat!(env!("CARGO_BIN_EXE_afferent"), " ")))
+            .unwrap();
+        let Some((is_sound, said)) = analyze(&["verify", "--man=no"], &unit) else {
+            return println!("left out: what systemd says of the units (no systemd-analyze)");
+        };
+        assert!(is_sound && said.is_empty(), "{said}");
+        let security = ["security", "--offline=yes", "--no-pager", "--threshold", EXPOSURE_MAX];
+        let (is_closed, said) = analyze(&security, &unit).unwrap();
+        assert!(is_closed, "{said}");
+        println!("{}", said.lines().last().unwrap_or_default());
+    }
 
     // The user and the folders, made in a root of their own.
     let root = folder.path().join("root");

@@ -1,14 +1,13 @@
 //! `afferent desk serve`.
 
 use super::SETTINGS;
-use crate::desk::page::{self, Fleet, Server};
+use crate::desk::page::{DOCUMENT, Fleet};
 use crate::desk::registry::{self, Registry};
 use crate::desk::{Config, Interest, Line, News};
-use crate::disk;
-use crate::tls::ServerTls;
+use crate::page::{self, Server};
 use anyhow::{Context, bail};
 use clap::Args;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +17,6 @@ use tokio::net::TcpListener;
 const REGISTRY_EVERY: Duration = Duration::from_secs(2);
 /// Certificates are looked at this often: a day.
 const ENDS_EVERY: Duration = Duration::from_secs(24 * 3600);
-const TOKEN: &str = "page.token";
 
 /// Serve a page of the whole fleet, live, and answer boxes that ask whether they are heard.
 ///
@@ -50,14 +48,16 @@ impl Serve {
         let address = listener.local_addr()?;
         let tls = match &config.page {
             Some(tls) => tls.clone(),
-            None if address.ip().is_loopback() => own_certificate(&config.folder)?,
+            None if address.ip().is_loopback() => {
+                page::own_certificate(&config.folder).context("a certificate cannot be made")?
+            }
             None => bail!(
                 "{address} is open to the network: name a certificate, page = {{ cert = \"page.pem\", key = \"page.key\" }}"
             ),
         };
-        let token = token(&config.folder)?;
+        let token = page::token(&config.folder).context("there is no token for the page")?;
         let fleet = Fleet::new(Registry::read(&config.folder)?);
-        let server = Server::new(fleet.clone(), &tls, &token)?;
+        let server = Server::new(fleet.clone(), &DOCUMENT, &tls, &token)?;
         let mut line = Line::connect(&config, Interest::State).await?;
         println!("https://{address}/#{token}");
         tokio::spawn(tell_of_ends(config.clone()));
@@ -109,27 +109,4 @@ async fn follow_registry(fleet: Arc<Fleet>, folder: PathBuf) {
             Err(error) => tracing::warn!("{error}; the page shows what was there before"),
         }
     }
-}
-
-fn token(folder: &Path) -> anyhow::Result<String> {
-    let file = folder.join(TOKEN);
-    if let Ok(token) = std::fs::read_to_string(&file) {
-        return Ok(token.trim().to_string());
-    }
-    let token = page::new_token().map_err(anyhow::Error::msg)?;
-    disk::replace_secret(&file, token.as_bytes()).with_context(|| format!("{}", file.display()))?;
-    Ok(token)
-}
-
-/// A certificate for loopback that nobody else has signed, kept so that a browser that was told to trust it does so
-/// again.
-fn own_certificate(folder: &Path) -> anyhow::Result<ServerTls> {
-    let (cert, key) = (folder.join("page.pem"), folder.join("page.key"));
-    if !cert.exists() || !key.exists() {
-        let names = ["localhost", "127.0.0.1", "::1"].map(str::to_string).to_vec();
-        let made = rcgen::generate_simple_self_signed(names)?;
-        disk::replace_secret(&key, made.signing_key.serialize_pem().as_bytes())?;
-        disk::replace(&cert, made.cert.pem().as_bytes())?;
-    }
-    Ok(ServerTls { cert, key, client_ca: None })
 }

@@ -1,0 +1,66 @@
+//! `afferent console`.
+
+use crate::console::{self, DOCUMENT};
+use crate::fleet::desired::tree;
+use crate::page::{self, Server};
+use anyhow::{Context, bail};
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tokio::net::TcpListener;
+
+/// Serve a page on this box: how each link and destination is, live, and what is unusual now.
+///
+/// It prints the address with a token in it; whoever has that sees the page. The token is kept in `page.token` in the
+/// data directory, for the owner of that only. On loopback, over TLS with a certificate that the box makes for itself:
+/// from elsewhere through `ssh -L 9440:localhost:9440`. It runs beside the gateway, and results do not depend on it.
+/// Nothing of a patient is on the page.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  afferent console
+  afferent console --config afferent.toml --listen 127.0.0.1:9441 --seconds 3600")]
+pub struct Console {
+    /// The configuration file
+    #[arg(long, value_name = "FILE", default_value = super::CONFIG_DEFAULT)]
+    config: PathBuf,
+    /// Where it listens; only this machine is let in
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9440")]
+    listen: String,
+    /// Stop after so many seconds
+    #[arg(long, value_name = "N")]
+    seconds: Option<u64>,
+}
+
+impl Console {
+    pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
+        let data = tree::load(&self.config)?.config.gateway.data;
+        let tls = page::own_certificate(&data).with_context(|| format!("no certificate in {}", data.display()))?;
+        let token = page::token(&data).with_context(|| format!("no token in {}", data.display()))?;
+        let console = console::Console::new(self.config);
+        let server = Server::new(console.clone(), &DOCUMENT, &tls, &token)?;
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?.block_on(async move {
+            let listener = TcpListener::bind(&self.listen).await;
+            let listener = listener.with_context(|| format!("cannot listen on {}", self.listen))?;
+            let address = listener.local_addr()?;
+            if !address.ip().is_loopback() {
+                bail!(
+                    "{address} is open to the network; the page is for this machine: --listen 127.0.0.1:{}",
+                    address.port()
+                );
+            }
+            // A log that others read is no place for the token.
+            if std::io::stdout().is_terminal() {
+                println!("https://{address}/#{token}");
+            } else {
+                println!("https://{address}/# with the token in {}", data.join(page::TOKEN).display());
+            }
+            tokio::spawn(server.serve(listener));
+            tokio::select! {
+                () = console.watch() => {}
+                () = super::sim::over(self.seconds) => {}
+            }
+            Ok(ExitCode::SUCCESS)
+        })
+    }
+}

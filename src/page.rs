@@ -1,0 +1,206 @@
+//! A page: one document without anything from elsewhere, served over TLS to whoever has the token, and what it asks for.
+//! The desk shows its fleet so ([`crate::desk::page`]), and a box itself ([`crate::console`]).
+//!
+//! The token stands behind the `#` of the address, which browsers do not send; the page sends it as `Authorization:
+//! Bearer`, which no other site can make it do. A browser runs nothing but the one script of the page, by its digest
+//! (Content-Security-Policy), and a script makes text of what it is told, never markup.
+
+mod body;
+
+use crate::disk;
+use crate::tls::{self, ServerTls, TlsError};
+use base64::Engine;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use ring::digest::{SHA256, digest};
+use std::io::{Error, Result};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, broadcast};
+use tokio_rustls::TlsAcceptor;
+
+pub use body::Payload;
+
+/// Connections at once; browsers hold a few each.
+const CONNECTIONS_MAX: usize = 256;
+/// A request's head and a handshake take no longer.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Nobody can be accepted for this long when the system is out of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
+/// Bytes of the token.
+const TOKEN_BYTES: usize = 32;
+/// The token's file.
+pub const TOKEN: &str = "page.token";
+const CERT: &str = "page.pem";
+const KEY: &str = "page.key";
+/// What lies beside what is shown, and goes with a factory reset.
+pub(crate) const NAMES: &[&str] = &[TOKEN, CERT, KEY];
+/// What `answer` says a text is.
+const PLAIN: &str = "text/plain";
+
+/// The events of a stream (HTML, 9.2).
+pub type Ticks = broadcast::Receiver<Arc<str>>;
+
+/// The document: markup with the places `/* style */` and `/* script */`, and what comes there.
+pub struct Document {
+    /// HTML.
+    pub markup: &'static str,
+    /// CSS.
+    pub style: &'static str,
+    /// JavaScript.
+    pub script: &'static str,
+}
+
+/// What is shown to whoever has the token.
+pub trait Content: Send + Sync + 'static {
+    /// Where the stream of events is.
+    fn stream_path(&self) -> &'static str;
+    /// Everything, as an event, and those that come behind it.
+    fn follow(&self) -> (Arc<str>, Ticks);
+    /// What else is at this path, as JSON.
+    fn json(&self, path: &str) -> Option<String>;
+}
+
+/// An event of the stream (HTML, 9.2): JSON has no line ends.
+pub fn event(kind: &str, data: &serde_json::Value) -> Arc<str> {
+    format!("event: {kind}\ndata: {data}\n\n").into()
+}
+
+/// The token kept in this folder; without the file a new one that nobody can guess.
+///
+/// # Errors
+/// The file cannot be written, or the system has no random numbers.
+pub fn token(folder: &Path) -> Result<String> {
+    let file = folder.join(TOKEN);
+    if let Ok(token) = std::fs::read_to_string(&file) {
+        return Ok(token.trim().to_string());
+    }
+    let mut bytes = [0; TOKEN_BYTES];
+    let random = ring::rand::SystemRandom::new();
+    ring::rand::SecureRandom::fill(&random, &mut bytes)
+        .map_err(|_| Error::other("the system has no random numbers"))?;
+    let token = BASE64_URL_SAFE_NO_PAD.encode(bytes);
+    disk::replace_secret(&file, token.as_bytes())?;
+    Ok(token)
+}
+
+/// A certificate for loopback that nobody else has signed, kept in this folder so that a browser that was told to trust
+/// it does so again.
+///
+/// # Errors
+/// It cannot be made or written.
+pub fn own_certificate(folder: &Path) -> Result<ServerTls> {
+    let (cert, key) = (folder.join(CERT), folder.join(KEY));
+    if !cert.exists() || !key.exists() {
+        let names = ["localhost", "127.0.0.1", "::1"].map(str::to_string).to_vec();
+        let made = rcgen::generate_simple_self_signed(names).map_err(Error::other)?;
+        disk::replace_secret(&key, made.signing_key.serialize_pem().as_bytes())?;
+        disk::replace(&cert, made.cert.pem().as_bytes())?;
+    }
+    Ok(ServerTls { cert, key, client_ca: None })
+}
+
+/// Who serves the page.
+pub struct Server {
+    content: Arc<dyn Content>,
+    acceptor: TlsAcceptor,
+    /// SHA-256, so that the time a comparison takes says nothing.
+    token: Vec<u8>,
+    page: String,
+    policy: HeaderValue,
+    seats: Arc<Semaphore>,
+}
+
+impl Server {
+    /// Over this TLS, to whoever has this token.
+    ///
+    /// # Errors
+    /// [`TlsError`].
+    pub fn new(
+        content: Arc<dyn Content>,
+        document: &Document,
+        config: &ServerTls,
+        token: &str,
+    ) -> std::result::Result<Arc<Server>, TlsError> {
+        let acceptor = TlsAcceptor::from(tls::server(config)?);
+        let token = hash(token);
+        let page = document.markup.replace("/* style */", document.style).replace("/* script */", document.script);
+        let source = |text: &str| BASE64_STANDARD.encode(hash(text));
+        let policy = format!(
+            "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; connect-src 'self'; base-uri 'none'; \
+             form-action 'none'; frame-ancestors 'none'",
+            source(document.script),
+            source(document.style)
+        );
+        let policy = HeaderValue::from_str(&policy).unwrap_or(HeaderValue::from_static("default-src 'none'"));
+        let seats = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        Ok(Arc::new(Server { content, acceptor, token, page, policy, seats }))
+    }
+
+    /// Serves until the process ends.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener) {
+        loop {
+            let Ok(seat) = self.seats.clone().acquire_owned().await else { return };
+            let Ok((stream, _)) = listener.accept().await else {
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            };
+            let server = self.clone();
+            tokio::spawn(async move {
+                let _seat = seat;
+                let accepted = tokio::time::timeout(HEAD_TIMEOUT, server.acceptor.accept(stream)).await;
+                let Ok(Ok(stream)) = accepted else { return };
+                let service = service_fn(|request| std::future::ready(Ok::<_, hyper::Error>(server.answer(&request))));
+                let mut http = hyper::server::conn::http1::Builder::new();
+                http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+                let _ = http.serve_connection(TokioIo::new(stream), service).await;
+            });
+        }
+    }
+
+    fn answer(&self, request: &Request<Incoming>) -> Response<Payload> {
+        let path = request.uri().path();
+        let (status, kind, payload) = if request.method() != Method::GET {
+            (StatusCode::METHOD_NOT_ALLOWED, PLAIN, Payload::text("GET only\n"))
+        } else if path == "/" {
+            (StatusCode::OK, "text/html; charset=utf-8", Payload::text(&self.page))
+        } else if !self.is_let_in(request) {
+            (StatusCode::UNAUTHORIZED, PLAIN, Payload::text("the token is wrong\n"))
+        } else if path == self.content.stream_path() {
+            (StatusCode::OK, "text/event-stream", Payload::stream(self.content.clone()))
+        } else if let Some(json) = self.content.json(path) {
+            (StatusCode::OK, "application/json", Payload::text(&json))
+        } else {
+            (StatusCode::NOT_FOUND, PLAIN, Payload::text("there is nothing here\n"))
+        };
+        let mut response = Response::new(payload);
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        headers.insert(header::CONTENT_SECURITY_POLICY, self.policy.clone());
+        let fixed: [(HeaderName, &'static str); 3] = [
+            (header::CACHE_CONTROL, "no-store"),
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            (header::REFERRER_POLICY, "no-referrer"),
+        ];
+        for (name, value) in fixed {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        response
+    }
+
+    fn is_let_in(&self, request: &Request<Incoming>) -> bool {
+        let shown = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        shown.and_then(|value| value.strip_prefix("Bearer ")).is_some_and(|token| hash(token) == self.token)
+    }
+}
+
+fn hash(text: &str) -> Vec<u8> {
+    digest(&SHA256, text.as_bytes()).as_ref().to_vec()
+}

@@ -8,6 +8,10 @@ use std::path::{Path, PathBuf};
 const LINES_MAX: usize = 800;
 /// Columns of a line of prose; rustfmt keeps the code to the same.
 const COLUMNS_MAX: usize = 120;
+/// Where Rust is: the gateway, its tests, the board's crate.
+const SOURCES: [&str; 3] = ["src", "tests", "board"];
+/// Crates that are shipped: where each manifest is, and what is made of it.
+const CRATES: [(&str, &str); 2] = [("Cargo.toml", "src"), ("board/Cargo.toml", "board/src")];
 /// Where the pure core lives (invariant I9).
 const CORE: [&str; 6] = ["wire", "message", "clinical", "driver", "rules", "mapping"];
 /// What the core must not touch: sockets, files, clocks, threads, the environment, the runtime, logs.
@@ -150,7 +154,7 @@ fn i8_what_the_fleet_says_has_no_room_for_text_of_a_message() {
 
 #[test]
 fn files_can_be_read_in_one_sitting() {
-    let long = rust_files(&["src", "tests"]).into_iter().filter_map(|path| {
+    let long = rust_files(&SOURCES).into_iter().filter_map(|path| {
         let lines = without_tests(&text(&path)).lines().count();
         (lines > LINES_MAX).then(|| format!("{}: {lines} lines", shown(&path)))
     });
@@ -167,7 +171,7 @@ fn the_readme_can_be_read_in_a_terminal() {
 
 #[test]
 fn files_have_names_that_say_something() {
-    let found = rust_files(&["src", "tests"]).into_iter().filter(|path| {
+    let found = rust_files(&SOURCES).into_iter().filter(|path| {
         let stem = path.file_stem().unwrap().to_string_lossy().into_owned();
         stem == "mod" || EMPTY_NAMES.contains(&stem.as_str())
     });
@@ -177,7 +181,7 @@ fn files_have_names_that_say_something() {
 #[test]
 fn every_module_opens_with_what_it_is() {
     let unit_tests = |path: &PathBuf| path.file_stem().is_some_and(|s| s == "tests");
-    let rooms = rust_files(&["src", "tests"]).into_iter().filter(|path| !unit_tests(path));
+    let rooms = rust_files(&SOURCES).into_iter().filter(|path| !unit_tests(path));
     let mute = rooms.filter(|path| !text(path).starts_with("//!"));
     nothing(mute.map(|p| shown(&p)).collect(), "every file begins with //! docs");
 }
@@ -187,7 +191,7 @@ fn nothing_is_left_for_later() {
     // Put together here, so that this file does not find itself.
     let words = ["todo", "unimplemented", "dbg"].map(|w| format!("{w}!("));
     let words: Vec<String> = words.into_iter().chain([["FIX", "ME"].concat(), ["#[ign", "ore"].concat()]).collect();
-    let found = rust_files(&["src", "tests"]).into_iter().flat_map(|path| {
+    let found = rust_files(&SOURCES).into_iter().flat_map(|path| {
         let source = text(&path);
         let hits = words.iter().filter(|w| source.contains(w.as_str()));
         hits.map(|w| format!("{}: {w}", shown(&path))).collect::<Vec<_>>()
@@ -198,7 +202,7 @@ fn nothing_is_left_for_later() {
 #[test]
 fn no_path_of_anybodys_machine_is_written_down() {
     let words = ["work", "root", "home"].map(|w| format!("/{w}/"));
-    let all = files(&["src", "tests", "drivers", ".ci", "README.md", "Cargo.toml", "deny.toml"]);
+    let all = files(&["src", "tests", "board", "drivers", ".ci", "README.md", "Cargo.toml", "deny.toml"]);
     let found = all.into_iter().flat_map(|path| {
         let content = text(&path);
         let hit = |line: &str| words.iter().any(|w| line.contains(w.as_str()));
@@ -293,31 +297,39 @@ fn there_is_one_tls_and_it_is_rustls_on_ring() {
 
 #[test]
 fn default_features_are_off_or_explained() {
-    let manifest_text = text(&root().join("Cargo.toml"));
-    let manifest: toml::Table = manifest_text.parse().unwrap();
-    let explained: BTreeSet<&str> = manifest_text
-        .lines()
-        .filter_map(|line| line.strip_prefix("# defaults: "))
-        .flat_map(|line| line.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_')))
-        .collect();
-    let unexplained = ["dependencies", "dev-dependencies"].into_iter().flat_map(|table| {
-        let listed = manifest[table].as_table().unwrap().iter();
-        let on = |spec: &toml::Value| spec.get("default-features").and_then(toml::Value::as_bool) != Some(false);
-        listed.filter(move |(_, spec)| on(spec)).map(|(name, _)| name.as_str()).filter(|n| !explained.contains(n))
-    });
-    nothing(unexplained.map(ToOwned::to_owned).collect(), "say in a `# defaults:` line why default features are on");
+    let mut unexplained = Vec::new();
+    for (manifest, _) in CRATES {
+        let manifest_text = text(&root().join(manifest));
+        let explained: BTreeSet<&str> = manifest_text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# defaults: "))
+            .flat_map(|line| line.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_')))
+            .collect();
+        let tables: toml::Table = manifest_text.parse().unwrap();
+        for table in ["dependencies", "dev-dependencies"] {
+            let listed = tables[table].as_table().unwrap().iter();
+            let on = |spec: &toml::Value| spec.get("default-features").and_then(toml::Value::as_bool) != Some(false);
+            let unsaid = listed.filter(|(name, spec)| on(spec) && !explained.contains(name.as_str()));
+            unexplained.extend(unsaid.map(|(name, _)| format!("{manifest}: {name}")));
+        }
+    }
+    nothing(unexplained, "say in a `# defaults:` line why default features are on");
 }
 
 #[test]
 fn every_dependency_is_used() {
-    let manifest: toml::Table = text(&root().join("Cargo.toml")).parse().unwrap();
-    let sources: Vec<String> = rust_files(&["src"]).iter().map(|p| text(p)).collect();
-    let unused = manifest["dependencies"].as_table().unwrap().keys().filter(|name| {
-        let path = name.replace('-', "_");
-        let used = [format!("{path}::"), format!("use {path}")];
-        !sources.iter().any(|source| used.iter().any(|u| source.contains(u)))
-    });
-    nothing(unused.map(ToOwned::to_owned).collect(), "a dependency nobody uses is weight and risk");
+    let mut unused = Vec::new();
+    for (manifest, under) in CRATES {
+        let tables: toml::Table = text(&root().join(manifest)).parse().unwrap();
+        let sources: Vec<String> = rust_files(&[under]).iter().map(|p| text(p)).collect();
+        unused.extend(tables["dependencies"].as_table().unwrap().keys().filter_map(|name| {
+            let path = name.replace('-', "_");
+            let used = [format!("{path}::"), format!("use {path}")];
+            let is_used = sources.iter().any(|source| used.iter().any(|u| source.contains(u)));
+            (!is_used).then(|| format!("{manifest}: {name}"))
+        }));
+    }
+    nothing(unused, "a dependency nobody uses is weight and risk");
 }
 
 #[test]

@@ -16,7 +16,7 @@
 //! together; [`seen`] is what the box knows, [`definition`] what a board has.
 //!
 //! Not pure: [`pin`], [`display`], [`temperature`] and [`watchdog`] are drivers, [`parts`] finds the parts of a board and
-//! turns it; [`folder`] has them as files.
+//! turns it, in a folder of files ([`folder`]) or on a machine (`linux`, behind the feature of that name).
 
 pub mod button;
 pub mod buzzer;
@@ -24,6 +24,8 @@ pub mod definition;
 pub mod display;
 pub mod folder;
 pub mod led;
+#[cfg(feature = "linux")]
+pub mod linux;
 pub mod panel;
 pub mod parts;
 pub mod pattern;

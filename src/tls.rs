@@ -18,13 +18,16 @@ mod code;
 mod der;
 mod fingerprint;
 mod last_good;
+pub mod proxy;
 pub mod request;
+mod stranger;
 mod subject;
 pub mod throwaway;
 
 pub use code::Code;
 pub use fingerprint::Fingerprint;
 pub use last_good::client_or_last;
+pub use proxy::Proxy;
 pub use subject::{Facts, common_name, ends};
 
 use std::os::unix::fs::MetadataExt;
@@ -34,7 +37,7 @@ use std::time::SystemTime;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use rustls::client::Resumption;
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
@@ -72,6 +75,16 @@ pub struct ClientTls {
     /// PEM file with the private key of `cert` (PKCS#8, SEC1 or PKCS#1, not encrypted).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<PathBuf>,
+    /// The HTTP proxy that leads to the peer, where nothing leaves the site but through one, such as
+    /// "http://proxy.example:3128"; left out, the peer is dialled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<String>,
+    /// Who we are to the proxy; left out, nobody in particular. Needs `proxy_password_file`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy_user: Option<String>,
+    /// File with the password of `proxy_user`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy_password_file: Option<PathBuf>,
 }
 
 /// How we accept peers over TLS.
@@ -141,6 +154,15 @@ pub enum TlsError {
     /// Only one of `cert` and `key` is given.
     #[error("`cert` and `key` belong together; give both or neither")]
     HalfPair,
+    /// What is said of a proxy is none.
+    #[error("`{url}` is no proxy; write it as \"http://proxy.example:3128\", its user as `proxy_user`")]
+    Proxy {
+        /// What is said.
+        url: String,
+    },
+    /// Only one of the proxy's user and password is given, or they cannot be told it.
+    #[error("`proxy_user` and `proxy_password_file` belong together; give both or neither, and `proxy`")]
+    HalfProxyUser,
     /// No authorities are named and the operating system has none.
     #[error("no `ca` is given and this system has no bundle of trusted authorities; set `ca` to the peer's authority")]
     NoSystemBundle,
@@ -152,8 +174,8 @@ pub enum TlsError {
         /// The name.
         name: String,
     },
-    /// The client verifier could not be built.
-    #[error("{file} cannot be used to check clients: {reason}")]
+    /// What checks the peer could not be built.
+    #[error("{file} cannot be used to check peers: {reason}")]
     Verifier {
         /// The file of authorities.
         file: PathBuf,
@@ -188,10 +210,17 @@ pub fn client(config: &ClientTls) -> Result<Arc<ClientConfig>, TlsError> {
         Some(file) => authorities(file)?,
         None => system_authorities()?,
     };
+    // Told now and not at the first connection.
+    config.proxy()?;
+    let file = config.ca.clone().unwrap_or_default();
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
+        .build()
+        .map_err(|error| TlsError::Verifier { file, reason: error.to_string() })?;
     let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(rustls::ALL_VERSIONS)
         .map_err(TlsError::Versions)?
-        .with_root_certificates(roots);
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(stranger::Naming(verifier)));
     let mut built = match (&config.cert, &config.key) {
         (Some(cert), Some(key)) => {
             let pair = |source| TlsError::Pair { cert: cert.clone(), key: key.clone(), source };
@@ -271,15 +300,25 @@ pub fn shown(connection: &rustls::CommonState) -> Option<Fingerprint> {
     connection.peer_certificates()?.first().map(Fingerprint::of)
 }
 
+/// What rustls holds against a peer, in words for a log; of a certificate that is not trusted, who signed it.
+pub fn reason(error: &rustls::Error) -> String {
+    use rustls::{CertificateError, Error, OtherError};
+    match error {
+        Error::InvalidCertificate(CertificateError::Other(OtherError(other))) => other.to_string(),
+        error => error.to_string(),
+    }
+}
+
+const NOT_TRUSTED: &str = "TLS: the peer's certificate is from an authority that is not trusted here";
+
 /// Why a TLS connection failed, in words that are constant: safe to log, and few enough to count by.
 pub fn failure(error: &std::io::Error) -> &'static str {
     use rustls::{CertificateError as Certificate, Error};
     match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
         Some(Error::NoCertificatesPresented) => "TLS: the peer shows no certificate",
         // A bad signature: an authority of the same name, but not the same authority.
-        Some(Error::InvalidCertificate(Certificate::UnknownIssuer | Certificate::BadSignature)) => {
-            "TLS: the peer's certificate is from an authority that is not trusted here"
-        }
+        Some(Error::InvalidCertificate(Certificate::UnknownIssuer | Certificate::BadSignature)) => NOT_TRUSTED,
+        Some(Error::InvalidCertificate(other)) if stranger::is_stranger(other) => NOT_TRUSTED,
         Some(Error::InvalidCertificate(
             Certificate::Expired
             | Certificate::ExpiredContext { .. }
@@ -307,6 +346,18 @@ impl ClientTls {
         let name = self.server_name.as_deref().unwrap_or(host);
         let name = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).unwrap_or(name);
         ServerName::try_from(name.to_owned()).map_err(|_| TlsError::BadName { name: name.to_owned() })
+    }
+
+    /// The proxy on the way to the peer, if there is one. Its password is read anew.
+    ///
+    /// # Errors
+    /// [`TlsError`] when it is none, or its user and password are not whole.
+    pub fn proxy(&self) -> Result<Option<Proxy>, TlsError> {
+        match (&self.proxy, &self.proxy_user, &self.proxy_password_file) {
+            (None, None, None) => Ok(None),
+            (Some(url), user, file) => Proxy::new(url, user.as_deref(), file.as_deref()).map(Some),
+            _ => Err(TlsError::HalfProxyUser),
+        }
     }
 
     /// The files this configuration reads: without a `ca`, those of the operating system too, which are renewed as well.

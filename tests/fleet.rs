@@ -28,6 +28,8 @@ mod line;
 mod log;
 #[path = "fleet/page.rs"]
 mod page;
+#[path = "fleet/proxy.rs"]
+mod proxy;
 #[path = "fleet/raw.rs"]
 mod raw;
 #[path = "fleet/readme.rs"]

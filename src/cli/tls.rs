@@ -42,7 +42,7 @@ impl TlsCalling {
     pub(super) fn client(&self) -> Option<ClientTls> {
         let ca = Some(self.tls_ca.clone()?);
         let (server_name, cert, key) = (self.tls_name.clone(), self.tls_cert.clone(), self.tls_key.clone());
-        Some(ClientTls { ca, server_name, cert, key })
+        Some(ClientTls { ca, server_name, cert, key, ..ClientTls::default() })
     }
 }
 

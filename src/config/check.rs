@@ -507,6 +507,7 @@ impl Checks<'_> {
                 server_name: tls.server_name.clone(),
                 cert: cert.clone(),
                 key: key.clone(),
+                ..tls::ClientTls::default()
             })
             .map(drop),
         };

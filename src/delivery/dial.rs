@@ -2,9 +2,12 @@
 
 use std::os::fd::AsFd;
 
+use hyper::Uri;
+use hyper_util::client::legacy::connect::HttpConnector;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tower_service::Service;
 
 use crate::tls::{self, ClientTls};
 
@@ -25,9 +28,7 @@ pub(crate) struct Dialled {
 /// # Errors
 /// Why not, in words made of constants and of what rustls says about a certificate.
 pub(crate) async fn dial(host: &str, port: u16, tls: Option<&ClientTls>) -> Result<Dialled, String> {
-    let failed = |e: std::io::Error| format!("cannot connect: {}", e.kind());
-    let tcp = TcpStream::connect((host, port)).await.map_err(failed)?;
-    tcp.set_nodelay(true).map_err(failed)?;
+    let tcp = tcp(host, port, tls).await?;
     let probe = tcp.as_fd().try_clone_to_owned().map_err(|e| format!("cannot watch the connection: {}", e.kind()))?;
     let stream: Box<dyn Stream> = match tls {
         None => Box::new(tcp),
@@ -40,10 +41,55 @@ pub(crate) async fn dial(host: &str, port: u16, tls: Option<&ClientTls>) -> Resu
     Ok(Dialled { stream, probe: std::net::TcpStream::from(probe) })
 }
 
+/// TCP without delays to a host: to the first of its addresses that answers, those of the other family 300 ms behind (RFC
+/// 8305), or through the proxy of `tls`. Callers bound the time it may take.
+///
+/// # Errors
+/// Why not, in words made of constants.
+pub(crate) async fn tcp(host: &str, port: u16, tls: Option<&ClientTls>) -> Result<TcpStream, String> {
+    let host = match host.contains(':') && !host.starts_with('[') {
+        true => format!("[{host}]"),
+        false => host.to_owned(),
+    };
+    let uri = |_| "cannot connect: the address is none".to_owned();
+    let peer: Uri = format!("http://{host}:{port}").parse().map_err(uri)?;
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
+    let proxy = tls.map_or(Ok(None), ClientTls::proxy).map_err(|error| error.to_string())?;
+    let connected = match proxy {
+        None => connector.call(peer).await.map_err(|error| unreachable(&error)),
+        Some(proxy) => proxy.tunnel(connector).call(peer).await.map_err(|error| unreachable(&error)),
+    };
+    Ok(connected.map_err(|why| format!("cannot connect: {why}"))?.into_inner())
+}
+
+/// Why nobody was reached, from the errors of hyper-util, which are told apart by their words alone.
+pub(super) fn unreachable(error: &(dyn std::error::Error + 'static)) -> String {
+    let words = error.to_string();
+    if let Some(why) = words.strip_prefix("tunnel error: ") {
+        return match error.source().map(unreachable) {
+            Some(below) => format!("the proxy: {below}"),
+            None if why == "proxy authorization required" => "the proxy wants to know who we are (407): `proxy_user`".to_owned(),
+            None => {
+                "the proxy does not let us through; are `proxy_user` and its password right, and may this host and port be reached?"
+                    .to_owned()
+            }
+        };
+    }
+    if words.starts_with("dns error") {
+        return "nobody knows the name (DNS)".to_owned();
+    }
+    match (error.downcast_ref::<std::io::Error>(), error.source()) {
+        (Some(io), _) => io.kind().to_string(),
+        (None, Some(below)) => unreachable(below),
+        (None, None) => "nobody was reached".to_owned(),
+    }
+}
+
 /// rustls says what it holds against a certificate; an ordinary error has a kind.
 pub(super) fn tls_reason(error: &std::io::Error) -> String {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(inner) => inner.to_string(),
+        Some(inner) => tls::reason(inner),
         None => error.kind().to_string(),
     }
 }

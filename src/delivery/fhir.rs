@@ -32,6 +32,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
+use super::dial::unreachable;
 use super::oauth::{Bearer, Tokens};
 use super::{Config, Destination, Outcome, Scope};
 use crate::tls;
@@ -405,19 +406,31 @@ pub(super) fn client(config: &Config, timeout: Option<Duration>) -> Result<(Clie
 /// What every client of ours for the server at `url` has in common: HTTP/1.1, no detours, and over TLS only to whom the
 /// settings trust, by default the authorities that the operating system trusts.
 pub(crate) fn http_client(url: &Url, tls: Option<&tls::ClientTls>) -> Result<reqwest::ClientBuilder, String> {
+    let builder = through_proxy(tls)?;
     let tls = match (tls, url.scheme()) {
         (Some(tls), _) => tls::client_or_last(tls).map_err(|e| e.to_string())?,
         (None, "https") => tls::client_or_last(&tls::ClientTls::default()).map_err(|e| e.to_string())?,
         (None, _) => tls::trusting_nobody().map_err(|e| e.to_string())?,
     };
-    Ok(Client::builder()
+    Ok(builder
         .tls_backend_preconfigured(rustls::ClientConfig::clone(&tls))
         .https_only(url.scheme() == "https")
         .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
         .http1_only()
         .pool_max_idle_per_host(1)
         .user_agent(concat!("afferent/", env!("CARGO_PKG_VERSION"))))
+}
+
+/// The beginning of a client: through the proxy of these settings, or through none.
+///
+/// # Errors
+/// In words, what is wrong with the proxy.
+pub(crate) fn through_proxy(tls: Option<&tls::ClientTls>) -> Result<reqwest::ClientBuilder, String> {
+    let proxy = tls.map_or(Ok(None), tls::ClientTls::proxy).map_err(|e| e.to_string())?;
+    match proxy {
+        Some(proxy) => Ok(Client::builder().proxy(proxy.for_http().map_err(|e| e.to_string())?)),
+        None => Ok(Client::builder().no_proxy()),
+    }
 }
 
 /// A client for the server of a destination, its address, and the token that is sent with each request, if there is one.
@@ -504,7 +517,10 @@ pub(crate) fn transport_reason(error: &reqwest::Error) -> String {
 /// `source`, so it is opened on the way down.
 fn cause(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     if let Some(tls) = error.downcast_ref::<rustls::Error>() {
-        return Some(tls.to_string());
+        return Some(tls::reason(tls));
+    }
+    if ["dns error", "tunnel error"].iter().any(|known| error.to_string().starts_with(known)) {
+        return Some(unreachable(error));
     }
     let below = match error.downcast_ref::<std::io::Error>() {
         Some(io) => match io.get_ref() {

@@ -3,12 +3,11 @@
 //! without one.
 
 use super::config::{Config, Protocol};
-use super::dial::{dial, tls_reason};
+use super::dial::{dial, tcp, tls_reason};
 use super::{dicom, fhir};
 use crate::tls::{self, ClientTls};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
 
 /// A receiver that hangs up on whom it does not know, or asks for a certificate first, does so within this time.
 const HANGS_UP_WITHIN: Duration = Duration::from_millis(500);
@@ -60,14 +59,12 @@ pub async fn greet(destination: &Config) -> Result<(), String> {
 /// # Errors
 /// In words, why not.
 pub async fn handshake(host: &str, port: u16, settings: Option<&ClientTls>) -> Result<(), String> {
-    let stream = TcpStream::connect((host.trim_matches(['[', ']']), port))
-        .await
-        .map_err(|error| format!("{host}:{port} cannot be reached: {error}"))?;
+    let stream = tcp(host, port, settings).await.map_err(|why| format!("{host}:{port}: {why}"))?;
     let Some(settings) = settings else { return Ok(()) };
     let config = tls::client(settings).map_err(|error| error.to_string())?;
     let name = settings.name_for(host).map_err(|error| error.to_string())?;
     let connector = tokio_rustls::TlsConnector::from(config);
-    connector.connect(name, stream).await.map(drop).map_err(|error| tls::failure(&error).to_string())
+    connector.connect(name, stream).await.map(drop).map_err(|error| format!("TLS: {}", tls_reason(&error)))
 }
 
 /// Host, port, and whether TLS is spoken there.

@@ -86,7 +86,7 @@ impl Config {
     pub fn broker_tls(&self, data: &Path) -> ClientTls {
         let (Some(_), current) = (&self.enrol, folder::current(data)) else { return self.tls.clone() };
         let (cert, key) = (Some(current.clone()), Some(current));
-        ClientTls { ca: Some(folder::trust(data)), cert, key, server_name: self.tls.server_name.clone() }
+        ClientTls { ca: Some(folder::trust(data)), cert, key, ..self.tls.clone() }
     }
 
     /// Where the box stands on the bus. The certificate is read when there is no `name`, and when the box enrolled for it.

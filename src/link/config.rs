@@ -151,6 +151,7 @@ impl Tls {
             server_name: self.server_name.clone(),
             cert: self.cert.clone(),
             key: self.key.clone(),
+            ..ClientTls::default()
         }
     }
 }

@@ -90,6 +90,11 @@ impl Facts {
         })
     }
 
+    /// The common name of who signed it.
+    pub fn issuer_name(&self) -> Option<String> {
+        common_name_of(&self.issuer)
+    }
+
     /// True for one that signed itself, as roots do.
     pub fn is_self_issued(&self) -> bool {
         self.issuer == self.subject

@@ -103,9 +103,9 @@ impl Authority {
             },
             client: ClientTls {
                 ca: Some(ca.clone()),
-                server_name: None,
                 cert: Some(put(dir, "client.pem", &client.cert_pem)?),
                 key: Some(put(dir, "client.key", &client.key_pem)?),
+                ..ClientTls::default()
             },
             ca,
         })

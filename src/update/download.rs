@@ -5,6 +5,7 @@
 //! the start. The journal's room is never touched (invariant I12): the fetch begins, and goes on, only while what is
 //! still to come fits beside what the journal keeps free.
 
+use crate::delivery::fhir;
 use crate::tls::{self, ClientTls};
 use crate::wire::hex;
 use reqwest::header::{CONTENT_RANGE, RANGE};
@@ -154,11 +155,10 @@ fn client(url: &Url, settings: Option<&ClientTls>) -> Result<Client, String> {
         true => tls::client(&settings.cloned().unwrap_or_default()),
         false => tls::trusting_nobody(),
     };
-    let builder = Client::builder()
+    let builder = fhir::through_proxy(settings)?
         .tls_backend_preconfigured(rustls::ClientConfig::clone(&*tls.map_err(|error| error.to_string())?))
         .https_only(is_secured)
         .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
         .http1_only()
         .connect_timeout(CONNECT_TIMEOUT)
         .user_agent(concat!("afferent/", env!("CARGO_PKG_VERSION")));

@@ -65,7 +65,7 @@ impl Broker {
     /// The same, in files of another folder.
     pub fn client_in(&self, folder: &Path, name: &str) -> ClientTls {
         let (cert, key) = self.authority.client(name).unwrap().write(folder, name).unwrap();
-        ClientTls { ca: Some(self.path().join("ca.pem")), server_name: None, cert: Some(cert), key: Some(key) }
+        ClientTls { ca: Some(self.path().join("ca.pem")), cert: Some(cert), key: Some(key), ..ClientTls::default() }
     }
 
     /// Starts it, again after it ended.

@@ -27,6 +27,11 @@ pub struct Rig {
 impl Rig {
     /// A box with this name in its certificate, started.
     pub async fn start(broker: &Broker, name: &str) -> Rig {
+        Rig::start_with(broker, name, "").await
+    }
+
+    /// The same, with more of `[fleet.tls]`.
+    pub async fn start_with(broker: &Broker, name: &str, more: &str) -> Rig {
         let dir = tempfile::tempdir().unwrap();
         let line = Line::to(broker.port);
         let options = EhrOptions { mllp: Some("127.0.0.1:0".to_string()), keep_bodies: true, ..EhrOptions::default() };
@@ -38,7 +43,7 @@ impl Rig {
              [[link]]\nname = \"chemistry\"\nprotocol = \"astm\"\nlisten = \"127.0.0.1:{astm}\"\n\
              [[link]]\nname = \"point-of-care\"\nprotocol = \"hl7\"\nlisten = \"127.0.0.1:{hl7}\"\n\
              [[destination]]\nname = \"ehr\"\naddress = \"{ehr}\"\nretry_min_ms = 50\nretry_max_ms = 500\n\
-             [fleet]\nbroker = \"localhost:{port}\"\ntenant = \"{TENANT}\"\nmetrics_s = 5\n[fleet.tls]\n{tls}",
+             [fleet]\nbroker = \"localhost:{port}\"\ntenant = \"{TENANT}\"\nmetrics_s = 5\n[fleet.tls]\n{tls}{more}",
             data = dir.path().join("data"),
             ehr = ehr.mllp().unwrap(),
         );

@@ -94,7 +94,7 @@ impl Server {
 
     fn client(&self) -> ClientTls {
         let (cert, key) = self.authority.client("bench-1").unwrap().write(self.dir.path(), "bench-1").unwrap();
-        ClientTls { ca: Some(self.path("ca.pem")), server_name: None, cert: Some(cert), key: Some(key) }
+        ClientTls { ca: Some(self.path("ca.pem")), cert: Some(cert), key: Some(key), ..ClientTls::default() }
     }
 
     fn messages(&self) -> Vec<Value> {

@@ -15,6 +15,13 @@ const WIDTH: usize = 110;
 /// Lists of tables that are shown as tables.
 const SHOWN_APART: [&str; 2] = ["fleet.operator", "watch.link"];
 
+/// Examples of settings that are the same in every table that has them.
+const EVERYWHERE: [(&str, &str); 3] = [
+    (".tls.proxy", r#""http://proxy.example:3128""#),
+    (".tls.proxy_user", r#""afferent""#),
+    (".tls.proxy_password_file", r#""/etc/afferent/proxy.password""#),
+];
+
 /// What a setting without a default is shown with. A path is looked up whole, then by its last part.
 const EXAMPLES: &[(&str, &str)] = &[
     ("gateway.name", r#""bench-1""#),
@@ -349,7 +356,8 @@ impl Page<'_> {
 }
 
 fn example(found: Option<&str>, path: &str) -> String {
-    found.unwrap_or_else(|| panic!("{path} has no default: give an example in EXAMPLES")).to_owned()
+    let everywhere = || EVERYWHERE.iter().find(|(end, _)| path.ends_with(end)).map(|(_, example)| *example);
+    found.or_else(everywhere).unwrap_or_else(|| panic!("{path} has no default: give an example in EXAMPLES")).to_owned()
 }
 
 /// A default as TOML writes it; JSON writes text, numbers, booleans and lists the same way.

@@ -53,6 +53,14 @@ pub enum Answer {
     Later(i64),
 }
 
+/// What the site says of the way to its servers: `[fleet.tls]`.
+pub struct Site {
+    /// Its authorities.
+    pub ca: PathBuf,
+    /// The rest of it, of which the proxy counts here.
+    pub tls: ClientTls,
+}
+
 impl Enrol {
     /// The address, with the path of EST; none when it is no address of HTTPS.
     pub fn base(&self) -> Option<String> {
@@ -72,7 +80,7 @@ impl Enrol {
     pub async fn ask(
         &self,
         folder: &Folder,
-        site: &Path,
+        site: &Site,
         key: &Key,
         name: &str,
         present: Option<&Path>,
@@ -115,7 +123,7 @@ impl Enrol {
         &self,
         base: &str,
         folder: &Folder,
-        site: &Path,
+        site: &Site,
     ) -> Result<Vec<CertificateDer<'static>>, String> {
         let client = client(base, folder, site, None)?;
         let response = client.get(format!("{base}/cacerts")).send().await;
@@ -129,16 +137,16 @@ impl Enrol {
         if roots.is_empty() || roots.iter().any(|root| trusted.add(root.clone()).is_err()) {
             return Err("the server hands out authorities that cannot be used".into());
         }
-        folder.keep_anchors(&roots).and_then(|()| folder.trust(site)).map_err(|error| error.to_string())?;
+        folder.keep_anchors(&roots).and_then(|()| folder.trust(&site.ca)).map_err(|error| error.to_string())?;
         Ok(behind)
     }
 }
 
 /// A client that trusts whom the box trusts, and shows this certificate.
-fn client(base: &str, folder: &Folder, site: &Path, present: Option<&Path>) -> Result<Client, String> {
-    let trust = folder.trust(site).map_err(|error| error.to_string())?;
+fn client(base: &str, folder: &Folder, site: &Site, present: Option<&Path>) -> Result<Client, String> {
+    let trust = folder.trust(&site.ca).map_err(|error| error.to_string())?;
     let (cert, key) = (present.map(Path::to_path_buf), present.map(Path::to_path_buf));
-    let tls = ClientTls { ca: Some(trust), server_name: None, cert, key };
+    let tls = ClientTls { ca: Some(trust), server_name: None, cert, key, ..site.tls.clone() };
     let url = Url::parse(base).map_err(|_| "[fleet.enrol] `url` is no https address")?;
     let client = fhir::http_client(&url, Some(&tls))?.timeout(TIMEOUT).build();
     client.map_err(|error| fhir::transport_reason(&error))

@@ -1,7 +1,7 @@
 //! The thread that keeps the box's identity: it asks, waits, writes. It has a disk and a network of its own to wait for;
 //! the fleet's loop is told when there is a certificate, and when one wants to be proven.
 
-use super::est::{Answer, Enrol};
+use super::est::{Answer, Enrol, Site};
 use super::folder::{Folder, Held};
 use super::{Identity, Step};
 use crate::fleet::Config;
@@ -131,7 +131,7 @@ pub enum Progress {
 /// Whoever keeps the identity of a box; one at a time.
 pub struct Keeper {
     enrol: Enrol,
-    site: PathBuf,
+    site: Site,
     name: Option<String>,
     folder: Folder,
     identity: Identity,
@@ -147,12 +147,13 @@ impl Keeper {
     /// # Errors
     /// In words, what is in the way.
     pub fn open(config: &Config, enrol: &Enrol, data: &Path) -> Result<Keeper, String> {
-        let site = config.tls.ca.clone().ok_or("[fleet.tls] names no `ca`: whom shall the box trust?")?;
+        let ca = config.tls.ca.clone().ok_or("[fleet.tls] names no `ca`: whom shall the box trust?")?;
+        let site = Site { ca, tls: config.tls.clone() };
         let failed = |error: std::io::Error| format!("identity/ in {}: {error}", data.display());
         let folder = Folder::open(data).map_err(failed)?;
         let busy = "another process keeps this box's identity already: is the gateway running?";
         let lock = folder.lock().map_err(|_| busy.to_string())?;
-        folder.trust(&site).map_err(failed)?;
+        folder.trust(&site.ca).map_err(failed)?;
         let mut keeper = Keeper {
             enrol: enrol.clone(),
             site,

@@ -38,9 +38,9 @@ pub fn client(folder: &Path, name: &str) -> ClientTls {
     let place = if name.starts_with("box-") { folder.join("boxes") } else { folder.to_path_buf() };
     ClientTls {
         ca: Some(folder.join("ca.pem")),
-        server_name: None,
         cert: Some(place.join(format!("{name}.pem"))),
         key: Some(place.join(format!("{name}.key"))),
+        ..ClientTls::default()
     }
 }
 

@@ -17,9 +17,11 @@ use std::path::Path;
 
 /// Name of the file beside `desk.toml`.
 pub const FILE: &str = "audit.jsonl";
-/// Longest line that is written, bytes: who, when, and a command or the digest of a document.
+/// Longest line that is written, bytes: who, when, and a command or the digest of a document. Of a command that is longer,
+/// such as the offer of a release with many roots, the texts that make it so stand there by their digests.
 const LINE_MAX: usize = 64 << 10;
-/// What a box answered is noted as it came up to this length, bytes; of what is longer, its digest.
+/// What a box answered is noted as it came up to this length, bytes; of what is longer, its digest. The same of each part
+/// of a command that is too long.
 const ANSWER_MAX: usize = 4 << 10;
 /// Most characters of each word of an answer that is noted in short.
 const WORD_MAX: usize = 256;
@@ -27,7 +29,7 @@ const WORD_MAX: usize = 256;
 /// Adds a line.
 ///
 /// # Errors
-/// When the file cannot be read or written, or the line is longer than 64 kB; nothing may be asked then.
+/// When the file cannot be read or written; nothing may be asked then.
 pub fn note(folder: &Path, what: &Value) -> std::io::Result<()> {
     note_all(folder, std::slice::from_ref(what))
 }
@@ -48,11 +50,10 @@ pub fn note_all(folder: &Path, all: &[Value]) -> std::io::Result<()> {
     // SAFETY: the call reads a number and nothing else.
     let uid = unsafe { libc::getuid() };
     for what in all {
-        let line = json!({ "after": link_of(before.as_deref()), "uid": uid, "what": what }).to_string();
-        if line.len() > LINE_MAX {
-            let why = format!("a line of {} bytes, and {LINE_MAX} may be noted", line.len());
-            return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, why));
-        }
+        let line = |what: &Value| json!({ "after": link_of(before.as_deref()), "uid": uid, "what": what }).to_string();
+        let whole = Some(line(what)).filter(|line| line.len() <= LINE_MAX);
+        let fitting = || Some(line(&digested(what))).filter(|line| line.len() <= LINE_MAX);
+        let line = whole.or_else(fitting).unwrap_or_else(|| line(&digest_of(what)));
         lines.push_str(&line);
         lines.push('\n');
         before = Some(line);
@@ -79,9 +80,24 @@ pub fn in_short_of(said: &Value, bytes_max: usize) -> Value {
         Some((name.to_string(), Value::String(word)))
     };
     let mut short: Value = words.into_iter().filter_map(word).collect();
-    short["bytes"] = text.len().into();
-    short["sha256"] = hex::digits(digest(&SHA256, text.as_bytes()).as_ref()).into();
+    let Value::Object(of_all) = digest_of(said) else { return short };
+    short.as_object_mut().into_iter().for_each(|short| short.extend(of_all.clone()));
     short
+}
+
+/// The same with its length and SHA-256 in the place of each part that is long.
+fn digested(what: &Value) -> Value {
+    match what {
+        short if short.to_string().len() <= ANSWER_MAX => short.clone(),
+        Value::Object(all) => all.iter().map(|(name, part)| (name.clone(), digested(part))).collect(),
+        long => digest_of(long),
+    }
+}
+
+/// How long something is, bytes, and its SHA-256: of a text itself, of anything else as JSON.
+fn digest_of(what: &Value) -> Value {
+    let text = what.as_str().map_or_else(|| what.to_string(), str::to_string);
+    json!({ "bytes": text.len(), "sha256": hex::digits(digest(&SHA256, text.as_bytes()).as_ref()) })
 }
 
 /// The highest revision of a configuration that this desk sent to each box, by the box's name.
@@ -198,11 +214,35 @@ mod tests {
     }
 
     #[test]
+    fn what_is_long_is_noted_by_its_digest_with_who_and_whom() {
+        let dir = tempfile::tempdir().unwrap();
+        let (manifest, root) = ("m".repeat(100_000), "r".repeat(3_000));
+        let command = json!({ "id": "c-1", "op": "update-offer", "gateway": "bench-1", "manifest": manifest,
+                              "roots": vec![&root; 30] });
+        let offer = json!({ "at": "2026-01-01T00:00:00Z", "signed_by": ["ops-1"], "command": command });
+        let shapeless = json!((0..20_000).collect::<Vec<_>>());
+        let many: Value = (0..20_000).map(|n| (n.to_string(), n.into())).collect::<serde_json::Map<_, _>>().into();
+        note_all(dir.path(), &[json!({ "n": 1 }), offer, shapeless, many.clone(), json!({ "n": 2 })]).unwrap();
+        let text = std::fs::read_to_string(dir.path().join(FILE)).unwrap();
+        assert!(flaws(&text).is_empty() && text.lines().all(|line| line.len() <= LINE_MAX));
+        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let (offer, noted) = (&lines[1]["what"], &lines[1]["what"]["command"]);
+        assert_eq!(
+            (&offer["signed_by"][0], &noted["op"], &noted["gateway"]),
+            (&json!("ops-1"), &json!("update-offer"), &json!("bench-1"))
+        );
+        // As `sha256sum` says of the file.
+        let sha256 = hex::digits(digest(&SHA256, manifest.as_bytes()).as_ref());
+        assert_eq!(noted["manifest"], json!({ "bytes": 100_000, "sha256": sha256 }));
+        assert_eq!(noted["roots"]["bytes"], json!(vec![root; 30]).to_string().len());
+        assert_eq!((lines[2]["what"]["bytes"].is_u64(), &lines[3]["what"]), (true, &digest_of(&many)));
+    }
+
+    #[test]
     fn a_box_that_answers_at_length_does_not_break_the_chain() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join(FILE);
         let long = json!({ "event": "command", "phase": "failed", "why": "\u{1b}x".repeat(70_000) });
-        assert_eq!(note(dir.path(), &long).unwrap_err().kind(), std::io::ErrorKind::InvalidInput);
         let short = in_short(&long);
         assert_eq!((&short["phase"], short["bytes"].as_u64()), (&json!("failed"), Some(long.to_string().len() as u64)));
         assert!(short.to_string().len() < ANSWER_MAX && in_short(&short) == short);

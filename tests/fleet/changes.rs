@@ -256,6 +256,21 @@ impl Puppet {
         Puppet { desk, client }
     }
 
+    /// The record says that revision 1 was taken back, and who did it, so many times.
+    fn was_noted(&self, times: usize) {
+        let record = lines(&self.desk.file("audit.jsonl"));
+        let sent = record.iter().find_map(|line| line["what"]["config"].as_object()).unwrap();
+        let taken: Vec<_> = record.iter().filter(|line| line["what"]["does"] == "take-back").collect();
+        assert_eq!(taken.len(), times, "{record:?}");
+        for line in taken {
+            let what = &line["what"];
+            assert!(what["at"].is_string() && line["uid"].is_u64(), "{line}");
+            let of = [&what["rollout"], &what["gateway"], &what["rev"], &what["sha256"]];
+            assert_eq!(of, [&"silent".into(), &"bench-1".into(), &1.into(), &sent["sha256"]]);
+        }
+        assert!(self.desk.does(&["audit"]).contains("each follows from the one before"));
+    }
+
     /// It comes back, and hears what the broker keeps for it: something later, and nothing of what it was sent.
     fn finds_nothing(self, broker: &Broker) {
         let connect = |name: &str| Client::connect(broker.port, &broker.client(name), name, None).unwrap();
@@ -281,6 +296,7 @@ fn what_a_silent_box_was_sent_is_not_there_when_it_comes_back() {
     assert!(told.contains("is stopped: 1 of the 1 boxes of ring 0 failed"), "{told}");
     silent.client.hear(&topic("dn/desired"));
     assert!(!silent.client.came[0].1.is_empty(), "it was sent");
+    silent.was_noted(1);
     silent.finds_nothing(&broker);
 }
 
@@ -294,6 +310,7 @@ fn what_a_box_was_sent_is_taken_back_by_a_stop_though_the_desk_that_sent_it_is_d
     drop(running);
     let told = silent.desk.does(&["rollout", "stop", "silent"]);
     assert!(told.contains("what boxes had not taken is taken back"), "{told}");
+    silent.was_noted(1);
     silent.finds_nothing(&broker);
     // Where that cannot be, it says so.
     let mut silent = Puppet::start(&broker);

@@ -12,7 +12,7 @@ use crate::fleet::session::RECONNECT_MAX;
 use crate::fleet::topic::{Down, Place, Up};
 use crate::update::manifest::Manifest;
 use jiff::{SignedDuration, Timestamp};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -41,9 +41,8 @@ pub async fn carry_out(
     let line = Line::connect(config, Interest::Changes).await?;
     let record = Record::open(&config.folder)?;
     let (roster, accepted, moved) = (Roster::default(), HashSet::new(), HashSet::new());
-    let sent = BTreeMap::new();
-    let (came, back, again) = (BTreeSet::new(), None, None);
-    let mut run = Run { config, log, keys, line, record, roster, accepted, moved, sent, came, back, again };
+    let (sent, taken_back, came, back, again) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new(), None, None);
+    let mut run = Run { config, log, keys, line, record, roster, accepted, moved, taken_back, sent, came, back, again };
     run.listen().await?;
     loop {
         run.log.catch_up()?;
@@ -141,6 +140,8 @@ struct Run<'r> {
     roster: Roster,
     /// Commands that boxes have said they obey, by id; what they lead to comes later.
     accepted: HashSet<String>,
+    /// Boxes of which the record says that what they were sent is taken back.
+    taken_back: BTreeSet<String>,
     /// Revisions that boxes were sent by this desk before.
     sent: BTreeMap<String, u64>,
     /// Boxes whose update stands elsewhere than when they were told.
@@ -203,11 +204,13 @@ impl Run<'_> {
     /// The last revisions that boxes were sent by this desk, by whatever command. Only configurations have revisions.
     fn read_sent(&mut self) -> Result<(), DeskError> {
         if self.is_config() {
-            let file = || self.config.folder.join(audit::FILE);
-            self.sent = audit::last_revs(&self.config.folder)
-                .map_err(|error| DeskError::File { file: file(), why: error.to_string() })?;
+            self.sent = audit::last_revs(&self.config.folder).map_err(|error| self.unwritten(&error))?;
         }
         Ok(())
+    }
+
+    fn unwritten(&self, error: &std::io::Error) -> DeskError {
+        DeskError::File { file: self.config.folder.join(audit::FILE), why: error.to_string() }
     }
 
     fn is_config(&self) -> bool {
@@ -243,9 +246,7 @@ impl Run<'_> {
         }
         let asked: Vec<Value> = orders.iter().map(|order| order.asked.clone()).collect();
         if !asked.is_empty() {
-            let file = self.config.folder.join(audit::FILE);
-            audit::note_all(&self.config.folder, &asked)
-                .map_err(|error| DeskError::File { file, why: error.to_string() })?;
+            audit::note_all(&self.config.folder, &asked).map_err(|error| self.unwritten(&error))?;
         }
         self.log.note(notes)?;
         if !orders.is_empty() && self.log.rollout().stage() != Stage::Running {
@@ -267,11 +268,18 @@ impl Run<'_> {
         let (What::Ended { gateway, failure: Some(_) }, Change::Config { .. }) = (what, &rollout.plan().change) else {
             return Ok(true);
         };
-        let Some(Standing::Told { document, .. }) = rollout.standing(gateway) else { return Ok(true) };
+        let Some(Standing::Told { document, id, .. }) = rollout.standing(gateway) else { return Ok(true) };
         if self.is_superseded(gateway, document) {
             return Ok(true);
         }
         let Some(place) = Place::new(&self.config.tenant, gateway) else { return Ok(true) };
+        // Once, however often the broker has to be asked.
+        if self.taken_back.insert(gateway.clone()) {
+            let rev = order::rev_of(document.as_bytes());
+            let asked = json!({ "at": Timestamp::now().to_string(), "rollout": rollout.plan().name, "does": "take-back",
+                                "gateway": gateway, "rev": rev, "sha256": id });
+            audit::note(&self.config.folder, &asked).map_err(|error| self.unwritten(&error))?;
+        }
         let mut heard = Vec::new();
         let taken = self.line.keep(place.down(&Down::Desired), Vec::new(), &mut heard).await;
         self.heard(heard)?;

@@ -197,7 +197,7 @@ pub enum Interest<'a> {
     /// The same, and its log while somebody wants it.
     LogOf(&'a Place),
     /// What becomes of a change: whether boxes are there, what is unusual, what they run, what they tell, and who asks for
-    /// an echo.
+    /// an echo. Their counters, which nobody keeps, say that they speak.
     Changes,
     /// What boxes tell, each event at one desk of those that ask for it so. What comes while it is away waits for it.
     SharedEvents,
@@ -209,7 +209,7 @@ impl Interest<'_> {
             Interest::State => topic::state_filters(tenant),
             Interest::Answers => vec![topic::filter(tenant, &Up::State), topic::filter(tenant, &Up::Event)],
             Interest::Changes => {
-                let kinds = [Up::State, Up::Alerts, Up::Reported, Up::Update, Up::Event, Up::Echo];
+                let kinds = [Up::State, Up::Alerts, Up::Reported, Up::Update, Up::Event, Up::Metrics, Up::Echo];
                 kinds.iter().map(|kind| topic::filter(tenant, kind)).collect()
             }
             Interest::AnswersOf(place) => vec![place.up(&Up::State), place.up(&Up::Event)],

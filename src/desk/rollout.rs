@@ -15,6 +15,9 @@
 //! | configuration | it says that the revision is committed | it says that it is refused or reverted |
 //! | update | it says that the release is committed | it refuses it, could not fetch it, or took it back |
 //!
+//! A box that has it counts once it has said something itself since the desk hears the broker: what the broker kept of it
+//! may be from before both ended.
+//!
 //! When the broker was gone, boxes get the time to dial it again before any counts as away or silent ([`Now::Coming`]).
 //! After that, and when a desk goes on, all that have not answered are told again, also those whose time is over: they
 //! may have done it and said so to nobody ([`Rollout::attend`]).
@@ -234,12 +237,14 @@ pub enum Now {
     Away,
     /// It is not connected, and the broker has not been there again for long enough that it had to be.
     Coming,
+    /// The broker kept that it is connected, and it has not said anything itself yet.
+    Unheard,
 }
 
 impl Now {
     /// It can be told something.
     fn is_there(&self) -> bool {
-        matches!(self, Now::Well | Now::Unusual(_))
+        matches!(self, Now::Well | Now::Unusual(_) | Now::Unheard)
     }
 }
 
@@ -391,7 +396,7 @@ impl Rollout {
         let opened = self.plan.rings.iter().take(self.ring + 1);
         let unusual = opened.clone().flat_map(|ring| self.of(ring, Standing::Done)).filter_map(|name| match is(name) {
             Now::Unusual(what) => Some(failed(name, &format!("{what} since the change"))),
-            Now::Well | Now::Away | Now::Coming => None,
+            Now::Well | Now::Away | Now::Coming | Now::Unheard => None,
         });
         let troubled: Vec<Step> = silent.chain(unusual).collect();
         if !troubled.is_empty() {
@@ -432,7 +437,7 @@ impl Rollout {
 
     /// The wait is over: those that succeeded and are away now have failed, and then there are enough, or not.
     fn judge(&self, ring: &Ring, counts: Counts, is: impl Fn(&str) -> Now) -> Vec<Step> {
-        if self.of(ring, Standing::Done).any(|name| is(name) == Now::Coming) {
+        if self.of(ring, Standing::Done).any(|name| matches!(is(name), Now::Coming | Now::Unheard)) {
             return Vec::new();
         }
         let away = self.of(ring, Standing::Done).filter(|name| is(name) == Now::Away);

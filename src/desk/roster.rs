@@ -68,6 +68,9 @@ pub struct Row {
     /// When it said something last; before that, when it was first known of.
     #[serde(skip)]
     heard: Option<Instant>,
+    /// It has said something itself since this listens: what the broker keeps may be from before both ended.
+    #[serde(skip)]
+    pub has_spoken: bool,
     /// It has gone without a word.
     #[serde(skip)]
     is_silent: bool,
@@ -287,6 +290,7 @@ impl Roster {
         if is_live || row.heard.is_none() {
             row.heard = Some(now);
         }
+        row.has_spoken |= is_live;
         let is_there_again = is_live && std::mem::take(&mut row.is_silent);
         row.online |= is_there_again;
         let is_changed = row.heard(&said.what, &said.payload).unwrap_or(false) || is_there_again;

@@ -4,9 +4,12 @@ use crate::broker::until;
 use crate::desk::{Beside, command, lines};
 use crate::simulated::Stage;
 use afferent::sim::fleet::Options;
+use afferent::sim::fleet::stage::Mosquitto;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::net::TcpListener;
 use std::process::{Output, Stdio};
+use std::time::{Duration, Instant};
 
 const KEY: [&str; 2] = ["--sign", "ops-1.key"];
 
@@ -38,7 +41,8 @@ fn done(status: &Value) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_comes_ring_by_ring_and_a_desk_that_is_killed_goes_on() {
     let Some(stage) = Stage::make(120) else { return };
-    let fleet = stage.start(stage.options());
+    // A box counts once it has said something to the desk that goes on.
+    let fleet = stage.start(Options { report_every: Duration::from_secs(5), ..stage.options() });
     until("all boxes are there", || fleet.account().born == 120);
     let plan = rollout(&stage, &[&["start", "ping", "--dry-run"], &KEY[..]].concat());
     let plan = String::from_utf8(plan.stdout).unwrap();
@@ -139,4 +143,34 @@ async fn what_the_broker_refuses_is_told_again_until_it_takes_it() {
     let account = fleet.account();
     assert_eq!((account.run, account.run_twice, account.refused), (20, 0, 0), "{account:?}");
     assert!(told(&stage, "all").values().all(|times| *times == 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn boxes_that_ended_together_with_the_broker_open_no_ring() {
+    let Some(mut stage) = Stage::make(3) else { return };
+    let fleet = stage.start(stage.options());
+    until("all boxes are there", || fleet.account().born == 3);
+    let start = ["rollout", "start", "ping", "--name", "all", "--wait-s", "6", "--sign", "ops-1.key"];
+    let running = Beside::start(command(stage.path(), &start));
+    until("the first ring has it", || done(&status(&stage, "all")) == 1);
+    // It writes down what it keeps, and takes the boxes' wills with it.
+    let database = stage.path().join("db/mosquitto.db");
+    let written = || std::fs::metadata(&database).and_then(|meta| meta.modified()).ok();
+    let before = written();
+    stage.mosquitto.signal(libc::SIGUSR1);
+    until("it has written", || written() > before);
+    stage.mosquitto.signal(libc::SIGKILL);
+    drop(fleet);
+    until("it is gone", || TcpListener::bind(("127.0.0.1", stage.port())).is_ok());
+    stage.mosquitto = Mosquitto::start(stage.path(), stage.port()).unwrap();
+    let kept = stage.fleet();
+    assert!(kept.as_object().unwrap().values().all(|row| row["online"] == true), "the broker knows no better: {kept}");
+    // For longer than the ring is watched and the desk needs to hear what is kept.
+    let began = Instant::now();
+    until("time passes", || began.elapsed() > Duration::from_secs(20));
+    assert_eq!(told(&stage, "all").keys().collect::<Vec<_>>(), ["box-00001"]);
+    let fleet = stage.start(stage.options());
+    until("it is finished", || status(&stage, "all")["stage"] == "finished");
+    assert_eq!((fleet.account().run, told(&stage, "all").len()), (2, 3));
+    drop(running);
 }

@@ -115,7 +115,7 @@ fn refused_pause() -> Duration {
 }
 
 /// How a box is now, as it is heard; `may_come` says that one that is not there may still come back to the broker.
-fn now(roster: &Roster, rollout: &Rollout, name: &str, may_come: bool) -> Now {
+pub(super) fn now(roster: &Roster, rollout: &Rollout, name: &str, may_come: bool) -> Now {
     let away = if may_come { Now::Coming } else { Now::Away };
     let Some(row) = roster.rows().get(name).filter(|row| row.online) else { return away };
     // One that has just connected has not said all of it yet: what was unusual before would be of the change.
@@ -127,6 +127,7 @@ fn now(roster: &Roster, rollout: &Rollout, name: &str, may_come: bool) -> Now {
     let Some(before) = rollout.before(name) else { return Now::Well };
     match row.alerts.keys().find(|alert| !before.alerts.contains(alert)) {
         Some(alert) => Now::Unusual(alert.clone()),
+        None if !row.has_spoken => Now::Unheard,
         None => Now::Well,
     }
 }

@@ -2,8 +2,13 @@
 
 use super::log::Log;
 use super::*;
+use crate::desk::Said;
+use crate::desk::roster::{Roster, SILENT_AFTER};
+use crate::fleet::bus::Receipt;
+use crate::fleet::topic::{Place, Up};
 use crate::sim::random::Random;
 use std::collections::{BTreeSet, HashSet};
+use std::time::Instant;
 
 const BEGAN: i64 = 1_790_000_000;
 
@@ -48,6 +53,7 @@ struct World {
     away: HashSet<String>,
     unusual: HashSet<String>,
     coming: HashSet<String>,
+    unheard: HashSet<String>,
 }
 
 impl Rollout {
@@ -77,6 +83,7 @@ impl World {
             away: none(),
             unusual: none(),
             coming: none(),
+            unheard: none(),
         }
     }
 
@@ -88,6 +95,7 @@ impl World {
     fn step(&mut self) -> bool {
         let is = |name: &str| match (self.away.contains(name), self.unusual.contains(name)) {
             _ if self.coming.contains(name) => Now::Coming,
+            _ if self.unheard.contains(name) => Now::Unheard,
             (true, _) => Now::Away,
             (false, true) => Now::Unusual("silence of chemistry".into()),
             (false, false) => Now::Well,
@@ -209,6 +217,39 @@ fn a_box_that_may_still_come_back_to_the_broker_is_neither_away_nor_silent() {
     (world.away, world.coming) = (std::mem::take(&mut world.coming), HashSet::new());
     assert!(matches!(world.run(), Stage::Stopped(_)));
     assert_eq!(world.rollout.failures().collect::<Vec<_>>(), [("bench-1", "it is away after the change")]);
+}
+
+#[test]
+fn a_box_that_ended_together_with_the_broker_opens_no_ring() {
+    let place = Place::new("acme", "bench-1").unwrap();
+    let live = Receipt::new(1, 1);
+    let said = |what: Up, payload: &str, receipt| {
+        let payload = payload.as_bytes().to_vec();
+        Said { place: place.clone(), what, payload, receipt }
+    };
+    let (mut world, began) = (World::new(plan(&[1, 1])), Instant::now());
+    while world.step() {}
+    world.now = 61;
+    assert_eq!((world.rollout.counts(0).done, world.rollout.ring()), (1, 0));
+    // The broker is there again: this is what it kept, and the wait is over.
+    let mut roster = Roster::default();
+    let kept = [(Up::State, r#"{"online":true,"epoch":3,"downlink":"proven"}"#), (Up::Alerts, r#"{"alerts":[]}"#)];
+    kept.into_iter().for_each(|(what, kept)| drop(roster.heard(&said(what, kept, live.kept()), began)));
+    let steps = |world: &World, roster: &Roster| {
+        world.rollout.steps(at(world.now), |name| run::now(roster, &world.rollout, name, false))
+    };
+    assert_eq!(steps(&world, &roster), []);
+    roster.look(began + SILENT_AFTER);
+    assert_eq!(steps(&world, &roster), [failed("bench-1", "it is away after the change")]);
+    // One that speaks is there.
+    roster.heard(&said(Up::Metrics, "{}", live), began + SILENT_AFTER);
+    assert_eq!(steps(&world, &roster), [Step::Note(What::RingOpened)]);
+    // Until then it may be told something all the same, but is no success.
+    let mut world = World::new(plan(&[1, 1]));
+    world.unheard = ["bench-1".to_string()].into();
+    while world.step() {}
+    world.now = 1_000;
+    assert!(!world.step() && world.told == ["bench-1"]);
 }
 
 #[test]

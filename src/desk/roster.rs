@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 pub const SILENT_AFTER: Duration = ECHO_INTERVAL.saturating_add(ECHO_TIMEOUT.saturating_mul(3));
 /// Links, destinations and alerts of a box kept at most.
 const PARTS_MAX: usize = 64;
+/// Said of a box that tells of more, of which the rest is not shown.
+const CROWDED: &str = "more than 64 links or destinations";
 /// Longest text of a box, characters.
 const TEXT_MAX: usize = 64;
 /// Counters of the last hour, when they come each minute.
@@ -62,6 +64,8 @@ pub struct Row {
     pub destinations: BTreeMap<String, Destination>,
     /// What is unusual there now, and since when.
     pub alerts: BTreeMap<String, String>,
+    /// It has told of more links or destinations than are kept here: 64 of each. No box has as many.
+    pub crowded: bool,
     /// Its counters, the last of an hour.
     #[serde(skip)]
     pub samples: VecDeque<Sample>,
@@ -343,12 +347,13 @@ impl Row {
                 self.starts(birth.epoch);
                 (self.version, self.hardware) = (version, hardware);
                 (self.started, self.clock) = (started, clock);
-                self.named = [birth.links, birth.destinations]
-                    .map(|names| names.map(|names| names.into_iter().take(PARTS_MAX).collect()));
+                let (names, was_crowded) = ([birth.links, birth.destinations], self.crowded);
+                self.crowded |= names.iter().flatten().any(|names| names.len() > PARTS_MAX);
+                self.named = names.map(|names| names.map(|names| names.into_iter().take(PARTS_MAX).collect()));
                 let [links, destinations] = &self.named;
-                let is_other = part(&mut self.links, &mut self.unnamed.0, links.as_ref())
-                    | part(&mut self.destinations, &mut self.unnamed.1, destinations.as_ref());
-                is_new || is_other
+                let is_other = part(&mut self.links, &mut self.unnamed.0, links.as_ref(), &mut self.crowded)
+                    | part(&mut self.destinations, &mut self.unnamed.1, destinations.as_ref(), &mut self.crowded);
+                is_new || is_other || self.crowded != was_crowded
             }
             Up::State => {
                 let state: State = serde_json::from_slice(payload).ok()?;
@@ -370,21 +375,13 @@ impl Row {
                 self.local = reported.local.map(plain);
                 std::mem::replace(&mut self.revision, reported.running) != reported.running
             }
-            // What a box has no more it takes back with nothing.
-            Up::Link(link) if payload.is_empty() => {
-                self.unnamed.0.remove(link);
-                self.links.remove(link).is_some()
+            Up::Link(link) => {
+                tell(&mut self.links, &mut self.unnamed.0, self.named[0].as_ref(), (link, payload), &mut self.crowded)?
             }
-            Up::Destination(destination) if payload.is_empty() => {
-                self.unnamed.1.remove(destination);
-                self.destinations.remove(destination).is_some()
+            Up::Destination(to) => {
+                let (shown, aside) = (&mut self.destinations, &mut self.unnamed.1);
+                tell(shown, aside, self.named[1].as_ref(), (to, payload), &mut self.crowded)?
             }
-            Up::Link(link) if !self.names(0, link) => put(&mut self.unnamed.0, link, payload).is_none(),
-            Up::Destination(destination) if !self.names(1, destination) => {
-                put(&mut self.unnamed.1, destination, payload).is_none()
-            }
-            Up::Link(link) => put(&mut self.links, link, payload)?,
-            Up::Destination(destination) => put(&mut self.destinations, destination, payload)?,
             Up::Alerts => {
                 let told: Alerts = serde_json::from_slice(payload).ok()?;
                 let named = |alert: Alert| match alert.of {
@@ -428,11 +425,6 @@ impl Row {
         self.epoch = epoch;
     }
 
-    /// Whether its birth names this link (0) or destination (1).
-    fn names(&self, kind: usize, name: &str) -> bool {
-        self.named[kind].as_ref().is_none_or(|names| names.contains(name))
-    }
-
     /// The worst of it.
     pub fn trouble(&self) -> Trouble {
         let is_stuck = |to: &Destination| to.parked > 0 || !to.up && to.queued > 0;
@@ -440,7 +432,7 @@ impl Row {
             Trouble::Away
         } else if self.destinations.values().any(is_stuck) {
             Trouble::Stuck
-        } else if !self.alerts.is_empty() || self.links.values().any(|link| !link.up) {
+        } else if self.crowded || !self.alerts.is_empty() || self.links.values().any(|link| !link.up) {
             Trouble::Unusual
         } else if !self.downlink {
             Trouble::Deaf
@@ -468,29 +460,55 @@ impl Row {
             queued: to().map(|to| to.queued).fold(0, u64::saturating_add),
             parked: to().map(|to| to.parked).fold(0, u64::saturating_add),
             oldest_s: to().filter_map(|to| to.oldest_s).max(),
-            alerts: self.alerts.keys().map(String::as_str).collect(),
+            alerts: self.alerts.keys().map(String::as_str).chain(self.crowded.then_some(CROWDED)).collect(),
         }
     }
 }
 
-/// Puts a part in. `None` when it cannot be read or finds no room, else whether it is another than before.
-fn put<T>(parts: &mut BTreeMap<String, T>, name: &str, payload: &[u8]) -> Option<bool>
+/// A box told of one of its parts: of one that it has no more, with nothing. `None` when it cannot be read, else whether
+/// the box is shown differently now. What finds no room makes it crowded, until it has taken one back.
+fn tell<T>(
+    shown: &mut BTreeMap<String, T>,
+    aside: &mut BTreeMap<String, T>,
+    named: Option<&BTreeSet<String>>,
+    (name, payload): (&str, &[u8]),
+    crowded: &mut bool,
+) -> Option<bool>
 where
     T: for<'de> Deserialize<'de> + PartialEq + Clone,
 {
+    if payload.is_empty() {
+        let is_shown = shown.remove(name).is_some();
+        let has_room = aside.remove(name).is_some() || is_shown;
+        return Some(has_room && std::mem::take(crowded) || is_shown);
+    }
     let part: T = serde_json::from_slice(payload).ok()?;
+    let is_named = named.is_none_or(|named| named.contains(name));
+    let parts = if is_named { shown } else { aside };
     if parts.len() >= PARTS_MAX && !parts.contains_key(name) {
-        return None;
+        return Some(!std::mem::replace(crowded, true));
     }
     let before = parts.insert(name.to_string(), part.clone());
-    Some(before.as_ref() != Some(&part))
+    Some(is_named && before.as_ref() != Some(&part))
 }
 
-/// Puts aside what a birth does not name, and takes back what it does. True when that changes what is shown.
-fn part<T>(shown: &mut BTreeMap<String, T>, aside: &mut BTreeMap<String, T>, named: Option<&BTreeSet<String>>) -> bool {
+/// Puts aside what a birth does not name, as far as there is room, and takes back what it does. True when that changes what
+/// is shown.
+fn part<T>(
+    shown: &mut BTreeMap<String, T>,
+    aside: &mut BTreeMap<String, T>,
+    named: Option<&BTreeSet<String>>,
+    crowded: &mut bool,
+) -> bool {
     let before: BTreeSet<String> = shown.keys().cloned().collect();
     let all = std::mem::take(shown).into_iter().chain(std::mem::take(aside));
     (*shown, *aside) = all.partition(|(name, _)| named.is_none_or(|named| named.contains(name)));
+    for parts in [&mut *shown, aside] {
+        while parts.len() > PARTS_MAX {
+            parts.pop_last();
+            *crowded = true;
+        }
+    }
     !before.iter().eq(shown.keys())
 }
 
@@ -648,8 +666,22 @@ mod tests {
         hear(&mut roster, Up::Birth, &json);
         let alerts: Vec<_> = (0..1000).map(|n| serde_json::json!({ "trouble": format!("{n}{long}") })).collect();
         hear(&mut roster, Up::Alerts, &serde_json::json!({ "alerts": alerts }).to_string());
+        let brief = roster.rows()["bench-1"].brief("bench-1", &Registry::default()).alerts.join(" ");
+        assert!(brief.contains(&format!("more than {PARTS_MAX} links or destinations")), "{brief}");
+        // Nor by calling its links otherwise, again and again.
+        for n in 0..50 {
+            let names: Vec<String> = (0..PARTS_MAX).map(|link| format!("{n}-{link}")).collect();
+            hear(&mut roster, Up::Birth, &serde_json::json!({ "epoch": 1, "links": names }).to_string());
+            for name in names {
+                hear(&mut roster, Up::Link(name), r#"{"up":true,"messages":18446744073709551615}"#);
+            }
+        }
         let row = &roster.rows()["bench-1"];
-        assert_eq!((row.links.len(), row.alerts.len(), row.samples.len()), (PARTS_MAX, PARTS_MAX, SAMPLES_MAX));
+        assert_eq!((row.links.len(), row.unnamed.0.len()), (PARTS_MAX, PARTS_MAX));
+        hear(&mut roster, Up::Birth, &json);
+        let row = &roster.rows()["bench-1"];
+        assert_eq!((row.links.len(), row.unnamed.0.len()), (PARTS_MAX, 0));
+        assert_eq!((row.alerts.len(), row.samples.len()), (PARTS_MAX, SAMPLES_MAX));
         let mut shown = row.alerts.keys().chain([&row.version, &row.hardware]);
         assert!(shown.all(|text| text.chars().count() <= TEXT_MAX && !text.contains('\u{1b}')));
         assert_eq!(row.brief("bench-1", &Registry::default()).messages, u64::MAX);

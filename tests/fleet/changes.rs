@@ -71,8 +71,7 @@ impl Fleet {
     }
 
     fn status(&self, name: &str) -> Value {
-        let output = self.desk.run(&["rollout", "status", name, "--json"]);
-        serde_json::from_slice::<Value>(&output.stdout).map(|all| all[0].clone()).unwrap_or_default()
+        self.desk.status(name)
     }
 
     fn told(&self, name: &str) -> Vec<String> {
@@ -256,6 +255,28 @@ impl Puppet {
         Puppet { desk, client }
     }
 
+    /// Waits until it was given a command, and says on which topic.
+    fn told(&mut self) -> String {
+        let is_command = |(on, _): &(String, Vec<u8>)| on.starts_with(&topic("dn/cmd/"));
+        while !self.client.came.iter().any(is_command) {
+            assert!(self.client.is_alive());
+            passes(1);
+        }
+        let told = self.client.came.iter().find(|one| is_command(one)).unwrap().0.clone();
+        self.client.came.clear();
+        told
+    }
+
+    /// Says that it has done that.
+    fn has_done(&mut self, on: &str) {
+        let id = on.rsplit('/').next().unwrap();
+        let event = format!(
+            "{{\"v\":1,\"id\":\"00000001-0000-7000-8000-000000000000\",\"event\":\"command\",\
+             \"command\":\"{id}\",\"op\":\"restart\",\"phase\":\"done\"}}"
+        );
+        self.client.say(&topic("up/event"), event.as_bytes());
+    }
+
     /// The record says that revision 1 was taken back, and who did it, so many times.
     fn was_noted(&self, times: usize) {
         let record = lines(&self.desk.file("audit.jsonl"));
@@ -328,28 +349,46 @@ fn a_box_that_did_it_while_no_desk_was_there_is_asked_again() {
     let mut gateway = Puppet::start(&broker);
     let words = ["rollout", "start", "restart", "--name", "late", "--wait-s", "1", "--silent-s", "4"];
     let running = Beside::start(gateway.desk.command(&[&words[..], &KEY[..]].concat()));
-    while !gateway.client.came.iter().any(|(on, _)| on.starts_with(&topic("dn/cmd/"))) {
-        assert!(gateway.client.is_alive());
-        passes(1);
-    }
+    let on = gateway.told();
     drop(running);
     // Its answer goes to another desk, which notes it, and its time is over.
-    let (on, _) = gateway.client.came.pop().unwrap();
     passes(5);
     let resume = gateway.desk.command(&["rollout", "resume", "late", KEY[0], KEY[1]]);
     let running = Beside::start(resume);
     gateway.client.came.clear();
     gateway.client.hear(&on);
-    let id = on.rsplit('/').next().unwrap();
-    let event = format!(
-        "{{\"v\":1,\"id\":\"00000001-0000-7000-8000-000000000000\",\"event\":\"command\",\
-         \"command\":\"{id}\",\"op\":\"restart\",\"phase\":\"done\"}}"
-    );
-    gateway.client.say(&topic("up/event"), event.as_bytes());
-    let status = || {
-        let output = gateway.desk.run(&["rollout", "status", "late", "--json"]);
-        serde_json::from_slice::<Value>(&output.stdout).map(|all| all[0].clone()).unwrap_or_default()
-    };
-    until("it is finished", || status()["stage"] == "finished");
+    gateway.has_done(&on);
+    until("it is finished", || gateway.desk.status("late")["stage"] == "finished");
     drop(running);
+}
+
+#[test]
+fn another_operating_system_than_the_manifest_names_is_not_installed() {
+    let Some(broker) = Broker::start() else { return };
+    let mut gateway = Puppet::start(&broker);
+    gateway.desk.does(&["key", "ops-2.key"]);
+    gateway.desk.does(&["key", "rel-1.key"]);
+    std::fs::write(gateway.desk.file("os.raucb"), "a bundle").unwrap();
+    let words = ["update", "manifest", "os.json", "--release", "1.2.0", "--system", "acme-box=7.0=os.raucb"];
+    let words = [&words[..], &["--url", "https://releases.example/os", "--sign", "rel-1.key"]].concat();
+    gateway.desk.does(&words);
+    let words = ["rollout", "update", "os.json", "--name", "os", "--wait-s", "1"];
+    let running = Beside::start(gateway.desk.command(&[&words[..], &KEYS[..]].concat()));
+    let offer = gateway.told();
+    gateway.has_done(&offer);
+    // A hostile box: two operators would sign a bundle that nobody released.
+    let plan: Value =
+        serde_json::from_slice(&std::fs::read(gateway.desk.file("rollouts/os/plan.json")).unwrap()).unwrap();
+    let update = serde_json::json!({ "manifest": plan["with_system"], "to": "1.2.0", "phase": "staged",
+                                     "system": "00".repeat(32) });
+    let said = serde_json::json!({ "v": 1, "release": "1.2.0", "update": update });
+    gateway.client.say(&topic("up/update"), said.to_string().as_bytes());
+    until("it is stopped", || gateway.desk.status("os")["stage"]["stopped"].is_string());
+    drop(running);
+    let why = "another operating system lies ready there than the manifest names";
+    assert_eq!(gateway.desk.status("os")["failures"]["bench-1"], why);
+    assert!(gateway.client.is_alive() && gateway.client.came.is_empty(), "{:?}", gateway.client.came);
+    let record = lines(&gateway.desk.file("audit.jsonl"));
+    let asked: Vec<_> = record.iter().filter_map(|line| line["what"]["command"]["do"]["op"].as_str()).collect();
+    assert_eq!(asked, ["update-offer"]);
 }

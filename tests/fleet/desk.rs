@@ -74,6 +74,12 @@ impl Desk {
         serde_json::from_str(&self.does(&["fleet", "--json"])).unwrap()
     }
 
+    /// How a roll-out stands.
+    pub fn status(&self, name: &str) -> Value {
+        let output = self.run(&["rollout", "status", name, "--json"]);
+        serde_json::from_slice::<Value>(&output.stdout).map(|all| all[0].clone()).unwrap_or_default()
+    }
+
     /// What boxes told, as it is noted.
     pub fn events(&self) -> Vec<Value> {
         lines(&self.file("events.jsonl"))

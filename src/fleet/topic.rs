@@ -239,6 +239,33 @@ mod tests {
         assert_eq!(place.up(&Up::Link("chemistry".into())), "afferent/v1/acme/bench-1/up/if/chemistry");
     }
 
+    /// One of each kind. One that is added does not compile before it is here.
+    fn kinds() -> Vec<Up> {
+        let any = || "+".to_string();
+        let next = |up: &Up| match up {
+            Up::Birth => Some(Up::State),
+            Up::State => Some(Up::Reported),
+            Up::Reported => Some(Up::Link(any())),
+            Up::Link(_) => Some(Up::Destination(any())),
+            Up::Destination(_) => Some(Up::Alerts),
+            Up::Alerts => Some(Up::Update),
+            Up::Update => Some(Up::Metrics),
+            Up::Metrics => Some(Up::Event),
+            Up::Event => Some(Up::Echo),
+            Up::Echo => Some(Up::Log(any())),
+            Up::Log(_) => None,
+        };
+        std::iter::successors(Some(Up::Birth), next).collect()
+    }
+
+    #[test]
+    fn the_shipped_rules_let_boxes_say_each_of_these_and_nothing_else() {
+        let rules = crate::desk::MOSQUITTO_ACL.lines().filter_map(|line| line.strip_prefix("pattern write afferent"));
+        let rules: std::collections::BTreeSet<&str> = rules.collect();
+        let said = kinds().iter().map(|up| format!("/v1/acme/%u/up/{up}")).collect::<Vec<_>>();
+        assert_eq!(rules, said.iter().map(String::as_str).collect());
+    }
+
     #[test]
     fn what_is_no_topic_of_ours_is_none() {
         for topic in [

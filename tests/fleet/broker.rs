@@ -40,9 +40,10 @@ impl Broker {
         let mut broker = Broker { port, dir, authority, program, running: None, clock: Vec::new() };
         broker.authority.server(&["localhost", "127.0.0.1"]).unwrap().write(broker.path(), "broker").unwrap();
         std::fs::write(broker.path().join("ca.pem"), broker.authority.ca_pem()).unwrap();
-        // A desk has a block for each of its certificates.
-        let second = RULES.rsplit_once("\n\n").unwrap().1.replace("user desk-acme", "user desk-acme-2");
-        std::fs::write(broker.path().join("acl"), format!("{RULES}\n{second}")).unwrap();
+        // Two tenants, so that a box may say that it is of either.
+        let of_boxes = RULES.lines().filter(|line| line.starts_with("pattern"));
+        let other: Vec<String> = of_boxes.map(|line| line.replace("/acme/", "/globex/")).collect();
+        std::fs::write(broker.path().join("acl"), format!("{RULES}\n{}\n", other.join("\n"))).unwrap();
         std::fs::create_dir(broker.path().join("db")).unwrap();
         let here = broker.path().to_str().unwrap();
         let mut text = CONFIGURATION

@@ -29,6 +29,20 @@ fn a_hostile_box_speaks_for_nobody_else_and_hears_nothing() {
         topic("acme", "bench-2", "up/event"),
         topic("acme", "bench-2", "dn/cmd/x"),
         topic("acme", "bench-1", "dn/desired"),
+        // Names of its own making, under which it could have the broker keep anything.
+        topic("acme", "bench-1", "up"),
+        topic("acme", "bench-1", "up/junk"),
+        topic("acme", "bench-1", "up/junk/1"),
+        topic("acme", "bench-1", "up/if"),
+        topic("acme", "bench-1", "up/if/a/b"),
+        topic("acme", "bench-1", "up/state/1"),
+        topic("acme", "bench-1", "up/log/a/b"),
+        topic("acme", "bench-1", "junk/state"),
+        topic("no-tenant", "bench-1", "up/state"),
+        "afferent/v2/acme/bench-1/up/state".to_string(),
+        "spBv1.0/no-group/NBIRTH/bench-1".to_string(),
+        "spBv1.0/acme/NBIRTH/bench-2".to_string(),
+        "spBv1.0/acme/NCMD/bench-1".to_string(),
         "afferent/v1/acme".to_string(),
         "other".to_string(),
     ] {
@@ -65,6 +79,104 @@ fn a_hostile_box_speaks_for_nobody_else_and_hears_nothing() {
     let states: Vec<_> =
         watching.came.iter().filter(|(on, _)| *on == will).map(|(_, payload)| payload.clone()).collect();
     assert_eq!(states, [ONLINE], "the forged will was dropped");
+}
+
+#[test]
+fn a_hostile_box_has_nothing_kept_under_other_names_and_what_it_did_shows_and_can_be_cleaned() {
+    let Some(mut broker) = Broker::start() else { return };
+    let clean = "desk-acme-clean";
+    // As the file says: uncommented, and read again. The observer is nobody that a fleet has.
+    let acl = broker.path().join("acl");
+    let shipped = std::fs::read_to_string(&acl).unwrap();
+    let rules = shipped.replace(&format!("#user {clean}\n#topic"), &format!("user {clean}\ntopic"));
+    assert_ne!(rules, shipped);
+    std::fs::write(&acl, format!("{rules}user observer\ntopic read #\n")).unwrap();
+    broker.reads_its_rules_again();
+    let kept = |broker: &Broker| {
+        let mut observer = Client::connect(broker.port, &broker.client("observer"), "observer", None).unwrap();
+        observer.subscribe("#");
+        // What is kept comes before what is said now.
+        let mut other = Client::connect(broker.port, &broker.client("bench-2"), "bench-2", None).unwrap();
+        other.say(&topic("acme", "bench-2", "up/event"), b"now");
+        observer.hear(&topic("acme", "bench-2", "up/event"));
+        observer.came.into_iter().map(|(on, _)| on).filter(|on| !on.contains("bench-2")).collect::<Vec<_>>()
+    };
+    // The rules are read a moment later.
+    until("the observer is let in", || kept(&broker).is_empty());
+
+    let will = topic("acme", "bench-1", "up/junk");
+    let connect = |will| Client::connect(broker.port, &broker.client("bench-1"), "bench-1", will).unwrap();
+    let mut hostile = connect(Some((will.as_str(), AWAY)));
+    for n in 0..50 {
+        for end in [format!("up/{n}"), format!("up/junk/{n}"), format!("up/state/{n}"), format!("up/if/{n}/x")] {
+            assert_eq!(hostile.say(&topic("acme", "bench-1", &end), b"{}"), PubAckReason::NotAuthorized, "{end}");
+        }
+    }
+    hostile.vanish();
+    until("its end was seen", || {
+        let log = std::fs::read_to_string(broker.path().join("log")).unwrap();
+        log.contains("Client bench-1 closed its connection")
+    });
+    assert_eq!(kept(&broker), Vec::<String>::new());
+
+    // As many links as it likes it may have, but no desk takes them for well.
+    let desk = Desk::shipped(&broker);
+    let row = || desk.fleet()["bench-1"].clone();
+    let mut hostile = connect(None);
+    hostile.say(&topic("acme", "bench-1", "up/state"), ONLINE);
+    for n in 0..64 {
+        hostile.say(&topic("acme", "bench-1", &format!("up/if/{n}")), br#"{"up":true}"#);
+    }
+    assert_eq!(row()["crowded"], false);
+    for n in 64..300 {
+        hostile.say(&topic("acme", "bench-1", &format!("up/if/{n}")), br#"{"up":true}"#);
+    }
+    assert_eq!((row()["crowded"].clone(), row()["links"].as_object().unwrap().len()), (true.into(), 64));
+    let table = desk.does(&["fleet"]);
+    let line = table.lines().find(|line| line.starts_with("bench-1")).unwrap();
+    assert!(line.contains("unusual") && line.contains("more than 64 links or destinations"), "{table}");
+    assert!(kept(&broker).len() >= 300);
+    hostile.vanish();
+
+    let Ok(_) = std::process::Command::new("mosquitto_sub").arg("--help").output() else {
+        println!("left out: cleaning up (no mosquitto_sub here)");
+        return;
+    };
+    let tls = broker.client(clean);
+    let port = broker.port.to_string();
+    let mut cleaner = std::process::Command::new("mosquitto_sub");
+    cleaner.arg("--cafile").arg(tls.ca.unwrap()).arg("--cert").arg(tls.cert.unwrap());
+    cleaner.arg("--key").arg(tls.key.unwrap()).args(["-h", "localhost", "-p", &port, "-i", clean]);
+    cleaner.args(["--remove-retained", "--retained-only", "-W", "10", "-t", "afferent/v1/acme/bench-1/up/#"]);
+    cleaner.output().unwrap();
+    assert_eq!(kept(&broker), Vec::<String>::new());
+    assert_eq!(row(), Value::Null);
+}
+
+#[test]
+fn a_broker_that_a_hostile_box_fills_lets_the_others_go_on() {
+    let Some(mut broker) = Broker::start() else { return };
+    let conf = broker.path().join("mosquitto.conf");
+    let shipped = std::fs::read_to_string(&conf).unwrap();
+    // Less, so that it is full sooner.
+    let small = shipped.replace("memory_limit 2147483648\n", "memory_limit 8000000\n");
+    assert_ne!(small, shipped);
+    std::fs::write(&conf, small).unwrap();
+    broker.kill();
+    broker.restart();
+    let connect = |name: &str| Client::connect(broker.port, &broker.client(name), name, None).unwrap();
+    let mut victim = connect("bench-2");
+    let (mut hostile, junk) = (connect("bench-1"), vec![b'x'; 200_000]);
+    let mut count = 0;
+    while hostile.tries_to_say(&topic("acme", "bench-1", &format!("up/if/{count}")), &junk).is_ok() {
+        count += 1;
+        assert!(count < 100, "there is no bound");
+    }
+    assert!(count > 10, "{count}");
+    let mut watching = connect("desk-acme-2");
+    watching.subscribe("afferent/v1/acme/bench-2/up/state");
+    assert_eq!(victim.say(&topic("acme", "bench-2", "up/state"), ONLINE), PubAckReason::Success);
+    watching.hear(&topic("acme", "bench-2", "up/state"));
 }
 
 #[test]

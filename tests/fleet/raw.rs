@@ -51,6 +51,11 @@ impl Client {
 
     /// Publishes, retained unless it is an event, and says what the broker makes of it.
     pub fn say(&mut self, topic: &str, payload: &[u8]) -> PubAckReason {
+        self.tries_to_say(topic, payload).unwrap()
+    }
+
+    /// The same to a broker that may hang up.
+    pub fn tries_to_say(&mut self, topic: &str, payload: &[u8]) -> Result<PubAckReason, String> {
         self.packet += 1;
         let publish = Publish {
             dup: false,
@@ -61,10 +66,11 @@ impl Client {
             payload: Bytes::copy_from_slice(payload),
             properties: None,
         };
-        self.write(&Packet::Publish(publish)).unwrap();
+        self.write(&Packet::Publish(publish))?;
         loop {
-            match self.read().unwrap() {
-                Packet::PubAck(ack) => return ack.reason,
+            match self.read()? {
+                Packet::PubAck(ack) => return Ok(ack.reason),
+                Packet::Disconnect(end) => return Err(format!("{:?}", end.reason_code)),
                 other => self.take(other),
             }
         }

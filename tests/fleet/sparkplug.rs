@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-const GROUP: &str = "acme-labs";
+const GROUP: &str = "acme";
 const NODE: &str = "bench-1.view";
 
 struct Host {

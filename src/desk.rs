@@ -64,7 +64,7 @@ pub const MOSQUITTO_ACL: &str = include_str!("desk/acl");
 /// A broker that has said nothing new for this long has said what it keeps; it may take longer to begin.
 const QUIET: Duration = Duration::from_secs(1);
 const FIRST_WORD: Duration = Duration::from_secs(5);
-/// A certificate of a desk that ends within this time is told of: 30 days.
+/// A certificate of a desk or of the broker that ends within this time is told of: 30 days.
 const ENDS_SOON_S: i64 = 30 * 24 * 3600;
 /// Between two connections of a desk that stays.
 const RECONNECT_MIN: Duration = Duration::from_secs(1);
@@ -167,7 +167,7 @@ impl Config {
         let events = self.events.iter().map(|name| self.named(name));
         let files = self.certificates().into_iter().chain(events).filter_map(|tls| tls.cert);
         let known = files.filter_map(|file| Some((tls::ends(&file).ok()??, file)));
-        known.filter(|(ends_s, _)| *ends_s < now_s + ENDS_SOON_S).map(|(ends_s, file)| (file, ends_s)).collect()
+        known.filter(|(ends_s, _)| ends_soon(*ends_s, now_s)).map(|(ends_s, file)| (file, ends_s)).collect()
     }
 
     fn named(&self, name: &str) -> ClientTls {
@@ -228,6 +228,7 @@ pub struct Line {
     next: PublishId,
     backoff: Backoff,
     phase: Phase,
+    broker_ends_s: Option<i64>,
     _seat: Seat,
 }
 
@@ -317,6 +318,7 @@ impl Line {
             next: PublishId::FIRST,
             backoff: Backoff::new(RECONNECT_MIN, RECONNECT_MAX),
             phase: Phase::Dialling,
+            broker_ends_s: None,
             _seat: seat,
         };
         line.bus.connect_desk(stays);
@@ -326,7 +328,8 @@ impl Line {
 
     async fn dialled(&mut self) -> Result<(), DeskError> {
         let why = match self.bus.heard().await {
-            Heard::Connected { .. } => {
+            Heard::Connected { ends_s, .. } => {
+                self.broker_ends_s = ends_s;
                 for filter in &self.filters {
                     self.bus.subscribe(filter.clone());
                 }
@@ -401,6 +404,11 @@ impl Line {
         }
     }
 
+    /// When the certificate ends that the broker showed last, Unix seconds, where that is within a month.
+    pub fn broker_ends_soon(&self, now_s: i64) -> Option<i64> {
+        self.broker_ends_s.filter(|ends_s| ends_soon(*ends_s, now_s))
+    }
+
     /// True while the broker is there.
     pub fn is_up(&self) -> bool {
         self.phase == Phase::Up
@@ -471,6 +479,10 @@ impl Line {
     fn failed(&self, why: String) -> DeskError {
         DeskError::Broker { broker: self.config.broker.clone(), why }
     }
+}
+
+fn ends_soon(ends_s: i64, now_s: i64) -> bool {
+    ends_s < now_s + ENDS_SOON_S
 }
 
 /// A box that is there and whose last echo nobody has answered.

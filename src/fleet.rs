@@ -317,7 +317,7 @@ impl<B: Bus> Loop<B> {
     fn hear_one(&mut self, heard: Heard) {
         let now = now();
         match heard {
-            Heard::Connected { session_present, in_flight_max } => {
+            Heard::Connected { session_present, in_flight_max, .. } => {
                 tracing::info!(event = "fleet-connected", session_present, "the fleet's broker is there");
                 self.status.send_modify(|status| (status.connected, status.trouble) = (true, String::new()));
                 self.session.connected(session_present, in_flight_max, now);

@@ -105,14 +105,23 @@ fn note(folder: &Path, mut what: serde_json::Value) -> anyhow::Result<()> {
     crate::desk::audit::note(folder, &what).with_context(|| format!("{file} cannot be written"))
 }
 
-/// Tells of certificates of this desk that end soon.
-fn tell_of_ends(config: &crate::desk::Config) {
-    for (file, ends_s) in config.ends_soon(jiff::Timestamp::now().as_second()) {
+/// Tells of certificates of this desk and of the broker that end soon.
+fn tell_of_ends(config: &crate::desk::Config, line: &crate::desk::Line) {
+    let now_s = jiff::Timestamp::now().as_second();
+    let moment = crate::desk::enrol::moment;
+    for (file, ends_s) in config.ends_soon(now_s) {
         tracing::warn!(
-            "{} is good until {}: `afferent desk ca issue ... --replace` makes the next; look at the broker's as well, \
-             which is as old mostly",
+            "{} is good until {}: `afferent desk ca issue ... --replace` makes the next",
             file.display(),
-            crate::desk::enrol::moment(ends_s)
+            moment(ends_s)
+        );
+    }
+    if let Some(ends_s) = line.broker_ends_soon(now_s) {
+        tracing::warn!(
+            "the certificate of the broker {} is good until {}, and no box gets in after that: `afferent desk ca issue \
+             broker --server ... --replace` makes the next; mosquitto reads it at SIGHUP",
+            config.broker,
+            moment(ends_s)
         );
     }
 }

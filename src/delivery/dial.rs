@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tower_service::Service;
 
-use crate::tls::{self, ClientTls};
+use crate::tls::{self, ClientTls, Facts};
 
 /// An open connection, plain or TLS.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -21,6 +21,8 @@ pub(crate) struct Dialled {
     pub stream: Box<dyn Stream>,
     /// The same socket again, to look whether anything arrived without taking it.
     pub probe: std::net::TcpStream,
+    /// Until when the certificate is good that the peer showed, Unix seconds.
+    pub peer_ends_s: Option<i64>,
 }
 
 /// Connects. Callers bound the time it may take; the certificate files are read each time.
@@ -30,15 +32,18 @@ pub(crate) struct Dialled {
 pub(crate) async fn dial(host: &str, port: u16, tls: Option<&ClientTls>) -> Result<Dialled, String> {
     let tcp = tcp(host, port, tls).await?;
     let probe = tcp.as_fd().try_clone_to_owned().map_err(|e| format!("cannot watch the connection: {}", e.kind()))?;
-    let stream: Box<dyn Stream> = match tls {
-        None => Box::new(tcp),
+    let (stream, peer_ends_s): (Box<dyn Stream>, _) = match tls {
+        None => (Box::new(tcp), None),
         Some(tls) => {
             let name = tls.name_for(host).map_err(|e| e.to_string())?;
             let connector = TlsConnector::from(tls::client_or_last(tls).map_err(|e| e.to_string())?);
-            Box::new(connector.connect(name, tcp).await.map_err(|e| format!("TLS: {}", tls_reason(&e)))?)
+            let stream = connector.connect(name, tcp).await.map_err(|e| format!("TLS: {}", tls_reason(&e)))?;
+            let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+            let ends_s = shown.and_then(|shown| Facts::of(shown)).map(|facts| facts.ends_s);
+            (Box::new(stream), ends_s)
         }
     };
-    Ok(Dialled { stream, probe: std::net::TcpStream::from(probe) })
+    Ok(Dialled { stream, probe: std::net::TcpStream::from(probe), peer_ends_s })
 }
 
 /// TCP without delays to a host: to the first of its addresses that answers, those of the other family 300 ms behind (RFC

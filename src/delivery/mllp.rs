@@ -121,7 +121,7 @@ fn outcome(verdict: Verdict) -> Outcome {
 impl Connection {
     async fn open(config: &Config) -> Result<Connection, String> {
         let Some((host, port)) = config.host_and_port() else { return Err("address is not host:port".to_owned()) };
-        let Dialled { stream, probe } = dial(&host, port, config.tls.as_ref()).await?;
+        let Dialled { stream, probe, .. } = dial(&host, port, config.tls.as_ref()).await?;
         Ok(Connection { stream, probe, last_used: Instant::now() })
     }
 

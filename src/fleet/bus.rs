@@ -39,6 +39,8 @@ pub enum Heard {
         session_present: bool,
         /// It takes so many publishes before it has acknowledged the first.
         in_flight_max: usize,
+        /// Until when its certificate is good, Unix seconds.
+        ends_s: Option<i64>,
     },
     /// As [`Heard::Connected`], of the connection that [`Bus::switch`] asked for: it is the one there is now.
     Switched {

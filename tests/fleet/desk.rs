@@ -4,6 +4,7 @@ use crate::broker::{Broker, until};
 use crate::commands::Box;
 use crate::raw::Client;
 use crate::rig::{DESK, TENANT};
+use afferent::desk::authority;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -211,6 +212,30 @@ fn a_desk_sees_its_boxes_tells_them_and_keeps_a_record() {
     // A box that dies is away once the broker has waited for it.
     boxes[1].kill();
     until("it is away", || desk.fleet()["bench-2"]["online"] == false);
+}
+
+#[test]
+fn a_broker_whose_certificate_ends_soon_is_told_of() {
+    let Some(mut broker) = Broker::start() else { return };
+    let desk = Desk::shipped(&broker);
+    let told = |words: &[&str]| String::from_utf8(desk.run(words).stderr).unwrap();
+    let says = format!("the certificate of the broker localhost:{} is good until", broker.port);
+    let all = [&["fleet"][..], &["serve", "--listen", "127.0.0.1:0", "--seconds", "1"]];
+    for words in all {
+        let told = told(words);
+        assert!(!told.contains(&says), "{told}");
+    }
+    let (ca, now_s) = (desk.file("ca"), jiff::Timestamp::now().as_second());
+    authority::init(&ca, TENANT, now_s).unwrap();
+    let names = authority::Use::Server(vec!["localhost".to_string()]);
+    let (signed, key) = authority::Authority::open(&ca).unwrap().make(&names, now_s, now_s + 29 * 86_400).unwrap();
+    std::fs::write(broker.path().join("broker.pem"), signed.pem()).unwrap();
+    std::fs::write(broker.path().join("broker.key"), key.as_bytes()).unwrap();
+    broker.trusts(&ca.join("root.pem"), &desk.file("ca.pem"));
+    for words in all {
+        let told = told(words);
+        assert!(told.contains(&says) && told.contains("ca issue broker"), "{told}");
+    }
 }
 
 #[test]

@@ -59,7 +59,6 @@ pub(super) struct Fleet {
 impl Fleet {
     pub async fn execute(self) -> anyhow::Result<ExitCode> {
         let config = Config::read(&self.desk)?;
-        super::tell_of_ends(&config);
         let registry = Registry::read(&config.folder)?;
         if let Some(group) = &self.group
             && registry.of(group).next().is_none()
@@ -67,6 +66,7 @@ impl Fleet {
             bail!("no box of the inventory is in {group}: see `afferent desk inventory`");
         }
         let mut line = Line::connect(&config, Interest::State).await?;
+        super::tell_of_ends(&config, &line);
         let mut roster = Roster::default();
         let mut kept = Kept::default();
         while let Ok(said) = tokio::time::timeout_at(kept.until(), line.hear()).await {

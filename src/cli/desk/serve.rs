@@ -60,16 +60,20 @@ impl Serve {
         let server = Server::new(fleet.clone(), &DOCUMENT, &tls, &token)?;
         let mut line = Line::connect(&config, Interest::State).await?;
         println!("https://{address}/#{token}");
-        tokio::spawn(tell_of_ends(config.clone()));
         tokio::spawn(server.serve(listener));
         let ticking = fleet.clone();
         tokio::spawn(async move { ticking.tick().await });
         tokio::spawn(follow_registry(fleet.clone(), config.folder.clone()));
         let over = crate::cli::sim::over(self.seconds);
         tokio::pin!(over);
+        let mut looking = tokio::time::interval(ENDS_EVERY);
         loop {
             let news = tokio::select! {
                 () = &mut over => return Ok(ExitCode::SUCCESS),
+                _ = looking.tick() => {
+                    super::tell_of_ends(&config, &line);
+                    continue;
+                }
                 news = line.follow() => news,
             };
             match news {
@@ -84,13 +88,6 @@ impl Serve {
                 }
             }
         }
-    }
-}
-
-async fn tell_of_ends(config: Config) {
-    loop {
-        super::tell_of_ends(&config);
-        tokio::time::sleep(ENDS_EVERY).await;
     }
 }
 

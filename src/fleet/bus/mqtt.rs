@@ -144,7 +144,7 @@ impl Mqtt {
     fn of_rival(&mut self, connection: u64, heard: Heard) -> Option<Heard> {
         let (_, ask) = self.rival.take_if(|(rival, _)| *rival == connection)?;
         match heard {
-            Heard::Connected { session_present, in_flight_max } => {
+            Heard::Connected { session_present, in_flight_max, .. } => {
                 (self.connection, self.asked) = (connection, Some(ask));
                 Some(Heard::Switched { session_present, in_flight_max })
             }
@@ -234,7 +234,8 @@ impl Ear {
 async fn converse(broker: &Broker, connect: Packet, mut asked: Receiver<Asked>, ear: &Ear) -> Result<(), String> {
     let mut line =
         timeout(CONNECT_TIMEOUT, open(broker, &connect)).await.map_err(|_| "the broker does not answer")??;
-    ear.tell(Heard::Connected { session_present: line.session_present, in_flight_max: line.in_flight_max })?;
+    let (session_present, in_flight_max, ends_s) = (line.session_present, line.in_flight_max, line.ends_s);
+    ear.tell(Heard::Connected { session_present, in_flight_max, ends_s })?;
     let mut said = Said::default();
     loop {
         // False only when packets may be left that were read already.
@@ -273,6 +274,7 @@ async fn open(broker: &Broker, connect: &Packet) -> Result<Line, String> {
     let now = Instant::now();
     let mut line = Line {
         stream: dialled.stream,
+        ends_s: dialled.peer_ends_s,
         unread: BytesMut::with_capacity(READ_BYTES),
         session_present: false,
         in_flight_max: usize::from(u16::MAX),
@@ -311,6 +313,7 @@ async fn open(broker: &Broker, connect: &Packet) -> Result<Line, String> {
 /// An open connection.
 struct Line {
     stream: Box<dyn Stream>,
+    ends_s: Option<i64>,
     unread: BytesMut,
     session_present: bool,
     in_flight_max: usize,

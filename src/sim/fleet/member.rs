@@ -221,7 +221,7 @@ impl Member {
     fn hear(&mut self, heard: Heard) {
         let now = now();
         match heard {
-            Heard::Connected { session_present, in_flight_max } => {
+            Heard::Connected { session_present, in_flight_max, .. } => {
                 self.is_connected = true;
                 self.shared.count(|counts| &counts.connected);
                 self.session.connected(session_present, in_flight_max, now);

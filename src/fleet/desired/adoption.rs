@@ -145,6 +145,7 @@ impl Adoption {
         store: &mut Store,
     ) -> Result<Adoption, StoreError> {
         let (ended_to, ended) = mpsc::channel(1);
+        tree::clear(sources.data());
         let origin = sources.config().origin.clone();
         let running = origin.as_ref().and_then(|origin| origin.adopted).map(|(rev, _)| rev);
         let good = tree::last_good_document(sources.data());

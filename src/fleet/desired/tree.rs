@@ -35,6 +35,9 @@ pub(crate) const NAMES: &[&str] = &[FOLDER];
 const DOCUMENT: &str = "document";
 const BASE: &str = "base";
 const LAST_GOOD: &str = "last_good";
+/// What is being written, and what is being checked, has such a name until then.
+const ASIDE: &str = "new";
+const CHECKED: &str = "check";
 /// Names beside the files of a document that are not theirs.
 pub(super) const OURS: [&str; 3] = [DOCUMENT, BASE, TEXT_FILE];
 /// Revisions kept on disk besides the last good one and the newest.
@@ -85,7 +88,7 @@ pub fn write(data: &Path, desired: &Desired, document: &[u8], base: Digest) -> R
         let is_there = std::fs::read(place.join(DOCUMENT)).is_ok_and(|there| there == document);
         return if is_there { Ok(()) } else { Err(TreeError::Good(place)) };
     }
-    let aside = place.with_extension("new");
+    let aside = place.with_extension(ASIDE);
     let files = desired.files.iter().map(|(path, file)| (path.as_str(), file.text.as_bytes()));
     let base = base.to_string();
     let ours = [(DOCUMENT, document), (BASE, base.as_bytes()), (TEXT_FILE, desired.config.as_bytes())];
@@ -111,13 +114,24 @@ pub fn write(data: &Path, desired: &Desired, document: &[u8], base: Digest) -> R
     sync(data)
 }
 
+/// Removes what a crash left of revisions that were being written or checked. Nobody else may be at it.
+pub fn clear(data: &Path) {
+    for entry in std::fs::read_dir(data.join(FOLDER)).into_iter().flatten().filter_map(Result::ok) {
+        let path = entry.path();
+        if path.extension().is_some_and(|end| end == ASIDE || end == CHECKED) {
+            // A pointer that was being written is a file. What stays is in nobody's way.
+            let _ = std::fs::remove_dir_all(&path).or_else(|_| std::fs::remove_file(&path));
+        }
+    }
+}
+
 /// Makes a revision the last good one.
 ///
 /// # Errors
 /// [`TreeError::Disk`]; the one before is it still.
 pub fn confirm(data: &Path, rev: u64) -> Result<(), TreeError> {
     let pointer = data.join(FOLDER).join(LAST_GOOD);
-    let aside = pointer.with_extension("new");
+    let aside = pointer.with_extension(ASIDE);
     let _ = std::fs::remove_file(&aside);
     std::os::unix::fs::symlink(rev.to_string(), &aside).map_err(at(&aside))?;
     std::fs::rename(&aside, &pointer).map_err(at(&pointer))?;
@@ -186,7 +200,7 @@ impl Aside {
     /// # Errors
     /// [`TreeError::Disk`].
     pub fn new(data: &Path, desired: &Desired) -> Result<Aside, TreeError> {
-        let aside = Aside(folder(data, desired.rev).with_extension("check"));
+        let aside = Aside(folder(data, desired.rev).with_extension(CHECKED));
         remove(&aside.0)?;
         for (path, file) in &desired.files {
             let place = aside.0.join(path);
@@ -530,6 +544,22 @@ mod tests {
         assert_eq!(runs(&file), Some(3));
         std::fs::write(&file, format!("{}#", std::fs::read_to_string(&file).unwrap())).unwrap();
         assert_eq!(runs(&file), None, "an edit at the bench goes before all of them");
+    }
+
+    #[test]
+    fn what_a_crash_left_half_written_is_cleared_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, data) = box_of(dir.path());
+        committed(&file, &data, &[1]);
+        std::fs::create_dir_all(data.join("config/2.new/sub")).unwrap();
+        std::fs::create_dir_all(data.join("config/3.check")).unwrap();
+        std::fs::write(data.join("config/3.check/rules.toml"), "half").unwrap();
+        std::os::unix::fs::symlink("1", data.join("config/last_good.new")).unwrap();
+        clear(&data);
+        let names = std::fs::read_dir(data.join(FOLDER)).unwrap().map(|entry| entry.unwrap().file_name());
+        let names: BTreeSet<String> = names.map(|name| name.into_string().unwrap()).collect();
+        assert_eq!(names, ["1", "last_good"].map(str::to_string).into());
+        assert_eq!(runs(&file), Some(1));
     }
 
     #[test]

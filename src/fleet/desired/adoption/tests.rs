@@ -9,7 +9,7 @@ const ALL_IS_WELL: BusFacts = BusFacts { connected: true, downlink: true, answer
 async fn a_trial_that_was_ended_meanwhile_is_not_taken_for_confirmed() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path();
-    std::fs::create_dir(data.join("config")).unwrap();
+    std::fs::create_dir_all(data.join("config/7.check")).unwrap();
     let text = "[[link]]\nname = \"a\"\nlisten = \"127.0.0.1:1\"\n\
                 [[destination]]\nname = \"ehr\"\naddress = \"127.0.0.1:2\"\n";
     let file = data.join("box.toml");
@@ -49,6 +49,7 @@ async fn a_trial_that_was_ended_meanwhile_is_not_taken_for_confirmed() {
     let (changes, _asked) = mpsc::channel(8);
     let fleet = fleet::Config::default();
     let mut adoption = Adoption::new(&place, &fleet, &sources, Handle::current(), changes, &mut store).unwrap();
+    assert!(!data.join("config/7.check").exists(), "a crash left it");
     let now = Instant::now();
     for _ in 0..2 {
         adoption.look(&mut store, ALL_IS_WELL, now, stamp).unwrap();

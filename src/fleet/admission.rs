@@ -30,11 +30,39 @@ impl Admission {
             Ok(signed) => return Ok(Some(signed)),
             Err(why) => why,
         };
-        self.unsigned += 1;
-        if self.unsigned.is_power_of_two() {
-            tracing::warn!(count = self.unsigned, "fleet: a {} is not obeyed: {why}", self.purpose.word());
-            store.put(&Event { id: Id::make(), stamp, what: (self.told)(self.unsigned) })?;
+        // It counts once what is told of it is kept: what comes again is not another one.
+        let count = self.unsigned + 1;
+        if count.is_power_of_two() {
+            tracing::warn!(count, "fleet: a {} is not obeyed: {why}", self.purpose.word());
+            store.put(&Event { id: Id::make(), stamp, what: (self.told)(count) })?;
         }
+        self.unsigned = count;
         Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Quality;
+    use crate::fleet::telemetry::At;
+
+    #[test]
+    fn what_is_told_of_a_forgery_is_of_what_was_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(dir.path()).unwrap();
+        let mut admission = Admission::new(&[], Purpose::Command, |count| What::UnsignedCommands { count });
+        let stamp = Stamp { at: At::of_ms(1), clock: Quality::Trusted };
+        let mut comes = |store: &mut Store| admission.open(store, b"{}", stamp).is_ok();
+        assert!(comes(&mut store) && comes(&mut store) && comes(&mut store));
+        // What is told of the fourth cannot be kept, and it comes again: it is the fourth still.
+        store.change(|tx| tx.execute_batch("ALTER TABLE event RENAME TO away")).unwrap();
+        assert!(!comes(&mut store) && !comes(&mut store));
+        store.change(|tx| tx.execute_batch("ALTER TABLE away RENAME TO event")).unwrap();
+        assert!(comes(&mut store));
+        let told = store.events_after(0, 9).unwrap();
+        let counts =
+            told.iter().map(|event| serde_json::from_slice::<serde_json::Value>(event.document.bytes()).unwrap());
+        assert_eq!(counts.map(|event| event["count"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 2, 4]);
     }
 }

@@ -66,6 +66,8 @@ pub(super) struct Docket {
     is_leaving: bool,
     /// See [`Known::reset`].
     reset: Option<Timestamp>,
+    /// Commands for others, and others under an id that is known, since start: nothing is kept of them.
+    astray: u64,
 }
 
 /// A command that is to be run now.
@@ -92,7 +94,8 @@ impl Docket {
     pub fn new(operators: &[Operator], place: &Place, epoch: u64, outlives: Outlives) -> Docket {
         let admission = Admission::new(operators, Purpose::Command, |count| What::UnsignedCommands { count });
         let reset = outlives.reset();
-        Docket { admission, place: place.clone(), epoch, in_hand: None, beside: None, is_leaving: false, reset }
+        let (in_hand, beside, is_leaving, astray) = (None, None, false, 0);
+        Docket { admission, place: place.clone(), epoch, in_hand, beside, is_leaving, reset, astray }
     }
 
     /// Something came as a command. When this returns, it may be acknowledged to the broker: it is kept, or it is
@@ -106,7 +109,14 @@ impl Docket {
         let read = command::read(&signed);
         let place = &self.place;
         let (epoch, reset, events_max) = (self.epoch, self.reset, store.events_max());
-        let refuse = |tx: &Transaction<'_>, command: Option<&Command>, why: Refusal| {
+        let mut astray = self.astray;
+        let mut refuse = |tx: &Transaction<'_>, command: Option<&Command>, why: Refusal| {
+            let is_astray = matches!(why, Refusal::NotMine | Refusal::OtherContent);
+            astray += u64::from(is_astray);
+            // Whoever sends them again and again fills neither the log nor the outbox.
+            if is_astray && !astray.is_power_of_two() {
+                return Ok(true);
+            }
             tracing::warn!(event = "command-refused", "fleet: a command is not obeyed: {why}");
             let what = What::Command {
                 command: command.and_then(|command| command.id.parse().ok()),
@@ -118,7 +128,7 @@ impl Docket {
             };
             let event = Event { id: Id::make(), stamp, what };
             // What was refused stays refused, also when it comes again and the reason is gone.
-            if let Some(command) = command.filter(|_| !matches!(why, Refusal::NotMine | Refusal::OtherContent)) {
+            if let Some(command) = command.filter(|_| !is_astray) {
                 refused(tx, command, &signed.document, digest, &event, epoch)?;
             }
             Ok(store::put(tx, &event, events_max)?.is_in)
@@ -142,7 +152,11 @@ impl Docket {
             }
         })?;
         crash::point("fleet-command-kept");
-        if is_kept { Ok(()) } else { Err(StoreError::Full) }
+        if !is_kept {
+            return Err(StoreError::Full);
+        }
+        self.astray = astray;
+        Ok(())
     }
 
     /// The command to run now, if any; those that are over without being run are settled on the way.

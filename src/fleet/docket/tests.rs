@@ -95,6 +95,29 @@ fn what_is_not_obeyed_is_answered_once_signed_and_only_counted_before() {
 }
 
 #[test]
+fn commands_that_went_astray_do_not_fill_the_outbox() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(dir.path()).unwrap();
+    let epoch = store.next_epoch().unwrap();
+    let mut other = Docket::new(&operators(), &Place::new("acme", "box-2").unwrap(), epoch, Outlives::default());
+    for seq in 1..=1000 {
+        other.take(&mut store, &command(seq % 200, Operation::Ping).0, stamp(1)).unwrap();
+    }
+    let all = said(&store);
+    assert!(all.iter().all(|(_, phase, why)| phase == "refused" && why == "not-mine"), "{all:?}");
+    assert_eq!((all.len(), all[0].0.is_empty()), (10, false), "the 1st, 2nd, 4th, 8th ... is told");
+    // Others under the id of one that was taken are counted with them.
+    let mut mine = docket(&mut store);
+    let first = command(1, Operation::Ping).0;
+    mine.take(&mut store, &first, stamp(1)).unwrap();
+    for _ in 0..100 {
+        mine.take(&mut store, &command(1, Operation::Restart).0, stamp(1)).unwrap();
+    }
+    let others = said(&store).into_iter().filter(|(_, _, why)| why == "other-content");
+    assert_eq!(others.count(), 7);
+}
+
+#[test]
 fn a_replay_is_refused_even_after_the_command_was_forgotten() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = Store::open(dir.path()).unwrap();

@@ -4,9 +4,10 @@
 //! Boxes are not trusted, so no box fills the disk: of an event that is long only what became of what is noted, and a
 //! file that is full becomes `events.jsonl.1`, in the place of the one before.
 
+use super::order::plain;
 use super::{DeskError, Said, audit};
 use serde_json::{Value, json};
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
@@ -161,6 +162,29 @@ impl Record {
     }
 }
 
+/// How many events each box told of each kind, of those that stand in the record of a folder.
+///
+/// # Errors
+/// [`DeskError::File`].
+pub fn counts(folder: &Path) -> Result<BTreeMap<String, BTreeMap<String, u64>>, DeskError> {
+    let mut counts: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
+    for path in [folder.join(BEFORE), folder.join(FILE)] {
+        let wrong = |error: std::io::Error| DeskError::File { file: path.clone(), why: error.to_string() };
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            open => open.map_err(wrong)?,
+        };
+        for line in BufReader::new(file).split(b'\n') {
+            // What a power cut left of a line says nothing.
+            let line: Value = serde_json::from_slice(&line.map_err(wrong)?).unwrap_or_default();
+            if let (Some(name), Some(kind)) = (line["box"].as_str(), line["event"]["event"].as_str()) {
+                *counts.entry(name.to_string()).or_default().entry(plain(kind)).or_default() += 1;
+            }
+        }
+    }
+    Ok(counts)
+}
+
 fn open(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().create(true).append(true).read(true).open(path)
 }
@@ -229,6 +253,9 @@ mod tests {
             assert!(length(FILE) < 2 * 4096 && length(BEFORE) < 120 * 1024);
         }
         assert!(length(BEFORE) > 0 && length(BEFORE) < 2 * 4096);
+        let lines = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap().lines().count() as u64;
+        let counted = counts(dir.path()).unwrap();
+        assert_eq!((counted.len(), counted["bench-1"]["started"]), (1, lines(FILE) + lines(BEFORE)));
         for record in [&mut one, &mut other, &mut Record::open(dir.path()).unwrap()] {
             assert!(record.note(&[told(299), told(280)]).unwrap().is_empty());
         }

@@ -6,7 +6,7 @@ use crate::raw::Client;
 use crate::rig::{DESK, TENANT};
 use afferent::desk::authority;
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -205,6 +205,9 @@ fn a_desk_sees_its_boxes_tells_them_and_keeps_a_record() {
     assert_eq!((asked, put, audit.len()), (11, 2, 24), "each with an answer or its absence");
     let commands = desk.events().iter().filter(|line| line["event"]["event"] == "command").count();
     assert!(commands >= 6, "{commands}");
+    let counted: BTreeMap<String, BTreeMap<String, usize>> =
+        serde_json::from_str(&desk.does(&["events", "--count"])).unwrap();
+    assert_eq!(counted.values().filter_map(|of| of.get("command")).sum::<usize>(), commands, "{counted:?}");
     let text = std::fs::read_to_string(desk.file("audit.jsonl")).unwrap();
     std::fs::write(desk.file("audit.jsonl"), text.replacen("bench-2", "bench-8", 1)).unwrap();
     assert!(desk.refuses(&["audit"]).contains("line 3 does not follow"));

@@ -1,12 +1,13 @@
 //! `afferent desk events`.
 
 use super::SETTINGS;
-use crate::desk::events::Record;
+use crate::desk::events::{self, Record};
 use crate::desk::order::plain_json;
 use crate::desk::{Config, Interest, Line, News, Said};
 use crate::fleet::topic::Up;
 use clap::Args;
 use futures_util::FutureExt;
+use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -23,6 +24,7 @@ const TOGETHER_MAX: usize = 16;
 Examples:
   afferent desk events
   afferent desk events --seconds 60 | jq 'select(.event.event == \"alert\")'
+  afferent desk events --count                          # of what is noted already: which box told how much of what
 
 Exit codes: 0 it was told to end, 1 the disk or the broker refuses.")]
 pub(super) struct Events {
@@ -32,11 +34,18 @@ pub(super) struct Events {
     /// Stop after so many seconds
     #[arg(long, value_name = "N")]
     seconds: Option<u64>,
+    /// Show how many events of each kind each box told, of those that are noted, as JSON, and note none
+    #[arg(long, conflicts_with = "seconds")]
+    count: bool,
 }
 
 impl Events {
     pub async fn execute(self) -> anyhow::Result<ExitCode> {
         let config = Config::read(&self.desk)?;
+        if self.count {
+            println!("{}", json!(events::counts(&config.folder)?));
+            return Ok(ExitCode::SUCCESS);
+        }
         let mut record = Record::open(&config.folder)?;
         let mut line = Line::connect(&config, Interest::SharedEvents).await?;
         let over = crate::cli::sim::over(self.seconds);

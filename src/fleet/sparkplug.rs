@@ -8,6 +8,7 @@
 //! spBv1.0/{group}/DBIRTH/{node}/if:{link}, DDATA, DDEATH     a link
 //! spBv1.0/{group}/DBIRTH/{node}/to:{destination}, ...        a destination
 //! spBv1.0/{group}/NCMD/{node}                                "Node Control/Rebirth" alone is heeded
+//! spBv1.0/STATE/{host}                                       whether the primary host is there, where one is named
 //! ```
 //!
 //! The death of an edge node is the will of its MQTT session, and a session has one will: so this is a connection of its
@@ -51,6 +52,8 @@ pub struct Config {
     pub group: String,
     /// Name of the edge node; left out, the common name of the certificate.
     pub node: Option<String>,
+    /// Id of the host that is waited for: births only while it says that it is online. Left out, none is.
+    pub primary_host: Option<String>,
     /// MQTT 5 broker, host and port; left out, the fleet's.
     pub broker: Option<String>,
     /// The edge node's certificate, and who may have signed the broker's.
@@ -104,7 +107,7 @@ pub(super) async fn run(
     let every = Duration::from_secs(fleet.metrics_s);
     let mut view = View {
         bus: Mqtt::new(broker, network),
-        node: Node::new(&config.group, &name, epoch, every, now()),
+        node: Node::new(&config.group, &name, epoch, every, now()).waits_for(config.primary_host.as_deref()),
         snapshot: Snapshot::new(sources, every),
         epoch,
         look_at: now(),
@@ -178,6 +181,8 @@ impl View {
         match output {
             Output::Connect { topic, will } => self.bus.connect_edge(topic, will),
             Output::Subscribe(filter) => self.bus.subscribe(filter),
+            // With its will, which is its death.
+            Output::Disconnect => self.bus.disconnect(false),
             Output::Publish { topic, payload } => {
                 let payload = Bytes::from(payload);
                 self.bus.say_binary(PublishId::FIRST, topic, payload, Quality::AtMostOnce);

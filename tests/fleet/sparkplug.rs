@@ -65,6 +65,11 @@ impl Host {
     fn asks_for_birth(&mut self) {
         writeln!(self.child.stdin.as_mut().unwrap(), "{NODE}").unwrap();
     }
+
+    /// Says that it is there, or is not.
+    fn is(&mut self, state: &str) {
+        writeln!(self.child.stdin.as_mut().unwrap(), "STATE {state}").unwrap();
+    }
 }
 
 impl Drop for Host {
@@ -93,15 +98,22 @@ fn is_in_order(said: &[Value]) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn i8_a_sparkplug_host_of_another_maker_sees_how_a_box_is() {
-    let Some(mut broker) = Broker::start() else { return };
+/// A host that the broker's rules know.
+fn let_in(broker: &mut Broker) -> Option<Host> {
     let rules = std::fs::read_to_string(broker.path().join("acl")).unwrap();
-    let host = format!("user scada\ntopic read spBv1.0/{GROUP}/#\ntopic write spBv1.0/{GROUP}/NCMD/+\n");
+    let host = format!(
+        "user scada\ntopic read spBv1.0/{GROUP}/#\ntopic write spBv1.0/{GROUP}/NCMD/+\ntopic write spBv1.0/STATE/scada\n"
+    );
     std::fs::write(broker.path().join("acl"), format!("{rules}\n{host}")).unwrap();
     broker.kill();
     broker.restart();
-    let Some(mut host) = Host::start(&broker) else { return };
+    Host::start(broker)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i8_a_sparkplug_host_of_another_maker_sees_how_a_box_is() {
+    let Some(mut broker) = Broker::start() else { return };
+    let Some(mut host) = let_in(&mut broker) else { return };
     let tls = toml::to_string(&broker.client(NODE)).unwrap();
     let view = format!("[fleet.sparkplug]\ngroup = \"{GROUP}\"\n[fleet.sparkplug.tls]\n{tls}");
     let mut gateway = Box::of(&broker, TENANT, "bench-1", &view);
@@ -148,4 +160,33 @@ async fn i8_a_sparkplug_host_of_another_maker_sees_how_a_box_is() {
         assert_eq!(said["retain"], false, "{said}");
         assert!(!said["text"].as_str().unwrap().contains(&patient), "{said}");
     }
+}
+
+#[test]
+fn a_box_is_born_while_its_primary_host_is_online() {
+    let Some(mut broker) = Broker::start() else { return };
+    let Some(mut host) = let_in(&mut broker) else { return };
+    let tls = toml::to_string(&broker.client(NODE)).unwrap();
+    let view =
+        format!("[fleet.sparkplug]\ngroup = \"{GROUP}\"\nprimary_host = \"scada\"\n[fleet.sparkplug.tls]\n{tls}");
+    let mut gateway = Box::of(&broker, TENANT, "bench-1", &view);
+    let connected = |broker: &Broker| {
+        let log = std::fs::read_to_string(broker.path().join("log")).unwrap();
+        log.matches(&format!("as {NODE} ")).count()
+    };
+    host.is("offline");
+    gateway.run(None);
+    until("the view is connected", || connected(&broker) == 1);
+    let (births, deaths) = (format!("NBIRTH/{NODE}"), format!("NDEATH/{NODE}"));
+    assert_eq!(host.all(), Vec::<Value>::new());
+    host.is("online");
+    until("it is born", || host.of(&births).len() == 1);
+    host.is("offline");
+    until("it is dead, and dials again", || host.of(&deaths).len() == 1 && connected(&broker) == 2);
+    let number = |said: &[Value], at: usize| metric(&said[at], "bdSeq");
+    assert_eq!(number(&host.of(&deaths), 0), number(&host.of(&births), 0));
+    host.is("online");
+    until("it is born again", || host.of(&births).len() == 2);
+    assert_ne!(number(&host.of(&births), 1), number(&host.of(&births), 0));
+    is_in_order(&host.all());
 }

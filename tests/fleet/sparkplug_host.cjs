@@ -1,5 +1,6 @@
 // A Sparkplug B host of another maker (npm mqtt and sparkplug-payload): says every message it hears as a line of JSON,
-// and for each line on its standard input asks the edge node named there for its birth.
+// and for each line on its standard input asks the edge node named there for its birth, or says of itself what stands
+// behind "STATE".
 const fs = require("fs");
 const [, , modules, port, name, group, ca, cert, key] = process.argv;
 const mqtt = require(modules + "/mqtt");
@@ -16,6 +17,10 @@ client.on("message", (topic, bytes, packet) => {
   console.log(JSON.stringify({ topic, retain: packet.retain, text: bytes.toString("latin1"), ...told }, plain));
 });
 require("readline").createInterface({ input: process.stdin }).on("line", (node) => {
+  if (node.startsWith("STATE ")) {
+    const state = JSON.stringify({ online: node.endsWith("online"), timestamp: Date.now() });
+    return client.publish(`spBv1.0/STATE/${name}`, state, { qos: 1, retain: true });
+  }
   const metrics = [{ name: "Node Control/Rebirth", type: "Boolean", value: true }];
   client.publish(`spBv1.0/${group}/NCMD/${node}`, Buffer.from(payload.encodePayload({ timestamp: Date.now(), metrics })));
 });

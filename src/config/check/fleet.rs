@@ -116,6 +116,10 @@ impl Checks<'_> {
         if view.node.as_ref().is_some_and(|name| !name_is_usable(name)) {
             self.say("fleet.sparkplug.node", "this name cannot stand in topics", hint);
         }
+        if view.primary_host.as_ref().is_some_and(|host| !name_is_usable(host)) {
+            let hint = "the host's id: letters, digits, `-`, `_` and `.`";
+            self.say("fleet.sparkplug.primary_host", "this id cannot stand in topics", hint);
+        }
         if let Some(broker) = view.broker.as_ref().filter(|broker| !is_host_and_port(broker)) {
             let hint = "write the host, a colon and the port";
             self.say("fleet.sparkplug.broker", format!("`{broker}` is no address to dial"), hint);

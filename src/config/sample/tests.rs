@@ -115,6 +115,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("fleet.enrol.password_file", r#""/etc/afferent/enrol-password""#),
     ("fleet.sparkplug.group", r#""acme-labs""#),
     ("fleet.sparkplug.node", r#""bench-1""#),
+    ("fleet.sparkplug.primary_host", r#""scada""#),
     ("fleet.sparkplug.broker", r#""scada.example:8883""#),
     ("fleet.sparkplug.tls.server_name", r#""scada.example""#),
     ("fleet.sparkplug.tls.cert", r#""/etc/afferent/sparkplug.pem""#),

@@ -6,10 +6,13 @@
 //! - Afterwards only what changed is told of, no more often than it is looked; figures that change all the time, those of
 //!   the node, no more often than `every`.
 //! - A host that asks for a birth gets it, no more often than every [`REBIRTH_MIN`].
+//! - Where there is a primary host, a birth waits until that says that it is online, and when it says that it is not, the
+//!   connection ends with its death and begins anew (5.4 and 6.4.26: `STATE`; of two the one with the later moment counts).
 
 use super::super::telemetry::At;
 use super::payload::{self, Figure};
 use crate::backoff::Backoff;
+use serde::Deserialize;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -45,6 +48,8 @@ pub enum Output {
     },
     /// Ask for what comes there.
     Subscribe(String),
+    /// End the connection, with the will.
+    Disconnect,
     /// Publish, at most once and not retained.
     Publish {
         /// Where.
@@ -75,7 +80,22 @@ pub struct Node {
     born_at: Option<Instant>,
     /// What the host was told last.
     told: Option<Reading>,
+    primary: Option<Primary>,
     outputs: VecDeque<Output>,
+}
+
+/// The host without which nothing is said.
+struct Primary {
+    topic: String,
+    /// What it said last on this connection.
+    state: State,
+}
+
+/// What a host says of itself; what it adds is passed over.
+#[derive(Clone, Copy, Default, Deserialize)]
+struct State {
+    online: bool,
+    timestamp: u64,
 }
 
 impl Node {
@@ -94,8 +114,16 @@ impl Node {
             node_at: None,
             born_at: None,
             told: None,
+            primary: None,
             outputs: VecDeque::new(),
         }
+    }
+
+    /// The same, of a node that has a primary host of this id.
+    pub fn waits_for(mut self, host: Option<&str>) -> Node {
+        let primary = |host| Primary { topic: format!("spBv1.0/STATE/{host}"), state: State::default() };
+        self.primary = host.map(primary);
+        self
     }
 
     /// The broker let the node in.
@@ -104,6 +132,10 @@ impl Node {
             self.backoff.succeeded();
             self.phase = Phase::Up;
             self.outputs.push_back(Output::Subscribe(self.topic("NCMD")));
+            if let Some(primary) = &mut self.primary {
+                primary.state = State::default();
+                self.outputs.push_back(Output::Subscribe(primary.topic.clone()));
+            }
             (self.told, self.born_at) = (None, None);
         }
     }
@@ -122,6 +154,13 @@ impl Node {
         if topic == self.topic("NCMD") && payload::asks_for_birth(bytes) {
             self.told = None;
         }
+        let Some(primary) = self.primary.as_mut().filter(|primary| primary.topic == topic) else { return };
+        let said = serde_json::from_slice::<State>(bytes).ok().filter(|said| said.timestamp >= primary.state.timestamp);
+        let Some(said) = said else { return };
+        let was_online = std::mem::replace(&mut primary.state, said).online;
+        if was_online && !said.online && self.phase == Phase::Up {
+            self.outputs.push_back(Output::Disconnect);
+        }
     }
 
     /// Whether a birth is due, for which a reading is wanted now.
@@ -131,7 +170,8 @@ impl Node {
 
     /// When a birth may be, where one is due; at once for `Some(None)`.
     fn birth_at(&self) -> Option<Option<Instant>> {
-        let is_due = self.phase == Phase::Up && self.told.is_none();
+        let is_awaited = self.primary.as_ref().is_none_or(|primary| primary.state.online);
+        let is_due = self.phase == Phase::Up && self.told.is_none() && is_awaited;
         is_due.then(|| self.born_at.map(|at| at + REBIRTH_MIN))
     }
 
@@ -140,7 +180,8 @@ impl Node {
         if self.wants_reading(now) {
             return self.give_birth(reading, now);
         }
-        let Some(mut told) = self.told.take() else { return };
+        let is_leaving = self.primary.as_ref().is_some_and(|primary| !primary.state.online);
+        let Some(mut told) = self.told.take().filter(|_| !is_leaving) else { return };
         let at = reading.at;
         let changed = |new: &[Figure], old: &[Figure]| -> Vec<Figure> {
             new.iter().filter(|figure| !old.contains(figure)).copied().collect()

@@ -127,3 +127,41 @@ fn another_start_does_not_go_on_where_the_last_one_stopped() {
         now = before.poll_timeout().unwrap();
     }
 }
+
+#[test]
+fn a_birth_waits_for_the_primary_host_and_the_connection_ends_with_it() {
+    let now = Instant::now();
+    let mut node = node(1, now).waits_for(Some("scada"));
+    connects(&mut node, now);
+    assert_eq!(node.poll_output(), Some(Output::Subscribe("spBv1.0/STATE/scada".to_owned())));
+    let state = |online: bool, timestamp: u64| format!("{{\"online\":{online},\"timestamp\":{timestamp},\"x\":1}}");
+    let says = |node: &mut Node, text: &str| node.received("spBv1.0/STATE/scada", text.as_bytes());
+    let devices = [("if:chemistry", 1)];
+    let looks = |node: &mut Node| {
+        node.look(reading(1, &devices), now);
+        said(node).len()
+    };
+    for nothing in ["", "OFFLINE", "{\"online\":true}", &state(false, 7), &state(true, 6)] {
+        says(&mut node, nothing);
+        assert!(!node.wants_reading(now) && node.poll_timeout().is_none(), "{nothing}");
+        assert_eq!(looks(&mut node), 0, "{nothing}");
+    }
+    node.received("spBv1.0/STATE/other", state(true, 99).as_bytes());
+    assert_eq!(looks(&mut node), 0);
+    says(&mut node, &state(true, 8));
+    assert_eq!(looks(&mut node), 2);
+    says(&mut node, &state(true, 9));
+    says(&mut node, &state(false, 8));
+    assert_eq!((node.poll_output(), looks(&mut node)), (None, 0), "it was said before");
+    says(&mut node, &state(false, 9));
+    assert_eq!(node.poll_output(), Some(Output::Disconnect));
+    node.look(reading(2, &[("if:chemistry", 2)]), now);
+    assert_eq!(said(&mut node), [], "it is dead");
+    // It dials again, and is born when the host is back.
+    node.lost(now);
+    let later = node.poll_timeout().unwrap();
+    connects(&mut node, later);
+    assert!(matches!(node.poll_output(), Some(Output::Subscribe(_))) && !node.wants_reading(later));
+    says(&mut node, &state(true, 1));
+    assert!(node.wants_reading(later));
+}

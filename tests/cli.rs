@@ -28,6 +28,8 @@ mod probe;
 mod recipe;
 #[path = "cli/reset.rs"]
 mod reset;
+#[path = "cli/resources.rs"]
+mod resources;
 #[path = "cli/rules.rs"]
 mod rules;
 #[path = "cli/service.rs"]

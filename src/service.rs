@@ -94,6 +94,11 @@ impl Manager {
     }
 }
 
+/// True under systemd, which says so to what it runs.
+pub fn is_supervised() -> bool {
+    ["INVOCATION_ID", "NOTIFY_SOCKET"].iter().any(|name| std::env::var_os(name).is_some())
+}
+
 fn say(state: &[NotifyState]) {
     // Nobody there is no trouble; somebody who cannot be told ends this process and starts it again.
     if let Err(error) = sd_notify::notify(state) {

@@ -9,6 +9,7 @@ use super::telemetry::{
 };
 use crate::clock::{Clock, Quality};
 use crate::journal::{Condition, Journal, JournalError, OperatorAction, OutboxId};
+use crate::service::is_supervised;
 use crate::update::manifest::Refusal;
 use crate::update::{self, Updates};
 use crate::workbench::doctor::Finding;
@@ -214,11 +215,6 @@ impl Performer {
         }
         Ok(Outcome::Changed { done, skipped })
     }
-}
-
-/// True under systemd, which says so to what it runs.
-fn is_supervised() -> bool {
-    ["INVOCATION_ID", "NOTIFY_SOCKET"].iter().any(|name| std::env::var_os(name).is_some())
 }
 
 /// Ends this process as if the service manager had asked.

@@ -110,14 +110,16 @@ impl Worker {
         loop {
             tokio::select! {
                 word = identity.words.recv() => match word {
-                    Some(Word::Ready) => return self.status.send_modify(|status| status.trouble.clear()),
+                    Some(Word::Ready) => {
+                        return self.status.send_modify(|status| (status.trouble, status.code) = Default::default());
+                    }
                     Some(Word::Prove(_)) => {}
                     // Its thread is gone, which has said why: there is no other way to a certificate.
                     None => std::future::pending::<()>().await,
                 },
                 Ok(()) = identity.trouble.changed() => {
-                    let why = identity.trouble.borrow_and_update().clone();
-                    self.status.send_modify(|status| status.trouble = why);
+                    let waits = identity.trouble.borrow_and_update().clone();
+                    self.status.send_modify(|status| (status.trouble, status.code) = (waits.why, waits.code));
                 }
             }
         }

@@ -36,15 +36,24 @@ pub struct Line {
     pub verdict: mpsc::Sender<bool>,
     /// Wakes it to renew the certificate now.
     pub renew: Arc<Notify>,
-    /// What keeps it, for a person; empty while all is well.
-    pub trouble: watch::Receiver<String>,
+    /// What keeps it, for a person.
+    pub trouble: watch::Receiver<Waits>,
+}
+
+/// What keeps the box's identity waiting.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Waits {
+    /// In words; empty while all is well.
+    pub why: String,
+    /// The code under which the box asks to be let in, where that is what it waits for.
+    pub code: Option<String>,
 }
 
 /// Starts the thread, which runs until `stopped` becomes true.
 pub fn start(config: &Config, enrol: &Enrol, data: &Path, stopped: watch::Receiver<bool>) -> Line {
     let (say, words) = mpsc::channel(4);
     let (verdict, verdicts) = mpsc::channel(1);
-    let (told, trouble) = watch::channel(String::new());
+    let (told, trouble) = watch::channel(Waits::default());
     let (config, enrol, data) = (config.clone(), enrol.clone(), data.to_path_buf());
     let renew = Arc::new(Notify::new());
     let wanted = renew.clone();
@@ -65,14 +74,14 @@ async fn run(
     enrol: &Enrol,
     data: &Path,
     (say, mut verdicts, wanted): (&mpsc::Sender<Word>, mpsc::Receiver<bool>, &Notify),
-    told: &watch::Sender<String>,
+    told: &watch::Sender<Waits>,
     mut stopped: watch::Receiver<bool>,
 ) {
     let work = async {
         let mut keeper = loop {
             match Keeper::open(config, enrol, data) {
                 Ok(keeper) => break keeper,
-                Err(why) => tell(told, &why),
+                Err(why) => tell(told, Waits { why, code: None }),
             }
             tokio::time::sleep(START_PAUSE).await;
         };
@@ -91,7 +100,7 @@ async fn run(
                     keeper.judged(matches!(proven, Ok(Some(true))));
                 }
                 Progress::Waits(pause) => {
-                    tell(told, &keeper.trouble());
+                    tell(told, Waits { why: keeper.trouble(), code: keeper.waits_as.clone() });
                     tokio::select! {
                         () = tokio::time::sleep(pause.min(LOOK_EVERY)) => {}
                         () = wanted.notified() => keeper.identity.renew(),
@@ -106,13 +115,13 @@ async fn run(
     }
 }
 
-fn tell(told: &watch::Sender<String>, why: &str) {
+fn tell(told: &watch::Sender<Waits>, waits: Waits) {
     told.send_if_modified(|held| {
-        let is_news = held != why;
-        if is_news && !why.is_empty() {
-            tracing::warn!(event = "identity-trouble", "fleet: {why}");
+        let is_news = *held != waits;
+        if is_news && !waits.why.is_empty() {
+            tracing::warn!(event = "identity-trouble", "fleet: {}", waits.why);
         }
-        why.clone_into(held);
+        *held = waits;
         is_news
     });
 }

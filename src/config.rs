@@ -17,7 +17,7 @@ mod trial;
 
 use crate::driver::{DriverError, Registry};
 use crate::rules::{Rule, Rulebook};
-use crate::{delivery, fleet, imaging, journal, link, metrics, orders, update, watch};
+use crate::{board, delivery, fleet, imaging, journal, link, metrics, orders, update, watch};
 use jiff::tz::TimeZone;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -68,6 +68,8 @@ pub struct Config {
     pub fleet: Option<fleet::Config>,
     /// How the box gets new releases; left out, it does not.
     pub update: Option<update::Config>,
+    /// The box's own hardware; left out, it has none.
+    pub board: Option<board::Config>,
     /// What is unusual on the interfaces and told of.
     pub watch: watch::Config,
     /// Counters for the monitoring that a site has; left out, nobody is told.
@@ -178,6 +180,7 @@ impl Config {
         self.journal = own.journal.clone();
         self.fleet = own.fleet.clone();
         self.update = own.update.clone();
+        self.board = own.board.clone();
     }
 
     /// What a gateway stands on, and the box needs to start and to be reached: it takes a start of the program to change,
@@ -190,6 +193,7 @@ impl Config {
             ("journal", self.journal != other.journal),
             ("fleet", self.fleet != other.fleet),
             ("update", self.update != other.update),
+            ("board", self.board != other.board),
         ]
         .into_iter()
         .find_map(|(setting, differs)| differs.then_some(setting))

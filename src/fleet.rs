@@ -102,6 +102,9 @@ pub struct Status {
     pub events_waiting: u64,
     /// What went wrong last; empty while all is well.
     pub trouble: String,
+    /// The code under which the box asks to be let in, as long as it waits for that.
+    #[serde(default)]
+    pub code: Option<String>,
     /// The configuration.
     #[serde(default)]
     pub config: ConfigStatus,
@@ -386,8 +389,8 @@ impl<B: Bus> Loop<B> {
             && identity.trouble.has_changed().unwrap_or_default()
         {
             // The keeper has told the log.
-            let why = identity.trouble.borrow_and_update().clone();
-            self.status.send_modify(|status| status.trouble = why);
+            let waits = identity.trouble.borrow_and_update().clone();
+            self.status.send_modify(|status| (status.trouble, status.code) = (waits.why, waits.code));
         }
         if self.look_at <= now {
             self.look_at = now + LOOK_EVERY;

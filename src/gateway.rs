@@ -9,6 +9,8 @@
 
 pub mod part;
 
+use crate::board::front::Front;
+use crate::board::{self, Asked};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::control;
@@ -19,8 +21,8 @@ use crate::journal::{self, Journal};
 use crate::link::host::Host;
 use crate::link::{self, LinkCounters};
 use crate::metrics;
-use crate::service::{FRESH, INTERPRETED, Manager};
-use crate::update::Updates;
+use crate::service::{FRESH, INTERPRETED, Manager, is_supervised};
+use crate::update::{self, Updates};
 use crate::watch::station;
 use crate::watch::syslog::Syslog;
 use crate::watch::{Alert, Watch};
@@ -383,6 +385,34 @@ impl Gateway {
         Ok(())
     }
 
+    /// What the box's own hardware shows.
+    fn seen_by_board(&self) -> board::Sources {
+        board::Sources {
+            journal: self.ground.journal.clone(),
+            links: self.running.links.subscribe(),
+            destinations: self.running.destinations.subscribe(),
+            alerts: self.alerts.clone(),
+            fleet: self.fleet.clone(),
+        }
+    }
+
+    /// Why the box is not to be reset by its button, for whoever stands in front of it.
+    fn why_no_reset(&self, config: &Config) -> Option<String> {
+        let found = match self.ground.journal.reader().and_then(|reader| reader.undelivered()) {
+            Ok(found) => found,
+            Err(error) => return Some(error.to_string()),
+        };
+        if !is_supervised() {
+            Some("nobody would start it again; stop it, and see `afferent reset --help`".to_string())
+        } else if update::is_on_trial(config) {
+            Some("a release is on trial; wait for its end (`afferent update status`)".to_string())
+        } else if found.total() > 0 {
+            Some(format!("{found} went nowhere yet; see `afferent journal stats`, and `afferent reset --help`"))
+        } else {
+            None
+        }
+    }
+
     /// The journal, for reading and for operator verbs.
     pub fn journal(&self) -> &Journal {
         &self.ground.journal
@@ -438,8 +468,19 @@ impl Watching {
     }
 }
 
-/// Runs a gateway until SIGTERM or SIGINT.
-pub async fn run(config: &Config) -> Result<(), GatewayError> {
+/// Why a gateway ended in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to: SIGTERM, SIGINT.
+    Told,
+    /// The supply went. It is back now, or the program was told to end.
+    Supply,
+    /// Somebody in front of the box wants it to be as new.
+    Reset,
+}
+
+/// Runs a gateway until SIGTERM or SIGINT, or until the box's own hardware ends it.
+pub async fn run(config: &Config) -> Result<Ended, GatewayError> {
     use tokio::signal::unix::{SignalKind, signal};
     let system = |what: &str| {
         let what = what.to_string();
@@ -447,15 +488,23 @@ pub async fn run(config: &Config) -> Result<(), GatewayError> {
     };
     let mut terminate = signal(SignalKind::terminate()).map_err(system("cannot listen for SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("cannot listen for SIGINT"))?;
-    let mut gateway = Gateway::start(config).await?;
+    let mut front = Front::start(config.board.as_ref(), &config.gateway.name());
+    let mut gateway = match Gateway::start(config).await {
+        Ok(gateway) => gateway,
+        Err(error) => {
+            front.end().await;
+            return Err(error);
+        }
+    };
     let mut manager = Manager::of_environment();
     let (links, destinations) = (config.links.len(), config.destinations.len());
     tracing::info!(event = "gateway-ready", links, destinations, "ready");
     manager.ready(&format!("{links} links, {destinations} destinations"));
-    loop {
+    front.runs(|| gateway.seen_by_board());
+    let ended = loop {
         tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break Ended::Told,
+            _ = interrupt.recv() => break Ended::Told,
             change = gateway.asked() => {
                 let changed = gateway.change(change);
                 tokio::pin!(changed);
@@ -465,16 +514,42 @@ pub async fn run(config: &Config) -> Result<(), GatewayError> {
                     tokio::select! {
                         () = &mut changed => break,
                         () = manager.due(), if Instant::now() < until => manager.alive(Vec::new()),
+                        () = front.due(), if Instant::now() < until => front.alive(&[]),
                     }
                 }
             }
             () = manager.due() => manager.alive(gateway.stuck()),
+            () = front.due() => front.alive(&gateway.stuck()),
+            asked = front.asked() => match asked {
+                Asked::SupplyLost => break Ended::Supply,
+                Asked::SupplyBack => {}
+                Asked::FactoryReset => match gateway.why_no_reset(config) {
+                    None => break Ended::Reset,
+                    Some(why) => tracing::error!(event = "reset-failed", "this box is not reset: {why}"),
+                },
+            },
         }
-    }
-    tracing::info!(event = "gateway-stopping", "stopping");
+    };
+    tracing::info!(event = "gateway-stopping", ?ended, "stopping");
+    front.stopping();
     manager.stopping();
     gateway.stop().await;
-    Ok(())
+    front.stopped();
+    if ended == Ended::Supply {
+        tracing::warn!(
+            event = "supply-lost",
+            "the supply is gone: all that came is safe, and nothing is taken any more"
+        );
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                asked = front.asked() => if asked == Asked::SupplyBack { break },
+            }
+        }
+    }
+    front.end().await;
+    Ok(ended)
 }
 
 /// Raises the soft limit of open descriptors to the hard one and tells what it is.

@@ -93,6 +93,7 @@ pub mod page;
 pub mod desk;
 pub mod console;
 pub mod service;
+pub mod board;
 pub mod gateway;
 pub mod control;
 pub mod reset;

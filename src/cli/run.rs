@@ -3,7 +3,7 @@
 use crate::config::{self, Config};
 use crate::fleet;
 use crate::fleet::desired::tree;
-use crate::gateway;
+use crate::gateway::{self, Ended};
 use crate::reset::{self, Consent, ResetError};
 use crate::update::station::Station;
 use crate::update::system::Next;
@@ -43,9 +43,15 @@ impl Run {
             station.prove_first(&runtime).map_err(anyhow::Error::msg)?;
             station.watch();
         }
-        runtime.block_on(gateway::run(&loaded.config))?;
+        let ended = runtime.block_on(gateway::run(&loaded.config))?;
         if let Some(station) = &station {
             station.stopped();
+        }
+        if ended == Ended::Reset {
+            // Counted again, with nobody beside.
+            let found = reset::begin(&loaded.config, Consent::Number(0))?;
+            tracing::warn!(event = "reset", "this box is reset as somebody in front of it asked; thrown away: {found}");
+            reset::finish(&loaded.config)?;
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -1,5 +1,6 @@
 //! What the settings mean together: what serde cannot see, because each value alone is well-formed.
 
+mod board;
 mod dicom;
 mod feed;
 mod fleet;
@@ -86,6 +87,7 @@ pub fn check(config: &Config, scene: &Scene<'_>) -> Vec<Fault> {
     checks.metrics(config);
     checks.folders(config);
     checks.update(config);
+    checks.board(config);
     checks.watch(config);
     checks.rules(config);
     checks.faults

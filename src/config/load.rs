@@ -18,7 +18,7 @@ use toml::de::DeTable;
 /// Longest configuration file, file of rules or driver, in bytes. The commented sample is a fiftieth of it.
 const TEXT_MAX_BYTES: u64 = 1 << 20;
 /// What a gateway stands on.
-const FOUNDATION: [&str; 5] = ["gateway.data", "gateway.clock_trusted", "journal", "fleet", "update"];
+const FOUNDATION: [&str; 6] = ["gateway.data", "gateway.clock_trusted", "journal", "fleet", "update", "board"];
 /// Name of the file in a driver's folder.
 const DRIVER_FILE: &str = "driver.toml";
 

@@ -21,7 +21,7 @@ use tracing_subscriber::layer::{Context, Layer};
 const SOCKET: &str = "/run/systemd/journal/socket";
 
 /// Kinds of events and their ids. An id is never changed and never given to another kind.
-pub const KINDS: [(&str, &str); 48] = [
+pub const KINDS: [(&str, &str); 52] = [
     ("gateway-ready", "5d693b7a1b014d37968bd6177cedc6a1"),
     ("gateway-stopping", "f165a60b6fc544b7986cd5c1b960d86d"),
     ("config-changed", "cbaca6af378949b994988c68ff591eef"),
@@ -70,6 +70,10 @@ pub const KINDS: [(&str, &str); 48] = [
     ("update-confirmed", "09e1af59aa6549548744b90d1ad567b6"),
     ("stuck", "d936315f7a7741b98e8e080ecf3569c3"),
     ("alerts-untold", "a714e3a62f9740eda55ce02fd83b06b9"),
+    ("board-trouble", "d17ca44ac58e4c669946dc4ee294e579"),
+    ("board-mended", "464043918b784787b4f13909b1c127f2"),
+    ("board-asked", "8b6a037b9ae3473fb4058a6e1314dde1"),
+    ("supply-lost", "55b13465c2a94bde8782fcb62a4c63e2"),
 ];
 
 /// A layer that tells the journal. A datagram may have more than a line has.

@@ -5,7 +5,7 @@ use crate::config::{Config, Gateway, load, schema};
 use crate::fleet::envelope::Operator;
 use crate::rules::Rule;
 use crate::wire::line::framing::{Check, Framing, Length};
-use crate::{delivery, fleet, imaging, journal, link, mapping, metrics, orders, tls, update, watch};
+use crate::{board, delivery, fleet, imaging, journal, link, mapping, metrics, orders, tls, update, watch};
 use serde::de::{DeserializeOwned, Deserializer, Visitor};
 use serde_json::Value;
 
@@ -13,7 +13,7 @@ use serde_json::Value;
 const WIDTH: usize = 110;
 
 /// Lists of tables that are shown as tables.
-const SHOWN_APART: [&str; 2] = ["fleet.operator", "watch.link"];
+const SHOWN_APART: [&str; 3] = ["fleet.operator", "watch.link", "board.port"];
 
 /// Examples of settings that are the same in every table that has them.
 const EVERYWHERE: [(&str, &str); 3] = [
@@ -107,6 +107,11 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("destination.oauth.key_file", r#""/etc/afferent/oauth.key""#),
     ("destination.oauth.kid", r#""2026-01""#),
     ("destination.oauth.scope", r#""system/*.cud""#),
+    ("board.definition", r#""cm4-carrier-1""#),
+    ("board.page", r#""https://10.0.0.5:8443/""#),
+    ("board.folder", r#""/tmp/board""#),
+    ("board.port.name", r#""serial-1""#),
+    ("board.port.mode", r#""rs485""#),
     ("fleet.broker", r#""broker.example:8883""#),
     ("fleet.tenant", r#""acme""#),
     ("fleet.name", r#""bench-1""#),
@@ -281,6 +286,10 @@ fn write_sample() -> String {
     let update = serde_json::to_value(update::Config::default()).unwrap();
     page.table::<update::Config>("update", "#[update]", &update);
     page.table::<tls::ClientTls>("update.tls", "#[update.tls]", &Value::Null);
+    let hardware = serde_json::to_value(board::Config::default()).unwrap();
+    page.table::<board::Config>("board", "#[board]", &hardware);
+    let port = serde_json::to_value(board::Port::default()).unwrap();
+    page.table::<board::Port>("board.port", "#[[board.port]]", &port);
     page.table::<watch::Config>("watch", "[watch]", &defaults["watch"]);
     let syslog = serde_json::to_value(watch::syslog::Config::default()).unwrap();
     page.table::<watch::syslog::Config>("watch.syslog", "#[watch.syslog]", &syslog);

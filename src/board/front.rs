@@ -1,0 +1,377 @@
+//! The thread that turns the board, and what it is told and tells.
+
+use super::{Asked, Config, Sources};
+use crate::journal::Condition;
+use crate::watch::{Alert, Trouble};
+use afferent_board::button;
+use afferent_board::folder::Folder;
+use afferent_board::led::{BoxState, Heard};
+use afferent_board::linux::Linux;
+use afferent_board::panel::Event;
+use afferent_board::parts::{Board, Parts, Turn};
+use afferent_board::seen::Seen;
+use afferent_board::supply;
+use afferent_board::watchdog::Watchdog;
+use std::io::Write;
+use std::net::UdpSocket;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// The gateway is looked at this often.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// A hardware watchdog is fed this often; those there are wait for a minute.
+const FED_EVERY: Duration = Duration::from_secs(10);
+/// The box's address is asked for this often.
+const ADDRESS_EVERY: Duration = Duration::from_secs(10);
+/// What was asked at the box and nobody has heard yet; more is dropped, for whoever asks sees that nothing comes of it.
+const ASKED_ROOM: usize = 4;
+/// With a folder in place of hardware, what is shown is noted there; the file is begun anew when it is longer than this.
+const NOTED_MAX_BYTES: u64 = 64 * 1024;
+const NOTED: &str = "shown";
+
+enum Told {
+    /// The gateway is there, and can be looked at.
+    Runs(Box<Sources>),
+    /// It is in this state, whatever is to be seen of it.
+    Is(BoxState),
+    /// All that results need goes on.
+    Alive,
+}
+
+/// The board, for the gateway. Without `[board]` there is none, and nothing is ever asked.
+#[derive(Default)]
+pub struct Front {
+    running: Option<Running>,
+}
+
+struct Running {
+    tell: Sender<Told>,
+    asked: mpsc::Receiver<Asked>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Front {
+    /// Finds the board's parts and shows that the box starts. What is in the way is logged: results go on without.
+    pub fn start(config: Option<&Config>, name: &str) -> Front {
+        let Some(config) = config else { return Front::default() };
+        let (tell, told) = channel();
+        let (ask, asked) = mpsc::channel(ASKED_ROOM);
+        let mut stage = Stage { config: config.clone(), name: name.to_string(), told, ask, began: Instant::now() };
+        let thread = std::thread::Builder::new().name("board".to_string()).spawn(move || stage.run());
+        match thread {
+            Ok(thread) => Front { running: Some(Running { tell, asked, thread }) },
+            Err(error) => {
+                tracing::error!(event = "board-trouble", "the board cannot be shown anything: {error}");
+                Front::default()
+            }
+        }
+    }
+
+    /// The gateway runs.
+    pub fn runs(&self, sources: impl FnOnce() -> Sources) {
+        if self.running.is_some() {
+            self.tell(Told::Runs(Box::new(sources())));
+        }
+    }
+
+    /// It stops in order.
+    pub fn stopping(&self) {
+        self.tell(Told::Is(BoxState::Stopping));
+    }
+
+    /// It has stopped.
+    pub fn stopped(&self) {
+        self.tell(Told::Is(BoxState::Off));
+    }
+
+    /// Waits until the next [`Front::alive`] is due; for ever without a board.
+    pub fn due(&self) -> impl Future<Output = ()> + use<> {
+        let has_board = self.running.is_some();
+        async move {
+            match has_board {
+                true => tokio::time::sleep(FED_EVERY).await,
+                false => std::future::pending().await,
+            }
+        }
+    }
+
+    /// For the hardware watchdog: what does not go on any more is not fed.
+    pub fn alive(&self, stuck: &[String]) {
+        if stuck.is_empty() {
+            self.tell(Told::Alive);
+        }
+    }
+
+    /// What is asked next; never comes without a board.
+    pub async fn asked(&mut self) -> Asked {
+        let asked = match &mut self.running {
+            Some(running) => running.asked.recv().await,
+            None => None,
+        };
+        match asked {
+            Some(asked) => asked,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn tell(&self, told: Told) {
+        if let Some(running) = &self.running {
+            let _ = running.tell.send(told);
+        }
+    }
+
+    /// Darkens everything.
+    pub async fn end(self) {
+        if let Some(Running { tell, thread, .. }) = self.running {
+            drop(tell);
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+    }
+}
+
+/// What the thread has.
+struct Stage {
+    config: Config,
+    name: String,
+    told: Receiver<Told>,
+    ask: mpsc::Sender<Asked>,
+    began: Instant,
+}
+
+impl Stage {
+    fn run(&mut self) {
+        let Some((mut board, mut watchdog)) = self.board() else {
+            // Whoever waits for what is asked here waits for ever.
+            while self.told.recv().is_ok() {}
+            return;
+        };
+        let mut scene = Scene { state: Some(BoxState::Starting), ..Scene::default() };
+        let mut seen = scene.look(&self.config, &self.name, self.began);
+        let (mut looked, mut fed) = (Instant::now(), Instant::now());
+        loop {
+            let turn = board.turn(&seen, self.began.elapsed());
+            self.tell(&turn);
+            let now = self.began.elapsed();
+            match self.told.recv_timeout(board.next(now).saturating_sub(now)) {
+                Ok(Told::Runs(sources)) => (scene.sources, scene.state) = (Some(*sources), None),
+                Ok(Told::Is(state)) => scene.state = Some(state),
+                Ok(Told::Alive) => feed(&mut watchdog),
+                Err(RecvTimeoutError::Timeout) if looked.elapsed() < LOOK_EVERY => continue,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            // Opening a large journal and stopping in order take as long as they take.
+            if scene.state.is_some() && fed.elapsed() >= FED_EVERY {
+                feed(&mut watchdog);
+                fed = Instant::now();
+            }
+            seen = scene.look(&self.config, &self.name, self.began);
+            looked = Instant::now();
+        }
+        scene.state = Some(BoxState::Off);
+        seen = scene.look(&self.config, &self.name, self.began);
+        self.tell(&board.turn(&seen, self.began.elapsed()));
+        if let Some(Err(why)) = watchdog.map(|mut watchdog| watchdog.disarm()) {
+            tracing::error!(event = "board-trouble", "board: watchdog: {why}");
+        }
+    }
+
+    fn board(&self) -> Option<(Board, Option<Box<dyn Watchdog>>)> {
+        let trouble = |why: &str| tracing::error!(event = "board-trouble", "[board]: {why}");
+        let definition = match self.config.read() {
+            Ok(definition) => definition,
+            Err(faults) => {
+                faults.iter().for_each(|fault| trouble(fault));
+                return None;
+            }
+        };
+        let modes = self.config.modes();
+        let mut parts = match &self.config.folder {
+            Some(folder) => match Folder::open(folder) {
+                Ok(mut folder) => Parts::find(&definition, &modes, &mut folder),
+                Err(error) => {
+                    trouble(&format!("{}: {error}", folder.display()));
+                    return None;
+                }
+            },
+            None => match Linux::open(&definition) {
+                Ok(mut linux) => Parts::find(&definition, &modes, &mut linux),
+                Err(told) => {
+                    trouble(&told.to_string());
+                    return None;
+                }
+            },
+        };
+        tracing::info!("the board is {}", definition.title());
+        let watchdog = parts.take_watchdog();
+        Some((Board::new(&definition, parts), watchdog))
+    }
+
+    fn tell(&self, turn: &Turn) {
+        for trouble in &turn.troubles {
+            tracing::warn!(event = "board-trouble", "board: {trouble}");
+        }
+        for part in &turn.mended {
+            tracing::info!(event = "board-mended", "board: {part}: it works again");
+        }
+        if let Some(folder) = self.config.folder.as_deref().filter(|_| !turn.changes.is_empty()) {
+            note(&folder.join(NOTED), &turn.changes);
+        }
+        for event in &turn.events {
+            let asked = match event {
+                Event::Button(button::Event::FactoryReset) => Some(Asked::FactoryReset),
+                Event::Supply(supply::Event::Lost) => Some(Asked::SupplyLost),
+                Event::Supply(supply::Event::Back) => Some(Asked::SupplyBack),
+                _ => None,
+            };
+            tracing::warn!(event = "board-asked", "at the box: {}", words(*event));
+            if let Some(asked) = asked {
+                let _ = self.ask.try_send(asked);
+            }
+        }
+    }
+}
+
+fn feed(watchdog: &mut Option<Box<dyn Watchdog>>) {
+    if let Some(Err(why)) = watchdog.as_mut().map(|watchdog| watchdog.feed()) {
+        tracing::error!(event = "board-trouble", "board: watchdog: {why}");
+    }
+}
+
+fn words(event: Event) -> String {
+    match event {
+        Event::Button(button::Event::Identify) => "somebody asks which box this is".to_string(),
+        Event::Button(button::Event::SetUp) => "somebody asks how it is set up".to_string(),
+        Event::Button(button::Event::ResetArmed) => "the button was held for a factory reset".to_string(),
+        Event::Button(button::Event::ResetCancelled) => "there is no factory reset after all".to_string(),
+        Event::Button(button::Event::FactoryReset) => "somebody wants a factory reset".to_string(),
+        Event::Button(button::Event::Stuck) => "the button is down for too long; does something lie on it?".to_string(),
+        Event::Supply(supply::Event::Lost) => "the supply is gone".to_string(),
+        Event::Supply(supply::Event::Back) => "the supply is back".to_string(),
+        Event::Supply(supply::Event::NeverGood) => {
+            "the input of the supply was not good once: is it wired as the definition says?".to_string()
+        }
+        Event::TooWarm(now) => format!("it is too warm, {} degrees Celsius: give it air", now.degrees()),
+        Event::CooledDown(now) => format!("it is not too warm any more, {} degrees Celsius", now.degrees()),
+    }
+}
+
+fn note(file: &Path, lines: &[String]) {
+    let is_long = std::fs::metadata(file).is_ok_and(|about| about.len() > NOTED_MAX_BYTES);
+    let mut how = std::fs::OpenOptions::new();
+    how.create(true).append(!is_long).write(true).truncate(is_long);
+    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    if let Err(error) = how.open(file).and_then(|mut open| open.write_all(text.as_bytes())) {
+        tracing::debug!("what the board shows is not noted: {error}");
+    }
+}
+
+/// What is to be seen of the gateway.
+#[derive(Default)]
+struct Scene {
+    sources: Option<Sources>,
+    /// The state that was told; none while it is to be seen.
+    state: Option<BoxState>,
+    address: Option<String>,
+    address_at: Option<Duration>,
+}
+
+impl Scene {
+    fn look(&mut self, config: &Config, name: &str, began: Instant) -> Seen {
+        let now = began.elapsed();
+        if self.address_at.is_none_or(|at| now >= at + ADDRESS_EVERY) {
+            (self.address, self.address_at) = (own_address(), Some(now));
+        }
+        let mut seen = Seen {
+            box_state: self.state.unwrap_or(BoxState::Starting),
+            name: name.to_string(),
+            address: self.address.clone(),
+            page_url: config.page.clone(),
+            ..Seen::default()
+        };
+        let Some(sources) = &self.sources else { return seen };
+        let alerts = sources.alerts.list();
+        if self.state.is_none() {
+            seen.box_state = match sources.journal.condition() {
+                Condition::Full | Condition::Failed => BoxState::Fault,
+                Condition::FullOfImages { .. } => BoxState::Attention,
+                Condition::Good | Condition::Tight => BoxState::Well,
+            };
+        }
+        let is_silent = |link: &str| {
+            let of = |alert: &Alert| alert.trouble == Trouble::Silence && alert.of == link;
+            alerts.iter().any(|standing| of(&standing.alert))
+        };
+        let links = sources.links.borrow().clone();
+        seen.analyzer = heard(links.iter().map(|link| {
+            let counts = link.counts();
+            (counts.up && !is_silent(link.name()), counts.heard_ms.is_some())
+        }));
+        let destinations = sources.destinations.borrow().clone();
+        seen.hospital = heard(destinations.iter().map(|to| {
+            let health = to.health();
+            (health.up && !health.failing, health.answered_ms.is_some())
+        }));
+        seen.alerts = alerts.iter().map(|standing| short(&standing.alert)).collect();
+        seen.enrolment_code = sources.fleet.as_ref().and_then(|fleet| fleet.status().code);
+        seen
+    }
+}
+
+/// What a layer is, of those in it: whether each is well, and whether it was heard since the start.
+fn heard(all: impl Iterator<Item = (bool, bool)>) -> Heard {
+    let all: Vec<(bool, bool)> = all.collect();
+    if all.is_empty() {
+        Heard::None
+    } else if all.iter().any(|(is_well, _)| !is_well) {
+        Heard::Lost
+    } else if all.iter().any(|(_, was_heard)| *was_heard) {
+        Heard::Heard
+    } else {
+        Heard::Waiting
+    }
+}
+
+/// An alert as a display has room for it.
+fn short(alert: &Alert) -> String {
+    let word = alert.trouble.word();
+    if alert.of.is_empty() { word.to_string() } else { format!("{word}: {}", alert.of) }
+}
+
+/// The address from which this machine would go out; none without a route. Nothing is sent: 192.0.2.0/24 and 2001:db8::/32
+/// are nobody's (RFC 5737, RFC 3849).
+fn own_address() -> Option<String> {
+    let ways = [("0.0.0.0:0", "192.0.2.1:9"), ("[::]:0", "[2001:db8::1]:9")];
+    ways.into_iter().find_map(|(from, to)| {
+        let socket = UdpSocket::bind(from).ok()?;
+        socket.connect(to).ok()?;
+        Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_unspecified()).map(|ip| ip.to_string())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_layer_is_as_well_as_the_worst_in_it() {
+        let of = |all: &[(bool, bool)]| heard(all.iter().copied());
+        assert_eq!(of(&[]), Heard::None);
+        assert_eq!(of(&[(true, false), (true, false)]), Heard::Waiting);
+        assert_eq!(of(&[(true, true), (true, false)]), Heard::Heard);
+        assert_eq!(of(&[(true, true), (false, true)]), Heard::Lost);
+    }
+
+    #[test]
+    fn what_was_shown_is_noted_within_bounds() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join(NOTED);
+        for _ in 0..2000 {
+            note(&file, &["box well".to_string(), "analyzer heard and a long way off, too".to_string()]);
+        }
+        let length = std::fs::metadata(&file).unwrap().len();
+        assert!(length <= NOTED_MAX_BYTES + 100 && length > 0, "{length}");
+    }
+}

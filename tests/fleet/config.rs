@@ -478,7 +478,8 @@ async fn an_edit_on_the_box_is_shown_and_not_overwritten_in_silence() {
     let said = ok(&site.desk(&broker, &push));
     assert!(said.contains("revision 4 is committed"), "{said}");
     assert_eq!((listens(second), listens(third)), (true, false));
-    assert_eq!(reported(&desk)["drift"], false);
+    // Whoever pushed has heard it; the witness hears it beside them.
+    until("the drift is over", || reported(&desk)["drift"] == false);
     // An edit that names other drivers is known as it is, and what replaces it outlives a start.
     let drivers = site.dir.path().join("bench-drivers");
     std::fs::create_dir_all(drivers.join("site-y")).unwrap();

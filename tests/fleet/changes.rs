@@ -372,7 +372,9 @@ fn another_operating_system_than_the_manifest_names_is_not_installed() {
     let words = ["update", "manifest", "os.json", "--release", "1.2.0", "--system", "acme-box=7.0=os.raucb"];
     let words = [&words[..], &["--url", "https://releases.example/os", "--sign", "rel-1.key"]].concat();
     gateway.desk.does(&words);
-    let words = ["rollout", "update", "os.json", "--name", "os", "--wait-s", "1"];
+    // With what makes the offer longer than a line of the record, which is no reason not to send it.
+    std::fs::write(gateway.desk.file("roots.json"), "r".repeat(100_000)).unwrap();
+    let words = ["rollout", "update", "os.json", "--name", "os", "--wait-s", "1", "--root", "roots.json"];
     let running = Beside::start(gateway.desk.command(&[&words[..], &KEYS[..]].concat()));
     let offer = gateway.told();
     gateway.has_done(&offer);
@@ -389,6 +391,10 @@ fn another_operating_system_than_the_manifest_names_is_not_installed() {
     assert_eq!(gateway.desk.status("os")["failures"]["bench-1"], why);
     assert!(gateway.client.is_alive() && gateway.client.came.is_empty(), "{:?}", gateway.client.came);
     let record = lines(&gateway.desk.file("audit.jsonl"));
-    let asked: Vec<_> = record.iter().filter_map(|line| line["what"]["command"]["do"]["op"].as_str()).collect();
-    assert_eq!(asked, ["update-offer"]);
+    let asked: Vec<_> =
+        record.iter().map(|line| &line["what"]["command"]["do"]).filter(|what| what.is_object()).collect();
+    let [offer] = asked[..] else { panic!("{asked:?}") };
+    assert_eq!(offer["op"], "update-offer");
+    let roots = &offer["args"]["roots"];
+    assert!(roots["bytes"].as_u64() >= Some(100_000) && roots["sha256"].is_string(), "{offer}");
 }

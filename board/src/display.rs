@@ -64,7 +64,10 @@ mod tests {
 
     /// A bus that keeps what was written, to be read as the chip does.
     #[derive(Clone, Default)]
-    struct Tape(Arc<Mutex<Vec<(u8, Vec<u8>)>>>);
+    struct Tape(Arc<Mutex<Vec<Written>>>);
+
+    /// To which address, and what.
+    type Written = (u8, Vec<u8>);
 
     impl ErrorType for Tape {
         type Error = ErrorKind;

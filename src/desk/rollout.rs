@@ -235,7 +235,8 @@ pub enum Now {
     Unusual(String),
     /// It is not connected.
     Away,
-    /// It is not connected, and the broker has not been there again for long enough that it had to be.
+    /// It is not connected, and the broker has not been there again for long enough that it had to be; or it is, has just
+    /// started, and has not said yet how it is.
     Coming,
     /// The broker kept that it is connected, and it has not said anything itself yet.
     Unheard,

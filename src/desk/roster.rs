@@ -78,6 +78,12 @@ pub struct Row {
     /// It has gone without a word.
     #[serde(skip)]
     is_silent: bool,
+    /// When its program was heard to start, after one that had said what is unusual.
+    #[serde(skip)]
+    began: Option<Instant>,
+    /// It has had the time to say how it is: [`SILENT_AFTER`].
+    #[serde(skip)]
+    is_late: bool,
     /// The links and destinations that its last birth names; none when it names none.
     #[serde(skip)]
     named: [Option<BTreeSet<String>>; 2],
@@ -295,9 +301,14 @@ impl Roster {
             row.heard = Some(now);
         }
         row.has_spoken |= is_live;
+        let had_said = row.has_said_alerts;
         let is_there_again = is_live && std::mem::take(&mut row.is_silent);
         row.online |= is_there_again;
         let is_changed = row.heard(&said.what, &said.payload).unwrap_or(false) || is_there_again;
+        // However often it starts again before it says how it is, it has no more time.
+        if row.began.is_none() || had_said && !row.has_said_alerts {
+            (row.began, row.is_late) = (Some(now), false);
+        }
         if is_changed {
             self.changed.insert(name.to_string());
         }
@@ -310,6 +321,7 @@ impl Roster {
         let is_late = |heard: Instant| now.saturating_duration_since(heard) >= SILENT_AFTER;
         let mut gone = Vec::new();
         for (name, row) in &mut self.boxes {
+            row.is_late |= row.began.is_some_and(is_late);
             if row.online && row.heard.is_some_and(is_late) {
                 (row.online, row.is_silent) = (false, true);
                 gone.push(name.clone());
@@ -321,7 +333,9 @@ impl Roster {
 
     /// The broker is there again: that nothing was heard meanwhile says nothing.
     pub fn back(&mut self, now: Instant) {
-        self.boxes.values_mut().for_each(|row| row.heard = Some(now));
+        for row in self.boxes.values_mut() {
+            (row.heard, row.began, row.is_late) = (Some(now), Some(now), false);
+        }
     }
 
     /// All boxes, in order of name.
@@ -423,6 +437,11 @@ impl Row {
             (self.seen, self.has_said_alerts) = (None, false);
         }
         self.epoch = epoch;
+    }
+
+    /// It is there, and what it has not said of its start yet may still come.
+    pub fn is_beginning(&self) -> bool {
+        self.online && !self.is_late
     }
 
     /// The worst of it.

@@ -61,6 +61,11 @@ impl Log {
         Ok(log)
     }
 
+    /// True when something of it was written down: another desk may have told boxes before.
+    pub fn has_begun(&self) -> bool {
+        self.read > 0
+    }
+
     /// Names of all that there are, in order.
     pub fn all(desk: &Path) -> Vec<String> {
         let Ok(entries) = std::fs::read_dir(desk.join(FOLDER)) else { return Vec::new() };

@@ -15,7 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 /// What others write down is looked at this often.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -44,6 +44,8 @@ pub async fn carry_out(
     let (sent, taken_back, came, back, again) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new(), None, None);
     let mut run = Run { config, log, keys, line, record, roster, accepted, moved, taken_back, sent, came, back, again };
     run.listen().await?;
+    // Broker and boxes may have ended together with the desk that began it.
+    run.back = run.log.has_begun().then(Instant::now);
     loop {
         run.log.catch_up()?;
         // While the broker is gone nobody knows how the boxes are.
@@ -86,20 +88,28 @@ pub async fn carry_out(
                 }
             }
         }
-        let Ok(news) = timeout(LOOK_EVERY, run.line.follow()).await else { continue };
-        match news {
-            News::Said(said) => {
-                if run.heard(vec![said])? {
-                    shown(run.log.rollout());
+        // What comes is taken first, as far as it is here: each look is at the whole fleet.
+        let look_at = Instant::now() + LOOK_EVERY;
+        let mut until = look_at;
+        while let Ok(news) = timeout_at(until, run.line.follow()).await {
+            match news {
+                News::Said(said) => {
+                    if run.heard(vec![said])? {
+                        shown(run.log.rollout());
+                    }
+                }
+                News::Lost(why) => tracing::warn!("{why}"),
+                News::Back => {
+                    run.back = Some(Instant::now());
+                    match run.listen().await {
+                        Err(error @ DeskError::Broker { .. }) => tracing::warn!("{error}"),
+                        listened => listened?,
+                    }
                 }
             }
-            News::Lost(why) => tracing::warn!("{why}"),
-            News::Back => {
-                run.back = Some(Instant::now());
-                match run.listen().await {
-                    Err(error @ DeskError::Broker { .. }) => tracing::warn!("{error}"),
-                    listened => listened?,
-                }
+            until = Instant::now();
+            if until >= look_at {
+                break;
             }
         }
     }
@@ -121,11 +131,12 @@ pub(super) fn now(roster: &Roster, rollout: &Rollout, name: &str, may_come: bool
     // One that has just connected has not said all of it yet: what was unusual before would be of the change.
     let has_said_revision = row.seen.is_some() || !matches!(rollout.plan().change, Change::Config { .. });
     if !row.has_said_alerts || !has_said_revision {
-        return away;
+        return if row.is_beginning() { Now::Coming } else { away };
     }
     // One that had it already was not changed.
-    let Some(before) = rollout.before(name) else { return Now::Well };
-    match row.alerts.keys().find(|alert| !before.alerts.contains(alert)) {
+    let before = rollout.before(name);
+    let is_new = |alert: &&String| before.is_some_and(|before| !before.alerts.contains(alert));
+    match row.alerts.keys().find(is_new) {
         Some(alert) => Now::Unusual(alert.clone()),
         None if !row.has_spoken => Now::Unheard,
         None => Now::Well,
@@ -149,7 +160,7 @@ struct Run<'r> {
     moved: HashSet<String>,
     /// Boxes that have come back to the broker since they were told: one that has lost its session was not told there.
     came: BTreeSet<String>,
-    /// When the broker was there again, after it was gone.
+    /// When the broker was there again, after it was gone or another desk was.
     back: Option<Instant>,
     /// When what the broker did not take is told again.
     again: Option<Instant>,

@@ -8,7 +8,7 @@ use crate::fleet::bus::Receipt;
 use crate::fleet::topic::{Place, Up};
 use crate::sim::random::Random;
 use std::collections::{BTreeSet, HashSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const BEGAN: i64 = 1_790_000_000;
 
@@ -234,7 +234,7 @@ fn a_box_that_ended_together_with_the_broker_opens_no_ring() {
     // The broker is there again: this is what it kept, and the wait is over.
     let mut roster = Roster::default();
     let kept = [(Up::State, r#"{"online":true,"epoch":3,"downlink":"proven"}"#), (Up::Alerts, r#"{"alerts":[]}"#)];
-    for (what, kept) in kept {
+    for (what, kept) in kept.clone() {
         roster.heard(&said(what, kept, live.kept()), began);
     }
     let steps = |world: &World, roster: &Roster| {
@@ -245,6 +245,36 @@ fn a_box_that_ended_together_with_the_broker_opens_no_ring() {
     assert_eq!(steps(&world, &roster), [failed("bench-1", "it is away after the change")]);
     // One that speaks is there.
     roster.heard(&said(Up::Metrics, "{}", live), began + SILENT_AFTER);
+    assert_eq!(steps(&world, &roster), [Step::Note(What::RingOpened)]);
+    // One that starts just then is not away: it has not said yet how it is. It has so long for that and no longer.
+    let started = began + SILENT_AFTER;
+    roster.heard(&said(Up::State, r#"{"online":true,"epoch":4,"downlink":"proven"}"#, live), started);
+    roster.look(started);
+    assert_eq!(steps(&world, &roster), []);
+    let mut well = Roster::default();
+    for (what, payload) in [(Up::State, r#"{"online":true,"epoch":4}"#), (Up::Alerts, r#"{"alerts":[]}"#)] {
+        well.heard(&said(what, payload, live), started);
+    }
+    assert_eq!(steps(&world, &well), [Step::Note(What::RingOpened)]);
+    for epoch in 5..9 {
+        let state = format!("{{\"online\":true,\"epoch\":{epoch},\"downlink\":\"proven\"}}");
+        roster.heard(&said(Up::State, &state, live), started + SILENT_AFTER / 2);
+    }
+    roster.look(started + SILENT_AFTER - Duration::from_secs(1));
+    assert_eq!(steps(&world, &roster), []);
+    roster.look(started + SILENT_AFTER);
+    assert_eq!(steps(&world, &roster), [failed("bench-1", "it is away after the change")]);
+    // What the broker keeps of one that had it already, and was told nothing, opens no ring either.
+    let mut world = World::new(plan(&[1, 1]));
+    world.note(What::Ended { gateway: "bench-1".into(), failure: None });
+    world.note(What::RingEnded);
+    world.now = 61;
+    let mut roster = Roster::default();
+    for (what, kept) in kept {
+        roster.heard(&said(what, kept, live.kept()), began);
+    }
+    assert_eq!(steps(&world, &roster), []);
+    roster.heard(&said(Up::Metrics, "{}", live), began);
     assert_eq!(steps(&world, &roster), [Step::Note(What::RingOpened)]);
     // Until then it may be told something all the same, but is no success.
     let mut world = World::new(plan(&[1, 1]));
@@ -451,6 +481,7 @@ fn what_is_on_disk_is_how_it_stands() {
     let turn = log.turn().unwrap();
     assert!(turn.is_some() && Log::open(desk.path(), "restart").unwrap().turn().unwrap().is_none());
     drop(turn);
+    assert!(!log.has_begun());
     log.note([told("bench-1")]).unwrap();
     // Another process pauses it, and is killed in the middle of a line.
     Log::open(desk.path(), "restart").unwrap().note([What::Paused]).unwrap();
@@ -462,6 +493,7 @@ fn what_is_on_disk_is_how_it_stands() {
     assert_eq!(log.rollout().stage(), Stage::Paused);
     log.note([What::Resumed]).unwrap();
     let mut again = Log::open(desk.path(), "restart").unwrap();
+    assert!(again.has_begun());
     assert_eq!(again.rollout().stage(), Stage::Running);
     assert!(matches!(again.rollout().standing("bench-1"), Some(Standing::Told { id, .. }) if id == "bench-1"));
     again.note([What::Ended { gateway: "bench-1".into(), failure: None }]).unwrap();

@@ -2,6 +2,8 @@
 //! listener is bound, WATCHDOG as long as everything that results need goes round, STOPPING. `systemd/` has the units.
 
 use sd_notify::NotifyState;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::FromRawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
@@ -48,6 +50,56 @@ fn ms(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Sockets that the service manager listens on for us (`sd_listen_fds(3)`), from descriptor 3 on. They are kept as long as
+/// the process lives: a link that is stopped and started takes its own again.
+static SOCKETS: LazyLock<Vec<TcpListener>> = LazyLock::new(|| {
+    let number = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
+    // Behind the launcher it is that one's process which the manager named.
+    let is_ours = number("LISTEN_PID").is_some_and(|pid| pid == std::process::id() || pid == parent());
+    let count = number("LISTEN_FDS").filter(|_| is_ours).unwrap_or(0).min(SOCKETS_MAX);
+    (3..3 + count as i32).filter_map(socket).collect()
+});
+/// Nobody has so many links.
+const SOCKETS_MAX: u32 = 256;
+
+fn parent() -> u32 {
+    // SAFETY: it takes and changes nothing.
+    unsafe { libc::getppid() }.unsigned_abs()
+}
+
+fn socket(descriptor: i32) -> Option<TcpListener> {
+    // SAFETY: asks about, and marks, a descriptor that may not even be open; then it is passed over.
+    let is_open = unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) } == 0;
+    // SAFETY: the service manager opened it for this process alone, and this is the only place that takes it.
+    let listener = is_open.then(|| unsafe { TcpListener::from_raw_fd(descriptor) })?;
+    match listener.local_addr() {
+        Ok(_) => Some(listener),
+        Err(error) => {
+            tracing::warn!("descriptor {descriptor} of the service manager is no TCP socket and is not used: {error}");
+            None
+        }
+    }
+}
+
+/// The socket that the service manager listens on at this address, if it does. Callers that come while nobody accepts wait
+/// there.
+///
+/// # Errors
+/// The system has no descriptor left.
+pub fn listener(address: SocketAddr) -> std::io::Result<Option<TcpListener>> {
+    let is_at = |socket: &&TcpListener| {
+        socket.local_addr().is_ok_and(|at| {
+            // `ListenStream=104` is every address of both families.
+            let is_every = at.is_ipv6() && at.ip().is_unspecified() && address.ip().is_unspecified();
+            at == address || (is_every && at.port() == address.port())
+        })
+    };
+    let Some(socket) = SOCKETS.iter().find(is_at) else { return Ok(None) };
+    let socket = socket.try_clone()?;
+    socket.set_nonblocking(true)?;
+    Ok(Some(socket))
+}
+
 /// The service manager, if one started this process.
 #[derive(Debug)]
 pub struct Manager {
@@ -59,6 +111,8 @@ pub struct Manager {
 impl Manager {
     /// Whoever the environment names (`NOTIFY_SOCKET`, `WATCHDOG_USEC`).
     pub fn of_environment() -> Manager {
+        // Before any other program is started, which would have the sockets too.
+        LazyLock::force(&SOCKETS);
         Manager { every: sd_notify::watchdog_enabled().map(|limit| limit / WORDS), stuck: Vec::new() }
     }
 

@@ -6,6 +6,7 @@ use super::pump::Ended;
 use super::seats::{Seat, Seats};
 use super::{Config, LinkError, Shell, stopped};
 use crate::backoff::Backoff;
+use crate::service;
 use crate::tls::{self, ClientTls, ServerTls, TlsError};
 use crate::wire::Event;
 use rustls_pki_types::ServerName;
@@ -264,11 +265,14 @@ impl Dialler {
     }
 }
 
-/// Takes an address to listen on.
+/// Takes an address to listen on: the socket that the service manager has there, else one of its own.
 pub(super) fn bind(address: &str) -> std::io::Result<TcpListener> {
     let address: std::net::SocketAddr = std::net::ToSocketAddrs::to_socket_addrs(address)?
         .next()
         .ok_or_else(|| std::io::Error::other("the name has no address"))?;
+    if let Some(socket) = service::listener(address)? {
+        return TcpListener::from_std(socket);
+    }
     let socket = if address.is_ipv4() { tokio::net::TcpSocket::new_v4()? } else { tokio::net::TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;

@@ -1,7 +1,9 @@
 //! The service: what the program tells its manager, and whether the units hold what they promise, by systemd's own tools.
 
 use crate::ports::free_port;
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -44,6 +46,64 @@ fn the_manager_is_told_when_results_can_come_and_as_long_as_they_can() {
     assert!(gateway.wait().unwrap().success());
 }
 
+/// How a process ended, within a minute.
+fn ends(process: &mut std::process::Child) -> Option<std::process::ExitStatus> {
+    for _ in 0..600 {
+        if let Ok(Some(status)) = process.try_wait() {
+            return Some(status);
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let _ = process.kill();
+    None
+}
+
+#[test]
+fn i7_a_caller_waits_at_the_managers_socket_while_the_gateway_is_started_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, config) = (socket.local_addr().unwrap().to_string(), folder.path().join("afferent.toml"));
+    let text = format!(
+        "[gateway]\ndata = {:?}\n[journal]\nfree_min_mb = 0\n[[link]]\nname = \"ward\"\nprotocol = \"hl7\"\n\
+         listen = \"{address}\"\nclock_limit_s = 0\n[[destination]]\nname = \"ehr\"\naddress = \"127.0.0.1:9\"\n",
+        folder.path().join("data")
+    );
+    std::fs::write(&config, text).unwrap();
+    // As the manager hands it over, and as the launcher does, which is then the process that it named.
+    for script in ["LISTEN_PID=$$ exec \"$@\"", "export LISTEN_PID=$$; \"$@\" & echo $! >&4; wait"] {
+        let sim = Command::new(env!("CARGO_BIN_EXE_afferent"))
+            .args(["sim", "instrument", "--protocol", "hl7", "-n", "1", "--corrections", "0", "--connect", &address])
+            .stdout(Stdio::null())
+            .spawn();
+        let mut sim = sim.unwrap();
+        let said = std::fs::File::create(folder.path().join("said")).unwrap();
+        let mut gateway = Command::new("sh");
+        gateway.args(["-c", script, "sh", env!("CARGO_BIN_EXE_afferent"), "run", "--config"]).arg(&config);
+        gateway.env("LISTEN_FDS", "1").stdout(Stdio::null()).stderr(Stdio::null());
+        let (handed, file) = (socket.as_raw_fd(), said.as_raw_fd());
+        // SAFETY: between fork and exec only descriptors are copied.
+        unsafe {
+            gateway.pre_exec(move || {
+                // Out of the way of each other first.
+                let [file, handed] = [file, handed].map(|from| libc::fcntl(from, libc::F_DUPFD, 100));
+                let done = libc::dup2(file, 4) == 4 && libc::dup2(handed, 3) == 3;
+                if done { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+            });
+        }
+        let mut gateway = gateway.spawn().unwrap();
+        assert!(
+            ends(&mut sim).is_some_and(|status| status.success()),
+            "it called before anybody was there, and was answered"
+        );
+        let child = std::fs::read_to_string(folder.path().join("said")).unwrap();
+        let process = child.trim().parse().unwrap_or(gateway.id() as i32);
+        // SAFETY: a signal to a process that has not been waited for.
+        unsafe { libc::kill(process, libc::SIGTERM) };
+        assert!(ends(&mut gateway).is_some());
+    }
+    assert!(std::net::TcpStream::connect(&address).is_ok(), "the socket is still there");
+}
+
 fn analyze(words: &[&str], unit: &Path) -> Option<(bool, String)> {
     let output = Command::new("systemd-analyze").args(words).arg(unit).output().ok()?;
     let said = [output.stdout, output.stderr].concat();
@@ -69,6 +129,12 @@ fn the_units_are_sound_and_give_little_away() {
         assert!(is_closed, "{said}");
         println!("{}", said.lines().last().unwrap_or_default());
     }
+
+    // With the service beside it.
+    let unit = folder.path().join("afferent.socket");
+    std::fs::copy(shipped.join("afferent.socket"), &unit).unwrap();
+    let (is_sound, said) = analyze(&["verify", "--man=no"], &unit).unwrap();
+    assert!(is_sound && said.is_empty(), "{said}");
 
     // The user and the folders, made in a root of their own.
     let root = folder.path().join("root");

@@ -15,7 +15,7 @@ use crate::workbench::doctor::Finding;
 use crate::workbench::examination::{Examination, examine_beside};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::broadcast;
@@ -28,6 +28,8 @@ pub const DOCUMENT: Document = Document {
 };
 /// The box is looked at this often while somebody looks at the page.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// It rests this many times as long as a look took: a large journal on a slow card has other things to do.
+const RESTS: u32 = 10;
 /// Whether somebody does is seen this often.
 const TICK: Duration = Duration::from_millis(250);
 /// A page that hears nothing for longer than this knows that nobody serves it.
@@ -40,36 +42,60 @@ const WATCH: &str = "watch";
 /// How the box is, for whoever looks.
 pub struct Console {
     file: PathBuf,
+    ground: Ground,
     last: Mutex<Look>,
     events: broadcast::Sender<Arc<str>>,
 }
 
-/// What was seen, and when.
+/// What was seen, when, and how long that took.
 struct Look {
     at: Instant,
+    took: Duration,
     found: Arc<str>,
 }
 
+/// What a console stands on: with another token, as after a factory reset, or another release it begins anew.
+#[derive(PartialEq, Eq)]
+struct Ground {
+    token: Option<String>,
+    program: Option<PathBuf>,
+}
+
+impl Ground {
+    /// As it is now. A program that was started by a link is where that leads.
+    fn now(token: &Path) -> Ground {
+        let program = std::env::args_os().next().and_then(|program| std::fs::canonicalize(program).ok());
+        Ground { token: std::fs::read_to_string(token).ok(), program }
+    }
+}
+
 impl Console {
-    /// The box with this configuration file, which is looked at once. Blocks.
-    pub fn new(file: PathBuf) -> Arc<Console> {
-        let last = Mutex::new(Look { at: Instant::now(), found: event("now", &look(&file)) });
-        Arc::new(Console { file, last, events: broadcast::channel(BEHIND_MAX).0 })
+    /// The box with this configuration file, for whoever has the token in that file.
+    pub fn new(file: PathBuf, token: &Path) -> Arc<Console> {
+        let last = Mutex::new(Look { at: Instant::now(), took: Duration::ZERO, found: event("wait", &json!({})) });
+        Arc::new(Console { file, ground: Ground::now(token), last, events: broadcast::channel(BEHIND_MAX).0 })
     }
 
-    /// Looks while somebody looks, for ever.
-    pub async fn watch(&self) {
+    /// Looks while somebody looks, until what it stands on is another.
+    pub async fn watch(&self, token: &Path) {
         let mut told = Instant::now();
         loop {
             tokio::time::sleep(TICK).await;
-            if self.events.receiver_count() == 0 || self.last().at.elapsed() < LOOK_EVERY {
+            if Ground::now(token) != self.ground {
+                return;
+            }
+            let (since, took) = {
+                let last = self.last();
+                (last.at.elapsed(), last.took)
+            };
+            if self.events.receiver_count() == 0 || since < LOOK_EVERY.max(took * RESTS) {
                 continue;
             }
-            let file = self.file.clone();
+            let (file, began) = (self.file.clone(), Instant::now());
             let Ok(found) = tokio::task::spawn_blocking(move || event("now", &look(&file))).await else { continue };
             let mut last = self.last();
             let is_new = last.found != found || last.at.elapsed() > BEAT;
-            *last = Look { at: Instant::now(), found: found.clone() };
+            *last = Look { at: Instant::now(), took: began.elapsed(), found: found.clone() };
             if is_new || told.elapsed() >= BEAT {
                 told = last.at;
                 let _ = self.events.send(found);
@@ -101,7 +127,7 @@ impl Content for Console {
     }
 }
 
-fn look(file: &std::path::Path) -> Value {
+fn look(file: &Path) -> Value {
     let config = match tree::load(file) {
         Ok(loaded) => loaded.config,
         Err(error) => return trouble(&error.to_string()),

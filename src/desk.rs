@@ -144,7 +144,11 @@ impl Config {
         let mut config: Config = toml::from_str(&text).map_err(|error| wrong(error.message().to_string()))?;
         config.folder = file.parent().unwrap_or(Path::new("")).to_path_buf();
         let folder = config.folder.clone();
-        for named in [&mut config.tls.ca, &mut config.tls.cert, &mut config.tls.key].into_iter().flatten() {
+        for named in
+            [&mut config.tls.ca, &mut config.tls.cert, &mut config.tls.key, &mut config.tls.proxy_password_file]
+                .into_iter()
+                .flatten()
+        {
             *named = folder.join(&*named);
         }
         if let Some(page) = &mut config.page {

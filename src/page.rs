@@ -17,7 +17,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use ring::digest::{SHA256, digest};
-use std::io::{Error, Result};
+use std::io::{Error, ErrorKind, Result};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,8 +78,10 @@ pub fn event(kind: &str, data: &serde_json::Value) -> Arc<str> {
 /// The file cannot be written, or the system has no random numbers.
 pub fn token(folder: &Path) -> Result<String> {
     let file = folder.join(TOKEN);
-    if let Ok(token) = std::fs::read_to_string(&file) {
-        return Ok(token.trim().to_string());
+    match std::fs::read_to_string(&file) {
+        Ok(token) => return Ok(token.trim().to_string()),
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        Err(_) => {}
     }
     let mut bytes = [0; TOKEN_BYTES];
     let random = ring::rand::SystemRandom::new();
@@ -97,13 +99,15 @@ pub fn token(folder: &Path) -> Result<String> {
 /// It cannot be made or written.
 pub fn own_certificate(folder: &Path) -> Result<ServerTls> {
     let (cert, key) = (folder.join(CERT), folder.join(KEY));
-    if !cert.exists() || !key.exists() {
+    let own = ServerTls { cert, key, client_ca: None };
+    // One that cannot be used, as it is half of a pair or of another owner, is nobody's loss.
+    if tls::server(&own).is_err() {
         let names = ["localhost", "127.0.0.1", "::1"].map(str::to_string).to_vec();
         let made = rcgen::generate_simple_self_signed(names).map_err(Error::other)?;
-        disk::replace_secret(&key, made.signing_key.serialize_pem().as_bytes())?;
-        disk::replace(&cert, made.cert.pem().as_bytes())?;
+        disk::replace_secret(&own.key, made.signing_key.serialize_pem().as_bytes())?;
+        disk::replace(&own.cert, made.cert.pem().as_bytes())?;
     }
-    Ok(ServerTls { cert, key, client_ca: None })
+    Ok(own)
 }
 
 /// Who serves the page.
@@ -203,4 +207,22 @@ impl Server {
 
 fn hash(text: &str) -> Vec<u8> {
     digest(&SHA256, text.as_bytes()).as_ref().to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pair_that_cannot_be_used_is_made_anew_and_one_that_can_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = own_certificate(dir.path()).unwrap();
+        let first = std::fs::read(&own.cert).unwrap();
+        assert!(own_certificate(dir.path()).is_ok() && std::fs::read(&own.cert).unwrap() == first);
+        let other = tempfile::tempdir().unwrap();
+        std::fs::copy(own_certificate(other.path()).unwrap().key, &own.key).unwrap();
+        assert!(tls::server(&own_certificate(dir.path()).unwrap()).is_ok(), "a crash left the key of another");
+        assert_ne!(std::fs::read(&own.cert).unwrap(), first);
+        assert_eq!(token(dir.path()).unwrap(), token(dir.path()).unwrap());
+    }
 }

@@ -163,6 +163,12 @@ pub enum TlsError {
     /// Only one of the proxy's user and password is given, or they cannot be told it.
     #[error("`proxy_user` and `proxy_password_file` belong together; give both or neither, and `proxy`")]
     HalfProxyUser,
+    /// What is named as the proxy's password is none.
+    #[error("{file} holds no password of a proxy; expected one line of printable ASCII, at most 256 bytes")]
+    ProxyPassword {
+        /// The file.
+        file: PathBuf,
+    },
     /// No authorities are named and the operating system has none.
     #[error("no `ca` is given and this system has no bundle of trusted authorities; set `ca` to the peer's authority")]
     NoSystemBundle,
@@ -362,7 +368,7 @@ impl ClientTls {
 
     /// The files this configuration reads: without a `ca`, those of the operating system too, which are renewed as well.
     pub fn files(&self) -> Files {
-        let named = [&self.ca, &self.cert, &self.key].into_iter().flatten().cloned();
+        let named = [&self.ca, &self.cert, &self.key, &self.proxy_password_file].into_iter().flatten().cloned();
         let system = SYSTEM_BUNDLES.iter().map(PathBuf::from).filter(|_| self.ca.is_none());
         Files::new(named.chain(system))
     }

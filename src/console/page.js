@@ -5,7 +5,7 @@ const WORDS = { good: "works", look: "have a look", bad: "does not work" };
 const RANK = { good: 0, look: 1, bad: 2 };
 const SILENT_MS = 12000;
 const open = new Set();
-let heardAt = Date.now(), before = "";
+let heardAt = Date.now(), before = "", isOver = false;
 const $ = (id) => document.getElementById(id);
 
 function element(kind, name, text) {
@@ -49,6 +49,8 @@ function show(data) {
   const text = JSON.stringify(data);
   if (text === before) return;
   before = text;
+  // What was green before says nothing of now.
+  document.querySelector("main").hidden = Boolean(data.trouble);
   if (data.trouble) return told(data.trouble, "bad");
   document.title = data.name;
   $("name").textContent = data.name;
@@ -56,6 +58,7 @@ function show(data) {
   for (const f of data.findings) of.set(f.subject, [...(of.get(f.subject) || []), f]);
   const own = of.get("") || [];
   of.delete("");
+  if (own.some((f) => f.layer === "gateway" && f.state === "bad")) of.clear();
   const state = worst(data.findings);
   const alerts = data.alerts.length;
   if (state === "bad") told("Something keeps results from getting through", "bad");
@@ -85,6 +88,7 @@ async function follow() {
     try {
       const response = await fetch("/box", { headers: { Authorization: "Bearer " + token } });
       if (response.status === 401) {
+        isOver = true;
         told("The address is not whole: open the one that `afferent console` prints, with what is behind the #", "bad");
         return;
       }
@@ -104,8 +108,9 @@ async function follow() {
 }
 
 setInterval(() => {
-  if (Date.now() - heardAt <= SILENT_MS) return;
+  if (isOver || Date.now() - heardAt <= SILENT_MS) return;
   before = "";
+  document.querySelector("main").hidden = true;
   told("The box has not answered for " + Math.round((Date.now() - heardAt) / 1000) + " s", "bad");
 }, 2000);
 addEventListener("hashchange", () => location.reload());

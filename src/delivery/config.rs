@@ -409,6 +409,9 @@ impl Config {
                 if url.scheme() == "http" && !self.plain && !is_loopback(url.host_str().unwrap_or_default()) {
                     wrong("url", PLAIN_REMEDY.replace("[destination.tls]", "https"));
                 }
+                if url.scheme() == "http" && self.tls.as_ref().is_some_and(|tls| tls.proxy.is_some()) {
+                    wrong("tls", "`proxy` is for https; without TLS it would read what is sent".to_owned());
+                }
                 if self.tls.as_ref().is_some_and(|tls| tls.server_name.is_some()) {
                     wrong("tls", "`server_name` cannot differ from the host of the url".to_owned());
                 }

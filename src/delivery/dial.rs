@@ -1,6 +1,7 @@
 //! Reaching a receiver: TCP without delays, and TLS where it is configured.
 
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use hyper::Uri;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -10,6 +11,9 @@ use tokio_rustls::TlsConnector;
 use tower_service::Service;
 
 use crate::tls::{self, ClientTls, Facts};
+
+/// All addresses of a host together have as long.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An open connection, plain or TLS.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -46,8 +50,7 @@ pub(crate) async fn dial(host: &str, port: u16, tls: Option<&ClientTls>) -> Resu
     Ok(Dialled { stream, probe: std::net::TcpStream::from(probe), peer_ends_s })
 }
 
-/// TCP without delays to a host: to the first of its addresses that answers, those of the other family 300 ms behind (RFC
-/// 8305), or through the proxy of `tls`. Callers bound the time it may take.
+/// TCP without delays to a host: to one of its addresses, those of the other family 300 ms behind (RFC 6555), or through the proxy of `tls`. Callers bound the time it may take.
 ///
 /// # Errors
 /// Why not, in words made of constants.
@@ -60,6 +63,8 @@ pub(crate) async fn tcp(host: &str, port: u16, tls: Option<&ClientTls>) -> Resul
     let peer: Uri = format!("http://{host}:{port}").parse().map_err(uri)?;
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
+    // Shared by its addresses, so that one where nothing answers leaves time for the next.
+    connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
     let proxy = tls.map_or(Ok(None), ClientTls::proxy).map_err(|error| error.to_string())?;
     let connected = match proxy {
         None => connector.call(peer).await.map_err(|error| unreachable(&error)),
@@ -74,7 +79,7 @@ pub(super) fn unreachable(error: &(dyn std::error::Error + 'static)) -> String {
     if let Some(why) = words.strip_prefix("tunnel error: ") {
         return match error.source().map(unreachable) {
             Some(below) => format!("the proxy: {below}"),
-            None if why == "proxy authorization required" => "the proxy wants to know who we are (407): `proxy_user`".to_owned(),
+            None if why == "proxy authorization required" => "the proxy does not know us (407); are `proxy_user` and its password right?".to_owned(),
             None => {
                 "the proxy does not let us through; are `proxy_user` and its password right, and may this host and port be reached?"
                     .to_owned()
@@ -82,7 +87,7 @@ pub(super) fn unreachable(error: &(dyn std::error::Error + 'static)) -> String {
         };
     }
     if words.starts_with("dns error") {
-        return "nobody knows the name (DNS)".to_owned();
+        return "the name cannot be looked up (DNS)".to_owned();
     }
     match (error.downcast_ref::<std::io::Error>(), error.source()) {
         (Some(io), _) => io.kind().to_string(),

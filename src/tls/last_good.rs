@@ -36,7 +36,7 @@ pub fn client_or_last(config: &ClientTls) -> Result<Arc<ClientConfig>, TlsError>
                     event = "alert-ended",
                     alert = "certificate-files",
                     state = "ended",
-                    "the files of certificates work again"
+                    "the files of certificates, keys and passwords work again"
                 );
             }
             before.config = read.clone();
@@ -52,7 +52,7 @@ pub fn client_or_last(config: &ClientTls) -> Result<Arc<ClientConfig>, TlsError>
                     event = "alert-began",
                     alert = "certificate-files",
                     state = "began",
-                    "files of certificates were changed and do not work; what worked before is used still: {error}"
+                    "files of certificates, keys or passwords were changed and do not work; what worked before is used still: {error}"
                 );
             }
             Ok(before.config.clone())

@@ -10,6 +10,9 @@ use hyper_util::client::legacy::connect::proxy::Tunnel;
 use std::path::Path;
 use zeroize::Zeroizing;
 
+/// Longest password, bytes.
+const PASSWORD_MAX: usize = 256;
+
 /// An HTTP proxy, and who we are to it.
 #[derive(Debug, Clone)]
 pub struct Proxy {
@@ -24,7 +27,8 @@ impl Proxy {
     /// # Errors
     /// [`TlsError`] when that is no address of a proxy, only one of user and file is given, or it cannot be read.
     pub fn new(url: &str, user: Option<&str>, password_file: Option<&Path>) -> Result<Proxy, TlsError> {
-        let wrong = || TlsError::Proxy { url: url.to_owned() };
+        // What stands before an @ may be a password.
+        let wrong = || TlsError::Proxy { url: url.rsplit('@').next().unwrap_or_default().to_owned() };
         let uri: Uri = url.parse().map_err(|_| wrong())?;
         let is_proxy = uri.scheme_str() == Some("http")
             && uri.port_u16().is_some()
@@ -66,7 +70,12 @@ impl Proxy {
 
 fn basic(user: &str, file: &Path) -> Result<HeaderValue, TlsError> {
     let password = Zeroizing::new(read_pem(file)?);
-    let both = Zeroizing::new([user.as_bytes(), b":", password.trim_ascii()].concat());
+    let password = password.trim_ascii();
+    // A key that somebody named by mistake goes to no proxy.
+    if password.len() > PASSWORD_MAX || !password.iter().all(|byte| matches!(byte, b' '..=b'~')) {
+        return Err(TlsError::ProxyPassword { file: file.to_path_buf() });
+    }
+    let both = Zeroizing::new([user.as_bytes(), b":", password].concat());
     let header = Zeroizing::new(format!("Basic {}", BASE64_STANDARD.encode(&*both)));
     let mut header = HeaderValue::from_str(&header).map_err(|_| TlsError::HalfProxyUser)?;
     header.set_sensitive(true);
@@ -83,8 +92,14 @@ mod tests {
         assert!(at("http://proxy.example:3128").is_ok() && at("http://[::1]:3128/").is_ok());
         for wrong in ["proxy.example:3128", "https://proxy.example:3128", "http://proxy.example", "http://a:b@p:1", ""]
         {
-            assert!(at(wrong).unwrap_err().to_string().contains("http://proxy.example:3128"), "{wrong}");
+            let said = at(wrong).unwrap_err().to_string();
+            assert!(said.contains("http://proxy.example:3128") && !said.contains("a:b"), "{wrong}: {said}");
         }
         assert!(Proxy::new("http://proxy.example:3128", Some("box"), None).is_err());
+        let dir = tempfile::tempdir().unwrap();
+        let (_, key) =
+            super::super::throwaway::Authority::new().unwrap().client("box").unwrap().write(dir.path(), "box").unwrap();
+        let said = Proxy::new("http://proxy.example:3128", Some("box"), Some(&key)).unwrap_err().to_string();
+        assert!(said.contains("one line"), "a key is told no proxy: {said}");
     }
 }

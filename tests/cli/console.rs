@@ -11,7 +11,7 @@ struct Bench {
     dir: tempfile::TempDir,
     link: u16,
     gateway: Option<Running>,
-    _console: Running,
+    console: Running,
     page: Page,
 }
 
@@ -34,7 +34,7 @@ impl Bench {
         let log = dir.path().join("console.log");
         let console = Running::start(&["console", "--config", &config, "--listen", &address], Some(&log));
         let page = Page::of(&data, listen);
-        Bench { dir, link, gateway, _console: console, page }
+        Bench { dir, link, gateway, console, page }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -98,4 +98,7 @@ fn it_shows_an_alert_while_it_stands_and_what_keeps_results_from_the_ehr() {
         findings.iter().any(|finding| finding["layer"] == "gateway" && finding["state"] == "bad")
     });
     assert!(gone.is_some(), "the page outlives the gateway and says so");
+    // A factory reset takes the token, and with it whoever had that.
+    std::fs::remove_file(bench.path("data/page.token")).unwrap();
+    assert_eq!(bench.console.0.wait().unwrap().code(), Some(1));
 }

@@ -160,6 +160,8 @@ fn the_launcher_is_given_the_folder_that_the_configuration_has_by_default() {
     let drop_in = std::fs::read_to_string(shipped.join("launcher.conf")).unwrap();
     let releases = afferent::update::Config::default().releases;
     assert!(drop_in.contains(&format!("afferent-launcher {} run", releases.display())), "{drop_in}");
+    let page = std::fs::read_to_string(shipped.join("launcher-console.conf")).unwrap();
+    assert!(page.contains(&format!("ExecStart={}/current/afferent console", releases.display())), "{page}");
     let folder = tempfile::tempdir().unwrap();
     let unit = std::fs::read_to_string(shipped.join("afferent.service")).unwrap();
     let file = folder.path().join("afferent.service");

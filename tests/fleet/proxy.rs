@@ -113,10 +113,10 @@ async fn an_ehr_is_reached_through_a_proxy_and_a_person_is_told_what_is_in_the_w
     std::fs::create_dir(&stranger).unwrap();
     let foreign = ClientTls { ca: Some(elsewhere.write(&stranger).unwrap().ca), ..ClientTls::default() };
     for (tls, host, said) in [
-        (by(Some(proxy.url()), None), "localhost", "the proxy wants to know who we are (407)"),
+        (by(Some(proxy.url()), None), "localhost", "the proxy does not know us (407)"),
         (by(Some(proxy.url()), Some(&wrong)), "localhost", "the proxy does not let us through"),
         (by(nobody, None), "localhost", "the proxy: connection refused"),
-        (by(None, None), "nobody.invalid", "nobody knows the name (DNS)"),
+        (by(None, None), "nobody.invalid", "the name cannot be looked up (DNS)"),
         (foreign, "localhost", "where a firewall looks into TLS"),
     ] {
         for config in [over_mllp(host, tls.clone()), over_fhir(host, tls.clone())] {

@@ -8,7 +8,7 @@ const COLUMNS = ["state", "box", "alerts", "site", "ring", "links", "messages", 
 const NUMBERS = new Set(["ring", "links", "messages", "queued", "parked", "oldest"]);
 const HEIGHT = 30, SILENT_MS = 12000, TREND_MAX = 180;
 const boxes = new Map();
-let shown = [], only = null, words = [], picked = null, heardAt = Date.now(), isDue = false, trend = [], known = false;
+let shown = [], only = null, words = [], picked = null, heardAt = Date.now(), isDue = false, trend = [], known = false, isOver = false;
 const $ = (id) => document.getElementById(id);
 
 function element(kind, name, text) {
@@ -180,7 +180,8 @@ async function follow() {
   for (;;) {
     try {
       const response = await fetch("/fleet", { headers: { Authorization: "Bearer " + token }, cache: "no-store" });
-      if (response.status === 401) return told("The token is wrong: open the address that `afferent desk serve` prints.", true);
+      if (response.status === 401) isOver = true;
+      if (isOver) return told("The token is wrong: open the address that `afferent desk serve` prints.", true);
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
       let rest = "";
       for (;;) {
@@ -201,7 +202,7 @@ async function follow() {
 }
 
 setInterval(() => {
-  if (Date.now() - heardAt > SILENT_MS) told("Nothing heard of the desk for " + age(Math.round((Date.now() - heardAt) / 1000)), true);
+  if (!isOver && Date.now() - heardAt > SILENT_MS) told("Nothing heard of the desk for " + age(Math.round((Date.now() - heardAt) / 1000)), true);
   let bad = 0;
   for (const box of boxes.values()) if (box.trouble !== "none") bad++;
   trend.push(bad);

@@ -76,7 +76,7 @@ pub struct ClientTls {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<PathBuf>,
     /// The HTTP proxy that leads to the peer, where nothing leaves the site but through one, such as
-    /// "http://proxy.example:3128"; left out, the peer is dialled.
+    /// `http://proxy.example:3128`; left out, the peer is dialled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy: Option<String>,
     /// Who we are to the proxy; left out, nobody in particular. Needs `proxy_password_file`.

@@ -90,6 +90,11 @@ impl Fleet {
             (idle, inner.is_news) = (Duration::ZERO, false);
             if self.ticks.receiver_count() > 0 {
                 let rows = inner.roster.rows();
+                if changed.iter().any(|name| !rows.contains_key(name)) {
+                    // Pages forget a box only so.
+                    let _ = self.ticks.send(inner.all());
+                    continue;
+                }
                 let rows = changed.iter().filter_map(|name| Some(rows.get(name)?.brief(name, &inner.registry)));
                 let tick = tick("some", &inner.trouble, rows);
                 let _ = self.ticks.send(tick);

@@ -64,7 +64,8 @@ pub struct Row {
     pub destinations: BTreeMap<String, Destination>,
     /// What is unusual there now, and since when.
     pub alerts: BTreeMap<String, String>,
-    /// It has told of more links or destinations than are kept here: 64 of each. No box has as many.
+    /// It has told of more links or destinations than are kept here, 64 of each, since this listens to the broker. No box
+    /// has as many.
     pub crowded: bool,
     /// Its counters, the last of an hour.
     #[serde(skip)]
@@ -78,7 +79,7 @@ pub struct Row {
     /// It has gone without a word.
     #[serde(skip)]
     is_silent: bool,
-    /// When its program was heard to start, after one that had said what is unusual.
+    /// When its program was heard to start; one that starts again within [`SILENT_AFTER`] does not count.
     #[serde(skip)]
     began: Option<Instant>,
     /// It has had the time to say how it is: [`SILENT_AFTER`].
@@ -226,6 +227,8 @@ pub struct Brief<'r> {
 pub struct Roster {
     boxes: BTreeMap<String, Row>,
     changed: BTreeSet<String>,
+    /// Of boxes behind which somebody cleaned up, [`Row::began`]: one that does so itself has no more time.
+    removed: BTreeMap<String, Instant>,
 }
 
 #[derive(Deserialize, Default)]
@@ -292,11 +295,18 @@ impl Roster {
     /// A box said something. What cannot be read changes nothing. True when it is shown differently now.
     pub fn heard(&mut self, said: &Said, now: Instant) -> bool {
         let name = said.place.gateway();
-        if self.boxes.len() >= BOXES_MAX && !self.boxes.contains_key(name) {
+        let is_empty = said.payload.is_empty();
+        if !self.boxes.contains_key(name) && (self.boxes.len() >= BOXES_MAX || is_empty) {
             return false;
         }
-        let row = self.boxes.entry(name.to_string()).or_default();
-        let is_live = !said.receipt.is_kept();
+        if is_empty && said.what == Up::State {
+            return self.remove(name);
+        }
+        let removed = &mut self.removed;
+        let new = || Row { began: removed.remove(name), ..Row::default() };
+        let row = self.boxes.entry(name.to_string()).or_insert_with(new);
+        // Whoever cleans up behind a box takes back what the broker keeps of it.
+        let is_live = !said.receipt.is_kept() && !is_empty;
         if is_live || row.heard.is_none() {
             row.heard = Some(now);
         }
@@ -305,14 +315,25 @@ impl Roster {
         let is_there_again = is_live && std::mem::take(&mut row.is_silent);
         row.online |= is_there_again;
         let is_changed = row.heard(&said.what, &said.payload).unwrap_or(false) || is_there_again;
-        // However often it starts again before it says how it is, it has no more time.
-        if row.began.is_none() || had_said && !row.has_said_alerts {
+        // However often it starts again meanwhile, it has no more time.
+        if row.began.is_none() || row.is_late && had_said && !row.has_said_alerts {
             (row.began, row.is_late) = (Some(now), false);
         }
         if is_changed {
             self.changed.insert(name.to_string());
         }
         is_changed
+    }
+
+    /// Nothing is kept of a box any more.
+    fn remove(&mut self, name: &str) -> bool {
+        let Some(row) = self.boxes.remove(name) else { return false };
+        if self.removed.len() >= BOXES_MAX {
+            self.removed.pop_first();
+        }
+        self.removed.extend(row.began.map(|began| (name.to_string(), began)));
+        self.changed.insert(name.to_string());
+        true
     }
 
     /// To be called from time to time while the broker is there: a box that has said nothing for [`SILENT_AFTER`] is away.
@@ -333,9 +354,14 @@ impl Roster {
 
     /// The broker is there again: that nothing was heard meanwhile says nothing.
     pub fn back(&mut self, now: Instant) {
-        for row in self.boxes.values_mut() {
+        for (name, row) in &mut self.boxes {
             (row.heard, row.began, row.is_late) = (Some(now), Some(now), false);
+            // What is too much of what it keeps comes again.
+            if std::mem::take(&mut row.crowded) {
+                self.changed.insert(name.clone());
+            }
         }
+        self.removed.clear();
     }
 
     /// All boxes, in order of name.
@@ -484,8 +510,8 @@ impl Row {
     }
 }
 
-/// A box told of one of its parts: of one that it has no more, with nothing. `None` when it cannot be read, else whether
-/// the box is shown differently now. What finds no room makes it crowded, until it has taken one back.
+/// A box told of one of its parts: of one that it has no more, with nothing. `None` when that changes nothing, else whether
+/// the box is shown differently now. What finds no room makes it crowded for good: the broker keeps it all the same.
 fn tell<T>(
     shown: &mut BTreeMap<String, T>,
     aside: &mut BTreeMap<String, T>,
@@ -494,21 +520,27 @@ fn tell<T>(
     crowded: &mut bool,
 ) -> Option<bool>
 where
-    T: for<'de> Deserialize<'de> + PartialEq + Clone,
+    T: for<'de> Deserialize<'de> + PartialEq + Clone + Default,
 {
     if payload.is_empty() {
-        let is_shown = shown.remove(name).is_some();
-        let has_room = aside.remove(name).is_some() || is_shown;
-        return Some(has_room && std::mem::take(crowded) || is_shown);
+        aside.remove(name);
+        return Some(shown.remove(name).is_some());
     }
-    let part: T = serde_json::from_slice(payload).ok()?;
-    let is_named = named.is_none_or(|named| named.contains(name));
-    let parts = if is_named { shown } else { aside };
+    let (part, is_shown) = match serde_json::from_slice::<T>(payload) {
+        Ok(part) => (part, named.is_none_or(|named| named.contains(name))),
+        Err(_) if shown.contains_key(name) || aside.contains_key(name) => return None,
+        // It takes a place, as at the broker, and is not shown.
+        Err(_) => (T::default(), false),
+    };
+    let parts = if is_shown { &mut *shown } else { &mut *aside };
     if parts.len() >= PARTS_MAX && !parts.contains_key(name) {
         return Some(!std::mem::replace(crowded, true));
     }
     let before = parts.insert(name.to_string(), part.clone());
-    Some(is_named && before.as_ref() != Some(&part))
+    if is_shown {
+        aside.remove(name);
+    }
+    Some(is_shown && before.as_ref() != Some(&part))
 }
 
 /// Puts aside what a birth does not name, as far as there is room, and takes back what it does. True when that changes what
@@ -704,6 +736,50 @@ mod tests {
         let mut shown = row.alerts.keys().chain([&row.version, &row.hardware]);
         assert!(shown.all(|text| text.chars().count() <= TEXT_MAX && !text.contains('\u{1b}')));
         assert_eq!(row.brief("bench-1", &Registry::default()).messages, u64::MAX);
+    }
+
+    #[test]
+    fn what_cannot_be_read_takes_its_place_and_crowded_stays() {
+        let mut roster = Roster::default();
+        let crowded = |roster: &Roster| roster.rows()["bench-1"].crowded;
+        for n in 0..PARTS_MAX {
+            hear(&mut roster, Up::Link(n.to_string()), "no json");
+        }
+        assert!(!crowded(&roster) && roster.rows()["bench-1"].links.is_empty());
+        assert!(hear(&mut roster, Up::Link("x".into()), "no json") && crowded(&roster));
+        // Taking back anything does not make it well: the broker keeps the rest.
+        assert!(!hear(&mut roster, Up::Link("0".into()), "") && crowded(&roster));
+        assert!(hear(&mut roster, Up::Link("1".into()), r#"{"up":true}"#), "it can be read now");
+        assert_eq!(
+            (roster.rows()["bench-1"].links.len(), roster.rows()["bench-1"].unnamed.0.len()),
+            (1, PARTS_MAX - 2)
+        );
+        // What it keeps comes again.
+        roster.back(Instant::now());
+        assert!(!crowded(&roster));
+    }
+
+    #[test]
+    fn who_cleans_up_behind_a_box_gives_no_sign_of_its_life() {
+        let mut roster = Roster::default();
+        let (began, live) = (Instant::now(), Receipt::new(1, 0));
+        let online = r#"{"online":true,"epoch":3,"downlink":"proven"}"#;
+        roster.heard(&said(Up::State, online, live.kept()), began);
+        roster.heard(&said(Up::Link("chemistry".into()), r#"{"up":true}"#, live.kept()), began);
+        roster.look(began + SILENT_AFTER);
+        assert!(roster.heard(&said(Up::Link("chemistry".into()), "", live), began + SILENT_AFTER));
+        let row = &roster.rows()["bench-1"];
+        assert_eq!((row.online, row.has_spoken, row.links.len()), (false, false, 0));
+        roster.take_changed();
+        assert!(roster.heard(&said(Up::State, "", live), began + SILENT_AFTER));
+        for what in [Up::State, Up::Alerts, Up::Birth] {
+            assert!(!roster.heard(&said(what, "", live), began + SILENT_AFTER));
+        }
+        assert!(roster.rows().is_empty() && roster.take_changed().contains("bench-1"));
+        // A box that does so itself gets no more time to say how it is.
+        roster.heard(&said(Up::State, online, live), began + SILENT_AFTER);
+        roster.look(began + SILENT_AFTER);
+        assert!(roster.rows()["bench-1"].online && !roster.rows()["bench-1"].is_beginning());
     }
 
     #[test]

@@ -66,7 +66,8 @@ pub(super) struct Docket {
     is_leaving: bool,
     /// See [`Known::reset`].
     reset: Option<Timestamp>,
-    /// Commands for others, and others under an id that is known, since start: nothing is kept of them.
+    /// Commands for others, others under an id that is known, and what this version cannot read, since start: nothing is
+    /// kept of them.
     astray: u64,
 }
 
@@ -111,7 +112,7 @@ impl Docket {
         let (epoch, reset, events_max) = (self.epoch, self.reset, store.events_max());
         let mut astray = self.astray;
         let mut refuse = |tx: &Transaction<'_>, command: Option<&Command>, why: Refusal| {
-            let is_astray = matches!(why, Refusal::NotMine | Refusal::OtherContent);
+            let is_astray = command.is_none() || matches!(why, Refusal::NotMine | Refusal::OtherContent);
             astray += u64::from(is_astray);
             // Whoever sends them again and again fills neither the log nor the outbox.
             if is_astray && !astray.is_power_of_two() {

@@ -115,6 +115,13 @@ fn commands_that_went_astray_do_not_fill_the_outbox() {
     }
     let others = said(&store).into_iter().filter(|(_, _, why)| why == "other-content");
     assert_eq!(others.count(), 7);
+    // And so is what cannot be read, ever so often.
+    let mut mine = docket(&mut store);
+    let unknown = seal(br#"{"v":1,"do":{"op":"shell"}}"#, Purpose::Command, &ann());
+    for _ in 0..100 {
+        mine.take(&mut store, &unknown, stamp(1)).unwrap();
+    }
+    assert_eq!(said(&store).iter().filter(|(_, _, why)| why == "unknown").count(), 7);
 }
 
 #[test]

@@ -461,8 +461,8 @@ impl Line {
                 }
                 Ok(ours.map(|(place, what)| Said { place, what, payload, receipt }))
             }
-            Heard::Unheard => {
-                let why = "it does not let this desk hear the boxes: see its acl".to_string();
+            Heard::Unheard(filter) => {
+                let why = format!("it does not let this desk hear {filter}: see its acl");
                 self.bus.disconnect(true);
                 Err(self.lost(why))
             }

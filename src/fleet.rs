@@ -352,7 +352,9 @@ impl<B: Bus> Loop<B> {
                 });
                 self.session.refused(id, now);
             }
-            Heard::Unheard => self.trouble("the broker does not let this box be told anything".to_string()),
+            Heard::Unheard(filter) => {
+                self.trouble(format!("the broker does not let this box hear {filter}, so it can be told nothing"));
+            }
             Heard::Received { topic, payload, receipt } => self.session.received(&topic, payload, receipt, now),
             Heard::Lost(why) => {
                 self.trouble(why);

@@ -55,8 +55,8 @@ pub enum Heard {
     Acknowledged(PublishId),
     /// The broker does not take what was published; its reason code (MQTT 5, 2.4).
     Refused(PublishId, u8),
-    /// The broker refuses the subscription.
-    Unheard,
+    /// The broker refuses the subscription to this.
+    Unheard(String),
     /// Something came.
     Received {
         /// On this topic.

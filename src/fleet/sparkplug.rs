@@ -29,7 +29,7 @@ use super::telemetry::{DestinationFacts, Downlink, LinkFacts, Metrics, Name, Wor
 use crate::config::check::name_is_usable;
 use crate::tls::{self, ClientTls};
 use bytes::Bytes;
-use node::{Node, Output, Reading};
+use node::{HostIs, Node, Output, Reading};
 use payload::{Figure, Value};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -112,6 +112,7 @@ pub(super) async fn run(
         epoch,
         look_at: now(),
         trouble: String::new(),
+        host: config.primary_host.clone().unwrap_or_default(),
     };
     view.run(stopped).await;
 }
@@ -123,6 +124,8 @@ struct View {
     epoch: u64,
     look_at: Instant,
     trouble: String,
+    /// Id of the primary host; empty when there is none.
+    host: String,
 }
 
 impl View {
@@ -158,7 +161,7 @@ impl View {
             Heard::Connected { .. } => {
                 tracing::info!("the Sparkplug host's broker is there");
                 self.trouble.clear();
-                self.node.connected();
+                self.node.connected(now());
             }
             Heard::Received { topic, payload, receipt } => {
                 self.node.received(&topic, &payload);
@@ -171,7 +174,9 @@ impl View {
                 }
                 self.node.lost(now());
             }
-            Heard::Unheard => tracing::warn!("Sparkplug: the broker does not let a host ask this box for its birth"),
+            Heard::Unheard(filter) => {
+                tracing::warn!("Sparkplug: the broker does not let this box hear {filter}: see its acl");
+            }
             // Nothing of it is acknowledged, and there is one certificate.
             Heard::Acknowledged(_) | Heard::Refused(..) | Heard::Switched { .. } | Heard::NotSwitched(_) => {}
         }
@@ -183,10 +188,24 @@ impl View {
             Output::Subscribe(filter) => self.bus.subscribe(filter),
             // With its will, which is its death.
             Output::Disconnect => self.bus.disconnect(false),
+            Output::Host(is) => self.tell_of_host(is),
             Output::Publish { topic, payload } => {
                 let payload = Bytes::from(payload);
                 self.bus.say_binary(PublishId::FIRST, topic, payload, Quality::AtMostOnce);
             }
+        }
+    }
+
+    fn tell_of_host(&self, is: HostIs) {
+        let host = &self.host;
+        match is {
+            HostIs::Awaited => tracing::warn!(
+                "Sparkplug: nothing is told before the primary host {host} says that it is online, for which this box \
+                 waits since {} s: is its id `{host}`, and may it write spBv1.0/STATE/{host}?",
+                node::HOST_LATE.as_secs()
+            ),
+            HostIs::Here => tracing::info!("Sparkplug: the primary host {host} is online"),
+            HostIs::Gone => tracing::warn!("Sparkplug: the primary host {host} is offline, and is waited for"),
         }
     }
 

@@ -328,6 +328,8 @@ struct Line {
 struct Said {
     last_packet: u16,
     publishes: HashMap<u16, (PublishId, Quality)>,
+    /// What was subscribed to.
+    filters: HashMap<u16, String>,
 }
 
 impl Said {
@@ -335,7 +337,7 @@ impl Said {
     fn next(&mut self) -> u16 {
         loop {
             self.last_packet = self.last_packet.checked_add(1).unwrap_or(1);
-            if !self.publishes.contains_key(&self.last_packet) {
+            if !self.publishes.contains_key(&self.last_packet) && !self.filters.contains_key(&self.last_packet) {
                 return self.last_packet;
             }
         }
@@ -378,7 +380,8 @@ impl Line {
             }
             Packet::SubAck(ack) => {
                 let is_granted = |code: &SubscribeReasonCode| matches!(code, SubscribeReasonCode::Success(_));
-                if ack.return_codes.iter().all(is_granted) { Ok(()) } else { ear.tell(Heard::Unheard) }
+                let filter = said.filters.remove(&ack.pkid).unwrap_or_default();
+                if ack.return_codes.iter().all(is_granted) { Ok(()) } else { ear.tell(Heard::Unheard(filter)) }
             }
             Packet::PingResp => Ok(()),
             Packet::Disconnect(disconnect) => Err(format!("the broker ends it: {:?}", disconnect.reason_code)),
@@ -389,8 +392,10 @@ impl Line {
     async fn ask(&mut self, asked: Asked, said: &mut Said, ear: &Ear) -> Result<(), String> {
         match asked {
             Asked::Subscribe(path) => {
+                let pkid = said.next();
+                said.filters.insert(pkid, path.clone());
                 let filter = SubscribeFilter { path, qos: QoS::AtLeastOnce, ..SubscribeFilter::default() };
-                let subscribe = Subscribe { pkid: said.next(), filters: vec![filter], properties: None };
+                let subscribe = Subscribe { pkid, filters: vec![filter], properties: None };
                 self.write(&Packet::Subscribe(subscribe)).await
             }
             Asked::Publish { id, topic, payload, quality, is_json } => {

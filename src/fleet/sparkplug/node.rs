@@ -14,10 +14,13 @@ use super::payload::{self, Figure};
 use crate::backoff::Backoff;
 use serde::Deserialize;
 use std::collections::{BTreeMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
 /// Between two births.
 pub const REBIRTH_MIN: Duration = Duration::from_secs(2);
+/// A primary host that is not online so long after the box is connected is told of.
+pub const HOST_LATE: Duration = Duration::from_secs(60);
 /// Between two connections.
 const RECONNECT_MIN: Duration = Duration::from_secs(2);
 const RECONNECT_MAX: Duration = Duration::from_secs(300);
@@ -50,6 +53,8 @@ pub enum Output {
     Subscribe(String),
     /// End the connection, with the will.
     Disconnect,
+    /// Tell a person how it is with the primary host.
+    Host(HostIs),
     /// Publish, at most once and not retained.
     Publish {
         /// Where.
@@ -57,6 +62,17 @@ pub enum Output {
         /// What.
         payload: Vec<u8>,
     },
+}
+
+/// How it is with the primary host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostIs {
+    /// It is not online since [`HOST_LATE`].
+    Awaited,
+    /// It says that it is online.
+    Here,
+    /// It says that it is not any more.
+    Gone,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +105,18 @@ struct Primary {
     topic: String,
     /// What it said last on this connection.
     state: State,
+    /// When it is late, on this connection.
+    late_at: Option<Instant>,
+    /// What a person was told last.
+    is: Option<HostIs>,
+}
+
+impl Primary {
+    /// True when a person was not told so yet.
+    fn becomes(&mut self, is: HostIs) -> bool {
+        self.late_at = None;
+        self.is.replace(is) != Some(is)
+    }
 }
 
 /// What a host says of itself; what it adds is passed over.
@@ -107,7 +135,7 @@ impl Node {
             group: group.to_owned(),
             name: name.to_owned(),
             phase: Phase::Waiting(now),
-            backoff: Backoff::seeded(RECONNECT_MIN, RECONNECT_MAX, epoch),
+            backoff: Backoff::seeded(RECONNECT_MIN, RECONNECT_MAX, seed(name, epoch)),
             birth: epoch.to_le_bytes()[0].wrapping_mul(STARTS_APART),
             seq: 0,
             every,
@@ -121,19 +149,23 @@ impl Node {
 
     /// The same, of a node that has a primary host of this id.
     pub fn waits_for(mut self, host: Option<&str>) -> Node {
-        let primary = |host| Primary { topic: format!("spBv1.0/STATE/{host}"), state: State::default() };
+        let topic = |host| format!("spBv1.0/STATE/{host}");
+        let primary = |host| Primary { topic: topic(host), state: State::default(), late_at: None, is: None };
         self.primary = host.map(primary);
         self
     }
 
     /// The broker let the node in.
-    pub fn connected(&mut self) {
+    pub fn connected(&mut self, now: Instant) {
         if self.phase == Phase::Connecting {
             self.backoff.succeeded();
             self.phase = Phase::Up;
             self.outputs.push_back(Output::Subscribe(self.topic("NCMD")));
             if let Some(primary) = &mut self.primary {
                 primary.state = State::default();
+                // Of one that has gone was told already.
+                let is_known = matches!(primary.is, Some(HostIs::Awaited | HostIs::Gone));
+                primary.late_at = (!is_known).then_some(now + HOST_LATE);
                 self.outputs.push_back(Output::Subscribe(primary.topic.clone()));
             }
             (self.told, self.born_at) = (None, None);
@@ -158,7 +190,11 @@ impl Node {
         let said = serde_json::from_slice::<State>(bytes).ok().filter(|said| said.timestamp >= primary.state.timestamp);
         let Some(said) = said else { return };
         let was_online = std::mem::replace(&mut primary.state, said).online;
+        if said.online && primary.becomes(HostIs::Here) {
+            self.outputs.push_back(Output::Host(HostIs::Here));
+        }
         if was_online && !said.online && self.phase == Phase::Up {
+            self.outputs.extend(primary.becomes(HostIs::Gone).then_some(Output::Host(HostIs::Gone)));
             self.outputs.push_back(Output::Disconnect);
         }
     }
@@ -230,6 +266,12 @@ impl Node {
             let will = payload::node_death(at, self.birth);
             self.outputs.push_back(Output::Connect { topic: self.topic("NDEATH"), will });
         }
+        if self.late_at().is_some_and(|late_at| late_at <= now)
+            && let Some(primary) = &mut self.primary
+            && primary.becomes(HostIs::Awaited)
+        {
+            self.outputs.push_back(Output::Host(HostIs::Awaited));
+        }
     }
 
     /// The next moment at which something is to be done, but for looking.
@@ -237,8 +279,12 @@ impl Node {
         match self.phase {
             Phase::Waiting(at) => Some(at),
             Phase::Connecting => None,
-            Phase::Up => self.birth_at().flatten(),
+            Phase::Up => self.birth_at().flatten().or(self.late_at()),
         }
+    }
+
+    fn late_at(&self) -> Option<Instant> {
+        self.primary.as_ref().filter(|_| self.phase == Phase::Up)?.late_at
     }
 
     /// What is to be done next.
@@ -258,6 +304,13 @@ impl Node {
         self.outputs.push_back(Output::Publish { topic, payload: payload(self.seq) });
         self.seq = self.seq.wrapping_add(1);
     }
+}
+
+/// Boxes that started as often as each other do not dial in step.
+fn seed(name: &str, epoch: u64) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (name, epoch).hash(&mut hasher);
+    hasher.finish()
 }
 
 #[cfg(test)]

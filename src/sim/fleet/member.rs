@@ -235,7 +235,7 @@ impl Member {
             }
             Heard::Refused(id, _) => self.session.refused(id, now),
             // A simulated box never changes its certificate.
-            Heard::Unheard | Heard::Switched { .. } | Heard::NotSwitched(_) => {}
+            Heard::Unheard(_) | Heard::Switched { .. } | Heard::NotSwitched(_) => {}
             Heard::Received { topic, payload, receipt } => self.session.received(&topic, payload, receipt, now),
             Heard::Lost(why) => {
                 if std::mem::take(&mut self.is_connected) {

@@ -32,7 +32,7 @@ fn connects(node: &mut Node, now: Instant) -> Vec<u8> {
     node.timeout(now, At::of_ms(1));
     let Some(Output::Connect { topic, will }) = node.poll_output() else { panic!() };
     assert_eq!(topic, "spBv1.0/acme/NDEATH/bench-1");
-    node.connected();
+    node.connected(now);
     assert_eq!(node.poll_output(), Some(Output::Subscribe("spBv1.0/acme/NCMD/bench-1".to_owned())));
     will
 }
@@ -143,7 +143,7 @@ fn a_birth_waits_for_the_primary_host_and_the_connection_ends_with_it() {
     };
     for nothing in ["", "OFFLINE", "{\"online\":true}", &state(false, 7), &state(true, 6)] {
         says(&mut node, nothing);
-        assert!(!node.wants_reading(now) && node.poll_timeout().is_none(), "{nothing}");
+        assert!(!node.wants_reading(now) && node.poll_timeout() == Some(now + HOST_LATE), "{nothing}");
         assert_eq!(looks(&mut node), 0, "{nothing}");
     }
     node.received("spBv1.0/STATE/other", state(true, 99).as_bytes());
@@ -154,6 +154,7 @@ fn a_birth_waits_for_the_primary_host_and_the_connection_ends_with_it() {
     says(&mut node, &state(false, 8));
     assert_eq!((node.poll_output(), looks(&mut node)), (None, 0), "it was said before");
     says(&mut node, &state(false, 9));
+    assert_eq!(node.poll_output(), Some(Output::Host(HostIs::Gone)));
     assert_eq!(node.poll_output(), Some(Output::Disconnect));
     node.look(reading(2, &[("if:chemistry", 2)]), now);
     assert_eq!(said(&mut node), [], "it is dead");
@@ -164,4 +165,62 @@ fn a_birth_waits_for_the_primary_host_and_the_connection_ends_with_it() {
     assert!(matches!(node.poll_output(), Some(Output::Subscribe(_))) && !node.wants_reading(later));
     says(&mut node, &state(true, 1));
     assert!(node.wants_reading(later));
+}
+
+#[test]
+fn a_primary_host_that_is_late_is_told_of_once_and_again_when_it_comes_or_goes() {
+    let mut now = Instant::now();
+    let mut node = node(1, now).waits_for(Some("scada"));
+    let told = |node: &mut Node| {
+        let all = std::iter::from_fn(|| node.poll_output());
+        all.filter_map(|output| if let Output::Host(is) = output { Some(is) } else { None }).collect::<Vec<_>>()
+    };
+    let says = |node: &mut Node, online: bool| {
+        let state = format!("{{\"online\":{online},\"timestamp\":1}}");
+        node.received("spBv1.0/STATE/scada", state.as_bytes());
+    };
+    let again = |node: &mut Node, now: Instant| {
+        node.lost(now);
+        let now = node.poll_timeout().unwrap();
+        connects(node, now);
+        now
+    };
+    connects(&mut node, now);
+    node.timeout(now + HOST_LATE - Duration::from_secs(1), At::of_ms(1));
+    assert_eq!(told(&mut node), []);
+    now = node.poll_timeout().unwrap();
+    node.timeout(now, At::of_ms(1));
+    assert_eq!((told(&mut node), node.poll_timeout()), (vec![HostIs::Awaited], None));
+    // Once, however often the broker goes and comes.
+    now = again(&mut node, now);
+    assert_eq!((told(&mut node), node.poll_timeout()), (vec![], None));
+    says(&mut node, true);
+    says(&mut node, true);
+    assert_eq!(told(&mut node), [HostIs::Here]);
+    now = again(&mut node, now);
+    says(&mut node, true);
+    assert_eq!(told(&mut node), []);
+    says(&mut node, false);
+    assert_eq!(told(&mut node), [HostIs::Gone]);
+    now = again(&mut node, now);
+    says(&mut node, false);
+    node.timeout(now + HOST_LATE, At::of_ms(1));
+    assert_eq!(told(&mut node), []);
+}
+
+#[test]
+fn boxes_that_started_as_often_do_not_dial_in_step() {
+    let now = Instant::now();
+    let pause = |name: &str| {
+        let mut node = Node::new("acme", name, 1, EVERY, now);
+        connects_as(&mut node, now);
+        node.lost(now);
+        node.poll_timeout()
+    };
+    assert_ne!(pause("bench-1"), pause("bench-2"));
+}
+
+fn connects_as(node: &mut Node, now: Instant) {
+    node.timeout(now, At::of_ms(1));
+    node.connected(now);
 }

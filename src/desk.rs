@@ -66,6 +66,8 @@ const QUIET: Duration = Duration::from_secs(1);
 const FIRST_WORD: Duration = Duration::from_secs(5);
 /// A certificate of a desk or of the broker that ends within this time is told of: 30 days.
 const ENDS_SOON_S: i64 = 30 * 24 * 3600;
+/// A box that asks for an echo says two numbers. What is larger is not said again, where it would wait for the box.
+const ECHO_MAX: usize = 256;
 /// Between two connections of a desk that stays.
 const RECONNECT_MIN: Duration = Duration::from_secs(1);
 const RECONNECT_MAX: Duration = Duration::from_secs(30);
@@ -232,7 +234,7 @@ pub struct Line {
     next: PublishId,
     backoff: Backoff,
     phase: Phase,
-    broker_ends_s: Option<i64>,
+    broker: Option<Shown>,
     _seat: Seat,
 }
 
@@ -242,6 +244,15 @@ enum Phase {
     Up,
     /// It is dialled again at this moment.
     Lost(Instant),
+}
+
+/// A certificate that the broker showed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shown {
+    /// Until when it is good, Unix seconds.
+    pub ends_s: i64,
+    /// When it was seen, Unix seconds.
+    pub seen_s: i64,
 }
 
 /// Something that a box said.
@@ -322,7 +333,7 @@ impl Line {
             next: PublishId::FIRST,
             backoff: Backoff::new(RECONNECT_MIN, RECONNECT_MAX),
             phase: Phase::Dialling,
-            broker_ends_s: None,
+            broker: None,
             _seat: seat,
         };
         line.bus.connect_desk(stays);
@@ -333,7 +344,8 @@ impl Line {
     async fn dialled(&mut self) -> Result<(), DeskError> {
         let why = match self.bus.heard().await {
             Heard::Connected { ends_s, .. } => {
-                self.broker_ends_s = ends_s;
+                let seen_s = jiff::Timestamp::now().as_second();
+                self.broker = ends_s.map(|ends_s| Shown { ends_s, seen_s });
                 for filter in &self.filters {
                     self.bus.subscribe(filter.clone());
                 }
@@ -408,9 +420,9 @@ impl Line {
         }
     }
 
-    /// When the certificate ends that the broker showed last, Unix seconds, where that is within a month.
-    pub fn broker_ends_soon(&self, now_s: i64) -> Option<i64> {
-        self.broker_ends_s.filter(|ends_s| ends_soon(*ends_s, now_s))
+    /// The certificate that the broker showed last, where that ends within a month. It may have another since.
+    pub fn broker_ends_soon(&self, now_s: i64) -> Option<Shown> {
+        self.broker.filter(|shown| ends_soon(shown.ends_s, now_s))
     }
 
     /// True while the broker is there.
@@ -438,12 +450,9 @@ impl Line {
     /// Answers a box that asks whether it is heard. One that says that nobody has answered it is told that somebody is
     /// here, so that it asks again.
     pub fn answer(&mut self, said: &Said) {
-        let answer = match said.what {
-            Up::Echo => said.payload.clone(),
-            Up::State if is_deaf(&said.payload) => Vec::new(),
-            _ => return,
-        };
-        self.say(said.place.down(&topic::Down::Echo), answer, Quality::AtLeastOnce);
+        if let Some(answer) = answer_to(said) {
+            self.say(said.place.down(&topic::Down::Echo), answer, Quality::AtLeastOnce);
+        }
     }
 
     /// An event is safe, and the broker may forget it. Everything else is acknowledged as it comes.
@@ -489,6 +498,14 @@ fn ends_soon(ends_s: i64, now_s: i64) -> bool {
     ends_s < now_s + ENDS_SOON_S
 }
 
+fn answer_to(said: &Said) -> Option<Vec<u8>> {
+    match said.what {
+        Up::Echo if said.payload.len() <= ECHO_MAX => Some(said.payload.clone()),
+        Up::State if is_deaf(&said.payload) => Some(Vec::new()),
+        _ => None,
+    }
+}
+
 /// A box that is there and whose last echo nobody has answered.
 fn is_deaf(state: &[u8]) -> bool {
     #[derive(Deserialize)]
@@ -521,6 +538,18 @@ mod tests {
         let [main, events] = &config.ends_soon(NOW_S)[..] else { panic!() };
         assert_eq!(main, &(dir.path().join("desk-acme.pem"), NOW_S + ENDS_SOON_S - 1));
         assert_eq!(events.0, dir.path().join("desk-acme-events.pem"));
+    }
+
+    #[test]
+    fn an_echo_is_no_larger_than_a_box_needs() {
+        let asks = |what: Up, payload: &[u8]| {
+            let place = Place::new("acme", "bench-1").unwrap();
+            answer_to(&Said { place, what, payload: payload.to_vec(), receipt: Receipt::new(1, 1) })
+        };
+        assert_eq!(asks(Up::Echo, &[b'x'; 256]), Some(vec![b'x'; 256]));
+        assert_eq!(asks(Up::Echo, &[b'x'; 257]), None);
+        assert_eq!(asks(Up::State, br#"{"online":true,"downlink":"unproven"}"#), Some(Vec::new()));
+        assert_eq!(asks(Up::State, br#"{"online":true,"downlink":"proven"}"#), None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -105,23 +105,28 @@ fn note(folder: &Path, mut what: serde_json::Value) -> anyhow::Result<()> {
     crate::desk::audit::note(folder, &what).with_context(|| format!("{file} cannot be written"))
 }
 
-/// Tells of certificates of this desk and of the broker that end soon.
-fn tell_of_ends(config: &crate::desk::Config, line: &crate::desk::Line) {
-    let now_s = jiff::Timestamp::now().as_second();
-    let moment = crate::desk::enrol::moment;
-    for (file, ends_s) in config.ends_soon(now_s) {
+/// Tells of certificates of this desk that end soon. With one that has ended it does not get through to the broker, so this
+/// comes before.
+fn tell_of_own_ends(config: &crate::desk::Config) {
+    for (file, ends_s) in config.ends_soon(jiff::Timestamp::now().as_second()) {
         tracing::warn!(
             "{} is good until {}: `afferent desk ca issue ... --replace` makes the next",
             file.display(),
-            moment(ends_s)
+            crate::desk::enrol::moment(ends_s)
         );
     }
-    if let Some(ends_s) = line.broker_ends_soon(now_s) {
+}
+
+/// Tells of the broker's certificate when it ends soon.
+fn tell_of_broker_end(config: &crate::desk::Config, line: &crate::desk::Line) {
+    let moment = crate::desk::enrol::moment;
+    if let Some(shown) = line.broker_ends_soon(jiff::Timestamp::now().as_second()) {
         tracing::warn!(
-            "the certificate of the broker {} is good until {}, and no box gets in after that: `afferent desk ca issue \
-             broker --server ... --replace` makes the next; mosquitto reads it at SIGHUP",
+            "the certificate of the broker {} is good until {} (seen at {}), and no box gets in after that: `afferent \
+             desk ca issue broker --server ... --replace` makes the next; mosquitto reads it at SIGHUP",
             config.broker,
-            moment(ends_s)
+            moment(shown.ends_s),
+            moment(shown.seen_s)
         );
     }
 }

@@ -238,6 +238,16 @@ fn a_broker_whose_certificate_ends_soon_is_told_of() {
     for words in all {
         let told = told(words);
         assert!(told.contains(&says) && told.contains("ca issue broker"), "{told}");
+        assert!(told.contains(&format!("(seen at {}", &jiff::Timestamp::now().to_string()[..4])), "{told}");
+    }
+    // With a certificate of its own that has ended a desk does not get in, and says why nevertheless.
+    let client = authority::Use::Client(DESK.to_string());
+    let (signed, key) = authority::Authority::open(&ca).unwrap().make(&client, now_s - 3600, now_s - 60).unwrap();
+    std::fs::write(desk.file(&format!("{DESK}.pem")), signed.pem()).unwrap();
+    std::fs::write(desk.file(&format!("{DESK}.key")), key.as_bytes()).unwrap();
+    for words in all {
+        let told = told(words);
+        assert!(told.contains(&format!("{DESK}.pem is good until")), "{told}");
     }
 }
 

@@ -65,8 +65,9 @@ impl Fleet {
         {
             bail!("no box of the inventory is in {group}: see `afferent desk inventory`");
         }
+        super::tell_of_own_ends(&config);
         let mut line = Line::connect(&config, Interest::State).await?;
-        super::tell_of_ends(&config, &line);
+        super::tell_of_broker_end(&config, &line);
         let mut roster = Roster::default();
         let mut kept = Kept::default();
         while let Ok(said) = tokio::time::timeout_at(kept.until(), line.hear()).await {

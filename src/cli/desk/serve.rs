@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 
 /// The registry is looked at this often.
 const REGISTRY_EVERY: Duration = Duration::from_secs(2);
@@ -58,7 +59,9 @@ impl Serve {
         let token = page::token(&config.folder).context("there is no token for the page")?;
         let fleet = Fleet::new(Registry::read(&config.folder)?);
         let server = Server::new(fleet.clone(), &DOCUMENT, &tls, &token)?;
+        super::tell_of_own_ends(&config);
         let mut line = Line::connect(&config, Interest::State).await?;
+        super::tell_of_broker_end(&config, &line);
         println!("https://{address}/#{token}");
         tokio::spawn(server.serve(listener));
         let ticking = fleet.clone();
@@ -66,12 +69,13 @@ impl Serve {
         tokio::spawn(follow_registry(fleet.clone(), config.folder.clone()));
         let over = crate::cli::sim::over(self.seconds);
         tokio::pin!(over);
-        let mut looking = tokio::time::interval(ENDS_EVERY);
+        let mut looking = tokio::time::interval_at(Instant::now() + ENDS_EVERY, ENDS_EVERY);
         loop {
             let news = tokio::select! {
                 () = &mut over => return Ok(ExitCode::SUCCESS),
                 _ = looking.tick() => {
-                    super::tell_of_ends(&config, &line);
+                    super::tell_of_own_ends(&config);
+                    super::tell_of_broker_end(&config, &line);
                     continue;
                 }
                 news = line.follow() => news,

@@ -17,6 +17,8 @@ Examples:
   chown mosquitto /etc/mosquitto/fleet/broker.key
   mosquitto -c /etc/mosquitto/fleet/mosquitto.conf
 
+Where a Sparkplug B host sees the boxes, uncomment its lines in acl: they hold for every certificate.
+
 Started by root, mosquitto becomes the user mosquitto, who must be allowed to read the four files beside its
 configuration.")]
 pub(super) struct BrokerFiles {

@@ -118,7 +118,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("fleet.enrol.url", r#""https://desk.example:8443""#),
     ("fleet.enrol.user", r#""bench-1""#),
     ("fleet.enrol.password_file", r#""/etc/afferent/enrol-password""#),
-    ("fleet.sparkplug.group", r#""acme-labs""#),
+    ("fleet.sparkplug.group", r#""acme""#),
     ("fleet.sparkplug.node", r#""bench-1""#),
     ("fleet.sparkplug.primary_host", r#""scada""#),
     ("fleet.sparkplug.broker", r#""scada.example:8883""#),

@@ -159,7 +159,7 @@ fn a_broker_that_a_hostile_box_fills_lets_the_others_go_on() {
     let conf = broker.path().join("mosquitto.conf");
     let shipped = std::fs::read_to_string(&conf).unwrap();
     // Less, so that it is full sooner.
-    let small = shipped.replace("memory_limit 2147483648\n", "memory_limit 8000000\n");
+    let small = shipped.replace("memory_limit 1073741824\n", "memory_limit 8000000\n");
     assert_ne!(small, shipped);
     std::fs::write(&conf, small).unwrap();
     broker.kill();

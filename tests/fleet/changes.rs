@@ -114,6 +114,21 @@ fn a_broker_that_was_gone_makes_no_box_fail() {
     until("it is finished", || fleet.status("report")["stage"] == "finished");
     assert_eq!(fleet.status("report")["failures"], serde_json::json!({}));
     drop(running);
+    // The same when the desk ends with them, and another goes on before the box is back.
+    let start = ["rollout", "start", "report", "--name", "again", "--wait-s", "4"];
+    let running = Beside::start(fleet.desk.command(&[&start[..], &KEY[..]].concat()));
+    until("the first ring has it", || fleet.status("again")["rings"][0]["counts"]["done"] == 1);
+    drop(running);
+    broker.kill_and_forget();
+    fleet.boxes[0].kill();
+    passes(5);
+    broker.restart();
+    let running = Beside::start(fleet.desk.command(&[&["rollout", "resume", "again"], &KEY[..]].concat()));
+    passes(10);
+    assert_eq!(fleet.status("again")["stage"], "running");
+    fleet.boxes[0].run(None);
+    until("it is finished", || fleet.status("again")["stage"] == "finished");
+    drop(running);
 }
 
 #[test]

@@ -468,12 +468,15 @@ impl Watching {
     }
 }
 
+/// A box that runs for so long without its supply has one.
+const SUPPLY_GONE_MAX: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// Why a gateway ended in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
     /// It was told to: SIGTERM, SIGINT.
     Told,
-    /// The supply went. It is back now, or the program was told to end.
+    /// The supply went. It is back now, or the box runs without for a minute, or the program was told to end.
     Supply,
     /// Somebody in front of the box wants it to be as new.
     Reset,
@@ -540,10 +543,14 @@ pub async fn run(config: &Config) -> Result<Ended, GatewayError> {
             event = "supply-lost",
             "the supply is gone: all that came is safe, and nothing is taken any more"
         );
+        let in_vain = tokio::time::sleep(SUPPLY_GONE_MAX);
+        tokio::pin!(in_vain);
         loop {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
+                // Whoever still runs has power: it is the wire that is broken, and results go on without.
+                () = &mut in_vain => break,
                 asked = front.asked() => if asked == Asked::SupplyBack { break },
             }
         }

@@ -72,13 +72,21 @@ fn socket(descriptor: i32) -> Option<TcpListener> {
     let is_open = unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) } == 0;
     // SAFETY: the service manager opened it for this process alone, and this is the only place that takes it.
     let listener = is_open.then(|| unsafe { TcpListener::from_raw_fd(descriptor) })?;
-    match listener.local_addr() {
-        Ok(_) => Some(listener),
-        Err(error) => {
-            tracing::warn!("descriptor {descriptor} of the service manager is no TCP socket and is not used: {error}");
+    let is_listener = socket2::SockRef::from(&listener).is_listener();
+    match listener.local_addr().and(is_listener) {
+        Ok(true) => Some(listener),
+        _ => {
+            tracing::warn!(
+                "descriptor {descriptor} of the service manager is no TCP socket that listens, and is not used"
+            );
             None
         }
     }
+}
+
+/// Takes what the service manager holds for us, before any other program is started, which would have it too.
+pub fn take_sockets() {
+    LazyLock::force(&SOCKETS);
 }
 
 /// The socket that the service manager listens on at this address, if it does. Callers that come while nobody accepts wait
@@ -105,15 +113,16 @@ pub fn listener(address: SocketAddr) -> std::io::Result<Option<TcpListener>> {
 pub struct Manager {
     /// Between two words that everything goes on; none where nobody waits for them.
     every: Option<Duration>,
+    /// When the next is due.
+    next: Instant,
     stuck: Vec<String>,
 }
 
 impl Manager {
     /// Whoever the environment names (`NOTIFY_SOCKET`, `WATCHDOG_USEC`).
     pub fn of_environment() -> Manager {
-        // Before any other program is started, which would have the sockets too.
-        LazyLock::force(&SOCKETS);
-        Manager { every: sd_notify::watchdog_enabled().map(|limit| limit / WORDS), stuck: Vec::new() }
+        let every = sd_notify::watchdog_enabled().map(|limit| limit / WORDS);
+        Manager { every, next: Instant::now() + every.unwrap_or_default(), stuck: Vec::new() }
     }
 
     /// Everything runs, in a sentence.
@@ -124,7 +133,7 @@ impl Manager {
     /// Waits until the next [`Manager::alive`] is due; for ever where nobody waits for one.
     pub async fn due(&self) {
         match self.every {
-            Some(every) => tokio::time::sleep(every).await,
+            Some(_) => tokio::time::sleep_until(self.next.into()).await,
             None => std::future::pending().await,
         }
     }
@@ -132,6 +141,7 @@ impl Manager {
     /// Tells that everything goes on, unless something is stuck: then the service manager ends this process after a
     /// while, and starts it again. Restart is the recovery plan.
     pub fn alive(&mut self, stuck: Vec<String>) {
+        self.next = Instant::now() + self.every.unwrap_or_default();
         if stuck.is_empty() {
             say(&[NotifyState::Watchdog]);
         } else if self.stuck != stuck {

@@ -27,6 +27,8 @@ pub const CONFIRM_WITHIN: Duration = Duration::from_secs(10);
 pub const CONFIRM_AFTER: Duration = Duration::from_secs(5);
 /// Nobody holds a button for so long.
 pub const STUCK_AFTER: Duration = Duration::from_secs(60);
+/// A button that was not looked at for longer means nothing until it was up.
+const LOOK_GAP: Duration = Duration::from_secs(3);
 /// A press that is shorter than this is not worth a hint.
 const HINT_AFTER: Duration = Duration::from_secs(1);
 /// Events that nobody fetched; more cannot come within one turn.
@@ -121,6 +123,8 @@ pub struct Button {
     is_down: bool,
     /// Another one, and since when.
     other_since: Option<Duration>,
+    /// When it was looked at last, and what it was.
+    looked: Option<(Duration, bool)>,
     events: VecDeque<Event>,
 }
 
@@ -128,13 +132,14 @@ impl Button {
     /// A button that may do this.
     pub fn new(roles: &[Role]) -> Button {
         let (state, is_down) = (State::Spent, true);
-        Button { roles: roles.to_vec(), state, is_down, other_since: None, events: VecDeque::new() }
+        Button { roles: roles.to_vec(), state, is_down, other_since: None, looked: None, events: VecDeque::new() }
     }
 
     /// The level is this now.
     pub fn handle_level(&mut self, is_down: bool, now: Duration) {
         // What was due is due before what happens now.
         self.handle_timeout(now);
+        self.looked = Some((now, is_down));
         if is_down == self.is_down {
             self.other_since = None;
         } else if self.other_since.is_none() {
@@ -151,13 +156,18 @@ impl Button {
             // It counts from when it began, not from when it was believed.
             if self.is_down { self.pressed(since) } else { self.released(since) }
         }
+        let was_looked_at = self.looked.is_none_or(|(at, _)| now <= at + LOOK_GAP);
         match self.state {
+            // Nobody knows what somebody did meanwhile.
+            State::Armed { .. } | State::Confirming { .. } if !was_looked_at => self.spend(Event::ResetCancelled),
+            State::Down { .. } if !was_looked_at => self.state = State::Spent,
             State::Down { since } if now >= since + STUCK_AFTER => self.spend(Event::Stuck),
             State::Armed { since } if now >= since + CONFIRM_WITHIN && self.other_since.is_none() => {
                 self.state = State::Up;
                 self.say(Event::ResetCancelled);
             }
-            State::Confirming { since } if now >= since + CONFIRM_AFTER && self.other_since.is_none() => {
+            // Only while it is seen to be down.
+            State::Confirming { since } if now >= since + CONFIRM_AFTER && self.looked == Some((now, true)) => {
                 self.spend(Event::FactoryReset);
             }
             _ => {}
@@ -232,7 +242,6 @@ impl Button {
                     self.say(Event::ResetArmed);
                 }
             }
-            State::Confirming { since } if at >= since + CONFIRM_AFTER => self.say(Event::FactoryReset),
             State::Confirming { .. } => self.say(Event::ResetCancelled),
             State::Spent | State::Up | State::Armed { .. } => {}
         }
@@ -294,7 +303,7 @@ mod tests {
             ("armed, and nothing more", &[1000, 16000], &[Event::ResetArmed, Event::ResetCancelled]),
             ("a short press behind it", &[1000, 16000, 17000, 17200], &[Event::ResetArmed, Event::ResetCancelled]),
             ("let go too early", &[1000, 16000, 17000, 21980], &[Event::ResetArmed, Event::ResetCancelled]),
-            ("confirmed", &[1000, 16000, 17000, 22000], &[Event::ResetArmed, Event::FactoryReset]),
+            ("confirmed", &[1000, 16000, 17000, 22040], &[Event::ResetArmed, Event::FactoryReset]),
             ("confirmed, and held on", &[1000, 16000, 25980, 90000], &[Event::ResetArmed, Event::FactoryReset]),
             ("too late", &[1000, 16000, 26020, 32000], &[Event::ResetArmed, Event::ResetCancelled, Event::SetUp]),
             ("something lies on it", &[1000, 80000], &[Event::Stuck]),
@@ -316,7 +325,7 @@ mod tests {
 
     #[test]
     fn what_a_button_may_not_do_never_happens() {
-        let confirmed = [1000, 16000, 17000, 22000];
+        let confirmed = [1000, 16000, 17000, 22040];
         let without_reset = [Role::Identify, Role::SetUp];
         let said: Vec<Event> = play(&without_reset, &confirmed, 40_000).into_iter().map(|(_, event)| event).collect();
         assert_eq!(said, [Event::SetUp, Event::SetUp]);
@@ -324,15 +333,35 @@ mod tests {
         assert_eq!(play(&[Role::FactoryReset], &[1000, 1200, 3000, 9000], 20_000), []);
     }
 
-    #[test]
-    fn a_look_that_comes_late_misses_nothing() {
-        let at = Duration::from_millis;
+    /// A button that is armed, and held since 17 seconds to confirm.
+    fn confirming() -> Button {
         let mut button = Button::new(&Role::ALL);
-        for (is_down, ms) in [(false, 0), (false, 50), (true, 1000), (true, 1100), (false, 16_500), (false, 90_000)] {
-            button.handle_level(is_down, at(ms));
+        for at in (0..17_200).step_by(20) {
+            let is_down = (1000..16_000).contains(&at) || at >= 17_000;
+            button.handle_level(is_down, Duration::from_millis(at));
         }
-        let said: Vec<Event> = std::iter::from_fn(|| button.poll_event()).collect();
-        assert_eq!(said, [Event::ResetArmed, Event::ResetCancelled]);
+        assert_eq!(button.poll_event(), Some(Event::ResetArmed));
+        button
+    }
+
+    #[test]
+    fn nobody_is_taken_to_hold_a_button_that_was_not_looked_at() {
+        let at = Duration::from_millis;
+        let said = |mut button: Button| std::iter::from_fn(|| button.poll_event()).collect::<Vec<Event>>();
+        let mut late = confirming();
+        late.handle_level(false, at(23_000));
+        late.handle_level(false, at(23_100));
+        assert_eq!(said(late), [Event::ResetCancelled], "let go while nobody looked");
+        let mut held = confirming();
+        for ms in (23_000..40_000).step_by(20) {
+            held.handle_level(true, at(ms));
+        }
+        assert_eq!(said(held), [Event::ResetCancelled], "nor is it known that it was held");
+        let mut unknown = confirming();
+        for ms in (17_200..40_000).step_by(1000) {
+            unknown.handle_timeout(at(ms));
+        }
+        assert_eq!(said(unknown), [Event::ResetCancelled], "it cannot be read any more");
     }
 
     #[test]

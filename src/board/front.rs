@@ -15,7 +15,7 @@ use afferent_board::watchdog::Watchdog;
 use std::io::Write;
 use std::net::UdpSocket;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
@@ -27,6 +27,10 @@ const FED_EVERY: Duration = Duration::from_secs(10);
 const ADDRESS_EVERY: Duration = Duration::from_secs(10);
 /// What was asked at the box and nobody has heard yet; more is dropped, for whoever asks sees that nothing comes of it.
 const ASKED_ROOM: usize = 4;
+/// What the thread was told and has not heard yet.
+const TOLD_ROOM: usize = 16;
+/// The thread has this long to darken everything.
+const END_WITHIN: Duration = Duration::from_secs(2);
 /// With a folder in place of hardware, what is shown is noted there; the file is begun anew when it is longer than this.
 const NOTED_MAX_BYTES: u64 = 64 * 1024;
 const NOTED: &str = "shown";
@@ -47,8 +51,10 @@ pub struct Front {
 }
 
 struct Running {
-    tell: Sender<Told>,
+    tell: SyncSender<Told>,
     asked: mpsc::Receiver<Asked>,
+    /// When a hardware watchdog is to be fed next.
+    next: Instant,
     thread: std::thread::JoinHandle<()>,
 }
 
@@ -56,12 +62,12 @@ impl Front {
     /// Finds the board's parts and shows that the box starts. What is in the way is logged: results go on without.
     pub fn start(config: Option<&Config>, name: &str) -> Front {
         let Some(config) = config else { return Front::default() };
-        let (tell, told) = channel();
+        let (tell, told) = sync_channel(TOLD_ROOM);
         let (ask, asked) = mpsc::channel(ASKED_ROOM);
         let mut stage = Stage { config: config.clone(), name: name.to_string(), told, ask, began: Instant::now() };
         let thread = std::thread::Builder::new().name("board".to_string()).spawn(move || stage.run());
         match thread {
-            Ok(thread) => Front { running: Some(Running { tell, asked, thread }) },
+            Ok(thread) => Front { running: Some(Running { tell, asked, next: Instant::now() + FED_EVERY, thread }) },
             Err(error) => {
                 tracing::error!(event = "board-trouble", "the board cannot be shown anything: {error}");
                 Front::default()
@@ -88,17 +94,20 @@ impl Front {
 
     /// Waits until the next [`Front::alive`] is due; for ever without a board.
     pub fn due(&self) -> impl Future<Output = ()> + use<> {
-        let has_board = self.running.is_some();
+        let next = self.running.as_ref().map(|running| running.next);
         async move {
-            match has_board {
-                true => tokio::time::sleep(FED_EVERY).await,
-                false => std::future::pending().await,
+            match next {
+                Some(next) => tokio::time::sleep_until(next.into()).await,
+                None => std::future::pending().await,
             }
         }
     }
 
     /// For the hardware watchdog: what does not go on any more is not fed.
-    pub fn alive(&self, stuck: &[String]) {
+    pub fn alive(&mut self, stuck: &[String]) {
+        if let Some(running) = &mut self.running {
+            running.next = Instant::now() + FED_EVERY;
+        }
         if stuck.is_empty() {
             self.tell(Told::Alive);
         }
@@ -118,15 +127,18 @@ impl Front {
 
     fn tell(&self, told: Told) {
         if let Some(running) = &self.running {
-            let _ = running.tell.send(told);
+            // A thread that hangs on a bus hears nothing more.
+            let _ = running.tell.try_send(told);
         }
     }
 
-    /// Darkens everything.
+    /// Darkens everything. A thread that hangs on a bus is left behind: nobody waits for it.
     pub async fn end(self) {
-        if let Some(Running { tell, thread, .. }) = self.running {
-            drop(tell);
-            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        let Some(Running { tell, thread, .. }) = self.running else { return };
+        drop(tell);
+        let until = Instant::now() + END_WITHIN;
+        while !thread.is_finished() && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 }

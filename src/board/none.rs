@@ -27,7 +27,7 @@ impl Front {
     }
 
     /// Nobody waits for it.
-    pub fn alive(&self, _: &[String]) {}
+    pub fn alive(&mut self, _: &[String]) {}
 
     /// Nothing ever is.
     pub async fn asked(&mut self) -> Asked {

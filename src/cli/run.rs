@@ -5,6 +5,7 @@ use crate::fleet;
 use crate::fleet::desired::tree;
 use crate::gateway::{self, Ended};
 use crate::reset::{self, Consent, ResetError};
+use crate::service;
 use crate::update::station::Station;
 use crate::update::system::Next;
 use std::path::PathBuf;
@@ -27,6 +28,7 @@ pub struct Run {
 
 impl Run {
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
+        service::take_sockets();
         // A reset that was begun comes to its end before anything of what was here is used.
         reset_if_asked(&config::load(&self.config)?.config)?;
         let loaded = tree::start(&self.config)?;

@@ -12,6 +12,36 @@ use std::time::Duration;
 const EXPOSURE_MAX: &str = "20";
 
 #[test]
+fn the_manager_is_told_on_a_box_with_a_board_too_whose_definition_may_be_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (link, config) = (free_port(), folder.path().join("afferent.toml"));
+    for (number, definition) in ["x86-1", "/nowhere.toml"].iter().enumerate() {
+        let text = format!(
+            "[gateway]\ndata = {:?}\n[journal]\nfree_min_mb = 0\n[board]\ndefinition = {definition:?}\n\
+             [[link]]\nname = \"chemistry\"\nlisten = \"127.0.0.1:{link}\"\n\
+             [[destination]]\nname = \"ehr\"\naddress = \"127.0.0.1:9\"\n",
+            folder.path().join("data")
+        );
+        std::fs::write(&config, text).unwrap();
+        let socket = folder.path().join(format!("notify-{number}"));
+        let manager = UnixDatagram::bind(&socket).unwrap();
+        manager.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let mut gateway = Command::new(env!("CARGO_BIN_EXE_afferent"));
+        gateway.args(["run", "--config"]).arg(&config).env("NOTIFY_SOCKET", &socket);
+        // A word is due after eleven seconds, one for the board's watchdog after ten.
+        gateway.env("WATCHDOG_USEC", "44000000");
+        let gateway = gateway.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut gateway = crate::site::Running(gateway);
+        let (mut said, mut words) = (String::new(), [0; 512]);
+        while !said.contains("WATCHDOG=1") {
+            let length = manager.recv(&mut words).unwrap();
+            said += &String::from_utf8_lossy(&words[..length]);
+        }
+        assert!(said.contains("READY=1") && gateway.0.try_wait().unwrap().is_none(), "{said}");
+    }
+}
+
+#[test]
 fn the_manager_is_told_when_results_can_come_and_as_long_as_they_can() {
     let folder = tempfile::tempdir().unwrap();
     let (link, ehr) = (free_port(), free_port());
@@ -147,6 +177,15 @@ fn the_units_are_sound_and_give_little_away() {
         command.args((tool == "systemd-tmpfiles").then_some("--create")).arg(shipped.join(file));
         let output = command.output().unwrap();
         assert!(output.status.success(), "{tool}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    for unit in ["afferent.service", "board.conf"] {
+        let text = std::fs::read_to_string(shipped.join(unit)).unwrap();
+        let wanted = text.lines().find_map(|line| line.strip_prefix("SupplementaryGroups=")).unwrap();
+        let made = std::fs::read_to_string(root.join("etc/group")).unwrap();
+        // A group that is not there keeps the service from starting.
+        for group in wanted.split(' ') {
+            assert!(made.lines().any(|line| line.starts_with(&format!("{group}:"))), "{unit}: {group}: {made}");
+        }
     }
     let groups = std::fs::read_to_string(root.join("etc/group")).unwrap();
     assert!(groups.contains("dialout:x:20:afferent"), "{groups}");

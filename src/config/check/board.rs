@@ -1,7 +1,7 @@
 //! `[board]`: what the definition says, and the modes of ports.
 
 use super::Checks;
-use crate::config::Config;
+use crate::config::{Config, Fault};
 
 impl Checks<'_> {
     pub(super) fn board(&mut self, config: &Config) {
@@ -14,7 +14,7 @@ impl Checks<'_> {
             return;
         }
         #[cfg(not(feature = "board"))]
-        self.say("board", "this program was built without the hardware of a box", "leave [board] out");
+        self.beside("board", "this program was built without the hardware of a box".to_owned(), "leave [board] out");
         #[cfg(feature = "board")]
         self.board_of(board);
     }
@@ -28,7 +28,7 @@ impl Checks<'_> {
                 let known = BUILTIN.map(|(name, _)| name).join(", ");
                 let hint = format!("the boards that are compiled in: {known}; any other is the path of a file");
                 for fault in faults {
-                    self.say("board.definition", fault, hint.as_str());
+                    self.beside("board.definition", fault, &hint);
                 }
                 return;
             }
@@ -39,15 +39,21 @@ impl Checks<'_> {
             let Some(found) = definition.ports.iter().find(|port| port.name.get_ref() == name) else {
                 let names = definition.ports.iter().map(|port| port.name.get_ref().as_str()).collect();
                 let hint = format!("the ports it has: {}", known(names));
-                self.say(&format!("board.port[{index}].name"), format!("this board has no port `{name}`"), hint);
+                self.beside(&format!("board.port[{index}].name"), format!("this board has no port `{name}`"), &hint);
                 continue;
             };
             let modes = found.modes.get_ref();
             if !Mode::of(mode).is_some_and(|mode| modes.contains_key(&mode)) {
                 let hint = format!("write one of: {}", known(modes.keys().map(|mode| mode.word()).collect()));
                 let message = format!("the port `{name}` cannot be `{mode}`");
-                self.say(&format!("board.port[{index}].mode"), message, hint);
+                self.beside(&format!("board.port[{index}].mode"), message, &hint);
             }
         }
+    }
+
+    /// What is wrong with LEDs and buttons keeps no gateway from starting.
+    fn beside(&mut self, path: &str, message: String, hint: &str) {
+        let at = self.value(path);
+        self.faults.push(Fault { hint: Some(hint.to_owned()), ..Fault::unusable(at, message) });
     }
 }

@@ -144,10 +144,11 @@ pub enum Command {
 /// # Errors
 /// What kept it from being done, for [`fail`].
 pub fn execute(command: Command) -> anyhow::Result<ExitCode> {
-    let goes_on = matches!(
-        command,
-        Command::Run(_) | Command::Demo(_) | Command::Bench(_) | Command::Sim(_) | Command::Console(_)
-    );
+    let goes_on = match &command {
+        Command::Run(_) | Command::Demo(_) | Command::Bench(_) | Command::Sim(_) | Command::Console(_) => true,
+        Command::Desk(desk) => desk.goes_on(),
+        _ => false,
+    };
     if !goes_on {
         end_with_the_reader();
     }

@@ -132,6 +132,12 @@ fn tell_of_broker_end(config: &crate::desk::Config, line: &crate::desk::Line) {
 }
 
 impl Desk {
+    /// Whether it may stay beside others: then neither a reader nor a broker that hangs up while something is written to
+    /// it ends the process (SIGPIPE).
+    pub(super) fn goes_on(&self) -> bool {
+        matches!(self.verb, Verb::Serve(_) | Verb::Rollout(_) | Verb::Events(_) | Verb::Enrol(_))
+    }
+
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         match self.verb {

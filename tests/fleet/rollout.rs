@@ -174,3 +174,18 @@ async fn boxes_that_ended_together_with_the_broker_open_no_ring() {
     assert_eq!((fleet.account().run, told(&stage, "all").len()), (2, 3));
     drop(running);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_hangs_up_while_it_is_told_something_ends_no_roll_out() {
+    let Some(stage) = Stage::make(3) else { return };
+    let fleet = stage.start(stage.options());
+    until("all boxes are there", || fleet.account().born == 3);
+    let start = ["rollout", "start", "ping", "--name", "all", "--wait-s", "2", "--sign", "ops-1.key"];
+    let mut running = Beside::start(command(stage.path(), &start));
+    until("the first ring has it", || done(&status(&stage, "all")) == 1);
+    // What the system sends whoever writes to a connection that is gone.
+    // SAFETY: a signal to a child that has not been waited for.
+    unsafe { libc::kill(running.0.id() as i32, libc::SIGPIPE) };
+    until("it is over", || running.0.try_wait().unwrap().is_some());
+    assert_eq!(status(&stage, "all")["stage"], "finished");
+}

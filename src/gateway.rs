@@ -560,6 +560,8 @@ pub async fn run(config: &Config) -> Result<Ended, GatewayError> {
 }
 
 /// Raises the soft limit of open descriptors to the hard one and tells what it is.
+// How wide the number is depends on the machine.
+#[allow(clippy::useless_conversion)]
 fn raise_descriptor_limit() -> u64 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: both calls only read and write the struct they are given.
@@ -572,7 +574,7 @@ fn raise_descriptor_limit() -> u64 {
             limit = raised;
         }
     }
-    limit.rlim_cur
+    limit.rlim_cur.into()
 }
 
 #[cfg(test)]

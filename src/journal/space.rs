@@ -205,6 +205,8 @@ impl Space {
 
 impl Disk {
     /// The file system `path` is on; all zeros when it cannot be asked, which refuses nothing.
+    // How wide its numbers are depends on the machine.
+    #[allow(clippy::useless_conversion)]
     fn of(path: &Path) -> Disk {
         let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return Disk::default() };
         let mut found = std::mem::MaybeUninit::<libc::statvfs>::uninit();
@@ -215,8 +217,9 @@ impl Disk {
             }
             found.assume_init()
         };
-        let block = found.f_frsize;
-        Disk { total: block.saturating_mul(found.f_blocks), free: block.saturating_mul(found.f_bavail) }
+        let block = u64::from(found.f_frsize);
+        let bytes = |blocks| block.saturating_mul(u64::from(blocks));
+        Disk { total: bytes(found.f_blocks), free: bytes(found.f_bavail) }
     }
 }
 

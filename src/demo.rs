@@ -135,7 +135,10 @@ pub async fn play(seconds: u64, audience: &dyn Audience) -> anyhow::Result<Outco
 
 fn scenery() -> anyhow::Result<Scenery> {
     Ok(Scenery {
-        program: std::env::current_exe().context("cannot find this program")?,
+        // Emulated, this program cannot be started but by what emulates it.
+        program: std::env::var_os("AFFERENT_PROGRAM")
+            .map_or_else(std::env::current_exe, |program| Ok(program.into()))
+            .context("cannot find this program")?,
         dir: std::env::temp_dir().join(format!("afferent-demo-{}", std::process::id())),
         tls: true,
         rate: RATE,

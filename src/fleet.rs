@@ -14,7 +14,7 @@
 //! decides what is said when; [`bus`] is the broker, [`bus::mqtt`] over MQTT 5; [`store`] is what must not be
 //! forgotten; [`snapshot`] reads how the box is; [`config`] is `[fleet]`. Commands: [`envelope`] is what is signed, `admission.rs` who is let in,
 //! [`command`] whether it is obeyed, `docket.rs` what became of each, `commands.rs` which runs, `perform.rs` what they do. Configurations:
-//! [`desired`]. [`sparkplug`] is a view of the telemetry for another kind of host.
+//! [`desired`], which may come on a [`stick`] as well. [`sparkplug`] is a view of the telemetry for another kind of host.
 //! [`identity`] is the box's certificate, where it has one of its own making; [`log`] the last lines of its
 //! log, [`tail`] those that come, [`captures`] what passed on a link.
 //!
@@ -44,6 +44,7 @@ mod perform;
 pub mod session;
 pub mod snapshot;
 pub mod sparkplug;
+pub mod stick;
 pub mod store;
 pub mod tail;
 pub mod telemetry;
@@ -123,6 +124,9 @@ pub struct ConfigStatus {
     pub why: String,
     /// The box's own file was edited, and the desk knows nothing of it.
     pub drift: bool,
+    /// Why what lies on a stick is not taken; empty where nothing lies there, or it was.
+    #[serde(default)]
+    pub stick: String,
 }
 
 /// The gateway is asked to run with another configuration.
@@ -217,6 +221,8 @@ struct Loop<B> {
     /// What a command told in parts.
     parcel: Option<Parcel>,
     adoption: Adoption,
+    /// What somebody carries to the box.
+    stick: Option<mpsc::Receiver<Vec<u8>>>,
     identity: Option<Line>,
     /// A new certificate that is being proven.
     proof: Option<Proof>,
@@ -248,6 +254,8 @@ impl<B: Bus> Loop<B> {
         let docket = Docket::new(&worker.config.operators, &place, epoch, Outlives::read(snapshot.sources().data()));
         let renew = identity.as_ref().map(|line| line.renew.clone());
         let performer = Performer::new(snapshot.sources(), renew, epoch);
+        let stick = worker.config.stick.as_deref();
+        let stick = stick.map(|folder| stick::watch(folder, place.gateway(), &worker.network));
         let commands = Commands::new(docket, performer, worker.network);
         let mut fleet = Loop {
             bus,
@@ -267,6 +275,7 @@ impl<B: Bus> Loop<B> {
             tail: None,
             parcel: None,
             adoption,
+            stick,
             identity,
             proof: None,
             unproven: None,
@@ -291,6 +300,7 @@ impl<B: Bus> Loop<B> {
                 Some(what) = self.told.recv() => self.keep_all(what),
                 Some(performed) = self.commands.ended() => self.performed(performed),
                 Some(ended) = self.adoption.ended() => self.adopt(ended),
+                found = stick::next(&mut self.stick) => self.carried(&found),
                 word = next_word(&mut self.identity) => self.identified(word),
                 () = tokio::time::sleep_until(wake.into()) => self.wake(),
                 _ = stopped.wait_for(|stop| *stop), if !is_stopping => {
@@ -449,6 +459,17 @@ impl<B: Bus> Loop<B> {
             self.session.reborn(birth, now());
         }
         self.report_config(now());
+    }
+
+    /// Somebody has carried a configuration here, or taken it away.
+    fn carried(&mut self, found: &[u8]) {
+        let stamp = self.snapshot.sources().stamp();
+        if let Err(error) = self.adoption.carried(&mut self.store, found, stamp) {
+            self.trouble(format!("{error}; pull the stick out and put it in again once there is room"));
+        }
+        self.report_config(now());
+        let config = self.adoption.status();
+        self.status.send_modify(|status| status.config = config);
     }
 
     fn report_config(&mut self, now: Instant) {

@@ -46,6 +46,8 @@ mod session;
 mod simulated;
 #[path = "fleet/sparkplug.rs"]
 mod sparkplug;
+#[path = "fleet/stick.rs"]
+mod stick;
 #[path = "fleet/trial.rs"]
 mod trial;
 #[path = "fleet/witness.rs"]

@@ -9,7 +9,7 @@ use crate::tls::{self, ClientTls};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Seconds between two messages with counters: no flood, and no day without a word.
 pub const METRICS_S: RangeInclusive<u64> = 5..=3600;
@@ -43,6 +43,10 @@ pub struct Config {
     /// Whose commands and configurations the box obeys, one table each; none means nobody's.
     #[serde(rename = "operator")]
     pub operators: Vec<Operator>,
+    /// Folder in which a configuration may lie that somebody carries here on a memory stick, signed as one that comes from
+    /// afar; left out, nobody looks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stick: Option<PathBuf>,
     /// Where the box asks for its certificate, when it is not given one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enrol: Option<Enrol>,
@@ -63,6 +67,7 @@ impl Default for Config {
             confirm_s: CONFIRM_DEFAULT_S,
             config_signatures: *CONFIG_SIGNATURES.start(),
             operators: Vec::new(),
+            stick: None,
             enrol: None,
             sparkplug: None,
             tls: ClientTls::default(),

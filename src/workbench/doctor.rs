@@ -290,6 +290,15 @@ fn config_from_afar(config: &ConfigStatus) -> Option<Finding> {
              (`afferent desk config push --replace`) before it can send another",
         ));
     }
+    if !config.stick.is_empty() {
+        return Some(finding(
+            "fleet",
+            "configuration",
+            State::Look,
+            format!("the configuration on the stick is not taken: {}; {running}", config.stick),
+            "pull it out, and have the desk write another (`afferent desk config stick`)",
+        ));
+    }
     let rev = config.rev?;
     let says = match (config.state.as_str(), config.why.as_str()) {
         (state, "") => format!("{running}; revision {rev} is {state}"),

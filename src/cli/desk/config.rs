@@ -6,8 +6,10 @@ use super::{SETTINGS, Signed};
 use crate::desk::order::{self, Order, plain_all, plain_json};
 use crate::desk::pack::{Packed, pack};
 use crate::desk::{Config, DeskError, Interest, Line, Said, audit};
+use crate::disk;
 use crate::fleet::command::Operation;
 use crate::fleet::desired::Why;
+use crate::fleet::stick;
 use crate::fleet::topic::{Place, Up};
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
@@ -29,7 +31,8 @@ const VALID_MIN: u32 = 5;
 Examples:
   afferent desk config push bench-1 bench-1.toml --sign ops-1.key
   afferent desk config show bench-1
-  afferent desk config get bench-1 --sign ops-1.key")]
+  afferent desk config get bench-1 --sign ops-1.key
+  afferent desk config stick bench-1 bench-1.toml --sign ops-1.key --out /media/usb")]
 pub(super) struct Configuration {
     #[command(subcommand)]
     verb: Verb,
@@ -40,6 +43,7 @@ enum Verb {
     Push(Push),
     Show(Show),
     Get(Get),
+    Stick(Stick),
 }
 
 /// Check a configuration, send it to a box, and wait for what becomes of it.
@@ -113,12 +117,40 @@ struct Show {
     json: bool,
 }
 
+/// Write a box's configuration to a memory stick, for a box that the broker does not reach.
+///
+/// It is checked and signed as one that is pushed, and the box goes the same way with it, but needs no broker in its trial
+/// unless it had one before. The box looks into the folder that `stick` of its `[fleet]` names, which is where a stick
+/// called AFFERENT is mounted where the units of this program are installed: /media/afferent. It applies what lies there
+/// once; `afferent doctor` there says what became of it.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  afferent desk config stick bench-1 bench-1.toml --sign ops-1.key --out /media/usb
+
+Exit codes: 0 written, 1 not.")]
+struct Stick {
+    /// The box
+    gateway: String,
+    /// The configuration
+    file: PathBuf,
+    #[command(flatten)]
+    signed: Signed,
+    /// The stick's folder
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Which revision it is, larger than all that the box has seen; left out, the next after what this desk sent
+    #[arg(long, value_name = "N")]
+    rev: Option<u64>,
+}
+
 impl Configuration {
     pub async fn execute(self) -> anyhow::Result<ExitCode> {
         match self.verb {
             Verb::Push(push) => push.execute().await,
             Verb::Show(show) => show.execute().await,
             Verb::Get(get) => get.execute().await,
+            Verb::Stick(stick) => stick.execute(),
         }
     }
 }
@@ -158,6 +190,28 @@ impl Get {
         let place = place(&config, &self.gateway)?;
         let manner = Manner { sign, valid_min: VALID_MIN, wait_s: self.wait_s, json, is_group: false };
         manner.tell(&config, &[place], &Operation::ConfigGet).await
+    }
+}
+
+impl Stick {
+    fn execute(self) -> anyhow::Result<ExitCode> {
+        let config = Config::read(&self.signed.desk)?;
+        let place = place(&config, &self.gateway)?;
+        let keys = signing_keys(&self.signed.sign)?;
+        let content = pack(&self.file)?.content;
+        let sent = audit::last_revs(&config.folder)?.get(&self.gateway).copied();
+        let rev = self.rev.unwrap_or_else(|| order::next_rev(None, sent));
+        let order = Order::config(&place, content, rev, None, &keys, jiff::Timestamp::now());
+        let order = order.map_err(|why| anyhow::anyhow!("{}: {why}", self.file.display()))?;
+        audit::note(&config.folder, &order.asked).with_context(|| format!("{} cannot be written", audit::FILE))?;
+        let file = self.out.join(stick::file_name(&self.gateway));
+        disk::replace(&file, &order.bytes).with_context(|| format!("cannot write {}", file.display()))?;
+        if self.signed.json {
+            println!("{}", json!({ "file": file, "rev": rev }));
+        } else {
+            println!("{}: revision {rev} for {}", file.display(), self.gateway);
+        }
+        Ok(ExitCode::SUCCESS)
     }
 }
 

@@ -46,6 +46,9 @@ impl Checks<'_> {
             let message = format!("`metrics_s` must be from {} to {}", METRICS_S.start(), METRICS_S.end());
             self.say("fleet.metrics_s", message, "leave it out for the default");
         }
+        if fleet.stick.as_ref().is_some_and(|folder| !folder.is_absolute()) {
+            self.say("fleet.stick", "a stick is mounted at an absolute path", "write one such as \"/media/afferent\"");
+        }
         self.operators(fleet);
         self.bus_tls(fleet);
         self.sparkplug(fleet);

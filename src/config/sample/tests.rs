@@ -115,6 +115,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("fleet.broker", r#""broker.example:8883""#),
     ("fleet.tenant", r#""acme""#),
     ("fleet.name", r#""bench-1""#),
+    ("fleet.stick", r#""/media/afferent""#),
     ("fleet.enrol.url", r#""https://desk.example:8443""#),
     ("fleet.enrol.user", r#""bench-1""#),
     ("fleet.enrol.password_file", r#""/etc/afferent/enrol-password""#),

@@ -90,6 +90,8 @@ pub struct Adoption {
     told: Option<Reported>,
     /// What was told of already: the broker says it again with each connection.
     refused: Option<Digest>,
+    /// See [`ConfigStatus::stick`].
+    stick: String,
     wants_echo: bool,
     is_changing: bool,
     /// There may be a revision to take in hand.
@@ -191,6 +193,7 @@ impl Adoption {
             local_at: None,
             told: None,
             refused: None,
+            stick: String::new(),
             wants_echo: false,
             is_changing: false,
             is_due: true,
@@ -214,11 +217,41 @@ impl Adoption {
     /// # Errors
     /// [`StoreError`]: it is not kept and must come again.
     pub fn take(&mut self, store: &mut Store, payload: &[u8], stamp: Stamp) -> Result<(), StoreError> {
+        self.take_up(store, payload, false, stamp).map(drop)
+    }
+
+    /// As [`Adoption::take`], of what lies on a stick; nothing when that was pulled out.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn carried(&mut self, store: &mut Store, document: &[u8], stamp: Stamp) -> Result<(), StoreError> {
+        if !document.is_empty() {
+            tracing::info!(event = "stick", "fleet: a stick with a configuration is here");
+        }
+        self.stick.clear();
+        let taken = self.take_up(store, document, true, stamp)?;
+        if let Err(why) = taken {
+            tracing::warn!(event = "stick", "fleet: the configuration on the stick is not taken: {why}");
+            self.stick = why;
+        }
+        Ok(())
+    }
+
+    /// What came is kept, or why not, for a person.
+    fn take_up(
+        &mut self,
+        store: &mut Store,
+        payload: &[u8],
+        by_hand: bool,
+        stamp: Stamp,
+    ) -> Result<Result<(), String>, StoreError> {
         // What is retained is taken back with nothing.
         if payload.is_empty() {
-            return Ok(());
+            return Ok(Ok(()));
         }
-        let Some(signed) = self.admission.open(store, payload, stamp)? else { return Ok(()) };
+        let Some(signed) = self.admission.open(store, payload, stamp)? else {
+            return Ok(Err("no operator of this box who may has signed it".to_string()));
+        };
         let digest = Digest::of(&signed.document);
         let me = Me { tenant: self.place.tenant(), gateway: self.place.gateway() };
         let known = Known { before_reset: self.before_reset, ..store.change(ledger::known)? };
@@ -230,23 +263,29 @@ impl Adoption {
             Err(why) => (0, Err(why)),
         };
         match judged {
-            Ok(Verdict::Same) => return Ok(()),
+            Ok(Verdict::Same) => return Ok(Ok(())),
             Ok(Verdict::Accept) => {}
-            Err(_) if self.refused == Some(digest) => return Ok(()),
+            // Whoever left the stick where it is has done nothing wrong.
+            Err(why @ Why::Older) if by_hand => return Ok(Err(why.to_string())),
+            Err(why) if self.refused == Some(digest) => return Ok(Err(why.to_string())),
             Err(why) => {
                 tracing::warn!(rev, "fleet: a configuration is not taken: {why}");
                 store.put(&event(rev, digest, Word::new("refused"), Some(why), stamp))?;
                 self.refused = Some(digest);
-                return Ok(());
+                return Ok(Err(why.to_string()));
             }
         }
-        store.change(|tx| ledger::offer(tx, rev, digest, &signed.document, stamp))?;
+        store.change(|tx| {
+            ledger::offer(tx, rev, digest, &signed.document, stamp)?;
+            let before = Before { by_hand, ..Before::default() };
+            if by_hand { ledger::note_before(tx, rev, &before) } else { Ok(()) }
+        })?;
         crash::point("fleet-config-offered");
         tracing::info!(rev, "fleet: a configuration came");
         self.errors.clear();
         self.newest = store.change(ledger::newest)?;
         self.is_due = true;
-        self.pick_up(store, stamp)
+        self.pick_up(store, stamp).map(Ok)
     }
 
     /// Takes the latest revision in hand when there is none; earlier ones that have not begun never will.
@@ -326,7 +365,8 @@ impl Adoption {
             }
             (Ended::Written(Err(why)), _) => Err(why),
             (Ended::LookedAround(before), Some(in_hand)) => {
-                in_hand.before = Before { downlink: bus.downlink, ..before };
+                let by_hand = in_hand.before.by_hand;
+                in_hand.before = Before { by_hand, downlink: bus.downlink, ..before };
                 Ok(())
             }
             (Ended::Applied(ended), Some(_)) => {
@@ -375,7 +415,9 @@ impl Adoption {
             }
         }
         let before = &in_hand.before;
-        let has_bus = bus.connected && (!before.downlink || bus.downlink && bus.answered > watched.answered);
+        let needs_none = before.by_hand && !before.downlink;
+        let has_bus =
+            needs_none || bus.connected && (!before.downlink || bus.downlink && bus.answered > watched.answered);
         let reached = watched.reached.borrow().clone();
         let delivered = &in_hand.delivered;
         let destination_is_lost = before.destinations.iter().any(|name| {
@@ -458,6 +500,7 @@ impl Adoption {
             state: newest.map(|entry| entry.phase.word().to_string()).unwrap_or_default(),
             why: newest.and_then(|entry| entry.why).map(|why| why.to_string()).unwrap_or_default(),
             drift: self.has_drifted(),
+            stick: self.stick.clone(),
         }
     }
 
@@ -491,7 +534,7 @@ impl Adoption {
             self.uncommitted = Some(ended);
             return Err(error);
         }
-        crash::point(place_of(phase));
+        crash::point(phase.crash_point());
         if let Some(in_hand) = &mut self.in_hand {
             in_hand.phase = phase;
         }
@@ -679,20 +722,6 @@ fn good(data: &Path, origin: &Arc<Origin>) -> Arc<Config> {
 /// Why a revision that was in its trial does not run.
 fn left(data: &Path, origin: Option<&Origin>, entry: &Entry) -> Why {
     origin.and_then(|origin| tree::may_run(data, origin, entry).err()).unwrap_or(Why::NeverConfirmed)
-}
-
-/// Where tests make the process die once a phase is committed.
-fn place_of(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Offered => "fleet-config-offered",
-        Phase::Checked => "fleet-config-checked",
-        Phase::Probed => "fleet-config-probed",
-        Phase::Written => "fleet-config-written",
-        Phase::Trial => "fleet-config-trial",
-        Phase::Committed => "fleet-config-committed",
-        Phase::Reverted => "fleet-config-reverted",
-        Phase::Refused => "fleet-config-refused",
-    }
 }
 
 fn event(rev: u64, document: Digest, state: Word, why: Option<Why>, stamp: Stamp) -> Event {

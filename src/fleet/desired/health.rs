@@ -95,7 +95,7 @@ pub(super) async fn before(sources: &Sources, wanted: &Config) -> Before {
     let (ran, wants) = (destinations_of(&running), destinations_of(wanted));
     let was_there = |place: &String| ran.iter().any(|(_, ran)| ran == place);
     destinations.extend(wants.into_iter().filter(|(_, place)| !was_there(place)).map(|(name, _)| name));
-    Before { downlink: false, links, connected, destinations }
+    Before { links, connected, destinations, ..Before::default() }
 }
 
 /// Destinations that answer. A lane that has had an answer knows it by itself, and is not dialled beside: there are EHRs

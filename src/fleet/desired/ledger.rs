@@ -27,6 +27,9 @@ const REMEMBERED: i64 = 16;
 /// How a box was before another configuration ran: what was well, by the names that it has in that.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Before {
+    /// Somebody carried the revision here: the broker need not be there.
+    #[serde(default)]
+    pub by_hand: bool,
     /// What the box is told reached it.
     pub downlink: bool,
     /// Links whose line was open.

@@ -105,6 +105,20 @@ impl Phase {
         Phase::ALL.into_iter().find(|phase| phase.word() == word)
     }
 
+    /// Where tests make the process die once a phase is committed.
+    pub fn crash_point(self) -> &'static str {
+        match self {
+            Phase::Offered => "fleet-config-offered",
+            Phase::Checked => "fleet-config-checked",
+            Phase::Probed => "fleet-config-probed",
+            Phase::Written => "fleet-config-written",
+            Phase::Trial => "fleet-config-trial",
+            Phase::Committed => "fleet-config-committed",
+            Phase::Reverted => "fleet-config-reverted",
+            Phase::Refused => "fleet-config-refused",
+        }
+    }
+
     /// Whether nothing will change any more.
     pub fn is_final(self) -> bool {
         matches!(self, Phase::Committed | Phase::Reverted | Phase::Refused)

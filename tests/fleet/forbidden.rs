@@ -91,6 +91,9 @@ fn a_hostile_box_has_nothing_kept_under_other_names_and_what_it_did_shows_and_ca
     let rules = shipped.replace(&format!("#user {clean}\n#topic"), &format!("user {clean}\ntopic"));
     assert_ne!(rules, shipped);
     std::fs::write(&acl, format!("{rules}user observer\ntopic read #\n")).unwrap();
+    // Its port is open before it minds signals: until then SIGHUP ends it.
+    let serves = || Client::connect(broker.port, &broker.client("observer"), "observer", None).is_ok();
+    until("the broker serves", serves);
     broker.reads_its_rules_again();
     let kept = |broker: &Broker| {
         let mut observer = Client::connect(broker.port, &broker.client("observer"), "observer", None).unwrap();

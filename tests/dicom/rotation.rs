@@ -15,8 +15,8 @@ use crate::site::{AE_TITLE, Site};
 use crate::web::{Request, Server};
 
 /// What the log says of files that do not work, and once they do.
-const BROKEN: &str = "files of certificates were changed and do not work";
-const MENDED: &str = "the files of certificates work again";
+const BROKEN: &str = "files of certificates, keys or passwords were changed and do not work";
+const MENDED: &str = "the files of certificates, keys and passwords work again";
 
 #[test]
 fn a_fhir_server_is_shown_the_new_certificate_and_checked_by_the_new_authorities() {

@@ -73,6 +73,7 @@ pub const KINDS: [(&str, &str); 52] = [
     ("board-trouble", "d17ca44ac58e4c669946dc4ee294e579"),
     ("board-mended", "464043918b784787b4f13909b1c127f2"),
     ("board-asked", "8b6a037b9ae3473fb4058a6e1314dde1"),
+    ("stick", "901fcfb150234559beda49988b99ba63"),
     ("supply-lost", "55b13465c2a94bde8782fcb62a4c63e2"),
 ];
 

@@ -21,7 +21,7 @@ use tracing_subscriber::layer::{Context, Layer};
 const SOCKET: &str = "/run/systemd/journal/socket";
 
 /// Kinds of events and their ids. An id is never changed and never given to another kind.
-pub const KINDS: [(&str, &str); 52] = [
+pub const KINDS: [(&str, &str); 53] = [
     ("gateway-ready", "5d693b7a1b014d37968bd6177cedc6a1"),
     ("gateway-stopping", "f165a60b6fc544b7986cd5c1b960d86d"),
     ("config-changed", "cbaca6af378949b994988c68ff591eef"),

@@ -31,7 +31,7 @@ const WRONG_MAX: u32 = 3;
 /// A release that is asked what it is answers within this time.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Of the time of a trial, the part that this side takes before it gives up in order; the launcher takes the rest.
-const OWN_SHARE: f64 = 0.9;
+const OWN_SHARE: f64 = 0.8;
 /// What worked is looked at again after this.
 const WORKED_MAX: Duration = Duration::from_secs(600);
 /// Names of the files that grow.

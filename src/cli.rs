@@ -3,6 +3,7 @@
 //! What a person asked for goes to standard output, everything else (logs, faults, progress) to standard error.
 //! Exit codes: 0 done, 1 it failed or something does not balance, 2 the command line or the configuration is wrong.
 
+pub mod backup;
 pub mod bench;
 pub mod check;
 pub mod completions;
@@ -23,6 +24,7 @@ pub mod outgoing;
 pub mod preview;
 pub mod probe;
 pub mod reset;
+pub mod restore;
 pub mod rules;
 pub mod run;
 pub mod sim;
@@ -107,6 +109,10 @@ pub enum Command {
     Config(config::Config),
     /// Forget everything this box came to know.
     Reset(reset::Reset),
+    /// Write an encrypted backup of this box, without anything of a patient.
+    Backup(backup::Backup),
+    /// Make this box the one that a backup was made of.
+    Restore(restore::Restore),
     /// Look after a fleet of boxes: see how they are, and tell them what to do.
     Desk(desk::Desk),
     /// See who this box is to its fleet, and let it ask to be let in.
@@ -161,6 +167,8 @@ pub fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Check(check) => check.execute(),
         Command::Config(config) => config.execute(),
         Command::Reset(reset) => reset.execute(),
+        Command::Backup(backup) => backup.execute(),
+        Command::Restore(restore) => restore.execute(),
         Command::Desk(desk) => desk.execute(),
         Command::Fleet(fleet) => fleet.execute(),
         Command::Dicom(dicom) => dicom.execute(),

@@ -134,7 +134,7 @@ impl Default for Gateway {
 impl Gateway {
     /// Name of the box: the configured one, else the host name.
     pub fn name(&self) -> String {
-        let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|h| h.trim().to_owned());
+        let host = || host_name().map(|host| host.trim().to_owned());
         let usable = |name: &String| check::name_is_usable(name);
         self.name.clone().or_else(host).filter(usable).unwrap_or_else(|| NAME_DEFAULT.to_owned())
     }
@@ -144,6 +144,15 @@ impl Gateway {
         let configured = self.time_zone.as_deref().and_then(|name| TimeZone::get(name).ok());
         configured.or_else(|| TimeZone::try_system().ok()).unwrap_or(TimeZone::UTC)
     }
+}
+
+/// What the machine is called. A debug build can be told another name, so that a test has two machines.
+fn host_name() -> Option<String> {
+    #[cfg(debug_assertions)]
+    if let Ok(host) = std::env::var("AFFERENT_HOST") {
+        return Some(host);
+    }
+    std::fs::read_to_string("/proc/sys/kernel/hostname").ok()
 }
 
 impl Config {

@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{Result, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 /// Mode of a file that nobody but its owner may read.
@@ -39,6 +39,19 @@ pub fn note(file: &Path, bytes: &[u8]) -> Result<()> {
 /// As [`replace`].
 pub fn replace_secret(file: &Path, bytes: &[u8]) -> Result<()> {
     write(file, bytes, SECRET, Some(Permissions::from_mode(SECRET)))?.sync_all()?;
+    put(file)?;
+    sync_folder(file)
+}
+
+/// [`replace`] with these permissions, and for this user and group where they are given.
+///
+/// # Errors
+/// As [`replace`].
+pub fn replace_owned(file: &Path, bytes: &[u8], mode: u32, owner: Option<(u32, u32)>) -> Result<()> {
+    let written = write(file, bytes, SECRET, Some(Permissions::from_mode(SECRET)))?;
+    owner.map_or(Ok(()), |(user, group)| fchown(&written, Some(user), Some(group)))?;
+    written.set_permissions(Permissions::from_mode(mode))?;
+    written.sync_all()?;
     put(file)?;
     sync_folder(file)
 }

@@ -168,7 +168,7 @@ use writer::{Kind, Message, Request, Store, Writer};
 /// Data that may wait for the writer, in KiB; callers wait beyond it.
 const WAITING_KIB: u32 = 64 << 10;
 /// Name of the lock file in the data directory.
-const LOCK_FILE: &str = "journal.lock";
+pub(crate) const LOCK_FILE: &str = "journal.lock";
 /// What a factory reset erases of it in the data directory; the lock stays, and holds nothing.
 pub(crate) const NAMES: &[&str] = &[schema::FILE, "journal.db-wal", "journal.db-shm", spool::FOLDER, space::RESERVE];
 pub(crate) use seal::KEY_NAMES;
@@ -745,6 +745,12 @@ pub(crate) fn lock(data: &Path) -> Result<File, OpenError> {
         Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::InUse(data.to_path_buf())),
         Err(std::fs::TryLockError::Error(source)) => Err(failed(source)),
     }
+}
+
+/// True while another process works on this data directory. Nothing is made to find out.
+pub(crate) fn is_in_use(data: &Path) -> bool {
+    let file = OpenOptions::new().write(true).open(data.join(LOCK_FILE));
+    file.is_ok_and(|file| matches!(file.try_lock(), Err(std::fs::TryLockError::WouldBlock)))
 }
 
 /// Settles what the last run left behind, in one transaction, and reads the counters.

@@ -97,6 +97,7 @@ pub mod board;
 pub mod gateway;
 pub mod control;
 pub mod reset;
+pub mod backup;
 pub mod workbench;
 pub mod demo;
 pub mod bench;

@@ -26,12 +26,12 @@ use crate::journal::{self, Journal, JournalError, OpenError, Undelivered, crash}
 use crate::update::{self, slots};
 use crate::{clock, control, disk, fleet, interpreter, link, orders, page, watch};
 use std::io::{Error, ErrorKind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The intent, in the data directory. In the end it becomes what outlives a reset ([`outlives`]).
 const INTENT: &str = "factory-reset";
 /// What is erased, in this order: each room says which names it makes in the data directory.
-const NAMES: [&[&str]; 14] = [
+pub(crate) const NAMES: [&[&str]; 14] = [
     journal::KEY_NAMES,
     fleet::identity::folder::NAMES,
     fleet::captures::NAMES,
@@ -139,11 +139,7 @@ pub fn finish(config: &Config) -> Result<bool, ResetError> {
         return Ok(false);
     }
     let _lock = journal::lock(data)?;
-    for name in NAMES.into_iter().flatten() {
-        let path = data.join(name);
-        erase(&path).and_then(|()| erase(&disk::unfinished(&path))).map_err(|source| at(&path, source))?;
-        crash::point("reset-erased");
-    }
+    erase_all(data).map_err(|(path, source)| at(&path, source))?;
     // The copies that the trial of a release keeps are of what is erased.
     if let Some(settings) = &config.update {
         slots::forget_before(&settings.releases).map_err(|source| at(&settings.releases, source))?;
@@ -156,6 +152,17 @@ pub fn finish(config: &Config) -> Result<bool, ResetError> {
     crash::point("reset-ended");
     tracing::warn!(event = "reset", "this box was reset: it knows nothing of before");
     Ok(true)
+}
+
+/// Erases everything that this program makes in a data directory, but for what outlives a reset.
+pub(crate) fn erase_all(data: &Path) -> Result<(), (PathBuf, Error)> {
+    for name in NAMES.into_iter().flatten() {
+        let path = data.join(name);
+        let erased = erase(&path).and_then(|()| erase(&disk::unfinished(&path)));
+        erased.map_err(|source| (path, source))?;
+        crash::point("reset-erased");
+    }
+    Ok(())
 }
 
 /// A file or a folder, and never what a link points to.

@@ -113,6 +113,42 @@ pub fn is_on_trial(config: &crate::config::Config) -> bool {
     record.is_some_and(|record| !record.may_be_replaced())
 }
 
+/// What must not be forgotten of releases when another box takes the place of this one: the newest root, and below what
+/// nothing is installed. By the names that they have in the folder of releases.
+pub fn floors(settings: &Config) -> Vec<(&'static str, Vec<u8>)> {
+    let floor = floor_of(&settings.releases, slots::read(&settings.releases).ok().flatten().as_ref());
+    let root = std::fs::read(settings.releases.join(ROOT)).ok().map(|root| (ROOT, root));
+    root.into_iter().chain((floor > Version::default()).then(|| (FLOOR, floor.to_string().into_bytes()))).collect()
+}
+
+/// Takes one of them over. A root that is older than the one that is here, or a lower floor, changes nothing.
+///
+/// # Errors
+/// What the system refuses.
+pub fn take_over(releases: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+    let here = std::fs::read(releases.join(name)).ok();
+    let version = |bytes: &[u8]| Root::first(bytes).map(|root| root.version).ok();
+    let floor = |bytes: &[u8]| std::str::from_utf8(bytes).ok()?.trim().parse::<Version>().ok();
+    let is_newer = match name {
+        ROOT => version(bytes) > here.as_deref().and_then(version),
+        FLOOR => floor(bytes) > here.as_deref().and_then(floor),
+        _ => false,
+    };
+    if !is_newer {
+        return Ok(());
+    }
+    std::fs::create_dir_all(releases)?;
+    slots::replace(releases, name, bytes)
+}
+
+/// Below this nothing is installed.
+fn floor_of(releases: &Path, last: Option<&Record>) -> Version {
+    let kept = std::fs::read_to_string(releases.join(FLOOR)).ok();
+    let kept: Option<Version> = kept.and_then(|text| text.trim().parse().ok());
+    let raised = last.filter(|record| record.phase == Phase::Committed).map(|record| record.floor);
+    kept.unwrap_or_default().max(raised.unwrap_or_default())
+}
+
 /// The updates of a box. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Updates {
@@ -269,10 +305,7 @@ impl Updates {
 
     /// Below this nothing is installed. It never goes down: a release that was confirmed has raised it.
     fn floor(&self, last: Option<&Record>) -> Version {
-        let kept = std::fs::read_to_string(self.releases().join(FLOOR)).ok();
-        let kept: Option<Version> = kept.and_then(|text| text.trim().parse().ok());
-        let raised = last.filter(|record| record.phase == Phase::Committed).map(|record| record.floor);
-        kept.unwrap_or_default().max(raised.unwrap_or_default())
+        floor_of(self.releases(), last)
     }
 
     /// Installs what lies ready: this release, and the operating system whose bundle has this SHA-256, or none. Again

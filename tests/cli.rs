@@ -8,6 +8,8 @@ mod served;
 mod clock;
 #[path = "cli/asking.rs"]
 mod asking;
+#[path = "cli/backup.rs"]
+mod backup;
 #[path = "cli/board.rs"]
 mod board;
 #[path = "cli/console.rs"]

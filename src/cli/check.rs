@@ -3,6 +3,7 @@
 mod lines;
 
 use super::EXIT_WRONG;
+use crate::backup::restore;
 use crate::config::{self, Config, LoadError, Loaded};
 use crate::link::settled::{Settled, settled};
 use serde::Serialize;
@@ -39,6 +40,7 @@ pub struct Check {
 
 impl Check {
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
+        restore::is_whole(&self.file)?;
         let (loaded, faults) = match config::load(&self.file) {
             Ok(loaded) => {
                 let faults = loaded.missing.clone();

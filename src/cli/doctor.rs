@@ -1,5 +1,6 @@
 //! `afferent doctor`: what is wrong, layer by layer, and what to do next.
 
+use crate::backup::restore;
 use crate::fleet::desired::tree;
 use crate::interpreter::register::Seen;
 use crate::workbench::clock::judge;
@@ -35,6 +36,7 @@ pub struct Doctor {
 
 impl Doctor {
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
+        restore::is_whole(&self.config)?;
         let config = tree::load(&self.config)?.config;
         let Examination { findings, instruments, .. } = examine(&config)?;
         let ok = findings.iter().all(|finding| finding.state != State::Bad);

@@ -1,5 +1,6 @@
 //! `afferent run --config FILE`.
 
+use crate::backup::restore;
 use crate::config::{self, Config};
 use crate::fleet;
 use crate::fleet::desired::tree;
@@ -29,7 +30,8 @@ pub struct Run {
 impl Run {
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
         service::take_sockets();
-        // A reset that was begun comes to its end before anything of what was here is used.
+        // A restore or a reset that was begun comes to its end before anything of what was here is used.
+        restore::finish(&self.config)?;
         reset_if_asked(&config::load(&self.config)?.config)?;
         let loaded = tree::start(&self.config)?;
         // A missing certificate or port keeps nothing from being accepted; it is tried again until it is there.

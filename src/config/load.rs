@@ -103,7 +103,20 @@ fn bounded(open: File) -> std::io::Result<Vec<u8>> {
 /// # Errors
 /// [`LoadError::Faults`].
 pub fn parse(name: &str, text: &str) -> Result<Loaded, LoadError> {
-    parse_on(name, text, None)
+    parse_on(name, text, None, None)
+}
+
+/// Checks the text of a configuration whose drivers and rules lie below another root, as they are to be put later.
+///
+/// # Errors
+/// [`LoadError::Faults`].
+pub fn parse_below(name: &str, text: &str, root: &Path) -> Result<Loaded, LoadError> {
+    parse_on(name, text, None, Some(root))
+}
+
+/// Where a path lies below another root.
+pub fn below(root: &Path, path: &Path) -> PathBuf {
+    root.join(path.strip_prefix("/").unwrap_or(path))
 }
 
 /// Checks the text of a configuration that a box shall run in the place of `own`, its own. Drivers and rules are looked
@@ -112,7 +125,7 @@ pub fn parse(name: &str, text: &str) -> Result<Loaded, LoadError> {
 /// # Errors
 /// [`LoadError::Faults`].
 pub fn parse_for(name: &str, text: &str, folder: &Path, own: &Config) -> Result<Loaded, LoadError> {
-    parse_on(name, text, Some((folder, own)))
+    parse_on(name, text, Some((folder, own)), None)
 }
 
 /// SHA-256 of a configuration file and of the drivers and rules that it names, as they are on disk now.
@@ -156,7 +169,8 @@ pub fn places(text: &str) -> Places {
 }
 
 /// `own` is the configuration of the box that this one is for, and `folder` where its files are, when it came from afar.
-fn parse_on(name: &str, text: &str, afar: Option<(&Path, &Config)>) -> Result<Loaded, LoadError> {
+/// `root` is where its drivers and rules lie meanwhile.
+fn parse_on(name: &str, text: &str, afar: Option<(&Path, &Config)>, root: Option<&Path>) -> Result<Loaded, LoadError> {
     let (document, broken) = DeTable::parse_recoverable(text);
     if !broken.is_empty() {
         // What follows a syntax error is guesswork; only the syntax is told.
@@ -194,6 +208,10 @@ fn parse_on(name: &str, text: &str, afar: Option<(&Path, &Config)>) -> Result<Lo
             }
             *named = folder.join(&*named);
         }
+    }
+    if let Some(root) = root {
+        let named = [&mut config.gateway.drivers, &mut config.gateway.rules];
+        named.into_iter().flatten().for_each(|named| *named = below(root, named));
     }
     let (registry, drivers_complete) = read_site_drivers(&mut config, &structure.places, &mut faults);
     read_rules(&mut config, &structure.places, &mut faults);

@@ -14,6 +14,9 @@ use std::path::Path;
 /// Name of the file in the data directory; [`crate::reset`] puts it there.
 pub const FILE: &str = "last-reset";
 
+/// Starts that a box is taken to have had since a backup: one each two seconds for three weeks.
+const STARTS_SINCE: u64 = 1_000_000;
+
 /// See the module docs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outlives {
@@ -36,7 +39,7 @@ impl Outlives {
     }
 
     /// The same at this moment; none where nobody knows it.
-    pub(super) fn at(data: &Path, now: Option<Timestamp>) -> Outlives {
+    pub(crate) fn at(data: &Path, now: Option<Timestamp>) -> Outlives {
         let before = Outlives::read(data);
         let Some(mut store) = Store::peek(data) else { return before.later(now) };
         let epoch = store.epoch().unwrap_or_default();
@@ -47,8 +50,23 @@ impl Outlives {
         kept.later(now.max(latest))
     }
 
+    /// As a box goes on with it that takes the place of the one it was written down of, at this moment: it may have been
+    /// started often since.
+    pub fn taken_over(self, now: Option<Timestamp>) -> Outlives {
+        Outlives { epoch: self.epoch.saturating_add(STARTS_SINCE), ..self.later(now) }
+    }
+
+    /// The later of two about one box.
+    pub fn max(self, other: Outlives) -> Outlives {
+        Outlives {
+            epoch: self.epoch.max(other.epoch),
+            reset_ms: self.reset_ms.max(other.reset_ms),
+            seen: self.seen.max(other.seen),
+        }
+    }
+
     /// No earlier than at this moment.
-    fn later(self, at: Option<Timestamp>) -> Outlives {
+    pub(crate) fn later(self, at: Option<Timestamp>) -> Outlives {
         // Up to its millisecond's end: commands are signed to the nanosecond.
         let at_ms = at.map(|at| at.as_millisecond().saturating_add(1));
         Outlives { reset_ms: at_ms.max(self.reset_ms), ..self }

@@ -1,10 +1,13 @@
 //! What is here and went nowhere yet: what would be lost with the journal.
 
-use super::error::JournalError;
+use super::error::{JournalError, OpenError};
 use super::reader::Reader;
+use super::schema;
 use super::standing::IS_ONLY_HERE;
+use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::path::Path;
 
 /// Counted in one transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -63,6 +66,23 @@ impl Reader {
     /// # Errors
     /// When the journal cannot be read.
     pub fn undelivered(&self) -> Result<Undelivered, JournalError> {
+        Ok(Undelivered::count(&self.conn)?)
+    }
+}
+
+impl Undelivered {
+    /// What is in a data directory, whoever has the key of its journal: nothing where there is none.
+    ///
+    /// # Errors
+    /// When there is one that cannot be read.
+    pub fn look(data: &Path) -> Result<Undelivered, OpenError> {
+        match data.join(schema::FILE).exists() {
+            true => Ok(Undelivered::count(&schema::open_reader(data)?)?),
+            false => Ok(Undelivered::default()),
+        }
+    }
+
+    fn count(conn: &Connection) -> rusqlite::Result<Undelivered> {
         let sql = format!(
             "SELECT (SELECT count(*) FROM entry WHERE state <> 2),
                     (SELECT count(*) FROM hold WHERE state IN (0, 1)),
@@ -75,7 +95,7 @@ impl Reader {
                     (SELECT count(*) FROM study WHERE state = 0),
                     (SELECT coalesce(max(id), 0) FROM entry)"
         );
-        let counts = self.conn.query_row(&sql, [], |row| {
+        conn.query_row(&sql, [], |row| {
             let at = |column: usize| row.get::<_, i64>(column).map(i64::unsigned_abs);
             Ok(Undelivered {
                 entries: at(0)?,
@@ -88,7 +108,6 @@ impl Reader {
                 studies: at(7)?,
                 newest: at(8)?,
             })
-        })?;
-        Ok(counts)
+        })
     }
 }

@@ -21,7 +21,7 @@ use tracing_subscriber::layer::{Context, Layer};
 const SOCKET: &str = "/run/systemd/journal/socket";
 
 /// Kinds of events and their ids. An id is never changed and never given to another kind.
-pub const KINDS: [(&str, &str); 53] = [
+pub const KINDS: [(&str, &str); 54] = [
     ("gateway-ready", "5d693b7a1b014d37968bd6177cedc6a1"),
     ("gateway-stopping", "f165a60b6fc544b7986cd5c1b960d86d"),
     ("config-changed", "cbaca6af378949b994988c68ff591eef"),
@@ -42,6 +42,7 @@ pub const KINDS: [(&str, &str); 53] = [
     ("command", "787a5d2b68d8435b9f6f6867f3dd48ef"),
     ("command-refused", "4354cf1aefa746538bf694eddcca76f9"),
     ("reset", "ed4f73e903ca4b13926474bef86c260c"),
+    ("restored", "32b68f64cd444c25a788b31081f80eb2"),
     ("reset-failed", "a20650c608d04c048a9f1f12192bca4e"),
     ("delivery-panicked", "d648d98348954cc090c40ebca610cbba"),
     ("desk-trouble", "c9e2f668e07b443f9d13ce1b9463f81a"),

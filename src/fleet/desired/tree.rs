@@ -82,6 +82,10 @@ fn folder(data: &Path, rev: u64) -> PathBuf {
 /// # Errors
 /// [`TreeError::Disk`]; what was there before is there still.
 pub fn write(data: &Path, desired: &Desired, document: &[u8], base: Digest) -> Result<(), TreeError> {
+    write_on(data, desired, document, &base.to_string())
+}
+
+fn write_on(data: &Path, desired: &Desired, document: &[u8], base: &str) -> Result<(), TreeError> {
     let place = folder(data, desired.rev);
     if last_good(data) == Some(desired.rev) {
         // What runs at the next start is not taken away for a moment.
@@ -90,7 +94,6 @@ pub fn write(data: &Path, desired: &Desired, document: &[u8], base: Digest) -> R
     }
     let aside = place.with_extension(ASIDE);
     let files = desired.files.iter().map(|(path, file)| (path.as_str(), file.text.as_bytes()));
-    let base = base.to_string();
     let ours = [(DOCUMENT, document), (BASE, base.as_bytes()), (TEXT_FILE, desired.config.as_bytes())];
     remove(&aside)?;
     for (path, content) in files.chain(ours) {
@@ -149,6 +152,36 @@ pub fn last_good(data: &Path) -> Option<u64> {
 pub(super) fn last_good_document(data: &Path) -> Option<(u64, Digest)> {
     let rev = last_good(data)?;
     Some((rev, Digest::of(&std::fs::read(folder(data, rev).join(DOCUMENT)).unwrap_or_default())))
+}
+
+/// The last good revision, to be kept elsewhere.
+pub struct Kept {
+    /// Where it lies.
+    pub folder: PathBuf,
+    /// The document, as it was signed.
+    pub document: Vec<u8>,
+    /// What that says.
+    pub desired: Desired,
+    /// Digest of the box's own file, in whose place it runs.
+    pub base: String,
+}
+
+/// The last good revision; none where there is none that is whole.
+pub fn kept(data: &Path) -> Option<Kept> {
+    let folder = folder(data, last_good(data)?);
+    let document = std::fs::read(folder.join(DOCUMENT)).ok()?;
+    let (desired, base) = (super::read_bytes(&document).ok()?, std::fs::read_to_string(folder.join(BASE)).ok()?);
+    Some(Kept { folder, document, desired, base })
+}
+
+/// Puts what was kept in the place of what is here, to run in the place of a file with this digest.
+///
+/// # Errors
+/// [`TreeError`].
+pub fn take_over(data: &Path, document: &[u8], base: &str) -> Result<(), TreeError> {
+    let desired = super::read_bytes(document).map_err(|_| TreeError::Damaged(data.join(FOLDER)))?;
+    write_on(data, &desired, document, base)?;
+    confirm(data, desired.rev)
 }
 
 /// Removes what is older than `last`, the last good one, but for those that were `good` just before it. Leaving them costs

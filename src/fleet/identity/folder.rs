@@ -43,6 +43,11 @@ pub fn current(data: &Path) -> PathBuf {
     data.join(FOLDER).join(CURRENT)
 }
 
+/// Where those are that the desk has handed out.
+pub fn anchors(data: &Path) -> PathBuf {
+    data.join(FOLDER).join(ANCHORS)
+}
+
 /// Where those are whom the box trusts.
 pub fn trust(data: &Path) -> PathBuf {
     data.join(FOLDER).join(TRUST)

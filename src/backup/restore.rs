@@ -1,0 +1,464 @@
+//! Puts a backup onto a box. What is to be done is found out first ([`plan`]), and nothing is changed by that; then it is
+//! written down as a whole ([`Plan::begin`]) and done ([`finish`]). Done twice it is the same.
+
+use super::gather::{hardware, number_of, offsets_s};
+use super::ports::{self, Placed};
+use super::{BackupError, Contents, File, Manifest, Role, named, network};
+use crate::clock::{Clock, Quality};
+use crate::config::load::{parse_below, places, source_digest};
+use crate::config::{self, Config};
+use crate::fleet::desired::tree;
+use crate::fleet::identity::folder::Folder;
+use crate::fleet::outlives::{self, Outlives};
+use crate::fleet::telemetry::Digest;
+use crate::journal::{self, OpenError, Undelivered, crash};
+use crate::update::record::Version;
+use crate::update::{self, slots};
+use crate::{disk, reset};
+use jiff::Timestamp;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, lchown};
+use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
+
+/// Behind the name of the configuration file: what is to be put.
+const INTENT: &str = ".restoring";
+/// Mode of a folder that is made for files of the configuration.
+const FOLDER: u32 = 0o750;
+
+/// What whoever restores says.
+#[derive(Debug, Clone, Default)]
+pub struct Wish {
+    /// Where the configuration file goes.
+    pub config: PathBuf,
+    /// Ports by the name of the link.
+    pub ports: BTreeMap<String, PathBuf>,
+    /// The old box never runs again: this one is who that was, with its key.
+    pub is_old_dead: bool,
+}
+
+/// What becomes of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fate {
+    /// There is none here.
+    New,
+    /// It is here as it is.
+    Same,
+    /// It takes the place of another.
+    Replaces,
+    /// It stays in the backup.
+    Left,
+}
+
+/// What a restore would do, and why it is not done.
+pub struct Plan {
+    wish: Wish,
+    /// What is put.
+    contents: Contents,
+    /// The configuration in it.
+    config: Config,
+    /// Each file, and what becomes of it.
+    pub fates: Vec<(PathBuf, Fate)>,
+    /// The port of each serial link.
+    pub placed: Vec<Placed>,
+    /// What is other on this box than on the old one.
+    pub notes: Vec<String>,
+    /// What stays to be done.
+    pub open: Vec<String>,
+    /// Why it is not done; nothing when it can be.
+    pub refused: Option<BackupError>,
+}
+
+/// Finds out what a restore would do.
+///
+/// # Errors
+/// [`BackupError`] for a backup that cannot be one of a box.
+pub fn plan(contents: Contents, wish: Wish) -> Result<Plan, BackupError> {
+    let mut contents = contents;
+    let config = Staged::lay(&contents)?.parse(contents.text()?)?;
+    let data = config.gateway.data.clone();
+    let (mut notes, mut open) = (notes(&contents), Vec::new());
+    let is_same_board = contents.manifest.hardware == hardware();
+    let were = &contents.manifest.sockets;
+    let placed = ports::place(&ports::root(), &config.links, were, &wish.ports, is_same_board);
+    let placed = placed.map_err(BackupError::Ports)?;
+    for placed in &placed {
+        let Placed { link, serial, to, missing } = placed;
+        open.extend(missing.as_ref().map(|missing| {
+            format!("link `{link}` has no port ({}): {missing}; --ports {link}=NAME says which", serial.display())
+        }));
+        if to.is_some() && !rename(&mut contents, link, to.as_deref())? {
+            notes.push(format!("link `{link}` stays on {}: the desk's revision says so", serial.display()));
+        }
+    }
+    for address in network::missing(contents.text()?) {
+        open.push(format!("this machine does not have the address {address}, on which the box listened"));
+    }
+    for path in &contents.manifest.absent {
+        open.push(format!("{} was missing on the old box already", path.display()));
+    }
+    let here = config::load(&wish.config).ok().map(|loaded| loaded.config);
+    if !wish.is_old_dead {
+        open.extend(identity_note(&contents, &config));
+        let is_left = |role| matches!(role, Role::Identity | Role::Enrolled);
+        leave(&mut contents, is_left);
+    }
+    let refused = refusal(&contents, &config, here.as_ref(), &wish).err();
+    contents.manifest.outlives = taken_over(&contents, &config, here.as_ref());
+    contents.manifest.config = std::path::absolute(&wish.config).unwrap_or_else(|_| wish.config.clone());
+    let fates = fates(&contents, &data);
+    Ok(Plan { wish, contents, config, fates, placed, notes, open, refused })
+}
+
+impl Plan {
+    /// Makes sure that it will be done: from here there is no way back.
+    ///
+    /// # Errors
+    /// [`BackupError`]: nothing was done.
+    pub fn begin(mut self) -> Result<(), BackupError> {
+        if let Some(refused) = self.refused.take() {
+            return Err(refused);
+        }
+        let data = &self.config.gateway.data;
+        let lock = data.is_dir().then(|| journal::lock(data).map_err(BackupError::Open)).transpose()?;
+        // Counted again, with nobody beside.
+        nothing_to_lose(data)?;
+        crash::point("restore-counted");
+        let intent = intent(&self.wish.config);
+        make_folder(intent.parent(), None)?;
+        disk::replace_secret(&intent, &self.contents.write()).map_err(at(&intent))?;
+        crash::point("restore-begun");
+        drop(lock);
+        Ok(())
+    }
+
+    /// What the backup says of itself.
+    pub fn manifest(&self) -> &Manifest {
+        &self.contents.manifest
+    }
+}
+
+/// True behind the point of no return.
+pub fn is_begun(config: &Path) -> bool {
+    std::fs::symlink_metadata(intent(config)).is_ok()
+}
+
+/// Whether a box is what it is said to be: none of it is while a restore was begun and is not done.
+///
+/// # Errors
+/// [`BackupError::Interrupted`].
+pub fn is_whole(config: &Path) -> Result<(), BackupError> {
+    match is_begun(config) {
+        true => Err(BackupError::Interrupted(config.to_path_buf())),
+        false => Ok(()),
+    }
+}
+
+/// Goes on with a restore that was begun, if one was, to its end. Says whether there was one.
+///
+/// # Errors
+/// [`BackupError::Begun`]: it is still begun.
+pub fn finish(config: &Path) -> Result<bool, BackupError> {
+    match is_begun(config) {
+        true => put(config).map(|()| true).map_err(|why| BackupError::Begun(Box::new(why))),
+        false => Ok(false),
+    }
+}
+
+fn put(file: &Path) -> Result<(), BackupError> {
+    let intent = intent(file);
+    let contents = Contents::read(&Zeroizing::new(std::fs::read(&intent).map_err(at(&intent))?))?;
+    let manifest = &contents.manifest;
+    let data = &manifest.data;
+    let is_new = !data.exists();
+    let _lock = journal::lock(data).map_err(BackupError::Open)?;
+    if let Some(user) = manifest.data_user.as_deref().filter(|_| is_new) {
+        own(data, owner(Some(user), Some(user))).map_err(at(data))?;
+    }
+    reset::erase_all(data).map_err(|(file, source)| BackupError::Disk { file, source })?;
+    crash::point("restore-erased");
+    if let Some(releases) = &manifest.releases {
+        // What the trial of a release kept is of what is erased.
+        slots::forget_before(releases).map_err(at(releases))?;
+    }
+    for (about, body) in contents.files() {
+        match (about.role, &manifest.releases) {
+            (Role::Configuration, _) => put_file(file, about, body)?,
+            (Role::Named | Role::Identity, _) => put_file(&about.path, about, body)?,
+            (Role::Enrolled | Role::Memory, _) => put_file(&data.join(&about.path), about, body)?,
+            (Role::Release, Some(releases)) => {
+                let name = about.path.to_str().unwrap_or_default();
+                update::take_over(releases, name, body).map_err(at(releases))?;
+            }
+            (Role::Release | Role::Document | Role::Base | Role::Network, _) => {}
+        }
+        crash::point("restore-put");
+    }
+    if let (Some(document), Some(base)) = (contents.only(Role::Document), contents.only(Role::Base)) {
+        revision(file, data, document, base, manifest.is_edited)?;
+    }
+    let kept = data.join(outlives::FILE);
+    disk::replace(&kept, &manifest.outlives.bytes()).map_err(at(&kept))?;
+    if manifest.enrols && contents.only(Role::Enrolled).is_none() {
+        Folder::open(data).and_then(|folder| folder.new_key()).map_err(at(data))?;
+    }
+    hand_over(data).map_err(at(data))?;
+    crash::point("restore-done");
+    std::fs::remove_file(&intent).and_then(|()| disk::sync_folder(&intent)).map_err(at(&intent))?;
+    crash::point("restore-ended");
+    tracing::warn!(event = "restored", "this box was restored from a backup of {}", manifest.gateway);
+    Ok(())
+}
+
+/// The revision that ran in the place of the file runs in the place of this one; where the file had been edited, it does
+/// not here either.
+fn revision(file: &Path, data: &Path, document: &[u8], base: &[u8], is_edited: bool) -> Result<(), BackupError> {
+    let base = match is_edited {
+        true => String::from_utf8_lossy(base).into_owned(),
+        false => Digest::stored(source_digest(file).map_err(at(file))?).to_string(),
+    };
+    tree::take_over(data, document, &base).map_err(|why| at(data)(std::io::Error::other(why)))
+}
+
+fn put_file(place: &Path, about: &File, body: &[u8]) -> Result<(), BackupError> {
+    let owner = owner(about.user.as_deref(), about.group.as_deref());
+    make_folder(place.parent(), owner)?;
+    disk::replace_owned(place, body, about.mode, owner).map_err(at(place))
+}
+
+fn make_folder(folder: Option<&Path>, owner: Option<(u32, u32)>) -> Result<(), BackupError> {
+    let Some(folder) = folder.filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) else {
+        return Ok(());
+    };
+    make_folder(folder.parent(), owner)?;
+    let made = std::fs::DirBuilder::new().mode(FOLDER).create(folder).and_then(|()| own(folder, owner));
+    made.and_then(|()| disk::sync_folder(folder)).map_err(at(folder))
+}
+
+/// The numbers of user and group here, for whoever may give files away.
+fn owner(user: Option<&str>, group: Option<&str>) -> Option<(u32, u32)> {
+    // SAFETY: geteuid only returns a number.
+    let is_root = unsafe { libc::geteuid() } == 0;
+    let user = number_of("/etc/passwd", user?)?;
+    is_root.then(|| (user, group.and_then(|group| number_of("/etc/group", group)).unwrap_or(user)))
+}
+
+fn own(path: &Path, owner: Option<(u32, u32)>) -> std::io::Result<()> {
+    owner.map_or(Ok(()), |(user, group)| lchown(path, Some(user), Some(group)))
+}
+
+/// What was made in the data directory is its owner's: the service's user, where root has restored.
+fn hand_over(data: &Path) -> std::io::Result<()> {
+    fn all(path: &Path, owner: Option<(u32, u32)>) -> std::io::Result<()> {
+        let Ok(about) = std::fs::symlink_metadata(path) else { return Ok(()) };
+        own(path, owner)?;
+        if about.is_dir() {
+            std::fs::read_dir(path)?.try_for_each(|entry| all(&entry?.path(), owner))?;
+        }
+        Ok(())
+    }
+    let about = std::fs::metadata(data)?;
+    // SAFETY: geteuid only returns a number.
+    let is_root = unsafe { libc::geteuid() } == 0;
+    let owner = is_root.then(|| (about.uid(), about.gid()));
+    let names = reset::NAMES.into_iter().flatten().chain([&outlives::FILE, &journal::LOCK_FILE]);
+    names.map(|name| data.join(name)).try_for_each(|path| all(&path, owner))
+}
+
+fn intent(config: &Path) -> PathBuf {
+    let mut name = config.as_os_str().to_owned();
+    name.push(INTENT);
+    name.into()
+}
+
+/// Why it is not done.
+fn refusal(contents: &Contents, config: &Config, here: Option<&Config>, wish: &Wish) -> Result<(), BackupError> {
+    let manifest = &contents.manifest;
+    let (was, is) = (manifest.gateway.clone(), config.gateway.name());
+    if was != is {
+        return Err(BackupError::OtherName { was, is });
+    }
+    let zone = config.gateway.time_zone();
+    if offsets_s(&zone, Timestamp::now()) != manifest.offsets_s {
+        let was = manifest.time_zone.clone().unwrap_or_else(|| "another zone".to_string());
+        return Err(BackupError::OtherZone { was, is: zone.iana_name().unwrap_or("another").to_string() });
+    }
+    for config in here.into_iter().chain([config]) {
+        let data = &config.gateway.data;
+        if reset::is_begun(data) {
+            return Err(BackupError::Resetting);
+        }
+        if !is_begun(&wish.config) && update::is_on_trial(config) {
+            return Err(BackupError::OnTrial);
+        }
+        if journal::is_in_use(data) {
+            return Err(BackupError::Open(OpenError::InUse(data.clone())));
+        }
+        nothing_to_lose(data)?;
+    }
+    let has_operators = config.fleet.as_ref().is_some_and(|fleet| !fleet.operators.is_empty());
+    if has_operators && trusted_now(contents, config).is_none() {
+        return Err(BackupError::NoClock);
+    }
+    Ok(())
+}
+
+fn nothing_to_lose(data: &Path) -> Result<(), BackupError> {
+    match Undelivered::look(data) {
+        Err(why) => Err(BackupError::Unknown { data: data.to_path_buf(), why }),
+        Ok(found) if found.total() > 0 => Err(BackupError::Undelivered { found }),
+        Ok(_) => Ok(()),
+    }
+}
+
+/// This moment, where somebody vouches for it and it is behind that of the backup.
+fn trusted_now(contents: &Contents, config: &Config) -> Option<Timestamp> {
+    let (now, quality) = Clock::open(&config.gateway.data, config.gateway.clock_trusted).now();
+    (quality == Quality::Trusted && now.as_millisecond() >= contents.manifest.made_ms).then_some(now)
+}
+
+/// What must not be forgotten of the fleet, from now on. Where this box was the same one before, of both.
+fn taken_over(contents: &Contents, config: &Config, here: Option<&Config>) -> Outlives {
+    let manifest = &contents.manifest;
+    let place_of = |config: &Config| {
+        let place = config.fleet.as_ref()?.place(&config.gateway.data).ok()?;
+        Some((place.tenant().to_string(), place.gateway().to_string()))
+    };
+    let is_same = |here: &&Config| manifest.place.is_some() && place_of(here) == manifest.place;
+    let known = here.filter(is_same).map_or(manifest.outlives, |here| {
+        manifest.outlives.max(Outlives::now(&here.gateway.data, &Clock::open(&here.gateway.data, false)))
+    });
+    known.taken_over(trusted_now(contents, config))
+}
+
+fn notes(contents: &Contents) -> Vec<String> {
+    let manifest = &contents.manifest;
+    let (version, arch) = (update::built_as(), std::env::consts::ARCH);
+    let mut notes = Vec::new();
+    if (&*manifest.version, &*manifest.arch) != (&*version, arch) {
+        let (was, is) = (&manifest.version, &manifest.arch);
+        notes.push(format!("the old box ran release {was} for {is}, this one runs {version} for {arch}"));
+    }
+    let hardware = hardware();
+    if manifest.hardware != hardware {
+        let [was, is] = [&manifest.hardware, &hardware].map(|model| model.as_deref().unwrap_or("of no name"));
+        notes.push(format!("the old box was a {was}, this one is a {is}: its sockets may be others"));
+    }
+    let floor = contents.files().find(|(file, _)| file.role == Role::Release && file.path == Path::new("floor"));
+    let floor: Option<Version> = floor.and_then(|(_, body)| std::str::from_utf8(body).ok()?.trim().parse().ok());
+    if let (Some(floor), Ok(version)) = (floor, version.parse::<Version>())
+        && version < floor
+    {
+        notes.push(format!("release {version} is below {floor}, below which the old box installed nothing: update it"));
+    }
+    let here = network::interfaces();
+    for was in manifest.interfaces.iter().filter(|was| !here.contains(was)) {
+        let addresses: Vec<String> = was.addresses.iter().map(ToString::to_string).collect();
+        notes.push(format!("the old box had {} on {} ({})", addresses.join(", "), was.name, was.mac));
+    }
+    notes
+}
+
+/// What is to be done so that the fleet knows this box.
+fn identity_note(contents: &Contents, config: &Config) -> Option<String> {
+    let fleet = config.fleet.as_ref()?;
+    let name = contents.manifest.place.as_ref().map_or("NAME", |(_, name)| name);
+    Some(match fleet.enrol {
+        Some(_) => {
+            format!("at the desk, once it shows its code: afferent desk enrol accept CODE --name {name} --replace")
+        }
+        None => format!(
+            "it has no certificate for its fleet: give it a new one for {name} (`cert` and `key` of [fleet.tls]), or say \
+             --old-box-is-dead"
+        ),
+    })
+}
+
+/// Takes files out.
+fn leave(contents: &mut Contents, is_left: impl Fn(Role) -> bool) {
+    let files = std::mem::take(&mut contents.manifest.files).into_iter();
+    let kept = files.zip(std::mem::take(&mut contents.bodies)).filter(|(file, _)| !is_left(file.role));
+    (contents.manifest.files, contents.bodies) = kept.unzip();
+}
+
+/// The box's own file names another port for this link. False when the link is not in it.
+fn rename(contents: &mut Contents, link: &str, to: Option<&Path>) -> Result<bool, BackupError> {
+    let text = contents.text()?.to_string();
+    let table: toml::Table = toml::from_str(&text).unwrap_or_default();
+    let links = table.get("link").and_then(toml::Value::as_array);
+    let names = links.into_iter().flatten().map(|link| link.get("name").and_then(toml::Value::as_str));
+    let Some(number) = names.into_iter().position(|name| name == Some(link)) else { return Ok(false) };
+    let (span, mut changed) = (places(&text).value(&format!("link[{number}].serial")), text);
+    let to = to.and_then(Path::to_str).unwrap_or_default();
+    changed.replace_range(span, &toml::Value::from(to).to_string());
+    let place = contents.manifest.files.iter().position(|file| file.role == Role::Configuration);
+    if let Some(at) = place {
+        contents.manifest.files[at].length = changed.len();
+        contents.bodies[at] = Zeroizing::new(changed.into_bytes());
+    }
+    Ok(true)
+}
+
+fn fates(contents: &Contents, data: &Path) -> Vec<(PathBuf, Fate)> {
+    let fate = |(file, body): (&File, &[u8])| {
+        let place = match file.role {
+            Role::Configuration => contents.manifest.config.clone(),
+            Role::Enrolled | Role::Memory => data.join(&file.path),
+            Role::Release => contents.manifest.releases.clone().unwrap_or_default().join(&file.path),
+            Role::Named | Role::Identity | Role::Document | Role::Base | Role::Network => file.path.clone(),
+        };
+        let fate = match std::fs::read(&place) {
+            _ if file.role == Role::Network => Fate::Left,
+            Ok(here) if here == body => Fate::Same,
+            Err(error) if error.kind() == ErrorKind::NotFound => Fate::New,
+            _ => Fate::Replaces,
+        };
+        (place, fate)
+    };
+    contents.files().map(fate).collect()
+}
+
+/// Drivers and rules of a backup, laid out so that its configuration can be read. It goes with this.
+struct Staged(PathBuf);
+
+impl Staged {
+    fn lay(contents: &Contents) -> Result<Staged, BackupError> {
+        let staged = Staged(std::env::temp_dir().join(format!("afferent-restore-{}", std::process::id())));
+        std::fs::DirBuilder::new().mode(0o700).create(&staged.0).map_err(at(&staged.0))?;
+        let (files, drivers) = named::named(contents.text()?);
+        let rules = files.into_iter().find(|named| named.setting == "gateway.rules").map(|named| named.path);
+        let is_wanted = |path: &Path| {
+            rules.as_deref() == Some(path) || drivers.as_deref().is_some_and(|drivers| path.starts_with(drivers))
+        };
+        for (file, body) in contents.files().filter(|(file, _)| file.role == Role::Named && is_wanted(&file.path)) {
+            let place = config::load::below(&staged.0, &file.path);
+            let lay = || {
+                std::fs::create_dir_all(place.parent().unwrap_or(&staged.0))?;
+                std::fs::write(&place, body)
+            };
+            lay().map_err(at(&place))?;
+        }
+        if let Some(drivers) = drivers {
+            std::fs::create_dir_all(config::load::below(&staged.0, &drivers)).map_err(at(&drivers))?;
+        }
+        Ok(staged)
+    }
+
+    fn parse(&self, text: &str) -> Result<Config, BackupError> {
+        let loaded = parse_below("the configuration in the backup", text, &self.0);
+        loaded.map(|loaded| loaded.config).map_err(|why| BackupError::Config(why.to_string()))
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn at(file: &Path) -> impl Fn(std::io::Error) -> BackupError + use<'_> {
+    move |source| BackupError::Disk { file: file.to_path_buf(), source }
+}

@@ -1,0 +1,455 @@
+//! A box dies, and another one takes its place: what a backup holds, when it is not put, and that it is never half put.
+
+use crate::site::{Running, SERUM, SERUM_SPECIMEN, free_port, until, until_served};
+use crate::{afferent, case, err, out};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+const PASSPHRASE: &str = "a bench, a box and a stick";
+
+/// A box with its files, an EHR, and a stick.
+struct Bench {
+    dir: tempfile::TempDir,
+    port: u16,
+    ehr: Option<Running>,
+    ehr_port: u16,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let bench = Bench { dir: tempfile::tempdir().unwrap(), port: free_port(), ehr: None, ehr_port: free_port() };
+        std::fs::create_dir_all(bench.path("box/drivers/acme-x1/revisions")).unwrap();
+        std::fs::create_dir_all(bench.path("box/drivers/acme-x1/cases")).unwrap();
+        std::fs::create_dir(bench.path("stick")).unwrap();
+        let driver = include_str!("../../drivers/generic-astm/driver.toml");
+        for (file, text) in [
+            ("box/drivers/acme-x1/driver.toml", driver),
+            ("box/drivers/acme-x1/revisions.jsonl", ""),
+            ("box/drivers/acme-x1/revisions/1.toml", driver),
+            ("box/drivers/acme-x1/cases/captured.txt", "not the driver's"),
+            ("box/rules.toml", "# the site's rules\n"),
+            ("box/journal.key", &format!("{}\n", "7a".repeat(32))),
+            ("passphrase", &format!("{PASSPHRASE}\n")),
+            ("wrong", "another passphrase, as long\n"),
+        ] {
+            std::fs::write(bench.path(file), text).unwrap();
+        }
+        let authority = afferent::tls::throwaway::Authority::new().unwrap();
+        std::fs::write(bench.path("box/ca.pem"), authority.ca_pem()).unwrap();
+        authority.client("bench-1").unwrap().write(&bench.path("box"), "link").unwrap();
+        for (file, mode) in [("box/link.key", 0o600), ("box/journal.key", 0o600), ("box/ca.pem", 0o644)] {
+            std::fs::set_permissions(bench.path(file), PermissionsExt::from_mode(mode)).unwrap();
+        }
+        std::fs::write(bench.config(), bench.text("")).unwrap();
+        bench
+    }
+
+    fn text(&self, gateway: &str) -> String {
+        let [data, drivers, rules, key, ca, cert, tls_key] =
+            ["data", "drivers", "rules.toml", "journal.key", "ca.pem", "link.pem", "link.key"]
+                .map(|name| self.path("box").join(name));
+        let named = if gateway.is_empty() { "name = \"bench-1\"\ntime_zone = \"Europe/Berlin\"\n" } else { gateway };
+        format!(
+            "# what the bench knows of itself\n[gateway]\n{named}data = {data:?}\ndrivers = {drivers:?}\nrules = {rules:?}\n\
+             [journal]\nfree_min_mb = 0\nkey_file = {key:?}\n\
+             [[link]]\nname = \"chemistry\"   # under the window\nlisten = \"127.0.0.1:{port}\"\nclock_limit_s = 0\n\
+             [[link]]\nname = \"ward\"\nprotocol = \"hl7\"\nlisten = \"127.0.0.1:{ward}\"\n\
+             tls = {{ cert = {cert:?}, key = {tls_key:?}, client_ca = {ca:?} }}\n\
+             [[destination]]\nname = \"ehr\"\naddress = \"127.0.0.1:{ehr}\"\nretry_min_ms = 20\nretry_max_ms = 200\n",
+            port = self.port,
+            ward = free_port(),
+            ehr = self.ehr_port,
+        )
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn config(&self) -> PathBuf {
+        self.path("box/afferent.toml")
+    }
+
+    fn data(&self) -> PathBuf {
+        self.path("box/data")
+    }
+
+    fn receive(&mut self) {
+        let (address, ledger) = (format!("127.0.0.1:{}", self.ehr_port), self.path("ehr.jsonl"));
+        let ehr = ["sim", "ehr", "--mllp", &address, "--ledger", ledger.to_str().unwrap()];
+        self.ehr = Some(Running::start(&ehr, None));
+        until("the EHR listens", || std::net::TcpStream::connect(&address).is_ok());
+    }
+
+    fn run(&self) -> Running {
+        let log = self.path("log");
+        let running = Running::start(&["run", "--config", self.config().to_str().unwrap()], Some(&log));
+        until_served(&self.data(), &log);
+        running
+    }
+
+    fn serum(&self) {
+        let address = format!("127.0.0.1:{}", self.port);
+        let played = afferent(&["sim", "instrument", "--connect", &address, "--session", &case(SERUM)]);
+        assert_eq!(played.status.code(), Some(0), "{}{}", out(&played), err(&played));
+    }
+
+    /// Messages that the EHR stored.
+    fn stored(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.path("ehr.jsonl")).unwrap_or_default();
+        let all = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        all.filter(|arrival| arrival["stored"] == true).collect()
+    }
+
+    fn command(&self, verb: &str, file: &str, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_afferent"));
+        command.arg(verb).args([self.path(file), "--config".into(), self.config()]).args(words);
+        if !words.iter().any(|word| matches!(*word, "--passphrase-file" | "--recovery-key")) {
+            command.args(["--passphrase-file".as_ref(), self.path("passphrase").as_os_str()]);
+        }
+        command.env_remove("AFFERENT_LOG").env_remove("JOURNAL_STREAM");
+        command
+    }
+
+    fn backup(&self) {
+        let made = self.command("backup", "stick/bench-1.backup", &[]).output().unwrap();
+        assert!(made.status.success(), "{}", err(&made));
+    }
+
+    fn restore(&self, words: &[&str]) -> Output {
+        self.command("restore", "stick/bench-1.backup", words).output().unwrap()
+    }
+
+    #[track_caller]
+    fn restored(&self, words: &[&str]) -> Value {
+        let done = self.restore(&[words, &["--json"]].concat());
+        assert!(done.status.success(), "{}{}", out(&done), err(&done));
+        serde_json::from_slice(&done.stdout).unwrap()
+    }
+
+    /// The box is gone, as when its disk is another one; where it is kept.
+    fn lose(&self) -> PathBuf {
+        let old = self.path("old");
+        std::fs::rename(self.path("box"), &old).unwrap();
+        old
+    }
+
+    /// Every file below the place of the box, with its permissions.
+    fn everything(&self) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
+        let mut all = BTreeMap::new();
+        let mut open = vec![self.path("box")];
+        while let Some(folder) = open.pop() {
+            for entry in std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path()) {
+                match entry.is_dir() {
+                    true => open.push(entry),
+                    false => {
+                        let mode = entry.symlink_metadata().unwrap().permissions().mode() & 0o777;
+                        drop(all.insert(entry.clone(), (mode, std::fs::read(&entry).unwrap_or_default())));
+                    }
+                }
+            }
+        }
+        all
+    }
+}
+
+#[test]
+fn another_box_takes_what_the_analyzers_send_and_is_told_of_everything_that_is_open() {
+    let mut bench = Bench::new();
+    bench.receive();
+    let gateway = bench.run();
+    bench.serum();
+    until("the EHR has it", || bench.stored().len() == 1);
+    bench.backup();
+    drop(gateway);
+    let old = bench.lose();
+    let told = bench.restored(&[]);
+    assert_eq!(
+        (&told["gateway"], &told["restored"], &told["open"]),
+        (&"bench-1".into(), &true.into(), &Value::Array(vec![]))
+    );
+
+    // Byte for byte, with their permissions; the journal is new, and what is a folder's and not the driver's stays.
+    let here = bench.everything();
+    for (path, file) in &here {
+        let was = old.join(path.strip_prefix(bench.path("box")).unwrap());
+        if !path.starts_with(bench.data()) {
+            let mode = was.metadata().unwrap().permissions().mode() & 0o777;
+            assert_eq!((file.0, &file.1), (mode, &std::fs::read(&was).unwrap()), "{}", path.display());
+        }
+    }
+    let names: Vec<_> =
+        here.keys().map(|path| path.strip_prefix(bench.path("box")).unwrap().to_str().unwrap()).collect();
+    assert_eq!(
+        names,
+        [
+            "afferent.toml",
+            "ca.pem",
+            "data/journal.lock",
+            "data/last-reset",
+            "drivers/acme-x1/driver.toml",
+            "drivers/acme-x1/revisions/1.toml",
+            "drivers/acme-x1/revisions.jsonl",
+            "journal.key",
+            "link.key",
+            "link.pem",
+            "rules.toml",
+        ]
+    );
+    let checked = afferent(&["check", "--strict", bench.config().to_str().unwrap()]);
+    assert!(checked.status.success(), "{}", err(&checked));
+
+    // The analyzer sends it again: the EHR gets another message, about the very same results.
+    let gateway = bench.run();
+    bench.serum();
+    until("the EHR has it", || bench.stored().len() == 2);
+    let [first, again] = &bench.stored()[..] else { panic!("two messages") };
+    assert_eq!(first["results"], again["results"]);
+    assert_ne!(first["message_id"], again["message_id"], "no id stands for two messages: {first}");
+    gateway.stop();
+}
+
+#[test]
+fn i8_there_is_nothing_of_a_patient_in_it_and_others_read_it_as_we_do() {
+    let bench = Bench::new();
+    let gateway = bench.run();
+    bench.serum();
+    until("it is kept", || {
+        let stats = afferent(&["journal", "--config", bench.config().to_str().unwrap(), "--json", "stats"]);
+        serde_json::from_slice::<Value>(&stats.stdout).is_ok_and(|stats| stats["entries"] == 1)
+    });
+    bench.backup();
+    gateway.stop();
+    let file = std::fs::read(bench.path("stick/bench-1.backup")).unwrap();
+    let secret = afferent::backup::secret::Secret::passphrase(PASSPHRASE).unwrap();
+    let plain = afferent::backup::sealed::Sealed::read(&file).unwrap().open(&secret).unwrap();
+    let contents = afferent::backup::Contents::read(&plain).unwrap();
+    let everything = contents.bodies.iter().flat_map(|body| body.iter().copied()).collect::<Vec<u8>>();
+    let text = String::from_utf8_lossy(&everything).into_owned() + &serde_json::to_string(&contents.manifest).unwrap();
+    assert!(text.contains("under the window"), "it holds what it should");
+    assert!(!text.contains(SERUM_SPECIMEN) && !text.contains("journal.db") && !text.contains("captured"));
+    for clear in ["BEGIN PRIVATE KEY", "under the window", "bench-1"] {
+        assert!(!file.windows(clear.len()).any(|window| window == clear.as_bytes()), "{clear} can be read");
+    }
+    let script = "\
+import hashlib, json, sys, zlib
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+file = open(sys.argv[1], 'rb').read()
+first, second, rest = file.split(b'\\n', 2)
+head, known = json.loads(second), first + b'\\n' + second + b'\\n'
+key = hashlib.pbkdf2_hmac('sha256', sys.argv[2].encode(), head['salt'].encode(), head['iterations'], 64)
+assert hashlib.sha256(key[32:]).hexdigest() == head['check']
+size = 65536 + 16
+chunks = [rest[at:at + size] for at in range(0, len(rest), size)]
+nonce = lambda n: bytes(3) + n.to_bytes(8, 'big') + bytes([n == len(chunks) - 1])
+plain = b''.join(ChaCha20Poly1305(key[:32]).decrypt(nonce(n), c, known) for n, c in enumerate(chunks))
+assert len(plain) == head['length']
+sys.stdout.buffer.write(zlib.decompress(plain))
+";
+    let mut other = Command::new("python3");
+    match other.args(["-c", script]).arg(bench.path("stick/bench-1.backup")).arg(PASSPHRASE).output() {
+        Ok(read) if read.status.success() => {
+            let ends: Vec<u8> = contents.bodies.iter().flat_map(|body| body.iter().copied()).collect();
+            assert!(read.stdout.ends_with(&ends), "they read something else");
+        }
+        Ok(read) if err(&read).contains("No module named") => println!("left out: another reader (no cryptography)"),
+        Ok(read) => panic!("{}", err(&read)),
+        Err(_) => println!("left out: another reader (no python3)"),
+    }
+}
+
+#[test]
+fn the_readmes_way_to_another_box_works() {
+    let bench = Bench::new();
+    let readme = include_str!("../../README.md");
+    let block = readme.split("```console\n").skip(1).find(|block| block.contains("afferent backup")).unwrap();
+    let lines: Vec<&str> = block.split("```").next().unwrap().lines().map(|l| l.split(" #").next().unwrap()).collect();
+    for (n, line) in lines.iter().enumerate() {
+        let words = line.strip_prefix("$ afferent ").unwrap().split_whitespace();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_afferent"));
+        command.args(words.clone()).current_dir(bench.dir.path());
+        // The configuration is this test's, and not the machine's.
+        match words.clone().next() {
+            Some("check") => drop(std::fs::copy(bench.config(), bench.path("afferent.toml")).unwrap()),
+            _ => drop(command.args(["--config", bench.config().to_str().unwrap()])),
+        }
+        if n == 2 {
+            bench.lose();
+        }
+        let output = command.output().unwrap();
+        assert!(output.status.success() && !output.stdout.is_empty(), "{line}: {}", err(&output));
+    }
+    assert_eq!(lines.len(), 4);
+}
+
+#[test]
+fn a_backup_that_is_not_right_is_named_and_nothing_is_changed() {
+    let bench = Bench::new();
+    bench.backup();
+    let good = std::fs::read(bench.path("stick/bench-1.backup")).unwrap();
+    let before = bench.everything();
+    let mut altered = good.clone();
+    let last = altered.len() - 20;
+    altered[last] ^= 1;
+    let text = String::from_utf8_lossy(&good[..18]).replace(" 1", " 2");
+    let newer = [text.as_bytes(), &good[18..]].concat();
+    let wrong = bench.path("wrong");
+    let wrong = ["--passphrase-file", wrong.to_str().unwrap()];
+    for (file, words, says) in [
+        (&good, &wrong[..], "this is not the passphrase of this backup"),
+        (&good[..good.len() / 2].to_vec(), &[], "is cut short"),
+        (&altered, &[], "was altered or damaged"),
+        (&newer, &[], "a newer afferent wrote this backup (format 2, this one knows 1)"),
+        (&b"PK\x03\x04".to_vec(), &[], "this is no backup of afferent"),
+    ] {
+        std::fs::write(bench.path("stick/bench-1.backup"), file).unwrap();
+        let refused = bench.restore(words);
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(
+            err(&refused).contains(says) && err(&refused).contains("nothing was changed"),
+            "{says}: {}",
+            err(&refused)
+        );
+        assert!(bench.everything() == before, "{says}");
+    }
+    std::fs::remove_file(bench.path("stick/bench-1.backup")).unwrap();
+    assert!(err(&bench.restore(&[])).contains("cannot read"));
+    // Nor does a backup take the place of another file, or have a passphrase that is none.
+    std::fs::write(bench.path("stick/bench-1.backup"), "somebody's thesis").unwrap();
+    let refused = bench.command("backup", "stick/bench-1.backup", &[]).output().unwrap();
+    assert!(err(&refused).contains("is there and is no backup"), "{}", err(&refused));
+    std::fs::write(bench.path("passphrase"), "short\n").unwrap();
+    let refused = bench.command("backup", "stick/other.backup", &[]).output().unwrap();
+    assert!(err(&refused).contains("at least 12 characters") && !bench.path("stick/other.backup").exists());
+}
+
+#[test]
+fn a_recovery_key_is_shown_once_and_opens_it() {
+    let bench = Bench::new();
+    let made = bench.command("backup", "stick/bench-1.backup", &["--recovery-key", "--json"]).output().unwrap();
+    assert!(made.status.success(), "{}", err(&made));
+    let told: Value = serde_json::from_slice(&made.stdout).unwrap();
+    let key = told["recovery_key"].as_str().unwrap();
+    std::fs::write(bench.path("key"), format!("  {}\n", key.to_lowercase())).unwrap();
+    let words = ["--passphrase-file", bench.path("key").to_str().unwrap()].map(str::to_string);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    bench.lose();
+    assert_eq!(bench.restored(&words)["restored"], true);
+    let slip = if key.starts_with('A') { "B" } else { "A" };
+    std::fs::write(bench.path("key"), format!("{slip}{}", &key[1..])).unwrap();
+    assert!(err(&bench.restore(&words)).contains("this is no recovery key: a letter is wrong or missing"));
+}
+
+#[test]
+fn i7_a_box_with_results_that_went_nowhere_or_a_gateway_is_left_as_it_is() {
+    let mut bench = Bench::new();
+    bench.backup();
+    let gateway = bench.run();
+    let running = bench.restore(&[]);
+    assert!(err(&running).contains("stop the gateway first"), "{}", err(&running));
+    bench.serum();
+    gateway.stop();
+    let before = bench.everything();
+    for words in [&[][..], &["--look"]] {
+        let refused = bench.restore(words);
+        assert_eq!(refused.status.code(), Some(1));
+        let says = out(&refused) + &err(&refused);
+        assert!(says.contains("1 results held, 1 messages queued") && says.contains("went nowhere yet"), "{says}");
+    }
+    let kept = |all: BTreeMap<PathBuf, (u32, Vec<u8>)>| {
+        let is_shared = |path: &Path| path.extension().is_some_and(|end| end == "db-shm" || end == "db-wal");
+        all.into_iter().filter(|(path, _)| !is_shared(path)).collect::<BTreeMap<_, _>>()
+    };
+    assert!(kept(bench.everything()) == kept(before), "nothing was changed");
+    // Once all of it is delivered or decided about, there is nothing to lose.
+    bench.receive();
+    let gateway = bench.run();
+    let config = bench.config().display().to_string();
+    let held = afferent(&["journal", "--config", &config, "--json", "hold"]);
+    let held: Value = serde_json::from_slice(&held.stdout).unwrap();
+    let id = held["held"][0]["id"].as_i64().unwrap_or_else(|| panic!("{held}")).to_string();
+    let discarded = afferent(&["journal", "--config", &config, "discard", "--hold", &id, "--reason", "a test"]);
+    assert!(discarded.status.success(), "{}", err(&discarded));
+    until("the EHR has it", || bench.stored().len() == 1);
+    until("it is settled", || {
+        let stats = afferent(&["journal", "--config", &config, "--json", "stats"]);
+        serde_json::from_slice::<Value>(&stats.stdout).is_ok_and(|stats| stats["account"]["queued"] == 0)
+    });
+    gateway.stop();
+    assert_eq!(bench.restored(&[])["restored"], true);
+    assert!(!bench.data().join("journal.db").exists());
+}
+
+#[test]
+fn kill_a_box_is_as_before_or_restored_wherever_it_dies() {
+    let bench = Bench::new();
+    bench.backup();
+    let other = bench.text("").replace("under the window", "at the door");
+    let dies = |place: &str| {
+        let mut restore = bench.command("restore", "stick/bench-1.backup", &[]);
+        restore.env("AFFERENT_ABORT_AT", place).output().unwrap().status.signal() == Some(libc::SIGABRT)
+    };
+    let is_restored = || std::fs::read_to_string(bench.config()).unwrap().contains("under the window");
+    let puts = (1..).map(|n| format!("restore-put:{n}"));
+    let places = ["restore-begun:1", "reset-erased:5", "restore-erased:1", "restore-done:1"].map(str::to_string);
+    std::fs::write(bench.config(), &other).unwrap();
+    assert!(dies("restore-counted:1"));
+    assert!(!is_restored(), "nothing was done");
+    bench.run().stop();
+    for (n, place) in places.into_iter().chain(puts).enumerate() {
+        std::fs::write(bench.config(), &other).unwrap();
+        std::fs::write(bench.path("box/rules.toml"), "# others\n").unwrap();
+        std::fs::write(bench.data().join("page.token"), "of before").unwrap();
+        if !dies(&place) {
+            assert!(n > 12, "{place}: it puts one after the other");
+            break;
+        }
+        let config = bench.config().display().to_string();
+        let checked = afferent(&["check", &config]);
+        assert!(!checked.status.success() && err(&checked).contains("was interrupted"), "{place}: {}", err(&checked));
+        // Whoever stands there ends it, or the gateway's start.
+        if n % 2 == 0 {
+            let done = afferent(&["restore", "--config", &config]);
+            assert!(done.status.success(), "{place}: {}", err(&done));
+            assert!(!bench.data().join("page.token").exists(), "{place}: nothing is left of before");
+        } else {
+            bench.run().stop();
+        }
+        assert!(is_restored(), "{place}");
+        assert_eq!(std::fs::read_to_string(bench.path("box/rules.toml")).unwrap(), "# the site's rules\n", "{place}");
+        assert!(!bench.path("box/afferent.toml.restoring").exists(), "{place}");
+        assert!(
+            !afferent(&["restore", "--config", &config]).status.success(),
+            "{place}: there is nothing to go on with"
+        );
+    }
+    assert!(dies("restore-ended:1"), "and behind its end");
+    bench.run().stop();
+    assert!(is_restored());
+}
+
+#[test]
+fn i5_a_machine_that_would_call_itself_otherwise_or_read_clocks_otherwise_is_refused() {
+    let bench = Bench::new();
+    for (gateway, says) in [
+        ("time_zone = \"UTC\"\n", "the old box called itself `bench-9`"),
+        ("name = \"bench-1\"\n", "the old box read its instruments' clocks in Asia/Tokyo"),
+    ] {
+        std::fs::write(bench.config(), bench.text(gateway)).unwrap();
+        let mut backup = bench.command("backup", "stick/bench-1.backup", &[]);
+        backup.env("AFFERENT_HOST", "bench-9").env("TZ", "Asia/Tokyo");
+        assert!(backup.output().unwrap().status.success());
+        let mut restore = bench.command("restore", "stick/bench-1.backup", &["--look"]);
+        let refused = restore.env("TZ", "UTC").output().unwrap();
+        let told = out(&refused) + &err(&refused);
+        assert!(told.contains(says), "{says}: {told}");
+        assert_eq!(refused.status.code(), Some(1));
+        let mut same = bench.command("restore", "stick/bench-1.backup", &["--look"]);
+        let same = same.env("AFFERENT_HOST", "bench-9").env("TZ", "Asia/Tokyo").output().unwrap();
+        assert!(same.status.success(), "{}{}", out(&same), err(&same));
+    }
+}

@@ -67,6 +67,8 @@ pub struct Receiver {
     damage: Option<&'static str>,
     /// An `ENQ` or `EOT` where it may be a flipped bit, and when it came. Believed after a silence.
     asked: Option<(u8, Time)>,
+    /// When something that stands in frames came outside of any session, if that was the last character.
+    astray: Option<Time>,
     /// Frame number that comes next.
     expected: u8,
     /// The frame accepted last in this session, from its number through its checksum.
@@ -140,6 +142,7 @@ impl Receiver {
             terminator_at: 0,
             damage: None,
             asked: None,
+            astray: None,
             expected: 1,
             last: None,
             refused: None,
@@ -278,7 +281,7 @@ impl Receiver {
 
     /// True when nobody has the line as far as this side knows, so that the other role of a station may ask for it.
     pub fn is_neutral(&self) -> bool {
-        self.state == State::Neutral
+        self.state == State::Neutral && self.asked.is_none()
     }
 
     /// False while so much input waits for custody that reading on would end the session. A pump that stops reading
@@ -320,17 +323,24 @@ impl Receiver {
     }
 
     fn handle_byte(&mut self, now: Time, byte: u8) {
-        if self.asked.take().is_some() && self.state == State::Between {
+        if self.asked.take().is_some() && matches!(self.state, State::Neutral | State::Between) {
             self.tell_noise();
         }
         match self.state {
-            State::Neutral => match byte {
-                ENQ => self.begin_session(now),
-                // An EOT ends nothing here; NUL, CR and LF are how idle lines sound.
-                EOT | 0 | CR | LF => {}
-                STX => self.event(Event::Odd("frame outside a session")),
-                _ => self.tell_noise(),
-            },
+            State::Neutral => {
+                let astray = self.astray.take().filter(|at| now < *at + self.settle());
+                match byte {
+                    // Right behind what looks like a frame of a session that began before we did it may be a flipped
+                    // bit, and our answer the acknowledgment of that frame.
+                    ENQ if astray.is_some() => self.asked = Some((ENQ, now)),
+                    ENQ => self.begin_session(now),
+                    // An EOT ends nothing here; NUL, CR and LF are how idle lines sound.
+                    EOT | 0 | CR | LF => {}
+                    STX => self.event(Event::Odd("frame outside a session")),
+                    _ => self.tell_noise(),
+                }
+                self.astray = matches!(byte, STX | ETX | ETB | b' '..).then_some(now);
+            }
             State::Between => match byte {
                 STX => self.begin_frame(),
                 EOT => self.end_session(),
@@ -460,8 +470,11 @@ impl Receiver {
 
     /// The line stayed silent after an `ENQ` or `EOT` in doubt, so it was meant.
     fn believe(&mut self, now: Time, control: u8) {
-        self.event(Event::Odd("the sender ended its session without EOT"));
-        self.end_session();
+        if self.state != State::Neutral {
+            self.event(Event::Odd("the sender ended its session without EOT"));
+            self.end_session();
+        }
+        self.asked = None;
         if control == ENQ {
             self.begin_session(now);
         }

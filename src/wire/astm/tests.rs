@@ -405,10 +405,29 @@ fn a_slow_line_may_take_its_time_for_a_long_frame() {
 }
 
 #[test]
+fn i1_a_flipped_bit_in_a_frame_of_a_session_before_ours_is_not_granted_the_line() {
+    let mut bench = Bench::new();
+    // What our predecessor did not hear of the last frame, with CR come as ENQ: an ACK would be that frame's.
+    assert!(bench.feed(&[b'N', ENQ, ETX, b'0', b'6', CR, LF]).is_empty());
+    assert!(bench.wait(Duration::from_secs(15)).is_empty());
+    assert_eq!(bench.feed(&[EOT, ENQ]), [ACK], "the sender gave up, and begins anew");
+}
+
+#[test]
+fn who_asks_right_behind_noise_gets_the_line_after_a_silence() {
+    let mut bench = Bench::new();
+    assert!(bench.feed(&[0xFF, ENQ]).is_empty());
+    assert_eq!(bench.wait(Duration::from_secs(1)), [ACK]);
+    assert_eq!(bench.feed(&encode_frame(1, b"H|\\^&\rL|1\r", true)), [ACK]);
+    assert!(!bench.events.contains(&Event::Odd("the sender ended its session without EOT")));
+}
+
+#[test]
 fn noise_between_frames_is_ignored_and_told_once() {
     let mut bench = Bench::new();
     assert_eq!(bench.feed(b"\0\r\n garbage \x7f"), NOTHING);
-    assert_eq!(bench.feed(b"more\x05"), [ACK]);
+    assert_eq!(bench.feed(b"more\x05"), NOTHING);
+    assert_eq!(bench.wait(Duration::from_secs(1)), [ACK]);
     let [first, second] = &frames(&["H|\\^&", "L|1"])[..] else { panic!("two frames") };
     assert_eq!(bench.feed(&[b"~~", first.as_slice(), b"!!"].concat()), [ACK]);
     assert_eq!(bench.feed(second), [ACK]);

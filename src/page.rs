@@ -8,7 +8,7 @@
 mod body;
 
 use crate::disk;
-use crate::tls::{self, ServerTls, TlsError};
+use crate::tls::{self, Doorkeeper, ServerTls, TlsError};
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use hyper::body::Incoming;
@@ -19,7 +19,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use ring::digest::{SHA256, digest};
 use std::io::{Error, ErrorKind, Result};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, broadcast};
@@ -113,7 +113,7 @@ pub fn own_certificate(folder: &Path) -> Result<ServerTls> {
 /// Who serves the page.
 pub struct Server {
     content: Arc<dyn Content>,
-    acceptor: TlsAcceptor,
+    door: Mutex<Doorkeeper>,
     /// SHA-256, so that the time a comparison takes says nothing.
     token: Vec<u8>,
     page: String,
@@ -129,10 +129,10 @@ impl Server {
     pub fn new(
         content: Arc<dyn Content>,
         document: &Document,
-        config: &ServerTls,
+        settings: &ServerTls,
         token: &str,
     ) -> std::result::Result<Arc<Server>, TlsError> {
-        let acceptor = TlsAcceptor::from(tls::server(config)?);
+        let door = Mutex::new(Doorkeeper::new(settings.clone())?);
         let token = hash(token);
         let page = document.markup.replace("/* style */", document.style).replace("/* script */", document.script);
         let source = |text: &str| BASE64_STANDARD.encode(hash(text));
@@ -144,7 +144,7 @@ impl Server {
         );
         let policy = HeaderValue::from_str(&policy).unwrap_or(HeaderValue::from_static("default-src 'none'"));
         let seats = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        Ok(Arc::new(Server { content, acceptor, token, page, policy, seats }))
+        Ok(Arc::new(Server { content, door, token, page, policy, seats }))
     }
 
     /// Serves until the process ends.
@@ -155,10 +155,10 @@ impl Server {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             };
-            let server = self.clone();
+            let (server, acceptor) = (self.clone(), self.acceptor());
             tokio::spawn(async move {
                 let _seat = seat;
-                let accepted = tokio::time::timeout(HEAD_TIMEOUT, server.acceptor.accept(stream)).await;
+                let accepted = tokio::time::timeout(HEAD_TIMEOUT, acceptor.accept(stream)).await;
                 let Ok(Ok(stream)) = accepted else { return };
                 let service = service_fn(|request| std::future::ready(Ok::<_, hyper::Error>(server.answer(&request))));
                 let mut http = hyper::server::conn::http1::Builder::new();
@@ -166,6 +166,12 @@ impl Server {
                 let _ = http.serve_connection(TokioIo::new(stream), service).await;
             });
         }
+    }
+
+    /// With the certificate as it is now: one that was renewed counts from the next connection.
+    fn acceptor(&self) -> TlsAcceptor {
+        let mut door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
+        door.acceptor(|what, why| tracing::warn!("{what}: {why}"))
     }
 
     fn answer(&self, request: &Request<Incoming>) -> Response<Payload> {

@@ -16,6 +16,7 @@
 pub mod certs_only;
 mod code;
 mod der;
+mod doorkeeper;
 mod fingerprint;
 mod last_good;
 pub mod proxy;
@@ -25,6 +26,7 @@ mod subject;
 pub mod throwaway;
 
 pub use code::Code;
+pub use doorkeeper::Doorkeeper;
 pub use fingerprint::Fingerprint;
 pub use last_good::client_or_last;
 pub use proxy::Proxy;

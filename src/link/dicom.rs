@@ -17,10 +17,10 @@ pub use config::{Config, Modality};
 
 use super::counters::LinkCounters;
 use super::seats::{Seat, Seats};
-use super::tcp::{self, Doorkeeper};
+use super::tcp;
 use super::{LinkError, stopped};
 use crate::journal::Journal;
-use crate::tls;
+use crate::tls::{self, Doorkeeper};
 use crate::wire::Event;
 use crate::wire::dimse::Settings;
 use admission::{Callers, Way};
@@ -114,7 +114,7 @@ async fn serve(shared: Arc<Shared>, socket: TcpListener, mut tls: Option<Doorkee
                     if full {
                         counters.event(&Event::Odd("too many connections: the least useful one was closed"));
                     }
-                    let acceptor = tls.as_mut().map(|tls| tls.acceptor(&counters));
+                    let acceptor = tls.as_mut().map(|tls| tls.acceptor(|what, why| counters.trouble(what, why)));
                     connections.spawn(converse(shared.clone(), stream, from, number, seat, acceptor));
                 }
                 Err(_) => {

@@ -1,13 +1,12 @@
 //! Links over TCP: the box listens (the usual way) or dials, plain or TLS.
 
-use super::counters::LinkCounters;
 use super::peers::Peers;
 use super::pump::Ended;
 use super::seats::{Seat, Seats};
 use super::{Config, LinkError, Shell, stopped};
 use crate::backoff::Backoff;
 use crate::service;
-use crate::tls::{self, ClientTls, ServerTls, TlsError};
+use crate::tls::{self, ClientTls, Doorkeeper, TlsError};
 use crate::wire::Event;
 use rustls_pki_types::ServerName;
 use std::net::IpAddr;
@@ -63,30 +62,6 @@ impl Door {
     }
 }
 
-/// A listener's TLS settings, read again when a file changes: a renewed certificate is used from the next connection.
-pub(super) struct Doorkeeper {
-    settings: ServerTls,
-    files: tls::Files,
-    acceptor: TlsAcceptor,
-}
-
-impl Doorkeeper {
-    pub(super) fn new(settings: ServerTls) -> Result<Self, TlsError> {
-        Ok(Doorkeeper { files: settings.files(), acceptor: tls::server(&settings)?.into(), settings })
-    }
-
-    /// The acceptor for the next connection. Files that do not work leave the old ones in use.
-    pub(super) fn acceptor(&mut self, counters: &LinkCounters) -> TlsAcceptor {
-        if self.files.changed() {
-            match tls::server(&self.settings) {
-                Ok(config) => self.acceptor = config.into(),
-                Err(error) => counters.trouble("a changed certificate is not used", &error),
-            }
-        }
-        self.acceptor.clone()
-    }
-}
-
 impl Listener {
     /// Binds the address of the link. Fails at once when it is taken, so that start-up says so.
     pub fn bind(config: &Config, address: &str) -> Result<Self, LinkError> {
@@ -138,7 +113,7 @@ impl Listener {
                             shell.counters.event(&Event::Odd("too many connections: the least useful one was closed"));
                         }
                         let task = Connection { shell: shell.clone(), seats: seats.clone(), seat, number };
-                        let acceptor = self.tls.as_mut().map(|t| t.acceptor(&shell.counters));
+                        let acceptor = self.tls.as_mut().map(|tls| tls.acceptor(|what, why| shell.counters.trouble(what, why)));
                         connections.spawn(task.serve(stream, acceptor));
                     }
                     Err(_) => {

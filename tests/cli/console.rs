@@ -74,6 +74,26 @@ fn only_who_has_the_token_sees_the_box() {
 }
 
 #[test]
+fn a_certificate_that_was_renewed_counts_from_the_next_connection() {
+    let bench = Bench::new();
+    let mut watching = bench.page.told("/box");
+    assert!(watching.next().is_some());
+    let other = tempfile::tempdir().unwrap();
+    let renewed = afferent::page::own_certificate(other.path()).unwrap();
+    // Half of a pair is not used, and the old one goes on.
+    std::fs::copy(&renewed.key, bench.path("data/page.key")).unwrap();
+    let before = bench.page.head("GET", "/box", &bench.page.token);
+    assert!(before.starts_with("HTTP/1.1 200"), "{before}");
+    std::fs::copy(&renewed.cert, bench.path("data/page.pem")).unwrap();
+    // The client trusts what lies in the folder now, and nothing else.
+    let after = bench.page.head("GET", "/box", &bench.page.token);
+    assert!(after.starts_with("HTTP/1.1 200"), "{after}");
+    let log = std::fs::read_to_string(bench.path("console.log")).unwrap();
+    assert!(log.contains("a changed certificate is not used"), "{log}");
+    assert!(watching.nth(1).is_some(), "who was watching goes on");
+}
+
+#[test]
 fn it_shows_an_alert_while_it_stands_and_what_keeps_results_from_the_ehr() {
     let mut bench = Bench::new();
     let mut told = bench.page.told("/box").filter(|now| now["alerts"].is_array());

@@ -151,16 +151,21 @@ fn a_guarded_hold_resets_the_box_unless_something_went_nowhere() {
     new.shows("box well");
     used.send_a_result();
     used.shows("analyzer heard");
+    const ANSWERS: [&str; 2] = ["this box is not reset: 1 in all", "this box was reset"];
+    // A button that was not looked at for three seconds, on a busy machine, means nothing: whoever holds it tries again.
     let twice = |bench: &Bench| {
-        bench.hold(Duration::from_secs(16));
-        bench.shows("box reset-armed");
-        bench.hold(Duration::from_secs(6));
+        let began = Instant::now();
+        while !ANSWERS.iter().any(|words| bench.read("log").contains(words)) {
+            assert!(began.elapsed() < PATIENCE * 2, "{}\n{}", bench.read("board/shown"), bench.read("log"));
+            bench.hold(Duration::from_secs(16));
+            bench.hold(Duration::from_secs(6));
+        }
     };
     std::thread::scope(|scope| {
         scope.spawn(|| twice(&new));
         scope.spawn(|| twice(&used));
     });
-    used.says("this box is not reset: 1 in all");
+    used.says(ANSWERS[0]);
     assert!(used.gateway.try_wait().unwrap().is_none(), "it goes on");
     assert!(new.ends().success(), "{}", new.read("log"));
     let left =

@@ -124,9 +124,43 @@ pub struct ConfigStatus {
     pub why: String,
     /// The box's own file was edited, and the desk knows nothing of it.
     pub drift: bool,
-    /// Why what lies on a stick is not taken; empty where nothing lies there, or it was.
+    /// Digest of that file, for whoever replaces it.
     #[serde(default)]
-    pub stick: String,
+    pub local: String,
+    /// What became of what lies on a stick.
+    #[serde(default)]
+    pub stick: Carried,
+}
+
+/// A configuration on a stick.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Carried {
+    /// None lies there.
+    #[default]
+    None,
+    /// It is not taken, and why.
+    NotTaken(String),
+    /// It was taken, as this revision; what became of that is told of revisions.
+    Taken(u64),
+}
+
+impl ConfigStatus {
+    /// What became of what lies on a stick: the revision that runs, or why it does not; `None` while it is tried, and
+    /// where nothing lies there.
+    pub fn carried(&self) -> Option<Result<u64, &str>> {
+        match &self.stick {
+            Carried::None => None,
+            Carried::NotTaken(why) => Some(Err(why)),
+            Carried::Taken(rev) if self.rev == Some(*rev) && !self.why.is_empty() => Some(Err(&self.why)),
+            Carried::Taken(rev)
+                if self.running == Some(*rev) && self.state == desired::machine::Phase::Committed.word() =>
+            {
+                Some(Ok(*rev))
+            }
+            Carried::Taken(_) => None,
+        }
+    }
 }
 
 /// The gateway is asked to run with another configuration.
@@ -222,8 +256,10 @@ struct Loop<B> {
     parcel: Option<Parcel>,
     adoption: Adoption,
     /// What somebody carries to the box.
-    stick: Option<mpsc::Receiver<Vec<u8>>>,
+    stick: Option<mpsc::Receiver<stick::Found>>,
     identity: Option<Line>,
+    /// There is no certificate yet that could be shown.
+    waits_to_be_let_in: bool,
     /// A new certificate that is being proven.
     proof: Option<Proof>,
     /// One that is to be, soon.
@@ -255,7 +291,7 @@ impl<B: Bus> Loop<B> {
         let renew = identity.as_ref().map(|line| line.renew.clone());
         let performer = Performer::new(snapshot.sources(), renew, epoch);
         let stick = worker.config.stick.as_deref();
-        let stick = stick.map(|folder| stick::watch(folder, place.gateway(), &worker.network));
+        let stick = stick.map(|folder| stick::watch(folder, place.gateway()));
         let commands = Commands::new(docket, performer, worker.network);
         let mut fleet = Loop {
             bus,
@@ -276,6 +312,7 @@ impl<B: Bus> Loop<B> {
             parcel: None,
             adoption,
             stick,
+            waits_to_be_let_in: identity.is_some() && tls.cert.as_ref().is_none_or(|cert| !cert.exists()),
             identity,
             proof: None,
             unproven: None,
@@ -300,7 +337,7 @@ impl<B: Bus> Loop<B> {
                 Some(what) = self.told.recv() => self.keep_all(what),
                 Some(performed) = self.commands.ended() => self.performed(performed),
                 Some(ended) = self.adoption.ended() => self.adopt(ended),
-                found = stick::next(&mut self.stick) => self.carried(&found),
+                found = stick::next(&mut self.stick) => self.carried(found),
                 word = next_word(&mut self.identity) => self.identified(word),
                 () = tokio::time::sleep_until(wake.into()) => self.wake(),
                 _ = stopped.wait_for(|stop| *stop), if !is_stopping => {
@@ -367,7 +404,10 @@ impl<B: Bus> Loop<B> {
             }
             Heard::Received { topic, payload, receipt } => self.session.received(&topic, payload, receipt, now),
             Heard::Lost(why) => {
-                self.trouble(why);
+                // Who is not let in yet cannot be there, and what it waits for is told.
+                if !self.waits_to_be_let_in {
+                    self.trouble(why);
+                }
                 self.status.send_modify(|status| status.connected = false);
                 self.session.lost(now);
                 self.tail.iter_mut().for_each(Tail::lost);
@@ -462,7 +502,7 @@ impl<B: Bus> Loop<B> {
     }
 
     /// Somebody has carried a configuration here, or taken it away.
-    fn carried(&mut self, found: &[u8]) {
+    fn carried(&mut self, found: stick::Found) {
         let stamp = self.snapshot.sources().stamp();
         if let Err(error) = self.adoption.carried(&mut self.store, found, stamp) {
             self.trouble(format!("{error}; pull the stick out and put it in again once there is room"));
@@ -550,7 +590,10 @@ impl<B: Bus> Loop<B> {
     fn identified(&mut self, word: Word) {
         let now = now();
         match word {
-            Word::Ready => self.session.hurry(now),
+            Word::Ready => {
+                self.waits_to_be_let_in = false;
+                self.session.hurry(now);
+            }
             Word::Prove(file) => {
                 self.unproven = Some(Wanted::new(file, now));
                 if self.session.downlink() != Downlink::Proven {

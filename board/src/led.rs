@@ -8,6 +8,8 @@
 //! | box, green | well | on 1900, off 100 |
 //! | box, green | attention | on 100, off 900 |
 //! | box, green | fault | on 100, off 100 |
+//! | box, green | stick-runs | on 700, off 100, on 100, off 100 |
+//! | box, green | stick-refused | on 100, off 100, on 700, off 100, on 100, off 700 |
 //! | box, green | set-up | on 100, off 100, on 100, off 700 |
 //! | box, green | identify | on 300, off 100, on 300, off 100, on 300, off 900 |
 //! | box, green | reset-armed | on 50, off 50, on 50, off 450 |
@@ -69,6 +71,10 @@ pub enum BoxState {
     Attention,
     /// No results are taken.
     Fault,
+    /// The configuration on the stick runs; the stick may be pulled out.
+    StickRuns,
+    /// The configuration on the stick is not taken.
+    StickRefused,
     /// It shows how it is set up, because somebody held the button.
     SetUp,
     /// It shows which box it is, because somebody asked.
@@ -81,12 +87,14 @@ pub enum BoxState {
 
 impl BoxState {
     /// All of them.
-    pub const ALL: [BoxState; 9] = [
+    pub const ALL: [BoxState; 11] = [
         BoxState::Off,
         BoxState::Starting,
         BoxState::Well,
         BoxState::Attention,
         BoxState::Fault,
+        BoxState::StickRuns,
+        BoxState::StickRefused,
         BoxState::SetUp,
         BoxState::Identify,
         BoxState::ResetArmed,
@@ -101,6 +109,8 @@ impl BoxState {
             BoxState::Well => "well",
             BoxState::Attention => "attention",
             BoxState::Fault => "fault",
+            BoxState::StickRuns => "stick-runs",
+            BoxState::StickRefused => "stick-refused",
             BoxState::SetUp => "set-up",
             BoxState::Identify => "identify",
             BoxState::ResetArmed => "reset-armed",
@@ -116,6 +126,8 @@ impl BoxState {
             BoxState::Well => Pattern::repeating(&[1900, 100]),
             BoxState::Attention => Pattern::repeating(&[100, 900]),
             BoxState::Fault => Pattern::repeating(&[100, 100]),
+            BoxState::StickRuns => Pattern::repeating(&[700, 100, 100, 100]),
+            BoxState::StickRefused => Pattern::repeating(&[100, 100, 700, 100, 100, 700]),
             BoxState::SetUp => Pattern::repeating(&[100, 100, 100, 700]),
             BoxState::Identify => Pattern::repeating(&[300, 100, 300, 100, 300, 900]),
             BoxState::ResetArmed => Pattern::repeating(&[50, 50, 50, 450]),

@@ -10,7 +10,7 @@ use crate::definition::Definition;
 use crate::led::{BoxState, Heard, Layer};
 use crate::pattern::Pattern;
 use crate::screen::Screen;
-use crate::seen::{Seen, Temperature};
+use crate::seen::{Seen, Stick, Temperature};
 use crate::supply::{self, Supply};
 use crate::temperature::Heat;
 use std::collections::VecDeque;
@@ -136,7 +136,7 @@ impl Panel {
         self.was_fault = is_fault;
 
         let hint = self.button.hint(now);
-        let box_state = self.shown_state(condition, hint);
+        let box_state = self.shown_state(condition, seen.stick.as_ref(), hint);
         let is_dark = box_state == BoxState::Off;
         let heard = |heard: Heard| if is_dark { Heard::None } else { heard };
         let (analyzer, hospital) = (heard(seen.analyzer), heard(seen.hospital));
@@ -212,14 +212,19 @@ impl Panel {
         }
     }
 
-    fn shown_state(&self, condition: BoxState, hint: Hint) -> BoxState {
+    fn shown_state(&self, condition: BoxState, stick: Option<&Stick>, hint: Hint) -> BoxState {
         match condition {
             BoxState::Off | BoxState::Stopping => condition,
             _ if self.supply.is_lost() => BoxState::Stopping,
             _ if matches!(hint, Hint::LetGo | Hint::Armed { .. } | Hint::Confirming { .. }) => BoxState::ResetArmed,
             _ if self.identify_until.is_some() => BoxState::Identify,
             _ if self.set_up_until.is_some() || matches!(hint, Hint::SetUp { .. }) => BoxState::SetUp,
-            _ => condition,
+            // Whoever put the stick in waits for this.
+            _ => match (condition, stick) {
+                (BoxState::Well, Some(Stick::Runs(_))) => BoxState::StickRuns,
+                (BoxState::Well | BoxState::Attention, Some(Stick::NotTaken(_))) => BoxState::StickRefused,
+                _ => condition,
+            },
         }
     }
 
@@ -244,6 +249,7 @@ impl Panel {
         let is_set_up = shown == BoxState::SetUp;
         let mut pages = Vec::new();
         // Whoever sets the box up wants these first, and so does whoever let it wait.
+        pages.extend(seen.stick.clone().map(|stick| Screen::Stick { stick }));
         pages.extend(seen.enrolment_code.clone().map(|code| Screen::Code { code }));
         let address = seen.address.clone().filter(|_| is_set_up || seen.page_url.is_some());
         pages.extend(address.map(|address| Screen::Address { address, page_url: seen.page_url.clone() }));
@@ -253,7 +259,11 @@ impl Panel {
         }
         let status = Screen::status(seen, if is_set_up { BoxState::SetUp } else { condition }, sensed.temperature);
         // What was not asked for comes behind how everything is.
-        let at = if is_set_up { pages.len() } else { usize::from(seen.enrolment_code.is_some()) };
+        let at = if is_set_up {
+            pages.len()
+        } else {
+            usize::from(seen.stick.is_some()) + usize::from(seen.enrolment_code.is_some())
+        };
         pages.insert(at, status);
 
         let words: Vec<&'static str> = pages.iter().map(Screen::word).collect();

@@ -7,7 +7,7 @@ pub mod qr;
 
 use crate::button::Hint;
 use crate::led::{BoxState, Heard};
-use crate::seen::{Seen, Temperature};
+use crate::seen::{Seen, Stick, Temperature};
 use embedded_graphics::Drawable;
 use embedded_graphics::mono_font::MonoFont;
 use embedded_graphics::mono_font::MonoTextStyle;
@@ -30,6 +30,8 @@ const TITLE: i32 = 12;
 const LARGE_LINE: i32 = 22;
 /// Lines of an address beside its code.
 const ADDRESS_LINES: usize = 4;
+/// Lines of why a stick is not taken.
+const WHY_LINES: usize = 4;
 /// Alerts that have room.
 const ALERTS: usize = 4;
 
@@ -64,6 +66,11 @@ pub enum Screen {
         address: String,
         /// Its page.
         page_url: Option<String>,
+    },
+    /// What became of a configuration on a stick.
+    Stick {
+        /// See there.
+        stick: Stick,
     },
     /// The code under which the box asks to be let in.
     Code {
@@ -111,6 +118,7 @@ impl Screen {
             Screen::Status { .. } => "status",
             Screen::Alerts { .. } => "alerts",
             Screen::Address { .. } => "address",
+            Screen::Stick { .. } => "stick",
             Screen::Code { .. } => "code",
             Screen::Identify { .. } => "identify",
             Screen::Button { .. } => "button",
@@ -157,6 +165,18 @@ impl Screen {
                 Ok(())
             }
             Screen::Address { address, page_url } => page.address(address, page_url.as_deref()),
+            Screen::Stick { stick: Stick::Runs(rev) } => {
+                page.title("Stick", "")?;
+                page.small_centred(TITLE + 8, &format!("Revision {rev} runs."))?;
+                page.small_centred(TITLE + 8 + LINE, "Pull the stick out.")
+            }
+            Screen::Stick { stick: Stick::NotTaken(why) } => {
+                page.title("Stick: not taken", "")?;
+                for (at, line) in broken(why, SMALL).iter().take(WHY_LINES).enumerate() {
+                    page.small(0, TITLE + 3 + at as i32 * LINE, line.trim_end())?;
+                }
+                Ok(())
+            }
             Screen::Code { code } => {
                 page.title("Enrolment code", "")?;
                 let lines = broken(code, LARGE);
@@ -317,12 +337,12 @@ fn fit(text: &str, room: usize) -> String {
     letters.iter().take(room.saturating_sub(2)).chain(&['.', '.']).collect()
 }
 
-/// Lines of at most `room` letters, broken behind `-`, `.`, `:` or `/` where that can be.
+/// Lines of at most `room` letters, broken behind a blank, `-`, `.`, `:` or `/` where that can be.
 fn broken(text: &str, room: usize) -> Vec<String> {
     let letters: Vec<char> = text.chars().collect();
     let (mut lines, mut rest) = (Vec::new(), letters.as_slice());
     while rest.len() > room {
-        let breaks = |c: &char| matches!(c, '-' | '.' | ':' | '/');
+        let breaks = |c: &char| matches!(c, ' ' | '-' | '.' | ':' | '/');
         let at = rest[..room].iter().rposition(breaks).map_or(room, |at| at + 1);
         lines.push(rest[..at].iter().collect());
         rest = &rest[at..];

@@ -19,10 +19,21 @@ pub struct Seen {
     pub address: Option<String>,
     /// Where the box's own page is; none where it has none.
     pub page_url: Option<String>,
+    /// What became of a configuration that somebody carried here on a stick, as long as that is in.
+    pub stick: Option<Stick>,
     /// The code under which the box asks to be let into its fleet; none when it does not.
     pub enrolment_code: Option<String>,
     /// What a person should look at, each in a few words, without anything of a patient.
     pub alerts: Vec<String>,
+}
+
+/// A configuration on a stick.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stick {
+    /// It runs, as this revision.
+    Runs(u64),
+    /// It does not run, and why.
+    NotTaken(String),
 }
 
 /// A temperature, in tenths of a degree Celsius.

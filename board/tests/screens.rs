@@ -4,7 +4,7 @@
 use afferent_board::button::Hint;
 use afferent_board::led::{BoxState, Heard};
 use afferent_board::screen::{HEIGHT, Screen, WIDTH};
-use afferent_board::seen::{Seen, Temperature};
+use afferent_board::seen::{Seen, Stick, Temperature};
 use embedded_graphics::pixelcolor::BinaryColor;
 use embedded_graphics::prelude::{Point, Size};
 use embedded_graphics_simulator::{OutputSettings, SimulatorDisplay};
@@ -18,6 +18,8 @@ fn goldens() -> PathBuf {
 fn address(page_url: Option<&str>) -> Screen {
     Screen::Address { address: "192.168.100.200".to_string(), page_url: page_url.map(str::to_string) }
 }
+
+const UNSIGNED: &str = "no operator of this box who may has signed it";
 
 fn screens() -> Vec<(&'static str, Screen)> {
     let seen = Seen {
@@ -54,6 +56,8 @@ fn screens() -> Vec<(&'static str, Screen)> {
         ("address-cut", address(Some("http://[2001:db8:85a3:8d3:1319:8a2e:370:7348]:8443"))),
         ("address-no-code", address(Some("https://bench-1.lab.hospital.example/setup?code=7H2K-9QWD"))),
         ("address-no-page", address(None)),
+        ("stick-runs", Screen::Stick { stick: Stick::Runs(12) }),
+        ("stick-not-taken", Screen::Stick { stick: Stick::NotTaken(UNSIGNED.to_string()) }),
         ("code", Screen::Code { code: "7H2K-9QWD-0M3X-VT5A".to_string() }),
         ("code-short", Screen::Code { code: "7H2K-9QWD".to_string() }),
         ("identify", Screen::Identify { name: "bench-1".to_string() }),

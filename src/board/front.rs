@@ -9,7 +9,7 @@ use afferent_board::led::{BoxState, Heard};
 use afferent_board::linux::Linux;
 use afferent_board::panel::Event;
 use afferent_board::parts::{Board, Parts, Turn};
-use afferent_board::seen::Seen;
+use afferent_board::seen::{Seen, Stick};
 use afferent_board::supply;
 use afferent_board::watchdog::Watchdog;
 use std::io::Write;
@@ -327,7 +327,13 @@ impl Scene {
             (health.up && !health.failing, health.answered_ms.is_some())
         }));
         seen.alerts = alerts.iter().map(|standing| short(&standing.alert)).collect();
-        seen.enrolment_code = sources.fleet.as_ref().and_then(|fleet| fleet.status().code);
+        if let Some(status) = sources.fleet.as_ref().map(|fleet| fleet.status()) {
+            seen.stick = status.config.carried().map(|became| match became {
+                Ok(rev) => Stick::Runs(rev),
+                Err(why) => Stick::NotTaken(why.to_string()),
+            });
+            seen.enrolment_code = status.code;
+        }
         seen
     }
 }

@@ -6,11 +6,10 @@
 
 use super::envelope::ENVELOPE_MAX;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Error, ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
-use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 /// The folder is looked into this often.
@@ -21,53 +20,72 @@ pub fn file_name(gateway: &str) -> String {
     format!("{gateway}.afferent")
 }
 
-/// Looks into the folder beside everything else, for a stick may hang. What lies there is told when it is another than
-/// before, and when it is gone, with nothing. Ends with the receiver.
-pub(super) fn watch(folder: &Path, gateway: &str, network: &Handle) -> mpsc::Receiver<Vec<u8>> {
+/// What lies on the stick: a document, nothing, or one that cannot be read, and why.
+pub(super) type Found = Result<Vec<u8>, String>;
+
+/// Looks into the folder on a thread of its own, for a stick may hang, and nothing waits for it then. What lies there is
+/// told when it is another than before, and when it is gone, with nothing. Ends with the receiver.
+pub(super) fn watch(folder: &Path, gateway: &str) -> mpsc::Receiver<Found> {
     let (tell, told) = mpsc::channel(1);
     let file = folder.join(file_name(gateway));
-    network.spawn(async move {
-        let mut before = Vec::new();
+    let looking = std::thread::Builder::new().name("stick".to_string()).spawn(move || {
+        let mut before = Ok(Vec::new());
         while !tell.is_closed() {
-            let file = file.clone();
-            let found = tokio::task::spawn_blocking(move || read(file)).await.unwrap_or_default();
+            let found = read(&file);
             if found != before {
                 before = found.clone();
-                let _ = tell.send(found).await;
+                let _ = tell.blocking_send(found);
             }
-            tokio::select! {
-                () = tell.closed() => {}
-                () = tokio::time::sleep(LOOK_EVERY) => {}
-            }
+            std::thread::sleep(LOOK_EVERY);
         }
     });
+    if let Err(error) = looking {
+        tracing::error!(event = "stick", "fleet: nobody looks for a stick: {error}");
+    }
     told
 }
 
-/// What the file holds, or one byte more than an envelope may have; nothing when there is none, or one that is no file,
-/// which may have no end.
-fn read(file: PathBuf) -> Vec<u8> {
+/// What the file holds, or one byte more than an envelope may have; nothing when there is none.
+fn read(file: &Path) -> Found {
+    let cannot = |error: Error| Err(format!("{} cannot be read: {error}", file.display()));
+    // A pipe in its place has no end, and may have nobody at its other one.
+    let open = match File::options().read(true).custom_flags(libc::O_NONBLOCK).open(file) {
+        Ok(open) => open,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return cannot(error),
+    };
     let mut bytes = Vec::new();
-    let Ok(open) = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&file) else { return bytes };
-    if !open.metadata().is_ok_and(|about| about.is_file()) {
-        return bytes;
-    }
-    match open.take(ENVELOPE_MAX as u64 + 1).read_to_end(&mut bytes) {
-        Ok(_) => bytes,
-        Err(error) => {
-            tracing::warn!("fleet: the stick cannot be read: {}: {error}", file.display());
-            Vec::new()
-        }
+    match open.metadata() {
+        Ok(about) if !about.is_file() => cannot(Error::other("this is no file")),
+        Ok(_) => open.take(ENVELOPE_MAX as u64 + 1).read_to_end(&mut bytes).map_or_else(cannot, |_| Ok(bytes)),
+        Err(error) => cannot(error),
     }
 }
 
 /// What comes next; never anything where nobody looks.
-pub(super) async fn next(stick: &mut Option<mpsc::Receiver<Vec<u8>>>) -> Vec<u8> {
+pub(super) async fn next(stick: &mut Option<mpsc::Receiver<Found>>) -> Found {
     match stick {
         Some(stick) => match stick.recv().await {
             Some(found) => found,
             None => std::future::pending().await,
         },
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_file_is_told_and_no_stick_is_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("bench-1.afferent");
+        assert_eq!(read(&file), Ok(Vec::new()));
+        std::fs::create_dir(&file).unwrap();
+        assert!(read(&file).is_err_and(|why| why.ends_with("this is no file")));
+        std::fs::remove_dir(&file).unwrap();
+        std::fs::write(&file, vec![0; ENVELOPE_MAX + 100]).unwrap();
+        assert_eq!(read(&file).map(|bytes| bytes.len()), Ok(ENVELOPE_MAX + 1));
     }
 }

@@ -41,7 +41,9 @@ impl Worker {
             let enrol = self.config.enrol.as_ref();
             let mut identity = enrol.map(|enrol| keeper::start(&self.config, enrol, sources.data(), stopped.clone()));
             let up = async {
-                if let Some(identity) = &mut identity {
+                // A stick is for a box that its broker does not reach yet; `name` says for which.
+                let may_be_carried = self.config.stick.is_some() && self.config.name.is_some();
+                if let Some(identity) = identity.as_mut().filter(|_| !may_be_carried) {
                     self.let_in(identity).await;
                 }
                 self.prepared(&sources).await

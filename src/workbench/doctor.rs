@@ -4,7 +4,7 @@
 use super::clock::{judge, span};
 use crate::clinical::Doubt;
 use crate::delivery;
-use crate::fleet::{ConfigStatus, Status};
+use crate::fleet::{Carried, ConfigStatus, Status};
 use crate::interpreter::register::Instruments;
 use crate::journal::{Condition, ParkedRow, Stats};
 use crate::link::directory::{Look, Then};
@@ -114,7 +114,7 @@ pub struct Finding {
 pub fn diagnose(facts: &Facts<'_>) -> Vec<Finding> {
     let mut found = vec![disk(facts), clock(facts), gateway(facts)];
     found.extend(facts.fleet.as_ref().map(fleet));
-    found.extend(facts.fleet.as_ref().and_then(|status| config_from_afar(&status.config)));
+    found.extend(facts.fleet.iter().flat_map(|status| config_from_afar(&status.config)));
     for (config, health) in &facts.links {
         if let Some(look) = facts.folders.get(&config.name) {
             found.push(folder(config, look));
@@ -277,43 +277,37 @@ fn fleet(status: &Status) -> Finding {
     }
 }
 
-/// What the desk wants the box to run, and whether it does.
-fn config_from_afar(config: &ConfigStatus) -> Option<Finding> {
+/// What the desk wants the box to run or somebody carried here, and whether it does.
+fn config_from_afar(config: &ConfigStatus) -> Vec<Finding> {
     let running = config.running.map_or("the box's own file runs".to_string(), |rev| format!("revision {rev} runs"));
+    let look = |says: String, next: String| finding("fleet", "configuration", State::Look, says, next);
+    let mut found = Vec::new();
     if config.drift {
-        return Some(finding(
-            "fleet",
-            "configuration",
-            State::Look,
+        found.push(look(
             format!("the configuration file was edited on this box, and the desk knows nothing of it; {running}"),
-            "what it says runs from the next start of the gateway on; the desk has to say that it knows this file \
-             (`afferent desk config push --replace`) before it can send another",
+            format!(
+                "what it says runs from the next start of the gateway on; the desk has to say that it knows this file \
+                 (`afferent desk config push --replace`, or `config stick --replace {}`) before it can send another",
+                config.local
+            ),
         ));
     }
-    if !config.stick.is_empty() {
-        return Some(finding(
-            "fleet",
-            "configuration",
-            State::Look,
-            format!("the configuration on the stick is not taken: {}; {running}", config.stick),
-            "pull it out, and have the desk write another (`afferent desk config stick`)",
+    if let Carried::NotTaken(why) = &config.stick {
+        found.push(look(
+            format!("the configuration on the stick is not taken: {why}; {running}"),
+            "pull it out, and have the desk write another (`afferent desk config stick`)".to_string(),
         ));
     }
-    let rev = config.rev?;
-    let says = match (config.state.as_str(), config.why.as_str()) {
-        (state, "") => format!("{running}; revision {rev} is {state}"),
-        (state, why) => format!("{running}; revision {rev} is {state}: {why}"),
-    };
-    Some(match config.why.is_empty() {
-        true => finding("fleet", "configuration", State::Good, says, ""),
-        false => finding(
-            "fleet",
-            "configuration",
-            State::Look,
-            says,
-            "the log of this box says more; the desk can send another",
-        ),
-    })
+    if let (true, Some(rev)) = (found.is_empty(), config.rev) {
+        let says = format!("{running}; revision {rev} is {}", config.state);
+        found.push(match config.why.as_str() {
+            "" => finding("fleet", "configuration", State::Good, says, ""),
+            why => {
+                look(format!("{says}: {why}"), "the log of this box says more; the desk can send another".to_string())
+            }
+        });
+    }
+    found
 }
 
 /// The clocks of a link's instruments.

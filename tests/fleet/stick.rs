@@ -22,6 +22,12 @@ async fn what_an_operator_signed_and_somebody_carried_runs_without_a_broker() {
     let line = site.own.lines().find(|line| line.starts_with("broker")).unwrap().to_string();
     let nobody = format!("broker = \"localhost:{}\"\nstick = {stick:?}", free_port());
     site.own = site.own.replace(&line, &nobody);
+    let board = site.dir.path().join("board");
+    site.own += &format!("[board]\ndefinition = \"cm4-carrier-1\"\nfolder = {board:?}\n");
+    let shows = |words: &str| {
+        let shown = || std::fs::read_to_string(board.join("shown")).unwrap_or_default();
+        until(words, || shown().lines().any(|line| line == words));
+    };
     std::fs::write(site.file(), format!("{}{}", site.own, site.text(&[]))).unwrap();
     site.run(None);
     until("the box is there", || listens(site.astm));
@@ -33,6 +39,11 @@ async fn what_an_operator_signed_and_somebody_carried_runs_without_a_broker() {
     until("a stranger's is named", || {
         doctor(&site).contains("stick is not taken: no operator of this box who may has signed it")
     });
+    shows("box stick-refused");
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    until("one that cannot be read is named", || doctor(&site).contains("cannot be read: this is no file"));
+    std::fs::remove_dir(&file).unwrap();
     std::fs::write(&file, sealed(&site.desired(1, "[[link]]"), &key("ann"))).unwrap();
     until("one that is wrong is named", || doctor(&site).contains("revision 1 is refused: the check finds faults"));
     assert!(!listens(port));
@@ -40,11 +51,15 @@ async fn what_an_operator_signed_and_somebody_carried_runs_without_a_broker() {
     let written = site.dir.path().join("bench-1.toml");
     std::fs::write(&written, &text).unwrap();
     let (from, to) = (written.to_str().unwrap(), stick.to_str().unwrap());
-    let arguments = ["stick", BOX, from, "--sign", "ann.key", "--out", to, "--rev", "2"];
-    let output = site.desk(&broker, &arguments);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let carry = |rev: &str, more: &[&str]| {
+        let arguments = ["stick", BOX, from, "--sign", "ann.key", "--out", to, "--rev", rev];
+        let output = site.desk(&broker, &[arguments.as_slice(), more].concat());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    carry("2", &[]);
     until("it is confirmed", || doctor(&site).contains("revision 2 runs; revision 2 is committed"));
     assert!(listens(port));
+    shows("screen stick");
 
     // The stick stays where it is, and an older one is put in after that: nothing happens any more.
     site.kill();
@@ -59,4 +74,42 @@ async fn what_an_operator_signed_and_somebody_carried_runs_without_a_broker() {
         site.store().query_row(sql, [state], |row| row.get::<_, i64>(0)).unwrap()
     };
     assert_eq!((told("committed"), told("refused")), (1, 1));
+
+    // Somebody edits the box's own file: what it says is not thrown away unseen.
+    let edited = std::fs::read_to_string(site.file()).unwrap() + "# the analyzer was moved\n";
+    std::fs::write(site.file(), edited).unwrap();
+    until("it is noticed", || doctor(&site).contains("the configuration file was edited on this box"));
+    let carry = |rev: &str, more: &[&str]| {
+        let arguments = ["stick", BOX, from, "--sign", "ann.key", "--out", to, "--rev", rev];
+        let output = site.desk(&broker, &[arguments.as_slice(), more].concat());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    carry("3", &[]);
+    until("it is not replaced", || told("refused") == 2);
+    let said = doctor(&site);
+    let (_, digest) = said.split_once("config stick --replace ").unwrap();
+    carry("4", &["--replace", &digest[..64]]);
+    until("it is replaced", || doctor(&site).contains("revision 4 runs; revision 4 is committed"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_box_that_was_not_let_in_yet_takes_one_for_the_name_it_is_to_have() {
+    let Some(broker) = Broker::start() else { return println!("left out: a stick (no mosquitto here)") };
+    let mut site = Site::new(&broker, 4).await;
+    let stick = site.dir.path().join("stick");
+    std::fs::create_dir(&stick).unwrap();
+    let (before, tls) = site.own.split_once("[fleet.tls]\n").unwrap();
+    let ca = tls.lines().find(|line| line.starts_with("ca")).unwrap();
+    let line = before.lines().find(|line| line.starts_with("broker")).unwrap();
+    let named = before.replace(line, &format!("{line}\nname = \"{BOX}\"\nstick = {stick:?}"));
+    site.own = format!("{named}[fleet.enrol]\nurl = \"https://localhost:{}\"\n[fleet.tls]\n{ca}\n", free_port());
+    std::fs::write(site.file(), format!("{}{}", site.own, site.text(&[]))).unwrap();
+    site.run(None);
+    until("it asks to be let in", || doctor(&site).contains("the box is not let in: "));
+    let port = free_port();
+    let file = stick.join(afferent::fleet::stick::file_name(BOX));
+    std::fs::write(&file, sealed(&site.desired(1, &site.text(&[("more", port)])), &key("ann"))).unwrap();
+    until("it is confirmed", || doctor(&site).contains("revision 1 runs; revision 1 is committed"));
+    assert!(listens(port));
+    assert!(doctor(&site).contains("the box is not let in: "), "it waits for that all the same");
 }

@@ -168,6 +168,24 @@ fn pages_follow_each_other_and_alerts_have_one() {
 }
 
 #[test]
+fn a_stick_says_what_became_of_it_and_hides_nothing_that_wants_a_person() {
+    let mut bench = Bench::new();
+    let shown = |bench: &mut Bench, stick: Option<Stick>, alerts: &[&str]| {
+        bench.seen.stick = stick;
+        bench.seen.alerts = alerts.iter().map(|alert| alert.to_string()).collect();
+        let face = bench.turn();
+        (face.box_state, face.screen.word())
+    };
+    let refused = || Some(Stick::NotTaken("no operator of this box who may has signed it".to_string()));
+    assert_eq!(shown(&mut bench, Some(Stick::Runs(3)), &[]), (BoxState::StickRuns, "stick"));
+    assert_eq!(shown(&mut bench, Some(Stick::Runs(3)), &["disk"]).0, BoxState::Attention);
+    assert_eq!(shown(&mut bench, refused(), &["disk"]), (BoxState::StickRefused, "stick"));
+    assert_eq!(shown(&mut bench, None, &[]), (BoxState::Well, "status"));
+    bench.seen.box_state = BoxState::Fault;
+    assert_eq!(shown(&mut bench, refused(), &[]).0, BoxState::Fault);
+}
+
+#[test]
 fn a_box_that_is_too_warm_says_so_and_goes_on() {
     let mut bench = Bench::new();
     bench.turn();

@@ -127,6 +127,7 @@ struct Show {
 #[command(after_help = "\
 Examples:
   afferent desk config stick bench-1 bench-1.toml --sign ops-1.key --out /media/usb
+  afferent desk config stick bench-1 bench-1.toml --sign ops-1.key --out . --replace 3f0c...  its own file was edited
 
 Exit codes: 0 written, 1 not.")]
 struct Stick {
@@ -142,6 +143,17 @@ struct Stick {
     /// Which revision it is, larger than all that the box has seen; left out, the next after what this desk sent
     #[arg(long, value_name = "N")]
     rev: Option<u64>,
+    /// The box's own file was edited, and is to be replaced all the same: its digest, as `afferent doctor` there says it
+    #[arg(long, value_name = "SHA-256", value_parser = digest)]
+    replace: Option<String>,
+}
+
+/// A digest as it is written down.
+fn digest(text: &str) -> Result<String, &'static str> {
+    let is_one = text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    is_one
+        .then(|| text.to_string())
+        .ok_or("a digest has 64 of the letters 0 to 9 and a to f: copy what the doctor says")
 }
 
 impl Configuration {
@@ -201,7 +213,7 @@ impl Stick {
         let content = pack(&self.file)?.content;
         let sent = audit::last_revs(&config.folder)?.get(&self.gateway).copied();
         let rev = self.rev.unwrap_or_else(|| order::next_rev(None, sent));
-        let order = Order::config(&place, content, rev, None, &keys, jiff::Timestamp::now());
+        let order = Order::config(&place, content, rev, self.replace, &keys, jiff::Timestamp::now());
         let order = order.map_err(|why| anyhow::anyhow!("{}: {why}", self.file.display()))?;
         audit::note(&config.folder, &order.asked).with_context(|| format!("{} cannot be written", audit::FILE))?;
         let file = self.out.join(stick::file_name(&self.gateway));

@@ -15,7 +15,7 @@ use crate::fleet::snapshot::Sources;
 use crate::fleet::store::{self, Store, StoreError};
 use crate::fleet::telemetry::{At, Digest, Event, Id, Name, Reported, SettingFault, Stamp, What, Word};
 use crate::fleet::topic::Place;
-use crate::fleet::{self, Change, ConfigStatus};
+use crate::fleet::{self, Carried, Change, ConfigStatus};
 use crate::journal::crash;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -91,7 +91,7 @@ pub struct Adoption {
     /// What was told of already: the broker says it again with each connection.
     refused: Option<Digest>,
     /// See [`ConfigStatus::stick`].
-    stick: String,
+    stick: Carried,
     wants_echo: bool,
     is_changing: bool,
     /// There may be a revision to take in hand.
@@ -193,7 +193,7 @@ impl Adoption {
             local_at: None,
             told: None,
             refused: None,
-            stick: String::new(),
+            stick: Carried::None,
             wants_echo: false,
             is_changing: false,
             is_due: true,
@@ -220,34 +220,46 @@ impl Adoption {
         self.take_up(store, payload, false, stamp).map(drop)
     }
 
-    /// As [`Adoption::take`], of what lies on a stick; nothing when that was pulled out.
+    /// As [`Adoption::take`], of what lies on a stick, or why that cannot be read; nothing when it was pulled out.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn carried(&mut self, store: &mut Store, document: &[u8], stamp: Stamp) -> Result<(), StoreError> {
-        if !document.is_empty() {
+    pub fn carried(
+        &mut self,
+        store: &mut Store,
+        found: Result<Vec<u8>, String>,
+        stamp: Stamp,
+    ) -> Result<(), StoreError> {
+        self.stick = Carried::None;
+        if found.as_ref().is_ok_and(|document| !document.is_empty()) {
             tracing::info!(event = "stick", "fleet: a stick with a configuration is here");
         }
-        self.stick.clear();
-        let taken = self.take_up(store, document, true, stamp)?;
-        if let Err(why) = taken {
-            tracing::warn!(event = "stick", "fleet: the configuration on the stick is not taken: {why}");
-            self.stick = why;
-        }
+        let taken = match found {
+            Ok(document) if document.is_empty() => return Ok(()),
+            Ok(document) => self.take_up(store, &document, true, stamp)?,
+            Err(why) => Err(why),
+        };
+        self.stick = match taken {
+            Ok(rev) => rev.map_or(Carried::None, Carried::Taken),
+            Err(why) => {
+                tracing::warn!(event = "stick", "fleet: the configuration on the stick is not taken: {why}");
+                Carried::NotTaken(why)
+            }
+        };
         Ok(())
     }
 
-    /// What came is kept, or why not, for a person.
+    /// What came is kept, as which revision, or why not, for a person.
     fn take_up(
         &mut self,
         store: &mut Store,
         payload: &[u8],
         by_hand: bool,
         stamp: Stamp,
-    ) -> Result<Result<(), String>, StoreError> {
+    ) -> Result<Result<Option<u64>, String>, StoreError> {
         // What is retained is taken back with nothing.
         if payload.is_empty() {
-            return Ok(Ok(()));
+            return Ok(Ok(None));
         }
         let Some(signed) = self.admission.open(store, payload, stamp)? else {
             return Ok(Err("no operator of this box who may has signed it".to_string()));
@@ -263,7 +275,7 @@ impl Adoption {
             Err(why) => (0, Err(why)),
         };
         match judged {
-            Ok(Verdict::Same) => return Ok(Ok(())),
+            Ok(Verdict::Same) => return Ok(Ok(Some(rev))),
             Ok(Verdict::Accept) => {}
             // Whoever left the stick where it is has done nothing wrong.
             Err(why @ Why::Older) if by_hand => return Ok(Err(why.to_string())),
@@ -285,7 +297,7 @@ impl Adoption {
         self.errors.clear();
         self.newest = store.change(ledger::newest)?;
         self.is_due = true;
-        self.pick_up(store, stamp).map(Ok)
+        self.pick_up(store, stamp).map(|()| Ok(Some(rev)))
     }
 
     /// Takes the latest revision in hand when there is none; earlier ones that have not begun never will.
@@ -500,6 +512,7 @@ impl Adoption {
             state: newest.map(|entry| entry.phase.word().to_string()).unwrap_or_default(),
             why: newest.and_then(|entry| entry.why).map(|why| why.to_string()).unwrap_or_default(),
             drift: self.has_drifted(),
+            local: self.local.map(|local| local.to_string()).unwrap_or_default(),
             stick: self.stick.clone(),
         }
     }

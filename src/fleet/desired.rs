@@ -33,6 +33,7 @@ mod health;
 pub mod ledger;
 pub mod machine;
 pub mod probe;
+mod sound;
 pub mod tree;
 mod tried;
 

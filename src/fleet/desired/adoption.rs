@@ -3,9 +3,9 @@
 
 use super::ledger::{self, Before, Entry};
 use super::machine::{self, Act, Look, Phase, Trial, Tries};
+use super::sound::{self, Checked};
 use super::{Desired, Known, Verdict, Why, health, probe, tree, tried};
-use crate::config::diagnose::{Fault, Faults};
-use crate::config::{Config, LoadError, Loaded, Origin, load};
+use crate::config::{Config, Loaded, Origin};
 use crate::delivery::DeliveryCounters;
 use crate::fleet::admission::Admission;
 use crate::fleet::command::Me;
@@ -13,7 +13,7 @@ use crate::fleet::envelope::Purpose;
 use crate::fleet::outlives::Outlives;
 use crate::fleet::snapshot::Sources;
 use crate::fleet::store::{self, Store, StoreError};
-use crate::fleet::telemetry::{At, Digest, Event, Id, Name, Reported, SettingFault, Stamp, What, Word};
+use crate::fleet::telemetry::{At, Digest, Event, Id, Reported, SettingFault, Stamp, What, Word};
 use crate::fleet::topic::Place;
 use crate::fleet::{self, Carried, Change, ConfigStatus};
 use crate::journal::crash;
@@ -24,8 +24,6 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// Faults told of a text.
-const FAULTS_MAX: usize = 32;
 /// The box's own file is looked at this often.
 const LOCAL_EVERY: Duration = Duration::from_secs(5);
 /// Destinations are dialled so often in a trial.
@@ -42,9 +40,6 @@ pub struct BusFacts {
     /// Echoes that were answered.
     pub answered: u64,
 }
-
-/// A sound text and the digest of the box's own file whose place it takes, or what is wrong.
-type Checked = Result<(Box<Loaded>, Digest), (Why, Vec<SettingFault>)>;
 
 /// Something that was begun has ended.
 pub enum Ended {
@@ -177,7 +172,7 @@ impl Adoption {
             signatures: config.config_signatures,
             sources: sources.clone(),
             base: origin.as_ref().and_then(|origin| tree::base(sources.data(), origin)),
-            local: origin.as_deref().and_then(local_digest),
+            local: origin.as_deref().and_then(sound::local_digest),
             origin,
             window: Duration::from_secs(config.confirm_s),
             network,
@@ -403,7 +398,7 @@ impl Adoption {
     pub fn look(&mut self, store: &mut Store, bus: BusFacts, now: Instant, stamp: Stamp) -> Result<(), StoreError> {
         if self.local_at.is_none_or(|at| now.saturating_duration_since(at) >= LOCAL_EVERY) {
             self.local_at = Some(now);
-            self.local = self.origin.as_ref().and_then(|origin| local_digest(origin));
+            self.local = self.origin.as_ref().and_then(|origin| sound::local_digest(origin));
         }
         self.end_what_nobody_watches(now);
         // While another revision is in hand, it is that which will run.
@@ -606,7 +601,7 @@ impl Adoption {
             (Act::Check, Some(origin), _) => {
                 let known = self.base.clone();
                 self.network.spawn_blocking(move || {
-                    let _ = to.try_send(Ended::Checked(check(&desired, &data, &origin, known)));
+                    let _ = to.try_send(Ended::Checked(sound::check(&desired, &data, &origin, known)));
                 });
             }
             (Act::Probe, _, Some(wanted)) => {
@@ -623,7 +618,7 @@ impl Adoption {
             (Act::Write, Some(origin), _) => {
                 let (document, base) = (in_hand.document.clone(), in_hand.base);
                 self.network.spawn_blocking(move || {
-                    let _ = to.try_send(Ended::Written(write(&desired, &document, &data, &origin, base)));
+                    let _ = to.try_send(Ended::Written(sound::write(&desired, &document, &data, &origin, base)));
                 });
             }
             (Act::LookAround, _, Some(wanted)) => {
@@ -745,61 +740,6 @@ fn own(origin: &Arc<Origin>) -> Config {
     let mut own = origin.own.clone();
     own.origin = Some(Arc::new(Origin { adopted: None, ..(**origin).clone() }));
     own
-}
-
-fn local_digest(origin: &Origin) -> Option<Digest> {
-    load::source_digest(&origin.file).ok().map(Digest::stored)
-}
-
-/// The check of a text, beside the file whose place it would take.
-fn check(desired: &Desired, data: &Path, origin: &Origin, known: Option<String>) -> Checked {
-    let local = local_digest(origin).ok_or((Why::Disk, Vec::new()))?;
-    let known = desired.replaces.clone().or(known);
-    if known != Some(local.to_string()) {
-        return Err((Why::Drift, Vec::new()));
-    }
-    let disk = |error: tree::TreeError| {
-        tracing::error!(event = "config-trouble", "fleet: {error}");
-        (Why::Disk, Vec::new())
-    };
-    let folder = tree::Aside::new(data, desired).map_err(disk)?;
-    match tree::check(desired, folder.path(), &origin.own) {
-        Ok(loaded) if loaded.missing.list().iter().all(Fault::is_warning) => Ok((Box::new(loaded), local)),
-        Ok(loaded) => Err(faults(&loaded.missing, desired)),
-        Err(LoadError::Faults(wrong)) => Err(faults(&wrong, desired)),
-        Err(error) => {
-            tracing::error!(event = "config-trouble", "fleet: {error}");
-            Err((Why::Disk, Vec::new()))
-        }
-    }
-}
-
-fn faults(wrong: &Faults, desired: &Desired) -> (Why, Vec<SettingFault>) {
-    tracing::warn!("fleet: the configuration is wrong:\n{}", wrong.render(false));
-    let places = load::places(&desired.config);
-    let faults = wrong.list().iter().take(FAULTS_MAX).map(|fault| {
-        let (line, column) = wrong.line_and_column(fault.at.start);
-        SettingFault { path: Name::of_setting(&places, fault.at.start), line, column, kind: fault.kind }
-    });
-    (Why::Faults, faults.collect())
-}
-
-/// Writes a revision, and reads back what will run.
-fn write(
-    desired: &Desired,
-    document: &[u8],
-    data: &Path,
-    origin: &Origin,
-    base: Option<Digest>,
-) -> Result<Box<Loaded>, Why> {
-    let base = base.ok_or(Why::Drift)?;
-    let written = tree::write(data, desired, document, base).and_then(|()| tree::read(data, desired.rev, &origin.own));
-    let revision = written.map_err(|error| {
-        tracing::error!(event = "config-trouble", "fleet: {error}");
-        Why::Disk
-    })?;
-    let origin = Origin { digest: *base.bytes(), ..origin.clone() };
-    Ok(Box::new(tree::adopted(revision.loaded, &origin, desired.rev, revision.digest)))
 }
 
 #[cfg(test)]

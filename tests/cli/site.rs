@@ -44,11 +44,23 @@ pub struct Running(pub Child);
 impl Running {
     /// The binary with these arguments, its output in a file or nowhere.
     pub fn start(arguments: &[&str], log: Option<&Path>) -> Running {
+        Running::start_by(None, arguments, log)
+    }
+
+    /// The same, started by another program, which becomes it.
+    pub fn start_by(starter: Option<Command>, arguments: &[&str], log: Option<&Path>) -> Running {
         let to = || match log {
             Some(log) => Stdio::from(std::fs::File::options().create(true).append(true).open(log).unwrap()),
             None => Stdio::null(),
         };
-        let mut command = Command::new(env!("CARGO_BIN_EXE_afferent"));
+        const AFFERENT: &str = env!("CARGO_BIN_EXE_afferent");
+        let mut command = match starter {
+            None => Command::new(AFFERENT),
+            Some(mut starter) => {
+                starter.arg(AFFERENT);
+                starter
+            }
+        };
         command.args(arguments).env_remove("AFFERENT_LOG").env_remove("RUST_LOG").env_remove("JOURNAL_STREAM");
         Running(command.stdin(Stdio::null()).stdout(to()).stderr(to()).spawn().unwrap())
     }

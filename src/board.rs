@@ -5,7 +5,7 @@
 //!
 //! | asked at the box | what becomes of it |
 //! |---|---|
-//! | identify, set-up | shown on LEDs and display; a line of the log |
+//! | identify, set-up | shown on LEDs and display; a line of the log; a desk may ask for the first as well |
 //! | factory reset | refused while anything is here that went nowhere yet; else the gateway stops, and the box is reset ([`crate::reset`]) |
 //! | the supply goes | the gateway stops in order: nothing is acknowledged any more, the journal's log is written into the journal, the LEDs go dark; it ends when the supply is back, to be started anew |
 

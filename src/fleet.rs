@@ -106,6 +106,9 @@ pub struct Status {
     /// The code under which the box asks to be let in, as long as it waits for that.
     #[serde(default)]
     pub code: Option<String>,
+    /// How often a desk wanted the box to show which one it is.
+    #[serde(default)]
+    pub identified: u64,
     /// The configuration.
     #[serde(default)]
     pub config: ConfigStatus,

@@ -181,6 +181,9 @@ impl Stage {
             }
             seen = scene.look(&self.config, &self.name, self.began);
             looked = Instant::now();
+            if scene.is_asked_for() {
+                board.identify(self.began.elapsed());
+            }
         }
         scene.state = Some(BoxState::Off);
         seen = scene.look(&self.config, &self.name, self.began);
@@ -288,6 +291,8 @@ struct Scene {
     state: Option<BoxState>,
     address: Option<String>,
     address_at: Option<Duration>,
+    /// See [`crate::fleet::Status::identified`]: as it is, and as it was when the box showed that last.
+    identified: (u64, u64),
 }
 
 impl Scene {
@@ -333,8 +338,18 @@ impl Scene {
                 Err(why) => Stick::NotTaken(why.to_string()),
             });
             seen.enrolment_code = status.code;
+            self.identified.0 = status.identified;
         }
         seen
+    }
+}
+
+impl Scene {
+    /// True once after a desk wanted to know which box this is.
+    fn is_asked_for(&mut self) -> bool {
+        let (now, before) = self.identified;
+        self.identified.1 = now;
+        now != before
     }
 }
 

@@ -36,6 +36,8 @@ pub enum Operation {
     Ping,
     /// Say anew everything that is retained: birth, health, reported configuration.
     Report,
+    /// Show whoever stands in front of it which box it is, on its own hardware.
+    Identify,
     /// Say what waits, is held and is parked, by destination.
     QueueStats,
     /// Send the messages that a destination refused again, byte for byte.
@@ -123,6 +125,7 @@ impl Operation {
         match self {
             Operation::Ping => "ping",
             Operation::Report => "report",
+            Operation::Identify => "identify",
             Operation::QueueStats => "queue-stats",
             Operation::ConfigGet => "config-get",
             Operation::CertRenew => "cert-renew",
@@ -146,7 +149,7 @@ impl Operation {
             Operation::Ping | Operation::Report | Operation::QueueStats | Operation::RetryParked { .. } => {
                 Kind::Idempotent
             }
-            Operation::ConfigGet | Operation::LogTail { .. } => Kind::Idempotent,
+            Operation::Identify | Operation::ConfigGet | Operation::LogTail { .. } => Kind::Idempotent,
             Operation::LogFollow { .. } | Operation::LogStop | Operation::LogBundle => Kind::Idempotent,
             // A certificate more does no harm, and the next is the one that is used.
             Operation::CertRenew => Kind::Idempotent,

@@ -77,6 +77,7 @@ impl<B: Bus> Loop<B> {
     fn begin(&mut self, id: Id, operation: Operation) {
         match operation {
             Operation::Report => self.session.say_all(now()),
+            Operation::Identify => self.status.send_modify(|status| status.identified += 1),
             Operation::LogFollow { seconds, lines } => self.open_tail(id, (seconds, lines)),
             Operation::LogStop => self.end_tail(LogEnd::Asked),
             _ => {}

@@ -119,6 +119,9 @@ impl Performer {
             Operation::LogFollow { .. } | Operation::LogStop | Operation::LogBundle => Ok(Outcome::Done),
             // It takes its time; see there.
             Operation::Capture { .. } => Ok(Outcome::Done),
+            Operation::Identify if self.sources.config().board.is_none() => Err(Failure::NoBoard),
+            // The fleet's loop tells the board.
+            Operation::Identify => Ok(Outcome::Done),
             Operation::QueueStats => self.queues(),
             Operation::RetryParked { destination } => {
                 let parked = self.parked(&destination)?;

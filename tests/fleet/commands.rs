@@ -83,6 +83,15 @@ impl Box {
         assert!(self.child.take().unwrap().wait().unwrap().success());
     }
 
+    /// Gives it a board that is a folder, and tells where the board notes what it shows.
+    pub fn with_board(&self) -> PathBuf {
+        let folder = self.dir.path().join("board");
+        let text = std::fs::read_to_string(&self.config).unwrap();
+        let board = format!("[board]\ndefinition = \"cm4-carrier-1\"\nfolder = {folder:?}\n");
+        std::fs::write(&self.config, text + &board).unwrap();
+        folder.join("shown")
+    }
+
     /// Somebody edits its file.
     pub fn edit(&self) {
         let text = std::fs::read_to_string(&self.config).unwrap();

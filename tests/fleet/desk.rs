@@ -145,6 +145,7 @@ fn a_desk_sees_its_boxes_tells_them_and_keeps_a_record() {
     let mut boxes = ["bench-1", "bench-2", "bench-9"].map(|name| Box::of(&broker, TENANT, name, &operators));
     // Another tenant's, and one that says it is of this tenant.
     let mut foreign = Box::of(&broker, "globex", "bench-7", &operators);
+    let shown = boxes[0].with_board();
     boxes.iter_mut().chain([&mut foreign]).for_each(|gateway| gateway.run(None));
     for (name, ring) in [("bench-1", "0"), ("bench-2", "1")] {
         desk.does(&["inventory", "put", name, "--site", "north", "--ring", ring, "--tag", "chemistry"]);
@@ -163,6 +164,12 @@ fn a_desk_sees_its_boxes_tells_them_and_keeps_a_record() {
 
     until("they know that they are heard", || desk.fleet()["bench-1"]["downlink"] == true);
     assert_eq!(desk.does(&["command", "bench-1", "ping", "--sign", "ops-1.key"]), "ping done\n");
+    assert_eq!(desk.does(&["command", "bench-1", "identify", "--sign", "ops-1.key"]), "identify done\n");
+    until("it says which box it is", || {
+        std::fs::read_to_string(&shown).unwrap().lines().any(|line| line == "screen identify")
+    });
+    let nothing = desk.run(&["command", "bench-2", "identify", "--sign", "ops-1.key"]);
+    assert!(String::from_utf8_lossy(&nothing.stdout).contains("no-board"), "it has nothing to show it on: {nothing:?}");
     drop(watching);
     let told = desk.does(&["command", "--group", "site=north", "queue-stats", "--sign", "ops-1.key"]);
     assert!(told.contains("bench-1: queue-stats done") && told.contains("bench-2: queue-stats done"), "{told}");
@@ -202,7 +209,7 @@ fn a_desk_sees_its_boxes_tells_them_and_keeps_a_record() {
     let audit = lines(&desk.file("audit.jsonl"));
     let asked = audit.iter().filter(|line| line["what"]["signed_by"].is_array()).count();
     let put = audit.iter().filter(|line| line["what"]["inventory"] == "put" && line["what"]["by"].is_string()).count();
-    assert_eq!((asked, put, audit.len()), (11, 2, 24), "each with an answer or its absence");
+    assert_eq!((asked, put, audit.len()), (13, 2, 28), "each with an answer or its absence");
     let commands = desk.events().iter().filter(|line| line["event"]["event"] == "command").count();
     assert!(commands >= 6, "{commands}");
     let counted: BTreeMap<String, BTreeMap<String, usize>> =

@@ -30,6 +30,7 @@ afferent desk command [OPTIONS] --sign <FILE> <GATEWAY> <OPERATION> [DESTINATION
 Examples:
   afferent desk command bench-1 ping --sign ops-1.key
   afferent desk command --group ring=0 ping --sign ops-1.key
+  afferent desk command bench-1 identify --sign ops-1.key
   afferent desk command bench-1 queue-stats --sign ops-1.key --json
   afferent desk command bench-1 retry-parked ehr --sign ops-1.key
   afferent desk command bench-1 log-tail 200 --sign ops-1.key
@@ -42,7 +43,7 @@ Examples:
   afferent desk command bench-1 update-install 1.2.0 --sign ops-1.key --sign ops-2.key
   afferent desk command bench-1 update-install 1.2.0 --system SHA256 --sign ops-1.key --sign ops-2.key
 
-What a box can be told: ping, report, queue-stats, config-get (what runs, without secrets), log-tail (its last lines,
+What a box can be told: ping, report, identify (it blinks, beeps and shows its name), queue-stats, config-get (what runs, without secrets), log-tail (its last lines,
 100 or as many as you say, up to 512), log-stop (ends what `desk log --follow` began), capture (two signatures; keeps
 what passes on a link for --seconds, on the box, for a week; it tells the name, never what is in it), cert-renew,
 retry-parked, discard-parked (two signatures), restart, update-install (two signatures; it lies ready after `afferent
@@ -97,7 +98,7 @@ pub(super) struct Details {
 /// What a box is told to do.
 #[derive(Debug, Args)]
 pub(super) struct What {
-    /// What to do: ping, report, queue-stats, config-get, log-tail, log-stop, capture, cert-renew, retry-parked,
+    /// What to do: ping, report, identify, queue-stats, config-get, log-tail, log-stop, capture, cert-renew, retry-parked,
     /// discard-parked, restart, update-install
     operation: String,
     /// The destination, the release, or how many lines, it is about
@@ -112,6 +113,7 @@ impl What {
         Ok(match self.operation.as_str() {
             "ping" => Operation::Ping,
             "report" => Operation::Report,
+            "identify" => Operation::Identify,
             "queue-stats" => Operation::QueueStats,
             "config-get" => Operation::ConfigGet,
             "cert-renew" => Operation::CertRenew,

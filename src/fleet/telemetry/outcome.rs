@@ -123,6 +123,8 @@ pub enum Failure {
     NotReset,
     /// The box does not ask for its certificate: somebody gave it.
     NotEnrolled,
+    /// The box has no hardware of its own that its configuration names: nothing could be shown.
+    NoBoard,
     /// It is more than can be told at once.
     TooLong,
     /// The box has no link of that name.

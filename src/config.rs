@@ -4,10 +4,10 @@
 //! to do about it. Unknown keys are errors: a misspelt setting that is silently ignored is worse than no start.
 //!
 //! Rooms: [`load`](mod@load) reads text into [`Config`], `trial.rs` is how one runs until it is confirmed,
-//! [`check`] looks at what the values mean together,
-//! [`diagnose`] shows faults, [`schema`] is the JSON Schema and the structural check made from it, [`sample`] is the
-//! commented sample file.
+//! [`check`] looks at what the values mean together, [`addition`] is how a program adds to one, [`diagnose`] shows
+//! faults, [`schema`] is the JSON Schema and the structural check made from it, [`sample`] is the commented sample file.
 
+pub mod addition;
 pub mod check;
 pub mod diagnose;
 pub mod load;

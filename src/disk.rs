@@ -3,11 +3,13 @@
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{Result, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 /// Mode of a file that nobody but its owner may read.
 const SECRET: u32 = 0o600;
+/// Mode of a configuration, which the service's group may read.
+const SETTINGS: u32 = 0o640;
 /// Mode of any other new file, of which the process's mask takes away.
 const OPEN: u32 = 0o666;
 
@@ -56,6 +58,25 @@ pub fn replace_owned(file: &Path, bytes: &[u8], mode: u32, owner: Option<(u32, u
     sync_folder(file)
 }
 
+/// [`replace`] for a configuration: a new one is mode 0640, and of its folder's group, which is the service's; one that is
+/// there keeps mode and group. Whoever may not give a file to that group writes it under its own.
+///
+/// # Errors
+/// As [`replace`].
+pub fn replace_settings(file: &Path, bytes: &[u8]) -> Result<()> {
+    let there = std::fs::metadata(file).ok();
+    let permissions = there.as_ref().map_or(Permissions::from_mode(SETTINGS), std::fs::Metadata::permissions);
+    let group = match there {
+        Some(there) => there.gid(),
+        None => std::fs::metadata(folder(file))?.gid(),
+    };
+    let written = write(file, bytes, SECRET, Some(permissions))?;
+    let _ = fchown(&written, None, Some(group));
+    written.sync_all()?;
+    put(file)?;
+    sync_folder(file)
+}
+
 fn write(file: &Path, bytes: &[u8], mode: u32, permissions: Option<Permissions>) -> Result<File> {
     let mut written = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(unfinished(file))?;
     // Before there is anything in it: what a crash left behind may have had other permissions.
@@ -73,8 +94,11 @@ fn put(file: &Path) -> Result<()> {
 /// # Errors
 /// What the system refuses.
 pub fn sync_folder(file: &Path) -> Result<()> {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+    File::open(folder(file))?.sync_all()
+}
+
+fn folder(file: &Path) -> &Path {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Nothing of ours has a name that ends so.
@@ -113,6 +137,18 @@ mod tests {
         std::fs::write(unfinished(&file), "open").unwrap();
         replace_secret(&file, b"mine").unwrap();
         assert_eq!((std::fs::read(&file).unwrap(), mode(&file)), (b"mine".to_vec(), SECRET));
+    }
+
+    #[test]
+    fn a_configuration_is_for_its_group_and_keeps_the_mode_it_was_given() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a.toml");
+        replace_settings(&file, b"one").unwrap();
+        assert_eq!(mode(&file), SETTINGS);
+        assert_eq!(std::fs::metadata(&file).unwrap().gid(), std::fs::metadata(dir.path()).unwrap().gid());
+        std::fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+        replace_settings(&file, b"two").unwrap();
+        assert_eq!((std::fs::read(&file).unwrap(), mode(&file)), (b"two".to_vec(), 0o644));
     }
 
     #[test]

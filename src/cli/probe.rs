@@ -1,26 +1,23 @@
 //! `afferent probe [PORT]`: what is at the other end of a line.
 
-mod listen;
-
-use crate::config::{self, Config};
+use crate::config::{self, Config, addition};
 use crate::control::{self, Request, Response};
+use crate::disk;
 use crate::driver::Registry;
 use crate::link::LinkHealth;
 use crate::link::serial::ports::{self, Port};
 use crate::workbench::probe::findings::{Findings, First};
+use crate::workbench::probe::listen::{Listening, Show, Target};
 use crate::workbench::probe::{Manner, SPEEDS};
 use anstyle::{AnsiColor, Style};
 use anyhow::Context as _;
 use indicatif::ProgressBar;
-use listen::{Listening, Target};
 use serde_json::json;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// Names tried for a link that is written down.
-const NAMES_MAX: usize = 100;
 
 /// Find out what is at the other end of a line: speed, parity, protocol and instrument, and who talks first.
 ///
@@ -92,12 +89,21 @@ impl Probe {
             baud: self.baud.unwrap_or(SPEEDS[0]),
             fixed: self.baud.is_some(),
             until: Instant::now() + Duration::from_secs(self.seconds),
-            bar: bar.clone(),
+            show: shown_on(&bar),
         };
         bar.enable_steady_tick(Duration::from_millis(200));
         let heard = listening.run(targets, &scene.registry);
         bar.finish_and_clear();
-        let findings = heard?;
+        let (mut findings, mut heard) = (Vec::new(), heard?);
+        if heard.len() == 1 {
+            findings.push(heard.remove(0).1?);
+        }
+        for (place, found) in heard {
+            match found {
+                Ok(found) => findings.push(found),
+                Err(error) => eprintln!("{place}: {error}"),
+            }
+        }
         if self.json {
             let ports: Vec<_> = scene.ports.iter().map(|(port, link)| json!({ "port": port, "link": link })).collect();
             println!("{}", json!({ "ports": ports, "findings": findings }));
@@ -147,26 +153,25 @@ impl Probe {
     /// Adds the link to the configuration, under a name that is free, when the whole is sound.
     fn write_down(&self, found: &Findings) -> anyhow::Result<()> {
         let file = &self.config;
-        let before = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
         let table = found.link.clone().unwrap_or_default();
         let config = config::load(file)?.config;
-        let taken = |name: &str| config.links.iter().any(|link| link.name == name);
         let name = found.driver.clone().unwrap_or_else(|| "instrument".to_string());
-        let mut names = std::iter::once(name.clone()).chain((2..NAMES_MAX).map(|n| format!("{name}-{n}")));
-        let free = names.find(|name| !taken(name)).context("every name is taken")?;
+        let taken: Vec<&str> = config.links.iter().map(|link| link.name.as_str()).collect();
+        let free = addition::free_name(&name, &taken);
         let table = table.replacen(&format!("name = \"{name}\""), &format!("name = \"{free}\""), 1);
-        let after = format!("{}\n\n{table}", before.trim_end());
+        let before = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let after = addition::added(&before, &table);
         config::parse(&file.display().to_string(), &after)?;
-        let mut unfinished = file.clone().into_os_string();
-        unfinished.push(".new");
-        let failed = || format!("cannot write {}", file.display());
-        std::fs::write(&unfinished, after).with_context(failed)?;
-        let permissions = std::fs::metadata(file).with_context(failed)?.permissions();
-        std::fs::set_permissions(&unfinished, permissions).with_context(failed)?;
-        std::fs::rename(&unfinished, file).with_context(failed)?;
+        disk::replace_settings(file, after.as_bytes()).with_context(|| format!("cannot write {}", file.display()))?;
         eprintln!("link {free} is in {}; restart the gateway to use it", file.display());
         Ok(())
     }
+}
+
+/// Shows what goes on beside a bar.
+pub(super) fn shown_on(bar: &ProgressBar) -> Show {
+    let bar = bar.clone();
+    Arc::new(move |says| bar.set_message(says))
 }
 
 impl Scene {

@@ -3,15 +3,17 @@
 //!
 //! **Nothing is ever acknowledged**, since nobody takes custody here (invariant I1). An `ENQ` is answered with `NAK`
 //! ("busy"), so that the instrument keeps its results and asks again, which LIS01-A2 clause 6.3 makes it do no sooner
-//! than after ten seconds. [`Manner::Provoke`] goes further: an `ENQ` of ours is sent into silence, and an instrument
-//! that asks for the line is granted it, so that it says its name in its first frame, which is refused like every other
-//! one. Messages of HL7 and POCT1-A stay unanswered.
+//! than after ten seconds. With [`Manner::Grant`] an instrument that asks for the line is granted it, so that it says its
+//! name in its first frame, which is refused like every other one. [`Manner::Provoke`] goes further: an `ENQ` of ours is
+//! sent into silence. Messages of HL7 and POCT1-A stay unanswered.
 //!
 //! - [`reading`] tells data bits and parity from characters heard at eight data bits without parity.
 //! - [`spoken`] knows protocols and formats by their bytes.
 //! - [`findings`] puts it into words, with the link's table to paste.
+//! - [`listen`] is not pure: it opens what is probed and runs the probe on it.
 
 pub mod findings;
+pub mod listen;
 pub mod reading;
 pub mod spoken;
 
@@ -46,6 +48,8 @@ pub enum Manner {
     Overhear,
     /// `NAK` to `ENQ`.
     Listen,
+    /// `ACK` to `ENQ`, so that the instrument says its name; `NAK` to each frame.
+    Grant,
     /// `ENQ` into silence, `ACK` to `ENQ`, `NAK` to each frame.
     Provoke,
 }
@@ -273,7 +277,7 @@ impl Probe {
         }
         let ends_frame = text.iter().rposition(|b| matches!(*b, ETX | ETB)).is_some_and(|at| text.len() - at <= 5);
         match (text.last(), self.manner) {
-            (Some(&ENQ), Manner::Provoke) => self.send(now, ACK, format),
+            (Some(&ENQ), Manner::Grant | Manner::Provoke) => self.send(now, ACK, format),
             (Some(&ENQ), _) => self.send(now, NAK, format),
             // It granted us the line, and there is nothing to say.
             (Some(&ACK), _) if self.asked > 0 => {

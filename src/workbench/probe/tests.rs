@@ -310,6 +310,7 @@ fn i1_no_frame_is_ever_acknowledged() {
     let (answers, found) = grants(Manner::Provoke);
     assert_eq!(answers, [ACK, NAK, NAK, NAK], "the line is granted, no frame is taken");
     assert_eq!(found.driver.as_deref(), Some("roche-cobas-c311"));
+    assert_eq!(grants(Manner::Grant).0, answers, "the same without a word of our own");
     assert_eq!(grants(Manner::Overhear).0, Vec::<u8>::new());
     let message = b"\x0bMSH|^~\\&|ACME|LAB|||20260101||ORU^R01|1|P|2.5.1\r\x1c\r";
     let mut probe = Probe::network(Instant::now(), Manner::Provoke);

@@ -1,19 +1,17 @@
 //! Opens what is probed and runs the probe on it.
 
+use super::findings::{Findings, Place};
+use super::reading::Character;
+use super::{Action, Manner, Probe};
 use crate::control;
 use crate::driver::Registry;
 use crate::link::marks::{Heard, Marks};
 use crate::link::serial::port::{LineErrors, ModemLines};
 use crate::link::{self, serial};
 use crate::sim::transcript::{Step, parse};
-use crate::workbench::probe::findings::{Findings, Place};
-use crate::workbench::probe::reading::Character;
-use crate::workbench::probe::{Action, Manner, Probe};
 use crate::workbench::tap::Side;
-use anyhow::Context as _;
-use indicatif::ProgressBar;
-use std::path::PathBuf;
-use std::sync::mpsc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -63,9 +61,32 @@ pub struct Listening {
     pub fixed: bool,
     /// When it ends at the latest.
     pub until: Instant,
-    /// Where progress is shown.
-    pub bar: ProgressBar,
+    /// Who is told what goes on.
+    pub show: Show,
 }
+
+/// Takes a line that says what goes on now, in the place of the one before.
+pub type Show = Arc<dyn Fn(String) + Send + Sync>;
+
+/// Why one place cannot be listened to, in words.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Unheard(String);
+
+impl From<std::io::Error> for Unheard {
+    fn from(error: std::io::Error) -> Unheard {
+        Unheard(error.to_string())
+    }
+}
+
+impl From<tokio_serial::Error> for Unheard {
+    fn from(error: tokio_serial::Error) -> Unheard {
+        Unheard(error.to_string())
+    }
+}
+
+/// What was found in each place, in their order, and where it could not be listened.
+pub type Everywhere = Vec<(Place, Result<Findings, Unheard>)>;
 
 impl Target {
     fn place(&self) -> Place {
@@ -79,11 +100,14 @@ impl Target {
 }
 
 impl Listening {
-    /// Listens to all of them until one is recognised or the time is over, and tells what was found on each.
-    pub fn run(&self, targets: Vec<Target>, registry: &Registry) -> anyhow::Result<Vec<Findings>> {
+    /// Listens to all of them until one is recognised or the time is over, and tells what was found in each.
+    ///
+    /// # Errors
+    /// The system gives no means to listen.
+    pub fn run(&self, targets: Vec<Target>, registry: &Registry) -> std::io::Result<Everywhere> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = watch::channel(false);
-        let found = runtime.block_on(async {
+        let mut found = runtime.block_on(async {
             let mut tasks = JoinSet::new();
             for (at, target) in targets.into_iter().enumerate() {
                 let (own, stopped) = (self.clone(), stopped.clone());
@@ -100,25 +124,19 @@ impl Listening {
                 }
                 found.push((at, place, probe));
             }
-            anyhow::Ok(found)
+            std::io::Result::Ok(found)
         })?;
         // A tap that nobody talks to waits in its thread for ever.
         runtime.shutdown_background();
-        let mut found = found;
         found.sort_by_key(|(at, ..)| *at);
-        let alone = found.len() == 1;
-        let mut findings = Vec::new();
-        for (_, place, probe) in found {
-            match probe {
-                Ok(probe) => findings.push(probe.findings(place, registry)),
-                Err(error) if alone => return Err(error),
-                Err(error) => eprintln!("{place}: {error:#}"),
-            }
-        }
-        Ok(findings)
+        let told = found.into_iter().map(|(_, place, probe)| {
+            let findings = probe.map(|probe| probe.findings(place.clone(), registry));
+            (place, findings)
+        });
+        Ok(told.collect())
     }
 
-    async fn listen(&self, target: Target, mut stopped: watch::Receiver<bool>) -> anyhow::Result<Probe> {
+    async fn listen(&self, target: Target, mut stopped: watch::Receiver<bool>) -> Result<Probe, Unheard> {
         let now = Instant::now();
         match target {
             Target::Serial { path, .. } => {
@@ -128,9 +146,9 @@ impl Listening {
             }
             Target::Listen(address) => {
                 let mut probe = Probe::network(now, self.manner);
-                let listener = TcpListener::bind(&address)
-                    .await
-                    .with_context(|| format!("cannot listen on {address}; if the gateway does, name its link"))?;
+                let listener = TcpListener::bind(&address).await.map_err(|error| {
+                    Unheard(format!("cannot listen on {address}: {error}; if the gateway does, name its link"))
+                })?;
                 while !self.is_over(&probe, &stopped) {
                     self.show(&format!("waiting for a call on {address}"));
                     let accepted = tokio::time::timeout_at(self.until.into(), listener.accept()).await;
@@ -143,9 +161,9 @@ impl Listening {
                 let mut probe = Probe::network(now, self.manner);
                 let dialled = tokio::time::timeout(DIAL_TIMEOUT, TcpStream::connect(&address)).await;
                 let mut stream = dialled
-                    .map_err(|_| anyhow::anyhow!("no answer within {} s", DIAL_TIMEOUT.as_secs()))
-                    .and_then(|connected| connected.map_err(Into::into))
-                    .with_context(|| format!("{address} cannot be reached"))?;
+                    .map_err(|_| format!("no answer within {} s", DIAL_TIMEOUT.as_secs()))
+                    .and_then(|connected| connected.map_err(|error| error.to_string()))
+                    .map_err(|why| Unheard(format!("{address} cannot be reached: {why}")))?;
                 self.network(&mut stream, &mut probe, &mut stopped).await;
                 Ok(probe)
             }
@@ -153,15 +171,11 @@ impl Listening {
         }
     }
 
-    async fn serial(
-        &self,
-        path: &std::path::Path,
-        probe: &mut Probe,
-        stopped: &mut watch::Receiver<bool>,
-    ) -> anyhow::Result<()> {
+    async fn serial(&self, path: &Path, probe: &mut Probe, stopped: &mut watch::Receiver<bool>) -> Result<(), Unheard> {
         let settings = link::Config { baud: Some(self.baud), ..link::Config::default() };
-        let mut port = serial::open(&settings, path)
-            .with_context(|| format!("cannot open {}: has another program got it?", path.display()))?;
+        let mut port = serial::open(&settings, path).map_err(|error| {
+            Unheard(format!("cannot open {}: {error}; has another program got it?", path.display()))
+        })?;
         // Without marks a character without its stop bit is just not there.
         let mut marks = serial::mark_damage(&port).is_ok().then(Marks::default);
         let before = LineErrors::read(&port);
@@ -185,7 +199,7 @@ impl Listening {
             self.show(&format!("listening on {} at {baud} baud", path.display()));
             let read = tokio::select! {
                 read = port.read(&mut buffer) => match read? {
-                    0 => anyhow::bail!("{} went away", path.display()),
+                    0 => return Err(Unheard(format!("{} went away", path.display()))),
                     read => read,
                 },
                 () = tokio::time::sleep_until(self.wake(probe).into()) => 0,
@@ -248,7 +262,7 @@ impl Listening {
         data: PathBuf,
         link: link::Config,
         port: (Option<LineErrors>, Option<ModemLines>),
-    ) -> anyhow::Result<Probe> {
+    ) -> Result<Probe, Unheard> {
         let now = Instant::now();
         let mut probe = match &link.serial {
             Some(_) => Probe::serial(now, link.baud.unwrap_or(self.baud), true, Manner::Overhear),
@@ -277,7 +291,7 @@ impl Listening {
                     }
                 }
                 Ok(Ok(_)) => {}
-                Ok(Err(why)) => anyhow::bail!(why),
+                Ok(Err(why)) => return Err(Unheard(why)),
                 Err(_) => probe.handle_timeout(Instant::now()),
             }
         }
@@ -295,6 +309,6 @@ impl Listening {
 
     fn show(&self, what: &str) {
         let left = self.until.saturating_duration_since(Instant::now()).as_secs();
-        self.bar.set_message(format!("{what}; {left} s left; Ctrl-C ends"));
+        (self.show)(format!("{what}; {left} s left; Ctrl-C ends"));
     }
 }

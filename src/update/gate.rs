@@ -210,18 +210,34 @@ async fn run_loops(config: &Config, scratch: &Scratch) -> Result<Vec<Check>, Str
     Ok(found)
 }
 
-/// The site's settings for a gateway that takes made-up messages and delivers nothing.
-fn scratch_config(config: &Config, data: &Path, sink: u16) -> std::io::Result<(Config, Vec<Loop>)> {
-    let registry = config.registry().map_err(std::io::Error::other)?;
+/// The site's settings for a gateway beside its own, with a journal in another place, that takes made-up messages: nobody
+/// else talks to it, it talks to nobody but destinations, and the site's rules are left out.
+pub(crate) fn beside(config: &Config, data: &Path) -> Config {
     let mut settings = config.clone();
     settings.gateway.data = data.to_path_buf();
     // A key of its own: what is in it is nobody's.
     settings.journal.key_file = None;
     (settings.dicom, settings.fleet, settings.update, settings.metrics) = (None, None, None, None);
+    (settings.board, settings.watch) = (None, crate::watch::Config::default());
     settings.modalities.clear();
     settings.orders.clear();
     settings.order_feeds.clear();
     settings.rules.clear();
+    settings
+}
+
+/// A link with these settings on a free port of this machine, which nobody else reaches; and the port.
+pub(crate) fn on_loopback(link: link::Config) -> std::io::Result<(link::Config, u16)> {
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let listen = Some(format!("127.0.0.1:{port}"));
+    let off_line = link::Config { serial: None, dial: None, directory: None, orders_dial: None, tls: None, ..link };
+    Ok((link::Config { listen, peers: Vec::new(), ..off_line }, port))
+}
+
+/// The site's settings for a gateway that takes made-up messages and delivers nothing.
+fn scratch_config(config: &Config, data: &Path, sink: u16) -> std::io::Result<(Config, Vec<Loop>)> {
+    let registry = config.registry().map_err(std::io::Error::other)?;
+    let mut settings = beside(config, data);
     settings.destinations.retain(|to| matches!(to.protocol, Way::Mllp | Way::Fhir));
     if settings.destinations.is_empty() {
         settings.destinations.push(delivery::Config { name: "gate".to_string(), ..delivery::Config::default() });
@@ -236,11 +252,8 @@ fn scratch_config(config: &Config, data: &Path, sink: u16) -> std::io::Result<(C
         to.links.clear();
     }
     let (mut links, mut messages) = (Vec::new(), Vec::new());
-    let mut add = |mut link: link::Config, is_own| -> std::io::Result<()> {
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        link.listen = Some(format!("127.0.0.1:{port}"));
-        (link.serial, link.dial, link.directory, link.orders_dial, link.tls) = (None, None, None, None, None);
-        link.peers.clear();
+    let mut add = |link: link::Config, is_own| -> std::io::Result<()> {
+        let (link, port) = on_loopback(link)?;
         let shape = link.driver.as_deref().and_then(|id| registry.get(id)).map_or_else(Shape::generic, Shape::of);
         messages.push(Loop { link: link.name.clone(), protocol: link.protocol, port, shape, is_own });
         links.push(link);

@@ -94,6 +94,9 @@ pub struct Target {
     pub charset: Charset,
     /// What the FHIR server wants.
     pub fhir: FhirProfile,
+    /// It gets test messages and nothing else: HL7 v2, marked as training (MSH-11 `T`), and under a patient who is nobody
+    /// ([`hl7::TEST_PATIENT`]), whatever the report says. All others get no test message.
+    pub tests_only: bool,
 }
 
 /// What a FHIR server takes and how it names things.
@@ -182,6 +185,9 @@ pub enum MapError {
     /// A training or debugging message is no result.
     #[error("the message is marked as training or debugging")]
     NotProduction,
+    /// A message that is not marked as a test, for a target that gets nothing else; or a format that cannot mark one.
+    #[error("the message is not marked as a test, and nothing else goes there")]
+    NoTest,
     /// A control run that the target would take for a patient's result.
     #[error("{0} has no place that marks a control run")]
     Control(&'static str),
@@ -228,6 +234,7 @@ impl MapError {
         match self {
             MapError::Empty => "unsendable-empty",
             MapError::NotProduction => "not-production",
+            MapError::NoTest => "no-test",
             MapError::Control(_) => "control",
             MapError::MessageId => "unsendable-message-id",
             MapError::Charset { .. } => "unsendable-character",
@@ -268,8 +275,12 @@ pub fn map_ordered(
     target: &Target,
     origin: &Origin,
 ) -> Result<Vec<u8>, MapError> {
-    if whole.not_production {
-        return Err(MapError::NotProduction);
+    let is_markable = matches!(target.format, Format::Hl7V2(_));
+    match (whole.not_production, target.tests_only) {
+        (true, false) => return Err(MapError::NotProduction),
+        (true, true) if is_markable => {}
+        (_, true) => return Err(MapError::NoTest),
+        (false, false) => {}
     }
     if !(1..=MESSAGE_ID_CHARS_MAX).contains(&origin.message_id.chars().count()) {
         return Err(MapError::MessageId);

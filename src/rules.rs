@@ -67,6 +67,9 @@ pub struct Policy {
     pub clock_limit: Duration,
     /// What orders mean.
     pub orders: Orders,
+    /// Messages that are marked as training or debugging pass. Where they go then takes nothing else
+    /// ([`crate::mapping::Target::tests_only`]).
+    pub tests_pass: bool,
 }
 
 /// What the rules decided about one observation.
@@ -163,10 +166,10 @@ impl Policy {
             Doubt::Questionable => allowed(Releasable::Questionable),
             Doubt::UnknownStatus => allowed(Releasable::UnknownStatus),
             Doubt::ClockDisagreement => self.clock_limit.is_zero(),
+            Doubt::NotProduction => self.tests_pass,
             Doubt::FailedRun
             | Doubt::UnreadableValue
             | Doubt::NoSpecimen
-            | Doubt::NotProduction
             | Doubt::Incomplete
             | Doubt::Unreadable
             | Doubt::Charset
@@ -255,6 +258,8 @@ mod tests {
         assert_eq!(decide(&control, &policy(), now()), [Verdict::Hold(Doubt::Control)]);
         let training = Report { not_production: true, ..report(&[]) };
         assert_eq!(decide(&training, &policy(), now()), [Verdict::Hold(Doubt::NotProduction)]);
+        let testing = Policy { tests_pass: true, ..policy() };
+        assert_eq!(decide(&training, &testing, now()), [Verdict::Release], "but where nothing else goes");
     }
 
     #[test]

@@ -498,6 +498,30 @@ fn i13_what_cannot_be_said_is_an_error_and_never_replaced() {
 }
 
 #[test]
+fn i13_a_test_goes_nowhere_else_and_nothing_else_goes_where_tests_go() {
+    let real = report("chemistry");
+    let test = Report { not_production: true, ..real.clone() };
+    let formats = [Format::Hl7V2(Hl7Version::V231), Format::Hl7V2(Hl7Version::V24), Format::Hl7V2(Hl7Version::V251)];
+    for format in formats.into_iter().chain([Format::Hl7V2(Hl7Version::V28)]) {
+        let for_tests = Target { tests_only: true, ..target(format) };
+        assert_eq!(map(&real, &for_tests, &origin()), Err(MapError::NoTest), "{format:?}");
+        assert_eq!(map(&test, &target(format), &origin()), Err(MapError::NotProduction), "{format:?}");
+        let message = String::from_utf8(map(&test, &for_tests, &origin()).unwrap()).unwrap();
+        assert_eq!(field(&message, "MSH", 11), "T");
+        assert_eq!(field(&message, "PID", 3), "AFFERENT-TEST^^^AFFERENT-TEST^MR", "whoever the report names");
+        assert_eq!(field(&message, "PID", 5), "ZZTEST^AFFERENT");
+        for of_a_patient in [real.patient.id.expose(), real.patient.family.expose(), real.patient.birth_date.expose()] {
+            assert!(!of_a_patient.is_empty() && !message.contains(of_a_patient), "{message}");
+        }
+    }
+    for format in [Format::FhirTransaction, Format::FhirWrites] {
+        let for_tests = Target { tests_only: true, ..target(format) };
+        assert_eq!(map(&test, &for_tests, &origin()), Err(MapError::NoTest), "FHIR has no such mark");
+        assert_eq!(map(&real, &for_tests, &origin()), Err(MapError::NoTest));
+    }
+}
+
+#[test]
 fn the_header_names_both_sides_the_version_and_the_character_set() {
     for version in VERSIONS {
         let message = hl7(&report("chemistry"), version);

@@ -155,6 +155,10 @@ pub struct Config {
     /// A connection unused for this long is not trusted any more and opened anew, in milliseconds. Keep it below the
     /// idle time-out of firewalls on the way.
     pub idle_close_ms: u64,
+    /// It gets test messages and nothing else ([`Target::tests_only`]). No configuration can say so: only a gateway that
+    /// is made for a test does.
+    #[serde(skip)]
+    pub tests_only: bool,
 }
 
 /// How a receiver is spoken to.
@@ -333,6 +337,7 @@ impl Config {
             patient_authority: self.patient_authority.clone(),
             charset: self.charset,
             fhir: self.fhir.clone(),
+            tests_only: self.tests_only,
         }
     }
 
@@ -475,6 +480,7 @@ impl Default for Config {
             connect_timeout_ms: 10_000,
             ack_timeout_ms: 30_000,
             idle_close_ms: 120_000,
+            tests_only: false,
         }
     }
 }

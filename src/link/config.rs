@@ -113,6 +113,9 @@ pub struct Config {
     pub files: Files,
     /// TLS; left out, the link is plain.
     pub tls: Option<Tls>,
+    /// Test messages pass ([`rules::Policy::tests_pass`]). No configuration can say so.
+    #[serde(skip)]
+    pub tests_pass: bool,
 }
 
 /// TLS on a link. `cert` and `key` name this side; a listener with `client_ca` insists on the peer's certificate; a
@@ -292,6 +295,7 @@ impl Default for Config {
             timers: Timers::default(),
             files: Files::default(),
             tls: None,
+            tests_pass: false,
         }
     }
 }
@@ -336,6 +340,7 @@ impl Config {
             release: self.release.clone(),
             clock_limit: Duration::from_secs(self.clock_limit_s.into()),
             orders: self.orders,
+            tests_pass: self.tests_pass,
         }
     }
 }

@@ -24,6 +24,9 @@ use super::{Hl7Version, MapError, Outgoing, Parcel, flag, status};
 use crate::clinical::{Coding, CodingSystem, Observation, Timestamp, Value};
 use segment::{Message, Segment};
 
+/// Who a test message is about: number, who assigns it, and name. No hospital's numbers are assigned by that authority.
+pub const TEST_PATIENT: [&str; 4] = ["AFFERENT-TEST", "AFFERENT-TEST", "ZZTEST", "AFFERENT"];
+
 /// Longest ST; longer text goes as FT.
 const ST_CHARS_MAX: usize = 199;
 /// Longest NM (2.5.1 chapter 2A.3.47); a longer numeral goes as text, whole.
@@ -45,7 +48,11 @@ pub(super) fn message(parcel: &Parcel, version: Hl7Version) -> Result<Vec<u8>, M
     let mut message = Message::default();
     message.push(msh(parcel, version));
     // A control run has no patient, whatever the instrument wrote there.
-    if !report.patient.id.is_empty() && report.control.is_none() {
+    if parcel.target.tests_only {
+        let [id, authority, family, given] = TEST_PATIENT;
+        let pid = Segment::new("PID").text(1, "1").written(3, record_number(id, authority));
+        message.push(pid.components(5, &[family, given]));
+    } else if !report.patient.id.is_empty() && report.control.is_none() {
         message.push(pid(parcel));
         if !report.patient.location.is_empty() {
             message.push(Segment::new("PV1").text(1, "1").text(2, "U").text(3, report.patient.location.expose()));
@@ -79,7 +86,7 @@ fn msh(parcel: &Parcel, version: Hl7Version) -> Segment {
         .text(7, &made(parcel))
         .components(9, &["ORU", "R01", "ORU_R01"])
         .text(10, &origin.message_id)
-        .text(11, "P")
+        .text(11, if target.tests_only { "T" } else { "P" })
         .text(12, version.name())
         .text(18, target.charset.hl7())
 }

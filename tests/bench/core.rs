@@ -67,6 +67,7 @@ fn core(criterion: &mut Criterion) {
         patient_authority: String::new(),
         charset: Charset::Utf8,
         fhir: FhirProfile::default(),
+        tests_only: false,
     };
     let origin = Origin {
         message_id: "BENCH000000000000001".into(),

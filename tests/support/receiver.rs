@@ -23,6 +23,7 @@ pub fn target(format: Format, department: &str, fhir: FhirProfile) -> Target {
         patient_authority: "CLINIC".into(),
         charset: Charset::Utf8,
         fhir: FhirProfile { systems: vec![hospital], ..fhir },
+        tests_only: false,
     }
 }
 

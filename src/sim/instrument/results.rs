@@ -36,6 +36,8 @@ pub struct Shape {
     code_suffix: String,
     /// Component of R.3 in which the instrument's own codes stand: what is ordered comes back there.
     own_component: usize,
+    /// Its messages are marked as training (H.12, MSH-11 `T`), and of a patient who is nobody.
+    is_test: bool,
 }
 
 /// One made-up result.
@@ -93,12 +95,27 @@ impl Shape {
             code_component: 1,
             code_suffix: String::new(),
             own_component: 4,
+            is_test: false,
         }
     }
 
     /// The same instrument reporting by the codes it was ordered by.
     pub fn by_its_own_codes(self) -> Self {
         Shape { code_component: self.own_component, ..self }
+    }
+
+    /// The same instrument, sending nothing but test messages.
+    pub fn for_tests(self) -> Self {
+        Shape { is_test: true, ..self }
+    }
+
+    /// Processing id, patient number, name and sex.
+    fn whose(&self, number: u64) -> (&'static str, String, &'static str, &'static str) {
+        if self.is_test {
+            return ("T", "AFFERENT-TEST".to_owned(), "ZZTEST^AFFERENT", "U");
+        }
+        let (name, sex) = patient(number);
+        ("P", format!("PT{number:07}"), name, sex)
     }
 
     /// An instrument of this driver: its header, its codes with the first unit each may have, and the specimen id and
@@ -131,6 +148,7 @@ impl Shape {
             code_component: if own { code.map_or(4, component) } else { 1 },
             own_component: code.map_or(4, component),
             code_suffix: schema.fields.test_code_until.chars().take(1).collect(),
+            is_test: false,
         }
     }
 }
@@ -181,12 +199,12 @@ fn numeral(random: &mut Random) -> String {
 pub fn records(shape: &Shape, specimen: &Specimen, time: &str) -> Vec<Vec<u8>> {
     let status = status(specimen);
     let number = specimen.number;
-    let (name, sex) = patient(number);
+    let (processing, id, name, sex) = shape.whose(number);
     let (field, component) = shape.specimen;
     let at = |wanted| if field == wanted { nested(component, &specimen.id) } else { String::new() };
     let mut records = vec![
-        format!("H|\\^&|||{}|||||||P|LIS2-A2|{time}", shape.sender),
-        format!("P|1||PT{number:07}||{name}||19700101|{sex}"),
+        format!("H|\\^&|||{}|||||||{processing}|LIS2-A2|{time}", shape.sender),
+        format!("P|1||{id}||{name}||19700101|{sex}"),
         format!("O|1|{}|{}||R||{time}||||N||||||||||||||F", at(3), at(4)),
     ];
     for (index, result) in specimen.results.iter().enumerate() {
@@ -202,12 +220,12 @@ pub fn records(shape: &Shape, specimen: &Specimen, time: &str) -> Vec<Vec<u8>> {
 pub fn oru(shape: &Shape, specimen: &Specimen, control_id: &str, time: &str) -> Vec<u8> {
     let status = status(specimen);
     let number = specimen.number;
-    let (name, sex) = patient(number);
+    let (processing, patient_id, name, sex) = shape.whose(number);
     let id = &specimen.id;
     let sender = &shape.sender;
     let mut segments = vec![
-        format!("MSH|^~\\&|{sender}|LAB|||{time}||ORU^R01^ORU_R01|{control_id}|P|2.5.1||||||UNICODE UTF-8"),
-        format!("PID|1||PT{number:07}^^^HOSP^MR||{name}||19700101|{sex}"),
+        format!("MSH|^~\\&|{sender}|LAB|||{time}||ORU^R01^ORU_R01|{control_id}|{processing}|2.5.1||||||UNICODE UTF-8"),
+        format!("PID|1||{patient_id}^^^HOSP^MR||{name}||19700101|{sex}"),
         format!("OBR|1||{id}|PANEL^Panel^L|||{time}||||||||||||||||||{status}"),
     ];
     for (index, result) in specimen.results.iter().enumerate() {

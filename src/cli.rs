@@ -27,6 +27,7 @@ pub mod reset;
 pub mod restore;
 pub mod rules;
 pub mod run;
+pub mod setup;
 pub mod sim;
 pub mod tap;
 mod tls;
@@ -95,6 +96,8 @@ struct ThisBox {
 pub enum Command {
     /// Show the whole path working, and failing safely, in half a minute.
     Demo(demo::Demo),
+    /// Set this box up: from an unpacked box to the first result in the EHR.
+    Setup(setup::Setup),
     /// Run the gateway until it is told to stop.
     Run(run::Run),
     /// See what is kept, and decide about what is held.
@@ -145,6 +148,13 @@ pub enum Command {
     Man(man::Man),
 }
 
+impl Command {
+    /// What is logged unless told otherwise. A setup says itself what it does, on the same terminal.
+    pub fn logs(&self) -> &'static str {
+        if matches!(self, Command::Setup(_)) { "off" } else { logging::FILTER_DEFAULT }
+    }
+}
+
 /// Does what was asked.
 ///
 /// # Errors
@@ -160,6 +170,7 @@ pub fn execute(command: Command) -> anyhow::Result<ExitCode> {
     }
     match command {
         Command::Demo(demo) => demo.execute(),
+        Command::Setup(setup) => setup.execute(),
         Command::Run(run) => run.execute(),
         Command::Journal(journal) => journal.execute(),
         Command::Orders(orders) => orders.execute(),

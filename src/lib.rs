@@ -99,6 +99,7 @@ pub mod control;
 pub mod reset;
 pub mod backup;
 pub mod workbench;
+pub mod setup;
 pub mod demo;
 pub mod bench;
 pub mod config;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let arguments = Cli::parse();
-    let done = cli::logging::start(&arguments.logging).and_then(|()| cli::execute(arguments.command));
+    let done = cli::logging::start(&arguments.logging, arguments.command.logs())
+        .and_then(|()| cli::execute(arguments.command));
     done.unwrap_or_else(|error| cli::fail(&error))
 }

@@ -38,6 +38,8 @@ mod resources;
 mod rules;
 #[path = "cli/service.rs"]
 mod service;
+#[path = "cli/setup.rs"]
+mod setup;
 #[path = "cli/sim.rs"]
 mod sim;
 #[path = "cli/site.rs"]
@@ -429,6 +431,11 @@ fn every_command_of_the_readme_runs() {
     let text = format!("[gateway]\ndata = \"{}\"\n{own}", data.display());
     std::fs::write(dir.path().join("afferent.toml"), text).unwrap();
     std::fs::copy(case("roche-cobas-c311/cases/normal-serum-seven-tests"), dir.path().join("capture.txt")).unwrap();
+    let answers = format!(
+        "[gateway]\ndata = {data:?}\n[ehr]\naddress = \"127.0.0.1:9\"\ntls = false\nunreachable = \"keep\"\n\
+         [link]\nlisten_s = 0\ndriver = \"roche-cobas-c311\"\n[test]\nsend = \"queue\"\n"
+    );
+    std::fs::write(dir.path().join("answers.toml"), answers).unwrap();
     let mut running = None;
     let mut shown = 0;
     for line in code_blocks(&readme, "sh").iter().flat_map(|block| block.lines()).filter(|l| !l.trim().is_empty()) {

@@ -18,7 +18,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// What is logged unless somebody says otherwise.
-const FILTER_DEFAULT: &str = "info";
+pub const FILTER_DEFAULT: &str = "info";
 /// Where a filter is looked for when none is given, in this order.
 const FILTER_VARIABLES: [&str; 2] = ["AFFERENT_LOG", "RUST_LOG"];
 
@@ -34,13 +34,13 @@ pub enum Format {
     Json,
 }
 
-/// Starts logging; once in a process.
+/// Starts logging, with this filter when nobody says otherwise; once in a process.
 ///
 /// # Errors
 /// When the filter cannot be read.
-pub fn start(options: &Logging) -> anyhow::Result<()> {
+pub fn start(options: &Logging, default: &str) -> anyhow::Result<()> {
     let variable = || FILTER_VARIABLES.iter().find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()));
-    let filter = options.log.clone().or_else(variable).unwrap_or_else(|| FILTER_DEFAULT.to_owned());
+    let filter = options.log.clone().or_else(variable).unwrap_or_else(|| default.to_owned());
     let filter = EnvFilter::try_new(&filter).with_context(|| {
         format!("`{filter}` is no log filter; write a level such as debug, or afferent::link=debug")
     })?;

@@ -1,0 +1,139 @@
+//! `afferent setup`: the installation of a box, asked on a terminal or answered by a file.
+
+mod terminal;
+
+use crate::setup::answers::Answers;
+use crate::setup::question::Question;
+use crate::setup::{Next, Setup as Engine, Show, report};
+use anyhow::Context as _;
+use indicatif::ProgressBar;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use terminal::Terminal;
+
+/// Set this box up: from an unpacked box to the first result in the EHR.
+///
+/// It asks for name and place, calls the EHR, listens to the first analyzer and chooses its driver by what it hears,
+/// writes the configuration, sends a test result, and ends with a report to hand over. A configuration that is there is
+/// only ever added to. Interrupted, it goes on where it was when it is started again.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  afferent setup                                          at the bench, as root
+  afferent setup --answers answers.toml                   asks nothing; for scripts
+  afferent setup --config bench.toml --anew               forgets what was answered before it was interrupted
+
+A file of answers has a table for each step:
+  [gateway]
+  name = \"bench-1\"
+  [ehr]
+  address = \"ehr.example:2575\"
+  ca = \"/etc/afferent/hospital-ca.pem\"
+  unreachable = \"keep\"         # go on when it does not answer; left out, the setup ends
+  [link]
+  listen = \"0.0.0.0:4001\"      # or kind = \"serial\" and serial = \"/dev/...\"
+  listen_s = 0                 # nobody sends now
+  driver = \"roche-cobas-c311\"
+  [test]
+  send = \"queue\"               # or \"send\": the EHR may get a test result
+What it leaves out has its default.
+
+Exit codes: 0 set up, 1 not, 2 the configuration that is there is wrong.")]
+pub struct Setup {
+    /// The configuration file
+    #[arg(long, value_name = "FILE", default_value = super::CONFIG_DEFAULT)]
+    config: PathBuf,
+    /// Ask nothing: the answers are in this file
+    #[arg(long, value_name = "FILE")]
+    answers: Option<PathBuf>,
+    /// Forget what an earlier setup was told before it was interrupted
+    #[arg(long)]
+    anew: bool,
+    /// Print the report as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Who answers.
+enum Answering {
+    Person(Terminal),
+    File(Answers),
+}
+
+impl Setup {
+    pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
+        let mut answering = match &self.answers {
+            Some(file) => Answering::File(Answers::read(file)?),
+            None if std::io::stdin().is_terminal() => Answering::Person(Terminal::new()),
+            None => anyhow::bail!("a setup asks questions: start it on a terminal, or give --answers FILE"),
+        };
+        // A file says all of it; what an earlier setup was told would only be in its way.
+        let mut engine = Engine::open(&self.config, self.anew || self.answers.is_some())?;
+        if engine.is_resumed() {
+            eprintln!("This goes on where an earlier setup was cut off. `--anew` forgets what that was told.");
+        }
+        loop {
+            match engine.next() {
+                Next::Ask(question) => answering.answer(&mut engine, &question)?,
+                Next::Do(_) => {
+                    let (show, bar) = shows();
+                    let told = engine.perform(&show);
+                    bar.finish_and_clear();
+                    told?.iter().for_each(|line| eprintln!("{line}"));
+                }
+                Next::Stop => {
+                    eprintln!("It ends here; {} is as it was.", self.config.display());
+                    return Ok(ExitCode::FAILURE);
+                }
+                Next::Done => break,
+            }
+        }
+        if let Answering::File(answers) = &answering {
+            answers.left().for_each(|key| eprintln!("`{key}` was answered and not asked"));
+        }
+        let (text, json) = report::places(&self.config);
+        let report = if self.json { json } else { text };
+        let written = std::fs::read_to_string(&report).with_context(|| format!("cannot read {}", report.display()))?;
+        println!("{}", written.trim_end());
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Answering {
+    fn answer(&mut self, engine: &mut Engine, question: &Question) -> anyhow::Result<()> {
+        match self {
+            Answering::Person(terminal) => terminal.ask(engine, question),
+            Answering::File(answers) => {
+                let (key, given) = (question.key, answers.take(question.key));
+                let answer = given.or_else(|| question.default.clone());
+                let answer =
+                    answer.with_context(|| format!("{}: the file of answers has no `{key}`", question.asks))?;
+                engine.answer(key, &answer).map_err(|why| anyhow::anyhow!("`{key}` = `{answer}`: {why}"))
+            }
+        }
+    }
+}
+
+/// Where it is shown what goes on: beside a bar for people whose terminal can be written over, else as lines.
+fn shows() -> (Show, ProgressBar) {
+    if super::colour(&std::io::stderr()) {
+        let bar = ProgressBar::new_spinner();
+        bar.enable_steady_tick(Duration::from_millis(200));
+        return (super::probe::shown_on(&bar), bar);
+    }
+    // What is left changes each time; a line is for what is done.
+    let last = std::sync::Mutex::new(String::new());
+    let show = move |says: String| {
+        let what = says.split(';').next().unwrap_or_default().to_string();
+        if let Ok(mut last) = last.lock()
+            && *last != what
+        {
+            eprintln!("{what}");
+            *last = what;
+        }
+    };
+    (Arc::new(show), ProgressBar::hidden())
+}

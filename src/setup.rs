@@ -1,0 +1,174 @@
+//! The installation of a box, as whoever stands at the bench goes through it: from an unpacked box to the first result in
+//! the EHR. This is the engine: it says what to ask next or what to do next, checks answers, does what is to be done and
+//! says what it found. It knows no terminal; `cli/setup.rs` is one shell of it, a file of answers is another.
+//!
+//! | step | asks for | does |
+//! |---|---|---|
+//! | place | name, data directory | |
+//! | EHR | address, TLS, authority | a handshake with it |
+//! | link | where the analyzer is, its driver | listens to what it sends ([`crate::workbench::probe`]) |
+//! | fleet | whether it joins one, and which | |
+//! | write | whether that is right | the configuration, checked, then written whole |
+//! | test | whether the EHR may get a test result | a test result on its way ([`test_result`]) |
+//! | hand-over | | the report ([`report`]) |
+//!
+//! What comes next follows from the answers and from what was found, and from nothing else ([`steps`]). Both are kept
+//! beside the configuration after every answer ([`progress`]), so that a setup that was cut off goes on where it was; no
+//! secret is among them. The configuration is written once and whole: whatever happens, there is the old one or the new
+//! one. One that a person wrote is only ever added to, and only when the person says so.
+
+pub mod answers;
+pub mod progress;
+pub mod question;
+pub mod report;
+pub mod steps;
+pub mod test_result;
+mod values;
+mod work;
+pub mod writing;
+
+use crate::config::{self, Config, LoadError};
+use crate::driver::{DriverError, Registry};
+use crate::journal;
+pub use crate::workbench::probe::listen::Show;
+use progress::Progress;
+use question::Question;
+use std::path::{Path, PathBuf};
+
+/// What a new box starts with. Nobody wrote it by hand, so it may be replaced.
+const SHIPPED: &str = include_str!("../systemd/afferent.toml");
+
+/// What comes next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// Whoever sets the box up is asked.
+    Ask(Box<Question>),
+    /// Something is to be done ([`Setup::perform`]).
+    Do(Work),
+    /// The person wants it to end here. Its answers are kept.
+    Stop,
+    /// It is finished.
+    Done,
+}
+
+/// Something that takes a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// Calls the EHR.
+    Handshake,
+    /// Listens to the analyzer.
+    Listen,
+    /// Writes the configuration.
+    Write,
+    /// Sends a test result.
+    Test,
+    /// Writes the report.
+    Report,
+}
+
+/// Why a setup cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The configuration that is there, or that was to be written, is not sound.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// A driver of the site does not load.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+    /// The system refused something.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+impl SetupError {
+    fn system(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> SetupError {
+        let what = what.into();
+        move |source| SetupError::System { what, source }
+    }
+}
+
+/// One installation.
+pub struct Setup {
+    file: PathBuf,
+    registry: Registry,
+    /// The configuration a person wrote, and its text.
+    existing: Option<(Config, String)>,
+    progress: Progress,
+    is_resumed: bool,
+    is_finished: bool,
+}
+
+impl Setup {
+    /// The setup of the box with this configuration file, which may not be there yet. It goes on where an earlier one was
+    /// cut off, unless that is to be forgotten (`anew`).
+    ///
+    /// # Errors
+    /// The configuration that is there cannot be used, or the folder cannot be written.
+    pub fn open(file: &Path, anew: bool) -> Result<Setup, SetupError> {
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        std::fs::create_dir_all(folder).map_err(SetupError::system(format!("cannot make {}", folder.display())))?;
+        let kept = if anew { None } else { Progress::read(file) };
+        let (is_resumed, progress) = (kept.is_some(), kept.unwrap_or_default());
+        let mut existing = None;
+        if file.exists() {
+            let text =
+                std::fs::read_to_string(file).map_err(SetupError::system(format!("cannot read {}", file.display())))?;
+            let is_ours = progress.has_written(&text) || text == SHIPPED;
+            if !is_ours || progress.adds() {
+                existing = Some((config::parse(&file.display().to_string(), &text)?.config, text));
+            }
+        }
+        let registry = existing.as_ref().map_or_else(|| Ok(Registry::builtin()), |(config, _)| config.registry())?;
+        let setup = Setup { file: file.to_path_buf(), registry, existing, progress, is_resumed, is_finished: false };
+        // Whoever may not write here is told before the first question.
+        setup.keep()?;
+        Ok(setup)
+    }
+
+    /// True when it goes on where an earlier one was cut off.
+    pub fn is_resumed(&self) -> bool {
+        self.is_resumed
+    }
+
+    /// The configuration file it is about.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// What was answered and found so far.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// Takes the answer to the question that comes next, and keeps it.
+    ///
+    /// # Errors
+    /// In words, why it cannot be right; nothing has changed then.
+    pub fn answer(&mut self, key: &str, answer: &str) -> Result<(), String> {
+        let Next::Ask(question) = self.next() else { return Err("nothing is asked now".to_string()) };
+        if question.key != key {
+            return Err(format!("`{}` is asked now, not `{key}`", question.key));
+        }
+        let answer = self.checked(&question, answer.trim())?;
+        self.take(question.key, answer);
+        self.keep().map_err(|error| error.to_string())?;
+        journal::crash::point("setup-answer");
+        Ok(())
+    }
+
+    fn keep(&self) -> Result<(), SetupError> {
+        let file = progress::place(&self.file);
+        self.progress.write(&self.file).map_err(SetupError::system(format!(
+            "cannot write {}; a setup may write where its configuration is, mostly as root (sudo)",
+            file.display()
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,194 @@
+//! The hand-over report: one page that says what was set, heard and tried, when, by which release, and what is still open.
+//! It stands beside the configuration as text and as JSON, and there is nothing of a patient in it.
+
+use super::Setup;
+use super::progress::{Heard, Tried};
+use super::steps::{ANOTHER, BY_HEADER};
+use crate::config::Config;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// Columns of a line.
+const COLUMNS: usize = 79;
+/// Columns of what a line is about.
+const LABEL: usize = 16;
+
+/// What is handed over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Name of the box.
+    pub gateway: String,
+    /// When it was written.
+    pub at: jiff::Timestamp,
+    /// The release that did it.
+    pub release: &'static str,
+    /// The configuration.
+    pub configuration: PathBuf,
+    /// Where the box keeps things.
+    pub data: PathBuf,
+    /// The EHR's name, and where it is.
+    pub ehr: (String, String),
+    /// The link's name, and where the analyzer is.
+    pub link: (String, String),
+    /// The driver that reads it; none where each message's header decides.
+    pub driver: Option<String>,
+    /// What was heard of the analyzer; none where nobody listened.
+    pub heard: Option<Heard>,
+    /// The call to the EHR.
+    pub handshake: Option<Tried>,
+    /// The test result.
+    pub test: Option<Tried>,
+    /// The EHR was allowed to get it.
+    pub test_may_reach: bool,
+    /// What was answered, by key.
+    pub answers: BTreeMap<String, String>,
+    /// What is still to be done.
+    pub open: Vec<Open>,
+}
+
+/// Where the text is and where the JSON, for this configuration.
+pub fn places(file: &Path) -> (PathBuf, PathBuf) {
+    (file.with_extension("handover.txt"), file.with_extension("handover.json"))
+}
+
+impl Report {
+    /// The report of a setup that has come to its end.
+    pub(super) fn new(setup: &Setup, config: &Config) -> Report {
+        let progress = setup.progress();
+        let link = config.links.iter().find(|link| link.name == setup.link_name());
+        let at = link.map(|link| {
+            let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+            let listens = link.listen.as_ref().map(|address| format!("listens on {address}"));
+            let dials = || link.dial.as_ref().map(|address| format!("dials {address}"));
+            listens.or_else(dials).or_else(|| path(&link.serial)).or_else(|| path(&link.directory)).unwrap_or_default()
+        });
+        let to = config.destinations.iter().find(|to| to.name == setup.ehr_name());
+        let address = to.and_then(|to| to.address.clone().or(to.url.clone())).unwrap_or_default();
+        Report {
+            gateway: config.gateway.name(),
+            at: jiff::Timestamp::now(),
+            release: env!("CARGO_PKG_VERSION"),
+            configuration: setup.file().to_path_buf(),
+            data: config.gateway.data.clone(),
+            ehr: (setup.ehr_name().to_string(), address),
+            link: (setup.link_name().to_string(), at.unwrap_or_default()),
+            driver: link.and_then(|link| link.driver.clone()),
+            heard: progress.heard.clone(),
+            handshake: progress.ehr.clone(),
+            test: progress.test.clone(),
+            test_may_reach: setup.is("test.send", "send"),
+            answers: progress.answers.clone(),
+            open: open(setup, config),
+        }
+    }
+}
+
+/// Something that is still to be done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Open {
+    /// What.
+    pub says: String,
+    /// The command that does it, or tells more; may be empty.
+    pub command: &'static str,
+}
+
+/// What is still to be done.
+fn open(setup: &Setup, config: &Config) -> Vec<Open> {
+    let progress = setup.progress();
+    let mut open = Vec::new();
+    let mut is_open = |says: &str, command| open.push(Open { says: says.to_string(), command });
+    if let Some(tried) = progress.ehr.as_ref().filter(|tried| !tried.worked) {
+        is_open(&format!("the EHR does not answer: {}", tried.says), "afferent doctor");
+    }
+    let is_new_link = matches!(setup.said("link.use"), "" | ANOTHER);
+    if is_new_link && setup.heard_protocol().is_none() {
+        is_open("the analyzer was not heard yet: send a result", "afferent doctor");
+    }
+    if is_new_link && setup.is("link.driver", BY_HEADER) {
+        is_open("no driver was chosen: what no driver knows is held", "afferent map");
+    }
+    match &progress.test {
+        Some(tried) if !tried.worked => is_open(&format!("the test result did not get through: {}", tried.says), ""),
+        _ if !setup.is("test.send", "send") => {
+            is_open("the EHR has not got a test result: nobody allowed it yet", "afferent setup");
+        }
+        _ => {}
+    }
+    progress.missing.iter().for_each(|missing| is_open(missing, "afferent check --strict"));
+    if setup.is("fleet.join", "yes") && config.fleet.is_some() {
+        is_open("the fleet's desk has to let the box in, by the code that it shows", "afferent fleet enrol");
+    }
+    is_open("the service has to be started", "systemctl enable --now afferent");
+    open
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "HAND-OVER OF {}", self.gateway)?;
+        writeln!(f, "{}, afferent {}", self.at.strftime("%Y-%m-%d %H:%M UTC"), self.release)?;
+        writeln!(f, "\nSET")?;
+        line(f, "configuration", &self.configuration.display().to_string())?;
+        line(f, "data", &self.data.display().to_string())?;
+        line(f, "EHR", &format!("{}: {}", self.ehr.0, self.ehr.1))?;
+        line(f, "link", &format!("{}: {}", self.link.0, self.link.1))?;
+        line(f, "driver", self.driver.as_deref().unwrap_or("by each message's header"))?;
+        writeln!(f, "\nHEARD")?;
+        match &self.heard {
+            None => line(f, "analyzer", "nobody listened")?,
+            Some(heard) => {
+                let sender = heard.sender.as_ref().map(|sender| format!(", from `{sender}`")).unwrap_or_default();
+                let spoken = heard.spoken.clone().unwrap_or_else(|| "not recognised".to_string());
+                line(f, "analyzer", &format!("{spoken}{sender}, {}", clock(heard.at)))?;
+                for because in &heard.because {
+                    line(f, "", because)?;
+                }
+            }
+        }
+        writeln!(f, "\nTRIED")?;
+        for (label, tried) in [("EHR called", &self.handshake), ("test result", &self.test)] {
+            match tried {
+                None => line(f, label, "not tried")?,
+                Some(tried) => {
+                    let how = if tried.worked { "works" } else { "DOES NOT WORK" };
+                    line(f, label, &format!("{how}, {}: {}", clock(tried.at), tried.says))?;
+                }
+            }
+        }
+        writeln!(f, "\nSTILL OPEN")?;
+        for open in &self.open {
+            line(f, "[ ]", &open.says)?;
+            if !open.command.is_empty() {
+                writeln!(f, "  {:LABEL$} -> {}", "", open.command)?;
+            }
+        }
+        writeln!(f, "\n{:39} Taken over by", "Handed over by")?;
+        writeln!(f, "\n{:39} {}", "_".repeat(34), "_".repeat(34))
+    }
+}
+
+fn clock(at: jiff::Timestamp) -> String {
+    at.strftime("%H:%M UTC").to_string()
+}
+
+/// A label, and what it says in lines that fit.
+fn line(f: &mut fmt::Formatter<'_>, label: &str, says: &str) -> fmt::Result {
+    let mut lines = vec![String::new()];
+    for word in says.split_whitespace() {
+        let fits = lines.last().is_some_and(|line| line.len() + word.len() + LABEL + 3 <= COLUMNS);
+        match lines.last_mut() {
+            Some(line) if fits || line.is_empty() => {
+                if !line.is_empty() {
+                    line.push(' ');
+                }
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_string()),
+        }
+    }
+    for (at, line) in lines.iter().enumerate() {
+        writeln!(f, "  {:LABEL$} {line}", if at == 0 { label } else { "" })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,431 @@
+//! What comes next, step by step: a pure function of the answers and of what was found.
+
+use super::question::{Choice, Kind, Question, Step};
+use super::{Next, Setup, Work};
+use crate::config::addition::free_name;
+use crate::config::{Config, Gateway};
+use crate::delivery;
+use crate::link::serial::ports;
+use crate::wire::Protocol;
+use std::path::Path;
+
+/// Every question there is.
+pub const KEYS: [&str; 28] = [
+    "config.existing",
+    "gateway.name",
+    "gateway.data",
+    "ehr.use",
+    "ehr.name",
+    "ehr.address",
+    "ehr.tls",
+    "ehr.ca",
+    "ehr.plain",
+    "ehr.unreachable",
+    "link.use",
+    "link.kind",
+    "link.listen",
+    "link.serial",
+    "link.dial",
+    "link.listen_s",
+    "link.silent",
+    "link.driver",
+    "link.protocol",
+    "link.name",
+    "fleet.join",
+    "fleet.broker",
+    "fleet.tenant",
+    "fleet.desk",
+    "fleet.ca",
+    "config.write",
+    "test.send",
+    "test.failed",
+];
+/// The answer that none of those that are there is meant.
+pub(super) const ANOTHER: &str = "another";
+/// The answer that each message's header decides about its driver.
+pub(super) const BY_HEADER: &str = "none";
+/// Seconds in which a result is sent at an analyzer.
+const LISTEN_S: &str = "90";
+/// Where analyzers call, mostly.
+const LISTEN: &str = "0.0.0.0:4001";
+
+impl Setup {
+    /// What comes next.
+    pub fn next(&self) -> Next {
+        let steps = [Self::place, Self::ehr, Self::link, Self::fleet, Self::write, Self::test, Self::hand_over];
+        steps.iter().find_map(|step| step(self)).unwrap_or(Next::Done)
+    }
+
+    /// Asks, unless that was answered.
+    fn ask(&self, key: &'static str, question: impl FnOnce(&'static str) -> Question) -> Option<Next> {
+        match self.progress.get(key) {
+            Some(_) => None,
+            None => Some(Next::Ask(Box::new(question(key)))),
+        }
+    }
+
+    /// The answer; empty where there is none.
+    pub(super) fn said(&self, key: &str) -> &str {
+        self.progress.get(key).unwrap_or_default()
+    }
+
+    pub(super) fn is(&self, key: &str, answer: &str) -> bool {
+        self.progress.get(key) == Some(answer)
+    }
+
+    /// The configuration that a person wrote and that is added to.
+    pub(super) fn base(&self) -> Option<&Config> {
+        self.existing.as_ref().map(|(config, _)| config)
+    }
+
+    fn place(&self) -> Option<Next> {
+        if self.existing.is_some() {
+            let file = self.file.display();
+            let what = format!("{file} is there, written by somebody. What is set here is added behind it");
+            return self
+                .ask("config.existing", |key| {
+                    let hint = "nothing that stands in it changes; to begin anew, move it away first";
+                    let choices = [("add", "add to it"), ("stop", "leave it as it is, and end here")];
+                    Question::new(Step::Place, key, what).hint(hint).choice(&choices)
+                })
+                .or_else(|| self.is("config.existing", "stop").then_some(Next::Stop));
+        }
+        let place = |key, asks: &str, default: String| Question::new(Step::Place, key, asks).default(default);
+        self.ask("gateway.name", |key| {
+            place(key, "Name of this box", Gateway::default().name())
+                .hint("in what it sends (MSH-3) and logs: letters, digits, `-`, `_` and `.`")
+        })
+        .or_else(|| {
+            let data = Gateway::default().data.display().to_string();
+            self.ask("gateway.data", |key| {
+                place(key, "Directory for what it keeps", data).hint("on a disk of its own that obeys fsync")
+            })
+        })
+    }
+
+    fn ehr(&self) -> Option<Next> {
+        let step = Step::Ehr;
+        let there: Vec<&delivery::Config> =
+            self.base().iter().flat_map(|base| &base.destinations).filter(|to| !to.protocol.takes_images()).collect();
+        if !there.is_empty() {
+            let asked = self.ask("ehr.use", |key| {
+                let mut choices: Vec<(&str, &str)> = there.iter().map(|to| (to.name.as_str(), "as it is")).collect();
+                choices.push((ANOTHER, "one more"));
+                Question::new(step, key, "Which EHR").choice(&choices).default(choices.first().map_or("", |c| c.0))
+            });
+            if asked.is_some() {
+                return asked;
+            }
+        }
+        let is_new = there.is_empty() || self.is("ehr.use", ANOTHER);
+        if is_new {
+            let asked = self
+                .ask("ehr.address", |key| {
+                    Question::new(step, key, "Host and port of the EHR's HL7 listener (MLLP)").hint(
+                        "such as ehr.example:2575, from the hospital's interface team; a FHIR server is written \
+                               into the file by hand (afferent config sample)",
+                    )
+                })
+                .or_else(|| {
+                    self.ask("ehr.tls", |key| {
+                        Question::new(step, key, "Does it speak TLS")
+                            .hint("without, patient data crosses the network in the clear")
+                            .yes_or_no()
+                            .default("yes")
+                    })
+                })
+                .or_else(|| match self.said("ehr.tls") {
+                    "yes" => self.ask("ehr.ca", |key| {
+                        Question::new(step, key, "File with the authority that signed its certificate (PEM)")
+                            .hint("`system` for those that this machine trusts")
+                            .default("system")
+                    }),
+                    _ if is_loopback(self.said("ehr.address")) => None,
+                    _ => self.ask("ehr.plain", |key| {
+                        Question::new(step, key, "Is the network between this box and the EHR fenced")
+                            .hint("only then may patient data cross it in the clear")
+                            .yes_or_no()
+                    }),
+                })
+                .or_else(|| {
+                    let taken: Vec<&str> =
+                        self.base().iter().flat_map(|base| &base.destinations).map(|to| to.name.as_str()).collect();
+                    let free = free_name("ehr", &taken);
+                    self.ask("ehr.name", |key| {
+                        Question::new(step, key, "Name of the EHR on this box")
+                            .hint("messages wait under it")
+                            .default(free)
+                    })
+                });
+            if asked.is_some() {
+                return asked;
+            }
+        }
+        match &self.progress.ehr {
+            None => Some(Next::Do(Work::Handshake)),
+            Some(tried) if tried.worked => None,
+            Some(_) => self.ask("ehr.unreachable", |key| {
+                let mut choices = vec![("again", "call it again"), ("keep", "go on; results wait until it answers")];
+                if is_new {
+                    choices.insert(1, ("change", "answer the questions about it again"));
+                }
+                Question::new(step, key, "The EHR did not answer. What now").choice(&choices)
+            }),
+        }
+    }
+
+    fn link(&self) -> Option<Next> {
+        let step = Step::Link;
+        let there = self.base().map(|base| base.links.as_slice()).unwrap_or_default();
+        if !there.is_empty() {
+            let asked = self.ask("link.use", |key| {
+                let mut choices: Vec<(&str, &str)> = there.iter().map(|l| (l.name.as_str(), "as it is")).collect();
+                choices.insert(0, (ANOTHER, "one more"));
+                Question::new(step, key, "Which link").choice(&choices).default(ANOTHER)
+            });
+            if asked.is_some() {
+                return asked;
+            }
+            if !self.is("link.use", ANOTHER) {
+                return None;
+            }
+        }
+        let kinds = [
+            ("listen", "the analyzer calls this box over the network"),
+            ("serial", "it is on a serial port"),
+            ("dial", "this box calls the analyzer over the network"),
+        ];
+        self.ask("link.kind", |key| {
+            Question::new(step, key, "How is the analyzer connected").choice(&kinds).default("listen")
+        })
+        .or_else(|| match self.said("link.kind") {
+            "serial" => self.ask("link.serial", |key| serial_port(step, key)),
+            "dial" => self.ask("link.dial", |key| {
+                Question::new(step, key, "Host and port of the analyzer").hint("such as 10.0.0.5:4001")
+            }),
+            _ => self.ask("link.listen", |key| {
+                Question::new(step, key, "Address and port on which this box listens")
+                    .hint("0.0.0.0 is every address it has; the analyzer is given this box's address and the port")
+                    .default(LISTEN)
+            }),
+        })
+        .or_else(|| {
+            self.ask("link.listen_s", |key| {
+                Question::new(step, key, "Seconds to listen to it; have a result ready to be sent")
+                    .hint("nothing is acknowledged: the analyzer keeps what it sends. 0 chooses the driver by hand")
+                    .default(LISTEN_S)
+            })
+        })
+        .or_else(|| match &self.progress.heard {
+            None if self.is("link.listen_s", "0") => None,
+            None => Some(Next::Do(Work::Listen)),
+            Some(heard) if heard.protocol.is_some() => None,
+            Some(_) => self.ask("link.silent", |key| {
+                let choices = [
+                    ("again", "listen again"),
+                    ("change", "answer the questions about the link again"),
+                    ("choose", "choose the driver by hand, and have it heard later"),
+                ];
+                Question::new(step, key, "No analyzer was recognised. What now").choice(&choices)
+            }),
+        })
+        .or_else(|| self.ask("link.driver", |key| self.driver_question(step, key)))
+        .or_else(|| {
+            if !self.is("link.driver", BY_HEADER) || self.heard_protocol().is_some() {
+                return None;
+            }
+            let choices = [
+                ("astm", "LIS01-A2 and LIS02-A2 (E1381, E1394)"),
+                ("hl7", "HL7 v2 over MLLP"),
+                ("poct1a", "POCT1-A device messages"),
+                ("lines", "anything else"),
+            ];
+            self.ask("link.protocol", |key| {
+                Question::new(step, key, "What does it speak").choice(&choices).default("astm")
+            })
+        })
+        .or_else(|| {
+            let taken: Vec<&str> = there.iter().map(|link| link.name.as_str()).collect();
+            let driver = self.said("link.driver");
+            let free = free_name(if driver == BY_HEADER { "instrument" } else { driver }, &taken);
+            self.ask("link.name", |key| {
+                Question::new(step, key, "Name of the link")
+                    .hint("such as chemistry; in logs and commands")
+                    .default(free)
+            })
+        })
+    }
+
+    /// What was heard, where that was recognised.
+    pub(super) fn heard_protocol(&self) -> Option<Protocol> {
+        self.progress.heard.as_ref().and_then(|heard| heard.protocol)
+    }
+
+    fn driver_question(&self, step: Step, key: &'static str) -> Question {
+        let heard = self.progress.heard.as_ref();
+        let protocol = self.heard_protocol();
+        let fits = self.registry.iter().filter(|driver| match protocol {
+            Some(protocol) => driver.protocol() == protocol,
+            None => driver.protocol() != Protocol::Table,
+        });
+        let mut choices: Vec<Choice> = fits
+            .map(|driver| {
+                let identity = &driver.schema.identity;
+                Choice { value: driver.id.clone(), says: format!("{} {}", identity.vendor, identity.model) }
+            })
+            .collect();
+        let by_header = "each message's header decides";
+        choices.push(Choice { value: BY_HEADER.to_string(), says: by_header.to_string() });
+        let (default, hint) = match heard.and_then(|heard| heard.driver.clone()) {
+            Some(driver) => (Some(driver), "the analyzer said its name, and this driver knows it".to_string()),
+            None if protocol.is_some() => {
+                (Some(BY_HEADER.to_string()), format!("no driver knows what was heard; `{BY_HEADER}`: {by_header}"))
+            }
+            None => (None, format!("nothing was heard yet; `?` shows them all, `{BY_HEADER}`: {by_header}")),
+        };
+        let question = Question::new(step, key, "Driver of the analyzer").hint(hint);
+        Question { kind: Kind::Pick(choices), default, ..question }
+    }
+
+    fn fleet(&self) -> Option<Next> {
+        if self.base().is_some_and(|base| base.fleet.is_some()) {
+            return None;
+        }
+        let step = Step::Fleet;
+        let asked = self.ask("fleet.join", |key| {
+            let asks = "Does the box join a fleet that a desk looks after";
+            Question::new(step, key, asks).yes_or_no().default("no")
+        });
+        if asked.is_some() || !self.is("fleet.join", "yes") {
+            return asked;
+        }
+        self.ask("fleet.broker", |key| {
+            Question::new(step, key, "Host and port of the fleet's broker").hint("such as broker.example:8883")
+        })
+        .or_else(|| self.ask("fleet.tenant", |key| Question::new(step, key, "Whose fleet it is (tenant)")))
+        .or_else(|| {
+            self.ask("fleet.desk", |key| {
+                Question::new(step, key, "Address where boxes ask to be let in")
+                    .hint("such as https://desk.example:8443")
+            })
+        })
+        .or_else(|| {
+            self.ask("fleet.ca", |key| {
+                Question::new(step, key, "File with the fleet's authority")
+                    .hint("the desk's ca/root.pem, copied to this box")
+            })
+        })
+    }
+
+    fn write(&self) -> Option<Next> {
+        if self.progress.written {
+            return None;
+        }
+        let text = self.addition();
+        if text.is_empty() {
+            // What is there is used as it is.
+            return None;
+        }
+        self.ask("config.write", |key| {
+            let file = self.file.display();
+            let asks = match self.base() {
+                Some(_) => format!("Is this added to {file}"),
+                None => format!("Is this written to {file}"),
+            };
+            Question::new(Step::Write, key, asks).hint(text).yes_or_no().default("yes")
+        })
+        .or_else(|| Some(if self.is("config.write", "yes") { Next::Do(Work::Write) } else { Next::Stop }))
+    }
+
+    fn test(&self) -> Option<Next> {
+        let asked = self.ask("test.send", |key| {
+            let asks = format!("May the EHR `{}` get one test result now", self.ehr_name());
+            let choices = [
+                ("send", "yes: marked as a test (MSH-11 T), of the patient ZZTEST, AFFERENT, number AFFERENT-TEST"),
+                ("queue", "no: it ends in the queue, and nothing is sent"),
+            ];
+            Question::new(Step::Test, key, asks).choice(&choices)
+        });
+        asked.or_else(|| match &self.progress.test {
+            None => Some(Next::Do(Work::Test)),
+            Some(tried) if tried.worked => None,
+            Some(_) => self.ask("test.failed", |key| {
+                let choices = [("again", "send it again"), ("keep", "go on; the report says so")];
+                Question::new(Step::Test, key, "The test result did not get through. What now").choice(&choices)
+            }),
+        })
+    }
+
+    fn hand_over(&self) -> Option<Next> {
+        (!self.is_finished).then_some(Next::Do(Work::Report))
+    }
+
+    /// The name of the destination that is the EHR.
+    pub(super) fn ehr_name(&self) -> &str {
+        match self.said("ehr.use") {
+            "" | ANOTHER => self.said("ehr.name"),
+            own => own,
+        }
+    }
+
+    /// The name of the link that was set up, or chosen.
+    pub(super) fn link_name(&self) -> &str {
+        match self.said("link.use") {
+            "" | ANOTHER => self.said("link.name"),
+            own => own,
+        }
+    }
+
+    /// Takes an answer, and forgets what is to be answered or found again.
+    pub(super) fn take(&mut self, key: &'static str, answer: String) {
+        let forget = |answers: &mut std::collections::BTreeMap<String, String>, keys: &[&str]| {
+            answers.retain(|key, _| !keys.contains(&key.as_str()));
+        };
+        let (answers, again) = (&mut self.progress.answers, answer.as_str());
+        match (key, again) {
+            ("ehr.unreachable" | "link.silent" | "test.failed", "again") => {}
+            ("ehr.plain", "no") => forget(answers, &["ehr.tls"]),
+            ("ehr.unreachable", "change") => forget(answers, &["ehr.address", "ehr.tls", "ehr.ca", "ehr.plain"]),
+            ("link.silent", "change") => {
+                forget(answers, &["link.kind", "link.listen", "link.serial", "link.dial", "link.listen_s"]);
+            }
+            _ => {
+                self.progress.answers.insert(key.to_string(), answer);
+                return;
+            }
+        }
+        match key {
+            "ehr.unreachable" => self.progress.ehr = None,
+            "link.silent" => self.progress.heard = None,
+            "test.failed" => self.progress.test = None,
+            _ => {}
+        }
+    }
+}
+
+/// True when nobody else is on the way there.
+pub(super) fn is_loopback(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+fn serial_port(step: Step, key: &'static str) -> Question {
+    let ports = ports::list(Path::new("/"));
+    let choices: Vec<Choice> = ports
+        .iter()
+        .map(|port| Choice {
+            value: port.stable_name().display().to_string(),
+            says: match port.twin {
+                true => format!("{}; another adapter is just like it, so it goes by its socket", port.device.display()),
+                false => port.device.display().to_string(),
+            },
+        })
+        .collect();
+    let hint = match choices.is_empty() {
+        true => "this machine shows none: plug the adapter in, or name one",
+        false => "a number of the list, or the name of one; these names stay with adapter or socket",
+    };
+    let default = choices.first().map(|choice| choice.value.clone());
+    let question = Question::new(step, key, "Serial port").hint(hint);
+    Question { kind: Kind::Pick(choices), default, ..question }
+}

@@ -1,0 +1,284 @@
+//! The engine without a terminal: what is asked in which order, which answers are turned down, what is written.
+
+use super::answers::Answers;
+use super::question::Kind;
+use super::*;
+use crate::sim::ehr::{Behaviour, Ehr, EhrOptions};
+use std::sync::Arc;
+
+fn quiet() -> Show {
+    Arc::new(|_| {})
+}
+
+/// A setup in a folder of its own.
+struct Bench {
+    dir: tempfile::TempDir,
+    setup: Setup,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        Bench::with(None)
+    }
+
+    fn with(configuration: Option<&str>) -> Bench {
+        let dir = tempfile::tempdir().unwrap();
+        if let Some(text) = configuration {
+            std::fs::write(dir.path().join("afferent.toml"), text).unwrap();
+        }
+        let setup = Setup::open(&dir.path().join("afferent.toml"), false).unwrap_or_else(|error| panic!("{error}"));
+        Bench { dir, setup }
+    }
+
+    fn key(&self) -> &'static str {
+        match self.setup.next() {
+            Next::Ask(question) => question.key,
+            next => panic!("{next:?} in place of a question"),
+        }
+    }
+
+    /// Answers these, and the others with their defaults, until something is to be done.
+    fn answer(&mut self, answers: &[(&str, &str)]) -> Next {
+        loop {
+            let next = self.setup.next();
+            let Next::Ask(question) = &next else { return next };
+            let given = answers.iter().find(|(key, _)| *key == question.key).map(|(_, answer)| (*answer).to_string());
+            let Some(answer) = given.or_else(|| question.default.clone()) else { return next };
+            self.setup.answer(question.key, &answer).unwrap_or_else(|why| panic!("{}: {answer}: {why}", question.key));
+        }
+    }
+
+    fn text(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("afferent.toml")).unwrap()
+    }
+
+    fn data(&self) -> String {
+        self.dir.path().join("data").display().to_string()
+    }
+}
+
+#[test]
+fn wrong_answers_are_turned_down_with_what_would_be_right_and_change_nothing() {
+    let mut bench = Bench::new();
+    // What is asked, an answer that is right, and wrong ones with what is said of them.
+    type Asked = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+    let table: [Asked; 12] = [
+        ("gateway.name", "bench-1", &[("bench 1", "letters, digits"), ("", "letters, digits")]),
+        ("gateway.data", "/srv/data", &[("data", "from the root on"), ("/etc/hostname", "no directory")]),
+        ("ehr.address", "ehr.example:2575", &[("ehr.example", "host and port"), ("ehr.example:0", "host and port")]),
+        ("ehr.tls", "no", &[("perhaps", "yes or no")]),
+        ("ehr.plain", "yes", &[("", "yes or no")]),
+        ("ehr.name", "ehr", &[("the ehr", "letters, digits")]),
+        ("ehr.unreachable", "keep", &[("never", "again, change, keep")]),
+        ("link.kind", "1", &[("usb", "listen, serial, dial"), ("7", "listen, serial, dial")]),
+        ("link.listen", "127.0.0.1:4001", &[("4001", "address of this box"), ("localhost", "address of this box")]),
+        ("link.listen_s", "0", &[("soon", "give seconds"), ("9999", "give seconds")]),
+        ("link.driver", "roche-cobas-c311", &[("roche-cobas-c31", "is it `roche-cobas-c311`")]),
+        ("link.name", "chemistry", &[("a/b", "letters, digits")]),
+    ];
+    for (key, right, wrong) in table {
+        if bench.setup.next() == Next::Do(Work::Handshake) {
+            bench.setup.progress.ehr = Some(progress::Tried::new(false, "nobody is there"));
+        }
+        assert_eq!(bench.key(), key);
+        for (answer, says) in wrong {
+            let why = bench.setup.answer(key, answer).unwrap_err();
+            assert!(why.contains(says), "{key} = {answer}: {why}");
+            assert_eq!(bench.key(), key, "it is asked again");
+        }
+        assert!(bench.setup.answer("test.send", "send").is_err(), "only what is asked is answered");
+        bench.setup.answer(key, right).unwrap_or_else(|why| panic!("{key}: {why}"));
+    }
+    assert_eq!(bench.setup.progress().get("link.kind"), Some("listen"), "by its number");
+}
+
+#[test]
+fn patient_data_does_not_cross_an_open_network_in_the_clear() {
+    let mut bench = Bench::new();
+    let open = [("ehr.address", "ehr.example:2575"), ("ehr.tls", "no")];
+    bench.answer(&open);
+    assert_eq!(bench.key(), "ehr.plain");
+    bench.setup.answer("ehr.plain", "no").unwrap();
+    assert_eq!(bench.key(), "ehr.tls", "then it is TLS");
+    let mut bench = Bench::new();
+    let next = bench.answer(&[("ehr.address", "127.0.0.1:2575"), ("ehr.tls", "no")]);
+    assert_eq!(next, Next::Do(Work::Handshake), "nobody else is on this machine's own network");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ehr_that_is_not_there_is_told_asked_about_and_called_again() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let ehr = Ehr::start(EhrOptions { mllp: Some("127.0.0.1:0".into()), ..EhrOptions::default() }).await.unwrap();
+    let there = ehr.mllp().unwrap().to_string();
+    tokio::task::spawn_blocking(move || {
+        let mut bench = Bench::new();
+        bench.answer(&[("ehr.address", &silent.to_string()), ("ehr.tls", "no")]);
+        let told = bench.setup.perform(&quiet()).unwrap();
+        assert!(told[0].contains("refused"), "{told:?}");
+        assert_eq!(bench.key(), "ehr.unreachable");
+        bench.setup.answer("ehr.unreachable", "again").unwrap();
+        assert_eq!(bench.setup.next(), Next::Do(Work::Handshake));
+        bench.setup.perform(&quiet()).unwrap();
+        bench.setup.answer("ehr.unreachable", "change").unwrap();
+        assert_eq!(bench.key(), "ehr.address");
+        bench.answer(&[("ehr.address", &there), ("ehr.tls", "no")]);
+        let told = bench.setup.perform(&quiet()).unwrap();
+        assert!(told[0].contains("answers without TLS"), "{told:?}");
+        assert_eq!(bench.key(), "link.kind");
+    })
+    .await
+    .unwrap();
+}
+
+#[test]
+fn a_link_nobody_is_heard_on_is_chosen_by_hand_and_the_file_says_so() {
+    let mut bench = Bench::new();
+    let data = bench.data();
+    bench.answer(&[("gateway.data", &data), ("ehr.address", "127.0.0.1:9"), ("ehr.tls", "no")]);
+    bench.setup.progress.ehr = Some(progress::Tried::new(true, "it answers"));
+    bench.setup.answer("link.kind", "listen").unwrap();
+    assert!(bench.setup.answer("link.listen", "127.0.0.1:0").is_err(), "port 0 is none that an analyzer could call");
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    bench.answer(&[("link.listen", &free), ("link.listen_s", "1")]);
+    bench.setup.perform(&quiet()).unwrap();
+    assert_eq!(bench.key(), "link.silent");
+    bench.setup.answer("link.silent", "choose").unwrap();
+    let Next::Ask(question) = bench.setup.next() else { panic!() };
+    assert_eq!((question.key, &question.default), ("link.driver", &None), "nothing is guessed");
+    assert!(matches!(&question.kind, Kind::Pick(choices) if choices.len() > 20));
+    bench.answer(&[("link.driver", "sysmex-xn"), ("config.write", "yes")]);
+    bench.setup.perform(&quiet()).unwrap();
+    let text = bench.text();
+    assert!(text.contains("not heard yet") && text.contains("driver = \"sysmex-xn\""), "{text}");
+    assert!(text.lines().count() <= 16, "a page to read at once: {text}");
+    bench.setup.answer("test.send", "queue").unwrap();
+    bench.setup.progress.test = Some(progress::Tried::new(true, "in the queue"));
+    bench.setup.perform(&quiet()).unwrap();
+    assert_eq!(bench.setup.next(), Next::Done);
+    let report = std::fs::read_to_string(bench.dir.path().join("afferent.handover.txt")).unwrap();
+    assert!(report.contains("the analyzer was not heard yet"), "{report}");
+    assert!(report.lines().all(|line| line.chars().count() < 80), "{report}");
+    assert!(!progress::place(bench.setup.file()).exists(), "its answers are not kept any longer");
+}
+
+#[test]
+fn what_a_person_wrote_is_only_added_to() {
+    let own = "# mine\n[gateway]\nname = \"mine\"   # as it is on the lid\n[[link]]\nname = \"chemistry\"\n\
+               listen = \"127.0.0.1:4001\"\n[[destination]]\nname = \"ehr\"\naddress = \"127.0.0.1:2575\"\n";
+    let mut bench = Bench::with(Some(own));
+    assert_eq!(bench.key(), "config.existing");
+    bench.answer(&[("config.existing", "add"), ("ehr.use", "ehr")]);
+    bench.setup.progress.ehr = Some(progress::Tried::new(true, "it answers"));
+    let answers = [("link.listen", "127.0.0.1:4002"), ("link.listen_s", "0"), ("link.driver", "sysmex-xn")];
+    assert_eq!(bench.answer(&answers), Next::Do(Work::Write));
+    bench.setup.perform(&quiet()).unwrap();
+    let text = bench.text();
+    assert!(text.starts_with(own.trim_end()), "{text}");
+    assert!(text.contains("name = \"sysmex-xn\"") && text.matches("[[destination]]").count() == 1, "{text}");
+
+    let mut bench = Bench::with(Some(own));
+    bench.setup.answer("config.existing", "stop").unwrap();
+    assert_eq!((bench.setup.next(), bench.text()), (Next::Stop, own.to_string()));
+    assert!(!matches!(Bench::with(Some(SHIPPED)).key(), "config.existing"), "nobody wrote what a new box starts with");
+}
+
+#[test]
+fn a_configuration_that_changed_meanwhile_is_not_overwritten() {
+    let mut bench = Bench::new();
+    let data = bench.data();
+    bench.answer(&[("gateway.data", &data), ("ehr.address", "127.0.0.1:9"), ("ehr.tls", "no")]);
+    bench.setup.progress.ehr = Some(progress::Tried::new(true, "it answers"));
+    bench.answer(&[("link.listen", "127.0.0.1:4002"), ("link.listen_s", "0"), ("link.driver", "sysmex-xn")]);
+    std::fs::write(bench.setup.file(), "# somebody was quicker\n").unwrap();
+    let refused = bench.setup.perform(&quiet()).unwrap_err().to_string();
+    assert!(refused.contains("somebody changed it"), "{refused}");
+    assert_eq!(bench.text(), "# somebody was quicker\n");
+}
+
+#[test]
+fn it_goes_on_after_every_answer_and_keeps_no_more_than_those() {
+    let mut bench = Bench::new();
+    let file = bench.setup.file().to_path_buf();
+    let answers = [("gateway.name", "bench-1"), ("gateway.data", "/srv/afferent"), ("ehr.address", "ehr.example:2575")];
+    for (key, answer) in answers {
+        bench.setup.answer(key, answer).unwrap();
+        let asked = bench.key();
+        bench.setup = Setup::open(&file, false).unwrap();
+        assert!(bench.setup.is_resumed());
+        assert_eq!(bench.key(), asked, "it goes on where it was");
+        assert_eq!(bench.setup.progress().get(key), Some(answer));
+    }
+    assert!(!Setup::open(&file, true).unwrap().is_resumed(), "unless that is to be forgotten");
+}
+
+#[test]
+fn a_file_of_answers_says_what_is_wrong_with_it() {
+    let refused = |text: &str| Answers::parse(text).unwrap_err();
+    assert!(refused("[ehr]\nadress = \"a:1\"\n").contains("is it `ehr.address`"));
+    assert!(refused("name = \"bench\"\n").contains("not a table"));
+    assert!(refused("[ehr]\naddress = [1]\n").contains("neither text"));
+    assert!(refused("[ehr\n").contains("ehr"));
+    let mut answers = Answers::parse("[ehr]\ntls = true\n[link]\nlisten_s = 0\n").unwrap();
+    assert_eq!((answers.take("ehr.tls"), answers.take("ehr.tls")), (Some("yes".to_string()), None));
+    assert_eq!(answers.left().collect::<Vec<_>>(), ["link.listen_s"]);
+}
+
+/// A configuration with this link and EHR, on ports that nobody listens on but the EHR.
+fn configuration(data: &Path, link: &str, ehr: &str) -> Config {
+    let text = format!(
+        "[gateway]\nname = \"bench-1\"\ndata = {data:?}\ntime_zone = \"Asia/Tokyo\"\n\
+         [[link]]\nname = \"bench\"\nlisten = \"127.0.0.1:4001\"\n{link}\n\
+         [[destination]]\nname = \"ehr\"\naddress = \"{ehr}\"\npatient_authority = \"HOSP\"\n"
+    );
+    config::parse("bench.toml", &text).unwrap_or_else(|faults| panic!("{faults}")).config
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i13_a_test_result_reaches_the_ehr_marked_and_about_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = EhrOptions { mllp: Some("127.0.0.1:0".into()), keep_bodies: true, ..EhrOptions::default() };
+    let ehr = Ehr::start(options).await.unwrap();
+    let address = ehr.mllp().unwrap().to_string();
+    let links = [
+        "protocol = \"astm\"\ndriver = \"roche-cobas-c111\"",
+        "protocol = \"hl7\"",
+        "protocol = \"astm\"\ndriver = \"sysmex-xn\"",
+    ];
+    for (before, link) in links.into_iter().enumerate() {
+        let config = configuration(dir.path(), link, &address);
+        let way = |may_reach| test_result::Way { link: "bench", destination: "ehr", may_reach };
+        let tried = test_result::send(&config, &way(false)).await;
+        assert!(tried.worked && tried.says.contains("nothing was sent"), "{link}: {}", tried.says);
+        assert_eq!(ehr.arrivals().len(), before, "{link}: it ended in the queue");
+        let tried = test_result::send(&config, &way(true)).await;
+        assert!(tried.worked && tried.says.contains("AA"), "{link}: {}", tried.says);
+        let arrivals = ehr.arrivals();
+        assert_eq!(arrivals.len(), before + 1, "{link}");
+        let body = String::from_utf8_lossy(&arrivals.last().unwrap().body).into_owned();
+        let fields = |name: &str| -> Vec<Vec<String>> {
+            let segments = body.split('\r').filter(|segment| segment.starts_with(name));
+            segments.map(|segment| segment.split('|').map(str::to_string).collect()).collect()
+        };
+        assert_eq!(fields("MSH")[0][10], "T", "{body}");
+        let [pid] = fields("PID").try_into().unwrap();
+        assert_eq!((pid[3].as_str(), pid[5].as_str()), ("AFFERENT-TEST^^^AFFERENT-TEST^MR", "ZZTEST^AFFERENT"));
+        assert_eq!(fields("OBR")[0][2], "", "no order of the hospital is named");
+        assert!(fields("SPM")[0][2].starts_with("TEST-"), "{body}");
+        assert!(!dir.path().join("journal.db").exists(), "the journal of the box has no part in it");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_test_result_that_does_not_get_through_says_where_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = EhrOptions { mllp: Some("127.0.0.1:0".into()), ..EhrOptions::default() };
+    let ehr = Ehr::start(options).await.unwrap();
+    ehr.behave(Behaviour::Ar(Some(203)));
+    let config = configuration(dir.path(), "protocol = \"hl7\"", &ehr.mllp().unwrap().to_string());
+    let way = test_result::Way { link: "bench", destination: "ehr", may_reach: true };
+    let tried = test_result::send(&config, &way).await;
+    assert!(!tried.worked && tried.says.contains("refused"), "{}", tried.says);
+    let config = configuration(dir.path(), "protocol = \"poct1a\"", "127.0.0.1:9");
+    let tried = test_result::send(&config, &way).await;
+    assert!(!tried.worked && tried.says.contains("no mark for a test message"), "{}", tried.says);
+}

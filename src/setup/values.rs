@@ -1,0 +1,101 @@
+//! What answers can be.
+
+use super::Setup;
+use super::question::{Kind, Question};
+use super::steps::BY_HEADER;
+use crate::config::check::name_is_usable;
+use crate::config::diagnose::nearest;
+use crate::fleet::config::host_and_port;
+use crate::link::serial::ports;
+use std::net::SocketAddr;
+use std::path::Path;
+
+/// An analyzer is not listened to for longer than this, in seconds.
+const LISTEN_MAX_S: u64 = 3600;
+
+impl Setup {
+    /// The answer as it is kept.
+    ///
+    /// # Errors
+    /// In words, why it cannot be right.
+    pub(super) fn checked(&self, question: &Question, answer: &str) -> Result<String, String> {
+        if let Kind::Choice(choices) | Kind::Pick(choices) = &question.kind {
+            // A number of the list is as good as what stands there.
+            let by_number = answer.parse::<usize>().ok().and_then(|n| choices.get(n.checked_sub(1)?));
+            if let Some(choice) = by_number {
+                return Ok(choice.value.clone());
+            }
+            let known = || choices.iter().map(|choice| choice.value.as_str());
+            let is_open = question.key == "link.serial";
+            if !is_open && !known().any(|known| known == answer) {
+                let meant = nearest(answer, known()).map(|known| format!("; is it `{known}`?")).unwrap_or_default();
+                return Err(match choices.len() {
+                    0..=8 => format!("answer one of: {}", known().collect::<Vec<_>>().join(", ")),
+                    _ => format!("`{answer}` is none of them{meant}"),
+                });
+            }
+        }
+        if matches!(question.kind, Kind::YesNo) {
+            return match answer.to_ascii_lowercase().as_str() {
+                "yes" | "y" | "true" => Ok("yes".to_string()),
+                "no" | "n" | "false" => Ok("no".to_string()),
+                _ => Err("answer yes or no".to_string()),
+            };
+        }
+        self.check(question.key, answer).map(|()| answer.to_string())
+    }
+
+    fn check(&self, key: &str, answer: &str) -> Result<(), String> {
+        let file = |answer: &str| match std::fs::File::open(answer) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(format!("{answer} cannot be read: {error}")),
+        };
+        let reachable = |example: &str| match host_and_port(answer) {
+            Some((host, port)) if !host.is_empty() && port > 0 && !host.contains([' ', '/']) => Ok(()),
+            _ => Err(format!("give host and port, such as {example}")),
+        };
+        let base = || self.base().into_iter();
+        match key {
+            "gateway.name" | "ehr.name" | "link.name" if !name_is_usable(answer) => {
+                Err("a name has letters, digits, `-`, `_` and `.`, at most 64".to_string())
+            }
+            "ehr.name" if base().flat_map(|base| &base.destinations).any(|to| to.name == answer) => {
+                Err(format!("there is a destination `{answer}` already"))
+            }
+            "link.name" if base().flat_map(|base| &base.links).any(|link| link.name == answer) => {
+                Err(format!("there is a link `{answer}` already"))
+            }
+            "gateway.data" => match Path::new(answer) {
+                path if !path.is_absolute() => Err("give it from the root on, such as /var/lib/afferent".to_string()),
+                path if path.exists() && !path.is_dir() => Err(format!("{answer} is no directory")),
+                _ => Ok(()),
+            },
+            "ehr.address" => reachable("ehr.example:2575"),
+            "ehr.ca" if answer == "system" => Ok(()),
+            "ehr.ca" | "fleet.ca" => file(answer),
+            "link.listen" => match answer.parse::<SocketAddr>() {
+                Ok(address) if address.port() > 0 => Ok(()),
+                _ => Err("give an address of this box and a port, such as 0.0.0.0:4001 or [::]:4001".to_string()),
+            },
+            "link.dial" => reachable("10.0.0.5:4001"),
+            "link.serial" => {
+                ports::resolve(Path::new("/"), Path::new(answer)).map(drop).map_err(|error| error.to_string())
+            }
+            "link.listen_s" => match answer.parse::<u64>() {
+                Ok(seconds) if seconds <= LISTEN_MAX_S => Ok(()),
+                _ => Err(format!("give seconds, 0 to {LISTEN_MAX_S}")),
+            },
+            "link.driver" if answer != BY_HEADER && self.registry.get(answer).is_none() => {
+                Err(format!("there is no driver `{answer}`"))
+            }
+            "fleet.broker" => reachable("broker.example:8883"),
+            "fleet.tenant" if answer.is_empty() || answer.contains(['/', '+', '#', ' ']) => {
+                Err("a tenant is a word without blanks, `/`, `+` and `#`".to_string())
+            }
+            "fleet.desk" if !answer.starts_with("https://") => {
+                Err("give its URL, such as https://desk.example:8443".to_string())
+            }
+            _ => Ok(()),
+        }
+    }
+}

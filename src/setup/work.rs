@@ -1,0 +1,193 @@
+//! What a setup does between its questions.
+
+use super::progress::{self, Heard, Progress, Tried};
+use super::{Next, SHIPPED, Setup, SetupError, Show, Work, report, test_result};
+use crate::config;
+use crate::delivery::reach;
+use crate::disk;
+use crate::journal::crash;
+use crate::link::config::Parity;
+use crate::link::serial::ports;
+use crate::tls;
+use crate::workbench::probe::findings::{Findings, Setting};
+use crate::workbench::probe::listen::{Listening, Target};
+use crate::workbench::probe::{Manner, SPEEDS};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// The EHR is called no longer than this.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl Setup {
+    /// Does what comes next, and says what came of it. Blocks until it is done.
+    ///
+    /// # Errors
+    /// [`SetupError`]. That an EHR does not answer or an analyzer is not heard is none: it is asked what to do then.
+    pub fn perform(&mut self, show: &Show) -> Result<Vec<String>, SetupError> {
+        let Next::Do(work) = self.next() else { return Ok(Vec::new()) };
+        let told = match work {
+            Work::Handshake => self.handshake(show)?,
+            Work::Listen => self.listen(show)?,
+            Work::Write => self.write_configuration()?,
+            Work::Test => self.test_result(show)?,
+            Work::Report => return self.write_report(),
+        };
+        self.keep()?;
+        Ok(told)
+    }
+
+    fn handshake(&mut self, show: &Show) -> Result<Vec<String>, SetupError> {
+        let Some(to) = self.destination() else { return Ok(Vec::new()) };
+        let address = to.address.clone().or(to.url.clone()).unwrap_or_default();
+        show(format!("calling {address}"));
+        tls::provider();
+        let runtime = runtime()?;
+        let greeted = runtime.block_on(async { tokio::time::timeout(CALL_TIMEOUT, reach::greet(&to)).await });
+        let tried = match greeted {
+            Ok(Ok(())) => {
+                let how = if to.tls.is_some() { "over TLS" } else { "without TLS" };
+                Tried::new(true, format!("{address} answers {how}"))
+            }
+            Ok(Err(why)) => Tried::new(false, format!("{address}: {why}")),
+            Err(_) => Tried::new(false, format!("{address}: no answer within {} s", CALL_TIMEOUT.as_secs())),
+        };
+        let says = tried.says.clone();
+        self.progress.ehr = Some(tried);
+        Ok(vec![says])
+    }
+
+    fn listen(&mut self, show: &Show) -> Result<Vec<String>, SetupError> {
+        let target = match self.said("link.kind") {
+            "serial" => {
+                let shown = Path::new(self.said("link.serial"));
+                let path = ports::resolve(Path::new("/"), shown).unwrap_or_else(|_| shown.to_path_buf());
+                Target::Serial { path, shown: shown.to_path_buf() }
+            }
+            "dial" => Target::Dial(self.said("link.dial").to_string()),
+            _ => Target::Listen(self.said("link.listen").to_string()),
+        };
+        let seconds = self.said("link.listen_s").parse().unwrap_or_default();
+        let listening = Listening {
+            manner: Manner::Grant,
+            baud: SPEEDS[0],
+            fixed: false,
+            until: Instant::now() + Duration::from_secs(seconds),
+            show: show.clone(),
+        };
+        let everywhere = listening.run(vec![target], &self.registry).map_err(SetupError::system("cannot listen"))?;
+        let heard = match everywhere.into_iter().next() {
+            Some((_, Ok(findings))) => heard(&findings),
+            Some((_, Err(error))) => Heard { advice: vec![error.to_string()], ..heard_nothing() },
+            None => heard_nothing(),
+        };
+        let mut told = vec![match (&heard.spoken, &heard.sender) {
+            (Some(spoken), Some(sender)) => format!("heard: {spoken}, from `{sender}`"),
+            (Some(spoken), None) => format!("heard: {spoken}"),
+            (None, _) => "no analyzer was recognised".to_string(),
+        }];
+        told.extend(heard.because.iter().chain(&heard.advice).map(|says| format!("  {says}")));
+        self.progress.heard = Some(heard);
+        Ok(told)
+    }
+
+    fn write_configuration(&mut self) -> Result<Vec<String>, SetupError> {
+        let name = self.file.display().to_string();
+        let there = std::fs::read_to_string(&self.file).ok();
+        // One that was cut off between the file and its note has written it.
+        let written = there.clone().filter(|there| self.progress.has_written(there));
+        let is_written = written.is_some();
+        let text = written.unwrap_or_else(|| self.text());
+        let loaded = config::parse(&name, &text)?;
+        if !is_written {
+            let known =
+                |there: &String| *there == SHIPPED || self.existing.as_ref().is_some_and(|(_, own)| own == there);
+            if !there.as_ref().is_none_or(known) {
+                let why = std::io::Error::other("somebody changed it meanwhile; start the setup again");
+                return Err(SetupError::system(format!("{name} is not written"))(why));
+            }
+            self.progress.writing = Some(progress::digest(&text));
+            self.keep()?;
+            crash::point("setup-noted");
+            disk::replace_settings(&self.file, text.as_bytes())
+                .map_err(SetupError::system(format!("cannot write {name}")))?;
+            crash::point("setup-written");
+        }
+        self.progress.missing = loaded.missing.list().iter().map(|fault| fault.message.clone()).collect();
+        self.progress.written = true;
+        let mut told = vec![format!("{name} is written, and sound")];
+        told.extend(self.progress.missing.iter().map(|missing| format!("  on this machine: {missing}")));
+        Ok(told)
+    }
+
+    fn test_result(&mut self, show: &Show) -> Result<Vec<String>, SetupError> {
+        let config = config::load(&self.file)?.config;
+        let may_reach = self.is("test.send", "send");
+        show("a test result is on its way".to_string());
+        tls::provider();
+        let way = test_result::Way { link: self.link_name(), destination: self.ehr_name(), may_reach };
+        let tried = runtime()?.block_on(test_result::send(&config, &way));
+        let says = tried.says.clone();
+        self.progress.test = Some(tried);
+        Ok(vec![says])
+    }
+
+    fn write_report(&mut self) -> Result<Vec<String>, SetupError> {
+        let config = config::load(&self.file)?.config;
+        let report = report::Report::new(self, &config);
+        let (text, json) = report::places(&self.file);
+        let wrong = |file: &Path| SetupError::system(format!("cannot write {}", file.display()));
+        let machine = serde_json::to_vec_pretty(&report).map_err(|error| wrong(&json)(error.into()))?;
+        disk::replace_settings(&text, report.to_string().as_bytes()).map_err(wrong(&text))?;
+        disk::replace_settings(&json, &machine).map_err(wrong(&json))?;
+        crash::point("setup-reported");
+        Progress::forget(&self.file).map_err(wrong(&progress::place(&self.file)))?;
+        self.is_finished = true;
+        Ok(vec![format!("the report is in {} and {}", text.display(), json.display())])
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, SetupError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.map_err(SetupError::system("no threads"))
+}
+
+fn heard_nothing() -> Heard {
+    Heard {
+        spoken: None,
+        protocol: None,
+        sender: None,
+        driver: None,
+        line: Vec::new(),
+        because: Vec::new(),
+        advice: Vec::new(),
+        at: jiff::Timestamp::now(),
+    }
+}
+
+fn heard(findings: &Findings) -> Heard {
+    // What a lab link cannot take is heard, and is no link.
+    let protocol = findings.spoken.and_then(|spoken| spoken.protocol());
+    Heard {
+        spoken: findings.spoken.map(|spoken| spoken.name().to_string()),
+        protocol,
+        sender: findings.sender.clone(),
+        driver: findings.driver.clone(),
+        line: findings.setting.map(line).unwrap_or_default(),
+        because: findings.evidence.iter().map(|evidence| evidence.says.clone()).collect(),
+        advice: findings.next.clone(),
+        at: jiff::Timestamp::now(),
+    }
+}
+
+fn line(setting: Setting) -> Vec<String> {
+    let parity = match setting.parity {
+        Parity::None => "none",
+        Parity::Even => "even",
+        Parity::Odd => "odd",
+    };
+    vec![
+        format!("baud = {}", setting.baud),
+        format!("data_bits = {}", setting.data_bits),
+        format!("parity = \"{parity}\""),
+    ]
+}

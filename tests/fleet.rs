@@ -6,6 +6,8 @@
 mod ports;
 #[path = "support/page.rs"]
 mod served;
+#[path = "fleet/backup.rs"]
+mod backup;
 #[path = "fleet/broker.rs"]
 mod broker;
 #[path = "fleet/changes.rs"]

@@ -132,6 +132,10 @@ impl Site {
         self.gateway = Some(Running(command.spawn().unwrap()));
     }
 
+    pub fn kill(&mut self) {
+        self.gateway = None;
+    }
+
     /// Waits until the box has ended by itself, in order.
     pub fn ended(&mut self) {
         let mut gateway = self.gateway.take().unwrap();
@@ -199,7 +203,7 @@ pub fn is_up(witness: &Witness) -> bool {
 }
 
 /// openssl's word on what the box shows.
-fn openssl_takes(site: &Site) {
+pub fn openssl_takes(site: &Site) {
     let current = site.path("data/identity/current.pem");
     let now_s = jiff::Timestamp::now().as_second() + i64::from(site.days) * 24 * 3600;
     let verify = Command::new("openssl")

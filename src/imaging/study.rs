@@ -477,7 +477,14 @@ impl Telling<'_> {
         let Telling { desk, known, about, name } = self;
         let made = jiff::Timestamp::from_millisecond(about.received_ms).unwrap_or_default();
         let kind = format!("{what:?}\u{1f}{}", known.study.instance_uid);
-        let message_id = message_id(&[desk.gateway.as_bytes(), to.name.as_bytes(), kind.as_bytes(), name]);
+        // Numbers of rows begin anew with a journal, on another box or after a reset: the moment tells those apart.
+        let message_id = message_id(&[
+            desk.gateway.as_bytes(),
+            to.name.as_bytes(),
+            kind.as_bytes(),
+            &about.received_ms.to_be_bytes(),
+            name,
+        ]);
         let origin = Origin {
             message_id: message_id.clone(),
             gateway: desk.gateway.clone(),

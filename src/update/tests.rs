@@ -154,6 +154,27 @@ fn an_operating_system_that_is_written_is_not_replaced_before_its_end() {
 }
 
 #[test]
+fn another_box_takes_over_the_floor_and_the_root_and_neither_goes_down() {
+    let old = Bench::new();
+    let second = String::from_utf8(root(2, &["ann", "bob"], &["ann", "bob"])).unwrap();
+    let at = |version| release(version, version, &["ann", "bob"]);
+    old.updates.offer(&at(Version(1, 5, 0)), std::slice::from_ref(&second), Some(Timestamp::now())).unwrap();
+    old.comes_to(Phase::Committed);
+    let kept = floors(old.updates.config());
+    assert_eq!(kept, [(ROOT, second.into_bytes()), (FLOOR, b"1.5.0".to_vec())]);
+    let new = Bench::new();
+    let releases = new.updates.releases();
+    let take = |all: &[(&str, Vec<u8>)]| {
+        all.iter().for_each(|(name, bytes)| take_over(releases, name, bytes).unwrap());
+    };
+    take(&kept);
+    assert_eq!(new.offer(&at(Version(1, 4, 0))), Err(Refusal::BelowFloor));
+    let lower = [(ROOT, root(1, &["eve"], &["eve"])), (FLOOR, b"0.9.0".to_vec()), ("../elsewhere", b"9.9.9".to_vec())];
+    take(&lower);
+    assert_eq!(floors(new.updates.config()), kept);
+}
+
+#[test]
 fn the_floor_rises_with_what_is_confirmed_and_never_goes_down() {
     let bench = Bench::new();
     let at = |version| release(version, version, &["ann", "bob"]);

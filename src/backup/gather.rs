@@ -9,7 +9,6 @@ use crate::fleet::desired::tree;
 use crate::fleet::identity::folder;
 use crate::fleet::outlives::Outlives;
 use crate::fleet::telemetry::Digest;
-use crate::journal::crash;
 use crate::{clock::Clock, link, update};
 use jiff::Timestamp;
 use jiff::civil::date;
@@ -23,7 +22,7 @@ use zeroize::Zeroizing;
 
 /// It is read so often before it is given up.
 const TRIES: usize = 10;
-/// Between two of them.
+/// Between two of them: longer than whoever changes several files takes for it.
 const PAUSE: Duration = Duration::from_millis(200);
 /// What lies in the folder of a site's driver and is the driver's, but for its revisions.
 const OF_A_DRIVER: [&str; 2] = ["driver.toml", "revisions.jsonl"];
@@ -36,18 +35,19 @@ const REVISIONS: &str = "revisions";
 /// [`BackupError`].
 pub fn gather(file: &Path, config: &Config) -> Result<Contents, BackupError> {
     let mut before = Reading::of(file, config)?;
+    let mut changed = file.to_path_buf();
     for _ in 0..TRIES {
-        crash::point("backup-read");
+        std::thread::sleep(PAUSE);
         let now = Reading::of(file, config)?;
         if now == before {
-            return before.contents(file, config);
+            return now.contents(file, config);
+        }
+        if let Some(((file, _), _)) = now.files.iter().zip(&before.files).find(|(now, then)| now != then) {
+            changed = file.path.clone();
         }
         before = now;
-        std::thread::sleep(PAUSE);
     }
-    let last = Reading::of(file, config)?;
-    let changed = last.files.iter().zip(&before.files).find(|(now, then)| now != then);
-    Err(BackupError::Restless(changed.map_or(file.to_path_buf(), |((file, _), _)| file.path.clone())))
+    Err(BackupError::Restless(changed))
 }
 
 /// What was read, once.

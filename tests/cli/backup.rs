@@ -453,3 +453,234 @@ fn i5_a_machine_that_would_call_itself_otherwise_or_read_clocks_otherwise_is_ref
         assert!(same.status.success(), "{}{}", out(&same), err(&same));
     }
 }
+
+#[test]
+fn what_is_written_together_is_together_in_a_backup_taken_meanwhile() {
+    let bench = Bench::new();
+    let secret = afferent::backup::secret::Secret::passphrase(PASSPHRASE).unwrap();
+    let pause = |ms| std::time::Duration::from_millis(ms);
+    // Two files that belong together, as a certificate and its key do, are replaced again and again.
+    let replaces = |every_ms: u64, until: &std::sync::atomic::AtomicBool| {
+        for round in (0..).take_while(|_| !until.load(std::sync::atomic::Ordering::Relaxed)) {
+            for file in ["rules.toml", "ca.pem"] {
+                std::fs::write(bench.path("box/next"), format!("# {round}\n")).unwrap();
+                std::fs::rename(bench.path("box/next"), bench.path("box").join(file)).unwrap();
+            }
+            std::thread::sleep(pause(every_ms));
+        }
+    };
+    let taken = |every_ms: u64| {
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| replaces(every_ms, &done));
+            let made = bench.command("backup", "stick/bench-1.backup", &[]).output().unwrap();
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            made
+        })
+    };
+    for _ in 0..4 {
+        let made = taken(700);
+        assert!(made.status.success(), "{}", err(&made));
+        let file = std::fs::read(bench.path("stick/bench-1.backup")).unwrap();
+        let plain = afferent::backup::sealed::Sealed::read(&file).unwrap().open(&secret).unwrap();
+        let contents = afferent::backup::Contents::read(&plain).unwrap();
+        let of = |name: &str| contents.files().find(|(file, _)| file.path.ends_with(name)).unwrap().1.to_vec();
+        assert_eq!(of("rules.toml"), of("ca.pem"));
+    }
+    let restless = taken(5);
+    assert_eq!(restless.status.code(), Some(1));
+    assert!(
+        err(&restless).contains("change all the time") && err(&restless).contains("try again"),
+        "{}",
+        err(&restless)
+    );
+}
+
+#[test]
+fn i4_files_that_stay_in_their_folder_are_not_taken_again_by_another_box() {
+    let bench = Bench::new();
+    let folder = bench.path("share");
+    std::fs::create_dir(&folder).unwrap();
+    let text = bench.text("")
+        + &format!(
+            "[[link]]\nname = \"pcr\"\nprotocol = \"hl7\"\ndirectory = {folder:?}\n\
+         [link.files]\nthen = \"leave\"\npoll_ms = 50\nstable_ms = 50\n",
+        );
+    std::fs::write(bench.config(), text).unwrap();
+    let put = |id: &str| {
+        let message = format!(
+            "MSH|^~\\&|PCR|LAB|||20260102030405||ORU^R01|{id}|P|2.5.1\rPID|1||P-1\rOBR|1||{id}|GLU\rOBX|1|NM|GLU||5.0|mmol/L\r"
+        );
+        std::fs::write(folder.join(format!("{id}.hl7")), message).unwrap();
+    };
+    let entries = || {
+        let stats = afferent(&["journal", "--config", bench.config().to_str().unwrap(), "--json", "stats"]);
+        serde_json::from_slice::<Value>(&stats.stdout).ok().and_then(|stats| stats["entries"].as_i64())
+    };
+    put("one");
+    let gateway = bench.run();
+    until("it is taken", || entries() == Some(1));
+    bench.backup();
+    gateway.stop();
+    bench.lose();
+    bench.restored(&[]);
+    put("two");
+    let gateway = bench.run();
+    until("the other is taken", || entries() == Some(1));
+    let found = afferent(&["journal", "--config", bench.config().to_str().unwrap(), "export", "--entry", "1"]);
+    assert!(out(&found).contains("|two|"), "the one that was taken before is not taken again: {}", out(&found));
+    assert_eq!(entries(), Some(1));
+    gateway.stop();
+}
+
+/// Adapters, as the kernel and udev show them: terminal, socket, serial number.
+fn adapters(root: &Path, all: &[(&str, &str, &str)]) {
+    use std::os::unix::fs::symlink;
+    let _ = std::fs::remove_dir_all(root);
+    for folder in ["sys/class/tty", "dev/serial/by-id", "dev/serial/by-path"] {
+        std::fs::create_dir_all(root.join(folder)).unwrap();
+    }
+    for (tty, socket, serial) in all {
+        let device = root.join("sys/devices/usb1").join(socket);
+        let hardware = device.join(format!("{socket}:1.0")).join(tty);
+        std::fs::create_dir_all(&hardware).unwrap();
+        for (file, text) in [("idVendor", "0403"), ("idProduct", "6001"), ("serial", *serial)] {
+            std::fs::write(device.join(file), text).unwrap();
+        }
+        std::fs::create_dir(root.join("sys/class/tty").join(tty)).unwrap();
+        symlink(&hardware, root.join("sys/class/tty").join(tty).join("device")).unwrap();
+        std::fs::write(root.join("dev").join(tty), "").unwrap();
+        symlink(format!("../../{tty}"), root.join("dev/serial/by-id").join(format!("usb-FTDI_{serial}"))).unwrap();
+        symlink(format!("../../{tty}"), root.join("dev/serial/by-path").join(format!("usb-{socket}"))).unwrap();
+    }
+}
+
+#[test]
+fn ports_are_found_by_their_sockets_and_what_is_not_found_is_told() {
+    let bench = Bench::new();
+    let devices = bench.path("devices");
+    adapters(&devices, &[("ttyUSB0", "1-1.1", "A1"), ("ttyUSB1", "1-1.2", "A2"), ("ttyUSB2", "1-1.3", "A3")]);
+    let links = ["A1", "A2", "A3"].map(|serial| {
+        let name = serial.to_lowercase();
+        format!("[[link]]\nname = \"{name}\"   # {name}\nserial = \"usb:0403:6001:{serial}\"   # of {name}\n")
+    });
+    let text = bench.text("") + &links.concat();
+    std::fs::write(bench.config(), &text).unwrap();
+    let made = bench.command("backup", "stick/bench-1.backup", &[]).env("AFFERENT_DEVICES", &devices).output().unwrap();
+    assert!(made.status.success(), "{}", err(&made));
+    bench.lose();
+
+    // The adapters are others, one is in no socket that one was in, and one is not plugged in.
+    adapters(&devices, &[("ttyUSB0", "1-1.2", "B2"), ("ttyUSB1", "1-1.1", "B1"), ("ttyUSB2", "1-1.4", "B4")]);
+    let by_id = |serial: &str| devices.join(format!("dev/serial/by-id/usb-FTDI_{serial}")).display().to_string();
+    let restore = |words: &[&str]| {
+        let mut restore = bench.command("restore", "stick/bench-1.backup", words);
+        restore.env("AFFERENT_DEVICES", &devices).arg("--json").output().unwrap()
+    };
+    let read = |output: &Output| -> Value {
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", err(output)))
+    };
+    let look = read(&restore(&["--look"]));
+    let to: Vec<&Value> = look["ports"].as_array().unwrap().iter().map(|port| &port["to"]).collect();
+    assert_eq!(to, [&Value::from(by_id("B1")), &Value::from(by_id("B2")), &Value::Null]);
+    let open = look["open"].to_string();
+    assert!(open.contains("link `a3` has no port") && open.contains("nothing is plugged into socket 1-1.3"), "{open}");
+    assert!(!bench.config().exists(), "it only looked");
+    let wrong = restore(&["--ports", "a3=usb:1-1.9"]);
+    assert!(err(&wrong).contains("there is no serial port usb:1-1.9 for `a3` here"), "{}", err(&wrong));
+    let done = restore(&["--ports", "a3=usb:1-1.4"]);
+    assert!(done.status.success(), "{}", err(&done));
+    // Nothing else of the text has changed, comments least of all.
+    let wanted = [("A1", by_id("B1")), ("A2", by_id("B2")), ("A3", "usb:1-1.4".to_string())];
+    let wanted = wanted.iter().fold(text, |text, (was, is)| text.replace(&format!("usb:0403:6001:{was}"), is));
+    assert_eq!(std::fs::read_to_string(bench.config()).unwrap(), wanted);
+}
+
+#[test]
+fn i7_a_full_disk_leaves_the_box_as_it_was_or_is_made_good_once_there_is_room() {
+    let bench = Bench::new();
+    bench.backup();
+    bench.lose();
+    std::fs::create_dir(bench.path("box")).unwrap();
+    let Some(_disk) = Disk::mount(&bench.path("box")) else { return };
+    let full = |free_kib: usize| {
+        let filler = bench.path("box/filler");
+        let _ = std::fs::remove_file(&filler);
+        for chunk in (0..).map(|_| vec![0; 4096]) {
+            let mut file = std::fs::File::options().append(true).create(true).open(&filler).unwrap();
+            if std::io::Write::write_all(&mut file, &chunk).is_err() {
+                let length = file.metadata().unwrap().len();
+                return file.set_len(length.saturating_sub(free_kib as u64 * 1024)).unwrap();
+            }
+        }
+    };
+    let (mut as_before, mut made_good) = (0, 0);
+    for free_kib in (0..80).step_by(8) {
+        for name in ["afferent.toml", "drivers", "data"] {
+            let path = bench.path("box").join(name);
+            let _ = std::fs::remove_dir_all(&path).or_else(|_| std::fs::remove_file(&path));
+        }
+        full(free_kib);
+        let before = bench.everything();
+        let done = bench.restore(&[]);
+        let says = err(&done);
+        match (done.status.success(), says.contains("has begun")) {
+            (true, _) => {}
+            (false, true) => {
+                made_good += 1;
+                assert!(says.contains("os error 28"), "{says}");
+                std::fs::remove_file(bench.path("box/filler")).unwrap();
+                let again = afferent(&["restore", "--config", bench.config().to_str().unwrap()]);
+                assert!(again.status.success(), "{}", err(&again));
+                assert!(std::fs::read_to_string(bench.config()).unwrap().contains("under the window"));
+            }
+            (false, false) => {
+                as_before += 1;
+                assert!(says.contains("os error 28") && says.contains("nothing was changed"), "{says}");
+                let is_left = |path: &Path| path.to_str().unwrap().ends_with('~') || path.ends_with("journal.lock");
+                let mut after = bench.everything();
+                after.retain(|path, _| !is_left(path));
+                assert!(after == before, "{free_kib}");
+            }
+        }
+    }
+    assert!(as_before > 0 && made_good > 0, "{as_before} {made_good}");
+    // The stick is full: the older backup is there still.
+    full(0);
+    std::fs::copy(bench.path("stick/bench-1.backup"), bench.path("box/older.backup")).unwrap_err();
+    full(64);
+    std::fs::copy(bench.path("stick/bench-1.backup"), bench.path("box/older.backup")).unwrap();
+    let older = std::fs::read(bench.path("box/older.backup")).unwrap();
+    let mut filler = std::fs::File::options().append(true).open(bench.path("box/filler")).unwrap();
+    while std::io::Write::write_all(&mut filler, &[0; 4096]).is_ok() {}
+    let mut backup = Command::new(env!("CARGO_BIN_EXE_afferent"));
+    backup.arg("backup").arg(bench.path("box/older.backup")).arg("--config").arg(bench.path("old/afferent.toml"));
+    let text = std::fs::read_to_string(bench.path("old/afferent.toml")).unwrap();
+    let moved = text.replace(bench.path("box").to_str().unwrap(), bench.path("old").to_str().unwrap());
+    std::fs::write(bench.path("old/afferent.toml"), moved).unwrap();
+    let refused = backup.arg("--passphrase-file").arg(bench.path("passphrase")).output().unwrap();
+    assert!(err(&refused).contains("os error 28"), "{}", err(&refused));
+    assert_eq!(std::fs::read(bench.path("box/older.backup")).unwrap(), older);
+}
+
+/// A small file system that goes away with this value.
+struct Disk(PathBuf);
+
+impl Disk {
+    /// `None` where this machine does not let us mount one.
+    fn mount(at: &Path) -> Option<Disk> {
+        let mut mount = Command::new("mount");
+        let mounted = mount.args(["-t", "tmpfs", "-o", "size=512k", "tmpfs"]).arg(at).output();
+        if !mounted.is_ok_and(|mounted| mounted.status.success()) {
+            println!("left out: a full disk (cannot mount a tmpfs here)");
+            return None;
+        }
+        Some(Disk(at.to_path_buf()))
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}

@@ -119,6 +119,11 @@ fn i4_the_desk_sees_another_box_with_what_ran_another_key_and_nothing_done_twice
     site.run();
     let second = site.code();
     assert_eq!(told["code"], *second);
+    let doctor = || {
+        let doctor = site.command(&["doctor", "--config", "box.toml"]).output().unwrap();
+        String::from_utf8(doctor.stdout).unwrap()
+    };
+    until("the doctor says what is open", || doctor().contains("afferent desk enrol accept"));
     assert_ne!(code, second, "another key");
     let taken = site.command(&["desk", "enrol", "accept", &second, "--name", BOX]).output().unwrap();
     assert!(!taken.status.success(), "nobody takes a name without saying so");

@@ -5,6 +5,8 @@
 //! | step | asks for | does |
 //! |---|---|---|
 //! | place | name, data directory | |
+//! | network | an address of DHCP or fixed ones, a name to look up | looks at it; a file for systemd-networkd ([`network`]) |
+//! | time | the zone, who keeps the clock | looks at the clock ([`crate::clock`]) |
 //! | EHR | address, TLS, authority | a handshake with it |
 //! | link | where the analyzer is, its driver | listens to what it sends ([`crate::workbench::probe`]) |
 //! | fleet | whether it joins one, and which | |
@@ -18,6 +20,7 @@
 //! one. One that a person wrote is only ever added to, and only when the person says so.
 
 pub mod answers;
+pub mod network;
 pub mod progress;
 pub mod question;
 pub mod report;
@@ -54,6 +57,12 @@ pub enum Next {
 /// Something that takes a while.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Work {
+    /// Looks at the network and the clock.
+    Look,
+    /// Looks a name up.
+    LookUp,
+    /// Writes the network's file.
+    Network,
     /// Calls the EHR.
     Handshake,
     /// Listens to the analyzer.
@@ -95,6 +104,8 @@ impl SetupError {
 /// One installation.
 pub struct Setup {
     file: PathBuf,
+    /// Where files for systemd-networkd go.
+    network_folder: PathBuf,
     registry: Registry,
     /// The configuration a person wrote, and its text.
     existing: Option<(Config, String)>,
@@ -113,6 +124,8 @@ impl Setup {
         let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder).map_err(SetupError::system(format!("cannot make {}", folder.display())))?;
         let kept = if anew { None } else { Progress::read(file) };
+        // What ended it then is asked again.
+        let kept = kept.map(Progress::without_an_end);
         let (is_resumed, progress) = (kept.is_some(), kept.unwrap_or_default());
         let mut existing = None;
         if file.exists() {
@@ -124,10 +137,24 @@ impl Setup {
             }
         }
         let registry = existing.as_ref().map_or_else(|| Ok(Registry::builtin()), |(config, _)| config.registry())?;
-        let setup = Setup { file: file.to_path_buf(), registry, existing, progress, is_resumed, is_finished: false };
+        let network_folder = PathBuf::from(network::FOLDER);
+        let setup = Setup {
+            file: file.to_path_buf(),
+            network_folder,
+            registry,
+            existing,
+            progress,
+            is_resumed,
+            is_finished: false,
+        };
         // Whoever may not write here is told before the first question.
         setup.keep()?;
         Ok(setup)
+    }
+
+    /// Has files for systemd-networkd written into this folder.
+    pub fn with_network_folder(self, folder: PathBuf) -> Setup {
+        Setup { network_folder: folder, ..self }
     }
 
     /// True when it goes on where an earlier one was cut off.

@@ -4,7 +4,7 @@ mod terminal;
 
 use crate::setup::answers::Answers;
 use crate::setup::question::Question;
-use crate::setup::{Next, Setup as Engine, Show, report};
+use crate::setup::{Next, Setup as Engine, SetupError, Show, report};
 use anyhow::Context as _;
 use indicatif::ProgressBar;
 use std::io::IsTerminal;
@@ -16,7 +16,7 @@ use terminal::Terminal;
 
 /// Set this box up: from an unpacked box to the first result in the EHR.
 ///
-/// It asks for name and place, calls the EHR, listens to the first analyzer and chooses its driver by what it hears,
+/// It asks for name and place, shows network and clock, calls the EHR, listens to the first analyzer and chooses its driver by what it hears,
 /// writes the configuration, sends a test result, and ends with a report to hand over. A configuration that is there is
 /// only ever added to. Interrupted, it goes on where it was when it is started again.
 #[derive(Debug, clap::Args)]
@@ -52,6 +52,9 @@ pub struct Setup {
     /// Forget what an earlier setup was told before it was interrupted
     #[arg(long)]
     anew: bool,
+    /// Where a file for systemd-networkd goes, when one is wanted
+    #[arg(long, value_name = "DIR", default_value = crate::setup::network::FOLDER)]
+    network_folder: PathBuf,
     /// Print the report as one JSON object
     #[arg(long)]
     json: bool,
@@ -59,7 +62,7 @@ pub struct Setup {
 
 /// Who answers.
 enum Answering {
-    Person(Terminal),
+    Person(Box<Terminal>),
     File(Answers),
 }
 
@@ -67,11 +70,12 @@ impl Setup {
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
         let mut answering = match &self.answers {
             Some(file) => Answering::File(Answers::read(file)?),
-            None if std::io::stdin().is_terminal() => Answering::Person(Terminal::new()),
+            None if std::io::stdin().is_terminal() => Answering::Person(Box::new(Terminal::new())),
             None => anyhow::bail!("a setup asks questions: start it on a terminal, or give --answers FILE"),
         };
         // A file says all of it; what an earlier setup was told would only be in its way.
-        let mut engine = Engine::open(&self.config, self.anew || self.answers.is_some())?;
+        let engine = Engine::open(&self.config, self.anew || self.answers.is_some()).map_err(wrong)?;
+        let mut engine = engine.with_network_folder(self.network_folder.clone());
         if engine.is_resumed() {
             eprintln!("This goes on where an earlier setup was cut off. `--anew` forgets what that was told.");
         }
@@ -82,7 +86,10 @@ impl Setup {
                     let (show, bar) = shows();
                     let told = engine.perform(&show);
                     bar.finish_and_clear();
-                    told?.iter().for_each(|line| eprintln!("{line}"));
+                    if let Err(SetupError::Load(_)) = &told {
+                        eprintln!("These answers do not go together; `--anew` has them asked again.");
+                    }
+                    told.map_err(wrong)?.iter().for_each(|line| eprintln!("{line}"));
                 }
                 Next::Stop => {
                     eprintln!("It ends here; {} is as it was.", self.config.display());
@@ -99,6 +106,14 @@ impl Setup {
         let written = std::fs::read_to_string(&report).with_context(|| format!("cannot read {}", report.display()))?;
         println!("{}", written.trim_end());
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// A configuration that is wrong is told as all commands do.
+fn wrong(error: SetupError) -> anyhow::Error {
+    match error {
+        SetupError::Load(error) => error.into(),
+        error => error.into(),
     }
 }
 

@@ -1,6 +1,8 @@
 //! How far a setup is: what was answered and what was found, kept beside the configuration until the report is written.
 //! There is no secret in it, and nothing of a patient.
 
+use super::network::Network;
+use crate::clock::Quality;
 use crate::disk;
 use crate::wire::Protocol;
 use crate::wire::hex;
@@ -52,6 +54,14 @@ pub struct Heard {
 pub struct Progress {
     /// What was answered, by key.
     pub answers: BTreeMap<String, String>,
+    /// The network as it was found.
+    pub network: Option<Network>,
+    /// A name that was looked up.
+    pub looked_up: Option<Tried>,
+    /// The network's file, and whether it is in effect.
+    pub network_file: Option<Tried>,
+    /// What the clock is worth.
+    pub clock: Option<Quality>,
     /// How the EHR answered a call.
     pub ehr: Option<Tried>,
     /// What was heard of the analyzer.
@@ -79,6 +89,13 @@ impl Progress {
         let text = std::fs::read(place(file)).ok()?;
         let progress: Progress = serde_json::from_slice(&text).ok()?;
         (progress != Progress::default()).then_some(progress)
+    }
+
+    /// The same without the answers that a person ends a setup with.
+    pub(super) fn without_an_end(mut self) -> Progress {
+        let ends = [("config.existing", "stop"), ("config.write", "no")];
+        self.answers.retain(|key, answer| !ends.contains(&(key.as_str(), answer.as_str())));
+        self
     }
 
     pub(super) fn write(&self, file: &Path) -> std::io::Result<()> {

@@ -8,6 +8,10 @@ use serde::Serialize;
 pub enum Step {
     /// What the box is called and where it keeps things.
     Place,
+    /// How it is reached, and reaches others.
+    Network,
+    /// Whether its clock is right.
+    Time,
     /// Where results go.
     Ehr,
     /// Where they come from.
@@ -25,6 +29,8 @@ impl Step {
     pub fn title(self) -> &'static str {
         match self {
             Step::Place => "Name and place",
+            Step::Network => "Network",
+            Step::Time => "Time",
             Step::Ehr => "Where results go: the EHR",
             Step::Link => "Where results come from: the first analyzer",
             Step::Fleet => "Who looks after the box",

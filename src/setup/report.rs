@@ -2,8 +2,10 @@
 //! It stands beside the configuration as text and as JSON, and there is nothing of a patient in it.
 
 use super::Setup;
+use super::network::Network;
 use super::progress::{Heard, Tried};
 use super::steps::{ANOTHER, BY_HEADER};
+use crate::clock::Quality;
 use crate::config::Config;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -36,6 +38,16 @@ pub struct Report {
     pub driver: Option<String>,
     /// What was heard of the analyzer; none where nobody listened.
     pub heard: Option<Heard>,
+    /// The network as it was found.
+    pub network: Option<Network>,
+    /// The network's file, where one was written.
+    pub network_file: Option<Tried>,
+    /// The name that was looked up.
+    pub looked_up: Option<Tried>,
+    /// What the clock is worth.
+    pub clock: Option<Quality>,
+    /// Time zone of the analyzers' clocks.
+    pub time_zone: String,
     /// The call to the EHR.
     pub handshake: Option<Tried>,
     /// The test result.
@@ -76,6 +88,11 @@ impl Report {
             link: (setup.link_name().to_string(), at.unwrap_or_default()),
             driver: link.and_then(|link| link.driver.clone()),
             heard: progress.heard.clone(),
+            network: progress.network.clone(),
+            network_file: progress.network_file.clone(),
+            looked_up: progress.looked_up.clone(),
+            clock: progress.clock,
+            time_zone: config.gateway.time_zone().iana_name().unwrap_or("UTC").to_string(),
             handshake: progress.ehr.clone(),
             test: progress.test.clone(),
             test_may_reach: setup.is("test.send", "send"),
@@ -99,6 +116,15 @@ fn open(setup: &Setup, config: &Config) -> Vec<Open> {
     let progress = setup.progress();
     let mut open = Vec::new();
     let mut is_open = |says: &str, command| open.push(Open { says: says.to_string(), command });
+    if let Some(tried) = progress.network_file.as_ref().filter(|tried| !tried.worked) {
+        is_open(&tried.says, "");
+    }
+    if let Some(tried) = progress.looked_up.as_ref().filter(|tried| !tried.worked) {
+        is_open(&tried.says, "");
+    }
+    if progress.clock != Some(Quality::Trusted) && !config.gateway.clock_trusted {
+        is_open("nobody keeps the clock right", "timedatectl set-ntp true");
+    }
     if let Some(tried) = progress.ehr.as_ref().filter(|tried| !tried.worked) {
         is_open(&format!("the EHR does not answer: {}", tried.says), "afferent doctor");
     }
@@ -120,7 +146,10 @@ fn open(setup: &Setup, config: &Config) -> Vec<Open> {
     if setup.is("fleet.join", "yes") && config.fleet.is_some() {
         is_open("the fleet's desk has to let the box in, by the code that it shows", "afferent fleet enrol");
     }
-    is_open("the service has to be started", "systemctl enable --now afferent");
+    match setup.base() {
+        Some(_) => is_open("the service has to take up what was added", "systemctl restart afferent"),
+        None => is_open("the service has to be started", "systemctl enable --now afferent"),
+    }
     open
 }
 
@@ -134,6 +163,18 @@ impl fmt::Display for Report {
         line(f, "EHR", &format!("{}: {}", self.ehr.0, self.ehr.1))?;
         line(f, "link", &format!("{}: {}", self.link.0, self.link.1))?;
         line(f, "driver", self.driver.as_deref().unwrap_or("by each message's header"))?;
+        line(f, "time zone", &self.time_zone)?;
+        writeln!(f, "\nFOUND")?;
+        for (at, words) in self.network.iter().flat_map(Network::words).enumerate() {
+            line(f, if at == 0 { "network" } else { "" }, &words)?;
+        }
+        let worth = match self.clock {
+            Some(Quality::Trusted) => "right, as far as the machine knows",
+            Some(Quality::Floor) => "kept by nobody",
+            Some(Quality::Unset) => "wrong: in the past",
+            None => "not looked at",
+        };
+        line(f, "clock", worth)?;
         writeln!(f, "\nHEARD")?;
         match &self.heard {
             None => line(f, "analyzer", "nobody listened")?,
@@ -147,7 +188,9 @@ impl fmt::Display for Report {
             }
         }
         writeln!(f, "\nTRIED")?;
-        for (label, tried) in [("EHR called", &self.handshake), ("test result", &self.test)] {
+        for (label, tried) in
+            [("name looked up", &self.looked_up), ("EHR called", &self.handshake), ("test result", &self.test)]
+        {
             match tried {
                 None => line(f, label, "not tried")?,
                 Some(tried) => {

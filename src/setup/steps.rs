@@ -1,7 +1,9 @@
 //! What comes next, step by step: a pure function of the answers and of what was found.
 
+use super::network::{self, Interface};
 use super::question::{Choice, Kind, Question, Step};
 use super::{Next, Setup, Work};
+use crate::clock::Quality;
 use crate::config::addition::free_name;
 use crate::config::{Config, Gateway};
 use crate::delivery;
@@ -10,10 +12,21 @@ use crate::wire::Protocol;
 use std::path::Path;
 
 /// Every question there is.
-pub const KEYS: [&str; 28] = [
+pub const KEYS: [&str; 39] = [
     "config.existing",
     "gateway.name",
     "gateway.data",
+    "network.set",
+    "network.interface",
+    "network.address",
+    "network.gateway",
+    "network.dns",
+    "network.write",
+    "network.name",
+    "network.unknown",
+    "network.proxy",
+    "time.zone",
+    "time.trusted",
     "ehr.use",
     "ehr.name",
     "ehr.address",
@@ -44,6 +57,8 @@ pub const KEYS: [&str; 28] = [
 pub(super) const ANOTHER: &str = "another";
 /// The answer that each message's header decides about its driver.
 pub(super) const BY_HEADER: &str = "none";
+/// The answer that there is none.
+pub(super) const NONE: &str = "none";
 /// Seconds in which a result is sent at an analyzer.
 const LISTEN_S: &str = "90";
 /// Where analyzers call, mostly.
@@ -52,7 +67,17 @@ const LISTEN: &str = "0.0.0.0:4001";
 impl Setup {
     /// What comes next.
     pub fn next(&self) -> Next {
-        let steps = [Self::place, Self::ehr, Self::link, Self::fleet, Self::write, Self::test, Self::hand_over];
+        let steps = [
+            Self::place,
+            Self::network,
+            Self::time,
+            Self::ehr,
+            Self::link,
+            Self::fleet,
+            Self::write,
+            Self::test,
+            Self::hand_over,
+        ];
         steps.iter().find_map(|step| step(self)).unwrap_or(Next::Done)
     }
 
@@ -99,6 +124,144 @@ impl Setup {
             let data = Gateway::default().data.display().to_string();
             self.ask("gateway.data", |key| {
                 place(key, "Directory for what it keeps", data).hint("on a disk of its own that obeys fsync")
+            })
+        })
+    }
+
+    fn network(&self) -> Option<Next> {
+        let step = Step::Network;
+        let Some(found) = &self.progress.network else { return Some(Next::Do(Work::Look)) };
+        let asked = self.ask("network.set", |key| {
+            let choices = [
+                ("leave", "as it is"),
+                ("dhcp", "addresses from the site's DHCP server"),
+                ("static", "fixed addresses, as the site's network people gave them"),
+            ];
+            Question::new(step, key, "How does it get its addresses").choice(&choices).default("leave")
+        });
+        if asked.is_some() {
+            return asked;
+        }
+        let is_fixed = self.is("network.set", "static");
+        let asked = (!self.is("network.set", "leave")).then(|| {
+            self.ask("network.interface", |key| {
+                let choice = |interface: &Interface| Choice {
+                    value: interface.name.clone(),
+                    says: interface.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+                };
+                let choices = found.interfaces.iter().map(choice).collect();
+                let question = Question::new(step, key, "Which interface");
+                Question {
+                    kind: Kind::Choice(choices),
+                    default: found.main_interface().map(str::to_string),
+                    ..question
+                }
+            })
+            .or_else(|| is_fixed.then(|| self.fixed_addresses()).flatten())
+            .or_else(|| {
+                self.ask("network.write", |key| {
+                    let place = network::place(&self.network_folder, self.said("network.interface"));
+                    let hint = format!("{}\n{}", self.network_text(), self.network_warning());
+                    let asks = format!("Is this written to {}", place.display());
+                    Question::new(step, key, asks).hint(hint).yes_or_no()
+                })
+            })
+            .or_else(|| {
+                let is_wanted = self.is("network.write", "yes") && self.progress.network_file.is_none();
+                is_wanted.then_some(Next::Do(Work::Network))
+            })
+        });
+        asked
+            .flatten()
+            .or_else(|| {
+                self.ask("network.name", |key| {
+                    Question::new(step, key, "A name of the site to look up, such as the EHR's host")
+                        .hint("`none` where everything is reached by its number")
+                        .default(NONE)
+                })
+            })
+            .or_else(|| match &self.progress.looked_up {
+                None if self.is("network.name", NONE) => None,
+                None => Some(Next::Do(Work::LookUp)),
+                Some(tried) if tried.worked => None,
+                Some(_) => self.ask("network.unknown", |key| {
+                    let choices = [("again", "look it up again"), ("change", "another name"), ("keep", "go on")];
+                    Question::new(step, key, "The name is not known here. What now").choice(&choices)
+                }),
+            })
+            .or_else(|| {
+                self.ask("network.proxy", |key| {
+                    Question::new(step, key, "HTTP proxy that leads out of the site")
+                        .hint("such as http://proxy.example:3128, for what is spoken to over TLS; `none` for none")
+                        .default(NONE)
+                })
+            })
+    }
+
+    fn fixed_addresses(&self) -> Option<Next> {
+        let step = Step::Network;
+        self.ask("network.address", |key| {
+            Question::new(step, key, "Addresses with their prefix").hint("such as 10.0.0.7/24, 2001:db8::7/64")
+        })
+        .or_else(|| {
+            self.ask("network.gateway", |key| {
+                Question::new(step, key, "Gateways, to everywhere else").hint("such as 10.0.0.1; `none` for none")
+            })
+        })
+        .or_else(|| {
+            self.ask("network.dns", |key| {
+                Question::new(step, key, "Who is asked for names (DNS)")
+                    .hint("such as 10.0.0.2, 10.0.0.3; `none` for none")
+            })
+        })
+    }
+
+    /// What is written for systemd-networkd.
+    pub(super) fn network_text(&self) -> String {
+        let own = network::addresses(self.said("network.address")).unwrap_or_default();
+        let gateways = network::gateways(self.said("network.gateway"), &own).unwrap_or_default();
+        let resolvers = network::plain(self.said("network.dns")).unwrap_or_default();
+        network::file(self.said("network.interface"), &own, &gateways, &resolvers)
+    }
+
+    /// What may happen to whoever is connected now.
+    fn network_warning(&self) -> String {
+        let name = self.said("network.interface");
+        let found = self.progress.network.iter().flat_map(|network| &network.interfaces);
+        let session = network::session_address();
+        let is_ours = found
+            .filter(|interface| interface.name == name)
+            .flat_map(|interface| &interface.addresses)
+            .any(|own| session == Some(own.address));
+        match is_ours {
+            true => format!(
+                "YOU ARE CONNECTED OVER {name}: with other addresses this session ends, and the box is reached at the \
+                 new ones only. Without a screen or a serial console nobody can take that back."
+            ),
+            false => format!("whoever is connected over {name} may be cut off"),
+        }
+    }
+
+    fn time(&self) -> Option<Next> {
+        if self.base().is_some() {
+            return None;
+        }
+        let step = Step::Time;
+        let zone = jiff::tz::TimeZone::try_system().ok().and_then(|zone| zone.iana_name().map(str::to_string));
+        self.ask("time.zone", |key| {
+            Question::new(step, key, "Time zone of the analyzers' clocks")
+                .hint("such as Europe/Berlin")
+                .default(zone.unwrap_or_else(|| "UTC".to_string()))
+        })
+        .or_else(|| {
+            if self.progress.clock == Some(Quality::Trusted) {
+                return None;
+            }
+            self.ask("time.trusted", |key| {
+                Question::new(step, key, "Does something else keep this clock right, such as the host of a container")
+                    .hint(crate::setup::work::CLOCK_ADVICE)
+                    .yes_or_no()
+                    .default("no")
             })
         })
     }
@@ -383,7 +546,13 @@ impl Setup {
         };
         let (answers, again) = (&mut self.progress.answers, answer.as_str());
         match (key, again) {
-            ("ehr.unreachable" | "link.silent" | "test.failed", "again") => {}
+            ("ehr.unreachable" | "link.silent" | "test.failed" | "network.unknown", "again") => {}
+            ("network.unknown", "change") => forget(answers, &["network.name"]),
+            // Nothing is written: it stays as it is.
+            ("network.write", "no") => {
+                forget(answers, &["network.interface", "network.address", "network.gateway", "network.dns"]);
+                answers.insert("network.set".to_string(), "leave".to_string());
+            }
             ("ehr.plain", "no") => forget(answers, &["ehr.tls"]),
             ("ehr.unreachable", "change") => forget(answers, &["ehr.address", "ehr.tls", "ehr.ca", "ehr.plain"]),
             ("link.silent", "change") => {
@@ -395,6 +564,7 @@ impl Setup {
             }
         }
         match key {
+            "network.unknown" => self.progress.looked_up = None,
             "ehr.unreachable" => self.progress.ehr = None,
             "link.silent" => self.progress.heard = None,
             "test.failed" => self.progress.test = None,

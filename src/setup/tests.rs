@@ -3,6 +3,7 @@
 use super::answers::Answers;
 use super::question::Kind;
 use super::*;
+use crate::clock::Quality;
 use crate::sim::ehr::{Behaviour, Ehr, EhrOptions};
 use std::sync::Arc;
 
@@ -40,11 +41,28 @@ impl Bench {
     /// Answers these, and the others with their defaults, until something is to be done.
     fn answer(&mut self, answers: &[(&str, &str)]) -> Next {
         loop {
+            self.pass_the_network();
             let next = self.setup.next();
             let Next::Ask(question) = &next else { return next };
+            assert!(steps::KEYS.contains(&question.key), "a file may answer {}", question.key);
             let given = answers.iter().find(|(key, _)| *key == question.key).map(|(_, answer)| (*answer).to_string());
             let Some(answer) = given.or_else(|| question.default.clone()) else { return next };
             self.setup.answer(question.key, &answer).unwrap_or_else(|why| panic!("{}: {answer}: {why}", question.key));
+        }
+    }
+
+    fn pass_the_place(&mut self) {
+        self.setup.answer("gateway.name", "bench-1").unwrap();
+        self.setup.answer("gateway.data", "/srv/afferent").unwrap();
+    }
+
+    /// As if network and clock had been looked at: what this machine has is no matter.
+    fn pass_the_network(&mut self) {
+        if self.setup.next() == Next::Do(Work::Look) {
+            let address = network::Prefixed::parse("10.0.0.7/24").unwrap();
+            let interface = network::Interface { name: "eth0".to_string(), is_up: true, addresses: vec![address] };
+            let found = network::Network { interfaces: vec![interface], ..network::Network::default() };
+            (self.setup.progress.network, self.setup.progress.clock) = (Some(found), Some(Quality::Trusted));
         }
     }
 
@@ -62,9 +80,18 @@ fn wrong_answers_are_turned_down_with_what_would_be_right_and_change_nothing() {
     let mut bench = Bench::new();
     // What is asked, an answer that is right, and wrong ones with what is said of them.
     type Asked = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
-    let table: [Asked; 12] = [
+    let table: [Asked; 21] = [
         ("gateway.name", "bench-1", &[("bench 1", "letters, digits"), ("", "letters, digits")]),
         ("gateway.data", "/srv/data", &[("data", "from the root on"), ("/etc/hostname", "no directory")]),
+        ("network.set", "static", &[("fixed", "leave, dhcp, static")]),
+        ("network.interface", "eth0", &[("eth1", "answer one of: eth0")]),
+        ("network.address", "10.0.0.7/24, 2001:db8::7/64", &[("10.0.0.7", "with its prefix"), ("", "at least one")]),
+        ("network.gateway", "10.0.0.1", &[("10.0.1.1", "in none of the networks"), ("10.0.0.7", "this box itself")]),
+        ("network.dns", "10.0.0.2", &[("dns.example", "no IP address")]),
+        ("network.write", "no", &[("", "yes or no")]),
+        ("network.name", "none", &[("ehr.example:2575", "name of a host")]),
+        ("network.proxy", "none", &[("proxy.example:3128", "its URL"), ("http://proxy.example", "its URL")]),
+        ("time.zone", "Europe/Berlin", &[("Berlin", "no time zone")]),
         ("ehr.address", "ehr.example:2575", &[("ehr.example", "host and port"), ("ehr.example:0", "host and port")]),
         ("ehr.tls", "no", &[("perhaps", "yes or no")]),
         ("ehr.plain", "yes", &[("", "yes or no")]),
@@ -77,6 +104,7 @@ fn wrong_answers_are_turned_down_with_what_would_be_right_and_change_nothing() {
         ("link.name", "chemistry", &[("a/b", "letters, digits")]),
     ];
     for (key, right, wrong) in table {
+        bench.pass_the_network();
         if bench.setup.next() == Next::Do(Work::Handshake) {
             bench.setup.progress.ehr = Some(progress::Tried::new(false, "nobody is there"));
         }
@@ -90,6 +118,73 @@ fn wrong_answers_are_turned_down_with_what_would_be_right_and_change_nothing() {
         bench.setup.answer(key, right).unwrap_or_else(|why| panic!("{key}: {why}"));
     }
     assert_eq!(bench.setup.progress().get("link.kind"), Some("listen"), "by its number");
+}
+
+#[test]
+fn fixed_addresses_are_written_for_networkd_and_it_is_said_how_they_come_to_count() {
+    let mut bench = Bench::new();
+    let folder = bench.dir.path().join("network");
+    bench.setup.network_folder = folder.clone();
+    let own = "10.0.0.7/24, 2001:db8::7/64";
+    let fixed = [("network.set", "static"), ("network.address", own), ("network.gateway", "fe80::1 10.0.0.1")];
+    bench.answer(&[&fixed[..], &[("network.dns", "10.0.0.2")]].concat());
+    let Next::Ask(question) = bench.setup.next() else { panic!() };
+    assert_eq!((question.key, &question.default), ("network.write", &None), "nobody is locked out by pressing enter");
+    assert!(
+        question.hint.contains("may be cut off") && question.hint.contains("Gateway=10.0.0.1"),
+        "{}",
+        question.hint
+    );
+    bench.setup.answer("network.write", "yes").unwrap();
+    let told = bench.setup.perform(&quiet()).unwrap().concat();
+    assert!(told.contains("networkctl reload"), "{told}");
+    let written = std::fs::read_to_string(folder.join("10-afferent-eth0.network")).unwrap();
+    assert!(written.contains("Address=10.0.0.7/24\nAddress=2001:db8::7/64\nGateway=fe80::1\n"), "{written}");
+    assert_eq!(bench.key(), "network.name");
+
+    let mut bench = Bench::new();
+    bench.setup.network_folder = folder.clone();
+    std::fs::remove_dir_all(&folder).unwrap();
+    bench.answer(&[
+        ("network.set", "dhcp"),
+        ("network.write", "no"),
+        ("ehr.address", "127.0.0.1:9"),
+        ("ehr.tls", "no"),
+    ]);
+    assert!(!folder.exists() && bench.setup.progress().get("network.set") == Some("leave"), "it stays as it is");
+}
+
+#[test]
+fn a_name_that_is_not_known_is_told_by_its_name() {
+    let mut bench = Bench::new();
+    // RFC 6761: nobody ever has it.
+    bench.answer(&[("network.name", "ehr.invalid")]);
+    let told = bench.setup.perform(&quiet()).unwrap().concat();
+    assert!(told.contains("ehr.invalid"), "{told}");
+    assert_eq!(bench.key(), "network.unknown");
+    bench.setup.answer("network.unknown", "change").unwrap();
+    assert_eq!(bench.key(), "network.name");
+    bench.setup.answer("network.name", "localhost").unwrap();
+    let told = bench.setup.perform(&quiet()).unwrap().concat();
+    assert!(told.contains("localhost is ") && bench.key() == "network.proxy", "{told}");
+}
+
+#[test]
+fn proxy_zone_and_a_clock_that_somebody_else_keeps_stand_in_the_file() {
+    let mut bench = Bench::new();
+    let answers =
+        [("network.proxy", "http://proxy.example:3128"), ("time.zone", "Asia/Tokyo"), ("time.trusted", "yes")];
+    bench.pass_the_place();
+    bench.pass_the_network();
+    bench.setup.progress.clock = Some(Quality::Floor);
+    let ehr = [("ehr.address", "ehr.example:2575"), ("link.listen_s", "0"), ("link.driver", "sysmex-xn")];
+    bench.answer(&[&answers[..], &ehr].concat());
+    bench.setup.progress.ehr = Some(progress::Tried::new(true, "it answers"));
+    assert_eq!(bench.answer(&ehr), Next::Do(Work::Write));
+    let config = config::parse("afferent.toml", &bench.setup.text()).unwrap_or_else(|faults| panic!("{faults}")).config;
+    let tls = config.destinations[0].tls.clone().unwrap();
+    assert_eq!(tls.proxy.as_deref(), Some("http://proxy.example:3128"));
+    assert_eq!((config.gateway.time_zone.as_deref(), config.gateway.clock_trusted), (Some("Asia/Tokyo"), true));
 }
 
 #[test]
@@ -150,7 +245,7 @@ fn a_link_nobody_is_heard_on_is_chosen_by_hand_and_the_file_says_so() {
     bench.setup.perform(&quiet()).unwrap();
     let text = bench.text();
     assert!(text.contains("not heard yet") && text.contains("driver = \"sysmex-xn\""), "{text}");
-    assert!(text.lines().count() <= 16, "a page to read at once: {text}");
+    assert!(text.lines().count() <= 17, "a page to read at once: {text}");
     bench.setup.answer("test.send", "queue").unwrap();
     bench.setup.progress.test = Some(progress::Tried::new(true, "in the queue"));
     bench.setup.perform(&quiet()).unwrap();
@@ -179,6 +274,8 @@ fn what_a_person_wrote_is_only_added_to() {
     let mut bench = Bench::with(Some(own));
     bench.setup.answer("config.existing", "stop").unwrap();
     assert_eq!((bench.setup.next(), bench.text()), (Next::Stop, own.to_string()));
+    bench.setup = Setup::open(&bench.dir.path().join("afferent.toml"), false).unwrap();
+    assert_eq!(bench.key(), "config.existing", "the next one asks again");
     assert!(!matches!(Bench::with(Some(SHIPPED)).key(), "config.existing"), "nobody wrote what a new box starts with");
 }
 
@@ -199,9 +296,12 @@ fn a_configuration_that_changed_meanwhile_is_not_overwritten() {
 fn it_goes_on_after_every_answer_and_keeps_no_more_than_those() {
     let mut bench = Bench::new();
     let file = bench.setup.file().to_path_buf();
-    let answers = [("gateway.name", "bench-1"), ("gateway.data", "/srv/afferent"), ("ehr.address", "ehr.example:2575")];
+    let answers = [("gateway.name", "bench-1"), ("gateway.data", "/srv/afferent"), ("network.set", "leave")];
     for (key, answer) in answers {
+        bench.pass_the_network();
         bench.setup.answer(key, answer).unwrap();
+        bench.pass_the_network();
+        bench.setup.keep().unwrap();
         let asked = bench.key();
         bench.setup = Setup::open(&file, false).unwrap();
         assert!(bench.setup.is_resumed());

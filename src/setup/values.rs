@@ -1,12 +1,14 @@
 //! What answers can be.
 
 use super::Setup;
+use super::network;
 use super::question::{Kind, Question};
-use super::steps::BY_HEADER;
+use super::steps::{BY_HEADER, NONE};
 use crate::config::check::name_is_usable;
 use crate::config::diagnose::nearest;
 use crate::fleet::config::host_and_port;
 use crate::link::serial::ports;
+use jiff::tz::TimeZone;
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -69,6 +71,23 @@ impl Setup {
                 path if !path.is_absolute() => Err("give it from the root on, such as /var/lib/afferent".to_string()),
                 path if path.exists() && !path.is_dir() => Err(format!("{answer} is no directory")),
                 _ => Ok(()),
+            },
+            "network.address" => network::addresses(answer).map(drop),
+            "network.gateway" => {
+                let own = network::addresses(self.said("network.address")).unwrap_or_default();
+                network::gateways(answer, &own).map(drop)
+            }
+            "network.dns" => network::plain(answer).map(drop),
+            "network.name" if answer.is_empty() || answer.contains([' ', '/', ':']) => {
+                Err("give the name of a host, such as ehr.example".to_string())
+            }
+            "network.proxy" if answer != NONE => match answer.strip_prefix("http://").and_then(host_and_port) {
+                Some((host, port)) if !host.is_empty() && port > 0 => Ok(()),
+                _ => Err("give its URL with the port, such as http://proxy.example:3128".to_string()),
+            },
+            "time.zone" => match TimeZone::get(answer) {
+                Ok(_) => Ok(()),
+                Err(_) => Err(format!("there is no time zone `{answer}`; one is called like Europe/Berlin")),
             },
             "ehr.address" => reachable("ehr.example:2575"),
             "ehr.ca" if answer == "system" => Ok(()),

@@ -1,7 +1,9 @@
 //! What a setup does between its questions.
 
+use super::network::{self, Network};
 use super::progress::{self, Heard, Progress, Tried};
 use super::{Next, SHIPPED, Setup, SetupError, Show, Work, report, test_result};
+use crate::clock::{Clock, Quality};
 use crate::config;
 use crate::delivery::reach;
 use crate::disk;
@@ -12,9 +14,14 @@ use crate::tls;
 use crate::workbench::probe::findings::{Findings, Setting};
 use crate::workbench::probe::listen::{Listening, Target};
 use crate::workbench::probe::{Manner, SPEEDS};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+/// What to do where nobody keeps the clock.
+pub(super) const CLOCK_ADVICE: &str = "else systemd-timesyncd keeps it: `timedatectl set-ntp true`. It takes time servers \
+                                       from DHCP, or from NTP= in /etc/systemd/timesyncd.conf; `timedatectl timesync-status` \
+                                       shows them";
 /// The EHR is called no longer than this.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -26,6 +33,9 @@ impl Setup {
     pub fn perform(&mut self, show: &Show) -> Result<Vec<String>, SetupError> {
         let Next::Do(work) = self.next() else { return Ok(Vec::new()) };
         let told = match work {
+            Work::Look => self.look(),
+            Work::LookUp => self.look_up(show)?,
+            Work::Network => self.write_network()?,
             Work::Handshake => self.handshake(show)?,
             Work::Listen => self.listen(show)?,
             Work::Write => self.write_configuration()?,
@@ -33,6 +43,61 @@ impl Setup {
             Work::Report => return self.write_report(),
         };
         self.keep()?;
+        Ok(told)
+    }
+
+    fn look(&mut self) -> Vec<String> {
+        let network = Network::look();
+        let mut told = network.words();
+        let data = self.base().map_or_else(|| self.said("gateway.data").into(), |base| base.gateway.data.clone());
+        let is_by_site = self.base().is_some_and(|base| base.gateway.clock_trusted);
+        let (now, quality) = Clock::open(&data, is_by_site).now();
+        let worth = match quality {
+            Quality::Trusted => "and is right as far as this machine knows",
+            Quality::Floor => "and nobody keeps it right",
+            Quality::Unset => "WHICH IS WRONG: it is in the past",
+        };
+        told.push(format!("the clock says {}, {worth}", now.strftime("%Y-%m-%d %H:%M UTC")));
+        (self.progress.network, self.progress.clock) = (Some(network), Some(quality));
+        told
+    }
+
+    fn look_up(&mut self, show: &Show) -> Result<Vec<String>, SetupError> {
+        let name = self.said("network.name").to_string();
+        show(format!("looking {name} up"));
+        let found = runtime()?.block_on(async {
+            let addresses = tokio::time::timeout(CALL_TIMEOUT, tokio::net::lookup_host((name.as_str(), 0))).await;
+            addresses.map(|found| found.map(|found| found.map(|found| found.ip().to_string()).collect::<BTreeSet<_>>()))
+        });
+        let tried = match found {
+            Ok(Ok(found)) if !found.is_empty() => {
+                Tried::new(true, format!("{name} is {}", found.into_iter().collect::<Vec<_>>().join(", ")))
+            }
+            Ok(Err(error)) => Tried::new(false, format!("{name} cannot be looked up: {error}")),
+            Ok(Ok(_)) => Tried::new(false, format!("{name} has no address")),
+            Err(_) => Tried::new(false, format!("{name}: nobody answered within {} s", CALL_TIMEOUT.as_secs())),
+        };
+        let says = tried.says.clone();
+        self.progress.looked_up = Some(tried);
+        Ok(vec![says])
+    }
+
+    fn write_network(&mut self) -> Result<Vec<String>, SetupError> {
+        let folder = self.network_folder.clone();
+        let file = network::place(&folder, self.said("network.interface"));
+        std::fs::create_dir_all(&folder)
+            .and_then(|()| disk::replace_owned(&file, self.network_text().as_bytes(), network::MODE, None))
+            .map_err(SetupError::system(format!("cannot write {}", file.display())))?;
+        let (is_in_effect, says) = network::put_into_effect(&folder);
+        let says = format!("{} is written; {says}", file.display());
+        self.progress.network_file = Some(Tried::new(is_in_effect, says.clone()));
+        let mut told = vec![says];
+        if is_in_effect {
+            // What is shown from here on is what is there now.
+            let network = Network::look();
+            told.extend(network.words());
+            self.progress.network = Some(network);
+        }
         Ok(told)
     }
 

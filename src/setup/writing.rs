@@ -1,7 +1,7 @@
 //! The configuration that the answers make: a few lines with their reasons, which a person goes on editing.
 
 use super::Setup;
-use super::steps::{ANOTHER, BY_HEADER};
+use super::steps::{ANOTHER, BY_HEADER, NONE};
 use crate::config::{Gateway, addition};
 use crate::delivery;
 use crate::tls::ClientTls;
@@ -44,6 +44,7 @@ impl Setup {
             "" | ANOTHER => {
                 let tls = self.is("ehr.tls", "yes").then(|| ClientTls {
                     ca: Some(self.said("ehr.ca")).filter(|ca| *ca != "system").map(PathBuf::from),
+                    proxy: self.proxy().map(str::to_string),
                     ..ClientTls::default()
                 });
                 Some(delivery::Config {
@@ -55,6 +56,11 @@ impl Setup {
             }
             name => own(name),
         }
+    }
+
+    /// The proxy that leads to servers.
+    fn proxy(&self) -> Option<&str> {
+        Some(self.said("network.proxy")).filter(|proxy| !matches!(*proxy, "" | NONE))
     }
 
     /// What is to be written, or added to what a person wrote; empty when nothing is new.
@@ -78,6 +84,7 @@ impl Setup {
             lines.set("tenant", self.said("fleet.tenant"), "");
             lines.line("[fleet.tls]", "");
             lines.set("ca", self.said("fleet.ca"), "");
+            self.proxy().into_iter().for_each(|proxy| lines.set("proxy", proxy, ""));
             lines.line("[fleet.enrol]", "the box asks for its certificate: afferent fleet enrol");
             lines.set("url", self.said("fleet.desk"), "");
         }
@@ -103,6 +110,10 @@ impl Setup {
         let data = self.said("gateway.data");
         if data != Gateway::default().data.display().to_string() {
             lines.set("data", data, "everything the box keeps");
+        }
+        lines.set("time_zone", self.said("time.zone"), "of the analyzers' clocks");
+        if self.is("time.trusted", "yes") {
+            lines.line("clock_trusted = true", "something else keeps the clock right");
         }
     }
 
@@ -153,6 +164,9 @@ impl Setup {
                     lines.set("ca", ca, "nobody else can vouch for the EHR");
                 }
             }
+            self.proxy()
+                .into_iter()
+                .for_each(|proxy| lines.set("proxy", proxy, "nothing leaves the site but through it"));
         }
     }
 }

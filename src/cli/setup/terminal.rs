@@ -1,11 +1,13 @@
-//! Questions on a terminal: each a line, so that a serial console and a screen reader have all of it.
+//! Questions on a terminal: each a line, so that a serial console and a screen reader have all of it. Where colour is not
+//! wanted (`NO_COLOR`, `TERM=dumb`) nothing but lines is written, and the kernel edits what is typed.
 
 use crate::setup::Setup;
 use crate::setup::question::{Choice, Kind, Question, Step};
 use anstyle::Style;
 use anyhow::Context as _;
 use dialoguer::Input;
-use dialoguer::theme::{ColorfulTheme, SimpleTheme, Theme};
+use dialoguer::theme::ColorfulTheme;
+use std::io::Write as _;
 
 /// A list that is shown without being asked for has so many lines at most.
 const SHOWN_MAX: usize = 8;
@@ -14,17 +16,15 @@ const SHOW_ALL: &str = "?";
 
 /// The terminal somebody sits at.
 pub struct Terminal {
-    theme: Box<dyn Theme>,
-    has_colour: bool,
+    /// How it is coloured; none where nothing but lines is wanted.
+    theme: Option<ColorfulTheme>,
     step: Option<Step>,
 }
 
 impl Terminal {
     /// With colour where the terminal wants it.
     pub fn new() -> Terminal {
-        let has_colour = crate::cli::colour(&std::io::stderr());
-        let theme: Box<dyn Theme> = if has_colour { Box::new(ColorfulTheme::default()) } else { Box::new(SimpleTheme) };
-        Terminal { theme, has_colour, step: None }
+        Terminal { theme: crate::cli::colour(&std::io::stderr()).then(ColorfulTheme::default), step: None }
     }
 
     /// Asks until there is an answer that can be right, and gives it to the setup.
@@ -51,11 +51,7 @@ impl Terminal {
             }
         };
         loop {
-            let mut input = Input::<String>::with_theme(&*self.theme).with_prompt(&asks).report(true);
-            if let Some(default) = &question.default {
-                input = input.default(default.clone());
-            }
-            let answer = input.interact_text().context("nobody answers; start the setup again to go on")?;
+            let answer = self.line(&asks, question.default.as_deref())?;
             if let (Kind::Pick(choices), SHOW_ALL) = (&question.kind, answer.trim()) {
                 list(choices);
                 continue;
@@ -67,8 +63,32 @@ impl Terminal {
         }
     }
 
+    /// A line that somebody types; the default for an empty one.
+    fn line(&self, asks: &str, default: Option<&str>) -> anyhow::Result<String> {
+        const GONE: &str = "nobody answers; start the setup again to go on";
+        if let Some(theme) = &self.theme {
+            let input = Input::<String>::with_theme(theme).with_prompt(asks).allow_empty(true);
+            let input = match default {
+                Some(default) => input.default(default.to_string()),
+                None => input,
+            };
+            return input.interact_text().context(GONE);
+        }
+        match default {
+            Some(default) => eprint!("{asks} [{default}]: "),
+            None => eprint!("{asks}: "),
+        }
+        std::io::stderr().flush()?;
+        let mut line = String::new();
+        anyhow::ensure!(std::io::stdin().read_line(&mut line).context(GONE)? > 0, GONE);
+        Ok(match (line.trim(), default) {
+            ("", Some(default)) => default.to_string(),
+            (line, _) => line.to_string(),
+        })
+    }
+
     fn painted(&self, style: Style, text: &str) -> String {
-        if self.has_colour { format!("{style}{text}{style:#}") } else { text.to_string() }
+        if self.theme.is_some() { format!("{style}{text}{style:#}") } else { text.to_string() }
     }
 }
 

@@ -14,15 +14,15 @@ use std::process::{Child, Command, Stdio};
 const NO_CONFIG: &str = "/nonexistent/afferent.toml";
 
 /// Two pseudo terminals joined together.
-struct Cable {
+pub struct Cable {
     socat: Child,
-    near: PathBuf,
+    pub near: PathBuf,
     far: PathBuf,
 }
 
 impl Cable {
     /// `None` where socat is not installed.
-    fn join(dir: &Path) -> Option<Cable> {
+    pub fn join(dir: &Path) -> Option<Cable> {
         let (near, far) = (dir.join("ttyNEAR"), dir.join("ttyFAR"));
         let end = |path: &Path| format!("pty,raw,echo=0,link={}", path.display());
         let socat = Command::new("socat").args([end(&near), end(&far)]).stdin(Stdio::null()).spawn().ok()?;
@@ -31,7 +31,7 @@ impl Cable {
     }
 
     /// Says this at the far end, again and again while `probing` goes on; what was answered.
-    fn say(&self, bytes: &[u8], probing: &mut Child) -> Vec<u8> {
+    pub fn say(&self, bytes: &[u8], probing: &mut Child) -> Vec<u8> {
         let mut port = std::fs::File::options().read(true).write(true).open(&self.far).unwrap();
         let mut hears = port.try_clone().unwrap();
         let answers = std::thread::spawn(move || {
@@ -67,7 +67,7 @@ fn end(id: u32) {
 }
 
 /// What the instrument says in a case of a driver.
-fn said(session: &str) -> Vec<u8> {
+pub fn said(session: &str) -> Vec<u8> {
     let text = std::fs::read_to_string(case(session)).unwrap();
     let steps = transcript::parse(&text).unwrap().into_iter();
     steps.filter_map(|step| if let Step::Instrument(bytes) = step { Some(bytes) } else { None }).flatten().collect()

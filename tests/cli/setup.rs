@@ -1,7 +1,8 @@
 //! `afferent setup` from outside: a person at a terminal (tmux), a file of answers, a simulated analyzer that is heard, a
 //! simulated EHR that gets the test result, and what is there after a kill at any moment.
 
-use crate::site::{Running, free_port, until};
+use crate::probe::{Cable, said};
+use crate::site::{Running, SERUM, free_port, until};
 use crate::{afferent, err, out};
 use afferent::clock::Clock;
 use serde_json::Value;
@@ -104,6 +105,22 @@ fn a_file_of_answers_sets_a_box_up_to_the_ehrs_acknowledgment() {
     let page = std::fs::read_to_string(bench.path("afferent.handover.txt")).unwrap();
     assert!(page.contains("systemctl enable --now afferent") && page.lines().count() <= 60, "{page}");
     assert!(!bench.path("data/journal.db").exists(), "the journal of the box has no part in a test");
+}
+
+#[test]
+fn an_analyzer_on_a_serial_port_is_heard_and_its_line_is_written_down() {
+    let bench = Bench::new();
+    let Some(cable) = Cable::join(bench.dir.path()) else { return println!("left out: socat is not installed") };
+    let port = cable.near.display().to_string();
+    let rest = format!("[link]\nkind = \"serial\"\nserial = {port:?}\nlisten_s = 60\n[test]\nsend = \"send\"\n");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_afferent"));
+    command.args(["setup", "--config", &bench.config(), "--answers", &bench.answers(&rest), "--json"]);
+    let mut setting_up = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    cable.say(&said(SERUM), &mut setting_up);
+    let report = report(&setting_up.wait_with_output().unwrap());
+    assert_eq!((&report["heard"]["driver"], &report["test"]["worked"]), (&Value::from(DRIVER), &Value::from(true)));
+    let text = bench.text();
+    assert!(text.contains(&format!("serial = {port:?}\nbaud = 9600\ndata_bits = 8\nparity = \"none\"")), "{text}");
 }
 
 #[test]

@@ -275,7 +275,7 @@ mod tests {
     fn a_wrong_answer_is_found() {
         let steps = parse(&SESSION.replacen("< <ACK>", "< <NAK>", 1)).unwrap();
         assert_eq!(replay(&steps, Protocol::Astm, 8).mismatches.len(), 1);
-        let silent = parse("> <STX>\n< <ACK>\n> <ENQ>\n> <EOT>\n").unwrap();
+        let silent = parse("> <CR>\n< <ACK>\n> <ENQ>\n> <EOT>\n").unwrap();
         assert_eq!(replay(&silent, Protocol::Astm, 8).mismatches.len(), 2);
     }
 

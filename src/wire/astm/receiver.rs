@@ -311,7 +311,11 @@ impl Receiver {
     fn handle_damaged(&mut self, now: Time) {
         self.asked = None;
         match self.state {
-            State::Neutral | State::Between => return self.tell_noise(),
+            State::Neutral => {
+                self.astray = Some(now);
+                return self.tell_noise();
+            }
+            State::Between => return self.tell_noise(),
             State::Text => self.keep(0),
             State::Sum { first } => {
                 self.keep(0);

@@ -207,6 +207,7 @@ fn a_damaged_character_outside_a_frame_is_noise() {
     let mut bench = Bench::new();
     bench.receiver.handle_damage(bench.now);
     bench.feed(&[ENQ]);
+    assert_eq!(bench.wait(Duration::from_secs(1)), [ACK]);
     bench.receiver.handle_damage(bench.now);
     assert_eq!(bench.feed(&encode_frame(1, b"H|\r", true)), [ACK]);
     // It speaks against an ENQ in doubt as any other character does.
@@ -411,6 +412,14 @@ fn i1_a_flipped_bit_in_a_frame_of_a_session_before_ours_is_not_granted_the_line(
     assert!(bench.feed(&[b'N', ENQ, ETX, b'0', b'6', CR, LF]).is_empty());
     assert!(bench.wait(Duration::from_secs(15)).is_empty());
     assert_eq!(bench.feed(&[EOT, ENQ]), [ACK], "the sender gave up, and begins anew");
+}
+
+#[test]
+fn i1_behind_a_damaged_character_outside_a_session_the_line_is_not_granted_at_once() {
+    let mut bench = Bench::new();
+    bench.receiver.handle_damage(bench.now);
+    assert!(bench.feed(&[ENQ, ETX, b'0', b'6', CR, LF]).is_empty());
+    assert!(bench.wait(Duration::from_secs(15)).is_empty());
 }
 
 #[test]

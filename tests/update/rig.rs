@@ -313,7 +313,7 @@ impl Rig {
         while self.record().is_none_or(|record| record.phase != phase) {
             let record = self.record();
             let is_over = record.as_ref().is_some_and(|record| record.phase.is_final() && record.phase != phase);
-            let is_late = began.elapsed() > crate::broker::PATIENCE;
+            let is_late = began.elapsed() > 3 * crate::broker::PATIENCE;
             assert!(!is_over && !is_late, "it never came to {phase:?}: {record:?}\n{}", self.log());
             std::thread::sleep(Duration::from_millis(5));
         }

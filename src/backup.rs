@@ -39,7 +39,7 @@
 //!
 //! The intent is one file beside the configuration, whole or not there: it is what is to be put, everything. Until it is
 //! there nothing is changed; behind it the same is done again until it is done ([`restore::finish`]), by the next
-//! `afferent restore` or the gateway's next start, and no gateway starts on half of it.
+//! `afferent restore`, which the service runs as root before it starts the gateway, and no gateway starts on half of it.
 
 pub mod gather;
 pub mod named;
@@ -55,7 +55,7 @@ use network::Interface;
 use ports::Socket;
 use secret::Kind;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 use zeroize::Zeroizing;
 
 /// Largest file, and most in all, in bytes.
@@ -110,6 +110,8 @@ pub struct File {
 pub struct Manifest {
     /// When it was made, Unix milliseconds by the box's clock.
     pub made_ms: i64,
+    /// Somebody vouched for that clock.
+    pub is_made_surely: bool,
     /// The release that made it.
     pub version: String,
     /// The kind of machine it was made for.
@@ -210,12 +212,48 @@ pub enum BackupError {
     /// All of it is.
     #[error("what the configuration names is more than {} MiB", ALL_MAX >> 20)]
     TooMuch,
+    /// A place that depends on where somebody stands, or leads out of where it is said to be.
+    #[error("{}: a backup holds files by absolute paths without `..`; name it so in the configuration", .0.display())]
+    Place(PathBuf),
+    /// Its name cannot be written down.
+    #[error("the name of a file is no text, so the backup cannot say what it is: rename it ({0})")]
+    Unwritable(serde_json::Error),
     /// They change while they are read.
     #[error("the files of this box change all the time; what changed last was {}: try again", .0.display())]
     Restless(PathBuf),
     /// The configuration is not one for this program.
     #[error("this release of afferent cannot run the configuration in the backup:\n{0}")]
     Config(String),
+    /// The desk's revision, which ran on the old box, cannot run here.
+    #[error(
+        "the desk's revision that ran on the old box cannot run here as it is: {0}; --without-revision leaves it out: the \
+         box's own file runs until the desk sends another"
+    )]
+    Revision(String),
+    /// The configuration that is here cannot be read.
+    #[error(
+        "the configuration that is here cannot be read, so nobody knows which results would be lost:\n{0}\nmend it, or \
+         move it away when nothing of this box is wanted"
+    )]
+    Here(String),
+    /// This box has its journal elsewhere.
+    #[error(
+        "this box has its journal in {}, and the old one had it in {}: forget this box first (afferent reset --factory)",
+        here.display(),
+        there.display()
+    )]
+    OtherData {
+        /// This box's data directory.
+        here: PathBuf,
+        /// The old one's.
+        there: PathBuf,
+    },
+    /// Another bench's driver would read results.
+    #[error("there is a driver here that the old box did not have, and results would be read by it: remove {}", .0.display())]
+    Stranger(PathBuf),
+    /// A link would open another analyzer's line.
+    #[error("{0}")]
+    Line(String),
     /// The journal cannot be opened, or a gateway runs on it.
     #[error("{0}; stop the gateway first (systemctl stop afferent)")]
     Open(OpenError),
@@ -273,6 +311,12 @@ pub enum BackupError {
          set it, or set it and say gateway.clock_trusted"
     )]
     NoClock,
+    /// By this box's clock the backup is not made yet.
+    #[error("the backup was made at {made}, which by this box's clock is still to come: which of them is right?")]
+    Ahead {
+        /// When that was.
+        made: jiff::Timestamp,
+    },
     /// What is said of ports cannot be.
     #[error("{0}")]
     Ports(String),
@@ -289,12 +333,15 @@ pub enum BackupError {
 
 impl Contents {
     /// As bytes, compressed.
-    pub fn write(&self) -> Zeroizing<Vec<u8>> {
-        let manifest = serde_json::to_vec(&self.manifest).unwrap_or_default();
+    ///
+    /// # Errors
+    /// [`BackupError::Unwritable`].
+    pub fn write(&self) -> Result<Zeroizing<Vec<u8>>, BackupError> {
+        let manifest = serde_json::to_vec(&self.manifest).map_err(BackupError::Unwritable)?;
         let mut plain = Zeroizing::new((manifest.len() as u32).to_be_bytes().to_vec());
         plain.extend(&manifest);
         self.bodies.iter().for_each(|body| plain.extend_from_slice(body));
-        Zeroizing::new(miniz_oxide::deflate::compress_to_vec_zlib(&plain, LEVEL))
+        Ok(Zeroizing::new(miniz_oxide::deflate::compress_to_vec_zlib(&plain, LEVEL)))
     }
 
     /// Reads what [`Contents::write`] wrote.
@@ -328,6 +375,27 @@ impl Contents {
     /// The bytes of the only file in this role.
     pub fn only(&self, role: Role) -> Option<&[u8]> {
         self.files().find(|(file, _)| file.role == role).map(|(_, body)| body)
+    }
+
+    /// That everything has a place of its own: absolute for what the configuration names, below it for what does not.
+    ///
+    /// # Errors
+    /// [`BackupError::Place`].
+    pub fn have_places(&self) -> Result<(), BackupError> {
+        let is_plain = |path: &Path| !path.components().any(|part| part == Component::ParentDir);
+        let folders = [Some(&self.manifest.data), self.manifest.releases.as_ref()].into_iter().flatten();
+        let absolute = |role: Role| matches!(role, Role::Named | Role::Identity);
+        let relative = |role: Role| matches!(role, Role::Enrolled | Role::Memory | Role::Release);
+        let wrong = folders.filter(|path| !path.is_absolute() || !is_plain(path)).next();
+        let of_file = |file: &&File| {
+            !is_plain(&file.path)
+                || absolute(file.role) && !file.path.is_absolute()
+                || relative(file.role) && file.path.is_absolute()
+        };
+        match wrong.or(self.manifest.files.iter().find(of_file).map(|file| &file.path)) {
+            Some(path) => Err(BackupError::Place(path.clone())),
+            None => Ok(()),
+        }
     }
 
     /// The configuration's text.

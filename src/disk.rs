@@ -3,6 +3,7 @@
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{Result, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
@@ -106,6 +107,12 @@ pub(crate) fn unfinished(file: &Path) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push("~");
     name.into()
+}
+
+/// Has the system forget what it keeps of a file that was synced, so that the next read is of the disk.
+pub fn forget_cached(file: &File) {
+    // SAFETY: the descriptor is open as long as the file is; the call only advises.
+    unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
 }
 
 #[cfg(test)]

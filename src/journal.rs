@@ -165,6 +165,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, Semaphore, oneshot};
 use writer::{Kind, Message, Request, Store, Writer};
 
+/// The database, in the data directory.
+pub(crate) use schema::FILE;
+
 /// Data that may wait for the writer, in KiB; callers wait beyond it.
 const WAITING_KIB: u32 = 64 << 10;
 /// Name of the lock file in the data directory.

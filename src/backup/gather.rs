@@ -8,8 +8,9 @@ use crate::config::load::source_digest;
 use crate::fleet::desired::tree;
 use crate::fleet::identity::folder;
 use crate::fleet::outlives::Outlives;
+use crate::fleet::store::{self, Store};
 use crate::fleet::telemetry::Digest;
-use crate::{clock::Clock, link, update};
+use crate::{clock::Clock, journal, link, update};
 use jiff::Timestamp;
 use jiff::civil::date;
 use jiff::tz::TimeZone;
@@ -29,18 +30,34 @@ const OF_A_DRIVER: [&str; 2] = ["driver.toml", "revisions.jsonl"];
 /// Folder of the revisions of a driver.
 const REVISIONS: &str = "revisions";
 
-/// Everything that a backup of the box with this configuration file holds.
+/// Everything that a backup of the box with this configuration file holds; `config` is what runs by it, which is the desk's
+/// revision where there is one.
 ///
 /// # Errors
 /// [`BackupError`].
 pub fn gather(file: &Path, config: &Config) -> Result<Contents, BackupError> {
+    // Whoever may not look into it would find that there is nothing in it.
+    let data = &config.gateway.data;
+    match std::fs::read_dir(data).map(drop).and_then(|()| std::fs::File::open(data.join(journal::LOCK_FILE)).map(drop))
+    {
+        Err(source) if source.kind() != ErrorKind::NotFound => {
+            return Err(BackupError::Disk { file: data.clone(), source });
+        }
+        _ => {}
+    }
+    let known = data.join(store::FILE);
+    if known.exists() && Store::peek(data).is_none() {
+        let why = "another release wrote it, or it is damaged: start the gateway once with this one";
+        return Err(BackupError::Disk { file: known, source: std::io::Error::other(why) });
+    }
     let mut before = Reading::of(file, config)?;
     let mut changed = file.to_path_buf();
     for _ in 0..TRIES {
         std::thread::sleep(PAUSE);
         let now = Reading::of(file, config)?;
         if now == before {
-            return now.contents(file, config);
+            let contents = now.contents(file, config)?;
+            return contents.have_places().map(|()| contents);
         }
         if let Some(((file, _), _)) = now.files.iter().zip(&before.files).find(|(now, then)| now != then) {
             changed = file.path.clone();
@@ -82,7 +99,7 @@ impl Reading {
         drivers.map_or(Ok(()), |drivers| reading.drivers(&drivers))?;
         reading.enrolled(data)?;
         for name in link::directory::memory::NAMES {
-            for entry in sorted(&data.join(name)) {
+            for entry in sorted(&data.join(name))? {
                 let below = Path::new(name).join(entry.file_name().unwrap_or_default());
                 reading.take(Role::Memory, &entry, &below)?;
             }
@@ -108,9 +125,9 @@ impl Reading {
     }
 
     fn drivers(&mut self, folder: &Path) -> Result<(), BackupError> {
-        for driver in sorted(folder).into_iter().filter(|driver| driver.is_dir()) {
+        for driver in sorted(folder)?.into_iter().filter(|driver| driver.is_dir()) {
             let own = OF_A_DRIVER.iter().map(|name| driver.join(name)).filter(|file| file.is_file());
-            own.chain(sorted(&driver.join(REVISIONS))).try_for_each(|file| self.take(Role::Named, &file, &file))?;
+            own.chain(sorted(&driver.join(REVISIONS))?).try_for_each(|file| self.take(Role::Named, &file, &file))?;
         }
         Ok(())
     }
@@ -140,8 +157,10 @@ impl Reading {
             return Err(failed(std::io::Error::new(ErrorKind::InvalidInput, "it is not a regular file")));
         }
         let mut body = Zeroizing::new(Vec::new());
-        open.take(FILE_MAX + 1).read_to_end(&mut body).map_err(failed)?;
-        if body.len() as u64 > FILE_MAX {
+        // What a link remembers of a folder of many files is larger than any file that somebody wrote.
+        let most = if role == Role::Memory { ALL_MAX as u64 } else { FILE_MAX };
+        open.take(most + 1).read_to_end(&mut body).map_err(failed)?;
+        if body.len() as u64 > most {
             return Err(BackupError::TooLarge(file.to_path_buf()));
         }
         let (user, group) = (name_of("/etc/passwd", about.uid()), name_of("/etc/group", about.gid()));
@@ -175,6 +194,7 @@ impl Reading {
         let trusted = (quality == crate::clock::Quality::Trusted).then_some(moment);
         let manifest = Manifest {
             made_ms: now.as_millisecond(),
+            is_made_surely: trusted.is_some(),
             version: update::built_as(),
             arch: std::env::consts::ARCH.to_string(),
             hardware: hardware(),
@@ -217,12 +237,17 @@ pub(super) fn offsets_s(zone: &TimeZone, now: Timestamp) -> [i32; 2] {
 }
 
 /// Files and folders of a folder, by name; none where there is none. What is being written is none of them.
-fn sorted(folder: &Path) -> Vec<PathBuf> {
-    let listed = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-    let mut all: Vec<PathBuf> =
-        listed.filter(|entry| !entry.file_name().to_string_lossy().ends_with('~')).map(|entry| entry.path()).collect();
+fn sorted(folder: &Path) -> Result<Vec<PathBuf>, BackupError> {
+    let failed = |source| BackupError::Disk { file: folder.to_path_buf(), source };
+    let listed = match std::fs::read_dir(folder) {
+        Ok(listed) => listed,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut all = listed.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>().map_err(failed)?;
+    all.retain(|path| !path.as_os_str().as_encoded_bytes().ends_with(b"~"));
     all.sort();
-    all
+    Ok(all)
 }
 
 fn absolute(file: &Path) -> PathBuf {

@@ -7,8 +7,9 @@
 //! | by adapter, and another one of its kind is in its socket | that one, under its own name |
 //! | as `/dev/ttyUSB0`, which is whichever was found first | what is in the socket that it was in |
 //!
-//! Everything else is left as it is and told: the link stays without a line, and `afferent check` says so. On a box of
-//! another kind sockets have other numbers, so nothing is moved by itself there.
+//! Everything else is told: the link stays without a line, and `afferent check` says so. Where what it names would lead to
+//! some line here all the same, which is another's, it names its socket from now on, or, on a box of another kind, where
+//! sockets have other numbers, the restore is refused until a person says which port it is (`--ports`).
 
 use crate::link;
 use crate::link::serial::ports::{self, Port, Usb};
@@ -65,6 +66,13 @@ pub struct Placed {
     pub missing: Option<String>,
 }
 
+impl Placed {
+    /// What the link names from now on.
+    fn name(&self) -> &Path {
+        self.to.as_deref().unwrap_or(&self.serial)
+    }
+}
+
 /// The root below which devices are looked for. A debug build can be told another, so that a test has adapters.
 pub fn root() -> PathBuf {
     #[cfg(debug_assertions)]
@@ -117,29 +125,59 @@ pub fn place(
         let was =
             were.iter().find(|was| was.link == link.name && was.serial == serial).and_then(|was| was.usb.as_ref());
         placed.push(match said.get(&link.name) {
-            Some(name) if ports::resolve(root, name).is_err() => {
+            Some(name) if ports::resolve(root, name).is_err() && !is_position(name) => {
                 return Err(format!("there is no serial port {} for `{}` here", name.display(), link.name));
             }
-            Some(name) => of(Some(name.clone()).filter(|name| *name != serial), None),
+            Some(name) => {
+                let missing = ports::resolve(root, name).err().map(|why| why.to_string());
+                of(Some(name.clone()).filter(|name| *name != serial), missing)
+            }
             None => match by_position(root, &here, &serial, was, is_same_board) {
                 Ok(to) => of(to, None),
-                Err(missing) => of(None, Some(missing)),
+                // Its socket is empty, whoever is found under the name it had.
+                Err(missing) => {
+                    let socket = was.filter(|_| is_same_board && is_shifting(root, &serial));
+                    of(socket.map(|was| PathBuf::from(format!("usb:{}", was.socket))), Some(missing))
+                }
             },
         });
     }
-    // One port serves one link; which of two is meant only a person knows.
-    let device = |placed: &Placed| {
-        let name = placed.to.as_ref().unwrap_or(&placed.serial);
-        placed.missing.is_none().then(|| ports::resolve(root, name).ok()).flatten()
-    };
-    let devices: Vec<Option<PathBuf>> = placed.iter().map(device).collect();
-    for (at, placed) in placed.iter_mut().enumerate() {
-        let is_taken = devices[at].is_some() && devices.iter().filter(|other| **other == devices[at]).count() > 1;
-        if is_taken {
-            (placed.to, placed.missing) = (None, Some("another link would have the same port".to_string()));
+    Ok(placed)
+}
+
+/// Why nobody may start with these ports: a link would open the line of another analyzer, and results would be read as
+/// that one's.
+pub fn crossed(root: &Path, placed: &[Placed]) -> Option<String> {
+    let devices: Vec<Option<PathBuf>> = placed.iter().map(|placed| ports::resolve(root, placed.name()).ok()).collect();
+    for (at, placed) in placed.iter().enumerate().filter(|(at, _)| devices[*at].is_some()) {
+        let Placed { link, missing, .. } = placed;
+        let name = placed.name().display();
+        // One port serves one link; which of two is meant only a person knows.
+        if devices.iter().filter(|other| **other == devices[at]).count() > 1 {
+            return Some(format!("more than one link would have {name}: --ports {link}=NAME says which port it is"));
+        }
+        if let Some(missing) = missing {
+            return Some(format!(
+                "link `{link}` would open {name}, which may be another analyzer's line ({missing}): --ports {link}=NAME \
+                 says which port it is"
+            ));
         }
     }
-    Ok(placed)
+    None
+}
+
+/// True for a name that leads to a place, whatever is there: it may be empty now.
+fn is_position(name: &Path) -> bool {
+    let is_socket =
+        name.to_str().and_then(|name| name.strip_prefix("usb:")).is_some_and(|socket| !socket.contains(':'));
+    is_socket && ports::is_usb_identity(name) == Some(true)
+        || name.parent().is_some_and(|folder| folder.ends_with("by-path") || folder.ends_with("by-id"))
+}
+
+/// True for a name that leads to some port here, though not for sure to the one that was meant.
+fn is_shifting(root: &Path, serial: &Path) -> bool {
+    let is_counted = serial.to_str().is_some_and(|name| COUNTED.iter().any(|counted| name.starts_with(counted)));
+    is_counted || ports::resolve(root, serial).is_ok()
 }
 
 /// The name under which the port is found here: none when it is the same.
@@ -257,17 +295,45 @@ mod tests {
     }
 
     #[test]
+    fn i13_a_link_without_its_adapter_never_opens_the_line_of_another() {
+        let tree = tree(&[("ttyUSB0", "1-1.2", Some("B2"))]);
+        let counted = tree.path().join("dev/ttyUSB0");
+        let links = links(&[("one", "~dev/ttyUSB0")], tree.path());
+        let adapter =
+            |socket: &str| Adapter { kind: "067b:2303".into(), socket: socket.into(), interface: "1.0".into() };
+        // It was the first that was found there; the first here is in another socket, and its own is empty.
+        let placed = |is_same_board: bool| Placed {
+            link: links[0].name.clone(),
+            serial: counted.clone(),
+            to: is_same_board.then(|| PathBuf::from("usb:1-1.1")),
+            missing: by_position(
+                Path::new("/"),
+                &ports::list(tree.path()),
+                Path::new("/dev/ttyUSB0"),
+                Some(&adapter("1-1.1")),
+                is_same_board,
+            )
+            .err(),
+        };
+        assert_eq!(crossed(tree.path(), &[placed(true)]), None, "its socket is empty, and it waits for that");
+        let why = crossed(tree.path(), &[placed(false)]).unwrap();
+        assert!(why.contains("may be another analyzer's line") && why.contains("--ports one=NAME"), "{why}");
+    }
+
+    #[test]
     fn a_person_says_otherwise_and_two_links_never_share_a_port() {
         let tree = tree(&[("ttyUSB0", "1-1.1", Some("B1"))]);
         let both = links(&[("one", "usb:1-1.1"), ("two", "usb:067b:2303:A2")], tree.path());
         let said = |link: &str, name: &str| BTreeMap::from([(link.to_string(), PathBuf::from(name))]);
         let placed = place(tree.path(), &both, &[], &said("two", "usb:067b:2303:B1"), true).unwrap();
-        assert!(
-            placed.iter().all(|p| p.missing.as_deref() == Some("another link would have the same port")),
-            "{placed:?}"
-        );
-        let wrong = place(tree.path(), &both, &[], &said("two", "usb:1-1.7"), true).unwrap_err();
-        assert_eq!(wrong, "there is no serial port usb:1-1.7 for `two` here");
+        let why = crossed(tree.path(), &placed).unwrap();
+        assert_eq!(why, "more than one link would have usb:1-1.1: --ports one=NAME says which port it is");
+        let wrong = place(tree.path(), &both, &[], &said("two", "/dev/ttyS99"), true).unwrap_err();
+        assert_eq!(wrong, "there is no serial port /dev/ttyS99 for `two` here");
+        // A socket may be empty yet.
+        let placed = place(tree.path(), &both, &[], &said("two", "usb:1-1.7"), true).unwrap();
+        assert_eq!(placed[1].missing.as_deref(), Some("usb:1-1.7 is not plugged in"));
+        assert_eq!(crossed(tree.path(), &placed), None);
         assert!(place(tree.path(), &both, &[], &said("three", "usb:1-1.1"), true).is_err());
     }
 }

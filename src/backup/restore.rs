@@ -7,7 +7,7 @@ use super::{BackupError, Contents, File, Manifest, Role, named, network};
 use crate::clock::{Clock, Quality};
 use crate::config::load::{parse_below, places, source_digest};
 use crate::config::{self, Config};
-use crate::fleet::desired::tree;
+use crate::fleet::desired::{self, tree};
 use crate::fleet::identity::folder::Folder;
 use crate::fleet::outlives::{self, Outlives};
 use crate::fleet::telemetry::Digest;
@@ -25,8 +25,6 @@ use zeroize::Zeroizing;
 
 /// Behind the name of the configuration file: what is to be put.
 const INTENT: &str = ".restoring";
-/// Mode of a folder that is made for files of the configuration.
-const FOLDER: u32 = 0o750;
 
 /// What whoever restores says.
 #[derive(Debug, Clone, Default)]
@@ -37,6 +35,8 @@ pub struct Wish {
     pub ports: BTreeMap<String, PathBuf>,
     /// The old box never runs again: this one is who that was, with its key.
     pub is_old_dead: bool,
+    /// The desk's revision is left out, and the box's own file runs.
+    pub without_revision: bool,
 }
 
 /// What becomes of a file.
@@ -78,9 +78,14 @@ pub struct Plan {
 /// [`BackupError`] for a backup that cannot be one of a box.
 pub fn plan(contents: Contents, wish: Wish) -> Result<Plan, BackupError> {
     let mut contents = contents;
+    contents.have_places()?;
+    if wish.without_revision {
+        leave(&mut contents, |role| matches!(role, Role::Document | Role::Base));
+        contents.manifest.revision = None;
+    }
     let config = Staged::lay(&contents)?.parse(contents.text()?)?;
     let data = config.gateway.data.clone();
-    let (mut notes, mut open) = (notes(&contents), Vec::new());
+    let (notes, mut open) = (notes(&contents), Vec::new());
     let is_same_board = contents.manifest.hardware == hardware();
     let were = &contents.manifest.sockets;
     let placed = ports::place(&ports::root(), &config.links, were, &wish.ports, is_same_board);
@@ -90,24 +95,50 @@ pub fn plan(contents: Contents, wish: Wish) -> Result<Plan, BackupError> {
         open.extend(missing.as_ref().map(|missing| {
             format!("link `{link}` has no port ({}): {missing}; --ports {link}=NAME says which", serial.display())
         }));
-        if to.is_some() && !rename(&mut contents, link, to.as_deref())? {
-            notes.push(format!("link `{link}` stays on {}: the desk's revision says so", serial.display()));
+        if to.is_some() {
+            rename(&mut contents, link, to.as_deref())?;
         }
     }
+    let crossed = ports::crossed(&ports::root(), &placed).map(BackupError::Line);
+    // With its new names it is another text, which has to be as sound.
+    let config = Staged::lay(&contents)?.parse(contents.text()?)?;
+    let revision = revision_of(&contents, &config)?;
+    let in_effect = revision.as_ref().unwrap_or(&config);
     for address in network::missing(contents.text()?) {
         open.push(format!("this machine does not have the address {address}, on which the box listened"));
     }
     for path in &contents.manifest.absent {
         open.push(format!("{} was missing on the old box already", path.display()));
     }
-    let here = config::load(&wish.config).ok().map(|loaded| loaded.config);
+    if !in_effect.orders.is_empty() {
+        open.push(
+            "orders that were sent to the old box are not on this one: have the EHR send open ones again".to_string(),
+        );
+    }
+    let here = match wish.config.exists() {
+        true => Some(config::load(&wish.config).map_err(|why| BackupError::Here(why.to_string()))),
+        false => None,
+    };
+    let (here, broken) = match here {
+        Some(Ok(loaded)) => (Some(loaded.config), None),
+        Some(Err(why)) => (None, Some(why)),
+        None => (None, None),
+    };
     if !wish.is_old_dead {
         open.extend(identity_note(&contents, &config));
         let is_left = |role| matches!(role, Role::Identity | Role::Enrolled);
         leave(&mut contents, is_left);
     }
-    let refused = refusal(&contents, &config, here.as_ref(), &wish).err();
+    let stands = || {
+        in_effect_stands(in_effect, revision.is_some(), &contents)?;
+        no_strangers(&contents)?;
+        refusal(&contents, in_effect, &config, here.as_ref(), &wish)
+    };
+    let refused = crossed.or(broken).or_else(|| stands().err());
     contents.manifest.outlives = taken_over(&contents, &config, here.as_ref());
+    // Where it goes is what the text says that was judged.
+    contents.manifest.data = data.clone();
+    contents.manifest.releases = config.update.as_ref().map(|settings| settings.releases.clone());
     contents.manifest.config = std::path::absolute(&wish.config).unwrap_or_else(|_| wish.config.clone());
     let fates = fates(&contents, &data);
     Ok(Plan { wish, contents, config, fates, placed, notes, open, refused })
@@ -128,8 +159,8 @@ impl Plan {
         nothing_to_lose(data)?;
         crash::point("restore-counted");
         let intent = intent(&self.wish.config);
-        make_folder(intent.parent(), None)?;
-        disk::replace_secret(&intent, &self.contents.write()).map_err(at(&intent))?;
+        make_folder(intent.parent())?;
+        disk::replace_secret(&intent, &self.contents.write()?).map_err(at(&intent))?;
         crash::point("restore-begun");
         drop(lock);
         Ok(())
@@ -173,10 +204,11 @@ fn put(file: &Path) -> Result<(), BackupError> {
     let contents = Contents::read(&Zeroizing::new(std::fs::read(&intent).map_err(at(&intent))?))?;
     let manifest = &contents.manifest;
     let data = &manifest.data;
-    let is_new = !data.exists();
     let _lock = journal::lock(data).map_err(BackupError::Open)?;
-    if let Some(user) = manifest.data_user.as_deref().filter(|_| is_new) {
-        own(data, owner(Some(user), Some(user))).map_err(at(data))?;
+    // One that root has just made is the service's.
+    if std::fs::metadata(data).is_ok_and(|about| about.uid() == 0) {
+        let user = manifest.data_user.as_deref();
+        own(data, owner(user, user)).map_err(at(data))?;
     }
     reset::erase_all(data).map_err(|(file, source)| BackupError::Disk { file, source })?;
     crash::point("restore-erased");
@@ -224,18 +256,26 @@ fn revision(file: &Path, data: &Path, document: &[u8], base: &[u8], is_edited: b
 }
 
 fn put_file(place: &Path, about: &File, body: &[u8]) -> Result<(), BackupError> {
+    make_folder(place.parent())?;
     let owner = owner(about.user.as_deref(), about.group.as_deref());
-    make_folder(place.parent(), owner)?;
     disk::replace_owned(place, body, about.mode, owner).map_err(at(place))
 }
 
-fn make_folder(folder: Option<&Path>, owner: Option<(u32, u32)>) -> Result<(), BackupError> {
+/// A folder is whoever's the one that it is in is, and as open as that: the service has to read what lies there.
+fn make_folder(folder: Option<&Path>) -> Result<(), BackupError> {
     let Some(folder) = folder.filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) else {
         return Ok(());
     };
-    make_folder(folder.parent(), owner)?;
-    let made = std::fs::DirBuilder::new().mode(FOLDER).create(folder).and_then(|()| own(folder, owner));
-    made.and_then(|()| disk::sync_folder(folder)).map_err(at(folder))
+    make_folder(folder.parent())?;
+    let make = || {
+        let around = std::fs::metadata(folder.parent().unwrap_or(Path::new("/")))?;
+        std::fs::DirBuilder::new().mode(around.mode() & 0o777).create(folder)?;
+        // SAFETY: geteuid only returns a number.
+        let is_root = unsafe { libc::geteuid() } == 0;
+        own(folder, is_root.then(|| (around.uid(), around.gid())))?;
+        disk::sync_folder(folder)
+    };
+    make().map_err(at(folder))
 }
 
 /// The numbers of user and group here, for whoever may give files away.
@@ -243,7 +283,9 @@ fn owner(user: Option<&str>, group: Option<&str>) -> Option<(u32, u32)> {
     // SAFETY: geteuid only returns a number.
     let is_root = unsafe { libc::geteuid() } == 0;
     let user = number_of("/etc/passwd", user?)?;
-    is_root.then(|| (user, group.and_then(|group| number_of("/etc/group", group)).unwrap_or(user)))
+    let group = group.and_then(|group| number_of("/etc/group", group));
+    // A group that is not here is root's: nobody else is let in by it.
+    is_root.then_some((user, group.unwrap_or(0)))
 }
 
 fn own(path: &Path, owner: Option<(u32, u32)>) -> std::io::Result<()> {
@@ -274,17 +316,72 @@ fn intent(config: &Path) -> PathBuf {
     name.into()
 }
 
+/// The desk's revision as it would run here; none where none ran, or the file was edited since.
+fn revision_of(contents: &Contents, own: &Config) -> Result<Option<Config>, BackupError> {
+    let Some(document) = contents.only(Role::Document).filter(|_| !contents.manifest.is_edited) else {
+        return Ok(None);
+    };
+    let wrong = |why: String| BackupError::Revision(why);
+    let desired = desired::read_bytes(document).map_err(|why| wrong(why.to_string()))?;
+    let staged = Staged::empty()?;
+    let aside = tree::Aside::new(&staged.0, &desired).map_err(|why| wrong(why.to_string()))?;
+    let loaded = tree::check(&desired, aside.path(), own).map_err(|why| wrong(why.to_string()))?;
+    Ok(Some(loaded.config))
+}
+
+/// What the desk signed cannot be changed here: its ports have to be those of this box.
+fn in_effect_stands(in_effect: &Config, is_revision: bool, contents: &Contents) -> Result<(), BackupError> {
+    if !is_revision {
+        return Ok(());
+    }
+    let (were, is_same_board) = (&contents.manifest.sockets, contents.manifest.hardware == hardware());
+    let placed = ports::place(&ports::root(), &in_effect.links, were, &BTreeMap::new(), is_same_board);
+    let placed = placed.map_err(BackupError::Revision)?;
+    if let Some(Placed { link, to: Some(to), .. }) = placed.iter().find(|placed| placed.to.is_some()) {
+        let says = format!("link `{link}` would have to be on {} here, and it says otherwise", to.display());
+        return Err(BackupError::Revision(says));
+    }
+    ports::crossed(&ports::root(), &placed).map_or(Ok(()), |why| Err(BackupError::Revision(why)))
+}
+
+/// A driver of the site that only this box has would be asked for results as well, and one that is called as a built-in
+/// takes its place.
+fn no_strangers(contents: &Contents) -> Result<(), BackupError> {
+    let (_, Some(folder)) = named::named(contents.text()?) else { return Ok(()) };
+    let folder = &folder;
+    let known: Vec<&Path> = contents.manifest.files.iter().filter_map(|file| file.path.parent()).collect();
+    for entry in std::fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.map_err(at(folder))?.path();
+        if path.join("driver.toml").exists() && !known.contains(&path.as_path()) {
+            return Err(BackupError::Stranger(path));
+        }
+    }
+    Ok(())
+}
+
 /// Why it is not done.
-fn refusal(contents: &Contents, config: &Config, here: Option<&Config>, wish: &Wish) -> Result<(), BackupError> {
+fn refusal(
+    contents: &Contents,
+    in_effect: &Config,
+    config: &Config,
+    here: Option<&Config>,
+    wish: &Wish,
+) -> Result<(), BackupError> {
     let manifest = &contents.manifest;
-    let (was, is) = (manifest.gateway.clone(), config.gateway.name());
+    let (was, is) = (manifest.gateway.clone(), in_effect.gateway.name());
     if was != is {
         return Err(BackupError::OtherName { was, is });
     }
-    let zone = config.gateway.time_zone();
+    let zone = in_effect.gateway.time_zone();
     if offsets_s(&zone, Timestamp::now()) != manifest.offsets_s {
         let was = manifest.time_zone.clone().unwrap_or_else(|| "another zone".to_string());
         return Err(BackupError::OtherZone { was, is: zone.iana_name().unwrap_or("another").to_string() });
+    }
+    if let Some(here) = here.map(|here| &here.gateway.data)
+        && *here != config.gateway.data
+        && here.join(journal::FILE).try_exists().unwrap_or(true)
+    {
+        return Err(BackupError::OtherData { here: here.clone(), there: config.gateway.data.clone() });
     }
     for config in here.into_iter().chain([config]) {
         let data = &config.gateway.data;
@@ -300,8 +397,15 @@ fn refusal(contents: &Contents, config: &Config, here: Option<&Config>, wish: &W
         nothing_to_lose(data)?;
     }
     let has_operators = config.fleet.as_ref().is_some_and(|fleet| !fleet.operators.is_empty());
-    if has_operators && trusted_now(contents, config).is_none() {
-        return Err(BackupError::NoClock);
+    if has_operators {
+        let (now, quality) = Clock::open(&config.gateway.data, config.gateway.clock_trusted).now();
+        if quality != Quality::Trusted {
+            return Err(BackupError::NoClock);
+        }
+        if manifest.is_made_surely && now.as_millisecond() < manifest.made_ms {
+            let made = Timestamp::from_millisecond(manifest.made_ms).unwrap_or_default();
+            return Err(BackupError::Ahead { made });
+        }
     }
     Ok(())
 }
@@ -314,10 +418,10 @@ fn nothing_to_lose(data: &Path) -> Result<(), BackupError> {
     }
 }
 
-/// This moment, where somebody vouches for it and it is behind that of the backup.
-fn trusted_now(contents: &Contents, config: &Config) -> Option<Timestamp> {
+/// This moment, where somebody vouches for it.
+fn trusted_now(config: &Config) -> Option<Timestamp> {
     let (now, quality) = Clock::open(&config.gateway.data, config.gateway.clock_trusted).now();
-    (quality == Quality::Trusted && now.as_millisecond() >= contents.manifest.made_ms).then_some(now)
+    (quality == Quality::Trusted).then_some(now)
 }
 
 /// What must not be forgotten of the fleet, from now on. Where this box was the same one before, of both.
@@ -331,7 +435,7 @@ fn taken_over(contents: &Contents, config: &Config, here: Option<&Config>) -> Ou
     let known = here.filter(is_same).map_or(manifest.outlives, |here| {
         manifest.outlives.max(Outlives::now(&here.gateway.data, &Clock::open(&here.gateway.data, false)))
     });
-    known.taken_over(trusted_now(contents, config))
+    known.taken_over(trusted_now(config))
 }
 
 fn notes(contents: &Contents) -> Vec<String> {
@@ -384,13 +488,13 @@ fn leave(contents: &mut Contents, is_left: impl Fn(Role) -> bool) {
     (contents.manifest.files, contents.bodies) = kept.unzip();
 }
 
-/// The box's own file names another port for this link. False when the link is not in it.
-fn rename(contents: &mut Contents, link: &str, to: Option<&Path>) -> Result<bool, BackupError> {
+/// The box's own file names another port for this link.
+fn rename(contents: &mut Contents, link: &str, to: Option<&Path>) -> Result<(), BackupError> {
     let text = contents.text()?.to_string();
     let table: toml::Table = toml::from_str(&text).unwrap_or_default();
     let links = table.get("link").and_then(toml::Value::as_array);
     let names = links.into_iter().flatten().map(|link| link.get("name").and_then(toml::Value::as_str));
-    let Some(number) = names.into_iter().position(|name| name == Some(link)) else { return Ok(false) };
+    let Some(number) = names.into_iter().position(|name| name == Some(link)) else { return Ok(()) };
     let (span, mut changed) = (places(&text).value(&format!("link[{number}].serial")), text);
     let to = to.and_then(Path::to_str).unwrap_or_default();
     changed.replace_range(span, &toml::Value::from(to).to_string());
@@ -399,7 +503,7 @@ fn rename(contents: &mut Contents, link: &str, to: Option<&Path>) -> Result<bool
         contents.manifest.files[at].length = changed.len();
         contents.bodies[at] = Zeroizing::new(changed.into_bytes());
     }
-    Ok(true)
+    Ok(())
 }
 
 fn fates(contents: &Contents, data: &Path) -> Vec<(PathBuf, Fate)> {
@@ -425,9 +529,15 @@ fn fates(contents: &Contents, data: &Path) -> Vec<(PathBuf, Fate)> {
 struct Staged(PathBuf);
 
 impl Staged {
-    fn lay(contents: &Contents) -> Result<Staged, BackupError> {
+    /// With nothing in it yet.
+    fn empty() -> Result<Staged, BackupError> {
         let staged = Staged(std::env::temp_dir().join(format!("afferent-restore-{}", std::process::id())));
         std::fs::DirBuilder::new().mode(0o700).create(&staged.0).map_err(at(&staged.0))?;
+        Ok(staged)
+    }
+
+    fn lay(contents: &Contents) -> Result<Staged, BackupError> {
+        let staged = Staged::empty()?;
         let (files, drivers) = named::named(contents.text()?);
         let rules = files.into_iter().find(|named| named.setting == "gateway.rules").map(|named| named.path);
         let is_wanted = |path: &Path| {

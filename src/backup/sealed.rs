@@ -38,6 +38,8 @@ const ITERATIONS: u32 = 600_000;
 const ITERATIONS_MAX: u32 = 20_000_000;
 /// Longest head, in bytes.
 const HEAD_MAX: usize = 1024;
+/// Longest file that is read: what is more is not one of ours.
+pub const LENGTH_MAX: u64 = 128 << 20;
 const KDF: &str = "pbkdf2-hmac-sha256";
 const SALT_BYTES: usize = 16;
 const KEY_BYTES: usize = 32;

@@ -5,11 +5,13 @@ use crate::backup::gather::gather;
 use crate::backup::sealed::{self, Sealed};
 use crate::backup::secret::{Kind, Secret};
 use crate::backup::{BackupError, Contents, Role};
-use crate::{config, disk};
+use crate::disk;
+use crate::fleet::desired::tree;
 use anyhow::{Context, bail, ensure};
 use serde_json::json;
 use std::fs::File;
 use std::io::{ErrorKind, IsTerminal, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use zeroize::Zeroizing;
@@ -52,12 +54,18 @@ pub struct Backup {
 impl Backup {
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
         self.is_free()?;
-        let config = config::load(&self.config)?.config;
+        // What runs, which is the desk's revision where there is one.
+        let config = tree::load(&self.config)?.config;
         let secret = self.secret()?;
         let contents = gather(&self.config, &config)?;
-        let file = sealed::seal(&contents.write(), &secret)?;
+        let file = sealed::seal(&contents.write()?, &secret)?;
+        if let (false, Some(key)) = (self.json, self.key(&secret)) {
+            // Before an older backup is replaced by one that only this opens.
+            println!("recovery key: {}", key.as_str());
+            println!("write it down: it is shown this once, and without it nobody opens this backup");
+        }
         disk::replace(&self.file, &file).with_context(|| format!("cannot write {}", self.file.display()))?;
-        self.verify(&file)?;
+        self.verify(&file, &secret)?;
         self.tell(&contents, &secret);
         Ok(ExitCode::SUCCESS)
     }
@@ -90,17 +98,21 @@ impl Backup {
         Ok(secret)
     }
 
-    /// Reads the file that was written once more: a stick may have taken it and not have it.
-    fn verify(&self, written: &[u8]) -> anyhow::Result<()> {
+    /// Reads the file that was written once more, from the disk, and opens it: a stick may have taken it and not have it.
+    fn verify(&self, written: &[u8], secret: &Secret) -> anyhow::Result<()> {
         let shown = self.file.display();
-        let read = std::fs::read(&self.file).with_context(|| format!("cannot read {shown} back"))?;
+        let open = File::open(&self.file).with_context(|| format!("cannot read {shown} back"))?;
+        disk::forget_cached(&open);
+        let read = bounded(open).with_context(|| format!("cannot read {shown} back"))?;
         ensure!(read == written, "{shown} does not read back as it was written: use another stick");
+        let plain = Sealed::read(&read)?.open(secret)?;
+        Contents::read(&plain)?;
         Ok(())
     }
 
     fn tell(&self, contents: &Contents, secret: &Secret) {
         let manifest = &contents.manifest;
-        let key = (secret.kind() == Kind::RecoveryKey).then(|| secret.shown());
+        let key = self.key(secret);
         if self.json {
             let files: Vec<_> =
                 manifest.files.iter().map(|file| json!({ "role": file.role, "path": file.path })).collect();
@@ -122,17 +134,30 @@ impl Backup {
         for path in &manifest.absent {
             eprintln!("warning: {} is named by the configuration and is not there", path.display());
         }
-        if let Some(key) = key {
-            println!("recovery key: {}", key.as_str());
-            println!("write it down: it is shown this once, and without it nobody opens this backup");
-        }
     }
+
+    /// The key that was made.
+    fn key(&self, secret: &Secret) -> Option<Zeroizing<String>> {
+        (secret.kind() == Kind::RecoveryKey).then(|| secret.shown())
+    }
+}
+
+/// A file, as far as a backup may be long.
+fn bounded(open: File) -> std::io::Result<Vec<u8>> {
+    if !open.metadata()?.is_file() {
+        return Err(std::io::Error::other("this is no file"));
+    }
+    let mut bytes = Vec::new();
+    open.take(sealed::LENGTH_MAX).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Opens a backup with what whoever restores has.
 pub(super) fn open(file: &Path, secret: Option<&Path>) -> anyhow::Result<Contents> {
     let shown = file.display();
-    let bytes = std::fs::read(file).with_context(|| format!("cannot read {shown}"))?;
+    // A pipe in its place has no end.
+    let open = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(file);
+    let bytes = open.and_then(bounded).with_context(|| format!("cannot read {shown}"))?;
     let open = || -> anyhow::Result<Contents> {
         let sealed = Sealed::read(&bytes)?;
         let text = match secret {

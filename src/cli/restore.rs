@@ -33,17 +33,20 @@ pub struct Restore {
     #[arg(long, value_name = "FILE", default_value = CONFIG_DEFAULT)]
     config: PathBuf,
     /// File with the passphrase or recovery key, in its first line
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "file")]
     passphrase_file: Option<PathBuf>,
     /// Tell what is in it and what would be done, and change nothing
-    #[arg(long)]
+    #[arg(long, requires = "file")]
     look: bool,
     /// The serial port of a link, where it is not found by its socket
-    #[arg(long, value_name = "LINK=PORT", value_parser = port)]
+    #[arg(long, value_name = "LINK=PORT", value_parser = port, requires = "file")]
     ports: Vec<(String, PathBuf)>,
     /// The old box never runs again: this one is known to the fleet by its key and certificate
-    #[arg(long)]
+    #[arg(long, requires = "file")]
     old_box_is_dead: bool,
+    /// Leave the desk's revision out: the box's own file runs until the desk sends another
+    #[arg(long, requires = "file")]
+    without_revision: bool,
     /// Print one JSON object: restored, gateway, made, revision, files (path, fate), ports (link, serial, to, missing),
     /// notes, open, refused, code
     #[arg(long)]
@@ -61,12 +64,21 @@ impl Restore {
             if !restore::finish(&self.config)? {
                 bail!("no restore of {} was interrupted: give the file of a backup", self.config.display());
             }
-            println!("the restore that was interrupted is done");
+            if self.json {
+                println!("{}", json!({ "restored": true }));
+            } else {
+                println!("the restore that was interrupted is done");
+            }
             return Ok(ExitCode::SUCCESS);
         };
         let contents = backup::open(file, self.passphrase_file.as_deref())?;
         let ports: BTreeMap<String, PathBuf> = self.ports.iter().cloned().collect();
-        let wish = Wish { config: self.config.clone(), ports, is_old_dead: self.old_box_is_dead };
+        let wish = Wish {
+            config: self.config.clone(),
+            ports,
+            is_old_dead: self.old_box_is_dead,
+            without_revision: self.without_revision,
+        };
         let plan = restore::plan(contents, wish)?;
         if self.look {
             let can_be = plan.refused.is_none();

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Name of the file in the data directory.
-const FILE: &str = "fleet.db";
+pub(crate) const FILE: &str = "fleet.db";
 /// What a factory reset erases of it in the data directory.
 pub(crate) const NAMES: &[&str] = &[FILE, "fleet.db-wal", "fleet.db-shm"];
 /// Events kept at most, and how many are thinned out at once.

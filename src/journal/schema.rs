@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Name of the database in the data directory.
-pub(super) const FILE: &str = "journal.db";
+pub(crate) const FILE: &str = "journal.db";
 /// 3.51.3 fixed a WAL-reset race that could corrupt the file; nothing older may touch a journal.
 const SQLITE_MIN: i32 = 3_051_003;
 /// Page cache of the writer and of each reader, in KiB. Idle memory of the whole process is to stay under 20 MB.

@@ -586,14 +586,49 @@ fn ports_are_found_by_their_sockets_and_what_is_not_found_is_told() {
     let open = look["open"].to_string();
     assert!(open.contains("link `a3` has no port") && open.contains("nothing is plugged into socket 1-1.3"), "{open}");
     assert!(!bench.config().exists(), "it only looked");
-    let wrong = restore(&["--ports", "a3=usb:1-1.9"]);
-    assert!(err(&wrong).contains("there is no serial port usb:1-1.9 for `a3` here"), "{}", err(&wrong));
+    let wrong = restore(&["--ports", "a3=/dev/ttyS99"]);
+    assert!(err(&wrong).contains("there is no serial port /dev/ttyS99 for `a3` here"), "{}", err(&wrong));
     let done = restore(&["--ports", "a3=usb:1-1.4"]);
     assert!(done.status.success(), "{}", err(&done));
     // Nothing else of the text has changed, comments least of all.
     let wanted = [("A1", by_id("B1")), ("A2", by_id("B2")), ("A3", "usb:1-1.4".to_string())];
     let wanted = wanted.iter().fold(text, |text, (was, is)| text.replace(&format!("usb:0403:6001:{was}"), is));
     assert_eq!(std::fs::read_to_string(bench.config()).unwrap(), wanted);
+}
+
+#[test]
+fn i13_what_would_read_results_otherwise_or_is_not_known_keeps_a_restore_from_being_done() {
+    let bench = Bench::new();
+    bench.backup();
+    bench.lose();
+    let refused = |why: &str| {
+        let tried = bench.command("restore", "stick/bench-1.backup", &[]).output().unwrap();
+        assert!(!tried.status.success() && err(&tried).contains(why), "{why}: {}", err(&tried));
+    };
+    // Another bench's driver, which would be asked for results as well.
+    std::fs::create_dir_all(bench.path("box/drivers/acme-x9")).unwrap();
+    let driver = include_str!("../../drivers/generic-astm/driver.toml");
+    std::fs::write(bench.path("box/drivers/acme-x9/driver.toml"), driver).unwrap();
+    refused("there is a driver here that the old box did not have");
+    std::fs::remove_dir_all(bench.path("box/drivers")).unwrap();
+    // Nobody knows where the results of this box are.
+    std::fs::write(bench.config(), "[gateway\n").unwrap();
+    refused("the configuration that is here cannot be read");
+    // They are somewhere else than those of the old one.
+    let elsewhere = bench.path("elsewhere");
+    let other = bench.text(&format!("name = \"bench-9\"\ndata = {elsewhere:?}\n"));
+    let line = format!("data = {:?}\n", bench.data());
+    std::fs::write(
+        bench.config(),
+        other.replace(&line, "").replace("drivers = ", "# drivers = ").replace("rules = ", "# rules = "),
+    )
+    .unwrap();
+    std::fs::create_dir(&elsewhere).unwrap();
+    rusqlite::Connection::open(elsewhere.join("journal.db")).unwrap().execute_batch("CREATE TABLE t(x)").unwrap();
+    refused("this box has its journal in");
+    // Only to look is never to go on with what was interrupted.
+    let looked = afferent(&["restore", "--look", "--config", bench.config().to_str().unwrap()]);
+    assert_eq!(looked.status.code(), Some(2), "{}", err(&looked));
 }
 
 #[test]

@@ -225,7 +225,7 @@ pub fn check(desired: &Desired, folder: &Path, own: &Config) -> Result<Loaded, L
 }
 
 /// The files of a document in a folder of their own, where they can be checked. It goes with this.
-pub(super) struct Aside(PathBuf);
+pub struct Aside(PathBuf);
 
 impl Aside {
     /// Lays them out.

@@ -87,6 +87,8 @@ pub struct Probe {
     heard: Vec<Character>,
     /// When the last character came; `None` once that breath was judged.
     open: Option<Time>,
+    /// Characters of that breath, and whether all of them were kept and came whole.
+    breath: (usize, bool),
     silent_since: Time,
     sent: Option<(Time, u8)>,
     asked: u32,
@@ -113,6 +115,7 @@ impl Probe {
             trials: Vec::new(),
             heard: Vec::new(),
             open: None,
+            breath: (0, true),
             silent_since: now,
             sent: None,
             asked: 0,
@@ -141,9 +144,12 @@ impl Probe {
             if self.heard.is_empty() && self.asked == 0 {
                 self.spoke_first = true;
             }
-            if self.heard.len() < HEARD_MAX {
+            let is_kept = self.heard.len() < HEARD_MAX;
+            if is_kept {
                 self.heard.push(character);
             }
+            let (before, all_whole) = if self.open.is_some() { self.breath } else { (0, true) };
+            self.breath = (before + 1, all_whole && is_kept && !character.damaged);
             self.open = Some(now);
         }
         self.silent_since = now;
@@ -275,16 +281,19 @@ impl Probe {
         if self.manner == Manner::Overhear || recognised.is_none_or(|r| r.spoken != Spoken::Astm) {
             return;
         }
+        // A single character, which is the last of the text: of a longer breath, or one that is not there whole, the last
+        // of the text may be older, and an ACK or EOT the acknowledgment of a frame.
+        let is_lone = self.breath == (1, true);
         let ends_frame = text.iter().rposition(|b| matches!(*b, ETX | ETB)).is_some_and(|at| text.len() - at <= 5);
         match (text.last(), self.manner) {
-            (Some(&ENQ), Manner::Grant | Manner::Provoke) => self.send(now, ACK, format),
+            (Some(&ENQ), Manner::Grant | Manner::Provoke) if is_lone => self.send(now, ACK, format),
             (Some(&ENQ), _) => self.send(now, NAK, format),
             // It granted us the line, and there is nothing to say.
-            (Some(&ACK), _) if self.asked > 0 => {
+            (Some(&ACK), _) if self.asked > 0 && is_lone => {
                 self.answers += 1;
                 self.send(now, EOT, format);
             }
-            (Some(&NAK), _) if self.asked > 0 => self.answers += 1,
+            (Some(&NAK), _) if self.asked > 0 && is_lone => self.answers += 1,
             _ if ends_frame => self.send(now, NAK, format),
             _ => {}
         }

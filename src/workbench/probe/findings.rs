@@ -8,6 +8,9 @@ use crate::link::config::Parity;
 use crate::wire::Protocol;
 use serde::Serialize;
 
+/// Letters of a sender's name that are shown.
+const SENDER_MAX: usize = 80;
+
 /// Where the probe listened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -121,7 +124,11 @@ impl Probe {
         let sender = protocol
             .filter(|protocol| *protocol != Protocol::Lines)
             .and_then(|protocol| crate::driver::identify::sender(protocol, &reading.text))
-            .filter(|sender| !sender.is_empty());
+            .filter(|sender| !sender.is_empty())
+            // It is shown on a terminal, and comes from whoever is at the other end.
+            .map(|sender| {
+                sender.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(SENDER_MAX).collect()
+            });
         let setting = self.baud.filter(|_| sound.is_some()).map(|baud| Setting {
             baud,
             data_bits: reading.format.data_bits,

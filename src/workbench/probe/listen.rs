@@ -221,7 +221,13 @@ impl Listening {
                 None => probe.hear_bytes(now, heard),
             }
         }
-        Ok(())
+        // Whoever said the last frame is not left without an answer.
+        while let Some(action) = probe.poll_action() {
+            if let Action::Send(bytes) = action {
+                port.write_all(&bytes).await?;
+            }
+        }
+        Ok(port.flush().await?)
     }
 
     /// Until the instrument hangs up, or the probe is over.
@@ -252,6 +258,14 @@ impl Listening {
             match read {
                 Ok(1..) => probe.hear_bytes(Instant::now(), buffer.get(..read.unwrap_or(0)).unwrap_or_default()),
                 _ => return probe.end_breath(Instant::now()),
+            }
+        }
+        // Whoever said the last frame is not left without an answer.
+        while let Some(action) = probe.poll_action() {
+            if let Action::Send(bytes) = action
+                && stream.write_all(&bytes).await.is_err()
+            {
+                return;
             }
         }
     }

@@ -79,6 +79,14 @@ impl Spoken {
         }
     }
 
+    /// Whether a sender keeps what is not acknowledged to it.
+    pub fn waits_for_answers(self) -> bool {
+        match self {
+            Spoken::Astm | Spoken::Mllp | Spoken::Poct1a | Spoken::Dicom | Spoken::Tls | Spoken::Binary => true,
+            Spoken::AstmBare | Spoken::Hl7Bare | Spoken::StxEtx | Spoken::Csv | Spoken::Printed => false,
+        }
+    }
+
     /// What an engineer calls it.
     pub fn name(self) -> &'static str {
         match self {

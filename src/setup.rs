@@ -123,10 +123,13 @@ impl Setup {
     pub fn open(file: &Path, anew: bool) -> Result<Setup, SetupError> {
         let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder).map_err(SetupError::system(format!("cannot make {}", folder.display())))?;
-        let kept = if anew { None } else { Progress::read(file) };
+        let kept = Progress::read(file);
+        // Begun anew it knows one thing still: which file it wrote itself.
+        let writing = kept.as_ref().and_then(|kept| kept.writing.clone());
         // What ended it then is asked again.
-        let kept = kept.map(Progress::without_an_end);
-        let (is_resumed, progress) = (kept.is_some(), kept.unwrap_or_default());
+        let kept = kept.filter(|_| !anew).map(Progress::without_an_end);
+        let is_resumed = kept.is_some();
+        let progress = kept.unwrap_or_else(|| Progress { writing, ..Progress::default() });
         let mut existing = None;
         if file.exists() {
             let text =

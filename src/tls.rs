@@ -313,6 +313,7 @@ pub fn reason(error: &rustls::Error) -> String {
     use rustls::{CertificateError, Error, OtherError};
     match error {
         Error::InvalidCertificate(CertificateError::Other(OtherError(other))) => other.to_string(),
+        Error::InvalidMessage(_) => "what answers there does not speak TLS".to_string(),
         error => error.to_string(),
     }
 }

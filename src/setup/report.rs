@@ -132,6 +132,9 @@ fn open(setup: &Setup, config: &Config) -> Vec<Open> {
     if is_new_link && setup.heard_protocol().is_none() {
         is_open("the analyzer was not heard yet: send a result", "afferent doctor");
     }
+    if is_new_link {
+        progress.heard.iter().flat_map(|heard| &heard.advice).for_each(|advice| is_open(advice, ""));
+    }
     if is_new_link && setup.is("link.driver", BY_HEADER) {
         is_open("no driver was chosen: what no driver knows is held", "afferent map");
     }
@@ -148,7 +151,7 @@ fn open(setup: &Setup, config: &Config) -> Vec<Open> {
     }
     match setup.base() {
         Some(_) => is_open("the service has to take up what was added", "systemctl restart afferent"),
-        None => is_open("the service has to be started", "systemctl enable --now afferent"),
+        None => is_open("the service has to be started", "systemctl enable afferent && systemctl restart afferent"),
     }
     open
 }

@@ -375,7 +375,7 @@ impl Setup {
         .or_else(|| {
             self.ask("link.listen_s", |key| {
                 Question::new(step, key, "Seconds to listen to it; have a result ready to be sent")
-                    .hint("nothing is acknowledged: the analyzer keeps what it sends. 0 chooses the driver by hand")
+                    .hint("nothing is acknowledged or kept: have one sent that can be sent again. 0 chooses the driver by hand")
                     .default(LISTEN_S)
             })
         })

@@ -167,7 +167,7 @@ async fn follow(
         tokio::time::sleep(LOOK_EVERY).await;
     }
     let last = if last.is_empty() { "the EHR has not answered".to_string() } else { format!("the last try: {last}") };
-    Err(format!("it waits in the queue, and {last}"))
+    Err(format!("it was not taken in time, and is thrown away: {last}"))
 }
 
 /// What became of it; none while that is not known.

@@ -81,6 +81,10 @@ impl Setup {
             "network.name" if answer.is_empty() || answer.contains([' ', '/', ':']) => {
                 Err("give the name of a host, such as ehr.example".to_string())
             }
+            "network.proxy" if answer.contains('@') => {
+                Err("no password in it: `tls.proxy_password_file` names a file with that, written by hand later"
+                    .to_string())
+            }
             "network.proxy" if answer != NONE => match answer.strip_prefix("http://").and_then(host_and_port) {
                 Some((host, port)) if !host.is_empty() && port > 0 => Ok(()),
                 _ => Err("give its URL with the port, such as http://proxy.example:3128".to_string()),
@@ -91,6 +95,9 @@ impl Setup {
             },
             "ehr.address" => reachable("ehr.example:2575"),
             "ehr.ca" if answer == "system" => Ok(()),
+            "ehr.ca" | "fleet.ca" if !Path::new(answer).is_absolute() => {
+                Err("give it from the root on, such as /etc/afferent/hospital-ca.pem".to_string())
+            }
             "ehr.ca" | "fleet.ca" => file(answer),
             "link.listen" => match answer.parse::<SocketAddr>() {
                 Ok(address) if address.port() > 0 => Ok(()),

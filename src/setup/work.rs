@@ -142,7 +142,10 @@ impl Setup {
         let everywhere = listening.run(vec![target], &self.registry).map_err(SetupError::system("cannot listen"))?;
         let heard = match everywhere.into_iter().next() {
             Some((_, Ok(findings))) => heard(&findings),
-            Some((_, Err(error))) => Heard { advice: vec![error.to_string()], ..heard_nothing() },
+            Some((_, Err(error))) => {
+                let next = "where the service has it already: systemctl stop afferent, and listen again".to_string();
+                Heard { advice: vec![error.to_string(), next], ..heard_nothing() }
+            }
             None => heard_nothing(),
         };
         let mut told = vec![match (&heard.spoken, &heard.sender) {
@@ -157,7 +160,12 @@ impl Setup {
 
     fn write_configuration(&mut self) -> Result<Vec<String>, SetupError> {
         let name = self.file.display().to_string();
-        let there = std::fs::read_to_string(&self.file).ok();
+        let there = match std::fs::read_to_string(&self.file) {
+            Ok(there) => Some(there),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            // Whatever it is, somebody has put it there.
+            Err(error) => return Err(SetupError::system(format!("cannot read {name}"))(error)),
+        };
         // One that was cut off between the file and its note has written it.
         let written = there.clone().filter(|there| self.progress.has_written(there));
         let is_written = written.is_some();
@@ -231,7 +239,13 @@ fn heard_nothing() -> Heard {
 
 fn heard(findings: &Findings) -> Heard {
     // What a lab link cannot take is heard, and is no link.
-    let protocol = findings.spoken.and_then(|spoken| spoken.protocol());
+    let protocol = findings.link.as_ref().and(findings.spoken).and_then(|spoken| spoken.protocol());
+    let mut advice = findings.next.clone();
+    if findings.spoken.is_some_and(|spoken| !spoken.waits_for_answers()) {
+        advice.push(
+            "what it sent while this listened was not kept, and it does not know: have it sent again".to_string(),
+        );
+    }
     Heard {
         spoken: findings.spoken.map(|spoken| spoken.name().to_string()),
         protocol,
@@ -239,7 +253,7 @@ fn heard(findings: &Findings) -> Heard {
         driver: findings.driver.clone(),
         line: findings.setting.map(line).unwrap_or_default(),
         because: findings.evidence.iter().map(|evidence| evidence.says.clone()).collect(),
-        advice: findings.next.clone(),
+        advice,
         at: jiff::Timestamp::now(),
     }
 }

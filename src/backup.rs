@@ -285,8 +285,8 @@ pub enum BackupError {
     Resetting,
     /// EHRs would not know the results again.
     #[error(
-        "the old box called itself `{was}`, and the configuration does not say so: this machine would be `{is}`, and \
-         corrections would not find what they correct; hostnamectl set-hostname {was}"
+        "the old box called itself `{was}`, and this one would be `{is}`: corrections would not find what they correct; \
+         where the configuration gives no name: hostnamectl set-hostname {was}"
     )]
     OtherName {
         /// The old box's.
@@ -296,8 +296,8 @@ pub enum BackupError {
     },
     /// Times of instruments would be read wrongly.
     #[error(
-        "the old box read its instruments' clocks in {was}, and the configuration does not say so: this machine is in \
-         {is}; timedatectl set-timezone {was}"
+        "the old box read its instruments' clocks in {was}, and this one would in {is}; where the configuration gives no \
+         zone: timedatectl set-timezone {was}"
     )]
     OtherZone {
         /// The old box's.
@@ -307,12 +307,14 @@ pub enum BackupError {
     },
     /// Commands of before might count again.
     #[error(
-        "nobody vouches for this box's clock, and from now on is when commands of its operators count: let a time server \
-         set it, or set it and say gateway.clock_trusted"
+        "nobody vouches for this box's clock, and from now on is when commands of its operators count: let a time server or \
+         its battery clock set it"
     )]
     NoClock,
     /// By this box's clock the backup is not made yet.
-    #[error("the backup was made at {made}, which by this box's clock is still to come: which of them is right?")]
+    #[error(
+        "the backup was made at {made}, which by this box's clock is still to come: set this one, or say --its-clock-was-wrong"
+    )]
     Ahead {
         /// When that was.
         made: jiff::Timestamp,
@@ -383,12 +385,12 @@ impl Contents {
     /// [`BackupError::Place`].
     pub fn have_places(&self) -> Result<(), BackupError> {
         let is_plain = |path: &Path| !path.components().any(|part| part == Component::ParentDir);
-        let folders = [Some(&self.manifest.data), self.manifest.releases.as_ref()].into_iter().flatten();
+        let mut folders = [Some(&self.manifest.data), self.manifest.releases.as_ref()].into_iter().flatten();
         let absolute = |role: Role| matches!(role, Role::Named | Role::Identity);
         let relative = |role: Role| matches!(role, Role::Enrolled | Role::Memory | Role::Release);
-        let wrong = folders.filter(|path| !path.is_absolute() || !is_plain(path)).next();
+        let wrong = folders.find(|path| !path.is_absolute() || !is_plain(path));
         let of_file = |file: &&File| {
-            !is_plain(&file.path)
+            file.role != Role::Configuration && !is_plain(&file.path)
                 || absolute(file.role) && !file.path.is_absolute()
                 || relative(file.role) && file.path.is_absolute()
         };

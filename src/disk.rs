@@ -46,6 +46,26 @@ pub fn replace_secret(file: &Path, bytes: &[u8]) -> Result<()> {
     sync_folder(file)
 }
 
+/// [`replace`], once whoever wants it has looked at what is on the disk: until then the file that was there stays.
+///
+/// # Errors
+/// As [`replace`], and what was found.
+pub fn replace_checked<E>(
+    file: &Path,
+    bytes: &[u8],
+    look: impl FnOnce(&Path) -> std::result::Result<(), E>,
+) -> Result<std::result::Result<(), E>> {
+    let permissions = std::fs::metadata(file).ok().map(|there| there.permissions());
+    write(file, bytes, OPEN, permissions)?.sync_all()?;
+    if let Err(wrong) = look(&unfinished(file)) {
+        std::fs::remove_file(unfinished(file))?;
+        return Ok(Err(wrong));
+    }
+    put(file)?;
+    sync_folder(file)?;
+    Ok(Ok(()))
+}
+
 /// [`replace`] with these permissions, and for this user and group where they are given.
 ///
 /// # Errors
@@ -60,19 +80,19 @@ pub fn replace_owned(file: &Path, bytes: &[u8], mode: u32, owner: Option<(u32, u
 }
 
 /// [`replace`] for a configuration: a new one is mode 0640, and of its folder's group, which is the service's; one that is
-/// there keeps mode and group. Whoever may not give a file to that group writes it under its own.
+/// there keeps mode, owner and group. Whoever may not give a file away writes it under its own name.
 ///
 /// # Errors
 /// As [`replace`].
 pub fn replace_settings(file: &Path, bytes: &[u8]) -> Result<()> {
     let there = std::fs::metadata(file).ok();
     let permissions = there.as_ref().map_or(Permissions::from_mode(SETTINGS), std::fs::Metadata::permissions);
-    let group = match there {
-        Some(there) => there.gid(),
-        None => std::fs::metadata(folder(file))?.gid(),
+    let (owner, group) = match there {
+        Some(there) => (Some(there.uid()), there.gid()),
+        None => (None, std::fs::metadata(folder(file))?.gid()),
     };
     let written = write(file, bytes, SECRET, Some(permissions))?;
-    let _ = fchown(&written, None, Some(group));
+    let _ = fchown(&written, owner, Some(group));
     written.sync_all()?;
     put(file)?;
     sync_folder(file)

@@ -47,7 +47,7 @@ pub fn gather(file: &Path, config: &Config) -> Result<Contents, BackupError> {
     }
     let known = data.join(store::FILE);
     if known.exists() && Store::peek(data).is_none() {
-        let why = "another release wrote it, or it is damaged: start the gateway once with this one";
+        let why = "it is damaged, or of another release: use the program of the release that runs";
         return Err(BackupError::Disk { file: known, source: std::io::Error::other(why) });
     }
     let mut before = Reading::of(file, config)?;
@@ -83,7 +83,7 @@ impl Reading {
         let outlives = Outlives::at(data, None);
         let (files, absent) = (Vec::new(), Vec::new());
         let mut reading = Reading { files, absent, revision: None, outlives };
-        reading.take(Role::Configuration, file, file)?;
+        reading.take(Role::Configuration, file, &absolute(file))?;
         let text =
             reading.files.first().map(|(_, body)| String::from_utf8_lossy(body).into_owned()).unwrap_or_default();
         let (mut names, drivers) = named(&text);
@@ -192,6 +192,13 @@ impl Reading {
         // Revisions and commands as they were read: only the moment is added.
         let (moment, quality) = Clock::open(data, config.gateway.clock_trusted).now();
         let trusted = (quality == crate::clock::Quality::Trusted).then_some(moment);
+        // Those of the box's own file as well, where the desk's revision runs in its place.
+        let mut links = config.links.clone();
+        let own = config.origin.iter().flat_map(|origin| &origin.own.links);
+        links.extend(
+            own.filter(|own| !config.links.iter().any(|link| (&link.name, &link.serial) == (&own.name, &own.serial)))
+                .cloned(),
+        );
         let manifest = Manifest {
             made_ms: now.as_millisecond(),
             is_made_surely: trusted.is_some(),
@@ -213,7 +220,7 @@ impl Reading {
             enrols: config.fleet.as_ref().is_some_and(|fleet| fleet.enrol.is_some()),
             outlives: self.outlives.later(trusted),
             absent: self.absent,
-            sockets: ports::sockets(&ports::root(), &config.links),
+            sockets: ports::sockets(&ports::root(), &links),
             interfaces: network::interfaces(),
             files,
         };
@@ -221,8 +228,12 @@ impl Reading {
     }
 }
 
-/// What this machine is, as its kernel says.
+/// What this machine is, as its kernel says; the one that a test gives its adapters to is always the same.
 pub(super) fn hardware() -> Option<String> {
+    #[cfg(debug_assertions)]
+    if std::env::var_os("AFFERENT_DEVICES").is_some() {
+        return Some("the board of a test".to_string());
+    }
     let model = crate::fleet::telemetry::Hardware::model()?;
     serde_json::to_value(model).ok()?.as_str().map(str::to_string)
 }

@@ -136,7 +136,13 @@ pub fn place(
                 Ok(to) => of(to, None),
                 // Its socket is empty, whoever is found under the name it had.
                 Err(missing) => {
-                    let socket = was.filter(|_| is_same_board && is_shifting(root, &serial));
+                    // An adapter with several ports has one socket for all of them.
+                    let is_alone = |was: &&Adapter| {
+                        let in_it =
+                            were.iter().filter(|other| other.usb.as_ref().is_some_and(|usb| usb.socket == was.socket));
+                        in_it.count() == 1
+                    };
+                    let socket = was.filter(|_| is_same_board && is_shifting(root, &serial)).filter(is_alone);
                     of(socket.map(|was| PathBuf::from(format!("usb:{}", was.socket))), Some(missing))
                 }
             },
@@ -149,11 +155,14 @@ pub fn place(
 /// that one's.
 pub fn crossed(root: &Path, placed: &[Placed]) -> Option<String> {
     let devices: Vec<Option<PathBuf>> = placed.iter().map(|placed| ports::resolve(root, placed.name()).ok()).collect();
-    for (at, placed) in placed.iter().enumerate().filter(|(at, _)| devices[*at].is_some()) {
+    // What the kernel counts leads to some port as soon as anything is plugged in.
+    let leads =
+        |at: usize, placed: &Placed| devices[at].is_some() || placed.missing.is_some() && is_counted(placed.name());
+    for (at, placed) in placed.iter().enumerate().filter(|(at, placed)| leads(*at, placed)) {
         let Placed { link, missing, .. } = placed;
         let name = placed.name().display();
         // One port serves one link; which of two is meant only a person knows.
-        if devices.iter().filter(|other| **other == devices[at]).count() > 1 {
+        if devices[at].is_some() && devices.iter().filter(|other| **other == devices[at]).count() > 1 {
             return Some(format!("more than one link would have {name}: --ports {link}=NAME says which port it is"));
         }
         if let Some(missing) = missing {
@@ -176,8 +185,18 @@ fn is_position(name: &Path) -> bool {
 
 /// True for a name that leads to some port here, though not for sure to the one that was meant.
 fn is_shifting(root: &Path, serial: &Path) -> bool {
-    let is_counted = serial.to_str().is_some_and(|name| COUNTED.iter().any(|counted| name.starts_with(counted)));
-    is_counted || ports::resolve(root, serial).is_ok()
+    is_counted(serial) || ports::resolve(root, serial).is_ok()
+}
+
+/// True for a name that the kernel counts.
+fn is_counted(name: &Path) -> bool {
+    name.to_str().is_some_and(|name| COUNTED.iter().any(|counted| name.starts_with(counted)))
+}
+
+/// True for a name by what the adapter is, not by where.
+fn is_adapter(name: &Path) -> bool {
+    let is_identity = name.to_str().and_then(|name| name.strip_prefix("usb:")).is_some_and(|what| what.contains(':'));
+    is_identity || name.parent().is_some_and(|folder| folder.ends_with("by-id"))
 }
 
 /// The name under which the port is found here: none when it is the same.
@@ -189,12 +208,16 @@ fn by_position(
     is_same_board: bool,
 ) -> Result<Option<PathBuf>, String> {
     let there = found(root, here, serial);
-    let is_counted = serial.to_str().is_some_and(|name| COUNTED.iter().any(|counted| name.starts_with(counted)));
+    let is_counted = is_counted(serial);
     if !is_counted && (there.is_some() || ports::resolve(root, serial).is_ok() && !is_shared(here, serial)) {
-        return Ok(None);
+        // An adapter is the same wherever it is; a place has another name on another kind of box.
+        return match is_same_board || is_adapter(serial) {
+            true => Ok(None),
+            false => Err(format!("{} is a place of another kind of box", serial.display())),
+        };
     }
     let Some(was) = was else {
-        return Err(format!("{} is not here, and where it was is not known", serial.display()));
+        return Err(format!("where {} led to on the old box is not known", serial.display()));
     };
     if !is_same_board {
         return Err(format!("it was in socket {} of another kind of box", was.socket));
@@ -205,7 +228,8 @@ fn by_position(
         Some(port) if port.usb.as_ref().is_some_and(|usb| Adapter::of(usb).kind != was.kind) => {
             Err(format!("in socket {} is another kind of adapter ({})", was.socket, port.stable_name().display()))
         }
-        Some(port) if there == Some(port) => Ok(None),
+        // What is counted is pinned to its socket: at the next start another one may be the first.
+        Some(port) if there == Some(port) && !is_counted => Ok(None),
         Some(port) => Ok(Some(port.stable_name().to_path_buf())),
     }
 }
@@ -272,7 +296,9 @@ mod tests {
         let swapped: Adapters<'_> = &[("ttyUSB0", "1-1.2", Some("A1")), ("ttyUSB1", "1-1.1", Some("A2"))];
         assert_eq!(moved(BY_ID, OLD, swapped, true), ["same", "same"]);
         let by_socket = &[("one", "usb:1-1.1"), ("two", "~dev/serial/by-path/pci-usb-1-1.2")];
-        assert_eq!(moved(by_socket, OLD, swapped, false), ["same", "same"]);
+        assert_eq!(moved(by_socket, OLD, swapped, true), ["same", "same"]);
+        let other = moved(by_socket, OLD, swapped, false);
+        assert!(other.iter().all(|told| told.ends_with("is a place of another kind of box")), "{other:?}");
     }
 
     #[test]
@@ -291,7 +317,7 @@ mod tests {
         let told = moved(BY_ID, OLD, one, true);
         assert_eq!(told, ["-> usb-Prolific_B1", "nothing is plugged into socket 1-1.2"]);
         let unknown = moved(BY_ID, &[], one, true);
-        assert!(unknown.iter().all(|told| told.ends_with("where it was is not known")), "{unknown:?}");
+        assert!(unknown.iter().all(|told| told.ends_with("led to on the old box is not known")), "{unknown:?}");
     }
 
     #[test]
@@ -316,6 +342,9 @@ mod tests {
             .err(),
         };
         assert_eq!(crossed(tree.path(), &[placed(true)]), None, "its socket is empty, and it waits for that");
+        // Nothing is plugged in yet; later something will be.
+        let counted = Placed { serial: PathBuf::from("/dev/ttyUSB7"), ..placed(false) };
+        assert!(crossed(tree.path(), &[counted]).is_some());
         let why = crossed(tree.path(), &[placed(false)]).unwrap();
         assert!(why.contains("may be another analyzer's line") && why.contains("--ports one=NAME"), "{why}");
     }

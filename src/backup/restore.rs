@@ -18,8 +18,9 @@ use crate::{disk, reset};
 use jiff::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::fs::Permissions;
 use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, lchown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
@@ -37,6 +38,8 @@ pub struct Wish {
     pub is_old_dead: bool,
     /// The desk's revision is left out, and the box's own file runs.
     pub without_revision: bool,
+    /// By its clock the backup was made later than now, and that was wrong.
+    pub was_clock_wrong: bool,
 }
 
 /// What becomes of a file.
@@ -83,12 +86,12 @@ pub fn plan(contents: Contents, wish: Wish) -> Result<Plan, BackupError> {
         leave(&mut contents, |role| matches!(role, Role::Document | Role::Base));
         contents.manifest.revision = None;
     }
-    let config = Staged::lay(&contents)?.parse(contents.text()?)?;
-    let data = config.gateway.data.clone();
+    // Which ports it names, whatever they lead to here; it is judged once it names those of this box.
+    let links = toml::from_str::<Config>(contents.text()?).map_err(|why| BackupError::Config(why.to_string()))?.links;
     let (notes, mut open) = (notes(&contents), Vec::new());
-    let is_same_board = contents.manifest.hardware == hardware();
+    let is_same_board = is_same_board(&contents);
     let were = &contents.manifest.sockets;
-    let placed = ports::place(&ports::root(), &config.links, were, &wish.ports, is_same_board);
+    let placed = ports::place(&ports::root(), &links, were, &wish.ports, is_same_board);
     let placed = placed.map_err(BackupError::Ports)?;
     for placed in &placed {
         let Placed { link, serial, to, missing } = placed;
@@ -100,13 +103,26 @@ pub fn plan(contents: Contents, wish: Wish) -> Result<Plan, BackupError> {
         }
     }
     let crossed = ports::crossed(&ports::root(), &placed).map(BackupError::Line);
-    // With its new names it is another text, which has to be as sound.
-    let config = Staged::lay(&contents)?.parse(contents.text()?)?;
+    let config = match (Staged::lay(&contents)?.parse(contents.text()?), crossed) {
+        (Err(_), Some(crossed)) => return Err(crossed),
+        (parsed, crossed) => (parsed?, crossed),
+    };
+    let (config, crossed) = config;
+    let data = config.gateway.data.clone();
     let revision = revision_of(&contents, &config)?;
-    let in_effect = revision.as_ref().unwrap_or(&config);
-    for address in network::missing(contents.text()?) {
+    let in_effect = revision.as_ref().map_or(&config, |(config, _)| config);
+    let text = revision.as_ref().map_or(contents.text()?, |(_, text)| text);
+    for address in network::missing(text) {
         open.push(format!("this machine does not have the address {address}, on which the box listened"));
     }
+    let of_revision = match revision {
+        Some(_) => places_of_revision(in_effect, &contents),
+        None => Ok(Vec::new()),
+    };
+    open.extend(of_revision.iter().flatten().filter_map(|placed| {
+        let missing = placed.missing.as_ref()?;
+        Some(format!("link `{}` of the desk's revision has no port: {missing}", placed.link))
+    }));
     for path in &contents.manifest.absent {
         open.push(format!("{} was missing on the old box already", path.display()));
     }
@@ -130,7 +146,7 @@ pub fn plan(contents: Contents, wish: Wish) -> Result<Plan, BackupError> {
         leave(&mut contents, is_left);
     }
     let stands = || {
-        in_effect_stands(in_effect, revision.is_some(), &contents)?;
+        of_revision.map(drop)?;
         no_strangers(&contents)?;
         refusal(&contents, in_effect, &config, here.as_ref(), &wish)
     };
@@ -149,12 +165,16 @@ impl Plan {
     ///
     /// # Errors
     /// [`BackupError`]: nothing was done.
-    pub fn begin(mut self) -> Result<(), BackupError> {
+    pub fn begin(mut self) -> Result<Begun, BackupError> {
         if let Some(refused) = self.refused.take() {
             return Err(refused);
         }
         let data = &self.config.gateway.data;
         let lock = data.is_dir().then(|| journal::lock(data).map_err(BackupError::Open)).transpose()?;
+        if lock.is_some() {
+            // A restore that comes to nothing leaves no lock that only root may open.
+            hand_over(data).map_err(at(data))?;
+        }
         // Counted again, with nobody beside.
         nothing_to_lose(data)?;
         crash::point("restore-counted");
@@ -162,13 +182,28 @@ impl Plan {
         make_folder(intent.parent())?;
         disk::replace_secret(&intent, &self.contents.write()?).map_err(at(&intent))?;
         crash::point("restore-begun");
-        drop(lock);
-        Ok(())
+        Ok(Begun { config: self.wish.config, _lock: lock })
     }
 
     /// What the backup says of itself.
     pub fn manifest(&self) -> &Manifest {
         &self.contents.manifest
+    }
+}
+
+/// A restore from which there is no way back. No gateway starts while this is held.
+pub struct Begun {
+    config: PathBuf,
+    _lock: Option<std::fs::File>,
+}
+
+impl Begun {
+    /// Does it.
+    ///
+    /// # Errors
+    /// [`BackupError::Begun`]: it is still begun.
+    pub fn end(self) -> Result<(), BackupError> {
+        put(&self.config, self._lock).map_err(|why| BackupError::Begun(Box::new(why)))
     }
 }
 
@@ -194,20 +229,21 @@ pub fn is_whole(config: &Path) -> Result<(), BackupError> {
 /// [`BackupError::Begun`]: it is still begun.
 pub fn finish(config: &Path) -> Result<bool, BackupError> {
     match is_begun(config) {
-        true => put(config).map(|()| true).map_err(|why| BackupError::Begun(Box::new(why))),
+        true => put(config, None).map(|()| true).map_err(|why| BackupError::Begun(Box::new(why))),
         false => Ok(false),
     }
 }
 
-fn put(file: &Path) -> Result<(), BackupError> {
+fn put(file: &Path, lock: Option<std::fs::File>) -> Result<(), BackupError> {
     let intent = intent(file);
     let contents = Contents::read(&Zeroizing::new(std::fs::read(&intent).map_err(at(&intent))?))?;
     let manifest = &contents.manifest;
     let data = &manifest.data;
-    let _lock = journal::lock(data).map_err(BackupError::Open)?;
+    make_folder(data.parent())?;
+    let _lock = lock.map_or_else(|| journal::lock(data), Ok).map_err(BackupError::Open)?;
     // One that root has just made is the service's.
-    if std::fs::metadata(data).is_ok_and(|about| about.uid() == 0) {
-        let user = manifest.data_user.as_deref();
+    let user = manifest.data_user.as_deref().filter(|user| number_of("/etc/passwd", user).is_some());
+    if user.is_some() && std::fs::metadata(data).is_ok_and(|about| about.uid() == 0) {
         own(data, owner(user, user)).map_err(at(data))?;
     }
     reset::erase_all(data).map_err(|(file, source)| BackupError::Disk { file, source })?;
@@ -223,7 +259,13 @@ fn put(file: &Path) -> Result<(), BackupError> {
             (Role::Enrolled | Role::Memory, _) => put_file(&data.join(&about.path), about, body)?,
             (Role::Release, Some(releases)) => {
                 let name = about.path.to_str().unwrap_or_default();
+                let is_new = !releases.exists();
                 update::take_over(releases, name, body).map_err(at(releases))?;
+                as_data(
+                    data,
+                    if is_new { vec![releases.clone(), releases.join(name)] } else { vec![releases.join(name)] },
+                )
+                .map_err(at(releases))?;
             }
             (Role::Release | Role::Document | Role::Base | Role::Network, _) => {}
         }
@@ -233,7 +275,7 @@ fn put(file: &Path) -> Result<(), BackupError> {
         revision(file, data, document, base, manifest.is_edited)?;
     }
     let kept = data.join(outlives::FILE);
-    disk::replace(&kept, &manifest.outlives.bytes()).map_err(at(&kept))?;
+    disk::replace_secret(&kept, &manifest.outlives.bytes()).map_err(at(&kept))?;
     if manifest.enrols && contents.only(Role::Enrolled).is_none() {
         Folder::open(data).and_then(|folder| folder.new_key()).map_err(at(data))?;
     }
@@ -269,10 +311,18 @@ fn make_folder(folder: Option<&Path>) -> Result<(), BackupError> {
     make_folder(folder.parent())?;
     let make = || {
         let around = std::fs::metadata(folder.parent().unwrap_or(Path::new("/")))?;
-        std::fs::DirBuilder::new().mode(around.mode() & 0o777).create(folder)?;
+        // Under its name only once it is as it is to be: one that a crash left half made would be taken for whole.
+        let half = disk::unfinished(folder);
+        match std::fs::create_dir(&half) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
         // SAFETY: geteuid only returns a number.
         let is_root = unsafe { libc::geteuid() } == 0;
-        own(folder, is_root.then(|| (around.uid(), around.gid())))?;
+        own(&half, is_root.then(|| (around.uid(), around.gid())))?;
+        // Whatever the process's mask takes away from new ones.
+        std::fs::set_permissions(&half, Permissions::from_mode(around.mode() & 0o777))?;
+        std::fs::rename(&half, folder)?;
         disk::sync_folder(folder)
     };
     make().map_err(at(folder))
@@ -282,14 +332,26 @@ fn make_folder(folder: Option<&Path>) -> Result<(), BackupError> {
 fn owner(user: Option<&str>, group: Option<&str>) -> Option<(u32, u32)> {
     // SAFETY: geteuid only returns a number.
     let is_root = unsafe { libc::geteuid() } == 0;
-    let user = number_of("/etc/passwd", user?)?;
-    let group = group.and_then(|group| number_of("/etc/group", group));
-    // A group that is not here is root's: nobody else is let in by it.
-    is_root.then_some((user, group.unwrap_or(0)))
+    // Who is not here is root: nobody else is let in by that, and whoever is here keeps what is his.
+    let user = user.and_then(|user| number_of("/etc/passwd", user)).unwrap_or(0);
+    let group = group.and_then(|group| number_of("/etc/group", group)).unwrap_or(0);
+    is_root.then_some((user, group))
 }
 
 fn own(path: &Path, owner: Option<(u32, u32)>) -> std::io::Result<()> {
     owner.map_or(Ok(()), |(user, group)| lchown(path, Some(user), Some(group)))
+}
+
+/// These are whoever's the data directory is, and everybody may read them, as what releases write there.
+fn as_data(data: &Path, places: Vec<PathBuf>) -> std::io::Result<()> {
+    let about = std::fs::metadata(data)?;
+    // SAFETY: geteuid only returns a number.
+    let is_root = unsafe { libc::geteuid() } == 0;
+    places.iter().filter(|place| place.exists()).try_for_each(|place| {
+        own(place, is_root.then(|| (about.uid(), about.gid())))?;
+        let mode = if place.is_dir() { 0o755 } else { 0o644 };
+        std::fs::set_permissions(place, Permissions::from_mode(mode))
+    })
 }
 
 /// What was made in the data directory is its owner's: the service's user, where root has restored.
@@ -317,7 +379,7 @@ fn intent(config: &Path) -> PathBuf {
 }
 
 /// The desk's revision as it would run here; none where none ran, or the file was edited since.
-fn revision_of(contents: &Contents, own: &Config) -> Result<Option<Config>, BackupError> {
+fn revision_of(contents: &Contents, own: &Config) -> Result<Option<(Config, String)>, BackupError> {
     let Some(document) = contents.only(Role::Document).filter(|_| !contents.manifest.is_edited) else {
         return Ok(None);
     };
@@ -326,22 +388,28 @@ fn revision_of(contents: &Contents, own: &Config) -> Result<Option<Config>, Back
     let staged = Staged::empty()?;
     let aside = tree::Aside::new(&staged.0, &desired).map_err(|why| wrong(why.to_string()))?;
     let loaded = tree::check(&desired, aside.path(), own).map_err(|why| wrong(why.to_string()))?;
-    Ok(Some(loaded.config))
+    Ok(Some((loaded.config, desired.config)))
 }
 
-/// What the desk signed cannot be changed here: its ports have to be those of this box.
-fn in_effect_stands(in_effect: &Config, is_revision: bool, contents: &Contents) -> Result<(), BackupError> {
-    if !is_revision {
-        return Ok(());
-    }
-    let (were, is_same_board) = (&contents.manifest.sockets, contents.manifest.hardware == hardware());
-    let placed = ports::place(&ports::root(), &in_effect.links, were, &BTreeMap::new(), is_same_board);
+/// Whether sockets have the same numbers as on the old box.
+fn is_same_board(contents: &Contents) -> bool {
+    contents.manifest.hardware.is_some() && contents.manifest.hardware == hardware()
+}
+
+/// The ports of the desk's revision. What the desk signed cannot be changed here, so they have to be those of this box.
+fn places_of_revision(in_effect: &Config, contents: &Contents) -> Result<Vec<Placed>, BackupError> {
+    let (were, root) = (&contents.manifest.sockets, ports::root());
+    let placed = ports::place(&root, &in_effect.links, were, &BTreeMap::new(), is_same_board(contents));
     let placed = placed.map_err(BackupError::Revision)?;
-    if let Some(Placed { link, to: Some(to), .. }) = placed.iter().find(|placed| placed.to.is_some()) {
+    let is_another = |placed: &&Placed| {
+        let device = |name: &Path| crate::link::serial::ports::resolve(&root, name).ok();
+        placed.to.as_deref().is_some_and(|to| device(to).is_none() || device(to) != device(&placed.serial))
+    };
+    if let Some(Placed { link, to: Some(to), .. }) = placed.iter().find(is_another) {
         let says = format!("link `{link}` would have to be on {} here, and it says otherwise", to.display());
         return Err(BackupError::Revision(says));
     }
-    ports::crossed(&ports::root(), &placed).map_or(Ok(()), |why| Err(BackupError::Revision(why)))
+    ports::crossed(&root, &placed).map_or(Ok(placed), |why| Err(BackupError::Revision(why)))
 }
 
 /// A driver of the site that only this box has would be asked for results as well, and one that is called as a built-in
@@ -349,7 +417,8 @@ fn in_effect_stands(in_effect: &Config, is_revision: bool, contents: &Contents) 
 fn no_strangers(contents: &Contents) -> Result<(), BackupError> {
     let (_, Some(folder)) = named::named(contents.text()?) else { return Ok(()) };
     let folder = &folder;
-    let known: Vec<&Path> = contents.manifest.files.iter().filter_map(|file| file.path.parent()).collect();
+    let drivers = contents.manifest.files.iter().filter(|file| file.path.ends_with("driver.toml"));
+    let known: Vec<&Path> = drivers.filter_map(|file| file.path.parent()).collect();
     for entry in std::fs::read_dir(folder).into_iter().flatten() {
         let path = entry.map_err(at(folder))?.path();
         if path.join("driver.toml").exists() && !known.contains(&path.as_path()) {
@@ -402,7 +471,7 @@ fn refusal(
         if quality != Quality::Trusted {
             return Err(BackupError::NoClock);
         }
-        if manifest.is_made_surely && now.as_millisecond() < manifest.made_ms {
+        if manifest.is_made_surely && !wish.was_clock_wrong && now.as_millisecond() < manifest.made_ms {
             let made = Timestamp::from_millisecond(manifest.made_ms).unwrap_or_default();
             return Err(BackupError::Ahead { made });
         }

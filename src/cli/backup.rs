@@ -64,8 +64,9 @@ impl Backup {
             println!("recovery key: {}", key.as_str());
             println!("write it down: it is shown this once, and without it nobody opens this backup");
         }
-        disk::replace(&self.file, &file).with_context(|| format!("cannot write {}", self.file.display()))?;
-        self.verify(&file, &secret)?;
+        // An older backup stays until this one is known to be good.
+        let put = disk::replace_checked(&self.file, &file, |written| self.verify(written, &file, &secret));
+        put.with_context(|| format!("cannot write {}", self.file.display()))??;
         self.tell(&contents, &secret);
         Ok(ExitCode::SUCCESS)
     }
@@ -99,9 +100,9 @@ impl Backup {
     }
 
     /// Reads the file that was written once more, from the disk, and opens it: a stick may have taken it and not have it.
-    fn verify(&self, written: &[u8], secret: &Secret) -> anyhow::Result<()> {
+    fn verify(&self, place: &Path, written: &[u8], secret: &Secret) -> anyhow::Result<()> {
         let shown = self.file.display();
-        let open = File::open(&self.file).with_context(|| format!("cannot read {shown} back"))?;
+        let open = File::open(place).with_context(|| format!("cannot read {shown} back"))?;
         disk::forget_cached(&open);
         let read = bounded(open).with_context(|| format!("cannot read {shown} back"))?;
         ensure!(read == written, "{shown} does not read back as it was written: use another stick");

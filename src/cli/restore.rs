@@ -2,7 +2,7 @@
 
 use super::{CONFIG_DEFAULT, backup};
 use crate::backup::restore::{self, Fate, Plan, Wish};
-use crate::config;
+use crate::fleet::desired::tree;
 use crate::fleet::identity::folder::Folder;
 use anyhow::{Context, bail};
 use serde_json::json;
@@ -47,6 +47,9 @@ pub struct Restore {
     /// Leave the desk's revision out: the box's own file runs until the desk sends another
     #[arg(long, requires = "file")]
     without_revision: bool,
+    /// By the old box's clock the backup was made later than now, and that clock was wrong
+    #[arg(long, requires = "file")]
+    its_clock_was_wrong: bool,
     /// Print one JSON object: restored, gateway, made, revision, files (path, fate), ports (link, serial, to, missing),
     /// notes, open, refused, code
     #[arg(long)]
@@ -71,6 +74,8 @@ impl Restore {
             }
             return Ok(ExitCode::SUCCESS);
         };
+        // What was begun is ended first: it knows more than this box does now.
+        restore::is_whole(&self.config)?;
         let contents = backup::open(file, self.passphrase_file.as_deref())?;
         let ports: BTreeMap<String, PathBuf> = self.ports.iter().cloned().collect();
         let wish = Wish {
@@ -78,6 +83,7 @@ impl Restore {
             ports,
             is_old_dead: self.old_box_is_dead,
             without_revision: self.without_revision,
+            was_clock_wrong: self.its_clock_was_wrong,
         };
         let plan = restore::plan(contents, wish)?;
         if self.look {
@@ -87,9 +93,8 @@ impl Restore {
             return Ok(ExitCode::from(u8::from(!can_be)));
         }
         let mut about = About::of(&plan);
-        plan.begin().context("nothing was changed")?;
-        restore::finish(&self.config)?;
-        let loaded = config::load(&self.config)?;
+        plan.begin().context("nothing was changed")?.end()?;
+        let loaded = tree::load(&self.config)?;
         about.open.extend(loaded.missing.list().iter().map(|fault| fault.message.clone()));
         let enrols = loaded.config.fleet.as_ref().is_some_and(|fleet| fleet.enrol.is_some());
         let key = enrols.then(|| Folder::open(&loaded.config.gateway.data).ok()?.asking_key()).flatten();

@@ -31,6 +31,8 @@ use std::collections::{HashMap, HashSet};
 
 /// Longest message identifier: MSH-10 is ST(20) up to HL7 2.6.
 pub const MESSAGE_ID_CHARS_MAX: usize = 20;
+/// Who a test message is about: number, who assigns it, and name. No hospital's numbers are assigned by that authority.
+pub const TEST_PATIENT: [&str; 4] = ["AFFERENT-TEST", "AFFERENT-TEST", "ZZTEST", "AFFERENT"];
 /// LOINC of a report whose order names no service ("Laboratory report").
 const LABORATORY_REPORT: (&str, &str) = ("11502-2", "Laboratory report");
 
@@ -94,8 +96,9 @@ pub struct Target {
     pub charset: Charset,
     /// What the FHIR server wants.
     pub fhir: FhirProfile,
-    /// It gets test messages and nothing else: HL7 v2, marked as training (MSH-11 `T`), and under a patient who is nobody
-    /// ([`hl7::TEST_PATIENT`]), whatever the report says. All others get no test message.
+    /// It gets test messages and nothing else: marked as such (MSH-11 `T`, FHIR security label and tag `HTEST`), and about
+    /// a patient who is nobody ([`TEST_PATIENT`]) and an order that nobody placed, whatever the report says. All others
+    /// get no test message.
     pub tests_only: bool,
 }
 
@@ -185,7 +188,7 @@ pub enum MapError {
     /// A training or debugging message is no result.
     #[error("the message is marked as training or debugging")]
     NotProduction,
-    /// A message that is not marked as a test, for a target that gets nothing else; or a format that cannot mark one.
+    /// A message that is not marked as a test, for a target that gets nothing else.
     #[error("the message is not marked as a test, and nothing else goes there")]
     NoTest,
     /// A control run that the target would take for a patient's result.
@@ -275,12 +278,10 @@ pub fn map_ordered(
     target: &Target,
     origin: &Origin,
 ) -> Result<Vec<u8>, MapError> {
-    let is_markable = matches!(target.format, Format::Hl7V2(_));
     match (whole.not_production, target.tests_only) {
         (true, false) => return Err(MapError::NotProduction),
-        (true, true) if is_markable => {}
-        (_, true) => return Err(MapError::NoTest),
-        (false, false) => {}
+        (false, true) => return Err(MapError::NoTest),
+        (true, true) | (false, false) => {}
     }
     if !(1..=MESSAGE_ID_CHARS_MAX).contains(&origin.message_id.chars().count()) {
         return Err(MapError::MessageId);

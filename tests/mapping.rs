@@ -17,6 +17,11 @@ use serde_json::value::RawValue;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+/// The target of a report: one that is marked as a test goes to a target of tests.
+fn target_of(report: &Report, format: Format) -> Target {
+    Target { tests_only: report.not_production, ..target(format) }
+}
+
 fn target(format: Format) -> Target {
     receiver::target(
         format,
@@ -134,7 +139,8 @@ fn every_report_is_written_as_its_goldens_say() {
     let mut expected = BTreeSet::new();
     for name in names() {
         for (ending, format) in formats() {
-            let (file, text) = match map(&report(&name), &target(format), &origin()) {
+            let report = report(&name);
+            let (file, text) = match map(&report, &target_of(&report, format), &origin()) {
                 Ok(bytes) if ending.ends_with("json") => (ending, indented(&String::from_utf8(bytes).unwrap())),
                 Ok(bytes) => {
                     assert!(!bytes.contains(&b'\n'), "{name}.{ending} holds a line feed");
@@ -161,7 +167,8 @@ fn every_report_is_written_as_its_goldens_say() {
 fn i5_the_same_report_gives_the_same_bytes() {
     for name in names() {
         for (_, format) in formats() {
-            let run = || map(&report(&name), &target(format), &origin());
+            let report = report(&name);
+            let run = || map(&report, &target_of(&report, format), &origin());
             assert_eq!(run(), run(), "{name}");
         }
     }
@@ -362,7 +369,8 @@ fn without_a_specimen_number_results_of_one_patient_stay_apart() {
 #[test]
 fn no_condition_stands_twice_in_a_bundle_and_no_name_holds_patient_data() {
     for name in names() {
-        let (report, target) = (report(&name), target(Format::FhirTransaction));
+        let report = report(&name);
+        let target = target_of(&report, Format::FhirTransaction);
         let bundle: serde_json::Value = serde_json::from_slice(&map(&report, &target, &origin()).unwrap()).unwrap();
         let urls = urls(&bundle, "");
         let distinct: BTreeSet<&String> = urls.iter().collect();
@@ -516,8 +524,37 @@ fn i13_a_test_goes_nowhere_else_and_nothing_else_goes_where_tests_go() {
     }
     for format in [Format::FhirTransaction, Format::FhirWrites] {
         let for_tests = Target { tests_only: true, ..target(format) };
-        assert_eq!(map(&test, &for_tests, &origin()), Err(MapError::NoTest), "FHIR has no such mark");
-        assert_eq!(map(&real, &for_tests, &origin()), Err(MapError::NoTest));
+        assert_eq!(map(&real, &for_tests, &origin()), Err(MapError::NoTest), "{format:?}");
+        assert_eq!(map(&test, &target(format), &origin()), Err(MapError::NotProduction), "{format:?}");
+        let bytes = map(&test, &for_tests, &origin()).unwrap();
+        let text = String::from_utf8(bytes.clone()).unwrap();
+        let patient = &real.patient;
+        for of_a_patient in [patient.id.expose(), patient.family.expose(), patient.birth_date.expose()] {
+            assert!(!of_a_patient.is_empty() && !text.contains(of_a_patient), "{text}");
+        }
+        assert!(!text.contains("Patient?") && !text.contains("ServiceRequest"), "nobody is looked up: {text}");
+        let sent: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        let whole = sent.is_object().then_some(&sent);
+        let written = if sent.is_object() { &sent["entry"] } else { &sent };
+        let resources: Vec<_> = written.as_array().unwrap().iter().map(|write| &write["resource"]).collect();
+        assert!(resources.len() > 4, "{text}");
+        for resource in whole.into_iter().chain(resources) {
+            for place in ["security", "tag"] {
+                let label = &resource["meta"][place][0];
+                assert_eq!(label["code"], "HTEST", "{resource}");
+                assert_eq!(label["system"], "http://terminology.hl7.org/CodeSystem/v3-ActReason");
+            }
+            let subject = &resource["subject"];
+            assert!(subject.is_null() || subject["identifier"]["value"] == "AFFERENT-TEST", "{resource}");
+        }
+        // What a test writes is never what a real result updates, or the other way round.
+        let names = |bytes: &[u8]| -> BTreeSet<String> {
+            let text = String::from_utf8_lossy(bytes).into_owned();
+            let urls = text.split(['"']).filter(|part| part.contains("?identifier=") && !part.starts_with("Patient"));
+            urls.map(String::from).collect()
+        };
+        let of_real = names(&map(&real, &target(format), &origin()).unwrap());
+        assert!(of_real.len() > 3 && of_real.is_disjoint(&names(&bytes)), "{text}");
     }
 }
 

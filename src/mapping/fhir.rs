@@ -15,7 +15,7 @@ mod observation;
 mod resource;
 mod value;
 
-use super::{FhirProfile, MapError, Optional, Parcel, PatientReference};
+use super::{FhirProfile, MapError, Optional, Parcel, PatientReference, TEST_PATIENT};
 use super::{identity::percent_encoded, status};
 use crate::clinical::{Coding as Code, CodingSystem, Timestamp};
 use resource::*;
@@ -36,6 +36,8 @@ const DICOM_SCHEMES: [(&str, &str); 6] = [
     ("RADLEX", "http://www.radlex.org"),
     ("UCUM", "http://unitsofmeasure.org"),
 ];
+/// Where a resource is marked as one of a test (R4 security-labels, "test health data").
+const ACT_REASONS: &str = "http://terminology.hl7.org/CodeSystem/v3-ActReason";
 const PROVENANCE_AGENTS: &str = "http://terminology.hl7.org/CodeSystem/provenance-participant-type";
 
 /// One transaction Bundle.
@@ -55,6 +57,7 @@ fn bundle(parcel: &Parcel, writes: Vec<Write>) -> Result<Vec<u8>, MapError> {
     }
     finished(&Bundle {
         resource_type: "Bundle",
+        meta: parcel.target.tests_only.then(Meta::of_a_test),
         identifier: identifier(parcel.identity.system("message"), &parcel.origin.message_id),
         kind: "transaction",
         timestamp: made(parcel),
@@ -121,17 +124,24 @@ impl Paper<'_> {
     fn put(&self, kind: &'static str, key: String, resource: &impl Serialize) -> Result<Write, MapError> {
         let token = percent_encoded(&format!("{}|{key}", self.own_system(kind)));
         let url = format!("{kind}?identifier={token}");
-        Ok(Write { kind, key, method: "PUT", url, if_none_exist: None, resource: raw(resource)? })
+        let meta = self.parcel.target.tests_only.then(Meta::of_a_test);
+        let resource = raw(&Labelled { resource, meta })?;
+        Ok(Write { kind, key, method: "PUT", url, if_none_exist: None, resource })
     }
 
-    /// The identifier system of our own names for a kind of resource.
+    /// The identifier system of our own names for a kind of resource. Those of a test are apart, so that it never takes
+    /// the place of a real one: servers keep the labels of what they update, and the instrument is the same.
     fn own_system(&self, kind: &str) -> String {
-        self.system(match kind {
+        let of = match kind {
             "Device" => "device",
             "Specimen" => "specimen",
             "Observation" => "observation",
             _ => "report",
-        })
+        };
+        match self.parcel.target.tests_only {
+            true => self.system(&format!("test-{of}")),
+            false => self.system(of),
+        }
     }
 
     fn own_identifier(&self, kind: &str, key: &str) -> Identifier {
@@ -163,8 +173,21 @@ impl Paper<'_> {
         self.specimen_known().then(|| self.reference("Specimen", self.parcel.identity.specimen(), written, display))
     }
 
-    /// The patient, or for a control run the instrument: a control is about no patient.
+    /// The patient, or for a control run the instrument: a control is about no patient. A test is about nobody, whom no
+    /// server looks up.
     fn subject(&self) -> Option<Reference> {
+        if self.parcel.target.tests_only {
+            let [id, authority, family, given] = TEST_PATIENT;
+            let system = Some(self.system(&authority.to_ascii_lowercase()));
+            let nobody = Identifier { kind: identifier_type("MR"), system, value: id.to_string(), assigner: None };
+            let display = Some(format!("{family}, {given}"));
+            return Some(Reference {
+                kind: Some("Patient"),
+                identifier: Some(nobody),
+                display,
+                ..Reference::default()
+            });
+        }
         if self.parcel.report.control.is_some() {
             return Some(self.device_reference());
         }
@@ -189,8 +212,11 @@ impl Paper<'_> {
     }
 
     /// The order the EHR placed, by the number it gave it. A number that only the instrument says is in no system: it
-    /// may be a specimen's, and another order of the EHR may have it (invariant I13).
+    /// may be a specimen's, and another order of the EHR may have it (invariant I13). Nobody ordered a test.
     fn based_on(&self) -> Vec<Reference> {
+        if self.parcel.target.tests_only {
+            return Vec::new();
+        }
         let order = &self.parcel.report.order;
         let placer = some(order.placer_order_number.expose());
         let reference = placer.map(|value| {
@@ -307,9 +333,11 @@ impl Paper<'_> {
             ..Reference::default()
         };
         let tag = Coding { system: Some(system.clone()), code: origin.message_id.clone(), display: None };
+        let mut meta = if self.parcel.target.tests_only { Meta::of_a_test() } else { Meta::default() };
+        meta.tag.push(tag);
         let provenance = Provenance {
             resource_type: "Provenance",
-            meta: Meta { tag: vec![tag] },
+            meta,
             target,
             recorded: made(self.parcel),
             agent: vec![Agent { kind: coded_concept(PROVENANCE_AGENTS, "assembler", "Assembler"), who: gateway }],

@@ -20,12 +20,9 @@ pub(super) mod imaging;
 pub mod host;
 mod segment;
 
-use super::{Hl7Version, MapError, Outgoing, Parcel, flag, status};
+use super::{Hl7Version, MapError, Outgoing, Parcel, TEST_PATIENT, flag, status};
 use crate::clinical::{Coding, CodingSystem, Observation, Timestamp, Value};
 use segment::{Message, Segment};
-
-/// Who a test message is about: number, who assigns it, and name. No hospital's numbers are assigned by that authority.
-pub const TEST_PATIENT: [&str; 4] = ["AFFERENT-TEST", "AFFERENT-TEST", "ZZTEST", "AFFERENT"];
 
 /// Longest ST; longer text goes as FT.
 const ST_CHARS_MAX: usize = 199;
@@ -198,8 +195,11 @@ fn comments<'c>(message: &mut Message, comments: impl IntoIterator<Item = &'c St
     }
 }
 
-/// The placer's number exactly as it was ordered.
+/// The placer's number exactly as it was ordered. Nobody ordered a test.
 fn placer(parcel: &Parcel) -> String {
+    if parcel.target.tests_only {
+        return String::new();
+    }
     let order = &parcel.report.order;
     entity(order.placer_order_number.expose(), order.placer_namespace.as_deref().unwrap_or_default())
 }

@@ -21,6 +21,8 @@ pub(super) struct Write {
 pub(super) struct Bundle {
     #[serde(rename = "resourceType")]
     pub resource_type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub meta: Option<Meta>,
     pub identifier: Identifier,
     #[serde(rename = "type")]
     pub kind: &'static str,
@@ -232,9 +234,34 @@ pub(super) struct Provenance {
     pub entity: Vec<Entity>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Default)]
 pub(super) struct Meta {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub security: Vec<Coding>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tag: Vec<Coding>,
+}
+
+impl Meta {
+    /// Of what is no patient's: as a security label, by which R4 tells test data apart, and as a tag, where HL7's own
+    /// examples have it and more servers look.
+    pub fn of_a_test() -> Meta {
+        let label = Coding {
+            system: Some(super::ACT_REASONS.to_string()),
+            code: "HTEST".to_string(),
+            display: Some("test health data".to_string()),
+        };
+        Meta { security: vec![label.clone()], tag: vec![label] }
+    }
+}
+
+/// A resource with what is said of it as a whole.
+#[derive(Serialize)]
+pub(super) struct Labelled<'r, R> {
+    #[serde(flatten)]
+    pub resource: &'r R,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub meta: Option<Meta>,
 }
 
 #[derive(Serialize)]

@@ -80,11 +80,14 @@ pub fn replace_owned(file: &Path, bytes: &[u8], mode: u32, owner: Option<(u32, u
 }
 
 /// [`replace`] for a configuration: a new one is mode 0640, and of its folder's group, which is the service's; one that is
-/// there keeps mode, owner and group. Whoever may not give a file away writes it under its own name.
+/// there keeps mode, owner and group. Whoever may not give a file away writes it under its own name. A symbolic link is
+/// followed.
 ///
 /// # Errors
 /// As [`replace`].
 pub fn replace_settings(file: &Path, bytes: &[u8]) -> Result<()> {
+    // A link leads on to what is replaced, and stays one.
+    let file = &std::fs::canonicalize(file).unwrap_or_else(|_| file.to_path_buf());
     let there = std::fs::metadata(file).ok();
     let permissions = there.as_ref().map_or(Permissions::from_mode(SETTINGS), std::fs::Metadata::permissions);
     let (owner, group) = match there {
@@ -122,11 +125,19 @@ fn folder(file: &Path) -> &Path {
     file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Nothing of ours has a name that ends so.
+/// Nothing of ours has a name that ends so, and no editor's copy.
+const UNFINISHED: &str = ".unfinished";
+
+/// What a file is called until it is whole.
 pub(crate) fn unfinished(file: &Path) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
-    name.push("~");
+    name.push(UNFINISHED);
     name.into()
+}
+
+/// True for what is called so.
+pub(crate) fn is_unfinished(file: &Path) -> bool {
+    file.as_os_str().as_encoded_bytes().ends_with(UNFINISHED.as_bytes())
 }
 
 /// Has the system forget what it keeps of a file that was synced, so that the next read is of the disk.
@@ -154,6 +165,10 @@ mod tests {
         assert_eq!(std::fs::read(&file).unwrap(), b"two");
         assert_eq!(mode(&file), 0o640);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        let kept = dir.path().join("a.json~");
+        std::fs::write(&kept, "a copy that an editor made").unwrap();
+        replace(&file, b"three").unwrap();
+        assert_eq!(std::fs::read(&kept).unwrap(), b"a copy that an editor made");
     }
 
     #[test]
@@ -174,8 +189,11 @@ mod tests {
         assert_eq!(mode(&file), SETTINGS);
         assert_eq!(std::fs::metadata(&file).unwrap().gid(), std::fs::metadata(dir.path()).unwrap().gid());
         std::fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
-        replace_settings(&file, b"two").unwrap();
+        let link = dir.path().join("link.toml");
+        std::os::unix::fs::symlink("a.toml", &link).unwrap();
+        replace_settings(&link, b"two").unwrap();
         assert_eq!((std::fs::read(&file).unwrap(), mode(&file)), (b"two".to_vec(), 0o644));
+        assert!(link.is_symlink(), "a link stays one");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::fleet::identity::folder;
 use crate::fleet::outlives::Outlives;
 use crate::fleet::store::{self, Store};
 use crate::fleet::telemetry::Digest;
-use crate::{clock::Clock, journal, link, update};
+use crate::{clock::Clock, disk, journal, link, update};
 use jiff::Timestamp;
 use jiff::civil::date;
 use jiff::tz::TimeZone;
@@ -247,7 +247,8 @@ pub(super) fn offsets_s(zone: &TimeZone, now: Timestamp) -> [i32; 2] {
     })
 }
 
-/// Files and folders of a folder, by name; none where there is none. What is being written is none of them.
+/// Files and folders of a folder, by name; none where there is none. What is being written is none of them, nor is the
+/// copy that an editor made.
 fn sorted(folder: &Path) -> Result<Vec<PathBuf>, BackupError> {
     let failed = |source| BackupError::Disk { file: folder.to_path_buf(), source };
     let listed = match std::fs::read_dir(folder) {
@@ -256,7 +257,7 @@ fn sorted(folder: &Path) -> Result<Vec<PathBuf>, BackupError> {
         Err(error) => return Err(failed(error)),
     };
     let mut all = listed.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>().map_err(failed)?;
-    all.retain(|path| !path.as_os_str().as_encoded_bytes().ends_with(b"~"));
+    all.retain(|path| !disk::is_unfinished(path) && !path.as_os_str().as_encoded_bytes().ends_with(b"~"));
     all.sort();
     Ok(all)
 }

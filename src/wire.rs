@@ -53,6 +53,26 @@ pub enum Protocol {
     Lines,
 }
 
+impl Protocol {
+    const ALL: [Protocol; 5] = [Protocol::Astm, Protocol::Hl7, Protocol::Poct1a, Protocol::Table, Protocol::Lines];
+
+    /// As it is written in a configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Protocol::Astm => "astm",
+            Protocol::Hl7 => "hl7",
+            Protocol::Poct1a => "poct1a",
+            Protocol::Table => "table",
+            Protocol::Lines => "lines",
+        }
+    }
+
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<Protocol> {
+        Protocol::ALL.into_iter().find(|protocol| protocol.name() == name)
+    }
+}
+
 /// The reason of an [`Output::Close`] that is no fault: both sides have said that they are done.
 pub const ENDED: &str = "the conversation is over";
 

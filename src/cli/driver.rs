@@ -119,7 +119,7 @@ fn list(drivers: Option<&Path>, as_json: bool) -> anyhow::Result<ExitCode> {
     for driver in registry.iter() {
         let identity = &driver.schema.identity;
         let instrument = format!("{} {}", identity.vendor, identity.model);
-        let wire = wire_name(driver);
+        let wire = driver.protocol().name();
         let (analytes, header) = (driver.schema.analyte.len(), identity.header.join(", "));
         println!("{:22} {wire:5} {analytes:8} {instrument:28} {header}", driver.id);
     }
@@ -197,16 +197,6 @@ fn described(driver: &Driver) -> serde_json::Value {
         "evidence": identity.evidence,
         "built_in": builtin::DRIVERS.iter().any(|(id, _)| *id == driver.id),
     })
-}
-
-fn wire_name(driver: &Driver) -> &'static str {
-    match driver.protocol() {
-        crate::driver::Protocol::Astm => "astm",
-        crate::driver::Protocol::Hl7 => "hl7",
-        crate::driver::Protocol::Poct1a => "poct1a",
-        crate::driver::Protocol::Table => "table",
-        crate::driver::Protocol::Lines => "lines",
-    }
 }
 
 /// Name of a driver's folder and the text of its `driver.toml`.

@@ -431,14 +431,7 @@ impl Checks<'_> {
             return;
         };
         if driver.protocol() != protocol {
-            let name = |protocol| match protocol {
-                Protocol::Astm => "astm",
-                Protocol::Hl7 => "hl7",
-                Protocol::Poct1a => "poct1a",
-                Protocol::Table => "table",
-                Protocol::Lines => "lines",
-            };
-            let (reads, speaks) = (name(driver.protocol()), name(protocol));
+            let (reads, speaks) = (driver.protocol().name(), protocol.name());
             let message = format!("driver `{id}` reads {reads}, and this link speaks {speaks}");
             self.say(path, message, "change `protocol`, or leave `driver` out: each message's header then decides");
         }

@@ -200,6 +200,17 @@ pub enum Parity {
     Odd,
 }
 
+impl Parity {
+    /// As it is written in a configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Parity::None => "none",
+            Parity::Even => "even",
+            Parity::Odd => "odd",
+        }
+    }
+}
+
 /// Serial flow control.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]

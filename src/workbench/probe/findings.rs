@@ -6,7 +6,7 @@ use super::spoken::Spoken;
 use crate::driver::Registry;
 use crate::link::config::Parity;
 use crate::wire::Protocol;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Letters of a sender's name that are shown.
 const SENDER_MAX: usize = 80;
@@ -58,7 +58,7 @@ pub enum First {
 }
 
 /// The settings of a serial line. The stop bits cannot be heard: one is right for two as well.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setting {
     /// Bits per second.
     pub baud: u32,
@@ -72,11 +72,7 @@ pub struct Setting {
 
 impl std::fmt::Display for Setting {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let parity = match self.parity {
-            Parity::None => "no",
-            Parity::Even => "even",
-            Parity::Odd => "odd",
-        };
+        let parity = if self.parity == Parity::None { "no" } else { self.parity.name() };
         write!(f, "{} baud, {} data bits, {parity} parity, {} stop bit", self.baud, self.data_bits, self.stop_bits)
     }
 }
@@ -158,7 +154,7 @@ impl Probe {
             advise(spoken, &mut findings);
             // What the gateway has already needs no second link.
             let wanted = spoken != Spoken::Hl7Bare && !matches!(findings.place, Place::Link(_));
-            findings.link = protocol.filter(|_| wanted).map(|_| link(&findings, spoken));
+            findings.link = protocol.filter(|_| wanted).map(|protocol| link(&findings, protocol));
         } else if findings.first == First::Nobody {
             self.explain_silence(&mut findings);
         } else {
@@ -302,35 +298,35 @@ fn advise(spoken: Spoken, findings: &mut Findings) {
 }
 
 /// The table of a link for what was found.
-fn link(findings: &Findings, spoken: Spoken) -> String {
-    let name = findings.driver.clone().unwrap_or_else(|| "instrument".to_string());
-    let protocol = match spoken.protocol() {
-        Some(Protocol::Hl7) => "hl7",
-        Some(Protocol::Poct1a) => "poct1a",
-        Some(Protocol::Lines) => "lines",
-        _ => "astm",
-    };
-    let mut table = format!("[[link]]\nname = \"{name}\"\nprotocol = \"{protocol}\"\n");
-    let mut set = |key: &str, value: &str| table.push_str(&format!("{key} = {value}\n"));
-    match &findings.place {
-        Place::Serial(port) => set("serial", &format!("{port:?}")),
-        Place::Listen(address) => set("listen", &format!("{address:?}")),
-        Place::Dial(address) => set("dial", &format!("{address:?}")),
+fn link(findings: &Findings, protocol: Protocol) -> String {
+    let driver = findings.driver.as_deref();
+    let name = driver.unwrap_or("instrument");
+    let settings = settings(name, protocol, &findings.place, findings.setting, driver);
+    settings.iter().fold("[[link]]\n".to_string(), |table, line| table + line + "\n")
+}
+
+/// What stands in the table of a link, line by line.
+pub fn settings(
+    name: &str,
+    protocol: Protocol,
+    place: &Place,
+    setting: Option<Setting>,
+    driver: Option<&str>,
+) -> Vec<String> {
+    let text = |key: &str, value: &str| format!("{key} = {}", toml::Value::from(value));
+    let mut lines = vec![text("name", name), text("protocol", protocol.name())];
+    match place {
+        Place::Serial(port) => lines.push(text("serial", port)),
+        Place::Listen(address) => lines.push(text("listen", address)),
+        Place::Dial(address) => lines.push(text("dial", address)),
         Place::Link(_) => {}
     }
-    if let Some(setting) = findings.setting {
-        let parity = match setting.parity {
-            Parity::None => "\"none\"",
-            Parity::Even => "\"even\"",
-            Parity::Odd => "\"odd\"",
-        };
-        set("baud", &setting.baud.to_string());
-        set("data_bits", &setting.data_bits.to_string());
-        set("parity", parity);
-        set("stop_bits", "1");
+    if let Some(Setting { baud, data_bits, parity, stop_bits }) = setting {
+        lines.push(format!("baud = {baud}"));
+        lines.push(format!("data_bits = {data_bits}"));
+        lines.push(text("parity", parity.name()));
+        lines.push(format!("stop_bits = {stop_bits}"));
     }
-    if let Some(driver) = &findings.driver {
-        set("driver", &format!("{driver:?}"));
-    }
-    table
+    lines.extend(driver.map(|driver| text("driver", driver)));
+    lines
 }

@@ -310,10 +310,24 @@ pub fn shown(connection: &rustls::CommonState) -> Option<Fingerprint> {
 
 /// What rustls holds against a peer, in words for a log; of a certificate that is not trusted, who signed it.
 pub fn reason(error: &rustls::Error) -> String {
-    use rustls::{CertificateError, Error, OtherError};
+    use rustls::{AlertDescription, CertificateError, Error, OtherError};
     match error {
         Error::InvalidCertificate(CertificateError::Other(OtherError(other))) => other.to_string(),
         Error::InvalidMessage(_) => "what answers there does not speak TLS".to_string(),
+        Error::AlertReceived(AlertDescription::CertificateRequired) => {
+            "it lets in nobody without a certificate; give it one (`cert` and `key`)".to_string()
+        }
+        Error::AlertReceived(
+            alert @ (AlertDescription::UnknownCA
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::AccessDenied
+            | AlertDescription::DecryptError),
+        ) => format!(
+            "it does not accept this side's certificate ({alert:?}); is `cert` one that it knows, and not over?"
+        ),
         error => error.to_string(),
     }
 }
@@ -430,7 +444,7 @@ pub(crate) fn pem(label: &str, der: &[u8]) -> String {
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
 
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub(crate) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let pem = read_pem(file)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     found.ok().filter(|f| !f.is_empty()).ok_or_else(|| TlsError::NoCertificate { file: file.to_owned() })

@@ -3,12 +3,13 @@
 pub mod imaging;
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::oauth::SigningKey;
 use crate::mapping::imaging::ImagingProfile;
 use crate::mapping::{Charset, FhirProfile, Format, Hl7Version, Target};
 use crate::message::dicom::rewrite::{Profile, Rule};
@@ -247,6 +248,16 @@ pub enum Algorithm {
     ES384,
     /// RSASSA-PKCS1-v1_5 with SHA-384.
     RS384,
+}
+
+impl Algorithm {
+    /// The one that the key in this PEM file is for; none where it can be used with neither.
+    pub fn of(key_file: &Path) -> Option<Algorithm> {
+        [Algorithm::ES384, Algorithm::RS384].into_iter().find(|algorithm| {
+            let with = OAuth { key_file: key_file.to_path_buf(), algorithm: *algorithm, ..OAuth::default() };
+            SigningKey::load(&with).is_ok()
+        })
+    }
 }
 
 /// One thing that is wrong with a destination's settings.

@@ -17,6 +17,7 @@
 //! Redirects are not followed: patient data goes to the host that is configured or nowhere. A time-out after sending
 //! is ambiguous; conditional writes make sending again safe.
 
+mod capabilities;
 mod read;
 
 pub use read::{Found, Unread};
@@ -32,6 +33,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
+use self::capabilities::Statement;
 use super::dial::unreachable;
 use super::oauth::{Bearer, Tokens};
 use super::{Config, Destination, Outcome, Scope};
@@ -446,28 +448,25 @@ pub(super) async fn log_in(config: &Config) -> Result<(Client, Url, Option<Beare
     Ok((client, base, bearer))
 }
 
-/// Asks the server of a destination for its CapabilityStatement, as messages are sent. One that offers none, or not to
-/// this box, is there all the same.
+/// Asks the server of a destination for its CapabilityStatement, as messages are sent, and says what stands there. One
+/// that offers none, or not to this box, is there all the same.
 ///
 /// # Errors
 /// In words, why it does not answer, or not with that.
-pub(super) async fn greet(config: &Config) -> Result<(), String> {
+pub(super) async fn greet(config: &Config) -> Result<String, String> {
     let (client, base, bearer) = log_in(config).await?;
     let link = Link { client, base };
     let request = authorize(link.client.get(link.at("metadata")), bearer.as_ref()).header(ACCEPT, FHIR_JSON);
     let response = request.send().await.map_err(|error| transport_reason(&error))?;
     let status = response.status();
     if matches!(status, StatusCode::FORBIDDEN | StatusCode::NOT_FOUND) {
-        tracing::info!(destination = config.name, %status, "the server offers this box no CapabilityStatement");
-        return Ok(());
+        return Ok(format!("it offers this box no CapabilityStatement (HTTP {})", status.as_u16()));
     }
     let body = body_within(response, CAPABILITIES_MAX_BYTES).await.unwrap_or_default();
     // A login page comes with 200 as well.
-    let is_statement = serde_json::from_slice::<serde_json::Value>(&body)
-        .is_ok_and(|said| said["resourceType"] == "CapabilityStatement");
-    match status.is_success() && is_statement {
-        true => Ok(()),
-        false => Err(format!("asked for its CapabilityStatement it answers otherwise (HTTP {})", status.as_u16())),
+    match Statement::read(&body) {
+        Some(statement) if status.is_success() => Ok(statement.to_string()),
+        _ => Err(format!("asked for its CapabilityStatement it answers otherwise (HTTP {})", status.as_u16())),
     }
 }
 
@@ -534,22 +533,6 @@ fn cause(error: &(dyn std::error::Error + 'static)) -> Option<String> {
 
 /// Reads the server's CapabilityStatement and says what it lacks. Nothing waits for this.
 async fn report_capabilities(link: Link, tokens: Option<Arc<Tokens>>, destination: String) {
-    #[derive(Deserialize)]
-    struct Statement {
-        #[serde(rename = "fhirVersion", default)]
-        fhir_version: String,
-        #[serde(default)]
-        rest: Vec<Rest>,
-    }
-    #[derive(Deserialize)]
-    struct Rest {
-        #[serde(default)]
-        interaction: Vec<Interaction>,
-    }
-    #[derive(Deserialize)]
-    struct Interaction {
-        code: String,
-    }
     let bearer = match &tokens {
         Some(tokens) => tokens.bearer(&link.client).await.ok(),
         None => None,
@@ -557,9 +540,8 @@ async fn report_capabilities(link: Link, tokens: Option<Arc<Tokens>>, destinatio
     let request = authorize(link.client.get(link.at("metadata")), bearer.as_ref()).header(ACCEPT, FHIR_JSON);
     let Ok(response) = request.send().await else { return };
     let Ok(body) = body_within(response, CAPABILITIES_MAX_BYTES).await else { return };
-    let Ok(statement) = serde_json::from_slice::<Statement>(&body) else { return };
-    let is_r4 = statement.fhir_version.starts_with("4.0");
-    let transaction = statement.rest.iter().flat_map(|r| &r.interaction).any(|i| i.code == "transaction");
+    let Some(statement) = Statement::read(&body) else { return };
+    let (is_r4, transaction) = (statement.is_r4(), statement.has_transactions());
     tracing::info!(destination, fhir_r4 = is_r4, transaction, "read the server's CapabilityStatement");
     if !is_r4 {
         tracing::warn!(destination, "the server does not say that it speaks FHIR 4.0");

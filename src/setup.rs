@@ -7,7 +7,7 @@
 //! | place | name, data directory | |
 //! | network | an address of DHCP or fixed ones, a name to look up | looks at it; a file for systemd-networkd ([`network`]) |
 //! | time | the zone, who keeps the clock | looks at the clock ([`crate::clock`]) |
-//! | EHR | address, TLS, authority | a handshake with it |
+//! | EHR | HL7 or FHIR, where, certificates, log-in | a handshake with it ([`ehr`]) |
 //! | link | where the analyzer is, its driver | listens to what it sends ([`crate::workbench::probe`]) |
 //! | fleet | whether it joins one, and which | |
 //! | write | whether that is right | the configuration, checked, then written whole |
@@ -20,6 +20,7 @@
 //! one. One that a person wrote is only ever added to, and only when the person says so.
 
 pub mod answers;
+pub mod ehr;
 pub mod network;
 pub mod progress;
 pub mod question;

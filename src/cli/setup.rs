@@ -30,7 +30,7 @@ A file of answers has a table for each step:
   [gateway]
   name = \"bench-1\"
   [ehr]
-  address = \"ehr.example:2575\"
+  address = \"ehr.example:2575\" # or kind = \"fhir\" and url = \"https://ehr.example/fhir\"
   ca = \"/etc/afferent/hospital-ca.pem\"
   unreachable = \"keep\"         # go on when it does not answer; left out, the setup ends
   [link]

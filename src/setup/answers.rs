@@ -4,7 +4,7 @@
 //! [gateway]
 //! name = "bench-1"
 //! [ehr]
-//! address = "ehr.example:2575"
+//! address = "ehr.example:2575"        # or kind = "fhir" and url = "https://ehr.example/fhir"
 //! tls = true
 //! ca = "/etc/afferent/hospital-ca.pem"
 //! unreachable = "keep"                # go on without it; else a setup ends when the EHR does not answer

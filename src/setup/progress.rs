@@ -6,6 +6,7 @@ use crate::clock::Quality;
 use crate::disk;
 use crate::wire::Protocol;
 use crate::wire::hex;
+use crate::workbench::probe::findings::Setting;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -38,8 +39,8 @@ pub struct Heard {
     pub sender: Option<String>,
     /// The driver that knows it.
     pub driver: Option<String>,
-    /// Lines of a `[[link]]` with the settings of the serial line.
-    pub line: Vec<String>,
+    /// The settings of the serial line.
+    pub setting: Option<Setting>,
     /// Why that is thought.
     pub because: Vec<String>,
     /// What to do next.
@@ -54,6 +55,8 @@ pub struct Heard {
 pub struct Progress {
     /// What was answered, by key.
     pub answers: BTreeMap<String, String>,
+    /// What was answered before it was asked again.
+    pub earlier: BTreeMap<String, String>,
     /// The network as it was found.
     pub network: Option<Network>,
     /// A name that was looked up.
@@ -102,7 +105,7 @@ impl Progress {
         disk::replace_secret(&place(file), &serde_json::to_vec_pretty(self)?)
     }
 
-    pub(super) fn forget(file: &Path) -> std::io::Result<()> {
+    pub(super) fn remove(file: &Path) -> std::io::Result<()> {
         std::fs::remove_file(place(file))?;
         disk::sync_folder(file)
     }
@@ -115,6 +118,21 @@ impl Progress {
     /// True when it adds to what a person wrote.
     pub(super) fn adds(&self) -> bool {
         self.get("config.existing") == Some("add")
+    }
+
+    /// Has these asked again, with what was answered as their default.
+    pub(super) fn ask_again(&mut self, keys: &[&str]) {
+        for key in keys {
+            self.earlier.extend(self.answers.remove_entry(*key));
+        }
+    }
+
+    /// As if these had never been asked.
+    pub(super) fn forget(&mut self, keys: &[&str]) {
+        for key in keys {
+            self.answers.remove(*key);
+            self.earlier.remove(*key);
+        }
     }
 
     /// An answer.

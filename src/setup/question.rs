@@ -82,6 +82,16 @@ pub struct Question {
 }
 
 impl Question {
+    /// True where an answer may be given by its number in the list: none of them is a number itself, as a link called `2`.
+    pub fn is_numbered(&self) -> bool {
+        match &self.kind {
+            Kind::Choice(choices) | Kind::Pick(choices) => {
+                !choices.iter().any(|choice| choice.value.parse::<usize>().is_ok())
+            }
+            Kind::Text | Kind::YesNo => false,
+        }
+    }
+
     pub(super) fn new(step: Step, key: &'static str, asks: impl Into<String>) -> Question {
         Question { key, step, asks: asks.into(), hint: String::new(), kind: Kind::Text, default: None }
     }

@@ -52,6 +52,8 @@ pub struct Report {
     pub handshake: Option<Tried>,
     /// The test result.
     pub test: Option<Tried>,
+    /// Why no test result could be sent, where none can.
+    pub no_test: Option<&'static str>,
     /// The EHR was allowed to get it.
     pub test_may_reach: bool,
     /// What was answered, by key.
@@ -95,6 +97,7 @@ impl Report {
             time_zone: config.gateway.time_zone().iana_name().unwrap_or("UTC").to_string(),
             handshake: progress.ehr.clone(),
             test: progress.test.clone(),
+            no_test: setup.no_test(),
             test_may_reach: setup.is("test.send", "send"),
             answers: progress.answers.clone(),
             open: open(setup, config),
@@ -140,6 +143,9 @@ fn open(setup: &Setup, config: &Config) -> Vec<Open> {
     }
     match &progress.test {
         Some(tried) if !tried.worked => is_open(&format!("the test result did not get through: {}", tried.says), ""),
+        _ if setup.no_test().is_some() => {
+            is_open("the EHR has not got a test result: see what was not tried", "");
+        }
         _ if !setup.is("test.send", "send") => {
             is_open("the EHR has not got a test result: nobody allowed it yet", "afferent setup");
         }
@@ -191,11 +197,15 @@ impl fmt::Display for Report {
             }
         }
         writeln!(f, "\nTRIED")?;
-        for (label, tried) in
-            [("name looked up", &self.looked_up), ("EHR called", &self.handshake), ("test result", &self.test)]
-        {
+        let why = self.no_test.unwrap_or_default();
+        for (label, tried, why) in [
+            ("name looked up", &self.looked_up, ""),
+            ("EHR called", &self.handshake, ""),
+            ("test result", &self.test, why),
+        ] {
             match tried {
-                None => line(f, label, "not tried")?,
+                None if why.is_empty() => line(f, label, "not tried")?,
+                None => line(f, label, &format!("not tried: {why}"))?,
                 Some(tried) => {
                     let how = if tried.worked { "works" } else { "DOES NOT WORK" };
                     line(f, label, &format!("{how}, {}: {}", clock(tried.at), tried.says))?;

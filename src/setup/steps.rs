@@ -2,7 +2,7 @@
 
 use super::network::{self, Interface};
 use super::question::{Choice, Kind, Question, Step};
-use super::{Next, Setup, Work};
+use super::{Next, Setup, Work, ehr, test_result};
 use crate::clock::Quality;
 use crate::config::addition::free_name;
 use crate::config::{Config, Gateway};
@@ -12,7 +12,7 @@ use crate::wire::Protocol;
 use std::path::Path;
 
 /// Every question there is.
-pub const KEYS: [&str; 39] = [
+pub const KEYS: [&str; 49] = [
     "config.existing",
     "gateway.name",
     "gateway.data",
@@ -28,11 +28,21 @@ pub const KEYS: [&str; 39] = [
     "time.zone",
     "time.trusted",
     "ehr.use",
+    "ehr.kind",
     "ehr.name",
     "ehr.address",
+    "ehr.url",
     "ehr.tls",
     "ehr.ca",
+    "ehr.server_name",
+    "ehr.cert",
+    "ehr.key",
     "ehr.plain",
+    "ehr.login",
+    "ehr.client_id",
+    "ehr.login_key",
+    "ehr.kid",
+    "ehr.patients",
     "ehr.unreachable",
     "link.use",
     "link.kind",
@@ -82,11 +92,13 @@ impl Setup {
     }
 
     /// Asks, unless that was answered.
-    fn ask(&self, key: &'static str, question: impl FnOnce(&'static str) -> Question) -> Option<Next> {
-        match self.progress.get(key) {
-            Some(_) => None,
-            None => Some(Next::Ask(Box::new(question(key)))),
+    pub(super) fn ask(&self, key: &'static str, question: impl FnOnce(&'static str) -> Question) -> Option<Next> {
+        if self.progress.get(key).is_some() {
+            return None;
         }
+        let question = question(key);
+        let earlier = self.progress.earlier.get(key).cloned();
+        Some(Next::Ask(Box::new(Question { default: earlier.or(question.default.clone()), ..question })))
     }
 
     /// The answer; empty where there is none.
@@ -266,77 +278,6 @@ impl Setup {
         })
     }
 
-    fn ehr(&self) -> Option<Next> {
-        let step = Step::Ehr;
-        let there: Vec<&delivery::Config> =
-            self.base().iter().flat_map(|base| &base.destinations).filter(|to| !to.protocol.takes_images()).collect();
-        if !there.is_empty() {
-            let asked = self.ask("ehr.use", |key| {
-                let mut choices: Vec<(&str, &str)> = there.iter().map(|to| (to.name.as_str(), "as it is")).collect();
-                choices.push((ANOTHER, "one more"));
-                Question::new(step, key, "Which EHR").choice(&choices).default(choices.first().map_or("", |c| c.0))
-            });
-            if asked.is_some() {
-                return asked;
-            }
-        }
-        let is_new = there.is_empty() || self.is("ehr.use", ANOTHER);
-        if is_new {
-            let asked = self
-                .ask("ehr.address", |key| {
-                    Question::new(step, key, "Host and port of the EHR's HL7 listener (MLLP)").hint(
-                        "such as ehr.example:2575, from the hospital's interface team; a FHIR server is written \
-                               into the file by hand (afferent config sample)",
-                    )
-                })
-                .or_else(|| {
-                    self.ask("ehr.tls", |key| {
-                        Question::new(step, key, "Does it speak TLS")
-                            .hint("without, patient data crosses the network in the clear")
-                            .yes_or_no()
-                            .default("yes")
-                    })
-                })
-                .or_else(|| match self.said("ehr.tls") {
-                    "yes" => self.ask("ehr.ca", |key| {
-                        Question::new(step, key, "File with the authority that signed its certificate (PEM)")
-                            .hint("`system` for those that this machine trusts")
-                            .default("system")
-                    }),
-                    _ if is_loopback(self.said("ehr.address")) => None,
-                    _ => self.ask("ehr.plain", |key| {
-                        Question::new(step, key, "Is the network between this box and the EHR fenced")
-                            .hint("only then may patient data cross it in the clear")
-                            .yes_or_no()
-                    }),
-                })
-                .or_else(|| {
-                    let taken: Vec<&str> =
-                        self.base().iter().flat_map(|base| &base.destinations).map(|to| to.name.as_str()).collect();
-                    let free = free_name("ehr", &taken);
-                    self.ask("ehr.name", |key| {
-                        Question::new(step, key, "Name of the EHR on this box")
-                            .hint("messages wait under it")
-                            .default(free)
-                    })
-                });
-            if asked.is_some() {
-                return asked;
-            }
-        }
-        match &self.progress.ehr {
-            None => Some(Next::Do(Work::Handshake)),
-            Some(tried) if tried.worked => None,
-            Some(_) => self.ask("ehr.unreachable", |key| {
-                let mut choices = vec![("again", "call it again"), ("keep", "go on; results wait until it answers")];
-                if is_new {
-                    choices.insert(1, ("change", "answer the questions about it again"));
-                }
-                Question::new(step, key, "The EHR did not answer. What now").choice(&choices)
-            }),
-        }
-    }
-
     fn link(&self) -> Option<Next> {
         let step = Step::Link;
         let there = self.base().map(|base| base.links.as_slice()).unwrap_or_default();
@@ -398,10 +339,10 @@ impl Setup {
                 return None;
             }
             let choices = [
-                ("astm", "LIS01-A2 and LIS02-A2 (E1381, E1394)"),
-                ("hl7", "HL7 v2 over MLLP"),
-                ("poct1a", "POCT1-A device messages"),
-                ("lines", "anything else"),
+                (Protocol::Astm.name(), "LIS01-A2 and LIS02-A2 (E1381, E1394)"),
+                (Protocol::Hl7.name(), "HL7 v2 over MLLP"),
+                (Protocol::Poct1a.name(), "POCT1-A device messages"),
+                (Protocol::Lines.name(), "anything else"),
             ];
             self.ask("link.protocol", |key| {
                 Question::new(step, key, "What does it speak").choice(&choices).default("astm")
@@ -417,6 +358,14 @@ impl Setup {
                     .default(free)
             })
         })
+    }
+
+    /// What the link speaks: as its driver does, or as it was heard or answered.
+    pub(super) fn link_protocol(&self) -> Protocol {
+        let own = || self.base()?.links.iter().find(|link| link.name == self.link_name()).map(|link| link.protocol);
+        let chosen = || self.registry.get(self.said("link.driver")).map(|driver| driver.protocol());
+        let answered = || Protocol::named(self.said("link.protocol"));
+        own().or_else(chosen).or(self.heard_protocol()).or_else(answered).unwrap_or_default()
     }
 
     /// What was heard, where that was recognised.
@@ -501,13 +450,16 @@ impl Setup {
     }
 
     fn test(&self) -> Option<Next> {
+        if self.no_test().is_some() {
+            return None;
+        }
         let asked = self.ask("test.send", |key| {
             let asks = format!("May the EHR `{}` get one test result now", self.ehr_name());
-            let choices = [
-                ("send", "yes: marked as a test (MSH-11 T), of the patient ZZTEST, AFFERENT, number AFFERENT-TEST"),
-                ("queue", "no: it ends in the queue, and nothing is sent"),
-            ];
-            Question::new(Step::Test, key, asks).choice(&choices)
+            let is_fhir = self.destination().is_some_and(|to| to.protocol == delivery::Protocol::Fhir);
+            let mark = if is_fhir { "HTEST in meta.security and meta.tag" } else { "T in MSH-11" };
+            let hint = format!("marked as a test ({mark}), about nobody: ZZTEST, AFFERENT, number AFFERENT-TEST");
+            let choices = [("send", "yes"), ("queue", "no: it ends in the queue, and nothing is sent")];
+            Question::new(Step::Test, key, asks).hint(hint).choice(&choices)
         });
         asked.or_else(|| match &self.progress.test {
             None => Some(Next::Do(Work::Test)),
@@ -519,16 +471,13 @@ impl Setup {
         })
     }
 
-    fn hand_over(&self) -> Option<Next> {
-        (!self.is_finished).then_some(Next::Do(Work::Report))
+    /// Why no test result can be sent, where none can.
+    pub(super) fn no_test(&self) -> Option<&'static str> {
+        test_result::obstacle(self.link_protocol(), self.destination()?.protocol)
     }
 
-    /// The name of the destination that is the EHR.
-    pub(super) fn ehr_name(&self) -> &str {
-        match self.said("ehr.use") {
-            "" | ANOTHER => self.said("ehr.name"),
-            own => own,
-        }
+    fn hand_over(&self) -> Option<Next> {
+        (!self.is_finished).then_some(Next::Do(Work::Report))
     }
 
     /// The name of the link that was set up, or chosen.
@@ -539,24 +488,28 @@ impl Setup {
         }
     }
 
-    /// Takes an answer, and forgets what is to be answered or found again.
+    /// Takes an answer, and has asked or found again what it says is wrong; what was answered then is the default.
     pub(super) fn take(&mut self, key: &'static str, answer: String) {
-        let forget = |answers: &mut std::collections::BTreeMap<String, String>, keys: &[&str]| {
-            answers.retain(|key, _| !keys.contains(&key.as_str()));
-        };
-        let (answers, again) = (&mut self.progress.answers, answer.as_str());
-        match (key, again) {
+        match (key, answer.as_str()) {
             ("ehr.unreachable" | "link.silent" | "test.failed" | "network.unknown", "again") => {}
-            ("network.unknown", "change") => forget(answers, &["network.name"]),
+            ("network.unknown", "change") => self.progress.ask_again(&["network.name"]),
             // Nothing is written: it stays as it is.
             ("network.write", "no") => {
-                forget(answers, &["network.interface", "network.address", "network.gateway", "network.dns"]);
-                answers.insert("network.set".to_string(), "leave".to_string());
+                self.progress.forget(&["network.interface", "network.address", "network.gateway", "network.dns"]);
+                self.progress.answers.insert("network.set".to_string(), "leave".to_string());
             }
-            ("ehr.plain", "no") => forget(answers, &["ehr.tls"]),
-            ("ehr.unreachable", "change") => forget(answers, &["ehr.address", "ehr.tls", "ehr.ca", "ehr.plain"]),
+            // It is not to go in the clear, so that the default is TLS.
+            ("ehr.plain", "no") if self.is("ehr.kind", "fhir") => self.progress.forget(&["ehr.url"]),
+            ("ehr.plain", "no") => self.progress.forget(&["ehr.tls"]),
+            ("ehr.unreachable", "change") => {
+                // The way there may be what was wrong.
+                if self.ehr_speaks_tls() && self.proxy().is_some() {
+                    self.progress.ask_again(&["network.proxy"]);
+                }
+                self.progress.ask_again(&ehr::ASKED);
+            }
             ("link.silent", "change") => {
-                forget(answers, &["link.kind", "link.listen", "link.serial", "link.dial", "link.listen_s"]);
+                self.progress.ask_again(&["link.kind", "link.listen", "link.serial", "link.dial", "link.listen_s"]);
             }
             _ => {
                 self.progress.answers.insert(key.to_string(), answer);
@@ -573,9 +526,8 @@ impl Setup {
     }
 }
 
-/// True when nobody else is on the way there.
-pub(super) fn is_loopback(address: &str) -> bool {
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
+/// True when nobody else is on the way to this host.
+pub(super) fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 

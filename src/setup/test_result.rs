@@ -6,9 +6,10 @@
 //!   port of this machine that nobody else knows, and its one destination takes test messages and nothing else
 //!   ([`crate::mapping::Target::tests_only`]).
 //! - The simulated analyzer marks its message as training (H.12 or MSH-11 `T`); what a driver does not read as marked does
-//!   not go out. A protocol without such a mark is not tried.
-//! - What the EHR gets is marked `T` in MSH-11, and its patient is [`TEST_PATIENT`](crate::mapping::hl7::TEST_PATIENT),
-//!   whatever came in; no order number is made up, and the specimen is called `TEST-0000001`.
+//!   not go out. A protocol without such a mark is not tried ([`obstacle`]).
+//! - What the EHR gets is marked: `T` in MSH-11, or `HTEST` as security label and tag of each FHIR resource, which has
+//!   a name that no real result has. Its patient is [`TEST_PATIENT`](crate::mapping::TEST_PATIENT), whatever came in; no
+//!   order is named, and the specimen is called `TEST-0000001`.
 //! - The gateway of the site takes no part, and would hold such a message (`not-production`).
 
 use super::progress::Tried;
@@ -21,12 +22,11 @@ use crate::rules::{Orders, Releasable, Unmapped};
 use crate::sim::instrument::line::Line;
 use crate::sim::instrument::results::Shape;
 use crate::sim::instrument::{self, Settings};
-use crate::update::gate::{beside, on_loopback};
+use crate::update::gate::{Scratch, beside, on_loopback, turn_to};
 use crate::wire::Protocol;
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -49,12 +49,15 @@ pub struct Way<'a> {
     pub may_reach: bool,
 }
 
-/// A directory that goes with this.
-struct Scratch(PathBuf);
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+/// Why no test can go this way: it could not be told from a patient's result on all of it.
+pub fn obstacle(link: Protocol, to: delivery::Protocol) -> Option<&'static str> {
+    match (link, to) {
+        (Protocol::Astm | Protocol::Hl7, delivery::Protocol::Mllp | delivery::Protocol::Fhir) => None,
+        (Protocol::Astm | Protocol::Hl7, _) => Some("images go there, and no results"),
+        _ => Some(
+            "the analyzer's protocol has no mark for a test message: have it measure a sample of a test patient, and see \
+             what the EHR shows",
+        ),
     }
 }
 
@@ -71,15 +74,10 @@ async fn try_to_send(config: &Config, way: &Way<'_>) -> Result<String, String> {
     let link = config.links.iter().find(|link| link.name == way.link);
     let link = link.ok_or_else(|| format!("there is no link `{}`", way.link))?.clone();
     let to = config.destinations.iter().find(|to| to.name == way.destination);
-    let to = to.ok_or_else(|| format!("there is no destination `{}`", way.destination))?.clone();
+    let mut to = to.ok_or_else(|| format!("there is no destination `{}`", way.destination))?.clone();
     let protocol = link.protocol;
-    if !matches!(protocol, Protocol::Astm | Protocol::Hl7) {
-        let says = "its protocol has no mark for a test message: nothing was sent";
-        return Err(format!("{says}; have the analyzer measure a sample of a test patient"));
-    }
-    if to.protocol != delivery::Protocol::Mllp {
-        let says = "only HL7 v2 has the mark of a test message: nothing was sent";
-        return Err(format!("{says}; have the analyzer measure a sample of a test patient"));
+    if let Some(why) = obstacle(protocol, to.protocol) {
+        return Err(format!("nothing was sent: {why}"));
     }
     let registry = config.registry().map_err(|error| words(&error))?;
     let driver = link.driver.as_deref().and_then(|id| registry.get(id));
@@ -87,14 +85,9 @@ async fn try_to_send(config: &Config, way: &Way<'_>) -> Result<String, String> {
     let scratch = scratch().map_err(|error| words(&error))?;
     // Connections are made by the kernel; nobody ever reads from them.
     let sink = TcpListener::bind("127.0.0.1:0").map_err(|error| words(&error))?;
-    let to = match way.may_reach {
-        true => to,
-        false => delivery::Config {
-            address: Some(sink.local_addr().map_err(|error| words(&error))?.to_string()),
-            tls: None,
-            ..to
-        },
-    };
+    if !way.may_reach {
+        turn_to(&mut to, sink.local_addr().map_err(|error| words(&error))?.port());
+    }
     let mut settings = beside(config, &scratch.0);
     settings.journal.free_min_mb = 0;
     settings.destinations = vec![delivery::Config {

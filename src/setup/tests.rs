@@ -7,6 +7,9 @@ use crate::clock::Quality;
 use crate::sim::ehr::{Behaviour, Ehr, EhrOptions};
 use std::sync::Arc;
 
+/// What is asked, an answer that is right, and wrong ones with what is said of them.
+type Asked = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
 fn quiet() -> Show {
     Arc::new(|_| {})
 }
@@ -78,9 +81,7 @@ impl Bench {
 #[test]
 fn wrong_answers_are_turned_down_with_what_would_be_right_and_change_nothing() {
     let mut bench = Bench::new();
-    // What is asked, an answer that is right, and wrong ones with what is said of them.
-    type Asked = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
-    let table: [Asked; 21] = [
+    let table: [Asked; 22] = [
         ("gateway.name", "bench-1", &[("bench 1", "letters, digits"), ("", "letters, digits")]),
         ("gateway.data", "/srv/data", &[("data", "from the root on"), ("/etc/hostname", "no directory")]),
         ("network.set", "static", &[("fixed", "leave, dhcp, static")]),
@@ -92,6 +93,7 @@ fn wrong_answers_are_turned_down_with_what_would_be_right_and_change_nothing() {
         ("network.name", "none", &[("ehr.example:2575", "name of a host")]),
         ("network.proxy", "none", &[("proxy.example:3128", "its URL"), ("http://proxy.example", "its URL")]),
         ("time.zone", "Europe/Berlin", &[("Berlin", "no time zone")]),
+        ("ehr.kind", "1", &[("xml", "hl7, fhir")]),
         ("ehr.address", "ehr.example:2575", &[("ehr.example", "host and port"), ("ehr.example:0", "host and port")]),
         ("ehr.tls", "no", &[("perhaps", "yes or no")]),
         ("ehr.plain", "yes", &[("", "yes or no")]),
@@ -215,7 +217,7 @@ async fn an_ehr_that_is_not_there_is_told_asked_about_and_called_again() {
         assert_eq!(bench.setup.next(), Next::Do(Work::Handshake));
         bench.setup.perform(&quiet()).unwrap();
         bench.setup.answer("ehr.unreachable", "change").unwrap();
-        assert_eq!(bench.key(), "ehr.address");
+        assert_eq!(bench.key(), "ehr.kind");
         bench.answer(&[("ehr.address", &there), ("ehr.tls", "no")]);
         let told = bench.setup.perform(&quiet()).unwrap();
         assert!(told[0].contains("answers without TLS"), "{told:?}");
@@ -223,6 +225,78 @@ async fn an_ehr_that_is_not_there_is_told_asked_about_and_called_again() {
     })
     .await
     .unwrap();
+}
+
+#[test]
+fn what_is_asked_again_offers_what_was_answered_and_the_proxy_is_part_of_it() {
+    let mut bench = Bench::new();
+    let proxy = "http://proxy.example:3128";
+    let first = [("network.proxy", proxy), ("ehr.kind", "fhir"), ("ehr.url", "https://ehr.example/fhir")];
+    bench.answer(&[&first[..], &[("ehr.patients", "urn:oid:2.16.840.1")]].concat());
+    let before = bench.setup.destination().unwrap();
+    bench.setup.progress.ehr = Some(progress::Tried::new(false, "the proxy: connection refused"));
+    bench.setup.answer("ehr.unreachable", "change").unwrap();
+    let Next::Ask(question) = bench.setup.next() else { panic!() };
+    assert_eq!((question.key, question.default.as_deref()), ("network.proxy", Some(proxy)));
+    bench.setup.answer("network.proxy", "none").unwrap();
+    let Next::Ask(question) = bench.setup.next() else { panic!() };
+    assert_eq!((question.key, question.default.as_deref()), ("ehr.kind", Some("fhir")));
+    // Interrupted here, it still knows.
+    bench.setup = Setup::open(&bench.setup.file, false).unwrap();
+    assert_eq!(bench.answer(&[]), Next::Do(Work::Handshake), "what was right is answered by pressing enter");
+    let now = bench.setup.destination().unwrap();
+    assert_eq!((&now.url, &now.fhir), (&before.url, &before.fhir));
+    assert_eq!((before.tls.unwrap().proxy.as_deref(), now.tls.unwrap().proxy), (Some(proxy), None));
+}
+
+#[test]
+fn a_fhir_server_is_asked_about_and_its_questions_turn_wrong_answers_down() {
+    let mut bench = Bench::new();
+    let key = bench.dir.path().join("key.pem").display().to_string();
+    std::fs::write(&key, "-----BEGIN CERTIFICATE-----\n").unwrap();
+    bench.answer(&[("ehr.kind", "fhir")]);
+    let asked: [Asked; 3] = [
+        (
+            "ehr.url",
+            "http://ehr.example/fhir",
+            &[
+                ("ehr.example/fhir", "base URL"),
+                ("https://doe:secret@ehr.example/fhir", "must not hold a user"),
+                ("https://ehr.example/fhir?x=1", "without `?`"),
+            ],
+        ),
+        ("ehr.plain", "no", &[]),
+        ("ehr.url", "https://ehr.example/fhir", &[]),
+    ];
+    for (key, right, wrong) in asked {
+        assert_eq!(bench.key(), key);
+        for (answer, says) in wrong {
+            let why = bench.setup.answer(key, answer).unwrap_err();
+            assert!(why.contains(says), "{answer}: {why}");
+        }
+        bench.setup.answer(key, right).unwrap_or_else(|why| panic!("{right}: {why}"));
+    }
+    assert_eq!(bench.key(), "ehr.ca");
+    bench.answer(&[("ehr.login", "smart"), ("ehr.client_id", "bench-1")]);
+    assert_eq!(bench.key(), "ehr.login_key");
+    assert!(bench.setup.answer("ehr.login_key", &key).unwrap_err().contains("no key to log in with"));
+    assert!(bench.setup.answer("ehr.login_key", "key.pem").unwrap_err().contains("from the root on"));
+}
+
+#[test]
+fn a_list_with_a_number_among_its_names_is_answered_by_name() {
+    let to = |name: &str| format!("[[destination]]\nname = \"{name}\"\naddress = \"127.0.0.1:2575\"\n");
+    let link = "[[link]]\nname = \"chemistry\"\nlisten = \"127.0.0.1:4001\"\n";
+    let mut bench = Bench::with(Some(&format!("{link}{}{}", to("2"), to("ehr"))));
+    bench.answer(&[("config.existing", "add"), ("ehr.use", "2")]);
+    assert_eq!(bench.setup.ehr_name(), "2", "the second of the list is another EHR");
+    let mut bench = Bench::with(Some(&format!("{link}{}{}", to("2"), to("ehr"))));
+    bench.setup.answer("config.existing", "1").unwrap();
+    bench.pass_the_network();
+    bench.setup.answer("network.set", "1").unwrap();
+    bench.setup.answer("network.name", "none").unwrap();
+    bench.setup.answer("network.proxy", "none").unwrap();
+    assert!(bench.setup.answer("ehr.use", "1").unwrap_err().contains("answer one of: 2, ehr"));
 }
 
 #[test]

@@ -1,13 +1,17 @@
 //! What answers can be.
 
 use super::Setup;
+use super::ehr::SYSTEM;
 use super::network;
 use super::question::{Kind, Question};
 use super::steps::{BY_HEADER, NONE};
 use crate::config::check::name_is_usable;
 use crate::config::diagnose::nearest;
+use crate::delivery;
+use crate::delivery::config::Algorithm;
 use crate::fleet::config::host_and_port;
 use crate::link::serial::ports;
+use crate::tls::{self, ClientTls};
 use jiff::tz::TimeZone;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -23,8 +27,8 @@ impl Setup {
     pub(super) fn checked(&self, question: &Question, answer: &str) -> Result<String, String> {
         if let Kind::Choice(choices) | Kind::Pick(choices) = &question.kind {
             // A number of the list is as good as what stands there.
-            let by_number = answer.parse::<usize>().ok().and_then(|n| choices.get(n.checked_sub(1)?));
-            if let Some(choice) = by_number {
+            let number = answer.parse::<usize>().ok().filter(|_| question.is_numbered());
+            if let Some(choice) = number.and_then(|n| choices.get(n.checked_sub(1)?)) {
                 return Ok(choice.value.clone());
             }
             let known = || choices.iter().map(|choice| choice.value.as_str());
@@ -48,10 +52,6 @@ impl Setup {
     }
 
     fn check(&self, key: &str, answer: &str) -> Result<(), String> {
-        let file = |answer: &str| match std::fs::File::open(answer) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(format!("{answer} cannot be read: {error}")),
-        };
         let reachable = |example: &str| match host_and_port(answer) {
             Some((host, port)) if !host.is_empty() && port > 0 && !host.contains([' ', '/']) => Ok(()),
             _ => Err(format!("give host and port, such as {example}")),
@@ -94,11 +94,34 @@ impl Setup {
                 Err(_) => Err(format!("there is no time zone `{answer}`; one is called like Europe/Berlin")),
             },
             "ehr.address" => reachable("ehr.example:2575"),
-            "ehr.ca" if answer == "system" => Ok(()),
-            "ehr.ca" | "fleet.ca" if !Path::new(answer).is_absolute() => {
+            "ehr.url" => fhir_server(answer),
+            "ehr.cert" if answer == NONE => Ok(()),
+            "ehr.ca" if answer == SYSTEM => Ok(()),
+            "ehr.ca" | "ehr.cert" | "ehr.key" | "ehr.login_key" | "fleet.ca" if !Path::new(answer).is_absolute() => {
                 Err("give it from the root on, such as /etc/afferent/hospital-ca.pem".to_string())
             }
-            "ehr.ca" | "fleet.ca" => file(answer),
+            "ehr.ca" | "fleet.ca" => {
+                let trusting = ClientTls { ca: Some(answer.into()), ..ClientTls::default() };
+                tls::client(&trusting).map(drop).map_err(|error| error.to_string())
+            }
+            "ehr.cert" => tls::certificates(Path::new(answer)).map(drop).map_err(|error| error.to_string()),
+            "ehr.key" => {
+                let settings = self.destination().and_then(|to| to.tls).unwrap_or_default();
+                let with = ClientTls { key: Some(answer.into()), ..settings };
+                tls::client(&with).map(drop).map_err(|error| error.to_string())
+            }
+            "ehr.login_key" if Algorithm::of(Path::new(answer)).is_none() => Err(format!(
+                "{answer} holds no key to log in with: P-384 or RSA, unencrypted PKCS#8 (-----BEGIN PRIVATE KEY-----)"
+            )),
+            "ehr.server_name" if answer != NONE => {
+                let named = ClientTls { server_name: Some(answer.to_string()), ..ClientTls::default() };
+                named.name_for(answer).map(drop).map_err(|error| error.to_string())
+            }
+            "ehr.client_id" | "ehr.kid" if answer.is_empty() => Err("it cannot be empty".to_string()),
+            "ehr.patients" if answer != NONE && (!answer.contains(':') || answer.contains(' ')) => {
+                Err("a system is a URI, such as urn:oid:2.16.840.1.113883.19.5 or https://hospital.example/mrn"
+                    .to_string())
+            }
             "link.listen" => match answer.parse::<SocketAddr>() {
                 Ok(address) if address.port() > 0 => Ok(()),
                 _ => Err("give an address of this box and a port, such as 0.0.0.0:4001 or [::]:4001".to_string()),
@@ -124,4 +147,14 @@ impl Setup {
             _ => Ok(()),
         }
     }
+}
+
+/// A base URL, as the configuration's own check wants it; whether it may be spoken to in the clear is asked next.
+fn fhir_server(url: &str) -> Result<(), String> {
+    let to = delivery::Config {
+        url: Some(url.to_string()),
+        plain: true,
+        ..delivery::Config::new("ehr", delivery::Protocol::Fhir)
+    };
+    to.problems().into_iter().next().map_or(Ok(()), |problem| Err(problem.text))
 }

@@ -5,13 +5,12 @@ use super::progress::{self, Heard, Progress, Tried};
 use super::{Next, SHIPPED, Setup, SetupError, Show, Work, report, test_result};
 use crate::clock::{Clock, Quality};
 use crate::config;
-use crate::delivery::reach;
+use crate::delivery::{self, reach};
 use crate::disk;
 use crate::journal::crash;
-use crate::link::config::Parity;
 use crate::link::serial::ports;
 use crate::tls;
-use crate::workbench::probe::findings::{Findings, Setting};
+use crate::workbench::probe::findings::Findings;
 use crate::workbench::probe::listen::{Listening, Target};
 use crate::workbench::probe::{Manner, SPEEDS};
 use std::collections::BTreeSet;
@@ -24,6 +23,8 @@ pub(super) const CLOCK_ADVICE: &str = "else systemd-timesyncd keeps it: `timedat
                                        shows them";
 /// The EHR is called no longer than this.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Whether it is there at all shows within this time.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Setup {
     /// Does what comes next, and says what came of it. Blocks until it is done.
@@ -109,11 +110,17 @@ impl Setup {
         let runtime = runtime()?;
         let greeted = runtime.block_on(async { tokio::time::timeout(CALL_TIMEOUT, reach::greet(&to)).await });
         let tried = match greeted {
-            Ok(Ok(())) => {
-                let how = if to.tls.is_some() { "over TLS" } else { "without TLS" };
-                Tried::new(true, format!("{address} answers {how}"))
+            Ok(Ok(said)) => {
+                let is_secured = to.tls.is_some() || address.to_ascii_lowercase().starts_with("https:");
+                let how = if is_secured { "over TLS" } else { "without TLS" };
+                let said = if said.is_empty() { said } else { format!(": {said}") };
+                Tried::new(true, format!("{address} answers {how}{said}"))
             }
             Ok(Err(why)) => Tried::new(false, format!("{address}: {why}")),
+            // One that waits for a message in the clear says nothing to a greeting of TLS.
+            Err(_) if to.tls.is_some() && runtime.block_on(is_there(&to)) => {
+                Tried::new(false, format!("{address} is there, and says nothing to TLS: does it speak TLS?"))
+            }
             Err(_) => Tried::new(false, format!("{address}: no answer within {} s", CALL_TIMEOUT.as_secs())),
         };
         let says = tried.says.clone();
@@ -213,10 +220,16 @@ impl Setup {
         disk::replace_settings(&text, report.to_string().as_bytes()).map_err(wrong(&text))?;
         disk::replace_settings(&json, &machine).map_err(wrong(&json))?;
         crash::point("setup-reported");
-        Progress::forget(&self.file).map_err(wrong(&progress::place(&self.file)))?;
+        Progress::remove(&self.file).map_err(wrong(&progress::place(&self.file)))?;
         self.is_finished = true;
         Ok(vec![format!("the report is in {} and {}", text.display(), json.display())])
     }
+}
+
+/// Whether anybody takes a connection there, whatever is spoken on it.
+async fn is_there(to: &delivery::Config) -> bool {
+    let in_the_clear = delivery::Config { tls: None, ..to.clone() };
+    tokio::time::timeout(LOOK_TIMEOUT, reach::connect(&in_the_clear)).await.is_ok_and(|reached| reached.is_ok())
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, SetupError> {
@@ -230,7 +243,7 @@ fn heard_nothing() -> Heard {
         protocol: None,
         sender: None,
         driver: None,
-        line: Vec::new(),
+        setting: None,
         because: Vec::new(),
         advice: Vec::new(),
         at: jiff::Timestamp::now(),
@@ -251,22 +264,9 @@ fn heard(findings: &Findings) -> Heard {
         protocol,
         sender: findings.sender.clone(),
         driver: findings.driver.clone(),
-        line: findings.setting.map(line).unwrap_or_default(),
+        setting: findings.setting,
         because: findings.evidence.iter().map(|evidence| evidence.says.clone()).collect(),
         advice,
         at: jiff::Timestamp::now(),
     }
-}
-
-fn line(setting: Setting) -> Vec<String> {
-    let parity = match setting.parity {
-        Parity::None => "none",
-        Parity::Even => "even",
-        Parity::Odd => "odd",
-    };
-    vec![
-        format!("baud = {}", setting.baud),
-        format!("data_bits = {}", setting.data_bits),
-        format!("parity = \"{parity}\""),
-    ]
 }

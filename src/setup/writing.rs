@@ -3,20 +3,17 @@
 use super::Setup;
 use super::steps::{ANOTHER, BY_HEADER, NONE};
 use crate::config::{Gateway, addition};
-use crate::delivery;
-use crate::tls::ClientTls;
-use crate::wire::Protocol;
-use std::path::PathBuf;
+use crate::workbench::probe::findings::{self, Place};
 
 /// Where a comment begins.
 const COMMENT_AT: usize = 40;
 
 /// Lines of a configuration.
 #[derive(Default)]
-struct Lines(String);
+pub(super) struct Lines(String);
 
 impl Lines {
-    fn line(&mut self, line: impl AsRef<str>, comment: impl AsRef<str>) {
+    pub(super) fn line(&mut self, line: impl AsRef<str>, comment: impl AsRef<str>) {
         let (line, comment) = (line.as_ref(), comment.as_ref());
         match comment {
             "" => self.0.push_str(line),
@@ -25,7 +22,7 @@ impl Lines {
         self.0.push('\n');
     }
 
-    fn set(&mut self, key: &str, value: &str, comment: &str) {
+    pub(super) fn set(&mut self, key: &str, value: &str, comment: &str) {
         self.line(format!("{key} = {}", toml::Value::from(value)), comment);
     }
 
@@ -37,29 +34,8 @@ impl Lines {
 }
 
 impl Setup {
-    /// The EHR as it was answered, or as the file has it.
-    pub(super) fn destination(&self) -> Option<delivery::Config> {
-        let own = |name: &str| self.base()?.destinations.iter().find(|to| to.name == name).cloned();
-        match self.said("ehr.use") {
-            "" | ANOTHER => {
-                let tls = self.is("ehr.tls", "yes").then(|| ClientTls {
-                    ca: Some(self.said("ehr.ca")).filter(|ca| *ca != "system").map(PathBuf::from),
-                    proxy: self.proxy().map(str::to_string),
-                    ..ClientTls::default()
-                });
-                Some(delivery::Config {
-                    address: Some(self.said("ehr.address").to_string()),
-                    plain: self.is("ehr.plain", "yes"),
-                    tls,
-                    ..delivery::Config::new(self.said("ehr.name"), delivery::Protocol::Mllp)
-                })
-            }
-            name => own(name),
-        }
-    }
-
     /// The proxy that leads to servers.
-    fn proxy(&self) -> Option<&str> {
+    pub(super) fn proxy(&self) -> Option<&str> {
         Some(self.said("network.proxy")).filter(|proxy| !matches!(*proxy, "" | NONE))
     }
 
@@ -73,7 +49,7 @@ impl Setup {
             lines.gap();
             self.link_table(&mut lines);
         }
-        if matches!(self.said("ehr.use"), "" | ANOTHER) {
+        if self.is_new_ehr() {
             lines.gap();
             self.ehr_table(&mut lines);
         }
@@ -124,49 +100,16 @@ impl Setup {
             None => "not heard yet".to_string(),
         };
         lines.line("[[link]]", &why);
-        lines.set("name", self.said("link.name"), "");
-        let chosen = self.registry.get(self.said("link.driver")).map(|driver| driver.protocol());
-        let protocol = match chosen.or(self.heard_protocol()) {
-            Some(Protocol::Hl7) => "hl7",
-            Some(Protocol::Poct1a) => "poct1a",
-            Some(Protocol::Lines) => "lines",
-            Some(Protocol::Table) => "table",
-            Some(Protocol::Astm) => "astm",
-            None => self.said("link.protocol"),
+        let place = match self.said("link.kind") {
+            "serial" => Place::Serial(self.said("link.serial").to_string()),
+            "dial" => Place::Dial(self.said("link.dial").to_string()),
+            _ => Place::Listen(self.said("link.listen").to_string()),
         };
-        lines.set("protocol", protocol, "");
-        match self.said("link.kind") {
-            "serial" => lines.set("serial", self.said("link.serial"), ""),
-            "dial" => lines.set("dial", self.said("link.dial"), ""),
-            _ => lines.set("listen", self.said("link.listen"), "where the analyzer calls"),
-        }
-        for line in heard.iter().flat_map(|heard| &heard.line) {
-            lines.line(line, "");
-        }
-        match self.said("link.driver") {
-            BY_HEADER => {}
-            driver => lines.set("driver", driver, ""),
-        }
-    }
-
-    fn ehr_table(&self, lines: &mut Lines) {
-        lines.line("[[destination]]", "");
-        lines.set("name", self.said("ehr.name"), "messages wait under this name");
-        lines.set("address", self.said("ehr.address"), "the EHR's MLLP listener");
-        if self.is("ehr.plain", "yes") {
-            lines.line("plain = true", "the network is fenced");
-        }
-        if self.is("ehr.tls", "yes") {
-            match self.said("ehr.ca") {
-                "system" => lines.line("[destination.tls]", "trusts whom this machine trusts"),
-                ca => {
-                    lines.line("[destination.tls]", "");
-                    lines.set("ca", ca, "nobody else can vouch for the EHR");
-                }
-            }
-            self.proxy()
-                .into_iter()
-                .for_each(|proxy| lines.set("proxy", proxy, "nothing leaves the site but through it"));
+        let setting = heard.and_then(|heard| heard.setting);
+        let driver = Some(self.said("link.driver")).filter(|driver| *driver != BY_HEADER);
+        for line in findings::settings(self.said("link.name"), self.link_protocol(), &place, setting, driver) {
+            let comment = if line.starts_with("listen") { "where the analyzer calls" } else { "" };
+            lines.line(line, comment);
         }
     }
 }

@@ -179,7 +179,7 @@ async fn loops(config: &Config) -> Vec<Check> {
 }
 
 /// A directory that goes with this.
-struct Scratch(PathBuf);
+pub(crate) struct Scratch(pub PathBuf);
 
 impl Drop for Scratch {
     fn drop(&mut self) {
@@ -234,6 +234,15 @@ pub(crate) fn on_loopback(link: link::Config) -> std::io::Result<(link::Config, 
     Ok((link::Config { listen, peers: Vec::new(), ..off_line }, port))
 }
 
+/// Turns a destination to a port of this process, so that nothing gets out.
+pub(crate) fn turn_to(to: &mut delivery::Config, sink: u16) {
+    match to.protocol {
+        Way::Fhir => to.url = Some(format!("http://127.0.0.1:{sink}/fhir")),
+        _ => to.address = Some(format!("127.0.0.1:{sink}")),
+    }
+    (to.tls, to.oauth) = (None, None);
+}
+
 /// The site's settings for a gateway that takes made-up messages and delivers nothing.
 fn scratch_config(config: &Config, data: &Path, sink: u16) -> std::io::Result<(Config, Vec<Loop>)> {
     let registry = config.registry().map_err(std::io::Error::other)?;
@@ -243,11 +252,7 @@ fn scratch_config(config: &Config, data: &Path, sink: u16) -> std::io::Result<(C
         settings.destinations.push(delivery::Config { name: "gate".to_string(), ..delivery::Config::default() });
     }
     for to in &mut settings.destinations {
-        match to.protocol {
-            Way::Fhir => to.url = Some(format!("http://127.0.0.1:{sink}/fhir")),
-            _ => to.address = Some(format!("127.0.0.1:{sink}")),
-        }
-        (to.tls, to.oauth) = (None, None);
+        turn_to(to, sink);
         to.order_status.clear();
         to.links.clear();
     }

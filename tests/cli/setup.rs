@@ -1,6 +1,9 @@
 //! `afferent setup` from outside: a person at a terminal (tmux), a file of answers, a simulated analyzer that is heard, a
 //! simulated EHR that gets the test result, and what is there after a kill at any moment.
 
+#[path = "setup/ehr.rs"]
+mod ehr;
+
 use crate::probe::{Cable, said};
 use crate::site::{Running, SERUM, free_port, until};
 use crate::{afferent, err, out};
@@ -135,6 +138,24 @@ fn an_ehr_that_must_not_get_a_test_result_gets_none() {
 }
 
 #[test]
+fn where_no_test_can_be_made_nothing_fails_and_the_report_says_what_was_not_tried() {
+    let bench = Bench::new();
+    for (protocol, driver) in [("poct1a", "none"), ("lines", "none")] {
+        let link = bench.by_hand().replace(DRIVER, driver);
+        std::fs::remove_file(bench.config()).ok();
+        let done = bench.set_up(&format!("{link}protocol = \"{protocol}\"\n[test]\nsend = \"send\"\n"));
+        let report = report(&done);
+        assert_eq!(report["test"], Value::Null, "{report}");
+        assert!(report["no_test"].as_str().unwrap().contains("a sample of a test patient"), "{report}");
+        assert!(report["open"].to_string().contains("see what was not tried"), "{report}");
+        assert!(err(&done).contains("`test.send` was answered and not asked"), "{}", err(&done));
+        let page = std::fs::read_to_string(bench.path("afferent.handover.txt")).unwrap();
+        assert!(page.contains("not tried: the analyzer's protocol has no mark"), "{page}");
+    }
+    assert!(bench.chart().is_empty());
+}
+
+#[test]
 fn what_a_file_does_not_answer_ends_the_setup_and_nothing_is_written() {
     let bench = Bench::new();
     let wrong = [
@@ -244,6 +265,7 @@ fn person(bench: &Bench) -> Vec<(&'static str, String)> {
         ("HTTP proxy that leads out", "none".to_string()),
         ("Time zone of the analyzers", "UTC".to_string()),
         ("Does something else keep this clock", "no".to_string()),
+        ("What does the EHR take", "hl7".to_string()),
         ("Host and port of the EHR", format!("127.0.0.1:{}", bench.ehr)),
         ("Does it speak TLS", "no".to_string()),
         ("Name of the EHR", "ehr".to_string()),
@@ -283,6 +305,9 @@ fn a_dumb_terminal_gets_lines_alone_and_an_interrupted_setup_goes_on() {
     until("it asks", || desk.screen().contains("Name of this box ["));
     desk.type_line("bench 1");
     until("it says what is wrong", || desk.screen().contains("a name has letters"));
+    // As a terminal that is set to Latin-1 sends an ä.
+    desk.tmux(&["send-keys", "-t", "bench", "-H", "e4", "0d"]);
+    until("it says what is wrong", || desk.screen().contains("that is not UTF-8"));
     desk.type_line("bench-1");
     until("it asks on", || desk.screen().contains("Directory for what it keeps ["));
     desk.tmux(&["send-keys", "-t", "bench", "C-c"]);

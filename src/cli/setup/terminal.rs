@@ -7,7 +7,7 @@ use anstyle::Style;
 use anyhow::Context as _;
 use dialoguer::Input;
 use dialoguer::theme::ColorfulTheme;
-use std::io::Write as _;
+use std::io::{BufRead as _, Write as _};
 
 /// A list that is shown without being asked for has so many lines at most.
 const SHOWN_MAX: usize = 8;
@@ -40,12 +40,12 @@ impl Terminal {
             Kind::Text => question.asks.clone(),
             Kind::YesNo => format!("{}? yes or no", question.asks),
             Kind::Choice(choices) => {
-                list(choices);
-                format!("{}? number or word", question.asks)
+                list(question, choices);
+                format!("{}? {}", question.asks, if question.is_numbered() { "number or word" } else { "word" })
             }
             Kind::Pick(choices) => {
                 if choices.len() <= SHOWN_MAX {
-                    list(choices);
+                    list(question, choices);
                 }
                 format!("{} ({SHOW_ALL} shows all {})", question.asks, choices.len())
             }
@@ -53,7 +53,7 @@ impl Terminal {
         loop {
             let answer = self.line(&asks, question.default.as_deref())?;
             if let (Kind::Pick(choices), SHOW_ALL) = (&question.kind, answer.trim()) {
-                list(choices);
+                list(question, choices);
                 continue;
             }
             match engine.answer(question.key, &answer) {
@@ -74,17 +74,20 @@ impl Terminal {
             };
             return input.interact_text().context(GONE);
         }
-        match default {
-            Some(default) => eprint!("{asks} [{default}]: "),
-            None => eprint!("{asks}: "),
+        loop {
+            match default {
+                Some(default) => eprint!("{asks} [{default}]: "),
+                None => eprint!("{asks}: "),
+            }
+            std::io::stderr().flush()?;
+            let mut line = Vec::new();
+            anyhow::ensure!(std::io::stdin().lock().read_until(b'\n', &mut line).context(GONE)? > 0, GONE);
+            match (std::str::from_utf8(&line).map(str::trim), default) {
+                (Ok(""), Some(default)) => return Ok(default.to_string()),
+                (Ok(line), _) => return Ok(line.to_string()),
+                (Err(_), _) => eprintln!("  that is not UTF-8, as this terminal sends it: type it again"),
+            }
         }
-        std::io::stderr().flush()?;
-        let mut line = String::new();
-        anyhow::ensure!(std::io::stdin().read_line(&mut line).context(GONE)? > 0, GONE);
-        Ok(match (line.trim(), default) {
-            ("", Some(default)) => default.to_string(),
-            (line, _) => line.to_string(),
-        })
     }
 
     fn painted(&self, style: Style, text: &str) -> String {
@@ -92,8 +95,11 @@ impl Terminal {
     }
 }
 
-fn list(choices: &[Choice]) {
+fn list(question: &Question, choices: &[Choice]) {
     for (number, Choice { value, says }) in (1..).zip(choices) {
-        eprintln!("  {number:3}  {value:12}  {says}");
+        match question.is_numbered() {
+            true => eprintln!("  {number:3}  {value:12}  {says}"),
+            false => eprintln!("       {value:12}  {says}"),
+        }
     }
 }

@@ -261,7 +261,7 @@ impl Driver {
     pub fn analyte(&self, code: &str, specimen: &str, unit: &str) -> Option<&Analyte> {
         let entries = self.analytes.get(code)?.iter().filter_map(|i| self.schema.analyte.get(*i));
         let fits = |a: &&Analyte| {
-            let limit = if a.specimen.is_empty() { &self.schema.fields.analyte_specimen } else { &a.specimen };
+            let limit = self.specimens(a);
             limit.is_empty() || limit.iter().any(|s| s == specimen)
         };
         let fitting: Vec<&Analyte> = entries.filter(fits).collect();
@@ -269,6 +269,11 @@ impl Driver {
             [only] => Some(only),
             several => several.iter().find(|a| a.units.contains_key(unit)).copied(),
         }
+    }
+
+    /// The types of specimen, as sent, for which an analyte holds; all where there is none.
+    pub fn specimens<'a>(&'a self, analyte: &'a Analyte) -> &'a [String] {
+        if analyte.specimen.is_empty() { &self.schema.fields.analyte_specimen } else { &analyte.specimen }
     }
 
     /// The records orders are sent in: the driver's, else the standard's.

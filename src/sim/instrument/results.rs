@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use crate::driver::Driver;
 use crate::driver::path::Place;
+use crate::driver::{Driver, Protocol};
 use crate::sim::random::Random;
 use crate::wire::line::framing::{Check, CheckForm, Framing, Mark, Reply};
 
@@ -27,6 +27,8 @@ pub struct Shape {
     pub analytes: Vec<Analyte>,
     /// Field and component of the O record (ASTM) with the specimen id.
     specimen: (usize, usize),
+    /// What every specimen is: fields and components of the O record (ASTM), and what stands there.
+    specimen_type: Vec<(usize, usize, String)>,
     /// Component of Q.3 with the specimen id (ASTM).
     pub query_component: usize,
     /// Status that takes a question back (Q.13).
@@ -34,6 +36,8 @@ pub struct Shape {
     /// Component of R.3 with the test code, and what follows the code in it.
     code_component: usize,
     code_suffix: String,
+    /// Orders and results are OBR and OBX segments between ASTM records, as a few instruments write them.
+    has_segments: bool,
     /// Component of R.3 in which the instrument's own codes stand: what is ordered comes back there.
     own_component: usize,
     /// Its messages are marked as training (H.12, MSH-11 `T`), and of a patient who is nobody.
@@ -90,10 +94,12 @@ impl Shape {
             sender: "SIMULATED-1".to_owned(),
             analytes: GENERIC.map(analyte).to_vec(),
             specimen: (3, 1),
+            specimen_type: Vec::new(),
             query_component: 2,
             cancel_status: "A".to_owned(),
             code_component: 1,
             code_suffix: String::new(),
+            has_segments: false,
             own_component: 4,
             is_test: false,
         }
@@ -118,14 +124,18 @@ impl Shape {
         ("P", format!("PT{number:07}"), name, sex)
     }
 
-    /// An instrument of this driver: its header, its codes with the first unit each may have, and the specimen id and
-    /// the code where the driver looks first.
+    /// An instrument of this driver: its header, the codes it has for one type of specimen with the first unit each may
+    /// have, and specimen id, specimen type and code where the driver looks first.
     pub fn of(driver: &Driver) -> Self {
         let generic = Shape::generic();
         let schema = &driver.schema;
+        let kinds = schema.analyte.iter().flat_map(|analyte| driver.specimens(analyte));
+        let kind = schema.fields.analyte_specimen.iter().chain(kinds).next().map_or("", String::as_str);
+        let fits = |limit: &[String]| limit.is_empty() || limit.iter().any(|specimen| specimen == kind);
         let analytes: Vec<_> = schema
             .analyte
             .iter()
+            .filter(|analyte| fits(driver.specimens(analyte)))
             .map(|analyte| Analyte {
                 code: analyte.code.clone(),
                 name: analyte.code.clone(),
@@ -133,7 +143,12 @@ impl Shape {
             })
             .collect();
         let component = |place: &Place| usize::from(place.component.unwrap_or(1));
+        let at = |place: &Place| (usize::from(place.field), component(place));
         let specimen = schema.fields.specimen_id.places().next();
+        // A type of several places is read with a slash between them.
+        let typed = schema.fields.specimen_type.iter().next().into_iter().flat_map(|path| &path.places);
+        let specimen_type = typed.zip(kind.split('/')).filter(|(place, kind)| place.record == "O" && !kind.is_empty());
+        let specimen_type = specimen_type.map(|(place, kind)| (at(place).0, at(place).1, kind.to_owned())).collect();
         let code = schema.fields.test_code.places().next();
         let own = !analytes.is_empty();
         let asked = schema.query.as_ref();
@@ -142,12 +157,14 @@ impl Shape {
         Shape {
             sender: schema.identity.header.first().map_or(generic.sender, |header| header.replace('*', "1")),
             analytes: if own { analytes } else { generic.analytes },
-            specimen: specimen.map_or((3, 1), |place| (usize::from(place.field), component(place))),
+            specimen: specimen.map_or((3, 1), at),
+            specimen_type,
             query_component: asked_at.unwrap_or(generic.query_component),
             cancel_status: cancel_status.unwrap_or(generic.cancel_status),
             code_component: if own { code.map_or(4, component) } else { 1 },
             own_component: code.map_or(4, component),
             code_suffix: schema.fields.test_code_until.chars().take(1).collect(),
+            has_segments: driver.protocol() == Protocol::Astm && code.is_some_and(|place| place.record == "OBX"),
             is_test: false,
         }
     }
@@ -200,20 +217,43 @@ pub fn records(shape: &Shape, specimen: &Specimen, time: &str) -> Vec<Vec<u8>> {
     let status = status(specimen);
     let number = specimen.number;
     let (processing, id, name, sex) = shape.whose(number);
-    let (field, component) = shape.specimen;
-    let at = |wanted| if field == wanted { nested(component, &specimen.id) } else { String::new() };
     let mut records = vec![
         format!("H|\\^&|||{}|||||||{processing}|LIS2-A2|{time}", shape.sender),
         format!("P|1||{id}||{name}||19700101|{sex}"),
-        format!("O|1|{}|{}||R||{time}||||N||||||||||||||F", at(3), at(4)),
+        match shape.has_segments {
+            true => format!("OBR|1||{}||||{time}", specimen.id),
+            false => order(shape, &specimen.id, time),
+        },
     ];
     for (index, result) in specimen.results.iter().enumerate() {
         let code = nested(shape.code_component, &format!("{}{}", result.code, shape.code_suffix));
         let MadeResult { value, unit, flag, .. } = result;
-        records.push(format!("R|{}|{code}|{value}|{unit}||{flag}||{status}||||{time}", index + 1));
+        let n = index + 1;
+        records.push(match shape.has_segments {
+            true => format!("OBX|{n}|NM|{code}||{value}|{unit}||{flag}|||{status}|{time}"),
+            false => format!("R|{n}|{code}|{value}|{unit}||{flag}||{status}||||{time}"),
+        });
     }
     records.push("L|1|N".to_owned());
     records.into_iter().map(String::into_bytes).collect()
+}
+
+/// The O record of a specimen (LIS02-A2 clause 9).
+fn order(shape: &Shape, id: &str, time: &str) -> String {
+    let mut fields = vec![String::new(); 26];
+    let (field, component) = shape.specimen;
+    let own = shape.specimen_type.iter().map(|(field, component, kind)| (*field, *component, kind.as_str()));
+    let standard = [(1, 1, "O"), (2, 1, "1"), (6, 1, "R"), (8, 1, time), (12, 1, "N"), (26, 1, "F")];
+    for (field, component, text) in standard.into_iter().chain(own).chain([(field, component, id)]) {
+        let Some(there) = field.checked_sub(1).and_then(|index| fields.get_mut(index)) else { continue };
+        let mut components: Vec<&str> = there.split('^').collect();
+        components.resize(components.len().max(component), "");
+        if let Some(there) = component.checked_sub(1).and_then(|index| components.get_mut(index)) {
+            *there = text;
+        }
+        *there = components.join("^");
+    }
+    fields.join("|")
 }
 
 /// An ORU^R01 message of HL7 2.5.1. `control_id` stays the same when the message is sent again.
@@ -291,6 +331,8 @@ fn is_loinc(code: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clinical::Doubt;
+    use crate::driver::Context;
 
     #[test]
     fn the_same_numbers_make_the_same_results() {
@@ -308,7 +350,31 @@ mod tests {
         let records = records(&shape, &specimen, "20260102030405");
         let code = &specimen.results[0].code;
         assert!(records[0].starts_with(b"H|\\^&|||c311^1|"));
-        assert!(records[2].starts_with(b"O|1|^S001-0000017|"));
+        assert!(records[2].starts_with(b"O|1|^S001-0000017|R1||R||20260102030405||||N|"));
         assert!(records[3].starts_with(format!("R|1|^^^{code}/|").as_bytes()));
+    }
+
+    #[test]
+    fn every_driver_reads_what_an_instrument_of_it_sends() {
+        let registry = crate::driver::Registry::builtin();
+        let context = Context { zone: jiff::tz::TimeZone::UTC, charset: None, framing: None, complete: true };
+        let mut read = 0;
+        for driver in registry.iter().filter(|d| d.protocol() == Protocol::Astm && !d.schema.analyte.is_empty()) {
+            let shape = Shape::of(driver);
+            let specimen = make(&shape, "S001", 3, 17, 0, usize::MAX);
+            let message = records(&shape, &specimen, "20260102030405").join(&b'\r');
+            let interpretation = crate::driver::interpret(driver, &message, &context);
+            let [report] = interpretation.reports.as_slice() else { panic!("{}: {interpretation:?}", driver.id) };
+            assert_eq!(report.specimen.id.expose(), &specimen.id, "{}", driver.id);
+            assert_eq!(report.observations.len(), specimen.results.len(), "{}", driver.id);
+            for observation in &report.observations {
+                // What names no unit is held until a site has said it.
+                let without = driver.schema.units.is_empty() && observation.unit.is_empty();
+                let held = |d: &&Doubt| **d == Doubt::UnmappedCode || (**d == Doubt::UnknownUnit && !without);
+                assert_eq!(observation.doubts.iter().find(held), None, "{}: {:?}", driver.id, observation.code);
+            }
+            read += 1;
+        }
+        assert!(read > 10, "{read}");
     }
 }

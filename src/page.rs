@@ -44,6 +44,9 @@ pub(crate) const NAMES: &[&str] = &[TOKEN, CERT, KEY];
 /// What `answer` says a text is.
 const PLAIN: &str = "text/plain";
 
+/// In front of every script: the token, and how the stream of events is followed.
+const FOLLOW: &str = include_str!("page/follow.js");
+
 /// The events of a stream (HTML, 9.2).
 pub type Ticks = broadcast::Receiver<Arc<str>>;
 
@@ -53,7 +56,7 @@ pub struct Document {
     pub markup: &'static str,
     /// CSS.
     pub style: &'static str,
-    /// JavaScript.
+    /// JavaScript, behind `page/follow.js`.
     pub script: &'static str,
 }
 
@@ -134,12 +137,13 @@ impl Server {
     ) -> std::result::Result<Arc<Server>, TlsError> {
         let door = Mutex::new(Doorkeeper::new(settings.clone())?);
         let token = hash(token);
-        let page = document.markup.replace("/* style */", document.style).replace("/* script */", document.script);
+        let script = [FOLLOW, document.script].concat();
+        let page = document.markup.replace("/* style */", document.style).replace("/* script */", &script);
         let source = |text: &str| BASE64_STANDARD.encode(hash(text));
         let policy = format!(
             "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; connect-src 'self'; base-uri 'none'; \
              form-action 'none'; frame-ancestors 'none'",
-            source(document.script),
+            source(&script),
             source(document.style)
         );
         let policy = HeaderValue::from_str(&policy).unwrap_or(HeaderValue::from_static("default-src 'none'"));

@@ -1,19 +1,7 @@
-"use strict";
-// What the box says becomes text here (textContent), never markup.
-const token = location.hash.slice(1);
 const WORDS = { good: "works", look: "have a look", bad: "does not work" };
 const RANK = { good: 0, look: 1, bad: 2 };
-const SILENT_MS = 12000;
 const open = new Set();
-let heardAt = Date.now(), before = "", isOver = false;
-const $ = (id) => document.getElementById(id);
-
-function element(kind, name, text) {
-  const made = document.createElement(kind);
-  if (name) made.className = name;
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
+let before = "";
 
 const worst = (findings) => findings.reduce((state, f) => RANK[f.state] > RANK[state] ? f.state : state, "good");
 
@@ -44,7 +32,6 @@ function card(title, findings) {
 }
 
 function show(data) {
-  heardAt = Date.now();
   if (!data.findings && !data.trouble) return;
   const text = JSON.stringify(data);
   if (text === before) return;
@@ -83,35 +70,13 @@ function told(text, state) {
   $("state").className = state;
 }
 
-async function follow() {
-  for (;;) {
-    try {
-      const response = await fetch("/box", { headers: { Authorization: "Bearer " + token } });
-      if (response.status === 401) {
-        isOver = true;
-        told("The address is not whole: open the one that `afferent console` prints, with what is behind the #", "bad");
-        return;
-      }
-      const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-      let text = "";
-      for (;;) {
-        const { value, done } = await reader.read();
-        if (done) break;
-        text += value;
-        const events = text.split("\n\n");
-        text = events.pop();
-        for (const one of events) show(JSON.parse(one.slice(one.indexOf("data: ") + 6)));
-      }
-    } catch { /* the box is away for a moment: asked again */ }
-    await new Promise((wake) => setTimeout(wake, 2000));
-  }
-}
-
-setInterval(() => {
-  if (isOver || Date.now() - heardAt <= SILENT_MS) return;
-  before = "";
-  document.querySelector("main").hidden = true;
-  told("The box has not answered for " + Math.round((Date.now() - heardAt) / 1000) + " s", "bad");
-}, 2000);
-addEventListener("hashchange", () => location.reload());
-follow();
+follow("/box", {
+  heard: (_, data) => show(data),
+  refused: () => told("The address is not whole: open the one that `afferent console` prints, with what is behind the #", "bad"),
+  lost: () => {},
+  silent: (seconds) => {
+    before = "";
+    document.querySelector("main").hidden = true;
+    told("The box has not answered for " + seconds + " s", "bad");
+  },
+});

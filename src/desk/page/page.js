@@ -1,22 +1,11 @@
-"use strict";
-// What boxes say becomes text here (textContent), never markup.
-const token = location.hash.slice(1);
 const STATES = [["away", "Away"], ["stuck", "Stuck"], ["unusual", "Unusual"], ["deaf", "Deaf"], ["none", "Well"]];
 const WORST = Object.fromEntries(STATES.map(([key], at) => [key, at]));
 const WORDS = Object.fromEntries(STATES);
 const COLUMNS = ["state", "box", "alerts", "site", "ring", "links", "messages", "queued", "parked", "oldest", "version"];
 const NUMBERS = new Set(["ring", "links", "messages", "queued", "parked", "oldest"]);
-const HEIGHT = 30, SILENT_MS = 12000, TREND_MAX = 180;
+const HEIGHT = 30, TREND_MAX = 180;
 const boxes = new Map();
-let shown = [], only = null, words = [], picked = null, heardAt = Date.now(), isDue = false, trend = [], known = false, isOver = false;
-const $ = (id) => document.getElementById(id);
-
-function element(kind, name, text) {
-  const made = document.createElement(kind);
-  if (name) made.className = name;
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
+let shown = [], only = null, words = [], picked = null, isDue = false, trend = [], known = false;
 
 function age(seconds) {
   if (seconds === null || seconds === undefined) return "";
@@ -103,7 +92,7 @@ function row(box) {
 async function pick(name) {
   picked = name;
   draw();
-  const response = await fetch("/box/" + encodeURIComponent(name), { headers: { Authorization: "Bearer " + token } });
+  const response = await ask("/box/" + encodeURIComponent(name));
   if (response.ok && picked === name) detail(await response.json());
 }
 
@@ -161,7 +150,6 @@ function detail({ brief, box, note, samples }) {
 }
 
 function heard(kind, data) {
-  heardAt = Date.now();
   known = true;
   if (kind === "all") boxes.clear();
   for (const box of data.rows) boxes.set(box.name, box);
@@ -176,33 +164,7 @@ function told(text, isBad) {
   $("link").className = isBad ? "bad" : "";
 }
 
-async function follow() {
-  for (;;) {
-    try {
-      const response = await fetch("/fleet", { headers: { Authorization: "Bearer " + token }, cache: "no-store" });
-      if (response.status === 401) isOver = true;
-      if (isOver) return told("The token is wrong: open the address that `afferent desk serve` prints.", true);
-      const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-      let rest = "";
-      for (;;) {
-        const { value, done } = await reader.read();
-        if (done) break;
-        rest += value;
-        const events = rest.split("\n\n");
-        rest = events.pop();
-        for (const event of events) {
-          const [kind, data] = event.split("\n");
-          heard(kind.slice("event: ".length), JSON.parse(data.slice("data: ".length)));
-        }
-      }
-    } catch { /* told below */ }
-    told("The desk is gone; trying again …", true);
-    await new Promise((wake) => setTimeout(wake, 2000));
-  }
-}
-
 setInterval(() => {
-  if (!isOver && Date.now() - heardAt > SILENT_MS) told("Nothing heard of the desk for " + age(Math.round((Date.now() - heardAt) / 1000)), true);
   let bad = 0;
   for (const box of boxes.values()) if (box.trouble !== "none") bad++;
   trend.push(bad);
@@ -219,6 +181,10 @@ $("search").oninput = () => {
 };
 $("scroll").onscroll = draw;
 addEventListener("resize", draw);
-addEventListener("hashchange", () => location.reload());
 arrange();
-follow();
+follow("/fleet", {
+  heard,
+  refused: () => told("The token is wrong: open the address that `afferent desk serve` prints.", true),
+  lost: () => told("The desk is gone; trying again …", true),
+  silent: (seconds) => told("Nothing heard of the desk for " + age(seconds), true),
+});

@@ -1,13 +1,14 @@
 //! `[board]`: the box's own hardware, where it has any ([`afferent_board`]): LEDs, button, display, sensors, supply.
 //!
-//! A thread of its own shows what the gateway knows and hears what is asked at the box; nothing of the data path waits for
-//! it, and a board with half its parts missing is a few lines of the log.
+//! A thread of its own shows what the gateway knows and hears what is asked at the box, and another watches the supply and
+//! feeds a hardware watchdog, whatever the display does; nothing of the data path waits for either, and a board with half
+//! its parts missing is a few lines of the log.
 //!
 //! | asked at the box | what becomes of it |
 //! |---|---|
 //! | identify, set-up | shown on LEDs and display; a line of the log; a desk may ask for the first as well |
 //! | factory reset | refused while anything is here that went nowhere yet; else the gateway stops, and the box is reset ([`crate::reset`]) |
-//! | the supply goes | the gateway stops in order: nothing is acknowledged any more, the journal's log is written into the journal, the LEDs go dark; it ends when the supply is back, to be started anew |
+//! | the supply goes | whatever the gateway is busy with, nothing is acknowledged any more, the journal's log is written into the journal, the LEDs go dark; then it stops in order, and ends when the supply is back, to be started anew |
 
 #[cfg_attr(not(feature = "board"), path = "board/none.rs")]
 pub mod front;
@@ -47,17 +48,6 @@ pub struct Port {
     pub name: String,
     /// What it is: "rs232", "rs485", "rs485-terminated" or "rs422".
     pub mode: String,
-}
-
-/// What is asked at the box.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asked {
-    /// Forget everything.
-    FactoryReset,
-    /// The supply is gone.
-    SupplyLost,
-    /// It is back.
-    SupplyBack,
 }
 
 /// Where it is read how the box is.

@@ -9,8 +9,8 @@
 
 pub mod part;
 
+use crate::board;
 use crate::board::front::Front;
-use crate::board::{self, Asked};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::control;
@@ -21,7 +21,7 @@ use crate::journal::{self, Journal};
 use crate::link::host::Host;
 use crate::link::{self, LinkCounters};
 use crate::metrics;
-use crate::service::{FRESH, INTERPRETED, Manager, is_supervised};
+use crate::service::{FRESH, INTERPRETED, Manager, Pulse, is_supervised};
 use crate::update::{self, Updates};
 use crate::watch::station;
 use crate::watch::syslog::Syslog;
@@ -121,9 +121,15 @@ pub struct Changes {
 impl Gateway {
     /// Starts everything and returns once results can come in.
     pub async fn start(config: &Config) -> Result<Gateway, GatewayError> {
+        Gateway::start_on(config, &Front::default()).await
+    }
+
+    /// The same on a box with hardware of its own, which hears of the journal before anything can be acknowledged.
+    async fn start_on(config: &Config, front: &Front) -> Result<Gateway, GatewayError> {
         crate::tls::provider();
         let descriptors = raise_descriptor_limit();
         let journal = Journal::open(&config.gateway.data, &config.journal)?;
+        front.guards(&journal);
         let clock = Clock::open(&config.gateway.data, config.gateway.clock_trusted);
         // Before the first entry can come in by it.
         if let Err(error) = journal.note_clock(clock.now().1) {
@@ -284,9 +290,8 @@ impl Gateway {
 
     /// What does not do any more what it is for; nothing as long as all is well.
     pub fn stuck(&mut self) -> Vec<String> {
-        let journal = self.ground.journal.pulse().is_stuck(FRESH).then(|| "journal".to_string());
         let parts = self.parts.iter_mut().filter_map(|part| part.is_stuck().then(|| part.id.to_string()));
-        journal.into_iter().chain(parts).collect()
+        stuck_journal(&self.ground.journal.pulse()).into_iter().chain(parts).collect()
     }
 
     /// Sources first, then destinations, the interpreter last.
@@ -476,7 +481,8 @@ const SUPPLY_GONE_MAX: std::time::Duration = std::time::Duration::from_secs(60);
 pub enum Ended {
     /// It was told to: SIGTERM, SIGINT.
     Told,
-    /// The supply went. It is back now, or the box runs without for a minute, or the program was told to end.
+    /// The supply went, and nothing is acknowledged any more. It is back now, or the box runs without for a minute, or the
+    /// program was told to end.
     Supply,
     /// Somebody in front of the box wants it to be as new.
     Reset,
@@ -492,14 +498,14 @@ pub async fn run(config: &Config) -> Result<Ended, GatewayError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(system("cannot listen for SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("cannot listen for SIGINT"))?;
     let mut front = Front::start(config.board.as_ref(), &config.gateway.name());
-    let mut gateway = match Gateway::start(config).await {
+    let mut gateway = match Gateway::start_on(config, &front).await {
         Ok(gateway) => gateway,
         Err(error) => {
             front.end().await;
             return Err(error);
         }
     };
-    let mut manager = Manager::of_environment();
+    let mut manager = Manager::of_environment(front.lease());
     let (links, destinations) = (config.links.len(), config.destinations.len());
     tracing::info!(event = "gateway-ready", links, destinations, "ready");
     manager.ready(&format!("{links} links, {destinations} destinations"));
@@ -508,7 +514,10 @@ pub async fn run(config: &Config) -> Result<Ended, GatewayError> {
         tokio::select! {
             _ = terminate.recv() => break Ended::Told,
             _ = interrupt.recv() => break Ended::Told,
+            // The journal has heard of it already, whatever is under way here.
+            () = front.supply_lost() => break Ended::Supply,
             change = gateway.asked() => {
+                let journal = gateway.ground.journal.pulse();
                 let changed = gateway.change(change);
                 tokio::pin!(changed);
                 // Parts end in order, which takes as long as they take.
@@ -516,20 +525,16 @@ pub async fn run(config: &Config) -> Result<Ended, GatewayError> {
                 loop {
                     tokio::select! {
                         () = &mut changed => break,
-                        () = manager.due(), if Instant::now() < until => manager.alive(Vec::new()),
-                        () = front.due(), if Instant::now() < until => front.alive(&[]),
+                        () = manager.due(), if Instant::now() < until => {
+                            manager.alive(stuck_journal(&journal).into_iter().collect());
+                        }
                     }
                 }
             }
             () = manager.due() => manager.alive(gateway.stuck()),
-            () = front.due() => front.alive(&gateway.stuck()),
-            asked = front.asked() => match asked {
-                Asked::SupplyLost => break Ended::Supply,
-                Asked::SupplyBack => {}
-                Asked::FactoryReset => match gateway.why_no_reset(config) {
-                    None => break Ended::Reset,
-                    Some(why) => tracing::error!(event = "reset-failed", "this box is not reset: {why}"),
-                },
+            () = front.reset_asked() => match gateway.why_no_reset(config) {
+                None => break Ended::Reset,
+                Some(why) => tracing::error!(event = "reset-failed", "this box is not reset: {why}"),
             },
         }
     };
@@ -539,24 +544,21 @@ pub async fn run(config: &Config) -> Result<Ended, GatewayError> {
     gateway.stop().await;
     front.stopped();
     if ended == Ended::Supply {
-        tracing::warn!(
-            event = "supply-lost",
-            "the supply is gone: all that came is safe, and nothing is taken any more"
-        );
-        let in_vain = tokio::time::sleep(SUPPLY_GONE_MAX);
-        tokio::pin!(in_vain);
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-                // Whoever still runs has power: it is the wire that is broken, and results go on without.
-                () = &mut in_vain => break,
-                asked = front.asked() => if asked == Asked::SupplyBack { break },
-            }
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            // Whoever still runs has power: it is the wire that is broken, and results go on without.
+            () = tokio::time::sleep(SUPPLY_GONE_MAX) => {}
+            () = front.supply_back() => {}
         }
     }
     front.end().await;
     Ok(ended)
+}
+
+/// The journal, when its writer does not go round any more.
+fn stuck_journal(writer: &Pulse) -> Option<String> {
+    writer.is_stuck(FRESH).then(|| "journal".to_string())
 }
 
 /// Raises the soft limit of open descriptors to the hard one and tells what it is.
@@ -602,5 +604,50 @@ mod tests {
         assert_eq!(ends(tokio::spawn(async {})).await, Vec::<String>::new());
         assert_eq!(ends(tokio::spawn(async { panic!("on purpose") })).await, ["link chemistry"]);
         gateway.stop().await;
+    }
+
+    #[cfg(feature = "board")]
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_hardware_watchdog_is_not_fed_any_more_once_something_that_results_need_is_stuck() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, definition) = (dir.path().join("board"), dir.path().join("board.toml"));
+        std::fs::write(
+            &definition,
+            "[board]\nname = \"b\"\nrevision = \"1\"\n[watchdog]\ndevice = \"/dev/watchdog0\"\n",
+        )
+        .unwrap();
+        let text = format!(
+            "[gateway]\ndata = {:?}\n[journal]\nfree_min_mb = 0\n[board]\ndefinition = {definition:?}\n\
+             folder = {folder:?}\n[[link]]\nname = \"chemistry\"\nlisten = \"127.0.0.1:0\"\n\
+             [[destination]]\nname = \"ehr\"\naddress = \"127.0.0.1:1\"\n",
+            dir.path().join("data")
+        );
+        let config: Config = toml::from_str(&text).unwrap();
+        let fed = || std::fs::read_to_string(folder.join("watchdog")).unwrap_or_default();
+        let front = Front::start(config.board.as_ref(), "bench-1");
+        let mut gateway = Gateway::start_on(&config, &front).await.unwrap();
+        let mut manager = Manager::of_environment(front.lease());
+        manager.ready("all of it");
+        let at_first = fed();
+        while fed().is_empty() || fed() == at_first {
+            manager.due().await;
+            manager.alive(gateway.stuck());
+        }
+        let task = tokio::spawn(async { panic!("on purpose") });
+        while !task.is_finished() {
+            tokio::task::yield_now().await;
+        }
+        gateway.parts[0].tasks.push(task);
+        manager.due().await;
+        manager.alive(gateway.stuck());
+        let last = fed();
+        for _ in 0..2 {
+            manager.due().await;
+            manager.alive(gateway.stuck());
+        }
+        assert_eq!(fed(), last, "nobody says that all goes on");
+        gateway.stop().await;
+        front.end().await;
+        assert_eq!(fed(), "disarmed\n", "it ended in order");
     }
 }

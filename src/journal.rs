@@ -606,6 +606,15 @@ impl Journal {
         self.signals.condition()
     }
 
+    /// The box has seconds left: takes nothing into custody any more, then copies the log into the database file, before
+    /// anything else that waits. All the rest goes on, and what was acknowledged can still be delivered. Does not block;
+    /// what comes is whether the log is empty.
+    pub fn end_custody(&self) -> Receiver<bool> {
+        let (reply, done) = sync_channel(1);
+        self.commands.0.0.push(Message::EndCustody(reply));
+        done
+    }
+
     /// Finishes what is waiting, copies the log into the database file and gives the lock back. Blocks. Other clones
     /// get [`JournalError::Closed`] from then on.
     pub fn close(self) {

@@ -19,6 +19,12 @@ pub const BEAT_EVERY: Duration = Duration::from_secs(10);
 /// The service manager waits this many times as long as there is between two words to it.
 const WORDS: u32 = 4;
 
+/// A lease is renewed this often, and holds until two renewals were missed.
+const LEASED_EVERY: Duration = Duration::from_secs(5);
+const LEASED_FOR: Duration = Duration::from_secs(15);
+/// A stop in order takes no longer, as `TimeoutStopSec=` of the unit has it.
+const STOPPED_WITHIN: Duration = Duration::from_secs(15 * 60);
+
 /// Moments are kept as milliseconds since this.
 static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
@@ -108,25 +114,53 @@ pub fn listener(address: SocketAddr) -> std::io::Result<Option<TcpListener>> {
     Ok(Some(socket))
 }
 
-/// The service manager, if one started this process.
+/// Until when a word that everything goes on is good: as long as it holds, a hardware watchdog is fed. A start takes as
+/// long as the journal is large.
+#[derive(Debug, Clone)]
+pub struct Lease(Arc<AtomicU64>);
+
+impl Default for Lease {
+    fn default() -> Lease {
+        Lease(Arc::new(AtomicU64::new(u64::MAX)))
+    }
+}
+
+impl Lease {
+    /// It is good for so long from now on.
+    pub fn renew(&self, time: Duration) {
+        self.0.store(ms(BEGAN.elapsed() + time), Ordering::Relaxed);
+    }
+
+    /// True until then.
+    pub fn holds(&self) -> bool {
+        ms(BEGAN.elapsed()) < self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Whoever starts this process, or the box, anew when results cannot come any more: the service manager, if one started
+/// it, and a hardware watchdog, if there is one. Both hear the same.
 #[derive(Debug)]
 pub struct Manager {
     /// Between two words that everything goes on; none where nobody waits for them.
     every: Option<Duration>,
+    /// By which a hardware watchdog is fed.
+    lease: Option<Lease>,
     /// When the next is due.
     next: Instant,
     stuck: Vec<String>,
 }
 
 impl Manager {
-    /// Whoever the environment names (`NOTIFY_SOCKET`, `WATCHDOG_USEC`).
-    pub fn of_environment() -> Manager {
+    /// Whoever the environment names (`NOTIFY_SOCKET`, `WATCHDOG_USEC`), and whoever goes by the lease.
+    pub fn of_environment(lease: Option<Lease>) -> Manager {
         let every = sd_notify::watchdog_enabled().map(|limit| limit / WORDS);
-        Manager { every, next: Instant::now() + every.unwrap_or_default(), stuck: Vec::new() }
+        let every = every.into_iter().chain(lease.as_ref().map(|_| LEASED_EVERY)).min();
+        Manager { every, lease, next: Instant::now() + every.unwrap_or_default(), stuck: Vec::new() }
     }
 
     /// Everything runs, in a sentence.
     pub fn ready(&self, status: &str) {
+        self.renew(LEASED_FOR);
         say(&[NotifyState::Ready, NotifyState::Status(status)]);
     }
 
@@ -139,22 +173,31 @@ impl Manager {
     }
 
     /// Tells that everything goes on, unless something is stuck: then the service manager ends this process after a
-    /// while, and starts it again. Restart is the recovery plan.
+    /// while, and starts it again, or the hardware watchdog does so with the box. Restart is the recovery plan.
     pub fn alive(&mut self, stuck: Vec<String>) {
         self.next = Instant::now() + self.every.unwrap_or_default();
         if stuck.is_empty() {
+            self.renew(LEASED_FOR);
             say(&[NotifyState::Watchdog]);
-        } else if self.stuck != stuck {
-            let all = stuck.join(", ");
-            tracing::error!(event = "stuck", "does not go on, and is to be started again: {all}");
-            say(&[NotifyState::Status(&format!("stuck: {all}"))]);
+        } else {
+            self.renew(Duration::ZERO);
+            if self.stuck != stuck {
+                let all = stuck.join(", ");
+                tracing::error!(event = "stuck", "does not go on, and is to be started again: {all}");
+                say(&[NotifyState::Status(&format!("stuck: {all}"))]);
+            }
         }
         self.stuck = stuck;
     }
 
     /// It stops in order.
     pub fn stopping(&self) {
+        self.renew(STOPPED_WITHIN);
         say(&[NotifyState::Stopping]);
+    }
+
+    fn renew(&self, time: Duration) {
+        self.lease.iter().for_each(|lease| lease.renew(time));
     }
 }
 
@@ -182,5 +225,21 @@ mod tests {
         assert!(pulse.is_stuck(Duration::from_millis(1)));
         pulse.clone().beat();
         assert!(!pulse.is_stuck(FRESH));
+    }
+
+    #[test]
+    fn a_lease_holds_while_nothing_is_stuck_and_through_a_start_and_a_stop() {
+        let lease = Lease::default();
+        let mut manager = Manager::of_environment(Some(lease.clone()));
+        assert!(lease.holds(), "a start takes as long as it takes");
+        manager.ready("all of it");
+        assert!(lease.holds());
+        manager.alive(vec!["journal".to_string()]);
+        assert!(!lease.holds(), "what is stuck is not fed");
+        manager.alive(Vec::new());
+        assert!(lease.holds());
+        manager.alive(vec!["interpreter".to_string()]);
+        manager.stopping();
+        assert!(lease.holds(), "a stop takes as long as it takes");
     }
 }

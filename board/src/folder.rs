@@ -2,8 +2,8 @@
 //! tests look at what a running box shows.
 //!
 //! An output's file holds `on` or `off`; so does an input's, which somebody else writes; `temperature` holds degrees,
-//! `rtc` Unix seconds, and an input that is not there is at rest. `display.pbm` is the picture. A part whose file holds
-//! `absent` is not there.
+//! `rtc` Unix seconds, and an input that is not there is at rest. `display.pbm` is the picture, and `watchdog` says how
+//! often that was fed. A part whose file holds `absent` is not there.
 
 use crate::definition;
 use crate::display::Display;
@@ -79,8 +79,14 @@ impl Hardware for Folder {
     }
 
     fn watchdog(&mut self, _: &definition::Watchdog) -> Result<Box<dyn Watchdog>, Absent> {
-        Ok(Box::new(self.file("watchdog")?))
+        Ok(Box::new(Fed { file: self.file("watchdog")?, times: 0 }))
     }
+}
+
+/// A watchdog's file, and how often that was fed.
+struct Fed {
+    file: File,
+    times: u64,
 }
 
 /// A part's file.
@@ -130,13 +136,14 @@ impl Thermometer for File {
     }
 }
 
-impl Watchdog for File {
+impl Watchdog for Fed {
     fn feed(&mut self) -> Result<(), String> {
-        self.write("fed\n")
+        self.times += 1;
+        self.file.write(&format!("fed {}\n", self.times))
     }
 
     fn disarm(&mut self) -> Result<(), String> {
-        self.write("disarmed\n")
+        self.file.write("disarmed\n")
     }
 }
 

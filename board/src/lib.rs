@@ -16,13 +16,15 @@
 //! together; [`seen`] is what the box knows, [`definition`] what a board has.
 //!
 //! Not pure: [`pin`], [`display`], [`temperature`] and [`watchdog`] are drivers, [`parts`] finds the parts of a board and
-//! turns it, in a folder of files ([`folder`]) or on a machine (`linux`, behind the feature of that name).
+//! turns it, in a folder of files ([`folder`]) or on a machine (`linux`, behind the feature of that name). [`guard`] is
+//! what must not wait for any of it: the supply and the hardware watchdog.
 
 pub mod button;
 pub mod buzzer;
 pub mod definition;
 pub mod display;
 pub mod folder;
+pub mod guard;
 pub mod led;
 #[cfg(feature = "linux")]
 pub mod linux;

@@ -11,7 +11,6 @@ use crate::led::{BoxState, Heard, Layer};
 use crate::pattern::Pattern;
 use crate::screen::Screen;
 use crate::seen::{Seen, Stick, Temperature};
-use crate::supply::{self, Supply};
 use crate::temperature::Heat;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -30,8 +29,6 @@ pub const DIM_AFTER: Duration = Duration::from_secs(300);
 pub struct Sensed {
     /// The button is down.
     pub button: Option<bool>,
-    /// The supply is good.
-    pub supply: Option<bool>,
     /// How warm it is.
     pub temperature: Option<Temperature>,
 }
@@ -62,8 +59,6 @@ pub struct Face {
 pub enum Event {
     /// The button; what it asks to be shown is shown already.
     Button(button::Event),
-    /// The supply.
-    Supply(supply::Event),
     /// The box is too warm.
     TooWarm(Temperature),
     /// It is no more.
@@ -73,7 +68,6 @@ pub enum Event {
 /// See the module docs.
 pub struct Panel {
     button: Button,
-    supply: Supply,
     heat: Option<Heat>,
     is_too_warm: bool,
     identify_until: Option<Duration>,
@@ -93,11 +87,9 @@ impl Panel {
     /// For this board.
     pub fn new(definition: &Definition) -> Panel {
         let roles = definition.button.as_ref().map_or(&[][..], |button| button.may.get_ref());
-        let lost_after_ms = definition.supply.as_ref().map_or(0, |supply| *supply.lost_after_ms.get_ref());
         let limit = definition.temperature.as_ref().map(|sensor| Temperature::of_degrees(*sensor.high_c.get_ref()));
         Panel {
             button: Button::new(roles),
-            supply: Supply::new(Duration::from_millis(u64::from(lost_after_ms))),
             heat: limit.map(Heat::new),
             is_too_warm: false,
             identify_until: None,
@@ -136,7 +128,7 @@ impl Panel {
         self.was_fault = is_fault;
 
         let hint = self.button.hint(now);
-        let box_state = self.shown_state(condition, seen.stick.as_ref(), hint);
+        let box_state = self.shown_state(condition, seen, hint);
         let is_dark = box_state == BoxState::Off;
         let heard = |heard: Heard| if is_dark { Heard::None } else { heard };
         let (analyzer, hospital) = (heard(seen.analyzer), heard(seen.hospital));
@@ -160,7 +152,7 @@ impl Panel {
             deadlines.push(self.touched + DIM_AFTER);
         }
         deadlines.extend([self.identify_until, self.set_up_until].into_iter().flatten());
-        deadlines.extend(self.button.poll_timeout(now).into_iter().chain(self.supply.poll_timeout()));
+        deadlines.extend(self.button.poll_timeout(now));
         self.deadline = deadlines.into_iter().min();
         let (dim, beeps) = (is_left_alone, beeps && !is_dark);
         Face { box_state, analyzer, hospital, lit, beeps, condition, screen, dim }
@@ -195,13 +187,6 @@ impl Panel {
             }
             self.events.push_back(Event::Button(event));
         }
-        match sensed.supply {
-            Some(is_good) => self.supply.handle_level(is_good, now),
-            None => self.supply.handle_timeout(now),
-        }
-        while let Some(event) = self.supply.poll_event() {
-            self.events.push_back(Event::Supply(event));
-        }
         if let (Some(heat), Some(temperature)) = (&mut self.heat, sensed.temperature) {
             let is_too_warm = heat.observe(temperature);
             if is_too_warm != self.is_too_warm {
@@ -212,15 +197,15 @@ impl Panel {
         }
     }
 
-    fn shown_state(&self, condition: BoxState, stick: Option<&Stick>, hint: Hint) -> BoxState {
+    fn shown_state(&self, condition: BoxState, seen: &Seen, hint: Hint) -> BoxState {
         match condition {
             BoxState::Off | BoxState::Stopping => condition,
-            _ if self.supply.is_lost() => BoxState::Stopping,
+            _ if seen.supply_is_lost => BoxState::Stopping,
             _ if matches!(hint, Hint::LetGo | Hint::Armed { .. } | Hint::Confirming { .. }) => BoxState::ResetArmed,
             _ if self.identify_until.is_some() => BoxState::Identify,
             _ if self.set_up_until.is_some() || matches!(hint, Hint::SetUp { .. }) => BoxState::SetUp,
             // Whoever put the stick in waits for this.
-            _ => match (condition, stick) {
+            _ => match (condition, seen.stick.as_ref()) {
                 (BoxState::Well, Some(Stick::Runs(_))) => BoxState::StickRuns,
                 (BoxState::Well | BoxState::Attention, Some(Stick::NotTaken(_))) => BoxState::StickRefused,
                 _ => condition,
@@ -239,7 +224,7 @@ impl Panel {
     ) -> Screen {
         match shown {
             BoxState::Off => return Screen::Blank,
-            _ if self.supply.is_lost() => return Screen::SUPPLY_LOST,
+            _ if seen.supply_is_lost => return Screen::SUPPLY_LOST,
             BoxState::Stopping => return Screen::STOPPING,
             _ if hint != Hint::None => return Screen::Button { hint },
             BoxState::Identify => return Screen::Identify { name: seen.name.clone() },

@@ -13,8 +13,8 @@ use crate::watchdog::Watchdog;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Inputs are looked at this often, where there are any.
-pub const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// The button is looked at this often, where there is one.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// The temperature is read this often.
 const TEMPERATURE_EVERY: Duration = Duration::from_secs(10);
 /// A part that failed is tried again after this.
@@ -74,20 +74,18 @@ type Relay = (String, Vec<BoxState>, Box<dyn Output>);
 pub struct Parts {
     leds: Vec<(Layer, Box<dyn Output>)>,
     button: Option<Box<dyn Input>>,
-    supply: Option<Box<dyn Input>>,
     buzzer: Option<Box<dyn Output>>,
     display: Option<Box<dyn Display>>,
     thermometer: Option<Box<dyn Thermometer>>,
     relays: Vec<Relay>,
     /// The kernel keeps a pin as it is as long as somebody has it.
     modes: Vec<Box<dyn Output>>,
-    watchdog: Option<Box<dyn Watchdog>>,
     troubles: Vec<Trouble>,
 }
 
 impl Parts {
-    /// Finds what the definition names, and sets the modes of its ports: those of `modes`, by the port's name, and the
-    /// others to their default.
+    /// Finds what the definition names, but for what [`crate::guard`] has, and sets the modes of its ports: those of
+    /// `modes`, by the port's name, and the others to their default.
     pub fn find(definition: &Definition, modes: &BTreeMap<String, Mode>, hardware: &mut dyn Hardware) -> Parts {
         let mut parts = Parts::default();
         for led in &definition.leds {
@@ -98,10 +96,6 @@ impl Parts {
         if let Some(button) = &definition.button {
             let found = hardware.input("button", button.pin.get_ref(), button.active_low, false);
             parts.button = parts.note("button", found);
-        }
-        if let Some(supply) = &definition.supply {
-            let found = hardware.input("supply", supply.pin.get_ref(), supply.active_low, true);
-            parts.supply = parts.note("supply", found);
         }
         if let Some(buzzer) = &definition.buzzer {
             let found = hardware.output("buzzer", buzzer.pin.get_ref(), buzzer.active_low);
@@ -138,16 +132,7 @@ impl Parts {
             let hint = format!("this board has the ports: {}", known.join(", "));
             parts.troubles.push(Trouble::new(format!("port {name}"), "this board has no such port", hint));
         }
-        if let Some(watchdog) = &definition.watchdog {
-            let found = hardware.watchdog(watchdog);
-            parts.watchdog = parts.note("watchdog", found);
-        }
         parts
-    }
-
-    /// The hardware watchdog, for whoever knows that all goes on.
-    pub fn take_watchdog(&mut self) -> Option<Box<dyn Watchdog>> {
-        self.watchdog.take()
     }
 
     /// What is not there.
@@ -263,17 +248,14 @@ impl Board {
 
     /// When it is to be turned next.
     pub fn next(&self, now: Duration) -> Duration {
-        let has_inputs = self.parts.button.is_some() || self.parts.supply.is_some();
-        let look = now + if has_inputs { LOOK_EVERY } else { TURN_MAX };
+        let look = now + if self.parts.button.is_some() { LOOK_EVERY } else { TURN_MAX };
         self.panel.poll_timeout().map_or(look, |due| due.min(look)).max(now + Duration::from_millis(1))
     }
 
     fn sense(&mut self, now: Duration, turn: &mut Turn) -> Sensed {
         let mut button = self.parts.button.take();
         let is_down = button.as_mut().and_then(|input| self.tried("button", now, turn, || input.is_on()));
-        let mut supply = self.parts.supply.take();
-        let is_good = supply.as_mut().and_then(|input| self.tried("supply", now, turn, || input.is_on()));
-        (self.parts.button, self.parts.supply) = (button, supply);
+        self.parts.button = button;
         if let Some(mut thermometer) = self.parts.thermometer.take() {
             if now >= self.temperature.1 {
                 let read = self.tried("temperature", now, turn, || thermometer.read());
@@ -281,7 +263,7 @@ impl Board {
             }
             self.parts.thermometer = Some(thermometer);
         }
-        Sensed { button: is_down, supply: is_good, temperature: self.temperature.0 }
+        Sensed { button: is_down, temperature: self.temperature.0 }
     }
 
     fn show(&mut self, face: &Face, now: Duration, turn: &mut Turn) {

@@ -9,6 +9,8 @@ pub struct Seen {
     /// How the box is: [`BoxState::Off`], `Starting`, `Well`, `Attention`, `Fault` or `Stopping`; the others are the
     /// board's own.
     pub box_state: BoxState,
+    /// The supply is lost ([`crate::guard`]), and the box stops.
+    pub supply_is_lost: bool,
     /// Whether analyzers and modalities are heard.
     pub analyzer: Heard,
     /// Whether the EHR and the archive are.

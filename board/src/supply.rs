@@ -7,7 +7,8 @@
 //! 3. its LEDs go dark.
 //!
 //! Nothing depends on it: what was acknowledged is on disk already. An input that never said "good" is wired otherwise
-//! than its definition says, and never stops anything.
+//! than its definition says, and never stops anything. One that cannot be read says nothing: neither that a supply which
+//! began to fall is gone, nor that a lost one is back.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -60,8 +61,21 @@ impl Supply {
         Supply { lost_after, level: Level::Never { since: None, is_told: false }, events: VecDeque::new() }
     }
 
-    /// The input says this now.
-    pub fn handle_level(&mut self, is_good: bool, now: Duration) {
+    /// The input says this now; none where it cannot be read.
+    pub fn handle_level(&mut self, is_good: Option<bool>, now: Duration) {
+        match is_good {
+            Some(is_good) => self.handle_known(is_good, now),
+            None => {
+                self.level = match self.level {
+                    Level::Falling { .. } => Level::Good,
+                    Level::Lost { .. } => Level::Lost { good_since: None },
+                    other => other,
+                };
+            }
+        }
+    }
+
+    fn handle_known(&mut self, is_good: bool, now: Duration) {
         self.level = match self.level {
             Level::Never { .. } | Level::Good | Level::Falling { .. } if is_good => {
                 // A look that comes too late has missed the loss, and all is well.
@@ -73,11 +87,6 @@ impl Supply {
             Level::Lost { .. } => Level::Lost { good_since: None },
             other => other,
         };
-        self.handle_timeout(now);
-    }
-
-    /// Time has passed.
-    pub fn handle_timeout(&mut self, now: Duration) {
         match self.level {
             Level::Falling { since } if now >= since + self.lost_after => {
                 self.level = Level::Lost { good_since: None };
@@ -92,16 +101,6 @@ impl Supply {
                 self.events.push_back(Event::NeverGood);
             }
             _ => {}
-        }
-    }
-
-    /// When something may change by itself.
-    pub fn poll_timeout(&self) -> Option<Duration> {
-        match self.level {
-            Level::Falling { since } => Some(since + self.lost_after),
-            Level::Lost { good_since } => good_since.map(|since| since + BACK_AFTER),
-            Level::Never { since, is_told: false } => since.map(|since| since + NEVER_GOOD_AFTER),
-            Level::Never { .. } | Level::Good => None,
         }
     }
 
@@ -126,6 +125,12 @@ mod tests {
 
     /// Levels from these moments on, looked at every 10 ms; what was said and when.
     fn play(levels: &[(u64, bool)], until: u64) -> Vec<(u64, Event)> {
+        let levels: Vec<_> = levels.iter().map(|(from, is_good)| (*from, Some(*is_good))).collect();
+        play_known(&levels, until)
+    }
+
+    /// The same with levels that cannot be read.
+    fn play_known(levels: &[(u64, Option<bool>)], until: u64) -> Vec<(u64, Event)> {
         let (mut supply, mut said) = (Supply::new(ms(20)), Vec::new());
         for at in (0..=until).step_by(10) {
             let (_, is_good) = levels.iter().rev().find(|(from, _)| *from <= at).unwrap();
@@ -152,14 +157,16 @@ mod tests {
     }
 
     #[test]
-    fn it_is_woken_in_time() {
-        let mut supply = Supply::new(ms(20));
-        supply.handle_level(true, ms(0));
-        assert_eq!(supply.poll_timeout(), None);
-        supply.handle_level(false, ms(50));
-        assert_eq!(supply.poll_timeout(), Some(ms(70)));
-        supply.handle_timeout(ms(70));
-        assert_eq!(supply.poll_event(), Some(Event::Lost));
-        assert!(supply.is_lost());
+    fn an_input_that_cannot_be_read_says_nothing() {
+        let (good, gone, unread) = (Some(true), Some(false), None);
+        assert_eq!(play_known(&[(0, good), (100, unread)], 60_000), []);
+        // It began to fall when it went silent; a fall that is seen from then on is one.
+        assert_eq!(play_known(&[(0, good), (100, gone), (110, unread)], 60_000), []);
+        let falls = [(0, good), (100, gone), (110, unread), (500, gone)];
+        assert_eq!(play_known(&falls, 60_000), [(520, Event::Lost)]);
+        // Silence is no supply either.
+        let silent = [(0, good), (100, gone), (200, good), (300, unread), (6000, good)];
+        assert_eq!(play_known(&silent, 60_000), [(120, Event::Lost), (11_000, Event::Back)]);
+        assert_eq!(play_known(&[(0, unread)], 60_000), [], "nor is it wired otherwise");
     }
 }

@@ -1,28 +1,30 @@
-//! The thread that turns the board, and what it is told and tells.
+//! The threads of the board, and what they are told and tell: one turns what is shown and pressed, the other guards what
+//! must not wait for that.
 
-use super::{Asked, Config, Sources};
-use crate::journal::Condition;
+mod guard;
+
+use super::{Config, Sources};
+use crate::journal::{Condition, Journal};
+use crate::service::Lease;
 use crate::watch::{Alert, Trouble};
 use afferent_board::button;
 use afferent_board::folder::Folder;
+use afferent_board::guard::Guard;
 use afferent_board::led::{BoxState, Heard};
 use afferent_board::linux::Linux;
 use afferent_board::panel::Event;
-use afferent_board::parts::{Board, Parts, Turn};
-use afferent_board::seen::{Seen, Stick};
-use afferent_board::supply;
-use afferent_board::watchdog::Watchdog;
+use afferent_board::parts::{Board, Hardware, Parts, Turn};
+use afferent_board::seen::{self, Seen, Stick};
+use guard::{Guarded, Power, Watchman};
 use std::io::Write;
 use std::net::UdpSocket;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// The gateway is looked at this often.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// A hardware watchdog is fed this often; those there are wait for a minute.
-const FED_EVERY: Duration = Duration::from_secs(10);
 /// The box's address is asked for this often.
 const ADDRESS_EVERY: Duration = Duration::from_secs(10);
 /// What was asked at the box and nobody has heard yet; more is dropped, for whoever asks sees that nothing comes of it.
@@ -40,8 +42,8 @@ enum Told {
     Runs(Box<Sources>),
     /// It is in this state, whatever is to be seen of it.
     Is(BoxState),
-    /// All that results need goes on.
-    Alive,
+    /// What is guarded is like this.
+    Guarded(Guarded),
 }
 
 /// The board, for the gateway. Without `[board]` there is none, and nothing is ever asked.
@@ -52,9 +54,11 @@ pub struct Front {
 
 struct Running {
     tell: SyncSender<Told>,
-    asked: mpsc::Receiver<Asked>,
-    /// When a hardware watchdog is to be fed next.
-    next: Instant,
+    /// The way to the guard.
+    guard: SyncSender<Journal>,
+    lease: Lease,
+    supply: watch::Receiver<Power>,
+    resets: mpsc::Receiver<()>,
     thread: std::thread::JoinHandle<()>,
 }
 
@@ -63,16 +67,35 @@ impl Front {
     pub fn start(config: Option<&Config>, name: &str) -> Front {
         let Some(config) = config else { return Front::default() };
         let (tell, told) = sync_channel(TOLD_ROOM);
-        let (ask, asked) = mpsc::channel(ASKED_ROOM);
-        let mut stage = Stage { config: config.clone(), name: name.to_string(), told, ask, began: Instant::now() };
-        let thread = std::thread::Builder::new().name("board".to_string()).spawn(move || stage.run());
+        let (ask, resets) = mpsc::channel(ASKED_ROOM);
+        let (guard, journal) = sync_channel(1);
+        let (power, supply) = watch::channel(Power::Good);
+        let (lease, began) = (Lease::default(), Instant::now());
+        let watchman = Watchman { journal, lease: lease.clone(), supply: power, tell: tell.clone(), began };
+        let mut stage = Stage { config: config.clone(), name: name.to_string(), told, ask, began };
+        let thread = std::thread::Builder::new().name("board".to_string()).spawn(move || stage.run(watchman));
         match thread {
-            Ok(thread) => Front { running: Some(Running { tell, asked, next: Instant::now() + FED_EVERY, thread }) },
+            Ok(thread) => Front { running: Some(Running { tell, guard, lease, supply, resets, thread }) },
             Err(error) => {
                 tracing::error!(event = "board-trouble", "the board cannot be shown anything: {error}");
                 Front::default()
             }
         }
+    }
+
+    /// The journal is open, and nothing can be acknowledged yet: whenever the supply goes, it hears of that first.
+    pub fn guards(&self, journal: &Journal) {
+        let Some(running) = &self.running else { return };
+        if *running.supply.borrow() != Power::Good {
+            drop(journal.end_custody());
+        }
+        // A board that is not there guards nothing.
+        let _ = running.guard.try_send(journal.clone());
+    }
+
+    /// As long as this holds a hardware watchdog is fed; none without a board.
+    pub fn lease(&self) -> Option<Lease> {
+        self.running.as_ref().map(|running| running.lease.clone())
     }
 
     /// The gateway runs.
@@ -92,37 +115,36 @@ impl Front {
         self.tell(Told::Is(BoxState::Off));
     }
 
-    /// Waits until the next [`Front::alive`] is due; for ever without a board.
-    pub fn due(&self) -> impl Future<Output = ()> + use<> {
-        let next = self.running.as_ref().map(|running| running.next);
+    /// Waits until the supply was lost, even if it is back by now; for ever without a board.
+    pub fn supply_lost(&self) -> impl Future<Output = ()> + use<> {
+        self.supply(|power| power != Power::Good)
+    }
+
+    /// Waits until a supply that was lost is back; for ever without a board.
+    pub fn supply_back(&self) -> impl Future<Output = ()> + use<> {
+        self.supply(|power| power == Power::Back)
+    }
+
+    fn supply(&self, is_so: fn(Power) -> bool) -> impl Future<Output = ()> + use<> {
+        let supply = self.running.as_ref().map(|running| running.supply.clone());
         async move {
-            match next {
-                Some(next) => tokio::time::sleep_until(next.into()).await,
-                None => std::future::pending().await,
+            if let Some(mut supply) = supply
+                && supply.wait_for(|power| is_so(*power)).await.is_ok()
+            {
+                return;
             }
+            std::future::pending().await
         }
     }
 
-    /// For the hardware watchdog: what does not go on any more is not fed.
-    pub fn alive(&mut self, stuck: &[String]) {
-        if let Some(running) = &mut self.running {
-            running.next = Instant::now() + FED_EVERY;
+    /// Waits until somebody in front of the box wants it to be as new; for ever without a board.
+    pub async fn reset_asked(&mut self) {
+        if let Some(running) = &mut self.running
+            && running.resets.recv().await.is_some()
+        {
+            return;
         }
-        if stuck.is_empty() {
-            self.tell(Told::Alive);
-        }
-    }
-
-    /// What is asked next; never comes without a board.
-    pub async fn asked(&mut self) -> Asked {
-        let asked = match &mut self.running {
-            Some(running) => running.asked.recv().await,
-            None => None,
-        };
-        match asked {
-            Some(asked) => asked,
-            None => std::future::pending().await,
-        }
+        std::future::pending().await
     }
 
     fn tell(&self, told: Told) {
@@ -134,8 +156,8 @@ impl Front {
 
     /// Darkens everything. A thread that hangs on a bus is left behind: nobody waits for it.
     pub async fn end(self) {
-        let Some(Running { tell, thread, .. }) = self.running else { return };
-        drop(tell);
+        let Some(Running { tell, guard, thread, .. }) = self.running else { return };
+        drop((tell, guard));
         let until = Instant::now() + END_WITHIN;
         while !thread.is_finished() && Instant::now() < until {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -148,20 +170,20 @@ struct Stage {
     config: Config,
     name: String,
     told: Receiver<Told>,
-    ask: mpsc::Sender<Asked>,
+    ask: mpsc::Sender<()>,
     began: Instant,
 }
 
 impl Stage {
-    fn run(&mut self) {
-        let Some((mut board, mut watchdog)) = self.board() else {
+    fn run(&mut self, watchman: Watchman) {
+        let mut scene = Scene { state: Some(BoxState::Starting), ..Scene::default() };
+        let Some(mut board) = self.board(watchman, &mut scene) else {
             // Whoever waits for what is asked here waits for ever.
             while self.told.recv().is_ok() {}
             return;
         };
-        let mut scene = Scene { state: Some(BoxState::Starting), ..Scene::default() };
         let mut seen = scene.look(&self.config, &self.name, self.began);
-        let (mut looked, mut fed) = (Instant::now(), Instant::now());
+        let mut looked = Instant::now();
         loop {
             let turn = board.turn(&seen, self.began.elapsed());
             self.tell(&turn);
@@ -169,15 +191,10 @@ impl Stage {
             match self.told.recv_timeout(board.next(now).saturating_sub(now)) {
                 Ok(Told::Runs(sources)) => (scene.sources, scene.state) = (Some(*sources), None),
                 Ok(Told::Is(state)) => scene.state = Some(state),
-                Ok(Told::Alive) => feed(&mut watchdog),
+                Ok(Told::Guarded(guarded)) => scene.guarded = guarded,
                 Err(RecvTimeoutError::Timeout) if looked.elapsed() < LOOK_EVERY => continue,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
-            }
-            // Opening a large journal and stopping in order take as long as they take.
-            if scene.state.is_some() && fed.elapsed() >= FED_EVERY {
-                feed(&mut watchdog);
-                fed = Instant::now();
             }
             seen = scene.look(&self.config, &self.name, self.began);
             looked = Instant::now();
@@ -188,12 +205,10 @@ impl Stage {
         scene.state = Some(BoxState::Off);
         seen = scene.look(&self.config, &self.name, self.began);
         self.tell(&board.turn(&seen, self.began.elapsed()));
-        if let Some(Err(why)) = watchdog.map(|mut watchdog| watchdog.disarm()) {
-            tracing::error!(event = "board-trouble", "board: watchdog: {why}");
-        }
     }
 
-    fn board(&self) -> Option<(Board, Option<Box<dyn Watchdog>>)> {
+    /// Finds the board, what is guarded before all that may keep one waiting.
+    fn board(&self, watchman: Watchman, scene: &mut Scene) -> Option<Board> {
         let trouble = |why: &str| tracing::error!(event = "board-trouble", "[board]: {why}");
         let definition = match self.config.read() {
             Ok(definition) => definition,
@@ -202,17 +217,16 @@ impl Stage {
                 return None;
             }
         };
-        let modes = self.config.modes();
-        let mut parts = match &self.config.folder {
+        let mut hardware: Box<dyn Hardware> = match &self.config.folder {
             Some(folder) => match Folder::open(folder) {
-                Ok(mut folder) => Parts::find(&definition, &modes, &mut folder),
+                Ok(folder) => Box::new(folder),
                 Err(error) => {
                     trouble(&format!("{}: {error}", folder.display()));
                     return None;
                 }
             },
             None => match Linux::open(&definition) {
-                Ok(mut linux) => Parts::find(&definition, &modes, &mut linux),
+                Ok(linux) => Box::new(linux),
                 Err(told) => {
                     trouble(&told.to_string());
                     return None;
@@ -220,38 +234,43 @@ impl Stage {
             },
         };
         tracing::info!("the board is {}", definition.title());
-        let watchdog = parts.take_watchdog();
-        Some((Board::new(&definition, parts), watchdog))
+        let (guard, troubles) = Guard::find(&definition, hardware.as_mut());
+        log_troubles(&troubles);
+        scene.guarded = Guarded::of(&guard);
+        if !guard.is_idle() {
+            let thread = std::thread::Builder::new().name("guard".to_string());
+            if let Err(error) = thread.spawn(move || watchman.run(guard)) {
+                trouble(&format!("neither the supply is watched nor a watchdog fed: {error}"));
+            }
+        }
+        let parts = Parts::find(&definition, &self.config.modes(), hardware.as_mut());
+        Some(Board::new(&definition, parts))
     }
 
     fn tell(&self, turn: &Turn) {
-        for trouble in &turn.troubles {
-            tracing::warn!(event = "board-trouble", "board: {trouble}");
-        }
-        for part in &turn.mended {
-            tracing::info!(event = "board-mended", "board: {part}: it works again");
-        }
+        log_troubles(&turn.troubles);
+        log_mended(turn.mended.iter());
         if let Some(folder) = self.config.folder.as_deref().filter(|_| !turn.changes.is_empty()) {
             note(&folder.join(NOTED), &turn.changes);
         }
         for event in &turn.events {
-            let asked = match event {
-                Event::Button(button::Event::FactoryReset) => Some(Asked::FactoryReset),
-                Event::Supply(supply::Event::Lost) => Some(Asked::SupplyLost),
-                Event::Supply(supply::Event::Back) => Some(Asked::SupplyBack),
-                _ => None,
-            };
             tracing::warn!(event = "board-asked", "at the box: {}", words(*event));
-            if let Some(asked) = asked {
-                let _ = self.ask.try_send(asked);
+            if *event == Event::Button(button::Event::FactoryReset) {
+                let _ = self.ask.try_send(());
             }
         }
     }
 }
 
-fn feed(watchdog: &mut Option<Box<dyn Watchdog>>) {
-    if let Some(Err(why)) = watchdog.as_mut().map(|watchdog| watchdog.feed()) {
-        tracing::error!(event = "board-trouble", "board: watchdog: {why}");
+fn log_troubles(troubles: &[seen::Trouble]) {
+    for trouble in troubles {
+        tracing::warn!(event = "board-trouble", "board: {trouble}");
+    }
+}
+
+fn log_mended(parts: impl Iterator<Item = impl std::fmt::Display>) {
+    for part in parts {
+        tracing::info!(event = "board-mended", "board: {part}: it works again");
     }
 }
 
@@ -263,11 +282,6 @@ fn words(event: Event) -> String {
         Event::Button(button::Event::ResetCancelled) => "there is no factory reset after all".to_string(),
         Event::Button(button::Event::FactoryReset) => "somebody wants a factory reset".to_string(),
         Event::Button(button::Event::Stuck) => "the button is down for too long; does something lie on it?".to_string(),
-        Event::Supply(supply::Event::Lost) => "the supply is gone".to_string(),
-        Event::Supply(supply::Event::Back) => "the supply is back".to_string(),
-        Event::Supply(supply::Event::NeverGood) => {
-            "the input of the supply was not good once: is it wired as the definition says?".to_string()
-        }
         Event::TooWarm(now) => format!("it is too warm, {} degrees Celsius: give it air", now.degrees()),
         Event::CooledDown(now) => format!("it is not too warm any more, {} degrees Celsius", now.degrees()),
     }
@@ -289,6 +303,7 @@ struct Scene {
     sources: Option<Sources>,
     /// The state that was told; none while it is to be seen.
     state: Option<BoxState>,
+    guarded: Guarded,
     address: Option<String>,
     address_at: Option<Duration>,
     /// See [`crate::fleet::Status::identified`]: as it is, and as it was when the box showed that last.
@@ -302,7 +317,10 @@ impl Scene {
             (self.address, self.address_at) = (own_address(), Some(now));
         }
         let mut seen = Seen {
-            box_state: self.state.unwrap_or(BoxState::Starting),
+            // The current that is left is not for LEDs.
+            box_state: if self.guarded.is_safe { BoxState::Off } else { self.state.unwrap_or(BoxState::Starting) },
+            supply_is_lost: self.guarded.supply_is_lost,
+            alerts: self.guarded.alerts.clone(),
             name: name.to_string(),
             address: self.address.clone(),
             page_url: config.page.clone(),
@@ -310,7 +328,7 @@ impl Scene {
         };
         let Some(sources) = &self.sources else { return seen };
         let alerts = sources.alerts.list();
-        if self.state.is_none() {
+        if self.state.is_none() && !self.guarded.is_safe {
             seen.box_state = match sources.journal.condition() {
                 Condition::Full | Condition::Failed => BoxState::Fault,
                 Condition::FullOfImages { .. } => BoxState::Attention,
@@ -331,7 +349,7 @@ impl Scene {
             let health = to.health();
             (health.up && !health.failing, health.answered_ms.is_some())
         }));
-        seen.alerts = alerts.iter().map(|standing| short(&standing.alert)).collect();
+        seen.alerts.extend(alerts.iter().map(|standing| short(&standing.alert)));
         if let Some(status) = sources.fleet.as_ref().map(|fleet| fleet.status()) {
             seen.stick = status.config.carried().map(|became| match became {
                 Ok(rev) => Stick::Runs(rev),

@@ -1,6 +1,8 @@
 //! In the place of `front.rs` in a program that was built without the hardware of a box: nothing is shown or asked.
 
-use super::{Asked, Config, Sources};
+use super::{Config, Sources};
+use crate::journal::Journal;
+use crate::service::Lease;
 
 /// No board.
 #[derive(Default)]
@@ -10,6 +12,14 @@ impl Front {
     /// There is none.
     pub fn start(_: Option<&Config>, _: &str) -> Front {
         Front
+    }
+
+    /// Nobody hears of a supply.
+    pub fn guards(&self, _: &Journal) {}
+
+    /// There is no watchdog to be fed.
+    pub fn lease(&self) -> Option<Lease> {
+        None
     }
 
     /// The gateway runs.
@@ -22,15 +32,17 @@ impl Front {
     pub fn stopped(&self) {}
 
     /// Never.
-    pub fn due(&self) -> impl Future<Output = ()> + use<> {
+    pub fn supply_lost(&self) -> impl Future<Output = ()> + use<> {
         std::future::pending()
     }
 
-    /// Nobody waits for it.
-    pub fn alive(&mut self, _: &[String]) {}
+    /// Never.
+    pub fn supply_back(&self) -> impl Future<Output = ()> + use<> {
+        std::future::pending()
+    }
 
-    /// Nothing ever is.
-    pub async fn asked(&mut self) -> Asked {
+    /// Never.
+    pub async fn reset_asked(&mut self) {
         std::future::pending().await
     }
 

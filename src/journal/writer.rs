@@ -123,6 +123,8 @@ where
 pub(super) enum Message {
     /// Do this.
     Command(Box<dyn Command>),
+    /// Take nothing into custody any more; commit, copy the log, and say whether all of it is in the database.
+    EndCustody(std::sync::mpsc::SyncSender<bool>),
     /// Finish, checkpoint, stop; and say so, if somebody waits.
     Close(Option<std::sync::mpsc::SyncSender<()>>),
 }
@@ -132,7 +134,7 @@ impl Message {
     pub(super) fn kind(&self) -> Option<Kind> {
         match self {
             Message::Command(command) => Some(command.kind()),
-            Message::Close(_) => None,
+            Message::EndCustody(_) | Message::Close(_) => None,
         }
     }
 }
@@ -151,6 +153,10 @@ pub(super) struct Writer {
     queue: Queue,
     /// What ran in the open transaction.
     group: Vec<Box<dyn Command>>,
+    /// Nothing is taken into custody any more.
+    ended: bool,
+    /// Who waits for the log to be copied because of that.
+    enders: Vec<std::sync::mpsc::SyncSender<bool>>,
     /// Told to close. What is queued is still done.
     closing: bool,
     /// Who waits for that.
@@ -199,6 +205,8 @@ impl Writer {
             failed: None,
             queue: Queue::default(),
             group: Vec::new(),
+            ended: false,
+            enders: Vec::new(),
             closing: false,
             closers: Vec::new(),
             commit_took: Duration::ZERO,
@@ -220,6 +228,7 @@ impl Writer {
         loop {
             self.signals.pulse.beat();
             self.take_in(inbox);
+            self.end_custody();
             self.recover_when_due();
             let now = Instant::now();
             let next = match self.queue.next(now) {
@@ -271,6 +280,10 @@ impl Writer {
         for message in inbox.take() {
             match message {
                 Message::Command(command) => self.queue.push(command, now),
+                Message::EndCustody(reply) => {
+                    self.ended = true;
+                    self.enders.push(reply);
+                }
                 Message::Close(reply) => {
                     self.closing = true;
                     self.closers.extend(reply);
@@ -279,10 +292,28 @@ impl Writer {
         }
     }
 
+    /// The box has seconds left: before anything else that waits, what is in the open transaction is committed and
+    /// answered, and the log copied, so that the next start is short.
+    fn end_custody(&mut self) {
+        if self.enders.is_empty() {
+            return;
+        }
+        self.commit();
+        self.queue.committed(self.commit_took, Instant::now());
+        self.tidy_log("TRUNCATE");
+        let is_copied = self.conn.is_some() && self.log.copy_due().is_none();
+        for ender in self.enders.drain(..) {
+            let _ = ender.send(is_copied);
+        }
+    }
+
     /// Runs a command in the open transaction; it is answered when that has ended.
     fn perform(&mut self, mut command: Box<dyn Command>) {
         if self.failed.is_some() {
             return command.answer(Err(JournalError::Storage("the storage is being recovered".to_string())));
+        }
+        if self.ended && command.kind() == Kind::Custody {
+            return command.answer(Err(JournalError::Closed));
         }
         if !self.admits(command.kind()) {
             return command.answer(Err(JournalError::Full));

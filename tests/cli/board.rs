@@ -4,7 +4,7 @@ use crate::ports::free_port;
 use crate::{afferent, err, file};
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -16,11 +16,18 @@ const PATIENCE: Duration = Duration::from_secs(120);
 struct Bench {
     dir: tempfile::TempDir,
     link: u16,
-    gateway: Child,
+    ehr: u16,
+    gateway: Option<Child>,
 }
 
 impl Bench {
     fn start(board: &str) -> Bench {
+        let mut bench = Bench::prepare(board);
+        bench.run();
+        bench
+    }
+
+    fn prepare(board: &str) -> Bench {
         let (dir, link, ehr) = (tempfile::tempdir().unwrap(), free_port(), free_port());
         let board = board.replace("FOLDER", &format!("{:?}", dir.path().join("board")));
         let text = format!(
@@ -30,13 +37,28 @@ impl Bench {
             dir.path().join("data")
         );
         fs::write(dir.path().join("afferent.toml"), text).unwrap();
-        let log = fs::File::create(dir.path().join("log")).unwrap();
+        Bench { dir, link, ehr, gateway: None }
+    }
+
+    /// Has other words in its configuration.
+    fn change(&self, from: &str, to: &str) {
+        let text = self.read("afferent.toml");
+        assert!(text.contains(from), "{text}");
+        fs::write(self.dir.path().join("afferent.toml"), text.replace(from, to)).unwrap();
+    }
+
+    fn run(&mut self) {
+        let log = fs::File::create(self.dir.path().join("log")).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_afferent"));
-        command.args(["run", "--config"]).arg(dir.path().join("afferent.toml"));
+        command.args(["run", "--config"]).arg(self.dir.path().join("afferent.toml"));
         // As if a service manager had started it, which would do so again.
         command.env("INVOCATION_ID", "bench").env_remove("NOTIFY_SOCKET").env_remove("JOURNAL_STREAM");
-        let gateway = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-        Bench { dir, link, gateway }
+        let gateway = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn();
+        self.gateway = Some(gateway.unwrap());
+    }
+
+    fn is_running(&mut self) -> bool {
+        self.gateway.as_mut().is_some_and(|gateway| gateway.try_wait().unwrap().is_none())
     }
 
     fn read(&self, name: &str) -> String {
@@ -71,9 +93,13 @@ impl Bench {
         std::thread::sleep(Duration::from_millis(300));
     }
 
-    /// One message, which the box keeps: an analyzer's, over ASTM.
+    /// One message, which the box keeps, and can send: an analyzer's that codes in LOINC, over ASTM.
     fn send_a_result(&self) {
-        let records = "H|\\^&|||X^1|||||||P|1\rP|1\rO|1|S1||^^^GLU\rR|1|^^^GLU|5.4|mmol/L||N||F\rL|1|N\r";
+        let now = jiff::Timestamp::now().strftime("%Y%m%d%H%M%S");
+        let records = format!(
+            "H|\\^&|||X^1|||||||P|LIS2-A2|{now}\rP|1||PT1||DOE^JANE||19800214|F\rO|1|26110401||30341-2^Sed rate|R\r\
+             R|1|30341-2^Sed rate|12|mm/h|0 - 20|N||F||||{now}\rL|1|N\r"
+        );
         let body = format!("1{records}\u{3}");
         let sum = body.bytes().fold(0u8, u8::wrapping_add);
         let mut line = TcpStream::connect(("127.0.0.1", self.link)).unwrap();
@@ -91,7 +117,7 @@ impl Bench {
     fn ends(&mut self) -> std::process::ExitStatus {
         let began = Instant::now();
         loop {
-            if let Some(status) = self.gateway.try_wait().unwrap() {
+            if let Some(status) = self.gateway.as_mut().unwrap().try_wait().unwrap() {
                 return status;
             }
             assert!(began.elapsed() < PATIENCE, "{}", self.read("log"));
@@ -102,9 +128,26 @@ impl Bench {
 
 impl Drop for Bench {
     fn drop(&mut self) {
-        let _ = self.gateway.kill();
-        let _ = self.gateway.wait();
+        if let Some(mut gateway) = self.gateway.take() {
+            let _ = gateway.kill();
+            let _ = gateway.wait();
+        }
     }
+}
+
+/// The board of a CM4 with a hardware watchdog, which the service manager has else, as a file in this folder.
+fn guarded(folder: &Path) -> String {
+    let text = include_str!("../../board/definitions/cm4-carrier-1.toml");
+    let file = folder.join("guarded.toml");
+    fs::write(&file, format!("{text}\n[watchdog]\ndevice = \"/dev/watchdog0\"\n")).unwrap();
+    format!("definition = {file:?}\nfolder = FOLDER")
+}
+
+/// Whoever writes to this file next waits for ever.
+fn hangs(file: &Path) {
+    let path = std::ffi::CString::new(file.as_os_str().as_encoded_bytes()).unwrap();
+    // SAFETY: the path is a string with its zero, and lives as long as the call.
+    assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }, 0);
 }
 
 fn is_empty(wal: &Path) -> bool {
@@ -133,14 +176,52 @@ fn a_box_shows_how_it_is_and_stops_in_order_when_its_supply_goes() {
     bench.shows("box stopping");
     bench.shows("box off");
     bench.says("the supply is gone: all that came is safe");
-    assert!(TcpStream::connect(("127.0.0.1", bench.link)).is_err(), "nothing is taken any more");
+    bench.until("nothing is taken any more", || TcpStream::connect(("127.0.0.1", bench.link)).is_err());
     assert!(is_empty(&bench.dir.path().join("data/journal.db-wal")), "its log is in the journal");
     for led in ["led-box", "led-analyzer", "led-hospital"] {
         assert_eq!(fs::read_to_string(bench.part(led)).unwrap().trim(), "off");
     }
-    assert!(bench.gateway.try_wait().unwrap().is_none(), "it waits for the supply");
+    assert!(bench.is_running(), "it waits for the supply");
     fs::write(bench.part("supply"), "on").unwrap();
     assert!(bench.ends().success(), "to be started anew");
+}
+
+#[test]
+fn i1_a_hanging_display_and_a_hanging_hospital_keep_neither_supply_nor_watchdog_waiting() {
+    let definition = tempfile::tempdir().unwrap();
+    let mut bench = Bench::prepare(&guarded(definition.path()));
+    // It takes a result, and answers long after everybody has gone home.
+    let ehr = TcpListener::bind("127.0.0.1:0").unwrap();
+    let patient = format!("address = \"{}\"\nack_timeout_ms = 120000", ehr.local_addr().unwrap());
+    bench.change(&format!("address = \"127.0.0.1:{}\"", bench.ehr), &patient);
+    bench.change("name = \"chemistry\"", "name = \"chemistry\"\ndriver = \"generic-astm\"");
+    bench.run();
+    bench.shows("box well");
+    bench.send_a_result();
+    ehr.set_nonblocking(true).unwrap();
+    let called = std::cell::OnceCell::new();
+    bench.until("the hospital is called", || ehr.accept().is_ok_and(|(call, _)| called.set(call).is_ok()));
+    let (mut hospital, mut asked) = (called.into_inner().unwrap(), [0]);
+    hospital.set_read_timeout(Some(PATIENCE)).unwrap();
+    hospital.read_exact(&mut asked).unwrap();
+
+    hangs(&bench.part("display.pbm.new"));
+    bench.hold(Duration::from_millis(300));
+    let fed = || fs::read_to_string(bench.part("watchdog")).unwrap_or_default();
+    for _ in 0..2 {
+        let before = fed();
+        bench.until("it is fed", || fed() != before);
+    }
+    assert!(!bench.read("board/shown").contains("identify"), "what was asked for cannot be shown");
+
+    fs::write(bench.part("supply"), "off").unwrap();
+    bench.says("the supply is gone: all that came is safe, and nothing is taken any more");
+    bench.until("its log is in the journal", || is_empty(&bench.dir.path().join("data/journal.db-wal")));
+    bench.until("nobody is let in", || TcpStream::connect(("127.0.0.1", bench.link)).is_err());
+    hospital.set_nonblocking(true).unwrap();
+    while hospital.read(&mut asked).is_ok_and(|read| read > 0) {}
+    let waits = hospital.read(&mut asked).unwrap_err().kind();
+    assert!(bench.is_running() && waits == std::io::ErrorKind::WouldBlock, "the hospital may still answer");
 }
 
 #[test]
@@ -166,7 +247,7 @@ fn a_guarded_hold_resets_the_box_unless_something_went_nowhere() {
         scope.spawn(|| twice(&used));
     });
     used.says(ANSWERS[0]);
-    assert!(used.gateway.try_wait().unwrap().is_none(), "it goes on");
+    assert!(used.is_running(), "it goes on");
     assert!(new.ends().success(), "{}", new.read("log"));
     let left =
         fs::read_dir(new.dir.path().join("data")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());

@@ -28,7 +28,7 @@ fn the_manager_is_told_on_a_box_with_a_board_too_whose_definition_may_be_gone() 
         manager.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         let mut gateway = Command::new(env!("CARGO_BIN_EXE_afferent"));
         gateway.args(["run", "--config"]).arg(&config).env("NOTIFY_SOCKET", &socket);
-        // A word is due after eleven seconds, one for the board's watchdog after ten.
+        // A word is due after eleven seconds, with a board after five.
         gateway.env("WATCHDOG_USEC", "44000000");
         let gateway = gateway.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let mut gateway = crate::site::Running(gateway);

@@ -110,7 +110,7 @@ impl Site {
         own["fleet"]["tls"]["cert"].as_str().unwrap().into()
     }
 
-    fn log(&self) -> String {
+    pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 

@@ -2,9 +2,12 @@
 
 use crate::broker::{Broker, until};
 use crate::commands::key;
-use crate::config::{BOX, Site, listens, sealed};
+use crate::config::{BOX, Site, destination, listens, sealed};
 use crate::ports::free_port;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::process::Command;
+use std::time::Duration;
 
 /// What the doctor says of a box.
 fn doctor(site: &Site) -> String {
@@ -112,4 +115,55 @@ async fn a_box_that_was_not_let_in_yet_takes_one_for_the_name_it_is_to_have() {
     until("it is confirmed", || doctor(&site).contains("revision 1 runs; revision 1 is committed"));
     assert!(listens(port));
     assert!(doctor(&site).contains("the box is not let in: "), "it waits for that all the same");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i1_a_supply_that_goes_during_a_change_is_heard_at_once() {
+    let Some(broker) = Broker::start() else {
+        return println!("left out: a supply during a change (no mosquitto here)");
+    };
+    let mut site = Site::new(&broker, 4).await;
+    let (stick, board) = (site.dir.path().join("stick"), site.dir.path().join("board"));
+    std::fs::create_dir(&stick).unwrap();
+    let line = site.own.lines().find(|line| line.starts_with("broker")).unwrap().to_string();
+    let nobody = format!("broker = \"localhost:{}\"\nstick = {stick:?}", free_port());
+    site.own = site.own.replace(&line, &nobody);
+    site.own += &format!("[board]\ndefinition = \"cm4-carrier-1\"\nfolder = {board:?}\n");
+    // The hospital takes a result, and says nothing for as long as this test may take.
+    let (ehr, more) = (TcpListener::bind("127.0.0.1:0").unwrap(), free_port());
+    let told = destination("ehr", site.ehr.mllp().unwrap());
+    let silent = destination("ehr", ehr.local_addr().unwrap()) + "ack_timeout_ms = 120000\n";
+    let before = site.text(&[("more", more)]).replace(&told, &silent);
+    std::fs::write(site.file(), format!("{}{before}", site.own)).unwrap();
+    site.run(None);
+    site.send().await;
+    let (mut hospital, mut asked) = (ehr.accept().unwrap().0, [0]);
+    hospital.read_exact(&mut asked).unwrap();
+
+    // The change moves one link, leaves another as it is, and waits for the hospital's answer.
+    let after = before.replace(&format!(":{}\"", site.astm), &format!(":{}\"", free_port()));
+    let after = after.replace("retry_max_ms = 500", "retry_max_ms = 600");
+    let file = stick.join(afferent::fleet::stick::file_name(BOX));
+    std::fs::write(&file, sealed(&site.desired(1, &after), &key("ann"))).unwrap();
+    until("the change is under way", || !listens(site.astm));
+    let mut analyzer = TcpStream::connect(("127.0.0.1", more)).unwrap();
+    analyzer.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let mut say = |bytes: &[u8]| {
+        let mut answer = [0];
+        analyzer.write_all(bytes).unwrap();
+        analyzer.read_exact(&mut answer).map(|()| answer[0]).ok()
+    };
+    assert_eq!(say(b"\x05"), Some(0x06), "this link goes on");
+
+    std::fs::write(board.join("supply"), "off").unwrap();
+    until("it stops acknowledging, and copies its log", || {
+        site.log().contains("the supply is gone: all that came is safe, and nothing is taken any more")
+    });
+    let wal = site.dir.path().join("data/journal.db-wal");
+    until("its log is in the journal", || std::fs::metadata(&wal).map_or(true, |about| about.len() == 0));
+    assert_ne!(say(b"\x021H|\\^&\r\x03E5\r\n"), Some(0x06), "nothing is acknowledged any more");
+    hospital.set_nonblocking(true).unwrap();
+    while hospital.read(&mut asked).is_ok_and(|read| read > 0) {}
+    let waits = hospital.read(&mut asked).unwrap_err().kind();
+    assert_eq!(waits, std::io::ErrorKind::WouldBlock, "the change is still under way, and the hospital waited for");
 }

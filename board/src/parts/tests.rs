@@ -3,7 +3,6 @@ use crate::button::Event as Press;
 use crate::definition::builtin;
 use crate::folder::Folder;
 use crate::led::Heard;
-use crate::supply::Event as Power;
 use std::path::Path;
 
 fn definition(name: &str) -> Definition {
@@ -118,29 +117,12 @@ fn a_part_that_fails_is_tried_again_and_told_when_it_works() {
     let dir = tempfile::tempdir().unwrap();
     let (mut board, mut now) = (board(dir.path(), "cm4-carrier-1"), Duration::ZERO);
     run(&mut board, &seen(), &mut now, Duration::from_secs(1));
-    std::fs::write(dir.path().join("supply"), "maybe").unwrap();
+    std::fs::write(dir.path().join("button"), "maybe").unwrap();
     let turn = run(&mut board, &seen(), &mut now, Duration::from_secs(30));
     assert_eq!(turn.troubles.len(), 1, "{:?}", turn.troubles);
-    assert!(turn.troubles[0].to_string().starts_with("supply: `maybe` is neither"), "{}", turn.troubles[0]);
-    assert_eq!(turn.events, [], "nothing was said of the supply");
-    std::fs::write(dir.path().join("supply"), "on").unwrap();
+    assert!(turn.troubles[0].to_string().starts_with("button: `maybe` is neither"), "{}", turn.troubles[0]);
+    assert_eq!(turn.events, [], "nobody pressed it");
+    std::fs::write(dir.path().join("button"), "off").unwrap();
     let turn = run(&mut board, &seen(), &mut now, Duration::from_secs(11));
-    assert_eq!((turn.mended, turn.changes[0].as_str()), (vec!["supply".to_string()], "box well"));
-    std::fs::write(dir.path().join("supply"), "off").unwrap();
-    let turn = run(&mut board, &seen(), &mut now, Duration::from_secs(1));
-    assert_eq!((turn.events, turn.changes[0].as_str()), (vec![Event::Supply(Power::Lost)], "box stopping"));
-}
-
-#[test]
-fn a_watchdog_is_whose_it_is() {
-    let dir = tempfile::tempdir().unwrap();
-    let text = "[board]\nname = \"b\"\nrevision = \"1\"\n[watchdog]\ndevice = \"/dev/watchdog0\"\n";
-    let definition = Definition::parse("b", text).unwrap();
-    let mut parts = Parts::find(&definition, &BTreeMap::new(), &mut Folder::open(dir.path()).unwrap());
-    let mut watchdog = parts.take_watchdog().unwrap();
-    watchdog.feed().unwrap();
-    assert_eq!(read(dir.path(), "watchdog"), "fed");
-    watchdog.disarm().unwrap();
-    assert_eq!(read(dir.path(), "watchdog"), "disarmed");
-    assert!(parts.take_watchdog().is_none());
+    assert_eq!((turn.mended, turn.changes[0].as_str()), (vec!["button".to_string()], "box well"));
 }

@@ -27,6 +27,24 @@ fn a_full_disk_refuses_custody_and_lets_deliveries_go_on() {
 }
 
 #[test]
+fn i1_once_custody_is_ended_nothing_is_taken_and_deliveries_are_still_noted() {
+    let mut bench = Bench::new();
+    bench.filed(1, &["A"], 0);
+    let row = bench.claim(1).remove(0);
+    let wal = bench.journal.data().join("journal.db-wal");
+    assert!(std::fs::metadata(&wal).unwrap().len() > 0);
+    assert_eq!(bench.journal.end_custody().recv(), Ok(true), "the log was copied");
+    assert_eq!(std::fs::metadata(&wal).unwrap().len(), 0);
+    for session in [2, 3] {
+        assert_eq!(bench.persist(session, b"too late", true).unwrap_err().reason, Refusal::Storage);
+    }
+    bench.deliver(row.id);
+    assert_eq!(bench.account().delivered, 1);
+    let mut bench = bench.restart();
+    bench.persist(4, b"taken again", true).unwrap();
+}
+
+#[test]
 fn what_is_delivered_goes_when_it_is_old_and_nothing_else_does() {
     let mut bench = Bench::new();
     bench.filed(1, &["delivered"], 0);

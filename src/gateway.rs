@@ -21,7 +21,7 @@ use crate::journal::{self, Journal};
 use crate::link::host::Host;
 use crate::link::{self, LinkCounters};
 use crate::metrics;
-use crate::service::{FRESH, INTERPRETED, Manager, Pulse, is_supervised};
+use crate::service::{FRESH, INTERPRETED, Manager, Pulse, is_supervised, unused};
 use crate::update::{self, Updates};
 use crate::watch::station;
 use crate::watch::syslog::Syslog;
@@ -509,6 +509,12 @@ pub async fn run(config: &Config) -> Result<Ended, GatewayError> {
     let (links, destinations) = (config.links.len(), config.destinations.len());
     tracing::info!(event = "gateway-ready", links, destinations, "ready");
     manager.ready(&format!("{links} links, {destinations} destinations"));
+    for address in unused() {
+        tracing::warn!(
+            "the service manager listens on {address} (afferent.socket), and nothing here does: whoever calls there waits \
+             for ever; give a `listen` this address, or take it out of `ListenStream=`"
+        );
+    }
     front.runs(|| gateway.seen_by_board());
     let ended = loop {
         tokio::select! {

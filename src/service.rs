@@ -4,7 +4,7 @@
 use sd_notify::NotifyState;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::FromRawFd;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
@@ -58,7 +58,7 @@ fn ms(time: Duration) -> u64 {
 
 /// Sockets that the service manager listens on for us (`sd_listen_fds(3)`), from descriptor 3 on. They are kept as long as
 /// the process lives: a link that is stopped and started takes its own again.
-static SOCKETS: LazyLock<Vec<TcpListener>> = LazyLock::new(|| {
+static SOCKETS: LazyLock<Vec<Handed>> = LazyLock::new(|| {
     let number = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
     // Behind the launcher it is that one's process which the manager named.
     let is_ours = number("LISTEN_PID").is_some_and(|pid| pid == std::process::id() || pid == parent());
@@ -73,14 +73,43 @@ fn parent() -> u32 {
     unsafe { libc::getppid() }.unsigned_abs()
 }
 
-fn socket(descriptor: i32) -> Option<TcpListener> {
+/// A socket of the service manager's.
+struct Handed {
+    socket: TcpListener,
+    at: Place,
+    /// A listener of ours has taken it, at least once.
+    is_taken: AtomicBool,
+}
+
+/// Where a socket listens.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    address: SocketAddr,
+    /// It hears callers of IPv6 alone (`BindIPv6Only=`).
+    only_v6: bool,
+}
+
+impl Place {
+    /// The place of those that a listener at this address takes: the very same, else one that hears every address of both
+    /// families, as `ListenStream=104` does.
+    fn choose(places: impl Iterator<Item = Place> + Clone, wanted: SocketAddr) -> Option<usize> {
+        let is_both = |at: &Place| at.address.is_ipv6() && at.address.ip().is_unspecified() && !at.only_v6;
+        let stands_for = |at: Place| is_both(&at) && wanted.ip().is_unspecified() && at.address.port() == wanted.port();
+        places.clone().position(|at| at.address == wanted).or_else(|| places.clone().position(stands_for))
+    }
+}
+
+fn socket(descriptor: i32) -> Option<Handed> {
     // SAFETY: asks about, and marks, a descriptor that may not even be open; then it is passed over.
     let is_open = unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) } == 0;
     // SAFETY: the service manager opened it for this process alone, and this is the only place that takes it.
     let listener = is_open.then(|| unsafe { TcpListener::from_raw_fd(descriptor) })?;
     let is_listener = socket2::SockRef::from(&listener).is_listener();
-    match listener.local_addr().and(is_listener) {
-        Ok(true) => Some(listener),
+    match (listener.local_addr(), is_listener) {
+        (Ok(address), Ok(true)) => {
+            let only_v6 = address.is_ipv6() && socket2::SockRef::from(&listener).only_v6().unwrap_or_default();
+            Some(Handed { socket: listener, at: Place { address, only_v6 }, is_taken: AtomicBool::new(false) })
+        }
         _ => {
             tracing::warn!(
                 "descriptor {descriptor} of the service manager is no TCP socket that listens, and is not used"
@@ -101,17 +130,27 @@ pub fn take_sockets() {
 /// # Errors
 /// The system has no descriptor left.
 pub fn listener(address: SocketAddr) -> std::io::Result<Option<TcpListener>> {
-    let is_at = |socket: &&TcpListener| {
-        socket.local_addr().is_ok_and(|at| {
-            // `ListenStream=104` is every address of both families.
-            let is_every = at.is_ipv6() && at.ip().is_unspecified() && address.ip().is_unspecified();
-            at == address || (is_every && at.port() == address.port())
-        })
-    };
-    let Some(socket) = SOCKETS.iter().find(is_at) else { return Ok(None) };
-    let socket = socket.try_clone()?;
+    let places = SOCKETS.iter().map(|handed| handed.at);
+    let Some(handed) = Place::choose(places, address).map(|at| &SOCKETS[at]) else { return Ok(None) };
+    let socket = handed.socket.try_clone()?;
     socket.set_nonblocking(true)?;
+    handed.is_taken.store(true, Ordering::Relaxed);
     Ok(Some(socket))
+}
+
+/// Why an address that is in use cannot be listened on, where that is because the service manager has its port at another.
+pub fn held_elsewhere(address: SocketAddr) -> Option<String> {
+    let held = SOCKETS.iter().map(|handed| handed.at.address).find(|held| held.port() == address.port())?;
+    Some(format!(
+        "the service manager listens on {held} (afferent.socket), which is not {address}; \
+         give `ListenStream=` the address that `listen` has"
+    ))
+}
+
+/// Where the service manager listens and no listener of ours does: whoever calls there waits for ever.
+pub fn unused() -> Vec<SocketAddr> {
+    let unused = SOCKETS.iter().filter(|handed| !handed.is_taken.load(Ordering::Relaxed));
+    unused.map(|handed| handed.at.address).collect()
 }
 
 /// Until when a word that everything goes on is good: as long as it holds, a hardware watchdog is fed. A start takes as
@@ -225,6 +264,30 @@ mod tests {
         assert!(pulse.is_stuck(Duration::from_millis(1)));
         pulse.clone().beat();
         assert!(!pulse.is_stuck(FRESH));
+    }
+
+    #[test]
+    fn a_listener_takes_the_socket_of_its_address_else_one_of_every_address() {
+        let place = |(address, only_v6): &(&str, bool)| Place { address: address.parse().unwrap(), only_v6: *only_v6 };
+        let both = [("[::]:104", true), ("0.0.0.0:104", false), ("[::1]:105", false), ("10.0.0.5:106", false)];
+        let every = [("0.0.0.0:105", false), ("[::]:104", false)];
+        let chosen = |places: &[(&str, bool)], wanted: &str| {
+            Place::choose(places.iter().map(place), wanted.parse().unwrap()).map(|at| places[at].0.to_string())
+        };
+        for (places, wanted, taken) in [
+            (&both[..], "0.0.0.0:104", Some("0.0.0.0:104")),
+            (&both, "[::]:104", Some("[::]:104")),
+            (&both[..1], "0.0.0.0:104", None),
+            (&both, "10.0.0.5:104", None),
+            (&both, "10.0.0.5:106", Some("10.0.0.5:106")),
+            (&both, "0.0.0.0:106", None),
+            (&every, "0.0.0.0:104", Some("[::]:104")),
+            (&every, "[::]:104", Some("[::]:104")),
+            (&every, "[::]:105", None),
+            (&every, "127.0.0.1:104", None),
+        ] {
+            assert_eq!(chosen(places, wanted).as_deref(), taken, "{wanted} of {places:?}");
+        }
     }
 
     #[test]

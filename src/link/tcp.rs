@@ -250,8 +250,11 @@ pub(super) fn bind(address: &str) -> std::io::Result<TcpListener> {
     }
     let socket = if address.is_ipv4() { tokio::net::TcpSocket::new_v4()? } else { tokio::net::TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
+    socket.bind(address).and_then(|()| socket.listen(BACKLOG)).map_err(|error| {
+        let elsewhere = Some(address).filter(|_| error.kind() == std::io::ErrorKind::AddrInUse);
+        let told = elsewhere.and_then(service::held_elsewhere);
+        told.map_or(error, |told| std::io::Error::new(std::io::ErrorKind::AddrInUse, told))
+    })
 }
 
 /// Half-open lines are noticed by TCP keep-alive; small replies leave at once.

@@ -1,7 +1,8 @@
 //! The service: what the program tells its manager, and whether the units hold what they promise, by systemd's own tools.
 
 use crate::ports::free_port;
-use std::os::fd::AsRawFd;
+use std::net::TcpListener;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -110,16 +111,7 @@ fn i7_a_caller_waits_at_the_managers_socket_while_the_gateway_is_started_anew() 
         let mut gateway = Command::new("sh");
         gateway.args(["-c", script, "sh", env!("CARGO_BIN_EXE_afferent"), "run", "--config"]).arg(&config);
         gateway.env("LISTEN_FDS", "1").stdout(Stdio::null()).stderr(Stdio::null());
-        let (handed, file) = (socket.as_raw_fd(), said.as_raw_fd());
-        // SAFETY: between fork and exec only descriptors are copied.
-        unsafe {
-            gateway.pre_exec(move || {
-                // Out of the way of each other first.
-                let [file, handed] = [file, handed].map(|from| libc::fcntl(from, libc::F_DUPFD, 100));
-                let done = libc::dup2(file, 4) == 4 && libc::dup2(handed, 3) == 3;
-                if done { Ok(()) } else { Err(std::io::Error::last_os_error()) }
-            });
-        }
+        hand_over(&mut gateway, [socket.as_raw_fd(), said.as_raw_fd()]);
         let mut gateway = gateway.spawn().unwrap();
         assert!(
             ends(&mut sim).is_some_and(|status| status.success()),
@@ -132,6 +124,84 @@ fn i7_a_caller_waits_at_the_managers_socket_while_the_gateway_is_started_anew() 
         assert!(ends(&mut gateway).is_some());
     }
     assert!(std::net::TcpStream::connect(&address).is_ok(), "the socket is still there");
+}
+
+/// Gives what is started these descriptors, as its third and fourth.
+fn hand_over(command: &mut Command, handed: [RawFd; 2]) {
+    // SAFETY: between fork and exec only descriptors are copied.
+    unsafe {
+        command.pre_exec(move || {
+            // Out of the way of each other first.
+            let [third, fourth] = handed.map(|from| libc::fcntl(from, libc::F_DUPFD, 100));
+            let done = libc::dup2(third, 3) == 3 && libc::dup2(fourth, 4) == 4;
+            if done { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+        });
+    }
+}
+
+/// A socket that listens at this address, of IPv6 alone where that is said.
+fn listening(address: &str, only_v6: bool) -> TcpListener {
+    let address: std::net::SocketAddr = address.parse().unwrap();
+    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None).unwrap();
+    if address.is_ipv6() {
+        socket.set_only_v6(only_v6).unwrap();
+    }
+    socket.bind(&address.into()).unwrap();
+    socket.listen(16).unwrap();
+    socket.into()
+}
+
+#[test]
+fn i7_a_listener_takes_the_managers_socket_that_is_meant_or_it_is_told() {
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        return println!("left out: sockets of both families (no IPv6 here)");
+    }
+    // Its address, the sockets, and what is said: none where all is well, and callers over IPv4 are heard.
+    for (listen, sockets, told) in [
+        ("0.0.0.0", vec![("[::]", false)], None),
+        ("0.0.0.0", vec![("[::]", true), ("0.0.0.0", false)], Some("(afferent.socket), and nothing here does")),
+        ("[::]", vec![("0.0.0.0", false)], Some("which is not [::]:")),
+    ] {
+        let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
+        let sockets: Vec<TcpListener> =
+            sockets.into_iter().map(|(ip, only_v6)| listening(&format!("{ip}:{port}"), only_v6)).collect();
+        let config = folder.path().join("afferent.toml");
+        let text = format!(
+            "[gateway]\ndata = {:?}\n[journal]\nfree_min_mb = 0\n[[link]]\nname = \"ward\"\nprotocol = \"hl7\"\n\
+             listen = \"{listen}:{port}\"\nclock_limit_s = 0\n[[destination]]\nname = \"ehr\"\naddress = \"127.0.0.1:9\"\n",
+            folder.path().join("data")
+        );
+        std::fs::write(&config, text).unwrap();
+        let log = std::fs::File::create(folder.path().join("log")).unwrap();
+        let mut gateway = Command::new("sh");
+        gateway.args(["-c", "LISTEN_PID=$$ exec \"$@\"", "sh", env!("CARGO_BIN_EXE_afferent"), "run", "--config"]);
+        gateway.arg(&config).env("LISTEN_FDS", sockets.len().to_string()).env_remove("JOURNAL_STREAM");
+        hand_over(&mut gateway, [0, sockets.len() - 1].map(|at| sockets[at].as_raw_fd()));
+        let gateway = gateway.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let mut gateway = crate::site::Running(gateway);
+        if listen == "0.0.0.0" {
+            let address = format!("127.0.0.1:{port}");
+            let mut sim = Command::new(env!("CARGO_BIN_EXE_afferent"));
+            sim.args([
+                "sim",
+                "instrument",
+                "--protocol",
+                "hl7",
+                "-n",
+                "1",
+                "--corrections",
+                "0",
+                "--connect",
+                &address,
+            ]);
+            let mut sim = sim.stdout(Stdio::null()).spawn().unwrap();
+            assert!(ends(&mut sim).is_some_and(|status| status.success()), "{listen}: it was answered");
+        } else {
+            assert!(!ends(&mut gateway.0).unwrap().success(), "it does not start deaf");
+        }
+        let said = std::fs::read_to_string(folder.path().join("log")).unwrap();
+        assert!(told.map_or(!said.contains("afferent.socket"), |told| said.contains(told)), "{listen}: {said}");
+    }
 }
 
 fn analyze(words: &[&str], unit: &Path) -> Option<(bool, String)> {

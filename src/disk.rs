@@ -84,10 +84,14 @@ pub fn replace_owned(file: &Path, bytes: &[u8], mode: u32, owner: Option<(u32, u
 /// followed.
 ///
 /// # Errors
-/// As [`replace`].
+/// As [`replace`], and a symbolic link that leads nowhere, as to a disk that is not there now.
 pub fn replace_settings(file: &Path, bytes: &[u8]) -> Result<()> {
     // A link leads on to what is replaced, and stays one.
-    let file = &std::fs::canonicalize(file).unwrap_or_else(|_| file.to_path_buf());
+    let file = &match std::fs::canonicalize(file) {
+        Ok(whole) => whole,
+        Err(error) if file.is_symlink() => return Err(error),
+        Err(_) => file.to_path_buf(),
+    };
     let there = std::fs::metadata(file).ok();
     let permissions = there.as_ref().map_or(Permissions::from_mode(SETTINGS), std::fs::Metadata::permissions);
     let (owner, group) = match there {
@@ -194,6 +198,9 @@ mod tests {
         replace_settings(&link, b"two").unwrap();
         assert_eq!((std::fs::read(&file).unwrap(), mode(&file)), (b"two".to_vec(), 0o644));
         assert!(link.is_symlink(), "a link stays one");
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(replace_settings(&link, b"three").unwrap_err().kind(), std::io::ErrorKind::NotFound);
+        assert!(link.is_symlink(), "also where it leads to a disk that is away");
     }
 
     #[test]

@@ -97,6 +97,15 @@ impl Place {
         let stands_for = |at: Place| is_both(&at) && wanted.ip().is_unspecified() && at.address.port() == wanted.port();
         places.clone().position(|at| at.address == wanted).or_else(|| places.clone().position(stands_for))
     }
+
+    /// True when nobody else can listen at this address: one of the two has the other among all that it hears.
+    fn keeps_from(&self, wanted: SocketAddr) -> bool {
+        let has = |all: SocketAddr, only_v6: bool, one: SocketAddr| {
+            all.ip().is_unspecified() && (all.is_ipv4() == one.is_ipv4() || (all.is_ipv6() && !only_v6))
+        };
+        let (held, is_same) = (self.address, self.address.ip() == wanted.ip());
+        held.port() == wanted.port() && (is_same || has(held, self.only_v6, wanted) || has(wanted, false, held))
+    }
 }
 
 fn socket(descriptor: i32) -> Option<Handed> {
@@ -140,7 +149,7 @@ pub fn listener(address: SocketAddr) -> std::io::Result<Option<TcpListener>> {
 
 /// Why an address that is in use cannot be listened on, where that is because the service manager has its port at another.
 pub fn held_elsewhere(address: SocketAddr) -> Option<String> {
-    let held = SOCKETS.iter().map(|handed| handed.at.address).find(|held| held.port() == address.port())?;
+    let held = SOCKETS.iter().map(|handed| handed.at).find(|held| held.keeps_from(address))?.address;
     Some(format!(
         "the service manager listens on {held} (afferent.socket), which is not {address}; \
          give `ListenStream=` the address that `listen` has"
@@ -264,6 +273,24 @@ mod tests {
         assert!(pulse.is_stuck(Duration::from_millis(1)));
         pulse.clone().beat();
         assert!(!pulse.is_stuck(FRESH));
+    }
+
+    #[test]
+    fn a_socket_is_in_the_way_of_a_listener_where_one_has_the_others_address() {
+        for (held, only_v6, wanted, is_in_the_way) in [
+            ("[::]:104", false, "0.0.0.0:104", true),
+            ("[::]:104", false, "10.0.0.5:104", true),
+            ("[::]:104", true, "10.0.0.5:104", false),
+            ("0.0.0.0:104", false, "10.0.0.5:104", true),
+            ("10.0.0.5:104", false, "0.0.0.0:104", true),
+            ("10.0.0.5:104", false, "[::]:104", true),
+            ("[::1]:104", false, "10.0.0.5:104", false),
+            ("10.0.0.6:104", false, "10.0.0.5:104", false),
+            ("0.0.0.0:105", false, "0.0.0.0:104", false),
+        ] {
+            let place = Place { address: held.parse().unwrap(), only_v6 };
+            assert_eq!(place.keeps_from(wanted.parse().unwrap()), is_in_the_way, "{held} {only_v6} {wanted}");
+        }
     }
 
     #[test]

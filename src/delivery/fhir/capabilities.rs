@@ -1,55 +1,31 @@
 //! What a FHIR server says it can do.
 
-use serde::Deserialize;
+use serde_json::Value;
 
 /// As much is shown of what a server calls itself.
 const SAID_MAX: usize = 60;
 
-/// The part of a CapabilityStatement that matters here.
-#[derive(Deserialize)]
-pub(super) struct Statement {
-    #[serde(rename = "resourceType", default)]
-    resource_type: String,
-    #[serde(rename = "fhirVersion", default)]
-    fhir_version: String,
-    #[serde(default)]
-    software: Software,
-    #[serde(default)]
-    rest: Vec<Rest>,
-}
-
-#[derive(Deserialize, Default)]
-struct Software {
-    #[serde(default)]
-    name: String,
-    #[serde(default)]
-    version: String,
-}
-
-#[derive(Deserialize)]
-struct Rest {
-    #[serde(default)]
-    interaction: Vec<Interaction>,
-}
-
-#[derive(Deserialize)]
-struct Interaction {
-    #[serde(default)]
-    code: String,
-}
+/// A CapabilityStatement. What is odd in it is passed over: a server that answers is there.
+pub(super) struct Statement(Value);
 
 impl Statement {
     /// None where it is none.
     pub fn read(body: &[u8]) -> Option<Statement> {
-        serde_json::from_slice(body).ok().filter(|said: &Statement| said.resource_type == "CapabilityStatement")
+        let said: Value = serde_json::from_slice(body).ok()?;
+        (said["resourceType"] == "CapabilityStatement").then_some(Statement(said))
+    }
+
+    fn version(&self) -> &str {
+        self.0["fhirVersion"].as_str().unwrap_or_default()
     }
 
     pub fn is_r4(&self) -> bool {
-        self.fhir_version.starts_with("4.0")
+        self.version().starts_with("4.0")
     }
 
     pub fn has_transactions(&self) -> bool {
-        self.rest.iter().flat_map(|rest| &rest.interaction).any(|interaction| interaction.code == "transaction")
+        let each = |of: &Value| of.as_array().cloned().unwrap_or_default();
+        each(&self.0["rest"]).iter().flat_map(|rest| each(&rest["interaction"])).any(|one| one["code"] == "transaction")
     }
 }
 
@@ -60,9 +36,10 @@ impl std::fmt::Display for Statement {
         let shown = |text: &str| -> String {
             text.chars().filter(|c| !c.is_control()).take(SAID_MAX).collect::<String>().trim().to_string()
         };
-        let who = format!("{} {}", shown(&self.software.name), shown(&self.software.version));
+        let software = |key: &str| shown(self.0["software"][key].as_str().unwrap_or_default());
+        let who = format!("{} {}", software("name"), software("version"));
         let who = if who.trim().is_empty() { String::new() } else { format!("{}, ", who.trim()) };
-        let version = shown(&self.fhir_version);
+        let version = shown(self.version());
         write!(f, "{who}FHIR {}", if version.is_empty() { "of a version it does not say" } else { &version })?;
         if !self.is_r4() {
             f.write_str(", AND WHAT IS SENT IS R4 (4.0)")?;
@@ -90,6 +67,8 @@ mod tests {
         let old = said(r#", "fhirVersion": "3.0.2""#);
         assert!(old.contains("AND WHAT IS SENT IS R4") && old.contains("write = \"single\""), "{old}");
         assert!(said("").contains("a version it does not say"));
+        let odd = said(r#", "fhirVersion": "4.0.1", "software": null, "rest": [{"interaction": "all"}, 7]"#);
+        assert!(odd.starts_with("FHIR 4.0.1; it does not offer transactions"), "{odd}");
         assert!(Statement::read(b"<html>Please log in</html>").is_none());
         assert!(Statement::read(b"{\"resourceType\": \"OperationOutcome\"}").is_none());
     }

@@ -4,10 +4,10 @@ use super::{CONFIG_DEFAULT, ThisBox};
 use crate::config;
 use crate::desk::enrol::moment;
 use crate::fleet::identity::folder::Folder;
-use crate::fleet::identity::keeper::{Keeper, Progress};
+use crate::fleet::identity::keeper;
 use crate::fleet::{self, identity::est::Enrol};
 use crate::tls;
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde_json::json;
@@ -132,28 +132,9 @@ impl EnrolNow {
         tls::provider();
         let (fleet, enrol, data) = settings(&self.config)?;
         std::fs::create_dir_all(&data).with_context(|| format!("{}", data.display()))?;
-        let mut keeper = Keeper::open(&fleet, &enrol, &data).map_err(anyhow::Error::msg)?;
-        let until = tokio::time::Instant::now() + Duration::from_secs(self.wait_s);
-        let mut said = String::new();
-        let has_ended = || {
-            let current = Folder::open(&data).ok()?.current()?;
-            Some(current.life.ends_s <= Timestamp::now().as_second())
-        };
-        while has_ended() != Some(false) {
-            let progress = keeper.step().await;
-            let trouble = keeper.trouble();
-            if trouble != said && !trouble.is_empty() {
-                eprintln!("{trouble}");
-            }
-            said = trouble;
-            if let Progress::Waits(pause) = progress {
-                if tokio::time::Instant::now() + pause > until {
-                    bail!("nobody let this box in within {} s; ask again, its code stays the same", self.wait_s);
-                }
-                tokio::time::sleep(pause).await;
-            }
-        }
-        let current = Folder::open(&data)?.current().context("there is no certificate")?;
+        let wait = Duration::from_secs(self.wait_s);
+        let current = keeper::let_in(&fleet, &enrol, &data, wait, |says| eprintln!("{says}"));
+        let current = current.await.map_err(anyhow::Error::msg)?;
         println!("{} until {}", current.common_name.unwrap_or_default(), moment(current.life.ends_s));
         Ok(ExitCode::SUCCESS)
     }

@@ -22,7 +22,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use std::fs::{File, OpenOptions};
 use std::io::{Error, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
@@ -136,6 +136,24 @@ impl Folder {
     /// Where the one in use is, with its key.
     pub fn current_file(&self) -> PathBuf {
         self.path.join(CURRENT)
+    }
+
+    /// Gives all of it to whom the data directory belongs, where this runs as somebody who may: what root has written the
+    /// service could not read.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn give_to_owner_of(&self, data: &Path) -> std::io::Result<()> {
+        // SAFETY: it only tells who we are.
+        if unsafe { libc::geteuid() } != 0 {
+            return Ok(());
+        }
+        let owner = std::fs::metadata(data)?;
+        let give = |path: &Path| std::os::unix::fs::lchown(path, Some(owner.uid()), Some(owner.gid()));
+        for file in std::fs::read_dir(&self.path)? {
+            give(&file?.path())?;
+        }
+        give(&self.path)
     }
 
     /// The key of the certificate in use.

@@ -137,6 +137,40 @@ pub enum Progress {
     Prove(PathBuf),
 }
 
+/// Asks until the box has a certificate that is good, or for so long; `says` hears what keeps it, whenever that changes.
+///
+/// # Errors
+/// In words, what is in the way, or that nobody let it in in time.
+pub async fn let_in(
+    config: &Config,
+    enrol: &Enrol,
+    data: &Path,
+    wait: Duration,
+    mut says: impl FnMut(&str),
+) -> Result<Held, String> {
+    let mut keeper = Keeper::open(config, enrol, data)?;
+    let until = tokio::time::Instant::now() + wait;
+    let mut said = String::new();
+    loop {
+        if let Some(held) = keeper.folder.current().filter(|held| held.life.ends_s > now_s()) {
+            return Ok(held);
+        }
+        let progress = keeper.step().await;
+        let trouble = keeper.trouble();
+        if trouble != said && !trouble.is_empty() {
+            says(&trouble);
+        }
+        said = trouble;
+        if let Progress::Waits(pause) = progress {
+            if tokio::time::Instant::now() + pause > until {
+                let seconds = wait.as_secs();
+                return Err(format!("nobody let this box in within {seconds} s; ask again, its code stays the same"));
+            }
+            tokio::time::sleep(pause).await;
+        }
+    }
+}
+
 /// Whoever keeps the identity of a box; one at a time.
 pub struct Keeper {
     enrol: Enrol,

@@ -47,11 +47,27 @@ pub async fn greet(destination: &Config) -> Result<String, String> {
                 dicom::peer(destination).ok_or_else(|| format!("the address of {} is not usable", destination.name))?;
             dicom::echo(&peer).await.map(|()| String::new()).map_err(|failure| failure.to_string())
         }
-        Protocol::Fhir => fhir::greet(destination).await,
+        Protocol::Fhir => match fhir::greet(destination).await {
+            Err(why) => Err(turned_away(destination).await.unwrap_or(why)),
+            said => said,
+        },
         Protocol::Stow => {
             fhir::log_in(destination).await?;
             connect(destination).await.map(|_| String::new())
         }
+    }
+}
+
+/// Why a server hangs up on this box by TLS. Whoever says something first may find the connection reset, and never hear
+/// that it was about certificates.
+async fn turned_away(destination: &Config) -> Option<String> {
+    let (host, port, secured) = endpoint(destination).ok()?;
+    let settings = destination.tls.clone().unwrap_or_default();
+    let dialled = secured.then(|| dial(host.trim_matches(['[', ']']), port, Some(&settings)))?;
+    let mut stream = dialled.await.ok()?.stream;
+    match tokio::time::timeout(HANGS_UP_WITHIN, stream.read(&mut [0])).await {
+        Ok(Err(error)) if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => Some(tls_reason(&error)),
+        _ => None,
     }
 }
 

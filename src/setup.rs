@@ -5,12 +5,13 @@
 //! | step | asks for | does |
 //! |---|---|---|
 //! | place | name, data directory | |
-//! | network | an address of DHCP or fixed ones, a name to look up | looks at it; a file for systemd-networkd ([`network`]) |
+//! | network | DHCP or fixed addresses, a name to look up, a proxy | looks at it; a file for systemd-networkd ([`network`]) |
 //! | time | the zone, who keeps the clock | looks at the clock ([`crate::clock`]) |
 //! | EHR | HL7 or FHIR, where, certificates, log-in | a handshake with it ([`ehr`]) |
 //! | link | where the analyzer is, its driver | listens to what it sends ([`crate::workbench::probe`]) |
 //! | fleet | whether it joins one, and which | |
 //! | write | whether that is right | the configuration, checked, then written whole |
+//! | let in | how long to wait for the desk | shows the box's code, and asks until somebody accepted it |
 //! | test | whether the EHR may get a test result | a test result on its way ([`test_result`]) |
 //! | hand-over | | the report ([`report`]) |
 //!
@@ -20,13 +21,16 @@
 //! one. One that a person wrote is only ever added to, and only when the person says so.
 
 pub mod answers;
+mod board;
 pub mod ehr;
+mod fleet;
 pub mod network;
 pub mod progress;
 pub mod question;
 pub mod report;
 pub mod steps;
 pub mod test_result;
+pub mod time_server;
 mod values;
 mod work;
 pub mod writing;
@@ -62,14 +66,22 @@ pub enum Work {
     Look,
     /// Looks a name up.
     LookUp,
-    /// Writes the network's file.
+    /// Writes the network's file, on trial where that can be.
     Network,
+    /// Keeps the addresses that were tried.
+    Keep,
+    /// Has the addresses back that it had.
+    TakeBack,
     /// Calls the EHR.
     Handshake,
     /// Listens to the analyzer.
     Listen,
     /// Writes the configuration.
     Write,
+    /// Makes the key and the code by which the desk lets the box in.
+    Code,
+    /// Asks the desk to let it in.
+    Enrol,
     /// Sends a test result.
     Test,
     /// Writes the report.
@@ -105,8 +117,8 @@ impl SetupError {
 /// One installation.
 pub struct Setup {
     file: PathBuf,
-    /// Where files for systemd-networkd go.
-    network_folder: PathBuf,
+    /// Where `/` is, for what is looked at and written of the network.
+    root: PathBuf,
     registry: Registry,
     /// The configuration a person wrote, and its text.
     existing: Option<(Config, String)>,
@@ -141,10 +153,9 @@ impl Setup {
             }
         }
         let registry = existing.as_ref().map_or_else(|| Ok(Registry::builtin()), |(config, _)| config.registry())?;
-        let network_folder = PathBuf::from(network::FOLDER);
         let setup = Setup {
             file: file.to_path_buf(),
-            network_folder,
+            root: PathBuf::from("/"),
             registry,
             existing,
             progress,
@@ -156,9 +167,9 @@ impl Setup {
         Ok(setup)
     }
 
-    /// Has files for systemd-networkd written into this folder.
-    pub fn with_network_folder(self, folder: PathBuf) -> Setup {
-        Setup { network_folder: folder, ..self }
+    /// Has the network's files looked for and written below this folder.
+    pub fn with_root(self, root: PathBuf) -> Setup {
+        Setup { root, ..self }
     }
 
     /// True when it goes on where an earlier one was cut off.

@@ -44,6 +44,8 @@ mod rig;
 mod rollout;
 #[path = "fleet/session.rs"]
 mod session;
+#[path = "fleet/setup.rs"]
+mod setup;
 #[path = "fleet/simulated.rs"]
 mod simulated;
 #[path = "fleet/sparkplug.rs"]

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
-use terminal::Terminal;
+use terminal::{COLUMNS, Terminal, narrow};
 
 /// Set this box up: from an unpacked box to the first result in the EHR.
 ///
@@ -52,9 +52,9 @@ pub struct Setup {
     /// Forget what an earlier setup was told before it was interrupted
     #[arg(long)]
     anew: bool,
-    /// Where a file for systemd-networkd goes, when one is wanted
-    #[arg(long, value_name = "DIR", default_value = crate::setup::network::FOLDER)]
-    network_folder: PathBuf,
+    /// Where the network's files are looked for and written, when some are wanted
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    root: PathBuf,
     /// Print the report as one JSON object
     #[arg(long)]
     json: bool,
@@ -75,7 +75,7 @@ impl Setup {
         };
         // A file says all of it; what an earlier setup was told would only be in its way.
         let engine = Engine::open(&self.config, self.anew || self.answers.is_some()).map_err(wrong)?;
-        let mut engine = engine.with_network_folder(self.network_folder.clone());
+        let mut engine = engine.with_root(self.root.clone());
         if engine.is_resumed() {
             eprintln!("This goes on where an earlier setup was cut off. `--anew` forgets what that was told.");
         }
@@ -83,13 +83,17 @@ impl Setup {
             match engine.next() {
                 Next::Ask(question) => answering.answer(&mut engine, &question)?,
                 Next::Do(_) => {
+                    // A script looks for words, and not for where a line ends.
+                    let columns = if matches!(answering, Answering::Person(_)) { COLUMNS } else { usize::MAX };
                     let (show, bar) = shows();
                     let told = engine.perform(&show);
                     bar.finish_and_clear();
                     if let Err(SetupError::Load(_)) = &told {
                         eprintln!("These answers do not go together; `--anew` has them asked again.");
                     }
-                    told.map_err(wrong)?.iter().for_each(|line| eprintln!("{line}"));
+                    for line in told.map_err(wrong)?.iter().flat_map(|line| narrow(line, columns)) {
+                        eprintln!("{line}");
+                    }
                 }
                 Next::Stop => {
                     eprintln!("It ends here; {} is as it was.", self.config.display());

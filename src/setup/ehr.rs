@@ -121,7 +121,7 @@ impl Setup {
     fn trust(&self) -> Option<Next> {
         let step = Step::Ehr;
         self.ask("ehr.ca", |key| {
-            Question::new(step, key, "File with the authority that signed its certificate (PEM)")
+            Question::new(step, key, "Authority that signed its certificate (PEM file)")
                 .hint("`system` for those that this machine trusts")
                 .default(SYSTEM)
         })
@@ -139,7 +139,7 @@ impl Setup {
         })
         .or_else(|| {
             self.ask("ehr.cert", |key| {
-                Question::new(step, key, "File with this box's certificate for it (PEM)")
+                Question::new(step, key, "This box's certificate for it (PEM file)")
                     .hint("`none` unless the EHR asks for one (mutual TLS)")
                     .default(NONE)
             })
@@ -147,7 +147,7 @@ impl Setup {
         .or_else(|| match self.said("ehr.cert") {
             NONE => None,
             _ => self.ask("ehr.key", |key| {
-                Question::new(step, key, "File with the key of that certificate (PEM)")
+                Question::new(step, key, "Key of that certificate (PEM file)")
                     .hint("it is named in the configuration and stays where it is")
             }),
         })
@@ -157,7 +157,7 @@ impl Setup {
     fn fhir_server(&self) -> Option<Next> {
         let step = Step::Ehr;
         self.ask("ehr.login", |key| {
-            let choices = [(NONE, "none"), (SMART, "SMART Backend Services: a token for a key of this box")];
+            let choices = [(NONE, "it asks for none"), (SMART, "SMART Backend Services: a token for a key of this box")];
             Question::new(step, key, "Which log-in does it want").choice(&choices).default(NONE)
         })
         .or_else(|| match self.said("ehr.login") {
@@ -165,7 +165,7 @@ impl Setup {
                 .ask("ehr.client_id", |key| Question::new(step, key, "The name it knows this box by (client id)"))
                 .or_else(|| {
                     self.ask("ehr.login_key", |key| {
-                        Question::new(step, key, "File with the key that this box logs in with (PEM)").hint(
+                        Question::new(step, key, "Key that this box logs in with (PEM file)").hint(
                             "new: openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-384 -out FILE;\n\
                              what is registered there is printed by `afferent config jwks`",
                         )
@@ -178,10 +178,10 @@ impl Setup {
         })
         .or_else(|| {
             self.ask("ehr.patients", |key| {
-                Question::new(step, key, "System of the patient numbers that analyzers send (a URI)")
+                Question::new(step, key, "System of the patient numbers (a URI)")
                     .hint(
-                        "such as urn:oid:2.16.840.1.113883.19.5; `none`: results name the patient by the number alone,\n\
-                         and the server finds nobody by it",
+                        "of those that analyzers send, such as urn:oid:2.16.840.1.113883.19.5; `none`: results name the \
+                         patient by the number alone, and the server finds nobody by it",
                     )
                     .default(NONE)
             })

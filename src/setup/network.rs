@@ -1,24 +1,18 @@
-//! The network of the box: what it has, and a file for systemd-networkd when somebody wants other addresses.
+//! The network of the box: what it has, and a file for systemd-networkd when somebody wants other addresses
+//! ([`networkd`]), of which others that set them know nothing ([`rivals`]).
+
+pub mod networkd;
+pub mod rivals;
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ffi::CStr;
-use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::{Path, PathBuf};
-use std::process::Command;
 
-/// Where systemd-networkd looks for files of the machine.
-pub const FOLDER: &str = "/etc/systemd/network";
-/// Mode of a file there: systemd-networkd has a user of its own.
-pub const MODE: u32 = 0o644;
+/// Where systemd-networkd looks for files of the machine, below the root.
+const NETWORKD_FOLDER: &str = "etc/systemd/network";
 /// Processes between this one and the one that ssh started; sudo and shells are a few.
 const PARENTS_MAX: usize = 16;
-/// There where systemd runs.
-const SYSTEMD: &str = "/run/systemd/system";
-/// There where systemd-networkd does.
-const NETWORKD: &str = "/run/systemd/netif/state";
-
 /// An address with the length of its prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prefixed {
@@ -122,8 +116,8 @@ pub fn addresses(text: &str) -> Result<Vec<Prefixed>, String> {
 ///
 /// # Errors
 /// In words, what is wrong with one of them.
-pub fn gateways(text: &str, own: &[Prefixed]) -> Result<Vec<IpAddr>, String> {
-    let found = plain(text)?;
+pub fn gateways(text: &str, own: &[Prefixed], interface: &str) -> Result<Vec<IpAddr>, String> {
+    let found = plain(text, interface)?;
     for gateway in &found {
         let is_own = own.iter().any(|own| own.address == *gateway);
         let is_link_local = matches!(gateway, IpAddr::V6(gateway) if gateway.is_unicast_link_local());
@@ -137,68 +131,39 @@ pub fn gateways(text: &str, own: &[Prefixed]) -> Result<Vec<IpAddr>, String> {
     Ok(found)
 }
 
-/// Addresses without prefix; `none` for none.
+/// Addresses without prefix, as they stand in the file of this interface; `none` for none. A scope, as in `fe80::1%eth0`,
+/// can be no other interface, and goes without saying there.
 ///
 /// # Errors
 /// In words, which is none.
-pub fn plain(text: &str) -> Result<Vec<IpAddr>, String> {
+pub fn plain(text: &str, interface: &str) -> Result<Vec<IpAddr>, String> {
     if text == "none" {
         return Ok(Vec::new());
     }
-    let parse = |text: &str| text.parse().map_err(|_| format!("`{text}` is no IP address"));
+    let parse = |text: &str| {
+        let (address, scope) = unscoped(text).ok_or_else(|| format!("`{text}` is no IP address"))?;
+        match scope {
+            Some(other) if other != interface => Err(format!("`{text}` is on {other}, and this is about {interface}")),
+            _ => Ok(address),
+        }
+    };
     listed(text).map(parse).collect()
 }
 
-/// The file for systemd-networkd: fixed addresses, or by DHCP where there are none.
-pub fn file(interface: &str, addresses: &[Prefixed], gateways: &[IpAddr], resolvers: &[IpAddr]) -> String {
-    let mut text = format!("# Written by `afferent setup`.\n[Match]\nName={interface}\n\n[Network]\n");
-    if addresses.is_empty() {
-        text.push_str("DHCP=yes\n");
-    }
-    for address in addresses {
-        let _ = writeln!(text, "Address={address}");
-    }
-    for gateway in gateways {
-        let _ = writeln!(text, "Gateway={gateway}");
-    }
-    for resolver in resolvers {
-        let _ = writeln!(text, "DNS={resolver}");
-    }
-    text
-}
-
-/// Where the file of an interface is. It goes before those of distributions, which begin with higher numbers.
-pub fn place(folder: &Path, interface: &str) -> PathBuf {
-    folder.join(format!("10-afferent-{interface}.network"))
-}
-
-/// Whether systemd-networkd runs here.
-fn networkd_runs() -> bool {
-    Path::new(NETWORKD).exists()
-}
-
-/// Puts the files of a folder into effect, where that can be done, and says what was done or is to be done.
-pub fn put_into_effect(folder: &Path) -> (bool, String) {
-    let by_hand = "networkctl reload";
-    if folder != Path::new(FOLDER) {
-        return (false, format!("it counts once it is in {FOLDER}, with `{by_hand}`"));
-    }
-    if !Path::new(SYSTEMD).exists() || !networkd_runs() {
-        let says = "systemd-networkd does not run here; it counts with `systemctl enable --now systemd-networkd`";
-        return (false, format!("{says}, and what runs the network now has to let go of the interface"));
-    }
-    // SAFETY: it only tells who we are.
-    if unsafe { libc::geteuid() } != 0 {
-        return (false, format!("it counts with `sudo {by_hand}`"));
-    }
-    match Command::new("networkctl").arg("reload").output() {
-        Ok(output) if output.status.success() => (true, "it is in effect".to_string()),
-        Ok(output) => {
-            let why = String::from_utf8_lossy(&output.stderr).trim().to_string();
-            (false, format!("`{by_hand}` did not work: {why}"))
+/// An address and its scope (RFC 4007), which only a link-local one of IPv6 has.
+fn unscoped(text: &str) -> Option<(IpAddr, Option<&str>)> {
+    match text.split_once('%') {
+        None => Some((text.parse().ok()?, None)),
+        Some((address, scope)) => {
+            let address: Ipv6Addr = address.parse().ok()?;
+            (address.is_unicast_link_local() && !scope.is_empty()).then_some((address.into(), Some(scope)))
         }
-        Err(error) => (false, format!("`{by_hand}` cannot be started: {error}")),
     }
+}
+
+/// The name of the file of an interface. It goes before those of distributions, which begin with higher numbers.
+fn file_name(interface: &str) -> String {
+    format!("10-afferent-{interface}.network")
 }
 
 /// The address of this box that whoever sits at this terminal came to over ssh. sudo takes the variable that says so
@@ -355,7 +320,7 @@ fn routes_v6(table: &str) -> Vec<(IpAddr, String)> {
 
 fn resolvers(text: &str) -> Vec<IpAddr> {
     let lines = text.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
-    lines.filter_map(|address| address.trim().parse().ok()).collect()
+    lines.filter_map(|address| unscoped(address.trim())).map(|(address, _)| address).collect()
 }
 
 #[cfg(test)]
@@ -389,14 +354,16 @@ mod tests {
     #[test]
     fn a_gateway_is_within_reach() {
         let own = addresses("10.0.1.7/23 2001:db8:1::7/48").unwrap();
-        for right in ["10.0.0.1", "2001:db8:1:ffff::1", "fe80::1", "none", "10.0.1.1, 2001:db8:1::1"] {
-            gateways(right, &own).unwrap_or_else(|why| panic!("{right}: {why}"));
+        for right in ["10.0.0.1", "2001:db8:1:ffff::1", "fe80::1", "fe80::1%eth0", "none", "10.0.1.1, 2001:db8:1::1"] {
+            gateways(right, &own, "eth0").unwrap_or_else(|why| panic!("{right}: {why}"));
         }
-        for wrong in ["10.0.2.1", "2001:db8:2::1", "10.0.1.7", "gateway"] {
-            assert!(gateways(wrong, &own).is_err(), "{wrong}");
+        for wrong in
+            ["10.0.2.1", "2001:db8:2::1", "10.0.1.7", "gateway", "fe80::1%eth1", "2001:db8:1::1%eth0", "fe80::1%"]
+        {
+            assert!(gateways(wrong, &own, "eth0").is_err(), "{wrong}");
         }
         let far = addresses("10.0.0.1/32").unwrap();
-        assert!(gateways("10.0.0.2", &far).is_err(), "nothing is in a network of one");
+        assert!(gateways("10.0.0.2", &far, "eth0").is_err(), "nothing is in a network of one");
     }
 
     #[test]
@@ -413,7 +380,10 @@ mod tests {
              {none} 00 {none} 00 {none} ffffffff 00000001 00000000 00200200       lo\n"
         );
         assert_eq!(routes_v6(&v6), [("fe80::1".parse().unwrap(), "eth0".to_string())]);
-        assert_eq!(resolvers("# a\nsearch x\nnameserver 10.0.0.1\nnameserver 2001:db8::1\n").len(), 2);
+        assert_eq!(
+            resolvers("# a\nsearch x\nnameserver 10.0.0.1\nnameserver 2001:db8::1\nnameserver fe80::1%eth0\n").len(),
+            3
+        );
         assert_eq!(interfaces().iter().filter(|interface| interface.name == "lo").count(), 0);
         assert!(kernel_addresses().iter().any(|(name, found)| name == "lo" && found.to_string() == "127.0.0.1/8"));
     }
@@ -421,11 +391,13 @@ mod tests {
     #[test]
     fn the_file_says_what_was_answered() {
         let own = addresses("10.0.0.7/24,2001:db8::7/64").unwrap();
-        let written = file("eth0", &own, &gateways("10.0.0.1", &own).unwrap(), &plain("10.0.0.2").unwrap());
+        let gateways = gateways("10.0.0.1 fe80::1%eth0", &own, "eth0").unwrap();
+        let written = networkd::text("eth0", &own, &gateways, &plain("10.0.0.2", "eth0").unwrap());
         let wanted = "[Match]\nName=eth0\n\n[Network]\nAddress=10.0.0.7/24\nAddress=2001:db8::7/64\n\
-                      Gateway=10.0.0.1\nDNS=10.0.0.2\n";
+                      Gateway=10.0.0.1\nGateway=fe80::1\nDNS=10.0.0.2\n";
         assert!(written.ends_with(wanted), "{written}");
-        assert!(file("eth0", &[], &[], &[]).ends_with("[Network]\nDHCP=yes\n"));
+        let by_dhcp = networkd::text("eth0", &[], &[], &[]);
+        assert!(by_dhcp.contains("[Network]\nDHCP=yes\n") && by_dhcp.contains("[DHCPv4]\nUseNTP=yes\n"), "{by_dhcp}");
         assert_eq!(reached_at("10.0.0.9 51234 10.0.0.7 22"), "10.0.0.7".parse().ok());
     }
 }

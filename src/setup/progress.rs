@@ -63,6 +63,10 @@ pub struct Progress {
     pub looked_up: Option<Tried>,
     /// The network's file, and whether it is in effect.
     pub network_file: Option<Tried>,
+    /// Until when that is on trial; none where it is not.
+    pub network_trial: Option<jiff::Timestamp>,
+    /// Who else sets the interface.
+    pub rivals: Vec<String>,
     /// What the clock is worth.
     pub clock: Option<Quality>,
     /// How the EHR answered a call.
@@ -75,6 +79,10 @@ pub struct Progress {
     pub written: bool,
     /// What the check of the configuration missed on this machine.
     pub missing: Vec<String>,
+    /// The code by which the desk lets the box in.
+    pub code: Option<String>,
+    /// Whether it did.
+    pub enrolled: Option<Tried>,
     /// What became of the test result.
     pub test: Option<Tried>,
 }

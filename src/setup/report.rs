@@ -1,10 +1,11 @@
 //! The hand-over report: one page that says what was set, heard and tried, when, by which release, and what is still open.
 //! It stands beside the configuration as text and as JSON, and there is nothing of a patient in it.
 
-use super::Setup;
 use super::network::Network;
 use super::progress::{Heard, Tried};
 use super::steps::{ANOTHER, BY_HEADER};
+use super::time_server::TimeServer;
+use super::{Setup, board};
 use crate::clock::Quality;
 use crate::config::Config;
 use serde::Serialize;
@@ -46,10 +47,16 @@ pub struct Report {
     pub looked_up: Option<Tried>,
     /// What the clock is worth.
     pub clock: Option<Quality>,
+    /// Who the clock goes by.
+    pub time_server: TimeServer,
     /// Time zone of the analyzers' clocks.
     pub time_zone: String,
     /// The call to the EHR.
     pub handshake: Option<Tried>,
+    /// The desk was asked to let it in; none where it joins no fleet, or later.
+    pub enrolled: Option<Tried>,
+    /// What board this is.
+    pub board: String,
     /// The test result.
     pub test: Option<Tried>,
     /// Why no test result could be sent, where none can.
@@ -69,7 +76,7 @@ pub fn places(file: &Path) -> (PathBuf, PathBuf) {
 
 impl Report {
     /// The report of a setup that has come to its end.
-    pub(super) fn new(setup: &Setup, config: &Config) -> Report {
+    pub(super) fn new(setup: &Setup, config: &Config, time_server: TimeServer) -> Report {
         let progress = setup.progress();
         let link = config.links.iter().find(|link| link.name == setup.link_name());
         let at = link.map(|link| {
@@ -96,11 +103,14 @@ impl Report {
             clock: progress.clock,
             time_zone: config.gateway.time_zone().iana_name().unwrap_or("UTC").to_string(),
             handshake: progress.ehr.clone(),
+            enrolled: progress.enrolled.clone(),
+            board: board::words(&setup.root),
             test: progress.test.clone(),
             no_test: setup.no_test(),
             test_may_reach: setup.is("test.send", "send"),
             answers: progress.answers.clone(),
-            open: open(setup, config),
+            open: open(setup, config, &time_server),
+            time_server,
         }
     }
 }
@@ -115,19 +125,21 @@ pub struct Open {
 }
 
 /// What is still to be done.
-fn open(setup: &Setup, config: &Config) -> Vec<Open> {
+fn open(setup: &Setup, config: &Config, time_server: &TimeServer) -> Vec<Open> {
     let progress = setup.progress();
     let mut open = Vec::new();
     let mut is_open = |says: &str, command| open.push(Open { says: says.to_string(), command });
     if let Some(tried) = progress.network_file.as_ref().filter(|tried| !tried.worked) {
         is_open(&tried.says, "");
     }
+    progress.rivals.iter().for_each(|rival| is_open(rival, "networkctl status"));
     if let Some(tried) = progress.looked_up.as_ref().filter(|tried| !tried.worked) {
         is_open(&tried.says, "");
     }
     if progress.clock != Some(Quality::Trusted) && !config.gateway.clock_trusted {
         is_open("nobody keeps the clock right", "timedatectl set-ntp true");
     }
+    time_server.advice().iter().for_each(|advice| is_open(advice, "timedatectl timesync-status"));
     if let Some(tried) = progress.ehr.as_ref().filter(|tried| !tried.worked) {
         is_open(&format!("the EHR does not answer: {}", tried.says), "afferent doctor");
     }
@@ -152,8 +164,10 @@ fn open(setup: &Setup, config: &Config) -> Vec<Open> {
         _ => {}
     }
     progress.missing.iter().for_each(|missing| is_open(missing, "afferent check --strict"));
-    if setup.is("fleet.join", "yes") && config.fleet.is_some() {
-        is_open("the fleet's desk has to let the box in, by the code that it shows", "afferent fleet enrol");
+    if setup.joins() && !progress.enrolled.as_ref().is_some_and(|tried| tried.worked) {
+        let code = progress.code.as_deref().unwrap_or_default();
+        let says = format!("the desk has to let the box in: afferent desk enrol accept {code} --name NAME");
+        is_open(&says, "afferent fleet enrol");
     }
     match setup.base() {
         Some(_) => is_open("the service has to take up what was added", "systemctl restart afferent"),
@@ -184,6 +198,11 @@ impl fmt::Display for Report {
             None => "not looked at",
         };
         line(f, "clock", worth)?;
+        let server = self.time_server.words();
+        if !server.is_empty() {
+            line(f, "", &server)?;
+        }
+        line(f, "board", &self.board)?;
         writeln!(f, "\nHEARD")?;
         match &self.heard {
             None => line(f, "analyzer", "nobody listened")?,
@@ -212,6 +231,10 @@ impl fmt::Display for Report {
                 }
             }
         }
+        if let Some(enrolled) = &self.enrolled {
+            let how = if enrolled.worked { "works" } else { "NOT YET" };
+            line(f, "fleet", &format!("{how}, {}: {}", clock(enrolled.at), enrolled.says))?;
+        }
         writeln!(f, "\nSTILL OPEN")?;
         for open in &self.open {
             line(f, "[ ]", &open.says)?;
@@ -230,9 +253,17 @@ fn clock(at: jiff::Timestamp) -> String {
 
 /// A label, and what it says in lines that fit.
 fn line(f: &mut fmt::Formatter<'_>, label: &str, says: &str) -> fmt::Result {
+    for (at, line) in wrapped(says, COLUMNS - LABEL - 3).iter().enumerate() {
+        writeln!(f, "  {:LABEL$} {line}", if at == 0 { label } else { "" })?;
+    }
+    Ok(())
+}
+
+/// Lines of at most so many columns; a longer word has one of its own.
+pub(crate) fn wrapped(says: &str, columns: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in says.split_whitespace() {
-        let fits = lines.last().is_some_and(|line| line.len() + word.len() + LABEL + 3 <= COLUMNS);
+        let fits = lines.last().is_some_and(|line| line.chars().count() + 1 + word.chars().count() <= columns);
         match lines.last_mut() {
             Some(line) if fits || line.is_empty() => {
                 if !line.is_empty() {
@@ -243,8 +274,5 @@ fn line(f: &mut fmt::Formatter<'_>, label: &str, says: &str) -> fmt::Result {
             _ => lines.push(word.to_string()),
         }
     }
-    for (at, line) in lines.iter().enumerate() {
-        writeln!(f, "  {:LABEL$} {line}", if at == 0 { label } else { "" })?;
-    }
-    Ok(())
+    lines
 }

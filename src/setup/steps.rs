@@ -1,6 +1,8 @@
 //! What comes next, step by step: a pure function of the answers and of what was found.
 
-use super::network::{self, Interface};
+use super::network::networkd::{self, Networkd};
+use super::network::rivals::rivals;
+use super::network::{self, Interface, Network};
 use super::question::{Choice, Kind, Question, Step};
 use super::{Next, Setup, Work, ehr, test_result};
 use crate::clock::Quality;
@@ -12,7 +14,7 @@ use crate::wire::Protocol;
 use std::path::Path;
 
 /// Every question there is.
-pub const KEYS: [&str; 49] = [
+pub const KEYS: [&str; 52] = [
     "config.existing",
     "gateway.name",
     "gateway.data",
@@ -22,6 +24,7 @@ pub const KEYS: [&str; 49] = [
     "network.gateway",
     "network.dns",
     "network.write",
+    "network.keep",
     "network.name",
     "network.unknown",
     "network.proxy",
@@ -59,6 +62,8 @@ pub const KEYS: [&str; 49] = [
     "fleet.tenant",
     "fleet.desk",
     "fleet.ca",
+    "fleet.wait_s",
+    "fleet.waits",
     "config.write",
     "test.send",
     "test.failed",
@@ -85,6 +90,7 @@ impl Setup {
             Self::link,
             Self::fleet,
             Self::write,
+            Self::enrolment,
             Self::test,
             Self::hand_over,
         ];
@@ -172,16 +178,18 @@ impl Setup {
             .or_else(|| is_fixed.then(|| self.fixed_addresses()).flatten())
             .or_else(|| {
                 self.ask("network.write", |key| {
-                    let place = network::place(&self.network_folder, self.said("network.interface"));
-                    let hint = format!("{}\n{}", self.network_text(), self.network_warning());
-                    let asks = format!("Is this written to {}", place.display());
-                    Question::new(step, key, asks).hint(hint).yes_or_no()
+                    let mut hint = vec![self.network_text()];
+                    hint.extend(rivals(&self.root, self.said("network.interface")));
+                    hint.push(self.network_warning());
+                    let asks = format!("Is this written to {}", self.networkd().place().display());
+                    Question::new(step, key, asks).hint(hint.join("\n")).yes_or_no()
                 })
             })
             .or_else(|| {
                 let is_wanted = self.is("network.write", "yes") && self.progress.network_file.is_none();
                 is_wanted.then_some(Next::Do(Work::Network))
             })
+            .or_else(|| self.trial())
         });
         asked
             .flatten()
@@ -210,6 +218,21 @@ impl Setup {
             })
     }
 
+    /// Addresses that were changed go by themselves, unless somebody says that the box is reached at them.
+    fn trial(&self) -> Option<Next> {
+        let until = self.progress.network_trial?;
+        self.ask("network.keep", |key| {
+            let asks = "Are these addresses right, and is the box reached at them";
+            let hint = format!(
+                "unless this is answered `yes` it has its old ones again at {}. Where this session\nhangs: come back at the \
+                 new address and start `afferent setup`, which goes on here",
+                until.strftime("%H:%M:%S UTC")
+            );
+            Question::new(Step::Network, key, asks).hint(hint).yes_or_no()
+        })
+        .or_else(|| Some(Next::Do(if self.is("network.keep", "yes") { Work::Keep } else { Work::TakeBack })))
+    }
+
     fn fixed_addresses(&self) -> Option<Next> {
         let step = Step::Network;
         self.ask("network.address", |key| {
@@ -231,25 +254,37 @@ impl Setup {
     /// What is written for systemd-networkd.
     pub(super) fn network_text(&self) -> String {
         let own = network::addresses(self.said("network.address")).unwrap_or_default();
-        let gateways = network::gateways(self.said("network.gateway"), &own).unwrap_or_default();
-        let resolvers = network::plain(self.said("network.dns")).unwrap_or_default();
-        network::file(self.said("network.interface"), &own, &gateways, &resolvers)
+        let interface = self.said("network.interface");
+        let gateways = network::gateways(self.said("network.gateway"), &own, interface).unwrap_or_default();
+        let resolvers = network::plain(self.said("network.dns"), interface).unwrap_or_default();
+        networkd::text(interface, &own, &gateways, &resolvers)
+    }
+
+    /// The interface's file.
+    pub(super) fn networkd(&self) -> Networkd<'_> {
+        Networkd { root: &self.root, interface: self.said("network.interface") }
     }
 
     /// What may happen to whoever is connected now.
     fn network_warning(&self) -> String {
         let name = self.said("network.interface");
-        let found = self.progress.network.iter().flat_map(|network| &network.interfaces);
+        // As it is now: whoever went on after a while may have come another way.
+        let found = Network::look();
         let session = network::session_address();
         let is_ours = found
+            .interfaces
+            .iter()
             .filter(|interface| interface.name == name)
             .flat_map(|interface| &interface.addresses)
             .any(|own| session == Some(own.address));
         match is_ours {
-            true => format!(
-                "YOU ARE CONNECTED OVER {name}: with other addresses this session ends, and the box is reached at the \
-                 new ones only. Without a screen or a serial console nobody can take that back."
-            ),
+            true => match self.networkd().obstacle() {
+                None => format!("YOU ARE CONNECTED OVER {name}: with other addresses this session hangs"),
+                Some(_) => format!(
+                    "YOU ARE CONNECTED OVER {name}: with other addresses this session ends, and the box is reached at the \
+                     new ones only. Without a screen or a serial console nobody can take that back."
+                ),
+            },
             false => format!("whoever is connected over {name} may be cut off"),
         }
     }
@@ -270,7 +305,7 @@ impl Setup {
                 return None;
             }
             self.ask("time.trusted", |key| {
-                Question::new(step, key, "Does something else keep this clock right, such as the host of a container")
+                Question::new(step, key, "Does something else keep this clock right")
                     .hint(crate::setup::work::CLOCK_ADVICE)
                     .yes_or_no()
                     .default("no")
@@ -399,36 +434,6 @@ impl Setup {
         Question { kind: Kind::Pick(choices), default, ..question }
     }
 
-    fn fleet(&self) -> Option<Next> {
-        if self.base().is_some_and(|base| base.fleet.is_some()) {
-            return None;
-        }
-        let step = Step::Fleet;
-        let asked = self.ask("fleet.join", |key| {
-            let asks = "Does the box join a fleet that a desk looks after";
-            Question::new(step, key, asks).yes_or_no().default("no")
-        });
-        if asked.is_some() || !self.is("fleet.join", "yes") {
-            return asked;
-        }
-        self.ask("fleet.broker", |key| {
-            Question::new(step, key, "Host and port of the fleet's broker").hint("such as broker.example:8883")
-        })
-        .or_else(|| self.ask("fleet.tenant", |key| Question::new(step, key, "Whose fleet it is (tenant)")))
-        .or_else(|| {
-            self.ask("fleet.desk", |key| {
-                Question::new(step, key, "Address where boxes ask to be let in")
-                    .hint("such as https://desk.example:8443")
-            })
-        })
-        .or_else(|| {
-            self.ask("fleet.ca", |key| {
-                Question::new(step, key, "File with the fleet's authority")
-                    .hint("the desk's ca/root.pem, copied to this box")
-            })
-        })
-    }
-
     fn write(&self) -> Option<Next> {
         if self.progress.written {
             return None;
@@ -491,7 +496,7 @@ impl Setup {
     /// Takes an answer, and has asked or found again what it says is wrong; what was answered then is the default.
     pub(super) fn take(&mut self, key: &'static str, answer: String) {
         match (key, answer.as_str()) {
-            ("ehr.unreachable" | "link.silent" | "test.failed" | "network.unknown", "again") => {}
+            ("ehr.unreachable" | "link.silent" | "test.failed" | "network.unknown" | "fleet.waits", "again") => {}
             ("network.unknown", "change") => self.progress.ask_again(&["network.name"]),
             // Nothing is written: it stays as it is.
             ("network.write", "no") => {
@@ -521,6 +526,7 @@ impl Setup {
             "ehr.unreachable" => self.progress.ehr = None,
             "link.silent" => self.progress.heard = None,
             "test.failed" => self.progress.test = None,
+            "fleet.waits" => self.progress.enrolled = None,
             _ => {}
         }
     }

@@ -48,6 +48,12 @@ impl Bench {
             let next = self.setup.next();
             let Next::Ask(question) = &next else { return next };
             assert!(steps::KEYS.contains(&question.key), "a file may answer {}", question.key);
+            let names_a_file = question.asks.contains('/');
+            assert!(
+                question.asks.len() < 65 || names_a_file,
+                "a line has room for it and an answer: {}",
+                question.asks
+            );
             let given = answers.iter().find(|(key, _)| *key == question.key).map(|(_, answer)| (*answer).to_string());
             let Some(answer) = given.or_else(|| question.default.clone()) else { return next };
             self.setup.answer(question.key, &answer).unwrap_or_else(|why| panic!("{}: {answer}: {why}", question.key));
@@ -125,35 +131,36 @@ fn wrong_answers_are_turned_down_with_what_would_be_right_and_change_nothing() {
 #[test]
 fn fixed_addresses_are_written_for_networkd_and_it_is_said_how_they_come_to_count() {
     let mut bench = Bench::new();
-    let folder = bench.dir.path().join("network");
-    bench.setup.network_folder = folder.clone();
+    let root = bench.dir.path().join("root");
+    let folder = root.join("etc/systemd/network");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("05-lab.network"), "[Match]\nName=eth*\n").unwrap();
+    bench.setup.root = root.clone();
     let own = "10.0.0.7/24, 2001:db8::7/64";
-    let fixed = [("network.set", "static"), ("network.address", own), ("network.gateway", "fe80::1 10.0.0.1")];
+    let fixed = [("network.set", "static"), ("network.address", own), ("network.gateway", "fe80::1%eth0 10.0.0.1")];
     bench.answer(&[&fixed[..], &[("network.dns", "10.0.0.2")]].concat());
     let Next::Ask(question) = bench.setup.next() else { panic!() };
     assert_eq!((question.key, &question.default), ("network.write", &None), "nobody is locked out by pressing enter");
-    assert!(
-        question.hint.contains("may be cut off") && question.hint.contains("Gateway=10.0.0.1"),
-        "{}",
-        question.hint
-    );
+    for says in ["may be cut off", "Gateway=10.0.0.1", "05-lab.network is for eth0 too, and comes before ours"] {
+        assert!(question.hint.contains(says), "{}", question.hint);
+    }
     bench.setup.answer("network.write", "yes").unwrap();
     let told = bench.setup.perform(&quiet()).unwrap().concat();
-    assert!(told.contains("networkctl reload"), "{told}");
+    assert!(told.contains("networkctl reload") && told.contains("05-lab.network"), "{told}");
     let written = std::fs::read_to_string(folder.join("10-afferent-eth0.network")).unwrap();
     assert!(written.contains("Address=10.0.0.7/24\nAddress=2001:db8::7/64\nGateway=fe80::1\n"), "{written}");
     assert_eq!(bench.key(), "network.name");
 
     let mut bench = Bench::new();
-    bench.setup.network_folder = folder.clone();
-    std::fs::remove_dir_all(&folder).unwrap();
+    bench.setup.root = root.clone();
+    std::fs::remove_dir_all(&root).unwrap();
     bench.answer(&[
         ("network.set", "dhcp"),
         ("network.write", "no"),
         ("ehr.address", "127.0.0.1:9"),
         ("ehr.tls", "no"),
     ]);
-    assert!(!folder.exists() && bench.setup.progress().get("network.set") == Some("leave"), "it stays as it is");
+    assert!(!root.exists() && bench.setup.progress().get("network.set") == Some("leave"), "it stays as it is");
 }
 
 #[test]

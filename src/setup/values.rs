@@ -16,8 +16,8 @@ use jiff::tz::TimeZone;
 use std::net::SocketAddr;
 use std::path::Path;
 
-/// An analyzer is not listened to for longer than this, in seconds.
-const LISTEN_MAX_S: u64 = 3600;
+/// Nobody is waited for longer than this, in seconds.
+const WAIT_MAX_S: u64 = 3600;
 
 impl Setup {
     /// The answer as it is kept.
@@ -75,9 +75,9 @@ impl Setup {
             "network.address" => network::addresses(answer).map(drop),
             "network.gateway" => {
                 let own = network::addresses(self.said("network.address")).unwrap_or_default();
-                network::gateways(answer, &own).map(drop)
+                network::gateways(answer, &own, self.said("network.interface")).map(drop)
             }
-            "network.dns" => network::plain(answer).map(drop),
+            "network.dns" => network::plain(answer, self.said("network.interface")).map(drop),
             "network.name" if answer.is_empty() || answer.contains([' ', '/', ':']) => {
                 Err("give the name of a host, such as ehr.example".to_string())
             }
@@ -130,9 +130,9 @@ impl Setup {
             "link.serial" => {
                 ports::resolve(Path::new("/"), Path::new(answer)).map(drop).map_err(|error| error.to_string())
             }
-            "link.listen_s" => match answer.parse::<u64>() {
-                Ok(seconds) if seconds <= LISTEN_MAX_S => Ok(()),
-                _ => Err(format!("give seconds, 0 to {LISTEN_MAX_S}")),
+            "link.listen_s" | "fleet.wait_s" => match answer.parse::<u64>() {
+                Ok(seconds) if seconds <= WAIT_MAX_S => Ok(()),
+                _ => Err(format!("give seconds, 0 to {WAIT_MAX_S}")),
             },
             "link.driver" if answer != BY_HEADER && self.registry.get(answer).is_none() => {
                 Err(format!("there is no driver `{answer}`"))

@@ -1,12 +1,15 @@
 //! What a setup does between its questions.
 
-use super::network::{self, Network};
+use super::network::{self, Network, networkd};
 use super::progress::{self, Heard, Progress, Tried};
-use super::{Next, SHIPPED, Setup, SetupError, Show, Work, report, test_result};
+use super::time_server::TimeServer;
+use super::{Next, SHIPPED, Setup, SetupError, Show, Work, board, report, test_result};
 use crate::clock::{Clock, Quality};
 use crate::config;
 use crate::delivery::{self, reach};
 use crate::disk;
+use crate::fleet::identity::folder::Folder;
+use crate::fleet::identity::keeper;
 use crate::journal::crash;
 use crate::link::serial::ports;
 use crate::tls;
@@ -18,7 +21,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// What to do where nobody keeps the clock.
-pub(super) const CLOCK_ADVICE: &str = "else systemd-timesyncd keeps it: `timedatectl set-ntp true`. It takes time servers \
+pub(super) const CLOCK_ADVICE: &str = "such as the host of a container; else systemd-timesyncd keeps it: `timedatectl set-ntp true`. It takes time servers \
                                        from DHCP, or from NTP= in /etc/systemd/timesyncd.conf; `timedatectl timesync-status` \
                                        shows them";
 /// The EHR is called no longer than this.
@@ -36,10 +39,14 @@ impl Setup {
         let told = match work {
             Work::Look => self.look(),
             Work::LookUp => self.look_up(show)?,
-            Work::Network => self.write_network()?,
+            Work::Network => self.write_network(show)?,
+            Work::Keep => self.keep_network()?,
+            Work::TakeBack => self.take_network_back()?,
             Work::Handshake => self.handshake(show)?,
             Work::Listen => self.listen(show)?,
             Work::Write => self.write_configuration()?,
+            Work::Code => self.make_code()?,
+            Work::Enrol => self.enrol(show)?,
             Work::Test => self.test_result(show)?,
             Work::Report => return self.write_report(),
         };
@@ -59,6 +66,7 @@ impl Setup {
             Quality::Unset => "WHICH IS WRONG: it is in the past",
         };
         told.push(format!("the clock says {}, {worth}", now.strftime("%Y-%m-%d %H:%M UTC")));
+        told.push(format!("board: {}", board::words(&self.root)));
         (self.progress.network, self.progress.clock) = (Some(network), Some(quality));
         told
     }
@@ -83,23 +91,76 @@ impl Setup {
         Ok(vec![says])
     }
 
-    fn write_network(&mut self) -> Result<Vec<String>, SetupError> {
-        let folder = self.network_folder.clone();
-        let file = network::place(&folder, self.said("network.interface"));
-        std::fs::create_dir_all(&folder)
-            .and_then(|()| disk::replace_owned(&file, self.network_text().as_bytes(), network::MODE, None))
-            .map_err(SetupError::system(format!("cannot write {}", file.display())))?;
-        let (is_in_effect, says) = network::put_into_effect(&folder);
-        let says = format!("{} is written; {says}", file.display());
-        self.progress.network_file = Some(Tried::new(is_in_effect, says.clone()));
-        let mut told = vec![says];
-        if is_in_effect {
-            // What is shown from here on is what is there now.
-            let network = Network::look();
-            told.extend(network.words());
-            self.progress.network = Some(network);
+    /// Writes the network's file: on trial, or for good where nothing can be tried.
+    fn write_network(&mut self, show: &Show) -> Result<Vec<String>, SetupError> {
+        let (networkd, text) = (self.networkd(), self.network_text());
+        let place = networkd.place();
+        let rivals = network::rivals::rivals(&self.root, networkd.interface);
+        if let Some(obstacle) = networkd.obstacle() {
+            networkd.write(&text).map_err(SetupError::system(format!("cannot write {}", place.display())))?;
+            let says = format!("{} is written; {obstacle}", place.display());
+            self.progress.network_file = Some(Tried::new(false, says.clone()));
+            self.progress.rivals = rivals;
+            return Ok([&[says], &self.progress.rivals[..]].concat());
         }
-        Ok(told)
+        show(format!("trying it; {} s until it goes by itself", networkd::TRIAL_S));
+        let until = jiff::Timestamp::now() + Duration::from_secs(networkd::TRIAL_S);
+        let tried = networkd.try_out(&text).and_then(|()| {
+            networkd.settle().inspect_err(|_| {
+                // Nobody is to be asked about addresses that are not there.
+                let _ = networkd.take_back();
+            })
+        });
+        let mut told = Vec::new();
+        match tried {
+            Ok(()) => {
+                self.progress.network_trial = Some(until);
+                self.progress.network_file = Some(Tried::new(false, "the addresses are on trial"));
+                crash::point("setup-trial");
+                let network = Network::look();
+                told.extend(network.words());
+                self.progress.network = Some(network);
+            }
+            Err(why) => {
+                told.push(format!("{why}; the addresses are as they were"));
+                self.ask_for_addresses();
+            }
+        }
+        self.progress.rivals = rivals;
+        Ok([told, self.progress.rivals.clone()].concat())
+    }
+
+    /// What was tried stays, if it is still there.
+    fn keep_network(&mut self) -> Result<Vec<String>, SetupError> {
+        let (networkd, text) = (self.networkd(), self.network_text());
+        if !networkd.is_tried() {
+            self.ask_for_addresses();
+            return Ok(vec!["that came too late: the box has its old addresses again".to_string()]);
+        }
+        let says = match networkd.keep(&text) {
+            Ok(()) => Tried::new(true, format!("{} is written, and in effect", networkd.place().display())),
+            Err(why) => Tried::new(false, format!("{why}; `networkctl reload` puts it into effect")),
+        };
+        let told = says.says.clone();
+        (self.progress.network_trial, self.progress.network_file) = (None, Some(says));
+        Ok(vec![told])
+    }
+
+    fn take_network_back(&mut self) -> Result<Vec<String>, SetupError> {
+        let says = match self.networkd().take_back() {
+            Ok(()) => "the box has its old addresses again".to_string(),
+            Err(why) => format!("{why}; it has its old addresses again by itself"),
+        };
+        self.ask_for_addresses();
+        Ok(vec![says])
+    }
+
+    /// They are asked for again, with what was answered as default.
+    fn ask_for_addresses(&mut self) {
+        (self.progress.network_trial, self.progress.network_file) = (None, None);
+        self.progress.forget(&["network.write", "network.keep"]);
+        let asked = ["network.set", "network.interface", "network.address", "network.gateway", "network.dns"];
+        self.progress.ask_again(&asked);
     }
 
     fn handshake(&mut self, show: &Show) -> Result<Vec<String>, SetupError> {
@@ -199,6 +260,45 @@ impl Setup {
         Ok(told)
     }
 
+    fn make_code(&mut self) -> Result<Vec<String>, SetupError> {
+        let data = config::load(&self.file)?.config.gateway.data;
+        let failed = |error| SetupError::system(format!("the box's key in {}", data.display()))(error);
+        std::fs::create_dir_all(&data).map_err(failed)?;
+        let folder = Folder::open(&data).map_err(failed)?;
+        // One that was let in before has its code still.
+        let held = folder.current().and_then(|held| held.code);
+        let code = match held {
+            Some(code) => Some(code),
+            None => folder.new_key().map_err(failed)?.code(),
+        };
+        folder.give_to_owner_of(&data).map_err(failed)?;
+        self.progress.code = Some(code.map(|code| code.to_string()).unwrap_or_default());
+        Ok(Vec::new())
+    }
+
+    fn enrol(&mut self, show: &Show) -> Result<Vec<String>, SetupError> {
+        let config = config::load(&self.file)?.config;
+        let Some((fleet, enrol)) = config.fleet.as_ref().and_then(|fleet| Some((fleet, fleet.enrol.as_ref()?))) else {
+            return Ok(Vec::new());
+        };
+        let data = &config.gateway.data;
+        let wait = Duration::from_secs(self.said("fleet.wait_s").parse().unwrap_or_default());
+        show(format!("asking {} to let it in, as {}", enrol.url, self.progress.code.as_deref().unwrap_or_default()));
+        tls::provider();
+        let mut trouble = String::new();
+        let asked = keeper::let_in(fleet, enrol, data, wait, |says| trouble = says.to_string());
+        let tried = match runtime()?.block_on(asked) {
+            Ok(held) => Tried::new(true, format!("let in as {}", held.common_name.unwrap_or_default())),
+            Err(why) if trouble.is_empty() => Tried::new(false, why),
+            Err(why) => Tried::new(false, format!("{why}: {trouble}")),
+        };
+        let given = Folder::open(data).and_then(|folder| folder.give_to_owner_of(data));
+        given.map_err(SetupError::system(format!("the box's key in {}", data.display())))?;
+        let says = tried.says.clone();
+        self.progress.enrolled = Some(tried);
+        Ok(vec![says])
+    }
+
     fn test_result(&mut self, show: &Show) -> Result<Vec<String>, SetupError> {
         let config = config::load(&self.file)?.config;
         let may_reach = self.is("test.send", "send");
@@ -213,7 +313,7 @@ impl Setup {
 
     fn write_report(&mut self) -> Result<Vec<String>, SetupError> {
         let config = config::load(&self.file)?.config;
-        let report = report::Report::new(self, &config);
+        let report = report::Report::new(self, &config, TimeServer::look(&self.root));
         let (text, json) = report::places(&self.file);
         let wrong = |file: &Path| SetupError::system(format!("cannot write {}", file.display()));
         let machine = serde_json::to_vec_pretty(&report).map_err(|error| wrong(&json)(error.into()))?;

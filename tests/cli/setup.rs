@@ -1,6 +1,8 @@
 //! `afferent setup` from outside: a person at a terminal (tmux), a file of answers, a simulated analyzer that is heard, a
 //! simulated EHR that gets the test result, and what is there after a kill at any moment.
 
+#[path = "setup/network.rs"]
+mod network;
 #[path = "setup/ehr.rs"]
 mod ehr;
 

@@ -80,6 +80,11 @@ impl Site {
         self.dir.path().join(name)
     }
 
+    /// Where boxes ask.
+    pub fn address(&self) -> String {
+        format!("https://localhost:{}", self.port)
+    }
+
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = afferent(args, self.days);
         command.current_dir(self.dir.path());

@@ -3,6 +3,7 @@
 
 use crate::setup::Setup;
 use crate::setup::question::{Choice, Kind, Question, Step};
+use crate::setup::report::wrapped;
 use anstyle::Style;
 use anyhow::Context as _;
 use dialoguer::Input;
@@ -11,6 +12,8 @@ use std::io::{BufRead as _, Write as _};
 
 /// A list that is shown without being asked for has so many lines at most.
 const SHOWN_MAX: usize = 8;
+/// Columns of a terminal that cannot be made wider, such as a serial console.
+pub const COLUMNS: usize = 79;
 /// What asks for the whole list.
 const SHOW_ALL: &str = "?";
 
@@ -33,8 +36,8 @@ impl Terminal {
             self.step = Some(question.step);
             eprintln!("\n{}", self.painted(Style::new().bold(), question.step.title()));
         }
-        if !question.hint.is_empty() {
-            question.hint.lines().for_each(|line| eprintln!("  {}", self.painted(Style::new().dimmed(), line)));
+        for line in question.hint.lines().flat_map(|line| narrow(line, COLUMNS - 2)) {
+            eprintln!("  {}", self.painted(Style::new().dimmed(), &line));
         }
         let asks = match &question.kind {
             Kind::Text => question.asks.clone(),
@@ -92,6 +95,15 @@ impl Terminal {
 
     fn painted(&self, style: Style, text: &str) -> String {
         if self.theme.is_some() { format!("{style}{text}{style:#}") } else { text.to_string() }
+    }
+}
+
+/// The line, cut between words where it is longer than that.
+pub fn narrow(line: &str, columns: usize) -> Vec<String> {
+    match line.chars().count() > columns {
+        true => wrapped(line, columns),
+        // As it is: its blanks may have a meaning.
+        false => vec![line.to_string()],
     }
 }
 

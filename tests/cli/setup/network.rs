@@ -1,0 +1,155 @@
+//! Other addresses for real: systemd-networkd in a network of its own, with a DHCP server at the other end of its cable.
+//! Only systemd's timers are played: that takes a machine which systemd has started.
+
+use crate::site::free_port;
+use serde_json::Value;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+const NETWORKD: &str = "/lib/systemd/systemd-networkd";
+
+/// Network, mounts and processes of its own: whatever was started there ends with it.
+const APART: [&str; 6] = ["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"];
+
+/// A machine whose network is its own: eth0 has a cable to far0, behind which a DHCP server stands.
+const MACHINE: &str = r#"
+mount -t tmpfs none /run && mount -t tmpfs none /etc/systemd/network
+mkdir -p /run/dbus /run/systemd/system /run/systemd/network /run/systemd/netif/links /run/systemd/netif/leases
+chown -R systemd-network:systemd-network /run/systemd/netif
+mount -t sysfs -o ro none /sys
+ip link set lo up
+ip netns add far
+ip link add eth0 type veth peer name far0 netns far
+dbus-daemon --system --nofork --nopidfile 2> bus.log &
+for _ in $(seq 100); do [ -S /run/dbus/system_bus_socket ] && break; sleep 0.1; done
+ip netns exec far unshare -m sh -c '
+    mount -t tmpfs none /run && mount -o remount,ro,bind /sys && mkdir -p /run/systemd/network /run/systemd/netif/links /run/systemd/netif/leases
+    chown -R systemd-network:systemd-network /run/systemd/netif
+    printf "[Match]\nName=far0\n[Network]\nAddress=10.9.0.1/24\nDHCPServer=yes\n[DHCPServer]\nNTP=10.9.0.1\n" \
+        > /run/systemd/network/far.network
+    exec systemd-networkd' 2> far.log &
+systemd-networkd 2> near.log &
+has() { ip -4 -o address show eth0 | grep -q "$1"; }
+gone() { ! has "$1"; }
+soon() { for _ in $(seq 600); do "$@" && return 0; sleep 0.1; done; return 1; }
+file=/etc/systemd/network/10-afferent-eth0.network
+soon grep -qs ADMIN_STATE=unmanaged "/run/systemd/netif/links/$(cat /sys/class/net/eth0/ifindex)" || exit 10
+"#;
+
+/// `systemd-run` and `systemctl` as far as they are used: a timer that outlives who set it, and is stopped by its name. It
+/// is due when the test says so.
+const TIMER: &str = r#"#!/bin/sh
+case $1 in
+stop) kill "$(cat /run/timer)" && rm /run/timer; exit ;;
+esac
+echo "$@" > /run/asked
+while [ "${1#--}" != "$1" ]; do
+    shift
+done
+setsid sh -c 'until [ -e /run/due ]; do sleep 0.1; done; exec "$@"' sh "$@" < /dev/null > /dev/null 2>&1 &
+echo $! > /run/timer
+"#;
+
+/// Runs this in such a machine, where `setup ANSWERS` is the setup; `None` where there can be none.
+fn machine(dir: &Path, script: &str) -> Option<Output> {
+    let is_root = Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout == b"0\n");
+    let has = |program: &str| Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
+    let is_there = ["unshare", "ip", "dbus-daemon", "networkctl", "setsid", NETWORKD];
+    let is_there = is_there.iter().all(|program| has(program).is_ok_and(|found| found.status.success()));
+    let can = Command::new("unshare").args(APART).args(["mount", "-t", "tmpfs", "none", "/run"]).output();
+    if !is_root || !is_there || !can.is_ok_and(|can| can.status.success()) {
+        println!("left out: systemd-networkd in a network of its own (takes root, unshare, ip, dbus-daemon, systemd)");
+        return None;
+    }
+    let doubles = dir.join("bin");
+    std::fs::create_dir_all(&doubles).unwrap();
+    for name in ["systemd-run", "systemctl"] {
+        std::fs::write(doubles.join(name), TIMER).unwrap();
+        std::fs::set_permissions(doubles.join(name), std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let setup = format!(
+        "export PATH={}:/lib/systemd:$PATH\nsetup() {{ printf '%b' \"$1\" > answers.toml; {} setup --json --config afferent.toml \
+         --answers answers.toml; }}\n",
+        doubles.display(),
+        env!("CARGO_BIN_EXE_afferent")
+    );
+    let script = format!("{setup}{MACHINE}{script}");
+    let mut command = Command::new("unshare");
+    command.args(APART).args(["sh", "-c", &script]).current_dir(dir);
+    Some(command.stdin(Stdio::null()).output().unwrap())
+}
+
+/// What was said, when all of it went well.
+fn said(output: &Output) -> String {
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}: {out}\n{err}", output.status);
+    format!("{out}\n{err}")
+}
+
+const FIXED: &str = r#"[network]\nset = \"static\"\ninterface = \"eth0\"\naddress = \"10.9.0.7/24\"\ngateway = \"none\"\ndns = \"none\"\nwrite = true\n"#;
+
+#[test]
+fn addresses_that_nobody_says_are_right_go_by_themselves() {
+    let dir = tempfile::tempdir().unwrap();
+    // It dies as a session does that hangs; the box is not asked, and nobody is there any more.
+    let script = format!(
+        r#"
+        AFFERENT_ABORT_AT=setup-trial:1 setup "{FIXED}"
+        has 10.9.0.7 || exit 11
+        [ ! -e $file ] || exit 12
+        grep -q -- "--unit=afferent-network-trial --on-active=180" /run/asked || exit 14
+        touch /run/due
+        soon gone 10.9.0.7 || exit 13
+        rm /run/due
+        [ -z "$(ls /run/systemd/network)$(ls /etc/systemd/network)" ] && echo back
+        setup "{FIXED}keep = false\n"
+        gone 10.9.0.7 && [ ! -e $file ] && [ ! -e /run/timer ] && echo taken back
+        # What somebody else has set would be gone for good.
+        ip address add 10.9.0.8/24 dev eth0
+        setup "{FIXED}"
+        has 10.9.0.8 && gone 10.9.0.7 && [ -e $file ] && echo left alone
+        "#
+    );
+    let Some(output) = machine(dir.path(), &script) else { return };
+    let said = said(&output);
+    assert!(said.contains("back\ntaken back\nleft alone\n"), "{said}");
+    assert!(said.contains("Nothing is tried: systemd-networkd does not set eth0 now"), "{said}");
+}
+
+#[test]
+fn addresses_that_are_right_are_kept_and_a_file_that_hides_them_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = format!(
+        r#"
+        setup "{FIXED}keep = true\n"
+        # Its file has another name now, so that it is set anew.
+        soon has 10.9.0.7 && [ -e $file ] && [ ! -e /run/timer ] && echo kept
+        [ -z "$(ls /run/systemd/network)" ] || exit 11
+        printf '[Match]\nName=eth*\n[Network]\nAddress=10.9.0.9/24\n' > /etc/systemd/network/05-lab.network
+        networkctl reload && soon has 10.9.0.9 || exit 12
+        setup "{FIXED}keep = true\n"
+        soon has 10.9.0.9 && echo as it was
+        "#
+    );
+    let Some(output) = machine(dir.path(), &script) else { return };
+    let said = said(&output);
+    assert!(said.contains("kept\n") && said.contains("as it was\n"), "{said}");
+    assert!(said.contains("/etc/systemd/network/05-lab.network sets eth0 in its place: ours does not count"), "{said}");
+}
+
+#[test]
+fn the_time_server_that_dhcp_names_is_in_the_report() {
+    let dir = tempfile::tempdir().unwrap();
+    let answers = format!(
+        r#"[gateway]\nname = \"bench-1\"\ndata = \"{}\"\n[network]\nset = \"dhcp\"\ninterface = \"eth0\"\nwrite = true\nkeep = true\n[ehr]\naddress = \"127.0.0.1:9\"\ntls = false\nunreachable = \"keep\"\n[link]\nlisten = \"127.0.0.1:{}\"\nlisten_s = 0\ndriver = \"roche-cobas-c311\"\n[test]\nsend = \"queue\"\n"#,
+        dir.path().join("data").display(),
+        free_port()
+    );
+    let Some(output) = machine(dir.path(), &format!("setup \"{answers}\" && has 10.9.0.")) else { return };
+    said(&output);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["time_server"]["given"], serde_json::json!(["10.9.0.1"]), "{report}");
+    assert!(report["open"].to_string().contains("the time server that DHCP names, 10.9.0.1"), "{report}");
+    assert!(report["network"]["interfaces"].to_string().contains("10.9.0."), "{report}");
+}

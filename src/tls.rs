@@ -37,6 +37,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::credential;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use rustls::client::{Resumption, WebPkiServerVerifier};
@@ -423,17 +424,18 @@ impl Files {
 }
 
 fn stamp(path: &Path) -> Option<Stamp> {
-    let meta = std::fs::metadata(path).ok()?;
+    let meta = std::fs::metadata(credential::place(path).ok()?).ok()?;
     Some((meta.modified().ok()?, meta.len(), meta.ino()))
 }
 
 /// Reads a PEM file whole, refusing one that is absurdly large before it takes memory.
 pub(crate) fn read_pem(file: &Path) -> Result<Vec<u8>, TlsError> {
     let unreadable = |source| TlsError::Unreadable { file: file.to_owned(), source };
-    if std::fs::metadata(file).map_err(unreadable)?.len() > PEM_MAX_BYTES {
+    let place = credential::place(file).map_err(unreadable)?;
+    if std::fs::metadata(&place).map_err(unreadable)?.len() > PEM_MAX_BYTES {
         return Err(TlsError::TooLarge { file: file.to_owned() });
     }
-    std::fs::read(file).map_err(unreadable)
+    std::fs::read(place).map_err(unreadable)
 }
 
 /// DER as PEM text (RFC 7468).

@@ -11,6 +11,7 @@ pub mod serial;
 
 use super::diagnose::{Fault, nearest};
 use super::{Config, load::Places};
+use crate::credential;
 use crate::delivery::oauth::SigningKey;
 use crate::driver::schema::TIMER_MAX_MS;
 use crate::driver::{Driver, Registry};
@@ -541,7 +542,8 @@ impl Checks<'_> {
         }
         if let Some(tls) = tls {
             let before = self.faults.len();
-            for (key, file) in [("ca", &tls.ca), ("cert", &tls.cert), ("key", &tls.key)] {
+            let password = ("proxy_password_file", &tls.proxy_password_file);
+            for (key, file) in [("ca", &tls.ca), ("cert", &tls.cert), ("key", &tls.key), password] {
                 self.file(file.as_deref(), &format!("{path}.tls.{key}"));
             }
             if self.faults.len() == before && tls.cert.is_some() == tls.key.is_some() {
@@ -739,7 +741,7 @@ impl Checks<'_> {
 
     fn file_or(&mut self, file: Option<&Path>, path: &str, hint: &str) {
         let Some(file) = file else { return };
-        if let Err(error) = std::fs::File::open(file) {
+        if let Err(error) = credential::open(file) {
             let fault = Fault::environment(self.value(path), format!("cannot read {}: {error}", file.display()));
             self.faults.push(fault.hint(hint));
         }

@@ -8,6 +8,7 @@
 //! so a row that is altered, cut, or put in another row's place does not open.
 
 use super::error::{JournalError, OpenError};
+use crate::credential;
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -16,7 +17,7 @@ use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{PoisonError, RwLock};
 use zeroize::Zeroizing;
 
@@ -92,11 +93,8 @@ impl OuterKey {
     /// A new key is on disk, with its name in the directory, before anything is sealed with it: a journal without its
     /// key would be worse than no journal.
     pub(super) fn find(data: &Path, configured: Option<&Path>, may_create: bool) -> Result<OuterKey, OpenError> {
-        if let Some(directory) = std::env::var_os("CREDENTIALS_DIRECTORY") {
-            let path = PathBuf::from(directory).join(CREDENTIAL);
-            if path.exists() {
-                return Self::read(&path);
-            }
+        if let Some(path) = credential::unasked(CREDENTIAL) {
+            return Self::read(&path);
         }
         if let Some(path) = configured {
             return Self::read(path);
@@ -111,7 +109,7 @@ impl OuterKey {
 
     fn read(path: &Path) -> Result<OuterKey, OpenError> {
         let failed = |source| OpenError::File { what: "cannot read the key", path: path.to_path_buf(), source };
-        let mut file = File::open(path).map_err(failed)?;
+        let mut file = credential::open(path).map_err(failed)?;
         if file.metadata().map_err(failed)?.permissions().mode() & 0o077 != 0 {
             tracing::warn!(file = %path.display(), "the journal key can be read by others than its owner");
         }

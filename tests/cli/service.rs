@@ -126,6 +126,63 @@ fn i7_a_caller_waits_at_the_managers_socket_while_the_gateway_is_started_anew() 
     assert!(std::net::TcpStream::connect(&address).is_ok(), "the socket is still there");
 }
 
+#[test]
+fn every_secret_can_come_from_the_service_manager_and_one_that_does_not_is_named() {
+    let (folder, handed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let authority = afferent::tls::throwaway::Authority::new().unwrap();
+    let (cert, key) = authority.client("localhost").unwrap().write(folder.path(), "box").unwrap();
+    for name in ["ward-key", "ehr-key", "broker-key"] {
+        std::fs::copy(&key, handed.path().join(name)).unwrap();
+    }
+    std::fs::write(handed.path().join("proxy-password"), "open sesame").unwrap();
+    std::fs::write(handed.path().join("journal"), "7f".repeat(32)).unwrap();
+    let config = folder.path().join("afferent.toml");
+    let text = format!(
+        "[gateway]\ndata = {data:?}\n[journal]\nfree_min_mb = 0\nkey_file = \"credential:journal\"\n\
+         [[link]]\nname = \"ward\"\nprotocol = \"hl7\"\nlisten = \"127.0.0.1:{port}\"\n\
+         tls = {{ cert = {cert:?}, key = \"credential:ward-key\" }}\n\
+         [[destination]]\nname = \"ehr\"\naddress = \"localhost:9\"\n[destination.tls]\nca = {cert:?}\n\
+         cert = {cert:?}\nkey = \"credential:ehr-key\"\nproxy = \"http://localhost:9\"\nproxy_user = \"box\"\n\
+         proxy_password_file = \"credential:proxy-password\"\n\
+         [fleet]\nbroker = \"localhost:9\"\ntenant = \"acme\"\n[fleet.tls]\nca = {cert:?}\ncert = {cert:?}\n\
+         key = \"credential:broker-key\"\n",
+        data = folder.path().join("data"),
+        port = free_port(),
+    );
+    std::fs::write(&config, text).unwrap();
+    let check = |place: Option<&Path>| {
+        let mut check = Command::new(env!("CARGO_BIN_EXE_afferent"));
+        check.args(["check", "--strict"]).arg(&config).env_remove("CREDENTIALS_DIRECTORY");
+        let output = check.envs(place.map(|place| ("CREDENTIALS_DIRECTORY", place))).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+    };
+    let (is_sound, said) = check(Some(handed.path()));
+    assert!(is_sound, "{said}");
+    let empty = tempfile::tempdir().unwrap();
+    let (is_sound, said) = check(Some(empty.path()));
+    assert!(!is_sound);
+    for name in ["ward-key", "ehr-key", "broker-key", "proxy-password", "journal"] {
+        let told = format!("there is no `{name}` in {}", empty.path().display());
+        assert!(said.contains(&told) && said.contains(&format!("LoadCredential={name}:FILE")), "{name}: {said}");
+    }
+    let (is_sound, said) = check(None);
+    assert!(!is_sound && said.contains("$CREDENTIALS_DIRECTORY, where `journal` is looked for"), "{said}");
+
+    let log = std::fs::File::create(folder.path().join("log")).unwrap();
+    let mut gateway = Command::new(env!("CARGO_BIN_EXE_afferent"));
+    gateway.args(["run", "--config"]).arg(&config).env("CREDENTIALS_DIRECTORY", handed.path());
+    let gateway = gateway.stdout(Stdio::null()).stderr(log).spawn().unwrap();
+    let mut gateway = crate::site::Running(gateway);
+    let said = || std::fs::read_to_string(folder.path().join("log")).unwrap();
+    while !said().contains("gateway-ready") {
+        assert!(gateway.0.try_wait().unwrap().is_none(), "{}", said());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(!folder.path().join("data/journal.key").exists(), "no key lies beside the data");
+    assert!(!said().contains("open sesame"));
+}
+
 /// Gives what is started these descriptors, as its third and fourth.
 fn hand_over(command: &mut Command, handed: [RawFd; 2]) {
     // SAFETY: between fork and exec only descriptors are copied.
@@ -229,6 +286,13 @@ fn the_units_are_sound_and_give_little_away() {
         assert!(is_closed, "{said}");
         println!("{}", said.lines().last().unwrap_or_default());
     }
+
+    // With secrets of the service manager's.
+    let drop_ins = folder.path().join("afferent.service.d");
+    std::fs::create_dir(&drop_ins).unwrap();
+    std::fs::copy(shipped.join("credentials.conf"), drop_ins.join("credentials.conf")).unwrap();
+    let (is_sound, said) = analyze(&["verify", "--man=no"], &folder.path().join("afferent.service")).unwrap();
+    assert!(is_sound && said.is_empty(), "{said}");
 
     // With the service beside it.
     let unit = folder.path().join("afferent.socket");

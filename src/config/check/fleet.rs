@@ -148,6 +148,7 @@ impl Checks<'_> {
         if enrol.user.is_some() != enrol.password_file.is_some() {
             self.say("fleet.enrol", "`user` and `password_file` belong together", "a desk needs neither");
         }
+        self.file(enrol.password_file.as_deref(), "fleet.enrol.password_file");
         match (&tls.ca, tls.cert.is_some() || tls.key.is_some()) {
             (_, true) => {
                 let hint = "leave `cert` and `key` out of [fleet.tls], or [fleet.enrol]";

@@ -28,6 +28,7 @@ pub mod network;
 pub mod progress;
 pub mod question;
 pub mod report;
+mod service_user;
 pub mod steps;
 pub mod test_result;
 pub mod time_server;

@@ -272,7 +272,7 @@ fn name_of(list: &str, number: u32) -> Option<String> {
 }
 
 /// The number of a user or group.
-pub(super) fn number_of(list: &str, name: &str) -> Option<u32> {
+pub(crate) fn number_of(list: &str, name: &str) -> Option<u32> {
     entries(list).find(|(found, _)| found == name).map(|(_, number)| number)
 }
 

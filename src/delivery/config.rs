@@ -496,7 +496,8 @@ impl Default for Config {
     }
 }
 
-fn is_loopback(host: &str) -> bool {
+/// True when nobody else is on the way to this host.
+pub(crate) fn is_loopback(host: &str) -> bool {
     let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }

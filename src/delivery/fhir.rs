@@ -36,6 +36,7 @@ use serde_json::value::RawValue;
 use self::capabilities::Statement;
 use super::dial::unreachable;
 use super::oauth::{Bearer, Tokens};
+use super::reach::Greeting;
 use super::{Config, Destination, Outcome, Scope};
 use crate::tls;
 
@@ -453,19 +454,23 @@ pub(super) async fn log_in(config: &Config) -> Result<(Client, Url, Option<Beare
 ///
 /// # Errors
 /// In words, why it does not answer, or not with that.
-pub(super) async fn greet(config: &Config) -> Result<String, String> {
+pub(super) async fn greet(config: &Config) -> Result<Greeting, String> {
     let (client, base, bearer) = log_in(config).await?;
     let link = Link { client, base };
     let request = authorize(link.client.get(link.at("metadata")), bearer.as_ref()).header(ACCEPT, FHIR_JSON);
     let response = request.send().await.map_err(|error| transport_reason(&error))?;
     let status = response.status();
     if matches!(status, StatusCode::FORBIDDEN | StatusCode::NOT_FOUND) {
-        return Ok(format!("it offers this box no CapabilityStatement (HTTP {})", status.as_u16()));
+        let says = format!("it offers this box no CapabilityStatement (HTTP {})", status.as_u16());
+        return Ok(Greeting { says, is_doubtful: true });
     }
     let body = body_within(response, CAPABILITIES_MAX_BYTES).await.unwrap_or_default();
     // A login page comes with 200 as well.
     match Statement::read(&body) {
-        Some(statement) if status.is_success() => Ok(statement.to_string()),
+        Some(statement) if status.is_success() => {
+            let is_doubtful = !statement.is_r4() || !statement.has_transactions();
+            Ok(Greeting { says: statement.to_string(), is_doubtful })
+        }
         _ => Err(format!("asked for its CapabilityStatement it answers otherwise (HTTP {})", status.as_u16())),
     }
 }

@@ -23,20 +23,28 @@ pub async fn connect(destination: &Config) -> Result<bool, String> {
     Ok(secured)
 }
 
+/// What a destination says when it is asked without a result.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Greeting {
+    /// What it says of itself, in words, which may be none.
+    pub says: String,
+    /// What is sent does not go with that, or it says too little to know.
+    pub is_doubtful: bool,
+}
+
 /// As [`connect`], and asks what the protocol has a question for: C-ECHO, or the CapabilityStatement with the log-in; a
 /// FHIR server may offer none (403 or 404), and is there all the same. An MLLP receiver can only be asked with a message:
-/// it must not hang up, nor speak first. What it says of itself, in words, which may be none. Callers bound the time it
-/// may take.
+/// it must not hang up, nor speak first. Callers bound the time it may take.
 ///
 /// # Errors
 /// In words, why it would take nothing.
-pub async fn greet(destination: &Config) -> Result<String, String> {
+pub async fn greet(destination: &Config) -> Result<Greeting, String> {
     match destination.protocol {
         Protocol::Mllp => {
             let (host, port, _) = endpoint(destination)?;
             let mut stream = dial(host.trim_matches(['[', ']']), port, destination.tls.as_ref()).await?.stream;
             match tokio::time::timeout(HANGS_UP_WITHIN, stream.read(&mut [0])).await {
-                Err(_) => Ok(String::new()),
+                Err(_) => Ok(Greeting::default()),
                 Ok(Ok(0)) => Err("it hangs up at once".to_string()),
                 Ok(Ok(_)) => Err("it speaks first, as no MLLP receiver does".to_string()),
                 Ok(Err(error)) => Err(format!("it hangs up at once: {}", tls_reason(&error))),
@@ -45,7 +53,7 @@ pub async fn greet(destination: &Config) -> Result<String, String> {
         Protocol::Dicom => {
             let peer =
                 dicom::peer(destination).ok_or_else(|| format!("the address of {} is not usable", destination.name))?;
-            dicom::echo(&peer).await.map(|()| String::new()).map_err(|failure| failure.to_string())
+            dicom::echo(&peer).await.map(|()| Greeting::default()).map_err(|failure| failure.to_string())
         }
         Protocol::Fhir => match fhir::greet(destination).await {
             Err(why) => Err(turned_away(destination).await.unwrap_or(why)),
@@ -53,7 +61,7 @@ pub async fn greet(destination: &Config) -> Result<String, String> {
         },
         Protocol::Stow => {
             fhir::log_in(destination).await?;
-            connect(destination).await.map(|_| String::new())
+            connect(destination).await.map(|_| Greeting::default())
         }
     }
 }
@@ -139,8 +147,9 @@ mod tests {
         assert!(greet(&mllp(speaks(Some(b"220 mail\r\n"), false).await)).await.unwrap_err().contains("speaks first"));
         let any = || Some("127.0.0.1:0".to_string());
         let ehr = Ehr::start(EhrOptions { mllp: any(), fhir: any(), ..EhrOptions::default() }).await.unwrap();
-        assert_eq!(greet(&mllp(ehr.mllp().unwrap().to_string())).await, Ok(String::new()));
-        assert!(greet(&fhir(&ehr.fhir().unwrap().to_string())).await.unwrap().contains("FHIR 4.0.1"));
+        assert_eq!(greet(&mllp(ehr.mllp().unwrap().to_string())).await, Ok(Greeting::default()));
+        let said = greet(&fhir(&ehr.fhir().unwrap().to_string())).await.unwrap();
+        assert!(said.says.contains("FHIR 4.0.1") && !said.is_doubtful, "{said:?}");
         let page = b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\nwelcome";
         assert!(greet(&fhir(&speaks(Some(page), true).await)).await.unwrap_err().contains("HTTP 200"));
         // It may take results, and keep to itself what it can.
@@ -149,7 +158,7 @@ mod tests {
             b"HTTP/1.1 404 Not Found\r\ncontent-length: 9\r\n\r\nnot found",
         ] {
             let said = greet(&fhir(&speaks(Some(keeps_it), true).await)).await.unwrap();
-            assert!(said.contains("no CapabilityStatement"), "{said}");
+            assert!(said.says.contains("no CapabilityStatement") && said.is_doubtful, "{said:?}");
         }
         let locked = b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n";
         assert!(

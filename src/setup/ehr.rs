@@ -1,11 +1,11 @@
 //! Where results go: what is asked about the EHR, and the `[[destination]]` that the answers make.
 
 use super::question::{Question, Step};
-use super::steps::{ANOTHER, NONE, is_loopback};
+use super::steps::{ANOTHER, NONE};
 use super::writing::Lines;
 use super::{Next, Setup, Work};
 use crate::config::addition::free_name;
-use crate::delivery::config::{Algorithm, OAuth, default_scope};
+use crate::delivery::config::{Algorithm, OAuth, default_scope, is_loopback};
 use crate::delivery::{self, Protocol};
 use crate::mapping::FhirProfile;
 use crate::tls::ClientTls;
@@ -56,11 +56,11 @@ impl Setup {
             None => Some(Next::Do(Work::Handshake)),
             Some(tried) if tried.worked => None,
             Some(_) => self.ask("ehr.unreachable", |key| {
-                let mut choices = vec![("again", "call it again"), ("keep", "go on; results wait until it answers")];
+                let mut choices = vec![("again", "call it again"), ("keep", "go on; results wait until it takes them")];
                 if self.is_new_ehr() {
                     choices.insert(1, ("change", "answer the questions about it again"));
                 }
-                Question::new(step, key, "The EHR did not answer. What now").choice(&choices)
+                Question::new(step, key, "The EHR did not answer as it should. What now").choice(&choices)
             }),
         }
     }
@@ -148,7 +148,7 @@ impl Setup {
             NONE => None,
             _ => self.ask("ehr.key", |key| {
                 Question::new(step, key, "Key of that certificate (PEM file)")
-                    .hint("it is named in the configuration and stays where it is")
+                    .hint("it is named in the configuration and stays where it is; `none`: then no certificate either")
             }),
         })
     }
@@ -167,7 +167,7 @@ impl Setup {
                     self.ask("ehr.login_key", |key| {
                         Question::new(step, key, "Key that this box logs in with (PEM file)").hint(
                             "new: openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-384 -out FILE;\n\
-                             what is registered there is printed by `afferent config jwks`",
+                             what is registered there is printed by `afferent config jwks`; `none`: no log-in",
                         )
                     })
                 })
@@ -238,7 +238,7 @@ impl Setup {
             client_id: self.said("ehr.client_id").to_string(),
             key_file: PathBuf::from(self.said("ehr.login_key")),
             kid: self.said("ehr.kid").to_string(),
-            algorithm: Algorithm::of(Path::new(self.said("ehr.login_key"))).unwrap_or_default(),
+            algorithm: self.progress.login_algorithm.unwrap_or_default(),
             scope: default_scope(),
         });
         let (address, url) = if is_fhir { (None, given("ehr.url")) } else { (given("ehr.address"), None) };

@@ -3,6 +3,7 @@
 
 use super::network::Network;
 use crate::clock::Quality;
+use crate::delivery::config::Algorithm;
 use crate::disk;
 use crate::wire::Protocol;
 use crate::wire::hex;
@@ -57,6 +58,8 @@ pub struct Progress {
     pub answers: BTreeMap<String, String>,
     /// What was answered before it was asked again.
     pub earlier: BTreeMap<String, String>,
+    /// What the key for the log-in signs by, as it was when it was named.
+    pub login_algorithm: Option<Algorithm>,
     /// The network as it was found.
     pub network: Option<Network>,
     /// A name that was looked up.

@@ -9,6 +9,7 @@ use crate::clock::Quality;
 use crate::config::addition::free_name;
 use crate::config::{Config, Gateway};
 use crate::delivery;
+use crate::delivery::config::Algorithm;
 use crate::link::serial::ports;
 use crate::wire::Protocol;
 use std::path::Path;
@@ -508,15 +509,26 @@ impl Setup {
             ("ehr.plain", "no") => self.progress.forget(&["ehr.tls"]),
             ("ehr.unreachable", "change") => {
                 // The way there may be what was wrong.
-                if self.ehr_speaks_tls() && self.proxy().is_some() {
+                if self.ehr_speaks_tls() {
                     self.progress.ask_again(&["network.proxy"]);
+                }
+                // Whoever said yes to an open network said it of that one EHR.
+                self.progress.forget(&["ehr.plain"]);
+                if self.is("ehr.tls", "no") {
+                    self.progress.forget(&["ehr.tls"]);
                 }
                 self.progress.ask_again(&ehr::ASKED);
             }
             ("link.silent", "change") => {
                 self.progress.ask_again(&["link.kind", "link.listen", "link.serial", "link.dial", "link.listen_s"]);
             }
+            // There is none: then the certificate was not meant either, or the log-in.
+            ("ehr.key", NONE) => self.progress.ask_again(&["ehr.cert"]),
+            ("ehr.login_key", NONE) => self.progress.ask_again(&["ehr.login"]),
             _ => {
+                if key == "ehr.login_key" {
+                    self.progress.login_algorithm = Algorithm::of(Path::new(&answer));
+                }
                 self.progress.answers.insert(key.to_string(), answer);
                 return;
             }
@@ -530,11 +542,6 @@ impl Setup {
             _ => {}
         }
     }
-}
-
-/// True when nobody else is on the way to this host.
-pub(super) fn is_loopback(host: &str) -> bool {
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 fn serial_port(step: Step, key: &'static str) -> Question {

@@ -234,6 +234,65 @@ async fn an_ehr_that_is_not_there_is_told_asked_about_and_called_again() {
     .unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_web_server_that_is_no_fhir_server_is_asked_about() {
+    use std::io::{Read, Write};
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let none = other.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut caller in other.incoming().map(Result::unwrap) {
+            let _ = caller.read(&mut [0; 1024]);
+            let _ = caller.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        }
+    });
+    let ehr = Ehr::start(EhrOptions { fhir: Some("127.0.0.1:0".into()), ..EhrOptions::default() }).await.unwrap();
+    let there = ehr.fhir().unwrap();
+    tokio::task::spawn_blocking(move || {
+        let mut bench = Bench::new();
+        bench.answer(&[("ehr.kind", "fhir"), ("ehr.url", &format!("http://{none}/fhir"))]);
+        let told = bench.setup.perform(&quiet()).unwrap();
+        assert!(told[0].contains("no CapabilityStatement (HTTP 404)"), "{told:?}");
+        assert_eq!(bench.key(), "ehr.unreachable");
+        bench.setup.answer("ehr.unreachable", "change").unwrap();
+        bench.answer(&[("ehr.kind", "fhir"), ("ehr.url", &format!("http://{there}/fhir"))]);
+        let told = bench.setup.perform(&quiet()).unwrap();
+        assert!(told[0].contains("FHIR 4.0"), "{told:?}");
+        assert_eq!(bench.key(), "link.kind");
+    })
+    .await
+    .unwrap();
+}
+
+#[test]
+fn that_a_network_is_fenced_is_said_of_one_ehr() {
+    let mut bench = Bench::new();
+    bench.answer(&[("ehr.address", "ehr.example:2575"), ("ehr.tls", "no"), ("ehr.plain", "yes")]);
+    bench.setup.progress.ehr = Some(progress::Tried::new(false, "connection refused"));
+    bench.setup.answer("ehr.unreachable", "change").unwrap();
+    bench.answer(&[("ehr.address", "other.example:2575"), ("ehr.tls", "no")]);
+    let Next::Ask(question) = bench.setup.next() else { panic!() };
+    assert_eq!((question.key, question.default), ("ehr.plain", None));
+}
+
+#[test]
+fn whoever_has_no_key_goes_back_to_the_certificate_and_to_the_log_in() {
+    let mut bench = Bench::new();
+    let authority = crate::tls::throwaway::Authority::new().unwrap();
+    let files = authority.write(bench.dir.path()).unwrap();
+    let cert = files.client.cert.unwrap().display().to_string();
+    bench.answer(&[("ehr.address", "ehr.example:2575"), ("ehr.cert", &cert)]);
+    assert_eq!(bench.key(), "ehr.key");
+    bench.setup.answer("ehr.key", "none").unwrap();
+    let Next::Ask(question) = bench.setup.next() else { panic!() };
+    assert_eq!((question.key, question.default.as_deref()), ("ehr.cert", Some(cert.as_str())));
+    let mut bench = Bench::new();
+    let server = [("ehr.kind", "fhir"), ("ehr.url", "https://ehr.example/fhir"), ("ehr.login", "smart")];
+    bench.answer(&[&server[..], &[("ehr.client_id", "box")]].concat());
+    assert_eq!(bench.key(), "ehr.login_key");
+    bench.setup.answer("ehr.login_key", "none").unwrap();
+    assert_eq!(bench.key(), "ehr.login");
+}
+
 #[test]
 fn what_is_asked_again_offers_what_was_answered_and_the_proxy_is_part_of_it() {
     let mut bench = Bench::new();

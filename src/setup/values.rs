@@ -4,6 +4,7 @@ use super::Setup;
 use super::ehr::SYSTEM;
 use super::network;
 use super::question::{Kind, Question};
+use super::service_user;
 use super::steps::{BY_HEADER, NONE};
 use crate::config::check::name_is_usable;
 use crate::config::diagnose::nearest;
@@ -57,6 +58,7 @@ impl Setup {
             _ => Err(format!("give host and port, such as {example}")),
         };
         let base = || self.base().into_iter();
+        let serves = |()| service_user::can_read(&self.file, Path::new(answer));
         match key {
             "gateway.name" | "ehr.name" | "link.name" if !name_is_usable(answer) => {
                 Err("a name has letters, digits, `-`, `_` and `.`, at most 64".to_string())
@@ -95,24 +97,27 @@ impl Setup {
             },
             "ehr.address" => reachable("ehr.example:2575"),
             "ehr.url" => fhir_server(answer),
-            "ehr.cert" if answer == NONE => Ok(()),
+            "ehr.cert" | "ehr.key" | "ehr.login_key" if answer == NONE => Ok(()),
             "ehr.ca" if answer == SYSTEM => Ok(()),
             "ehr.ca" | "ehr.cert" | "ehr.key" | "ehr.login_key" | "fleet.ca" if !Path::new(answer).is_absolute() => {
                 Err("give it from the root on, such as /etc/afferent/hospital-ca.pem".to_string())
             }
             "ehr.ca" | "fleet.ca" => {
                 let trusting = ClientTls { ca: Some(answer.into()), ..ClientTls::default() };
-                tls::client(&trusting).map(drop).map_err(|error| error.to_string())
+                tls::client(&trusting).map(drop).map_err(|error| error.to_string()).and_then(serves)
             }
-            "ehr.cert" => tls::certificates(Path::new(answer)).map(drop).map_err(|error| error.to_string()),
+            "ehr.cert" => {
+                tls::certificates(Path::new(answer)).map(drop).map_err(|error| error.to_string()).and_then(serves)
+            }
             "ehr.key" => {
                 let settings = self.destination().and_then(|to| to.tls).unwrap_or_default();
                 let with = ClientTls { key: Some(answer.into()), ..settings };
-                tls::client(&with).map(drop).map_err(|error| error.to_string())
+                tls::client(&with).map(drop).map_err(|error| error.to_string()).and_then(serves)
             }
             "ehr.login_key" if Algorithm::of(Path::new(answer)).is_none() => Err(format!(
                 "{answer} holds no key to log in with: P-384 or RSA, unencrypted PKCS#8 (-----BEGIN PRIVATE KEY-----)"
             )),
+            "ehr.login_key" => serves(()),
             "ehr.server_name" if answer != NONE => {
                 let named = ClientTls { server_name: Some(answer.to_string()), ..ClientTls::default() };
                 named.name_for(answer).map(drop).map_err(|error| error.to_string())

@@ -174,12 +174,12 @@ impl Setup {
             Ok(Ok(said)) => {
                 let is_secured = to.tls.is_some() || address.to_ascii_lowercase().starts_with("https:");
                 let how = if is_secured { "over TLS" } else { "without TLS" };
-                let said = if said.is_empty() { said } else { format!(": {said}") };
-                Tried::new(true, format!("{address} answers {how}{said}"))
+                let says = if said.says.is_empty() { said.says } else { format!(": {}", said.says) };
+                Tried::new(!said.is_doubtful, format!("{address} answers {how}{says}"))
             }
             Ok(Err(why)) => Tried::new(false, format!("{address}: {why}")),
-            // One that waits for a message in the clear says nothing to a greeting of TLS.
-            Err(_) if to.tls.is_some() && runtime.block_on(is_there(&to)) => {
+            // One that waits for a message in the clear says nothing to a greeting of TLS. Behind a proxy nobody knows.
+            Err(_) if speaks_tls_directly(&to) && runtime.block_on(is_there(&to)) => {
                 Tried::new(false, format!("{address} is there, and says nothing to TLS: does it speak TLS?"))
             }
             Err(_) => Tried::new(false, format!("{address}: no answer within {} s", CALL_TIMEOUT.as_secs())),
@@ -324,6 +324,11 @@ impl Setup {
         self.is_finished = true;
         Ok(vec![format!("the report is in {} and {}", text.display(), json.display())])
     }
+}
+
+/// True for an HL7 listener that is called over TLS, by no other way than its own.
+fn speaks_tls_directly(to: &delivery::Config) -> bool {
+    to.protocol == delivery::Protocol::Mllp && to.tls.as_ref().is_some_and(|tls| tls.proxy.is_none())
 }
 
 /// Whether anybody takes a connection there, whatever is spoken on it.

@@ -17,16 +17,15 @@
 //! |---|---|
 //! | born within 100 s: birth and state of the last acknowledged after | 100 s, no connection lost |
 //! | all of them with all their parts on a page | 100 s |
-//! | from a box to a page once they are there, 100 times | p50 0.20 s, p99 0.25 s; the aim is 2 s |
-//! | memory of the desk with a page, whole process | 41 MB: 4.1 kB for each box |
-//! | mosquitto: processor time for all births and the 230 s after | 37 s |
-//! | the same beside a compiler: for all births; then | 46 s (4.6 ms for each box); a tenth of a core |
-//! | mosquitto: memory; database | 310 MB; 19 MB |
-//! | a real box that is idle, without what the kernel adds to packets | 31 bytes/s, with it 50 bytes/s |
-//! | its processor time, the fleet's thread; the whole process | 0.06 %; 0.24 % |
+//! | from a box to a page once they are there, 200 times | p50 0.21 s, p99 0.21 s; the aim is 2 s |
+//! | memory of the desk with a page, whole process | 49 MB: 5.0 kB for each box |
+//! | mosquitto: processor time for all births; then | 33 s (3.3 ms for each box); 7.7 % of a core |
+//! | mosquitto: memory; database | 293 MB; 19 MB |
+//! | a real box that is idle, without what the kernel adds to packets | 31 bytes/s, with it 51 bytes/s |
+//! | its processor time, the fleet's thread; the whole process | 0.04 %; 0.14 % |
 //!
-//! Computed from that, for 1,000,000: 67,000 documents a second, 31 MB/s; births spread over five minutes take 15 cores
-//! and the rest 7 to 10, so a cluster of eight nodes with four cores each has room for one that fails; 7 million
+//! Computed from that, for 1,000,000: 67,000 documents a second, 31 MB/s; births spread over five minutes take 11 cores
+//! and the rest 8, so a cluster of eight nodes with four cores each has room for one that fails; 7 million
 //! retained documents of 300 bytes. A desk shows [`registry::BOXES_MAX`] boxes, so it is 50 tenants with a desk each.
 //! Ten events a day from each box are 116 a second, of which one desk notes 16 with each sync of its disk: four over
 //! `$share` are enough.

@@ -1,10 +1,11 @@
 //! The gateway under test: this very binary as a child process, watched from outside.
 
+use crate::demo::stage::free_ports;
 use crate::journal::{self, FiledReport, Filing, Journal, Lookup, NewOutbound, Query, Reader};
 use crate::wire::{Persist, Token};
 use anyhow::{Context, bail};
 use std::fmt::Write as _;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -259,10 +260,4 @@ fn file(journal: &Journal, entry: &journal::Entry) -> anyhow::Result<()> {
         placement: None,
     })?;
     Ok(())
-}
-
-fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
-    // All are held at once, so that none is handed out twice.
-    let listeners = (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<Vec<_>, _>>()?;
-    listeners.iter().map(|l| Ok(l.local_addr()?.port())).collect()
 }

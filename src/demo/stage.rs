@@ -13,6 +13,7 @@ use crate::tls::throwaway::Authority;
 use crate::wire::Protocol;
 use anyhow::{Context, bail};
 use std::collections::HashMap;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -90,7 +91,7 @@ impl Stage {
         .await?;
         let (mllp, fhir) = (ehr.mllp().context("no MLLP port")?.port(), ehr.fhir().context("no FHIR port")?.port());
 
-        let (astm_port, hl7_port) = (free_port()?, free_port()?);
+        let [astm_port, hl7_port] = free_ports(2)?[..] else { bail!("no free ports") };
         let tty = dir.join("ttyANALYZER");
         let (scheme, tls) = match &certs {
             Some(certs) => ("https", format!("[destination.tls]\n{}", toml::to_string(&certs.client)?)),
@@ -310,6 +311,9 @@ async fn keep_books(mut lines: mpsc::Receiver<Ledger>, books: Arc<Mutex<Books>>)
     }
 }
 
-fn free_port() -> anyhow::Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+/// Ports of loopback that nobody listens on.
+pub(crate) fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
+    // All are held at once, so that none is handed out twice.
+    let listeners = (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<Vec<_>, _>>()?;
+    listeners.iter().map(|l| Ok(l.local_addr()?.port())).collect()
 }

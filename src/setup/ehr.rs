@@ -15,23 +15,6 @@ use std::path::{Path, PathBuf};
 pub(super) const SYSTEM: &str = "system";
 /// The answer that the EHR wants a log-in.
 const SMART: &str = "smart";
-/// What is asked again when the answers about the EHR were wrong.
-pub(super) const ASKED: [&str; 14] = [
-    "ehr.kind",
-    "ehr.address",
-    "ehr.url",
-    "ehr.tls",
-    "ehr.ca",
-    "ehr.server_name",
-    "ehr.cert",
-    "ehr.key",
-    "ehr.plain",
-    "ehr.login",
-    "ehr.client_id",
-    "ehr.login_key",
-    "ehr.kid",
-    "ehr.patients",
-];
 
 impl Setup {
     pub(super) fn ehr(&self) -> Option<Next> {

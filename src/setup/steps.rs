@@ -4,7 +4,7 @@ use super::network::networkd::{self, Networkd};
 use super::network::rivals::rivals;
 use super::network::{self, Interface, Network};
 use super::question::{Choice, Kind, Question, Step};
-use super::{Next, Setup, Work, ehr, test_result};
+use super::{Next, Setup, Work, test_result};
 use crate::clock::Quality;
 use crate::config::addition::free_name;
 use crate::config::{Config, Gateway};
@@ -517,7 +517,9 @@ impl Setup {
                 if self.is("ehr.tls", "no") {
                     self.progress.forget(&["ehr.tls"]);
                 }
-                self.progress.ask_again(&ehr::ASKED);
+                // All but which of them it is, and its name.
+                let is_about = |key: &&str| key.starts_with("ehr.") && !matches!(*key, "ehr.use" | "ehr.name");
+                self.progress.ask_again(&KEYS.into_iter().filter(is_about).collect::<Vec<_>>());
             }
             ("link.silent", "change") => {
                 self.progress.ask_again(&["link.kind", "link.listen", "link.serial", "link.dial", "link.listen_s"]);

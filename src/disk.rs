@@ -1,6 +1,9 @@
 //! Small files that are replaced whole: who reads one finds what was there or what is there now, also after a power cut.
 //! Entries, messages and images are not kept this way; see [`crate::journal`].
 
+mod owner;
+
+pub use owner::as_owner_of;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{Result, Write};
 use std::os::fd::AsRawFd;
@@ -79,9 +82,7 @@ pub fn replace_owned(file: &Path, bytes: &[u8], mode: u32, owner: Option<(u32, u
     sync_folder(file)
 }
 
-/// [`replace`] for a configuration: a new one is mode 0640, and of its folder's group, which is the service's; one that is
-/// there keeps mode, owner and group. Whoever may not give a file away writes it under its own name. A symbolic link is
-/// followed.
+/// [`replace_beside_settings`] for the configuration itself, which may be a symbolic link: that is followed.
 ///
 /// # Errors
 /// As [`replace`], and a symbolic link that leads nowhere, as to a disk that is not there now.
@@ -92,7 +93,17 @@ pub fn replace_settings(file: &Path, bytes: &[u8]) -> Result<()> {
         Err(error) if file.is_symlink() => return Err(error),
         Err(_) => file.to_path_buf(),
     };
-    let there = std::fs::metadata(file).ok();
+    replace_beside_settings(file, bytes)
+}
+
+/// [`replace`] for what lies beside a configuration: a new file is mode 0640, and of its folder's group, which is the
+/// service's; one that is there keeps mode, owner and group. Whoever may not give a file away writes it under its own
+/// name. A symbolic link is no such file, and gives way.
+///
+/// # Errors
+/// As [`replace`].
+pub fn replace_beside_settings(file: &Path, bytes: &[u8]) -> Result<()> {
+    let there = std::fs::symlink_metadata(file).ok().filter(std::fs::Metadata::is_file);
     let permissions = there.as_ref().map_or(Permissions::from_mode(SETTINGS), std::fs::Metadata::permissions);
     let (owner, group) = match there {
         Some(there) => (Some(there.uid()), there.gid()),
@@ -106,8 +117,10 @@ pub fn replace_settings(file: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 fn write(file: &Path, bytes: &[u8], mode: u32, permissions: Option<Permissions>) -> Result<File> {
-    let mut written = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(unfinished(file))?;
-    // Before there is anything in it: what a crash left behind may have had other permissions.
+    // What a crash left behind may have had other permissions, and what somebody else put there may lead elsewhere.
+    let _ = std::fs::remove_file(unfinished(file));
+    let mut written = OpenOptions::new().write(true).create_new(true).mode(mode).open(unfinished(file))?;
+    // Before there is anything in it; the process's mask takes away from the mode above.
     permissions.map_or(Ok(()), |permissions| written.set_permissions(permissions))?;
     written.write_all(bytes)?;
     Ok(written)
@@ -186,6 +199,19 @@ mod tests {
     }
 
     #[test]
+    fn a_link_in_the_place_of_what_is_half_written_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, other) = (dir.path().join("key"), dir.path().join("other"));
+        std::fs::write(&other, "another's").unwrap();
+        std::os::unix::fs::symlink(&other, unfinished(&file)).unwrap();
+        replace_secret(&file, b"mine").unwrap();
+        assert_eq!(
+            (std::fs::read(&file).unwrap(), std::fs::read(&other).unwrap()),
+            (b"mine".into(), b"another's".into())
+        );
+    }
+
+    #[test]
     fn a_configuration_is_for_its_group_and_keeps_the_mode_it_was_given() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("a.toml");
@@ -201,6 +227,12 @@ mod tests {
         std::fs::remove_file(&file).unwrap();
         assert_eq!(replace_settings(&link, b"three").unwrap_err().kind(), std::io::ErrorKind::NotFound);
         assert!(link.is_symlink(), "also where it leads to a disk that is away");
+        let other = dir.path().join("other");
+        std::fs::write(&other, "another's").unwrap();
+        let report = dir.path().join("report");
+        std::os::unix::fs::symlink(&other, &report).unwrap();
+        replace_beside_settings(&report, b"ours").unwrap();
+        assert_eq!((std::fs::read(&other).unwrap(), mode(&report)), (b"another's".to_vec(), SETTINGS));
     }
 
     #[test]

@@ -267,7 +267,7 @@ fn absolute(file: &Path) -> PathBuf {
 }
 
 /// The name of a user or group, by its number. Accounts of a box are in files.
-fn name_of(list: &str, number: u32) -> Option<String> {
+pub(crate) fn name_of(list: &str, number: u32) -> Option<String> {
     entries(list).find(|(_, found)| *found == number).map(|(name, _)| name)
 }
 

@@ -8,7 +8,7 @@ use crate::clock::{Clock, Quality};
 use crate::config::load::{parse_below, places, source_digest};
 use crate::config::{self, Config};
 use crate::fleet::desired::{self, tree};
-use crate::fleet::identity::folder::Folder;
+use crate::fleet::identity::folder;
 use crate::fleet::outlives::{self, Outlives};
 use crate::fleet::telemetry::Digest;
 use crate::journal::{self, OpenError, Undelivered, crash};
@@ -277,7 +277,7 @@ fn put(file: &Path, lock: Option<std::fs::File>) -> Result<(), BackupError> {
     let kept = data.join(outlives::FILE);
     disk::replace_secret(&kept, &manifest.outlives.bytes()).map_err(at(&kept))?;
     if manifest.enrols && contents.only(Role::Enrolled).is_none() {
-        Folder::open(data).and_then(|folder| folder.new_key()).map_err(at(data))?;
+        folder::code(data).map_err(at(data))?;
     }
     hand_over(data).map_err(at(data))?;
     crash::point("restore-done");

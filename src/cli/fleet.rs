@@ -3,6 +3,7 @@
 use super::{CONFIG_DEFAULT, ThisBox};
 use crate::config;
 use crate::desk::enrol::moment;
+use crate::disk;
 use crate::fleet::identity::folder::Folder;
 use crate::fleet::identity::keeper;
 use crate::fleet::{self, identity::est::Enrol};
@@ -68,10 +69,7 @@ impl Fleet {
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
         match self.verb {
             Verb::Identity(identity) => identity.execute(),
-            Verb::Enrol(enrol) => {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-                runtime.block_on(enrol.execute())
-            }
+            Verb::Enrol(enrol) => enrol.execute(),
         }
     }
 }
@@ -87,8 +85,11 @@ fn settings(file: &Path) -> anyhow::Result<(fleet::Config, Enrol, PathBuf)> {
 impl Identity {
     fn execute(self) -> anyhow::Result<ExitCode> {
         let (_, _, data) = settings(&self.this.config)?;
-        let folder = Folder::open(&data).with_context(|| format!("{}", data.display()))?;
-        let (current, next, key) = (folder.current(), folder.next(), folder.asking_key());
+        let found = disk::as_owner_of(&data, || {
+            let folder = Folder::open(&data)?;
+            Ok((folder.current(), folder.next(), folder.asking_key()))
+        });
+        let (current, next, key) = found.flatten().with_context(|| format!("{}", data.display()))?;
         let now_s = Timestamp::now().as_second();
         let is_good = current.as_ref().is_some_and(|current| current.life.ends_s > now_s);
         // The key it asks for, or asks with again once its certificate has ended.
@@ -128,13 +129,12 @@ impl Identity {
 }
 
 impl EnrolNow {
-    async fn execute(self) -> anyhow::Result<ExitCode> {
+    fn execute(self) -> anyhow::Result<ExitCode> {
         tls::provider();
         let (fleet, enrol, data) = settings(&self.config)?;
-        std::fs::create_dir_all(&data).with_context(|| format!("{}", data.display()))?;
         let wait = Duration::from_secs(self.wait_s);
         let current = keeper::let_in(&fleet, &enrol, &data, wait, |says| eprintln!("{says}"));
-        let current = current.await.map_err(anyhow::Error::msg)?;
+        let current = current.map_err(anyhow::Error::msg)?;
         println!("{} until {}", current.common_name.unwrap_or_default(), moment(current.life.ends_s));
         Ok(ExitCode::SUCCESS)
     }

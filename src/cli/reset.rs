@@ -2,7 +2,7 @@
 
 use super::CONFIG_DEFAULT;
 use crate::config;
-use crate::fleet::identity::folder::Folder;
+use crate::fleet::identity::folder;
 use crate::reset::{self, Consent};
 use anyhow::Context;
 use std::path::PathBuf;
@@ -44,11 +44,10 @@ impl Reset {
         reset::finish(&config)
             .context("the reset has begun; it goes on when the gateway starts, or with this command")?;
         println!("this box is as new");
-        if config.fleet.is_some_and(|fleet| fleet.enrol.is_some()) {
-            let key = Folder::open(data).and_then(|folder| folder.new_key()).context("the box's new key")?;
-            if let Some(code) = key.code() {
-                println!("at the desk: afferent desk enrol accept {code} --name NAME");
-            }
+        if config.fleet.is_some_and(|fleet| fleet.enrol.is_some())
+            && let Some(code) = folder::code(data).context("the box's new key")?
+        {
+            println!("at the desk: afferent desk enrol accept {code} --name NAME");
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -8,8 +8,7 @@ use crate::clock::{Clock, Quality};
 use crate::config;
 use crate::delivery::{self, reach};
 use crate::disk;
-use crate::fleet::identity::folder::Folder;
-use crate::fleet::identity::keeper;
+use crate::fleet::identity::{folder, keeper};
 use crate::journal::crash;
 use crate::link::serial::ports;
 use crate::tls;
@@ -263,15 +262,7 @@ impl Setup {
     fn make_code(&mut self) -> Result<Vec<String>, SetupError> {
         let data = config::load(&self.file)?.config.gateway.data;
         let failed = |error| SetupError::system(format!("the box's key in {}", data.display()))(error);
-        std::fs::create_dir_all(&data).map_err(failed)?;
-        let folder = Folder::open(&data).map_err(failed)?;
-        // One that was let in before has its code still.
-        let held = folder.current().and_then(|held| held.code);
-        let code = match held {
-            Some(code) => Some(code),
-            None => folder.new_key().map_err(failed)?.code(),
-        };
-        folder.give_to_owner_of(&data).map_err(failed)?;
+        let code = folder::code(&data).map_err(failed)?;
         self.progress.code = Some(code.map(|code| code.to_string()).unwrap_or_default());
         Ok(Vec::new())
     }
@@ -286,14 +277,11 @@ impl Setup {
         show(format!("asking {} to let it in, as {}", enrol.url, self.progress.code.as_deref().unwrap_or_default()));
         tls::provider();
         let mut trouble = String::new();
-        let asked = keeper::let_in(fleet, enrol, data, wait, |says| trouble = says.to_string());
-        let tried = match runtime()?.block_on(asked) {
+        let tried = match keeper::let_in(fleet, enrol, data, wait, |says| trouble = says.to_string()) {
             Ok(held) => Tried::new(true, format!("let in as {}", held.common_name.unwrap_or_default())),
             Err(why) if trouble.is_empty() => Tried::new(false, why),
             Err(why) => Tried::new(false, format!("{why}: {trouble}")),
         };
-        let given = Folder::open(data).and_then(|folder| folder.give_to_owner_of(data));
-        given.map_err(SetupError::system(format!("the box's key in {}", data.display())))?;
         let says = tried.says.clone();
         self.progress.enrolled = Some(tried);
         Ok(vec![says])
@@ -317,8 +305,8 @@ impl Setup {
         let (text, json) = report::places(&self.file);
         let wrong = |file: &Path| SetupError::system(format!("cannot write {}", file.display()));
         let machine = serde_json::to_vec_pretty(&report).map_err(|error| wrong(&json)(error.into()))?;
-        disk::replace_settings(&text, report.to_string().as_bytes()).map_err(wrong(&text))?;
-        disk::replace_settings(&json, &machine).map_err(wrong(&json))?;
+        disk::replace_beside_settings(&text, report.to_string().as_bytes()).map_err(wrong(&text))?;
+        disk::replace_beside_settings(&json, &machine).map_err(wrong(&json))?;
         crash::point("setup-reported");
         Progress::remove(&self.file).map_err(wrong(&progress::place(&self.file)))?;
         self.is_finished = true;

@@ -22,12 +22,12 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use std::fs::{File, OpenOptions};
 use std::io::{Error, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 /// Name of the folder in the data directory.
-const FOLDER: &str = "identity";
+pub(super) const FOLDER: &str = "identity";
 /// What a factory reset erases of it in the data directory.
 pub(crate) const NAMES: &[&str] = &[FOLDER];
 const CURRENT: &str = "current.pem";
@@ -51,6 +51,23 @@ pub fn anchors(data: &Path) -> PathBuf {
 /// Where those are whom the box trusts.
 pub fn trust(data: &Path) -> PathBuf {
     data.join(FOLDER).join(TRUST)
+}
+
+/// The code of this box: of the key it was let in with, else of the one it asks with, which is made when there is none.
+/// Root makes it as whom the data directory belongs to.
+///
+/// # Errors
+/// When it cannot be made or kept.
+pub fn code(data: &Path) -> std::io::Result<Option<Code>> {
+    disk::as_owner_of(data, || {
+        std::fs::create_dir_all(data)?;
+        let folder = Folder::open(data)?;
+        match folder.current().and_then(|held| held.code) {
+            Some(code) => Ok(Some(code)),
+            None => folder.new_key().map(|key| key.code()),
+        }
+    })
+    .flatten()
 }
 
 /// The folder.
@@ -136,24 +153,6 @@ impl Folder {
     /// Where the one in use is, with its key.
     pub fn current_file(&self) -> PathBuf {
         self.path.join(CURRENT)
-    }
-
-    /// Gives all of it to whom the data directory belongs, where this runs as somebody who may: what root has written the
-    /// service could not read.
-    ///
-    /// # Errors
-    /// What the operating system says.
-    pub fn give_to_owner_of(&self, data: &Path) -> std::io::Result<()> {
-        // SAFETY: it only tells who we are.
-        if unsafe { libc::geteuid() } != 0 {
-            return Ok(());
-        }
-        let owner = std::fs::metadata(data)?;
-        let give = |path: &Path| std::os::unix::fs::lchown(path, Some(owner.uid()), Some(owner.gid()));
-        for file in std::fs::read_dir(&self.path)? {
-            give(&file?.path())?;
-        }
-        give(&self.path)
     }
 
     /// The key of the certificate in use.

@@ -2,11 +2,15 @@
 //! the fleet's loop is told when there is a certificate, and when one wants to be proven.
 
 use super::est::{Answer, Enrol, Site};
-use super::folder::{Folder, Held};
+use super::folder::{FOLDER, Folder, Held};
 use super::{Identity, Step};
+use crate::backup::gather::name_of;
+use crate::disk;
 use crate::fleet::Config;
 use jiff::Timestamp;
 use std::fs::File;
+use std::io::{Error, ErrorKind};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -138,10 +142,27 @@ pub enum Progress {
 }
 
 /// Asks until the box has a certificate that is good, or for so long; `says` hears what keeps it, whenever that changes.
+/// Blocks meanwhile. Root asks as whom the data directory belongs to.
 ///
 /// # Errors
 /// In words, what is in the way, or that nobody let it in in time.
-pub async fn let_in(
+pub fn let_in(
+    config: &Config,
+    enrol: &Enrol,
+    data: &Path,
+    wait: Duration,
+    says: impl FnMut(&str) + Send,
+) -> Result<Held, String> {
+    let asked = disk::as_owner_of(data, || {
+        std::fs::create_dir_all(data).map_err(|error| format!("{}: {error}", data.display()))?;
+        // One thread: what it starts has its rights.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.map_err(|error| error.to_string())?.block_on(ask_until_let_in(config, enrol, data, wait, says))
+    });
+    asked.map_err(|error| format!("{}: {error}", data.display()))?
+}
+
+async fn ask_until_let_in(
     config: &Config,
     enrol: &Enrol,
     data: &Path,
@@ -192,10 +213,9 @@ impl Keeper {
     pub fn open(config: &Config, enrol: &Enrol, data: &Path) -> Result<Keeper, String> {
         let ca = config.tls.ca.clone().ok_or("[fleet.tls] names no `ca`: whom shall the box trust?")?;
         let site = Site { ca, tls: config.tls.clone() };
-        let failed = |error: std::io::Error| format!("identity/ in {}: {error}", data.display());
+        let failed = |error: Error| in_the_way(data, &error);
         let folder = Folder::open(data).map_err(failed)?;
-        let busy = "another process keeps this box's identity already: is the gateway running?";
-        let lock = folder.lock().map_err(|_| busy.to_string())?;
+        let lock = folder.lock().map_err(failed)?;
         folder.trust(&site.ca).map_err(failed)?;
         let mut keeper = Keeper {
             enrol: enrol.clone(),
@@ -320,6 +340,24 @@ impl Keeper {
     fn look(&mut self) {
         let life = |held: Held| held.life;
         self.identity.holds(self.folder.current().map(life), self.folder.next().map(life));
+    }
+}
+
+/// What keeps this process from the identity of the box, where that is, and what helps.
+fn in_the_way(data: &Path, error: &Error) -> String {
+    let place = data.join(FOLDER);
+    let place = place.display();
+    match error.kind() {
+        ErrorKind::WouldBlock => {
+            "another process keeps this box's identity already: is the gateway running?".to_string()
+        }
+        ErrorKind::PermissionDenied => {
+            let owner = std::fs::metadata(data).map(|about| about.uid()).ok();
+            let owner = owner.and_then(|number| name_of("/etc/passwd", number).or(Some(number.to_string())));
+            let owner = owner.unwrap_or_else(|| "USER".to_string());
+            format!("{place}: {error}; all in it has to be of whom {} is: chown -hR {owner} {place}", data.display())
+        }
+        _ => format!("{place}: {error}"),
     }
 }
 

@@ -28,6 +28,16 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Whether it is there at all shows within this time.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// What came of other addresses.
+enum Addresses {
+    /// The box has them, and loses them by itself.
+    OnTrial,
+    /// This keeps them from being tried.
+    CannotBeTried(String),
+    /// The box has its old ones again, for this reason.
+    DidNotWork(String),
+}
+
 impl Setup {
     /// Does what comes next, and says what came of it. Blocks until it is done.
     ///
@@ -92,41 +102,48 @@ impl Setup {
 
     /// Writes the network's file: on trial, or for good where nothing can be tried.
     fn write_network(&mut self, show: &Show) -> Result<Vec<String>, SetupError> {
-        let (networkd, text) = (self.networkd(), self.network_text());
-        let place = networkd.place();
-        let rivals = network::rivals::rivals(&self.root, networkd.interface);
-        if let Some(obstacle) = networkd.obstacle() {
-            networkd.write(&text).map_err(SetupError::system(format!("cannot write {}", place.display())))?;
-            let says = format!("{} is written; {obstacle}", place.display());
-            self.progress.network_file = Some(Tried::new(false, says.clone()));
-            self.progress.rivals = rivals;
-            return Ok([&[says], &self.progress.rivals[..]].concat());
-        }
-        show(format!("trying it; {} s until it goes by itself", networkd::TRIAL_S));
+        self.progress.rivals = network::rivals::rivals(&self.root, self.said("network.interface"));
         let until = jiff::Timestamp::now() + Duration::from_secs(networkd::TRIAL_S);
-        let tried = networkd.try_out(&text).and_then(|()| {
-            networkd.settle().inspect_err(|_| {
-                // Nobody is to be asked about addresses that are not there.
-                let _ = networkd.take_back();
-            })
-        });
-        let mut told = Vec::new();
-        match tried {
-            Ok(()) => {
+        let told = match self.try_addresses(show) {
+            Addresses::OnTrial => {
                 self.progress.network_trial = Some(until);
                 self.progress.network_file = Some(Tried::new(false, "the addresses are on trial"));
                 crash::point("setup-trial");
                 let network = Network::look();
-                told.extend(network.words());
+                let told = network.words();
                 self.progress.network = Some(network);
+                told
             }
-            Err(why) => {
-                told.push(format!("{why}; the addresses are as they were"));
+            Addresses::CannotBeTried(obstacle) => {
+                let place = self.networkd().place();
+                let written = self.networkd().write(&self.network_text());
+                written.map_err(SetupError::system(format!("cannot write {}", place.display())))?;
+                let says = format!("{} is written; {obstacle}", place.display());
+                self.progress.network_file = Some(Tried::new(false, says.clone()));
+                vec![says]
+            }
+            Addresses::DidNotWork(why) => {
                 self.ask_for_addresses();
+                vec![format!("{why}; the addresses are as they were")]
             }
-        }
-        self.progress.rivals = rivals;
+        };
         Ok([told, self.progress.rivals.clone()].concat())
+    }
+
+    fn try_addresses(&self, show: &Show) -> Addresses {
+        let networkd = self.networkd();
+        if let Some(obstacle) = networkd.obstacle() {
+            return Addresses::CannotBeTried(obstacle);
+        }
+        show(format!("trying it; {} s until it goes by itself", networkd::TRIAL_S));
+        let Err(why) = networkd.try_out(&self.network_text()).and_then(|()| networkd.settle()) else {
+            return Addresses::OnTrial;
+        };
+        // That there is no cable shows once it was tried.
+        let obstacle = networkd.obstacle();
+        // Nobody is to be asked about addresses that are not there.
+        let _ = networkd.take_back();
+        obstacle.map_or(Addresses::DidNotWork(why), Addresses::CannotBeTried)
     }
 
     /// What was tried stays, if it is still there.

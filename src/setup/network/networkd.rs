@@ -20,14 +20,16 @@ const STATE: &str = "run/systemd/netif/state";
 const LINKS: &str = "run/systemd/netif/links";
 /// Where a file on trial is.
 const TRIAL_FOLDER: &str = "run/systemd/network";
-/// Unit of the timer that ends a trial.
-const UNIT: &str = "afferent-network-trial";
+/// The unit of the timer that ends a trial is called so, and as its interface: another one's trial has its own.
+const UNIT: &str = "afferent-network-trial-";
 /// Seconds until what was tried goes by itself.
 pub const TRIAL_S: u64 = 180;
 /// An interface is set within this time, DHCP included.
 const SET_WITHIN: Duration = Duration::from_secs(30);
-/// It takes another file up within this time.
+/// It takes another file up within this time, and a cable that is plugged in shows.
 const TAKEN_UP_WITHIN: Duration = Duration::from_secs(10);
+/// What the kernel says of each interface.
+const INTERFACES: &str = "sys/class/net";
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// The file of an interface: fixed addresses, or by DHCP where there are none, time servers included.
@@ -80,13 +82,21 @@ impl Networkd<'_> {
         if unsafe { libc::geteuid() } != 0 {
             return Some("it counts with `sudo networkctl reload`".to_string());
         }
-        self.is_set_by_others().then(|| {
-            let interface = self.interface;
-            format!(
-                "it counts with `networkctl reload`. Nothing is tried: systemd-networkd does not set {interface} now, and \
-                 could not give back what did"
-            )
-        })
+        let interface = self.interface;
+        let why = if self.is_without_carrier() {
+            format!("{interface} has no carrier, as without a cable")
+        } else if self.is_set_by_others() {
+            format!("systemd-networkd does not set {interface} now, and could not give back what did")
+        } else {
+            return None;
+        };
+        Some(format!("it counts with `networkctl reload`. Nothing is tried: {why}"))
+    }
+
+    /// True where nobody is at the other end of its cable. One that is not up does not know that.
+    fn is_without_carrier(&self) -> bool {
+        let carrier = std::fs::read_to_string(self.root.join(INTERFACES).join(self.interface).join("carrier"));
+        carrier.is_ok_and(|carrier| carrier.trim() == "0")
     }
 
     /// True where it has addresses that systemd-networkd knows nothing of.
@@ -113,18 +123,31 @@ impl Networkd<'_> {
     /// # Errors
     /// In words, what did not work; all is as it was then.
     pub fn try_out(&self, text: &str) -> Result<(), String> {
-        let trial = self.trial();
-        // First who takes it back; an earlier one would be in its way.
-        let _ = run("systemctl", &["stop", &format!("{UNIT}.timer")]);
-        let take_back = "rm -f \"$1\" && networkctl reload";
-        let (unit, after) = (format!("--unit={UNIT}"), format!("--on-active={TRIAL_S}"));
-        let timer = ["--quiet", "--collect", &unit, &after, "--timer-property=AccuracySec=1s"];
-        let file = trial.display().to_string();
-        run("systemd-run", &[&timer[..], &["/bin/sh", "-c", take_back, "sh", &file]].concat())?;
-        put(&trial, text).map_err(|error| format!("cannot write {file}: {error}"))?;
-        run("networkctl", &["reload"]).inspect_err(|_| {
+        self.try_with_timer(text).inspect_err(|_| {
+            // Of an earlier trial too, which has lost its timer by now.
             let _ = self.take_back();
         })
+    }
+
+    fn try_with_timer(&self, text: &str) -> Result<(), String> {
+        // First who takes it back; an earlier one would be in its way.
+        self.stop_timer();
+        let take_back = "rm -f \"$1\" && networkctl reload";
+        let (unit, after) = (format!("--unit={}", self.unit()), format!("--on-active={TRIAL_S}"));
+        let timer = ["--quiet", "--collect", &unit, &after, "--timer-property=AccuracySec=1s"];
+        let file = self.trial().display().to_string();
+        run("systemd-run", &[&timer[..], &["/bin/sh", "-c", take_back, "sh", &file]].concat())?;
+        put(&self.trial(), text).map_err(|error| format!("cannot write {file}: {error}"))?;
+        run("networkctl", &["reload"])
+    }
+
+    fn unit(&self) -> String {
+        format!("{UNIT}{}", escaped(self.interface))
+    }
+
+    /// Where it has run out there is none any more.
+    fn stop_timer(&self) {
+        let _ = run("systemctl", &["stop", &format!("{}.timer", self.unit())]);
     }
 
     /// True while it is on trial.
@@ -154,8 +177,7 @@ impl Networkd<'_> {
             _ => {}
         }
         run("networkctl", &["reload"])?;
-        // Where it has run out just now there is none any more.
-        let _ = run("systemctl", &["stop", &format!("{UNIT}.timer")]);
+        self.stop_timer();
         Ok(())
     }
 
@@ -173,8 +195,14 @@ impl Networkd<'_> {
             if file == ours && value("ADMIN_STATE=") == "configured" {
                 return Ok(());
             }
-            if file != ours && !file.is_empty() && began.elapsed() > TAKEN_UP_WITHIN {
-                return Err(format!("{file} sets {interface} in its place: ours does not count"));
+            if began.elapsed() > TAKEN_UP_WITHIN {
+                if file != ours && !file.is_empty() {
+                    return Err(format!("{file} sets {interface} in its place: ours does not count"));
+                }
+                // Without one it never gets that far.
+                if self.is_without_carrier() {
+                    return Err(format!("{interface} has no carrier"));
+                }
             }
             std::thread::sleep(LOOK_EVERY);
         }
@@ -183,10 +211,22 @@ impl Networkd<'_> {
 
     /// What systemd-networkd keeps of the interface.
     fn state(&self) -> Option<String> {
-        let index =
-            std::fs::read_to_string(self.root.join("sys/class/net").join(self.interface).join("ifindex")).ok()?;
+        let index = std::fs::read_to_string(self.root.join(INTERFACES).join(self.interface).join("ifindex")).ok()?;
         std::fs::read_to_string(self.root.join(LINKS).join(index.trim())).ok()
     }
+}
+
+/// As it stands in the name of a unit (systemd-escape(1)).
+fn escaped(name: &str) -> String {
+    let is_plain =
+        |at: usize, byte: u8| byte.is_ascii_alphanumeric() || b":_".contains(&byte) || byte == b'.' && at > 0;
+    name.bytes().enumerate().fold(String::new(), |mut escaped, (at, byte)| {
+        let _ = match is_plain(at, byte) {
+            true => write!(escaped, "{}", byte as char),
+            false => write!(escaped, "\\x{byte:02x}"),
+        };
+        escaped
+    })
 }
 
 fn put(file: &Path, text: &str) -> std::io::Result<()> {
@@ -208,5 +248,25 @@ fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
             Err(format!("`{program} {}` did not work: {why}", arguments.first().copied().unwrap_or_default()))
         }
         Err(error) => Err(format!("`{program}` cannot be started: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_interface_has_a_timer_of_its_own_by_the_rules_for_names_of_units() {
+        // As systemd-escape(1) of systemd 252 says them.
+        for (name, wanted) in [
+            ("eth0", "eth0"),
+            ("eth0.100", "eth0.100"),
+            ("br-lan", "br\\x2dlan"),
+            (".x*[1]@%", "\\x2ex\\x2a\\x5b1\\x5d\\x40\\x25"),
+            ("läb", "l\\xc3\\xa4b"),
+        ] {
+            let networkd = Networkd { root: Path::new("/"), interface: name };
+            assert_eq!(networkd.unit(), format!("afferent-network-trial-{wanted}"));
+        }
     }
 }

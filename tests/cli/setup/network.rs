@@ -15,7 +15,7 @@ const APART: [&str; 6] = ["--net", "--mount", "--pid", "--fork", "--kill-child",
 /// A machine whose network is its own: eth0 has a cable to far0, behind which a DHCP server stands.
 const MACHINE: &str = r#"
 mount -t tmpfs none /run && mount -t tmpfs none /etc/systemd/network
-mkdir -p /run/dbus /run/systemd/system /run/systemd/network /run/systemd/netif/links /run/systemd/netif/leases
+mkdir -p /run/timers /run/dbus /run/systemd/system /run/systemd/network /run/systemd/netif/links /run/systemd/netif/leases
 chown -R systemd-network:systemd-network /run/systemd/netif
 mount -t sysfs -o ro none /sys
 ip link set lo up
@@ -30,8 +30,8 @@ ip netns exec far unshare -m sh -c '
         > /run/systemd/network/far.network
     exec systemd-networkd' 2> far.log &
 systemd-networkd 2> near.log &
-has() { ip -4 -o address show eth0 | grep -q "$1"; }
-gone() { ! has "$1"; }
+has() { ip -4 -o address show "${2:-eth0}" | grep -q "$1"; }
+gone() { ! has "$@"; }
 soon() { for _ in $(seq 600); do "$@" && return 0; sleep 0.1; done; return 1; }
 file=/etc/systemd/network/10-afferent-eth0.network
 soon grep -qs ADMIN_STATE=unmanaged "/run/systemd/netif/links/$(cat /sys/class/net/eth0/ifindex)" || exit 10
@@ -41,14 +41,18 @@ soon grep -qs ADMIN_STATE=unmanaged "/run/systemd/netif/links/$(cat /sys/class/n
 /// is due when the test says so.
 const TIMER: &str = r#"#!/bin/sh
 case $1 in
-stop) kill "$(cat /run/timer)" && rm /run/timer; exit ;;
+stop) kill "$(cat "/run/timers/$2")" && rm "/run/timers/$2"; exit ;;
 esac
+[ ! -e /run/broken ] || { echo 'no timers today' >&2; exit 1; }
 echo "$@" > /run/asked
 while [ "${1#--}" != "$1" ]; do
+    case $1 in --unit=*) timer=/run/timers/${1#--unit=}.timer ;; esac
     shift
 done
-setsid sh -c 'until [ -e /run/due ]; do sleep 0.1; done; exec "$@"' sh "$@" < /dev/null > /dev/null 2>&1 &
-echo $! > /run/timer
+[ ! -e "$timer" ] || { echo 'there is one of that name' >&2; exit 1; }
+export timer
+setsid sh -c 'until [ -e /run/due ]; do sleep 0.1; done; rm "$timer"; exec "$@"' sh "$@" < /dev/null > /dev/null 2>&1 &
+echo $! > "$timer"
 "#;
 
 /// Runs this in such a machine, where `setup ANSWERS` is the setup; `None` where there can be none.
@@ -98,13 +102,13 @@ fn addresses_that_nobody_says_are_right_go_by_themselves() {
         AFFERENT_ABORT_AT=setup-trial:1 setup "{FIXED}"
         has 10.9.0.7 || exit 11
         [ ! -e $file ] || exit 12
-        grep -q -- "--unit=afferent-network-trial --on-active=180" /run/asked || exit 14
+        grep -q -- "--unit=afferent-network-trial-eth0 --on-active=180" /run/asked || exit 14
         touch /run/due
         soon gone 10.9.0.7 || exit 13
         rm /run/due
         [ -z "$(ls /run/systemd/network)$(ls /etc/systemd/network)" ] && echo back
         setup "{FIXED}keep = false\n"
-        gone 10.9.0.7 && [ ! -e $file ] && [ ! -e /run/timer ] && echo taken back
+        gone 10.9.0.7 && [ ! -e $file ] && [ -z "$(ls /run/timers)" ] && echo taken back
         # What somebody else has set would be gone for good.
         ip address add 10.9.0.8/24 dev eth0
         setup "{FIXED}"
@@ -118,13 +122,106 @@ fn addresses_that_nobody_says_are_right_go_by_themselves() {
 }
 
 #[test]
+fn a_trial_of_one_interface_leaves_another_its_way_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let other = FIXED.replace("eth0", "br-1").replace("10.9.0.7", "10.9.1.7");
+    let script = format!(
+        r#"
+        ip link add br-1 type veth peer name far1 netns far && ip netns exec far ip link set far1 up
+        soon grep -qs ADMIN_STATE=unmanaged "/run/systemd/netif/links/$(cat /sys/class/net/br-1/ifindex)" || exit 10
+        AFFERENT_ABORT_AT=setup-trial:1 setup "{FIXED}"
+        AFFERENT_ABORT_AT=setup-trial:1 setup "{other}"
+        has 10.9.0.7 && has 10.9.1.7 br-1 || exit 11
+        touch /run/due
+        soon gone 10.9.0.7 && soon gone 10.9.1.7 br-1 && echo both back
+        "#
+    );
+    let Some(output) = machine(dir.path(), &script) else { return };
+    assert!(said(&output).contains("both back\n"), "{}", said(&output));
+}
+
+#[test]
+fn a_trial_that_nothing_would_end_is_ended_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let other = FIXED.replace("10.9.0.7", "10.9.0.9");
+    let script = format!(
+        r#"
+        AFFERENT_ABORT_AT=setup-trial:1 setup "{FIXED}"
+        has 10.9.0.7 || exit 11
+        touch /run/broken
+        setup "{other}"
+        soon gone 10.9.0.7 && gone 10.9.0.9 && [ -z "$(ls /run/systemd/network)" ] && echo put back
+        "#
+    );
+    let Some(output) = machine(dir.path(), &script) else { return };
+    let said = said(&output);
+    assert!(said.contains("no timers today; the addresses are as they were") && said.contains("put back\n"), "{said}");
+}
+
+#[test]
+fn without_a_cable_addresses_are_written_and_nothing_is_tried() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = format!(
+        r#"
+        # Once who is at the other end has put it up, and will not again.
+        soon ip netns exec far sh -c 'ip link show far0 | grep -q "[<,]UP"' && ip netns exec far ip link set far0 down
+        # One that is not up does not know of its cable until it is tried.
+        setup "{FIXED}"
+        [ -e $file ] && [ -z "$(ls /run/systemd/network /run/timers | grep eth0)" ] && rm $file && echo found out
+        ip link set eth0 up
+        setup "{FIXED}"
+        [ -e $file ] && echo known
+        ip netns exec far ip link set far0 up && networkctl reload && soon has 10.9.0.7 && echo plugged in
+        "#
+    );
+    let Some(output) = machine(dir.path(), &script) else { return };
+    let said = said(&output);
+    assert!(["found out\n", "known\n", "plugged in\n"].iter().all(|found| said.contains(found)), "{said}");
+    let why = "Nothing is tried: eth0 has no carrier, as without a cable";
+    assert_eq!(said.matches(why).count(), 2, "{said}");
+}
+
+#[test]
+fn a_session_that_hung_is_gone_on_with_from_the_new_address() {
+    let dir = tempfile::tempdir().unwrap();
+    // A terminal that goes away with its session, and one that somebody comes back with.
+    let script = format!(
+        r#"
+        export TERM=dumb
+        mkfifo typed typed-later
+        session() {{ script -qfec "{program} setup --config afferent.toml" $1.seen < $1 > /dev/null & }}
+        session typed
+        lost=$!
+        exec 8> typed
+        printf '%s
+' bench-1 "$PWD/data" static eth0 10.9.0.7/24 none none yes >&8
+        soon grep -q 'box reached at them?' typed.seen && has 10.9.0.7 || exit 11
+        kill -9 $lost
+        session typed-later
+        exec 9> typed-later
+        soon grep -q 'goes on where an earlier setup' typed-later.seen || exit 12
+        soon grep -q 'box reached at them?' typed-later.seen || exit 13
+        printf '%s
+' yes >&9
+        soon grep -q '10-afferent-eth0.network is written, and in effect' typed-later.seen || exit 14
+        soon has 10.9.0.7 && [ -e $file ] && [ -z "$(ls /run/systemd/network /run/timers | grep eth0)" ] && echo kept
+        "#,
+        program = env!("CARGO_BIN_EXE_afferent"),
+    );
+    let Some(output) = machine(dir.path(), &script) else { return };
+    let said = said(&output);
+    let seen = std::fs::read_to_string(dir.path().join("typed-later.seen")).unwrap_or_default();
+    assert!(said.contains("kept\n"), "{said}\n{seen}");
+}
+
+#[test]
 fn addresses_that_are_right_are_kept_and_a_file_that_hides_them_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let script = format!(
         r#"
         setup "{FIXED}keep = true\n"
         # Its file has another name now, so that it is set anew.
-        soon has 10.9.0.7 && [ -e $file ] && [ ! -e /run/timer ] && echo kept
+        soon has 10.9.0.7 && [ -e $file ] && [ -z "$(ls /run/timers)" ] && echo kept
         [ -z "$(ls /run/systemd/network)" ] || exit 11
         printf '[Match]\nName=eth*\n[Network]\nAddress=10.9.0.9/24\n' > /etc/systemd/network/05-lab.network
         networkctl reload && soon has 10.9.0.9 || exit 12

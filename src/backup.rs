@@ -144,6 +144,9 @@ pub struct Manifest {
     pub outlives: Outlives,
     /// Files that the configuration names and that were not there.
     pub absent: Vec<PathBuf>,
+    /// Credentials of systemd that it names (`credential:NAME`), which are no files of the box.
+    #[serde(default)]
+    pub credentials: Vec<PathBuf>,
     /// The serial ports that links name, as they were found.
     pub sockets: Vec<Socket>,
     /// The network interfaces.

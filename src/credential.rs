@@ -14,12 +14,27 @@ const PREFIX: &str = "credential:";
 /// Where the folder of the service is, for whoever may look into it.
 const OF_THE_SERVICE: &str = "/run/credentials/afferent.service";
 
+/// The name of the credential that a setting names in the place of a file.
+pub fn name(named: &Path) -> Option<&str> {
+    named.to_str().and_then(|named| named.strip_prefix(PREFIX))
+}
+
+/// What a setting names where files are named from this folder on; a credential is in none.
+pub fn from_folder(folder: &Path, named: &Path) -> PathBuf {
+    if name(named).is_some() { named.to_path_buf() } else { folder.join(named) }
+}
+
+/// How it is handed over, for a person.
+pub fn how(name: &str) -> String {
+    format!("`LoadCredential={name}:FILE` hands it over (systemctl edit afferent)")
+}
+
 /// Where the file lies that a setting names: where it says, or among what the service manager handed over.
 ///
 /// # Errors
 /// Nothing of that name was handed over: which, where it was looked for, and what to do.
 pub fn place(named: &Path) -> std::io::Result<Cow<'_, Path>> {
-    let Some(name) = named.to_str().and_then(|named| named.strip_prefix(PREFIX)) else {
+    let Some(name) = name(named) else {
         return Ok(Cow::Borrowed(named));
     };
     place_in(folder(), name).map(Cow::Owned)
@@ -53,7 +68,7 @@ fn place_in(folder: Option<PathBuf>, name: &str) -> std::io::Result<PathBuf> {
         let why = format!("`{name}` is no name of a credential, which has letters, digits, `-`, `_` and `.`");
         return Err(Error::new(ErrorKind::InvalidInput, why));
     }
-    let how = format!("`LoadCredential={name}:FILE` hands it over (systemctl edit afferent)");
+    let how = how(name);
     let Some(folder) = folder else {
         let why = format!("$CREDENTIALS_DIRECTORY, where `{name}` is looked for, is the service's alone; {how}");
         return Err(Error::new(ErrorKind::NotFound, why));
@@ -93,8 +108,10 @@ mod tests {
 
     #[test]
     fn any_other_name_is_a_file() {
+        assert_eq!(from_folder(Path::new("/desk"), Path::new("credential:x")), Path::new("credential:x"));
         for named in ["/etc/afferent/ehr.key", "credentials/ehr.key", "./credential:x"] {
             assert_eq!(place(Path::new(named)).unwrap(), Path::new(named));
+            assert_eq!(from_folder(Path::new("/desk"), Path::new(named)), Path::new("/desk").join(named));
         }
     }
 }

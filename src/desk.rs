@@ -44,6 +44,7 @@ pub mod roster;
 mod seat;
 
 use crate::backoff::Backoff;
+use crate::credential;
 use crate::fleet::bus::mqtt::{Broker, Mqtt};
 use crate::fleet::bus::{self, Bus, Heard, PublishId, Quality, Receipt};
 use crate::fleet::topic::{self, Place, Up};
@@ -71,7 +72,8 @@ const ECHO_MAX: usize = 256;
 const RECONNECT_MIN: Duration = Duration::from_secs(1);
 const RECONNECT_MAX: Duration = Duration::from_secs(30);
 
-/// `desk.toml`: the broker, and who the desk is there. Files are named from the folder it lies in.
+/// `desk.toml`: the broker, and who the desk is there. Files are named from the folder it lies in; each may be a credential
+/// of the desk's own unit in its place ([`crate::credential`]).
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -150,11 +152,12 @@ impl Config {
                 .into_iter()
                 .flatten()
         {
-            *named = folder.join(&*named);
+            *named = credential::from_folder(&folder, named);
         }
         if let Some(page) = &mut config.page {
-            (page.cert, page.key) = (folder.join(&page.cert), folder.join(&page.key));
-            page.client_ca = page.client_ca.as_ref().map(|ca| folder.join(ca));
+            for named in [&mut page.cert, &mut page.key].into_iter().chain(&mut page.client_ca) {
+                *named = credential::from_folder(&folder, named);
+            }
         }
         if Place::new(&config.tenant, "box").is_none() {
             return Err(wrong(format!("`{}` cannot stand in topics", config.tenant)));
@@ -537,6 +540,22 @@ mod tests {
         let [main, events] = &config.ends_soon(NOW_S)[..] else { panic!() };
         assert_eq!(main, &(dir.path().join("desk-acme.pem"), NOW_S + ENDS_SOON_S - 1));
         assert_eq!(events.0, dir.path().join("desk-acme-events.pem"));
+    }
+
+    #[test]
+    fn a_secret_of_the_desk_is_a_file_beside_its_settings_or_a_credential() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("desk.toml");
+        let text = "broker = \"b:8883\"\ntenant = \"acme\"\n[tls]\nca = \"ca/root.pem\"\ncert = \"desk.pem\"\n\
+                    key = \"credential:desk-key\"\n[page]\ncert = \"page.pem\"\nkey = \"credential:page-key\"\n";
+        std::fs::write(&file, text).unwrap();
+        let config = Config::read(&file).unwrap();
+        let page = config.page.unwrap();
+        let named = [config.tls.cert.unwrap(), config.tls.key.unwrap(), page.cert, page.key];
+        let beside = |name: &str| dir.path().join(name);
+        let wanted =
+            [beside("desk.pem"), "credential:desk-key".into(), beside("page.pem"), "credential:page-key".into()];
+        assert_eq!(named, wanted);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::fleet::identity::folder;
 use crate::fleet::outlives::Outlives;
 use crate::fleet::store::{self, Store};
 use crate::fleet::telemetry::Digest;
-use crate::{clock::Clock, disk, journal, link, update};
+use crate::{clock::Clock, credential, disk, journal, link, update};
 use jiff::Timestamp;
 use jiff::civil::date;
 use jiff::tz::TimeZone;
@@ -72,6 +72,7 @@ pub fn gather(file: &Path, config: &Config) -> Result<Contents, BackupError> {
 struct Reading {
     files: Vec<(File, Zeroizing<Vec<u8>>)>,
     absent: Vec<PathBuf>,
+    credentials: Vec<PathBuf>,
     revision: Option<u64>,
     outlives: Outlives,
 }
@@ -81,8 +82,8 @@ impl Reading {
         let data = &config.gateway.data;
         // It moves with every moment of the clock; what it is now is added once the rest is read.
         let outlives = Outlives::at(data, None);
-        let (files, absent) = (Vec::new(), Vec::new());
-        let mut reading = Reading { files, absent, revision: None, outlives };
+        let (files, absent, credentials) = (Vec::new(), Vec::new(), Vec::new());
+        let mut reading = Reading { files, absent, credentials, revision: None, outlives };
         reading.take(Role::Configuration, file, &absolute(file))?;
         let text =
             reading.files.first().map(|(_, body)| String::from_utf8_lossy(body).into_owned()).unwrap_or_default();
@@ -113,11 +114,16 @@ impl Reading {
         Ok(reading)
     }
 
-    /// The files that settings name, each once: where one setting says that it is who the box is, it is that.
+    /// The files that settings name, each once: where one setting says that it is who the box is, it is that. What the
+    /// service manager hands over is where its unit says, and may be for this machine alone: it is told of.
     fn named(&mut self, names: Vec<Named>) -> Result<(), BackupError> {
         let identity: BTreeSet<PathBuf> = names.iter().filter(|n| n.is_identity()).map(|n| n.path.clone()).collect();
         let all: BTreeSet<PathBuf> = names.into_iter().map(|named| named.path).collect();
         for path in all {
+            if credential::name(&path).is_some() {
+                self.credentials.push(path);
+                continue;
+            }
             let role = if identity.contains(&path) { Role::Identity } else { Role::Named };
             self.take(role, &path, &path)?;
         }
@@ -220,6 +226,7 @@ impl Reading {
             enrols: config.fleet.as_ref().is_some_and(|fleet| fleet.enrol.is_some()),
             outlives: self.outlives.later(trusted),
             absent: self.absent,
+            credentials: self.credentials,
             sockets: ports::sockets(&ports::root(), &links),
             interfaces: network::interfaces(),
             files,

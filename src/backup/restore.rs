@@ -14,7 +14,7 @@ use crate::fleet::telemetry::Digest;
 use crate::journal::{self, OpenError, Undelivered, crash};
 use crate::update::record::Version;
 use crate::update::{self, slots};
-use crate::{disk, reset};
+use crate::{credential, disk, reset};
 use jiff::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -125,6 +125,10 @@ pub fn plan(contents: Contents, wish: Wish) -> Result<Plan, BackupError> {
     }));
     for path in &contents.manifest.absent {
         open.push(format!("{} was missing on the old box already", path.display()));
+    }
+    let away = contents.manifest.credentials.iter().filter(|named| credential::place(named).is_err());
+    for name in away.filter_map(|named| credential::name(named)) {
+        open.push(format!("`{name}` is a systemd credential, not in this backup: {}", credential::how(name)));
     }
     if !in_effect.orders.is_empty() {
         open.push(

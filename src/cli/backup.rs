@@ -46,7 +46,7 @@ pub struct Backup {
     /// File with the passphrase, in its first line
     #[arg(long, value_name = "FILE")]
     passphrase_file: Option<PathBuf>,
-    /// Print one JSON object: file, gateway, revision, files (role, path), absent, recovery_key
+    /// Print one JSON object: file, gateway, revision, files (role, path), absent, credentials, recovery_key
     #[arg(long)]
     json: bool,
 }
@@ -119,7 +119,8 @@ impl Backup {
                 manifest.files.iter().map(|file| json!({ "role": file.role, "path": file.path })).collect();
             let told = json!({
                 "file": self.file, "gateway": manifest.gateway, "revision": manifest.revision, "files": files,
-                "absent": manifest.absent, "recovery_key": key.as_ref().map(|key| key.as_str()),
+                "absent": manifest.absent, "credentials": manifest.credentials,
+                "recovery_key": key.as_ref().map(|key| key.as_str()),
             });
             println!("{told}");
             return;
@@ -131,6 +132,9 @@ impl Backup {
         }
         if let Some(revision) = manifest.revision {
             println!("  revision {revision} of the desk");
+        }
+        for named in &manifest.credentials {
+            println!("  {}: a systemd credential, not in this backup", named.display());
         }
         for path in &manifest.absent {
             eprintln!("warning: {} is named by the configuration and is not there", path.display());

@@ -8,6 +8,7 @@ use super::service_user;
 use super::steps::{BY_HEADER, NONE};
 use crate::config::check::name_is_usable;
 use crate::config::diagnose::nearest;
+use crate::credential;
 use crate::delivery;
 use crate::delivery::config::Algorithm;
 use crate::fleet::config::host_and_port;
@@ -99,9 +100,11 @@ impl Setup {
             "ehr.url" => fhir_server(answer),
             "ehr.cert" | "ehr.key" | "ehr.login_key" if answer == NONE => Ok(()),
             "ehr.ca" if answer == SYSTEM => Ok(()),
-            "ehr.ca" | "ehr.cert" | "ehr.key" | "ehr.login_key" | "fleet.ca" if !Path::new(answer).is_absolute() => {
-                Err("give it from the root on, such as /etc/afferent/hospital-ca.pem".to_string())
-            }
+            "ehr.ca" | "ehr.cert" | "ehr.key" | "ehr.login_key" | "fleet.ca" if !is_file_or_credential(answer) => Err(
+                "give it from the root on, such as /etc/afferent/hospital-ca.pem, or credential:NAME of what systemd \
+                     hands over"
+                    .to_string(),
+            ),
             "ehr.ca" | "fleet.ca" => {
                 let trusting = ClientTls { ca: Some(answer.into()), ..ClientTls::default() };
                 tls::client(&trusting).map(drop).map_err(|error| error.to_string()).and_then(serves)
@@ -113,6 +116,9 @@ impl Setup {
                 let settings = self.destination().and_then(|to| to.tls).unwrap_or_default();
                 let with = ClientTls { key: Some(answer.into()), ..settings };
                 tls::client(&with).map(drop).map_err(|error| error.to_string()).and_then(serves)
+            }
+            "ehr.login_key" if credential::open(Path::new(answer)).is_err() => {
+                credential::open(Path::new(answer)).map(drop).map_err(|error| format!("cannot read {answer}: {error}"))
             }
             "ehr.login_key" if Algorithm::of(Path::new(answer)).is_none() => Err(format!(
                 "{answer} holds no key to log in with: P-384 or RSA, unencrypted PKCS#8 (-----BEGIN PRIVATE KEY-----)"
@@ -152,6 +158,11 @@ impl Setup {
             _ => Ok(()),
         }
     }
+}
+
+fn is_file_or_credential(answer: &str) -> bool {
+    let named = Path::new(answer);
+    named.is_absolute() || credential::name(named).is_some()
 }
 
 /// A base URL, as the configuration's own check wants it; whether it may be spoken to in the clear is asked next.

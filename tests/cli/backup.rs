@@ -158,6 +158,35 @@ impl Bench {
 }
 
 #[test]
+fn a_credential_of_systemd_is_named_as_one_and_is_not_in_the_backup() {
+    let bench = Bench::new();
+    let handed = bench.path("handed");
+    std::fs::create_dir(&handed).unwrap();
+    std::fs::rename(bench.path("box/link.key"), handed.join("link-key")).unwrap();
+    let file = format!("{:?}", bench.path("box/link.key"));
+    let text = std::fs::read_to_string(bench.config()).unwrap().replace(&file, "\"credential:link-key\"");
+    std::fs::write(bench.config(), text).unwrap();
+    let run = |verb: &str, words: &[&str], handed: &Path| {
+        let mut command = bench.command(verb, "stick/bench-1.backup", words);
+        let done = command.env("CREDENTIALS_DIRECTORY", handed).output().unwrap();
+        assert!(done.status.success(), "{}", err(&done));
+        assert!(!err(&done).contains("link-key"), "it is no file that is not there: {}", err(&done));
+        out(&done)
+    };
+    let listed = run("backup", &[], &handed);
+    assert!(listed.contains("  credential:link-key: a systemd credential, not in this backup\n"), "{listed}");
+    let told: Value = serde_json::from_str(&run("backup", &["--json"], &handed)).unwrap();
+    assert_eq!((&told["absent"], &told["credentials"]), (&Value::Array(vec![]), &vec!["credential:link-key"].into()));
+    bench.lose();
+    std::fs::create_dir(bench.path("nothing")).unwrap();
+    let looked = run("restore", &["--look"], &bench.path("nothing"));
+    assert!(looked.contains("`link-key` is a systemd credential, not in this backup"), "{looked}");
+    assert!(looked.contains("`LoadCredential=link-key:FILE` hands it over"), "{looked}");
+    let told: Value = serde_json::from_str(&run("restore", &["--json"], &handed)).unwrap();
+    assert_eq!((&told["restored"], &told["open"]), (&true.into(), &Value::Array(vec![])), "it is handed over here too");
+}
+
+#[test]
 fn another_box_takes_what_the_analyzers_send_and_is_told_of_everything_that_is_open() {
     let mut bench = Bench::new();
     bench.receive();

@@ -87,7 +87,8 @@ impl Site {
 
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = afferent(args, self.days);
-        command.current_dir(self.dir.path());
+        // As the service manager does, where there are secrets to hand over.
+        command.current_dir(self.dir.path()).env("CREDENTIALS_DIRECTORY", self.path("handed"));
         command
     }
 
@@ -339,15 +340,16 @@ fn a_box_enrols_and_renews_at_a_server_of_est_that_is_not_ours() {
     std::fs::write(site.path("desk.toml"), desk).unwrap();
     site.configure(broker.port);
     let settings = std::fs::read_to_string(site.path("box.toml")).unwrap() + &site.says(&["desk", "key", "ops-1.key"]);
-    let log_in = format!("[fleet.enrol]\nuser = \"{BOX}\"\npassword_file = {:?}\n", site.path("password"));
+    let log_in = format!("[fleet.enrol]\nuser = \"{BOX}\"\npassword_file = \"credential:est-password\"\n");
+    std::fs::create_dir(site.path("handed")).unwrap();
     std::fs::write(site.path("box.toml"), settings.replace("[fleet.enrol]\n", &log_in)).unwrap();
 
-    std::fs::write(site.path("password"), "guessed\n").unwrap();
+    std::fs::write(site.path("handed/est-password"), "guessed\n").unwrap();
     site.run();
     until("it is told that it may not", || site.log().contains("does not let this box in (403)"));
     assert_eq!(site.serial(), None);
     site.gateway = None;
-    std::fs::write(site.path("password"), "one-time\n").unwrap();
+    std::fs::write(site.path("handed/est-password"), "one-time\n").unwrap();
     site.run();
     until("the box is on the bus", || is_up(&witness));
     let first = site.serial().unwrap();

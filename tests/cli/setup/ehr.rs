@@ -50,13 +50,11 @@ fn set_up(bench: &Bench, ehr: &str, rest: &str) -> Output {
     afferent(&["setup", "--config", &bench.config(), "--answers", &file.display().to_string(), "--json"])
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn i13_a_fhir_server_is_greeted_and_gets_a_test_that_is_no_patients() {
-    let dir = tempfile::tempdir().unwrap();
-    let files = Authority::new().unwrap().write(dir.path()).unwrap();
-    let key_file = dir.path().join("log-in.key");
-    std::fs::write(&key_file, KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap().serialize_pem()).unwrap();
-    let oauth = OAuth { key_file: key_file.clone(), kid: "1".into(), ..OAuth::default() };
+/// A FHIR server that lets in who has the key in this file, and the TLS files of whom it knows.
+async fn with_log_in(folder: &Path, key_file: &Path) -> (Ehr, Files) {
+    let files = Authority::new().unwrap().write(folder).unwrap();
+    std::fs::write(key_file, KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap().serialize_pem()).unwrap();
+    let oauth = OAuth { key_file: key_file.to_path_buf(), kid: "1".into(), ..OAuth::default() };
     let log_in = LogIn {
         client_id: "bench-1".into(),
         key_set: SigningKey::load(&oauth).unwrap().key_set().to_string(),
@@ -70,7 +68,14 @@ async fn i13_a_fhir_server_is_greeted_and_gets_a_test_that_is_no_patients() {
         keep_bodies: true,
         ..EhrOptions::default()
     };
-    let ehr = Ehr::start(options).await.unwrap();
+    (Ehr::start(options).await.unwrap(), files)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i13_a_fhir_server_is_greeted_and_gets_a_test_that_is_no_patients() {
+    let dir = tempfile::tempdir().unwrap();
+    let key_file = dir.path().join("log-in.key");
+    let (ehr, files) = with_log_in(dir.path(), &key_file).await;
     let log_in = format!("login = \"smart\"\nclient_id = \"bench-1\"\nlogin_key = {key_file:?}\n");
     let about = format!("{}{}{log_in}patients = \"urn:oid:2.16.840.1\"\n", place(&ehr, "fhir"), shown(&files.client));
     tokio::task::spawn_blocking(move || {
@@ -95,6 +100,36 @@ async fn i13_a_fhir_server_is_greeted_and_gets_a_test_that_is_no_patients() {
         assert_eq!(checked.status.code(), Some(0), "{}{}", out(&checked), err(&checked));
         let keys = afferent(&["config", "jwks", "--config", &bench.config()]);
         assert!(out(&keys).contains("\"kid\": \"1\""), "what is to be registered: {}", err(&keys));
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_systemd_hands_over_is_named_in_the_configuration_and_logs_in() {
+    let (dir, handed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (ehr, files) = with_log_in(dir.path(), &handed.path().join("ehr-login")).await;
+    let log_in = "login = \"smart\"\nclient_id = \"bench-1\"\nlogin_key = \"credential:ehr-login\"\n";
+    let about = format!("{}{}{log_in}", place(&ehr, "fhir"), shown(&files.client));
+    tokio::task::spawn_blocking(move || {
+        let bench = Bench::new();
+        let refused = set_up(&bench, &about, "");
+        assert!(err(&refused).contains("`LoadCredential=ehr-login:FILE` hands it over"), "{}", err(&refused));
+        // With what the failed one left.
+        let answers = bench.path("answers.toml").display().to_string();
+        let text = std::fs::read_to_string(&answers).unwrap() + "[test]\nsend = \"send\"\n";
+        std::fs::write(&answers, text).unwrap();
+        let mut again = std::process::Command::new(env!("CARGO_BIN_EXE_afferent"));
+        again.args(["setup", "--config", &bench.config(), "--answers", &answers, "--json"]);
+        let report = report(&again.env("CREDENTIALS_DIRECTORY", handed.path()).output().unwrap());
+        assert_eq!(
+            (&report["handshake"]["worked"], &report["test"]["worked"]),
+            (&true.into(), &true.into()),
+            "{report}"
+        );
+        assert_eq!(ehr.arrivals().len(), 1);
+        let text = bench.text();
+        assert!(text.lines().any(|line| line == "key_file = \"credential:ehr-login\""), "{text}");
     })
     .await
     .unwrap();

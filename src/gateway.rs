@@ -17,7 +17,7 @@ use crate::control;
 use crate::delivery::{self, DeliveryCounters};
 use crate::fleet::telemetry::What;
 use crate::fleet::{self, Change, Fleet};
-use crate::journal::{self, Journal};
+use crate::journal::{self, Journal, crash};
 use crate::link::host::Host;
 use crate::link::{self, LinkCounters};
 use crate::metrics;
@@ -121,14 +121,16 @@ pub struct Changes {
 impl Gateway {
     /// Starts everything and returns once results can come in.
     pub async fn start(config: &Config) -> Result<Gateway, GatewayError> {
-        Gateway::start_on(config, &Front::default()).await
+        Gateway::start_on(config, &Front::default(), &Pulse::default()).await
     }
 
-    /// The same on a box with hardware of its own, which hears of the journal before anything can be acknowledged.
-    async fn start_on(config: &Config, front: &Front) -> Result<Gateway, GatewayError> {
+    /// The same on a box with hardware of its own, which hears of the journal before anything can be acknowledged. The
+    /// pulse beats as the start goes along.
+    async fn start_on(config: &Config, front: &Front, progress: &Pulse) -> Result<Gateway, GatewayError> {
         crate::tls::provider();
         let descriptors = raise_descriptor_limit();
-        let journal = Journal::open(&config.gateway.data, &config.journal)?;
+        let journal = Journal::open_with(&config.gateway.data, &config.journal, progress)?;
+        progress.beat();
         front.guards(&journal);
         let clock = Clock::open(&config.gateway.data, config.gateway.clock_trusted);
         // Before the first entry can come in by it.
@@ -229,6 +231,7 @@ impl Gateway {
         let planned = |part: &Part| plans.iter().any(|plan| plan.id == part.id);
         changes.removed = old.iter().filter(|part| !planned(part)).map(|part| part.id.clone()).collect();
         self.stop_parts(old).await;
+        crash::point("parts-stopped");
 
         let host =
             Arc::new(Host::new(&config.gateway.name(), &config.gateway.time_zone(), registry, &self.ground.journal));
@@ -498,14 +501,14 @@ pub async fn run(config: &Config) -> Result<Ended, GatewayError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(system("cannot listen for SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("cannot listen for SIGINT"))?;
     let mut front = Front::start(config.board.as_ref(), &config.gateway.name());
-    let mut gateway = match Gateway::start_on(config, &front).await {
+    let mut manager = Manager::of_environment(front.lease()).map_err(system("cannot start a thread"))?;
+    let mut gateway = match Gateway::start_on(config, &front, &manager.started()).await {
         Ok(gateway) => gateway,
         Err(error) => {
             front.end().await;
             return Err(error);
         }
     };
-    let mut manager = Manager::of_environment(front.lease());
     let (links, destinations) = (config.links.len(), config.destinations.len());
     tracing::info!(event = "gateway-ready", links, destinations, "ready");
     manager.ready(&format!("{links} links, {destinations} destinations"));
@@ -631,8 +634,8 @@ mod tests {
         let config: Config = toml::from_str(&text).unwrap();
         let fed = || std::fs::read_to_string(folder.join("watchdog")).unwrap_or_default();
         let front = Front::start(config.board.as_ref(), "bench-1");
-        let mut gateway = Gateway::start_on(&config, &front).await.unwrap();
-        let mut manager = Manager::of_environment(front.lease());
+        let mut manager = Manager::of_environment(front.lease()).unwrap();
+        let mut gateway = Gateway::start_on(&config, &front, &manager.started()).await.unwrap();
         manager.ready("all of it");
         let at_first = fed();
         while fed().is_empty() || fed() == at_first {
@@ -644,14 +647,17 @@ mod tests {
             tokio::task::yield_now().await;
         }
         gateway.parts[0].tasks.push(task);
-        manager.due().await;
-        manager.alive(gateway.stuck());
+        while front.lease().is_some_and(|lease| lease.holds()) {
+            manager.due().await;
+            manager.alive(gateway.stuck());
+        }
         let last = fed();
         for _ in 0..2 {
             manager.due().await;
             manager.alive(gateway.stuck());
         }
         assert_eq!(fed(), last, "nobody says that all goes on");
+        manager.stopping();
         gateway.stop().await;
         front.end().await;
         assert_eq!(fed(), "disarmed\n", "it ended in order");

@@ -203,21 +203,25 @@ impl Drop for Line {
 }
 
 impl Journal {
-    /// Opens, or makes, the journal in `data`, recovers it and starts the writer thread.
-    ///
-    /// One process at a time: the lock is the operating system's, so it goes with the process.
+    /// Opens, or makes, the journal in `data`, recovers it and starts the writer thread. One process at a time: the lock is
+    /// the operating system's, so it goes with the process.
     pub fn open(data: &Path, config: &Config) -> Result<Journal, OpenError> {
+        Journal::open_with(data, config, &Pulse::default())
+    }
+
+    /// The same, with a pulse that beats as recovery goes along, however long that takes.
+    pub(crate) fn open_with(data: &Path, config: &Config, progress: &Pulse) -> Result<Journal, OpenError> {
         let lock = lock(data)?;
-        let mut conn = schema::open_writer(data)?;
+        let mut conn = schema::beating(schema::open_writer(data)?, Some(progress))?;
         let outer = OuterKey::find(data, config.key_file.as_deref(), schema::is_new(&conn)?)?;
         schema::migrate(&mut conn, &outer, wall_clock_ms())?;
         let seal = Arc::new(Seal::load(&conn, &outer)?);
         let memory = recover(&conn, &seal).map_err(|error| OpenError::Unsafe(error.to_string()))?;
-        let spool = Spool::open(data, space::spool_limits(data, config), &conn)?;
+        let spool = Spool::open(data, space::spool_limits(data, config), &conn, progress)?;
         sync_directory(data)?;
         let signals = Arc::new(Signals::default());
         let inbox = Arc::new(Inbox::default());
-        let store = Store { conn, spool: spool.clone(), lock };
+        let store = Store { conn: schema::beating(conn, None)?, spool: spool.clone(), lock };
         let writer = Writer::new(data, config, store, seal.clone(), memory, signals.clone());
         std::thread::Builder::new()
             .name("journal".to_string())

@@ -5,7 +5,8 @@ use sd_notify::NotifyState;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::FromRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A loop that has not gone round for this long is stuck; each looks for work more often by itself, and a slow disk
@@ -14,12 +15,15 @@ pub const FRESH: Duration = Duration::from_secs(120);
 /// The same of the interpreter: what a person releases may be a study of many large documents. Ended too early it would
 /// begin with that again.
 pub const INTERPRETED: Duration = Duration::from_secs(600);
+/// The same of a start, between two signs of progress: it takes as long as the journal is large, but the log of the last
+/// run is read, or a file removed, in less.
+pub const STARTED: Duration = Duration::from_secs(600);
 /// A loop that has nothing to do goes round this often all the same.
 pub const BEAT_EVERY: Duration = Duration::from_secs(10);
 /// The service manager waits this many times as long as there is between two words to it.
 const WORDS: u32 = 4;
 
-/// A lease is renewed this often, and holds until two renewals were missed.
+/// A lease is renewed this often, by a thread that does nothing else, and holds until two renewals were missed.
 const LEASED_EVERY: Duration = Duration::from_secs(5);
 const LEASED_FOR: Duration = Duration::from_secs(15);
 /// A stop in order takes no longer, as `TimeoutStopSec=` of the unit has it.
@@ -48,8 +52,25 @@ impl Pulse {
 
     /// True when it has not for longer than `fresh`.
     pub fn is_stuck(&self, fresh: Duration) -> bool {
-        ms(BEGAN.elapsed()).saturating_sub(self.0.load(Ordering::Relaxed)) > ms(fresh)
+        self.is_stuck_at(fresh, BEGAN.elapsed())
     }
+
+    fn is_stuck_at(&self, fresh: Duration, now: Duration) -> bool {
+        ms(now).saturating_sub(self.0.load(Ordering::Relaxed)) > ms(patience(fresh))
+    }
+}
+
+/// How long a loop may take to go round: in tests no longer than `AFFERENT_PATIENCE_S`, for they have no minutes.
+#[cfg(debug_assertions)]
+fn patience(fresh: Duration) -> Duration {
+    static MOST: LazyLock<Option<Duration>> =
+        LazyLock::new(|| Some(Duration::from_secs(std::env::var("AFFERENT_PATIENCE_S").ok()?.parse().ok()?)));
+    MOST.map_or(fresh, |most| most.min(fresh))
+}
+
+#[cfg(not(debug_assertions))]
+fn patience(fresh: Duration) -> Duration {
+    fresh
 }
 
 fn ms(time: Duration) -> u64 {
@@ -162,14 +183,16 @@ pub fn unused() -> Vec<SocketAddr> {
     unused.map(|handed| handed.at.address).collect()
 }
 
-/// Until when a word that everything goes on is good: as long as it holds, a hardware watchdog is fed. A start takes as
-/// long as the journal is large.
+/// Until when a word that everything goes on is good: as long as it holds, a hardware watchdog is fed. It begins with the
+/// start, and is renewed by whoever judges how things go ([`Manager`]).
 #[derive(Debug, Clone)]
 pub struct Lease(Arc<AtomicU64>);
 
 impl Default for Lease {
     fn default() -> Lease {
-        Lease(Arc::new(AtomicU64::new(u64::MAX)))
+        let lease = Lease(Arc::default());
+        lease.renew(LEASED_FOR);
+        lease
     }
 }
 
@@ -186,30 +209,49 @@ impl Lease {
 }
 
 /// Whoever starts this process, or the box, anew when results cannot come any more: the service manager, if one started
-/// it, and a hardware watchdog, if there is one. Both hear the same.
+/// it, and a hardware watchdog, if there is one. Both hear the same, from a thread of its own: the gateway's task may wait
+/// for a slow disk for as long as any other loop ([`FRESH`]).
+///
+/// The service manager waits for a start as long as it takes (`TimeoutStartSec=infinity`). A hardware watchdog is fed
+/// meanwhile as long as the start makes progress ([`STARTED`]), however long all of it takes: ended in the middle, a large
+/// journal would be recovered from the beginning, again and again.
 #[derive(Debug)]
 pub struct Manager {
-    /// Between two words that everything goes on; none where nobody waits for them.
+    course: Course,
+    /// How often the thread tells that everything goes on, and wants to be told; none where nobody waits for it.
     every: Option<Duration>,
-    /// By which a hardware watchdog is fed.
-    lease: Option<Lease>,
-    /// When the next is due.
+    /// When the thread wants to be told next.
     next: Instant,
-    stuck: Vec<String>,
+    /// Dropped, it ends the thread.
+    _running: Sender<()>,
 }
 
 impl Manager {
-    /// Whoever the environment names (`NOTIFY_SOCKET`, `WATCHDOG_USEC`), and whoever goes by the lease.
-    pub fn of_environment(lease: Option<Lease>) -> Manager {
+    /// Whoever the environment names (`NOTIFY_SOCKET`, `WATCHDOG_USEC`), and whoever goes by the lease. Everything starts.
+    ///
+    /// # Errors
+    /// The system has no thread left.
+    pub fn of_environment(lease: Option<Lease>) -> std::io::Result<Manager> {
         let every = sd_notify::watchdog_enabled().map(|limit| limit / WORDS);
         let every = every.into_iter().chain(lease.as_ref().map(|_| LEASED_EVERY)).min();
-        Manager { every, lease, next: Instant::now() + every.unwrap_or_default(), stuck: Vec::new() }
+        let course = Course::new(lease);
+        let (running, ended) = channel();
+        if let Some(every) = every {
+            let course = course.clone();
+            std::thread::Builder::new().name("alive".to_string()).spawn(move || course.tell(every, &ended))?;
+        }
+        Ok(Manager { course, every, next: Instant::now(), _running: running })
+    }
+
+    /// Beaten whenever the start makes progress.
+    pub fn started(&self) -> Pulse {
+        self.course.pulse.clone()
     }
 
     /// Everything runs, in a sentence.
     pub fn ready(&self, status: &str) {
-        self.renew(LEASED_FOR);
         say(&[NotifyState::Ready, NotifyState::Status(status)]);
+        self.course.goes(Phase::Runs, Vec::new());
     }
 
     /// Waits until the next [`Manager::alive`] is due; for ever where nobody waits for one.
@@ -220,32 +262,98 @@ impl Manager {
         }
     }
 
-    /// Tells that everything goes on, unless something is stuck: then the service manager ends this process after a
-    /// while, and starts it again, or the hardware watchdog does so with the box. Restart is the recovery plan.
+    /// The gateway's task goes round, and everything goes on but what is stuck: as long as anything is, the service manager
+    /// hears nothing, ends this process after a while, and starts it again, or the hardware watchdog does so with the box.
+    /// Restart is the recovery plan.
     pub fn alive(&mut self, stuck: Vec<String>) {
         self.next = Instant::now() + self.every.unwrap_or_default();
-        if stuck.is_empty() {
-            self.renew(LEASED_FOR);
-            say(&[NotifyState::Watchdog]);
-        } else {
-            self.renew(Duration::ZERO);
-            if self.stuck != stuck {
-                let all = stuck.join(", ");
-                tracing::error!(event = "stuck", "does not go on, and is to be started again: {all}");
-                say(&[NotifyState::Status(&format!("stuck: {all}"))]);
-            }
-        }
-        self.stuck = stuck;
+        self.course.goes(Phase::Runs, stuck);
     }
 
     /// It stops in order.
     pub fn stopping(&self) {
-        self.renew(STOPPED_WITHIN);
+        self.course.goes(Phase::Stops, Vec::new());
         say(&[NotifyState::Stopping]);
+    }
+}
+
+/// How things go, as far as is known.
+#[derive(Debug, Clone)]
+struct Course {
+    /// Of the start, and then of the gateway's task.
+    pulse: Pulse,
+    lease: Option<Lease>,
+    found: Arc<Mutex<Found>>,
+}
+
+/// What was found when somebody looked last.
+#[derive(Debug)]
+struct Found {
+    phase: Phase,
+    stuck: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Starts,
+    Runs,
+    Stops,
+}
+
+impl Course {
+    fn new(lease: Option<Lease>) -> Course {
+        let found = Found { phase: Phase::Starts, stuck: Vec::new() };
+        Course { pulse: Pulse::default(), lease, found: Arc::new(Mutex::new(found)) }
+    }
+
+    fn found(&self) -> MutexGuard<'_, Found> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn goes(&self, phase: Phase, stuck: Vec<String>) {
+        let mut found = self.found();
+        self.pulse.beat();
+        *found = Found { phase, stuck };
+        if phase == Phase::Stops {
+            self.renew(STOPPED_WITHIN);
+        }
     }
 
     fn renew(&self, time: Duration) {
         self.lease.iter().for_each(|lease| lease.renew(time));
+    }
+
+    /// Judges, and renews the lease or ends it. What is stuck; none once it stops.
+    fn judge(&self, now: Duration) -> Option<(Phase, Vec<String>)> {
+        let found = self.found();
+        let (fresh, whose) = match found.phase {
+            Phase::Starts => (STARTED, "start"),
+            Phase::Runs => (FRESH, "gateway"),
+            Phase::Stops => return None,
+        };
+        let late = self.pulse.is_stuck_at(fresh, now).then(|| whose.to_string());
+        let stuck: Vec<String> = late.into_iter().chain(found.stuck.clone()).collect();
+        self.renew(if stuck.is_empty() { LEASED_FOR } else { Duration::ZERO });
+        Some((found.phase, stuck))
+    }
+
+    /// Judges again and again until it stops, and tells.
+    fn tell(&self, every: Duration, ended: &Receiver<()>) {
+        let mut before = Vec::new();
+        while let Some((phase, stuck)) = self.judge(BEGAN.elapsed()) {
+            if stuck.is_empty() && phase == Phase::Runs {
+                say(&[NotifyState::Watchdog]);
+            }
+            if !stuck.is_empty() && stuck != before {
+                let all = stuck.join(", ");
+                tracing::error!(event = "stuck", "does not go on, and is to be started again: {all}");
+                say(&[NotifyState::Status(&format!("stuck: {all}"))]);
+            }
+            before = stuck;
+            if ended.recv_timeout(every) == Err(RecvTimeoutError::Disconnected) {
+                return;
+            }
+        }
     }
 }
 
@@ -320,16 +428,43 @@ mod tests {
     #[test]
     fn a_lease_holds_while_nothing_is_stuck_and_through_a_start_and_a_stop() {
         let lease = Lease::default();
-        let mut manager = Manager::of_environment(Some(lease.clone()));
-        assert!(lease.holds(), "a start takes as long as it takes");
-        manager.ready("all of it");
-        assert!(lease.holds());
-        manager.alive(vec!["journal".to_string()]);
-        assert!(!lease.holds(), "what is stuck is not fed");
-        manager.alive(Vec::new());
-        assert!(lease.holds());
-        manager.alive(vec!["interpreter".to_string()]);
-        manager.stopping();
-        assert!(lease.holds(), "a stop takes as long as it takes");
+        assert!(lease.holds(), "somebody is about to judge");
+        let course = Course::new(Some(lease.clone()));
+        let judged = |phase, stuck: &[&str]| {
+            lease.renew(Duration::ZERO);
+            let of = |stuck: &[&str]| stuck.iter().map(ToString::to_string).collect::<Vec<_>>();
+            assert_eq!(course.judge(BEGAN.elapsed()), Some((phase, of(stuck))));
+            lease.holds()
+        };
+        assert!(judged(Phase::Starts, &[]));
+        course.goes(Phase::Runs, Vec::new());
+        assert!(judged(Phase::Runs, &[]));
+        course.goes(Phase::Runs, vec!["journal".to_string()]);
+        assert!(!judged(Phase::Runs, &["journal"]), "what is stuck is not fed");
+        course.goes(Phase::Runs, Vec::new());
+        assert!(judged(Phase::Runs, &[]));
+        course.goes(Phase::Runs, vec!["interpreter".to_string()]);
+        course.goes(Phase::Stops, Vec::new());
+        assert!(lease.holds() && course.judge(BEGAN.elapsed()).is_none(), "a stop takes as long as it takes");
+    }
+
+    #[test]
+    fn a_start_without_progress_and_a_task_that_does_not_go_round_are_stuck() {
+        let lease = Lease::default();
+        let course = Course::new(Some(lease.clone()));
+        let after = |time: Duration| {
+            lease.renew(Duration::ZERO);
+            let (_, stuck) = course.judge(BEGAN.elapsed() + time).unwrap();
+            assert_eq!(lease.holds(), stuck.is_empty());
+            stuck
+        };
+        let second = Duration::from_secs(1);
+        assert!(after(STARTED - second).is_empty(), "a file may be removed for minutes");
+        assert_eq!(after(STARTED + second), ["start"]);
+        course.goes(Phase::Runs, Vec::new());
+        assert!(after(FRESH - second).is_empty(), "a card may be slow");
+        assert_eq!(after(FRESH + second), ["gateway"]);
+        course.goes(Phase::Runs, vec!["journal".to_string()]);
+        assert_eq!(after(FRESH + second), ["gateway", "journal"]);
     }
 }

@@ -6,6 +6,7 @@
 
 use super::error::OpenError;
 use super::seal::{OuterKey, Seal};
+use crate::service::Pulse;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use std::path::Path;
@@ -21,6 +22,9 @@ const CACHE_KIB: i64 = 1024;
 const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
 /// Prepared statements kept per connection.
 const STATEMENTS: usize = 64;
+
+/// A pulse is beaten after so many steps of SQLite's machine, of which even a small box does millions a second.
+const STEPS_PER_BEAT: i32 = 10_000;
 
 /// The schema changes in order; the first makes the schema number 1.
 const MIGRATIONS: [&str; 19] = [
@@ -369,6 +373,20 @@ pub(super) fn open_writer(data: &Path) -> Result<Connection, OpenError> {
     for (pragma, value) in [("synchronous", 2), ("wal_autocheckpoint", 0), ("secure_delete", 1), ("foreign_keys", 1)] {
         assert_pragma(&conn, pragma, value)?;
     }
+    Ok(conn)
+}
+
+/// Has SQLite beat this pulse as it works, or no more. Only when it reads its log back at the open it does not, and that is
+/// not much: it is copied at 16 MiB, or as soon as a reader or a full disk lets it.
+pub(super) fn beating(mut conn: Connection, progress: Option<&Pulse>) -> Result<Connection, OpenError> {
+    let beats = progress.cloned().map(|pulse| {
+        move || {
+            pulse.beat();
+            // It goes on.
+            false
+        }
+    });
+    conn.progress_handler(STEPS_PER_BEAT, beats)?;
     Ok(conn)
 }
 

@@ -262,6 +262,7 @@ fn judge(used: u64, quota: u64, free: u64, free_min: u64) -> Level {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::Pulse;
 
     /// As much of the tables as is looked at here.
     fn rows() -> Connection {
@@ -284,7 +285,7 @@ mod tests {
     fn that_images_are_refused_is_known_with_its_hour_until_there_is_room_for_a_while() {
         let data = tempfile::tempdir().unwrap();
         let conn = rows();
-        let spool = Spool::open(data.path(), (0, 0), &conn).unwrap();
+        let spool = Spool::open(data.path(), (0, 0), &conn, &Pulse::default()).unwrap();
         let config = Config { quota_mb: 1, free_min_mb: 0, ..Config::default() };
         let mut space = Space::new(data.path(), &config, spool.clone());
         let began = Timestamp::now().as_millisecond();
@@ -309,7 +310,7 @@ mod tests {
     fn where_no_images_come_nobody_is_told_that_they_are_refused() {
         let data = tempfile::tempdir().unwrap();
         let conn = rows();
-        let spool = Spool::open(data.path(), (u64::MAX, 0), &conn).unwrap();
+        let spool = Spool::open(data.path(), (u64::MAX, 0), &conn, &Pulse::default()).unwrap();
         let mut space = Space::new(data.path(), &Config { free_min_mb: 0, ..Config::default() }, spool.clone());
         space.measure(&conn, Instant::now()).unwrap();
         assert_eq!(space.images_refused_since(), None);
@@ -322,7 +323,7 @@ mod tests {
     fn the_reserve_takes_real_room_and_is_given_up_once() {
         let data = tempfile::tempdir().unwrap();
         let conn = rows();
-        let spool = Spool::open(data.path(), (0, 0), &conn).unwrap();
+        let spool = Spool::open(data.path(), (0, 0), &conn, &Pulse::default()).unwrap();
         let space = Space::new(data.path(), &Config::default(), spool);
         space.keep_reserve();
         assert_eq!(std::fs::metadata(space.reserve()).unwrap().len(), RESERVE_BYTES.min(space.disk.total / 16));

@@ -15,6 +15,7 @@ use super::crash;
 use super::error::{JournalError, OpenError};
 use super::space::free_bytes;
 use super::{file_error, wall_clock_ms};
+use crate::service::Pulse;
 use crate::wire::Refusal;
 use blocks::BlockFile;
 pub use blocks::{BLOCK_BYTES, Block, BlockFiller, Summing, Whole};
@@ -95,13 +96,19 @@ pub struct Spooled {
 impl Spool {
     /// Opens, or makes, the folder and removes what no row speaks of: unfinished files, and whole ones whose custody
     /// was never committed or whose row is gone.
-    pub(super) fn open(data: &Path, (free_min, headroom): (u64, u64), conn: &Connection) -> Result<Spool, OpenError> {
+    pub(super) fn open(
+        data: &Path,
+        (free_min, headroom): (u64, u64),
+        conn: &Connection,
+        progress: &Pulse,
+    ) -> Result<Spool, OpenError> {
         let folder = data.join(FOLDER);
         let failed = |source| file_error("cannot use the spool", &folder, source);
         DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(failed)?;
         let directory = File::open(&folder).map_err(failed)?;
         let mut removed = 0;
         for entry in std::fs::read_dir(&folder).map_err(failed)? {
+            progress.beat();
             let entry = entry.map_err(failed)?;
             let name = entry.file_name();
             let name = name.to_string_lossy();
@@ -472,7 +479,7 @@ mod tests {
     }
 
     fn spool(data: &Path) -> Spool {
-        Spool::open(data, (0, 0), &rows()).unwrap()
+        Spool::open(data, (0, 0), &rows(), &Pulse::default()).unwrap()
     }
 
     fn full_block() -> Block {
@@ -528,7 +535,7 @@ mod tests {
         for name in ["a.dcm", "b.dcm", "c.part"] {
             std::fs::write(folder.join(name), "12345").unwrap();
         }
-        let spool = Spool::open(data.path(), (0, 0), &conn).unwrap();
+        let spool = Spool::open(data.path(), (0, 0), &conn, &Pulse::default()).unwrap();
         assert_eq!((files(&spool), spool.bytes()), (vec!["a.dcm".to_string()], 5));
     }
 
@@ -556,7 +563,7 @@ mod tests {
     #[test]
     fn i7_without_room_nothing_begins_and_what_has_begun_ends() {
         let data = tempfile::tempdir().unwrap();
-        let full = Spool::open(data.path(), (u64::MAX, 0), &rows()).unwrap();
+        let full = Spool::open(data.path(), (u64::MAX, 0), &rows(), &Pulse::default()).unwrap();
         assert_eq!(refusal(&full.create().err().unwrap()), Refusal::Full);
         assert!(!full.has_room());
         let mut begun = spool(data.path()).create().unwrap();

@@ -77,6 +77,137 @@ fn the_manager_is_told_when_results_can_come_and_as_long_as_they_can() {
     assert!(gateway.wait().unwrap().success());
 }
 
+/// A gateway with a hardware watchdog, a file in its place, and a manager that hears a word every four tenths of a second.
+#[cfg(debug_assertions)]
+struct Guarded {
+    folder: tempfile::TempDir,
+    link: u16,
+    manager: UnixDatagram,
+    gateway: crate::site::Running,
+}
+
+#[cfg(debug_assertions)]
+impl Guarded {
+    /// It waits at this place of the program as long as there is a file `stall`, and has patience for so long.
+    fn start(place: &str, patience_s: u64, is_stalled: bool) -> Guarded {
+        let (folder, link) = (tempfile::tempdir().unwrap(), free_port());
+        let at = |name: &str| folder.path().join(name);
+        let definition = "[board]\nname = \"bench\"\nrevision = \"1\"\n[watchdog]\ndevice = \"/dev/watchdog0\"\n";
+        std::fs::write(at("bench.toml"), definition).unwrap();
+        let text = format!(
+            "[gateway]\ndata = {:?}\n[journal]\nfree_min_mb = 0\n[board]\ndefinition = {:?}\nfolder = {:?}\n\
+             [[link]]\nname = \"ward\"\nprotocol = \"hl7\"\nlisten = \"127.0.0.1:{link}\"\nclock_limit_s = 0\n\
+             [[destination]]\nname = \"ehr\"\naddress = \"127.0.0.1:9\"\n",
+            at("data"),
+            at("bench.toml"),
+            at("board"),
+        );
+        std::fs::write(at("afferent.toml"), text).unwrap();
+        if is_stalled {
+            std::fs::write(at("stall"), "").unwrap();
+        }
+        let manager = UnixDatagram::bind(at("notify")).unwrap();
+        manager.set_nonblocking(true).unwrap();
+        let log = std::fs::File::create(at("log")).unwrap();
+        let mut gateway = Command::new(env!("CARGO_BIN_EXE_afferent"));
+        gateway.args(["run", "--config"]).arg(at("afferent.toml")).env_remove("JOURNAL_STREAM");
+        gateway.env("NOTIFY_SOCKET", at("notify")).env("WATCHDOG_USEC", "1600000");
+        gateway.env("AFFERENT_STALL_AT", format!("{place}:{}", at("stall").display()));
+        gateway.env("AFFERENT_PATIENCE_S", patience_s.to_string());
+        let gateway = gateway.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        Guarded { folder, link, manager, gateway: crate::site::Running(gateway) }
+    }
+
+    fn stall(&self) -> PathBuf {
+        self.folder.path().join("stall")
+    }
+
+    /// What the manager has heard since it was asked last.
+    fn said(&self) -> String {
+        let (mut said, mut words) = (String::new(), [0; 512]);
+        while let Ok(length) = self.manager.recv(&mut words) {
+            said += &String::from_utf8_lossy(&words[..length]);
+        }
+        said
+    }
+
+    fn fed(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("board/watchdog")).unwrap_or_default()
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// Hears until this is so.
+    fn until(&self, what: &str, mut is_so: impl FnMut(&str) -> bool) {
+        for _ in 0..1200 {
+            if is_so(&self.said()) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        panic!("{what}\n{}", self.log());
+    }
+
+    /// Both are told, again and again.
+    fn goes_on(&self) {
+        self.until("the manager is told", |said| said.contains("WATCHDOG=1"));
+        let before = self.fed();
+        self.until("the hardware watchdog is fed", |_| self.fed() != before);
+    }
+
+    /// Neither is told, for longer than either would wait.
+    fn is_given_up(&self) {
+        let (fed, mut said) = (self.fed(), self.said());
+        for _ in 0..12 {
+            std::thread::sleep(Duration::from_secs(1));
+            said += &self.said();
+        }
+        assert!(!said.contains("WATCHDOG=1") && self.fed() == fed, "{said}\n{}", self.log());
+    }
+}
+
+#[cfg(debug_assertions)]
+#[test]
+fn neither_manager_nor_watchdog_is_told_while_what_takes_custody_is_stuck() {
+    let bench = Guarded::start("before-commit", 15, false);
+    bench.until("it runs", |said| said.contains("READY=1"));
+    bench.goes_on();
+    std::fs::write(bench.stall(), "").unwrap();
+    let sim = Command::new(env!("CARGO_BIN_EXE_afferent"))
+        .args(["sim", "instrument", "--protocol", "hl7", "-n", "1", "--corrections", "0", "--connect"])
+        .arg(format!("127.0.0.1:{}", bench.link))
+        .stdout(Stdio::null())
+        .spawn();
+    let mut sim = sim.unwrap();
+    bench.until("it is named", |_| bench.log().contains("is to be started again: journal"));
+    bench.is_given_up();
+    // What hung goes on before anybody had enough of it.
+    std::fs::remove_file(bench.stall()).unwrap();
+    bench.goes_on();
+    assert!(ends(&mut sim).is_some_and(|status| status.success()), "it was answered");
+}
+
+#[cfg(debug_assertions)]
+#[test]
+fn a_hardware_watchdog_is_fed_through_a_long_start_and_not_through_one_that_hangs() {
+    let mut long = Guarded::start("recovery", 3600, true);
+    let (fed, mut times) = (std::cell::RefCell::new(String::new()), 0);
+    long.until("it is fed", |said| {
+        assert!(!said.contains("READY=1"));
+        times += u32::from(fed.replace(long.fed()) != long.fed());
+        times > 5
+    });
+    std::fs::remove_file(long.stall()).unwrap();
+    long.until("it runs", |said| said.contains("READY=1"));
+    assert!(long.gateway.0.try_wait().unwrap().is_none());
+
+    let hangs = Guarded::start("recovery", 1, true);
+    hangs.until("it is named", |_| hangs.log().contains("is to be started again: start"));
+    hangs.is_given_up();
+}
+
 /// How a process ended, within a minute.
 fn ends(process: &mut std::process::Child) -> Option<std::process::ExitStatus> {
     for _ in 0..600 {

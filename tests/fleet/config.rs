@@ -13,6 +13,7 @@ use afferent::fleet::envelope::{self, Purpose, SigningKey, new_key};
 use afferent::sim::ehr::{Ehr, EhrOptions};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::ExitStatusExt;
@@ -76,11 +77,16 @@ impl Site {
     }
 
     pub fn run(&mut self, dies_at: Option<&str>) {
+        let dies_at: Vec<_> = dies_at.map(|at| ("AFFERENT_ABORT_AT", at.into())).into_iter().collect();
+        self.run_with(&dies_at);
+    }
+
+    /// The same in this environment.
+    pub fn run_with(&mut self, environment: &[(&str, OsString)]) {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.dir.path().join("log")).unwrap();
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_afferent"));
         command.args(["run", "--config"]).arg(self.file()).stdout(Stdio::null()).stderr(log);
-        command.env("INVOCATION_ID", "0").env_remove("AFFERENT_ABORT_AT");
-        command.envs(dies_at.map(|at| ("AFFERENT_ABORT_AT", at)));
+        command.env("INVOCATION_ID", "0").env_remove("AFFERENT_ABORT_AT").envs(environment.iter().cloned());
         self.child = Some(command.spawn().unwrap());
     }
 

@@ -6,7 +6,10 @@ use crate::config::{BOX, Site, destination, listens, sealed};
 use crate::ports::free_port;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixDatagram;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// What the doctor says of a box.
@@ -166,4 +169,56 @@ async fn i1_a_supply_that_goes_during_a_change_is_heard_at_once() {
     while hospital.read(&mut asked).is_ok_and(|read| read > 0) {}
     let waits = hospital.read(&mut asked).unwrap_err().kind();
     assert_eq!(waits, std::io::ErrorKind::WouldBlock, "the change is still under way, and the hospital waited for");
+}
+
+#[cfg(debug_assertions)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_a_slow_disk_holds_up_makes_nobody_start_the_box_anew() {
+    let Some(broker) = Broker::start() else { return println!("left out: a slow change (no mosquitto here)") };
+    let mut site = Site::new(&broker, 4).await;
+    let at = |name: &str| site.dir.path().join(name);
+    let (stick, board, stall) = (at("stick"), at("board"), at("stall"));
+    std::fs::create_dir(&stick).unwrap();
+    let line = site.own.lines().find(|line| line.starts_with("broker")).unwrap().to_string();
+    let nobody = format!("broker = \"localhost:{}\"\nstick = {stick:?}", free_port());
+    let (definition, guarded) = (at("guarded.toml"), "[watchdog]\ndevice = \"/dev/watchdog0\"\n");
+    std::fs::write(&definition, format!("[board]\nname = \"bench\"\nrevision = \"1\"\n{guarded}")).unwrap();
+    let manager = UnixDatagram::bind(at("notify")).unwrap();
+    let environment = [
+        ("NOTIFY_SOCKET", at("notify").into()),
+        ("WATCHDOG_USEC", "2000000".into()),
+        ("AFFERENT_STALL_AT", format!("parts-stopped:{}", stall.display()).into()),
+    ];
+    site.own = site.own.replace(&line, &nobody);
+    site.own += &format!("[board]\ndefinition = {definition:?}\nfolder = {board:?}\n");
+    std::fs::write(site.file(), format!("{}{}", site.own, site.text(&[]))).unwrap();
+    // Whoever does not listen keeps the box from talking.
+    let alive = Arc::new(AtomicU64::new(0));
+    let heard = alive.clone();
+    std::thread::spawn(move || {
+        let mut words = [0; 512];
+        while let Ok(length) = manager.recv(&mut words) {
+            heard.fetch_add(u64::from(words[..length].starts_with(b"WATCHDOG=1")), Ordering::Relaxed);
+        }
+    });
+    site.run_with(&environment);
+    until("the box is there", || listens(site.astm) && alive.load(Ordering::Relaxed) > 0);
+
+    std::fs::write(&stall, "").unwrap();
+    let moved = free_port();
+    let text = site.text(&[]).replace(&format!(":{}\"", site.astm), &format!(":{moved}\""));
+    let file = stick.join(afferent::fleet::stick::file_name(BOX));
+    std::fs::write(&file, sealed(&site.desired(1, &text), &key("ann"))).unwrap();
+    until("the change is under way", || !listens(site.astm));
+    let fed = || -> u64 {
+        let said = std::fs::read_to_string(board.join("watchdog")).unwrap_or_default();
+        said.trim().strip_prefix("fed ").and_then(|times| times.parse().ok()).unwrap_or_default()
+    };
+    // More than what a lease that nobody renews would allow.
+    let (fed_before, heard_before) = (fed(), alive.load(Ordering::Relaxed));
+    until("the hardware watchdog is fed", || fed() >= fed_before + 5);
+    until("and so is the service manager", || alive.load(Ordering::Relaxed) >= heard_before + 20);
+    assert!(!listens(moved), "the change waits");
+    std::fs::remove_file(&stall).unwrap();
+    until("the change is made", || listens(moved));
 }

@@ -103,7 +103,7 @@ impl Log {
 
     /// Copies it into the database file. That it could not be copied whole is noted and no error.
     pub(super) fn copy(&mut self, conn: &Connection, mode: &str, space: &Space) -> Result<(), JournalError> {
-        self.dirty = false;
+        self.dirty = true;
         self.retry_at = None;
         self.has_no_room = false;
         crash::point("checkpoint");
@@ -113,12 +113,14 @@ impl Log {
             outcome = checkpoint(conn, mode).map_err(JournalError::from);
         }
         match outcome {
-            Ok(true) => return Ok(()),
+            Ok(true) => {
+                self.dirty = false;
+                return Ok(());
+            }
             Ok(false) => {}
             Err(JournalError::Full) => self.has_no_room = true,
             Err(error) => return Err(error),
         }
-        self.dirty = true;
         self.retry_at = Some(Instant::now() + RETRY_PAUSE);
         Ok(())
     }
@@ -165,4 +167,29 @@ impl Log {
 /// Copies the log into the database file. False when a reader kept it from finishing.
 pub(super) fn checkpoint(conn: &Connection, mode: &str) -> rusqlite::Result<bool> {
     conn.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |r| r.get::<_, i64>(0)).map(|busy| busy == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::config::Config;
+    use super::super::spool::Spool;
+    use super::*;
+    use crate::service::Pulse;
+
+    #[test]
+    fn a_log_that_could_not_be_copied_is_still_to_be_copied() {
+        let data = tempfile::tempdir().unwrap();
+        let conn = schema::open_writer(data.path()).unwrap();
+        conn.execute_batch("CREATE TABLE instance(entry, spool, header, bytes); CREATE TABLE entry(id, bytes)")
+            .unwrap();
+        let spool = Spool::open(data.path(), (0, 0), &conn, &Pulse::default()).unwrap();
+        let space = Space::new(data.path(), &Config::default(), spool);
+        let mut log = Log::new(data.path());
+        log.copy(&conn, "TRUNCATE", &space).unwrap();
+        assert!(log.copy_due().is_none(), "all of it is in the journal");
+        // SQLite refuses to copy it in the middle of a transaction of the same connection.
+        conn.execute_batch("BEGIN IMMEDIATE; INSERT INTO entry VALUES (1, 2)").unwrap();
+        assert!(log.copy(&conn, "TRUNCATE", &space).is_err());
+        assert!(log.copy_due().is_some());
+    }
 }

@@ -63,15 +63,16 @@ impl Watchman {
         let (mut guarded, mut shown) = (Guarded::of(&guard), Guarded::of(&guard));
         loop {
             let turn = guard.turn(self.lease.holds(), self.began.elapsed());
-            self.tell(&turn);
+            // Before anybody else hears of it, who would begin to stop.
             if turn.event == Some(Event::Lost) {
                 copying = journal.as_ref().map(Journal::end_custody);
             }
+            self.tell(&turn);
             match copying.as_ref().map(Receiver::try_recv) {
                 None | Some(Err(TryRecvError::Empty)) => {}
                 Some(ended) => {
                     (copying, guarded.is_safe) = (None, true);
-                    say_safe(ended.unwrap_or_default());
+                    say_safe(ended.ok());
                 }
             }
             guarded.supply_is_lost = guard.supply_is_lost();
@@ -111,8 +112,13 @@ impl Watchman {
     }
 }
 
-fn say_safe(is_copied: bool) {
-    let rest = if is_copied { "" } else { "; its log was not copied whole, and the next start takes longer" };
+/// Says that it is, and whether the journal's log was copied; none where the journal had been closed by then.
+fn say_safe(is_copied: Option<bool>) {
+    let rest = match is_copied {
+        Some(true) => "",
+        Some(false) => "; its log was not copied whole, and the next start takes longer",
+        None => "; the journal was closed before",
+    };
     tracing::warn!(
         event = "supply-lost",
         "the supply is gone: all that came is safe, and nothing is taken any more{rest}"
@@ -124,5 +130,86 @@ fn words(event: Event) -> &'static str {
         Event::Lost => "the supply is gone",
         Event::Back => "the supply is back",
         Event::NeverGood => "the input of the supply was not good once: is it wired as the definition says?",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::Config;
+    use crate::wire::{Persist, Token};
+    use afferent_board::definition::Definition;
+    use afferent_board::folder::Folder;
+    use std::sync::mpsc::sync_channel;
+    use std::sync::{Arc, Mutex};
+
+    const BOARD: &str = "[board]\nname = \"b\"\nrevision = \"1\"\n[supply]\npin = \"A1\"\n";
+
+    /// Hears each line of the log as it is said, before whoever says it goes on.
+    #[derive(Clone)]
+    struct Ear<F>(F);
+
+    impl<F: Fn(&str)> std::io::Write for Ear<F> {
+        fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+            (self.0)(&String::from_utf8_lossy(line));
+            Ok(line.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Loses the supply, and returns once what came is safe.
+    fn lose_the_supply(journal: &Journal, hear: impl Fn(&str) + Clone + Send + Sync + 'static) {
+        let dir = tempfile::tempdir().unwrap();
+        let definition = Definition::parse("b", BOARD).unwrap();
+        let (guard, _) = Guard::find(&definition, &mut Folder::open(dir.path()).unwrap());
+        let ((give, given), (tell, told)) = (sync_channel(0), sync_channel(16));
+        let supply = watch::Sender::new(Power::Good);
+        let watchman = Watchman { journal: given, lease: Lease::default(), supply, tell, began: Instant::now() };
+        let thread = std::thread::spawn(move || {
+            let log = tracing_subscriber::fmt().with_writer(move || Ear(hear.clone())).finish();
+            tracing::subscriber::with_default(log, || watchman.run(guard));
+        });
+        // It is taken after the first look, which found the supply good.
+        give.send(journal.clone()).unwrap();
+        std::fs::write(dir.path().join("supply"), "off").unwrap();
+        while !matches!(told.recv().unwrap(), Told::Guarded(guarded) if guarded.is_safe) {}
+        drop(give);
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn i1_whoever_hears_that_the_supply_is_gone_gets_nothing_into_custody_any_more() {
+        let data = tempfile::tempdir().unwrap();
+        let journal = Journal::open(data.path(), &Config { free_min_mb: 0, ..Config::default() }).unwrap();
+        let taken = Arc::new(Mutex::new(Vec::new()));
+        lose_the_supply(&journal, {
+            let (journal, taken) = (journal.clone(), taken.clone());
+            move |line| {
+                let part =
+                    Persist { token: Token(1), session: 1, bytes: b"late".to_vec(), completes: true, identity: None };
+                let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                let kept = line.contains("the supply is gone").then(|| runtime.block_on(journal.persist("l", 1, part)));
+                taken.lock().unwrap().extend(kept.map(|kept| kept.is_ok()));
+            }
+        });
+        assert_eq!(*taken.lock().unwrap(), [false, false], "as it is heard, and once all is safe");
+    }
+
+    #[test]
+    fn a_journal_that_was_closed_in_order_is_not_said_to_be_left_half_copied() {
+        let data = tempfile::tempdir().unwrap();
+        let journal = Journal::open(data.path(), &Config { free_min_mb: 0, ..Config::default() }).unwrap();
+        journal.clone().close();
+        let said = Arc::new(Mutex::new(String::new()));
+        lose_the_supply(&journal, {
+            let said = said.clone();
+            move |line| said.lock().unwrap().push_str(line)
+        });
+        let said = said.lock().unwrap().clone();
+        assert!(said.contains("all that came is safe"), "{said}");
+        assert!(said.contains("the journal was closed before") && !said.contains("not copied whole"), "{said}");
     }
 }

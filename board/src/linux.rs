@@ -16,6 +16,7 @@ use embedded_hal::digital::PinState;
 use gpiocdev_embedded_hal::{InputPin, OutputPin};
 use linux_embedded_hal::I2cdev;
 use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Zones of temperature that are looked at.
@@ -122,11 +123,31 @@ impl Hardware for Linux {
 
     fn watchdog(&mut self, watchdog: &definition::Watchdog) -> Result<Box<dyn Watchdog>, Absent> {
         let device = watchdog.device.get_ref();
-        let opened = OpenOptions::new().write(true).open(device);
-        let hint = "mostly the service manager has it (RuntimeWatchdogSec=): take [watchdog] out then";
-        let file: File = opened.map_err(|error| (format!("{device}: {error}"), hint.to_string()))?;
+        let opened = OpenOptions::new().write(true).open(self.root.join(device.trim_start_matches('/')));
+        let file: File = opened.map_err(|error| not_fed(device, &error))?;
         Ok(Box::new(Device(file)))
     }
+}
+
+/// Who is in the way of a watchdog, as far as what the system said tells.
+fn not_fed(device: &str, error: &std::io::Error) -> Absent {
+    let (who, hint) = match error.kind() {
+        ErrorKind::ResourceBusy => (
+            "somebody else feeds it",
+            "mostly the service manager (RuntimeWatchdogSec=, systemd/watchdog.conf): leave it to that one and take \
+             [watchdog] out, or take RuntimeWatchdogSec= out",
+        ),
+        ErrorKind::PermissionDenied => (
+            "this program may not open it",
+            "its group has to be `gpio` (99-afferent.rules), and the unit let at it (board.conf)",
+        ),
+        ErrorKind::NotFound => (
+            "there is no such device",
+            "load the kernel's driver for it; `wdctl` shows those there are; or take [watchdog] out",
+        ),
+        _ => ("it cannot be fed", "`wdctl` shows what there is; or take [watchdog] out"),
+    };
+    (format!("{device}: {who}: {error}"), hint.to_string())
 }
 
 fn no_line(pin: &str, error: &dyn std::fmt::Display) -> Absent {
@@ -279,6 +300,34 @@ mod tests {
         std::fs::write(root.path().join("sys/class/thermal/thermal_zone1/temp"), "hot").unwrap();
         let mut zone = linux.thermometer(&bench("cpu-thermal")).unwrap();
         assert!(zone.read().unwrap_err().contains("no temperature"));
+    }
+
+    #[test]
+    fn a_watchdog_is_fed_and_left_alone_and_who_is_in_the_way_is_told() {
+        let root = machine(&[("dev/watchdog0", "")]);
+        let bench = |device: &str| {
+            let text = format!("[board]\nname = \"b\"\nrevision = \"1\"\n[watchdog]\ndevice = {device:?}\n");
+            definition(&text).watchdog.unwrap()
+        };
+        let mut linux = Linux { root: root.path().to_path_buf() };
+        let mut watchdog = linux.watchdog(&bench("/dev/watchdog0")).unwrap();
+        watchdog.feed().unwrap();
+        watchdog.disarm().unwrap();
+        assert_eq!(std::fs::read(root.path().join("dev/watchdog0")).unwrap(), b"\0V");
+        let (what, hint) = linux.watchdog(&bench("/dev/watchdog1")).err().unwrap();
+        assert!(
+            what.starts_with("/dev/watchdog1: there is no such device") && hint.contains("wdctl"),
+            "{what}; {hint}"
+        );
+        for (code, told, todo) in [
+            // EBUSY, EACCES, and EPERM, which is the answer where the unit's DeviceAllow= does not name it.
+            (16, "somebody else feeds it", "RuntimeWatchdogSec="),
+            (13, "this program may not open it", "99-afferent.rules"),
+            (1, "this program may not open it", "board.conf"),
+        ] {
+            let (what, hint) = not_fed("/dev/watchdog0", &std::io::Error::from_raw_os_error(code));
+            assert!(what.contains(told) && hint.contains(todo), "{what}; {hint}");
+        }
     }
 
     #[test]

@@ -418,12 +418,19 @@ fn the_units_are_sound_and_give_little_away() {
         println!("{}", said.lines().last().unwrap_or_default());
     }
 
-    // With secrets of the service manager's.
+    // With secrets of the service manager's, and with hardware of its own.
     let drop_ins = folder.path().join("afferent.service.d");
     std::fs::create_dir(&drop_ins).unwrap();
-    std::fs::copy(shipped.join("credentials.conf"), drop_ins.join("credentials.conf")).unwrap();
-    let (is_sound, said) = analyze(&["verify", "--man=no"], &folder.path().join("afferent.service")).unwrap();
-    assert!(is_sound && said.is_empty(), "{said}");
+    for name in ["credentials.conf", "board.conf"] {
+        std::fs::copy(shipped.join(name), drop_ins.join(name)).unwrap();
+        let unit = folder.path().join("afferent.service");
+        let (is_sound, said) = analyze(&["verify", "--man=no"], &unit).unwrap();
+        assert!(is_sound && said.is_empty(), "{name}: {said}");
+        let security = ["security", "--offline=yes", "--no-pager", "--threshold", EXPOSURE_MAX];
+        let (is_closed, said) = analyze(&security, &unit).unwrap();
+        assert!(is_closed, "{name}: {said}");
+        println!("{name}: {}", said.lines().last().unwrap_or_default());
+    }
 
     // With the service beside it.
     let unit = folder.path().join("afferent.socket");
@@ -443,14 +450,24 @@ fn the_units_are_sound_and_give_little_away() {
         let output = command.output().unwrap();
         assert!(output.status.success(), "{tool}: {}", String::from_utf8_lossy(&output.stderr));
     }
+    let mut given = Vec::new();
     for unit in ["afferent.service", "board.conf"] {
         let text = std::fs::read_to_string(shipped.join(unit)).unwrap();
         let wanted = text.lines().find_map(|line| line.strip_prefix("SupplementaryGroups=")).unwrap();
+        given.extend(wanted.split(' ').map(str::to_string));
         let made = std::fs::read_to_string(root.join("etc/group")).unwrap();
         // A group that is not there keeps the service from starting.
         for group in wanted.split(' ') {
             assert!(made.lines().any(|line| line.starts_with(&format!("{group}:"))), "{unit}: {group}: {made}");
         }
+    }
+    let rules = std::fs::read_to_string(shipped.join("99-afferent.rules")).unwrap();
+    for rule in rules.lines().filter(|rule| !rule.starts_with('#')) {
+        let group = rule.split_once("GROUP=\"").and_then(|(_, rest)| rest.split('"').next());
+        assert!(
+            group.is_none_or(|group| given.iter().any(|of| of == group)),
+            "the service is not in that group: {rule}"
+        );
     }
     let groups = std::fs::read_to_string(root.join("etc/group")).unwrap();
     assert!(groups.contains("dialout:x:20:afferent"), "{groups}");

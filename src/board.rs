@@ -1,8 +1,8 @@
 //! `[board]`: the box's own hardware, where it has any ([`afferent_board`]): LEDs, button, display, sensors, supply.
 //!
 //! A thread of its own shows what the gateway knows and hears what is asked at the box, and another watches the supply and
-//! feeds a hardware watchdog, whatever the display does; nothing of the data path waits for either, and a board with half
-//! its parts missing is a few lines of the log.
+//! feeds a hardware watchdog; neither waits for a display or a sensor whose bus hangs, and nothing of the data path for any
+//! of them. A board with half its parts missing is a few lines of the log.
 //!
 //! | asked at the box | what becomes of it |
 //! |---|---|

@@ -16,9 +16,11 @@
 //! together; [`seen`] is what the box knows, [`definition`] what a board has.
 //!
 //! Not pure: [`pin`], [`display`], [`temperature`] and [`watchdog`] are drivers, [`parts`] finds the parts of a board and
-//! turns it, in a folder of files ([`folder`]) or on a machine (`linux`, behind the feature of that name). [`guard`] is
-//! what must not wait for any of it: the supply and the hardware watchdog.
+//! turns it, in a folder of files ([`folder`]) or on a machine (`linux`, behind the feature of that name). [`apart`] is a
+//! part on a slow bus, for which nothing else waits; [`guard`] is what must not wait for any of it: the supply and the
+//! hardware watchdog.
 
+pub mod apart;
 pub mod button;
 pub mod buzzer;
 pub mod definition;

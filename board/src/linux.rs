@@ -92,9 +92,8 @@ impl Hardware for Linux {
 
     fn display(&mut self, display: &definition::Display) -> Result<Box<dyn Display>, Absent> {
         let (bus, address) = (display.bus.get_ref(), *display.address.get_ref());
-        let mut oled = Oled::new(self.bus(bus, "display")?, address, display.upside_down);
-        oled.show(&Screen::Blank, false).map_err(|error| silent(bus, address, &error))?;
-        Ok(Box::new(oled))
+        let part = Oled::new(self.bus(bus, "display")?, address, display.upside_down);
+        Ok(Box::new(OnBus { part, bus: bus.clone(), address }))
     }
 
     fn thermometer(&mut self, sensor: &definition::Temperature) -> Result<Box<dyn Thermometer>, Absent> {
@@ -108,9 +107,8 @@ impl Hardware for Linux {
         }
         let bus = sensor.bus.as_ref().map_or("", |bus| bus.get_ref());
         let address = sensor.address.as_ref().map_or(0, |address| *address.get_ref());
-        let mut tmp = Tmp::new(self.bus(bus, "temperature")?, address);
-        tmp.read().map_err(|error| silent(bus, address, &error))?;
-        Ok(Box::new(tmp))
+        let part = Tmp::new(self.bus(bus, "temperature")?, address);
+        Ok(Box::new(OnBus { part, bus: bus.to_string(), address }))
     }
 
     fn rtc(&mut self, rtc: &definition::Rtc) -> Result<i64, Absent> {
@@ -155,9 +153,34 @@ fn no_line(pin: &str, error: &dyn std::fmt::Display) -> Absent {
     (format!("no line of GPIO `{pin}` can be had: {error}"), hint.to_string())
 }
 
-fn silent(bus: &str, address: u8, error: &str) -> Absent {
-    let hint = format!("`i2cdetect -y` shows what answers; the kernel may have the part already ({bus})");
-    (format!("nothing answers at 0x{address:02x} on {bus}: {error}"), hint)
+/// A part on a bus, which answers or not whenever it is used: a bus that hangs holds nothing up at the start either.
+struct OnBus<P> {
+    part: P,
+    bus: String,
+    address: u8,
+}
+
+impl<P> OnBus<P> {
+    fn silent(&self, error: &str) -> String {
+        format!(
+            "nothing answers at 0x{:02x} on {bus}: {error}; `i2cdetect -y` shows what does, and the kernel may have the \
+             part already",
+            self.address,
+            bus = self.bus
+        )
+    }
+}
+
+impl<P: Display> Display for OnBus<P> {
+    fn show(&mut self, screen: &Screen, dim: bool) -> Result<(), String> {
+        self.part.show(screen, dim).map_err(|error| self.silent(&error))
+    }
+}
+
+impl<P: Thermometer> Thermometer for OnBus<P> {
+    fn read(&mut self) -> Result<Temperature, String> {
+        self.part.read().map_err(|error| self.silent(&error))
+    }
 }
 
 /// An LED of the kernel.

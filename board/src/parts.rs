@@ -1,12 +1,15 @@
 //! The shell: the parts that a board has, found by its definition, and what is done with them turn by turn.
 //!
-//! A part that is not there, or stops answering, is a [`Trouble`], told once; everything else goes on.
+//! A part that is not there, or stops answering, is a [`Trouble`], told once; everything else goes on. Display and
+//! temperature sensor share a bus mostly, and are [`crate::apart`].
 
+use crate::apart::Apart;
 use crate::definition::{self, Definition, Mode};
 use crate::display::Display;
 use crate::led::{BoxState, Layer};
 use crate::panel::{Event, Face, Panel, Sensed};
 use crate::pin::{Input, Output};
+use crate::screen::Screen;
 use crate::seen::{Seen, Temperature, Trouble};
 use crate::temperature::Thermometer;
 use crate::watchdog::Watchdog;
@@ -44,12 +47,12 @@ pub trait Hardware {
     /// # Errors
     /// [`Absent`].
     fn input(&mut self, part: &str, pin: &str, active_low: bool, rest: bool) -> Result<Box<dyn Input>, Absent>;
-    /// The display.
+    /// The display, which may not have answered yet.
     ///
     /// # Errors
     /// [`Absent`].
     fn display(&mut self, display: &definition::Display) -> Result<Box<dyn Display>, Absent>;
-    /// The temperature sensor.
+    /// The temperature sensor, which may not have answered yet.
     ///
     /// # Errors
     /// [`Absent`].
@@ -75,8 +78,8 @@ pub struct Parts {
     leds: Vec<(Layer, Box<dyn Output>)>,
     button: Option<Box<dyn Input>>,
     buzzer: Option<Box<dyn Output>>,
-    display: Option<Box<dyn Display>>,
-    thermometer: Option<Box<dyn Thermometer>>,
+    display: Option<Apart<(Screen, bool), ()>>,
+    thermometer: Option<Apart<(), Temperature>>,
     relays: Vec<Relay>,
     /// The kernel keeps a pin as it is as long as somebody has it.
     modes: Vec<Box<dyn Output>>,
@@ -102,11 +105,14 @@ impl Parts {
             parts.buzzer = parts.note("buzzer", found);
         }
         if let Some(display) = &definition.display {
-            let found = hardware.display(display);
+            let found = hardware.display(display).and_then(|mut display| {
+                apart("display", move |(screen, dim): (Screen, bool)| display.show(&screen, dim))
+            });
             parts.display = parts.note("display", found);
         }
         if let Some(sensor) = &definition.temperature {
             let found = hardware.thermometer(sensor);
+            let found = found.and_then(|mut sensor| apart("temperature", move |()| sensor.read()));
             parts.thermometer = parts.note("temperature", found);
         }
         if let Some(rtc) = &definition.rtc {
@@ -176,6 +182,14 @@ impl Parts {
     }
 }
 
+fn apart<J: Send + 'static, A: Send + 'static>(
+    part: &str,
+    work: impl FnMut(J) -> Result<A, String> + Send + 'static,
+) -> Result<Apart<J, A>, Absent> {
+    let hint = "the unit may allow too few of them (TasksMax=)";
+    Apart::new(part, work).map_err(|error| (format!("there is no thread for it: {error}"), hint.to_string()))
+}
+
 /// What came of a turn.
 #[derive(Debug, Default)]
 pub struct Turn {
@@ -196,7 +210,8 @@ pub struct Board {
     face: Option<Face>,
     /// What outputs were set to, by the name of the part; what could not be set is not there.
     set: BTreeMap<String, bool>,
-    shown: Option<(crate::screen::Screen, bool)>,
+    /// What the display was told to show, and did not fail to.
+    shown: Option<(Screen, bool)>,
     /// Parts that failed, and when they are tried again.
     failed: BTreeMap<String, Duration>,
     standing: Vec<Trouble>,
@@ -223,8 +238,7 @@ impl Board {
         self.panel.identify(now);
     }
 
-    /// Looks at inputs, and shows what there is to show. Blocks as long as the buses do: at 100 kHz a picture takes a
-    /// tenth of a second.
+    /// Looks at inputs, and shows what there is to show.
     pub fn turn(&mut self, seen: &Seen, now: Duration) -> Turn {
         let mut turn = Turn { troubles: std::mem::take(&mut self.parts.troubles), ..Turn::default() };
         self.standing.extend(turn.troubles.iter().cloned());
@@ -252,16 +266,23 @@ impl Board {
         self.panel.poll_timeout().map_or(look, |due| due.min(look)).max(now + Duration::from_millis(1))
     }
 
+    /// Waits until the display shows what it is to show, at most so long.
+    pub fn settle(&self, longest: Duration) {
+        self.parts.display.iter().for_each(|display| display.settle(longest));
+    }
+
     fn sense(&mut self, now: Duration, turn: &mut Turn) -> Sensed {
         let mut button = self.parts.button.take();
         let is_down = button.as_mut().and_then(|input| self.tried("button", now, turn, || input.is_on()));
         self.parts.button = button;
-        if let Some(mut thermometer) = self.parts.thermometer.take() {
+        if let Some(thermometer) = &mut self.parts.thermometer {
             if now >= self.temperature.1 {
-                let read = self.tried("temperature", now, turn, || thermometer.read());
-                self.temperature = (read, now + TEMPERATURE_EVERY);
+                thermometer.ask(());
+                self.temperature.1 = now + TEMPERATURE_EVERY;
             }
-            self.parts.thermometer = Some(thermometer);
+            if let Some(read) = thermometer.poll(now) {
+                self.temperature.0 = self.tried("temperature", now, turn, || read);
+            }
         }
         Sensed { button: is_down, temperature: self.temperature.0 }
     }
@@ -278,10 +299,17 @@ impl Board {
             let is_closed = closed_when.contains(&face.condition);
             self.switch(&format!("relay {name}"), output.as_mut(), is_closed, now, turn);
         }
-        let wanted = (face.screen.clone(), face.dim);
-        if let Some(display) = parts.display.as_mut().filter(|_| self.shown.as_ref() != Some(&wanted)) {
-            let shown = self.tried("display", now, turn, || display.show(&wanted.0, wanted.1));
-            self.shown = shown.map(|()| wanted);
+        if let Some(display) = &mut parts.display {
+            if let Some(shown) = display.poll(now)
+                && self.tried("display", now, turn, || shown).is_none()
+            {
+                self.shown = None;
+            }
+            let wanted = (face.screen.clone(), face.dim);
+            if self.shown.as_ref() != Some(&wanted) && !self.failed_just_now("display", now) {
+                display.ask(wanted.clone());
+                self.shown = Some(wanted);
+            }
         }
         self.parts = parts;
     }
@@ -296,6 +324,10 @@ impl Board {
         };
     }
 
+    fn failed_just_now(&self, part: &str, now: Duration) -> bool {
+        self.failed.get(part).is_some_and(|again| now < *again)
+    }
+
     /// Uses a part, unless it failed a moment ago.
     fn tried<T>(
         &mut self,
@@ -304,7 +336,7 @@ impl Board {
         turn: &mut Turn,
         work: impl FnOnce() -> Result<T, String>,
     ) -> Option<T> {
-        if self.failed.get(part).is_some_and(|again| now < *again) {
+        if self.failed_just_now(part, now) {
             return None;
         }
         match work() {

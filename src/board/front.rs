@@ -1,5 +1,5 @@
-//! The threads of the board, and what they are told and tell: one turns what is shown and pressed, the other guards what
-//! must not wait for that.
+//! The threads of the board, and what they are told and tell: one turns what is shown and pressed, and waits for no bus;
+//! the other guards what must not wait for that either.
 
 mod guard;
 
@@ -33,6 +33,8 @@ const ASKED_ROOM: usize = 4;
 const TOLD_ROOM: usize = 16;
 /// The thread has this long to darken everything.
 const END_WITHIN: Duration = Duration::from_secs(2);
+/// The display has this long of it.
+const DARK_WITHIN: Duration = Duration::from_secs(1);
 /// With a folder in place of hardware, what is shown is noted there; the file is begun anew when it is longer than this.
 const NOTED_MAX_BYTES: u64 = 64 * 1024;
 const NOTED: &str = "shown";
@@ -149,12 +151,12 @@ impl Front {
 
     fn tell(&self, told: Told) {
         if let Some(running) = &self.running {
-            // A thread that hangs on a bus hears nothing more.
+            // A thread that is held up hears nothing more.
             let _ = running.tell.try_send(told);
         }
     }
 
-    /// Darkens everything. A thread that hangs on a bus is left behind: nobody waits for it.
+    /// Darkens everything. A thread that is held up is left behind: nobody waits for it.
     pub async fn end(self) {
         let Some(Running { tell, guard, thread, .. }) = self.running else { return };
         drop((tell, guard));
@@ -205,6 +207,7 @@ impl Stage {
         scene.state = Some(BoxState::Off);
         seen = scene.look(&self.config, &self.name, self.began);
         self.tell(&board.turn(&seen, self.began.elapsed()));
+        board.settle(DARK_WITHIN);
     }
 
     /// Finds the board, what is guarded before all that may keep one waiting.

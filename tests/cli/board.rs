@@ -5,6 +5,7 @@ use crate::{afferent, err, file};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -205,14 +206,29 @@ fn i1_a_hanging_display_and_a_hanging_hospital_keep_neither_supply_nor_watchdog_
     hospital.set_read_timeout(Some(PATIENCE)).unwrap();
     hospital.read_exact(&mut asked).unwrap();
 
+    let picture = || fs::read_to_string(bench.part("display.pbm")).unwrap_or_default();
+    bench.until("the picture is there", || picture().starts_with("P1\n# status"));
     hangs(&bench.part("display.pbm.new"));
     bench.hold(Duration::from_millis(300));
+    bench.shows("box identify");
+    bench.says("somebody asks which box this is");
+    let lit = || fs::read_to_string(bench.part("led-box")).unwrap_or_default();
+    for level in ["on\n", "off\n", "on\n", "off\n"] {
+        bench.until("the LED goes on blinking", || lit() == level);
+    }
+    bench.says("board: display: its bus hangs");
+    assert!(picture().starts_with("P1\n# status"), "what was asked for cannot be shown");
     let fed = || fs::read_to_string(bench.part("watchdog")).unwrap_or_default();
     for _ in 0..2 {
         let before = fed();
         bench.until("it is fed", || fed() != before);
     }
-    assert!(!bench.read("board/shown").contains("identify"), "what was asked for cannot be shown");
+    // The bus lets go.
+    assert!(fs::read_to_string(bench.part("display.pbm.new")).unwrap().starts_with("P1\n# "));
+    bench.says("board: display: it works again");
+    bench.hold(Duration::from_millis(300));
+    let is_pipe = |name: &str| fs::metadata(bench.part(name)).unwrap().file_type().is_fifo();
+    bench.until("the next picture is there", || !is_pipe("display.pbm"));
 
     fs::write(bench.part("supply"), "off").unwrap();
     bench.says("the supply is gone: all that came is safe, and nothing is taken any more");

@@ -35,6 +35,8 @@ fn run(board: &mut Board, seen: &Seen, now: &mut Duration, time: Duration) -> Tu
     let mut all = Turn::default();
     while *now < end {
         let turn = board.turn(seen, *now);
+        // Here time passes faster than on a bus.
+        board.settle(Duration::from_secs(60));
         all.events.extend(turn.events);
         all.troubles.extend(turn.troubles);
         all.mended.extend(turn.mended);

@@ -78,7 +78,7 @@ impl Watchman {
             guarded.supply_is_lost = guard.supply_is_lost();
             guarded.is_safe &= guarded.supply_is_lost;
             guarded.alerts = Guarded::of(&guard).alerts;
-            // A thread that hangs on a bus hears it later, or never.
+            // A thread that is held up hears it later, or never.
             if guarded != shown && self.tell.try_send(Told::Guarded(guarded.clone())).is_ok() {
                 shown = guarded.clone();
             }

@@ -8,6 +8,9 @@ mod ports;
 mod served;
 #[path = "fleet/backup.rs"]
 mod backup;
+#[cfg(feature = "board")]
+#[path = "fleet/bad_input.rs"]
+mod bad_input;
 #[path = "fleet/broker.rs"]
 mod broker;
 #[path = "fleet/changes.rs"]

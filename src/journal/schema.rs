@@ -409,7 +409,12 @@ pub(super) fn open_reader(data: &Path) -> Result<Connection, OpenError> {
 
 /// Brings the schema up to date. A new journal gets its keys in the same transaction.
 pub(super) fn migrate(conn: &mut Connection, outer: &OuterKey, now_ms: i64) -> Result<(), OpenError> {
-    migrate_to(conn, outer, now_ms, MIGRATIONS.len())
+    let found = user_version(conn)?;
+    migrate_to(conn, outer, now_ms, MIGRATIONS.len())?;
+    if (1..MIGRATIONS.len() as i64).contains(&found) {
+        tracing::info!("the journal was of schema {found}, and is of schema {NUMBER} now");
+    }
+    Ok(())
 }
 
 /// True when the file holds no journal yet.

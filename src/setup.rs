@@ -37,6 +37,7 @@ mod work;
 pub mod writing;
 
 use crate::config::{self, Config, LoadError};
+use crate::disk;
 use crate::driver::{DriverError, Registry};
 use crate::journal;
 pub use crate::workbench::probe::listen::Show;
@@ -135,7 +136,7 @@ impl Setup {
     /// # Errors
     /// The configuration that is there cannot be used, or the folder cannot be written.
     pub fn open(file: &Path, anew: bool) -> Result<Setup, SetupError> {
-        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = folder(file);
         std::fs::create_dir_all(folder).map_err(SetupError::system(format!("cannot make {}", folder.display())))?;
         let kept = Progress::read(file);
         // Begun anew it knows one thing still: which file it wrote itself.
@@ -204,13 +205,22 @@ impl Setup {
         Ok(())
     }
 
+    /// Writes where the configuration is. That is root's mostly; whoever else it belongs to could lead root astray there.
+    fn beside(&self, write: impl FnOnce() -> std::io::Result<()> + Send) -> std::io::Result<()> {
+        disk::as_owner_of(folder(&self.file), write).flatten()
+    }
+
     fn keep(&self) -> Result<(), SetupError> {
         let file = progress::place(&self.file);
-        self.progress.write(&self.file).map_err(SetupError::system(format!(
+        self.beside(|| self.progress.write(&self.file)).map_err(SetupError::system(format!(
             "cannot write {}; a setup may write where its configuration is, mostly as root (sudo)",
             file.display()
         )))
     }
+}
+
+fn folder(file: &Path) -> &Path {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]

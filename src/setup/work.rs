@@ -265,7 +265,7 @@ impl Setup {
             self.progress.writing = Some(progress::digest(&text));
             self.keep()?;
             crash::point("setup-noted");
-            disk::replace_settings(&self.file, text.as_bytes())
+            self.beside(|| disk::replace_settings(&self.file, text.as_bytes()))
                 .map_err(SetupError::system(format!("cannot write {name}")))?;
             crash::point("setup-written");
         }
@@ -322,10 +322,11 @@ impl Setup {
         let (text, json) = report::places(&self.file);
         let wrong = |file: &Path| SetupError::system(format!("cannot write {}", file.display()));
         let machine = serde_json::to_vec_pretty(&report).map_err(|error| wrong(&json)(error.into()))?;
-        disk::replace_beside_settings(&text, report.to_string().as_bytes()).map_err(wrong(&text))?;
-        disk::replace_beside_settings(&json, &machine).map_err(wrong(&json))?;
+        let page = report.to_string();
+        self.beside(|| disk::replace_beside_settings(&text, page.as_bytes())).map_err(wrong(&text))?;
+        self.beside(|| disk::replace_beside_settings(&json, &machine)).map_err(wrong(&json))?;
         crash::point("setup-reported");
-        Progress::remove(&self.file).map_err(wrong(&progress::place(&self.file)))?;
+        self.beside(|| Progress::remove(&self.file)).map_err(wrong(&progress::place(&self.file)))?;
         self.is_finished = true;
         Ok(vec![format!("the report is in {} and {}", text.display(), json.display())])
     }

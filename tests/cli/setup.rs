@@ -12,7 +12,7 @@ use crate::{afferent, err, out};
 use afferent::clock::Clock;
 use serde_json::Value;
 use std::cell::Cell;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -110,6 +110,29 @@ fn a_file_of_answers_sets_a_box_up_to_the_ehrs_acknowledgment() {
     let page = std::fs::read_to_string(bench.path("afferent.handover.txt")).unwrap();
     assert!(page.contains("systemctl enable afferent && systemctl") && page.lines().count() <= 60, "{page}");
     assert!(!bench.path("data/journal.db").exists(), "the journal of the box has no part in a test");
+}
+
+#[test]
+fn in_a_folder_of_somebody_elses_root_writes_as_they_would() {
+    const SERVICE: u32 = 4711;
+    let (bench, roots) = (Bench::new(), tempfile::tempdir().unwrap());
+    if chown(bench.dir.path(), Some(SERVICE), Some(SERVICE)).is_err() {
+        return println!("left out: a configuration in somebody else's folder (this is not root)");
+    }
+    let secret = roots.path().join("secret");
+    std::fs::write(&secret, "root's").unwrap();
+    let written = ["afferent.toml", "afferent.handover.txt", "afferent.handover.json"];
+    let unfinished = written.map(|name| format!("{name}.unfinished"));
+    for planted in unfinished.iter().map(String::as_str).chain(["afferent.toml.setup", "afferent.handover.txt"]) {
+        symlink(&secret, bench.path(planted)).unwrap();
+    }
+    report(&bench.set_up(&format!("{}[test]\nsend = \"queue\"\n", bench.by_hand())));
+    let about = std::fs::metadata(&secret).unwrap();
+    assert_eq!((about.uid(), std::fs::read_to_string(&secret).unwrap().as_str()), (0, "root's"));
+    for name in written {
+        let about = std::fs::symlink_metadata(bench.path(name)).unwrap();
+        assert_eq!((about.is_file(), about.uid(), about.mode() & 0o777), (true, SERVICE, 0o640), "{name}");
+    }
 }
 
 #[test]

@@ -6,6 +6,8 @@ use std::process::Command;
 
 /// What systemd-networkd was told by DHCP servers, a file for each interface.
 const LEASES: &str = "run/systemd/netif/leases";
+/// Where distributions have chrony's settings.
+const CHRONY: [&str; 2] = ["etc/chrony/chrony.conf", "etc/chrony.conf"];
 
 /// Who the clock goes by.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +18,8 @@ pub struct TimeServer {
     pub by: Option<String>,
     /// Servers that DHCP names.
     pub given: Vec<String>,
+    /// The folder from which chrony takes servers of the site; none where its settings name none.
+    pub sources: Option<String>,
 }
 
 impl TimeServer {
@@ -25,14 +29,18 @@ impl TimeServer {
             let output = Command::new(program).args(arguments).output().ok().filter(|output| output.status.success());
             output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
         };
-        let timesyncd =
-            of_timesyncd(&said("timedatectl", &["show-timesync", "-p", "ServerName", "-p", "ServerAddress"]));
+        let timesyncd = of_timesyncd(&said("timedatectl", &["show-timesync"]));
         let found = timesyncd.map(|server| (server, "systemd-timesyncd"));
         let found = found.or_else(|| Some((of_chrony(&said("chronyc", &["-c", "-n", "tracking"]))?, "chrony")));
         let leases = std::fs::read_dir(root.join(LEASES)).into_iter().flatten().filter_map(Result::ok);
         let leases = leases.filter_map(|lease| std::fs::read_to_string(lease.path()).ok());
         let (server, by) = found.unzip();
-        TimeServer { server, by: by.map(str::to_string), given: leases.flat_map(|lease| of_lease(&lease)).collect() }
+        TimeServer {
+            server,
+            by: by.map(str::to_string),
+            given: leases.flat_map(|lease| of_lease(&lease)).collect(),
+            sources: sources(root),
+        }
     }
 
     /// In words; empty where nothing is known.
@@ -52,10 +60,17 @@ impl TimeServer {
             self.server.as_ref().is_some_and(|server| self.given.iter().any(|given| server.contains(given.as_str())));
         match self.by.as_deref() {
             _ if is_asked => None,
-            Some("chrony") => Some(format!(
-                "chrony does not ask {given}, the time server that DHCP names: write `server {given} iburst` to \
-                 /etc/chrony/sources.d/site.sources, then `chronyc reload sources`"
-            )),
+            Some("chrony") => {
+                let what = format!("chrony does not ask {given}, the time server that DHCP names: write");
+                Some(match &self.sources {
+                    Some(folder) => {
+                        format!(
+                            "{what} `server {given} iburst` to {folder}/site.sources, then `chronyc reload sources`"
+                        )
+                    }
+                    None => format!("{what} `server {given} iburst` to its chrony.conf, then restart it"),
+                })
+            }
             _ => Some(format!(
                 "the time server that DHCP names, {given}, has not set the clock: may it be reached (UDP 123)?"
             )),
@@ -63,8 +78,10 @@ impl TimeServer {
     }
 }
 
-/// `ServerName=` and `ServerAddress=`, as timedatectl shows them.
+/// `ServerName=` and `ServerAddress=`, as timedatectl shows them, once that server has answered: they stand there as soon as
+/// it is asked.
 fn of_timesyncd(said: &str) -> Option<String> {
+    said.lines().find(|line| line.starts_with("NTPMessage={"))?;
     let value = |key: &str| said.lines().find_map(|line| line.strip_prefix(key)).filter(|value| !value.is_empty());
     let (name, address) = (value("ServerName="), value("ServerAddress="));
     match (name, address) {
@@ -80,6 +97,17 @@ fn of_chrony(said: &str) -> Option<String> {
     (!server.is_empty() && !server.starts_with("127.127.")).then(|| server.to_string())
 }
 
+/// The first `sourcedir` of chrony.conf (chrony.conf(5)) that outlives a restart of the machine: what DHCP clients write is
+/// below /run.
+fn sources(root: &Path) -> Option<String> {
+    let text = CHRONY.iter().find_map(|file| std::fs::read_to_string(root.join(file)).ok())?;
+    let folders = text.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        words.next().filter(|word| word.eq_ignore_ascii_case("sourcedir")).and_then(|_| words.next())
+    });
+    folders.map(|folder| folder.trim_end_matches('/')).find(|folder| !folder.starts_with("/run/")).map(str::to_string)
+}
+
 /// `NTP=` of a lease.
 fn of_lease(lease: &str) -> Vec<String> {
     let servers = lease.lines().find_map(|line| line.strip_prefix("NTP=")).unwrap_or_default();
@@ -93,8 +121,11 @@ mod tests {
     #[test]
     fn the_server_that_set_the_clock_is_named_and_who_named_it() {
         assert_eq!(of_timesyncd("ServerName=\nServerAddress=\n"), None);
-        assert_eq!(of_timesyncd("ServerName=10.0.0.5\nServerAddress=10.0.0.5\n").as_deref(), Some("10.0.0.5"));
-        let named = of_timesyncd("ServerName=ntp.example\nServerAddress=10.0.0.5\n");
+        let asked = "LinkNTPServers=10.0.0.5\nServerName=10.0.0.5\nServerAddress=10.0.0.5\nFrequency=0\n";
+        assert_eq!(of_timesyncd(asked), None, "it is asked, and has not answered");
+        let answered = "NTPMessage={ Leap=0, Version=4, Mode=4, Stratum=1, Ignored=no, PacketCount=1, Jitter=0 }\n";
+        assert_eq!(of_timesyncd(&format!("{asked}{answered}")).as_deref(), Some("10.0.0.5"));
+        let named = of_timesyncd(&format!("ServerName=ntp.example\nServerAddress=10.0.0.5\n{answered}"));
         assert_eq!(named.as_deref(), Some("ntp.example [10.0.0.5]"));
         let tracking = "C0000205,192.0.2.5,3,1764296000.1,0.00001,0.0,0.0,1.0,0.0,0.1,0.01,0.001,64.0,Normal\n";
         assert_eq!(of_chrony(tracking).as_deref(), Some("192.0.2.5"));
@@ -107,6 +138,7 @@ mod tests {
             server: server.map(str::to_string),
             by: Some(by.to_string()),
             given: vec!["10.0.0.5".to_string()],
+            sources: None,
         };
         let right = by(Some("10.0.0.5"), "systemd-timesyncd");
         assert_eq!(
@@ -114,7 +146,17 @@ mod tests {
             ("set by 10.0.0.5, which DHCP names (systemd-timesyncd)", None)
         );
         let other = by(Some("192.0.2.5"), "chrony");
-        assert!(other.advice().unwrap().contains("server 10.0.0.5 iburst") && !other.words().contains("DHCP"));
+        assert!(
+            other.advice().unwrap().contains("server 10.0.0.5 iburst` to its chrony.conf"),
+            "nobody looks elsewhere"
+        );
+        assert!(!other.words().contains("DHCP"));
+        std::fs::create_dir_all(dir.path().join("etc/chrony")).unwrap();
+        // As Debian has it.
+        let text = "# a\nconfdir /etc/chrony/conf.d\nsourcedir /run/chrony-dhcp\nsourcedir /etc/chrony/sources.d\n";
+        std::fs::write(dir.path().join(CHRONY[0]), text).unwrap();
+        let found = TimeServer { sources: TimeServer::look(dir.path()).sources, ..other };
+        assert!(found.advice().unwrap().contains("iburst` to /etc/chrony/sources.d/site.sources, then"));
         assert!(by(None, "").advice().unwrap().contains("has not set the clock"));
         assert_eq!(TimeServer::default().advice(), None);
     }

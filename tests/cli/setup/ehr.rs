@@ -3,6 +3,7 @@
 
 use super::{Bench, report};
 use crate::ports::free_port;
+use crate::site::Running;
 use crate::{afferent, err, out};
 use afferent::delivery::config::OAuth;
 use afferent::delivery::oauth::SigningKey;
@@ -13,7 +14,7 @@ use afferent::tls::throwaway::{Authority, Files};
 use rcgen::{KeyPair, PKCS_ECDSA_P384_SHA384};
 use serde_json::Value;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -119,7 +120,7 @@ async fn a_key_that_systemd_hands_over_is_named_in_the_configuration_and_logs_in
         let answers = bench.path("answers.toml").display().to_string();
         let text = std::fs::read_to_string(&answers).unwrap() + "[test]\nsend = \"send\"\n";
         std::fs::write(&answers, text).unwrap();
-        let mut again = std::process::Command::new(env!("CARGO_BIN_EXE_afferent"));
+        let mut again = Command::new(env!("CARGO_BIN_EXE_afferent"));
         again.args(["setup", "--config", &bench.config(), "--answers", &answers, "--json"]);
         let report = report(&again.env("CREDENTIALS_DIRECTORY", handed.path()).output().unwrap());
         assert_eq!(
@@ -133,6 +134,52 @@ async fn a_key_that_systemd_hands_over_is_named_in_the_configuration_and_logs_in
     })
     .await
     .unwrap();
+}
+
+/// A FHIR server that shares nothing with ours, and its base; none where it is not installed.
+fn foreign_server() -> Option<(Running, String)> {
+    let modules = Path::new(&std::env::var_os("AFFERENT_PEERS")?).join("node/node_modules");
+    if !modules.join("@medplum/fhir-router").is_dir() {
+        return None;
+    }
+    let mut server = Command::new("node");
+    server.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/fhir_server.cjs")).env("NODE_PATH", modules);
+    let mut server = Running(server.stdout(Stdio::piped()).spawn().unwrap());
+    let mut port = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(server.0.stdout.take().unwrap()), &mut port).unwrap();
+    Some((server, format!("http://127.0.0.1:{}/fhir", port.trim())))
+}
+
+#[test]
+fn i13_a_server_that_is_not_ours_takes_the_test_and_has_nobodys_patient_in_it() {
+    let Some((_server, base)) = foreign_server() else {
+        println!(
+            "left out: setting a FHIR server up that is not ours (no @medplum/fhir-router: tests/all installs it)"
+        );
+        return;
+    };
+    let bench = Bench::new();
+    let about = format!("kind = \"fhir\"\nurl = \"{base}\"\nunreachable = \"keep\"\n");
+    let report = report(&set_up(&bench, &about, "[test]\nsend = \"send\"\n"));
+    let greeted = report["handshake"]["says"].as_str().unwrap();
+    assert!(greeted.contains("offers this box no CapabilityStatement (HTTP 404)"), "{greeted}");
+    assert_eq!(report["test"]["worked"], true, "{report}");
+    tls::provider();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let kept = |kind: &str| {
+        let asked = async { reqwest::get(format!("{base}/{kind}")).await?.bytes().await };
+        let found: Value = serde_json::from_slice(&runtime.block_on(asked).unwrap()).unwrap();
+        let all = found["entry"].as_array().cloned().unwrap_or_default();
+        all.into_iter().map(|entry| entry["resource"].clone()).collect::<Vec<_>>()
+    };
+    let (reports, results) = (kept("DiagnosticReport"), kept("Observation"));
+    assert_eq!((reports.len(), reports[0]["result"].as_array().map(Vec::len)), (1, Some(results.len())), "{reports:?}");
+    assert!(!results.is_empty());
+    for resource in reports.iter().chain(&results) {
+        assert_eq!(resource["meta"]["security"][0]["code"], "HTEST", "{resource}");
+        assert_eq!(resource["subject"]["display"], "ZZTEST, AFFERENT", "{resource}");
+    }
+    assert!(kept("Patient").is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,31 +6,46 @@ use std::path::Path;
 #[cfg(feature = "board")]
 const COMPATIBLE: &str = "proc/device-tree/compatible";
 
-/// In words, for the machine whose `/` is at `root`.
+/// A board that this machine may be on.
+pub struct Known {
+    /// The name of its definition.
+    pub name: &'static str,
+    /// What it is called, and has.
+    pub says: String,
+}
+
+/// The board that the machine whose `/` is at `root` may be on.
 #[cfg(feature = "board")]
-pub fn words(root: &Path) -> String {
+pub fn known(root: &Path) -> Option<Known> {
     use afferent_board::definition::{BUILTIN, Definition};
     let machine = std::fs::read(root.join(COMPATIBLE)).unwrap_or_default();
     let machine = String::from_utf8_lossy(&machine).into_owned();
     let known = BUILTIN.iter().filter_map(|(name, text)| Some((name, Definition::parse(name, text).ok()?)));
     // One that is for any machine says nothing about this one.
     let mut fits = known.filter(|(_, board)| !board.board.compatible.is_empty() && board.is_for(machine.split('\0')));
-    let Some((name, board)) = fits.next() else {
-        return "no board that is known: no LEDs, button or display of its own".to_string();
-    };
+    let (name, board) = fits.next()?;
     let has = [
         (!board.leds.is_empty()).then(|| format!("{} LEDs", board.leds.len())),
         board.button.is_some().then(|| "a button".to_string()),
         board.display.is_some().then(|| "a display".to_string()),
     ];
     let has: Vec<String> = has.into_iter().flatten().collect();
-    format!("{}, if it is on that: {}; used with [board] definition = {name:?}", board.title(), has.join(", "))
+    Some(Known { name, says: format!("{}, if it is on that: {}", board.title(), has.join(", ")) })
 }
 
 /// This program was built without them.
 #[cfg(not(feature = "board"))]
-pub fn words(_: &Path) -> String {
-    "this program knows no boards".to_string()
+pub fn known(_: &Path) -> Option<Known> {
+    None
+}
+
+/// In words.
+pub fn words(root: &Path) -> String {
+    match known(root) {
+        Some(Known { name, says }) => format!("{says}; used with [board] definition = {name:?}"),
+        None if cfg!(feature = "board") => "no board that is known: no LEDs, button or display of its own".to_string(),
+        None => "this program knows no boards".to_string(),
+    }
 }
 
 #[cfg(all(test, feature = "board"))]

@@ -24,7 +24,7 @@ impl Setup {
         if !there.is_empty() {
             let asked = self.ask("ehr.use", |key| {
                 let mut choices: Vec<(&str, &str)> = there.iter().map(|to| (to.name.as_str(), "as it is")).collect();
-                choices.push((ANOTHER, "one more"));
+                choices.push((ANOTHER, "that is not set up yet"));
                 Question::new(step, key, "Which EHR").choice(&choices).default(choices.first().map_or("", |c| c.0))
             });
             if asked.is_some() {
@@ -213,8 +213,7 @@ impl Setup {
             server_name: given("ehr.server_name"),
             cert: file("ehr.cert"),
             key: file("ehr.key"),
-            proxy: self.proxy().map(str::to_string),
-            ..ClientTls::default()
+            ..self.over_proxy()
         });
         let oauth = (is_fhir && self.is("ehr.login", SMART)).then(|| OAuth {
             token_url: None,
@@ -263,7 +262,7 @@ impl Setup {
             tls.server_name.iter().for_each(|name| lines.set("server_name", name, "in the EHR's certificate"));
             tls.cert.iter().for_each(|cert| lines.set("cert", &text(cert), "this box's"));
             tls.key.iter().for_each(|key| lines.set("key", &text(key), ""));
-            tls.proxy.iter().for_each(|proxy| lines.set("proxy", proxy, "nothing leaves the site but through it"));
+            lines.proxy(tls);
         }
         if let Some(oauth) = &to.oauth {
             lines.line("[destination.oauth]", "to register there: afferent config jwks");

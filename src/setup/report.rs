@@ -163,6 +163,9 @@ fn open(setup: &Setup, config: &Config, time_server: &TimeServer) -> Vec<Open> {
         }
         _ => {}
     }
+    if setup.is("board.use", "yes") {
+        is_open("the service has to be let at the board's parts: systemd/board.conf", "systemctl edit afferent");
+    }
     progress.missing.iter().for_each(|missing| is_open(missing, "afferent check --strict"));
     if setup.joins() && !progress.enrolled.as_ref().is_some_and(|tried| tried.worked) {
         let code = progress.code.as_deref().unwrap_or_default();

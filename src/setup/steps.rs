@@ -4,7 +4,7 @@ use super::network::networkd::{self, Networkd};
 use super::network::rivals::rivals;
 use super::network::{self, Interface, Network};
 use super::question::{Choice, Kind, Question, Step};
-use super::{Next, Setup, Work, test_result};
+use super::{Next, Setup, Work, board, test_result};
 use crate::clock::Quality;
 use crate::config::addition::free_name;
 use crate::config::{Config, Gateway};
@@ -15,10 +15,11 @@ use crate::wire::Protocol;
 use std::path::Path;
 
 /// Every question there is.
-pub const KEYS: [&str; 52] = [
+pub const KEYS: [&str; 55] = [
     "config.existing",
     "gateway.name",
     "gateway.data",
+    "board.use",
     "network.set",
     "network.interface",
     "network.address",
@@ -29,6 +30,8 @@ pub const KEYS: [&str; 52] = [
     "network.name",
     "network.unknown",
     "network.proxy",
+    "network.proxy_user",
+    "network.proxy_password",
     "time.zone",
     "time.trusted",
     "ehr.use",
@@ -69,8 +72,8 @@ pub const KEYS: [&str; 52] = [
     "test.send",
     "test.failed",
 ];
-/// The answer that none of those that are there is meant.
-pub(super) const ANOTHER: &str = "another";
+/// The answer that none of those that are there is meant; no name has a blank.
+pub(super) const ANOTHER: &str = "one more";
 /// The answer that each message's header decides about its driver.
 pub(super) const BY_HEADER: &str = "none";
 /// The answer that there is none.
@@ -85,6 +88,7 @@ impl Setup {
     pub fn next(&self) -> Next {
         let steps = [
             Self::place,
+            Self::board,
             Self::network,
             Self::time,
             Self::ehr,
@@ -144,6 +148,19 @@ impl Setup {
             self.ask("gateway.data", |key| {
                 place(key, "Directory for what it keeps", data).hint("on a disk of its own that obeys fsync")
             })
+        })
+    }
+
+    /// Whether it is on the board that it looks like: a computer module may be on any.
+    fn board(&self) -> Option<Next> {
+        if self.base().is_some_and(|base| base.board.is_some()) {
+            return None;
+        }
+        let known = board::known(&self.root)?;
+        self.ask("board.use", |key| {
+            let hint = format!("{}; `no` where it is on another, whose lines may be wired otherwise", known.says);
+            let asks = format!("Are the parts of this board used ({})", known.name);
+            Question::new(Step::Place, key, asks).hint(hint).yes_or_no().default("yes")
         })
     }
 
@@ -217,6 +234,25 @@ impl Setup {
                         .default(NONE)
                 })
             })
+            .or_else(|| self.proxy().and_then(|_| self.proxy_log_in()))
+    }
+
+    fn proxy_log_in(&self) -> Option<Next> {
+        let step = Step::Network;
+        self.ask("network.proxy_user", |key| {
+            Question::new(step, key, "Name by which the proxy knows this box")
+                .hint("`none` where it asks for none")
+                .default(NONE)
+        })
+        .or_else(|| match self.said("network.proxy_user") {
+            NONE => None,
+            _ => self.ask("network.proxy_password", |key| {
+                Question::new(step, key, "File with the password for that").hint(
+                    "it is named in the configuration and stays where it is, or credential:NAME of what systemd hands \
+                     over; `none`: then no name either",
+                )
+            }),
+        })
     }
 
     /// Addresses that were changed go by themselves, unless somebody says that the box is reached at them.
@@ -320,7 +356,7 @@ impl Setup {
         if !there.is_empty() {
             let asked = self.ask("link.use", |key| {
                 let mut choices: Vec<(&str, &str)> = there.iter().map(|l| (l.name.as_str(), "as it is")).collect();
-                choices.insert(0, (ANOTHER, "one more"));
+                choices.insert(0, (ANOTHER, "that is not set up yet"));
                 Question::new(step, key, "Which link").choice(&choices).default(ANOTHER)
             });
             if asked.is_some() {
@@ -510,7 +546,7 @@ impl Setup {
             ("ehr.unreachable", "change") => {
                 // The way there may be what was wrong.
                 if self.ehr_speaks_tls() {
-                    self.progress.ask_again(&["network.proxy"]);
+                    self.progress.ask_again(&["network.proxy", "network.proxy_user", "network.proxy_password"]);
                 }
                 // Whoever said yes to an open network said it of that one EHR.
                 self.progress.forget(&["ehr.plain"]);
@@ -526,6 +562,7 @@ impl Setup {
             }
             // There is none: then the certificate was not meant either, or the log-in.
             ("ehr.key", NONE) => self.progress.ask_again(&["ehr.cert"]),
+            ("network.proxy_password", NONE) => self.progress.ask_again(&["network.proxy_user"]),
             ("ehr.login_key", NONE) => self.progress.ask_again(&["ehr.login"]),
             _ => {
                 if key == "ehr.login_key" {

@@ -100,13 +100,13 @@ fn wrong_answers_are_turned_down_with_what_would_be_right_and_change_nothing() {
         ("network.proxy", "none", &[("proxy.example:3128", "its URL"), ("http://proxy.example", "its URL")]),
         ("time.zone", "Europe/Berlin", &[("Berlin", "no time zone")]),
         ("ehr.kind", "1", &[("xml", "hl7, fhir")]),
-        ("ehr.address", "ehr.example:2575", &[("ehr.example", "host and port"), ("ehr.example:0", "host and port")]),
+        ("ehr.address", "ehr.example:2575", &[("ehr.example", "host and port"), ("[fe80::1%eth0]:2575", "one cable")]),
         ("ehr.tls", "no", &[("perhaps", "yes or no")]),
         ("ehr.plain", "yes", &[("", "yes or no")]),
         ("ehr.name", "ehr", &[("the ehr", "letters, digits")]),
         ("ehr.unreachable", "keep", &[("never", "again, change, keep")]),
         ("link.kind", "1", &[("usb", "listen, serial, dial"), ("7", "listen, serial, dial")]),
-        ("link.listen", "127.0.0.1:4001", &[("4001", "address of this box"), ("localhost", "address of this box")]),
+        ("link.listen", "127.0.0.1:4001", &[("4001", "address of this box"), ("[fe80::1%2]:4001", "one cable")]),
         ("link.listen_s", "0", &[("soon", "give seconds"), ("9999", "give seconds")]),
         ("link.driver", "roche-cobas-c311", &[("roche-cobas-c31", "is it `roche-cobas-c311`")]),
         ("link.name", "chemistry", &[("a/b", "letters, digits")]),
@@ -347,6 +347,72 @@ fn a_fhir_server_is_asked_about_and_its_questions_turn_wrong_answers_down() {
     assert_eq!(bench.key(), "ehr.login_key");
     assert!(bench.setup.answer("ehr.login_key", &key).unwrap_err().contains("no key to log in with"));
     assert!(bench.setup.answer("ehr.login_key", "key.pem").unwrap_err().contains("from the root on"));
+}
+
+#[test]
+fn links_and_destinations_may_be_called_as_they_like() {
+    let mut bench = Bench::with(Some(
+        "[[link]]\nname = \"another\"\nlisten = \"127.0.0.1:4001\"\n\
+         [[destination]]\nname = \"another\"\naddress = \"127.0.0.1:2575\"\n",
+    ));
+    bench.answer(&[("config.existing", "add"), ("ehr.use", "another")]);
+    bench.setup.progress.ehr = Some(progress::Tried::new(true, "it answers"));
+    bench.answer(&[("link.use", "another"), ("test.send", "queue")]);
+    assert_eq!((bench.setup.ehr_name(), bench.setup.link_name()), ("another", "another"));
+    assert_eq!(bench.setup.addition(), "", "both are there");
+}
+
+#[test]
+#[cfg(feature = "board")]
+fn a_board_that_this_machine_may_be_on_is_asked_about_and_its_definition_stands_in_the_file() {
+    let set_up = |existing: Option<&str>| {
+        let mut bench = Bench::with(existing);
+        let tree = bench.dir.path().join("proc/device-tree");
+        std::fs::create_dir_all(&tree).unwrap();
+        std::fs::write(tree.join("compatible"), b"raspberrypi,4-compute-module\0brcm,bcm2711\0").unwrap();
+        bench.setup.root = bench.dir.path().to_path_buf();
+        bench
+    };
+    for (answer, is_written) in [("", true), ("yes", true), ("no", false)] {
+        let mut bench = set_up(None);
+        bench.pass_the_place();
+        assert_eq!(bench.key(), "board.use");
+        let given: &[(&str, &str)] = if answer.is_empty() { &[] } else { &[("board.use", answer)] };
+        bench.answer(given);
+        let written = bench.setup.addition();
+        assert_eq!(written.contains("definition = \"cm4-carrier-1\""), is_written, "{answer}: {written}");
+    }
+    let mut bench = set_up(Some(
+        "[board]\ndefinition = \"x86-1\"\n[[link]]\nname = \"a\"\nlisten = \"127.0.0.1:4001\"\n\
+         [[destination]]\nname = \"ehr\"\naddress = \"127.0.0.1:2575\"\n",
+    ));
+    bench.setup.answer("config.existing", "add").unwrap();
+    bench.pass_the_network();
+    assert_eq!(bench.key(), "network.set", "its file says already on which it is");
+}
+
+#[test]
+fn a_proxy_that_wants_a_log_in_is_given_a_file_and_no_password() {
+    let mut bench = Bench::new();
+    let password = bench.dir.path().join("password");
+    let shown = password.display().to_string();
+    bench.answer(&[("network.proxy", "http://proxy.example:3128"), ("network.proxy_user", "bench-1")]);
+    assert_eq!(bench.key(), "network.proxy_password");
+    for (wrong, says) in
+        [("open sesame", "no password itself"), (&shown, &*shown), ("credential:p", "LoadCredential=p:FILE")]
+    {
+        let why = bench.setup.answer("network.proxy_password", wrong).unwrap_err();
+        assert!(why.contains(says), "{wrong}: {why}");
+    }
+    std::fs::write(&password, "open sesame\n").unwrap();
+    // Whoever has none goes back to the name.
+    bench.setup.answer("network.proxy_password", "none").unwrap();
+    assert_eq!(bench.key(), "network.proxy_user");
+    bench.answer(&[("network.proxy_password", &shown), ("ehr.address", "ehr.example:2575")]);
+    let written = bench.setup.addition();
+    let wanted = format!("proxy_user = \"bench-1\"\nproxy_password_file = {password:?}\n");
+    assert!(written.contains(&wanted) && !written.contains("sesame"), "{written}");
+    assert!(!serde_json::to_string(&bench.setup.progress).unwrap().contains("sesame"));
 }
 
 #[test]

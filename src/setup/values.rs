@@ -15,7 +15,7 @@ use crate::fleet::config::host_and_port;
 use crate::link::serial::ports;
 use crate::tls::{self, ClientTls};
 use jiff::tz::TimeZone;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 /// Nobody is waited for longer than this, in seconds.
@@ -55,7 +55,7 @@ impl Setup {
 
     fn check(&self, key: &str, answer: &str) -> Result<(), String> {
         let reachable = |example: &str| match host_and_port(answer) {
-            Some((host, port)) if !host.is_empty() && port > 0 && !host.contains([' ', '/']) => Ok(()),
+            Some((host, port)) if !host.is_empty() && port > 0 && !host.contains([' ', '/']) => is_of_a_site(&host),
             _ => Err(format!("give host and port, such as {example}")),
         };
         let base = || self.base().into_iter();
@@ -85,19 +85,31 @@ impl Setup {
                 Err("give the name of a host, such as ehr.example".to_string())
             }
             "network.proxy" if answer.contains('@') => {
-                Err("no password in it: `tls.proxy_password_file` names a file with that, written by hand later"
-                    .to_string())
+                Err("no password in it: name and password are asked for next, the password as a file".to_string())
             }
             "network.proxy" if answer != NONE => match answer.strip_prefix("http://").and_then(host_and_port) {
                 Some((host, port)) if !host.is_empty() && port > 0 => Ok(()),
                 _ => Err("give its URL with the port, such as http://proxy.example:3128".to_string()),
             },
+            "network.proxy_user" if answer.is_empty() || answer.contains(':') => {
+                Err("a name for a proxy is not empty and has no `:`".to_string())
+            }
+            "network.proxy_password" if answer == NONE => Ok(()),
+            "network.proxy_password" if !is_file_or_credential(answer) => {
+                Err("give the file from the root on, such as /etc/afferent/proxy-password; no password itself"
+                    .to_string())
+            }
+            "network.proxy_password" => {
+                let with = ClientTls { proxy_password_file: Some(answer.into()), ..self.over_proxy() };
+                let with = ClientTls { proxy_user: Some(self.said("network.proxy_user").to_string()), ..with };
+                with.proxy().map(drop).map_err(|error| error.to_string()).and_then(serves)
+            }
             "time.zone" => match TimeZone::get(answer) {
                 Ok(_) => Ok(()),
                 Err(_) => Err(format!("there is no time zone `{answer}`; one is called like Europe/Berlin")),
             },
             "ehr.address" => reachable("ehr.example:2575"),
-            "ehr.url" => fhir_server(answer),
+            "ehr.url" => is_of_a_site(bracketed(answer)).and_then(|()| fhir_server(answer)),
             "ehr.cert" | "ehr.key" | "ehr.login_key" if answer == NONE => Ok(()),
             "ehr.ca" if answer == SYSTEM => Ok(()),
             "ehr.ca" | "ehr.cert" | "ehr.key" | "ehr.login_key" | "fleet.ca" if !is_file_or_credential(answer) => Err(
@@ -134,7 +146,7 @@ impl Setup {
                     .to_string())
             }
             "link.listen" => match answer.parse::<SocketAddr>() {
-                Ok(address) if address.port() > 0 => Ok(()),
+                Ok(address) if address.port() > 0 => is_of_a_site(&address.ip().to_string()),
                 _ => Err("give an address of this box and a port, such as 0.0.0.0:4001 or [::]:4001".to_string()),
             },
             "link.dial" => reachable("10.0.0.5:4001"),
@@ -158,6 +170,24 @@ impl Setup {
             _ => Ok(()),
         }
     }
+}
+
+/// Refuses an address that only whoever is on the same cable understands: the scope behind its `%` (RFC 4007) is the name
+/// that this machine has for that cable, which certificates, URLs and other machines know nothing of.
+fn is_of_a_site(host: &str) -> Result<(), String> {
+    let (address, scope) = host.split_once('%').map_or((host, None), |(address, scope)| (address, Some(scope)));
+    let is_link_local = address.parse::<Ipv6Addr>().is_ok_and(|address| address.is_unicast_link_local());
+    match scope.is_some() || is_link_local {
+        true => {
+            Err(format!("{host} is good on one cable alone (link-local): give the name, or an address of the site"))
+        }
+        false => Ok(()),
+    }
+}
+
+/// The address of IPv6 in a URL; empty where there is none.
+fn bracketed(url: &str) -> &str {
+    url.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map(|(address, _)| address).unwrap_or_default()
 }
 
 fn is_file_or_credential(answer: &str) -> bool {

@@ -1,9 +1,11 @@
 //! The configuration that the answers make: a few lines with their reasons, which a person goes on editing.
 
-use super::Setup;
 use super::steps::{ANOTHER, BY_HEADER, NONE};
+use super::{Setup, board};
 use crate::config::{Gateway, addition};
+use crate::tls::ClientTls;
 use crate::workbench::probe::findings::{self, Place};
+use std::path::PathBuf;
 
 /// Where a comment begins.
 const COMMENT_AT: usize = 40;
@@ -26,6 +28,15 @@ impl Lines {
         self.line(format!("{key} = {}", toml::Value::from(value)), comment);
     }
 
+    /// The way out of the site, where there is one.
+    pub(super) fn proxy(&mut self, tls: &ClientTls) {
+        tls.proxy.iter().for_each(|proxy| self.set("proxy", proxy, "nothing leaves the site but through it"));
+        tls.proxy_user.iter().for_each(|user| self.set("proxy_user", user, ""));
+        if let Some(file) = &tls.proxy_password_file {
+            self.set("proxy_password_file", &file.display().to_string(), "");
+        }
+    }
+
     fn gap(&mut self) {
         if !self.0.is_empty() {
             self.0.push('\n');
@@ -39,11 +50,29 @@ impl Setup {
         Some(self.said("network.proxy")).filter(|proxy| !matches!(*proxy, "" | NONE))
     }
 
+    /// A client's settings that say no more than how it gets out of the site.
+    pub(super) fn over_proxy(&self) -> ClientTls {
+        let given = |key| Some(self.said(key)).filter(|answer| !matches!(*answer, "" | NONE));
+        let log_in = self.proxy().and(given("network.proxy_user")).zip(given("network.proxy_password"));
+        let (user, password) = log_in.unzip();
+        ClientTls {
+            proxy: self.proxy().map(str::to_string),
+            proxy_user: user.map(str::to_string),
+            proxy_password_file: password.map(PathBuf::from),
+            ..ClientTls::default()
+        }
+    }
+
     /// What is to be written, or added to what a person wrote; empty when nothing is new.
     pub fn addition(&self) -> String {
         let mut lines = Lines::default();
         if self.base().is_none() {
             self.gateway(&mut lines);
+        }
+        if let Some(board) = board::known(&self.root).filter(|_| self.is("board.use", "yes")) {
+            lines.gap();
+            lines.line("[board]", "LEDs, button, display: needs systemd/board.conf");
+            lines.set("definition", board.name, "");
         }
         if matches!(self.said("link.use"), "" | ANOTHER) {
             lines.gap();
@@ -60,7 +89,7 @@ impl Setup {
             lines.set("tenant", self.said("fleet.tenant"), "");
             lines.line("[fleet.tls]", "");
             lines.set("ca", self.said("fleet.ca"), "");
-            self.proxy().into_iter().for_each(|proxy| lines.set("proxy", proxy, ""));
+            lines.proxy(&self.over_proxy());
             lines.line("[fleet.enrol]", "the box asks for its certificate: afferent fleet enrol");
             lines.set("url", self.said("fleet.desk"), "");
         }

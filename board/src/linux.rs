@@ -2,7 +2,8 @@
 //! I2C (`/dev/i2c-*`), zones of temperature, the battery-backed clock and the watchdog.
 //!
 //! What the kernel has a driver for is used through that: a part that it holds answers nobody else (EBUSY). Nobody has
-//! run this on hardware yet; its tests are what can be said without.
+//! run this on hardware yet; its tests are what can be said without, and `tests/machine` has the watchdog of a machine of
+//! qemu's reset it.
 
 use crate::definition::{self, Definition};
 use crate::display::{Display, Oled};

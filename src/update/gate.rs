@@ -44,6 +44,8 @@ const LOOPS_MAX: usize = 8;
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Results in a message.
 const RESULTS: usize = 4;
+/// The gate's own gateway is started so many times, each time on other ports.
+const STARTS_MAX: u32 = 3;
 /// A message is acknowledged, read and mapped within this time.
 const LOOP_TIMEOUT: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -193,8 +195,16 @@ async fn run_loops(config: &Config, scratch: &Scratch) -> Result<Vec<Check>, Str
     // Connections are made by the kernel; nobody ever reads from them.
     let sink = TcpListener::bind("127.0.0.1:0").map_err(|error| words(&error))?;
     let port = sink.local_addr().map_err(|error| words(&error))?.port();
-    let (settings, messages) = scratch_config(config, &scratch.0, port).map_err(|error| words(&error))?;
-    let gateway = Gateway::start(&settings).await.map_err(|error| words(&error))?;
+    let mut starts = 1;
+    let (gateway, messages) = loop {
+        let (settings, messages) = scratch_config(config, &scratch.0, port).map_err(|error| words(&error))?;
+        match Gateway::start(&settings).await {
+            Ok(gateway) => break (gateway, messages),
+            // Between the choice of a free port and listening there, somebody else may have taken it.
+            Err(_) if starts < STARTS_MAX => starts += 1,
+            Err(error) => return Err(words(&error)),
+        }
+    };
     let mut found = Vec::new();
     for (seed, message) in (1..).zip(messages) {
         let name = format!("loop:{}", message.link);

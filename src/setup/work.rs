@@ -1,6 +1,7 @@
 //! What a setup does between its questions.
 
-use super::network::{self, Network, networkd};
+use super::network::networkd::{self, Unset};
+use super::network::{self, Network};
 use super::progress::{self, Heard, Progress, Tried};
 use super::time_server::TimeServer;
 use super::{Next, SHIPPED, Setup, SetupError, Show, Work, board, report, test_result};
@@ -136,14 +137,12 @@ impl Setup {
             return Addresses::CannotBeTried(obstacle);
         }
         show(format!("trying it; {} s until it goes by itself", networkd::TRIAL_S));
-        let Err(why) = networkd.try_out(&self.network_text()).and_then(|()| networkd.settle()) else {
-            return Addresses::OnTrial;
-        };
-        // That there is no cable shows once it was tried.
-        let obstacle = networkd.obstacle();
         // Nobody is to be asked about addresses that are not there.
-        let _ = networkd.take_back();
-        obstacle.map_or(Addresses::DidNotWork(why), Addresses::CannotBeTried)
+        match networkd.try_out(&self.network_text()).map_err(Unset::Otherwise).and_then(|()| networkd.settle()) {
+            Ok(()) => Addresses::OnTrial,
+            Err(Unset::NoCarrier(why)) => Addresses::CannotBeTried(why),
+            Err(Unset::Otherwise(why)) => Addresses::DidNotWork(why),
+        }
     }
 
     /// What was tried stays, if it is still there.

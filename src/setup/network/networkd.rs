@@ -58,6 +58,19 @@ pub struct Networkd<'r> {
     pub interface: &'r str,
 }
 
+/// Why systemd-networkd has not set the interface, in words.
+pub enum Unset {
+    /// Nobody is at the other end of its cable, which shows only once it was tried.
+    NoCarrier(String),
+    /// Anything else.
+    Otherwise(String),
+}
+
+/// What is told of addresses that are written untried.
+fn untried(why: &str) -> String {
+    format!("it counts with `networkctl reload`. Nothing is tried: {why}")
+}
+
 impl Networkd<'_> {
     /// Where its file is.
     pub fn place(&self) -> PathBuf {
@@ -78,19 +91,22 @@ impl Networkd<'_> {
             let says = "systemd-networkd does not run here; it counts with `systemctl enable --now systemd-networkd`";
             return Some(format!("{says}, and what runs the network now has to let go of the interface"));
         }
-        // SAFETY: it only tells who we are.
-        if unsafe { libc::geteuid() } != 0 {
+        if !crate::disk::is_root() {
             return Some("it counts with `sudo networkctl reload`".to_string());
         }
         let interface = self.interface;
         let why = if self.is_without_carrier() {
-            format!("{interface} has no carrier, as without a cable")
+            self.no_carrier()
         } else if self.is_set_by_others() {
             format!("systemd-networkd does not set {interface} now, and could not give back what did")
         } else {
             return None;
         };
-        Some(format!("it counts with `networkctl reload`. Nothing is tried: {why}"))
+        Some(untried(&why))
+    }
+
+    fn no_carrier(&self) -> String {
+        format!("{} has no carrier, as without a cable", self.interface)
     }
 
     /// True where nobody is at the other end of its cable. One that is not up does not know that.
@@ -123,22 +139,24 @@ impl Networkd<'_> {
     /// # Errors
     /// In words, what did not work; all is as it was then.
     pub fn try_out(&self, text: &str) -> Result<(), String> {
-        self.try_with_timer(text).inspect_err(|_| {
-            // Of an earlier trial too, which has lost its timer by now.
-            let _ = self.take_back();
-        })
-    }
-
-    fn try_with_timer(&self, text: &str) -> Result<(), String> {
-        // First who takes it back; an earlier one would be in its way.
-        self.stop_timer();
+        // An earlier trial is over before its timer goes.
+        self.take_back()?;
+        // First who takes it back.
         let take_back = "rm -f \"$1\" && networkctl reload";
         let (unit, after) = (format!("--unit={}", self.unit()), format!("--on-active={TRIAL_S}"));
         let timer = ["--quiet", "--collect", &unit, &after, "--timer-property=AccuracySec=1s"];
         let file = self.trial().display().to_string();
         run("systemd-run", &[&timer[..], &["/bin/sh", "-c", take_back, "sh", &file]].concat())?;
-        put(&self.trial(), text).map_err(|error| format!("cannot write {file}: {error}"))?;
-        run("networkctl", &["reload"])
+        let put = put(&self.trial(), text).map_err(|error| format!("cannot write {file}: {error}"));
+        put.and_then(|()| run("networkctl", &["reload"])).map_err(|why| self.ended(why))
+    }
+
+    /// Ends a trial that did not work, and says why; also where the addresses of before come back by the timer alone.
+    fn ended(&self, why: String) -> String {
+        match self.take_back() {
+            Ok(()) => why,
+            Err(also) => format!("{why}; {also}: the addresses are as they were within {TRIAL_S} s"),
+        }
     }
 
     fn unit(&self) -> String {
@@ -184,8 +202,15 @@ impl Networkd<'_> {
     /// Waits until systemd-networkd has set the interface by the file on trial.
     ///
     /// # Errors
-    /// In words, what it did instead.
-    pub fn settle(&self) -> Result<(), String> {
+    /// What it did instead; the trial is over then.
+    pub fn settle(&self) -> Result<(), Unset> {
+        self.watch().map_err(|unset| match unset {
+            Unset::NoCarrier(why) => Unset::NoCarrier(self.ended(why)),
+            Unset::Otherwise(why) => Unset::Otherwise(self.ended(why)),
+        })
+    }
+
+    fn watch(&self) -> Result<(), Unset> {
         let (began, interface) = (Instant::now(), self.interface);
         let ours = self.trial().display().to_string();
         while began.elapsed() < SET_WITHIN {
@@ -197,16 +222,18 @@ impl Networkd<'_> {
             }
             if began.elapsed() > TAKEN_UP_WITHIN {
                 if file != ours && !file.is_empty() {
-                    return Err(format!("{file} sets {interface} in its place: ours does not count"));
+                    let why = format!("{file} sets {interface} in its place: ours does not count");
+                    return Err(Unset::Otherwise(why));
                 }
                 // Without one it never gets that far.
                 if self.is_without_carrier() {
-                    return Err(format!("{interface} has no carrier"));
+                    return Err(Unset::NoCarrier(untried(&self.no_carrier())));
                 }
             }
             std::thread::sleep(LOOK_EVERY);
         }
-        Err(format!("systemd-networkd has not set {interface} within {} s", SET_WITHIN.as_secs()))
+        let why = format!("systemd-networkd has not set {interface} within {} s", SET_WITHIN.as_secs());
+        Err(Unset::Otherwise(why))
     }
 
     /// What systemd-networkd keeps of the interface.

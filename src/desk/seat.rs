@@ -2,6 +2,7 @@
 //! that runs takes one that no other has. The lock goes with the process, however it ends.
 
 use super::DeskError;
+use crate::credential;
 use crate::tls::ClientTls;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::Path;
@@ -18,7 +19,8 @@ pub(super) struct Seat {
 pub(super) fn take(folder: &Path, certificates: &[ClientTls]) -> Result<(Seat, ClientTls), DeskError> {
     for tls in certificates {
         let Some(cert) = &tls.cert else { continue };
-        let file = cert.with_extension("seat");
+        // A credential lies where nobody may write.
+        let file = credential::name(cert).map_or(cert.clone(), |name| folder.join(name)).with_extension("seat");
         let wrong = |error: std::io::Error| DeskError::File { file: file.clone(), why: error.to_string() };
         let open = OpenOptions::new().create(true).truncate(false).write(true).open(&file).map_err(wrong)?;
         match open.try_lock() {
@@ -45,5 +47,14 @@ mod tests {
         assert!(matches!(take(dir.path(), &both), Err(DeskError::NoSeat { count: 2, .. })));
         drop(first);
         assert_eq!(take(dir.path(), &both).unwrap().1, tls("a.pem"));
+    }
+
+    #[test]
+    fn a_certificate_that_is_a_credential_is_taken_beside_the_settings() {
+        let dir = tempfile::tempdir().unwrap();
+        let tls = [ClientTls { cert: Some("credential:desk-cert".into()), ..ClientTls::default() }];
+        let _taken = take(dir.path(), &tls).unwrap();
+        assert!(dir.path().join("desk-cert.seat").exists());
+        assert!(matches!(take(dir.path(), &tls), Err(DeskError::NoSeat { .. })));
     }
 }

@@ -352,10 +352,18 @@ fn in_the_way(data: &Path, error: &Error) -> String {
             "another process keeps this box's identity already: is the gateway running?".to_string()
         }
         ErrorKind::PermissionDenied => {
-            let owner = std::fs::metadata(data).map(|about| about.uid()).ok();
-            let owner = owner.and_then(|number| name_of("/etc/passwd", number).or(Some(number.to_string())));
-            let owner = owner.unwrap_or_else(|| "USER".to_string());
-            format!("{place}: {error}; all in it has to be of whom {} is: chown -hR {owner} {place}", data.display())
+            let owner_of = |path: &Path| std::fs::symlink_metadata(path).map(|about| about.uid()).ok();
+            let owner = owner_of(data).unwrap_or(0);
+            let name = name_of("/etc/passwd", owner).unwrap_or_else(|| owner.to_string());
+            let inside = std::fs::read_dir(data.join(FOLDER)).into_iter().flatten().filter_map(Result::ok);
+            let mut all = inside.map(|entry| entry.path()).chain([data.join(FOLDER)]);
+            match owner != 0 && all.any(|path| owner_of(&path).is_some_and(|user| user != owner)) {
+                true => format!(
+                    "{place}: {error}; all in it has to be of whom {} is: chown -hR {name} {place}",
+                    data.display()
+                ),
+                false => format!("{place}: {error}; it is for root and {name}"),
+            }
         }
         _ => format!("{place}: {error}"),
     }

@@ -26,7 +26,7 @@ pub fn from_folder(folder: &Path, named: &Path) -> PathBuf {
 
 /// How it is handed over, for a person.
 pub fn how(name: &str) -> String {
-    format!("`LoadCredential={name}:FILE` hands it over (systemctl edit afferent)")
+    format!("`LoadCredential={name}:FILE` hands it over, where the unit does not yet (systemctl edit afferent)")
 }
 
 /// Where the file lies that a setting names: where it says, or among what the service manager handed over.

@@ -3,7 +3,7 @@
 
 mod owner;
 
-pub use owner::as_owner_of;
+pub use owner::{as_owner_of, is_root};
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{Result, Write};
 use std::os::fd::AsRawFd;

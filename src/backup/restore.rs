@@ -174,11 +174,9 @@ impl Plan {
             return Err(refused);
         }
         let data = &self.config.gateway.data;
-        let lock = data.is_dir().then(|| journal::lock(data).map_err(BackupError::Open)).transpose()?;
-        if lock.is_some() {
-            // A restore that comes to nothing leaves no lock that only root may open.
-            hand_over(data).map_err(at(data))?;
-        }
+        // As its owner: a restore that comes to nothing leaves no lock that only root may open.
+        let lock = data.is_dir().then(|| as_owner_of(data, || journal::lock(data).map_err(BackupError::Open)));
+        let lock = lock.transpose()?;
         // Counted again, with nobody beside.
         nothing_to_lose(data)?;
         crash::point("restore-counted");
@@ -244,17 +242,14 @@ fn put(file: &Path, lock: Option<std::fs::File>) -> Result<(), BackupError> {
     let manifest = &contents.manifest;
     let data = &manifest.data;
     make_folder(data.parent())?;
-    let _lock = lock.map_or_else(|| journal::lock(data), Ok).map_err(BackupError::Open)?;
-    // One that root has just made is the service's.
-    let user = manifest.data_user.as_deref().filter(|user| number_of("/etc/passwd", user).is_some());
-    if user.is_some() && std::fs::metadata(data).is_ok_and(|about| about.uid() == 0) {
-        own(data, owner(user, user)).map_err(at(data))?;
-    }
-    reset::erase_all(data).map_err(|(file, source)| BackupError::Disk { file, source })?;
+    give(data, manifest.data_user.as_deref()).map_err(at(data))?;
+    let take = || as_owner_of(data, || journal::lock(data).map_err(BackupError::Open));
+    let _lock = lock.map_or_else(take, Ok)?;
+    as_owner_of(data, || reset::erase_all(data).map_err(|(file, source)| BackupError::Disk { file, source }))?;
     crash::point("restore-erased");
     if let Some(releases) = &manifest.releases {
         // What the trial of a release kept is of what is erased.
-        slots::forget_before(releases).map_err(at(releases))?;
+        as_owner_of(releases, || slots::forget_before(releases).map_err(at(releases)))?;
     }
     for (about, body) in contents.files() {
         match (about.role, &manifest.releases) {
@@ -263,27 +258,27 @@ fn put(file: &Path, lock: Option<std::fs::File>) -> Result<(), BackupError> {
             (Role::Enrolled | Role::Memory, _) => put_file(&data.join(&about.path), about, body)?,
             (Role::Release, Some(releases)) => {
                 let name = about.path.to_str().unwrap_or_default();
-                let is_new = !releases.exists();
-                update::take_over(releases, name, body).map_err(at(releases))?;
-                as_data(
-                    data,
-                    if is_new { vec![releases.clone(), releases.join(name)] } else { vec![releases.join(name)] },
-                )
-                .map_err(at(releases))?;
+                make_releases(releases, data).map_err(at(releases))?;
+                as_owner_of(releases, || update::take_over(releases, name, body).map_err(at(releases)))?;
             }
             (Role::Release | Role::Document | Role::Base | Role::Network, _) => {}
         }
         crash::point("restore-put");
     }
-    if let (Some(document), Some(base)) = (contents.only(Role::Document), contents.only(Role::Base)) {
-        revision(file, data, document, base, manifest.is_edited)?;
-    }
-    let kept = data.join(outlives::FILE);
-    disk::replace_secret(&kept, &manifest.outlives.bytes()).map_err(at(&kept))?;
+    let revision = match (contents.only(Role::Document), contents.only(Role::Base)) {
+        (Some(document), Some(base)) => Some((document, base_of(file, base, manifest.is_edited)?)),
+        _ => None,
+    };
+    as_owner_of(data, || {
+        if let Some((document, base)) = &revision {
+            tree::take_over(data, document, base).map_err(|why| at(data)(std::io::Error::other(why)))?;
+        }
+        let kept = data.join(outlives::FILE);
+        disk::replace_secret(&kept, &manifest.outlives.bytes()).map_err(at(&kept))
+    })?;
     if manifest.enrols && contents.only(Role::Enrolled).is_none() {
         folder::code(data).map_err(at(data))?;
     }
-    hand_over(data).map_err(at(data))?;
     crash::point("restore-done");
     std::fs::remove_file(&intent).and_then(|()| disk::sync_folder(&intent)).map_err(at(&intent))?;
     crash::point("restore-ended");
@@ -291,20 +286,28 @@ fn put(file: &Path, lock: Option<std::fs::File>) -> Result<(), BackupError> {
     Ok(())
 }
 
-/// The revision that ran in the place of the file runs in the place of this one; where the file had been edited, it does
-/// not here either.
-fn revision(file: &Path, data: &Path, document: &[u8], base: &[u8], is_edited: bool) -> Result<(), BackupError> {
-    let base = match is_edited {
+/// What the revision that ran in the place of the file stands on here: this file; where the file had been edited, what it
+/// stood on there, so that it does not run here either.
+fn base_of(file: &Path, base: &[u8], is_edited: bool) -> Result<String, BackupError> {
+    Ok(match is_edited {
         true => String::from_utf8_lossy(base).into_owned(),
         false => Digest::stored(source_digest(file).map_err(at(file))?).to_string(),
-    };
-    tree::take_over(data, document, &base).map_err(|why| at(data)(std::io::Error::other(why)))
+    })
 }
 
+/// Work in a folder that may be the service's, as whom it belongs to.
+fn as_owner_of<T: Send>(folder: &Path, work: impl FnOnce() -> Result<T, BackupError> + Send) -> Result<T, BackupError> {
+    disk::as_owner_of(folder, work).map_err(at(folder))?
+}
+
+/// A file in somebody's own folder is theirs.
 fn put_file(place: &Path, about: &File, body: &[u8]) -> Result<(), BackupError> {
-    make_folder(place.parent())?;
-    let owner = owner(about.user.as_deref(), about.group.as_deref());
-    disk::replace_owned(place, body, about.mode, owner).map_err(at(place))
+    let place = &std::path::absolute(place).map_err(at(place))?;
+    let folder = place.parent().unwrap_or(Path::new("/"));
+    make_folder(Some(folder))?;
+    let is_roots = std::fs::metadata(folder).map_err(at(folder))?.uid() == 0;
+    let owner = owner(about.user.as_deref(), about.group.as_deref()).filter(|_| is_roots);
+    as_owner_of(folder, || disk::replace_owned(place, body, about.mode, owner).map_err(at(place)))
 }
 
 /// A folder is whoever's the one that it is in is, and as open as that: the service has to read what lies there.
@@ -321,59 +324,60 @@ fn make_folder(folder: Option<&Path>) -> Result<(), BackupError> {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
-        // SAFETY: geteuid only returns a number.
-        let is_root = unsafe { libc::geteuid() } == 0;
-        own(&half, is_root.then(|| (around.uid(), around.gid())))?;
+        own(&half, disk::is_root().then(|| (around.uid(), around.gid())))?;
         // Whatever the process's mask takes away from new ones.
         std::fs::set_permissions(&half, Permissions::from_mode(around.mode() & 0o777))?;
         std::fs::rename(&half, folder)?;
         disk::sync_folder(folder)
     };
-    make().map_err(at(folder))
+    as_owner_of(folder, || make().map_err(at(folder)))
 }
 
 /// The numbers of user and group here, for whoever may give files away.
 fn owner(user: Option<&str>, group: Option<&str>) -> Option<(u32, u32)> {
-    // SAFETY: geteuid only returns a number.
-    let is_root = unsafe { libc::geteuid() } == 0;
     // Who is not here is root: nobody else is let in by that, and whoever is here keeps what is his.
     let user = user.and_then(|user| number_of("/etc/passwd", user)).unwrap_or(0);
     let group = group.and_then(|group| number_of("/etc/group", group)).unwrap_or(0);
-    is_root.then_some((user, group))
+    disk::is_root().then_some((user, group))
 }
 
 fn own(path: &Path, owner: Option<(u32, u32)>) -> std::io::Result<()> {
     owner.map_or(Ok(()), |(user, group)| lchown(path, Some(user), Some(group)))
 }
 
-/// These are whoever's the data directory is, and everybody may read them, as what releases write there.
-fn as_data(data: &Path, places: Vec<PathBuf>) -> std::io::Result<()> {
+/// The folder of releases is whoever's the data directory is, and everybody may read it.
+fn make_releases(releases: &Path, data: &Path) -> std::io::Result<()> {
+    if releases.exists() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(releases)?;
+    std::fs::set_permissions(releases, Permissions::from_mode(0o755))?;
     let about = std::fs::metadata(data)?;
-    // SAFETY: geteuid only returns a number.
-    let is_root = unsafe { libc::geteuid() } == 0;
-    places.iter().filter(|place| place.exists()).try_for_each(|place| {
-        own(place, is_root.then(|| (about.uid(), about.gid())))?;
-        let mode = if place.is_dir() { 0o755 } else { 0o644 };
-        std::fs::set_permissions(place, Permissions::from_mode(mode))
-    })
+    own(releases, disk::is_root().then(|| (about.uid(), about.gid())))
 }
 
-/// What was made in the data directory is its owner's: the service's user, where root has restored.
-fn hand_over(data: &Path) -> std::io::Result<()> {
+/// A data directory that is root's, as one that is made here, becomes the service's, with what is in it. Nobody but root may
+/// write there before, so nothing is exchanged under root's hands; it is given itself last.
+fn give(data: &Path, user: Option<&str>) -> std::io::Result<()> {
     fn all(path: &Path, owner: Option<(u32, u32)>) -> std::io::Result<()> {
         let Ok(about) = std::fs::symlink_metadata(path) else { return Ok(()) };
-        own(path, owner)?;
         if about.is_dir() {
             std::fs::read_dir(path)?.try_for_each(|entry| all(&entry?.path(), owner))?;
         }
-        Ok(())
+        own(path, owner)
     }
-    let about = std::fs::metadata(data)?;
-    // SAFETY: geteuid only returns a number.
-    let is_root = unsafe { libc::geteuid() } == 0;
-    let owner = is_root.then(|| (about.uid(), about.gid()));
+    match std::fs::DirBuilder::new().mode(0o700).create(data) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let Some(user) = user.filter(|user| number_of("/etc/passwd", user).is_some()) else { return Ok(()) };
+    if std::fs::metadata(data)?.uid() != 0 {
+        return Ok(());
+    }
+    let owner = owner(Some(user), Some(user));
     let names = reset::NAMES.into_iter().flatten().chain([&outlives::FILE, &journal::LOCK_FILE]);
-    names.map(|name| data.join(name)).try_for_each(|path| all(&path, owner))
+    names.map(|name| data.join(name)).try_for_each(|path| all(&path, owner))?;
+    own(data, owner)
 }
 
 fn intent(config: &Path) -> PathBuf {
@@ -484,7 +488,7 @@ fn refusal(
 }
 
 fn nothing_to_lose(data: &Path) -> Result<(), BackupError> {
-    match Undelivered::look(data) {
+    match as_owner_of(data, || Ok(Undelivered::look(data)))? {
         Err(why) => Err(BackupError::Unknown { data: data.to_path_buf(), why }),
         Ok(found) if found.total() > 0 => Err(BackupError::Undelivered { found }),
         Ok(_) => Ok(()),

@@ -1,6 +1,7 @@
 //! `afferent console`.
 
 use crate::console::{self, DOCUMENT};
+use crate::disk;
 use crate::fleet::desired::tree;
 use crate::page::{self, Server};
 use anyhow::{Context, bail};
@@ -53,8 +54,12 @@ impl Console {
                 address.port()
             );
         }
-        let tls = page::own_certificate(data).with_context(|| format!("no certificate in {}", data.display()))?;
-        let token = page::token(data).with_context(|| format!("no token in {}", data.display()))?;
+        let tls = disk::as_owner_of(data, || page::own_certificate(data))
+            .flatten()
+            .with_context(|| format!("no certificate in {}", data.display()))?;
+        let token = disk::as_owner_of(data, || page::token(data))
+            .flatten()
+            .with_context(|| format!("no token in {}", data.display()))?;
         let file = data.join(page::TOKEN);
         let console = console::Console::new(self.config, &file);
         let server = Server::new(console.clone(), &DOCUMENT, &tls, &token)?;

@@ -1,9 +1,9 @@
 //! `afferent reset --factory`.
 
 use super::CONFIG_DEFAULT;
-use crate::config;
 use crate::fleet::identity::folder;
 use crate::reset::{self, Consent};
+use crate::{config, disk};
 use anyhow::Context;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -37,12 +37,16 @@ impl Reset {
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
         let config = config::load(&self.config)?.config;
         let data = &config.gateway.data;
-        if !reset::is_begun(data) {
-            let found = reset::begin(&config, Consent::Number(self.discard))?;
-            println!("thrown away: {found}");
-        }
-        reset::finish(&config)
-            .context("the reset has begun; it goes on when the gateway starts, or with this command")?;
+        // Root's hands are led by nothing that lies there, and the service finds what is left.
+        disk::as_owner_of(data, || {
+            if !reset::is_begun(data) {
+                let found = reset::begin(&config, Consent::Number(self.discard))?;
+                println!("thrown away: {found}");
+            }
+            reset::finish(&config)
+                .context("the reset has begun; it goes on when the gateway starts, or with this command")
+        })
+        .with_context(|| format!("{}", data.display()))??;
         println!("this box is as new");
         if config.fleet.is_some_and(|fleet| fleet.enrol.is_some())
             && let Some(code) = folder::code(data).context("the box's new key")?

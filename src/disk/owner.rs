@@ -16,15 +16,19 @@ use std::path::Path;
 /// # Errors
 /// What the system says of the folder, or of becoming its owner; nothing is done then.
 pub fn as_owner_of<T: Send>(folder: &Path, work: impl FnOnce() -> T + Send) -> Result<T> {
-    // SAFETY: it only tells who we are.
-    let is_root = unsafe { libc::geteuid() } == 0;
-    let Some((user, group)) = owner_of(folder)?.filter(|_| is_root) else { return Ok(work()) };
+    let Some((user, group)) = owner_of(folder)?.filter(|_| is_root()) else { return Ok(work()) };
     let done = std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("owner".to_string());
         let thread = thread.spawn_scoped(scope, || become_for_files(user, group).map(|()| work()))?;
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })?;
     Ok(done)
+}
+
+/// Whether this is root, who may give files away and pass by permissions.
+pub fn is_root() -> bool {
+    // SAFETY: it only tells who we are.
+    unsafe { libc::geteuid() == 0 }
 }
 
 /// User and group of the innermost folder on this way that is not root's; none where all of them are.

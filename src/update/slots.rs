@@ -16,6 +16,7 @@ use super::crash;
 use super::record::{BYTES_MAX, Happened, Phase, Reason, Record, STARTS_MAX, Slot, Version};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Name of the program in a slot.
@@ -204,6 +205,8 @@ pub fn replace(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let new = folder.join(format!("{name}.new"));
     let mut file = File::create(&new)?;
     file.write_all(bytes)?;
+    // Whatever the process's mask takes away.
+    file.set_permissions(fs::Permissions::from_mode(0o644))?;
     file.sync_all()?;
     fs::rename(&new, folder.join(name))?;
     sync_directory(folder)

@@ -4,7 +4,7 @@ use crate::site::{Running, SERUM, SERUM_SPECIMEN, free_port, until, until_served
 use crate::{afferent, case, err, out};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -748,4 +748,51 @@ impl Drop for Disk {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
+}
+
+#[test]
+fn i12_root_restores_as_the_service_and_no_link_leads_it_elsewhere() {
+    let bench = Bench::new();
+    bench.run().stop();
+    std::fs::set_permissions(bench.path("."), PermissionsExt::from_mode(0o711)).unwrap();
+    // A user that every Linux has.
+    let give = || Command::new("chown").args(["-hR", "daemon:daemon"]).arg(bench.data()).output().unwrap();
+    if !give().status.success() {
+        println!("left out: a restore by root of what is another's (this is not root)");
+        return;
+    }
+    bench.backup();
+    let daemon = std::fs::metadata(bench.data()).unwrap().uid();
+    let owners = || {
+        let all = std::fs::read_dir(bench.data()).unwrap().map(|entry| entry.unwrap().path());
+        all.chain([bench.data()])
+            .map(|path| (std::fs::symlink_metadata(&path).unwrap().uid(), path))
+            .collect::<Vec<_>>()
+    };
+    let is_daemons = |(user, path): &(u32, PathBuf)| {
+        assert_eq!(*user, daemon, "{}", path.display());
+    };
+    // What the service would have root lock, empty and give away.
+    let roots = bench.path("roots");
+    std::fs::create_dir(&roots).unwrap();
+    std::fs::write(roots.join("file"), "root's").unwrap();
+    std::fs::set_permissions(&roots, PermissionsExt::from_mode(0o700)).unwrap();
+    for (name, to) in [("journal.lock", roots.join("file")), ("spool", roots.clone())] {
+        let (place, aside) = (bench.data().join(name), bench.data().join("aside"));
+        std::fs::rename(&place, &aside).unwrap();
+        std::os::unix::fs::symlink(&to, &place).unwrap();
+        let done = bench.restore(&[]);
+        assert_eq!(done.status.success(), name != "journal.lock", "{}", err(&done));
+        let about = std::fs::metadata(roots.join("file")).unwrap();
+        assert_eq!((about.uid(), std::fs::read(roots.join("file")).unwrap()), (0, b"root's".to_vec()), "{name}");
+        let _ = std::fs::remove_file(&place);
+        if std::fs::rename(&aside, &place).is_err() {
+            let _ = std::fs::remove_dir_all(&aside);
+        }
+    }
+    owners().iter().for_each(is_daemons);
+    // And where the disk is another one, the data directory is made for the service.
+    std::fs::remove_dir_all(bench.data()).unwrap();
+    bench.restored(&[]);
+    owners().iter().for_each(is_daemons);
 }

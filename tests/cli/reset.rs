@@ -5,6 +5,7 @@ use crate::{afferent, err, out};
 use afferent::update::record::{Phase, Record, Schemas, Slot, Version};
 use afferent::update::slots;
 use serde_json::Value;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -185,4 +186,44 @@ fn a_reset_waits_for_the_end_of_a_trial_and_takes_what_that_kept() {
     let done = copied.reset(&["--discard", "4"]);
     assert!(done.status.success(), "{}", err(&done));
     assert!(!releases.join("before").exists(), "a copy of the journal is a journal");
+}
+
+/// The data directory is a service's, and root works in it.
+#[test]
+fn i12_root_resets_as_the_service_and_no_link_leads_it_elsewhere() {
+    let mut site = Site::filled();
+    site.stop_gateway();
+    let copied = Copied::of(&site);
+    if !given(&copied) {
+        println!("left out: a reset by root of what is another's (this is not root)");
+        return;
+    }
+    // What the service would have root empty.
+    let roots = copied.dir.path().join("roots");
+    std::fs::write(&roots, "root's").unwrap();
+    std::fs::set_permissions(&roots, PermissionsExt::from_mode(0o600)).unwrap();
+    let reserve = copied.data().join("journal.reserve");
+    let _ = std::fs::remove_file(&reserve);
+    std::os::unix::fs::symlink(&roots, &reserve).unwrap();
+    let refused = copied.reset(&[]);
+    assert!(!refused.status.success());
+    assert_eq!(std::fs::read(&roots).unwrap(), b"root's", "{}", err(&refused));
+    let reset = copied.reset(&["--discard", "4"]);
+    assert!(reset.status.success(), "{}", err(&reset));
+    assert_eq!(std::fs::read(&roots).unwrap(), b"root's");
+    assert!(copied.names().contains(&"last-reset".to_string()), "{:?}", copied.names());
+    for name in copied.names() {
+        let about = std::fs::symlink_metadata(copied.data().join(&name)).unwrap();
+        assert_eq!((about.uid(), about.gid()), (SERVICE, SERVICE), "{name}");
+    }
+}
+
+const SERVICE: u32 = 4711;
+
+/// Gives the data directory to the service; false for whoever may not.
+fn given(copied: &Copied) -> bool {
+    std::fs::set_permissions(copied.dir.path(), PermissionsExt::from_mode(0o711)).unwrap();
+    let owner = format!("{SERVICE}:{SERVICE}");
+    let done = Command::new("chown").args(["-hR", &owner]).arg(copied.data()).output().unwrap();
+    done.status.success()
 }

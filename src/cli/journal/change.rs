@@ -114,10 +114,13 @@ pub(in crate::cli) fn carry_out(place: &Place, action: OperatorAction, done: &st
             if !data.join("journal.db").exists() {
                 return Err(OpenError::Missing(data).into());
             }
-            let journal = Journal::open(&data, &settings)?;
-            let operated = journal.operate(action);
-            journal.close();
-            operated?
+            // Root's hands are led by nothing that lies there, and what is written is the service's.
+            crate::disk::as_owner_of(&data, || {
+                let journal = Journal::open(&data, &settings)?;
+                let operated = journal.operate(action);
+                journal.close();
+                anyhow::Ok(operated?)
+            })??
         }
         Err(error) => return Err(error.into()),
     };

@@ -79,8 +79,7 @@ pub fn make(folder: &Path, boxes: usize, port: u16) -> Result<(), String> {
         .replace("listener 8883", &format!("listener {port} 127.0.0.1"))
         .replace("/etc/mosquitto/fleet", here)
         .replace("/var/lib/mosquitto", &format!("{here}/db"));
-    // SAFETY: the call reads a number and nothing else.
-    if unsafe { libc::geteuid() } == 0 {
+    if crate::disk::is_root() {
         conf.push_str("user root\n");
     }
     put("mosquitto.conf", &conf)?;

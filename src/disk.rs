@@ -3,7 +3,7 @@
 
 mod owner;
 
-pub use owner::{as_owner_of, is_root};
+pub use owner::{as_owner_of, is_root, name_of, number_of};
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{Result, Write};
 use std::os::fd::AsRawFd;

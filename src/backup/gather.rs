@@ -169,7 +169,7 @@ impl Reading {
         if body.len() as u64 > most {
             return Err(BackupError::TooLarge(file.to_path_buf()));
         }
-        let (user, group) = (name_of("/etc/passwd", about.uid()), name_of("/etc/group", about.gid()));
+        let (user, group) = (disk::name_of("/etc/passwd", about.uid()), disk::name_of("/etc/group", about.gid()));
         self.push(
             File { role, path: path.to_path_buf(), mode: about.mode() & 0o7777, user, group, length: body.len() },
             body,
@@ -194,7 +194,7 @@ impl Reading {
         let now = Timestamp::now();
         let (files, bodies) = self.files.into_iter().unzip();
         let place = config.fleet.as_ref().and_then(|fleet| fleet.place(data).ok());
-        let owner = std::fs::metadata(data).ok().and_then(|about| name_of("/etc/passwd", about.uid()));
+        let owner = std::fs::metadata(data).ok().and_then(|about| disk::name_of("/etc/passwd", about.uid()));
         // Revisions and commands as they were read: only the moment is added.
         let (moment, quality) = Clock::open(data, config.gateway.clock_trusted).now();
         let trusted = (quality == crate::clock::Quality::Trusted).then_some(moment);
@@ -271,26 +271,4 @@ fn sorted(folder: &Path) -> Result<Vec<PathBuf>, BackupError> {
 
 fn absolute(file: &Path) -> PathBuf {
     std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf())
-}
-
-/// The name of a user or group, by its number. Accounts of a box are in files.
-pub(crate) fn name_of(list: &str, number: u32) -> Option<String> {
-    entries(list).find(|(_, found)| *found == number).map(|(name, _)| name)
-}
-
-/// The number of a user or group.
-pub(crate) fn number_of(list: &str, name: &str) -> Option<u32> {
-    entries(list).find(|(found, _)| found == name).map(|(_, number)| number)
-}
-
-fn entries(list: &str) -> impl Iterator<Item = (String, u32)> + use<> {
-    let text = std::fs::read_to_string(list).unwrap_or_default();
-    let all: Vec<(String, u32)> = text
-        .lines()
-        .filter_map(|line| {
-            let mut parts = line.split(':');
-            Some((parts.next()?.to_string(), parts.nth(1)?.parse().ok()?))
-        })
-        .collect();
-    all.into_iter()
 }

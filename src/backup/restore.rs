@@ -1,7 +1,7 @@
 //! Puts a backup onto a box. What is to be done is found out first ([`plan`]), and nothing is changed by that; then it is
 //! written down as a whole ([`Plan::begin`]) and done ([`finish`]). Done twice it is the same.
 
-use super::gather::{hardware, number_of, offsets_s};
+use super::gather::{hardware, offsets_s};
 use super::ports::{self, Placed};
 use super::{BackupError, Contents, File, Manifest, Role, named, network};
 use crate::clock::{Clock, Quality};
@@ -336,8 +336,8 @@ fn make_folder(folder: Option<&Path>) -> Result<(), BackupError> {
 /// The numbers of user and group here, for whoever may give files away.
 fn owner(user: Option<&str>, group: Option<&str>) -> Option<(u32, u32)> {
     // Who is not here is root: nobody else is let in by that, and whoever is here keeps what is his.
-    let user = user.and_then(|user| number_of("/etc/passwd", user)).unwrap_or(0);
-    let group = group.and_then(|group| number_of("/etc/group", group)).unwrap_or(0);
+    let user = user.and_then(|user| disk::number_of("/etc/passwd", user)).unwrap_or(0);
+    let group = group.and_then(|group| disk::number_of("/etc/group", group)).unwrap_or(0);
     disk::is_root().then_some((user, group))
 }
 
@@ -370,7 +370,7 @@ fn give(data: &Path, user: Option<&str>) -> std::io::Result<()> {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
-    let Some(user) = user.filter(|user| number_of("/etc/passwd", user).is_some()) else { return Ok(()) };
+    let Some(user) = user.filter(|user| disk::number_of("/etc/passwd", user).is_some()) else { return Ok(()) };
     if std::fs::metadata(data)?.uid() != 0 {
         return Ok(());
     }

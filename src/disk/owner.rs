@@ -31,6 +31,28 @@ pub fn is_root() -> bool {
     unsafe { libc::geteuid() == 0 }
 }
 
+/// The name of a user or group, by its number. Accounts of a box are in files.
+pub fn name_of(list: &str, number: u32) -> Option<String> {
+    entries(list).find(|(_, found)| *found == number).map(|(name, _)| name)
+}
+
+/// The number of a user or group.
+pub fn number_of(list: &str, name: &str) -> Option<u32> {
+    entries(list).find(|(found, _)| found == name).map(|(_, number)| number)
+}
+
+fn entries(list: &str) -> impl Iterator<Item = (String, u32)> + use<> {
+    let text = std::fs::read_to_string(list).unwrap_or_default();
+    let all: Vec<(String, u32)> = text
+        .lines()
+        .filter_map(|line| {
+            let mut parts = line.split(':');
+            Some((parts.next()?.to_string(), parts.nth(1)?.parse().ok()?))
+        })
+        .collect();
+    all.into_iter()
+}
+
 /// User and group of the innermost folder on this way that is not root's; none where all of them are.
 fn owner_of(folder: &Path) -> Result<Option<(u32, u32)>> {
     for place in std::path::absolute(folder)?.ancestors() {

@@ -1,7 +1,7 @@
 //! Whether the service may read what root names in the setup.
 
-use crate::backup::gather::number_of;
 use crate::credential;
+use crate::disk::number_of;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};

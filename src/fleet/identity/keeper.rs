@@ -4,7 +4,6 @@
 use super::est::{Answer, Enrol, Site};
 use super::folder::{FOLDER, Folder, Held};
 use super::{Identity, Step};
-use crate::backup::gather::name_of;
 use crate::disk;
 use crate::fleet::Config;
 use jiff::Timestamp;
@@ -354,7 +353,7 @@ fn in_the_way(data: &Path, error: &Error) -> String {
         ErrorKind::PermissionDenied => {
             let owner_of = |path: &Path| std::fs::symlink_metadata(path).map(|about| about.uid()).ok();
             let owner = owner_of(data).unwrap_or(0);
-            let name = name_of("/etc/passwd", owner).unwrap_or_else(|| owner.to_string());
+            let name = disk::name_of("/etc/passwd", owner).unwrap_or_else(|| owner.to_string());
             let inside = std::fs::read_dir(data.join(FOLDER)).into_iter().flatten().filter_map(Result::ok);
             let mut all = inside.map(|entry| entry.path()).chain([data.join(FOLDER)]);
             match owner != 0 && all.any(|path| owner_of(&path).is_some_and(|user| user != owner)) {

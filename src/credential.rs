@@ -4,6 +4,7 @@
 //!
 //! Commands by hand have no such folder of their own, and look into the one of the service, which it has while it runs.
 
+use crate::disk;
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::{Error, ErrorKind};
@@ -43,9 +44,9 @@ pub fn place(named: &Path) -> std::io::Result<Cow<'_, Path>> {
 /// Opens the file that a setting names.
 ///
 /// # Errors
-/// As [`place`], and what the system says of the file.
+/// As [`place`] and [`disk::open_regular`].
 pub fn open(named: &Path) -> std::io::Result<File> {
-    File::open(place(named)?)
+    disk::open_regular(&place(named)?)
 }
 
 /// A secret that is taken without being named, if it was handed over to this very process: by hand another journal may be

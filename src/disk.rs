@@ -157,6 +157,18 @@ pub(crate) fn is_unfinished(file: &Path) -> bool {
     file.as_os_str().as_encoded_bytes().ends_with(UNFINISHED.as_bytes())
 }
 
+/// Opens a file to read it. A pipe or a device, which may have no end, is none: nobody waits for it.
+///
+/// # Errors
+/// What the system refuses, and [`std::io::ErrorKind::InvalidInput`] for what is no regular file.
+pub fn open_regular(file: &Path) -> Result<File> {
+    let open = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(file)?;
+    match open.metadata()?.is_file() {
+        true => Ok(open),
+        false => Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is not a regular file")),
+    }
+}
+
 /// Has the system forget what it keeps of a file that was synced, so that the next read is of the disk.
 pub fn forget_cached(file: &File) {
     // SAFETY: the descriptor is open as long as the file is; the call only advises.
@@ -233,6 +245,19 @@ mod tests {
         std::os::unix::fs::symlink(&other, &report).unwrap();
         replace_beside_settings(&report, b"ours").unwrap();
         assert_eq!((std::fs::read(&other).unwrap(), mode(&report)), (b"another's".to_vec(), SETTINGS));
+    }
+
+    #[test]
+    fn what_is_not_right_on_the_disk_does_not_take_the_place_of_what_was_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a");
+        std::fs::write(&file, "older").unwrap();
+        let look = |place: &Path| if std::fs::read(place).unwrap() == b"whole" { Ok(()) } else { Err("cut") };
+        assert_eq!(replace_checked(&file, b"half", look).unwrap(), Err("cut"));
+        assert_eq!(std::fs::read(&file).unwrap(), b"older");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left of it");
+        assert_eq!(replace_checked(&file, b"whole", look).unwrap(), Ok(()));
+        assert_eq!(std::fs::read(&file).unwrap(), b"whole");
     }
 
     #[test]

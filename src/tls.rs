@@ -32,6 +32,7 @@ pub use last_good::client_or_last;
 pub use proxy::Proxy;
 pub use subject::{Facts, common_name, ends};
 
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -431,11 +432,15 @@ fn stamp(path: &Path) -> Option<Stamp> {
 /// Reads a PEM file whole, refusing one that is absurdly large before it takes memory.
 pub(crate) fn read_pem(file: &Path) -> Result<Vec<u8>, TlsError> {
     let unreadable = |source| TlsError::Unreadable { file: file.to_owned(), source };
-    let place = credential::place(file).map_err(unreadable)?;
-    if std::fs::metadata(&place).map_err(unreadable)?.len() > PEM_MAX_BYTES {
+    let open = credential::open(file).map_err(unreadable)?;
+    let length = open.metadata().map_err(unreadable)?.len();
+    if length > PEM_MAX_BYTES {
         return Err(TlsError::TooLarge { file: file.to_owned() });
     }
-    std::fs::read(place).map_err(unreadable)
+    // Room for all of it: a key that moves leaves itself behind.
+    let mut bytes = Vec::with_capacity(length as usize + 1);
+    open.take(length).read_to_end(&mut bytes).map_err(unreadable)?;
+    Ok(bytes)
 }
 
 /// DER as PEM text (RFC 7468).

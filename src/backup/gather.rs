@@ -16,7 +16,7 @@ use jiff::civil::date;
 use jiff::tz::TimeZone;
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use zeroize::Zeroizing;
@@ -149,8 +149,7 @@ impl Reading {
     /// Reads a file; one that is not there is told of.
     fn take(&mut self, role: Role, file: &Path, path: &Path) -> Result<(), BackupError> {
         let failed = |source| BackupError::Disk { file: file.to_path_buf(), source };
-        // A pipe or a device, which may have no end, is none: nobody waits for it.
-        let open = match std::fs::File::options().read(true).custom_flags(libc::O_NONBLOCK).open(file) {
+        let open = match disk::open_regular(file) {
             Ok(open) => open,
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 self.absent.push(path.to_path_buf());
@@ -159,9 +158,6 @@ impl Reading {
             Err(error) => return Err(failed(error)),
         };
         let about = open.metadata().map_err(failed)?;
-        if !about.is_file() {
-            return Err(failed(std::io::Error::new(ErrorKind::InvalidInput, "it is not a regular file")));
-        }
         let mut body = Zeroizing::new(Vec::new());
         // What a link remembers of a folder of many files is larger than any file that somebody wrote.
         let most = if role == Role::Memory { ALL_MAX as u64 } else { FILE_MAX };

@@ -7,11 +7,11 @@ use crate::backup::secret::{Kind, Secret};
 use crate::backup::{BackupError, Contents, Role};
 use crate::disk;
 use crate::fleet::desired::tree;
+use crate::journal::crash;
 use anyhow::{Context, bail, ensure};
 use serde_json::json;
 use std::fs::File;
 use std::io::{ErrorKind, IsTerminal, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use zeroize::Zeroizing;
@@ -74,7 +74,7 @@ impl Backup {
     /// Nobody loses another file by a slip.
     fn is_free(&self) -> anyhow::Result<()> {
         let shown = self.file.display();
-        match File::open(&self.file) {
+        match disk::open_regular(&self.file) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error).with_context(|| format!("cannot write {shown}")),
             Ok(open) => {
@@ -102,6 +102,7 @@ impl Backup {
     /// Reads the file that was written once more, from the disk, and opens it: a stick may have taken it and not have it.
     fn verify(&self, place: &Path, written: &[u8], secret: &Secret) -> anyhow::Result<()> {
         let shown = self.file.display();
+        crash::point("backup-written");
         let open = File::open(place).with_context(|| format!("cannot read {shown} back"))?;
         disk::forget_cached(&open);
         let read = bounded(open).with_context(|| format!("cannot read {shown} back"))?;
@@ -149,9 +150,6 @@ impl Backup {
 
 /// A file, as far as a backup may be long.
 fn bounded(open: File) -> std::io::Result<Vec<u8>> {
-    if !open.metadata()?.is_file() {
-        return Err(std::io::Error::other("this is no file"));
-    }
     let mut bytes = Vec::new();
     open.take(sealed::LENGTH_MAX).read_to_end(&mut bytes)?;
     Ok(bytes)
@@ -160,9 +158,7 @@ fn bounded(open: File) -> std::io::Result<Vec<u8>> {
 /// Opens a backup with what whoever restores has.
 pub(super) fn open(file: &Path, secret: Option<&Path>) -> anyhow::Result<Contents> {
     let shown = file.display();
-    // A pipe in its place has no end.
-    let open = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(file);
-    let bytes = open.and_then(bounded).with_context(|| format!("cannot read {shown}"))?;
+    let bytes = disk::open_regular(file).and_then(bounded).with_context(|| format!("cannot read {shown}"))?;
     let open = || -> anyhow::Result<Contents> {
         let sealed = Sealed::read(&bytes)?;
         let text = match secret {

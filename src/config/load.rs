@@ -3,6 +3,7 @@
 use super::check::{self, Scene};
 use super::diagnose::{Fault, Faults, Kind};
 use super::{Config, schema};
+use crate::disk;
 use crate::driver::Registry;
 use crate::rules::Rule;
 use schemars::JsonSchema;
@@ -11,7 +12,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
 use std::ops::Range;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
 use toml::de::DeTable;
 
@@ -69,7 +69,7 @@ fn read(path: &Path) -> Result<String, LoadError> {
 
 /// As [`read`], of a file that another one names.
 fn read_named(path: &Path) -> Result<String, LoadError> {
-    text(path, open_named(path))
+    text(path, disk::open_regular(path))
 }
 
 fn text(path: &Path, open: std::io::Result<File>) -> Result<String, LoadError> {
@@ -80,15 +80,6 @@ fn text(path: &Path, open: std::io::Result<File>) -> Result<String, LoadError> {
         return Err(LoadError::NotText { path: name, reason: "it is larger than 1 MiB" });
     }
     String::from_utf8(bytes).map_err(|_| LoadError::NotText { path: name, reason: "it is not UTF-8" })
-}
-
-/// Opens a file that a configuration names. A pipe or a device, which may have no end, is none: nobody waits for it.
-fn open_named(path: &Path) -> std::io::Result<File> {
-    let open = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
-    match open.metadata()?.is_file() {
-        true => Ok(open),
-        false => Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is not a regular file")),
-    }
 }
 
 /// What a file holds, or one byte more than a text may have.
@@ -138,8 +129,8 @@ pub fn source_digest(file: &Path) -> std::io::Result<[u8; 32]> {
         digest.update(&(bytes.len() as u64).to_be_bytes());
         digest.update(bytes);
     };
-    let named = |path: &Path| open_named(path).and_then(bounded).unwrap_or_default();
-    let bytes = open_named(file).and_then(bounded)?;
+    let named = |path: &Path| disk::open_regular(path).and_then(bounded).unwrap_or_default();
+    let bytes = disk::open_regular(file).and_then(bounded)?;
     add(&bytes);
     let text = String::from_utf8_lossy(&bytes);
     for folder in gateway_path(&text, "drivers").iter().flat_map(|drivers| driver_folders(drivers).unwrap_or_default())

@@ -5,9 +5,8 @@
 //! same trial. As it is applied once, a stick that stays where it is changes nothing more.
 
 use super::envelope::ENVELOPE_MAX;
-use std::fs::File;
+use crate::disk;
 use std::io::{Error, ErrorKind, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -48,16 +47,10 @@ pub(super) fn watch(folder: &Path, gateway: &str) -> mpsc::Receiver<Found> {
 /// What the file holds, or one byte more than an envelope may have; nothing when there is none.
 fn read(file: &Path) -> Found {
     let cannot = |error: Error| Err(format!("{} cannot be read: {error}", file.display()));
-    // A pipe in its place has no end, and may have nobody at its other one.
-    let open = match File::options().read(true).custom_flags(libc::O_NONBLOCK).open(file) {
-        Ok(open) => open,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return cannot(error),
-    };
     let mut bytes = Vec::new();
-    match open.metadata() {
-        Ok(about) if !about.is_file() => cannot(Error::other("this is no file")),
-        Ok(_) => open.take(ENVELOPE_MAX as u64 + 1).read_to_end(&mut bytes).map_or_else(cannot, |_| Ok(bytes)),
+    match disk::open_regular(file) {
+        Ok(open) => open.take(ENVELOPE_MAX as u64 + 1).read_to_end(&mut bytes).map_or_else(cannot, |_| Ok(bytes)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(bytes),
         Err(error) => cannot(error),
     }
 }
@@ -83,7 +76,7 @@ mod tests {
         let file = dir.path().join("bench-1.afferent");
         assert_eq!(read(&file), Ok(Vec::new()));
         std::fs::create_dir(&file).unwrap();
-        assert!(read(&file).is_err_and(|why| why.ends_with("this is no file")));
+        assert!(read(&file).is_err_and(|why| why.ends_with("it is not a regular file")));
         std::fs::remove_dir(&file).unwrap();
         std::fs::write(&file, vec![0; ENVELOPE_MAX + 100]).unwrap();
         assert_eq!(read(&file).map(|bytes| bytes.len()), Ok(ENVELOPE_MAX + 1));

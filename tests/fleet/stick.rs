@@ -48,7 +48,7 @@ async fn what_an_operator_signed_and_somebody_carried_runs_without_a_broker() {
     shows("box stick-refused");
     std::fs::remove_file(&file).unwrap();
     std::fs::create_dir(&file).unwrap();
-    until("one that cannot be read is named", || doctor(&site).contains("cannot be read: this is no file"));
+    until("one that cannot be read is named", || doctor(&site).contains("cannot be read: it is not a regular file"));
     std::fs::remove_dir(&file).unwrap();
     std::fs::write(&file, sealed(&site.desired(1, "[[link]]"), &key("ann"))).unwrap();
     until("one that is wrong is named", || doctor(&site).contains("revision 1 is refused: the check finds faults"));

@@ -23,8 +23,9 @@ use crate::fleet::store::Store;
 use crate::fleet::telemetry::Digest;
 use crate::journal::crash;
 use std::collections::BTreeSet;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -100,9 +101,9 @@ fn write_on(data: &Path, desired: &Desired, document: &[u8], base: &str) -> Resu
         let file = aside.join(path);
         let write = || {
             if let Some(parent) = file.parent() {
-                std::fs::create_dir_all(parent)?;
+                std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
             }
-            let mut open = File::create(&file)?;
+            let mut open = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file)?;
             open.write_all(content)?;
             open.sync_all()
         };

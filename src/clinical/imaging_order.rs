@@ -108,10 +108,10 @@ impl ImagingOrder {
         }
     }
 
-    /// Gives what the EHR left out: study instance UIDs by `make_uid`, and ids of our own made from `number`, which no
-    /// other order here has. `before` is the order this one changes: what it had been given stays (a modality may have
+    /// Gives what the EHR left out: study instance UIDs by `make_uid`, and ids of our own made from `name`, which no
+    /// other order has, here or on the box that this one took the place of. `before` is the order this one changes: what it had been given stays (a modality may have
     /// it already).
-    pub fn complete(&mut self, before: Option<&ImagingOrder>, number: i64, mut make_uid: impl FnMut() -> String) {
+    pub fn complete(&mut self, before: Option<&ImagingOrder>, name: &str, mut make_uid: impl FnMut() -> String) {
         let lone = self.procedures.len() == 1;
         if let (true, Some(before)) = (self.accession_number.is_empty(), before) {
             self.accession_number = before.accession_number.clone();
@@ -122,14 +122,14 @@ impl ImagingOrder {
                 same.or_else(|| before.procedures.get(at).filter(|_| lone || procedure.id.is_empty()))
             });
             if procedure.id.is_empty() {
-                procedure.id = earlier.map_or_else(|| numbered("RP", number, at), |p| p.id.clone());
+                procedure.id = earlier.map_or_else(|| numbered("RP", name, at), |p| p.id.clone());
             }
             if procedure.study_instance_uid.is_empty() {
                 procedure.study_instance_uid = earlier.map_or_else(&mut make_uid, |p| p.study_instance_uid.clone());
             }
             for (place, step) in procedure.steps.iter_mut().enumerate().filter(|(_, step)| step.id.is_empty()) {
                 let known = earlier.and_then(|p| p.steps.get(place)).map(|step| step.id.clone());
-                step.id = known.unwrap_or_else(|| numbered("SP", number, at * STEPS_PER_PROCEDURE + place));
+                step.id = known.unwrap_or_else(|| numbered("SP", name, at * STEPS_PER_PROCEDURE + place));
             }
         }
     }
@@ -164,9 +164,9 @@ impl RequestedProcedure {
 /// Numbers of steps of one procedure do not run into those of the next.
 const STEPS_PER_PROCEDURE: usize = 100;
 
-/// An id of our own that fits SH: `RP17`, `RP17.1`.
-fn numbered(kind: &str, number: i64, at: usize) -> String {
-    if at == 0 { format!("{kind}{number}") } else { format!("{kind}{number}.{at}") }
+/// An id of our own that fits SH: `RP17KQXB`, `RP17KQXB.1`.
+fn numbered(kind: &str, name: &str, at: usize) -> String {
+    if at == 0 { format!("{kind}{name}") } else { format!("{kind}{name}.{at}") }
 }
 
 #[cfg(test)]
@@ -187,16 +187,16 @@ mod tests {
             format!("2.25.{made}")
         };
         let mut first = order("", "");
-        first.complete(None, 17, &mut uid);
+        first.complete(None, "17KQXB", &mut uid);
         let procedure = &first.procedures[0];
         let given = (procedure.id.as_str(), procedure.study_instance_uid.as_str(), procedure.steps[0].id.as_str());
-        assert_eq!(given, ("RP17", "2.25.1", "SP17"));
+        assert_eq!(given, ("RP17KQXB", "2.25.1", "SP17KQXB"));
         let mut changed = order("", "");
-        changed.complete(Some(&first), 18, &mut uid);
+        changed.complete(Some(&first), "18KQXB", &mut uid);
         assert_eq!(changed.procedures, first.procedures);
         let mut other = order("RP-OTHER", "S");
         other.procedures.push(RequestedProcedure { id: "RP-2".into(), ..Default::default() });
-        other.complete(Some(&first), 19, &mut uid);
+        other.complete(Some(&first), "19KQXB", &mut uid);
         assert_eq!(other.procedures[0].study_instance_uid, "2.25.2", "another procedure is another study");
     }
 

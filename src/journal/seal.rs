@@ -38,6 +38,10 @@ const PURPOSE_INDEX: &str = "index";
 /// `data_key.purpose` of data keys.
 const PURPOSE_DATA: &str = "data";
 
+/// Letters of a journal's mark: no digit, and none that is taken for one.
+const LETTERS: &[u8; 16] = b"ABCDEFGHJKMNPQRT";
+const MARK_CHARS: usize = 4;
+
 /// The column a sealed value sits in; authenticated with the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -160,6 +164,12 @@ impl Seal {
         self.random.fill(&mut bytes).map_err(|_| JournalError::Storage("the system has no random numbers".into()))?;
         let version_4 = (u128::from_be_bytes(bytes) & !(0xF << 76 | 0x3 << 62)) | 0x4 << 76 | 0x2 << 62;
         Ok(format!("2.25.{version_4}"))
+    }
+
+    /// Four letters that tell this journal from others: what is numbered in it has another name than in the one before.
+    pub(super) fn mark(&self) -> String {
+        let digest = self.digest("mark of the journal", &[]);
+        digest.iter().take(MARK_CHARS).map(|byte| char::from(LETTERS[usize::from(byte & 15)])).collect()
     }
 
     /// Makes the keys of a new journal. Runs inside the transaction that creates it.

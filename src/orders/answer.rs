@@ -1,9 +1,10 @@
 //! How a message of the EHR is answered: ORL, ORR or ACK (HL7 v2 chapters 2.13 and 4.4). Pure, and the same again for
-//! the same message: its own time and number are those of the message's custody.
+//! the same message: its own time and name are made of the message and the moment of its custody.
 
 use super::fault::{self, Fault};
 use super::read::{Asked, Request};
 use crate::journal::{OrderOutcome, StoredOrders};
+use crate::mapping::message_id;
 use crate::wire::mllp::{Answer, Msh, Reply, Verdict};
 
 /// Answers a message. `stored` are the outcomes of all changes of `asked`, in order.
@@ -31,7 +32,8 @@ pub fn answer(raw: &[u8], msh: &Msh<'_>, asked: &Result<Asked, Fault>, stored: &
     let time = jiff::Timestamp::from_millisecond(stored.received_ms).unwrap_or_default();
     let time = time.to_zoned(jiff::tz::TimeZone::UTC).strftime("%Y%m%d%H%M%S%z").to_string();
     let text = faults.first().map_or("", |fault| fault.text);
-    let control_id = format!("ORD{:013}", stored.entry.0);
+    // Entries are counted anew in a new journal.
+    let control_id = message_id(&[b"answer", raw, &stored.received_ms.to_be_bytes(), &stored.entry.0.to_be_bytes()]);
     let mut answer = Answer::begin(msh, &kind, verdict.application_code(), &control_id, &time, text);
     for fault in &faults {
         let mut place = Vec::new();

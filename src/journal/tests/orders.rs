@@ -516,3 +516,24 @@ fn an_imaging_order_on_hold_is_off_the_worklist_and_comes_back_as_the_same_study
     assert_eq!(bench.order("5", vec![hold("A1")]).outcomes, [OrderOutcome::TooLate]);
     assert!(listed(&bench).is_empty());
 }
+
+#[test]
+fn i5_ids_that_the_ehr_leaves_out_are_others_in_another_journal() {
+    let ids = || {
+        let mut bench = Bench::new();
+        let procedure = RequestedProcedure { steps: vec![ScheduledStep::default(); 2], ..Default::default() };
+        let imaging = ImagingOrder { procedures: vec![procedure], ..ImagingOrder::default() };
+        let order = WorkOrder { imaging: Some(imaging), ..order("A1", "", "P1", &["ECHO"]) };
+        bench.order("1", vec![OrderChange::New(Box::new(order))]);
+        let mut found = Vec::new();
+        let reader = bench.restart().journal.reader().unwrap();
+        reader.for_each_imaging_order(|stored| found.push(stored.order.imaging.unwrap())).unwrap();
+        let procedure = &found[0].procedures[0];
+        [&procedure.id, &procedure.steps[0].id, &procedure.steps[1].id].map(Clone::clone)
+    };
+    let (here, elsewhere) = (ids(), ids());
+    for (ours, theirs) in here.iter().zip(&elsewhere) {
+        assert!(ours.len() <= 16 && ours[..3] == theirs[..3] && ours != theirs, "{ours} {theirs}: the same row");
+    }
+    assert_eq!(here[2], format!("{}.1", here[1]));
+}

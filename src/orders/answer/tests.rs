@@ -7,9 +7,12 @@ use crate::journal::EntryId;
 use crate::wire::mllp::msh;
 
 fn answered(raw: &[u8], outcomes: &[OrderOutcome]) -> (Verdict, String) {
+    answered_at(1_772_366_400_000, raw, outcomes)
+}
+
+fn answered_at(received_ms: i64, raw: &[u8], outcomes: &[OrderOutcome]) -> (Verdict, String) {
     let asked = read(raw, &context());
-    let stored =
-        StoredOrders { outcomes: outcomes.to_vec(), entry: EntryId(7), received_ms: 1_772_366_400_000, is_new: true };
+    let stored = StoredOrders { outcomes: outcomes.to_vec(), entry: EntryId(7), received_ms, is_new: true };
     let reply = answer(raw, &msh(raw).unwrap(), &asked, &stored);
     (reply.verdict, String::from_utf8(reply.message).unwrap().replace('\r', "\n"))
 }
@@ -40,8 +43,22 @@ fn every_order_is_answered_by_its_own_code() {
     assert!(errors[1].starts_with("ERR||ORC^4^2|101^"), "{}", errors[1]);
     let obrs: Vec<&str> = text.lines().filter(|line| line.starts_with("OBR")).collect();
     assert_eq!(obrs, ["OBR|1|A-1^EHR||GLU", "OBR|2|||K", "OBR|3|A-4||NA"]);
-    assert!(text.contains("|ORL^O22^ORL_O22|ORD0000000000007|P|2.5.1"), "{text}");
+    assert_eq!(answered(&raw, &outcomes).1, text, "the same again");
     assert!(text.contains("\nMSA|AE|M-1\n"), "{text}");
+}
+
+#[test]
+fn i5_an_answer_has_another_name_though_entries_are_counted_anew_in_a_new_journal() {
+    let name = |received_ms: i64, order: &str| {
+        let raw = message("ORM^O01^ORM_O01", &[&format!("ORC|NW|{order}"), &format!("OBR|1|{order}||GLU")]);
+        let (_, text) = answered_at(received_ms, &raw, &[OrderOutcome::Accepted]);
+        text.split('|').nth(9).unwrap().to_string()
+    };
+    let (first, later) = (1_772_366_400_000, 1_772_452_800_000);
+    let names = [name(first, "A-1"), name(first, "A-2"), name(later, "A-1")];
+    assert!(names.iter().all(|name| name.len() == 20), "{names:?}");
+    assert!(names[0] != names[1] && names[0] != names[2] && names[1] != names[2], "{names:?}");
+    assert_eq!(name(first, "A-1"), names[0], "the same again for the same message");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What is said when, and that nothing of it is lost.
 
 use crate::broker::{Broker, until};
+use crate::data_path::{ASTM, of_round, send, session};
 use crate::line::Way;
 use crate::rig::{ALL_UP, DESK, Rig};
 use crate::witness::{Message, Witness};
@@ -135,4 +136,22 @@ async fn a_box_says_and_hears_under_its_own_name_only() {
     until("it is counted", || !unsigned(&witness).is_empty());
     assert_eq!(unsigned(&witness), [1]);
     rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i12_two_boxes_under_one_name_say_so_and_the_results_of_both_go_on() {
+    let Some(broker) = Broker::start() else { return };
+    let mut one = Rig::start(&broker, BOX).await;
+    until("the old box is there", || one.fleet().status().connected);
+    // A restore where it was said that the old box never runs again.
+    let mut other = Rig::start(&broker, BOX).await;
+    let says = |rig: &Rig| rig.fleet().status().trouble.contains("another box is on the bus under this one's name");
+    until("the old box says so", || says(&one));
+    until("it comes back, and the new one says so", || says(&other));
+    for (round, rig) in [&one, &other].into_iter().enumerate() {
+        send(rig.astm, &of_round(&session(ASTM), round)).await;
+        until("the result is delivered", || rig.ehr.arrivals().len() == 1);
+    }
+    one.stop().await;
+    other.stop().await;
 }

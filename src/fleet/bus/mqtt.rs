@@ -47,6 +47,10 @@ const ROOM: usize = 128;
 const ASKED_ROOM: usize = 4 * ROOM;
 /// While no more than this is free for what is heard, nothing is read.
 const ROOM_MIN: usize = ROOM / 2;
+/// What is told when the broker ends a connection. It does when another client comes under the name (MQTT 5, 3.1.4), and
+/// not every broker says that it was that.
+const HUNG_UP: &str = "the broker hung up; when it does again and again, another box is on the bus under this one's name, \
+                       as an old one is that was started again behind a restore: stop one of the two";
 /// Reason code of what is larger than the broker takes (MQTT 5, 2.4).
 const PACKET_TOO_LARGE: u8 = 0x95;
 /// Bytes read at once.
@@ -252,7 +256,7 @@ async fn converse(broker: &Broker, connect: Packet, mut asked: Receiver<Asked>, 
         tokio::select! {
             () = ear.room(), if !has_room => continue,
             read = line.stream.read_buf(&mut line.unread), if has_room => match read {
-                Ok(0) => return Err("the broker hung up".to_string()),
+                Ok(0) => return Err(HUNG_UP.to_string()),
                 Ok(_) => line.last_heard = Instant::now(),
                 Err(error) => return Err(format!("the connection broke: {}", error.kind())),
             },
@@ -384,6 +388,9 @@ impl Line {
                 if ack.return_codes.iter().all(is_granted) { Ok(()) } else { ear.tell(Heard::Unheard(filter)) }
             }
             Packet::PingResp => Ok(()),
+            Packet::Disconnect(Disconnect { reason_code: DisconnectReasonCode::SessionTakenOver, .. }) => {
+                Err(HUNG_UP.to_string())
+            }
             Packet::Disconnect(disconnect) => Err(format!("the broker ends it: {:?}", disconnect.reason_code)),
             _ => Err("the broker sends what a client does not take".to_string()),
         }

@@ -254,6 +254,9 @@ pub enum BackupError {
     /// Another bench's driver would read results.
     #[error("there is a driver here that the old box did not have, and results would be read by it: remove {}", .0.display())]
     Stranger(PathBuf),
+    /// A folder or a device is where a file belongs.
+    #[error("{} is no regular file, and one of the backup belongs there: move it away", .0.display())]
+    InTheWay(PathBuf),
     /// A link would open another analyzer's line.
     #[error("{0}")]
     Line(String),

@@ -10,6 +10,8 @@ mod clock;
 mod asking;
 #[path = "cli/backup.rs"]
 mod backup;
+#[path = "cli/bench.rs"]
+mod bench;
 #[path = "cli/board.rs"]
 mod board;
 #[path = "cli/console.rs"]
@@ -34,6 +36,8 @@ mod recipe;
 mod reset;
 #[path = "cli/resources.rs"]
 mod resources;
+#[path = "cli/restore.rs"]
+mod restore;
 #[path = "cli/rules.rs"]
 mod rules;
 #[path = "cli/service.rs"]

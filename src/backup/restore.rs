@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs::Permissions;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
@@ -52,6 +52,8 @@ pub enum Fate {
     Same,
     /// It takes the place of another.
     Replaces,
+    /// In its place is something that is no file.
+    InTheWay,
     /// It stays in the backup.
     Left,
 }
@@ -88,7 +90,7 @@ pub fn plan(contents: Contents, wish: Wish) -> Result<Plan, BackupError> {
     }
     // Which ports it names, whatever they lead to here; it is judged once it names those of this box.
     let links = toml::from_str::<Config>(contents.text()?).map_err(|why| BackupError::Config(why.to_string()))?.links;
-    let (notes, mut open) = (notes(&contents), Vec::new());
+    let (mut notes, mut open) = (notes(&contents), Vec::new());
     let is_same_board = is_same_board(&contents);
     let were = &contents.manifest.sockets;
     let placed = ports::place(&ports::root(), &links, were, &wish.ports, is_same_board);
@@ -135,14 +137,9 @@ pub fn plan(contents: Contents, wish: Wish) -> Result<Plan, BackupError> {
             "orders that were sent to the old box are not on this one: have the EHR send open ones again".to_string(),
         );
     }
-    let here = match wish.config.exists() {
-        true => Some(config::load(&wish.config).map_err(|why| BackupError::Here(why.to_string()))),
-        false => None,
-    };
-    let (here, broken) = match here {
-        Some(Ok(loaded)) => (Some(loaded.config), None),
-        Some(Err(why)) => (None, Some(why)),
-        None => (None, None),
+    let (here, broken) = match config_here(&wish.config) {
+        Ok(here) => (here, None),
+        Err(why) => (None, Some(why)),
     };
     if !wish.is_old_dead {
         open.extend(identity_note(&contents, &config));
@@ -155,12 +152,22 @@ pub fn plan(contents: Contents, wish: Wish) -> Result<Plan, BackupError> {
         refusal(&contents, in_effect, &config, here.as_ref(), &wish)
     };
     let refused = crossed.or(broken).or_else(|| stands().err());
+    let of_backup = contents.manifest.outlives.seen();
     contents.manifest.outlives = taken_over(&contents, &config, here.as_ref());
+    if let (Some(has), Some((seen, _))) = (contents.manifest.revision, contents.manifest.outlives.seen())
+        && of_backup.is_none_or(|(of_backup, _)| of_backup < seen)
+    {
+        notes.push(format!(
+            "revision {seen} of the desk was seen here, and this backup has {has}, which runs until the desk sends another"
+        ));
+    }
     // Where it goes is what the text says that was judged.
     contents.manifest.data = data.clone();
     contents.manifest.releases = config.update.as_ref().map(|settings| settings.releases.clone());
     contents.manifest.config = std::path::absolute(&wish.config).unwrap_or_else(|_| wish.config.clone());
     let fates = fates(&contents, &data);
+    let in_the_way = fates.iter().find(|(_, fate)| *fate == Fate::InTheWay);
+    let refused = refused.or_else(|| in_the_way.map(|(place, _)| BackupError::InTheWay(place.clone())));
     Ok(Plan { wish, contents, config, fates, placed, notes, open, refused })
 }
 
@@ -399,6 +406,15 @@ fn revision_of(contents: &Contents, own: &Config) -> Result<Option<(Config, Stri
     Ok(Some((loaded.config, desired.config)))
 }
 
+/// The configuration of the box that this one was; none where it has none.
+fn config_here(file: &Path) -> Result<Option<Config>, BackupError> {
+    match disk::open_regular(file) {
+        Ok(_) => config::load(file).map(|loaded| Some(loaded.config)).map_err(|why| BackupError::Here(why.to_string())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(BackupError::Here(format!("{}: {error}", file.display()))),
+    }
+}
+
 /// Whether sockets have the same numbers as on the old box.
 fn is_same_board(contents: &Contents) -> bool {
     contents.manifest.hardware.is_some() && contents.manifest.hardware == hardware()
@@ -591,15 +607,21 @@ fn fates(contents: &Contents, data: &Path) -> Vec<(PathBuf, Fate)> {
             Role::Release => contents.manifest.releases.clone().unwrap_or_default().join(&file.path),
             Role::Named | Role::Identity | Role::Document | Role::Base | Role::Network => file.path.clone(),
         };
-        let fate = match std::fs::read(&place) {
+        let fate = match disk::open_regular(&place) {
             _ if file.role == Role::Network => Fate::Left,
-            Ok(here) if here == body => Fate::Same,
+            Ok(here) if is_same(&here, body) => Fate::Same,
             Err(error) if error.kind() == ErrorKind::NotFound => Fate::New,
+            _ if std::fs::metadata(&place).is_ok_and(|about| !about.is_file()) => Fate::InTheWay,
             _ => Fate::Replaces,
         };
         (place, fate)
     };
     contents.files().map(fate).collect()
+}
+
+fn is_same(here: &std::fs::File, body: &[u8]) -> bool {
+    let mut bytes = Zeroizing::new(Vec::new());
+    here.take(body.len() as u64 + 1).read_to_end(&mut bytes).is_ok() && *bytes == body
 }
 
 /// Drivers and rules of a backup, laid out so that its configuration can be read. It goes with this.

@@ -118,7 +118,7 @@ impl Restore {
         let list = |key: &str| told[key].as_array().cloned().unwrap_or_default();
         println!("{} as of {}, of release {}", text(&told["gateway"]), text(&told["made"]), text(&told["version"]));
         for file in list("files") {
-            println!("  {:9} {}", text(&file["fate"]), text(&file["path"]));
+            println!("  {:10} {}", text(&file["fate"]), text(&file["path"]));
         }
         if let Some(revision) = told["revision"].as_u64() {
             println!("  revision {revision} of the desk");

@@ -76,9 +76,12 @@ impl Undelivered {
     /// # Errors
     /// When there is one that cannot be read.
     pub fn look(data: &Path) -> Result<Undelivered, OpenError> {
-        match data.join(schema::FILE).exists() {
-            true => Ok(Undelivered::count(&schema::open_reader(data)?)?),
-            false => Ok(Undelivered::default()),
+        let path = data.join(schema::FILE);
+        match path.try_exists() {
+            Ok(true) => Ok(Undelivered::count(&schema::open_reader(data)?)?),
+            Ok(false) => Ok(Undelivered::default()),
+            // Whoever may not look has not seen that nothing is there.
+            Err(source) => Err(OpenError::File { what: "cannot look for the journal", path, source }),
         }
     }
 
@@ -109,5 +112,34 @@ impl Undelivered {
                 newest: at(8)?,
             })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, chown, symlink};
+
+    #[test]
+    fn i7_a_journal_that_cannot_be_looked_for_is_not_taken_for_none() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(Undelivered::look(dir.path()).unwrap().total(), 0, "there is none");
+        let why = |data: &Path| match Undelivered::look(data) {
+            Err(OpenError::File { source, .. }) => source.raw_os_error(),
+            other => panic!("{other:?}"),
+        };
+        let circle = dir.path().join("circle");
+        symlink(&circle, &circle).unwrap();
+        assert_eq!(why(&circle), Some(libc::ELOOP));
+        // Somebody else's folder; root may look into all of them, and looks as somebody else here.
+        let (closed, theirs) = (dir.path().join("closed"), dir.path().join("theirs"));
+        for folder in [&closed, &theirs] {
+            std::fs::create_dir(folder).unwrap();
+        }
+        std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o711)).unwrap();
+        std::fs::set_permissions(&closed, PermissionsExt::from_mode(0o000)).unwrap();
+        let _ = chown(&theirs, Some(4711), Some(4711));
+        let denied = crate::disk::as_owner_of(&theirs, || why(&closed)).unwrap();
+        assert_eq!(denied, Some(libc::EACCES));
     }
 }

@@ -23,6 +23,8 @@ pub const BEAT_EVERY: Duration = Duration::from_secs(10);
 /// The service manager waits this many times as long as there is between two words to it.
 const WORDS: u32 = 4;
 
+/// A service manager that wants no word while the service runs is told this often all the same that a start goes on.
+const EXTENDED_EVERY: Duration = Duration::from_secs(20);
 /// A lease is renewed this often, by a thread that does nothing else, and holds until two renewals were missed.
 const LEASED_EVERY: Duration = Duration::from_secs(5);
 const LEASED_FOR: Duration = Duration::from_secs(15);
@@ -53,6 +55,12 @@ impl Pulse {
     /// True when it has not for longer than `fresh`.
     pub fn is_stuck(&self, fresh: Duration) -> bool {
         self.is_stuck_at(fresh, BEGAN.elapsed())
+    }
+
+    /// The moment of the last beat.
+    #[cfg(test)]
+    pub(crate) fn beaten_ms(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
     }
 
     fn is_stuck_at(&self, fresh: Duration, now: Duration) -> bool {
@@ -212,9 +220,9 @@ impl Lease {
 /// it, and a hardware watchdog, if there is one. Both hear the same, from a thread of its own: the gateway's task may wait
 /// for a slow disk for as long as any other loop ([`FRESH`]).
 ///
-/// The service manager waits for a start as long as it takes (`TimeoutStartSec=infinity`). A hardware watchdog is fed
-/// meanwhile as long as the start makes progress ([`STARTED`]), however long all of it takes: ended in the middle, a large
-/// journal would be recovered from the beginning, again and again.
+/// A start may take as long as it makes progress ([`STARTED`]), however long all of it takes: ended in the middle, a large
+/// journal would be recovered from the beginning, again and again. So the service manager is asked for more time
+/// (`EXTEND_TIMEOUT_USEC=`) meanwhile, and a hardware watchdog is fed.
 #[derive(Debug)]
 pub struct Manager {
     course: Course,
@@ -232,7 +240,8 @@ impl Manager {
     /// # Errors
     /// The system has no thread left.
     pub fn of_environment(lease: Option<Lease>) -> std::io::Result<Manager> {
-        let every = sd_notify::watchdog_enabled().map(|limit| limit / WORDS);
+        let manager = std::env::var_os("NOTIFY_SOCKET").map(|_| EXTENDED_EVERY);
+        let every = sd_notify::watchdog_enabled().map(|limit| limit / WORDS).or(manager);
         let every = every.into_iter().chain(lease.as_ref().map(|_| LEASED_EVERY)).min();
         let course = Course::new(lease);
         let (running, ended) = channel();
@@ -341,8 +350,11 @@ impl Course {
     fn tell(&self, every: Duration, ended: &Receiver<()>) {
         let mut before = Vec::new();
         while let Some((phase, stuck)) = self.judge(BEGAN.elapsed()) {
-            if stuck.is_empty() && phase == Phase::Runs {
-                say(&[NotifyState::Watchdog]);
+            if stuck.is_empty() {
+                match phase {
+                    Phase::Runs => say(&[NotifyState::Watchdog]),
+                    _ => extend(every * WORDS),
+                }
             }
             if !stuck.is_empty() && stuck != before {
                 let all = stuck.join(", ");
@@ -355,6 +367,12 @@ impl Course {
             }
         }
     }
+}
+
+/// Asks the service manager to wait this long from now on, if that is longer than it would have, until what it has started
+/// is ready or at its end.
+pub fn extend(time: Duration) {
+    say(&[NotifyState::ExtendTimeoutUsec(u32::try_from(time.as_micros()).unwrap_or(u32::MAX))]);
 }
 
 /// True under systemd, which says so to what it runs.

@@ -4,6 +4,7 @@ use super::{CONFIG_DEFAULT, backup};
 use crate::backup::restore::{self, Fate, Plan, Wish};
 use crate::fleet::desired::tree;
 use crate::fleet::identity::folder::Folder;
+use crate::service;
 use anyhow::{Context, bail};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -64,6 +65,8 @@ fn port(text: &str) -> Result<(String, PathBuf), String> {
 impl Restore {
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
         let Some(file) = &self.file else {
+            // The service waits for it (ExecStartPre= of its unit), and every file of the data directory gets its owner.
+            service::extend(service::STARTED);
             if !restore::finish(&self.config)? {
                 bail!("no restore of {} was interrupted: give the file of a backup", self.config.display());
             }

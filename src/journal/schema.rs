@@ -490,7 +490,9 @@ fn assert_pragma(conn: &Connection, pragma: &str, value: i64) -> Result<(), Open
 
 #[cfg(test)]
 mod tests {
+    use super::super::config::Config;
     use super::*;
+    use crate::journal::Journal;
 
     fn outer(data: &Path) -> OuterKey {
         OuterKey::find(data, None, true).unwrap()
@@ -513,6 +515,28 @@ mod tests {
             conn.query_row("SELECT link, replays FROM entry", [], |r| Ok((r.get(0)?, r.get(1)?))).unwrap();
         assert_eq!(row, ("chemistry".to_string(), 0));
         assert!(Seal::load(&conn, &key).is_ok());
+    }
+
+    #[test]
+    fn a_start_makes_progress_as_long_as_the_database_works() {
+        let data = tempfile::tempdir().unwrap();
+        let key = outer(data.path());
+        let mut conn = open_writer(data.path()).unwrap();
+        migrate_to(&mut conn, &key, 0, 3).unwrap();
+        conn.execute_batch(
+            "INSERT INTO entry(id, link, received_ms, state, complete, parts, bytes) VALUES (1, 'chemistry', 5, 2, 1, 1, 3);
+             INSERT INTO report(id, entry, subject, content, results) VALUES (1, 1, 1, x'00', 1);
+             WITH RECURSIVE n(i) AS (VALUES (0) UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
+             INSERT INTO hold(report, observation, reason, state) SELECT 1, i, 'unmapped-code', 1 FROM n;",
+        )
+        .unwrap();
+        drop(conn);
+        let progress = Pulse::default();
+        let began = progress.beaten_ms();
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        let journal = Journal::open_with(data.path(), &Config::default(), &progress).unwrap();
+        assert!(progress.beaten_ms() > began, "a long migration is no start that hangs");
+        drop(journal);
     }
 
     #[test]

@@ -2,8 +2,10 @@
 //! Entries, messages and images are not kept this way; see [`crate::journal`].
 
 mod owner;
+mod place;
 
 pub use owner::{as_owner_of, is_root, name_of, number_of};
+pub use place::{Owner, make_folder, put_file};
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{Result, Write};
 use std::os::fd::AsRawFd;

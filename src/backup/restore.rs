@@ -12,20 +12,23 @@ use crate::fleet::identity::folder;
 use crate::fleet::outlives::{self, Outlives};
 use crate::fleet::telemetry::Digest;
 use crate::journal::{self, OpenError, Undelivered, crash};
+use crate::tls::Code;
 use crate::update::record::Version;
 use crate::update::{self, slots};
 use crate::{credential, disk, reset};
 use jiff::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::fs::Permissions;
 use std::io::{ErrorKind, Read};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, lchown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, lchown};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 /// Behind the name of the configuration file: what is to be put.
 const INTENT: &str = ".restoring";
+/// Modes of a data directory and of a folder of releases.
+const DATA: u32 = 0o700;
+const RELEASES: u32 = 0o755;
 
 /// What whoever restores says.
 #[derive(Debug, Clone, Default)]
@@ -88,55 +91,23 @@ pub fn plan(contents: Contents, wish: Wish) -> Result<Plan, BackupError> {
         leave(&mut contents, |role| matches!(role, Role::Document | Role::Base));
         contents.manifest.revision = None;
     }
-    // Which ports it names, whatever they lead to here; it is judged once it names those of this box.
-    let links = toml::from_str::<Config>(contents.text()?).map_err(|why| BackupError::Config(why.to_string()))?.links;
-    let (mut notes, mut open) = (notes(&contents), Vec::new());
-    let is_same_board = is_same_board(&contents);
-    let were = &contents.manifest.sockets;
-    let placed = ports::place(&ports::root(), &links, were, &wish.ports, is_same_board);
-    let placed = placed.map_err(BackupError::Ports)?;
-    for placed in &placed {
-        let Placed { link, serial, to, missing } = placed;
-        open.extend(missing.as_ref().map(|missing| {
-            format!("link `{link}` has no port ({}): {missing}; --ports {link}=NAME says which", serial.display())
-        }));
-        if to.is_some() {
-            rename(&mut contents, link, to.as_deref())?;
-        }
-    }
+    let mut notes = notes(&contents);
+    let placed = on_ports(&mut contents, &wish)?;
     let crossed = ports::crossed(&ports::root(), &placed).map(BackupError::Line);
-    let config = match (Staged::lay(&contents)?.parse(contents.text()?), crossed) {
+    let (config, crossed) = match (Staged::lay(&contents)?.parse(contents.text()?), crossed) {
         (Err(_), Some(crossed)) => return Err(crossed),
         (parsed, crossed) => (parsed?, crossed),
     };
-    let (config, crossed) = config;
     let data = config.gateway.data.clone();
     let revision = revision_of(&contents, &config)?;
     let in_effect = revision.as_ref().map_or(&config, |(config, _)| config);
     let text = revision.as_ref().map_or(contents.text()?, |(_, text)| text);
-    for address in network::missing(text) {
-        open.push(format!("this machine does not have the address {address}, on which the box listened"));
-    }
     let of_revision = match revision {
         Some(_) => places_of_revision(in_effect, &contents),
         None => Ok(Vec::new()),
     };
-    open.extend(of_revision.iter().flatten().filter_map(|placed| {
-        let missing = placed.missing.as_ref()?;
-        Some(format!("link `{}` of the desk's revision has no port: {missing}", placed.link))
-    }));
-    for path in &contents.manifest.absent {
-        open.push(format!("{} was missing on the old box already", path.display()));
-    }
-    let away = contents.manifest.credentials.iter().filter(|named| credential::place(named).is_err());
-    for name in away.filter_map(|named| credential::name(named)) {
-        open.push(format!("`{name}` is a systemd credential, not in this backup: {}", credential::how(name)));
-    }
-    if !in_effect.orders.is_empty() {
-        open.push(
-            "orders that were sent to the old box are not on this one: have the EHR send open ones again".to_string(),
-        );
-    }
+    let mut open = without_ports(&placed, of_revision.as_deref().unwrap_or_default());
+    open.extend(not_here(&contents, text, in_effect));
     let (here, broken) = match config_here(&wish.config) {
         Ok(here) => (here, None),
         Err(why) => (None, Some(why)),
@@ -171,6 +142,47 @@ pub fn plan(contents: Contents, wish: Wish) -> Result<Plan, BackupError> {
     Ok(Plan { wish, contents, config, fates, placed, notes, open, refused })
 }
 
+/// The port of each serial link, which the box's own file names from now on.
+fn on_ports(contents: &mut Contents, wish: &Wish) -> Result<Vec<Placed>, BackupError> {
+    // Which ports it names, whatever they lead to here; it is judged once it names those of this box.
+    let links = toml::from_str::<Config>(contents.text()?).map_err(|why| BackupError::Config(why.to_string()))?.links;
+    let (were, is_same_board) = (&contents.manifest.sockets, is_same_board(contents));
+    let placed = ports::place(&ports::root(), &links, were, &wish.ports, is_same_board).map_err(BackupError::Ports)?;
+    for placed in placed.iter().filter(|placed| placed.to.is_some()) {
+        rename(contents, &placed.link, placed.to.as_deref())?;
+    }
+    Ok(placed)
+}
+
+/// The links that have no port here.
+fn without_ports(of_file: &[Placed], of_revision: &[Placed]) -> Vec<String> {
+    let of_file = of_file.iter().filter_map(|Placed { link, serial, missing, .. }| {
+        let missing = missing.as_ref()?;
+        Some(format!("link `{link}` has no port ({}): {missing}; --ports {link}=NAME says which", serial.display()))
+    });
+    let of_revision = of_revision.iter().filter_map(|Placed { link, missing, .. }| {
+        Some(format!("link `{link}` of the desk's revision has no port: {}", missing.as_ref()?))
+    });
+    of_file.chain(of_revision).collect()
+}
+
+/// What this machine does not have of what the old one had: addresses, files, credentials, orders.
+fn not_here(contents: &Contents, text: &str, in_effect: &Config) -> Vec<String> {
+    let addresses = network::missing(text).into_iter();
+    let addresses =
+        addresses.map(|address| format!("this machine does not have the address {address}, on which the box listened"));
+    let absent = contents.manifest.absent.iter();
+    let absent = absent.map(|path| format!("{} was missing on the old box already", path.display()));
+    let away = contents.manifest.credentials.iter().filter(|named| credential::place(named).is_err());
+    let away = away
+        .filter_map(|named| credential::name(named))
+        .map(|name| format!("`{name}` is a systemd credential, not in this backup: {}", credential::how(name)));
+    let orders = (!in_effect.orders.is_empty()).then(|| {
+        "orders that were sent to the old box are not on this one: have the EHR send open ones again".to_string()
+    });
+    addresses.chain(absent).chain(away).chain(orders).collect()
+}
+
 impl Plan {
     /// Makes sure that it will be done: from here there is no way back.
     ///
@@ -188,7 +200,8 @@ impl Plan {
         nothing_to_lose(data)?;
         crash::point("restore-counted");
         let intent = intent(&self.wish.config);
-        make_folder(intent.parent())?;
+        let around = self.contents.manifest.config.parent().unwrap_or(Path::new("/"));
+        disk::make_folder(around, None, None).map_err(at(around))?;
         disk::replace_secret(&intent, &self.contents.write()?).map_err(at(&intent))?;
         crash::point("restore-begun");
         Ok(Begun { config: self.wish.config, _lock: lock })
@@ -207,11 +220,11 @@ pub struct Begun {
 }
 
 impl Begun {
-    /// Does it.
+    /// Does it. The code under which the box asks to be let in comes back, where it has to ask.
     ///
     /// # Errors
     /// [`BackupError::Begun`]: it is still begun.
-    pub fn end(self) -> Result<(), BackupError> {
+    pub fn end(self) -> Result<Option<Code>, BackupError> {
         put(&self.config, self._lock).map_err(|why| BackupError::Begun(Box::new(why)))
     }
 }
@@ -238,18 +251,19 @@ pub fn is_whole(config: &Path) -> Result<(), BackupError> {
 /// [`BackupError::Begun`]: it is still begun.
 pub fn finish(config: &Path) -> Result<bool, BackupError> {
     match is_begun(config) {
-        true => put(config, None).map(|()| true).map_err(|why| BackupError::Begun(Box::new(why))),
+        true => put(config, None).map(|_| true).map_err(|why| BackupError::Begun(Box::new(why))),
         false => Ok(false),
     }
 }
 
-fn put(file: &Path, lock: Option<std::fs::File>) -> Result<(), BackupError> {
+fn put(file: &Path, lock: Option<std::fs::File>) -> Result<Option<Code>, BackupError> {
     let intent = intent(file);
     let contents = Contents::read(&Zeroizing::new(std::fs::read(&intent).map_err(at(&intent))?))?;
     let manifest = &contents.manifest;
     let data = &manifest.data;
-    make_folder(data.parent())?;
-    give(data, manifest.data_user.as_deref()).map_err(at(data))?;
+    let user = manifest.data_user.as_deref();
+    let service = owner(user, user);
+    disk::make_folder(data, Some(DATA), Some(service)).and_then(|()| give(data, service)).map_err(at(data))?;
     let take = || as_owner_of(data, || journal::lock(data).map_err(BackupError::Open));
     let _lock = lock.map_or_else(take, Ok)?;
     as_owner_of(data, || reset::erase_all(data).map_err(|(file, source)| BackupError::Disk { file, source }))?;
@@ -259,13 +273,20 @@ fn put(file: &Path, lock: Option<std::fs::File>) -> Result<(), BackupError> {
         as_owner_of(releases, || slots::forget_before(releases).map_err(at(releases)))?;
     }
     for (about, body) in contents.files() {
+        let put = |place: &Path| {
+            let owner = owner(about.user.as_deref(), about.group.as_deref());
+            disk::put_file(place, body, about.mode, Some(owner)).map_err(at(place))
+        };
         match (about.role, &manifest.releases) {
-            (Role::Configuration, _) => put_file(file, about, body)?,
-            (Role::Named | Role::Identity, _) => put_file(&about.path, about, body)?,
-            (Role::Enrolled | Role::Memory, _) => put_file(&data.join(&about.path), about, body)?,
+            (Role::Configuration, _) => put(file)?,
+            (Role::Named | Role::Identity, _) => put(&about.path)?,
+            (Role::Enrolled | Role::Memory, _) => put(&data.join(&about.path))?,
             (Role::Release, Some(releases)) => {
                 let name = about.path.to_str().unwrap_or_default();
-                make_releases(releases, data).map_err(at(releases))?;
+                // Whoever's the data directory is, and everybody may read it.
+                let of_data = std::fs::metadata(data).map_err(at(data))?;
+                let owner = Some((of_data.uid(), of_data.gid()));
+                disk::make_folder(releases, Some(RELEASES), owner).map_err(at(releases))?;
                 as_owner_of(releases, || update::take_over(releases, name, body).map_err(at(releases)))?;
             }
             (Role::Release | Role::Document | Role::Base | Role::Network, _) => {}
@@ -283,14 +304,15 @@ fn put(file: &Path, lock: Option<std::fs::File>) -> Result<(), BackupError> {
         let kept = data.join(outlives::FILE);
         disk::replace_secret(&kept, &manifest.outlives.bytes()).map_err(at(&kept))
     })?;
-    if manifest.enrols && contents.only(Role::Enrolled).is_none() {
-        folder::code(data).map_err(at(data))?;
-    }
+    let code = match manifest.enrols && contents.only(Role::Enrolled).is_none() {
+        true => folder::code(data).map_err(at(data))?,
+        false => None,
+    };
     crash::point("restore-done");
     std::fs::remove_file(&intent).and_then(|()| disk::sync_folder(&intent)).map_err(at(&intent))?;
     crash::point("restore-ended");
     tracing::warn!(event = "restored", "this box was restored from a backup of {}", manifest.gateway);
-    Ok(())
+    Ok(code)
 }
 
 /// What the revision that ran in the place of the file stands on here: this file; where the file had been edited, what it
@@ -307,84 +329,30 @@ fn as_owner_of<T: Send>(folder: &Path, work: impl FnOnce() -> Result<T, BackupEr
     disk::as_owner_of(folder, work).map_err(at(folder))?
 }
 
-/// A file in somebody's own folder is theirs.
-fn put_file(place: &Path, about: &File, body: &[u8]) -> Result<(), BackupError> {
-    let place = &std::path::absolute(place).map_err(at(place))?;
-    let folder = place.parent().unwrap_or(Path::new("/"));
-    make_folder(Some(folder))?;
-    let is_roots = std::fs::metadata(folder).map_err(at(folder))?.uid() == 0;
-    let owner = owner(about.user.as_deref(), about.group.as_deref()).filter(|_| is_roots);
-    as_owner_of(folder, || disk::replace_owned(place, body, about.mode, owner).map_err(at(place)))
-}
-
-/// A folder is whoever's the one that it is in is, and as open as that: the service has to read what lies there.
-fn make_folder(folder: Option<&Path>) -> Result<(), BackupError> {
-    let Some(folder) = folder.filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) else {
-        return Ok(());
-    };
-    make_folder(folder.parent())?;
-    let make = || {
-        let around = std::fs::metadata(folder.parent().unwrap_or(Path::new("/")))?;
-        // Under its name only once it is as it is to be: one that a crash left half made would be taken for whole.
-        let half = disk::unfinished(folder);
-        match std::fs::create_dir(&half) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
-        own(&half, disk::is_root().then(|| (around.uid(), around.gid())))?;
-        // Whatever the process's mask takes away from new ones.
-        std::fs::set_permissions(&half, Permissions::from_mode(around.mode() & 0o777))?;
-        std::fs::rename(&half, folder)?;
-        disk::sync_folder(folder)
-    };
-    as_owner_of(folder, || make().map_err(at(folder)))
-}
-
-/// The numbers of user and group here, for whoever may give files away.
-fn owner(user: Option<&str>, group: Option<&str>) -> Option<(u32, u32)> {
+/// The numbers of user and group here.
+fn owner(user: Option<&str>, group: Option<&str>) -> disk::Owner {
     // Who is not here is root: nobody else is let in by that, and whoever is here keeps what is his.
     let user = user.and_then(|user| disk::number_of("/etc/passwd", user)).unwrap_or(0);
     let group = group.and_then(|group| disk::number_of("/etc/group", group)).unwrap_or(0);
-    disk::is_root().then_some((user, group))
+    (user, group)
 }
 
-fn own(path: &Path, owner: Option<(u32, u32)>) -> std::io::Result<()> {
-    owner.map_or(Ok(()), |(user, group)| lchown(path, Some(user), Some(group)))
-}
-
-/// The folder of releases is whoever's the data directory is, and everybody may read it.
-fn make_releases(releases: &Path, data: &Path) -> std::io::Result<()> {
-    if releases.exists() {
-        return Ok(());
-    }
-    std::fs::create_dir_all(releases)?;
-    std::fs::set_permissions(releases, Permissions::from_mode(0o755))?;
-    let about = std::fs::metadata(data)?;
-    own(releases, disk::is_root().then(|| (about.uid(), about.gid())))
-}
-
-/// A data directory that is root's, as one that is made here, becomes the service's, with what is in it. Nobody but root may
-/// write there before, so nothing is exchanged under root's hands; it is given itself last.
-fn give(data: &Path, user: Option<&str>) -> std::io::Result<()> {
-    fn all(path: &Path, owner: Option<(u32, u32)>) -> std::io::Result<()> {
+/// A data directory that is root's becomes the service's, with what is in it. Nobody but root may write there before, so
+/// nothing is exchanged under root's hands; it is given itself last.
+fn give(data: &Path, owner: disk::Owner) -> std::io::Result<()> {
+    fn all(path: &Path, (user, group): disk::Owner) -> std::io::Result<()> {
         let Ok(about) = std::fs::symlink_metadata(path) else { return Ok(()) };
         if about.is_dir() {
-            std::fs::read_dir(path)?.try_for_each(|entry| all(&entry?.path(), owner))?;
+            std::fs::read_dir(path)?.try_for_each(|entry| all(&entry?.path(), (user, group)))?;
         }
-        own(path, owner)
+        lchown(path, Some(user), Some(group))
     }
-    match std::fs::DirBuilder::new().mode(0o700).create(data) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
-    let Some(user) = user.filter(|user| disk::number_of("/etc/passwd", user).is_some()) else { return Ok(()) };
-    if std::fs::metadata(data)?.uid() != 0 {
+    if !disk::is_root() || std::fs::metadata(data)?.uid() != 0 {
         return Ok(());
     }
-    let owner = owner(Some(user), Some(user));
     let names = reset::NAMES.into_iter().flatten().chain([&outlives::FILE, &journal::LOCK_FILE]);
     names.map(|name| data.join(name)).try_for_each(|path| all(&path, owner))?;
-    own(data, owner)
+    lchown(data, Some(owner.0), Some(owner.1))
 }
 
 fn intent(config: &Path) -> PathBuf {

@@ -3,7 +3,6 @@
 use super::{CONFIG_DEFAULT, backup};
 use crate::backup::restore::{self, Fate, Plan, Wish};
 use crate::fleet::desired::tree;
-use crate::fleet::identity::folder::Folder;
 use crate::service;
 use anyhow::{Context, bail};
 use serde_json::json;
@@ -96,12 +95,9 @@ impl Restore {
             return Ok(ExitCode::from(u8::from(!can_be)));
         }
         let mut about = About::of(&plan);
-        plan.begin().context("nothing was changed")?.end()?;
+        let code = plan.begin().context("nothing was changed")?.end()?.map(|code| code.to_string());
         let loaded = tree::load(&self.config)?;
         about.open.extend(loaded.missing.list().iter().map(|fault| fault.message.clone()));
-        let enrols = loaded.config.fleet.as_ref().is_some_and(|fleet| fleet.enrol.is_some());
-        let key = enrols.then(|| Folder::open(&loaded.config.gateway.data).ok()?.asking_key()).flatten();
-        let code = key.and_then(|key| key.code()).map(|code| code.to_string());
         self.tell(about, None, code, true);
         Ok(ExitCode::SUCCESS)
     }

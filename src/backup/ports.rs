@@ -125,7 +125,8 @@ pub fn place(
         let was =
             were.iter().find(|was| was.link == link.name && was.serial == serial).and_then(|was| was.usb.as_ref());
         placed.push(match said.get(&link.name) {
-            Some(name) if ports::resolve(root, name).is_err() && !is_position(name) => {
+            // What is plugged in may come yet; anything else has to be there.
+            Some(name) if ports::resolve(root, name).is_err() && !matches!(By::of(name), By::Adapter | By::Socket) => {
                 return Err(format!("there is no serial port {} for `{}` here", name.display(), link.name));
             }
             Some(name) => {
@@ -142,7 +143,9 @@ pub fn place(
                             were.iter().filter(|other| other.usb.as_ref().is_some_and(|usb| usb.socket == was.socket));
                         in_it.count() == 1
                     };
-                    let socket = was.filter(|_| is_same_board && is_shifting(root, &serial)).filter(is_alone);
+                    // Its name leads to some port here, or will, and not for sure to the one that was meant.
+                    let leads = By::of(&serial) == By::Count || ports::resolve(root, &serial).is_ok();
+                    let socket = was.filter(|_| is_same_board && leads).filter(is_alone);
                     of(socket.map(|was| PathBuf::from(format!("usb:{}", was.socket))), Some(missing))
                 }
             },
@@ -156,8 +159,9 @@ pub fn place(
 pub fn crossed(root: &Path, placed: &[Placed]) -> Option<String> {
     let devices: Vec<Option<PathBuf>> = placed.iter().map(|placed| ports::resolve(root, placed.name()).ok()).collect();
     // What the kernel counts leads to some port as soon as anything is plugged in.
-    let leads =
-        |at: usize, placed: &Placed| devices[at].is_some() || placed.missing.is_some() && is_counted(placed.name());
+    let leads = |at: usize, placed: &Placed| {
+        devices[at].is_some() || placed.missing.is_some() && By::of(placed.name()) == By::Count
+    };
     for (at, placed) in placed.iter().enumerate().filter(|(at, placed)| leads(*at, placed)) {
         let Placed { link, missing, .. } = placed;
         let name = placed.name().display();
@@ -175,28 +179,32 @@ pub fn crossed(root: &Path, placed: &[Placed]) -> Option<String> {
     None
 }
 
-/// True for a name that leads to a place, whatever is there: it may be empty now.
-fn is_position(name: &Path) -> bool {
-    let is_socket =
-        name.to_str().and_then(|name| name.strip_prefix("usb:")).is_some_and(|socket| !socket.contains(':'));
-    is_socket && ports::is_usb_identity(name) == Some(true)
-        || name.parent().is_some_and(|folder| folder.ends_with("by-path") || folder.ends_with("by-id"))
+/// What a name of a port goes by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// The order in which the kernel found it.
+    Count,
+    /// What the adapter is, wherever it is plugged in.
+    Adapter,
+    /// Where it is plugged in, whatever that is.
+    Socket,
+    /// It is the board's own.
+    Board,
 }
 
-/// True for a name that leads to some port here, though not for sure to the one that was meant.
-fn is_shifting(root: &Path, serial: &Path) -> bool {
-    is_counted(serial) || ports::resolve(root, serial).is_ok()
-}
-
-/// True for a name that the kernel counts.
-fn is_counted(name: &Path) -> bool {
-    name.to_str().is_some_and(|name| COUNTED.iter().any(|counted| name.starts_with(counted)))
-}
-
-/// True for a name by what the adapter is, not by where.
-fn is_adapter(name: &Path) -> bool {
-    let is_identity = name.to_str().and_then(|name| name.strip_prefix("usb:")).is_some_and(|what| what.contains(':'));
-    is_identity || name.parent().is_some_and(|folder| folder.ends_with("by-id"))
+impl By {
+    fn of(name: &Path) -> By {
+        let is_in = |folder: &str| name.parent().is_some_and(|parent| parent.ends_with(folder));
+        let text = name.to_str().unwrap_or_default();
+        match ports::is_usb_identity(name) {
+            Some(true) if text.matches(':').count() > 1 => By::Adapter,
+            Some(true) => By::Socket,
+            _ if is_in("by-id") => By::Adapter,
+            _ if is_in("by-path") => By::Socket,
+            _ if COUNTED.iter().any(|counted| text.starts_with(counted)) => By::Count,
+            _ => By::Board,
+        }
+    }
 }
 
 /// The name under which the port is found here: none when it is the same.
@@ -208,10 +216,10 @@ fn by_position(
     is_same_board: bool,
 ) -> Result<Option<PathBuf>, String> {
     let there = found(root, here, serial);
-    let is_counted = is_counted(serial);
+    let is_counted = By::of(serial) == By::Count;
     if !is_counted && (there.is_some() || ports::resolve(root, serial).is_ok() && !is_shared(here, serial)) {
         // An adapter is the same wherever it is; a place has another name on another kind of box.
-        return match is_same_board || is_adapter(serial) {
+        return match is_same_board || By::of(serial) == By::Adapter {
             true => Ok(None),
             false => Err(format!("{} is a place of another kind of box", serial.display())),
         };

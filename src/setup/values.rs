@@ -129,13 +129,13 @@ impl Setup {
                 let with = ClientTls { key: Some(answer.into()), ..settings };
                 tls::client(&with).map(drop).map_err(|error| error.to_string()).and_then(serves)
             }
-            "ehr.login_key" if credential::open(Path::new(answer)).is_err() => {
-                credential::open(Path::new(answer)).map(drop).map_err(|error| format!("cannot read {answer}: {error}"))
-            }
-            "ehr.login_key" if Algorithm::of(Path::new(answer)).is_none() => Err(format!(
-                "{answer} holds no key to log in with: P-384 or RSA, unencrypted PKCS#8 (-----BEGIN PRIVATE KEY-----)"
-            )),
-            "ehr.login_key" => serves(()),
+            "ehr.login_key" => match (credential::open(Path::new(answer)), Algorithm::of(Path::new(answer))) {
+                (Err(error), _) => Err(format!("cannot read {answer}: {error}")),
+                (Ok(_), None) => Err(format!(
+                    "{answer} holds no key to log in with: P-384 or RSA, unencrypted PKCS#8 (-----BEGIN PRIVATE KEY-----)"
+                )),
+                (Ok(_), Some(_)) => serves(()),
+            },
             "ehr.server_name" if answer != NONE => {
                 let named = ClientTls { server_name: Some(answer.to_string()), ..ClientTls::default() };
                 named.name_for(answer).map(drop).map_err(|error| error.to_string())

@@ -50,14 +50,20 @@ fn is_all_the_services(site: &Site) {
     }
 }
 
-const SET_UP: [&str; 6] = ["setup", "--config", "box.toml", "--answers", "answers.toml", "--json"];
-
-#[test]
-fn a_setup_ends_with_a_certificate_once_the_desk_has_accepted_the_code_it_shows() {
+/// A box whose setup waits for the desk, and whether its data directory is the service's.
+fn waits_for_desk() -> (Site, bool) {
     let mut site = Site::new();
     site.serve("90d");
     let is_given = give_to_service(&site);
     std::fs::write(site.path("answers.toml"), answers(&site, "wait_s = 120\n")).unwrap();
+    (site, is_given)
+}
+
+const SET_UP: [&str; 6] = ["setup", "--config", "box.toml", "--answers", "answers.toml", "--json"];
+
+#[test]
+fn a_setup_ends_with_a_certificate_once_the_desk_has_accepted_the_code_it_shows() {
+    let (site, is_given) = waits_for_desk();
     let mut command = site.command(&SET_UP);
     let setting_up = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let code = site.code();
@@ -77,10 +83,7 @@ fn a_setup_ends_with_a_certificate_once_the_desk_has_accepted_the_code_it_shows(
 
 #[test]
 fn a_setup_that_is_killed_while_it_waits_for_the_desk_leaves_what_the_service_and_the_next_setup_go_on_with() {
-    let mut site = Site::new();
-    site.serve("90d");
-    let is_given = give_to_service(&site);
-    std::fs::write(site.path("answers.toml"), answers(&site, "wait_s = 120\n")).unwrap();
+    let (site, is_given) = waits_for_desk();
     let set_up = || site.command(&SET_UP).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut killed = set_up();
     let code = site.code();

@@ -222,11 +222,7 @@ impl Listening {
             }
         }
         // Whoever said the last frame is not left without an answer.
-        while let Some(action) = probe.poll_action() {
-            if let Action::Send(bytes) = action {
-                port.write_all(&bytes).await?;
-            }
-        }
+        say(&mut port, probe).await?;
         Ok(port.flush().await?)
     }
 
@@ -240,12 +236,8 @@ impl Listening {
         let mut buffer = [0; READ_BYTES];
         self.show("connected");
         while !self.is_over(probe, stopped) {
-            while let Some(action) = probe.poll_action() {
-                if let Action::Send(bytes) = action
-                    && stream.write_all(&bytes).await.is_err()
-                {
-                    return;
-                }
+            if say(stream, probe).await.is_err() {
+                return;
             }
             let read = tokio::select! {
                 read = stream.read(&mut buffer) => read,
@@ -260,14 +252,8 @@ impl Listening {
                 _ => return probe.end_breath(Instant::now()),
             }
         }
-        // Whoever said the last frame is not left without an answer.
-        while let Some(action) = probe.poll_action() {
-            if let Action::Send(bytes) = action
-                && stream.write_all(&bytes).await.is_err()
-            {
-                return;
-            }
-        }
+        // Whoever said the last frame is not left without an answer; one who has hung up wants none.
+        let _ = say(stream, probe).await;
     }
 
     /// Through the gateway, which answers and keeps what comes.
@@ -325,4 +311,14 @@ impl Listening {
         let left = self.until.saturating_duration_since(Instant::now()).as_secs();
         (self.show)(format!("{what}; {left} s left; Ctrl-C ends"));
     }
+}
+
+/// Says what the probe has to say, on a line that has one speed.
+async fn say(line: &mut (impl AsyncWrite + Unpin), probe: &mut Probe) -> std::io::Result<()> {
+    while let Some(action) = probe.poll_action() {
+        if let Action::Send(bytes) = action {
+            line.write_all(&bytes).await?;
+        }
+    }
+    Ok(())
 }

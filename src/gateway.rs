@@ -592,6 +592,10 @@ fn raise_descriptor_limit() -> u64 {
 mod tests {
     use super::*;
 
+    /// Nothing here takes longer, however busy the machine is.
+    #[cfg(feature = "board")]
+    const PATIENCE: std::time::Duration = std::time::Duration::from_secs(180);
+
     #[tokio::test(flavor = "multi_thread")]
     async fn what_came_to_a_bad_end_is_told_and_what_ends_by_itself_is_not() {
         let dir = tempfile::tempdir().unwrap();
@@ -638,19 +642,25 @@ mod tests {
         let mut gateway = Gateway::start_on(&config, &front, &manager.started()).await.unwrap();
         manager.ready("all of it");
         let at_first = fed();
-        while fed().is_empty() || fed() == at_first {
-            manager.due().await;
-            manager.alive(gateway.stuck());
-        }
+        let is_fed = async {
+            while fed().is_empty() || fed() == at_first {
+                manager.due().await;
+                manager.alive(gateway.stuck());
+            }
+        };
+        tokio::time::timeout(PATIENCE, is_fed).await.expect("it is fed");
         let task = tokio::spawn(async { panic!("on purpose") });
         while !task.is_finished() {
             tokio::task::yield_now().await;
         }
         gateway.parts[0].tasks.push(task);
-        while front.lease().is_some_and(|lease| lease.holds()) {
-            manager.due().await;
-            manager.alive(gateway.stuck());
-        }
+        let is_let_go = async {
+            while front.lease().is_some_and(|lease| lease.holds()) {
+                manager.due().await;
+                manager.alive(gateway.stuck());
+            }
+        };
+        tokio::time::timeout(PATIENCE, is_let_go).await.expect("it is not fed any more");
         let last = fed();
         for _ in 0..2 {
             manager.due().await;

@@ -1,7 +1,7 @@
 //! The box's own page: who may see it, what it is told and when, and that a browser shows it.
 
 use crate::served::Page;
-use crate::site::{Running, TIMERS, free_port, until_served};
+use crate::site::{Running, TIMERS, ended, free_port, until_served};
 use crate::{afferent, err, out};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -120,5 +120,5 @@ fn it_shows_an_alert_while_it_stands_and_what_keeps_results_from_the_ehr() {
     assert!(gone.is_some(), "the page outlives the gateway and says so");
     // A factory reset takes the token, and with it whoever had that.
     std::fs::remove_file(bench.path("data/page.token")).unwrap();
-    assert_eq!(bench.console.0.wait().unwrap().code(), Some(1));
+    assert_eq!(ended(&mut bench.console.0).code(), Some(1));
 }

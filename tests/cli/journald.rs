@@ -1,5 +1,6 @@
 //! The log in a journal of its own, by a real systemd-journald: fields and stable ids of events, as `journalctl` finds them.
 
+use crate::site::ended;
 use afferent::wire::mllp;
 use serde_json::Value;
 use std::io::{Read, Write};
@@ -148,7 +149,7 @@ fn goes_on_although_nobody_reads(stream: OwnedFd, mut reader: impl Read, how: &[
     unsafe { libc::kill(gateway.0.id() as libc::pid_t, libc::SIGTERM) };
     let mut said = String::new();
     reader.read_to_string(&mut said).unwrap();
-    assert!(gateway.0.wait().unwrap().success());
+    assert!(ended(&mut gateway.0).success());
     let lines: Vec<&str> = said.lines().collect();
     assert_eq!(lines.len(), 2, "{said}");
     assert!(

@@ -1,7 +1,7 @@
 //! The site's rules through the real binary: what is locked goes out in order once its control is good, also when the
 //! gateway is killed in between; each decision is on record; mapped results leave in the order in which they came.
 
-use crate::site::{Running, Site};
+use crate::site::{Running, Site, ended};
 use crate::{afferent, err, out};
 use serde_json::Value;
 use std::process::{Command, Output, Stdio};
@@ -134,7 +134,7 @@ fn i6_what_is_locked_leaves_in_order_though_the_gateway_is_killed_on_the_way() {
         let mut gateway = doomed(&site, commits);
         let arguments = ["sim", "instrument", "--connect", &site.chemistry(), "--session", &control];
         let mut instrument = Running::start(&arguments, None);
-        assert!(!gateway.0.wait().unwrap().success());
+        assert!(!ended(&mut gateway.0).success());
         // One that was acknowledged ends, the other dials on.
         std::thread::sleep(std::time::Duration::from_millis(500));
         if instrument.0.try_wait().unwrap().is_some_and(|status| status.success()) {
@@ -144,7 +144,7 @@ fn i6_what_is_locked_leaves_in_order_though_the_gateway_is_killed_on_the_way() {
         commits += 1;
     }
     for commits in [1, 3, 7, 12] {
-        assert!(!doomed(&site, commits).0.wait().unwrap().success());
+        assert!(!ended(&mut doomed(&site, commits).0).success());
     }
     site.start_gateway();
     site.until("all went out", |stats| account(stats, "delivered") == SPECIMENS as i64 && stats["missing"] == 0);

@@ -78,7 +78,7 @@ fn the_manager_is_told_when_results_can_come_and_as_long_as_they_can() {
     // SAFETY: a signal to a child that has not been waited for.
     unsafe { libc::kill(gateway.id() as i32, libc::SIGTERM) };
     while said().trim_end() != "STOPPING=1" {}
-    assert!(gateway.wait().unwrap().success());
+    assert!(crate::site::ended(&mut gateway).success());
 }
 
 /// A gateway with a hardware watchdog, a file in its place, and a manager that hears a word every four tenths of a second.

@@ -2,7 +2,7 @@
 //! and two simulated EHRs, one of which refuses everything until it is replaced.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use afferent::control;
@@ -69,8 +69,14 @@ impl Running {
     pub fn stop(mut self) {
         // SAFETY: kill takes no memory of ours, and the child has not been waited for, so the id is still its own.
         unsafe { libc::kill(self.0.id() as i32, libc::SIGTERM) };
-        assert!(self.0.wait().unwrap().success(), "told to stop, it ends well");
+        assert!(ended(&mut self.0).success(), "told to stop, it ends well");
     }
+}
+
+/// How a process ended, which it does by itself.
+pub fn ended(process: &mut Child) -> ExitStatus {
+    until("it ends", || process.try_wait().unwrap().is_some());
+    process.wait().unwrap()
 }
 
 impl Drop for Running {

@@ -112,12 +112,13 @@ impl Watchman {
     }
 }
 
-/// Says that it is, and whether the journal's log was copied; none where the journal had been closed by then.
+/// Says that it is, and whether the journal's log was copied; none where nobody was left to copy it. Without its writer
+/// nothing is acknowledged either.
 fn say_safe(is_copied: Option<bool>) {
     let rest = match is_copied {
         Some(true) => "",
         Some(false) => "; its log was not copied whole, and the next start takes longer",
-        None => "; the journal was closed before",
+        None => "; the journal's writer had ended before",
     };
     tracing::warn!(
         event = "supply-lost",
@@ -210,6 +211,6 @@ mod tests {
         });
         let said = said.lock().unwrap().clone();
         assert!(said.contains("all that came is safe"), "{said}");
-        assert!(said.contains("the journal was closed before") && !said.contains("not copied whole"), "{said}");
+        assert!(said.contains("the journal's writer had ended before") && !said.contains("not copied whole"), "{said}");
     }
 }

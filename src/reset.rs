@@ -23,6 +23,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::fleet::outlives::{self, Outlives};
 use crate::journal::{self, Journal, JournalError, OpenError, Undelivered, crash};
+use crate::service::Pulse;
 use crate::update::{self, slots};
 use crate::{clock, control, disk, fleet, interpreter, link, orders, page, watch};
 use std::io::{Error, ErrorKind};
@@ -97,16 +98,17 @@ pub enum ResetError {
 }
 
 /// Counts what is here, and makes sure that it will be erased: from here there is no way back. No gateway may run.
-/// `consent` says what may be thrown away that went nowhere yet.
+/// `consent` says what may be thrown away that went nowhere yet;
+/// `progress` beats as the journal is recovered.
 ///
 /// # Errors
 /// [`ResetError`]: nothing was done.
-pub fn begin(config: &Config, consent: Consent) -> Result<Undelivered, ResetError> {
+pub fn begin(config: &Config, consent: Consent, progress: &Pulse) -> Result<Undelivered, ResetError> {
     let data = &config.gateway.data;
     if update::is_on_trial(config) {
         return Err(ResetError::OnTrial);
     }
-    let journal = Journal::open(data, &config.journal)?;
+    let journal = Journal::open_with(data, &config.journal, progress)?;
     let begun = count(&journal, consent).and_then(|found| {
         crash::point("reset-counted");
         let intent = data.join(INTENT);

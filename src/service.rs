@@ -25,6 +25,8 @@ const WORDS: u32 = 4;
 
 /// A service manager that wants no word while the service runs is told this often all the same that a start goes on.
 const EXTENDED_EVERY: Duration = Duration::from_secs(20);
+/// It waits this long from then on, as `TimeoutStartSec=` of the unit has it.
+const EXTENDED_FOR: Duration = Duration::from_secs(90);
 /// A lease is renewed this often, by a thread that does nothing else, and holds until two renewals were missed.
 const LEASED_EVERY: Duration = Duration::from_secs(5);
 const LEASED_FOR: Duration = Duration::from_secs(15);
@@ -353,7 +355,7 @@ impl Course {
             if stuck.is_empty() {
                 match phase {
                     Phase::Runs => say(&[NotifyState::Watchdog]),
-                    _ => extend(every * WORDS),
+                    _ => extend(EXTENDED_FOR),
                 }
             }
             if !stuck.is_empty() && stuck != before {

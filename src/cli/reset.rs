@@ -3,6 +3,7 @@
 use super::CONFIG_DEFAULT;
 use crate::fleet::identity::folder;
 use crate::reset::{self, Consent};
+use crate::service::Pulse;
 use crate::{config, disk};
 use anyhow::Context;
 use std::path::PathBuf;
@@ -40,7 +41,7 @@ impl Reset {
         // Root's hands are led by nothing that lies there, and the service finds what is left.
         disk::as_owner_of(data, || {
             if !reset::is_begun(data) {
-                let found = reset::begin(&config, Consent::Number(self.discard))?;
+                let found = reset::begin(&config, Consent::Number(self.discard), &Pulse::default())?;
                 println!("thrown away: {found}");
             }
             reset::finish(&config)

@@ -108,10 +108,16 @@ impl ImagingOrder {
         }
     }
 
-    /// Gives what the EHR left out: study instance UIDs by `make_uid`, and ids of our own made from `name`, which no
-    /// other order has, here or on the box that this one took the place of. `before` is the order this one changes: what it had been given stays (a modality may have
-    /// it already).
-    pub fn complete(&mut self, before: Option<&ImagingOrder>, name: &str, mut make_uid: impl FnMut() -> String) {
+    /// Gives what the EHR left out: study instance UIDs by `make_uid`, and ids of our own made from `row`, which no other
+    /// order of this journal has, and `mark`, the letters of the journal: the one before it began at the same row. `before`
+    /// is the order this one changes: what it had been given stays (a modality may have it already).
+    pub fn complete(
+        &mut self,
+        before: Option<&ImagingOrder>,
+        (row, mark): (i64, &str),
+        mut make_uid: impl FnMut() -> String,
+    ) {
+        let name = format!("{}{mark}", base_36(row));
         let lone = self.procedures.len() == 1;
         if let (true, Some(before)) = (self.accession_number.is_empty(), before) {
             self.accession_number = before.accession_number.clone();
@@ -122,14 +128,14 @@ impl ImagingOrder {
                 same.or_else(|| before.procedures.get(at).filter(|_| lone || procedure.id.is_empty()))
             });
             if procedure.id.is_empty() {
-                procedure.id = earlier.map_or_else(|| numbered("RP", name, at), |p| p.id.clone());
+                procedure.id = earlier.map_or_else(|| numbered("RP", &name, at), |p| p.id.clone());
             }
             if procedure.study_instance_uid.is_empty() {
                 procedure.study_instance_uid = earlier.map_or_else(&mut make_uid, |p| p.study_instance_uid.clone());
             }
             for (place, step) in procedure.steps.iter_mut().enumerate().filter(|(_, step)| step.id.is_empty()) {
                 let known = earlier.and_then(|p| p.steps.get(place)).map(|step| step.id.clone());
-                step.id = known.unwrap_or_else(|| numbered("SP", name, at * STEPS_PER_PROCEDURE + place));
+                step.id = known.unwrap_or_else(|| numbered("SP", &name, at * STEPS_PER_PROCEDURE + place));
             }
         }
     }
@@ -164,9 +170,22 @@ impl RequestedProcedure {
 /// Numbers of steps of one procedure do not run into those of the next.
 const STEPS_PER_PROCEDURE: usize = 100;
 
-/// An id of our own that fits SH: `RP17KQXB`, `RP17KQXB.1`.
+/// An id of our own that fits SH (16 characters): `RPHKQXB`, `RPHKQXB.1`.
 fn numbered(kind: &str, name: &str, at: usize) -> String {
     if at == 0 { format!("{kind}{name}") } else { format!("{kind}{name}.{at}") }
+}
+
+/// Five characters for the sixty million orders of a busy life.
+fn base_36(row: i64) -> String {
+    let mut rest = row.unsigned_abs();
+    let mut digits = Vec::new();
+    loop {
+        digits.push(char::from_digit((rest % 36) as u32, 36).unwrap_or_default().to_ascii_uppercase());
+        rest /= 36;
+        if rest == 0 {
+            return digits.iter().rev().collect();
+        }
+    }
 }
 
 #[cfg(test)]
@@ -187,17 +206,27 @@ mod tests {
             format!("2.25.{made}")
         };
         let mut first = order("", "");
-        first.complete(None, "17KQXB", &mut uid);
+        first.complete(None, (17, "KQXB"), &mut uid);
         let procedure = &first.procedures[0];
         let given = (procedure.id.as_str(), procedure.study_instance_uid.as_str(), procedure.steps[0].id.as_str());
-        assert_eq!(given, ("RP17KQXB", "2.25.1", "SP17KQXB"));
+        assert_eq!(given, ("RPHKQXB", "2.25.1", "SPHKQXB"));
         let mut changed = order("", "");
-        changed.complete(Some(&first), "18KQXB", &mut uid);
+        changed.complete(Some(&first), (18, "KQXB"), &mut uid);
         assert_eq!(changed.procedures, first.procedures);
         let mut other = order("RP-OTHER", "S");
         other.procedures.push(RequestedProcedure { id: "RP-2".into(), ..Default::default() });
-        other.complete(Some(&first), "19KQXB", &mut uid);
+        other.complete(Some(&first), (19, "KQXB"), &mut uid);
         assert_eq!(other.procedures[0].study_instance_uid, "2.25.2", "another procedure is another study");
+    }
+
+    #[test]
+    fn an_id_fits_its_place_however_many_orders_there_were() {
+        let mut last = order("", "");
+        last.procedures = vec![last.procedures[0].clone(); 20];
+        last.complete(None, (36_i64.pow(5) - 1, "KQXB"), || "2.25.1".to_string());
+        let procedure = &last.procedures[19];
+        assert_eq!((procedure.id.as_str(), procedure.steps[0].id.as_str()), ("RPZZZZZKQXB.19", "SPZZZZZKQXB.1900"));
+        assert!(procedure.steps[0].id.len() <= 16, "SH");
     }
 
     #[test]

@@ -192,7 +192,7 @@ fn says_the_same(known: &WorkOrder, again: &WorkOrder) -> bool {
         return known.imaging.is_none() && again.imaging.is_none();
     };
     let mut again = again.clone();
-    again.complete(Some(known), "", String::new);
+    again.complete(Some(known), (0, ""), String::new);
     again == *known
 }
 
@@ -219,8 +219,7 @@ fn insert(
         }
         let mut made = made.into_iter();
         // Rows are counted anew in a new journal, and modalities and the EHR may know an id of the one before.
-        let name = format!("{id}{}", desk.seal.mark());
-        imaging.complete(replaced, &name, || made.next().unwrap_or_default());
+        imaging.complete(replaced, (id, &desk.seal.mark()), || made.next().unwrap_or_default());
     }
     // Instruments do not do imaging; modalities ask for their worklist.
     let links = if order.imaging.is_some() { &[] } else { links };

@@ -164,11 +164,15 @@ pub(crate) fn is_unfinished(file: &Path) -> bool {
 /// # Errors
 /// What the system refuses, and [`std::io::ErrorKind::InvalidInput`] for what is no regular file.
 pub fn open_regular(file: &Path) -> Result<File> {
-    let open = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(file)?;
-    match open.metadata()?.is_file() {
-        true => Ok(open),
+    let is_regular = |about: std::fs::Metadata| match about.is_file() {
+        true => Ok(()),
         false => Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is not a regular file")),
-    }
+    };
+    // Some devices do something as soon as they are opened.
+    is_regular(std::fs::metadata(file)?)?;
+    let open = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(file)?;
+    is_regular(open.metadata()?)?;
+    Ok(open)
 }
 
 /// Has the system forget what it keeps of a file that was synced, so that the next read is of the disk.

@@ -579,6 +579,7 @@ fn fates(contents: &Contents, data: &Path) -> Vec<(PathBuf, Fate)> {
             _ if file.role == Role::Network => Fate::Left,
             Ok(here) if is_same(&here, body) => Fate::Same,
             Err(error) if error.kind() == ErrorKind::NotFound => Fate::New,
+            Err(error) if error.kind() == ErrorKind::NotADirectory => Fate::InTheWay,
             _ if std::fs::metadata(&place).is_ok_and(|about| !about.is_file()) => Fate::InTheWay,
             _ => Fate::Replaces,
         };

@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 /// The gateway must listen within this time.
-const START_TIMEOUT: Duration = Duration::from_secs(10);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// A gateway told to stop must be gone within this time.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause between two looks whether the gateway listens.

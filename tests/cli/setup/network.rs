@@ -120,7 +120,7 @@ fn addresses_that_nobody_says_are_right_go_by_themselves() {
         rm /run/due
         [ -z "$(ls /run/systemd/network)$(ls /etc/systemd/network)" ] && echo back
         setup "{FIXED}keep = false\n"
-        gone 10.9.0.7 && [ ! -e $file ] && [ -z "$(ls /run/timers)" ] && echo taken back
+        soon gone 10.9.0.7 && [ ! -e $file ] && [ -z "$(ls /run/timers)" ] && echo taken back
         # What somebody else has set would be gone for good.
         ip address add 10.9.0.8/24 dev eth0
         setup "{FIXED}"

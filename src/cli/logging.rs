@@ -10,7 +10,7 @@ use anyhow::Context;
 use std::fmt;
 use std::sync::Arc;
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::{Full, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt;
@@ -41,7 +41,7 @@ pub enum Format {
 pub fn start(options: &Logging, default: &str) -> anyhow::Result<()> {
     let variable = || FILTER_VARIABLES.iter().find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()));
     let filter = options.log.clone().or_else(variable).unwrap_or_else(|| default.to_owned());
-    let filter = EnvFilter::try_new(&filter).with_context(|| {
+    let filter: Targets = filter.parse().with_context(|| {
         format!("`{filter}` is no log filter; write a level such as debug, or afferent::link=debug")
     })?;
     // systemd sets the variable for a service whose standard error goes to the journal.
@@ -64,14 +64,14 @@ pub fn start(options: &Logging, default: &str) -> anyhow::Result<()> {
         },
     };
     let stderr = Arc::new(stderr::Stderr::new(std::io::stderr(), lost));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
+    let builder = tracing_subscriber::fmt().with_max_level(Level::TRACE).with_writer(stderr);
     match format {
-        Format::Human => builder.with_ansi(super::colour(&std::io::stderr())).finish().with(Keep).init(),
+        Format::Human => builder.with_ansi(super::colour(&std::io::stderr())).finish().with(Keep).with(filter).init(),
         Format::Journald => {
             let format = Prefixed(tracing_subscriber::fmt::format().without_time());
-            builder.with_ansi(false).event_format(format).finish().with(Keep).init();
+            builder.with_ansi(false).event_format(format).finish().with(Keep).with(filter).init();
         }
-        Format::Json => builder.json().flatten_event(true).finish().with(Keep).init(),
+        Format::Json => builder.json().flatten_event(true).finish().with(Keep).with(filter).init(),
     }
     Ok(())
 }

@@ -517,40 +517,36 @@ mod tests {
         assert!(Seal::load(&conn, &key).is_ok());
     }
 
+    /// A journal of the schema before there were orders, with a report of which so many results are held.
+    fn without_orders(data: &Path, key: &OuterKey, held: u32) -> Connection {
+        let mut conn = open_writer(data).unwrap();
+        migrate_to(&mut conn, key, 0, 3).unwrap();
+        conn.execute_batch(&format!(
+            "INSERT INTO entry(id, link, received_ms, state, complete, parts, bytes) VALUES (1, 'chemistry', 5, 2, 1, 1, 3);
+             INSERT INTO report(id, entry, subject, content, results) VALUES (1, 1, 1, x'00', 1);
+             WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < {held})
+             INSERT INTO hold(report, observation, reason, state) SELECT 1, i - 1, 'unmapped-code', 1 FROM n;"
+        ))
+        .unwrap();
+        conn
+    }
+
     #[test]
     fn a_start_makes_progress_as_long_as_the_database_works() {
         let data = tempfile::tempdir().unwrap();
-        let key = outer(data.path());
-        let mut conn = open_writer(data.path()).unwrap();
-        migrate_to(&mut conn, &key, 0, 3).unwrap();
-        conn.execute_batch(
-            "INSERT INTO entry(id, link, received_ms, state, complete, parts, bytes) VALUES (1, 'chemistry', 5, 2, 1, 1, 3);
-             INSERT INTO report(id, entry, subject, content, results) VALUES (1, 1, 1, x'00', 1);
-             WITH RECURSIVE n(i) AS (VALUES (0) UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
-             INSERT INTO hold(report, observation, reason, state) SELECT 1, i, 'unmapped-code', 1 FROM n;",
-        )
-        .unwrap();
-        drop(conn);
+        drop(without_orders(data.path(), &outer(data.path()), 20_000));
         let progress = Pulse::default();
         let began = progress.beaten_ms();
         std::thread::sleep(std::time::Duration::from_millis(2));
-        let journal = Journal::open_with(data.path(), &Config::default(), &progress).unwrap();
+        drop(Journal::open_with(data.path(), &Config::default(), &progress).unwrap());
         assert!(progress.beaten_ms() > began, "a long migration is no start that hangs");
-        drop(journal);
     }
 
     #[test]
     fn held_results_of_a_journal_without_orders_wait_for_a_person_as_before() {
         let data = tempfile::tempdir().unwrap();
         let key = outer(data.path());
-        let mut conn = open_writer(data.path()).unwrap();
-        migrate_to(&mut conn, &key, 0, 3).unwrap();
-        conn.execute_batch(
-            "INSERT INTO entry(id, link, received_ms, state, complete, parts, bytes) VALUES (1, 'chemistry', 5, 2, 1, 1, 3);
-             INSERT INTO report(id, entry, subject, content, results) VALUES (1, 1, 1, x'00', 1);
-             INSERT INTO hold(report, observation, reason, state) VALUES (1, 0, 'unmapped-code', 1);",
-        )
-        .unwrap();
+        let mut conn = without_orders(data.path(), &key, 1);
         migrate(&mut conn, &key, 0).unwrap();
         let rematch: i64 = conn.query_row("SELECT rematch FROM hold", [], |r| r.get(0)).unwrap();
         assert_eq!(rematch, 0);

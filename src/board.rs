@@ -94,11 +94,8 @@ mod definition {
 
     fn read_bounded(path: &str) -> std::io::Result<String> {
         let mut text = String::new();
-        // A pipe would be waited for.
-        if !std::fs::metadata(path)?.is_file() {
-            return Err(std::io::Error::other("this is no file"));
-        }
-        std::fs::File::open(path)?.take(TEXT_MAX_BYTES as u64 + 1).read_to_string(&mut text)?;
+        let open = crate::disk::open_regular(std::path::Path::new(path))?;
+        open.take(TEXT_MAX_BYTES as u64 + 1).read_to_string(&mut text)?;
         Ok(text)
     }
 }

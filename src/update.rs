@@ -68,6 +68,7 @@ use crate::{fleet, journal};
 use jiff::Timestamp;
 use manifest::{Manifest, Me, Refusal, Root};
 use record::{Happened, Phase, Record, Schemas, Version};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -288,7 +289,9 @@ impl Updates {
         let mut root = match kept {
             Some(root) => root,
             None => {
-                let bytes = std::fs::read(&self.config.root).map_err(disk)?;
+                let mut bytes = Vec::new();
+                let open = crate::disk::open_regular(&self.config.root).map_err(disk)?;
+                open.take(envelope::ENVELOPE_MAX as u64 + 1).read_to_end(&mut bytes).map_err(disk)?;
                 Root::first(&bytes)?
             }
         };

@@ -210,6 +210,15 @@ fn keys_change_by_roots_that_follow_each_other_and_the_newest_counts() {
 }
 
 #[test]
+fn a_root_that_is_a_pipe_is_not_waited_for() {
+    let bench = Bench::new();
+    let file = &bench.updates.config.root;
+    std::fs::remove_file(file).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(file).status().unwrap().success());
+    assert_eq!(bench.offer(&release(Version(1, 1, 0), NONE, &["ann", "bob"])), Err(Refusal::Disk));
+}
+
+#[test]
 fn an_end_is_told_under_one_id_until_it_is_told() {
     let bench = Bench::new();
     bench.offer(&release(Version(1, 1, 0), NONE, &["ann", "bob"])).unwrap();

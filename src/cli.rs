@@ -3,6 +3,7 @@
 //! What a person asked for goes to standard output, everything else (logs, faults, progress) to standard error.
 //! Exit codes: 0 done, 1 it failed or something does not balance, 2 the command line or the configuration is wrong.
 
+pub mod audit;
 pub mod backup;
 pub mod bench;
 pub mod check;
@@ -110,6 +111,8 @@ pub enum Command {
     Check(check::Check),
     /// Print a sample configuration, its JSON Schema, or what to register with a FHIR server.
     Config(config::Config),
+    /// Show who did what on this box, and who saw what of patients.
+    Audit(audit::Audit),
     /// Forget everything this box came to know.
     Reset(reset::Reset),
     /// Write an encrypted backup of this box, without anything of a patient.
@@ -177,6 +180,7 @@ pub fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Bench(bench) => bench.execute(),
         Command::Check(check) => check.execute(),
         Command::Config(config) => config.execute(),
+        Command::Audit(audit) => audit.execute(),
         Command::Reset(reset) => reset.execute(),
         Command::Backup(backup) => backup.execute(),
         Command::Restore(restore) => restore.execute(),

@@ -9,6 +9,7 @@
 
 pub mod part;
 
+use crate::audit::{self, Act};
 use crate::board;
 use crate::board::front::Front;
 use crate::clock::Clock;
@@ -29,6 +30,7 @@ use crate::watch::{Alert, Watch};
 use jiff::Timestamp;
 pub use part::PartId;
 use part::{DESCRIPTORS_RESERVED, Ground, Part, plan};
+use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
 use tokio::sync::watch;
@@ -278,12 +280,15 @@ impl Gateway {
 
     /// Does what the fleet asked for, and tells it.
     pub async fn change(&mut self, change: Change) {
+        let data = &change.config.gateway.data;
         let applied = self.apply(&change.config).await;
         let told = match applied {
             Err(error) => Err(error.to_string()),
             Ok(changes) => {
                 let Changes { kept, started, removed, failed } = &changes;
                 tracing::info!(event = "config-changed", ?kept, ?started, ?removed, "the configuration is another");
+                let named = |parts: &[PartId]| parts.iter().map(PartId::to_string).collect();
+                drop(noted(data, Act::Configured { started: named(started), removed: named(removed) }));
                 let failed: Vec<String> = failed.iter().map(|(part, why)| format!("{part}: {why}")).collect();
                 if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
             }
@@ -479,6 +484,15 @@ impl Watching {
 /// A box that runs for so long without its supply has one.
 const SUPPLY_GONE_MAX: std::time::Duration = std::time::Duration::from_secs(60);
 
+/// A stop waits for its line of the record no longer than this.
+const NOTED: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Notes something of the gateway itself, beside what it does.
+fn noted(data: &Path, act: Act) -> tokio::task::JoinHandle<()> {
+    let data = data.to_path_buf();
+    tokio::task::spawn_blocking(move || audit::note_or_tell(&data, "gateway", act))
+}
+
 /// Why a gateway ended in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
@@ -512,6 +526,8 @@ pub async fn run(config: &Config) -> Result<Ended, GatewayError> {
     let (links, destinations) = (config.links.len(), config.destinations.len());
     tracing::info!(event = "gateway-ready", links, destinations, "ready");
     manager.ready(&format!("{links} links, {destinations} destinations"));
+    let data = &config.gateway.data;
+    let started = noted(data, Act::GatewayStarted { version: env!("CARGO_PKG_VERSION") });
     for address in unused() {
         tracing::warn!(
             "the service manager listens on {address} (afferent.socket), and nothing here does: whoever calls there waits \
@@ -550,7 +566,14 @@ pub async fn run(config: &Config) -> Result<Ended, GatewayError> {
     tracing::info!(event = "gateway-stopping", ?ended, "stopping");
     front.stopping();
     manager.stopping();
-    gateway.stop().await;
+    // Nothing is written that need not be while the supply is gone, and a reset takes the record with it.
+    let stopped = async {
+        let _ = started.await;
+        if ended == Ended::Told {
+            let _ = noted(data, Act::GatewayStopped).await;
+        }
+    };
+    tokio::join!(gateway.stop(), async { drop(tokio::time::timeout(NOTED, stopped).await) });
     front.stopped();
     if ended == Ended::Supply {
         tokio::select! {

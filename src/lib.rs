@@ -78,6 +78,7 @@ pub mod mapping;
 pub mod backoff;
 pub mod clock;
 pub mod disk;
+pub mod audit;
 pub mod credential;
 pub mod tls;
 pub mod link;

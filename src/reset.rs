@@ -25,14 +25,14 @@ use crate::fleet::outlives::{self, Outlives};
 use crate::journal::{self, Journal, JournalError, OpenError, Undelivered, crash};
 use crate::service::Pulse;
 use crate::update::{self, slots};
-use crate::{clock, control, disk, fleet, interpreter, link, orders, page, watch};
+use crate::{audit, clock, control, disk, fleet, interpreter, link, orders, page, watch};
 use std::io::{Error, ErrorKind};
 use std::path::{Path, PathBuf};
 
 /// The intent, in the data directory. In the end it becomes what outlives a reset ([`outlives`]).
 const INTENT: &str = "factory-reset";
 /// What is erased, in this order: each room says which names it makes in the data directory.
-pub(crate) const NAMES: [&[&str]; 14] = [
+pub(crate) const NAMES: [&[&str]; 15] = [
     journal::KEY_NAMES,
     fleet::identity::folder::NAMES,
     fleet::captures::NAMES,
@@ -47,6 +47,7 @@ pub(crate) const NAMES: [&[&str]; 14] = [
     clock::NAMES,
     control::NAMES,
     update::gate::NAMES,
+    audit::NAMES,
 ];
 
 /// What whoever asks knows to be thrown away.

@@ -8,6 +8,8 @@ mod served;
 mod clock;
 #[path = "cli/asking.rs"]
 mod asking;
+#[path = "cli/audit.rs"]
+mod audit;
 #[path = "cli/backup.rs"]
 mod backup;
 #[path = "cli/bench.rs"]

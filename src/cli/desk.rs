@@ -92,15 +92,9 @@ fn folder_of(settings: &Path) -> PathBuf {
     }
 }
 
-/// Who sits at the desk, for the record: as they say. The record has the user id as well.
-fn operator() -> String {
-    let named = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
-    named.unwrap_or_else(|| "unknown".to_owned())
-}
-
 /// Writes down what somebody does at the desk that no key signs.
 fn note(folder: &Path, mut what: serde_json::Value) -> anyhow::Result<()> {
-    (what["at"], what["by"]) = (jiff::Timestamp::now().to_string().into(), operator().into());
+    (what["at"], what["by"]) = (jiff::Timestamp::now().to_string().into(), crate::audit::operator().into());
     let file = crate::desk::audit::FILE;
     crate::desk::audit::note(folder, &what).with_context(|| format!("{file} cannot be written"))
 }

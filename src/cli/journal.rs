@@ -11,6 +11,7 @@ mod studies;
 
 pub(super) use change::carry_out;
 
+use crate::audit::Act;
 use crate::config;
 use crate::journal::{self, Reader};
 use clap::Subcommand;
@@ -107,6 +108,11 @@ impl Place {
         }
         let config = config::load(&self.config)?.config;
         Ok((config.gateway.data, config.journal))
+    }
+
+    /// Notes what is about to be shown; else it must not be.
+    pub(super) fn note(&self, act: Act) -> anyhow::Result<()> {
+        super::audit::note(&self.find()?.0, act)
     }
 
     /// The configuration, when there is one.

@@ -6,6 +6,7 @@ mod imaging;
 mod links;
 
 use super::journal::{Place, carry_out, now_ms, print_table, shown_age, shown_time};
+use crate::audit::Act;
 use crate::clinical::{OrderStatus, Phi};
 use crate::config::Config;
 use crate::journal::{OperatorAction, StoredOrder, WorkOrderId};
@@ -111,6 +112,9 @@ impl List {
         found.retain(|order| self.all || order.status.is_open());
         found.sort_by_key(|order| std::cmp::Reverse(order.id));
         found.truncate(self.limit);
+        if self.reveal {
+            place.note(Act::Listed { what: "orders" })?;
+        }
         if place.json {
             let list: Vec<Value> = found.iter().map(|order| shown(order, self.reveal)).collect();
             println!("{}", Value::from(list));
@@ -147,6 +151,9 @@ impl Show {
     fn execute(self, place: &Place) -> anyhow::Result<ExitCode> {
         let reader = place.reader()?;
         let stored = reader.work_order(WorkOrderId(self.order))?;
+        if self.reveal {
+            place.note(Act::Shown { what: "order", number: self.order })?;
+        }
         let config = place.configuration()?;
         let registry = config.as_ref().map(Config::registry).transpose()?;
         let links = links::of(&reader, stored.id, &stored.order, config.as_ref().zip(registry.as_ref()))?;

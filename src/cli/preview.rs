@@ -4,6 +4,7 @@ mod site;
 
 use super::EXIT_WRONG;
 use super::outgoing::{self, As};
+use crate::audit::Act;
 use crate::clinical::{Observation, Phi, Report, Value};
 use crate::driver::unread::UNREAD;
 use crate::driver::{Context, Driver, Interpretation, Origin, Protocol, Registry, builtin, explain, guess_protocol};
@@ -104,6 +105,9 @@ impl Preview {
             None => self.as_asked(&raw)?,
         };
         let Understood { why, interpretation, origins, policy } = read;
+        if let Some(data) = site.as_ref().and_then(Site::orders_of).filter(|_| self.reveal) {
+            super::audit::note(data, Act::Previewed)?;
+        }
         let matched = match &site {
             Some(site) => site.match_up(&interpretation)?,
             None => interpretation.reports.iter().map(Matched::untouched).collect(),

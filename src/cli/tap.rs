@@ -1,5 +1,6 @@
 //! `afferent tap [LINK]`: what passes on a link, live.
 
+use crate::audit::Act;
 use crate::config;
 use crate::control;
 use crate::workbench::tap::{Side, Tapped, capture};
@@ -65,6 +66,9 @@ impl Tap {
         if !self.json {
             let what = self.link.as_deref().map_or("every link".to_string(), |link| format!("link {link}"));
             println!("listening to {what}; Ctrl-C ends");
+        }
+        if self.reveal {
+            super::audit::note(&data, Act::Tapped { link: self.link.clone() })?;
         }
         let mut shown = Ok(());
         let refused = control::tap(&data, self.link.as_deref(), self.reveal, |tapped| {

@@ -7,6 +7,7 @@ use super::snapshot::{QUEUE_COUNTED_MAX, Sources};
 use super::telemetry::{
     Bundle, Document, Failure, FindingFacts, Id, LogFacts, Name, Outcome, Packed, QueueFacts, Settings, Word,
 };
+use crate::audit::{self, Act};
 use crate::clock::{Clock, Quality};
 use crate::journal::{Condition, Journal, JournalError, OperatorAction, OutboxId};
 use crate::service::is_supervised;
@@ -14,6 +15,7 @@ use crate::update::manifest::Refusal;
 use crate::update::{self, Updates};
 use crate::workbench::doctor::Finding;
 use crate::workbench::examination::examine_running;
+use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::Notify;
 
@@ -63,7 +65,7 @@ impl Performer {
         let mut parts = Vec::new();
         let done = match operation {
             Operation::LogBundle => self.bundle(id, &mut parts),
-            operation => self.try_perform(operation),
+            operation => self.try_perform(id, operation),
         };
         Performed { id, outcome: done.unwrap_or_else(|failure| Outcome::Failed { failure }), parts }
     }
@@ -77,6 +79,11 @@ impl Performer {
                 return Err(Failure::NoRoom);
             }
             let data = self.sources.data().to_path_buf();
+            if reveal {
+                let (data, act) = (data.clone(), Act::Tapped { link: Some(link.taps().link().to_string()) });
+                let noted = tokio::task::spawn_blocking(move || note(&data, id, act));
+                noted.await.map_err(|_| Failure::System)?;
+            }
             captures::make(Wanted { data, id, link, seconds, reveal }).await
         };
         let outcome = match made.await {
@@ -112,7 +119,7 @@ impl Performer {
         Ok(Outcome::Bundle { bundle })
     }
 
-    fn try_perform(&self, operation: Operation) -> Result<Outcome, Failure> {
+    fn try_perform(&self, id: Id, operation: Operation) -> Result<Outcome, Failure> {
         match operation {
             // The fleet's loop does it: it says all anew, opens and ends the live log.
             Operation::Ping | Operation::Report => Ok(Outcome::Done),
@@ -125,7 +132,7 @@ impl Performer {
             Operation::QueueStats => self.queues(),
             Operation::RetryParked { destination } => {
                 let parked = self.parked(&destination)?;
-                self.operate(&parked, |outbox| OperatorAction::Requeue { outbox })
+                self.operate(id, &parked, |outbox| OperatorAction::Requeue { outbox })
             }
             Operation::DiscardParked { destination, reason } => {
                 let parked = self.parked(&destination)?;
@@ -135,7 +142,7 @@ impl Performer {
                     images: Vec::new(),
                     reason: reason.clone(),
                 };
-                self.operate(&parked, discard)
+                self.operate(id, &parked, discard)
             }
             Operation::ConfigGet => {
                 let settings = Packed::settings(&self.sources.config()).ok_or(Failure::TooLong)?;
@@ -208,16 +215,23 @@ impl Performer {
     /// A few at a time: results that come in meanwhile are committed in between.
     fn operate(
         &self,
+        id: Id,
         parked: &[OutboxId],
         action: impl Fn(Vec<OutboxId>) -> OperatorAction,
     ) -> Result<Outcome, Failure> {
         let (mut done, mut skipped) = (0, 0);
         for some in parked.chunks(AT_ONCE) {
-            let operated = self.journal.operate(action(some.to_vec())).map_err(failure)?;
+            let action = action(some.to_vec());
+            note(self.sources.data(), id, Act::Operated { action: action.clone() });
+            let operated = self.journal.operate(action).map_err(failure)?;
             (done, skipped) = (done + operated.done as u64, skipped + operated.skipped.len() as u64);
         }
         Ok(Outcome::Changed { done, skipped })
     }
+}
+
+fn note(data: &Path, id: Id, act: Act) {
+    audit::note_or_tell(data, &format!("desk, command {id}"), act);
 }
 
 /// Ends this process as if the service manager had asked.

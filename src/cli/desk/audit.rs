@@ -1,8 +1,8 @@
 //! `afferent desk audit`.
 
 use super::SETTINGS;
-use crate::desk::audit::{self, Flaw};
-use anyhow::{Context, bail};
+use crate::desk::audit;
+use anyhow::Context;
 use clap::Args;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,7 +14,7 @@ Examples:
   afferent desk audit
   tail audit.jsonl
 
-Exit codes: 0 whole, 1 a line was changed or taken out.")]
+Exit codes: 0 whole, 1 a line was changed, put in or taken out.")]
 pub(super) struct Audit {
     /// The desk's settings; the record lies beside them
     #[arg(long, value_name = "FILE", default_value = SETTINGS)]
@@ -23,24 +23,12 @@ pub(super) struct Audit {
 
 impl Audit {
     pub fn execute(self) -> anyhow::Result<ExitCode> {
-        let file = super::folder_of(&self.desk).join(audit::FILE);
-        let text = std::fs::read(&file).with_context(|| format!("{}", file.display()))?;
-        // A power cut may leave half a letter.
-        let text = String::from_utf8_lossy(&text);
-        let (mut is_whole, flaws) = (true, audit::flaws(&text));
-        for (line, flaw) in &flaws {
-            is_whole &= *flaw == Flaw::Torn;
-            match flaw {
-                Flaw::Torn => println!("line {line} is half a line, as a power cut leaves it"),
-                Flaw::DoesNotFollow => eprintln!(
-                    "line {line} does not follow from the one before: one of them was changed, or one taken out"
-                ),
-            }
-        }
-        if !is_whole {
-            bail!("{} is not as it was written", file.display());
-        }
-        println!("{} lines, each follows from the one before", text.lines().count());
-        Ok(ExitCode::SUCCESS)
+        let folder = super::folder_of(&self.desk);
+        let chain = audit::chain(&folder);
+        // Without a record nothing was checked.
+        let file = chain.file();
+        std::fs::metadata(&file).with_context(|| format!("{}", file.display()))?;
+        let checked = chain.check(|_| {}).with_context(|| format!("{}", file.display()))?;
+        crate::cli::audit::report(&checked)
     }
 }

@@ -1,7 +1,8 @@
 //! `afferent desk enrol`: letting boxes in.
 
 use super::ca::life;
-use super::{SETTINGS, folder_of, operator};
+use super::{SETTINGS, folder_of};
+use crate::audit::operator;
 use crate::desk::authority::FOLDER;
 use crate::desk::enrol::serve::{EST, Endpoint};
 use crate::desk::enrol::{Registry, moment};

@@ -1,8 +1,10 @@
 //! The verbs that change something.
 
 use super::Place;
+use crate::audit::Act;
+use crate::cli::audit;
 use crate::control::{self, ControlError, Request, Response};
-use crate::journal::{EntryId, HoldId, ITEMS_MAX, Journal, OpenError, Operated, OperatorAction, OutboxId, StudyId};
+use crate::journal::{EntryId, HoldId, ITEMS_MAX, Journal, Operated, OperatorAction, OutboxId, StudyId};
 use std::process::ExitCode;
 
 /// Send held results on.
@@ -106,14 +108,12 @@ impl Discard {
 /// Has the running gateway do it, or does it here when none runs.
 pub(in crate::cli) fn carry_out(place: &Place, action: OperatorAction, done: &str) -> anyhow::Result<ExitCode> {
     let (data, settings) = place.find()?;
+    audit::note(&data, Act::Operated { action: action.clone() })?;
     let operated = match control::request(&data, &Request::Operate(action.clone())) {
         Ok(Response::Operated(operated)) => operated,
         Ok(Response::Refused(why)) => anyhow::bail!("the gateway refused: {why}"),
         Ok(_) => anyhow::bail!("the gateway answered something else"),
         Err(ControlError::NotRunning(_)) => {
-            if !data.join("journal.db").exists() {
-                return Err(OpenError::Missing(data).into());
-            }
             // Root's hands are led by nothing that lies there, and what is written is the service's.
             crate::disk::as_owner_of(&data, || {
                 let journal = Journal::open(&data, &settings)?;

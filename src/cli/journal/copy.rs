@@ -1,6 +1,7 @@
 //! The verbs that read everything.
 
 use super::Place;
+use crate::audit::Act;
 use crate::journal::{EntryId, Query, Reader, ReportId};
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -58,6 +59,12 @@ pub(super) struct Backup {
 impl Export {
     pub(super) fn execute(self, place: &Place) -> anyhow::Result<ExitCode> {
         let reader = place.reader()?;
+        let (what, number) = match self.what {
+            What { entry: Some(entry), .. } => ("entry", Some(entry)),
+            What { report: Some(report), .. } => ("report", Some(report)),
+            What { .. } => ("all", None),
+        };
+        place.note(Act::Exported { what, number })?;
         let mut out = std::io::stdout().lock();
         match self.what {
             What { entry: Some(entry), .. } => match reader.instance(EntryId(entry))? {

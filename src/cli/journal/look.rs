@@ -1,6 +1,7 @@
 //! The verbs that show.
 
 use super::{Place, now_ms, print_table, shown_age, shown_time};
+use crate::audit::Act;
 use crate::clock::Quality;
 use crate::journal::{EntryId, Found, Instance, JournalError, Lookup, OnlyHere, Query, Reader, Shown};
 use crate::rules::{Decision, Outcome};
@@ -123,18 +124,21 @@ impl Search {
     pub(super) fn execute(self, place: &Place) -> anyhow::Result<ExitCode> {
         let By { specimen, patient, order, accession, study, control, message } = self.by;
         let id = [
-            (Lookup::Specimen, specimen),
-            (Lookup::Patient, patient),
-            (Lookup::Order, order),
-            (Lookup::Accession, accession),
-            (Lookup::Study, study),
-            (Lookup::Control, control),
-            (Lookup::Message, message),
+            (Lookup::Specimen, "specimen", specimen),
+            (Lookup::Patient, "patient", patient),
+            (Lookup::Order, "order", order),
+            (Lookup::Accession, "accession", accession),
+            (Lookup::Study, "study", study),
+            (Lookup::Control, "control", control),
+            (Lookup::Message, "message", message),
         ]
         .into_iter()
-        .find_map(|(kind, id)| id.map(|id| (kind, id)));
+        .find_map(|(kind, key, id)| id.map(|id| (kind, key, id)));
+        if let Some((_, key, _)) = id {
+            place.note(Act::Searched { key })?;
+        }
         let query = Query {
-            id,
+            id: id.map(|(kind, _, id)| (kind, id)),
             from_ms: self.since.map(|at| at.as_millisecond()),
             to_ms: self.until.map(|at| at.as_millisecond()),
             limit: self.limit,
@@ -167,6 +171,9 @@ impl Show {
     pub(super) fn execute(self, place: &Place) -> anyhow::Result<ExitCode> {
         let reader = place.reader()?;
         let shown = reader.show(EntryId(self.entry))?;
+        if self.reveal {
+            place.note(Act::Shown { what: "entry", number: self.entry })?;
+        }
         if place.json {
             let mut value = serde_json::to_value(&shown)?;
             if let Some(object) = value.as_object_mut().filter(|_| self.reveal) {
@@ -274,6 +281,7 @@ impl Hold {
     pub(super) fn execute(self, place: &Place) -> anyhow::Result<ExitCode> {
         let reader = place.reader()?;
         if self.ids {
+            place.note(Act::Listed { what: "specimens" })?;
             let ids = reader.waiting_specimens()?;
             match place.json {
                 true => println!("{}", serde_json::to_string(&ids)?),

@@ -1,6 +1,7 @@
 //! `afferent journal studies`: what modalities stored, by study, series and instance.
 
 use super::{Place, print_table, shown_time};
+use crate::audit::Act;
 use crate::journal::{ListedStudy, Lookup, Reader, SeriesInstance, ShownMessage, StudyId};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -101,13 +102,23 @@ impl Studies {
     pub(super) fn execute(self, place: &Place) -> anyhow::Result<ExitCode> {
         let reader = place.reader()?;
         let By { number, study, accession, patient } = &self.by;
-        let named = [(Lookup::Study, study), (Lookup::Accession, accession), (Lookup::Patient, patient)];
-        let named = named.into_iter().find_map(|(kind, id)| id.as_ref().map(|id| (kind, id)));
+        let named = [
+            (Lookup::Study, "study", study),
+            (Lookup::Accession, "accession", accession),
+            (Lookup::Patient, "patient", patient),
+        ];
+        let named = named.into_iter().find_map(|(kind, key, id)| id.as_ref().map(|id| (kind, key, id)));
         let wanted = match (number, named) {
             (Some(number), _) => vec![StudyId(*number)],
-            (None, Some((kind, id))) => reader.studies_of(kind, id)?,
+            (None, Some((kind, key, id))) => {
+                place.note(Act::Searched { key })?;
+                reader.studies_of(kind, id)?
+            }
             (None, None) => return self.list(place, &reader),
         };
+        if self.reveal {
+            wanted.iter().try_for_each(|id| place.note(Act::Shown { what: "study", number: id.0 }))?;
+        }
         let mut details = Vec::new();
         for id in wanted.into_iter().take(self.limit) {
             details.extend(self.detail(&reader, id)?);

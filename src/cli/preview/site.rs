@@ -12,7 +12,7 @@ use crate::link;
 use crate::orders::matching::{Known, Matched, match_up};
 use crate::rules::{Decision, Facts, Rulebook};
 use anyhow::Context as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A link of a configuration, and what would judge its results.
 pub(super) struct Site {
@@ -24,6 +24,7 @@ pub(super) struct Site {
     /// Left out where nothing came yet: no order is known then, and rules know of no earlier value and
     /// of no control.
     journal: Option<Reader>,
+    data: PathBuf,
 }
 
 impl Site {
@@ -43,7 +44,13 @@ impl Site {
             reading: Reading::new(config.registry()?, &config.gateway.time_zone(), &config.links),
             rulebook: config.rulebook(),
             journal,
+            data: config.gateway.data,
         })
+    }
+
+    /// The data directory whose orders a message is tried on; none where nothing came yet.
+    pub fn orders_of(&self) -> Option<&Path> {
+        self.journal.as_ref().map(|_| self.data.as_path())
     }
 
     /// Each report with what the orders that are known now say about it.

@@ -217,7 +217,7 @@ fn a_desk_sees_its_boxes_tells_them_and_keeps_a_record() {
     assert_eq!(counted.values().filter_map(|of| of.get("command")).sum::<usize>(), commands, "{counted:?}");
     let text = std::fs::read_to_string(desk.file("audit.jsonl")).unwrap();
     std::fs::write(desk.file("audit.jsonl"), text.replacen("bench-2", "bench-8", 1)).unwrap();
-    assert!(desk.refuses(&["audit"]).contains("line 3 does not follow"));
+    assert!(desk.refuses(&["audit"]).contains("line 3: it does not follow"));
 
     // A box that dies is away once the broker has waited for it.
     boxes[1].kill();

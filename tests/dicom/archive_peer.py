@@ -13,6 +13,7 @@ import sys
 import threading
 from collections import Counter
 
+from alone import alone
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, AllStoragePresentationContexts, ALL_TRANSFER_SYNTAXES, build_role, evt
@@ -73,6 +74,7 @@ def report(assoc, asked):
         ae.add_requested_context(StorageCommitmentPushModel, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
         role = build_role(StorageCommitmentPushModel, scp_role=True)
         assoc = ae.associate("127.0.0.1", gateway, ae_title="AFFERENT", ext_neg=[role])
+    assoc = alone(assoc)
     status, _ = assoc.send_n_event_report(info, kind, *COMMITMENT)
     answers[f"{status.Status:04X}" if status else "none"] += 1
     if where == "own":

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 
+from alone import alone
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
 from pynetdicom import AE, evt
@@ -33,7 +34,7 @@ def associate(ae, port, handlers=()):
     assoc = ae.associate("127.0.0.1", port, ae_title=GATEWAY, evt_handlers=list(handlers))
     if not assoc.is_established:
         sys.exit("the gateway does not associate")
-    return assoc
+    return alone(assoc)
 
 
 def step(study, step_id, status):

@@ -36,7 +36,8 @@ fn context() -> Context {
 }
 
 fn read(protocol: Protocol, raw: &[u8]) -> Interpretation {
-    interpret(Registry::builtin().generic(protocol), raw, &context())
+    static REGISTRY: std::sync::LazyLock<Registry> = std::sync::LazyLock::new(Registry::builtin);
+    interpret(REGISTRY.generic(protocol), raw, &context())
 }
 
 fn with(toml: &str, raw: &str) -> Interpretation {

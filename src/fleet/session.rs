@@ -9,9 +9,9 @@
 //! - **events** are taken from the outbox in order; a row is done when the broker has acknowledged it
 //!   ([`Output::Done`]). After a lost connection it is sent again.
 //! - **in flight** are never more than [`IN_FLIGHT_MAX`] publishes that want an acknowledgement.
-//! - **downlink.** A broker that forbids a subscription says nothing of it, so the box asks for an echo. Nobody answers
-//!   where there is no desk: that is no reason to stop. A desk that comes later says so with an empty echo, and the box
-//!   asks again.
+//! - **downlink.** A broker that forbids a subscription says nothing of it, so the box asks for an echo, a few times
+//!   over. Nobody answers where there is no desk: that is no reason to stop. A desk that comes later says so with an
+//!   empty echo, and the box asks again.
 //! - **back-off** between connections, with jitter, 2 s to 5 min; a connection that did not last counts as a failure.
 
 use super::bus::{PublishId, Quality, Receipt};
@@ -30,6 +30,8 @@ pub const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 /// An echo is asked for this often, and is missing after this.
 pub const ECHO_INTERVAL: Duration = Duration::from_secs(300);
 pub const ECHO_TIMEOUT: Duration = Duration::from_secs(30);
+/// The question is repeated this often until then: a desk that comes a moment after it has not heard it.
+const ECHO_REPEAT: Duration = Duration::from_secs(5);
 /// When a desk says that it is here, the question that is under way gets this long before another is asked.
 pub const ECHO_AGAIN: Duration = Duration::from_secs(1);
 /// A connection that lasted this long was a good one.
@@ -150,7 +152,8 @@ struct Asked {
     question: Option<Document>,
     /// When it is asked next, or its answer is missing.
     due: Option<Instant>,
-    is_sent: bool,
+    /// When it was published last.
+    sent: Option<Instant>,
     /// When it is due another is asked, though this one has no answer.
     is_asked_again: bool,
 }
@@ -439,7 +442,7 @@ impl Session {
                 let slots = [&self.birth, &self.state].into_iter().filter(|_| self.has_room());
                 let rest = self.rest.values().filter(|_| self.has_room() && self.state.is_said);
                 let slots = slots.chain(rest).filter(|slot| slot.is_due()).filter_map(|slot| slot.not_before);
-                slots.chain(self.echo.due).chain(self.events_refused_until).min()
+                slots.chain(self.echo.due).chain(self.echo_repeats()).chain(self.events_refused_until).min()
             }
             Phase::Connecting | Phase::Stopped => None,
         }
@@ -499,8 +502,9 @@ impl Session {
                 self.publish(topic.clone(), document, Flight::Rest(topic, revision));
             }
         }
-        if let Some(question) = self.echo.question.clone().filter(|_| !self.echo.is_sent && self.has_room()) {
-            self.echo.is_sent = true;
+        let is_due = self.echo.sent.is_none() || self.echo_repeats().is_some_and(|at| at <= now);
+        if let Some(question) = self.echo.question.clone().filter(|_| is_due && self.has_room()) {
+            self.echo.sent = Some(now);
             self.publish(Up::Echo, question, Flight::Echo);
         }
         if let Some(document) = self.once.take() {
@@ -525,6 +529,13 @@ impl Session {
         self.echoes += 1;
         let question = Document::of(&Echo { epoch: self.epoch, echo: self.echoes });
         self.echo = Asked { question: Some(question), due: Some(now + ECHO_TIMEOUT), ..Asked::default() };
+    }
+
+    /// When the question is repeated; the broker has the last one.
+    fn echo_repeats(&self) -> Option<Instant> {
+        let is_on_its_way = self.in_flight.values().any(|flight| matches!(flight, Flight::Echo));
+        let sent = self.echo.question.as_ref().and(self.echo.sent);
+        sent.filter(|_| !is_on_its_way && self.has_room()).map(|at| at + ECHO_REPEAT)
     }
 
     fn set_downlink(&mut self, downlink: Downlink) {

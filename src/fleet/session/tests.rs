@@ -239,6 +239,38 @@ fn the_downlink_is_proven_by_an_echo_and_only_until_one_is_missing() {
 }
 
 #[test]
+fn a_question_is_repeated_until_its_time_is_over_and_the_answer_to_any_counts() {
+    let mut now = Instant::now();
+    let mut session = session(now);
+    let questions = |said: &[Output]| {
+        let of = |output: &Output| match output {
+            Output::Publish { topic: Up::Echo, document, id, .. } => Some((document.bytes().to_vec(), *id)),
+            _ => None,
+        };
+        said.iter().find_map(of)
+    };
+    let began = now;
+    let (question, _) = questions(&settled(&mut session, false, now)).expect("a question");
+    let mut repeated = 0;
+    while now + ECHO_REPEAT < began + ECHO_TIMEOUT {
+        assert_eq!(session.poll_timeout(), Some(now + ECHO_REPEAT));
+        now += ECHO_REPEAT;
+        session.timeout(now);
+        let (again, id) = questions(&outputs(&mut session)).expect("a desk may not have heard it");
+        assert_eq!(again, question);
+        assert_eq!(session.poll_timeout(), Some(began + ECHO_TIMEOUT), "the broker does not have the last one yet");
+        session.acknowledged(id, now);
+        repeated += 1;
+    }
+    assert_eq!((repeated, session.downlink()), (5, Downlink::Unproven));
+    session.received(&place().down(&Down::Echo), question, Receipt::new(1, 1), now);
+    assert_eq!(session.downlink(), Downlink::Proven);
+    outputs(&mut session);
+    session.timeout(now + ECHO_REPEAT);
+    assert_eq!(questions(&outputs(&mut session)), None, "it was answered");
+}
+
+#[test]
 fn a_desk_that_comes_late_is_asked_soon_and_one_that_is_known_changes_nothing() {
     let mut now = Instant::now();
     let mut session = session(now);

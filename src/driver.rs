@@ -42,6 +42,7 @@ pub use read::Origin;
 use schema::{Analyte, Identity, Schema};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, LazyLock};
 
 /// Longest `driver.toml`, in bytes.
 pub const DRIVER_TEXT_MAX: usize = 1 << 20;
@@ -117,10 +118,10 @@ pub struct Driver {
     order_layout: dialogue::OrderLayout,
 }
 
-/// Drivers by id.
+/// Drivers by id. One that is cloned shares them.
 #[derive(Debug, Clone)]
 pub struct Registry {
-    drivers: BTreeMap<String, Driver>,
+    drivers: BTreeMap<String, Arc<Driver>>,
     bare_astm: Driver,
     bare_hl7: Driver,
     bare_poct1a: Driver,
@@ -305,8 +306,13 @@ impl Driver {
 }
 
 impl Registry {
-    /// The drivers compiled in.
+    /// The drivers compiled in, which are read once.
     pub fn builtin() -> Registry {
+        static BUILTIN: LazyLock<Registry> = LazyLock::new(Registry::read_builtin);
+        BUILTIN.clone()
+    }
+
+    fn read_builtin() -> Registry {
         let mut registry = Registry {
             drivers: BTreeMap::new(),
             bare_astm: Driver::bare(builtin::GENERIC_ASTM, Protocol::Astm),
@@ -328,38 +334,38 @@ impl Registry {
             return Err(DriverError::Limit { name: name.into(), message: "more than 4096 drivers" });
         }
         let driver = Driver::parse(name, toml)?;
-        self.drivers.insert(name.to_string(), driver);
+        self.drivers.insert(name.to_string(), Arc::new(driver));
         Ok(())
     }
 
     /// The driver of this id.
     pub fn get(&self, id: &str) -> Option<&Driver> {
-        self.drivers.get(id)
+        self.drivers.get(id).map(Arc::as_ref)
     }
 
     /// All drivers, by id.
     pub fn iter(&self) -> impl Iterator<Item = &Driver> {
-        self.drivers.values()
+        self.drivers.values().map(Arc::as_ref)
     }
 
     /// The driver whose header pattern fits the message best; the generic one of the protocol when none does.
     pub fn identify(&self, protocol: Protocol, raw: &[u8]) -> &Driver {
-        identify::best(self.drivers.values(), protocol, raw).unwrap_or_else(|| self.generic(protocol))
+        identify::best(self.iter(), protocol, raw).unwrap_or_else(|| self.generic(protocol))
     }
 
     /// Every driver that would recognise the message as its own: more than one where patterns overlap.
     pub fn fitting(&self, protocol: Protocol, raw: &[u8]) -> Vec<&Driver> {
-        identify::fitting(self.drivers.values(), protocol, raw).map(|(_, driver)| driver).collect()
+        identify::fitting(self.iter(), protocol, raw).map(|(_, driver)| driver).collect()
     }
 
     /// The generic driver of a protocol.
     pub fn generic(&self, protocol: Protocol) -> &Driver {
         match protocol {
-            Protocol::Astm => self.drivers.get(builtin::GENERIC_ASTM).unwrap_or(&self.bare_astm),
-            Protocol::Hl7 => self.drivers.get(builtin::GENERIC_HL7).unwrap_or(&self.bare_hl7),
-            Protocol::Poct1a => self.drivers.get(builtin::GENERIC_POCT1A).unwrap_or(&self.bare_poct1a),
-            Protocol::Table => self.drivers.get(builtin::GENERIC_TABLE).unwrap_or(&self.bare_table),
-            Protocol::Lines => self.drivers.get(builtin::GENERIC_LINES).unwrap_or(&self.bare_lines),
+            Protocol::Astm => self.get(builtin::GENERIC_ASTM).unwrap_or(&self.bare_astm),
+            Protocol::Hl7 => self.get(builtin::GENERIC_HL7).unwrap_or(&self.bare_hl7),
+            Protocol::Poct1a => self.get(builtin::GENERIC_POCT1A).unwrap_or(&self.bare_poct1a),
+            Protocol::Table => self.get(builtin::GENERIC_TABLE).unwrap_or(&self.bare_table),
+            Protocol::Lines => self.get(builtin::GENERIC_LINES).unwrap_or(&self.bare_lines),
         }
     }
 }

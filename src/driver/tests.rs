@@ -36,8 +36,7 @@ fn context() -> Context {
 }
 
 fn read(protocol: Protocol, raw: &[u8]) -> Interpretation {
-    static REGISTRY: std::sync::LazyLock<Registry> = std::sync::LazyLock::new(Registry::builtin);
-    interpret(REGISTRY.generic(protocol), raw, &context())
+    interpret(Registry::builtin().generic(protocol), raw, &context())
 }
 
 fn with(toml: &str, raw: &str) -> Interpretation {

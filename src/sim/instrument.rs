@@ -190,7 +190,7 @@ pub async fn run(
 /// # Errors
 /// The line cannot be set up, or went away.
 pub async fn play(line: Line, transcripts: &[Vec<Step>], time_scale: f64) -> io::Result<Summary> {
-    let mut plug = Plug::new(line).await?;
+    let plug = Plug::new(line).await?;
     let mut summary = Summary::default();
     let started = Instant::now();
     let mut io = plug.connect().await;
@@ -228,7 +228,7 @@ struct Job {
 
 impl Run {
     /// Connects, sends until the line goes away, and connects again.
-    async fn everything(&mut self, mut plug: Plug) {
+    async fn everything(&mut self, plug: Plug) {
         let mut job = None;
         let mut number = self.settings.first;
         let can_cut = plug.can_be_cut();

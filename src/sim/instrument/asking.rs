@@ -80,7 +80,7 @@ pub struct Told {
 /// # Errors
 /// The line cannot be set up, or nothing is heard on it.
 pub async fn run(asking: &Asking) -> io::Result<Vec<Told>> {
-    let mut plug = Plug::new(asking.line.clone()).await?;
+    let plug = Plug::new(asking.line.clone()).await?;
     let mut random = Random::new(asking.seed);
     let (mut all, mut tries) = (Vec::new(), 0);
     'line: loop {

@@ -28,7 +28,7 @@ const KEEP_ALIVE_EVERY: u64 = 4;
 
 impl Run {
     /// Connects and converses until everything is acknowledged.
-    pub(super) async fn device(&mut self, mut plug: Plug) {
+    pub(super) async fn device(&mut self, plug: Plug) {
         let mut job = None;
         let mut number = self.settings.first;
         loop {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
+use serialport::TTYPort;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_serial::{SerialPort, SerialPortBuilderExt, SerialStream};
@@ -55,7 +56,7 @@ pub struct Plug {
     listener: Option<TcpListener>,
     /// Our end of the pseudo terminal. The far end is left to the gateway: were it held open here, the exclusive mode
     /// that a killed gateway leaves on it would lock out the next one.
-    pty: Option<(SerialStream, LinkFile)>,
+    pty: Option<(TTYPort, LinkFile)>,
 }
 
 impl Plug {
@@ -68,7 +69,7 @@ impl Plug {
         match &plug.line {
             Line::Listen(address) => plug.listener = Some(TcpListener::bind(address).await?),
             Line::Pty(link) => {
-                let (near, far) = SerialStream::pair()?;
+                let (near, far) = TTYPort::pair()?;
                 let name = far.name().ok_or_else(|| io::Error::other("the pseudo terminal has no name"))?;
                 plug.pty = Some((near, LinkFile::new(link, Path::new(&name))?));
             }
@@ -88,19 +89,12 @@ impl Plug {
     }
 
     /// A fresh connection, as soon as there is one. Never gives up: the caller has the clock.
-    pub async fn connect(&mut self) -> Box<dyn Stream + '_> {
-        while self.pty.is_none() {
+    pub async fn connect(&self) -> Box<dyn Stream> {
+        loop {
             if let Ok(stream) = self.try_connect().await {
                 return stream;
             }
             tokio::time::sleep(RETRY_PAUSE).await;
-        }
-        match &mut self.pty {
-            Some((near, _)) => {
-                until_opened(near).await;
-                Box::new(near)
-            }
-            None => std::future::pending().await,
         }
     }
 
@@ -120,16 +114,21 @@ impl Plug {
             (Line::Device { path, baud }, _) => {
                 Ok(Box::new(tokio_serial::new(path.to_string_lossy(), *baud).open_native_async()?))
             }
+            (Line::Pty(_), _) if let Some((near, _)) = &self.pty => Ok(Box::new(opened(near).await?)),
             (Line::Listen(_) | Line::Pty(_), _) => Err(io::ErrorKind::NotConnected.into()),
         }
     }
 }
 
-/// Waits until somebody has opened the far end of a pseudo terminal: until then, reading fails.
-async fn until_opened(near: &mut SerialStream) {
+/// Our end of a pseudo terminal, if somebody has opened the far one: until then, reading fails. It is registered anew each
+/// time: what was hung up once counts as readable for good, and a read that finds nothing would be tried without end.
+async fn opened(near: &TTYPort) -> io::Result<SerialStream> {
+    let mut stream = SerialStream::try_from(near.try_clone_native()?)?;
     let mut left_over = [0; 256];
-    while let Ok(Err(_) | Ok(0)) = tokio::time::timeout(OPEN_PROBE, near.read(&mut left_over)).await {
-        tokio::time::sleep(RETRY_PAUSE).await;
+    match tokio::time::timeout(OPEN_PROBE, stream.read(&mut left_over)).await {
+        Ok(Ok(0)) => Err(io::ErrorKind::NotConnected.into()),
+        Ok(Err(error)) => Err(error),
+        Ok(Ok(_)) | Err(_) => Ok(stream),
     }
 }
 
@@ -157,5 +156,45 @@ impl Drop for LinkFile {
     fn drop(&mut self) {
         // When it is gone already, so much the better.
         let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::pin::Pin;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Context, Poll, Wake};
+    use tokio::io::ReadBuf;
+
+    /// How often somebody was told to try again.
+    #[derive(Default)]
+    struct Told(AtomicUsize);
+
+    impl Wake for Told {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_pseudo_terminal_whose_far_end_comes_and_goes_is_waited_for_and_not_asked_on_and_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("tty");
+        let plug = Plug::new(Line::Pty(link.clone())).await.unwrap();
+        for _ in 0..3 {
+            let early = tokio::time::timeout(RETRY_PAUSE * 2, plug.connect()).await;
+            assert!(early.is_err(), "nobody has opened the far end");
+            let far = tokio_serial::new(link.to_string_lossy(), 9600).open_native().unwrap();
+            let mut near = plug.connect().await;
+            let (told, mut buffer) = (Arc::new(Told::default()), [0; 8]);
+            let read = Pin::new(&mut near)
+                .poll_read(&mut Context::from_waker(&Arc::clone(&told).into()), &mut ReadBuf::new(&mut buffer));
+            assert!(matches!(read, Poll::Pending), "{read:?}");
+            tokio::time::sleep(OPEN_PROBE).await;
+            assert_eq!(told.0.load(Ordering::Relaxed), 0, "nothing came");
+            drop(far);
+            assert!(near.read(&mut buffer).await.is_err(), "it is hung up");
+        }
     }
 }

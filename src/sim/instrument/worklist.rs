@@ -76,7 +76,7 @@ pub enum Work {
 /// # Errors
 /// The line cannot be set up, or nothing is heard on it.
 pub async fn run(working: &Working) -> io::Result<Vec<Told>> {
-    let mut plug = Plug::new(working.line.clone()).await?;
+    let plug = Plug::new(working.line.clone()).await?;
     let (questions, wait) = match &working.work {
         Work::Ask(tubes) => (tubes.iter().map(|tube| vec![tube.clone()]).collect(), 0),
         Work::AskTogether(tubes) => (VecDeque::from([tubes.clone()]), 0),

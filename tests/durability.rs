@@ -25,9 +25,9 @@ const LIFE_MS: (usize, usize) = (10, 300);
 const LIFE_TLS_MS: (usize, usize) = (100, 800);
 /// The EHR is there, or away, this long at a time, in milliseconds.
 const FLAP_MS: (usize, usize) = (100, 900);
-/// Specimens a second of each instrument: more than a gateway that keeps dying gets done, so that there is always
-/// something under way.
-const RATE: f64 = 40.0;
+/// Specimens a second of each instrument: enough that a death mostly interrupts something. About three messages a death
+/// are repeated under their id; more would only take longer.
+const RATE: f64 = 15.0;
 /// The standard's 15 s are 150 ms: who waits for a reply that is never coming still gets something done in a round.
 const TIME_SCALE: f64 = 0.01;
 /// Everything that is left must arrive within this time.

@@ -38,6 +38,15 @@ fn ids(outputs: &[Output]) -> Vec<PublishId> {
     outputs.iter().filter_map(id).collect()
 }
 
+/// What was asked, to learn whether the box is heard.
+fn questions(outputs: &[Output]) -> Vec<Vec<u8>> {
+    let question = |output: &Output| match output {
+        Output::Publish { topic: Up::Echo, document, .. } => Some(document.bytes().to_vec()),
+        _ => None,
+    };
+    outputs.iter().filter_map(question).collect()
+}
+
 /// A session that is connected, with all that was said acknowledged.
 fn settled(session: &mut Session, session_present: bool, now: Instant) -> Vec<Output> {
     session.timeout(now);
@@ -242,45 +251,31 @@ fn the_downlink_is_proven_by_an_echo_and_only_until_one_is_missing() {
 fn a_question_is_repeated_until_its_time_is_over_and_the_answer_to_any_counts() {
     let mut now = Instant::now();
     let mut session = session(now);
-    let questions = |said: &[Output]| {
-        let of = |output: &Output| match output {
-            Output::Publish { topic: Up::Echo, document, id, .. } => Some((document.bytes().to_vec(), *id)),
-            _ => None,
-        };
-        said.iter().find_map(of)
-    };
     let began = now;
-    let (question, _) = questions(&settled(&mut session, false, now)).expect("a question");
+    let asked = questions(&settled(&mut session, false, now));
     let mut repeated = 0;
     while now + ECHO_REPEAT < began + ECHO_TIMEOUT {
         assert_eq!(session.poll_timeout(), Some(now + ECHO_REPEAT));
         now += ECHO_REPEAT;
         session.timeout(now);
-        let (again, id) = questions(&outputs(&mut session)).expect("a desk may not have heard it");
-        assert_eq!(again, question);
+        let said = outputs(&mut session);
+        assert_eq!(questions(&said), asked, "a desk may not have heard it");
         assert_eq!(session.poll_timeout(), Some(began + ECHO_TIMEOUT), "the broker does not have the last one yet");
-        session.acknowledged(id, now);
+        ids(&said).into_iter().for_each(|id| session.acknowledged(id, now));
         repeated += 1;
     }
     assert_eq!((repeated, session.downlink()), (5, Downlink::Unproven));
-    session.received(&place().down(&Down::Echo), question, Receipt::new(1, 1), now);
+    session.received(&place().down(&Down::Echo), asked[0].clone(), Receipt::new(1, 1), now);
     assert_eq!(session.downlink(), Downlink::Proven);
     outputs(&mut session);
     session.timeout(now + ECHO_REPEAT);
-    assert_eq!(questions(&outputs(&mut session)), None, "it was answered");
+    assert_eq!(questions(&outputs(&mut session)), Vec::<Vec<u8>>::new(), "it was answered");
 }
 
 #[test]
 fn a_desk_that_comes_late_is_asked_soon_and_one_that_is_known_changes_nothing() {
     let mut now = Instant::now();
     let mut session = session(now);
-    let questions = |said: &[Output]| {
-        let of = |output: &Output| match output {
-            Output::Publish { topic: Up::Echo, document, .. } => Some(document.bytes().to_vec()),
-            _ => None,
-        };
-        said.iter().filter_map(of).collect::<Vec<_>>()
-    };
     let first = questions(&settled(&mut session, false, now));
     let (topic, receipt) = (place().down(&Down::Echo), Receipt::new(1, 1));
     // While the first question may still be answered, it gets its time.
@@ -355,16 +350,13 @@ fn the_last_word_of_a_box_that_goes_is_that_it_goes() {
     session.timeout(now);
     session.connected(false, IN_FLIGHT_MAX, now);
     let said = outputs(&mut session);
-    let question = said.iter().find_map(|output| match output {
-        Output::Publish { topic: Up::Echo, document, .. } => Some(document.bytes().to_vec()),
-        _ => None,
-    });
+    let asked = questions(&said);
     ids(&said).into_iter().for_each(|id| session.acknowledged(id, now));
     outputs(&mut session);
     session.stop(now);
     let farewell = ids(&outputs(&mut session));
     let topic = "afferent/v1/acme/bench-1/dn/echo".to_string();
-    session.received(&topic, question.unwrap(), Receipt::new(1, 1), now);
+    session.received(&topic, asked[0].clone(), Receipt::new(1, 1), now);
     farewell.into_iter().for_each(|id| session.acknowledged(id, now));
     let said = outputs(&mut session);
     assert_eq!(published(&said), [], "no word that it is there");

@@ -5,6 +5,7 @@ use afferent::tls::ClientTls;
 use afferent::tls::throwaway::Authority;
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
+use std::panic::Location;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -138,12 +139,15 @@ fn is_root() -> bool {
     unsafe { libc::geteuid() == 0 }
 }
 
-/// Waits for something that takes as long as the machine is busy.
+/// Waits for something that takes as long as the machine is busy. What else this thread had to run, a simulated EHR for
+/// one, is run by another meanwhile.
 #[track_caller]
 pub fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !done() {
-        assert!(began.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    let (began, place) = (Instant::now(), Location::caller());
+    tokio::task::block_in_place(|| {
+        while !done() {
+            assert!(began.elapsed() < PATIENCE, "{place}: {what}: not within {PATIENCE:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    });
 }

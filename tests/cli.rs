@@ -1,5 +1,7 @@
 //! The binary from outside: what a person types, what is printed where, and which code it exits with.
 
+#[path = "support/patience.rs"]
+mod patience;
 #[path = "support/ports.rs"]
 mod ports;
 #[path = "support/page.rs"]

@@ -1,6 +1,8 @@
 //! Promises of the imaging side, by part: what modalities, archives and their tools say on the wire and what becomes of
 //! it.
 
+#[path = "support/patience.rs"]
+mod patience;
 #[path = "support/ports.rs"]
 mod ports;
 #[path = "dicom/by_hand.rs"]

@@ -2,6 +2,8 @@
 //! with us, as the witness of every topic. What needs a program that this machine does not have says `left out:` and
 //! passes.
 
+#[path = "support/patience.rs"]
+mod patience;
 #[path = "support/ports.rs"]
 mod ports;
 #[path = "support/page.rs"]

@@ -8,6 +8,8 @@
 #[allow(dead_code)]
 #[path = "fleet/broker.rs"]
 mod broker;
+#[path = "support/patience.rs"]
+mod patience;
 #[path = "support/ports.rs"]
 mod ports;
 #[path = "update/rauc.rs"]

@@ -1,5 +1,6 @@
 //! The hardware of a box, of which there is none here: a folder of files is in its place (`board.folder`).
 
+use crate::patience::PATIENCE;
 use crate::ports::free_port;
 use crate::{afferent, err, file};
 use std::fs;
@@ -9,9 +10,6 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-
-/// Nothing here takes longer, however busy the machine is.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A gateway with a board.
 struct Bench {

@@ -1,5 +1,6 @@
 //! The log in a journal of its own, by a real systemd-journald: fields and stable ids of events, as `journalctl` finds them.
 
+use crate::patience::{PATIENCE, until};
 use crate::site::ended;
 use afferent::wire::mllp;
 use serde_json::Value;
@@ -10,12 +11,10 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 /// Ids never change: whoever watches for them has written them down.
 const GATEWAY_READY: &str = "5d693b7a1b014d37968bd6177cedc6a1";
 const LINK_OPEN: &str = "9c3a24ae83e34286a3290eccaddd7381";
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A journal beside that of the machine.
 struct Journal {
@@ -67,15 +66,6 @@ impl Drop for Journal {
         for kept in ["/var/log/journal", "/run/log/journal"] {
             let _ = std::fs::remove_dir_all(format!("{kept}/{}.{}", machine.trim(), self.namespace));
         }
-    }
-}
-
-#[track_caller]
-fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !done() {
-        assert!(began.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
-        std::thread::sleep(Duration::from_millis(50));
     }
 }
 

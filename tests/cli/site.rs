@@ -3,17 +3,17 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use afferent::control;
 use serde_json::Value;
 
+use crate::patience::{PATIENCE, look_again};
 use crate::{afferent, case, err, out};
 
+pub use crate::patience::until;
 pub use crate::ports::free_port;
 
-/// Nothing here takes longer, however busy the machine is.
-const PATIENCE: Duration = Duration::from_secs(180);
 /// Shrinks the instruments' timers: an answer may take 0.75 s, and an instrument that stalls does so for 1.6 s.
 pub const TIME_SCALE: &str = "0.05";
 /// The gateway gives a half-received HL7 message up long before that.
@@ -188,7 +188,7 @@ impl Site {
                 return;
             }
             assert!(started.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}: {stats}");
-            std::thread::sleep(Duration::from_millis(20));
+            look_again(started);
         }
     }
 
@@ -235,15 +235,6 @@ pub fn until_served(data: &Path, log: &Path) {
     while !matches!(control::request(data, &control::Request::Health), Ok(control::Response::Health(_))) {
         let log = || std::fs::read_to_string(log).unwrap_or_default();
         assert!(started.elapsed() < PATIENCE, "the gateway does not answer:\n{}", log());
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-/// Waits until this holds.
-pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !condition() {
-        assert!(started.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
-        std::thread::sleep(Duration::from_millis(10));
+        look_again(started);
     }
 }

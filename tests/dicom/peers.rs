@@ -8,10 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+pub use crate::patience::{PATIENCE, until};
 pub use crate::ports::free_port;
-
-/// Nothing here takes longer, however busy the machine is.
-pub const PATIENCE: Duration = Duration::from_secs(120);
 
 const ORTHANC_DICOMWEB: [&str; 2] =
     ["/usr/share/orthanc/plugins/libOrthancDicomWeb.so", "/usr/lib/orthanc/libOrthancDicomWeb.so"];
@@ -52,17 +50,7 @@ pub fn afferent(arguments: &[&str]) -> Output {
     command.stdin(Stdio::null()).output().unwrap()
 }
 
-/// Waits for something that takes as long as the machine is busy.
-#[track_caller]
-pub fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !done() {
-        assert!(began.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-/// The same, while others of this thread go on.
+/// As [`until`], while others of this thread go on.
 pub async fn until_async<F: Future<Output = bool>>(what: &str, mut done: impl FnMut() -> F) {
     let began = Instant::now();
     while !done().await {

@@ -1,17 +1,13 @@
 //! mosquitto with the configuration and the rules that are shipped; only ports and paths are filled in.
 
+pub use crate::patience::{PATIENCE, until};
 use crate::ports::free_port;
 use afferent::tls::ClientTls;
 use afferent::tls::throwaway::Authority;
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
-use std::panic::Location;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-
-/// Nothing here takes longer, however busy the machine is.
-pub const PATIENCE: Duration = Duration::from_secs(120);
 
 const CONFIGURATION: &str = include_str!("../../src/desk/mosquitto.conf");
 const RULES: &str = include_str!("../../src/desk/acl");
@@ -137,17 +133,4 @@ impl Drop for Broker {
 fn is_root() -> bool {
     // SAFETY: the call reads a number and nothing else.
     unsafe { libc::geteuid() == 0 }
-}
-
-/// Waits for something that takes as long as the machine is busy. What else this thread had to run, a simulated EHR for
-/// one, is run by another meanwhile.
-#[track_caller]
-pub fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let (began, place) = (Instant::now(), Location::caller());
-    tokio::task::block_in_place(|| {
-        while !done() {
-            assert!(began.elapsed() < PATIENCE, "{place}: {what}: not within {PATIENCE:?}");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    });
 }

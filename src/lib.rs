@@ -91,6 +91,7 @@ pub mod watch;
 pub mod metrics;
 pub mod fleet;
 pub mod update;
+pub mod access;
 pub mod page;
 pub mod desk;
 pub mod console;

@@ -1,0 +1,40 @@
+//! Who may see the console of a box, and what they may do there.
+//!
+//! ```text
+//! afferent console user add  -> invitation, good once and for a day -> password, second factor -> account
+//! name and password          -> a session that may only show the second factor -> a session
+//! ```
+//!
+//! Nobody but the person themselves ever knows a password or a second factor: whoever makes an account hands an
+//! invitation over ([`Code`]), of which only the digest is kept.
+//!
+//! What decides is pure: time, random bytes and the text of the file come in. Only [`AccountsFile`] touches the disk.
+//!
+//! - **Passwords** ([`password`]) are argon2id. A name that nobody has costs the same time and gets the same answer as a
+//!   wrong password, and so does an account that has to wait: an answer says nothing about who has an account.
+//! - **The second factor** ([`totp`]) is RFC 6238, each step good once. The step is on the disk before anybody is let in,
+//!   so that a code that was seen is worth nothing, also after a power cut. A recovery code stands in for it once.
+//! - **Failures** ([`Door`]) make an account wait, for at most a quarter of an hour: nobody can lock a person out for
+//!   good. What is remembered of them is bounded, however many there are.
+//! - **Sessions** ([`Door`]) live in the memory of the process that serves the console, and end with what they were
+//!   begun on: an account that is disabled, removed, or has another role or password.
+//!
+//! A backup carries none of it ([`crate::backup`]): on another box an older file would let people in who were put out since,
+//! and codes that were used count again. A factory reset erases it.
+
+mod account;
+mod code;
+mod door;
+mod file;
+pub mod password;
+pub mod totp;
+mod tries;
+
+pub use account::{Account, Accounts, RECOVERY_CODES, Refusal, Role, Stamp};
+pub use code::Code;
+pub use door::{Door, Draft, Fresh, Passed, Session, Stage};
+pub(crate) use file::hold_still;
+pub use file::{AccessError, AccountsFile, NAMES, random};
+
+/// Accounts of a box; whoever has more has somebody else look after them.
+pub const ACCOUNTS_MAX: usize = 64;

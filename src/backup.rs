@@ -24,7 +24,8 @@
 //! Nothing of a patient: not the journal, no image, no capture. An old box that still runs delivers what it has; the disk
 //! of a dead one is read with `afferent journal export`, for which the journal's key lies beside it, or is a file that the
 //! configuration names, which is here. Nor how far an order feed was read: the new journal has none of its orders, so they
-//! are asked for anew. Nor the token of the box's page, nor what only people look at.
+//! are asked for anew. Nor who may see the box's console ([`crate::access`]): people are invited anew, so that nobody who was
+//! put out since comes back, and no code that was used counts again. Nor what only people look at.
 //!
 //! ## Two boxes at a time
 //!

@@ -164,7 +164,8 @@ impl Command {
 /// What kept it from being done, for [`fail`].
 pub fn execute(command: Command) -> anyhow::Result<ExitCode> {
     let goes_on = match &command {
-        Command::Run(_) | Command::Demo(_) | Command::Bench(_) | Command::Sim(_) | Command::Console(_) => true,
+        Command::Run(_) | Command::Demo(_) | Command::Bench(_) | Command::Sim(_) => true,
+        Command::Console(console) => console.goes_on(),
         Command::Desk(desk) => desk.goes_on(),
         _ => false,
     };

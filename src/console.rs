@@ -1,16 +1,34 @@
-//! The box's own page: how each link and destination is, in the doctor's sentences, and what is unusual now. It is a
-//! process of its own, which asks the gateway as a command does and reads the journal beside it: whatever becomes of the
-//! page, results go on.
+//! The console: a box's own page, for whoever has an account ([`crate::access`]): how each link and destination is, in the
+//! doctor's sentences, and what is unusual now. It is a process of its own, which asks the gateway as a command does and
+//! reads the journal beside it: whatever becomes of the page, results go on.
 //!
-//! | path | what |
-//! |---|---|
-//! | `/` | the page; no secret is in it |
-//! | `/box` | server-sent events: how the box is, when that changes, looked at every two seconds while somebody looks |
+//! | path | what | for whom |
+//! |---|---|---|
+//! | `/login` | name and password | everybody |
+//! | `/invitation` | password and second factor of somebody new | whoever has a code |
+//! | `/second-factor` | what the telephone shows | whose password was right |
+//! | `/` | the page | whoever is in |
+//! | `/box` | server-sent events: how the box is, when that changes, looked at every two seconds while somebody looks | the same |
+//! | `/account` | one's own password and recovery codes | the same |
+//! | `/logout` | out | the same |
+//! | `/assets/` | style and script, the same for everybody | everybody |
 //!
-//! Nothing of a patient is shown: names of the configuration, counts and constants, as `afferent doctor` prints them.
+//! `console/site.rs` decides which of them answers; each has a file of its own. Forms work without script. Nothing of a patient is
+//! shown: names of the configuration, counts and constants, as `afferent doctor` prints them.
+
+mod account;
+mod answer;
+mod invitation;
+mod layout;
+mod login;
+mod overview;
+mod second_factor;
+mod site;
+
+pub use site::ConsoleSite;
 
 use crate::fleet::desired::tree;
-use crate::page::{Content, Document, Ticks, event};
+use crate::page::{Feed, Ticks, event};
 use crate::workbench::doctor::Finding;
 use crate::workbench::examination::{Examination, examine_beside};
 use jiff::Timestamp;
@@ -20,12 +38,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::broadcast;
 
-/// The document.
-pub const DOCUMENT: Document = Document {
-    markup: include_str!("console/page.html"),
-    style: include_str!("console/page.css"),
-    script: include_str!("console/page.js"),
-};
 /// The box is looked at this often while somebody looks at the page.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// It rests this many times as long as a look took: a large journal on a slow card has other things to do.
@@ -42,7 +54,6 @@ const WATCH: &str = "watch";
 /// How the box is, for whoever looks.
 pub struct Console {
     file: PathBuf,
-    ground: Ground,
     last: Mutex<Look>,
     events: broadcast::Sender<Arc<str>>,
 }
@@ -54,34 +65,21 @@ struct Look {
     found: Arc<str>,
 }
 
-/// What a console stands on: with another token, as after a factory reset, or another release it begins anew.
-#[derive(PartialEq, Eq)]
-struct Ground {
-    token: Option<String>,
-    program: Option<PathBuf>,
-}
-
-impl Ground {
-    /// As it is now. A program that was started by a link is where that leads.
-    fn now(token: &Path) -> Ground {
-        let program = std::env::args_os().next().and_then(|program| std::fs::canonicalize(program).ok());
-        Ground { token: std::fs::read_to_string(token).ok(), program }
-    }
-}
-
 impl Console {
-    /// The box with this configuration file, for whoever has the token in that file.
-    pub fn new(file: PathBuf, token: &Path) -> Arc<Console> {
+    /// The box with this configuration file.
+    pub fn new(file: PathBuf) -> Arc<Console> {
         let last = Mutex::new(Look { at: Instant::now(), took: Duration::ZERO, found: event("wait", &json!({})) });
-        Arc::new(Console { file, ground: Ground::now(token), last, events: broadcast::channel(BEHIND_MAX).0 })
+        Arc::new(Console { file, last, events: broadcast::channel(BEHIND_MAX).0 })
     }
 
-    /// Looks while somebody looks, until what it stands on is another.
-    pub async fn watch(&self, token: &Path) {
+    /// Looks while somebody looks, until another release is to run, or the certificate that the box made for itself is
+    /// gone, as after a factory reset: then a console begins anew.
+    pub async fn watch(&self, own_certificate: Option<&Path>) {
+        let began_as = program();
         let mut told = Instant::now();
         loop {
             tokio::time::sleep(TICK).await;
-            if Ground::now(token) != self.ground {
+            if program() != began_as || own_certificate.is_some_and(|file| !file.exists()) {
                 return;
             }
             let (since, took) = {
@@ -108,11 +106,7 @@ impl Console {
     }
 }
 
-impl Content for Console {
-    fn stream_path(&self) -> &'static str {
-        "/box"
-    }
-
+impl Feed for Console {
     fn follow(&self) -> (Arc<str>, Ticks) {
         let last = self.last();
         // What was seen before nobody looked is not how the box is now; that comes in a moment.
@@ -121,10 +115,11 @@ impl Content for Console {
         // Under the lock, so that nothing falls in between.
         (first, self.events.subscribe())
     }
+}
 
-    fn json(&self, _: &str) -> Option<String> {
-        None
-    }
+/// What runs here. A program that was started by a link is where that leads now.
+fn program() -> Option<PathBuf> {
+    std::env::args_os().next().and_then(|program| std::fs::canonicalize(program).ok())
 }
 
 fn look(file: &Path) -> Value {

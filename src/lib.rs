@@ -43,6 +43,7 @@
 //! What the desk wants a box to run is tried beside what runs, applied as a difference ([`gateway`]) and taken back when
 //! something that was well is lost ([`fleet::desired`]).
 //! A new release comes that way too, and is put back by itself when results would not flow ([`update`]).
+//! The page of a box is another process ([`console`]), for whoever has an account ([`access`]).
 //!
 //! ## Invariants
 //!

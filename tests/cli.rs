@@ -4,8 +4,6 @@
 mod patience;
 #[path = "support/ports.rs"]
 mod ports;
-#[path = "support/page.rs"]
-mod served;
 #[path = "cli/clock.rs"]
 mod clock;
 #[path = "cli/asking.rs"]

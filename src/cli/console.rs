@@ -1,78 +1,142 @@
 //! `afferent console`.
 
-use crate::console::{self, DOCUMENT};
+mod user;
+
+use crate::access::AccountsFile;
+use crate::console::{self, ConsoleSite};
 use crate::disk;
 use crate::fleet::desired::tree;
 use crate::page::{self, Server};
+use crate::setup::network;
+use crate::tls::ServerTls;
 use anyhow::{Context, bail};
-use std::io::IsTerminal;
+use clap::{Args, Subcommand};
+use rustls_pki_types::ServerName;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tokio::net::TcpListener;
 
+/// Where it listens unless told otherwise.
+const LISTEN_DEFAULT: &str = "127.0.0.1:9440";
+
 /// Serve a page on this box: how each link and destination is, live, and what is unusual now.
 ///
-/// On a terminal it prints the address with a token in it; whoever has that sees the page. The token is kept in
-/// `page.token` in the data directory, for the owner of that only (`sudo cat /var/lib/afferent/page.token`). On loopback, over TLS with a certificate that the box makes for itself:
-/// from elsewhere through `ssh -L 9440:localhost:9440`. It runs beside the gateway, and results do not depend on it.
-/// Nothing of a patient is on the page.
-#[derive(Debug, clap::Args)]
+/// Whoever has an account gets in, with a password and a second factor: `afferent console user add` makes one. On
+/// loopback, over TLS with a certificate that the box makes for itself: from elsewhere through
+/// `ssh -L 9440:localhost:9440`. With `--listen` on another address it is open to that network; name the site's
+/// certificate then, or the box makes one for its name and that address, which browsers warn of. It runs beside the
+/// gateway, and results do not depend on it. Nothing of a patient is on the page.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 #[command(after_help = "\
 Examples:
+  sudo afferent console user add anna.maier --role admin
   afferent console
-  afferent console --config afferent.toml --listen 127.0.0.1:9441 --seconds 3600")]
+  afferent console --config afferent.toml --listen 127.0.0.1:9441 --seconds 3600
+  afferent console --listen 192.0.2.7:9440 --cert console.pem --key console.key")]
 pub struct Console {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    #[command(flatten)]
+    serve: Serve,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    User(user::User),
+}
+
+/// How it is served.
+#[derive(Debug, Args)]
+struct Serve {
     /// The configuration file
     #[arg(long, value_name = "FILE", default_value = super::CONFIG_DEFAULT)]
     config: PathBuf,
-    /// Where it listens; only this machine is let in
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9440")]
+    /// Where it listens
+    #[arg(long, value_name = "HOST:PORT", default_value = LISTEN_DEFAULT)]
     listen: String,
+    /// The certificate and its chain, as PEM; left out, the box makes one
+    #[arg(long, value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+    /// The key of the certificate, as PEM
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
     /// Stop after so many seconds
     #[arg(long, value_name = "N")]
     seconds: Option<u64>,
 }
 
 impl Console {
+    /// Whether it may stay beside others.
+    pub(super) fn goes_on(&self) -> bool {
+        self.verb.is_none()
+    }
+
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
-        let data = tree::load(&self.config)?.config.gateway.data;
+        match self.verb {
+            Some(Verb::User(user)) => user.execute(),
+            None => self.serve.execute(),
+        }
+    }
+}
+
+impl Serve {
+    fn execute(self) -> anyhow::Result<ExitCode> {
+        let gateway = tree::load(&self.config)?.config.gateway;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let served = runtime.block_on(self.serve(&data));
+        let served = runtime.block_on(self.serve(gateway.name(), &gateway.data));
         // A gateway that does not answer keeps nobody from leaving.
         runtime.shutdown_background();
         served
     }
 
-    async fn serve(self, data: &Path) -> anyhow::Result<ExitCode> {
-        // The port first: of two consoles the second makes no token and no certificate.
+    async fn serve(self, place: String, data: &Path) -> anyhow::Result<ExitCode> {
+        // The port first: of two consoles the second makes no certificate.
         let listener = TcpListener::bind(&self.listen).await;
         let listener = listener.with_context(|| format!("cannot listen on {}", self.listen))?;
         let address = listener.local_addr()?;
-        if !address.ip().is_loopback() {
-            bail!(
-                "{address} is open to the network; the page is for this machine: --listen 127.0.0.1:{}",
-                address.port()
+        let (tls, own) = self.tls(address, data)?;
+        let console = console::Console::new(self.config);
+        let server = Server::new(ConsoleSite::new(console.clone(), place, data), &tls)?;
+        println!("https://{address}/");
+        if AccountsFile::of(data).now().is_ok_and(|accounts| accounts.is_empty()) {
+            tracing::warn!(
+                "nobody has an account yet: `sudo afferent console user add NAME --role admin` makes the first"
             );
-        }
-        let tls = disk::as_owner_of(data, || page::own_certificate(data))
-            .flatten()
-            .with_context(|| format!("no certificate in {}", data.display()))?;
-        let token = disk::as_owner_of(data, || page::token(data))
-            .flatten()
-            .with_context(|| format!("no token in {}", data.display()))?;
-        let file = data.join(page::TOKEN);
-        let console = console::Console::new(self.config, &file);
-        let server = Server::new(console.clone(), &DOCUMENT, &tls, &token)?;
-        // A log that others read is no place for the token.
-        if std::io::stdout().is_terminal() {
-            println!("https://{address}/#{token}");
-        } else {
-            println!("https://{address}/# with the token in {}", file.display());
         }
         tokio::spawn(server.serve(listener));
         tokio::select! {
-            () = console.watch(&file) => bail!("the token or the release is another now: start the console anew"),
+            () = console.watch(own.as_deref()) => {
+                bail!("the box was reset, or another release is to run: start the console anew")
+            }
             () = crate::cli::sim::over(self.seconds) => Ok(ExitCode::SUCCESS),
         }
     }
+
+    /// The certificate; and where it is, when the box made it for itself.
+    fn tls(&self, address: SocketAddr, data: &Path) -> anyhow::Result<(ServerTls, Option<PathBuf>)> {
+        if let Some((cert, key)) = self.cert.clone().zip(self.key.clone()) {
+            return Ok((ServerTls { cert, key, client_ca: None }, None));
+        }
+        let names = if address.ip().is_loopback() { Vec::new() } else { names(address) };
+        let own = disk::as_owner_of(data, || page::own_certificate(data, &names))
+            .flatten()
+            .with_context(|| format!("no certificate in {}", data.display()))?;
+        let file = own.cert.clone();
+        Ok((own, Some(file)))
+    }
+}
+
+/// What a browser may call a box that listens here.
+fn names(address: SocketAddr) -> Vec<String> {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_string();
+    let addresses: Vec<String> = if address.ip().is_unspecified() {
+        let interfaces = network::Network::look().interfaces;
+        interfaces.iter().flat_map(|interface| &interface.addresses).map(|own| own.address.to_string()).collect()
+    } else {
+        vec![address.ip().to_string()]
+    };
+    // A machine may be called what no certificate can say.
+    std::iter::once(host).chain(addresses).filter(|name| ServerName::try_from(name.as_str()).is_ok()).collect()
 }

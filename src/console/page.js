@@ -40,7 +40,7 @@ function show(data) {
   document.querySelector("main").hidden = Boolean(data.trouble);
   if (data.trouble) return told(data.trouble, "bad");
   document.title = data.name;
-  $("name").textContent = data.name;
+  $("place").textContent = data.name;
   const of = new Map();
   for (const f of data.findings) of.set(f.subject, [...(of.get(f.subject) || []), f]);
   const own = of.get("") || [];
@@ -72,7 +72,7 @@ function told(text, state) {
 
 follow("/box", {
   heard: (_, data) => show(data),
-  refused: () => told("The address is not whole: open the one that `afferent console` prints, with what is behind the #", "bad"),
+  refused: () => location.assign("/login"),
   lost: () => {},
   silent: (seconds) => {
     before = "";

@@ -1,4 +1,4 @@
-//! What the page of the fleet shows ([`crate::page`] serves it).
+//! What the page of the fleet shows ([`crate::page::document`] serves it).
 //!
 //! | path | what |
 //! |---|---|
@@ -8,7 +8,8 @@
 
 use super::registry::Registry;
 use super::roster::{Brief, Roster};
-use crate::page::{Content, Document, Ticks, event};
+use crate::page::document::{Content, Document};
+use crate::page::{Feed, Ticks, event};
 use serde_json::json;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -115,15 +116,17 @@ impl Fleet {
     }
 }
 
-impl Content for Fleet {
-    fn stream_path(&self) -> &'static str {
-        "/fleet"
-    }
-
+impl Feed for Fleet {
     fn follow(&self) -> (Arc<str>, Ticks) {
         let inner = self.inner();
         // Under the lock, so that no tick falls in between; one that is in both is the same twice.
         (inner.all(), self.ticks.subscribe())
+    }
+}
+
+impl Content for Fleet {
+    fn stream_path(&self) -> &'static str {
+        "/fleet"
     }
 
     fn json(&self, path: &str) -> Option<String> {

@@ -1,6 +1,6 @@
 //! What is sent: a text, or the stream of a browser that follows.
 
-use super::{Content, Ticks};
+use super::{Feed, Ticks};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use hyper::body::{Body, Frame, SizeHint};
@@ -14,30 +14,34 @@ use tokio::sync::broadcast::error::RecvError;
 pub struct Payload {
     ready: Option<Bytes>,
     next: Option<BoxFuture<'static, (Option<Arc<str>>, Ticks)>>,
-    content: Option<Arc<dyn Content>>,
+    feed: Option<Arc<dyn Feed>>,
 }
 
 impl Payload {
     /// This text.
     pub fn text(text: &str) -> Payload {
-        Payload { ready: Some(Bytes::copy_from_slice(text.as_bytes())), next: None, content: None }
+        Payload { ready: Some(Bytes::copy_from_slice(text.as_bytes())), next: None, feed: None }
     }
 
     /// Everything, and what comes behind it, for as long as it is read.
-    pub fn stream(content: Arc<dyn Content>) -> Payload {
-        let (all, ticks) = content.follow();
-        let next = next(content.clone(), ticks);
-        Payload { ready: Some(Bytes::copy_from_slice(all.as_bytes())), next: Some(next), content: Some(content) }
+    pub fn stream(feed: Arc<dyn Feed>) -> Payload {
+        let (all, ticks) = feed.follow();
+        let next = next(feed.clone(), ticks);
+        Payload { ready: Some(Bytes::copy_from_slice(all.as_bytes())), next: Some(next), feed: Some(feed) }
     }
 }
 
-/// The next tick; everything for a browser that missed some.
-fn next(content: Arc<dyn Content>, mut ticks: Ticks) -> BoxFuture<'static, (Option<Arc<str>>, Ticks)> {
+/// The next tick; everything for a browser that missed some; none for one that may see no more.
+fn next(feed: Arc<dyn Feed>, mut ticks: Ticks) -> BoxFuture<'static, (Option<Arc<str>>, Ticks)> {
     Box::pin(async move {
-        match ticks.recv().await {
+        let told = ticks.recv().await;
+        if !feed.goes_on() {
+            return (None, ticks);
+        }
+        match told {
             Ok(tick) => (Some(tick), ticks),
             Err(RecvError::Lagged(_)) => {
-                let (all, ticks) = content.follow();
+                let (all, ticks) = feed.follow();
                 (Some(all), ticks)
             }
             Err(RecvError::Closed) => (None, ticks),
@@ -56,13 +60,16 @@ impl Body for Payload {
         if let Some(ready) = self.ready.take() {
             return Poll::Ready(Some(Ok(Frame::data(ready))));
         }
-        let Some(content) = self.content.clone() else { return Poll::Ready(None) };
+        let Some(feed) = self.feed.clone() else { return Poll::Ready(None) };
         let Some(waiting) = &mut self.next else { return Poll::Ready(None) };
         match waiting.as_mut().poll(context) {
             Poll::Pending => Poll::Pending,
-            Poll::Ready((None, _)) => Poll::Ready(None),
+            Poll::Ready((None, _)) => {
+                self.next = None;
+                Poll::Ready(None)
+            }
             Poll::Ready((Some(tick), ticks)) => {
-                self.next = Some(next(content, ticks));
+                self.next = Some(next(feed, ticks));
                 Poll::Ready(Some(Ok(Frame::data(Bytes::copy_from_slice(tick.as_bytes())))))
             }
         }

@@ -1,7 +1,5 @@
-"use strict";
-// In front of every page's script: its token, and the stream of events that it lives on. What is told becomes text
+// In front of every page's script: the stream of events that it lives on, which `ask` asks for. What is told becomes text
 // (textContent), never markup.
-const token = location.hash.slice(1);
 const SILENT_MS = 12000, AGAIN_MS = 2000;
 const $ = (id) => document.getElementById(id);
 
@@ -12,11 +10,8 @@ function element(kind, name, text) {
   return made;
 }
 
-// Asks for what is at `path`, with the token.
-const ask = (path) => fetch(path, { headers: { Authorization: "Bearer " + token }, cache: "no-store" });
-
-// Follows the events at `path` for as long as the page is open: heard(kind, data) for each, refused() once if the token
-// is wrong, lost() each time the stream ends, silent(seconds) while nothing comes.
+// Follows the events at `path` for as long as the page is open: heard(kind, data) for each, refused() once if it
+// may not, lost() each time the stream ends, silent(seconds) while nothing comes.
 async function follow(path, { heard, refused, lost, silent }) {
   let heardAt = Date.now();
   const watch = setInterval(() => {
@@ -48,5 +43,3 @@ async function follow(path, { heard, refused, lost, silent }) {
     await new Promise((wake) => setTimeout(wake, AGAIN_MS));
   }
 }
-
-addEventListener("hashchange", () => location.reload());

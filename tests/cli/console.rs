@@ -1,22 +1,36 @@
-//! The box's own page: who may see it, what it is told and when, and that a browser shows it.
+//! The box's own page: who is let in and who is not, what it is told and when, and with which headers it answers.
 
-use crate::served::Page;
+#[path = "console/visitor.rs"]
+mod visitor;
+
 use crate::site::{Running, TIMERS, ended, free_port, until_served};
 use crate::{afferent, err, out};
 use serde_json::Value;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::Output;
+use visitor::{PASSWORD, Telephone, Visitor, read};
 
-/// A gateway with one link, which is silent for too long after five seconds, and its page.
+/// A console, and, where one is asked for, a gateway with one link, which is silent for too long after five seconds.
 struct Bench {
     dir: tempfile::TempDir,
     link: u16,
     gateway: Option<Running>,
     console: Running,
-    page: Page,
+    visitor: Visitor,
 }
 
 impl Bench {
     fn new() -> Bench {
+        let mut bench = Bench::alone();
+        bench.gateway = Some(Running::start(&["run", "--config", &bench.config()], None));
+        until_served(&bench.path("data"), &bench.path("none"));
+        bench
+    }
+
+    /// Without a gateway.
+    fn alone() -> Bench {
         let dir = tempfile::tempdir().unwrap();
         let [link, listen] = [(); 2].map(|()| free_port());
         let (config, data) = (dir.path().join("afferent.toml"), dir.path().join("data"));
@@ -27,18 +41,43 @@ impl Bench {
              [[destination]]\nname = \"ehr\"\naddress = \"127.0.0.1:9\"\n"
         );
         std::fs::write(&config, text).unwrap();
+        std::fs::create_dir(&data).unwrap();
         let config = config.display().to_string();
-        let gateway = Some(Running::start(&["run", "--config", &config], None));
-        until_served(&data, &dir.path().join("none"));
         let address = format!("127.0.0.1:{listen}");
         let log = dir.path().join("console.log");
         let console = Running::start(&["console", "--config", &config, "--listen", &address], Some(&log));
-        let page = Page::of(&data, listen);
-        Bench { dir, link, gateway, console, page }
+        let visitor = Visitor::at(&data, listen);
+        Bench { dir, link, gateway: None, console, visitor }
     }
 
     fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+
+    fn config(&self) -> String {
+        self.path("afferent.toml").display().to_string()
+    }
+
+    fn user(&self, arguments: &[&str]) -> Output {
+        let config = self.config();
+        afferent(&[&["console", "user"], arguments, &["--config", &config]].concat())
+    }
+
+    /// Makes an account; the code of its invitation.
+    fn invite(&self, name: &str, role: &str) -> String {
+        let made = self.user(&["add", name, "--role", role]);
+        assert_eq!(made.status.code(), Some(0), "{}", err(&made));
+        code_in(&out(&made))
+    }
+
+    /// Anna is in, in the browser of the bench.
+    fn anna(&mut self) -> (Telephone, Vec<String>) {
+        let code = self.invite("anna", "operate");
+        self.visitor.accept(&code)
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.path("console.log")).unwrap()
     }
 
     fn send(&self) {
@@ -49,46 +88,284 @@ impl Bench {
     }
 }
 
+/// The code of an invitation, in what a person is told.
+fn code_in(told: &str) -> String {
+    let is_code = |line: &&str| line.split('-').count() == 6 && line.split('-').all(|group| group.len() == 4);
+    told.lines().map(str::trim).find(is_code).unwrap_or_else(|| panic!("no code: {told}")).to_string()
+}
+
 fn alerts(now: &Value) -> &Vec<Value> {
     now["alerts"].as_array().unwrap_or_else(|| panic!("no alerts: {now}"))
 }
 
 #[test]
-fn only_who_has_the_token_sees_the_box() {
-    let bench = Bench::new();
-    bench.page.answers_only(&[
-        ("GET", "/box", "", "401"),
-        ("GET", "/box", "wrong", "401"),
-        ("GET", "/box/ward", &bench.page.token, "404"),
-        ("GET", "/../etc/passwd", &bench.page.token, "404"),
-        ("POST", "/box", &bench.page.token, "405"),
-        ("GET", "/box", &bench.page.token, "200"),
-    ]);
-    let secret = std::fs::metadata(bench.path("data/page.token")).unwrap();
-    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&secret.permissions()) & 0o777, 0o600);
-    let log = std::fs::read_to_string(bench.path("console.log")).unwrap();
-    assert!(log.contains("page.token") && !log.contains(&bench.page.token), "a log is no place for it: {log}");
-    let config = bench.path("afferent.toml").display().to_string();
-    let open = afferent(&["console", "--config", &config, "--listen", "0.0.0.0:0"]);
-    assert!(err(&open).contains("open to the network") && open.status.code() == Some(1), "{}", err(&open));
+fn an_invitation_leads_in_once_and_nothing_of_it_is_kept_in_the_open() {
+    let mut bench = Bench::alone();
+    let first = bench.visitor.get("/login");
+    assert!(first.body.contains("sudo afferent console user add NAME --role admin"), "{}", first.body);
+    let code = bench.invite("anna", "operate");
+    let (mut telephone, spare) = bench.visitor.accept(&code);
+    assert_eq!(spare.len(), 10);
+    let page = bench.visitor.get("/");
+    assert!(
+        page.status == 200 && page.body.contains("bench-1") && page.body.contains("anna (operate)"),
+        "{}",
+        page.body
+    );
+    let mut another = bench.visitor.another();
+    assert_eq!(another.send("/invitation", &[("code", &code)]).status, 403, "it was good once");
+    let shown = telephone.shows();
+    assert_eq!(another.log_in("anna", &shown).header("location"), "/");
+    let kept = bench.path("data/console.json");
+    assert_eq!(std::fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o600);
+    let kept = std::fs::read_to_string(kept).unwrap();
+    let log = bench.log();
+    for secret in [&code, PASSWORD, &spare[0], &bench.visitor.cookie, &another.cookie] {
+        assert!(!kept.contains(secret) && !log.contains(secret), "{log}");
+    }
+    assert!(kept.contains("$argon2id$v=19$m=19456,t=2,p=1$"), "{kept}");
+    // Each code counts once, and a recovery code as well.
+    assert_eq!(bench.visitor.another().log_in("anna", &shown).status, 403);
+    assert_eq!(bench.visitor.another().log_in("anna", &spare[1]).header("location"), "/");
+    assert_eq!(bench.visitor.another().log_in("anna", &spare[1]).status, 403);
+    let listed = bench.user(&["list", "--json"]);
+    let listed: Value = serde_json::from_str(&out(&listed)).unwrap();
+    assert_eq!((&listed[0]["name"], &listed[0]["recovery_codes"]), (&"anna".into(), &9.into()), "{listed}");
+}
+
+#[test]
+fn only_who_is_in_sees_the_box_and_who_was_put_out_sees_no_more_of_it() {
+    let mut bench = Bench::alone();
+    let mut stranger = bench.visitor.another();
+    for path in ["/", "/account", "/second-factor"] {
+        let answer = stranger.get(path);
+        assert_eq!((answer.status, answer.header("location")), (303, "/login"), "{path}");
+    }
+    assert_eq!(stranger.get("/box").status, 401);
+    bench.anna();
+    let cookie = bench.visitor.cookie.clone();
+    for forged in ["", "0", &"0".repeat(64), &cookie[1..], &format!("{cookie}0"), &cookie.to_uppercase()] {
+        stranger.cookie = forged.to_string();
+        assert_eq!(stranger.get("/box").status, 401, "{forged}");
+    }
+    // The password alone is half of it.
+    stranger.cookie.clear();
+    stranger.send("/login", &[("name", " Anna "), ("password", PASSWORD)]);
+    assert_eq!((stranger.get("/").header("location"), stranger.get("/box").status), ("/second-factor", 401));
+    // A new log-in and a log-out leave nothing that counts.
+    bench.visitor.get("/");
+    assert_eq!(bench.visitor.send("/logout", &[]).header("location"), "/login");
+    stranger.cookie = cookie;
+    assert_eq!(stranger.get("/box").status, 401, "a cookie of before");
+
+    let code = code_in(&out(&bench.user(&["reset", "anna"])));
+    assert_eq!(stranger.send("/login", &[("name", "anna"), ("password", PASSWORD)]).status, 403, "that was reset");
+    bench.visitor.accept(&code);
+    let mut told = bench.visitor.told();
+    assert!(told.next().is_some());
+    assert_eq!(out(&bench.user(&["role", "anna", "view"])).trim(), "anna has the role view now, and logs in anew");
+    assert!(told.take(20).count() < 20, "the stream ends");
+    assert_eq!(bench.visitor.get("/").header("location"), "/login");
+    for (verb, is_let_in) in [("disable", false), ("enable", true), ("remove", false)] {
+        assert_eq!(bench.user(&[verb, "anna"]).status.code(), Some(0));
+        let mut visitor = bench.visitor.another();
+        let answer = visitor.send("/login", &[("name", "anna"), ("password", PASSWORD)]);
+        assert_eq!(answer.status, if is_let_in { 303 } else { 403 }, "{verb}");
+    }
+    let nobody = bench.user(&["disable", "anna"]);
+    assert!(nobody.status.code() == Some(1) && err(&nobody).contains("nobody has an account named anna"));
+}
+
+#[test]
+fn a_wrong_name_and_a_wrong_password_get_the_same_answer_and_many_of_them_none() {
+    let mut bench = Bench::alone();
+    bench.anna();
+    let mut try_it = |name: &str| {
+        let mut visitor = bench.visitor.another();
+        visitor.send("/login", &[("name", name), ("password", "incorrect horse battery")])
+    };
+    let [known, unknown] = ["anna", "nobody-here"].map(&mut try_it);
+    assert_eq!((known.status, &known.body), (403, &unknown.body));
+    let mut tries = (0..200).map(|_| try_it("anna").status);
+    assert!(tries.any(|status| status == 429), "nothing stops it");
+    let log = bench.log();
+    assert!(log.contains("a log-in was refused") && !log.contains("nobody-here"), "it may be a password: {log}");
+    assert_eq!(bench.visitor.get("/").status, 200, "who is in stays in");
+}
+
+#[test]
+fn what_does_not_come_from_a_page_of_the_box_changes_nothing() {
+    let mut bench = Bench::alone();
+    let (_, spare) = bench.anna();
+    let page = bench.visitor.get("/account");
+    let form = format!("form={}", page.between("name=\"form\" value=\"", "\"").unwrap());
+    let cookie = format!("__Host-session={}", bench.visitor.cookie);
+    let cookie = ("cookie", cookie.as_str());
+    let (here, site) = (("origin", "https://localhost"), ("sec-fetch-site", "same-origin"));
+    let (foreign, cross) = (("origin", "https://evil.example"), ("sec-fetch-site", "cross-site"));
+    let long = "x".repeat(17 << 10);
+    let longer = "x".repeat(600 << 10);
+    let ask = |(method, path, headers, body): (&str, &str, &[(&str, &str)], &str)| {
+        bench.visitor.ask(method, path, headers, body).status
+    };
+    for (request, status) in [
+        (("POST", "/logout", &[cookie, foreign][..], &*form), 403),
+        (("POST", "/logout", &[cookie, foreign, site], &form), 403),
+        (("POST", "/logout", &[cookie, here, cross], &form), 403),
+        (("POST", "/logout", &[cookie], &form), 403),
+        (("POST", "/logout", &[cookie, here], "form=0"), 403),
+        (("POST", "/logout", &[cookie, here], ""), 403),
+        (("POST", "/login", &[foreign, cross], "name=anna"), 403),
+        (("POST", "/account", &[cookie, here], &long), 413),
+        (("POST", "/login", &[here], &longer), 413),
+        (("POST", "/account", &[cookie, here], &form), 400),
+        (("POST", "/", &[cookie, here], &form), 405),
+        (("POST", "/box", &[cookie, here], &form), 405),
+        (("GET", "/logout", &[cookie], ""), 405),
+        (("PUT", "/account", &[cookie, here], &form), 405),
+        (("DELETE", "/", &[cookie], ""), 405),
+        (("HEAD", "/", &[cookie], ""), 405),
+        (("GET", "/../etc/passwd", &[cookie], ""), 404),
+        (("GET", "/assets/../../etc/passwd", &[cookie], ""), 404),
+        (("GET", "/assets/%2e%2e/page.key", &[cookie], ""), 404),
+        (("GET", "/assets/", &[], ""), 404),
+        (("GET", "/console.json", &[cookie], ""), 404),
+        (("GET", "//", &[cookie], ""), 404),
+        (("GET", "/", &[cookie, cookie], ""), 303),
+        (("GET", "/", &[cookie], ""), 200),
+    ] {
+        let (method, path, headers, _) = request;
+        assert_eq!(ask(request), status, "{method} {path} {headers:?}");
+    }
+    // One's own account takes what only oneself knows.
+    let mut anna = bench.visitor.another();
+    anna.cookie = bench.visitor.cookie.clone();
+    anna.get("/account");
+    let new = "another horse battery";
+    let change = |present: &'static str, password: &'static str| {
+        [("what", "password"), ("present", present), ("password", password), ("again", new)]
+    };
+    for (fields, says) in [
+        (change("wrong", new), "present password is wrong"),
+        (change(PASSWORD, "short"), "too short"),
+        (change(PASSWORD, "afferent2026"), "tried first"),
+        (change(PASSWORD, "one that is not the other"), "not the same"),
+    ] {
+        let answer = anna.send("/account", &fields);
+        assert!(answer.status == 403 && answer.body.contains(says), "{says}: {}", answer.body);
+    }
+    assert_eq!(anna.send("/account", &change(PASSWORD, new)).header("location"), "/account");
+    assert_eq!(bench.visitor.get("/").header("location"), "/login", "wherever else she was in, she is not any more");
+    anna.get("/account");
+    let codes = anna.send("/account", &[("what", "codes"), ("code", &spare[0])]);
+    assert!(codes.status == 200 && codes.body.contains("count no more"), "{}", codes.body);
+    anna.get("/account");
+    assert_eq!(anna.send("/account", &[("what", "codes"), ("code", &spare[1])]).status, 403);
+}
+
+#[test]
+fn every_answer_says_what_a_browser_is_to_keep_to() {
+    let mut bench = Bench::alone();
+    bench.anna();
+    let page = bench.visitor.get("/");
+    let [style, script] =
+        ["href=\"/assets/", "src=\"/assets/"].map(|before| format!("/assets/{}", page.between(before, "\"").unwrap()));
+    assert!(!page.body.contains("style=") && !page.body.contains("<style") && !page.body.contains("onclick"));
+    let assets = [&style, &script].map(|path| bench.visitor.get(path));
+    assert!(assets.iter().all(|asset| asset.status == 200 && asset.header("cache-control").contains("immutable")));
+    let first: usize = page.body.len() + assets.iter().map(|asset| asset.body.len()).sum::<usize>();
+    assert!(first < 60_000, "the first page is {first} bytes");
+    let cookie = format!("__Host-session={}", bench.visitor.cookie);
+    let here = ("origin", "https://localhost");
+    for (method, path, headers, body) in [
+        ("GET", "/", &[("cookie", cookie.as_str())][..], ""),
+        ("GET", "/", &[], ""),
+        ("GET", "/login", &[], ""),
+        ("GET", "/invitation", &[], ""),
+        ("GET", "/box", &[], ""),
+        ("GET", "/none", &[], ""),
+        ("GET", &style, &[], ""),
+        ("PUT", "/login", &[], ""),
+        ("POST", "/login", &[], "name=a"),
+        ("POST", "/login", &[here], "name=a&password=b"),
+        ("POST", "/login", &[here], &"x".repeat(17 << 10)),
+        ("POST", "/logout", &[here], ""),
+    ] {
+        let answer = bench.visitor.ask(method, path, headers, body);
+        for (name, value) in [
+            (
+                "content-security-policy",
+                "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
+                 form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+            ),
+            ("strict-transport-security", "max-age=31536000"),
+            ("x-content-type-options", "nosniff"),
+            ("x-frame-options", "DENY"),
+            ("referrer-policy", "no-referrer"),
+            ("cross-origin-opener-policy", "same-origin"),
+            ("cross-origin-resource-policy", "same-origin"),
+            ("permissions-policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
+        ] {
+            assert_eq!(answer.header(name), value, "{method} {path}");
+        }
+        let is_kept = path == style;
+        assert_eq!(answer.header("cache-control") == "no-store", !is_kept, "{method} {path}");
+    }
+    let mut other = bench.visitor.another();
+    let set = other.send("/login", &[("name", "anna"), ("password", PASSWORD)]);
+    let rules = set.header("set-cookie").split_once("; ").unwrap().1;
+    assert_eq!(rules, "Secure; HttpOnly; SameSite=Strict; Path=/");
+}
+
+#[test]
+fn who_is_slow_keeps_nobody_waiting_and_is_told_so() {
+    let mut bench = Bench::alone();
+    let mut slow = bench.visitor.connect();
+    slow.write_all(b"POST /login HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\nname=").unwrap();
+    let mut slower = bench.visitor.connect();
+    slower.write_all(b"GET /log").unwrap();
+    let _silent: Vec<_> =
+        (0..20).map(|_| std::net::TcpStream::connect(("127.0.0.1", bench.visitor.port())).unwrap()).collect();
+    assert_eq!(bench.visitor.get("/login").status, 200);
+    assert_eq!(read(slow).status, 408);
+    let mut rest = Vec::new();
+    let _ = std::io::Read::read_to_end(&mut slower, &mut rest);
+    assert!(!rest.starts_with(b"HTTP/1.1 2"), "who asks nothing is hung up on");
+    assert_eq!(bench.visitor.get("/login").status, 200);
+}
+
+#[test]
+fn open_to_the_network_it_has_a_certificate_for_the_name_of_the_box_and_that_address() {
+    let bench = Bench::alone();
+    let port = free_port();
+    let listen = format!("0.0.0.0:{port}");
+    let data = bench.path("data");
+    std::fs::remove_file(data.join("page.pem")).unwrap();
+    let _other = Running::start(&["console", "--config", &bench.config(), "--listen", &listen], None);
+    assert_eq!(Visitor::at(&data, port).get("/login").status, 200);
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap().trim().to_string();
+    let made = std::fs::read(data.join("page.pem")).unwrap();
+    afferent::page::own_certificate(&data, &[host]).unwrap();
+    assert_eq!(std::fs::read(data.join("page.pem")).unwrap(), made, "it is for that name already");
+    let half = afferent(&["console", "--config", &bench.config(), "--cert", "a.pem"]);
+    assert!(half.status.code() == Some(2) && err(&half).contains("--key"), "{}", err(&half));
 }
 
 #[test]
 fn a_certificate_that_was_renewed_counts_from_the_next_connection() {
-    let bench = Bench::new();
-    let mut watching = bench.page.told("/box");
+    let mut bench = Bench::new();
+    bench.anna();
+    let mut watching = bench.visitor.told();
     assert!(watching.next().is_some());
     let other = tempfile::tempdir().unwrap();
-    let renewed = afferent::page::own_certificate(other.path()).unwrap();
+    let renewed = afferent::page::own_certificate(other.path(), &[]).unwrap();
     // Half of a pair is not used, and the old one goes on.
     std::fs::copy(&renewed.key, bench.path("data/page.key")).unwrap();
-    let before = bench.page.head("GET", "/box", &bench.page.token);
-    assert!(before.starts_with("HTTP/1.1 200"), "{before}");
+    assert_eq!(bench.visitor.get("/").status, 200);
     std::fs::copy(&renewed.cert, bench.path("data/page.pem")).unwrap();
     // The client trusts what lies in the folder now, and nothing else.
-    let after = bench.page.head("GET", "/box", &bench.page.token);
-    assert!(after.starts_with("HTTP/1.1 200"), "{after}");
-    let log = std::fs::read_to_string(bench.path("console.log")).unwrap();
+    assert_eq!(bench.visitor.get("/").status, 200);
+    let log = bench.log();
     assert!(log.contains("a changed certificate is not used"), "{log}");
     assert!(watching.nth(1).is_some(), "who was watching goes on");
 }
@@ -96,7 +373,8 @@ fn a_certificate_that_was_renewed_counts_from_the_next_connection() {
 #[test]
 fn it_shows_an_alert_while_it_stands_and_what_keeps_results_from_the_ehr() {
     let mut bench = Bench::new();
-    let mut told = bench.page.told("/box").filter(|now| now["alerts"].is_array());
+    bench.anna();
+    let mut told = bench.visitor.told().filter(|now| now["alerts"].is_array());
     let standing = told.find(|now| !alerts(now).is_empty()).unwrap();
     assert_eq!((&alerts(&standing)[0]["of"], &standing["name"]), (&"ward".into(), &"bench-1".into()), "{standing}");
     let says = alerts(&standing)[0]["says"].as_str().unwrap();
@@ -108,17 +386,15 @@ fn it_shows_an_alert_while_it_stands_and_what_keeps_results_from_the_ehr() {
         findings.iter().filter(|finding| finding["subject"] == "ehr" && finding["state"] == "bad").cloned().collect()
     };
     assert!(!of_ehr(&over).is_empty(), "nobody answers there: {over}");
-    if let Some(dom) = bench.page.in_a_browser("<title>bench-1</title>") {
-        assert!(dom.contains("does not work"), "{dom}");
-        assert!(dom.contains("Something keeps results from getting through"), "{dom}");
-    }
     bench.gateway.take().unwrap().stop();
     let gone = told.find(|now| {
         let findings = now["findings"].as_array().unwrap();
         findings.iter().any(|finding| finding["layer"] == "gateway" && finding["state"] == "bad")
     });
     assert!(gone.is_some(), "the page outlives the gateway and says so");
-    // A factory reset takes the token, and with it whoever had that.
-    std::fs::remove_file(bench.path("data/page.token")).unwrap();
+    // A factory reset takes the accounts and the certificate, and with them whoever was in.
+    std::fs::remove_file(bench.path("data/console.json")).unwrap();
+    assert_eq!(bench.visitor.get("/").header("location"), "/login");
+    std::fs::remove_file(bench.path("data/page.pem")).unwrap();
     assert_eq!(ended(&mut bench.console.0).code(), Some(1));
 }

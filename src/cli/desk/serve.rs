@@ -4,6 +4,7 @@ use super::SETTINGS;
 use crate::desk::page::{DOCUMENT, Fleet};
 use crate::desk::registry::{self, Registry};
 use crate::desk::{Config, Interest, Line, News};
+use crate::page::document::{self, Page};
 use crate::page::{self, Server};
 use anyhow::{Context, bail};
 use clap::Args;
@@ -50,15 +51,15 @@ impl Serve {
         let tls = match &config.page {
             Some(tls) => tls.clone(),
             None if address.ip().is_loopback() => {
-                page::own_certificate(&config.folder).context("a certificate cannot be made")?
+                page::own_certificate(&config.folder, &[]).context("a certificate cannot be made")?
             }
             None => bail!(
                 "{address} is open to the network: name a certificate, page = {{ cert = \"page.pem\", key = \"page.key\" }}"
             ),
         };
-        let token = page::token(&config.folder).context("there is no token for the page")?;
+        let token = document::token(&config.folder).context("there is no token for the page")?;
         let fleet = Fleet::new(Registry::read(&config.folder)?);
-        let server = Server::new(fleet.clone(), &DOCUMENT, &tls, &token)?;
+        let server = Server::new(Page::new(fleet.clone(), &DOCUMENT, &token), &tls)?;
         super::tell_of_own_ends(&config);
         let mut line = Line::connect(&config, Interest::State).await?;
         super::tell_of_broker_end(&config, &line);

@@ -21,7 +21,7 @@ use tracing_subscriber::layer::{Context, Layer};
 const SOCKET: &str = "/run/systemd/journal/socket";
 
 /// Kinds of events and their ids. An id is never changed and never given to another kind.
-pub const KINDS: [(&str, &str); 54] = [
+pub const KINDS: [(&str, &str); 56] = [
     ("gateway-ready", "5d693b7a1b014d37968bd6177cedc6a1"),
     ("gateway-stopping", "f165a60b6fc544b7986cd5c1b960d86d"),
     ("config-changed", "cbaca6af378949b994988c68ff591eef"),
@@ -76,6 +76,8 @@ pub const KINDS: [(&str, &str); 54] = [
     ("board-asked", "8b6a037b9ae3473fb4058a6e1314dde1"),
     ("stick", "901fcfb150234559beda49988b99ba63"),
     ("supply-lost", "55b13465c2a94bde8782fcb62a4c63e2"),
+    ("console-login", "d9b73749a8664a22a4c1a0bae28603d9"),
+    ("console-refused", "021fd5d7b4ce4b5d99667d25b6085cc6"),
 ];
 
 /// A layer that tells the journal. A datagram may have more than a line has.

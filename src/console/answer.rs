@@ -1,0 +1,97 @@
+//! Answers, each with every header that a browser is to keep to.
+
+use crate::page::Payload;
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::{Response, StatusCode};
+use maud::Markup;
+
+/// What a browser keeps between two requests. `__Host-`: only this host over TLS can have set it (RFC 6265bis, 4.1.3.2).
+pub const COOKIE: &str = "__Host-session";
+const COOKIE_RULES: &str = "Secure; HttpOnly; SameSite=Strict; Path=/";
+/// What a browser does with an answer: it runs and shows nothing that is not a file of this box.
+const FIXED: [(HeaderName, &str); 8] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
+         form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    ),
+    (header::STRICT_TRANSPORT_SECURITY, "max-age=31536000"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (HeaderName::from_static("permissions-policy"), "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+];
+
+/// An answer in the making.
+pub struct Answer(Response<Payload>);
+
+impl Answer {
+    /// A page.
+    pub fn page(status: StatusCode, page: Markup) -> Answer {
+        Answer::of(status, "text/html; charset=utf-8", Payload::text(&page.into_string()))
+    }
+
+    /// A sentence, for whoever has no page.
+    pub fn sentence(status: StatusCode, sentence: &str) -> Answer {
+        Answer::of(status, "text/plain; charset=utf-8", Payload::text(&format!("{sentence}\n")))
+    }
+
+    /// A stream of events.
+    pub fn stream(payload: Payload) -> Answer {
+        Answer::of(StatusCode::OK, "text/event-stream", payload)
+    }
+
+    /// What is the same for everybody for as long as its path is the same.
+    pub fn asset(kind: &'static str, text: &str) -> Answer {
+        let answer = Answer::of(StatusCode::OK, kind, Payload::text(text));
+        answer.with(header::CACHE_CONTROL, "public, max-age=31536000, immutable")
+    }
+
+    /// On to another page (RFC 9110, 15.4.4).
+    pub fn on_to(path: &'static str) -> Answer {
+        Answer::of(StatusCode::SEE_OTHER, "text/plain", Payload::text("")).with(header::LOCATION, path)
+    }
+
+    /// What this path is asked with.
+    pub fn only(methods: &'static str) -> Answer {
+        let sentence = format!("this is asked with {methods}");
+        Answer::sentence(StatusCode::METHOD_NOT_ALLOWED, &sentence).with(header::ALLOW, methods)
+    }
+
+    /// With this header, in the place of one that is there.
+    pub fn with(mut self, name: HeaderName, value: &str) -> Answer {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.0.headers_mut().insert(name, value);
+        }
+        self
+    }
+
+    /// With this session.
+    pub fn with_session(self, id: &str) -> Answer {
+        self.with(header::SET_COOKIE, &format!("{COOKIE}={id}; {COOKIE_RULES}"))
+    }
+
+    /// Without a session.
+    pub fn without_session(self) -> Answer {
+        self.with(header::SET_COOKIE, &format!("{COOKIE}=; Max-Age=0; {COOKIE_RULES}"))
+    }
+
+    /// For the wire.
+    pub fn response(self) -> Response<Payload> {
+        self.0
+    }
+
+    fn of(status: StatusCode, kind: &'static str, payload: Payload) -> Answer {
+        let mut response = Response::new(payload);
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        for (name, value) in FIXED {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        Answer(response)
+    }
+}

@@ -8,8 +8,8 @@ use crate::{afferent, err, out};
 use serde_json::Value;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
-use std::process::Output;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 use visitor::{PASSWORD, Telephone, Visitor, read};
 
 /// A console, and, where one is asked for, a gateway with one link, which is silent for too long after five seconds.
@@ -86,6 +86,24 @@ impl Bench {
         let sent = afferent(&sim);
         assert_eq!(sent.status.code(), Some(0), "{}{}", out(&sent), err(&sent));
     }
+}
+
+/// Goes through the console with a browser (`tests/peers/console_browser.cjs`); `None`, with a word, where there is none.
+fn with_a_browser(asked: &Value) -> Option<Value> {
+    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers");
+    let peers = std::env::var_os("AFFERENT_PEERS").map_or(built, PathBuf::from).join("node");
+    if !Path::new("/usr/bin/chromium").exists() || !peers.join("node_modules/puppeteer-core").is_dir() {
+        println!("left out: the console in a browser (no chromium or no npm puppeteer-core; tests/all installs both)");
+        return None;
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/console_browser.cjs");
+    let mut node = Command::new("node");
+    node.arg(script).arg(peers.canonicalize().unwrap()).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut node = node.stderr(Stdio::piped()).spawn().unwrap();
+    node.stdin.take().unwrap().write_all(asked.to_string().as_bytes()).unwrap();
+    let said = node.wait_with_output().unwrap();
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    Some(serde_json::from_slice(&said.stdout).unwrap())
 }
 
 /// The code of an invitation, in what a person is told.
@@ -397,4 +415,32 @@ fn it_shows_an_alert_while_it_stands_and_what_keeps_results_from_the_ehr() {
     assert_eq!(bench.visitor.get("/").header("location"), "/login");
     std::fs::remove_file(bench.path("data/page.pem")).unwrap();
     assert_eq!(ended(&mut bench.console.0).code(), Some(1));
+}
+
+#[test]
+fn a_person_with_a_phone_and_a_keyboard_comes_in_and_leaves() {
+    let bench = Bench::new();
+    let shots = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/console-shots");
+    std::fs::create_dir_all(&shots).unwrap();
+    let url = format!("https://localhost:{}", bench.visitor.port());
+    let code = bench.invite("anna", "admin");
+    let asked = serde_json::json!({ "url": url, "code": code, "password": PASSWORD, "shots": shots });
+    let Some(saw) = with_a_browser(&asked) else { return };
+    let titles = [
+        "Log in",
+        "Invitation",
+        "Invitation",
+        "Invitation",
+        "Recovery codes",
+        "bench-1",
+        "Account",
+        "Second factor",
+        "bench-1",
+        "Log in",
+    ];
+    let seen: Vec<&str> = saw["titles"].as_array().unwrap().iter().map(|title| title.as_str().unwrap()).collect();
+    assert!(seen.iter().zip(titles).all(|(seen, title)| seen.starts_with(title)), "{seen:?}");
+    assert_eq!((seen.len(), &saw["codes"], &saw["out"]), (titles.len(), &10.into(), &format!("{url}/login").into()));
+    assert_eq!(saw["findings"], serde_json::json!([]), "axe-core finds nothing serious");
+    assert_eq!(saw["wide"], serde_json::json!([]), "a phone scrolls no page sideways");
 }

@@ -1,9 +1,11 @@
 //! Small files that are replaced whole: who reads one finds what was there or what is there now, also after a power cut.
 //! Entries, messages and images are not kept this way; see [`crate::journal`].
 
+mod lock;
 mod owner;
 mod place;
 
+pub use lock::{lies_at, lock, open_locked};
 pub use owner::{as_owner_of, is_root, name_of, number_of};
 pub use place::{Owner, make_folder, put_file};
 use std::fs::{File, OpenOptions, Permissions};

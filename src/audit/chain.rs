@@ -11,11 +11,11 @@ use crate::disk;
 use crate::wire::hex;
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{BufRead, BufReader, Error, ErrorKind, Read, Result, Seek, SeekFrom, Take, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Result, Seek, SeekFrom, Take, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Longest line that is written, bytes: who, when, and a command or the digest of a document. Of a command that is longer,
 /// such as the offer of a release with many roots, the texts that make it so stand there by their digests.
@@ -31,7 +31,6 @@ const READ_MAX: u64 = 16 << 20;
 const HEAD_MAX: u64 = 128;
 /// Who writes or begins to check holds the lock for a few syncs of the disk; nobody waits longer than this for it.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
-const LOCK_AGAIN: Duration = Duration::from_millis(10);
 /// More flaws than this are not listed.
 const FLAWS_MAX: usize = 1000;
 
@@ -120,21 +119,11 @@ impl Chain {
 
     /// The file that grows, locked: whoever else writes waits, and so does whoever checks.
     fn open(&self) -> Result<File> {
-        loop {
-            let file = self.file();
-            let mode = if self.bounds.is_some() { 0o600 } else { 0o666 };
-            let mut options = OpenOptions::new();
-            options.create(true).append(true).read(true).mode(mode).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
-            let open = options.open(&file)?;
-            if !open.metadata()?.is_file() {
-                return Err(Error::new(ErrorKind::InvalidInput, "it is not a regular file"));
-            }
-            lock(&open)?;
-            // Another one may have put it aside as full meanwhile.
-            if self.is_current(&open) {
-                return Ok(open);
-            }
-        }
+        let mode = if self.bounds.is_some() { 0o600 } else { 0o666 };
+        let mut options = OpenOptions::new();
+        options.create(true).append(true).read(true).mode(mode).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+        // Another one may put it aside as full meanwhile.
+        disk::open_locked(&self.file(), &options, LOCK_TIMEOUT)
     }
 
     /// Puts the full file aside, which is locked, and those away that are too many. The next that is opened is new.
@@ -228,8 +217,8 @@ impl Chain {
         let locked = loop {
             match OpenOptions::new().append(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(self.file()) {
                 Ok(open) => {
-                    lock(&open)?;
-                    if self.is_current(&open) {
+                    disk::lock(&open, LOCK_TIMEOUT)?;
+                    if disk::lies_at(&open, &self.file()) {
                         break Some(open);
                     }
                 }
@@ -259,11 +248,6 @@ impl Chain {
         drop(locked);
         Ok(Opened { head, files, is_bounded })
     }
-
-    fn is_current(&self, open: &File) -> bool {
-        let same = |there: std::fs::Metadata| open.metadata().is_ok_and(|own| same_file(&own, &there));
-        std::fs::metadata(self.file()).is_ok_and(same)
-    }
 }
 
 /// A chain at one moment: the digest of its last line, and its files in order, with their numbers when they are full.
@@ -271,23 +255,6 @@ struct Opened {
     head: Option<String>,
     files: Vec<(Option<u64>, PathBuf, Take<File>)>,
     is_bounded: bool,
-}
-
-/// The lock of an open file, unless somebody holds it for long.
-fn lock(open: &File) -> Result<()> {
-    let until = Instant::now() + LOCK_TIMEOUT;
-    loop {
-        match open.try_lock() {
-            Ok(()) => return Ok(()),
-            Err(TryLockError::Error(error)) => return Err(error),
-            Err(TryLockError::WouldBlock) if Instant::now() < until => std::thread::sleep(LOCK_AGAIN),
-            Err(TryLockError::WouldBlock) => return Err(Error::new(ErrorKind::WouldBlock, "somebody else holds it")),
-        }
-    }
-}
-
-fn same_file(one: &std::fs::Metadata, other: &std::fs::Metadata) -> bool {
-    (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
 /// The lines of a file; a power cut may have left half a letter.

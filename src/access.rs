@@ -14,10 +14,14 @@
 //!   wrong password, and so does an account that has to wait: an answer says nothing about who has an account.
 //! - **The second factor** ([`totp`]) is RFC 6238, each step good once. The step is on the disk before anybody is let in,
 //!   so that a code that was seen is worth nothing, also after a power cut. A recovery code stands in for it once.
-//! - **Failures** ([`Door`]) make an account wait, for at most a quarter of an hour: nobody can lock a person out for
-//!   good. What is remembered of them is bounded, however many there are.
+//! - **Failures** ([`Door`]) make whoever fails wait, for at most a quarter of an hour, and nothing is locked for good: wrong
+//!   passwords by account and address, so that a name alone keeps nobody out who comes from elsewhere (whoever comes
+//!   through ssh comes from the box itself, and shares that address); wrong codes by account, as only who knows the
+//!   password can show them. A try that does not count makes no wait longer. What is remembered is bounded, however
+//!   many there are.
 //! - **Sessions** ([`Door`]) live in the memory of the process that serves the console, and end with what they were
-//!   begun on: an account that is disabled, removed, or has another role or password.
+//!   begun on: an account that is disabled, removed, or has another role or password. What somebody changes of their own
+//!   account they change only of the one that their session was begun on.
 //!
 //! A backup carries none of it ([`crate::backup`]): on another box an older file would let people in who were put out since,
 //! and codes that were used count again. A factory reset erases it.
@@ -32,7 +36,8 @@ mod tries;
 
 pub use account::{Account, Accounts, RECOVERY_CODES, Refusal, Role, Stamp};
 pub use code::Code;
-pub use door::{Door, Draft, Fresh, Passed, Session, Stage};
+pub(crate) use code::hash;
+pub use door::{Door, Draft, Fresh, Passed, Said, Session, Stage};
 pub(crate) use file::hold_still;
 pub use file::{AccessError, AccountsFile, NAMES, random};
 

@@ -6,18 +6,23 @@
 //! a name (`by`), which is what whoever asked says it is.
 //!
 //! A line says what was asked, whatever became of it: it is written before that is done, and what cannot be noted is not
-//! done and not shown. There are three exceptions, and each says so where it is seen: the gateway starts, stops and
+//! done and not shown. There are four exceptions, and each says so where it is seen: the gateway starts, stops and
 //! carries results with a disk that takes no lines, and does what the desk asks; on a full disk a person may still decide
-//! about what fills it; and a disk that cannot be written any more can still be read.
+//! about what fills it; a disk that cannot be written any more can still be read; and whoever leaves the console is out.
+//!
+//! Of who tries to get into the console only what counts is noted: whoever tries faster than that, or a name that nobody
+//! has, which may be a password in the wrong field, fills no record.
 
 pub mod chain;
 
+use crate::access::Role;
 use crate::disk;
 use crate::journal::OperatorAction;
 use chain::{Bounds, Chain};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
+use std::net::IpAddr;
 use std::path::Path;
 
 /// The folder in the data directory.
@@ -84,6 +89,78 @@ pub enum Act {
         /// Name of the link; none are all.
         link: Option<String>,
     },
+    /// The password of an account of the console is shown, by whoever wants to come in, or once more by who is in.
+    LogIn {
+        /// Its name.
+        account: String,
+        /// From where.
+        from: IpAddr,
+        /// What became of it.
+        outcome: Outcome,
+    },
+    /// Somebody whose password was right shows a code.
+    SecondFactor {
+        /// The name of their account.
+        account: String,
+        /// From where.
+        from: IpAddr,
+        /// What became of it; right, they are in.
+        outcome: Outcome,
+    },
+    /// Somebody leaves the console.
+    LogOut {
+        /// The name of their account.
+        account: String,
+        /// From where.
+        from: IpAddr,
+    },
+    /// An account of the console is another one from now on.
+    Account {
+        /// Its name.
+        account: String,
+        /// In what.
+        change: AccountChange,
+        /// The role that it has from now on.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        role: Option<Role>,
+        /// From where, in the console; none for a command.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        from: Option<IpAddr>,
+    },
+}
+
+/// What became of a password or a code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// It is theirs.
+    Right,
+    /// It is not.
+    Wrong,
+}
+
+/// What becomes of an account of the console.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AccountChange {
+    /// It is made, and somebody invited.
+    Added,
+    /// Who was invited has chosen a password and a second factor, and is in.
+    Accepted,
+    /// It has another role.
+    Role,
+    /// Nobody gets in with it.
+    Disabled,
+    /// They do again.
+    Enabled,
+    /// Password and second factor are forgotten, and somebody is invited anew.
+    Reset,
+    /// There is none any more.
+    Removed,
+    /// It has another password.
+    Password,
+    /// It has other recovery codes.
+    RecoveryCodes,
 }
 
 impl Act {

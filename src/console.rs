@@ -14,10 +14,12 @@
 //! | `/assets/` | style and script, the same for everybody | everybody |
 //!
 //! `console/site.rs` decides which of them answers; each has a file of its own. Forms work without script. Nothing of a patient is
-//! shown: names of the configuration, counts and constants, as `afferent doctor` prints them.
+//! shown: names of the configuration, counts and constants, as `afferent doctor` prints them. Who comes in, or tries to, and
+//! what they change of their account is in the record of the box ([`crate::audit`]).
 
 mod account;
 mod answer;
+mod cookie;
 mod invitation;
 mod layout;
 mod login;
@@ -27,12 +29,14 @@ mod site;
 
 pub use site::ConsoleSite;
 
+use crate::disk;
 use crate::fleet::desired::tree;
 use crate::page::{Feed, Ticks, event};
 use crate::workbench::doctor::Finding;
 use crate::workbench::examination::{Examination, examine_beside};
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -50,6 +54,31 @@ const BEAT: Duration = Duration::from_secs(5);
 const BEHIND_MAX: usize = 16;
 /// The layer of findings that are alerts.
 const WATCH: &str = "watch";
+/// Where it was served last, for whoever is invited to it.
+const ADDRESS: &str = "console.address";
+/// Longest host and port.
+const ADDRESS_MAX: u64 = 300;
+/// What a factory reset erases.
+pub(crate) const NAMES: &[&str] = &[ADDRESS];
+
+/// Notes where browsers find the console of this data directory, HOST:PORT.
+///
+/// # Errors
+/// What the system says.
+pub fn note_address(data: &Path, address: &str) -> std::io::Result<()> {
+    disk::as_owner_of(data, || disk::note(&data.join(ADDRESS), address.as_bytes()))?
+}
+
+/// Where browsers found the console of this data directory last. What could be no address is none.
+pub fn address(data: &Path) -> Option<String> {
+    let read = || {
+        let mut text = String::new();
+        disk::open_regular(&data.join(ADDRESS))?.take(ADDRESS_MAX).read_to_string(&mut text).map(|_| text)
+    };
+    let noted = disk::as_owner_of(data, read).ok()?.ok()?;
+    let is_address = |c: char| c.is_ascii_alphanumeric() || ".-:[]".contains(c);
+    Some(noted).filter(|noted| noted.contains(':') && noted.chars().all(is_address))
+}
 
 /// How the box is, for whoever looks.
 pub struct Console {
@@ -155,4 +184,27 @@ fn shown(name: &str, Examination { findings, alerts, .. }: &Examination) -> Valu
         "alerts": alerts.collect::<Vec<_>>(),
         "findings": findings,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_it_is_served_is_an_address_or_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(address(dir.path()), None);
+        for (noted, told) in [
+            ("127.0.0.1:9440", true),
+            ("bench-1.lab:443", true),
+            ("[2001:db8::7]:9440", true),
+            ("", false),
+            ("bench-1", false),
+            ("evil.example:1/\u{1b}[31m", false),
+            ("a b:1", false),
+        ] {
+            note_address(dir.path(), noted).unwrap();
+            assert_eq!(address(dir.path()).as_deref(), Some(noted).filter(|_| told), "{noted:?}");
+        }
+    }
 }

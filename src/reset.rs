@@ -25,20 +25,21 @@ use crate::fleet::outlives::{self, Outlives};
 use crate::journal::{self, Journal, JournalError, OpenError, Undelivered, crash};
 use crate::service::Pulse;
 use crate::update::{self, slots};
-use crate::{access, audit, clock, control, disk, fleet, interpreter, link, orders, page, watch};
+use crate::{access, audit, clock, console, control, disk, fleet, interpreter, link, orders, page, watch};
 use std::io::{Error, ErrorKind};
 use std::path::{Path, PathBuf};
 
 /// The intent, in the data directory. In the end it becomes what outlives a reset ([`outlives`]).
 const INTENT: &str = "factory-reset";
 /// What is erased, in this order: each room says which names it makes in the data directory.
-pub(crate) const NAMES: [&[&str]; 16] = [
+pub(crate) const NAMES: [&[&str]; 17] = [
     journal::KEY_NAMES,
     fleet::identity::folder::NAMES,
     fleet::captures::NAMES,
     fleet::desired::tree::NAMES,
     fleet::store::NAMES,
     access::NAMES,
+    console::NAMES,
     page::NAMES,
     journal::NAMES,
     link::directory::memory::NAMES,
@@ -160,7 +161,8 @@ pub fn finish(config: &Config) -> Result<bool, ResetError> {
 
 /// Erases everything that this program makes in a data directory, but for what outlives a reset.
 pub(crate) fn erase_all(data: &Path) -> Result<(), (PathBuf, Error)> {
-    let _held = access::hold_still(data).map_err(|source| (data.to_path_buf(), source))?;
+    // Whoever changes accounts now would write once more what is erased.
+    let _held = access::hold_still(data);
     for name in NAMES.into_iter().flatten() {
         let path = data.join(name);
         let erased = erase(&path).and_then(|()| erase(&disk::unfinished(&path)));

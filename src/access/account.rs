@@ -13,8 +13,8 @@ pub const INVITED_FOR_S: i64 = 24 * 3600;
 pub const RECOVERY_CODES: usize = 10;
 /// Longest name.
 const NAME_MAX: usize = 64;
-/// Of the file. A later one is of a later release.
-const VERSION: u32 = 1;
+/// Of the file. Where a later release only adds fields it stays, and this one ignores them.
+const VERSION: u64 = 1;
 
 /// What somebody may do; each role may do what the one before may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
@@ -54,7 +54,6 @@ impl Stamp {
 
 /// Who somebody is. What is secret of it is never printed.
 #[derive(Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Account {
     /// What they may do.
     pub role: Role,
@@ -74,18 +73,37 @@ pub struct Account {
     invitation: Option<Invitation>,
 }
 
+/// Why a text says nothing of accounts.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Unread {
+    /// Where it is damaged. What is in it is not in here, which may be logged.
+    Damaged(String),
+    /// It is of this later version.
+    Later(u64),
+}
+
+/// All that every version of the file has.
+#[derive(Deserialize)]
+struct Versioned {
+    version: u64,
+}
+
 #[derive(Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct SecondFactor {
     secret: String,
     last_step: i64,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Invitation {
     digest: String,
     until_s: i64,
+}
+
+impl Invitation {
+    fn is_good(&self, now_s: i64) -> bool {
+        now_s < self.until_s
+    }
 }
 
 impl Account {
@@ -144,13 +162,15 @@ pub enum Refusal {
          the telephone or of the box is wrong"
     )]
     SecondFactor,
+    /// Another account stands under the name now than what was asked for is about.
+    #[error("your account was changed meanwhile: log in anew")]
+    Changed,
 }
 
 /// Everybody who has an account.
 #[derive(Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Accounts {
-    version: u32,
+    version: u64,
     accounts: BTreeMap<String, Account>,
 }
 
@@ -162,16 +182,14 @@ impl Default for Accounts {
 
 impl Accounts {
     /// What a file says.
-    ///
-    /// # Errors
-    /// Why it says nothing of accounts. What is in it is not in the text, which may be logged.
-    pub fn parse(text: &str) -> Result<Accounts, String> {
-        let wrong = |error: &serde_json::Error| format!("line {}, column {}", error.line(), error.column());
-        let accounts: Accounts = serde_json::from_str(text).map_err(|error| wrong(&error))?;
-        if accounts.version != VERSION {
-            return Err(format!("it is of version {}, and this release knows {VERSION}", accounts.version));
+    pub(super) fn parse(text: &str) -> Result<Accounts, Unread> {
+        let wrong =
+            |error: serde_json::Error| Unread::Damaged(format!("line {}, column {}", error.line(), error.column()));
+        match serde_json::from_str::<Versioned>(text).map_err(wrong)? {
+            Versioned { version: VERSION } => serde_json::from_str(text).map_err(wrong),
+            Versioned { version } if version > VERSION => Err(Unread::Later(version)),
+            Versioned { version } => Err(Unread::Damaged(format!("there is no version {version}"))),
         }
-        Ok(accounts)
     }
 
     /// What a file is to say.
@@ -262,26 +280,26 @@ impl Accounts {
         let digest = digest_of(typed);
         let is_theirs = |account: &Account| {
             let invitation = account.invitation.as_ref();
-            !account.disabled && invitation.is_some_and(|i| i.digest == digest && now_s < i.until_s)
+            !account.disabled && invitation.is_some_and(|i| i.digest == digest && i.is_good(now_s))
         };
         self.all().find(|(_, account)| is_theirs(account)).map(|(name, _)| name)
     }
 
     /// Somebody who was invited has chosen a password, and their telephone knows the secret: it shows this code. The
-    /// invitation is used then.
+    /// invitation is used then. `on` is what their session was begun on.
     ///
     /// # Errors
-    /// [`Refusal::Invitation`] where it is over, [`Refusal::SecondFactor`] where the code is wrong.
+    /// [`Refusal::Changed`], [`Refusal::Invitation`] where it is over, [`Refusal::SecondFactor`] where the code is wrong.
     pub fn accept(
         &mut self,
-        name: &str,
+        (name, on): (&str, &Stamp),
         password: &str,
         (secret, typed): (&str, &str),
         (recovery, stamp): (&[Code], Stamp),
         now_s: i64,
     ) -> Result<(), Refusal> {
-        let account = self.accounts.get_mut(name).filter(|account| !account.disabled).ok_or(Refusal::Invitation)?;
-        account.invitation.as_ref().filter(|i| now_s < i.until_s).ok_or(Refusal::Invitation)?;
+        let account = self.still(name, on)?;
+        account.invitation.as_ref().filter(|i| i.is_good(now_s)).ok_or(Refusal::Invitation)?;
         let last_step = totp::step(secret, typed, now_s, 0).ok_or(Refusal::SecondFactor)?;
         account.password = Some(password.to_string());
         account.second_factor = Some(SecondFactor { secret: secret.to_string(), last_step });
@@ -293,10 +311,10 @@ impl Accounts {
     /// Uses a code of the telephone, or a recovery code: it does not count again.
     ///
     /// # Errors
-    /// [`Refusal::SecondFactor`].
-    pub fn use_code(&mut self, name: &str, typed: &str, now_s: i64) -> Result<(), Refusal> {
-        let account = self.accounts.get_mut(name).filter(|account| account.is_open()).ok_or(Refusal::SecondFactor)?;
-        let factor = account.second_factor.as_mut().ok_or(Refusal::SecondFactor)?;
+    /// [`Refusal::Changed`], [`Refusal::SecondFactor`].
+    pub fn use_code(&mut self, (name, on): (&str, &Stamp), typed: &str, now_s: i64) -> Result<(), Refusal> {
+        let account = self.still(name, on)?;
+        let factor = account.second_factor.as_mut().ok_or(Refusal::Changed)?;
         if let Some(step) = totp::step(&factor.secret, typed, now_s, factor.last_step) {
             factor.last_step = step;
             return Ok(());
@@ -310,9 +328,9 @@ impl Accounts {
     /// Another password, for whoever has shown the one of before.
     ///
     /// # Errors
-    /// [`Refusal::Nobody`].
-    pub fn set_password(&mut self, name: &str, password: &str, stamp: Stamp) -> Result<(), Refusal> {
-        let account = self.known(name)?;
+    /// [`Refusal::Changed`].
+    pub fn set_password(&mut self, (name, on): (&str, &Stamp), password: &str, stamp: Stamp) -> Result<(), Refusal> {
+        let account = self.still(name, on)?;
         (account.password, account.stamp) = (Some(password.to_string()), stamp);
         Ok(())
     }
@@ -320,14 +338,20 @@ impl Accounts {
     /// Other recovery codes in the place of those of before.
     ///
     /// # Errors
-    /// [`Refusal::Nobody`].
-    pub fn set_recovery(&mut self, name: &str, codes: &[Code]) -> Result<(), Refusal> {
-        self.known(name)?.recovery = codes.iter().map(Code::digest).collect();
+    /// [`Refusal::Changed`].
+    pub fn set_recovery(&mut self, (name, on): (&str, &Stamp), codes: &[Code]) -> Result<(), Refusal> {
+        self.still(name, on)?.recovery = codes.iter().map(Code::digest).collect();
         Ok(())
     }
 
     fn known(&mut self, name: &str) -> Result<&mut Account, Refusal> {
         self.accounts.get_mut(name).ok_or_else(|| Refusal::Nobody(name.to_string()))
+    }
+
+    /// The account that a session was begun on, unless it is another one by now.
+    fn still(&mut self, name: &str, on: &Stamp) -> Result<&mut Account, Refusal> {
+        let is_it = |account: &&mut Account| !account.disabled && account.stamp == *on;
+        self.accounts.get_mut(name).filter(is_it).ok_or(Refusal::Changed)
     }
 }
 

@@ -45,7 +45,12 @@ impl Code {
 pub fn digest_of(typed: &str) -> String {
     let plain: Zeroizing<String> =
         typed.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_uppercase()).collect::<String>().into();
-    BASE64_URL_SAFE_NO_PAD.encode(digest(&SHA256, plain.as_bytes()).as_ref())
+    BASE64_URL_SAFE_NO_PAD.encode(hash(&plain))
+}
+
+/// SHA-256. What is random and secret is kept and compared as this, so that the time a comparison takes says nothing.
+pub(crate) fn hash(text: &str) -> Vec<u8> {
+    digest(&SHA256, text.as_bytes()).as_ref().to_vec()
 }
 
 #[cfg(test)]

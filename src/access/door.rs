@@ -1,11 +1,11 @@
 //! Who is let in now: sessions, and how often somebody may try to begin one. In memory alone, of the process that serves
 //! the console: when that ends, everybody logs in anew.
 
+use super::code::hash;
 use super::tries::Tries;
-use super::{Accounts, Role, Stamp};
+use super::{Account, Accounts, Role, Stamp};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use ring::digest::{SHA256, digest};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -40,6 +40,16 @@ pub enum Stage {
     Whole,
 }
 
+impl Stage {
+    /// Who is invited needs no more than the invitation; anybody else, an account that people get in with.
+    fn is_for(&self, account: &Account) -> bool {
+        match self {
+            Stage::Invited(_) => !account.disabled,
+            Stage::Password | Stage::Whole => account.is_open(),
+        }
+    }
+}
+
 /// What an account is to have once the telephone has shown that it knows the secret.
 #[derive(Clone)]
 pub struct Draft {
@@ -70,13 +80,18 @@ impl Session {
         &self.form
     }
 
+    /// The account, and what this session was begun on: what somebody changes of it they change only of that one.
+    pub fn account(&self) -> (&str, &Stamp) {
+        (&self.name, &self.stamp)
+    }
+
     /// Whether it was this session that the form was made for.
     pub fn made(&self, form: &str) -> bool {
-        // Of digests, so that the time a comparison takes says nothing.
         hash(form) == hash(&self.form)
     }
 
-    fn is_whole(&self) -> bool {
+    /// Whether they are in.
+    pub fn is_whole(&self) -> bool {
         matches!(self.stage, Stage::Whole)
     }
 
@@ -87,8 +102,18 @@ impl Session {
 
     /// An account that is another now than it was, or is none any more, lets nobody in.
     fn stands(&self, accounts: &Accounts) -> bool {
-        accounts.get(&self.name).is_some_and(|account| !account.disabled && *account.stamp() == self.stamp)
+        accounts.get(&self.name).is_some_and(|account| self.stage.is_for(account) && *account.stamp() == self.stamp)
     }
+}
+
+/// What becomes of a name and a password. Whoever asks is told of the right one, and nothing of why it is not.
+pub enum Said {
+    /// The second factor is to come, in this session.
+    Right(Passed),
+    /// It is wrong, and that counts.
+    Wrong,
+    /// It did not count: nobody has the name, or it has to wait.
+    Nothing,
 }
 
 /// What the cookie of a new session says.
@@ -118,35 +143,34 @@ impl Door {
         self.tries.take(address, now)
     }
 
-    /// Somebody says a name, and whether the password is that of [`Accounts::password_of`] was computed, also where
-    /// there is none. In every case but one the answer is none, and says nothing of why.
+    /// Somebody says a name from this address, and whether the password is that of [`Accounts::password_of`] was computed,
+    /// also where there is none.
     pub fn password(
         &mut self,
         accounts: &Accounts,
-        name: &str,
+        (name, address): (&str, IpAddr),
         is_right: bool,
         fresh: &Fresh,
         now: Duration,
-    ) -> Option<Passed> {
-        let is_there = accounts.password_of(name).is_some();
-        if !is_there || !self.tries.counts(name, now) {
-            return None;
+    ) -> Said {
+        if accounts.password_of(name).is_none() || !self.tries.counts(name, address, now) {
+            return Said::Nothing;
         }
         if !is_right {
-            self.tries.failed(name, now);
-            return None;
+            self.tries.failed(name, address, now);
+            return Said::Wrong;
         }
-        self.open(accounts, name, Stage::Password, fresh, now)
+        self.open(accounts, name, Stage::Password, fresh, now).map_or(Said::Nothing, Said::Right)
     }
 
-    /// Whether a second factor counts now.
-    pub fn counts(&self, name: &str, now: Duration) -> bool {
-        self.tries.counts(name, now)
+    /// Whether what somebody shows whose password was right counts now: a code, or, once they are in, the password again.
+    pub fn counts_again(&self, name: &str, now: Duration) -> bool {
+        self.tries.counts_again(name, now)
     }
 
-    /// A second factor, or the password of somebody who is in, was wrong.
-    pub fn failed(&mut self, name: &str, now: Duration) {
-        self.tries.failed(name, now);
+    /// What somebody showed whose password was right was wrong, and it counted.
+    pub fn failed_again(&mut self, name: &str, now: Duration) {
+        self.tries.failed_again(name, now);
     }
 
     /// Somebody showed an invitation of this account.
@@ -161,12 +185,22 @@ impl Door {
         }
     }
 
-    /// Somebody has shown all that they are asked for, and that is on the disk: they are in, under another id. Also where
-    /// what the session stood on was changed by themselves.
-    pub fn pass(&mut self, accounts: &Accounts, cookie: &str, fresh: &Fresh, now: Duration) -> Option<Passed> {
-        let before = self.sessions.remove(&hash(cookie))?;
-        self.tries.succeeded(&before.name);
-        self.open(accounts, &before.name, Stage::Whole, fresh, now)
+    /// Somebody has shown all that they are asked for, and that is on the disk: they are in, under another id, from this
+    /// address. `on` is what they have shown it of, also where they changed it by that themselves: nobody is let in on
+    /// what was changed by another meanwhile.
+    pub fn pass(
+        &mut self,
+        accounts: &Accounts,
+        (cookie, address): (&str, IpAddr),
+        on: &Stamp,
+        fresh: &Fresh,
+        now: Duration,
+    ) -> Option<Passed> {
+        let name = self.sessions.remove(&hash(cookie))?.name;
+        accounts.get(&name).filter(|account| account.stamp() == on)?;
+        let passed = self.open(accounts, &name, Stage::Whole, fresh, now)?;
+        self.tries.succeeded(&name, address);
+        Some(passed)
     }
 
     /// The session of a cookie, while it is good. `is_use`: a person did something; what the page asks for by itself
@@ -190,7 +224,7 @@ impl Door {
     }
 
     fn open(&mut self, accounts: &Accounts, name: &str, stage: Stage, fresh: &Fresh, now: Duration) -> Option<Passed> {
-        let account = accounts.get(name).filter(|account| !account.disabled)?;
+        let account = accounts.get(name).filter(|account| stage.is_for(account))?;
         self.sessions.retain(|_, session| !session.is_over(now) && session.stands(accounts));
         let form = Zeroizing::new(BASE64_URL_SAFE_NO_PAD.encode(fresh.form));
         let (role, stamp) = (account.role, account.stamp().clone());
@@ -206,10 +240,6 @@ impl Door {
         self.sessions.insert(hash(&cookie), session);
         Some(Passed(cookie))
     }
-}
-
-fn hash(text: &str) -> Vec<u8> {
-    digest(&SHA256, text.as_bytes()).as_ref().to_vec()
 }
 
 #[cfg(test)]

@@ -1,37 +1,79 @@
-//! How often somebody may try: each address, and each account. What is remembered is bounded, and nothing stays locked.
+//! How often somebody may try. What is remembered is bounded, and nothing stays locked.
+//!
+//! - **An address** has so many tries of anything.
+//! - **A password** is waited for by account and address: whoever knows no more than a name makes nobody wait but those
+//!   who come from where they come from. Where many addresses fail, each of them is given one failure instead of five;
+//!   one that has not failed itself waits for none of them.
+//! - **What is shown behind the password** is waited for by account, from wherever it comes: a code has six digits, and
+//!   only who knows the password can guess at it.
 
 use super::ACCOUNTS_MAX;
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
-/// An account waits from this failure on.
+/// Who fails waits from this failure on.
 pub const FAILURES_FREE: u32 = 5;
+/// Passwords of an account that fail, from wherever: behind so many, an address waits from its first failure on.
+pub const FAILURES_ANYWHERE: u32 = 50;
 /// So long at first, and twice as long each time.
 const WAIT_MIN: Duration = Duration::from_secs(5);
 /// Never longer: a person who has been locked out by somebody else is let in after that.
 pub const WAIT_MAX: Duration = Duration::from_secs(15 * 60);
-/// Failures of an account are forgotten after this long without one.
+/// Failures are forgotten after this long without one.
 const FORGOTTEN: Duration = Duration::from_secs(24 * 3600);
 /// An address may try so often at once.
 pub const TRIES_AT_ONCE: u32 = 20;
 /// And once more after each of these.
 const TRY_EVERY: Duration = Duration::from_secs(3);
-/// Addresses that are remembered.
+/// Addresses that are remembered, and as many that failed for an account.
 pub const ADDRESSES_MAX: usize = 1024;
 
-/// Failures of accounts and tries of addresses. Moments are counted from any one on.
+/// Failures, and tries of addresses. Moments are counted from any one on.
 #[derive(Default)]
 pub(super) struct Tries {
-    accounts: HashMap<String, Failures>,
+    /// Passwords, by account and address.
+    passwords: HashMap<(String, IpAddr), Failures>,
+    /// Passwords, by account.
+    anywhere: HashMap<String, Failures>,
+    /// What is shown behind the password, by account.
+    behind: HashMap<String, Failures>,
     /// When each would have its full number of tries again: the one number that a token bucket is.
     addresses: HashMap<IpAddr, Duration>,
 }
 
+#[derive(Default, Clone, Copy)]
 struct Failures {
     number: u32,
     last: Duration,
     until: Duration,
+}
+
+impl Failures {
+    /// One more; each from `free` on waits twice as long as the one before.
+    fn more(&mut self, free: u32, now: Duration) {
+        (self.number, self.last) = (self.number.saturating_add(1), now);
+        if let Some(doubled) = self.number.checked_sub(free) {
+            let factor = 1_u32.checked_shl(doubled).unwrap_or(u32::MAX);
+            self.until = now + WAIT_MIN.saturating_mul(factor).min(WAIT_MAX);
+        }
+    }
+}
+
+/// Those of this one, in a map that never has more than `most`.
+fn failures_of<K: Hash + Eq + Clone>(
+    all: &mut HashMap<K, Failures>,
+    of: K,
+    most: usize,
+    now: Duration,
+) -> &mut Failures {
+    all.retain(|_, failures| now < failures.last + FORGOTTEN);
+    if !all.contains_key(&of) && all.len() >= most {
+        let first = all.iter().min_by_key(|(_, failures)| failures.last).map(|(first, _)| first.clone());
+        first.map(|first| all.remove(&first));
+    }
+    all.entry(of).or_default()
 }
 
 impl Tries {
@@ -59,41 +101,44 @@ impl Tries {
         Ok(())
     }
 
-    /// Whether a try of this account counts now. One that does not neither succeeds nor fails.
-    pub(super) fn counts(&self, name: &str, now: Duration) -> bool {
-        self.accounts.get(name).is_none_or(|failures| now >= failures.until)
+    /// Whether a password of this account counts now, from this address. One that does not neither succeeds nor fails.
+    pub(super) fn counts(&self, name: &str, address: IpAddr, now: Duration) -> bool {
+        self.passwords.get(&(name.to_string(), whose(address))).is_none_or(|failures| now >= failures.until)
     }
 
-    /// A try of an account that there is has failed.
-    pub(super) fn failed(&mut self, name: &str, now: Duration) {
-        self.accounts.retain(|_, failures| now < failures.last + FORGOTTEN);
-        if !self.accounts.contains_key(name) && self.accounts.len() >= ACCOUNTS_MAX {
-            // Accounts that were removed: there are no more than that.
-            let first = self.accounts.iter().min_by_key(|(_, failures)| failures.last).map(|(name, _)| name.clone());
-            first.map(|first| self.accounts.remove(&first));
-        }
-        let none = || Failures { number: 0, last: now, until: now };
-        let failures = self.accounts.entry(name.to_string()).or_insert_with(none);
-        (failures.number, failures.last) = (failures.number.saturating_add(1), now);
-        if let Some(doubled) = failures.number.checked_sub(FAILURES_FREE) {
-            let factor = 1_u32.checked_shl(doubled).unwrap_or(u32::MAX);
-            failures.until = now + WAIT_MIN.saturating_mul(factor).min(WAIT_MAX);
-        }
+    /// A password of an account that there is was wrong, and it counted.
+    pub(super) fn failed(&mut self, name: &str, address: IpAddr, now: Duration) {
+        let anywhere = failures_of(&mut self.anywhere, name.to_string(), ACCOUNTS_MAX, now);
+        anywhere.more(u32::MAX, now);
+        let free = if anywhere.number > FAILURES_ANYWHERE { 1 } else { FAILURES_FREE };
+        failures_of(&mut self.passwords, (name.to_string(), whose(address)), ADDRESSES_MAX, now).more(free, now);
     }
 
-    /// Somebody got in.
-    pub(super) fn succeeded(&mut self, name: &str) {
-        self.accounts.remove(name);
+    /// Whether what is shown behind the password of this account counts now.
+    pub(super) fn counts_again(&self, name: &str, now: Duration) -> bool {
+        self.behind.get(name).is_none_or(|failures| now >= failures.until)
+    }
+
+    /// What was shown behind the password was wrong, and it counted.
+    pub(super) fn failed_again(&mut self, name: &str, now: Duration) {
+        failures_of(&mut self.behind, name.to_string(), ACCOUNTS_MAX, now).more(FAILURES_FREE, now);
+    }
+
+    /// Somebody got in from this address.
+    pub(super) fn succeeded(&mut self, name: &str, address: IpAddr) {
+        self.passwords.remove(&(name.to_string(), whose(address)));
+        self.behind.remove(name);
     }
 
     #[cfg(test)]
-    pub(super) fn remembered(&self) -> (usize, usize) {
-        (self.accounts.len(), self.addresses.len())
+    pub(super) fn remembered(&self) -> [usize; 4] {
+        [self.passwords.len(), self.anywhere.len(), self.behind.len(), self.addresses.len()]
     }
 }
 
-/// One machine has a whole network of addresses of IPv6 (RFC 4291, 2.5.4: 64 bits).
-fn whose(address: IpAddr) -> IpAddr {
+/// What stands for the machine with this address: one has a whole network of addresses of IPv6 (RFC 4291, 2.5.4: 64
+/// bits).
+pub(crate) fn whose(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let network = u128::from(address) & !u128::from(u64::MAX);
@@ -108,33 +153,68 @@ fn whose(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::cell::RefCell;
     use std::net::Ipv4Addr;
 
     fn at(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
     }
 
+    fn address(last: u32) -> IpAddr {
+        Ipv4Addr::from(0x0a00_0000 + last).into()
+    }
+
+    /// How long each of so many failures has one wait.
+    fn waits(number: usize, mut counts: impl FnMut(Duration) -> bool, mut fails: impl FnMut(Duration)) -> Vec<u64> {
+        let mut now = at(0);
+        let each = (0..number).map(|_| {
+            fails(now);
+            let began = now;
+            while !counts(now) {
+                now += at(1);
+            }
+            (now - began).as_secs()
+        });
+        each.collect()
+    }
+
     #[test]
     fn from_the_fifth_failure_on_each_waits_twice_as_long_and_never_longer_than_a_quarter_of_an_hour() {
-        let mut tries = Tries::default();
-        let mut now = at(0);
-        let mut waits = Vec::new();
-        for _ in 0..14 {
-            assert!(tries.counts("anna", now));
-            tries.failed("anna", now);
-            let mut waited = 0;
-            while !tries.counts("anna", now) {
-                (now, waited) = (now + at(1), waited + 1);
-            }
-            waits.push(waited);
+        let doubled = [0, 0, 0, 0, 5, 10, 20, 40, 80, 160, 320, 640, 900, 900];
+        let tries = RefCell::new(Tries::default());
+        let counts = |now| tries.borrow().counts("anna", address(1), now);
+        assert_eq!(waits(14, counts, |now| tries.borrow_mut().failed("anna", address(1), now)), doubled);
+        let again = |now| tries.borrow().counts_again("anna", now);
+        assert_eq!(waits(14, again, |now| tries.borrow_mut().failed_again("anna", now)), doubled);
+        let mut tries = tries.into_inner();
+        let now = at(10_000);
+        tries.failed("anna", address(1), now);
+        tries.failed_again("anna", now);
+        for (name, of, counts) in [("anna", address(1), false), ("anna", address(2), true), ("bert", address(1), true)]
+        {
+            assert_eq!(tries.counts(name, of, now), counts, "{name} {of}: nobody waits for another's failures");
         }
-        assert_eq!(waits, [0, 0, 0, 0, 5, 10, 20, 40, 80, 160, 320, 640, 900, 900]);
-        tries.failed("anna", now);
-        assert!(!tries.counts("anna", now) && tries.counts("bert", now), "nobody waits for another's failures");
-        tries.succeeded("anna");
-        assert!(tries.counts("anna", now));
-        tries.failed("anna", now);
-        assert!(tries.counts("anna", now), "who got in begins anew");
+        assert!(!tries.counts_again("anna", now) && tries.counts_again("bert", now));
+        tries.succeeded("anna", address(1));
+        assert!(tries.counts("anna", address(1), now) && tries.counts_again("anna", now), "who got in begins anew");
+        tries.failed("anna", address(1), now);
+        assert!(tries.counts("anna", address(1), now));
+    }
+
+    #[test]
+    fn where_many_addresses_fail_each_has_one_failure_and_who_has_none_waits_for_nobody() {
+        let mut tries = Tries::default();
+        for n in 0..FAILURES_ANYWHERE {
+            tries.failed("anna", address(n), at(0));
+            assert!(tries.counts("anna", address(n), at(0)), "{n}");
+        }
+        for n in FAILURES_ANYWHERE..2 * FAILURES_ANYWHERE {
+            tries.failed("anna", address(n), at(0));
+            assert!(!tries.counts("anna", address(n), at(0)), "{n}");
+            assert!(tries.counts("anna", address(n), at(0) + WAIT_MIN), "{n}");
+        }
+        assert!(tries.counts("anna", address(1000), at(0)), "anna herself, at her own desk");
+        assert!(tries.counts_again("anna", at(0)));
     }
 
     #[test]
@@ -163,27 +243,31 @@ mod tests {
         let mut tries = Tries::default();
         for n in 0..10_000_u32 {
             let now = Duration::from_millis(u64::from(n));
-            let _ = tries.take(IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + n)), now);
-            tries.failed(&format!("removed-{n}"), now);
+            let name = format!("removed-{n}");
+            let _ = tries.take(address(n), now);
+            tries.failed(&name, address(n), now);
+            tries.failed_again(&name, now);
         }
-        assert_eq!(tries.remembered(), (ACCOUNTS_MAX, ADDRESSES_MAX));
+        assert_eq!(tries.remembered(), [ADDRESSES_MAX, ACCOUNTS_MAX, ACCOUNTS_MAX, ADDRESSES_MAX]);
         // Those who are remembered are bounded still, and later all is forgotten.
-        tries.failed("anna", FORGOTTEN * 2);
-        assert_eq!(tries.remembered().0, 1);
+        tries.failed("anna", address(1), FORGOTTEN * 2);
+        tries.failed_again("anna", FORGOTTEN * 2);
+        assert_eq!(tries.remembered()[..3], [1, 1, 1]);
     }
 
     proptest! {
         #[test]
         fn whatever_happens_nobody_waits_longer_than_the_longest_wait(
-            steps in prop::collection::vec((0_u64..2000, any::<bool>()), 1..200)
+            steps in prop::collection::vec((0_u64..2000, 0_u32..3), 1..200)
         ) {
             let (mut tries, mut now) = (Tries::default(), Duration::ZERO);
-            for (seconds, fails) in steps {
+            for (seconds, from) in steps {
                 now += at(seconds);
-                if fails {
-                    tries.failed("anna", now);
-                }
-                prop_assert!(tries.counts("anna", now + WAIT_MAX));
+                tries.failed("anna", address(from), now);
+                tries.failed_again("anna", now);
+                prop_assert!(tries.counts("anna", address(from), now + WAIT_MAX));
+                prop_assert!(tries.counts_again("anna", now + WAIT_MAX));
+                prop_assert!(tries.counts("anna", address(3), now));
             }
         }
 

@@ -26,7 +26,8 @@ const LISTEN_DEFAULT: &str = "127.0.0.1:9440";
 /// loopback, over TLS with a certificate that the box makes for itself: from elsewhere through
 /// `ssh -L 9440:localhost:9440`. With `--listen` on another address it is open to that network; name the site's
 /// certificate then, or the box makes one for its name and that address, which browsers warn of. It runs beside the
-/// gateway, and results do not depend on it. Nothing of a patient is on the page.
+/// gateway, and results do not depend on it. Nothing of a patient is on the page. Browsers need to be of these versions or
+/// later: Chrome and Edge 80, Firefox 90, Safari 16.4.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 #[command(after_help = "\
@@ -98,7 +99,12 @@ impl Serve {
         let address = listener.local_addr()?;
         let (tls, own) = self.tls(address, data)?;
         let console = console::Console::new(self.config);
-        let server = Server::new(ConsoleSite::new(console.clone(), place, data), &tls)?;
+        let site = ConsoleSite::new(console.clone(), place, data, own.is_none());
+        let server = Server::new(site, &tls)?;
+        // For whoever is invited; without it they are told the default.
+        if let Err(error) = console::note_address(data, &found_at(address)) {
+            tracing::warn!("where the console is served cannot be noted in {}: {error}", data.display());
+        }
         println!("https://{address}/");
         if AccountsFile::of(data).now().is_ok_and(|accounts| accounts.is_empty()) {
             tracing::warn!(
@@ -130,13 +136,23 @@ impl Serve {
 
 /// What a browser may call a box that listens here.
 fn names(address: SocketAddr) -> Vec<String> {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_string();
     let addresses: Vec<String> = if address.ip().is_unspecified() {
         let interfaces = network::Network::look().interfaces;
         interfaces.iter().flat_map(|interface| &interface.addresses).map(|own| own.address.to_string()).collect()
     } else {
         vec![address.ip().to_string()]
     };
-    // A machine may be called what no certificate can say.
-    std::iter::once(host).chain(addresses).filter(|name| ServerName::try_from(name.as_str()).is_ok()).collect()
+    host().into_iter().chain(addresses).collect()
+}
+
+/// Where a browser finds what listens here: by the name of the box, but on loopback.
+fn found_at(address: SocketAddr) -> String {
+    let host = host().filter(|_| !address.ip().is_loopback());
+    host.map_or(address.to_string(), |host| format!("{host}:{}", address.port()))
+}
+
+/// The name of the machine; none where it is called what no certificate can say.
+fn host() -> Option<String> {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_string();
+    Some(host).filter(|host| ServerName::try_from(host.as_str()).is_ok())
 }

@@ -3,11 +3,14 @@
 use super::answer::Answer;
 use super::invitation::{new_codes, new_password};
 use super::layout::{codes, field, token, told};
+use super::second_factor::{WAIT, spend_code};
 use super::site::{ConsoleSite, Stop, Visit};
-use crate::access::{AccessError, Account, Code, Refusal, Session, Stamp, password, random};
+use crate::access::{Account, Code, Session, Stamp, password, random};
+use crate::audit::{AccountChange, Act, Outcome};
 use hyper::StatusCode;
-use jiff::Timestamp;
 use maud::{Markup, html};
+use std::net::IpAddr;
+use std::sync::Arc;
 use zeroize::Zeroizing;
 
 const WRONG_PASSWORD: &str = "your present password is wrong";
@@ -25,7 +28,7 @@ struct Told<'a> {
 }
 
 /// One of the forms.
-pub(super) async fn take(site: &ConsoleSite, visit: &Visit, session: &Session) -> Result<Answer, Stop> {
+pub(super) async fn take(site: &Arc<ConsoleSite>, visit: &Visit, session: &Session) -> Result<Answer, Stop> {
     match visit.field("what") {
         "password" => change_password(site, visit, session).await,
         "codes" => change_codes(site, visit, session).await,
@@ -33,64 +36,69 @@ pub(super) async fn take(site: &ConsoleSite, visit: &Visit, session: &Session) -
     }
 }
 
-async fn change_password(site: &ConsoleSite, visit: &Visit, session: &Session) -> Result<Answer, Stop> {
+async fn change_password(site: &Arc<ConsoleSite>, visit: &Visit, session: &Session) -> Result<Answer, Stop> {
     let told = |why: &str| Ok(page(site, visit, session, &Told { of_password: Some(why), ..Told::default() }));
-    if !knows_password(site, visit, session).await? {
-        return told(WRONG_PASSWORD);
+    if let Err(why) = knows_password(site, visit, session).await? {
+        return told(why);
     }
     let kept = match new_password(site, visit, session).await? {
         Ok(kept) => kept,
         Err(why) => return told(&why),
     };
-    let (name, stamp) = (session.name.clone(), Stamp::of(&random()?));
-    site.change(move |all| all.set_password(&name, &kept, stamp)).await?;
-    let passed = site.door().pass(&*site.accounts()?, visit.cookie(), &site.fresh()?, site.now());
+    let stamp = Stamp::of(&random()?);
+    let (owner, from, after) = (session.clone(), visit.peer, stamp.clone());
+    site.change_beside(move |site, all| {
+        all.set_password(owner.account(), &kept, after)?;
+        site.note(&owner.name, changed(&owner.name, AccountChange::Password, from))
+    })
+    .await?;
+    let (accounts, fresh) = (site.accounts()?, site.fresh()?);
+    let passed = site.door().pass(&accounts, (visit.cookie(), visit.peer), &stamp, &fresh, site.now());
     // Everybody else who is in with it is put out; this one goes on, under another id.
     Ok(match passed {
-        Some(passed) => Answer::on_to("/account").with_session(passed.cookie()),
+        Some(passed) => Answer::on_to("/account").with_session(site.cookie(), passed.cookie()),
         None => Answer::on_to("/login"),
     })
 }
 
-/// Whether the present password was typed; a wrong one counts as a failure to log in.
-async fn knows_password(site: &ConsoleSite, visit: &Visit, session: &Session) -> Result<bool, Stop> {
-    let typed = Zeroizing::new(visit.field("present").to_string());
-    let _turn = site.turn().await?;
-    if !site.door().counts(&session.name, site.now()) {
-        return Ok(false);
-    }
-    let kept = site.accounts()?.password_of(&session.name).map(str::to_string);
-    let is_right = site.compute(move || password::is_right(&typed, kept.as_deref())).await?;
-    if !is_right {
-        site.door().failed(&session.name, site.now());
-    }
-    Ok(is_right)
+/// What is noted of a change that somebody makes to their own account.
+pub(super) fn changed(name: &str, change: AccountChange, from: IpAddr) -> Act {
+    Act::Account { account: name.to_string(), change, role: None, from: Some(from) }
 }
 
-async fn change_codes(site: &ConsoleSite, visit: &Visit, session: &Session) -> Result<Answer, Stop> {
-    let _turn = site.turn().await?;
-    let changed = if site.door().counts(&session.name, site.now()) {
-        let (name, typed) = (session.name.clone(), Zeroizing::new(visit.field("code").to_string()));
-        let (spare, now_s) = (new_codes()?, Timestamp::now().as_second());
-        site.change(move |all| {
-            all.use_code(&name, &typed, now_s)?;
-            all.set_recovery(&name, &spare).map(|()| spare)
-        })
-        .await
-    } else {
-        Err(Stop::Access(AccessError::Refused(Refusal::SecondFactor)))
-    };
-    match changed {
-        Ok(spare) => {
-            Ok(Answer::page(StatusCode::OK, site.frame().inside("Recovery codes", session, false, fresh(&spare))))
+/// Whether the present password was typed, or why not; a wrong one counts as a wrong code does.
+async fn knows_password(
+    site: &Arc<ConsoleSite>,
+    visit: &Visit,
+    session: &Session,
+) -> Result<Result<(), &'static str>, Stop> {
+    let (typed, name, from) = (Zeroizing::new(visit.field("present").to_string()), session.name.clone(), visit.peer);
+    let known = site.in_turn(move |site| {
+        if !site.door().counts_again(&name, site.now()) {
+            return Ok(Err(WAIT));
         }
-        Err(Stop::Access(AccessError::Refused(why))) => {
-            site.door().failed(&session.name, site.now());
-            let why = why.to_string();
-            Ok(page(site, visit, session, &Told { of_codes: Some(&why), ..Told::default() }))
+        if password::is_right(&typed, site.accounts()?.password_of(&name)) {
+            return Ok(Ok(()));
         }
-        Err(stop) => Err(stop),
+        site.door().failed_again(&name, site.now());
+        site.note(&name, Act::LogIn { account: name.clone(), from, outcome: Outcome::Wrong })?;
+        Ok(Err(WRONG_PASSWORD))
+    });
+    known.await
+}
+
+async fn change_codes(site: &Arc<ConsoleSite>, visit: &Visit, session: &Session) -> Result<Answer, Stop> {
+    if let Err(why) = spend_code(site, visit, session).await? {
+        return Ok(page(site, visit, session, &Told { of_codes: Some(&why), ..Told::default() }));
     }
+    let (owner, from, spare) = (session.clone(), visit.peer, new_codes()?);
+    let spare = site.change_beside(move |site, all| {
+        all.set_recovery(owner.account(), &spare)?;
+        site.note(&owner.name, changed(&owner.name, AccountChange::RecoveryCodes, from))?;
+        Ok(spare)
+    });
+    let spare = spare.await?;
+    Ok(Answer::page(StatusCode::OK, site.frame().inside("Recovery codes", session, false, fresh(&spare))))
 }
 
 fn fresh(spare: &[Code]) -> Markup {

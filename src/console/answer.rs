@@ -1,21 +1,18 @@
 //! Answers, each with every header that a browser is to keep to.
 
+use super::cookie::Cookie;
 use crate::page::Payload;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 use maud::Markup;
 
-/// What a browser keeps between two requests. `__Host-`: only this host over TLS can have set it (RFC 6265bis, 4.1.3.2).
-pub const COOKIE: &str = "__Host-session";
-const COOKIE_RULES: &str = "Secure; HttpOnly; SameSite=Strict; Path=/";
 /// What a browser does with an answer: it runs and shows nothing that is not a file of this box.
-const FIXED: [(HeaderName, &str); 8] = [
+const FIXED: [(HeaderName, &str); 7] = [
     (
         header::CONTENT_SECURITY_POLICY,
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
          form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     ),
-    (header::STRICT_TRANSPORT_SECURITY, "max-age=31536000"),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::REFERRER_POLICY, "no-referrer"),
     (HeaderName::from_static("permissions-policy"), "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
@@ -69,13 +66,18 @@ impl Answer {
     }
 
     /// With this session.
-    pub fn with_session(self, id: &str) -> Answer {
-        self.with(header::SET_COOKIE, &format!("{COOKIE}={id}; {COOKIE_RULES}"))
+    pub fn with_session(self, cookie: &Cookie, id: &str) -> Answer {
+        self.with(header::SET_COOKIE, &cookie.with(id))
     }
 
     /// Without a session.
-    pub fn without_session(self) -> Answer {
-        self.with(header::SET_COOKIE, &format!("{COOKIE}=; Max-Age=0; {COOKIE_RULES}"))
+    pub fn without_session(self, cookie: &Cookie) -> Answer {
+        self.with(header::SET_COOKIE, &cookie.without())
+    }
+
+    /// For a browser that is to come over TLS alone from now on, whatever it is told (RFC 6797).
+    pub fn over_tls_alone(self) -> Answer {
+        self.with(header::STRICT_TRANSPORT_SECURITY, "max-age=31536000")
     }
 
     /// For the wire.

@@ -1,16 +1,19 @@
 //! Somebody new: the code of the invitation, a password, a telephone that knows the secret, recovery codes. Nothing is of
 //! the account before the telephone has shown a right code.
 
+use super::account::changed;
 use super::answer::Answer;
 use super::layout::{codes, field, token, told};
 use super::site::{ConsoleSite, Stop, Visit};
 use crate::access::totp::{self, SECRET_BYTES};
 use crate::access::{AccessError, Code, Draft, RECOVERY_CODES, Refusal, Session, Stage, Stamp, password, random};
+use crate::audit::AccountChange;
 use hyper::StatusCode;
 use jiff::Timestamp;
 use maud::{Markup, html};
 use qrcodegen::{QrCode, QrCodeEcc};
 use std::fmt::Write as _;
+use std::sync::Arc;
 use zeroize::Zeroizing;
 
 const TITLE: &str = "Invitation";
@@ -23,14 +26,14 @@ pub(super) fn shown(site: &ConsoleSite, visit: &Visit) -> Answer {
 }
 
 /// What somebody filled in at that step.
-pub(super) async fn take(site: &ConsoleSite, visit: &Visit) -> Result<Answer, Stop> {
+pub(super) async fn take(site: &Arc<ConsoleSite>, visit: &Visit) -> Result<Answer, Stop> {
     let taken = match invited(visit) {
         None => show(site, visit),
         Some((session, None)) => choose(site, visit, session).await,
         Some((session, Some(draft))) => confirm(site, visit, session, draft).await,
     };
     match taken {
-        Err(Stop::Access(AccessError::Refused(why))) => {
+        Err(Stop::Refused(why)) => {
             tracing::warn!(event = "console-refused", peer = %visit.peer, "an invitation was refused");
             Ok(page(site, visit, StatusCode::FORBIDDEN, Some(&why.to_string())))
         }
@@ -42,13 +45,15 @@ pub(super) async fn take(site: &ConsoleSite, visit: &Visit) -> Result<Answer, St
 fn show(site: &ConsoleSite, visit: &Visit) -> Result<Answer, Stop> {
     let name = visit.accounts.invited(visit.field("code"), Timestamp::now().as_second());
     let name = name.ok_or(Refusal::Invitation)?;
-    let passed = site.door().invited(&visit.accounts, name, &site.fresh()?, site.now());
-    let passed = passed.ok_or(Refusal::Invitation)?;
-    Ok(Answer::on_to("/invitation").with_session(passed.cookie()))
+    let fresh = site.fresh()?;
+    let passed = site.door().invited(&visit.accounts, name, &fresh, site.now()).ok_or(Refusal::Invitation)?;
+    // Whoever comes with an invitation is not somebody else any more.
+    site.door().close(visit.cookie());
+    Ok(Answer::on_to("/invitation").with_session(site.cookie(), passed.cookie()))
 }
 
 /// The password.
-async fn choose(site: &ConsoleSite, visit: &Visit, session: &Session) -> Result<Answer, Stop> {
+async fn choose(site: &Arc<ConsoleSite>, visit: &Visit, session: &Session) -> Result<Answer, Stop> {
     let password = match new_password(site, visit, session).await? {
         Ok(password) => password,
         Err(why) => return Ok(page(site, visit, StatusCode::FORBIDDEN, Some(&why))),
@@ -60,7 +65,7 @@ async fn choose(site: &ConsoleSite, visit: &Visit, session: &Session) -> Result<
 
 /// How a new password, typed twice, is kept; or why it is not taken.
 pub(super) async fn new_password(
-    site: &ConsoleSite,
+    site: &Arc<ConsoleSite>,
     visit: &Visit,
     session: &Session,
 ) -> Result<Result<Zeroizing<String>, String>, Stop> {
@@ -72,24 +77,25 @@ pub(super) async fn new_password(
         return Ok(Err("the two passwords are not the same: type the new one twice".to_string()));
     }
     let salt = random()?;
-    let _turn = site.turn().await?;
-    let kept = site.compute(move || password::hash(&typed, &salt)).await?;
+    let kept = site.in_turn(move |_| Ok(password::hash(&typed, &salt))).await?;
     Ok(kept.map(Zeroizing::new).ok_or_else(|| "this password cannot be kept: take another one".to_string()))
 }
 
 /// The telephone's first code.
-async fn confirm(site: &ConsoleSite, visit: &Visit, session: &Session, draft: &Draft) -> Result<Answer, Stop> {
-    let spare = new_codes()?;
-    let stamp = Stamp::of(&random()?);
+async fn confirm(site: &Arc<ConsoleSite>, visit: &Visit, session: &Session, draft: &Draft) -> Result<Answer, Stop> {
+    let (spare, stamp) = (new_codes()?, Stamp::of(&random()?));
     let typed = Zeroizing::new(visit.field("code").to_string());
-    let (name, draft, now_s) = (session.name.clone(), draft.clone(), Timestamp::now().as_second());
-    let spare = site
-        .change(move |all| {
-            all.accept(&name, &draft.password, (&draft.secret, &typed), (&spare, stamp), now_s).map(|()| spare)
-        })
-        .await?;
+    let (owner, draft, from, after) = (session.clone(), draft.clone(), visit.peer, stamp.clone());
+    let spare = site.change_beside(move |site, all| {
+        let now_s = Timestamp::now().as_second();
+        all.accept(owner.account(), &draft.password, (&draft.secret, &typed), (&spare, after), now_s)?;
+        site.note(&owner.name, changed(&owner.name, AccountChange::Accepted, from))?;
+        Ok(spare)
+    });
+    let spare = spare.await?;
     tracing::info!(event = "console-login", account = session.name, peer = %visit.peer, "somebody was invited and came");
-    let passed = site.door().pass(&*site.accounts()?, visit.cookie(), &site.fresh()?, site.now());
+    let (accounts, fresh) = (site.accounts()?, site.fresh()?);
+    let passed = site.door().pass(&accounts, (visit.cookie(), visit.peer), &stamp, &fresh, site.now());
     let done = html! {
         div class="sheet" {
             p class="done" role="status" { "Your account is ready, and you are in." }
@@ -99,7 +105,7 @@ async fn confirm(site: &ConsoleSite, visit: &Visit, session: &Session, draft: &D
     };
     let answer = Answer::page(StatusCode::OK, site.frame().outside("Recovery codes", done));
     Ok(match passed {
-        Some(passed) => answer.with_session(passed.cookie()),
+        Some(passed) => answer.with_session(site.cookie(), passed.cookie()),
         None => answer,
     })
 }

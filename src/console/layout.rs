@@ -1,11 +1,10 @@
 //! What all pages have: head, name of the box, ways to the other pages; and parts of forms.
 
-use crate::access::{Code, Session};
+use crate::access::{Code, Session, hash};
 use crate::page::document::FOLLOW;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use maud::{DOCTYPE, Markup, html};
-use ring::digest::{SHA256, digest};
 
 const STYLE: &str = include_str!("page.css");
 /// In front of the script: how it asks.
@@ -36,7 +35,7 @@ impl Assets {
     /// Those of this release.
     pub fn new() -> Assets {
         let asset = |end: &str, text: String| {
-            let digest = BASE64_URL_SAFE_NO_PAD.encode(&digest(&SHA256, text.as_bytes()).as_ref()[..DIGEST_BYTES]);
+            let digest = BASE64_URL_SAFE_NO_PAD.encode(&hash(&text)[..DIGEST_BYTES]);
             Asset { path: format!("{ASSETS}{digest}.{end}"), text }
         };
         Assets { style: asset("css", STYLE.to_string()), script: asset("js", [ASK, FOLLOW, SCRIPT].concat()) }

@@ -3,14 +3,17 @@
 use super::answer::Answer;
 use super::layout::{field, told};
 use super::site::{ConsoleSite, Stop, Visit};
-use crate::access::password;
+use crate::access::{Said, password};
+use crate::audit::{Act, Outcome};
 use hyper::StatusCode;
 use maud::html;
+use std::net::IpAddr;
+use std::sync::Arc;
 use zeroize::Zeroizing;
 
 /// Of a name that nobody has, a wrong password, and an account that has to wait.
-const REFUSED: &str = "This name and password do not let you in. After five wrong tries each next one counts only after a \
-                       while, at most a quarter of an hour.";
+const REFUSED: &str = "This name and password do not let you in. After five wrong tries each next one from here counts \
+                       only after a while, at most a quarter of an hour.";
 
 /// The form.
 pub(super) fn shown(site: &ConsoleSite, visit: &Visit) -> Answer {
@@ -18,23 +21,38 @@ pub(super) fn shown(site: &ConsoleSite, visit: &Visit) -> Answer {
 }
 
 /// Somebody says who they are.
-pub(super) async fn take(site: &ConsoleSite, visit: &Visit) -> Result<Answer, Stop> {
+pub(super) async fn take(site: &Arc<ConsoleSite>, visit: &Visit) -> Result<Answer, Stop> {
     let name = visit.field("name").trim().to_lowercase();
     let typed = Zeroizing::new(visit.field("password").to_string());
-    let _turn = site.turn().await?;
-    // As it is now that it is their turn.
-    let accounts = site.accounts()?;
-    let kept = accounts.password_of(&name).map(str::to_string);
-    let is_right = site.compute(move || password::is_right(&typed, kept.as_deref())).await?;
-    match site.door().password(&accounts, &name, is_right, &site.fresh()?, site.now()) {
-        Some(passed) => Ok(Answer::on_to("/second-factor").with_session(passed.cookie())),
-        None => {
+    let (said_by, from) = (name.clone(), visit.peer);
+    match site.in_turn(move |site| try_it(site, &said_by, &typed, from)).await? {
+        Said::Right(passed) => {
+            // Whoever logs in is not somebody else any more.
+            site.door().close(visit.cookie());
+            Ok(Answer::on_to("/second-factor").with_session(site.cookie(), passed.cookie()))
+        }
+        Said::Wrong | Said::Nothing => {
             // A name that nobody has may be a password in the wrong field: it is not written down.
-            let account = accounts.get(&name).map_or("nobody", |_| name.as_str());
-            tracing::warn!(event = "console-refused", account, peer = %visit.peer, "a log-in was refused");
+            let account = visit.accounts.get(&name).map_or("nobody", |_| name.as_str());
+            tracing::warn!(event = "console-refused", account, peer = %from, "a log-in was refused");
             Ok(page(site, visit, StatusCode::FORBIDDEN, Some(REFUSED)))
         }
     }
+}
+
+/// With the accounts as they are now that it is their turn.
+fn try_it(site: &ConsoleSite, name: &str, typed: &str, from: IpAddr) -> Result<Said, Stop> {
+    let accounts = site.accounts()?;
+    let is_right = password::is_right(typed, accounts.password_of(name));
+    let fresh = site.fresh()?;
+    let said = site.door().password(&accounts, (name, from), is_right, &fresh, site.now());
+    let outcome = match said {
+        Said::Right(_) => Outcome::Right,
+        Said::Wrong => Outcome::Wrong,
+        Said::Nothing => return Ok(said),
+    };
+    site.note(name, Act::LogIn { account: name.to_string(), from, outcome })?;
+    Ok(said)
 }
 
 fn page(site: &ConsoleSite, visit: &Visit, status: StatusCode, wrong: Option<&str>) -> Answer {

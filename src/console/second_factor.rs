@@ -4,10 +4,16 @@ use super::answer::Answer;
 use super::layout::{field, token, told};
 use super::site::{ConsoleSite, Stop, Visit};
 use crate::access::{AccessError, Refusal, Session};
+use crate::audit::{Act, Outcome};
 use hyper::StatusCode;
 use jiff::Timestamp;
 use maud::html;
+use std::sync::Arc;
 use zeroize::Zeroizing;
+
+/// Of what does not count, so that nobody takes it for wrong.
+pub(super) const WAIT: &str = "This did not count: after five wrong ones each next one counts only after a while, at most a \
+                               quarter of an hour. Wait, and try again.";
 
 /// The form.
 pub(super) fn shown(site: &ConsoleSite, session: &Session) -> Answer {
@@ -15,30 +21,51 @@ pub(super) fn shown(site: &ConsoleSite, session: &Session) -> Answer {
 }
 
 /// Somebody whose password was right shows a code.
-pub(super) async fn take(site: &ConsoleSite, visit: &Visit, session: &Session) -> Result<Answer, Stop> {
-    let _turn = site.turn().await?;
-    let (name, typed) = (session.name.clone(), Zeroizing::new(visit.field("code").to_string()));
-    let is_used = if site.door().counts(&name, site.now()) {
-        let now_s = Timestamp::now().as_second();
-        site.change(move |all| all.use_code(&name, &typed, now_s)).await
-    } else {
-        Err(Stop::Access(AccessError::Refused(Refusal::SecondFactor)))
-    };
-    match is_used {
-        Ok(()) => {
-            let passed = site.door().pass(&*site.accounts()?, visit.cookie(), &site.fresh()?, site.now());
-            tracing::info!(event = "console-login", account = session.name, peer = %visit.peer, "somebody logged in");
-            Ok(passed
-                .map_or_else(|| Answer::on_to("/login"), |passed| Answer::on_to("/").with_session(passed.cookie())))
-        }
-        Err(Stop::Access(AccessError::Refused(why))) => {
-            site.door().failed(&session.name, site.now());
-            let account = session.name.as_str();
-            tracing::warn!(event = "console-refused", account, peer = %visit.peer, "a second factor was refused");
-            Ok(page(site, session, StatusCode::FORBIDDEN, Some(&why.to_string())))
-        }
-        Err(stop) => Err(stop),
+pub(super) async fn take(site: &Arc<ConsoleSite>, visit: &Visit, session: &Session) -> Result<Answer, Stop> {
+    if let Err(why) = spend_code(site, visit, session).await? {
+        return Ok(page(site, session, StatusCode::FORBIDDEN, Some(&why)));
     }
+    let (accounts, fresh, (name, on)) = (site.accounts()?, site.fresh()?, session.account());
+    let passed = site.door().pass(&accounts, (visit.cookie(), visit.peer), on, &fresh, site.now());
+    let Some(passed) = passed else { return Ok(Answer::on_to("/login")) };
+    tracing::info!(event = "console-login", account = name, peer = %visit.peer, "somebody logged in");
+    Ok(Answer::on_to("/").with_session(site.cookie(), passed.cookie()))
+}
+
+/// Uses the code of a form, or says why it does not count. That it was used is on the disk then.
+pub(super) async fn spend_code(
+    site: &Arc<ConsoleSite>,
+    visit: &Visit,
+    session: &Session,
+) -> Result<Result<(), String>, Stop> {
+    let (typed, session, from) = (Zeroizing::new(visit.field("code").to_string()), session.clone(), visit.peer);
+    let spent = site.in_turn(move |site| {
+        let (name, on) = session.account();
+        if !site.door().counts_again(name, site.now()) {
+            return Ok(Err(WAIT.to_string()));
+        }
+        let now_s = Timestamp::now().as_second();
+        let used = site.change(|all| all.use_code((name, on), &typed, now_s).map_err(AccessError::from));
+        let act = |outcome| Act::SecondFactor { account: name.to_string(), from, outcome };
+        match used {
+            Ok(()) => {
+                site.note(name, act(Outcome::Right))?;
+                Ok(Ok(()))
+            }
+            Err(AccessError::Refused(why @ Refusal::SecondFactor)) => {
+                site.door().failed_again(name, site.now());
+                site.note(name, act(Outcome::Wrong))?;
+                Ok(Err(why.to_string()))
+            }
+            Err(error) => Err(error.into()),
+        }
+    });
+    let spent = spent.await?;
+    if spent.is_err() {
+        let account = visit.session.as_ref().map_or("nobody", |session| session.name.as_str());
+        tracing::warn!(event = "console-refused", account, peer = %from, "a second factor was refused");
+    }
+    Ok(spent)
 }
 
 fn page(site: &ConsoleSite, session: &Session, status: StatusCode, wrong: Option<&str>) -> Answer {

@@ -2,23 +2,25 @@
 //!
 //! - a form comes from a page of this very host (`Sec-Fetch-Site`, `Origin`), and says for which session it was made: another
 //!   site can neither have a browser send one nor know what it says;
-//! - an address has so many tries ([`Door::knock`]), and one password at a time is computed, whoever asks: each takes
-//!   19 MB;
+//! - an address has so many tries ([`Door::knock`]), but for loopback, from which everybody comes through ssh, and for who
+//!   is in; and one password or code at a time is tried, whoever asks: each password takes 19 MB;
 //! - whoever is not in is sent to where they get in.
 
-use super::answer::{Answer, COOKIE};
+use super::answer::Answer;
+use super::cookie::Cookie;
 use super::layout::{ASSETS, Assets, Frame};
 use super::{Console, account, invitation, login, overview, second_factor};
 use crate::access::{AccessError, Accounts, AccountsFile, Door, Fresh, Refusal, Session, Stage, random};
+use crate::audit::{self, Act};
 use crate::page::{Asked, Feed, Payload, Site, Ticks};
 use futures_util::future::BoxFuture;
 use hyper::header::{self, HeaderMap, HeaderName};
 use hyper::{Method, Response, StatusCode};
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 /// Nobody waits longer for their turn.
@@ -29,30 +31,40 @@ const FORM_FIELDS_MAX: usize = 16;
 pub struct ConsoleSite {
     console: Arc<Console>,
     place: String,
-    file: Arc<AccountsFile>,
+    data: PathBuf,
+    file: AccountsFile,
     door: Mutex<Door>,
-    turn: Semaphore,
+    turn: Arc<Semaphore>,
     assets: Assets,
+    cookie: Cookie,
+    is_certified: bool,
     began: Instant,
+    /// Why the accounts cannot be used, as it was logged.
+    told: Mutex<String>,
 }
 
 /// Why there is no answer of a page.
 pub(super) enum Stop {
     /// The accounts cannot be read or changed.
     Access(AccessError),
+    /// It is not to be done.
+    Refused(Refusal),
     /// Too many ask at once.
     Busy,
 }
 
 impl From<AccessError> for Stop {
     fn from(error: AccessError) -> Stop {
-        Stop::Access(error)
+        match error {
+            AccessError::Refused(refusal) => Stop::Refused(refusal),
+            error => Stop::Access(error),
+        }
     }
 }
 
 impl From<Refusal> for Stop {
     fn from(refusal: Refusal) -> Stop {
-        Stop::Access(AccessError::Refused(refusal))
+        Stop::Refused(refusal)
     }
 }
 
@@ -81,16 +93,22 @@ impl Visit {
 }
 
 impl ConsoleSite {
-    /// This console, for whoever has an account in this data directory. `place`: the name of the box.
-    pub fn new(console: Arc<Console>, place: String, data: &Path) -> Arc<ConsoleSite> {
+    /// This console, for whoever has an account in this data directory. `place`: the name of the box. `is_certified`: with
+    /// a certificate that others have signed, so that browsers are told to insist on it; with one that the box has made
+    /// for itself they would not let anybody in after the next one.
+    pub fn new(console: Arc<Console>, place: String, data: &Path, is_certified: bool) -> Arc<ConsoleSite> {
         Arc::new(ConsoleSite {
             console,
+            cookie: Cookie::of(&place),
             place,
-            file: Arc::new(AccountsFile::of(data)),
+            data: data.to_path_buf(),
+            file: AccountsFile::of(data),
             door: Mutex::default(),
-            turn: Semaphore::new(1),
+            turn: Arc::new(Semaphore::new(1)),
             assets: Assets::new(),
+            is_certified,
             began: Instant::now(),
+            told: Mutex::default(),
         })
     }
 
@@ -102,12 +120,17 @@ impl ConsoleSite {
         &self.place
     }
 
+    pub(super) fn cookie(&self) -> &Cookie {
+        &self.cookie
+    }
+
+    /// Nobody reads the disk as long as they hold this.
     pub(super) fn door(&self) -> MutexGuard<'_, Door> {
         self.door.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn accounts(&self) -> Result<Arc<Accounts>, AccessError> {
-        self.file.now()
+        self.file.now().inspect(|_| self.told().clear())
     }
 
     pub(super) fn now(&self) -> Duration {
@@ -119,26 +142,43 @@ impl ConsoleSite {
     }
 
     /// One at a time tries a password or a code: nobody gets tries by asking many times at once, and one hash is in memory.
-    pub(super) async fn turn(&self) -> Result<SemaphorePermit<'_>, Stop> {
-        let turn = tokio::time::timeout(TURN_MAX, self.turn.acquire()).await;
-        turn.ok().and_then(Result::ok).ok_or(Stop::Busy)
-    }
-
-    /// Beside what answers others.
-    pub(super) async fn compute<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
+    /// The work is all of it, from the look whether it counts to the count: it goes on when whoever asked hangs up, and the
+    /// next one waits until it is done.
+    pub(super) async fn in_turn<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&ConsoleSite) -> Result<T, Stop> + Send + 'static,
     ) -> Result<T, Stop> {
-        tokio::task::spawn_blocking(work).await.map_err(|_| Stop::Busy)
+        let turn = tokio::time::timeout(TURN_MAX, self.turn.clone().acquire_owned()).await;
+        let turn = turn.ok().and_then(Result::ok).ok_or(Stop::Busy)?;
+        let site = self.clone();
+        let done = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            work(&site)
+        });
+        done.await.map_err(|_| Stop::Busy)?
     }
 
     /// Changes accounts; what is decided is on the disk then.
-    pub(super) async fn change<T: Send + 'static>(
+    pub(super) fn change<T: Send>(
         &self,
-        decide: impl FnOnce(&mut Accounts) -> Result<T, Refusal> + Send + 'static,
+        decide: impl FnOnce(&mut Accounts) -> Result<T, AccessError> + Send,
+    ) -> Result<T, AccessError> {
+        self.file.change(decide)
+    }
+
+    /// [`ConsoleSite::change`], beside what answers others.
+    pub(super) async fn change_beside<T: Send + 'static>(
+        self: &Arc<Self>,
+        decide: impl FnOnce(&ConsoleSite, &mut Accounts) -> Result<T, AccessError> + Send + 'static,
     ) -> Result<T, Stop> {
-        let file = self.file.clone();
-        Ok(self.compute(move || file.change(decide)).await??)
+        let site = self.clone();
+        let changed = tokio::task::spawn_blocking(move || site.change(|all| decide(&site, all)));
+        Ok(changed.await.map_err(|_| Stop::Busy)??)
+    }
+
+    /// Notes in the record of the box what is about to be done; what cannot be noted is not done. It waits for the disk.
+    pub(super) fn note(&self, by: &str, act: Act) -> Result<(), AccessError> {
+        audit::note(&self.data, by, act).map_err(AccessError::Unnoted)
     }
 
     async fn answer_to(self: &Arc<Self>, asked: Asked) -> Result<Answer, Stop> {
@@ -160,24 +200,24 @@ impl ConsoleSite {
         if is_form && !is_from_here(&asked.headers) {
             return Ok(Answer::sentence(StatusCode::FORBIDDEN, "this form is not of a page of this box"));
         }
-        // Whoever wants to leave may, however much others try from there.
-        if is_form
-            && path != "/logout"
-            && let Err(wait) = self.door().knock(asked.peer, self.now())
-        {
+        let cookie = self.cookie.said(&asked.headers);
+        let accounts = self.accounts()?;
+        let session = self.door().find(&accounts, &cookie, path != "/box", self.now());
+        let fields = form_urlencoded::parse(body).take(FORM_FIELDS_MAX);
+        let fields = fields.map(|(name, value)| (name.into_owned(), Zeroizing::new(value.into_owned()))).collect();
+        let visit = Visit { peer: asked.peer.to_canonical(), accounts, session, cookie, fields };
+        let made = visit.session.as_ref().map(|session| (session.is_whole(), session.made(visit.field("form"))));
+        // Whoever is in goes on, and whoever wants to leave may, however much others try from there.
+        let goes_on = path == "/logout" || (path == "/account" && made == Some((true, true)));
+        let is_tried = is_form && !goes_on && !visit.peer.is_loopback();
+        if is_tried && let Err(wait) = self.door().knock(visit.peer, self.now()) {
             let seconds = wait.as_secs() + 1;
             let sentence = format!("too many tries from here: wait {seconds} seconds, go back and try again");
             let answer = Answer::sentence(StatusCode::TOO_MANY_REQUESTS, &sentence);
             return Ok(answer.with(header::RETRY_AFTER, &seconds.to_string()));
         }
-        let cookie = cookie(&asked.headers);
-        let accounts = self.accounts()?;
-        let session = self.door().find(&accounts, &cookie, path != "/box", self.now());
-        let fields = form_urlencoded::parse(body).take(FORM_FIELDS_MAX);
-        let fields = fields.map(|(name, value)| (name.into_owned(), Zeroizing::new(value.into_owned()))).collect();
-        let visit = Visit { peer: asked.peer, accounts, session, cookie, fields };
         // Where there is no session yet, there is nothing of it that another site could use.
-        let is_made_for = visit.session.as_ref().is_none_or(|session| session.made(visit.field("form")));
+        let is_made_for = made.is_none_or(|(_, is_made)| is_made);
         if is_form && !is_made_for && path != "/login" {
             let sentence = "this form was made for another log-in: go back, load the page anew and try again";
             return Ok(Answer::sentence(StatusCode::FORBIDDEN, sentence));
@@ -192,8 +232,8 @@ impl ConsoleSite {
             ("/invitation", false) => return Ok(invitation::shown(self, visit)),
             ("/invitation", true) => return invitation::take(self, visit).await,
             ("/logout", _) => {
-                self.door().close(visit.cookie());
-                return Ok(Answer::on_to("/login").without_session());
+                self.leave(visit).await;
+                return Ok(Answer::on_to("/login").without_session(&self.cookie));
             }
             _ => {}
         }
@@ -221,6 +261,31 @@ impl ConsoleSite {
         }
     }
 
+    /// Whoever leaves is out, whether it can be noted or not.
+    async fn leave(self: &Arc<Self>, visit: &Visit) {
+        self.door().close(visit.cookie());
+        if let Some(session) = &visit.session {
+            let (site, name, from) = (self.clone(), session.name.clone(), visit.peer);
+            let act = Act::LogOut { account: name.clone(), from };
+            let _ = tokio::task::spawn_blocking(move || audit::note_or_tell(&site.data, &name, act)).await;
+        }
+    }
+
+    /// Nobody is told more than this; what it is stands in the log, once for as long as it is the same.
+    fn unusable(&self, error: &AccessError) -> Answer {
+        let why = error.to_string();
+        let mut told = self.told();
+        if *told != why {
+            tracing::warn!("the accounts of the console cannot be used: {why}");
+            *told = why;
+        }
+        Answer::sentence(StatusCode::SERVICE_UNAVAILABLE, "accounts cannot be used now; the log of the box says why")
+    }
+
+    fn told(&self) -> MutexGuard<'_, String> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn asset(&self, path: &str) -> Answer {
         let Assets { style, script } = &self.assets;
         match path {
@@ -240,11 +305,10 @@ impl Site for ConsoleSite {
                     let sentence = "too many people log in at once: wait a little, go back and try again";
                     Answer::sentence(StatusCode::SERVICE_UNAVAILABLE, sentence).with(header::RETRY_AFTER, "10")
                 }
-                Err(Stop::Access(error)) => {
-                    tracing::warn!("the accounts cannot be used: {error}");
-                    Answer::sentence(StatusCode::SERVICE_UNAVAILABLE, &format!("the accounts cannot be used: {error}"))
-                }
+                Err(Stop::Refused(why)) => Answer::sentence(StatusCode::FORBIDDEN, &why.to_string()),
+                Err(Stop::Access(error)) => self.unusable(&error),
             };
+            let answer = if self.is_certified { answer.over_tls_alone() } else { answer };
             answer.response()
         })
     }
@@ -299,69 +363,5 @@ fn is_from_here(headers: &HeaderMap) -> bool {
     }
 }
 
-/// What the cookie of the session says; nothing where there are two of that name.
-fn cookie(headers: &HeaderMap) -> Zeroizing<String> {
-    let all = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let pairs = all.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    let mut ours = pairs.filter(|(name, _)| *name == COOKIE).map(|(_, value)| value);
-    let first = ours.next().unwrap_or_default();
-    Zeroizing::new(if ours.next().is_some() { String::new() } else { first.to_string() })
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use hyper::header::HeaderValue;
-
-    fn headers(all: &[(&'static str, &'static str)]) -> HeaderMap {
-        let named = |(name, value): &(&'static str, &'static str)| {
-            (HeaderName::from_static(name), HeaderValue::from_static(value))
-        };
-        let mut headers = HeaderMap::new();
-        for (name, value) in all.iter().map(named) {
-            headers.append(name, value);
-        }
-        headers
-    }
-
-    #[test]
-    fn a_form_is_of_a_page_of_this_host() {
-        const HOST: (&str, &str) = ("host", "box.lab:9440");
-        const SITE: &str = "sec-fetch-site";
-        for (said, answer) in [
-            (&[HOST, (SITE, "same-origin"), ("origin", "null")][..], true),
-            (&[HOST, (SITE, "same-origin"), ("origin", "https://box.lab:9440")], true),
-            (&[HOST, (SITE, "same-origin")], true),
-            (&[HOST, ("origin", "https://box.lab:9440")], true),
-            (&[HOST], false),
-            (&[HOST, ("origin", "null")], false),
-            (&[HOST, ("origin", "http://box.lab:9440")], false),
-            (&[HOST, ("origin", "https://box.lab")], false),
-            (&[HOST, ("origin", "https://box.lab:9440.evil")], false),
-            (&[HOST, (SITE, "same-site"), ("origin", "https://box.lab:9440")], false),
-            (&[HOST, (SITE, "cross-site"), ("origin", "null")], false),
-            (&[HOST, (SITE, "none")], false),
-            (&[HOST, (SITE, "same-origin"), ("origin", "https://evil")], false),
-            (&[("origin", "https://box.lab:9440")], false),
-            (&[], false),
-        ] {
-            assert_eq!(is_from_here(&headers(said)), answer, "{said:?}");
-        }
-    }
-
-    #[test]
-    fn the_cookie_is_the_one_of_that_name() {
-        for (said, answer) in [
-            (&[("cookie", "__Host-session=abc")][..], "abc"),
-            (&[("cookie", "a=b; __Host-session=abc; c=d")], "abc"),
-            (&[("cookie", "a=b"), ("cookie", "__Host-session=abc")], "abc"),
-            (&[("cookie", "__Host-session=abc; __Host-session=def")], ""),
-            (&[("cookie", "session=abc")], ""),
-            (&[("cookie", "x__Host-session=abc")], ""),
-            (&[("cookie", "__Host-session")], ""),
-            (&[], ""),
-        ] {
-            assert_eq!(cookie(&headers(said)).as_str(), answer, "{said:?}");
-        }
-    }
-}
+mod tests;

@@ -5,13 +5,13 @@
 //! (Content-Security-Policy), and a script makes text of what it is told, never markup.
 
 use super::{Asked, Feed, Payload, Site};
+use crate::access::{hash, random};
 use crate::disk;
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use futures_util::future::BoxFuture;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Method, Response, StatusCode};
-use ring::digest::{SHA256, digest};
 use std::io::{Error, ErrorKind, Result};
 use std::path::Path;
 use std::sync::Arc;
@@ -57,11 +57,7 @@ pub fn token(folder: &Path) -> Result<String> {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         Err(_) => {}
     }
-    let mut bytes = [0; TOKEN_BYTES];
-    let random = ring::rand::SystemRandom::new();
-    ring::rand::SecureRandom::fill(&random, &mut bytes)
-        .map_err(|_| Error::other("the system has no random numbers"))?;
-    let token = BASE64_URL_SAFE_NO_PAD.encode(bytes);
+    let token = BASE64_URL_SAFE_NO_PAD.encode(random::<TOKEN_BYTES>().map_err(Error::other)?);
     disk::replace_secret(&file, token.as_bytes())?;
     Ok(token)
 }
@@ -133,10 +129,6 @@ impl<C: Content> Site for Page<C> {
     fn answer(self: Arc<Self>, asked: Asked) -> BoxFuture<'static, Response<Payload>> {
         Box::pin(async move { self.answer_now(&asked) })
     }
-}
-
-fn hash(text: &str) -> Vec<u8> {
-    digest(&SHA256, text.as_bytes()).as_ref().to_vec()
 }
 
 #[cfg(test)]

@@ -104,6 +104,7 @@ fn i8_there_is_nothing_of_a_patient_in_it_and_others_read_it_as_we_do() {
         let stats = afferent(&["journal", "--config", bench.config().to_str().unwrap(), "--json", "stats"]);
         serde_json::from_slice::<Value>(&stats.stdout).is_ok_and(|stats| stats["entries"] == 1)
     });
+    std::fs::write(bench.data().join("console.json"), "who may see the console").unwrap();
     bench.backup();
     gateway.stop();
     let file = std::fs::read(bench.path("stick/bench-1.backup")).unwrap();
@@ -112,6 +113,7 @@ fn i8_there_is_nothing_of_a_patient_in_it_and_others_read_it_as_we_do() {
     let text = String::from_utf8_lossy(&everything).into_owned() + &serde_json::to_string(&contents.manifest).unwrap();
     assert!(text.contains("under the window"), "it holds what it should");
     assert!(!text.contains(SERUM_SPECIMEN) && !text.contains("journal.db") && !text.contains("captured"));
+    assert!(!text.contains("who may see the console") && !text.contains("console.json"), "people are invited anew");
     for clear in ["BEGIN PRIVATE KEY", "under the window", "bench-1"] {
         assert!(!file.windows(clear.len()).any(|window| window == clear.as_bytes()), "{clear} can be read");
     }
@@ -283,7 +285,7 @@ fn kill_a_box_is_as_before_or_restored_wherever_it_dies() {
     for (n, place) in places.into_iter().chain(puts).enumerate() {
         std::fs::write(bench.config(), &other).unwrap();
         std::fs::write(bench.path("box/rules.toml"), "# others\n").unwrap();
-        std::fs::write(bench.data().join("page.token"), "of before").unwrap();
+        std::fs::write(bench.data().join("console.json"), "of before").unwrap();
         if !dies(&place) {
             assert!(n > 12, "{place}: it puts one after the other");
             break;
@@ -295,7 +297,7 @@ fn kill_a_box_is_as_before_or_restored_wherever_it_dies() {
         if n % 2 == 0 {
             let done = afferent(&["restore", "--config", &config]);
             assert!(done.status.success(), "{place}: {}", err(&done));
-            assert!(!bench.data().join("page.token").exists(), "{place}: nothing is left of before");
+            assert!(!bench.data().join("console.json").exists(), "{place}: nothing is left of before");
         } else {
             bench.run().stop();
         }

@@ -1,9 +1,10 @@
 //! `afferent console user`: who may see the console.
 
-use crate::access::{self, Account, AccountsFile, Code, Role, Stamp, random};
+use crate::access::{AccessError, Account, Accounts, AccountsFile, Code, Refusal, Role, Stamp, random};
+use crate::audit::{self, AccountChange, Act};
 use crate::cli::journal::print_table;
-use crate::disk;
 use crate::fleet::desired::tree;
+use crate::{console, disk};
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
@@ -66,9 +67,9 @@ struct Name {
 struct Invite {
     #[command(flatten)]
     of: Name,
-    /// Where their browser finds the console
-    #[arg(long, value_name = "HOST:PORT", default_value = super::LISTEN_DEFAULT)]
-    at: String,
+    /// Where their browser finds the console; left out, where it was served last
+    #[arg(long, value_name = "HOST:PORT")]
+    at: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -121,7 +122,7 @@ impl Add {
         let (name, role) = (self.invite.of.name.clone(), self.role);
         let code = invitation()?;
         let (stamp, now_s) = (new_stamp()?, Timestamp::now().as_second());
-        self.invite.of.change(|all| all.add(&name, role, &code, stamp, now_s))?;
+        self.invite.of.change(AccountChange::Added, Some(role), |all| all.add(&name, role, &code, stamp, now_s))?;
         self.invite.tell(&code)
     }
 }
@@ -131,17 +132,21 @@ impl Invite {
         let name = self.of.name.clone();
         let code = invitation()?;
         let (stamp, now_s) = (new_stamp()?, Timestamp::now().as_second());
-        self.of.change(|all| all.reset(&name, &code, stamp, now_s))?;
+        self.of.change(AccountChange::Reset, None, |all| all.reset(&name, &code, stamp, now_s))?;
         self.tell(&code)
     }
 
     /// Only here the code is ever shown.
     fn tell(&self, code: &Code) -> anyhow::Result<ExitCode> {
+        let at = match &self.at {
+            Some(at) => at.clone(),
+            None => console::address(&data_of(&self.of.config)?).unwrap_or_else(|| super::LISTEN_DEFAULT.to_string()),
+        };
         println!(
             "{} is invited. Password and second factor are chosen at\n\n  https://{}/invitation\n\nwith this code, which \
              is good once and for a day:\n\n  {}\n",
             self.of.name,
-            self.at,
+            at,
             code.text()
         );
         Ok(ExitCode::SUCCESS)
@@ -151,7 +156,8 @@ impl Invite {
 impl SetRole {
     fn execute(self) -> anyhow::Result<ExitCode> {
         let stamp = new_stamp()?;
-        self.of.change(|all| all.set_role(&self.of.name, self.role, stamp))?;
+        let role = self.role;
+        self.of.change(AccountChange::Role, Some(role), |all| all.set_role(&self.of.name, role, stamp))?;
         println!("{} has the role {} now, and logs in anew", self.of.name, self.role);
         Ok(ExitCode::SUCCESS)
     }
@@ -160,26 +166,33 @@ impl SetRole {
 impl Name {
     fn set_disabled(self, disabled: bool) -> anyhow::Result<ExitCode> {
         let stamp = new_stamp()?;
-        self.change(|all| all.set_disabled(&self.name, disabled, stamp))?;
+        let change = if disabled { AccountChange::Disabled } else { AccountChange::Enabled };
+        self.change(change, None, |all| all.set_disabled(&self.name, disabled, stamp))?;
         println!("{} {}", self.name, if disabled { "is let in no more" } else { "is let in again" });
         Ok(ExitCode::SUCCESS)
     }
 
     fn remove(self) -> anyhow::Result<ExitCode> {
-        self.change(|all| all.remove(&self.name))?;
+        self.change(AccountChange::Removed, None, |all| all.remove(&self.name))?;
         println!("{} has no account any more", self.name);
         Ok(ExitCode::SUCCESS)
     }
 
-    fn change<T: Send>(
+    /// Changes accounts. Once it is decided that it can be done, it is noted in the record of the box, and then done.
+    fn change(
         &self,
-        decide: impl FnOnce(&mut access::Accounts) -> Result<T, access::Refusal> + Send,
-    ) -> anyhow::Result<T> {
+        change: AccountChange,
+        role: Option<Role>,
+        decide: impl FnOnce(&mut Accounts) -> Result<(), Refusal> + Send,
+    ) -> anyhow::Result<()> {
         let data = data_of(&self.config)?;
-        let wrong = || format!("cannot write in {}", data.display());
-        disk::make_folder(&data, Some(0o700), None).with_context(wrong)?;
-        // The console, which is the service's, is to write it as well.
-        Ok(disk::as_owner_of(&data, || AccountsFile::of(&data).change(decide)).with_context(wrong)??)
+        disk::make_folder(&data, Some(0o700), None).with_context(|| format!("cannot make {}", data.display()))?;
+        let act = Act::Account { account: self.name.clone(), change, role, from: None };
+        let changed: Result<(), AccessError> = AccountsFile::of(&data).change(|all| {
+            decide(all)?;
+            audit::note(&data, &audit::operator(), act).map_err(AccessError::Unnoted)
+        });
+        Ok(changed?)
     }
 }
 

@@ -5,14 +5,16 @@ use base32::Alphabet;
 use ring::hmac::{self, HMAC_SHA1_FOR_LEGACY_USE_ONLY};
 use rustls::{ClientConnection, StreamOwned};
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 /// Nothing here takes longer, however busy the machine is.
 const PATIENCE: Duration = Duration::from_secs(180);
-const COOKIE: &str = "__Host-session=";
+/// The cookie of a box called bench-1.
+pub const COOKIE: &str = "__Host-session-qynif5TX=";
 pub const PASSWORD: &str = "correct horse battery";
 
 /// What came back.
@@ -37,6 +39,8 @@ impl Answer {
 /// A browser: it keeps its cookie, and fills in the forms that it was shown.
 pub struct Visitor {
     pub cookie: String,
+    /// Where they come from: any address of loopback.
+    pub from: Ipv4Addr,
     port: u16,
     ca: PathBuf,
     form: String,
@@ -51,12 +55,12 @@ impl Visitor {
             assert!(began.elapsed() < PATIENCE, "the console is served");
             std::thread::sleep(Duration::from_millis(20));
         }
-        Visitor { cookie: String::new(), port, ca, form: String::new() }
+        Visitor { cookie: String::new(), from: Ipv4Addr::LOCALHOST, port, ca, form: String::new() }
     }
 
     /// Another browser on the same machine.
     pub fn another(&self) -> Visitor {
-        Visitor { cookie: String::new(), port: self.port, ca: self.ca.clone(), form: String::new() }
+        Visitor { cookie: String::new(), ca: self.ca.clone(), form: String::new(), ..*self }
     }
 
     pub fn port(&self) -> u16 {
@@ -64,12 +68,25 @@ impl Visitor {
     }
 
     pub fn connect(&self) -> StreamOwned<ClientConnection, TcpStream> {
+        self.over(self.dial(None))
+    }
+
+    /// TLS over this connection.
+    pub fn over(&self, tcp: TcpStream) -> StreamOwned<ClientConnection, TcpStream> {
         tls::provider();
         let config = tls::client(&ClientTls { ca: Some(self.ca.clone()), ..ClientTls::default() }).unwrap();
         let connection = ClientConnection::new(config, "localhost".try_into().unwrap()).unwrap();
-        let tcp = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         tcp.set_read_timeout(Some(PATIENCE)).unwrap();
         StreamOwned::new(connection, tcp)
+    }
+
+    /// A connection; `takes`: so many bytes before they read any.
+    pub fn dial(&self, takes: Option<usize>) -> TcpStream {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        takes.map_or(Ok(()), |takes| socket.set_recv_buffer_size(takes)).unwrap();
+        socket.bind(&SocketAddr::from((self.from, 0)).into()).unwrap();
+        socket.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)).into()).unwrap();
+        socket.into()
     }
 
     /// Exactly this, and nothing that a browser would do by itself.
@@ -85,6 +102,15 @@ impl Visitor {
         // What is too large may be answered before all of it is taken.
         let _ = stream.write_all(format!("{head}\r\n{body}").as_bytes());
         read(stream)
+    }
+
+    /// Whether the log-in is shown; not where they are hung up on.
+    pub fn is_let_in(&self) -> bool {
+        let mut stream = self.connect();
+        let _ = stream.write_all(b"GET /login HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        let mut bytes = Vec::new();
+        let _ = stream.read_to_end(&mut bytes);
+        bytes.starts_with(b"HTTP/1.1 200")
     }
 
     pub fn get(&mut self, path: &str) -> Answer {

@@ -40,6 +40,7 @@ pub(crate) use code::hash;
 pub use door::{Door, Draft, Fresh, Passed, Said, Session, Stage};
 pub(crate) use file::hold_still;
 pub use file::{AccessError, AccountsFile, NAMES, random};
+pub(crate) use tries::whose;
 
 /// Accounts of a box; whoever has more has somebody else look after them.
 pub const ACCOUNTS_MAX: usize = 64;

@@ -1,8 +1,13 @@
 //! Pages, served over TLS: the desk shows its fleet so ([`crate::desk::page`]), and a box itself ([`crate::console`]). What
 //! is shown, and to whom, is said by a [`Site`]: [`document`] is the one of a single page for whoever has a token.
+//!
+//! Connections are few and their buffers small, as a box has little memory; who is silent or takes no answer keeps nobody
+//! else out (`page/seats.rs`). What is no request at all (400), and a head that is too long (431), hyper answers before a site
+//! is asked: with a status and nothing else, so without the headers that a site sends with all it shows.
 
 mod body;
 pub mod document;
+mod seats;
 
 use crate::disk;
 use crate::tls::{self, Doorkeeper, ServerTls, TlsError};
@@ -17,21 +22,29 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::client::verify_server_name;
 use rustls::server::ParsedCertificate;
 use rustls_pki_types::ServerName;
+use seats::{Seat, Seats};
+use socket2::SockRef;
 use std::io::{Error, Result};
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, broadcast};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::broadcast;
 use tokio_rustls::TlsAcceptor;
 
 pub use body::Payload;
 
-/// Connections at once; browsers hold a few each.
-const CONNECTIONS_MAX: usize = 256;
 /// A request's head, its body and a handshake take no longer each.
 const PART_TIMEOUT: Duration = Duration::from_secs(10);
+/// Whoever takes nothing of what they are sent for this long is gone: the system ends the connection.
+const UNREAD_MAX: Duration = Duration::from_secs(20);
+/// Most of a connection in memory that is read or written; a head is no longer. Left alone, hyper takes 417 kB.
+const BUFFER_MAX: usize = 16 << 10;
+/// Most of a connection in the system's memory that is not taken yet, which counts as the service's: of what is sent, and
+/// of what comes in. Left alone, the system takes megabytes.
+const SEND_MAX: usize = 64 << 10;
+const RECEIVE_MAX: usize = 32 << 10;
 /// Nobody can be accepted for this long when the system is out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
 /// Largest body of a request: forms are small.
@@ -117,7 +130,7 @@ fn is_for(cert: &Path, names: &[String]) -> bool {
 pub struct Server {
     site: Arc<dyn Site>,
     door: Mutex<Doorkeeper>,
-    seats: Arc<Semaphore>,
+    seats: Arc<Seats>,
 }
 
 impl Server {
@@ -127,31 +140,45 @@ impl Server {
     /// [`TlsError`].
     pub fn new(site: Arc<dyn Site>, settings: &ServerTls) -> std::result::Result<Arc<Server>, TlsError> {
         let door = Mutex::new(Doorkeeper::new(settings.clone())?);
-        Ok(Arc::new(Server { site, door, seats: Arc::new(Semaphore::new(CONNECTIONS_MAX)) }))
+        Ok(Arc::new(Server { site, door, seats: Arc::default() }))
     }
 
     /// Serves until the process ends.
     pub async fn serve(self: Arc<Self>, listener: TcpListener) {
         loop {
-            let Ok(seat) = self.seats.clone().acquire_owned().await else { return };
             let Ok((stream, peer)) = listener.accept().await else {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             };
-            let (server, acceptor) = (self.clone(), self.acceptor());
+            // Whoever finds no place is hung up on: all of them are being answered.
+            let Some(seat) = self.seats.take(peer.ip()) else { continue };
+            let (server, seat) = (self.clone(), Arc::new(seat));
             tokio::spawn(async move {
-                let _seat = seat;
-                let accepted = tokio::time::timeout(PART_TIMEOUT, acceptor.accept(stream)).await;
-                let Ok(Ok(stream)) = accepted else { return };
-                let service = service_fn(|request| {
-                    let site = server.site.clone();
-                    async move { Ok::<_, hyper::Error>(site.answer(asked(request, peer.ip()).await).await) }
-                });
-                let mut http = hyper::server::conn::http1::Builder::new();
-                http.timer(TokioTimer::new()).header_read_timeout(PART_TIMEOUT);
-                let _ = http.serve_connection(TokioIo::new(stream), service).await;
+                tokio::select! {
+                    () = seat.gives_way() => {}
+                    () = server.talk(stream, peer.ip(), &seat) => {}
+                }
             });
         }
+    }
+
+    async fn talk(&self, stream: TcpStream, peer: IpAddr, seat: &Arc<Seat>) {
+        let socket = SockRef::from(&stream);
+        let _ = socket.set_tcp_user_timeout(Some(UNREAD_MAX));
+        let _ = socket.set_send_buffer_size(SEND_MAX).and_then(|()| socket.set_recv_buffer_size(RECEIVE_MAX));
+        let accepted = tokio::time::timeout(PART_TIMEOUT, self.acceptor().accept(stream)).await;
+        let Ok(Ok(stream)) = accepted else { return };
+        let service = service_fn(|request| {
+            let (site, seat) = (self.site.clone(), seat.clone());
+            async move {
+                let asked = asked(request, peer).await;
+                let answering = seat.answers();
+                Ok::<_, hyper::Error>(site.answer(asked).await.map(|payload| payload.keeping(answering)))
+            }
+        });
+        let mut http = hyper::server::conn::http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(PART_TIMEOUT).max_buf_size(BUFFER_MAX);
+        let _ = http.serve_connection(TokioIo::new(stream), service).await;
     }
 
     /// With the certificate as it is now: one that was renewed counts from the next connection.

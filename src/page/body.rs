@@ -1,5 +1,6 @@
 //! What is sent: a text, or the stream of a browser that follows.
 
+use super::seats::Answering;
 use super::{Feed, Ticks};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -15,19 +16,27 @@ pub struct Payload {
     ready: Option<Bytes>,
     next: Option<BoxFuture<'static, (Option<Arc<str>>, Ticks)>>,
     feed: Option<Arc<dyn Feed>>,
+    /// For as long as the answer is told.
+    _answering: Option<Answering>,
 }
 
 impl Payload {
     /// This text.
     pub fn text(text: &str) -> Payload {
-        Payload { ready: Some(Bytes::copy_from_slice(text.as_bytes())), next: None, feed: None }
+        Payload { ready: Some(Bytes::copy_from_slice(text.as_bytes())), next: None, feed: None, _answering: None }
     }
 
     /// Everything, and what comes behind it, for as long as it is read.
     pub fn stream(feed: Arc<dyn Feed>) -> Payload {
         let (all, ticks) = feed.follow();
         let next = next(feed.clone(), ticks);
-        Payload { ready: Some(Bytes::copy_from_slice(all.as_bytes())), next: Some(next), feed: Some(feed) }
+        let ready = Some(Bytes::copy_from_slice(all.as_bytes()));
+        Payload { ready, next: Some(next), feed: Some(feed), _answering: None }
+    }
+
+    /// The connection has its place for as long as this is told.
+    pub(super) fn keeping(self, answering: Answering) -> Payload {
+        Payload { _answering: Some(answering), ..self }
     }
 }
 

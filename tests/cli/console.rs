@@ -3,7 +3,7 @@
 #[path = "console/visitor.rs"]
 mod visitor;
 
-use crate::site::{Running, TIMERS, ended, free_port, until_served};
+use crate::site::{Running, TIMERS, ended, free_port, until, until_served};
 use crate::{afferent, err, out};
 use serde_json::Value;
 use std::io::Write;
@@ -11,6 +11,7 @@ use std::net::Ipv4Addr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 use visitor::{COOKIE, PASSWORD, Telephone, Visitor, read};
 
 /// A console, and, where one is asked for, a gateway with one link, which is silent for too long after five seconds.
@@ -405,19 +406,44 @@ fn every_answer_says_what_a_browser_is_to_keep_to() {
 
 #[test]
 fn who_is_slow_keeps_nobody_waiting_and_is_told_so() {
-    let mut bench = Bench::alone();
+    let bench = Bench::alone();
     let mut slow = bench.visitor.connect();
     slow.write_all(b"POST /login HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\nname=").unwrap();
     let mut slower = bench.visitor.connect();
     slower.write_all(b"GET /log").unwrap();
-    let _silent: Vec<_> =
-        (0..20).map(|_| std::net::TcpStream::connect(("127.0.0.1", bench.visitor.port())).unwrap()).collect();
-    assert_eq!(bench.visitor.get("/login").status, 200);
     assert_eq!(read(slow).status, 408);
     let mut rest = Vec::new();
     let _ = std::io::Read::read_to_end(&mut slower, &mut rest);
     assert!(!rest.starts_with(b"HTTP/1.1 2"), "who asks nothing is hung up on");
-    assert_eq!(bench.visitor.get("/login").status, 200);
+    // More than there is room for, each of them open.
+    let _silent: Vec<_> = (0..200).map(|_| bench.visitor.dial(None)).collect();
+    assert!(bench.visitor.is_let_in(), "the silent give way");
+    let _half: Vec<_> = (0..100)
+        .map(|_| {
+            let mut stream = bench.visitor.connect();
+            let asks = b"POST /login HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\nname=";
+            stream.write_all(asks).map(|()| stream)
+        })
+        .collect();
+    assert!(bench.visitor.is_let_in(), "so do those that never come to an end");
+}
+
+#[test]
+fn who_takes_no_answer_is_hung_up_on() {
+    let bench = Bench::alone();
+    let ask = b"GET /login HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(200);
+    let asks: Vec<_> = (0..64)
+        .map(|_| {
+            let mut stream = bench.visitor.over(bench.visitor.dial(Some(4096)));
+            stream.sock.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+            let _ = stream.write_all(&ask);
+            stream
+        })
+        .collect();
+    // All places that one machine has are taken by who is being answered, and become free by themselves.
+    until("every place is taken", || !bench.visitor.is_let_in());
+    until("there is room again", || bench.visitor.is_let_in());
+    drop(asks);
 }
 
 #[test]

@@ -1,0 +1,144 @@
+//! Whose connections a server holds, and which one gives way when there are too many: nobody who is silent keeps anybody
+//! else out.
+
+use crate::access::whose;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+
+/// Connections at once; browsers hold a few each.
+pub(super) const CONNECTIONS_MAX: usize = 64;
+/// Of one machine.
+const MACHINE_MAX: usize = 16;
+/// Of this very machine: whoever comes through ssh comes from here.
+const LOOPBACK_MAX: usize = 48;
+
+/// The places of a server, in the order in which they were taken.
+#[derive(Default)]
+pub(super) struct Seats(Mutex<Vec<Arc<Place>>>);
+
+struct Place {
+    machine: IpAddr,
+    /// A whole request has come in, and its answer is not told yet.
+    is_busy: AtomicBool,
+    gives_way: Notify,
+}
+
+impl Seats {
+    /// A place for a connection from this address. Where there is none, one gives way that is not being answered, the one
+    /// that came first; where all are, there is none.
+    pub(super) fn take(self: &Arc<Seats>, address: IpAddr) -> Option<Seat> {
+        let machine = whose(address);
+        let most = if machine.is_loopback() { LOOPBACK_MAX } else { MACHINE_MAX };
+        let mut taken = self.taken();
+        let theirs = taken.iter().filter(|place| place.machine == machine).count();
+        if theirs >= most || taken.len() >= CONNECTIONS_MAX {
+            let may_go = |place: &Arc<Place>| theirs < most || place.machine == machine;
+            let idle = |place: &Arc<Place>| !place.is_busy.load(Ordering::Relaxed) && may_go(place);
+            let first = taken.iter().position(idle)?;
+            taken.remove(first).gives_way.notify_one();
+        }
+        let place = Arc::new(Place { machine, is_busy: AtomicBool::new(false), gives_way: Notify::new() });
+        taken.push(place.clone());
+        Some(Seat { seats: self.clone(), place })
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Vec<Arc<Place>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The place of a connection, for as long as it stands.
+pub(super) struct Seat {
+    seats: Arc<Seats>,
+    place: Arc<Place>,
+}
+
+impl Seat {
+    /// Comes back when this connection has to go.
+    pub(super) async fn gives_way(&self) {
+        self.place.gives_way.notified().await;
+    }
+
+    /// A whole request has come in: the connection stays until that is answered.
+    pub(super) fn answers(&self) -> Answering {
+        self.place.is_busy.store(true, Ordering::Relaxed);
+        Answering(self.place.clone())
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.seats.taken().retain(|other| !Arc::ptr_eq(other, &self.place));
+    }
+}
+
+/// As long as this is there, an answer is being told.
+pub(super) struct Answering(Arc<Place>);
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.is_busy.store(false, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+    use std::net::Ipv4Addr;
+
+    fn machine(number: u8) -> IpAddr {
+        Ipv4Addr::new(10, 0, 0, number).into()
+    }
+
+    fn is_told_to_go(seat: &Seat) -> bool {
+        seat.gives_way().now_or_never().is_some()
+    }
+
+    #[test]
+    fn i10_a_machine_has_so_many_connections_and_the_oldest_that_asks_nothing_gives_way() {
+        for (address, most) in [
+            (machine(1), MACHINE_MAX),
+            (Ipv4Addr::LOCALHOST.into(), LOOPBACK_MAX),
+            ("::1".parse().unwrap(), LOOPBACK_MAX),
+        ] {
+            let seats = Arc::new(Seats::default());
+            let held: Vec<Seat> = (0..most).map(|_| seats.take(address).unwrap()).collect();
+            let first = held[0].answers();
+            let one_more = seats.take(address).unwrap();
+            let gone: Vec<usize> = (0..most).filter(|n| is_told_to_go(&held[*n])).collect();
+            assert_eq!(gone, [1], "{address}: the first is being answered");
+            let answered: Vec<Answering> = held.iter().chain([&one_more]).map(Seat::answers).collect();
+            assert!(seats.take(address).is_none(), "{address}: nobody who is being answered is hung up on");
+            assert!(seats.take(machine(2)).is_some(), "{address}: others have their own");
+            drop((first, answered));
+            assert!(seats.take(address).is_some(), "{address}");
+            drop((held, one_more));
+            assert!(seats.taken().is_empty());
+        }
+    }
+
+    #[test]
+    fn i10_whoever_comes_is_let_in_however_many_are_silent() {
+        let seats = Arc::new(Seats::default());
+        let silent: Vec<Seat> =
+            (0..CONNECTIONS_MAX).map(|n| seats.take(machine((n / MACHINE_MAX) as u8)).unwrap()).collect();
+        let mut let_in = Vec::new();
+        for n in 0..2 * CONNECTIONS_MAX {
+            let seat = seats.take(machine(100 + (n / MACHINE_MAX) as u8));
+            let_in.push(seat.unwrap_or_else(|| panic!("{n} waits for who is silent")));
+            assert_eq!(seats.taken().len(), CONNECTIONS_MAX);
+        }
+        assert!(silent.iter().all(is_told_to_go));
+    }
+
+    #[test]
+    fn one_machine_has_a_whole_network_of_addresses() {
+        let seats = Arc::new(Seats::default());
+        let address = |low: usize| -> IpAddr { format!("2001:db8::{low:x}").parse().unwrap() };
+        let held: Vec<Seat> = (0..=MACHINE_MAX).map(|low| seats.take(address(low)).unwrap()).collect();
+        assert!(is_told_to_go(&held[0]));
+    }
+}

@@ -46,12 +46,12 @@ fn try_it(site: &ConsoleSite, name: &str, typed: &str, from: IpAddr) -> Result<S
     let is_right = password::is_right(typed, accounts.password_of(name));
     let fresh = site.fresh()?;
     let said = site.door().password(&accounts, (name, from), is_right, &fresh, site.now());
-    let outcome = match said {
-        Said::Right(_) => Outcome::Right,
-        Said::Wrong => Outcome::Wrong,
-        Said::Nothing => return Ok(said),
-    };
-    site.note(name, Act::LogIn { account: name.to_string(), from, outcome })?;
+    let act = |outcome| Act::LogIn { account: name.to_string(), from, outcome };
+    match said {
+        Said::Right(_) => site.note(name, act(Outcome::Right))?,
+        Said::Wrong => site.note_beside(name, act(Outcome::Wrong)),
+        Said::Nothing => {}
+    }
     Ok(said)
 }
 

@@ -181,6 +181,13 @@ impl ConsoleSite {
         audit::note(&self.data, by, act).map_err(AccessError::Unnoted)
     }
 
+    /// Notes what came to nothing, beside the answer: how long that takes, and whether there is one, must not say that there
+    /// was something to note.
+    pub(super) fn note_beside(&self, by: &str, act: Act) {
+        let (data, by) = (self.data.clone(), by.to_string());
+        drop(tokio::task::spawn_blocking(move || audit::note_or_tell(&data, &by, act)));
+    }
+
     async fn answer_to(self: &Arc<Self>, asked: Asked) -> Result<Answer, Stop> {
         let path = asked.path.as_str();
         let Some(methods) = methods(path) else {

@@ -184,6 +184,13 @@ async fn what_cannot_be_noted_is_not_done() {
     std::fs::write(dir.path().join("audit"), "no folder").unwrap();
     let (status, headers, _) = told(&site, log_in(HERE, PASSWORD)).await;
     assert!(status == 503 && !headers.contains_key(header::SET_COOKIE), "nobody is led on");
+    let [known, unknown] = ["anna", "nobody"].map(|name| {
+        let fields = [("name", name), ("password", "incorrect horse battery")];
+        told(&site, post("/login", THERE, "", &fields))
+    });
+    let (known, unknown) = (known.await, unknown.await);
+    assert_eq!((known.0, &known.2), (403, &unknown.2), "nobody hears from this who has an account");
+    assert_eq!(unknown.0, 403);
     std::fs::remove_file(dir.path().join("audit")).unwrap();
     let (whole, form) = inside(&site).await;
     std::fs::remove_dir_all(dir.path().join("audit")).unwrap();

@@ -10,7 +10,7 @@
 use super::ACCOUNTS_MAX;
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 /// Who fails waits from this failure on.
@@ -137,14 +137,11 @@ impl Tries {
 }
 
 /// What stands for the machine with this address: one has a whole network of addresses of IPv6 (RFC 4291, 2.5.4: 64
-/// bits).
+/// bits), and this very one all that are loopback.
 pub(crate) fn whose(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
-        IpAddr::V6(address) => {
-            let network = u128::from(address) & !u128::from(u64::MAX);
-            // Loopback is no network of somebody.
-            IpAddr::V6(if address.is_loopback() { address } else { Ipv6Addr::from(network) })
-        }
+        address if address.is_loopback() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from(u128::from(address) & !u128::from(u64::MAX))),
         address => address,
     }
 }
@@ -154,7 +151,6 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::cell::RefCell;
-    use std::net::Ipv4Addr;
 
     fn at(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
@@ -236,6 +232,22 @@ mod tests {
             tries.take("::ffff:10.0.0.1".parse().unwrap(), now + TRY_EVERY).is_err(),
             "the same address in another dress"
         );
+    }
+
+    #[test]
+    fn all_of_loopback_is_one_machine() {
+        for (address, machine) in [
+            ("127.0.0.1", "127.0.0.1"),
+            ("127.255.3.2", "127.0.0.1"),
+            ("::1", "127.0.0.1"),
+            ("::ffff:127.0.0.2", "127.0.0.1"),
+            ("126.0.0.1", "126.0.0.1"),
+            ("::ffff:10.0.0.1", "10.0.0.1"),
+            ("2001:db8::1:0:0:7", "2001:db8::"),
+            ("::2", "::"),
+        ] {
+            assert_eq!(whose(address.parse().unwrap()), machine.parse::<IpAddr>().unwrap(), "{address}");
+        }
     }
 
     #[test]

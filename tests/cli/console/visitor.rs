@@ -39,8 +39,6 @@ impl Answer {
 /// A browser: it keeps its cookie, and fills in the forms that it was shown.
 pub struct Visitor {
     pub cookie: String,
-    /// Where they come from: any address of loopback.
-    pub from: Ipv4Addr,
     port: u16,
     ca: PathBuf,
     form: String,
@@ -55,7 +53,7 @@ impl Visitor {
             assert!(began.elapsed() < PATIENCE, "the console is served");
             std::thread::sleep(Duration::from_millis(20));
         }
-        Visitor { cookie: String::new(), from: Ipv4Addr::LOCALHOST, port, ca, form: String::new() }
+        Visitor { cookie: String::new(), port, ca, form: String::new() }
     }
 
     /// Another browser on the same machine.
@@ -84,7 +82,6 @@ impl Visitor {
     pub fn dial(&self, takes: Option<usize>) -> TcpStream {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         takes.map_or(Ok(()), |takes| socket.set_recv_buffer_size(takes)).unwrap();
-        socket.bind(&SocketAddr::from((self.from, 0)).into()).unwrap();
         socket.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)).into()).unwrap();
         socket.into()
     }

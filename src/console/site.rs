@@ -25,6 +25,9 @@ use zeroize::Zeroizing;
 
 /// Nobody waits longer for their turn.
 const TURN_MAX: Duration = Duration::from_secs(20);
+/// So many wait for it at once; whoever comes then is told to come again at once. Whoever waits has a place of the server
+/// that nobody else can have, and there are several times as many.
+const WAITING_MAX: usize = 8;
 const FORM_FIELDS_MAX: usize = 16;
 
 /// The console of a box.
@@ -35,6 +38,7 @@ pub struct ConsoleSite {
     file: AccountsFile,
     door: Mutex<Door>,
     turn: Arc<Semaphore>,
+    waiting: Semaphore,
     assets: Assets,
     cookie: Cookie,
     is_certified: bool,
@@ -105,6 +109,7 @@ impl ConsoleSite {
             file: AccountsFile::of(data),
             door: Mutex::default(),
             turn: Arc::new(Semaphore::new(1)),
+            waiting: Semaphore::new(WAITING_MAX),
             assets: Assets::new(),
             is_certified,
             began: Instant::now(),
@@ -148,8 +153,10 @@ impl ConsoleSite {
         self: &Arc<Self>,
         work: impl FnOnce(&ConsoleSite) -> Result<T, Stop> + Send + 'static,
     ) -> Result<T, Stop> {
+        let waiting = self.waiting.try_acquire().map_err(|_| Stop::Busy)?;
         let turn = tokio::time::timeout(TURN_MAX, self.turn.clone().acquire_owned()).await;
         let turn = turn.ok().and_then(Result::ok).ok_or(Stop::Busy)?;
+        drop(waiting);
         let site = self.clone();
         let done = tokio::task::spawn_blocking(move || {
             let _turn = turn;

@@ -1,7 +1,11 @@
 //! Whose connections a server holds, and which one gives way when there are too many: nobody who is silent keeps anybody
 //! else out.
+//!
+//! What it cannot keep: where as many machines as there is room for all ask without end, each place is being answered, and
+//! whoever comes is hung up on now and then. A site has to answer soon, and to bound who waits.
 
 use crate::access::whose;
+use std::cmp::Reverse;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,17 +30,20 @@ struct Place {
 }
 
 impl Seats {
-    /// A place for a connection from this address. Where there is none, one gives way that is not being answered, the one
-    /// that came first; where all are, there is none.
+    /// A place for a connection from this address. Where there is none, one gives way that is not being answered, of the
+    /// machine that has most, the one that came first; where all are, there is none.
     pub(super) fn take(self: &Arc<Seats>, address: IpAddr) -> Option<Seat> {
         let machine = whose(address);
         let most = if machine.is_loopback() { LOOPBACK_MAX } else { MACHINE_MAX };
         let mut taken = self.taken();
         let theirs = taken.iter().filter(|place| place.machine == machine).count();
         if theirs >= most || taken.len() >= CONNECTIONS_MAX {
-            let may_go = |place: &Arc<Place>| theirs < most || place.machine == machine;
-            let idle = |place: &Arc<Place>| !place.is_busy.load(Ordering::Relaxed) && may_go(place);
-            let first = taken.iter().position(idle)?;
+            let idle = |place: &Place| {
+                !place.is_busy.load(Ordering::Relaxed) && (theirs < most || place.machine == machine)
+            };
+            let held = |machine| taken.iter().filter(|place| place.machine == machine).count();
+            let may_go = taken.iter().enumerate().filter(|(_, place)| idle(place));
+            let (first, _) = may_go.min_by_key(|(_, place)| Reverse(held(place.machine)))?;
             taken.remove(first).gives_way.notify_one();
         }
         let place = Arc::new(Place { machine, is_busy: AtomicBool::new(false), gives_way: Notify::new() });
@@ -127,11 +134,21 @@ mod tests {
             (0..CONNECTIONS_MAX).map(|n| seats.take(machine((n / MACHINE_MAX) as u8)).unwrap()).collect();
         let mut let_in = Vec::new();
         for n in 0..2 * CONNECTIONS_MAX {
-            let seat = seats.take(machine(100 + (n / MACHINE_MAX) as u8));
+            let seat = seats.take(machine(100 + n as u8));
             let_in.push(seat.unwrap_or_else(|| panic!("{n} waits for who is silent")));
             assert_eq!(seats.taken().len(), CONNECTIONS_MAX);
         }
         assert!(silent.iter().all(is_told_to_go));
+    }
+
+    #[test]
+    fn i10_the_machine_that_has_most_gives_way() {
+        let seats = Arc::new(Seats::default());
+        let few: Vec<Seat> = (MACHINE_MAX..CONNECTIONS_MAX).map(|n| seats.take(machine(n as u8)).unwrap()).collect();
+        let many: Vec<Seat> = (0..MACHINE_MAX).map(|_| seats.take(machine(200)).unwrap()).collect();
+        let let_in: Vec<Seat> = (0..MACHINE_MAX - 1).map(|n| seats.take(machine(201 + n as u8)).unwrap()).collect();
+        assert!(many[..MACHINE_MAX - 1].iter().all(is_told_to_go) && !is_told_to_go(&many[MACHINE_MAX - 1]));
+        assert!(!few.iter().chain(&let_in).any(is_told_to_go), "who has one keeps it, however long they had it");
     }
 
     #[test]

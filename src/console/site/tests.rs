@@ -112,6 +112,20 @@ async fn who_waits_too_long_for_their_turn_is_told_to_come_again() {
 }
 
 #[tokio::test]
+async fn i10_few_wait_for_their_turn_and_the_others_are_answered_at_once() {
+    let (_dir, site) = with_anna();
+    let turn = site.turn.acquire().await.unwrap();
+    let mut all: Vec<_> = (0..48).map(|_| site.clone().answer(log_in(HERE, PASSWORD))).collect();
+    let answered: Vec<_> = all.iter_mut().filter_map(FutureExt::now_or_never).collect();
+    assert_eq!(answered.len(), 48 - WAITING_MAX);
+    assert!(answered.iter().all(|answer| answer.status() == 503 && answer.headers().contains_key(header::RETRY_AFTER)));
+    let page = Asked { method: Method::GET, ..post("/login", HERE, "", &[]) };
+    assert_eq!(told(&site, page).await.0, 200, "whoever looks waits for nobody");
+    drop((turn, all));
+    assert_eq!(told(&site, log_in(HERE, PASSWORD)).await.0, 303, "who hangs up waits no more");
+}
+
+#[tokio::test]
 async fn an_address_has_so_many_tries_but_who_is_in_and_who_comes_through_ssh() {
     let (_dir, site) = with_anna();
     let (whole, form) = inside(&site).await;

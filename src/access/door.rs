@@ -164,13 +164,13 @@ impl Door {
     }
 
     /// Whether what somebody shows whose password was right counts now: a code, or, once they are in, the password again.
-    pub fn counts_again(&self, name: &str, now: Duration) -> bool {
-        self.tries.counts_again(name, now)
+    pub fn counts_again(&self, session: &Session, now: Duration) -> bool {
+        self.tries.counts_again(&session.name, session.is_whole(), now)
     }
 
     /// What somebody showed whose password was right was wrong, and it counted.
-    pub fn failed_again(&mut self, name: &str, now: Duration) {
-        self.tries.failed_again(name, now);
+    pub fn failed_again(&mut self, session: &Session, now: Duration) {
+        self.tries.failed_again(&session.name, session.is_whole(), now);
     }
 
     /// Somebody showed an invitation of this account.

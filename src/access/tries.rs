@@ -5,7 +5,8 @@
 //!   who come from where they come from. Where many addresses fail, each of them is given one failure instead of five;
 //!   one that has not failed itself waits for none of them.
 //! - **What is shown behind the password** is waited for by account, from wherever it comes: a code has six digits, and
-//!   only who knows the password can guess at it.
+//!   only who knows the password can guess at it. Who is in has a count of their own: whoever has stolen the password
+//!   keeps its owner from changing it no longer than that takes.
 
 use super::ACCOUNTS_MAX;
 use std::collections::HashMap;
@@ -37,8 +38,8 @@ pub(super) struct Tries {
     passwords: HashMap<(String, IpAddr), Failures>,
     /// Passwords, by account.
     anywhere: HashMap<String, Failures>,
-    /// What is shown behind the password, by account.
-    behind: HashMap<String, Failures>,
+    /// What is shown behind the password, by account, and whether by who is in.
+    behind: HashMap<(String, bool), Failures>,
     /// When each would have its full number of tries again: the one number that a token bucket is.
     addresses: HashMap<IpAddr, Duration>,
 }
@@ -114,20 +115,20 @@ impl Tries {
         failures_of(&mut self.passwords, (name.to_string(), whose(address)), ADDRESSES_MAX, now).more(free, now);
     }
 
-    /// Whether what is shown behind the password of this account counts now.
-    pub(super) fn counts_again(&self, name: &str, now: Duration) -> bool {
-        self.behind.get(name).is_none_or(|failures| now >= failures.until)
+    /// Whether what is shown behind the password of this account counts now. `is_in`: by who is in.
+    pub(super) fn counts_again(&self, name: &str, is_in: bool, now: Duration) -> bool {
+        self.behind.get(&(name.to_string(), is_in)).is_none_or(|failures| now >= failures.until)
     }
 
     /// What was shown behind the password was wrong, and it counted.
-    pub(super) fn failed_again(&mut self, name: &str, now: Duration) {
-        failures_of(&mut self.behind, name.to_string(), ACCOUNTS_MAX, now).more(FAILURES_FREE, now);
+    pub(super) fn failed_again(&mut self, name: &str, is_in: bool, now: Duration) {
+        failures_of(&mut self.behind, (name.to_string(), is_in), 2 * ACCOUNTS_MAX, now).more(FAILURES_FREE, now);
     }
 
     /// Somebody got in from this address.
     pub(super) fn succeeded(&mut self, name: &str, address: IpAddr) {
         self.passwords.remove(&(name.to_string(), whose(address)));
-        self.behind.remove(name);
+        self.behind.retain(|(of, _), _| of != name);
     }
 
     #[cfg(test)]
@@ -180,19 +181,22 @@ mod tests {
         let tries = RefCell::new(Tries::default());
         let counts = |now| tries.borrow().counts("anna", address(1), now);
         assert_eq!(waits(14, counts, |now| tries.borrow_mut().failed("anna", address(1), now)), doubled);
-        let again = |now| tries.borrow().counts_again("anna", now);
-        assert_eq!(waits(14, again, |now| tries.borrow_mut().failed_again("anna", now)), doubled);
+        for is_in in [false, true] {
+            let again = |now| tries.borrow().counts_again("anna", is_in, now);
+            assert_eq!(waits(14, again, |now| tries.borrow_mut().failed_again("anna", is_in, now)), doubled);
+        }
         let mut tries = tries.into_inner();
         let now = at(10_000);
         tries.failed("anna", address(1), now);
-        tries.failed_again("anna", now);
+        tries.failed_again("anna", false, now);
         for (name, of, counts) in [("anna", address(1), false), ("anna", address(2), true), ("bert", address(1), true)]
         {
             assert_eq!(tries.counts(name, of, now), counts, "{name} {of}: nobody waits for another's failures");
         }
-        assert!(!tries.counts_again("anna", now) && tries.counts_again("bert", now));
+        assert!(!tries.counts_again("anna", false, now) && tries.counts_again("bert", false, now));
         tries.succeeded("anna", address(1));
-        assert!(tries.counts("anna", address(1), now) && tries.counts_again("anna", now), "who got in begins anew");
+        let begins_anew = tries.counts("anna", address(1), now) && tries.counts_again("anna", false, now);
+        assert!(begins_anew, "who got in");
         tries.failed("anna", address(1), now);
         assert!(tries.counts("anna", address(1), now));
     }
@@ -210,7 +214,7 @@ mod tests {
             assert!(tries.counts("anna", address(n), at(0) + WAIT_MIN), "{n}");
         }
         assert!(tries.counts("anna", address(1000), at(0)), "anna herself, at her own desk");
-        assert!(tries.counts_again("anna", at(0)));
+        assert!(tries.counts_again("anna", false, at(0)));
     }
 
     #[test]
@@ -258,12 +262,12 @@ mod tests {
             let name = format!("removed-{n}");
             let _ = tries.take(address(n), now);
             tries.failed(&name, address(n), now);
-            tries.failed_again(&name, now);
+            tries.failed_again(&name, n % 2 == 0, now);
         }
-        assert_eq!(tries.remembered(), [ADDRESSES_MAX, ACCOUNTS_MAX, ACCOUNTS_MAX, ADDRESSES_MAX]);
+        assert_eq!(tries.remembered(), [ADDRESSES_MAX, ACCOUNTS_MAX, 2 * ACCOUNTS_MAX, ADDRESSES_MAX]);
         // Those who are remembered are bounded still, and later all is forgotten.
         tries.failed("anna", address(1), FORGOTTEN * 2);
-        tries.failed_again("anna", FORGOTTEN * 2);
+        tries.failed_again("anna", false, FORGOTTEN * 2);
         assert_eq!(tries.remembered()[..3], [1, 1, 1]);
     }
 
@@ -276,9 +280,10 @@ mod tests {
             for (seconds, from) in steps {
                 now += at(seconds);
                 tries.failed("anna", address(from), now);
-                tries.failed_again("anna", now);
+                tries.failed_again("anna", false, now);
                 prop_assert!(tries.counts("anna", address(from), now + WAIT_MAX));
-                prop_assert!(tries.counts_again("anna", now + WAIT_MAX));
+                prop_assert!(tries.counts_again("anna", false, now + WAIT_MAX));
+                prop_assert!(tries.counts_again("anna", true, now));
                 prop_assert!(tries.counts("anna", address(3), now));
             }
         }

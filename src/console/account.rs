@@ -72,16 +72,17 @@ async fn knows_password(
     visit: &Visit,
     session: &Session,
 ) -> Result<Result<(), &'static str>, Stop> {
-    let (typed, name, from) = (Zeroizing::new(visit.field("present").to_string()), session.name.clone(), visit.peer);
+    let (typed, session, from) = (Zeroizing::new(visit.field("present").to_string()), session.clone(), visit.peer);
     let known = site.in_turn(move |site| {
-        if !site.door().counts_again(&name, site.now()) {
+        if !site.door().counts_again(&session, site.now()) {
             return Ok(Err(WAIT));
         }
-        if password::is_right(&typed, site.accounts()?.password_of(&name)) {
+        let name = &session.name;
+        if password::is_right(&typed, site.accounts()?.password_of(name)) {
             return Ok(Ok(()));
         }
-        site.door().failed_again(&name, site.now());
-        site.note(&name, Act::LogIn { account: name.clone(), from, outcome: Outcome::Wrong })?;
+        site.door().failed_again(&session, site.now());
+        site.note(name, Act::LogIn { account: name.clone(), from, outcome: Outcome::Wrong })?;
         Ok(Err(WRONG_PASSWORD))
     });
     known.await

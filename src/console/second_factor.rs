@@ -41,7 +41,7 @@ pub(super) async fn spend_code(
     let (typed, session, from) = (Zeroizing::new(visit.field("code").to_string()), session.clone(), visit.peer);
     let spent = site.in_turn(move |site| {
         let (name, on) = session.account();
-        if !site.door().counts_again(name, site.now()) {
+        if !site.door().counts_again(&session, site.now()) {
             return Ok(Err(WAIT.to_string()));
         }
         let now_s = Timestamp::now().as_second();
@@ -53,7 +53,7 @@ pub(super) async fn spend_code(
                 Ok(Ok(()))
             }
             Err(AccessError::Refused(why @ Refusal::SecondFactor)) => {
-                site.door().failed_again(name, site.now());
+                site.door().failed_again(&session, site.now());
                 site.note(name, act(Outcome::Wrong))?;
                 Ok(Err(why.to_string()))
             }

@@ -149,6 +149,7 @@ async fn an_address_has_so_many_tries_but_who_is_in_and_who_comes_through_ssh() 
 #[tokio::test]
 async fn a_code_that_does_not_count_is_told_so_and_makes_no_wait_longer() {
     let (_dir, site) = with_anna();
+    let (whole, own_form) = inside(&site).await;
     let half = kept(&told(&site, log_in(HERE, PASSWORD)).await.1);
     let form = session(&site, &half).unwrap().form().to_string();
     let mut told_to_wait = 0;
@@ -161,8 +162,14 @@ async fn a_code_that_does_not_count_is_told_so_and_makes_no_wait_longer() {
         told_to_wait += usize::from(waits);
     }
     assert_eq!(told_to_wait, 35);
+    let guesses = session(&site, &half).unwrap();
     // Five failures are five seconds; one more for the time that this took.
-    assert!(site.door().counts_again("anna", site.now() + Duration::from_secs(5)), "as if there had been five");
+    assert!(site.door().counts_again(&guesses, site.now() + Duration::from_secs(5)), "as if there had been five");
+    for fields in [[("what", "password"), ("present", "wrong")], [("what", "codes"), ("code", "none")]] {
+        let asked = post("/account", HERE, &whole, &[&[("form", own_form.as_str())], &fields[..]].concat());
+        let (status, _, page) = told(&site, asked).await;
+        assert!(status == 403 && !page.contains("did not count"), "who is in waits for nobody who is not: {page}");
+    }
 }
 
 #[tokio::test]

@@ -16,7 +16,8 @@
 //!   so that a code that was seen is worth nothing, also after a power cut. A recovery code stands in for it once.
 //! - **Failures** ([`Door`]) make whoever fails wait, for at most a quarter of an hour, and nothing is locked for good: wrong
 //!   passwords by account and address, so that a name alone keeps nobody out who comes from elsewhere (whoever comes
-//!   through ssh comes from the box itself, and shares that address); wrong codes by account, as only who knows the
+//!   through ssh comes from the box itself, and shares that address), and behind fifty of an account all addresses
+//!   together, but those from which somebody got in with it while this process ran; wrong codes by account, as only who knows the
 //!   password can show them, and apart from what who is in shows. A try that does not count makes no wait longer. What is remembered is bounded, however
 //!   many there are.
 //! - **Sessions** ([`Door`]) live in the memory of the process that serves the console, and end with what they were

@@ -199,7 +199,7 @@ impl Door {
         let name = self.sessions.remove(&hash(cookie))?.name;
         accounts.get(&name).filter(|account| account.stamp() == on)?;
         let passed = self.open(accounts, &name, Stage::Whole, fresh, now)?;
-        self.tries.succeeded(&name, address);
+        self.tries.succeeded(&name, address, now);
         Some(passed)
     }
 

@@ -2,8 +2,8 @@
 //!
 //! - **An address** has so many tries of anything.
 //! - **A password** is waited for by account and address: whoever knows no more than a name makes nobody wait but those
-//!   who come from where they come from. Where many addresses fail, each of them is given one failure instead of five;
-//!   one that has not failed itself waits for none of them.
+//!   who come from where they come from. Where many addresses fail, one password of the account counts every five
+//!   seconds, from all of them together; an address from which somebody got in with it waits for none of the others.
 //! - **What is shown behind the password** is waited for by account, from wherever it comes: a code has six digits, and
 //!   only who knows the password can guess at it. Who is in has a count of their own: whoever has stolen the password
 //!   keeps its owner from changing it no longer than that takes.
@@ -16,8 +16,11 @@ use std::time::Duration;
 
 /// Who fails waits from this failure on.
 pub const FAILURES_FREE: u32 = 5;
-/// Passwords of an account that fail, from wherever: behind so many, an address waits from its first failure on.
-pub const FAILURES_ANYWHERE: u32 = 50;
+/// Passwords of an account that fail, from wherever: from so many on, the next one counts only after [`GAP`].
+const FAILURES_ANYWHERE: u32 = 50;
+/// Between two passwords of such an account, from wherever nobody got in with it: 17280 a day, however many addresses
+/// somebody has.
+const GAP: Duration = Duration::from_secs(5);
 /// So long at first, and twice as long each time.
 const WAIT_MIN: Duration = Duration::from_secs(5);
 /// Never longer: a person who has been locked out by somebody else is let in after that.
@@ -28,7 +31,7 @@ const FORGOTTEN: Duration = Duration::from_secs(24 * 3600);
 pub const TRIES_AT_ONCE: u32 = 20;
 /// And once more after each of these.
 const TRY_EVERY: Duration = Duration::from_secs(3);
-/// Addresses that are remembered, and as many that failed for an account.
+/// Addresses that are remembered, as many that failed for an account, and as many from which somebody got in.
 pub const ADDRESSES_MAX: usize = 1024;
 
 /// Failures, and tries of addresses. Moments are counted from any one on.
@@ -38,6 +41,8 @@ pub(super) struct Tries {
     passwords: HashMap<(String, IpAddr), Failures>,
     /// Passwords, by account.
     anywhere: HashMap<String, Failures>,
+    /// When somebody got in last, by account and address.
+    got_in: HashMap<(String, IpAddr), Duration>,
     /// What is shown behind the password, by account, and whether by who is in.
     behind: HashMap<(String, bool), Failures>,
     /// When each would have its full number of tries again: the one number that a token bucket is.
@@ -62,7 +67,7 @@ impl Failures {
     }
 }
 
-/// Those of this one, in a map that never has more than `most`.
+/// Those of this one, in a map that never has more than `most`: who waits no more is forgotten before who does.
 fn failures_of<K: Hash + Eq + Clone>(
     all: &mut HashMap<K, Failures>,
     of: K,
@@ -71,8 +76,8 @@ fn failures_of<K: Hash + Eq + Clone>(
 ) -> &mut Failures {
     all.retain(|_, failures| now < failures.last + FORGOTTEN);
     if !all.contains_key(&of) && all.len() >= most {
-        let first = all.iter().min_by_key(|(_, failures)| failures.last).map(|(first, _)| first.clone());
-        first.map(|first| all.remove(&first));
+        let first = all.iter().min_by_key(|(_, failures)| (now < failures.until, failures.last));
+        first.map(|(first, _)| first.clone()).map(|first| all.remove(&first));
     }
     all.entry(of).or_default()
 }
@@ -86,7 +91,7 @@ impl Tries {
         let address = whose(address);
         if !self.addresses.contains_key(&address) && self.addresses.len() >= ADDRESSES_MAX {
             self.addresses.retain(|_, full_at| *full_at > now);
-            // Whoever has so many addresses is not kept by this; accounts wait for all of them.
+            // Whoever has so many addresses is not kept by this, but by the gap of each account.
             if self.addresses.len() >= ADDRESSES_MAX
                 && let Some(first) = self.addresses.iter().min_by_key(|(_, full_at)| **full_at).map(|(first, _)| *first)
             {
@@ -104,15 +109,21 @@ impl Tries {
 
     /// Whether a password of this account counts now, from this address. One that does not neither succeeds nor fails.
     pub(super) fn counts(&self, name: &str, address: IpAddr, now: Duration) -> bool {
-        self.passwords.get(&(name.to_string(), whose(address))).is_none_or(|failures| now >= failures.until)
+        let pair = (name.to_string(), whose(address));
+        let is_over = |failures: &Failures| now >= failures.until;
+        let anywhere = self.anywhere.get(name).is_none_or(is_over) || self.got_in.contains_key(&pair);
+        anywhere && self.passwords.get(&pair).is_none_or(is_over)
     }
 
     /// A password of an account that there is was wrong, and it counted.
     pub(super) fn failed(&mut self, name: &str, address: IpAddr, now: Duration) {
         let anywhere = failures_of(&mut self.anywhere, name.to_string(), ACCOUNTS_MAX, now);
         anywhere.more(u32::MAX, now);
-        let free = if anywhere.number > FAILURES_ANYWHERE { 1 } else { FAILURES_FREE };
-        failures_of(&mut self.passwords, (name.to_string(), whose(address)), ADDRESSES_MAX, now).more(free, now);
+        if anywhere.number >= FAILURES_ANYWHERE {
+            anywhere.until = now + GAP;
+        }
+        let pair = (name.to_string(), whose(address));
+        failures_of(&mut self.passwords, pair, ADDRESSES_MAX, now).more(FAILURES_FREE, now);
     }
 
     /// Whether what is shown behind the password of this account counts now. `is_in`: by who is in.
@@ -126,14 +137,21 @@ impl Tries {
     }
 
     /// Somebody got in from this address.
-    pub(super) fn succeeded(&mut self, name: &str, address: IpAddr) {
-        self.passwords.remove(&(name.to_string(), whose(address)));
+    pub(super) fn succeeded(&mut self, name: &str, address: IpAddr, now: Duration) {
+        let pair = (name.to_string(), whose(address));
+        self.passwords.remove(&pair);
+        if !self.got_in.contains_key(&pair) && self.got_in.len() >= ADDRESSES_MAX {
+            let first = self.got_in.iter().min_by_key(|(_, last)| **last).map(|(first, _)| first.clone());
+            first.map(|first| self.got_in.remove(&first));
+        }
+        self.got_in.insert(pair, now);
         self.behind.retain(|(of, _), _| of != name);
     }
 
     #[cfg(test)]
-    pub(super) fn remembered(&self) -> [usize; 4] {
-        [self.passwords.len(), self.anywhere.len(), self.behind.len(), self.addresses.len()]
+    pub(super) fn remembered(&self) -> [usize; 5] {
+        let [passwords, anywhere, behind] = [self.passwords.len(), self.anywhere.len(), self.behind.len()];
+        [passwords, anywhere, behind, self.got_in.len(), self.addresses.len()]
     }
 }
 
@@ -194,7 +212,7 @@ mod tests {
             assert_eq!(tries.counts(name, of, now), counts, "{name} {of}: nobody waits for another's failures");
         }
         assert!(!tries.counts_again("anna", false, now) && tries.counts_again("bert", false, now));
-        tries.succeeded("anna", address(1));
+        tries.succeeded("anna", address(1), now);
         let begins_anew = tries.counts("anna", address(1), now) && tries.counts_again("anna", false, now);
         assert!(begins_anew, "who got in");
         tries.failed("anna", address(1), now);
@@ -202,19 +220,35 @@ mod tests {
     }
 
     #[test]
-    fn where_many_addresses_fail_each_has_one_failure_and_who_has_none_waits_for_nobody() {
+    fn where_many_addresses_fail_all_of_them_wait_but_where_somebody_got_in() {
         let mut tries = Tries::default();
-        for n in 0..FAILURES_ANYWHERE {
+        tries.succeeded("anna", address(1000), at(0));
+        for n in 1..FAILURES_ANYWHERE {
             tries.failed("anna", address(n), at(0));
-            assert!(tries.counts("anna", address(n), at(0)), "{n}");
+            assert!(tries.counts("anna", address(n + 1), at(0)), "{n}");
         }
-        for n in FAILURES_ANYWHERE..2 * FAILURES_ANYWHERE {
-            tries.failed("anna", address(n), at(0));
-            assert!(!tries.counts("anna", address(n), at(0)), "{n}");
-            assert!(tries.counts("anna", address(n), at(0) + WAIT_MIN), "{n}");
+        let mut counted = 0;
+        for second in 0..3600 {
+            let from = address(FAILURES_ANYWHERE + second as u32);
+            if tries.counts("anna", from, at(second)) {
+                tries.failed("anna", from, at(second));
+                counted += 1;
+            }
+            assert!(tries.counts("anna", address(1000), at(second)), "anna herself, at her own desk");
+            assert!(tries.counts("bert", from, at(second)) && tries.counts_again("anna", false, at(second)));
         }
-        assert!(tries.counts("anna", address(1000), at(0)), "anna herself, at her own desk");
-        assert!(tries.counts_again("anna", false, at(0)));
+        assert_eq!(counted, 720, "one in five seconds, for as long as it goes on");
+    }
+
+    #[test]
+    fn whoever_has_many_addresses_has_no_wait_forgotten() {
+        let mut tries = Tries::default();
+        (0..20).for_each(|_| tries.failed("anna", address(0), at(0)));
+        for n in 1..=2 * ADDRESSES_MAX as u32 {
+            tries.failed(&format!("n{}", n % 60), address(n), at(1));
+        }
+        assert_eq!(tries.remembered()[0], ADDRESSES_MAX);
+        assert!(!tries.counts("anna", address(0), at(1)), "it waits still");
     }
 
     #[test]
@@ -263,8 +297,10 @@ mod tests {
             let _ = tries.take(address(n), now);
             tries.failed(&name, address(n), now);
             tries.failed_again(&name, n % 2 == 0, now);
+            tries.succeeded(&format!("got-in-{n}"), address(n), now);
         }
-        assert_eq!(tries.remembered(), [ADDRESSES_MAX, ACCOUNTS_MAX, 2 * ACCOUNTS_MAX, ADDRESSES_MAX]);
+        let most = [ADDRESSES_MAX, ACCOUNTS_MAX, 2 * ACCOUNTS_MAX, ADDRESSES_MAX, ADDRESSES_MAX];
+        assert_eq!(tries.remembered(), most);
         // Those who are remembered are bounded still, and later all is forgotten.
         tries.failed("anna", address(1), FORGOTTEN * 2);
         tries.failed_again("anna", false, FORGOTTEN * 2);
@@ -277,6 +313,7 @@ mod tests {
             steps in prop::collection::vec((0_u64..2000, 0_u32..3), 1..200)
         ) {
             let (mut tries, mut now) = (Tries::default(), Duration::ZERO);
+            tries.succeeded("anna", address(3), now);
             for (seconds, from) in steps {
                 now += at(seconds);
                 tries.failed("anna", address(from), now);

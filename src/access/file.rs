@@ -135,7 +135,8 @@ impl AccountsFile {
         Ok(accounts)
     }
 
-    /// Changes accounts: what is decided is on the disk when this returns, or nothing is changed.
+    /// Changes accounts: what is decided is on the disk when this returns, or nothing is changed. Nothing is either where
+    /// the lock was taken away meanwhile, as by a reset that waited for it in vain: what that erased stays erased.
     ///
     /// # Errors
     /// [`AccessError`], and what was decided against.
@@ -144,10 +145,14 @@ impl AccountsFile {
         decide: impl FnOnce(&mut Accounts) -> Result<T, E> + Send,
     ) -> Result<T, E> {
         disk::as_owner_of(&self.data, || {
-            let _held = hold(&self.lock).map_err(|source| AccessError::Disk { file: self.lock.clone(), source })?;
+            let locked = |source| AccessError::Disk { file: self.lock.clone(), source };
+            let held = hold(&self.lock).map_err(locked)?;
             let mut accounts = self.read()?;
             let decided = decide(&mut accounts)?;
             let text = Zeroizing::new(accounts.text());
+            if !disk::lies_at(&held, &self.lock) {
+                return Err(locked(Error::other("it was taken away meanwhile, so nothing is changed")).into());
+            }
             disk::replace_secret(&self.file, text.as_bytes()).map_err(|source| self.failed(source))?;
             Ok(decided)
         })
@@ -246,6 +251,21 @@ mod tests {
             });
             assert!(!dir.path().join(FILE).exists());
         }
+    }
+
+    #[test]
+    fn what_a_reset_erased_without_the_lock_is_not_written_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = AccountsFile::of(dir.path());
+        add(&file, "anna").unwrap();
+        // A reset that waited in vain for who decides so long erases all the same.
+        let changed = file.change(|_| {
+            NAMES.iter().for_each(|name| std::fs::remove_file(dir.path().join(name)).unwrap());
+            Ok::<(), AccessError>(())
+        });
+        let why = changed.unwrap_err().to_string();
+        assert!(why.contains(LOCK) && why.contains("taken away"), "{why}");
+        assert!(!dir.path().join(FILE).exists() && file.now().unwrap().is_empty());
     }
 
     #[test]

@@ -13,8 +13,11 @@ pub const INVITED_FOR_S: i64 = 24 * 3600;
 pub const RECOVERY_CODES: usize = 10;
 /// Longest name.
 const NAME_MAX: usize = 64;
-/// Of the file. Where a later release only adds fields it stays, and this one ignores them.
+/// Of the file. Where a later release only adds fields it stays, and this one keeps them as they are.
 const VERSION: u64 = 1;
+
+/// What a later release has added.
+type Rest = serde_json::Map<String, serde_json::Value>;
 
 /// What somebody may do; each role may do what the one before may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
@@ -71,6 +74,8 @@ pub struct Account {
     recovery: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     invitation: Option<Invitation>,
+    #[serde(flatten)]
+    rest: Rest,
 }
 
 /// Why a text says nothing of accounts.
@@ -92,6 +97,8 @@ struct Versioned {
 struct SecondFactor {
     secret: String,
     last_step: i64,
+    #[serde(flatten)]
+    rest: Rest,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -129,7 +136,16 @@ impl Account {
 
     fn new(role: Role, code: &Code, stamp: Stamp, now_s: i64) -> Account {
         let invitation = Some(Invitation { digest: code.digest(), until_s: now_s + INVITED_FOR_S });
-        Account { role, disabled: false, stamp, password: None, second_factor: None, recovery: Vec::new(), invitation }
+        Account {
+            role,
+            disabled: false,
+            stamp,
+            password: None,
+            second_factor: None,
+            recovery: Vec::new(),
+            invitation,
+            rest: Rest::new(),
+        }
     }
 }
 
@@ -172,11 +188,13 @@ pub enum Refusal {
 pub struct Accounts {
     version: u64,
     accounts: BTreeMap<String, Account>,
+    #[serde(flatten)]
+    rest: Rest,
 }
 
 impl Default for Accounts {
     fn default() -> Accounts {
-        Accounts { version: VERSION, accounts: BTreeMap::new() }
+        Accounts { version: VERSION, accounts: BTreeMap::new(), rest: Rest::new() }
     }
 }
 
@@ -236,7 +254,7 @@ impl Accounts {
         Ok(())
     }
 
-    /// Forgets password, second factor and recovery codes, and invites anew.
+    /// Forgets password, second factor and recovery codes, also what a later release has added, and invites anew.
     ///
     /// # Errors
     /// [`Refusal::Nobody`].
@@ -302,7 +320,7 @@ impl Accounts {
         account.invitation.as_ref().filter(|i| i.is_good(now_s)).ok_or(Refusal::Invitation)?;
         let last_step = totp::step(secret, typed, now_s, 0).ok_or(Refusal::SecondFactor)?;
         account.password = Some(password.to_string());
-        account.second_factor = Some(SecondFactor { secret: secret.to_string(), last_step });
+        account.second_factor = Some(SecondFactor { secret: secret.to_string(), last_step, rest: Rest::new() });
         account.recovery = recovery.iter().map(Code::digest).collect();
         (account.invitation, account.stamp) = (None, stamp);
         Ok(())

@@ -12,7 +12,7 @@
 //! whoever tries to get into it in vain is told so before it is noted, or the answer would say who has an account.
 //!
 //! Of who tries to get into the console only what counts is noted: whoever tries faster than that, or a name that nobody
-//! has, which may be a password in the wrong field, fills no record.
+//! has, which may be a password in the wrong field, fills no record. A right password is noted with the second factor.
 
 pub mod chain;
 

@@ -34,7 +34,8 @@ pub(super) async fn take(site: &Arc<ConsoleSite>, visit: &Visit) -> Result<Answe
     };
     match taken {
         Err(Stop::Refused(why)) => {
-            tracing::warn!(event = "console-refused", peer = %visit.peer, "an invitation was refused");
+            let account = visit.session.as_ref().map_or("nobody", |session| session.name.as_str());
+            site.tell_refused(account, visit.peer, "an invitation was refused");
             Ok(page(site, visit, StatusCode::FORBIDDEN, Some(&why.to_string())))
         }
         taken => taken,

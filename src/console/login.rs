@@ -34,7 +34,7 @@ pub(super) async fn take(site: &Arc<ConsoleSite>, visit: &Visit) -> Result<Answe
         Said::Wrong | Said::Nothing => {
             // A name that nobody has may be a password in the wrong field: it is not written down.
             let account = visit.accounts.get(&name).map_or("nobody", |_| name.as_str());
-            tracing::warn!(event = "console-refused", account, peer = %from, "a log-in was refused");
+            site.tell_refused(account, from, "a log-in was refused");
             Ok(page(site, visit, StatusCode::FORBIDDEN, Some(REFUSED)))
         }
     }
@@ -46,11 +46,9 @@ fn try_it(site: &ConsoleSite, name: &str, typed: &str, from: IpAddr) -> Result<S
     let is_right = password::is_right(typed, accounts.password_of(name));
     let fresh = site.fresh()?;
     let said = site.door().password(&accounts, (name, from), is_right, &fresh, site.now());
-    let act = |outcome| Act::LogIn { account: name.to_string(), from, outcome };
-    match said {
-        Said::Right(_) => site.note(name, act(Outcome::Right))?,
-        Said::Wrong => site.note_beside(name, act(Outcome::Wrong)),
-        Said::Nothing => {}
+    // The right one is noted with the second factor: alone it leads nowhere, and could be shown without end.
+    if let Said::Wrong = said {
+        site.note_beside(name, Act::LogIn { account: name.to_string(), from, outcome: Outcome::Wrong });
     }
     Ok(said)
 }

@@ -49,6 +49,9 @@ pub(super) async fn spend_code(
         let act = |outcome| Act::SecondFactor { account: name.to_string(), from, outcome };
         match used {
             Ok(()) => {
+                if !session.is_whole() {
+                    site.note(name, Act::LogIn { account: name.to_string(), from, outcome: Outcome::Right })?;
+                }
                 site.note(name, act(Outcome::Right))?;
                 Ok(Ok(()))
             }
@@ -63,7 +66,7 @@ pub(super) async fn spend_code(
     let spent = spent.await?;
     if spent.is_err() {
         let account = visit.session.as_ref().map_or("nobody", |session| session.name.as_str());
-        tracing::warn!(event = "console-refused", account, peer = %from, "a second factor was refused");
+        site.tell_refused(account, from, "a second factor was refused");
     }
     Ok(spent)
 }

@@ -29,6 +29,8 @@ const TURN_MAX: Duration = Duration::from_secs(20);
 /// that nobody else can have, and there are several times as many.
 const WAITING_MAX: usize = 8;
 const FORM_FIELDS_MAX: usize = 16;
+/// The log has a line of who was refused this often: anybody can have themselves refused as fast as they like.
+const REFUSAL_EVERY: Duration = Duration::from_secs(1);
 
 /// The console of a box.
 pub struct ConsoleSite {
@@ -45,6 +47,26 @@ pub struct ConsoleSite {
     began: Instant,
     /// Why the accounts cannot be used, as it was logged.
     told: Mutex<String>,
+    refusals: Mutex<Refusals>,
+}
+
+/// When the log has the next line of who was refused, and how many it has not told of since the last.
+#[derive(Default)]
+struct Refusals {
+    next: Duration,
+    untold: u64,
+}
+
+impl Refusals {
+    /// One more; to be told of with how many others, or not at all.
+    fn more(&mut self, now: Duration) -> Option<u64> {
+        if now < self.next {
+            self.untold += 1;
+            return None;
+        }
+        self.next = now + REFUSAL_EVERY;
+        Some(std::mem::take(&mut self.untold))
+    }
 }
 
 /// Why there is no answer of a page.
@@ -114,6 +136,7 @@ impl ConsoleSite {
             is_certified,
             began: Instant::now(),
             told: Mutex::default(),
+            refusals: Mutex::default(),
         })
     }
 
@@ -135,7 +158,7 @@ impl ConsoleSite {
     }
 
     pub(super) fn accounts(&self) -> Result<Arc<Accounts>, AccessError> {
-        self.file.now().inspect(|_| self.told().clear())
+        self.file.now()
     }
 
     pub(super) fn now(&self) -> Duration {
@@ -165,12 +188,13 @@ impl ConsoleSite {
         done.await.map_err(|_| Stop::Busy)?
     }
 
-    /// Changes accounts; what is decided is on the disk then.
+    /// Changes accounts; what is decided is on the disk then. So all that was trouble is over: what can be read may still
+    /// be nothing to write or to note.
     pub(super) fn change<T: Send>(
         &self,
         decide: impl FnOnce(&mut Accounts) -> Result<T, AccessError> + Send,
     ) -> Result<T, AccessError> {
-        self.file.change(decide)
+        self.file.change(decide).inspect(|_| self.told().clear())
     }
 
     /// [`ConsoleSite::change`], beside what answers others.
@@ -275,13 +299,21 @@ impl ConsoleSite {
         }
     }
 
-    /// Whoever leaves is out, whether it can be noted or not.
+    /// Whoever leaves is out, whether it can be noted or not. Who never was in does not leave.
     async fn leave(self: &Arc<Self>, visit: &Visit) {
         self.door().close(visit.cookie());
-        if let Some(session) = &visit.session {
+        if let Some(session) = visit.session.as_ref().filter(|session| session.is_whole()) {
             let (site, name, from) = (self.clone(), session.name.clone(), visit.peer);
             let act = Act::LogOut { account: name.clone(), from };
             let _ = tokio::task::spawn_blocking(move || audit::note_or_tell(&site.data, &name, act)).await;
+        }
+    }
+
+    /// Says in the log that somebody was refused, and how many others were since it said so last.
+    pub(super) fn tell_refused(&self, account: &str, from: IpAddr, what: &str) {
+        let more = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).more(self.now());
+        if let Some(untold) = more {
+            tracing::warn!(event = "console-refused", account, peer = %from, untold, "{what}");
         }
     }
 

@@ -196,15 +196,32 @@ async fn accounts_that_cannot_be_used_are_told_of_in_the_log_alone() {
     }
     std::fs::write(dir.path().join("console.json"), whole).unwrap();
     assert_eq!(told(&site, log_in(THERE, PASSWORD)).await.0, 303);
+    assert!(!site.told().is_empty(), "that they can be read does not say that they can be written");
+    inside(&site).await;
     assert!(site.told().is_empty(), "the next trouble is told of anew");
+}
+
+#[test]
+fn i10_the_log_has_a_line_a_second_of_who_was_refused_and_their_number() {
+    let mut refusals = Refusals::default();
+    let at = |ms| Duration::from_millis(ms);
+    for (ms, untold) in [(0, Some(0)), (0, None), (1, None), (999, None), (1000, Some(3)), (1999, None), (5000, Some(1))] {
+        assert_eq!(refusals.more(at(ms)), untold, "{ms}");
+    }
 }
 
 #[tokio::test]
 async fn what_cannot_be_noted_is_not_done() {
     let (dir, site) = with_anna();
     std::fs::write(dir.path().join("audit"), "no folder").unwrap();
-    let (status, headers, _) = told(&site, log_in(HERE, PASSWORD)).await;
-    assert!(status == 503 && !headers.contains_key(header::SET_COOKIE), "nobody is led on");
+    let half = kept(&told(&site, log_in(HERE, PASSWORD)).await.1);
+    let form = session(&site, &half).unwrap().form().to_string();
+    let code = totp::shown(&totp::text(&[7; totp::SECRET_BYTES]), Timestamp::now().as_second());
+    let (status, headers, _) =
+        told(&site, post("/second-factor", HERE, &half, &[("form", &form), ("code", &code)])).await;
+    assert!(status == 503 && !headers.contains_key(header::SET_COOKIE), "nobody is let in");
+    let told_of = site.told().clone();
+    assert!(told_of.contains("record"), "{told_of}");
     let [known, unknown] = ["anna", "nobody"].map(|name| {
         let fields = [("name", name), ("password", "incorrect horse battery")];
         told(&site, post("/login", THERE, "", &fields))
@@ -212,6 +229,7 @@ async fn what_cannot_be_noted_is_not_done() {
     let (known, unknown) = (known.await, unknown.await);
     assert_eq!((known.0, &known.2), (403, &unknown.2), "nobody hears from this who has an account");
     assert_eq!(unknown.0, 403);
+    assert_eq!(*site.told(), told_of, "it is the same trouble still, and not told of twice");
     std::fs::remove_file(dir.path().join("audit")).unwrap();
     let (whole, form) = inside(&site).await;
     std::fs::remove_dir_all(dir.path().join("audit")).unwrap();

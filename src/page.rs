@@ -37,7 +37,8 @@ pub use body::Payload;
 
 /// A request's head, its body and a handshake take no longer each.
 const PART_TIMEOUT: Duration = Duration::from_secs(10);
-/// Whoever takes nothing of what they are sent for this long is gone: the system ends the connection.
+/// Whoever takes nothing of what they are sent for this long is gone: the system ends the connection, also where nobody
+/// else needs its place.
 const UNREAD_MAX: Duration = Duration::from_secs(20);
 /// Most of a connection in memory that is read or written; a head is no longer. Left alone, hyper takes 417 kB.
 const BUFFER_MAX: usize = 16 << 10;

@@ -16,7 +16,7 @@ pub struct Payload {
     ready: Option<Bytes>,
     next: Option<BoxFuture<'static, (Option<Arc<str>>, Ticks)>>,
     feed: Option<Arc<dyn Feed>>,
-    /// For as long as the answer is told.
+    /// Until all of the answer was handed over.
     _answering: Option<Answering>,
 }
 
@@ -34,7 +34,8 @@ impl Payload {
         Payload { ready, next: Some(next), feed: Some(feed), _answering: None }
     }
 
-    /// The connection has its place for as long as this is told.
+    /// The connection does not give way before all of this was handed over to it; whether anybody takes it there is another
+    /// matter.
     pub(super) fn keeping(self, answering: Answering) -> Payload {
         Payload { _answering: Some(answering), ..self }
     }

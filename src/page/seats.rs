@@ -24,7 +24,7 @@ pub(super) struct Seats(Mutex<Vec<Arc<Place>>>);
 
 struct Place {
     machine: IpAddr,
-    /// A whole request has come in, and its answer is not told yet.
+    /// A whole request has come in, and its answer was not handed over yet: what waits in the connection's buffer was.
     is_busy: AtomicBool,
     gives_way: Notify,
 }
@@ -68,7 +68,7 @@ impl Seat {
         self.place.gives_way.notified().await;
     }
 
-    /// A whole request has come in: the connection stays until that is answered.
+    /// A whole request has come in: the connection stays until its whole answer was handed over.
     pub(super) fn answers(&self) -> Answering {
         self.place.is_busy.store(true, Ordering::Relaxed);
         Answering(self.place.clone())
@@ -81,7 +81,7 @@ impl Drop for Seat {
     }
 }
 
-/// As long as this is there, an answer is being told.
+/// As long as this is there, an answer is not handed over yet.
 pub(super) struct Answering(Arc<Place>);
 
 impl Drop for Answering {

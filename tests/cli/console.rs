@@ -426,10 +426,10 @@ fn who_is_slow_keeps_nobody_waiting_and_is_told_so() {
 }
 
 #[test]
-fn who_takes_no_answer_is_hung_up_on() {
+fn who_takes_no_answer_keeps_nobody_out() {
     let bench = Bench::alone();
     let ask = b"GET /login HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(200);
-    let asks: Vec<_> = (0..64)
+    let _asks: Vec<_> = (0..64)
         .map(|_| {
             let mut stream = bench.visitor.over(bench.visitor.dial(Some(4096)));
             stream.sock.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
@@ -437,10 +437,7 @@ fn who_takes_no_answer_is_hung_up_on() {
             stream
         })
         .collect();
-    // All places that one machine has are taken by who is being answered, and become free by themselves.
-    until("every place is taken", || !bench.visitor.is_let_in());
-    until("there is room again", || bench.visitor.is_let_in());
-    drop(asks);
+    assert!(bench.visitor.is_let_in(), "they give way, as their answers were handed over");
 }
 
 #[test]

@@ -27,7 +27,7 @@ const LISTEN_DEFAULT: &str = "127.0.0.1:9440";
 /// `ssh -L 9440:localhost:9440`. With `--listen` on another address it is open to that network; name the site's
 /// certificate then, or the box makes one for its name and that address, which browsers warn of. It runs beside the
 /// gateway, and results do not depend on it. Nothing of a patient is on the page. Browsers need to be of these versions or
-/// later: Chrome and Edge 80, Firefox 90, Safari 16.4.
+/// later: Chrome and Edge 86, Firefox 105, Safari 16.4.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 #[command(after_help = "\

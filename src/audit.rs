@@ -96,6 +96,8 @@ pub enum Act {
         account: String,
         /// From where.
         from: IpAddr,
+        /// Where it is asked for: `/login`, or `/account`, of who is in.
+        page: &'static str,
         /// What became of it.
         outcome: Outcome,
     },
@@ -105,7 +107,9 @@ pub enum Act {
         account: String,
         /// From where.
         from: IpAddr,
-        /// What became of it; right, they are in.
+        /// Where it is asked for: `/second-factor`, or `/account`, of who is in.
+        page: &'static str,
+        /// What became of it; right, they are in. What a right one changes of an account is noted in its place.
         outcome: Outcome,
     },
     /// Somebody leaves the console.

@@ -353,12 +353,13 @@ impl Accounts {
         Ok(())
     }
 
-    /// Other recovery codes in the place of those of before.
+    /// Other recovery codes in the place of those of before, for whoever has used a code.
     ///
     /// # Errors
     /// [`Refusal::Changed`].
-    pub fn set_recovery(&mut self, (name, on): (&str, &Stamp), codes: &[Code]) -> Result<(), Refusal> {
-        self.still(name, on)?.recovery = codes.iter().map(Code::digest).collect();
+    pub fn set_recovery(&mut self, (name, on): (&str, &Stamp), codes: &[Code], stamp: Stamp) -> Result<(), Refusal> {
+        let account = self.still(name, on)?;
+        (account.recovery, account.stamp) = (codes.iter().map(Code::digest).collect(), stamp);
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use super::answer::Answer;
 use super::invitation::{new_codes, new_password};
 use super::layout::{codes, field, token, told};
-use super::second_factor::{WAIT, spend_code};
+use super::second_factor::{REFUSED, WAIT, spend_code};
 use super::site::{ConsoleSite, Stop, Visit};
 use crate::access::{Account, Code, Session, Stamp, password, random};
 use crate::audit::{AccountChange, Act, Outcome};
@@ -11,8 +11,8 @@ use hyper::StatusCode;
 use maud::{Markup, html};
 use std::net::IpAddr;
 use std::sync::Arc;
-use zeroize::Zeroizing;
 
+const PAGE: &str = "/account";
 const WRONG_PASSWORD: &str = "your present password is wrong";
 
 /// The forms.
@@ -28,7 +28,7 @@ struct Told<'a> {
 }
 
 /// One of the forms.
-pub(super) async fn take(site: &Arc<ConsoleSite>, visit: &Visit, session: &Session) -> Result<Answer, Stop> {
+pub(super) async fn take(site: &Arc<ConsoleSite>, visit: &Arc<Visit>, session: &Session) -> Result<Answer, Stop> {
     match visit.field("what") {
         "password" => change_password(site, visit, session).await,
         "codes" => change_codes(site, visit, session).await,
@@ -36,27 +36,28 @@ pub(super) async fn take(site: &Arc<ConsoleSite>, visit: &Visit, session: &Sessi
     }
 }
 
-async fn change_password(site: &Arc<ConsoleSite>, visit: &Visit, session: &Session) -> Result<Answer, Stop> {
+async fn change_password(site: &Arc<ConsoleSite>, visit: &Arc<Visit>, session: &Session) -> Result<Answer, Stop> {
     let told = |why: &str| Ok(page(site, visit, session, &Told { of_password: Some(why), ..Told::default() }));
-    if let Err(why) = knows_password(site, visit, session).await? {
+    let asked = visit.clone();
+    if let Err(why) = site.in_turn(move |site| knows_password(site, &asked)).await? {
         return told(why);
     }
     let kept = match new_password(site, visit, session).await? {
         Ok(kept) => kept,
         Err(why) => return told(&why),
     };
-    let stamp = Stamp::of(&random()?);
-    let (owner, from, after) = (session.clone(), visit.peer, stamp.clone());
-    site.change_beside(move |site, all| {
-        all.set_password(owner.account(), &kept, after)?;
-        site.note(&owner.name, changed(&owner.name, AccountChange::Password, from))
-    })
-    .await?;
-    let (accounts, fresh) = (site.accounts()?, site.fresh()?);
-    let passed = site.door().pass(&accounts, (visit.cookie(), visit.peer), &stamp, &fresh, site.now());
+    let asked = visit.clone();
+    let passed = site.in_turn(move |site| {
+        let (session, stamp) = (site.session_of(&asked)?, Stamp::of(&random()?));
+        site.change(|all| {
+            all.set_password(session.account(), &kept, stamp.clone())?;
+            site.note(&session.name, changed(&session.name, AccountChange::Password, asked.peer))
+        })?;
+        site.pass(&asked, &stamp)
+    });
     // Everybody else who is in with it is put out; this one goes on, under another id.
-    Ok(match passed {
-        Some(passed) => Answer::on_to("/account").with_session(site.cookie(), passed.cookie()),
+    Ok(match passed.await? {
+        Some(passed) => Answer::on_to(PAGE).with_session(site.cookie(), passed.cookie()),
         None => Answer::on_to("/login"),
     })
 }
@@ -66,50 +67,56 @@ pub(super) fn changed(name: &str, change: AccountChange, from: IpAddr) -> Act {
     Act::Account { account: name.to_string(), change, role: None, from: Some(from) }
 }
 
-/// Whether the present password was typed, or why not; a wrong one counts as a wrong code does.
-async fn knows_password(
-    site: &Arc<ConsoleSite>,
-    visit: &Visit,
-    session: &Session,
-) -> Result<Result<(), &'static str>, Stop> {
-    let (typed, session, from) = (Zeroizing::new(visit.field("present").to_string()), session.clone(), visit.peer);
-    let known = site.in_turn(move |site| {
-        if !site.door().counts_again(&session, site.now()) {
-            return Ok(Err(WAIT));
-        }
-        let name = &session.name;
-        if password::is_right(&typed, site.accounts()?.password_of(name)) {
-            return Ok(Ok(()));
-        }
-        site.door().failed_again(&session, site.now());
-        site.note(name, Act::LogIn { account: name.clone(), from, outcome: Outcome::Wrong })?;
-        Ok(Err(WRONG_PASSWORD))
-    });
-    known.await
+/// Whether the present password was typed, or why not; a wrong one counts as a wrong code does. In their turn.
+fn knows_password(site: &ConsoleSite, visit: &Visit) -> Result<Result<(), &'static str>, Stop> {
+    let session = site.session_of(visit)?;
+    if !site.door().counts_again(&session, site.now()) {
+        return Ok(Err(WAIT));
+    }
+    let name = &session.name;
+    if password::is_right(visit.field("present"), site.accounts()?.password_of(name)) {
+        return Ok(Ok(()));
+    }
+    site.door().failed_again(&session, site.now());
+    let (account, from) = (name.clone(), visit.peer);
+    site.note(name, Act::LogIn { account, from, page: PAGE, outcome: Outcome::Wrong })?;
+    Ok(Err(WRONG_PASSWORD))
 }
 
-async fn change_codes(site: &Arc<ConsoleSite>, visit: &Visit, session: &Session) -> Result<Answer, Stop> {
-    if let Err(why) = spend_code(site, visit, session).await? {
-        return Ok(page(site, visit, session, &Told { of_codes: Some(&why), ..Told::default() }));
-    }
-    let (owner, from, spare) = (session.clone(), visit.peer, new_codes()?);
-    let spare = site.change_beside(move |site, all| {
-        all.set_recovery(owner.account(), &spare)?;
-        site.note(&owner.name, changed(&owner.name, AccountChange::RecoveryCodes, from))?;
-        Ok(spare)
+async fn change_codes(site: &Arc<ConsoleSite>, visit: &Arc<Visit>, session: &Session) -> Result<Answer, Stop> {
+    let asked = visit.clone();
+    let made = site.in_turn(move |site| {
+        let session = site.session_of(&asked)?;
+        let (spare, stamp) = (new_codes()?, Stamp::of(&random()?));
+        let spent = spend_code(site, &asked, &session, PAGE, |all| {
+            all.set_recovery(session.account(), &spare, stamp.clone())?;
+            site.note(&session.name, changed(&session.name, AccountChange::RecoveryCodes, asked.peer))
+        });
+        Ok(match spent? {
+            Ok(()) => Ok((spare, site.pass(&asked, &stamp)?)),
+            Err(why) => Err(why),
+        })
     });
-    let spare = spare.await?;
-    Ok(Answer::page(StatusCode::OK, site.frame().inside("Recovery codes", session, false, fresh(&spare))))
+    let (spare, passed) = match made.await? {
+        Ok(made) => made,
+        Err(why) => {
+            site.tell_refused(&session.name, visit.peer, REFUSED);
+            return Ok(page(site, visit, session, &Told { of_codes: Some(&why), ..Told::default() }));
+        }
+    };
+    let answer = Answer::page(StatusCode::OK, site.frame().outside("Recovery codes", fresh(&spare)));
+    Ok(match passed {
+        Some(passed) => answer.with_session(site.cookie(), passed.cookie()),
+        None => answer,
+    })
 }
 
 fn fresh(spare: &[Code]) -> Markup {
     html! {
-        main {
-            div class="sheet" {
-                p class="done" role="status" { "These are your recovery codes now; those of before count no more." }
-                (codes(spare))
-                p class="screen" { a href="/account" { "Go on" } }
-            }
+        div class="sheet" {
+            p class="done" role="status" { "These are your recovery codes now; those of before count no more." }
+            (codes(spare))
+            p class="screen" { a href="/account" { "Go on" } }
         }
     }
 }
@@ -137,7 +144,10 @@ fn page(site: &ConsoleSite, visit: &Visit, session: &Session, told_of: &Told<'_>
                 input type="hidden" name="what" value="codes";
                 p { (left) " of them are left." }
                 (field("code", "Code that your telephone shows", "text", "one-time-code"))
-                p class="hint" { "New codes take the place of those that are left." }
+                p class="hint" {
+                    "New codes take the place of those that are left. You stay in; wherever else you are logged in, you are \
+                     not any more."
+                }
                 button { "Make new codes" }
             }
         }

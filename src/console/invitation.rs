@@ -26,11 +26,11 @@ pub(super) fn shown(site: &ConsoleSite, visit: &Visit) -> Answer {
 }
 
 /// What somebody filled in at that step.
-pub(super) async fn take(site: &Arc<ConsoleSite>, visit: &Visit) -> Result<Answer, Stop> {
+pub(super) async fn take(site: &Arc<ConsoleSite>, visit: &Arc<Visit>) -> Result<Answer, Stop> {
     let taken = match invited(visit) {
         None => show(site, visit),
         Some((session, None)) => choose(site, visit, session).await,
-        Some((session, Some(draft))) => confirm(site, visit, session, draft).await,
+        Some((session, Some(_))) => confirm(site, visit, session).await,
     };
     match taken {
         Err(Stop::Refused(why)) => {
@@ -83,20 +83,21 @@ pub(super) async fn new_password(
 }
 
 /// The telephone's first code.
-async fn confirm(site: &Arc<ConsoleSite>, visit: &Visit, session: &Session, draft: &Draft) -> Result<Answer, Stop> {
-    let (spare, stamp) = (new_codes()?, Stamp::of(&random()?));
-    let typed = Zeroizing::new(visit.field("code").to_string());
-    let (owner, draft, from, after) = (session.clone(), draft.clone(), visit.peer, stamp.clone());
-    let spare = site.change_beside(move |site, all| {
-        let now_s = Timestamp::now().as_second();
-        all.accept(owner.account(), &draft.password, (&draft.secret, &typed), (&spare, after), now_s)?;
-        site.note(&owner.name, changed(&owner.name, AccountChange::Accepted, from))?;
-        Ok(spare)
+async fn confirm(site: &Arc<ConsoleSite>, visit: &Arc<Visit>, session: &Session) -> Result<Answer, Stop> {
+    let asked = visit.clone();
+    let accepted = site.in_turn(move |site| {
+        let session = site.session_of(&asked)?;
+        let Stage::Invited(Some(draft)) = &session.stage else { return Err(Refusal::Changed.into()) };
+        let (spare, stamp, now_s) = (new_codes()?, Stamp::of(&random()?), Timestamp::now().as_second());
+        let shown = (draft.secret.as_str(), asked.field("code"));
+        site.change(|all| {
+            all.accept(session.account(), &draft.password, shown, (&spare, stamp.clone()), now_s)?;
+            site.note(&session.name, changed(&session.name, AccountChange::Accepted, asked.peer))
+        })?;
+        Ok((spare, site.pass(&asked, &stamp)?))
     });
-    let spare = spare.await?;
+    let (spare, passed) = accepted.await?;
     tracing::info!(event = "console-login", account = session.name, peer = %visit.peer, "somebody was invited and came");
-    let (accounts, fresh) = (site.accounts()?, site.fresh()?);
-    let passed = site.door().pass(&accounts, (visit.cookie(), visit.peer), &stamp, &fresh, site.now());
     let done = html! {
         div class="sheet" {
             p class="done" role="status" { "Your account is ready, and you are in." }

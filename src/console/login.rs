@@ -48,7 +48,8 @@ fn try_it(site: &ConsoleSite, name: &str, typed: &str, from: IpAddr) -> Result<S
     let said = site.door().password(&accounts, (name, from), is_right, &fresh, site.now());
     // The right one is noted with the second factor: alone it leads nowhere, and could be shown without end.
     if let Said::Wrong = said {
-        site.note_beside(name, Act::LogIn { account: name.to_string(), from, outcome: Outcome::Wrong });
+        let act = Act::LogIn { account: name.to_string(), from, page: "/login", outcome: Outcome::Wrong };
+        site.note_beside(name, act);
     }
     Ok(said)
 }

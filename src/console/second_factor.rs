@@ -3,14 +3,16 @@
 use super::answer::Answer;
 use super::layout::{field, token, told};
 use super::site::{ConsoleSite, Stop, Visit};
-use crate::access::{AccessError, Refusal, Session};
+use crate::access::{AccessError, Accounts, Passed, Refusal, Session};
 use crate::audit::{Act, Outcome};
 use hyper::StatusCode;
 use jiff::Timestamp;
 use maud::html;
 use std::sync::Arc;
-use zeroize::Zeroizing;
 
+const PAGE: &str = "/second-factor";
+/// As the log says it.
+pub(super) const REFUSED: &str = "a second factor was refused";
 /// Of what does not count, so that nobody takes it for wrong.
 pub(super) const WAIT: &str = "This did not count: after five wrong ones each next one counts only after a while, at most a \
                                quarter of an hour. Wait, and try again.";
@@ -21,54 +23,61 @@ pub(super) fn shown(site: &ConsoleSite, session: &Session) -> Answer {
 }
 
 /// Somebody whose password was right shows a code.
-pub(super) async fn take(site: &Arc<ConsoleSite>, visit: &Visit, session: &Session) -> Result<Answer, Stop> {
-    if let Err(why) = spend_code(site, visit, session).await? {
-        return Ok(page(site, session, StatusCode::FORBIDDEN, Some(&why)));
+pub(super) async fn take(site: &Arc<ConsoleSite>, visit: &Arc<Visit>, session: &Session) -> Result<Answer, Stop> {
+    let asked = visit.clone();
+    match site.in_turn(move |site| try_it(site, &asked)).await? {
+        Ok(Some(passed)) => {
+            tracing::info!(event = "console-login", account = session.name, peer = %visit.peer, "somebody logged in");
+            Ok(Answer::on_to("/").with_session(site.cookie(), passed.cookie()))
+        }
+        Ok(None) => Ok(Answer::on_to("/login")),
+        Err(why) => {
+            site.tell_refused(&session.name, visit.peer, REFUSED);
+            Ok(page(site, session, StatusCode::FORBIDDEN, Some(&why)))
+        }
     }
-    let (accounts, fresh, (name, on)) = (site.accounts()?, site.fresh()?, session.account());
-    let passed = site.door().pass(&accounts, (visit.cookie(), visit.peer), on, &fresh, site.now());
-    let Some(passed) = passed else { return Ok(Answer::on_to("/login")) };
-    tracing::info!(event = "console-login", account = name, peer = %visit.peer, "somebody logged in");
-    Ok(Answer::on_to("/").with_session(site.cookie(), passed.cookie()))
 }
 
-/// Uses the code of a form, or says why it does not count. That it was used is on the disk then.
-pub(super) async fn spend_code(
-    site: &Arc<ConsoleSite>,
+fn try_it(site: &ConsoleSite, visit: &Visit) -> Result<Result<Option<Passed>, String>, Stop> {
+    let session = site.session_of(visit)?;
+    let (name, on) = session.account();
+    let (account, from, outcome) = (|| name.to_string(), visit.peer, Outcome::Right);
+    let spent = spend_code(site, visit, &session, PAGE, |_| {
+        site.note(name, Act::LogIn { account: account(), from, page: "/login", outcome })?;
+        site.note(name, Act::SecondFactor { account: account(), from, page: PAGE, outcome })
+    });
+    Ok(match spent? {
+        Ok(()) => Ok(site.pass(visit, on)?),
+        Err(why) => Err(why),
+    })
+}
+
+/// Uses the code of a form of this page, or says why it does not count. That it was used, and what is done with it, is on
+/// the disk then; where that cannot be done, it is not used. In their turn.
+pub(super) fn spend_code(
+    site: &ConsoleSite,
     visit: &Visit,
     session: &Session,
+    page: &'static str,
+    then: impl FnOnce(&mut Accounts) -> Result<(), AccessError> + Send,
 ) -> Result<Result<(), String>, Stop> {
-    let (typed, session, from) = (Zeroizing::new(visit.field("code").to_string()), session.clone(), visit.peer);
-    let spent = site.in_turn(move |site| {
-        let (name, on) = session.account();
-        if !site.door().counts_again(&session, site.now()) {
-            return Ok(Err(WAIT.to_string()));
-        }
-        let now_s = Timestamp::now().as_second();
-        let used = site.change(|all| all.use_code((name, on), &typed, now_s).map_err(AccessError::from));
-        let act = |outcome| Act::SecondFactor { account: name.to_string(), from, outcome };
-        match used {
-            Ok(()) => {
-                if !session.is_whole() {
-                    site.note(name, Act::LogIn { account: name.to_string(), from, outcome: Outcome::Right })?;
-                }
-                site.note(name, act(Outcome::Right))?;
-                Ok(Ok(()))
-            }
-            Err(AccessError::Refused(why @ Refusal::SecondFactor)) => {
-                site.door().failed_again(&session, site.now());
-                site.note(name, act(Outcome::Wrong))?;
-                Ok(Err(why.to_string()))
-            }
-            Err(error) => Err(error.into()),
-        }
-    });
-    let spent = spent.await?;
-    if spent.is_err() {
-        let account = visit.session.as_ref().map_or("nobody", |session| session.name.as_str());
-        site.tell_refused(account, from, "a second factor was refused");
+    if !site.door().counts_again(session, site.now()) {
+        return Ok(Err(WAIT.to_string()));
     }
-    Ok(spent)
+    let now_s = Timestamp::now().as_second();
+    let spent = site.change(|all| {
+        all.use_code(session.account(), visit.field("code"), now_s)?;
+        then(all)
+    });
+    let why = match spent {
+        Ok(()) => return Ok(Ok(())),
+        Err(AccessError::Refused(why @ Refusal::SecondFactor)) => why,
+        Err(error) => return Err(error.into()),
+    };
+    site.door().failed_again(session, site.now());
+    let account = session.name.clone();
+    site.note(&session.name, Act::SecondFactor { account, from: visit.peer, page, outcome: Outcome::Wrong })?;
+    Ok(Err(why.to_string()))
 }
 
 fn page(site: &ConsoleSite, session: &Session, status: StatusCode, wrong: Option<&str>) -> Answer {

@@ -10,7 +10,9 @@ use super::answer::Answer;
 use super::cookie::Cookie;
 use super::layout::{ASSETS, Assets, Frame};
 use super::{Console, account, invitation, login, overview, second_factor};
-use crate::access::{AccessError, Accounts, AccountsFile, Door, Fresh, Refusal, Session, Stage, random};
+use crate::access::{
+    AccessError, Accounts, AccountsFile, Door, Fresh, Passed, Refusal, Session, Stage, Stamp, random,
+};
 use crate::audit::{self, Act};
 use crate::page::{Asked, Feed, Payload, Site, Ticks};
 use futures_util::future::BoxFuture;
@@ -197,14 +199,18 @@ impl ConsoleSite {
         self.file.change(decide).inspect(|_| self.told().clear())
     }
 
-    /// [`ConsoleSite::change`], beside what answers others.
-    pub(super) async fn change_beside<T: Send + 'static>(
-        self: &Arc<Self>,
-        decide: impl FnOnce(&ConsoleSite, &mut Accounts) -> Result<T, AccessError> + Send + 'static,
-    ) -> Result<T, Stop> {
-        let site = self.clone();
-        let changed = tokio::task::spawn_blocking(move || site.change(|all| decide(&site, all)));
-        Ok(changed.await.map_err(|_| Stop::Busy)??)
+    /// Whose request it is now that it is their turn: whoever asked twice at once finds that the first has ended the
+    /// session, and spends nothing.
+    pub(super) fn session_of(&self, visit: &Visit) -> Result<Session, Stop> {
+        let accounts = self.accounts()?;
+        self.door().find(&accounts, visit.cookie(), true, self.now()).ok_or(Stop::Refused(Refusal::Changed))
+    }
+
+    /// [`Door::pass`], with the accounts as they are: in their turn, so that nothing comes between what is on the disk and
+    /// this.
+    pub(super) fn pass(&self, visit: &Visit, on: &Stamp) -> Result<Option<Passed>, Stop> {
+        let (accounts, fresh) = (self.accounts()?, self.fresh()?);
+        Ok(self.door().pass(&accounts, (visit.cookie(), visit.peer), on, &fresh, self.now()))
     }
 
     /// Notes in the record of the box what is about to be done; what cannot be noted is not done. It waits for the disk.
@@ -243,7 +249,7 @@ impl ConsoleSite {
         let session = self.door().find(&accounts, &cookie, path != "/box", self.now());
         let fields = form_urlencoded::parse(body).take(FORM_FIELDS_MAX);
         let fields = fields.map(|(name, value)| (name.into_owned(), Zeroizing::new(value.into_owned()))).collect();
-        let visit = Visit { peer: asked.peer.to_canonical(), accounts, session, cookie, fields };
+        let visit = Arc::new(Visit { peer: asked.peer.to_canonical(), accounts, session, cookie, fields });
         let made = visit.session.as_ref().map(|session| (session.is_whole(), session.made(visit.field("form"))));
         // Whoever is in goes on, and whoever wants to leave may, however much others try from there.
         let goes_on = path == "/logout" || (path == "/account" && made == Some((true, true)));
@@ -263,7 +269,7 @@ impl ConsoleSite {
         self.page(path, is_form, &visit).await
     }
 
-    async fn page(self: &Arc<Self>, path: &str, is_form: bool, visit: &Visit) -> Result<Answer, Stop> {
+    async fn page(self: &Arc<Self>, path: &str, is_form: bool, visit: &Arc<Visit>) -> Result<Answer, Stop> {
         match (path, is_form) {
             ("/login", false) => return Ok(login::shown(self, visit)),
             ("/login", true) => return login::take(self, visit).await,

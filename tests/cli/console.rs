@@ -105,7 +105,7 @@ impl Bench {
         }
         let lines = told.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["what"].take());
         let word = |of: &Value, name: &str| of[name].as_str().map(|word| format!(" {word}")).unwrap_or_default();
-        let named = ["account", "change", "role", "from", "outcome"];
+        let named = ["account", "change", "role", "from", "page", "outcome"];
         lines.map(|of| of["act"].as_str().unwrap().to_string() + &named.map(|name| word(&of, name)).concat()).collect()
     }
 
@@ -182,8 +182,8 @@ fn an_invitation_leads_in_once_and_nothing_of_it_is_kept_in_the_open() {
     let listed = bench.user(&["list", "--json"]);
     let listed: Value = serde_json::from_str(&out(&listed)).unwrap();
     assert_eq!((&listed[0]["name"], &listed[0]["recovery_codes"]), (&"anna".into(), &9.into()), "{listed}");
-    let right = ["log-in anna 127.0.0.1 right", "second-factor anna 127.0.0.1 right"];
-    let wrong = ["second-factor anna 127.0.0.1 wrong"];
+    let right = ["log-in anna 127.0.0.1 /login right", "second-factor anna 127.0.0.1 /second-factor right"];
+    let wrong = ["second-factor anna 127.0.0.1 /second-factor wrong"];
     let invited = ["account anna added operate", "account anna accepted 127.0.0.1"];
     assert_eq!(bench.noted(), [&invited[..], &right, &wrong, &right, &wrong].concat());
     // Another process knows of no session, but of each code that was used.
@@ -268,7 +268,7 @@ fn a_wrong_name_and_a_wrong_password_get_the_same_answer_and_many_of_them_none()
     let mut more = (0..10).map(|_| try_it("anna"));
     assert!(more.all(|answer| (answer.status, &answer.body) == (403, &known.body)));
     // It is noted beside the answer.
-    let wrong = || bench.noted().into_iter().filter(|line| line == "log-in anna 127.0.0.1 wrong").count();
+    let wrong = || bench.noted().into_iter().filter(|line| line == "log-in anna 127.0.0.1 /login wrong").count();
     until("those that counted are noted", || wrong() >= 5);
     assert!(wrong() < 11, "those that counted: {}", wrong());
     let log = bench.log();
@@ -344,6 +344,13 @@ fn what_does_not_come_from_a_page_of_the_box_changes_nothing() {
     assert!(codes.status == 200 && codes.body.contains("count no more"), "{}", codes.body);
     anna.get("/account");
     assert_eq!(anna.send("/account", &[("what", "codes"), ("code", &spare[1])]).status, 403);
+    let own = [
+        "log-in anna 127.0.0.1 /account wrong",
+        "account anna password 127.0.0.1",
+        "account anna recovery-codes 127.0.0.1",
+        "second-factor anna 127.0.0.1 /account wrong",
+    ];
+    assert_eq!(bench.noted()[2..], own);
 }
 
 #[test]

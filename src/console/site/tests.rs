@@ -69,7 +69,7 @@ fn session(site: &ConsoleSite, cookie: &str) -> Option<Session> {
 async fn inside(site: &Arc<ConsoleSite>) -> (String, String) {
     let half = kept(&told(site, log_in(HERE, PASSWORD)).await.1);
     let form = session(site, &half).unwrap().form().to_string();
-    let code = totp::shown(&totp::text(&[7; totp::SECRET_BYTES]), Timestamp::now().as_second());
+    let code = shown(Timestamp::now().as_second());
     let (status, headers, page) =
         told(site, post("/second-factor", HERE, &half, &[("form", &form), ("code", &code)])).await;
     assert_eq!(status, 303, "{page}");
@@ -172,6 +172,43 @@ async fn a_code_that_does_not_count_is_told_so_and_makes_no_wait_longer() {
     }
 }
 
+/// What Anna's telephone shows at this moment, Unix seconds.
+fn shown(at_s: i64) -> String {
+    totp::shown(&totp::text(&[7; totp::SECRET_BYTES]), at_s)
+}
+
+#[tokio::test]
+async fn who_shows_two_codes_at_once_has_used_one() {
+    let (_dir, site) = with_anna();
+    let now_s = Timestamp::now().as_second();
+    let [first, second] = [now_s, now_s + 30].map(shown);
+    let half = kept(&told(&site, log_in(HERE, PASSWORD)).await.1);
+    let form = session(&site, &half).unwrap().form().to_string();
+    let ask = |half: &str, form: &str, code: &str| {
+        site.clone().answer(post("/second-factor", HERE, half, &[("form", form), ("code", code)]))
+    };
+    let turn = site.turn.acquire().await.unwrap();
+    let mut both = [&first, &second].map(|code| ask(&half, &form, code));
+    assert!(both.iter_mut().all(|asked| asked.now_or_never().is_none()), "they wait for their turn");
+    drop(turn);
+    let [first, again] = both;
+    assert_eq!((first.await.status().as_u16(), again.await.status().as_u16()), (303, 403));
+    let half = kept(&told(&site, log_in(HERE, PASSWORD)).await.1);
+    let form = session(&site, &half).unwrap().form().to_string();
+    assert_eq!(ask(&half, &form, &second).await.status(), 303, "it counts still");
+}
+
+#[tokio::test]
+async fn who_has_other_recovery_codes_goes_on_under_another_id_and_everybody_else_is_out() {
+    let (_dir, site) = with_anna();
+    let (whole, form) = inside(&site).await;
+    let code = shown(Timestamp::now().as_second() + 30);
+    let fields = [("form", form.as_str()), ("what", "codes"), ("code", &code)];
+    let (status, headers, page) = told(&site, post("/account", HERE, &whole, &fields)).await;
+    assert_eq!((status, page.matches("<li class").count()), (200, 10), "{page}");
+    assert!(session(&site, &whole).is_none() && session(&site, &kept(&headers)).unwrap().is_whole());
+}
+
 #[tokio::test]
 async fn whoever_logs_in_anew_is_nobody_else_any_more() {
     let (_dir, site) = with_anna();
@@ -216,7 +253,7 @@ async fn what_cannot_be_noted_is_not_done() {
     std::fs::write(dir.path().join("audit"), "no folder").unwrap();
     let half = kept(&told(&site, log_in(HERE, PASSWORD)).await.1);
     let form = session(&site, &half).unwrap().form().to_string();
-    let code = totp::shown(&totp::text(&[7; totp::SECRET_BYTES]), Timestamp::now().as_second());
+    let code = shown(Timestamp::now().as_second());
     let (status, headers, _) =
         told(&site, post("/second-factor", HERE, &half, &[("form", &form), ("code", &code)])).await;
     assert!(status == 503 && !headers.contains_key(header::SET_COOKIE), "nobody is let in");
@@ -231,6 +268,7 @@ async fn what_cannot_be_noted_is_not_done() {
     assert_eq!(unknown.0, 403);
     assert_eq!(*site.told(), told_of, "it is the same trouble still, and not told of twice");
     std::fs::remove_file(dir.path().join("audit")).unwrap();
+    // The code was not used either.
     let (whole, form) = inside(&site).await;
     std::fs::remove_dir_all(dir.path().join("audit")).unwrap();
     std::fs::write(dir.path().join("audit"), "no folder").unwrap();

@@ -1,7 +1,7 @@
 //! Pages, served over TLS: the desk shows its fleet so ([`crate::desk::page`]), and a box itself ([`crate::console`]). What
 //! is shown, and to whom, is said by a [`Site`]: [`document`] is the one of a single page for whoever has a token.
 //!
-//! Connections are few and their buffers small, as a box has little memory; who is silent or takes no answer keeps nobody
+//! Connections are bounded and their buffers small, as a box has little memory; who is silent or takes no answer keeps nobody
 //! else out (`page/seats.rs`). What is no request at all (400), and a head that is too long (431), hyper answers before a site
 //! is asked: with a status and nothing else, so without the headers that a site sends with all it shows.
 
@@ -34,6 +34,7 @@ use tokio::sync::broadcast;
 use tokio_rustls::TlsAcceptor;
 
 pub use body::Payload;
+pub use seats::Limits;
 
 /// A request's head, its body and a handshake take no longer each.
 const PART_TIMEOUT: Duration = Duration::from_secs(10);
@@ -135,13 +136,17 @@ pub struct Server {
 }
 
 impl Server {
-    /// Over this TLS.
+    /// Over this TLS, to so many at once.
     ///
     /// # Errors
     /// [`TlsError`].
-    pub fn new(site: Arc<dyn Site>, settings: &ServerTls) -> std::result::Result<Arc<Server>, TlsError> {
+    pub fn new(
+        site: Arc<dyn Site>,
+        settings: &ServerTls,
+        limits: Limits,
+    ) -> std::result::Result<Arc<Server>, TlsError> {
         let door = Mutex::new(Doorkeeper::new(settings.clone())?);
-        Ok(Arc::new(Server { site, door, seats: Arc::default() }))
+        Ok(Arc::new(Server { site, door, seats: Seats::new(limits) }))
     }
 
     /// Serves until the process ends.

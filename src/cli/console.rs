@@ -6,7 +6,7 @@ use crate::access::AccountsFile;
 use crate::console::{self, ConsoleSite};
 use crate::disk;
 use crate::fleet::desired::tree;
-use crate::page::{self, Server};
+use crate::page::{self, Limits, Server};
 use crate::setup::network;
 use crate::tls::ServerTls;
 use anyhow::{Context, bail};
@@ -19,6 +19,8 @@ use tokio::net::TcpListener;
 
 /// Where it listens unless told otherwise.
 const LISTEN_DEFAULT: &str = "127.0.0.1:9440";
+/// A box has little memory, and few look at it.
+const LIMITS: Limits = Limits { connections: 64, machine: 16, loopback: 48 };
 
 /// Serve a page on this box: how each link and destination is, live, and what is unusual now.
 ///
@@ -100,7 +102,7 @@ impl Serve {
         let (tls, own) = self.tls(address, data)?;
         let console = console::Console::new(self.config);
         let site = ConsoleSite::new(console.clone(), place, data, own.is_none());
-        let server = Server::new(site, &tls)?;
+        let server = Server::new(site, &tls, LIMITS)?;
         // For whoever is invited; without it they are told the default.
         if let Err(error) = console::note_address(data, &found_at(address)) {
             tracing::warn!("where the console is served cannot be noted in {}: {error}", data.display());

@@ -11,16 +11,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
-/// Connections at once; browsers hold a few each.
-pub(super) const CONNECTIONS_MAX: usize = 64;
-/// Of one machine.
-const MACHINE_MAX: usize = 16;
-/// Of this very machine: whoever comes through ssh comes from here.
-const LOOPBACK_MAX: usize = 48;
+/// How many connections a server has at once; browsers hold a few each.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Of all machines.
+    pub connections: usize,
+    /// Of one machine.
+    pub machine: usize,
+    /// Of this very machine: whoever comes through ssh comes from here.
+    pub loopback: usize,
+}
 
 /// The places of a server, in the order in which they were taken.
-#[derive(Default)]
-pub(super) struct Seats(Mutex<Vec<Arc<Place>>>);
+pub(super) struct Seats {
+    limits: Limits,
+    taken: Mutex<Vec<Arc<Place>>>,
+}
 
 struct Place {
     machine: IpAddr,
@@ -30,14 +36,19 @@ struct Place {
 }
 
 impl Seats {
+    /// So many, none of them taken.
+    pub(super) fn new(limits: Limits) -> Arc<Seats> {
+        Arc::new(Seats { limits, taken: Mutex::default() })
+    }
+
     /// A place for a connection from this address. Where there is none, one gives way that is not being answered, of the
     /// machine that has most, the one that came first; where all are, there is none.
     pub(super) fn take(self: &Arc<Seats>, address: IpAddr) -> Option<Seat> {
         let machine = whose(address);
-        let most = if machine.is_loopback() { LOOPBACK_MAX } else { MACHINE_MAX };
+        let most = if machine.is_loopback() { self.limits.loopback } else { self.limits.machine };
         let mut taken = self.taken();
         let theirs = taken.iter().filter(|place| place.machine == machine).count();
-        if theirs >= most || taken.len() >= CONNECTIONS_MAX {
+        if theirs >= most || taken.len() >= self.limits.connections {
             let idle = |place: &Place| {
                 !place.is_busy.load(Ordering::Relaxed) && (theirs < most || place.machine == machine)
             };
@@ -52,7 +63,7 @@ impl Seats {
     }
 
     fn taken(&self) -> MutexGuard<'_, Vec<Arc<Place>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -96,6 +107,14 @@ mod tests {
     use futures_util::FutureExt;
     use std::net::Ipv4Addr;
 
+    const CONNECTIONS_MAX: usize = 64;
+    const MACHINE_MAX: usize = 16;
+    const LOOPBACK_MAX: usize = 48;
+
+    fn seats() -> Arc<Seats> {
+        Seats::new(Limits { connections: CONNECTIONS_MAX, machine: MACHINE_MAX, loopback: LOOPBACK_MAX })
+    }
+
     fn machine(number: u8) -> IpAddr {
         Ipv4Addr::new(10, 0, 0, number).into()
     }
@@ -111,7 +130,7 @@ mod tests {
             (Ipv4Addr::LOCALHOST.into(), LOOPBACK_MAX),
             ("::1".parse().unwrap(), LOOPBACK_MAX),
         ] {
-            let seats = Arc::new(Seats::default());
+            let seats = seats();
             let held: Vec<Seat> = (0..most).map(|_| seats.take(address).unwrap()).collect();
             let first = held[0].answers();
             let one_more = seats.take(address).unwrap();
@@ -129,7 +148,7 @@ mod tests {
 
     #[test]
     fn i10_whoever_comes_is_let_in_however_many_are_silent() {
-        let seats = Arc::new(Seats::default());
+        let seats = seats();
         let silent: Vec<Seat> =
             (0..CONNECTIONS_MAX).map(|n| seats.take(machine((n / MACHINE_MAX) as u8)).unwrap()).collect();
         let mut let_in = Vec::new();
@@ -143,7 +162,7 @@ mod tests {
 
     #[test]
     fn i10_the_machine_that_has_most_gives_way() {
-        let seats = Arc::new(Seats::default());
+        let seats = seats();
         let few: Vec<Seat> = (MACHINE_MAX..CONNECTIONS_MAX).map(|n| seats.take(machine(n as u8)).unwrap()).collect();
         let many: Vec<Seat> = (0..MACHINE_MAX).map(|_| seats.take(machine(200)).unwrap()).collect();
         let let_in: Vec<Seat> = (0..MACHINE_MAX - 1).map(|n| seats.take(machine(201 + n as u8)).unwrap()).collect();
@@ -153,7 +172,7 @@ mod tests {
 
     #[test]
     fn one_machine_has_a_whole_network_of_addresses() {
-        let seats = Arc::new(Seats::default());
+        let seats = seats();
         let address = |low: usize| -> IpAddr { format!("2001:db8::{low:x}").parse().unwrap() };
         let held: Vec<Seat> = (0..=MACHINE_MAX).map(|low| seats.take(address(low)).unwrap()).collect();
         assert!(is_told_to_go(&held[0]));

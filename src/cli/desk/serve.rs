@@ -5,7 +5,7 @@ use crate::desk::page::{DOCUMENT, Fleet};
 use crate::desk::registry::{self, Registry};
 use crate::desk::{Config, Interest, Line, News};
 use crate::page::document::{self, Page};
-use crate::page::{self, Server};
+use crate::page::{self, Limits, Server};
 use anyhow::{Context, bail};
 use clap::Args;
 use std::path::PathBuf;
@@ -19,6 +19,8 @@ use tokio::time::Instant;
 const REGISTRY_EVERY: Duration = Duration::from_secs(2);
 /// Certificates are looked at this often: a day.
 const ENDS_EVERY: Duration = Duration::from_secs(24 * 3600);
+/// A desk has the memory that a box has not, and many who look at it may come through one proxy.
+const LIMITS: Limits = Limits { connections: 256, machine: 192, loopback: 192 };
 
 /// Serve a page of the whole fleet, live, and answer boxes that ask whether they are heard.
 ///
@@ -59,7 +61,7 @@ impl Serve {
         };
         let token = document::token(&config.folder).context("there is no token for the page")?;
         let fleet = Fleet::new(Registry::read(&config.folder)?);
-        let server = Server::new(Page::new(fleet.clone(), &DOCUMENT, &token), &tls)?;
+        let server = Server::new(Page::new(fleet.clone(), &DOCUMENT, &token), &tls, LIMITS)?;
         super::tell_of_own_ends(&config);
         let mut line = Line::connect(&config, Interest::State).await?;
         super::tell_of_broker_end(&config, &line);

@@ -59,7 +59,7 @@ const ADDRESS: &str = "console.address";
 /// Longest host and port.
 const ADDRESS_MAX: u64 = 300;
 /// What a factory reset erases.
-pub(crate) const NAMES: &[&str] = &[ADDRESS];
+pub(crate) const NAMES: &[&str] = &[ADDRESS, cookie::FILE];
 
 /// Notes where browsers find the console of this data directory, HOST:PORT.
 ///

@@ -101,10 +101,13 @@ impl Serve {
         let address = listener.local_addr()?;
         let (tls, own) = self.tls(address, data)?;
         let console = console::Console::new(self.config);
-        let site = ConsoleSite::new(console.clone(), place, data, own.is_none());
+        let site = ConsoleSite::new(console.clone(), place, data, own.is_none())
+            .with_context(|| format!("no cookie in {}", data.display()))?;
         let server = Server::new(site, &tls, LIMITS)?;
-        // For whoever is invited; without it they are told the default.
-        if let Err(error) = console::note_address(data, &found_at(address)) {
+        // For whoever is invited; without it they are told the default. One that is served for a while is not there then.
+        if self.seconds.is_none()
+            && let Err(error) = console::note_address(data, &found_at(address))
+        {
             tracing::warn!("where the console is served cannot be noted in {}: {error}", data.display());
         }
         println!("https://{address}/");

@@ -124,10 +124,18 @@ impl ConsoleSite {
     /// This console, for whoever has an account in this data directory. `place`: the name of the box. `is_certified`: with
     /// a certificate that others have signed, so that browsers are told to insist on it; with one that the box has made
     /// for itself they would not let anybody in after the next one.
-    pub fn new(console: Arc<Console>, place: String, data: &Path, is_certified: bool) -> Arc<ConsoleSite> {
-        Arc::new(ConsoleSite {
+    ///
+    /// # Errors
+    /// The name of its cookie cannot be kept in the data directory.
+    pub fn new(
+        console: Arc<Console>,
+        place: String,
+        data: &Path,
+        is_certified: bool,
+    ) -> std::io::Result<Arc<ConsoleSite>> {
+        Ok(Arc::new(ConsoleSite {
             console,
-            cookie: Cookie::of(&place),
+            cookie: Cookie::of(data)?,
             place,
             data: data.to_path_buf(),
             file: AccountsFile::of(data),
@@ -139,7 +147,7 @@ impl ConsoleSite {
             began: Instant::now(),
             told: Mutex::default(),
             refusals: Mutex::default(),
-        })
+        }))
     }
 
     pub(super) fn frame(&self) -> Frame<'_> {
@@ -404,6 +412,9 @@ fn wrong_body(status: StatusCode) -> &'static str {
 
 /// Whether a form was sent by a page of this host. With `no-referrer` browsers say `null` as the origin of a form, so that
 /// what they say of the site counts (Fetch Metadata); those that do not say that name the origin.
+///
+/// The host itself is compared with no name of the box, which people call as their network does, or `localhost` through
+/// ssh: a browser has a session of the name that it came by (`__Host-`), so that by another there is none to use.
 fn is_from_here(headers: &HeaderMap) -> bool {
     let said = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     let origin = said(header::ORIGIN);

@@ -11,7 +11,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
-use visitor::{COOKIE, PASSWORD, Telephone, Visitor, read};
+use visitor::{PASSWORD, Telephone, Visitor, read};
 
 /// A console, and, where one is asked for, a gateway with one link, which is silent for too long after five seconds.
 struct Bench {
@@ -282,7 +282,7 @@ fn what_does_not_come_from_a_page_of_the_box_changes_nothing() {
     let (_, spare) = bench.anna();
     let page = bench.visitor.get("/account");
     let form = format!("form={}", page.between("name=\"form\" value=\"", "\"").unwrap());
-    let cookie = format!("{COOKIE}{}", bench.visitor.cookie);
+    let cookie = bench.visitor.kept();
     let cookie = ("cookie", cookie.as_str());
     let (here, site) = (("origin", "https://localhost"), ("sec-fetch-site", "same-origin"));
     let (foreign, cross) = (("origin", "https://evil.example"), ("sec-fetch-site", "cross-site"));
@@ -365,7 +365,7 @@ fn every_answer_says_what_a_browser_is_to_keep_to() {
     assert!(assets.iter().all(|asset| asset.status == 200 && asset.header("cache-control").contains("immutable")));
     let first: usize = page.body.len() + assets.iter().map(|asset| asset.body.len()).sum::<usize>();
     assert!(first < 60_000, "the first page is {first} bytes");
-    let cookie = format!("{COOKIE}{}", bench.visitor.cookie);
+    let cookie = bench.visitor.kept();
     let here = ("origin", "https://localhost");
     for (method, path, headers, body) in [
         ("GET", "/", &[("cookie", cookie.as_str())][..], ""),
@@ -385,7 +385,7 @@ fn every_answer_says_what_a_browser_is_to_keep_to() {
         for (name, value) in [
             (
                 "content-security-policy",
-                "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
+                "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                  form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
             ),
             // Nobody could come to a box any more whose own certificate was made anew.
@@ -463,6 +463,14 @@ fn open_to_the_network_it_has_a_certificate_for_the_name_of_the_box_and_that_add
     let invited = out(&bench.user(&["add", "bert", "--role", "view"]));
     let at = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
     assert!(invited.contains(&format!("https://{}:{port}/invitation", at.trim())), "{invited}");
+    // One that is served for a while is not where anybody is sent.
+    let brief = free_port();
+    let for_a_while = format!("127.0.0.1:{brief}");
+    let for_a_while = ["console", "--config", &bench.config(), "--listen", &for_a_while, "--seconds", "600"];
+    let _brief = Running::start(&for_a_while, None);
+    assert_eq!(Visitor::at(&data, brief).get("/login").status, 200);
+    let invited = out(&bench.user(&["reset", "bert"]));
+    assert!(invited.contains(&format!(":{port}/invitation")), "{invited}");
     let invited = out(&bench.user(&["reset", "bert", "--at", "bench.example:9440"]));
     assert!(invited.contains("https://bench.example:9440/invitation"), "{invited}");
     // With a certificate of the site's browsers are to insist on it.

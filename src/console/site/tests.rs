@@ -16,7 +16,7 @@ const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 fn empty() -> (tempfile::TempDir, Arc<ConsoleSite>) {
     let dir = tempfile::tempdir().unwrap();
     let console = Console::new(dir.path().join("afferent.toml"));
-    let site = ConsoleSite::new(console, "bench-1".to_string(), dir.path(), false);
+    let site = ConsoleSite::new(console, "bench-1".to_string(), dir.path(), false).unwrap();
     (dir, site)
 }
 

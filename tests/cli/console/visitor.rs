@@ -13,8 +13,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// Nothing here takes longer, however busy the machine is.
 const PATIENCE: Duration = Duration::from_secs(180);
-/// The cookie of a box called bench-1.
-pub const COOKIE: &str = "__Host-session-qynif5TX=";
 pub const PASSWORD: &str = "correct horse battery";
 
 /// What came back.
@@ -39,6 +37,8 @@ impl Answer {
 /// A browser: it keeps its cookie, and fills in the forms that it was shown.
 pub struct Visitor {
     pub cookie: String,
+    /// What its name is, and the sign behind it.
+    named: String,
     port: u16,
     ca: PathBuf,
     form: String,
@@ -47,18 +47,24 @@ pub struct Visitor {
 impl Visitor {
     /// In front of the console on this port, once that is served, with the certificate that lies in the folder.
     pub fn at(folder: &Path, port: u16) -> Visitor {
-        let ca = folder.join("page.pem");
+        let (ca, name) = (folder.join("page.pem"), folder.join("console.cookie"));
         let began = Instant::now();
-        while !ca.exists() || TcpStream::connect(("127.0.0.1", port)).is_err() {
+        while !ca.exists() || !name.exists() || TcpStream::connect(("127.0.0.1", port)).is_err() {
             assert!(began.elapsed() < PATIENCE, "the console is served");
             std::thread::sleep(Duration::from_millis(20));
         }
-        Visitor { cookie: String::new(), port, ca, form: String::new() }
+        let named = format!("__Host-session-{}=", std::fs::read_to_string(name).unwrap());
+        Visitor { cookie: String::new(), named, port, ca, form: String::new() }
     }
 
     /// Another browser on the same machine.
     pub fn another(&self) -> Visitor {
-        Visitor { cookie: String::new(), ca: self.ca.clone(), form: String::new(), ..*self }
+        Visitor { cookie: String::new(), form: String::new(), named: self.named.clone(), ca: self.ca.clone(), ..*self }
+    }
+
+    /// The cookie, as a browser says it.
+    pub fn kept(&self) -> String {
+        format!("{}{}", self.named, self.cookie)
     }
 
     pub fn port(&self) -> u16 {
@@ -111,14 +117,14 @@ impl Visitor {
     }
 
     pub fn get(&mut self, path: &str) -> Answer {
-        let cookie = format!("{COOKIE}{}", self.cookie);
+        let cookie = self.kept();
         let answer = self.ask("GET", path, &[("cookie", &cookie)], "");
         self.seen(answer)
     }
 
     /// Sends a form, as a browser sends that of the page that it was shown last.
     pub fn send(&mut self, path: &str, fields: &[(&str, &str)]) -> Answer {
-        let cookie = format!("{COOKIE}{}", self.cookie);
+        let cookie = self.kept();
         let headers = [("cookie", cookie.as_str()), ("origin", "null"), ("sec-fetch-site", "same-origin")];
         let mut form = form_urlencoded::Serializer::new(format!("form={}", self.form));
         let body = form.extend_pairs(fields).finish();
@@ -127,7 +133,7 @@ impl Visitor {
     }
 
     fn seen(&mut self, answer: Answer) -> Answer {
-        if let Some(set) = answer.header("set-cookie").strip_prefix(COOKIE) {
+        if let Some(set) = answer.header("set-cookie").strip_prefix(&*self.named) {
             self.cookie = set.split(';').next().unwrap().to_string();
         }
         self.form = answer.between("name=\"form\" value=\"", "\"").unwrap_or_default().to_string();
@@ -162,7 +168,7 @@ impl Visitor {
     /// What the page is told on its stream, an event each, until that ends.
     pub fn told(&self) -> impl Iterator<Item = Value> + use<> {
         let mut stream = self.connect();
-        let head = format!("GET /box HTTP/1.1\r\nhost: localhost\r\ncookie: {COOKIE}{}\r\n\r\n", self.cookie);
+        let head = format!("GET /box HTTP/1.1\r\nhost: localhost\r\ncookie: {}\r\n\r\n", self.kept());
         stream.write_all(head.as_bytes()).unwrap();
         let lines = BufReader::new(stream).lines().map_while(Result::ok).take_while(|line| line != "0");
         lines.filter_map(|line| serde_json::from_str(line.strip_prefix("data: ")?).ok())

@@ -5,7 +5,7 @@ mod lock;
 mod owner;
 mod place;
 
-pub use lock::{lies_at, lock, open_locked};
+pub use lock::{lies_at, open_locked};
 pub use owner::{as_owner_of, is_root, name_of, number_of};
 pub use place::{Owner, make_folder, put_file};
 use std::fs::{File, OpenOptions, Permissions};

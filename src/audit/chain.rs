@@ -214,16 +214,11 @@ impl Chain {
         let is_bounded = self.bounds.is_some();
         let mut head = String::new();
         // Whoever may only read goes without the lock.
-        let locked = loop {
-            match OpenOptions::new().append(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(self.file()) {
-                Ok(open) => {
-                    disk::lock(&open, LOCK_TIMEOUT)?;
-                    if disk::lies_at(&open, &self.file()) {
-                        break Some(open);
-                    }
-                }
-                Err(_) => break None,
-            }
+        let mut options = OpenOptions::new();
+        options.append(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+        let locked = match disk::open_locked(&self.file(), &options, LOCK_TIMEOUT) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(error),
+            locked => locked.ok(),
         };
         let head = match disk::open_regular(&self.head()) {
             Ok(open) => open.take(HEAD_MAX).read_to_string(&mut head).map(|_| Some(head.trim().to_string()))?,

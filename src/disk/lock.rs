@@ -13,8 +13,19 @@ const AGAIN: Duration = Duration::from_millis(10);
 /// lies there.
 ///
 /// # Errors
-/// What the system refuses, [`ErrorKind::InvalidInput`] for what is no regular file, and as [`lock`].
+/// What the system refuses, [`ErrorKind::InvalidInput`] for what is no regular file, and [`ErrorKind::WouldBlock`] where
+/// somebody else holds it for longer than this, or another one lies there each time.
 pub fn open_locked(file: &Path, options: &OpenOptions, wait: Duration) -> Result<File> {
+    open_until(file, options, wait, lies_at)
+}
+
+/// [`open_locked`], where `is_it` says whether what was locked lies there.
+fn open_until(
+    file: &Path,
+    options: &OpenOptions,
+    wait: Duration,
+    is_it: impl Fn(&File, &Path) -> bool,
+) -> Result<File> {
     let until = Instant::now() + wait;
     loop {
         let open = options.open(file)?;
@@ -22,24 +33,28 @@ pub fn open_locked(file: &Path, options: &OpenOptions, wait: Duration) -> Result
             return Err(Error::new(ErrorKind::InvalidInput, "it is not a regular file"));
         }
         lock(&open, until.saturating_duration_since(Instant::now()))?;
-        if lies_at(&open, file) {
+        if is_it(&open, file) {
             return Ok(open);
+        }
+        if Instant::now() >= until {
+            return Err(held());
         }
     }
 }
 
-/// Locks an open file.
-///
-/// # Errors
-/// What the system refuses, and [`ErrorKind::WouldBlock`] where somebody else holds it for longer than this.
-pub fn lock(open: &File, wait: Duration) -> Result<()> {
+fn held() -> Error {
+    Error::new(ErrorKind::WouldBlock, "somebody else holds it")
+}
+
+/// Locks an open file, as [`open_locked`] does.
+fn lock(open: &File, wait: Duration) -> Result<()> {
     let until = Instant::now() + wait;
     loop {
         match open.try_lock() {
             Ok(()) => return Ok(()),
             Err(TryLockError::Error(error)) => return Err(error),
             Err(TryLockError::WouldBlock) if Instant::now() < until => std::thread::sleep(AGAIN),
-            Err(TryLockError::WouldBlock) => return Err(Error::new(ErrorKind::WouldBlock, "somebody else holds it")),
+            Err(TryLockError::WouldBlock) => return Err(held()),
         }
     }
 }
@@ -68,6 +83,9 @@ mod tests {
         assert!(!lies_at(&held, &file), "there is none");
         let other = open_locked(&file, &options, Duration::ZERO).unwrap();
         assert!(lies_at(&other, &file) && !lies_at(&held, &file));
+        drop((held, other));
+        let another = open_until(&file, &options, Duration::from_millis(20), |_, _| false).unwrap_err();
+        assert_eq!(another.kind(), ErrorKind::WouldBlock, "another one lies there each time");
         std::fs::remove_file(&file).unwrap();
         std::fs::create_dir(&file).unwrap();
         assert!(open_locked(&file, &options, Duration::ZERO).is_err());

@@ -124,6 +124,11 @@ impl Account {
         self.invitation.as_ref().map(|invitation| invitation.until_s)
     }
 
+    /// Whether its invitation is good still; none without one.
+    pub fn is_invited(&self, now_s: i64) -> Option<bool> {
+        self.invitation.as_ref().map(|invitation| invitation.is_good(now_s))
+    }
+
     /// How many recovery codes are left.
     pub fn recovery_codes(&self) -> usize {
         self.recovery.len()

@@ -144,6 +144,9 @@ fn an_invitation_is_good_once_and_for_a_day() {
     ] {
         assert_eq!(accounts.invited(typed, now_s), whose, "{typed} {now_s}");
     }
+    let is_invited = |now_s| accounts.get("anna").unwrap().is_invited(now_s);
+    assert_eq!([NOW_S + day - 1, NOW_S + day].map(is_invited), [Some(true), Some(false)]);
+    assert_eq!(anna().get("anna").unwrap().is_invited(NOW_S), None);
     assert!(!accounts.text().contains(&code.text().replace('-', "")), "only its digest is kept");
     let accept = |accounts: &mut Accounts, typed: &str, now_s| {
         accounts.accept(("anna", &stamp(1)), KEPT, (&secret(), typed), (&recovery(), stamp(2)), now_s)

@@ -231,10 +231,10 @@ fn shown(name: &str, account: &Account, now_s: i64) -> Value {
 }
 
 fn state(account: &Account, now_s: i64) -> &'static str {
-    match account.invited_until_s() {
+    match account.is_invited(now_s) {
         _ if account.disabled => "disabled",
-        Some(until_s) if now_s >= until_s => "invitation over",
-        Some(_) => "invited",
+        Some(false) => "invitation over",
+        Some(true) => "invited",
         None => "open",
     }
 }

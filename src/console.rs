@@ -19,6 +19,7 @@
 
 mod account;
 mod answer;
+mod change;
 mod cookie;
 mod invitation;
 mod layout;

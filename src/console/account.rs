@@ -1,7 +1,7 @@
 //! One's own account: another password, other recovery codes.
 
 use super::answer::Answer;
-use super::invitation::{new_codes, new_password};
+use super::change::{changed, new_codes, new_password};
 use super::layout::{codes, field, token, told};
 use super::second_factor::{REFUSED, WAIT, spend_code};
 use super::site::{ConsoleSite, Stop, Visit};
@@ -9,7 +9,6 @@ use crate::access::{Account, Code, Session, Stamp, password, random};
 use crate::audit::{AccountChange, Act, Outcome};
 use hyper::StatusCode;
 use maud::{Markup, html};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 const PAGE: &str = "/account";
@@ -60,11 +59,6 @@ async fn change_password(site: &Arc<ConsoleSite>, visit: &Arc<Visit>, session: &
         Some(passed) => Answer::on_to(PAGE).with_session(site.cookie(), passed.cookie()),
         None => Answer::on_to("/login"),
     })
-}
-
-/// What is noted of a change that somebody makes to their own account.
-pub(super) fn changed(name: &str, change: AccountChange, from: IpAddr) -> Act {
-    Act::Account { account: name.to_string(), change, role: None, from: Some(from) }
 }
 
 /// Whether the present password was typed, or why not; a wrong one counts as a wrong code does. In their turn.

@@ -1,12 +1,12 @@
 //! Somebody new: the code of the invitation, a password, a telephone that knows the secret, recovery codes. Nothing is of
 //! the account before the telephone has shown a right code.
 
-use super::account::changed;
 use super::answer::Answer;
+use super::change::{changed, new_codes, new_password};
 use super::layout::{codes, field, token, told};
 use super::site::{ConsoleSite, Stop, Visit};
 use crate::access::totp::{self, SECRET_BYTES};
-use crate::access::{AccessError, Code, Draft, RECOVERY_CODES, Refusal, Session, Stage, Stamp, password, random};
+use crate::access::{Draft, Refusal, Session, Stage, Stamp, random};
 use crate::audit::AccountChange;
 use hyper::StatusCode;
 use jiff::Timestamp;
@@ -64,24 +64,6 @@ async fn choose(site: &Arc<ConsoleSite>, visit: &Visit, session: &Session) -> Re
     Ok(Answer::on_to("/invitation"))
 }
 
-/// How a new password, typed twice, is kept; or why it is not taken.
-pub(super) async fn new_password(
-    site: &Arc<ConsoleSite>,
-    visit: &Visit,
-    session: &Session,
-) -> Result<Result<Zeroizing<String>, String>, Stop> {
-    let typed = Zeroizing::new(visit.field("password").to_string());
-    if let Err(weak) = password::judge(&typed, &session.name) {
-        return Ok(Err(weak.to_string()));
-    }
-    if *typed != visit.field("again") {
-        return Ok(Err("the two passwords are not the same: type the new one twice".to_string()));
-    }
-    let salt = random()?;
-    let kept = site.in_turn(move |_| Ok(password::hash(&typed, &salt))).await?;
-    Ok(kept.map(Zeroizing::new).ok_or_else(|| "this password cannot be kept: take another one".to_string()))
-}
-
 /// The telephone's first code.
 async fn confirm(site: &Arc<ConsoleSite>, visit: &Arc<Visit>, session: &Session) -> Result<Answer, Stop> {
     let asked = visit.clone();
@@ -110,11 +92,6 @@ async fn confirm(site: &Arc<ConsoleSite>, visit: &Arc<Visit>, session: &Session)
         Some(passed) => answer.with_session(site.cookie(), passed.cookie()),
         None => answer,
     })
-}
-
-/// Recovery codes that nobody has yet.
-pub(super) fn new_codes() -> Result<Vec<Code>, AccessError> {
-    (0..RECOVERY_CODES).map(|_| Ok(Code::of(&random::<10>()?))).collect()
 }
 
 fn invited(visit: &Visit) -> Option<(&Session, Option<&Draft>)> {

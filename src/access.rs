@@ -35,7 +35,7 @@ pub mod password;
 pub mod totp;
 mod tries;
 
-pub use account::{Account, Accounts, RECOVERY_CODES, Refusal, Role, Stamp};
+pub use account::{Account, AccountAt, Accounts, RECOVERY_CODES, Refusal, Role, Stamp};
 pub use code::Code;
 pub(crate) use code::hash;
 pub use door::{Door, Draft, Fresh, Passed, Said, Session, Stage};

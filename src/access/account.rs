@@ -55,6 +55,15 @@ impl Stamp {
     }
 }
 
+/// An account as it was when a session began: what somebody changes of it they change only of that one.
+#[derive(Debug, Clone, Copy)]
+pub struct AccountAt<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// What it was.
+    pub stamp: &'a Stamp,
+}
+
 /// Who somebody is. What is secret of it is never printed.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Account {
@@ -309,19 +318,19 @@ impl Accounts {
     }
 
     /// Somebody who was invited has chosen a password, and their telephone knows the secret: it shows this code. The
-    /// invitation is used then. `on` is what their session was begun on.
+    /// invitation is used then.
     ///
     /// # Errors
     /// [`Refusal::Changed`], [`Refusal::Invitation`] where it is over, [`Refusal::SecondFactor`] where the code is wrong.
     pub fn accept(
         &mut self,
-        (name, on): (&str, &Stamp),
+        of: AccountAt<'_>,
         password: &str,
         (secret, typed): (&str, &str),
         (recovery, stamp): (&[Code], Stamp),
         now_s: i64,
     ) -> Result<(), Refusal> {
-        let account = self.still(name, on)?;
+        let account = self.still(of)?;
         account.invitation.as_ref().filter(|i| i.is_good(now_s)).ok_or(Refusal::Invitation)?;
         let last_step = totp::step(secret, typed, now_s, 0).ok_or(Refusal::SecondFactor)?;
         account.password = Some(password.to_string());
@@ -335,8 +344,8 @@ impl Accounts {
     ///
     /// # Errors
     /// [`Refusal::Changed`], [`Refusal::SecondFactor`].
-    pub fn use_code(&mut self, (name, on): (&str, &Stamp), typed: &str, now_s: i64) -> Result<(), Refusal> {
-        let account = self.still(name, on)?;
+    pub fn use_code(&mut self, of: AccountAt<'_>, typed: &str, now_s: i64) -> Result<(), Refusal> {
+        let account = self.still(of)?;
         let factor = account.second_factor.as_mut().ok_or(Refusal::Changed)?;
         if let Some(step) = totp::step(&factor.secret, typed, now_s, factor.last_step) {
             factor.last_step = step;
@@ -352,8 +361,8 @@ impl Accounts {
     ///
     /// # Errors
     /// [`Refusal::Changed`].
-    pub fn set_password(&mut self, (name, on): (&str, &Stamp), password: &str, stamp: Stamp) -> Result<(), Refusal> {
-        let account = self.still(name, on)?;
+    pub fn set_password(&mut self, of: AccountAt<'_>, password: &str, stamp: Stamp) -> Result<(), Refusal> {
+        let account = self.still(of)?;
         (account.password, account.stamp) = (Some(password.to_string()), stamp);
         Ok(())
     }
@@ -362,8 +371,8 @@ impl Accounts {
     ///
     /// # Errors
     /// [`Refusal::Changed`].
-    pub fn set_recovery(&mut self, (name, on): (&str, &Stamp), codes: &[Code], stamp: Stamp) -> Result<(), Refusal> {
-        let account = self.still(name, on)?;
+    pub fn set_recovery(&mut self, of: AccountAt<'_>, codes: &[Code], stamp: Stamp) -> Result<(), Refusal> {
+        let account = self.still(of)?;
         (account.recovery, account.stamp) = (codes.iter().map(Code::digest).collect(), stamp);
         Ok(())
     }
@@ -373,9 +382,9 @@ impl Accounts {
     }
 
     /// The account that a session was begun on, unless it is another one by now.
-    fn still(&mut self, name: &str, on: &Stamp) -> Result<&mut Account, Refusal> {
-        let is_it = |account: &&mut Account| !account.disabled && account.stamp == *on;
-        self.accounts.get_mut(name).filter(is_it).ok_or(Refusal::Changed)
+    fn still(&mut self, of: AccountAt<'_>) -> Result<&mut Account, Refusal> {
+        let is_it = |account: &&mut Account| !account.disabled && account.stamp == *of.stamp;
+        self.accounts.get_mut(of.name).filter(is_it).ok_or(Refusal::Changed)
     }
 }
 

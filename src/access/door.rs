@@ -3,7 +3,7 @@
 
 use super::code::hash;
 use super::tries::Tries;
-use super::{Account, Accounts, Role, Stamp};
+use super::{Account, AccountAt, Accounts, Role, Stamp};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use std::collections::HashMap;
@@ -80,9 +80,9 @@ impl Session {
         &self.form
     }
 
-    /// The account, and what this session was begun on: what somebody changes of it they change only of that one.
-    pub fn account(&self) -> (&str, &Stamp) {
-        (&self.name, &self.stamp)
+    /// The account that it was begun on.
+    pub fn account(&self) -> AccountAt<'_> {
+        AccountAt { name: &self.name, stamp: &self.stamp }
     }
 
     /// Whether it was this session that the form was made for.

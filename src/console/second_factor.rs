@@ -3,7 +3,7 @@
 use super::answer::Answer;
 use super::layout::{field, token, told};
 use super::site::{ConsoleSite, Stop, Visit};
-use crate::access::{AccessError, Accounts, Passed, Refusal, Session};
+use crate::access::{AccessError, AccountAt, Accounts, Passed, Refusal, Session};
 use crate::audit::{Act, Outcome};
 use hyper::StatusCode;
 use jiff::Timestamp;
@@ -40,14 +40,14 @@ pub(super) async fn take(site: &Arc<ConsoleSite>, visit: &Arc<Visit>, session: &
 
 fn try_it(site: &ConsoleSite, visit: &Visit) -> Result<Result<Option<Passed>, String>, Stop> {
     let session = site.session_of(visit)?;
-    let (name, on) = session.account();
+    let AccountAt { name, stamp } = session.account();
     let (account, from, outcome) = (|| name.to_string(), visit.peer, Outcome::Right);
     let spent = spend_code(site, visit, &session, PAGE, |_| {
         site.note(name, Act::LogIn { account: account(), from, page: "/login", outcome })?;
         site.note(name, Act::SecondFactor { account: account(), from, page: PAGE, outcome })
     });
     Ok(match spent? {
-        Ok(()) => Ok(site.pass(visit, on)?),
+        Ok(()) => Ok(site.pass(visit, stamp)?),
         Err(why) => Err(why),
     })
 }

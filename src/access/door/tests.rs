@@ -26,6 +26,10 @@ fn at(seconds: u64) -> Duration {
 const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
 const THERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
 
+fn of<'a>(name: &'a str, stamp: &'a Stamp) -> AccountAt<'a> {
+    AccountAt { name, stamp }
+}
+
 /// What Anna's account is begun on once she has come through her invitation.
 fn on() -> Stamp {
     stamp(2)
@@ -54,7 +58,7 @@ fn invite(accounts: &mut Accounts, name: &str, role: Role) {
 fn enrol(accounts: &mut Accounts, name: &str, role: Role) {
     invite(accounts, name, role);
     let shown = totp::shown(&secret(), NOW_S - 30);
-    accounts.accept((name, &stamp(1)), KEPT, (&secret(), &shown), (&recovery(), on()), NOW_S).unwrap();
+    accounts.accept(of(name, &stamp(1)), KEPT, (&secret(), &shown), (&recovery(), on()), NOW_S).unwrap();
 }
 
 fn anna() -> Accounts {
@@ -118,14 +122,14 @@ fn a_code_counts_once_and_a_recovery_code_in_its_place_as_well() {
         (spare[4].digest(), Err(Refusal::SecondFactor)),
         (String::new(), Err(Refusal::SecondFactor)),
     ] {
-        assert_eq!(accounts.use_code(("anna", &on()), &typed, NOW_S), answer, "{typed}");
+        assert_eq!(accounts.use_code(of("anna", &on()), &typed, NOW_S), answer, "{typed}");
         // What is on the disk is what counts.
         accounts = Accounts::parse(&accounts.text()).unwrap();
     }
     assert_eq!(accounts.get("anna").unwrap().recovery_codes(), 8);
-    assert!(accounts.use_code(("nobody", &on()), &shown(1), NOW_S).is_err());
-    accounts.set_recovery(("anna", &on()), &[Code::of(&[77; 10])], stamp(3)).unwrap();
-    let old = accounts.use_code(("anna", &stamp(3)), spare[5].text(), NOW_S);
+    assert!(accounts.use_code(of("nobody", &on()), &shown(1), NOW_S).is_err());
+    accounts.set_recovery(of("anna", &on()), &[Code::of(&[77; 10])], stamp(3)).unwrap();
+    let old = accounts.use_code(of("anna", &stamp(3)), spare[5].text(), NOW_S);
     assert_eq!(old, Err(Refusal::SecondFactor), "new ones take the place of the old");
 }
 
@@ -149,7 +153,7 @@ fn an_invitation_is_good_once_and_for_a_day() {
     assert_eq!(anna().get("anna").unwrap().is_invited(NOW_S), None);
     assert!(!accounts.text().contains(&code.text().replace('-', "")), "only its digest is kept");
     let accept = |accounts: &mut Accounts, typed: &str, now_s| {
-        accounts.accept(("anna", &stamp(1)), KEPT, (&secret(), typed), (&recovery(), stamp(2)), now_s)
+        accounts.accept(of("anna", &stamp(1)), KEPT, (&secret(), typed), (&recovery(), stamp(2)), now_s)
     };
     let shown = totp::shown(&secret(), NOW_S);
     assert_eq!(accept(&mut accounts, "000000", NOW_S), Err(Refusal::SecondFactor));
@@ -158,7 +162,7 @@ fn an_invitation_is_good_once_and_for_a_day() {
     assert_eq!(accept(&mut accounts, &shown, NOW_S), Ok(()));
     assert_eq!(accept(&mut accounts, &shown, NOW_S), Err(Refusal::Changed), "it is used");
     assert_eq!(accounts.invited(code.text(), NOW_S), None);
-    assert_eq!(accounts.use_code(("anna", &on()), &shown, NOW_S), Err(Refusal::SecondFactor), "so is the code");
+    assert_eq!(accounts.use_code(of("anna", &on()), &shown, NOW_S), Err(Refusal::SecondFactor), "so is the code");
 }
 
 #[test]
@@ -190,7 +194,7 @@ fn what_cannot_be_done_to_an_account_says_why() {
     assert_eq!(accounts.remove("nobody"), nobody);
     assert_eq!(accounts.set_role("nobody", Role::Admin, stamp(1)), nobody);
     assert_eq!(accounts.set_disabled("nobody", true, stamp(1)), nobody);
-    assert_eq!(accounts.set_password(("nobody", &stamp(1)), KEPT, stamp(1)), Err(Refusal::Changed));
+    assert_eq!(accounts.set_password(of("nobody", &stamp(1)), KEPT, stamp(1)), Err(Refusal::Changed));
     assert_eq!(accounts.reset("nobody", &Code::of(&[1; 15]), stamp(1), NOW_S), nobody);
 }
 
@@ -262,11 +266,11 @@ type Change = fn(&mut Accounts) -> Result<(), Refusal>;
 /// What somebody else does to Anna's account, and whether it is the same one afterwards.
 const CHANGES: [(&str, Change, bool); 8] = [
     ("nothing", |_| Ok(()), true),
-    ("a code is used", |all| all.use_code(("anna", &on()), &totp::shown(&secret(), NOW_S), NOW_S), true),
-    ("new recovery codes", |all| all.set_recovery(("anna", &on()), &recovery(), stamp(7)), false),
+    ("a code is used", |all| all.use_code(of("anna", &on()), &totp::shown(&secret(), NOW_S), NOW_S), true),
+    ("new recovery codes", |all| all.set_recovery(of("anna", &on()), &recovery(), stamp(7)), false),
     ("disabled", |all| all.set_disabled("anna", true, stamp(7)), false),
     ("another role", |all| all.set_role("anna", Role::Admin, stamp(7)), false),
-    ("another password", |all| all.set_password(("anna", &on()), KEPT, stamp(7)), false),
+    ("another password", |all| all.set_password(of("anna", &on()), KEPT, stamp(7)), false),
     ("reset", |all| all.reset("anna", &Code::of(&[1; 15]), stamp(7), NOW_S), false),
     (
         "removed, and another of that name",
@@ -292,9 +296,9 @@ fn sessions_end_with_what_they_were_begun_on() {
 #[test]
 fn what_a_session_asks_for_is_not_done_to_an_account_that_was_changed_meanwhile() {
     let asked: [(&str, Change); 3] = [
-        ("a code", |all| all.use_code(("anna", &on()), &totp::shown(&secret(), NOW_S + 30), NOW_S)),
-        ("a password", |all| all.set_password(("anna", &on()), "$other", stamp(8))),
-        ("recovery codes", |all| all.set_recovery(("anna", &on()), &[Code::of(&[9; 10])], stamp(8))),
+        ("a code", |all| all.use_code(of("anna", &on()), &totp::shown(&secret(), NOW_S + 30), NOW_S)),
+        ("a password", |all| all.set_password(of("anna", &on()), "$other", stamp(8))),
+        ("recovery codes", |all| all.set_recovery(of("anna", &on()), &[Code::of(&[9; 10])], stamp(8))),
     ];
     for (what, change, stays) in CHANGES {
         for (asked_for, ask) in asked {
@@ -318,7 +322,7 @@ fn what_a_session_asks_for_is_not_done_to_an_account_that_was_changed_meanwhile(
 fn who_was_invited_anew_meanwhile_cannot_use_what_they_had_chosen() {
     let accept = |all: &mut Accounts| {
         all.accept(
-            ("anna", &stamp(1)),
+            of("anna", &stamp(1)),
             KEPT,
             (&secret(), &totp::shown(&secret(), NOW_S)),
             (&recovery(), stamp(2)),
@@ -442,9 +446,9 @@ fn what_a_later_release_has_added_stays_until_a_reset() {
         let anna = &kept["accounts"]["anna"];
         [&kept["of_all"], &anna["of_the_account"], &anna["second_factor"]["of_the_factor"]].map(Clone::clone)
     };
-    accounts.use_code(("anna", &on()), &totp::shown(&secret(), NOW_S), NOW_S).unwrap();
+    accounts.use_code(of("anna", &on()), &totp::shown(&secret(), NOW_S), NOW_S).unwrap();
     accounts.set_role("anna", Role::Admin, stamp(3)).unwrap();
-    accounts.set_password(("anna", &stamp(3)), KEPT, stamp(4)).unwrap();
+    accounts.set_password(of("anna", &stamp(3)), KEPT, stamp(4)).unwrap();
     let all = [serde_json::json!([1, { "a": null }]), serde_json::json!({ "keys": ["one"] }), true.into()];
     assert_eq!(added(&accounts), all);
     accounts.reset("anna", &Code::of(&[5; 15]), stamp(5), NOW_S).unwrap();

@@ -1,5 +1,5 @@
 use super::*;
-use crate::access::{Code, Role, Stamp, password, totp};
+use crate::access::{AccountAt, Code, Role, Stamp, password, totp};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
@@ -30,7 +30,7 @@ fn with_anna() -> (tempfile::TempDir, Arc<ConsoleSite>) {
         all.add("anna", Role::View, &Code::of(&[1; 15]), invited.clone(), now_s)?;
         // As of a while ago, so that the code that is shown now counts.
         let shown = totp::shown(&secret, now_s - 60);
-        all.accept(("anna", &invited), &kept, (&secret, &shown), (&[], stamp), now_s - 60)?;
+        all.accept(AccountAt { name: "anna", stamp: &invited }, &kept, (&secret, &shown), (&[], stamp), now_s - 60)?;
         Ok(())
     });
     made.unwrap();

@@ -1,4 +1,4 @@
-//! How often somebody may try. What is remembered is bounded, and nothing stays locked.
+//! How often somebody may try. What is remembered is bounded, and so is each wait.
 //!
 //! - **An address** has so many tries of anything.
 //! - **A password** is waited for by account and address: whoever knows no more than a name makes nobody wait but those
@@ -23,7 +23,7 @@ const FAILURES_ANYWHERE: u32 = 50;
 const GAP: Duration = Duration::from_secs(5);
 /// So long at first, and twice as long each time.
 const WAIT_MIN: Duration = Duration::from_secs(5);
-/// Never longer: a person who has been locked out by somebody else is let in after that.
+/// Never longer; whoever goes on guessing behind it has the next one begin, for all who come from the same address.
 pub const WAIT_MAX: Duration = Duration::from_secs(15 * 60);
 /// Failures are forgotten after this long without one.
 const FORGOTTEN: Duration = Duration::from_secs(24 * 3600);

@@ -80,15 +80,15 @@ pub fn random<const N: usize>() -> Result<[u8; N], AccessError> {
 /// more by who had read it before. None where it cannot be held in time: nothing keeps a reset from erasing.
 pub(crate) fn hold_still(data: &Path) -> Option<File> {
     let lock = data.join(LOCK);
-    let held = disk::as_owner_of(data, || hold(&lock)).flatten();
+    let held = disk::as_owner_of(data, || hold(&lock, HOLD_MAX)).flatten();
     held.inspect_err(|error| tracing::warn!("{}: {error}; it is erased all the same", lock.display())).ok()
 }
 
 /// Holds the lock that lies there now: a reset may take the one away that was waited for.
-fn hold(lock: &Path) -> std::io::Result<File> {
+fn hold(lock: &Path, wait: Duration) -> std::io::Result<File> {
     let mut options = OpenOptions::new();
     options.create(true).append(true).mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY);
-    disk::open_locked(lock, &options, HOLD_MAX)
+    disk::open_locked(lock, &options, wait)
 }
 
 /// The accounts of a data directory.
@@ -96,6 +96,7 @@ pub struct AccountsFile {
     data: PathBuf,
     file: PathBuf,
     lock: PathBuf,
+    hold_max: Duration,
     /// What was read last, and of which file.
     last: Mutex<Option<(Seen, Arc<Accounts>)>>,
 }
@@ -107,7 +108,7 @@ impl AccountsFile {
     /// Those of this data directory.
     pub fn of(data: &Path) -> AccountsFile {
         let (file, lock) = (data.join(FILE), data.join(LOCK));
-        AccountsFile { data: data.to_path_buf(), file, lock, last: Mutex::new(None) }
+        AccountsFile { data: data.to_path_buf(), file, lock, hold_max: HOLD_MAX, last: Mutex::new(None) }
     }
 
     /// The accounts as they are now; none without a file.
@@ -146,7 +147,7 @@ impl AccountsFile {
     ) -> Result<T, E> {
         disk::as_owner_of(&self.data, || {
             let locked = |source| AccessError::Disk { file: self.lock.clone(), source };
-            let held = hold(&self.lock).map_err(locked)?;
+            let held = hold(&self.lock, self.hold_max).map_err(locked)?;
             let mut accounts = self.read()?;
             let decided = decide(&mut accounts)?;
             let text = Zeroizing::new(accounts.text());
@@ -244,13 +245,25 @@ mod tests {
                 }
                 NAMES.iter().for_each(|name| drop(std::fs::remove_file(dir.path().join(name))));
                 // Another one comes meanwhile, with the lock that takes its place.
-                let third = hold(&dir.path().join(LOCK)).unwrap();
+                let third = hold(&dir.path().join(LOCK), HOLD_MAX).unwrap();
                 drop(held);
                 drop(third);
                 assert!(matches!(waits.join().unwrap(), Err(AccessError::Refused(Refusal::Invitation))));
             });
             assert!(!dir.path().join(FILE).exists());
         }
+    }
+
+    #[test]
+    fn i10_nobody_waits_for_ever_for_who_changes_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = AccountsFile { hold_max: Duration::from_millis(20), ..AccountsFile::of(dir.path()) };
+        let held = hold_still(dir.path());
+        let why = add(&file, "anna").unwrap_err().to_string();
+        assert!(why.contains(LOCK) && why.contains("somebody else holds it"), "{why}");
+        assert!(file.now().unwrap().is_empty());
+        drop(held);
+        add(&file, "anna").unwrap();
     }
 
     #[test]

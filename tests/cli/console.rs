@@ -419,6 +419,8 @@ fn who_is_slow_keeps_nobody_waiting_and_is_told_so() {
     let mut rest = Vec::new();
     let _ = std::io::Read::read_to_end(&mut slower, &mut rest);
     assert!(!rest.starts_with(b"HTTP/1.1 2"), "who asks nothing is hung up on");
+    let long = "x".repeat(17 << 10);
+    assert_eq!(bench.visitor.ask("GET", "/login", &[("long", &long)], "").status, 431, "nobody fills the memory");
     // More than there is room for, each of them open.
     let _silent: Vec<_> = (0..200).map(|_| bench.visitor.dial(None)).collect();
     assert!(bench.visitor.is_let_in(), "the silent give way");

@@ -143,7 +143,13 @@ async fn an_address_has_so_many_tries_but_who_is_in_and_who_comes_through_ssh() 
     let of_anna = |form: &str| post("/account", THERE, &whole, &[("form", form), ("what", "none")]);
     assert_eq!(told(&site, of_anna(&form)).await.0, 400, "who is in goes on");
     assert_eq!(told(&site, of_anna("0")).await.0, 429, "with a form of theirs");
-    assert_eq!(told(&site, post("/logout", THERE, &whole, &[("form", &form)])).await.0, 303);
+    let half = kept(&told(&site, log_in(HERE, PASSWORD)).await.1);
+    for (cookie, form) in [(&half, session(&site, &half).unwrap().form()), (&whole, form.as_str())] {
+        let leaves = |form| post("/logout", THERE, cookie, &[("form", form)]);
+        assert_eq!(told(&site, leaves("0")).await.0, 403);
+        assert_eq!(told(&site, leaves(form)).await.0, 303, "whoever wants to leave may");
+        assert!(session(&site, cookie).is_none());
+    }
 }
 
 #[tokio::test]

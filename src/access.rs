@@ -14,12 +14,12 @@
 //!   wrong password, and so does an account that has to wait: an answer says nothing about who has an account.
 //! - **The second factor** ([`totp`]) is RFC 6238, each step good once. The step is on the disk before anybody is let in,
 //!   so that a code that was seen is worth nothing, also after a power cut. A recovery code stands in for it once.
-//! - **Failures** ([`Door`]) make whoever fails wait, each time for at most a quarter of an hour: wrong passwords by account
-//!   and address, so that a name alone keeps nobody out who comes from elsewhere (whoever comes through ssh comes from
-//!   the box itself, and shares that address); behind fifty of an account all addresses together, but those from which
-//!   somebody got in with it while this process ran; wrong codes by account, as only who knows the password can show
-//!   them, and apart from what who is in shows. A try that does not count makes no wait longer. What is remembered is
-//!   bounded, however many there are.
+//! - **Failures** ([`Door`]) make whoever fails wait, each time for at most a quarter of an hour: wrong passwords by
+//!   account and address, so that a name alone keeps nobody out who comes from elsewhere (whoever comes through ssh
+//!   comes from the box itself, and shares that address); behind fifty of an account all addresses together, but those
+//!   from which somebody got in with it while this process ran; wrong codes by account, as only who knows the password
+//!   can show them, and apart from what who is in shows. A try that does not count makes no wait longer. What is
+//!   remembered is bounded, however many there are.
 //! - **Sessions** ([`Door`]) live in the memory of the process that serves the console, and end with what they were
 //!   begun on: an account that is disabled, removed, or has another role or password. What somebody changes of their own
 //!   account they change only of the one that their session was begun on.

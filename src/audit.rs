@@ -8,8 +8,8 @@
 //! A line says what was asked, whatever became of it: it is written before that is done, and what cannot be noted is not
 //! done and not shown. There are five exceptions, and each says so where it is seen: the gateway starts, stops and
 //! carries results with a disk that takes no lines, and does what the desk asks; on a full disk a person may still decide
-//! about what fills it; a disk that cannot be written any more can still be read; whoever leaves the console is out; and
-//! whoever tries to get into it in vain is told so before it is noted, or the answer would say who has an account.
+//! about what fills it; a disk that cannot be written any more can still be read; whoever leaves the console is out;
+//! and whoever tries to get into it in vain is told so before it is noted, or the answer would say who has an account.
 //!
 //! Of who tries to get into the console only what counts is noted: whoever tries faster than that, or a name that nobody
 //! has, which may be a password in the wrong field, fills no record. A right password is noted with the second factor.
@@ -203,8 +203,8 @@ pub fn note(data: &Path, by: &str, act: Act) -> std::io::Result<()> {
     disk::as_owner_of(data, || chain_of(data).note(&[line]))?
 }
 
-/// Notes what goes on also with a disk that takes no lines: what the gateway does itself or for the desk, and what came to
-/// nothing. The log says so then.
+/// Notes what goes on also with a disk that takes no lines: what the gateway does itself or for the desk, and what came
+/// to nothing. The log says so then.
 pub fn note_or_tell(data: &Path, by: &str, act: Act) {
     if let Err(error) = note(data, by, act) {
         tracing::warn!("the record in {} lacks a line: {error}", data.display());

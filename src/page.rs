@@ -1,9 +1,9 @@
 //! Pages, served over TLS: the desk shows its fleet so ([`crate::desk::page`]), and a box itself ([`crate::console`]). What
 //! is shown, and to whom, is said by a [`Site`]: [`document`] is the one of a single page for whoever has a token.
 //!
-//! Connections are bounded and their buffers small, as a box has little memory; who is silent or takes no answer keeps nobody
-//! else out (`page/seats.rs`). What is no request at all (400), and a head that is too long (431), hyper answers before a site
-//! is asked: with a status and nothing else, so without the headers that a site sends with all it shows.
+//! Connections are bounded and their buffers small, as a box has little memory; who is silent or takes no answer keeps
+//! nobody else out (`page/seats.rs`). What is no request at all (400), and a head that is too long (431), hyper answers
+//! before a site is asked: with a status and nothing else, so without the headers that a site sends with all it shows.
 
 mod body;
 pub mod document;

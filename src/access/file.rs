@@ -136,8 +136,9 @@ impl AccountsFile {
         Ok(accounts)
     }
 
-    /// Changes accounts: what is decided is on the disk when this returns, or nothing is changed. Nothing is either where
-    /// the lock was taken away meanwhile, as by a reset that waited for it in vain: what that erased stays erased.
+    /// Changes accounts: what is decided is on the disk when this returns, or nothing is changed. Nothing is either
+    /// where the lock was taken away meanwhile, as by a reset that waited for it in vain: what that erased stays
+    /// erased.
     ///
     /// # Errors
     /// [`AccessError`], and what was decided against.

@@ -104,7 +104,8 @@ impl Serve {
         let site = ConsoleSite::new(console.clone(), place, data, own.is_none())
             .with_context(|| format!("no cookie in {}", data.display()))?;
         let server = Server::new(site, &tls, LIMITS)?;
-        // For whoever is invited; without it they are told the default. One that is served for a while is not there then.
+        // For whoever is invited; without it they are told the default. One that is served for a while is not there
+        // then.
         if self.seconds.is_none()
             && let Err(error) = console::note_address(data, &found_at(address))
         {

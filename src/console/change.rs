@@ -1,5 +1,5 @@
-//! What somebody changes of their own account, whether they come with an invitation or are in: a password, recovery codes,
-//! and what is noted of that.
+//! What somebody changes of their own account, whether they come with an invitation or are in: a password, recovery
+//! codes, and what is noted of that.
 
 use super::site::{ConsoleSite, Stop, Visit};
 use crate::access::{AccessError, Code, RECOVERY_CODES, Session, password, random};

@@ -52,8 +52,8 @@ fn try_it(site: &ConsoleSite, visit: &Visit) -> Result<Result<Option<Passed>, St
     })
 }
 
-/// Uses the code of a form of this page, or says why it does not count. That it was used, and what is done with it, is on
-/// the disk then; where that cannot be done, it is not used. In their turn.
+/// Uses the code of a form of this page, or says why it does not count. That it was used, and what is done with it, is
+/// on the disk then; where that cannot be done, it is not used. In their turn.
 pub(super) fn spend_code(
     site: &ConsoleSite,
     visit: &Visit,

@@ -10,9 +10,7 @@ use super::answer::Answer;
 use super::cookie::Cookie;
 use super::layout::{ASSETS, Assets, Frame};
 use super::{Console, account, invitation, login, overview, second_factor};
-use crate::access::{
-    AccessError, Accounts, AccountsFile, Door, Fresh, Passed, Refusal, Session, Stage, Stamp, random,
-};
+use crate::access::{AccessError, Accounts, AccountsFile, Door, Fresh, Passed, Refusal, Session, Stage, Stamp, random};
 use crate::audit::{self, Act};
 use crate::page::{Asked, Feed, Payload, Site, Ticks};
 use futures_util::future::BoxFuture;
@@ -27,8 +25,8 @@ use zeroize::Zeroizing;
 
 /// Nobody waits longer for their turn.
 const TURN_MAX: Duration = Duration::from_secs(20);
-/// So many wait for it at once; whoever comes then is told to come again at once. Whoever waits has a place of the server
-/// that nobody else can have, and there are several times as many.
+/// So many wait for it at once; whoever comes then is told to come again at once. Whoever waits has a place of the
+/// server that nobody else can have, and there are several times as many.
 const WAITING_MAX: usize = 8;
 const FORM_FIELDS_MAX: usize = 16;
 /// The log has a line of who was refused this often: anybody can have themselves refused as fast as they like.
@@ -198,8 +196,8 @@ impl ConsoleSite {
         done.await.map_err(|_| Stop::Busy)?
     }
 
-    /// Changes accounts; what is decided is on the disk then. So all that was trouble is over: what can be read may still
-    /// be nothing to write or to note.
+    /// Changes accounts; what is decided is on the disk then. Only that ends a trouble that the log was told of: accounts
+    /// that can be read may still be none that can be written, or noted.
     pub(super) fn change<T: Send>(
         &self,
         decide: impl FnOnce(&mut Accounts) -> Result<T, AccessError> + Send,
@@ -214,8 +212,8 @@ impl ConsoleSite {
         self.door().find(&accounts, visit.cookie(), true, self.now()).ok_or(Stop::Refused(Refusal::Changed))
     }
 
-    /// [`Door::pass`], with the accounts as they are: in their turn, so that nothing comes between what is on the disk and
-    /// this.
+    /// [`Door::pass`], with the accounts as they are: in their turn, so that nothing comes between what is on the disk
+    /// and this.
     pub(super) fn pass(&self, visit: &Visit, on: &Stamp) -> Result<Option<Passed>, Stop> {
         let (accounts, fresh) = (self.accounts()?, self.fresh()?);
         Ok(self.door().pass(&accounts, (visit.cookie(), visit.peer), on, &fresh, self.now()))
@@ -226,8 +224,8 @@ impl ConsoleSite {
         audit::note(&self.data, by, act).map_err(AccessError::Unnoted)
     }
 
-    /// Notes what came to nothing, beside the answer: how long that takes, and whether there is one, must not say that there
-    /// was something to note.
+    /// Notes what came to nothing, beside the answer: how long that takes, and whether there is one, must not say that
+    /// there was something to note.
     pub(super) fn note_beside(&self, by: &str, act: Act) {
         let (data, by) = (self.data.clone(), by.to_string());
         drop(tokio::task::spawn_blocking(move || audit::note_or_tell(&data, &by, act)));

@@ -13,8 +13,8 @@ const AGAIN: Duration = Duration::from_millis(10);
 /// lies there.
 ///
 /// # Errors
-/// What the system refuses, [`ErrorKind::InvalidInput`] for what is no regular file, and [`ErrorKind::WouldBlock`] where
-/// somebody else holds it for longer than this, or another one lies there each time.
+/// What the system refuses, [`ErrorKind::InvalidInput`] for what is no regular file, and [`ErrorKind::WouldBlock`]
+/// where somebody else holds it for longer than this, or another one lies there each time.
 pub fn open_locked(file: &Path, options: &OpenOptions, wait: Duration) -> Result<File> {
     open_until(file, options, wait, lies_at)
 }

@@ -34,8 +34,8 @@ impl Payload {
         Payload { ready, next: Some(next), feed: Some(feed), _answering: None }
     }
 
-    /// The connection does not give way before all of this was handed over to it; whether anybody takes it there is another
-    /// matter.
+    /// The connection does not give way before all of this was handed over to it; whether anybody takes it there is
+    /// another matter.
     pub(super) fn keeping(self, answering: Answering) -> Payload {
         Payload { _answering: Some(answering), ..self }
     }

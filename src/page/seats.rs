@@ -1,8 +1,8 @@
 //! Whose connections a server holds, and which one gives way when there are too many: nobody who is silent keeps anybody
 //! else out.
 //!
-//! What it cannot keep: where as many machines as there is room for all ask without end, each place is being answered, and
-//! whoever comes is hung up on now and then. A site has to answer soon, and to bound who waits.
+//! What it cannot keep: where as many machines as there is room for all ask without end, each place is being answered,
+//! and whoever comes is hung up on now and then. A site has to answer soon, and to bound who waits.
 
 use crate::access::whose;
 use std::cmp::Reverse;
@@ -41,17 +41,16 @@ impl Seats {
         Arc::new(Seats { limits, taken: Mutex::default() })
     }
 
-    /// A place for a connection from this address. Where there is none, one gives way that is not being answered, of the
-    /// machine that has most, the one that came first; where all are, there is none.
+    /// A place for a connection from this address. Where there is none, one gives way that is not being answered, of
+    /// the machine that has most, the one that came first; where all are, there is none.
     pub(super) fn take(self: &Arc<Seats>, address: IpAddr) -> Option<Seat> {
         let machine = whose(address);
         let most = if machine.is_loopback() { self.limits.loopback } else { self.limits.machine };
         let mut taken = self.taken();
         let theirs = taken.iter().filter(|place| place.machine == machine).count();
         if theirs >= most || taken.len() >= self.limits.connections {
-            let idle = |place: &Place| {
-                !place.is_busy.load(Ordering::Relaxed) && (theirs < most || place.machine == machine)
-            };
+            let idle =
+                |place: &Place| !place.is_busy.load(Ordering::Relaxed) && (theirs < most || place.machine == machine);
             let held = |machine| taken.iter().filter(|place| place.machine == machine).count();
             let may_go = taken.iter().enumerate().filter(|(_, place)| idle(place));
             let (first, _) = may_go.min_by_key(|(_, place)| Reverse(held(place.machine)))?;

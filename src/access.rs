@@ -5,8 +5,8 @@
 //! name and password          -> a session that may only show the second factor -> a session
 //! ```
 //!
-//! Nobody but the person themselves ever knows a password or a second factor: whoever makes an account hands an
-//! invitation over ([`Code`]), of which only the digest is kept.
+//! Whoever makes an account knows neither password nor second factor of it: they hand an invitation over ([`Code`]), of
+//! which only the digest is kept. The secret of the telephone lies in the file as it is, for root and the service alone.
 //!
 //! What decides is pure: time, random bytes and the text of the file come in. Only [`AccountsFile`] touches the disk.
 //!

@@ -9,7 +9,7 @@
 //! done and not shown. There are five exceptions, and each says so where it is seen: the gateway starts, stops and
 //! carries results with a disk that takes no lines, and does what the desk asks; on a full disk a person may still decide
 //! about what fills it; a disk that cannot be written any more can still be read; whoever leaves the console is out;
-//! and whoever tries to get into it in vain is told so before it is noted, or the answer would say who has an account.
+//! and whoever logs in to it in vain is told so before it is noted, or the answer would say who has an account.
 //!
 //! Of who tries to get into the console only what counts is noted: whoever tries faster than that, or a name that nobody
 //! has, which may be a password in the wrong field, fills no record. A right password is noted with the second factor.

@@ -97,19 +97,20 @@ pub fn event(kind: &str, data: &serde_json::Value) -> Arc<str> {
     format!("event: {kind}\ndata: {data}\n\n").into()
 }
 
-/// A certificate for loopback and these names and addresses that nobody else has signed, kept in this folder so that a
-/// browser that was told to trust it does so again.
+/// A certificate for loopback, these names and addresses, and others as they are now, that nobody else has signed. It is
+/// kept in this folder, so that a browser that was told to trust it does so again, as long as it is for `names`: other
+/// addresses come and go.
 ///
 /// # Errors
 /// It cannot be made or written.
-pub fn own_certificate(folder: &Path, also: &[String]) -> Result<ServerTls> {
+pub fn own_certificate(folder: &Path, names: &[String], others: &[String]) -> Result<ServerTls> {
     let (cert, key) = (folder.join(CERT), folder.join(KEY));
     let own = ServerTls { cert, key, client_ca: None };
     // One that cannot be used, as it is half of a pair, of another owner or for other names, is nobody's loss.
-    if tls::server(&own).is_err() || !is_for(&own.cert, also) {
+    if tls::server(&own).is_err() || !is_for(&own.cert, names) {
         let loopback = ["localhost", "127.0.0.1", "::1"].map(str::to_string);
-        let names: Vec<String> = loopback.iter().chain(also).cloned().collect();
-        let made = rcgen::generate_simple_self_signed(names).map_err(Error::other)?;
+        let all: Vec<String> = loopback.iter().chain(names).chain(others).cloned().collect();
+        let made = rcgen::generate_simple_self_signed(all).map_err(Error::other)?;
         disk::replace_secret(&own.key, made.signing_key.serialize_pem().as_bytes())?;
         disk::replace(&own.cert, made.cert.pem().as_bytes())?;
     }
@@ -224,20 +225,25 @@ mod tests {
     #[test]
     fn a_pair_that_cannot_be_used_is_made_anew_and_one_that_can_is_kept() {
         let dir = tempfile::tempdir().unwrap();
-        let own = own_certificate(dir.path(), &[]).unwrap();
+        let own = own_certificate(dir.path(), &[], &[]).unwrap();
         let first = std::fs::read(&own.cert).unwrap();
-        assert!(own_certificate(dir.path(), &[]).is_ok() && std::fs::read(&own.cert).unwrap() == first);
+        assert!(own_certificate(dir.path(), &[], &[]).is_ok() && std::fs::read(&own.cert).unwrap() == first);
         let other = tempfile::tempdir().unwrap();
-        std::fs::copy(own_certificate(other.path(), &[]).unwrap().key, &own.key).unwrap();
-        assert!(tls::server(&own_certificate(dir.path(), &[]).unwrap()).is_ok(), "a crash left the key of another");
+        std::fs::copy(own_certificate(other.path(), &[], &[]).unwrap().key, &own.key).unwrap();
+        assert!(
+            tls::server(&own_certificate(dir.path(), &[], &[]).unwrap()).is_ok(),
+            "a crash left the key of another"
+        );
         let second = std::fs::read(&own.cert).unwrap();
         assert_ne!(second, first);
         let names = ["bench-1.lab".to_string(), "192.0.2.7".to_string()];
-        own_certificate(dir.path(), &names).unwrap();
+        own_certificate(dir.path(), &names[..1], &names[1..]).unwrap();
         let third = std::fs::read(&own.cert).unwrap();
         assert_ne!(third, second, "it was for other names");
         assert!(is_for(&own.cert, &names) && is_for(&own.cert, &["localhost".to_string()]));
-        own_certificate(dir.path(), &names[1..]).unwrap();
-        assert_eq!(std::fs::read(&own.cert).unwrap(), third, "it is for those as well");
+        for (names, others) in [(&names[1..], &names[..0]), (&names[..1], &["192.0.2.8".to_string()])] {
+            own_certificate(dir.path(), names, others).unwrap();
+            assert_eq!(std::fs::read(&own.cert).unwrap(), third, "it is for those as well, and others come and go");
+        }
     }
 }

@@ -13,7 +13,8 @@ pub const INVITED_FOR_S: i64 = 24 * 3600;
 pub const RECOVERY_CODES: usize = 10;
 /// Longest name.
 const NAME_MAX: usize = 64;
-/// Of the file. Where a later release only adds fields it stays, and this one keeps them as they are.
+/// Of the file. Where a later release only adds fields it stays, and this one keeps them as they are; one that adds a
+/// role, which this one could not read, takes the next.
 const VERSION: u64 = 1;
 
 /// What a later release has added.
@@ -114,11 +115,14 @@ struct SecondFactor {
 struct Invitation {
     digest: String,
     until_s: i64,
+    #[serde(flatten)]
+    rest: Rest,
 }
 
 impl Invitation {
+    /// One that was made by a clock far ahead is over as well.
     fn is_good(&self, now_s: i64) -> bool {
-        now_s < self.until_s
+        (1..=INVITED_FOR_S).contains(&self.until_s.saturating_sub(now_s))
     }
 }
 
@@ -149,7 +153,7 @@ impl Account {
     }
 
     fn new(role: Role, code: &Code, stamp: Stamp, now_s: i64) -> Account {
-        let invitation = Some(Invitation { digest: code.digest(), until_s: now_s + INVITED_FOR_S });
+        let invitation = Some(Invitation { digest: code.digest(), until_s: now_s + INVITED_FOR_S, rest: Rest::new() });
         Account {
             role,
             disabled: false,

@@ -2,10 +2,11 @@
 //! the console: when that ends, everybody logs in anew.
 
 use super::code::hash;
-use super::tries::Tries;
+use super::tries::{Tries, whose};
 use super::{Account, AccountAt, Accounts, Role, Stamp};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -70,6 +71,8 @@ pub struct Session {
     pub stage: Stage,
     form: Zeroizing<String>,
     stamp: Stamp,
+    /// Where it was begun.
+    machine: IpAddr,
     began: Duration,
     used: Duration,
 }
@@ -160,7 +163,7 @@ impl Door {
             self.tries.failed(name, address, now);
             return Said::Wrong;
         }
-        self.open(accounts, name, Stage::Password, fresh, now).map_or(Said::Nothing, Said::Right)
+        self.open(accounts, (name, address), Stage::Password, fresh, now).map_or(Said::Nothing, Said::Right)
     }
 
     /// Whether what somebody shows whose password was right counts now: a code, or, once they are in, the password again.
@@ -173,9 +176,9 @@ impl Door {
         self.tries.failed_again(&session.name, session.is_whole(), now);
     }
 
-    /// Somebody showed an invitation of this account.
-    pub fn invited(&mut self, accounts: &Accounts, name: &str, fresh: &Fresh, now: Duration) -> Option<Passed> {
-        self.open(accounts, name, Stage::Invited(None), fresh, now)
+    /// Somebody showed an invitation of this account, from this address.
+    pub fn invited(&mut self, accounts: &Accounts, of: (&str, IpAddr), fresh: &Fresh, now: Duration) -> Option<Passed> {
+        self.open(accounts, of, Stage::Invited(None), fresh, now)
     }
 
     /// What somebody with an invitation has chosen. Where there is no such session, nothing.
@@ -198,7 +201,7 @@ impl Door {
     ) -> Option<Passed> {
         let name = self.sessions.remove(&hash(cookie))?.name;
         accounts.get(&name).filter(|account| account.stamp() == on)?;
-        let passed = self.open(accounts, &name, Stage::Whole, fresh, now)?;
+        let passed = self.open(accounts, (&name, address), Stage::Whole, fresh, now)?;
         self.tries.succeeded(&name, address, now);
         Some(passed)
     }
@@ -223,17 +226,29 @@ impl Door {
         self.sessions.remove(&hash(cookie));
     }
 
-    fn open(&mut self, accounts: &Accounts, name: &str, stage: Stage, fresh: &Fresh, now: Duration) -> Option<Passed> {
+    fn open(
+        &mut self,
+        accounts: &Accounts,
+        (name, address): (&str, IpAddr),
+        stage: Stage,
+        fresh: &Fresh,
+        now: Duration,
+    ) -> Option<Passed> {
         let account = accounts.get(name).filter(|account| stage.is_for(account))?;
         self.sessions.retain(|_, session| !session.is_over(now) && session.stands(accounts));
         let form = Zeroizing::new(BASE64_URL_SAFE_NO_PAD.encode(fresh.form));
         let (role, stamp) = (account.role, account.stamp().clone());
-        let session = Session { name: name.to_string(), role, stage, form, stamp, began: now, used: now };
+        let machine = whose(address);
+        let session = Session { name: name.to_string(), role, stage, form, stamp, machine, began: now, used: now };
         // Whoever has half of what it takes ends no session of one who is in.
         let alike = |other: &Session| other.name == session.name && other.is_whole() == session.is_whole();
         let theirs = self.sessions.iter().filter(|(_, other)| alike(other));
         if theirs.clone().count() >= SESSIONS_MAX {
-            let first = theirs.min_by_key(|(_, other)| other.used).map(|(key, _)| key.clone());
+            // Whoever begins many ends their own: a stolen password keeps nobody from showing the second factor who
+            // comes from elsewhere.
+            let held = |machine| theirs.clone().filter(|(_, other)| other.machine == machine).count();
+            let order = |other: &Session| (other.machine != machine, Reverse(held(other.machine)), other.used);
+            let first = theirs.clone().min_by_key(|(_, other)| order(other)).map(|(key, _)| key.clone());
             first.map(|first| self.sessions.remove(&first));
         }
         let cookie = Zeroizing::new(BASE64_URL_SAFE_NO_PAD.encode(fresh.id));

@@ -136,8 +136,8 @@ impl AccountsFile {
         Ok(accounts)
     }
 
-    /// Changes accounts: what is decided is on the disk when this returns, or nothing is changed. Nothing is either
-    /// where the lock was taken away meanwhile, as by a reset that waited for it in vain: what that erased stays
+    /// Changes accounts: what is decided is on the disk when this returns. After an error nothing is changed, but where a
+    /// disk fails so late that what was written can be read all the same. Nothing is changed either where the lock was taken away meanwhile, as by a reset that waited for it in vain: what that erased stays
     /// erased.
     ///
     /// # Errors

@@ -109,10 +109,17 @@ impl Tries {
 
     /// Whether a password of this account counts now, from this address. One that does not neither succeeds nor fails.
     pub(super) fn counts(&self, name: &str, address: IpAddr, now: Duration) -> bool {
-        let pair = (name.to_string(), whose(address));
+        let (pair, got_in) = self.pair(name, address);
         let is_over = |failures: &Failures| now >= failures.until;
-        let anywhere = self.anywhere.get(name).is_none_or(is_over) || self.got_in.contains_key(&pair);
+        let anywhere = got_in || self.anywhere.get(name).is_none_or(is_over);
         anywhere && self.passwords.get(&pair).is_none_or(is_over)
+    }
+
+    /// By whom the failures of an account are counted, and whether somebody got in there: where they did, by that very
+    /// address, so that none of its network keeps them out.
+    fn pair(&self, name: &str, address: IpAddr) -> ((String, IpAddr), bool) {
+        let very = (name.to_string(), very(address));
+        if self.got_in.contains_key(&very) { (very, true) } else { ((name.to_string(), whose(address)), false) }
     }
 
     /// A password of an account that there is was wrong, and it counted.
@@ -122,7 +129,7 @@ impl Tries {
         if anywhere.number >= FAILURES_ANYWHERE {
             anywhere.until = now + GAP;
         }
-        let pair = (name.to_string(), whose(address));
+        let (pair, _) = self.pair(name, address);
         failures_of(&mut self.passwords, pair, ADDRESSES_MAX, now).more(FAILURES_FREE, now);
     }
 
@@ -138,8 +145,11 @@ impl Tries {
 
     /// Somebody got in from this address.
     pub(super) fn succeeded(&mut self, name: &str, address: IpAddr, now: Duration) {
-        let pair = (name.to_string(), whose(address));
-        self.passwords.remove(&pair);
+        let pair = (name.to_string(), very(address));
+        for of in [whose(address), pair.1] {
+            self.passwords.remove(&(name.to_string(), of));
+        }
+        self.got_in.retain(|_, last| now < *last + FORGOTTEN);
         if !self.got_in.contains_key(&pair) && self.got_in.len() >= ADDRESSES_MAX {
             let first = self.got_in.iter().min_by_key(|(_, last)| **last).map(|(first, _)| first.clone());
             first.map(|first| self.got_in.remove(&first));
@@ -158,9 +168,16 @@ impl Tries {
 /// What stands for the machine with this address: one has a whole network of addresses of IPv6 (RFC 4291, 2.5.4: 64
 /// bits), and this very one all that are loopback.
 pub(crate) fn whose(address: IpAddr) -> IpAddr {
+    match very(address) {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from(u128::from(address) & !u128::from(u64::MAX))),
+        address => address,
+    }
+}
+
+/// The address itself, however it is written; loopback is this very machine, by whichever of its addresses.
+fn very(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         address if address.is_loopback() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from(u128::from(address) & !u128::from(u64::MAX))),
         address => address,
     }
 }
@@ -238,6 +255,21 @@ mod tests {
             assert!(tries.counts("bert", from, at(second)) && tries.counts_again("anna", false, at(second)));
         }
         assert_eq!(counted, 720, "one in five seconds, for as long as it goes on");
+    }
+
+    #[test]
+    fn who_got_in_before_is_not_kept_out_by_a_neighbour_of_the_same_network() {
+        let of = |low: u16| IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, low));
+        let mut tries = Tries::default();
+        tries.succeeded("anna", of(1), at(0));
+        (0..FAILURES_FREE).for_each(|_| tries.failed("anna", of(2), at(0)));
+        assert!(!tries.counts("anna", of(3), at(0)), "one network, one machine");
+        assert!(tries.counts("anna", of(1), at(0)), "but anna's own");
+        (0..FAILURES_FREE).for_each(|_| tries.failed("anna", of(1), at(0)));
+        assert!(!tries.counts("anna", of(1), at(0)), "her own failures count");
+        tries.succeeded("bert", of(2), FORGOTTEN);
+        (0..FAILURES_FREE).for_each(|_| tries.failed("anna", of(2), FORGOTTEN));
+        assert!(!tries.counts("anna", of(1), FORGOTTEN), "for a day");
     }
 
     #[test]

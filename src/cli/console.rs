@@ -131,8 +131,8 @@ impl Serve {
         if let Some((cert, key)) = self.cert.clone().zip(self.key.clone()) {
             return Ok((ServerTls { cert, key, client_ca: None }, None));
         }
-        let names = if address.ip().is_loopback() { Vec::new() } else { names(address) };
-        let own = disk::as_owner_of(data, || page::own_certificate(data, &names))
+        let (names, others) = if address.ip().is_loopback() { Default::default() } else { names(address) };
+        let own = disk::as_owner_of(data, || page::own_certificate(data, &names, &others))
             .flatten()
             .with_context(|| format!("no certificate in {}", data.display()))?;
         let file = own.cert.clone();
@@ -140,15 +140,14 @@ impl Serve {
     }
 }
 
-/// What a browser may call a box that listens here.
-fn names(address: SocketAddr) -> Vec<String> {
-    let addresses: Vec<String> = if address.ip().is_unspecified() {
-        let interfaces = network::Network::look().interfaces;
-        interfaces.iter().flat_map(|interface| &interface.addresses).map(|own| own.address.to_string()).collect()
-    } else {
-        vec![address.ip().to_string()]
-    };
-    host().into_iter().chain(addresses).collect()
+/// What a browser may call a box that listens here; and, where it listens everywhere, the addresses that it has now.
+fn names(address: SocketAddr) -> (Vec<String>, Vec<String>) {
+    if !address.ip().is_unspecified() {
+        return (host().into_iter().chain([address.ip().to_string()]).collect(), Vec::new());
+    }
+    let interfaces = network::Network::look().interfaces;
+    let addresses = interfaces.iter().flat_map(|interface| &interface.addresses);
+    (host().into_iter().collect(), addresses.map(|own| own.address.to_string()).collect())
 }
 
 /// Where a browser finds what listens here: by the name of the box, but on loopback.

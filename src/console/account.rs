@@ -38,7 +38,7 @@ pub(super) async fn take(site: &Arc<ConsoleSite>, visit: &Arc<Visit>, session: &
 async fn change_password(site: &Arc<ConsoleSite>, visit: &Arc<Visit>, session: &Session) -> Result<Answer, Stop> {
     let told = |why: &str| Ok(page(site, visit, session, &Told { of_password: Some(why), ..Told::default() }));
     let asked = visit.clone();
-    if let Err(why) = site.in_turn(move |site| knows_password(site, &asked)).await? {
+    if let Err(why) = site.in_turn(Some(session), move |site| knows_password(site, &asked)).await? {
         return told(why);
     }
     let kept = match new_password(site, visit, session).await? {
@@ -46,7 +46,7 @@ async fn change_password(site: &Arc<ConsoleSite>, visit: &Arc<Visit>, session: &
         Err(why) => return told(&why),
     };
     let asked = visit.clone();
-    let passed = site.in_turn(move |site| {
+    let passed = site.in_turn(Some(session), move |site| {
         let (session, stamp) = (site.session_of(&asked)?, Stamp::of(&random()?));
         site.change(|all| {
             all.set_password(session.account(), &kept, stamp.clone())?;
@@ -79,7 +79,7 @@ fn knows_password(site: &ConsoleSite, visit: &Visit) -> Result<Result<(), &'stat
 
 async fn change_codes(site: &Arc<ConsoleSite>, visit: &Arc<Visit>, session: &Session) -> Result<Answer, Stop> {
     let asked = visit.clone();
-    let made = site.in_turn(move |site| {
+    let made = site.in_turn(Some(session), move |site| {
         let session = site.session_of(&asked)?;
         let (spare, stamp) = (new_codes()?, Stamp::of(&random()?));
         let spent = spend_code(site, &asked, &session, PAGE, |all| {
@@ -94,7 +94,7 @@ async fn change_codes(site: &Arc<ConsoleSite>, visit: &Arc<Visit>, session: &Ses
     let (spare, passed) = match made.await? {
         Ok(made) => made,
         Err(why) => {
-            site.tell_refused(&session.name, visit.peer, REFUSED);
+            site.tell(&session.name, visit.peer, REFUSED);
             return Ok(page(site, visit, session, &Told { of_codes: Some(&why), ..Told::default() }));
         }
     };

@@ -22,7 +22,7 @@ pub(super) async fn new_password(
         return Ok(Err("the two passwords are not the same: type the new one twice".to_string()));
     }
     let salt = random()?;
-    let kept = site.in_turn(move |_| Ok(password::hash(&typed, &salt))).await?;
+    let kept = site.in_turn(Some(session), move |_| Ok(password::hash(&typed, &salt))).await?;
     Ok(kept.map(Zeroizing::new).ok_or_else(|| "this password cannot be kept: take another one".to_string()))
 }
 

@@ -6,7 +6,7 @@ use super::change::{changed, new_codes, new_password};
 use super::layout::{codes, field, token, told};
 use super::site::{ConsoleSite, Stop, Visit};
 use crate::access::totp::{self, SECRET_BYTES};
-use crate::access::{Draft, Refusal, Session, Stage, Stamp, random};
+use crate::access::{Draft, Refusal, Session, Stage, Stamp, password, random};
 use crate::audit::AccountChange;
 use hyper::StatusCode;
 use jiff::Timestamp;
@@ -35,7 +35,7 @@ pub(super) async fn take(site: &Arc<ConsoleSite>, visit: &Arc<Visit>) -> Result<
     match taken {
         Err(Stop::Refused(why)) => {
             let account = visit.session.as_ref().map_or("nobody", |session| session.name.as_str());
-            site.tell_refused(account, visit.peer, "an invitation was refused");
+            site.tell(account, visit.peer, "an invitation was refused");
             Ok(page(site, visit, StatusCode::FORBIDDEN, Some(&why.to_string())))
         }
         taken => taken,
@@ -47,7 +47,8 @@ fn show(site: &ConsoleSite, visit: &Visit) -> Result<Answer, Stop> {
     let name = visit.accounts.invited(visit.field("code"), Timestamp::now().as_second());
     let name = name.ok_or(Refusal::Invitation)?;
     let fresh = site.fresh()?;
-    let passed = site.door().invited(&visit.accounts, name, &fresh, site.now()).ok_or(Refusal::Invitation)?;
+    let passed = site.door().invited(&visit.accounts, (name, visit.peer), &fresh, site.now());
+    let passed = passed.ok_or(Refusal::Invitation)?;
     // Whoever comes with an invitation is not somebody else any more.
     site.door().close(visit.cookie());
     Ok(Answer::on_to("/invitation").with_session(site.cookie(), passed.cookie()))
@@ -67,7 +68,7 @@ async fn choose(site: &Arc<ConsoleSite>, visit: &Visit, session: &Session) -> Re
 /// The telephone's first code.
 async fn confirm(site: &Arc<ConsoleSite>, visit: &Arc<Visit>, session: &Session) -> Result<Answer, Stop> {
     let asked = visit.clone();
-    let accepted = site.in_turn(move |site| {
+    let accepted = site.in_turn(Some(session), move |site| {
         let session = site.session_of(&asked)?;
         let Stage::Invited(Some(draft)) = &session.stage else { return Err(Refusal::Changed.into()) };
         let (spare, stamp, now_s) = (new_codes()?, Stamp::of(&random()?), Timestamp::now().as_second());
@@ -111,8 +112,8 @@ fn page(site: &ConsoleSite, visit: &Visit, status: StatusCode, wrong: Option<&st
         },
         Some((session, None)) => html! {
             (token(session))
-            p { "You are " strong { (session.name) } ". Choose a password of at least 12 characters; four or five words are \
-                 easy to keep." }
+            p { "You are " strong { (session.name) } ". Choose a password of at least " (password::CHARACTERS_MIN) " characters; \
+                 four or five words are easy to keep." }
             // For managers of passwords, which keep both together.
             input type="hidden" name="name" autocomplete="username" value=(session.name);
             (field("password", "New password", "password", "new-password"))

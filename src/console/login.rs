@@ -25,8 +25,9 @@ pub(super) async fn take(site: &Arc<ConsoleSite>, visit: &Visit) -> Result<Answe
     let name = visit.field("name").trim().to_lowercase();
     let typed = Zeroizing::new(visit.field("password").to_string());
     let (said_by, from) = (name.clone(), visit.peer);
-    match site.in_turn(move |site| try_it(site, &said_by, &typed, from)).await? {
+    match site.in_turn(None, move |site| try_it(site, &said_by, &typed, from)).await? {
         Said::Right(passed) => {
+            site.tell(&name, from, "a password was right, the second factor is to come");
             // Whoever logs in is not somebody else any more.
             site.door().close(visit.cookie());
             Ok(Answer::on_to("/second-factor").with_session(site.cookie(), passed.cookie()))
@@ -34,7 +35,7 @@ pub(super) async fn take(site: &Arc<ConsoleSite>, visit: &Visit) -> Result<Answe
         Said::Wrong | Said::Nothing => {
             // A name that nobody has may be a password in the wrong field: it is not written down.
             let account = visit.accounts.get(&name).map_or("nobody", |_| name.as_str());
-            site.tell_refused(account, from, "a log-in was refused");
+            site.tell(account, from, "a log-in was refused");
             Ok(page(site, visit, StatusCode::FORBIDDEN, Some(REFUSED)))
         }
     }

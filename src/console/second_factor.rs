@@ -25,14 +25,14 @@ pub(super) fn shown(site: &ConsoleSite, session: &Session) -> Answer {
 /// Somebody whose password was right shows a code.
 pub(super) async fn take(site: &Arc<ConsoleSite>, visit: &Arc<Visit>, session: &Session) -> Result<Answer, Stop> {
     let asked = visit.clone();
-    match site.in_turn(move |site| try_it(site, &asked)).await? {
+    match site.in_turn(Some(session), move |site| try_it(site, &asked)).await? {
         Ok(Some(passed)) => {
             tracing::info!(event = "console-login", account = session.name, peer = %visit.peer, "somebody logged in");
             Ok(Answer::on_to("/").with_session(site.cookie(), passed.cookie()))
         }
         Ok(None) => Ok(Answer::on_to("/login")),
         Err(why) => {
-            site.tell_refused(&session.name, visit.peer, REFUSED);
+            site.tell(&session.name, visit.peer, REFUSED);
             Ok(page(site, session, StatusCode::FORBIDDEN, Some(&why)))
         }
     }

@@ -25,8 +25,9 @@ use zeroize::Zeroizing;
 
 /// Nobody waits longer for their turn.
 const TURN_MAX: Duration = Duration::from_secs(20);
-/// So many wait for it at once; whoever comes then is told to come again at once. Whoever waits has a place of the
-/// server that nobody else can have, and there are several times as many.
+/// So many of those who have no session yet wait for it at once, and so many of those who have one; whoever comes then is
+/// told to come again at once. Whoever waits has a place of the server that nobody else can have, and there are several
+/// times as many.
 const WAITING_MAX: usize = 8;
 const FORM_FIELDS_MAX: usize = 16;
 /// The log has a line of who was refused this often: anybody can have themselves refused as fast as they like.
@@ -40,7 +41,8 @@ pub struct ConsoleSite {
     file: AccountsFile,
     door: Mutex<Door>,
     turn: Arc<Semaphore>,
-    waiting: Semaphore,
+    /// Places of those who wait for their turn and have no session yet, and of those who have one.
+    waiting: [Semaphore; 2],
     assets: Assets,
     cookie: Cookie,
     is_certified: bool,
@@ -139,7 +141,7 @@ impl ConsoleSite {
             file: AccountsFile::of(data),
             door: Mutex::default(),
             turn: Arc::new(Semaphore::new(1)),
-            waiting: Semaphore::new(WAITING_MAX),
+            waiting: [WAITING_MAX; 2].map(Semaphore::new),
             assets: Assets::new(),
             is_certified,
             began: Instant::now(),
@@ -179,12 +181,14 @@ impl ConsoleSite {
 
     /// One at a time tries a password or a code: nobody gets tries by asking many times at once, and one hash is in memory.
     /// The work is all of it, from the look whether it counts to the count: it goes on when whoever asked hangs up, and the
-    /// next one waits until it is done.
+    /// next one waits until it is done. Who has this session waits for none but those before them, however many have
+    /// none and try.
     pub(super) async fn in_turn<T: Send + 'static>(
         self: &Arc<Self>,
+        session: Option<&Session>,
         work: impl FnOnce(&ConsoleSite) -> Result<T, Stop> + Send + 'static,
     ) -> Result<T, Stop> {
-        let waiting = self.waiting.try_acquire().map_err(|_| Stop::Busy)?;
+        let waiting = self.waiting[usize::from(session.is_some())].try_acquire().map_err(|_| Stop::Busy)?;
         let turn = tokio::time::timeout(TURN_MAX, self.turn.clone().acquire_owned()).await;
         let turn = turn.ok().and_then(Result::ok).ok_or(Stop::Busy)?;
         drop(waiting);
@@ -321,11 +325,11 @@ impl ConsoleSite {
         }
     }
 
-    /// Says in the log that somebody was refused, and how many others were since it said so last.
-    pub(super) fn tell_refused(&self, account: &str, from: IpAddr, what: &str) {
+    /// Says in the log what somebody came to who is not in, and how many others did since it said so last.
+    pub(super) fn tell(&self, account: &str, from: IpAddr, what: &str) {
         let more = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).more(self.now());
         if let Some(untold) = more {
-            tracing::warn!(event = "console-refused", account, peer = %from, untold, "{what}");
+            tracing::warn!(event = "console-tried", account, peer = %from, untold, "{what}");
         }
     }
 

@@ -16,14 +16,15 @@ pub struct Payload {
     ready: Option<Bytes>,
     next: Option<BoxFuture<'static, (Option<Arc<str>>, Ticks)>>,
     feed: Option<Arc<dyn Feed>>,
-    /// Until all of the answer was handed over.
-    _answering: Option<Answering>,
+    /// Until all of the answer was handed over; of a stream, until what there is at first was. A connection that only
+    /// follows gives way like one that asks nothing: a browser asks again.
+    answering: Option<Answering>,
 }
 
 impl Payload {
     /// This text.
     pub fn text(text: &str) -> Payload {
-        Payload { ready: Some(Bytes::copy_from_slice(text.as_bytes())), next: None, feed: None, _answering: None }
+        Payload { ready: Some(Bytes::copy_from_slice(text.as_bytes())), next: None, feed: None, answering: None }
     }
 
     /// Everything, and what comes behind it, for as long as it is read.
@@ -31,13 +32,13 @@ impl Payload {
         let (all, ticks) = feed.follow();
         let next = next(feed.clone(), ticks);
         let ready = Some(Bytes::copy_from_slice(all.as_bytes()));
-        Payload { ready, next: Some(next), feed: Some(feed), _answering: None }
+        Payload { ready, next: Some(next), feed: Some(feed), answering: None }
     }
 
     /// The connection does not give way before all of this was handed over to it; whether anybody takes it there is
     /// another matter.
     pub(super) fn keeping(self, answering: Answering) -> Payload {
-        Payload { _answering: Some(answering), ..self }
+        Payload { answering: Some(answering), ..self }
     }
 }
 
@@ -68,6 +69,9 @@ impl Body for Payload {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         if let Some(ready) = self.ready.take() {
+            if self.feed.is_some() {
+                self.answering = None;
+            }
             return Poll::Ready(Some(Ok(Frame::data(ready))));
         }
         let Some(feed) = self.feed.clone() else { return Poll::Ready(None) };

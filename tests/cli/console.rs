@@ -460,7 +460,7 @@ fn open_to_the_network_it_has_a_certificate_for_the_name_of_the_box_and_that_add
     assert_eq!(Visitor::at(&data, port).get("/login").status, 200);
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap().trim().to_string();
     let made = std::fs::read(data.join("page.pem")).unwrap();
-    afferent::page::own_certificate(&data, &[host]).unwrap();
+    afferent::page::own_certificate(&data, &[host], &[]).unwrap();
     assert_eq!(std::fs::read(data.join("page.pem")).unwrap(), made, "it is for that name already");
     let invited = out(&bench.user(&["add", "bert", "--role", "view"]));
     let at = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
@@ -494,7 +494,7 @@ fn a_certificate_that_was_renewed_counts_from_the_next_connection() {
     let mut watching = bench.visitor.told();
     assert!(watching.next().is_some());
     let other = tempfile::tempdir().unwrap();
-    let renewed = afferent::page::own_certificate(other.path(), &[]).unwrap();
+    let renewed = afferent::page::own_certificate(other.path(), &[], &[]).unwrap();
     // Half of a pair is not used, and the old one goes on.
     std::fs::copy(&renewed.key, bench.path("data/page.key")).unwrap();
     assert_eq!(bench.visitor.get("/").status, 200);

@@ -349,9 +349,22 @@ fn nobody_is_in_with_an_account_that_is_not_open() {
     let mut accounts = Accounts::default();
     invite(&mut accounts, "anna", Role::View);
     let mut door = Door::default();
-    let invited = door.invited(&accounts, "anna", &fresh(1), at(0)).unwrap();
+    let invited = door.invited(&accounts, ("anna", HERE), &fresh(1), at(0)).unwrap();
     assert!(door.find(&accounts, invited.cookie(), true, at(0)).is_some());
     assert!(door.pass(&accounts, (invited.cookie(), HERE), &stamp(1), &fresh(2), at(0)).is_none());
+}
+
+#[test]
+fn a_stolen_password_keeps_nobody_from_showing_the_second_factor_who_comes_from_elsewhere() {
+    let accounts = anna();
+    let mut door = Door::default();
+    let theirs = half(&mut door, &accounts, 1, at(0));
+    for n in 10..1_010 {
+        let from = IpAddr::from([10, 0, 0, if n % 3 == 0 { 8 } else { 9 }]);
+        assert!(matches!(door.password(&accounts, ("anna", from), true, &fresh(n), at(1)), Said::Right(_)));
+        assert!(door.find(&accounts, theirs.cookie(), false, at(1)).is_some(), "{n}");
+    }
+    assert_eq!(door.sessions.len(), SESSIONS_MAX);
 }
 
 #[test]

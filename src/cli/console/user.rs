@@ -121,9 +121,9 @@ impl Add {
     fn execute(self) -> anyhow::Result<ExitCode> {
         let (name, role) = (self.invite.of.name.clone(), self.role);
         let code = invitation()?;
-        let (stamp, now_s) = (new_stamp()?, Timestamp::now().as_second());
+        let (stamp, now_s, at) = (new_stamp()?, Timestamp::now().as_second(), self.invite.at()?);
         self.invite.of.change(AccountChange::Added, Some(role), |all| all.add(&name, role, &code, stamp, now_s))?;
-        self.invite.tell(&code)
+        Ok(tell(&name, &at, &code))
     }
 }
 
@@ -131,26 +131,28 @@ impl Invite {
     fn reset(self) -> anyhow::Result<ExitCode> {
         let name = self.of.name.clone();
         let code = invitation()?;
-        let (stamp, now_s) = (new_stamp()?, Timestamp::now().as_second());
+        let (stamp, now_s, at) = (new_stamp()?, Timestamp::now().as_second(), self.at()?);
         self.of.change(AccountChange::Reset, None, |all| all.reset(&name, &code, stamp, now_s))?;
-        self.tell(&code)
+        Ok(tell(&name, &at, &code))
     }
 
-    /// Only here the code is ever shown.
-    fn tell(&self, code: &Code) -> anyhow::Result<ExitCode> {
-        let at = match &self.at {
+    /// Where their browser finds the console.
+    fn at(&self) -> anyhow::Result<String> {
+        Ok(match &self.at {
             Some(at) => at.clone(),
             None => console::address(&data_of(&self.of.config)?).unwrap_or_else(|| super::LISTEN_DEFAULT.to_string()),
-        };
-        println!(
-            "{} is invited. Password and second factor are chosen at\n\n  https://{}/invitation\n\nwith this code, which \
-             is good once and for a day:\n\n  {}\n",
-            self.of.name,
-            at,
-            code.text()
-        );
-        Ok(ExitCode::SUCCESS)
+        })
     }
+}
+
+/// Only here the code is ever shown; nothing can fail between the change and this.
+fn tell(name: &str, at: &str, code: &Code) -> ExitCode {
+    println!(
+        "{name} is invited. Password and second factor are chosen at\n\n  https://{at}/invitation\n\nwith this code, which \
+         is good once and for a day:\n\n  {}\n",
+        code.text()
+    );
+    ExitCode::SUCCESS
 }
 
 impl SetRole {

@@ -53,7 +53,7 @@ impl Serve {
         let tls = match &config.page {
             Some(tls) => tls.clone(),
             None if address.ip().is_loopback() => {
-                page::own_certificate(&config.folder, &[]).context("a certificate cannot be made")?
+                page::own_certificate(&config.folder, &[], &[]).context("a certificate cannot be made")?
             }
             None => bail!(
                 "{address} is open to the network: name a certificate, page = {{ cert = \"page.pem\", key = \"page.key\" }}"

@@ -77,7 +77,7 @@ pub const KINDS: [(&str, &str); 56] = [
     ("stick", "901fcfb150234559beda49988b99ba63"),
     ("supply-lost", "55b13465c2a94bde8782fcb62a4c63e2"),
     ("console-login", "d9b73749a8664a22a4c1a0bae28603d9"),
-    ("console-refused", "021fd5d7b4ce4b5d99667d25b6085cc6"),
+    ("console-tried", "021fd5d7b4ce4b5d99667d25b6085cc6"),
 ];
 
 /// A layer that tells the journal. A datagram may have more than a line has.

@@ -82,7 +82,7 @@ async fn inside(site: &Arc<ConsoleSite>) -> (String, String) {
 async fn who_hangs_up_takes_back_neither_the_work_nor_the_count() {
     let (_dir, site) = with_anna();
     let (go, may_go) = mpsc::channel::<()>();
-    let work = site.in_turn(move |_| {
+    let work = site.in_turn(None, move |_| {
         may_go.recv().unwrap();
         Ok(())
     });
@@ -114,6 +114,7 @@ async fn who_waits_too_long_for_their_turn_is_told_to_come_again() {
 #[tokio::test]
 async fn i10_few_wait_for_their_turn_and_the_others_are_answered_at_once() {
     let (_dir, site) = with_anna();
+    let (whole, form) = inside(&site).await;
     let turn = site.turn.acquire().await.unwrap();
     let mut all: Vec<_> = (0..48).map(|_| site.clone().answer(log_in(HERE, PASSWORD))).collect();
     let answered: Vec<_> = all.iter_mut().filter_map(FutureExt::now_or_never).collect();
@@ -121,7 +122,11 @@ async fn i10_few_wait_for_their_turn_and_the_others_are_answered_at_once() {
     assert!(answered.iter().all(|answer| answer.status() == 503 && answer.headers().contains_key(header::RETRY_AFTER)));
     let page = Asked { method: Method::GET, ..post("/login", HERE, "", &[]) };
     assert_eq!(told(&site, page).await.0, 200, "whoever looks waits for nobody");
+    let change = post("/account", HERE, &whole, &[("form", &form), ("what", "codes"), ("code", "000000")]);
+    let mut change = site.clone().answer(change);
+    assert!((&mut change).now_or_never().is_none(), "who is in has a place among those who wait");
     drop((turn, all));
+    assert_eq!(change.await.status(), 403, "and a turn");
     assert_eq!(told(&site, log_in(HERE, PASSWORD)).await.0, 303, "who hangs up waits no more");
 }
 

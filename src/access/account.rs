@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 
 /// An invitation is good for so long: a day.
 pub const INVITED_FOR_S: i64 = 24 * 3600;
+/// A clock may be put back by so much between the invitation and its use.
+const AHEAD_MAX_S: i64 = 3600;
 /// Recovery codes of an account.
 pub const RECOVERY_CODES: usize = 10;
 /// Longest name.
@@ -122,7 +124,7 @@ struct Invitation {
 impl Invitation {
     /// One that was made by a clock far ahead is over as well.
     fn is_good(&self, now_s: i64) -> bool {
-        (1..=INVITED_FOR_S).contains(&self.until_s.saturating_sub(now_s))
+        (1..=INVITED_FOR_S + AHEAD_MAX_S).contains(&self.until_s.saturating_sub(now_s))
     }
 }
 

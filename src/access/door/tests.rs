@@ -143,6 +143,8 @@ fn an_invitation_is_good_once_and_for_a_day() {
         (code.text(), NOW_S, Some("anna")),
         (&code.text().to_lowercase(), NOW_S + day - 1, Some("anna")),
         (code.text(), NOW_S + day, None),
+        (code.text(), NOW_S - 3600, Some("anna")),
+        (code.text(), NOW_S - 3601, None),
         ("", NOW_S, None),
         (&code.digest(), NOW_S, None),
     ] {

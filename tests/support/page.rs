@@ -1,5 +1,6 @@
 //! A page that the program serves, asked as a browser would, and a browser.
 
+use crate::patience::{PATIENCE, until};
 use afferent::tls::{self, ClientTls};
 use rustls::{ClientConnection, StreamOwned};
 use serde_json::Value;
@@ -7,10 +8,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
-
-/// Nothing here takes longer, however busy the machine is.
-const PATIENCE: Duration = Duration::from_secs(180);
+use std::time::Instant;
 
 /// A page with its certificate and its token.
 pub struct Page {
@@ -23,11 +21,7 @@ impl Page {
     /// The page on this port, once it is served and its token lies in the folder.
     pub fn of(folder: &Path, port: u16) -> Page {
         let token = folder.join("page.token");
-        let began = Instant::now();
-        while !token.exists() || TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(began.elapsed() < PATIENCE, "the page is served");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        until("the page is served", || token.exists() && TcpStream::connect(("127.0.0.1", port)).is_ok());
         let token = std::fs::read_to_string(token).unwrap();
         let tls = ClientTls { ca: Some(folder.join("page.pem")), ..ClientTls::default() };
         Page { port, token, tls }

@@ -15,8 +15,8 @@ use std::process::ExitCode;
 /// Say who may see the console, and what they may do there.
 ///
 /// Whoever is added gets an invitation: a code that is good once and for a day. With it they choose a password and a
-/// second factor in their browser, so that nobody else knows either. A change counts at once, also where the console is
-/// served already.
+/// second factor in their browser, so that whoever adds them knows neither. A change counts at once, also where the
+/// console is served already.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -1,5 +1,6 @@
 //! Somebody in front of a browser, and their telephone.
 
+use crate::patience::{PATIENCE, until};
 use afferent::tls::{self, ClientTls};
 use base32::Alphabet;
 use ring::hmac::{self, HMAC_SHA1_FOR_LEGACY_USE_ONLY};
@@ -9,10 +10,8 @@ use socket2::{Domain, Socket, Type};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
-/// Nothing here takes longer, however busy the machine is.
-const PATIENCE: Duration = Duration::from_secs(180);
 pub const PASSWORD: &str = "correct horse battery";
 
 /// What came back.
@@ -48,11 +47,8 @@ impl Visitor {
     /// In front of the console on this port, once that is served, with the certificate that lies in the folder.
     pub fn at(folder: &Path, port: u16) -> Visitor {
         let (ca, name) = (folder.join("page.pem"), folder.join("console.cookie"));
-        let began = Instant::now();
-        while !ca.exists() || !name.exists() || TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(began.elapsed() < PATIENCE, "the console is served");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        let is_served = || ca.exists() && name.exists() && TcpStream::connect(("127.0.0.1", port)).is_ok();
+        until("the console is served", is_served);
         let named = format!("__Host-session-{}=", std::fs::read_to_string(name).unwrap());
         Visitor { cookie: String::new(), named, port, ca, form: String::new() }
     }
